@@ -1,0 +1,25 @@
+"""Errors that a user can mend: one sentence that names the file, the place and the mend.
+
+The command line prints them without a traceback and exits with 2; everything else is a defect of the package
+and keeps its traceback.
+"""
+
+
+class VarifocalError(Exception):
+    """Base of every error that the caller can mend."""
+
+
+class DataError(VarifocalError):
+    """A data set, annotation file or image cannot be used as it is."""
+
+
+class ConfigError(VarifocalError):
+    """A recipe or an override does not say something possible."""
+
+
+class CheckpointError(VarifocalError):
+    """A weights file cannot be read, or does not fit the model."""
+
+
+class TrainingError(VarifocalError):
+    """Training cannot go on; the message says at which step and what is kept."""

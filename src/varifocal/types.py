@@ -1,0 +1,122 @@
+"""The nouns of the package. Shapes, units and orders are stated here, once.
+
+Boxes are always xyxy in pixels with width = x2 - x1; distances are always left, top, right, bottom.
+Labels run from 0 to C - 1; there is no background label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class of a data set: its id there, whatever integer that is, and its name."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture of a data set, not decoded yet, with its boxes in pixels of the upright picture."""
+
+    file: Path
+    image_id: int
+    width: int
+    height: int
+    boxes: Float[np.ndarray, "N 4"]
+    labels: Int64[np.ndarray, "N"]
+    crowd: Bool[np.ndarray, "N"]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Samples and the classes that their labels index: ``categories[label]``."""
+
+    samples: tuple[Sample, ...]
+    categories: tuple[Category, ...]
+    source: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What one picture of a batch should give, in pixels of the network's input.
+
+    ``size`` is (height, width) of the picture inside its padded place in the batch. ``crowd`` marks regions that
+    are neither object nor background.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    labels: Int64[Tensor, "N"]
+    crowd: Bool[Tensor, "N"]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pictures padded at the right and the bottom to a common size, their targets, and the files they came from."""
+
+    images: Float[Tensor, "B 3 H W"]
+    targets: tuple[Targets, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Priors:
+    """The points of all levels in one list, finest level first, rows before columns.
+
+    ``points`` are (x, y) in pixels, ``strides`` in pixels, ``counts`` the number of points of each level.
+    """
+
+    points: Float[Tensor, "N 2"]
+    strides: Float[Tensor, "N"]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """For each prior the index of its ground-truth box, or -1 for background."""
+
+    gt: Int64[Tensor, "N"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a network says about every point: named tensors [B, N, ...], all levels in one list.
+
+    ``shapes`` holds (height, width) of each level, finest first. The names are the detector's own and are stated
+    where it makes them.
+    """
+
+    tensors: dict[str, Tensor]
+    shapes: tuple[tuple[int, int], ...]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The boxes found in one picture, best first, in pixels of the original picture.
+
+    ``labels`` index ``categories``, which carry the names and the ids of the data set the model was trained on.
+    """
+
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, "N"]
+    labels: Int64[np.ndarray, "N"]
+    categories: tuple[Category, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each box."""
+        return [self.categories[label].name for label in self.labels]
