@@ -37,11 +37,15 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Samples and the classes that their labels index: ``categories[label]``."""
+    """Samples and the classes that their labels index: ``categories[label]``.
+
+    ``notes`` are sentences for the user: what was clipped or left out while reading, with counts.
+    """
 
     samples: tuple[Sample, ...]
     categories: tuple[Category, ...]
     source: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
