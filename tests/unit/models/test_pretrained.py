@@ -73,8 +73,8 @@ def test_unknown_part_is_refused():
 
 
 def test_logits_are_those_of_the_authors_network(network):
-    # Strict loading cannot see two blocks of one stage exchanged, or the wrong padding; these numbers do. They come
-    # from efficientnet-lite-pytorch 0.1.0 with the same file.
+    # Strict loading cannot see two blocks of one stage exchanged, or the wrong padding; these numbers do.
+    # They come from efficientnet-lite-pytorch 0.1.0 with the same file.
     pixels = (torch.arange(3 * 224 * 224) * 7919 % 256).float().view(1, 3, 224, 224)
     with torch.inference_mode():
         logits = network((pixels - 127) / 128)[0]
@@ -85,7 +85,8 @@ def test_cat_is_a_cat(network, cat):
     with torch.inference_mode():
         probability = network(cat)[0].softmax(0)
     assert 281 <= int(probability.argmax()) <= 285
-    assert float(probability[CATS].sum()) > 0.6
+    # The authors' network says 0.8800; without the mean it would be 0.863, with half the std 0.804.
+    assert float(probability[CATS].sum()) == pytest.approx(0.88, abs=0.01)
 
 
 def test_network_has_the_padding_and_the_epsilon_of_the_weights(network):
