@@ -1,0 +1,262 @@
+"""Imports point one way: a room knows the rooms below it and no other. The order is the table LAYERS."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = "varifocal"
+
+# Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
+# __init__ and __main__ are those of the package itself.
+LAYERS = [
+    ("errors",),
+    ("types", "config"),
+    ("boxes",),
+    ("priors", "ops", "losses", "draw"),
+    ("assign",),
+    ("data",),
+    ("models",),
+    ("predict",),
+    ("evaluate", "export"),
+    ("train",),
+    ("recipe",),
+    ("recipes",),
+    ("demo", "bench", "serve"),
+    ("cli",),
+    ("__init__", "__main__"),
+]
+
+# Rooms that may know less than their row allows: only these and themselves.
+ONLY = {"data": {"errors", "types", "boxes"}}
+
+# Imports at call time that go up on purpose: (module, imported module).
+EXCEPTIONS = {("varifocal.types", "varifocal.draw")}  # Detections.draw
+
+# In models/ every file but these is a detector, and a detector never imports another.
+MODEL_PARTS = {"__init__", "backbone", "dense", "fpn", "layers", "pretrained", "weights"}
+
+# Third parties that have doors: the files or folders that may import them.
+DOORS = {
+    "timm": {"models/backbone.py"},
+    "hotcoco": {"evaluate/coco_ap.py"},
+    "lightning": {"train/"},
+    "lightning_fabric": {"train/"},
+    "supervision": {"types.py"},
+    "onnx": {"export/", "predict.py"},
+    "onnxruntime": {"export/", "predict.py"},
+    "openvino": {"export/", "predict.py"},
+    "pycocotools": set(),
+    "mmcv": set(),
+    "mmdet": set(),
+}
+
+
+class Import(NamedTuple):
+    """``module``, in ``file`` (relative to the package), imports ``target`` in this line."""
+
+    file: PurePosixPath
+    module: str
+    target: str
+    line: int
+
+
+def read_imports(source: Path) -> tuple[set[str], list[Import]]:
+    """All modules of the package under ``source``, and all imports in them, wherever they stand."""
+    files = {path: path.relative_to(source) for path in sorted((source / PACKAGE).rglob("*.py"))}
+    modules = {module_name(relative) for relative in files.values()}
+    imports = []
+    for path, relative in files.items():
+        inner = PurePosixPath(relative.relative_to(PACKAGE).as_posix())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for target in targets(node, relative, modules):
+                imports.append(Import(inner, module_name(relative), target, node.lineno))
+    return modules, imports
+
+
+def module_name(relative: Path) -> str:
+    parts = relative.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def targets(node: ast.AST, relative: Path, modules: set[str]) -> Iterator[str]:
+    """The modules that a node imports; ``from package import name`` is the module where the name is one."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            folder = relative.parts[: len(relative.parts) - node.level]
+            base = ".".join([*folder, *([node.module] if node.module else [])])
+        for name in dict.fromkeys(alias.name for alias in node.names):
+            yield f"{base}.{name}" if f"{base}.{name}" in modules else base
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def is_detector(module: str) -> bool:
+    parts = module.split(".")
+    return parts[:2] == [PACKAGE, "models"] and len(parts) == 3 and parts[2] not in MODEL_PARTS
+
+
+def complaint(one: Import) -> str | None:
+    """What is wrong with an import, or None."""
+    top = one.target.split(".")[0]
+    if top != PACKAGE:
+        doors = DOORS.get(top)
+        if doors is None or any(
+            str(one.file) == d or (d[-1] == "/" and str(one.file).startswith(d)) for d in doors
+        ):
+            return None
+        return f"{top} may be imported only in {sorted(doors) or 'no file'}"
+    if (one.module, one.target) in EXCEPTIONS:
+        return None
+    own, other = room(one.module), room(one.target)
+    if own == other:
+        if is_detector(one.module) and is_detector(one.target) and one.module != one.target:
+            return "a detector imports its sibling"
+        return None
+    level = {name: i for i, row in enumerate(LAYERS) for name in row}
+    for name in (own, other):
+        if name not in level:
+            return f"the room {name} has no place in LAYERS"
+    if level[other] >= level[own]:
+        return f"{own} may not know {other}: it is {'beside' if level[other] == level[own] else 'above'} it"
+    if own in ONLY and other not in ONLY[own]:
+        return f"{own} may know only {sorted(ONLY[own])}"
+    return None
+
+
+def complaints(source: Path) -> list[str]:
+    _, imports = read_imports(source)
+    return [
+        f"{one.file}:{one.line} imports {one.target}: {text}"
+        for one in imports
+        if (text := complaint(one)) is not None
+    ]
+
+
+def find_cycle(source: Path) -> list[str]:
+    """Modules that import each other in a ring, the first repeated at the end; empty if there is none."""
+    modules, imports = read_imports(source)
+    edges: dict[str, list[str]] = {module: [] for module in sorted(modules)}
+    for one in imports:
+        if one.target in modules and one.target != one.module and (one.module, one.target) not in EXCEPTIONS:
+            edges[one.module].append(one.target)
+    done: set[str] = set()
+    return next((ring for module in edges if (ring := _ring(module, edges, done, []))), [])
+
+
+def _ring(module: str, edges: dict[str, list[str]], done: set[str], path: list[str]) -> list[str]:
+    if module in path:
+        return [*path[path.index(module) :], module]
+    if module in done:
+        return []
+    for target in edges[module]:
+        if ring := _ring(target, edges, done, [*path, module]):
+            return ring
+    done.add(module)
+    return []
+
+
+def test_imports_point_one_way():
+    assert complaints(SOURCE) == []
+
+
+def test_no_import_cycles():
+    assert find_cycle(SOURCE) == []
+
+
+def test_the_tables_are_about_this_package():
+    modules, imports = read_imports(SOURCE)
+    assert len(modules) > 5
+    assert not EXCEPTIONS - {(one.module, one.target) for one in imports}
+    rooms = [name for row in LAYERS for name in row]
+    assert len(rooms) == len(set(rooms))
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / PACKAGE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("boxes.py", "import varifocal.models", "boxes may not know models: it is above it"),
+        ("boxes.py", "def f():\n    from varifocal import models", "boxes.py:2 imports varifocal.models"),
+        ("boxes.py", "def f():\n    if 1:\n        from . import models", "boxes may not know models"),
+        ("boxes.py", "from .models.vfnet import VFNet", "imports varifocal.models.vfnet: boxes may not know"),
+        ("losses.py", "import varifocal.ops.nms", "losses may not know ops: it is beside it"),
+        ("ops/nms.py", "from ..assign import atss", "ops may not know assign"),
+        ("losses.py", "from varifocal import Detector", "losses may not know __init__: it is above it"),
+        ("data/coco.py", "import varifocal.losses", "data may know only ['boxes', 'errors', 'types']"),
+        ("train/loop.py", "import varifocal.recipe", "train may not know recipe: it is above it"),
+        ("models/atss.py", "from varifocal.models.vfnet import VFNet", "a detector imports its sibling"),
+        ("models/atss.py", "from . import vfnet", "a detector imports its sibling"),
+        ("types.py", "import varifocal.boxes", "types may not know boxes"),
+        ("gizmo.py", "import varifocal.boxes", "the room gizmo has no place in LAYERS"),
+        ("models/fpn.py", "import timm.layers", "timm may be imported only in ['models/backbone.py']"),
+        ("evaluate/run.py", "def f():\n    from hotcoco import COCO", "hotcoco may be imported only in"),
+        (
+            "models/weights.py",
+            "import lightning_fabric as lf",
+            "lightning_fabric may be imported only in ['train/']",
+        ),
+        ("evaluate/run.py", "import pycocotools.coco", "pycocotools may be imported only in no file"),
+    ],
+)
+def test_a_bad_import_is_seen(tmp_path, file, text, message):
+    stubs = ["__init__", "models/__init__", "models/vfnet", "ops/__init__", "assign/__init__", "assign/atss"]
+    write(tmp_path, {f"{stub}.py": "" for stub in stubs})
+    found = complaints(write(tmp_path, {file: text}))
+    assert len(found) == 1
+    assert message in found[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("models/atss.py", "from varifocal.models.fpn import FPN\nimport varifocal.data.preprocess, torch"),
+        ("models/__init__.py", "from varifocal.models.vfnet import VFNet\nfrom . import atss"),
+        ("models/backbone.py", "import timm"),
+        ("train/deep/loop.py", "import lightning_fabric\nfrom ... import types"),
+        ("cli.py", "def f():\n    from varifocal.serve import app\n    from varifocal import demo"),
+        ("data/coco.py", "from . import voc\nfrom varifocal.errors import DataError"),
+        ("types.py", "def f():\n    from varifocal.draw import draw_detections"),
+    ],
+)
+def test_a_good_import_is_let_through(tmp_path, file, text):
+    stubs = [
+        "__init__",
+        "draw",
+        "models/__init__",
+        "models/fpn",
+        "models/vfnet",
+        "models/atss",
+        "data/voc",
+        "types",
+    ]
+    write(tmp_path, {f"{stub}.py": "" for stub in [*stubs, "demo", "serve/__init__"]})
+    assert complaints(write(tmp_path, {file: text})) == []
+
+
+def test_a_cycle_is_seen(tmp_path):
+    files = {
+        "__init__.py": "",
+        "models/__init__.py": "from varifocal.models.vfnet import VFNet",
+        "models/vfnet.py": "from .weights import load",
+        "models/weights.py": "def f():\n    from varifocal.models import DETECTORS",
+    }
+    ring = ["varifocal.models", "varifocal.models.vfnet", "varifocal.models.weights", "varifocal.models"]
+    assert find_cycle(write(tmp_path, files)) == ring
+    assert find_cycle(write(tmp_path, {"models/weights.py": ""})) == []
