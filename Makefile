@@ -1,0 +1,32 @@
+# Everything a newcomer needs: "make demo" to see it work, "make check" before a change is sent.
+# Settings: PYTHON (the interpreter of .venv, 3.10 or newer), ARGS (passed on), THREADS (of torch in the tests).
+
+PYTHON ?= python3
+THREADS ?= 2
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:  ## Show these lines
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-6s  %s\n", $$1, $$2 }'
+
+demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded pictures: make demo ARGS="--help"
+	$(BIN)/varifocal demo $(ARGS)
+
+test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
+	OMP_NUM_THREADS=$(THREADS) scripts/check
+
+clean:  ## Remove the environment, caches and builds; runs/ stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/%.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$*]"
+	touch $@
