@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,19 +97,15 @@ class Assignment:
     gt: Int64[Tensor, "N"]
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
+class Outputs(NamedTuple):
     """What a network says about every point: named tensors [B, N, ...], all levels in one list.
 
     ``shapes`` holds (height, width) of each level, finest first. The names are the detector's own and are stated
-    where it makes them.
+    where it makes them. A named tuple, because gradient hooks and exporters look inside tuples.
     """
 
     tensors: dict[str, Tensor]
     shapes: tuple[tuple[int, int], ...]
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,56 @@
+"""The assignment of FCOS (Tian et al., ICCV 2019): points inside a box, on the level that fits its size."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from varifocal.boxes import areas, boxes_to_distances
+from varifocal.types import Assignment, Priors
+
+SIZE_UNIT = 8  # a level takes boxes whose longest distance is up to this many strides
+
+
+def assign_fcos(
+    priors: Priors,
+    boxes: Float[Tensor, "G 4"],
+    valid: Bool[Tensor, "N"],
+    *,
+    radius: float | None = None,
+) -> Assignment:
+    """Give each point the smallest box that it lies in and that its level is meant for.
+
+    A level takes a box when max(l, t, r, b) lies between 8 of the next finer level's strides and 8 of its own; the
+    first level has no lower and the last no upper bound. With ``radius`` (centre sampling, 1.5 in the paper's code)
+    the point must lie within that many strides of the box's centre, and inside the box.
+    """
+    gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
+    if len(boxes) == 0:
+        return Assignment(gt)
+    shape = (len(gt), len(boxes), 4)
+    distances = boxes_to_distances(priors.points[:, None], boxes.expand(shape))
+    region = distances
+    if radius is not None:
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        reach = (priors.strides * radius)[:, None, None]
+        low = torch.maximum(centre - reach, boxes[:, :2])
+        high = torch.minimum(centre + reach, boxes[:, 2:])
+        region = boxes_to_distances(priors.points[:, None], torch.cat([low, high], dim=-1))
+    low_size, high_size = _size_ranges(priors)
+    longest = distances.amax(dim=-1)
+    fits = (longest >= low_size[:, None]) & (longest <= high_size[:, None])
+    candidate = (region.amin(dim=-1) > 0) & fits & valid[:, None]
+    area = torch.where(candidate, areas(boxes), torch.inf)
+    smallest, owner = area.min(dim=1)
+    return Assignment(torch.where(smallest < torch.inf, owner, gt))
+
+
+def _size_ranges(priors: Priors) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """Lower and upper bound in pixels of max(l, t, r, b) at each point."""
+    levels = [level[0].item() for level in priors.strides.split(list(priors.counts))]
+    upper = [SIZE_UNIT * stride for stride in levels[:-1]] + [1e8]
+    lower = [-1.0, *upper[:-1]]
+    counts = torch.tensor(priors.counts, device=priors.strides.device)
+    as_points = [priors.strides.new_tensor(bound).repeat_interleave(counts) for bound in (lower, upper)]
+    return as_points[0], as_points[1]

@@ -1,0 +1,76 @@
+"""Frozen dataclasses from plain dictionaries and back, with errors that name the key and the valid ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from varifocal.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the dataclass ``kind``; ``where`` names the source in errors.
+
+    Raises:
+        ConfigError: an unknown key (with the valid ones), or a value of the wrong kind.
+    """
+    _reject_unknown(kind, values, where)
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {key}: {first['msg']} (got {first['input']!r}).") from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def override(config: T, assignments: Sequence[str]) -> T:
+    """A copy with ``key.sub=value`` applied; values are read as YAML.
+
+    Raises:
+        ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong kind.
+    """
+    values = to_dict(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
+        _set(values, key.split("."), yaml.safe_load(text), assignment)
+    return from_dict(type(config), values, "override")
+
+
+def _set(values: dict[str, Any], path: list[str], value: Any, assignment: str) -> None:
+    place = values
+    for part in path[:-1]:
+        if not isinstance(place.get(part), dict):
+            raise ConfigError(_unknown(f"override {assignment!r}", part, list(place)))
+        place = place[part]
+    if path[-1] not in place:
+        raise ConfigError(_unknown(f"override {assignment!r}", path[-1], list(place)))
+    place[path[-1]] = value
+
+
+def _reject_unknown(kind: Any, values: Mapping[str, Any], where: str) -> None:
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(_unknown(where, key, list(hints)))
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _reject_unknown(hints[key], value, f"{where}: {key}")
+
+
+def _unknown(where: str, key: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{where}: there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."

@@ -1,0 +1,89 @@
+"""The losses of dense detection as pure functions of logits and targets.
+
+Nothing here knows about detectors, levels or assignment: take a function into any detector. A classification loss
+takes logits [..., C] and targets of the same shape and returns one number an entry, unreduced, so that the caller
+chooses weights and normaliser. No argument is changed, nothing is kept between calls.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from varifocal.boxes import pair_giou
+
+
+def varifocal_loss(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    iou_weighted: bool = True,
+) -> Float[Tensor, "*n"]:
+    """Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, equation 2); for use in any detector.
+
+    With p = sigmoid(logits) and target q: ``q * BCE(p, q)`` where q > 0 and ``alpha * p^gamma * BCE(p, 0)`` where
+    q = 0. Set q to the IoU of the predicted box with its ground truth at the true class of a positive point and to 0
+    everywhere else, and detach it. Only negatives are focused, and alpha scales only them. The factor p^gamma takes
+    part in the gradient, as in the authors' code.
+
+    Args:
+        logits: scores before the sigmoid.
+        targets: the IoU-aware score q in 0..1.
+        alpha: weight of the negatives.
+        gamma: how strongly easy negatives are turned down.
+        iou_weighted: weigh a positive by its q; otherwise by 1.
+
+    Returns:
+        The loss of each entry; sum it and divide by the number of positive points.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    positive = targets if iou_weighted else torch.ones_like(targets)
+    return entropy * torch.where(targets > 0, positive, alpha * logits.sigmoid().pow(gamma))
+
+
+def focal_loss(
+    logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], *, alpha: float = 0.25, gamma: float = 2.0
+) -> Float[Tensor, "*n"]:
+    """Focal loss (Lin et al., ICCV 2017, equation 5) for targets 0 or 1; for use in any detector.
+
+    ``-alpha (1-p)^gamma ln p`` where the target is 1, ``-(1-alpha) p^gamma ln(1-p)`` where it is 0.
+    """
+    from torchvision.ops import sigmoid_focal_loss
+
+    return sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
+
+
+def quality_focal_loss(
+    logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], *, beta: float = 2.0
+) -> Float[Tensor, "*n"]:
+    """Quality focal loss (Li et al., Generalized Focal Loss, NeurIPS 2020, equation 4); for use in any detector.
+
+    ``|q - p|^beta * BCE(p, q)`` with q the IoU at the true class of a positive point and 0 elsewhere.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return entropy * (targets - logits.sigmoid()).abs().pow(beta)
+
+
+def distribution_focal_loss(
+    logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n"]:
+    """Distribution focal loss (Generalized Focal Loss, equation 6); for use in any detector.
+
+    The cross-entropy with the two whole bins around ``targets`` (in 0..bins-1, in bins), each weighted by how near
+    it is.
+    """
+    lower = targets.floor().clamp(max=logits.shape[-1] - 2)
+    share = targets - lower
+    log_p = logits.log_softmax(dim=-1)
+    below = log_p.gather(-1, lower.long()[..., None])[..., 0]
+    above = log_p.gather(-1, lower.long()[..., None] + 1)[..., 0]
+    return -(below * (1 - share) + above * share)
+
+
+def giou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """``1 - GIoU`` of pairs of xyxy boxes, in 0..2; for use in any detector."""
+    return 1 - pair_giou(boxes, targets)

