@@ -1,0 +1,263 @@
+"""Pictures on disk: find, measure and decode them; whatever is wrong with one becomes a ``DataError``."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from varifocal.errors import DataError
+
+# Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
+MAX_PIXELS = 178_956_970
+
+# fmt: off
+SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
+])
+# fmt: on
+
+# Pillow would also open formats that run other programs (EPS starts Ghostscript).
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
+
+_MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"])
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(path: Path) -> Image.Image:
+    """The upright picture as RGB, 8 bits a channel, in memory and detached from its file.
+
+    EXIF rotation is applied. 16-bit grey is scaled from 0..65535 to 0..255. Of an animation the first frame
+    is read. Alpha is dropped, as OpenCV and Pillow's own conversion to RGB do, so that a picture handed over
+    in memory and one read from disk are the same; a background would be an invented colour.
+
+    Raises:
+        DataError: the file is missing, empty, a folder, not an image, damaged, cut short, larger than
+            ``MAX_PIXELS``, or holds pixels without a known range (floating point).
+    """
+    with _opened(path) as image:
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        rgb = _to_rgb(image, path)
+        if turn is not None:
+            rgb = rgb.transpose(turn)
+        # What is upright now must not be rotated again by a reader of the EXIF data.
+        rgb.info = {}
+        return rgb
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of the upright picture, read from the header without decoding.
+
+    Raises:
+        DataError: as ``read_image``, as far as the header shows it.
+    """
+    with _opened(path) as image:
+        width, height = _stored(image)
+        orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def read_stored_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels as stored, before the EXIF rotation.
+
+    Raises:
+        DataError: as ``read_size``.
+    """
+    with _opened(path) as image:
+        return _stored(image)
+
+
+def list_images(patterns: Sequence[str]) -> list[Path]:
+    """The image files that files, folders and glob patterns name, each once, in the order given.
+
+    A folder gives what lies in it at any depth, sorted by path, by image suffix and without hidden files. A
+    glob (``*``, ``?``, ``[]``, ``**``) gives its sorted matches: folders as above, files by image suffix. A
+    file named in full is taken whatever its suffix.
+
+    Raises:
+        DataError: a pattern finds no image, or a folder cannot be read.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        files = _match(pattern)
+        if not files:
+            raise DataError(
+                f"{pattern}: no image is found there; name an image, a folder of images or a glob"
+            )
+        found.update(dict.fromkeys(files))
+    if not found:
+        raise DataError("no images are named; name an image, a folder of images or a glob")
+    return list(found)
+
+
+def _match(pattern: str) -> list[Path]:
+    if os.path.isfile(pattern):
+        return [Path(pattern)]
+    if os.path.isdir(pattern):
+        return _walk(pattern)
+    files: list[Path] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        if os.path.isdir(match):
+            files += _walk(match)
+        elif _has_suffix(match):
+            files.append(Path(match))
+    return files
+
+
+def _walk(folder: str) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions"
+        )
+
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(root)
+        # A link to a folder above would otherwise be walked for ever.
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(root, name) for name in names if not name.startswith(".") and _has_suffix(name)]
+    return sorted(files)
+
+
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file opened by Pillow, with every failure inside the block turned into a ``DataError``."""
+    _check_file(path)
+    try:
+        # Only Pillow's warnings (large picture, odd metadata); what they announce is checked here.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            Image.init()
+            with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+                _check_pixels(image, path)
+                yield image
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
+        raise DataError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        numbers = re.findall(r"\d+", str(error))
+        size, limit = numbers if len(numbers) == 2 else ("too many", str(MAX_PIXELS))
+        return (
+            f"the image has {size} pixels, above the limit of {limit}; cut it into tiles or make it smaller"
+        )
+    if isinstance(error, UnidentifiedImageError):
+        return "this is not an image of a known format, or its header is damaged; replace it or leave it out"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the file cannot be read ({error.strerror}); check its permissions and its disk"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"the image is damaged or cut short ({reason}); replace it or leave it out"
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the image does not exist; check the path") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the image cannot be reached ({error}); check the path") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path}: this is a folder and not an image; name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: this is not a regular file; name an image file")
+    if status.st_size == 0:
+        raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out")
+
+
+def _check_pixels(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: the image has {width} x {height} pixels, above the limit of {MAX_PIXELS}; "
+            "cut it into tiles or make it smaller"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; damaged EXIF data is no reason to refuse a picture and counts as upright."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _is_plain_png(image: Image.Image) -> bool:
+    return image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()
+
+
+def _late_png_orientation(path: Path) -> int:
+    """Orientation in a chunk behind the pixels, which Pillow would find only by decoding them."""
+    image = Image.new("L", (1, 1))
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                image.info["exif"] = b"Exif\x00\x00" + file.read(length)
+                break
+            file.seek(length + 4, os.SEEK_CUR)
+    return _orientation(image)
+
+
+def _stored(image: Image.Image) -> tuple[int, int]:
+    # Pillow reports the size of a TIFF after its rotation, of all other formats before it.
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return image.size
+    return int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _grey16_to_grey8(image, path)
+    if image.mode not in _MODES:
+        raise DataError(
+            f"{path}: pixels of type {image.mode!r} have no known range; save the image as 8-bit RGB"
+        )
+    # Pillow would try to carry the transparent colour over to the new mode, and warn where it cannot.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _grey16_to_grey8(image: Image.Image, path: Path) -> Image.Image:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise DataError(
+            f"{path}: grey values run from {low} to {high}, outside 0..65535; "
+            "save the image with 8 or 16 bits"
+        )
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

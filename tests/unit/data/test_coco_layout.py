@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import pytest
+
+from varifocal.data.coco_layout import ImageFinder, choose_split, find_splits, leaves_folder
+from varifocal.errors import DataError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            ["annotations/instances_train2017.json", "annotations/instances_val2017.json"],
+            {
+                "train2017": "annotations/instances_train2017.json",
+                "val2017": "annotations/instances_val2017.json",
+            },
+        ),
+        (
+            ["annotations/instances_default.json", "annotations/captions_train2017.json"],
+            {"default": "annotations/instances_default.json"},
+        ),
+        (["annotations/train.json", "package.json"], {"train": "annotations/train.json"}),
+        (
+            [f"{name}/_annotations.coco.json" for name in ("train", "valid", "test")],
+            {
+                "test": "test/_annotations.coco.json",
+                "train": "train/_annotations.coco.json",
+                "val": "valid/_annotations.coco.json",
+            },
+        ),
+        (["train/annotations.json"], {"train": "train/annotations.json"}),
+        (["train.json", "scene.json", ".x.json"], {"scene": "scene.json", "train": "train.json"}),
+        (["instances_val.json"], {"val": "instances_val.json"}),
+        (["annotations.json", "info.json"], {"all": "annotations.json"}),
+        (["annotations/annotations.json"], {"all": "annotations/annotations.json"}),
+        (["_annotations.coco.json"], {"all": "_annotations.coco.json"}),
+        (["annotations.json", "val.json"], {"all": "annotations.json", "val": "val.json"}),
+    ],
+)
+def test_layouts(tmp_path, files, expected):
+    touch(tmp_path, *files)
+    assert find_splits(tmp_path) == {name: tmp_path / file for name, file in expected.items()}
+    assert find_splits(str(tmp_path)) == find_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("annotations/instances_val2017.json", "val2017"),
+        ("valid/_annotations.coco.json", "val"),
+        ("export/_annotations.coco.json", "all"),
+        ("mine.json", "mine"),
+        ("odd.txt", "odd"),
+    ],
+)
+def test_a_file_is_one_split(tmp_path, file, name):
+    touch(tmp_path, file)
+    assert find_splits(tmp_path / file) == {name: tmp_path / file}
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"none: there is no such file or folder"):
+        find_splits(tmp_path / "none")
+    with pytest.raises(DataError, match=r"no COCO annotations are found.*instances_train\.json"):
+        find_splits(tmp_path)
+
+
+def test_choose(tmp_path):
+    names = ("train2017", "val2017", "test-dev2017")
+    touch(tmp_path, *(f"annotations/instances_{name}.json" for name in names))
+    for asked in ("train", "train2017", "Train", "training"):
+        assert choose_split(tmp_path, asked)[0] == "train2017"
+    for asked in ("val", "valid", "validation"):
+        assert choose_split(tmp_path, asked)[0] == "val2017"
+    for asked in ("test", "tra"):
+        with pytest.raises(DataError) as error:
+            choose_split(tmp_path, asked)
+        assert str(error.value) == (
+            f"{tmp_path}: there is no split {asked!r}; available: test-dev2017, train2017, val2017"
+        )
+    with pytest.raises(DataError, match=r"several splits.*test-dev2017, train2017, val2017"):
+        choose_split(tmp_path, None)
+
+
+def test_choose_between_years(tmp_path):
+    touch(tmp_path, "train2014.json", "train2017.json", "val.json")
+    with pytest.raises(
+        DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"
+    ):
+        choose_split(tmp_path, "train")
+    assert choose_split(tmp_path, "train2014")[1] == tmp_path / "train2014.json"
+
+
+def test_the_only_split_needs_no_name(tmp_path):
+    touch(tmp_path, "mine.json")
+    assert choose_split(tmp_path, None) == ("mine", tmp_path / "mine.json")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ann/1.jpg",
+        "1.jpg",
+        "images/1.jpg",
+        "val2017/1.jpg",
+        "images/val2017/1.jpg",
+        "val/1.jpg",
+        "valid/1.jpg",
+    ],
+)
+def test_places_of_pictures(tmp_path, place):
+    touch(tmp_path, "ann/instances_val2017.json", place)
+    finder = ImageFinder(tmp_path / "ann/instances_val2017.json", tmp_path, "val2017")
+    assert finder.find("1.jpg") == tmp_path / place
+    assert finder.find("2.jpg") is None
+
+
+def test_the_folder_of_the_split_comes_first(tmp_path):
+    touch(tmp_path, "val.json", "1.jpg", "images/1.jpg", "images/val/1.jpg", "train/1.jpg")
+    finder = ImageFinder(tmp_path / "val.json", tmp_path, "val")
+    assert finder.find("1.jpg") == tmp_path / "images/val/1.jpg"
+
+
+def test_sub_folders_in_the_name(tmp_path):
+    touch(tmp_path, "images/a/b/1.jpg")
+    finder = ImageFinder(tmp_path / "all.json", tmp_path, "all")
+    assert finder.find("a/b/1.jpg") == tmp_path / "images/a/b/1.jpg"
+    assert finder.find("a\\b\\1.jpg") == tmp_path / "images/a/b/1.jpg"
+    assert finder.find("images/a/b/1.jpg") == tmp_path / "images/a/b/1.jpg"
+    assert finder.find("1.jpg") is None
+
+
+def test_json_of_an_annotations_folder_by_itself(tmp_path):
+    touch(tmp_path, "annotations/instances_val.json", "val/1.jpg")
+    file = tmp_path / "annotations/instances_val.json"
+    assert ImageFinder(file, file, "val").find("1.jpg") == tmp_path / "val/1.jpg"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../1.jpg",
+        "a/../../1.jpg",
+        "a/..",
+        "..",
+        "\\\\host\\1.jpg",
+        "C:\\1.jpg",
+        "..\\1.jpg",
+        "",
+        "a/",
+        "a\x00",
+    ],
+)
+def test_names_that_leave_the_folder(name):
+    assert leaves_folder(name)
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "a/b.jpg", "..1.jpg", "a..b/c...jpg", "./1.jpg", "a\\b.jpg"])
+def test_names_that_stay(name):
+    assert not leaves_folder(name)
