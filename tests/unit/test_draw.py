@@ -102,6 +102,13 @@ def test_boxes_are_cut_to_the_picture():
     assert drawn.getpixel((0, 75)) == drawn.getpixel((199, 75)) == class_colour(0)
 
 
+@pytest.mark.parametrize(
+    "box", [[300, 10, 400, 60], [10, -90, 60, -10], [10, 150, 60, 200], [-60, 10, 0, 60]]
+)
+def test_boxes_outside_leave_no_mark(box):
+    assert not changed(draw_detections(plain(), make_detections([box], [0.9], [0]))).any()
+
+
 @pytest.fixture
 def places(monkeypatch):
     """The places of the texts that are drawn, as left, top, right, bottom pixels."""

@@ -142,9 +142,7 @@ def _per_class(precision: np.ndarray, categories: Sequence[Category]) -> dict[st
     result = {}
     for label, category in enumerate(categories):
         name = category.name if uses[category.name] == 1 else f"{category.name} ({category.id})"
-        values = precision[:, :, label, 0, -1]
-        values = values[values > -1]
-        result[name] = float(values.mean()) if values.size else -1.0
+        result[name] = float(precision[:, :, label, 0, -1].mean())  # all are -1 where a class has no box
     return result
 
 
