@@ -1,0 +1,115 @@
+"""Trim the authors' numbers to what the tests compare: python scripts/make_reference_data.py FOLDER
+
+FOLDER is the full set of reference values (forward passes, losses, detections and units of many models); the
+result goes to tests/reference/data beside its README. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TARGET = Path(__file__).resolve().parents[1] / "tests" / "reference" / "data"
+LIMIT = 2.2e6  # bytes in all
+MODELS = {"vfnet_r50": "", "vfnet_raw_r50": "a"}  # and the picture of which a sample is enough
+SAMPLES = 256
+DIGITS = 10  # of gradients; they are compared to 1e-6
+LOSS_UNITS = ("pred", "label", "quality", "vfl", "focal", "qfl", "dfl", "box", "giou", "overlaps.iou")
+NMS_SETS = ("0", "1", "3")  # set 2 has 11000 boxes and is a third of a megabyte
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the full set of reference values")
+    source = parser.parse_args().folder
+    for folder in ("keys", "forward", "post", "mmdet33", "units"):
+        (TARGET / folder).mkdir(parents=True, exist_ok=True)
+    for name, sampled in MODELS.items():
+        keys = json.loads((source / "keys" / f"{name}.json").read_text())
+        write_json(TARGET / "keys" / f"{name}.json", {key: shape for key, (shape, _) in keys.items()})
+        maps = forward(np.load(source / "forward" / f"{name}.npz"), sampled)
+        write_npz(TARGET / "forward" / f"{name}.npz", maps)
+    write_losses(source)
+    for path in ("post/vfnet_r50.npz", "mmdet33/post_vfnet_r50.npz"):
+        write_npz(TARGET / path, dict(np.load(source / path)))
+    write_units(source / "units")
+    size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
+    print(f"{size / 1e6:.2f} MB in {TARGET}")
+    if size > LIMIT:
+        raise SystemExit(f"more than {LIMIT / 1e6} MB")
+
+
+def forward(values: Mapping[str, np.ndarray], sampled: str) -> dict[str, np.ndarray]:
+    """Everything of one model; of the picture ``sampled`` only a sample of the large maps."""
+    kept: dict[str, np.ndarray] = {}
+    rng = np.random.default_rng(0)
+    for key, value in values.items():
+        if key.split(".")[0] == sampled and value.size > SAMPLES and value.ndim == 4:
+            places = np.sort(rng.choice(value.size, SAMPLES, replace=False)).astype(np.int32)
+            kept[f"{key}.idx"], kept[f"{key}.val"] = places, value.reshape(-1)[places]
+        else:
+            kept[key] = value
+    return kept
+
+
+def write_losses(source: Path) -> None:
+    """The cases with their ground truth, and all losses of the models and their variants in one file."""
+    cases = json.loads((source / "cases.json").read_text())["cases"]
+    write_json(TARGET / "cases.json", cases)
+    losses = {
+        path.stem: rounded(json.loads(path.read_text()))
+        for path in sorted((source / "loss").glob("*.json"))
+        if path.name.split(".")[0] in MODELS
+    }
+    text = json.dumps(losses, separators=(",", ":")).encode()
+    (TARGET / "loss.json.gz").write_bytes(gzip.compress(text, mtime=0))
+
+
+def rounded(value: Any) -> Any:
+    """Gradients (the lists) to ten digits, losses as they are."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [float(f"{part:.{DIGITS}g}") if isinstance(part, float) else part for part in value]
+    return value
+
+
+def write_units(source: Path) -> None:
+    units = TARGET / "units"
+    write_npz(units / "atss.npz", dict(np.load(source / "atss.npz")))
+    write_npz(units / "star.npz", dict(np.load(source / "star.npz")))
+    losses = np.load(source / "losses.npz")
+    write_npz(units / "losses.npz", {key: losses[key] for key in losses.files if key.startswith(LOSS_UNITS)})
+    nms = np.load(source / "nms.npz")
+    wanted = [key for key in nms.files if key[0] in NMS_SETS and "soft" not in key]
+    write_npz(units / "nms.npz", {key: nms[key] for key in wanted})
+    # the first configuration is the plain 3x3 with everything else 1; v1 has no mask and no bias
+    dcn = np.load(source / "dcn.npz")
+    wanted = [key for key in dcn.files if key in ("0.x", "0.w", "0.off", "0.gout") or key.startswith("0.v1.")]
+    write_npz(units / "dcn.npz", {key.removeprefix("0."): dcn[key] for key in wanted})
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """What ``numpy.load`` reads, packed tighter than ``savez_compressed`` does and without the time of day."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, value in arrays.items():
+            file = io.BytesIO()
+            np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{key}.npy")  # dated 1980
+            archive.writestr(entry, file.getvalue(), zipfile.ZIP_LZMA)
+
+
+if __name__ == "__main__":
+    main()
