@@ -247,8 +247,6 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
         raise DataError(
             f"{path}: pixels of type {image.mode!r} have no known range; save the image as 8-bit RGB"
         )
-    # Pillow would try to carry the transparent colour over to the new mode, and warn where it cannot.
-    image.info.pop("transparency", None)
     return image.convert("RGB")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from varifocal.data import images
 from varifocal.data.images import list_images, read_image, read_size, read_stored_size
@@ -94,6 +94,16 @@ def test_png_rotation_behind_the_pixels(tmp_path):
     assert read_size(path) == (2, 3)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tiff"])
+def test_size_is_read_without_decoding(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"a.{suffix}"
+    corners().save(path)
+    decoded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda image: decoded.append(image))
+    assert read_size(path) == read_stored_size(path) == (3, 2)
+    assert decoded == []
+
+
 @pytest.mark.parametrize("damage", [b"Exif\x00\x00MM\x00*garbage", b"Exif\x00\x00", b"no exif at all"])
 def test_damaged_exif_counts_as_upright(tmp_path, damage):
     path = tmp_path / "a.jpg"
@@ -111,12 +121,12 @@ def test_unknown_orientation_counts_as_upright(tmp_path, value):
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 def test_16_bit_grey_is_scaled_by_its_range(tmp_path, suffix):
-    values = np.array([[0, 128, 257, 32896, 65279, 65535]], dtype=np.uint16)
+    values = np.array([[0, 128, 129, 257, 32896, 65279, 65535]], dtype=np.uint16)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(values).save(path)
     image = read_image(path)
     assert image.mode == "RGB"
-    assert np.asarray(image)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 254, 255)]
+    assert np.asarray(image)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 128, 254, 255)]
 
 
 def test_big_endian_16_bit_grey(tmp_path):
@@ -250,7 +260,7 @@ def test_what_is_no_image(tmp_path, read):
     refused(tmp_path, "folder", read=read)
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    refused(empty, "empty", read=read)
+    refused(empty, "0 bytes", read=read)
     text = tmp_path / "text.jpg"
     text.write_text("hello, this is not a picture")
     refused(text, "not an image", read=read)
