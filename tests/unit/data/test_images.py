@@ -99,7 +99,7 @@ def test_size_is_read_without_decoding(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"a.{suffix}"
     corners().save(path)
     decoded = []
-    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda image: decoded.append(image))
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", decoded.append)
     assert read_size(path) == read_stored_size(path) == (3, 2)
     assert decoded == []
 
