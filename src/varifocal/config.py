@@ -35,6 +35,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
+def update(config: T, values: Mapping[str, Any], where: str) -> T:
+    """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`."""
+    _reject_unknown(type(config), values, where)
+    return from_dict(type(config), _merged(to_dict(config), values), where)
+
+
+def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old[k], dict)}
+    return {**old, **new, **nested}
+
+
 def override(config: T, assignments: Sequence[str]) -> T:
     """A copy with ``key.sub=value`` applied; values are read as YAML.
 

@@ -1,8 +1,7 @@
 """The rule that fills every weight of a network from its name alone, and the pictures that go in.
 
-Everything follows from numpy's generator and a checksum of the name, so two implementations that share nothing
-else can be given the same network. The constants are those that the stored numbers were made with; see
-data/README.md.
+Everything follows from numpy's generator and a checksum of the name, so two implementations that share
+nothing else can be given the same network. The stored numbers (data/README.md) come from these constants.
 """
 
 from __future__ import annotations

@@ -1,41 +1,125 @@
-"""Names of weights: the authors' and mmdetection's state dicts, renamed to ours."""
+"""The checkpoint file: safetensors, so that reading one runs no code, with a JSON description inside."""
 
 from __future__ import annotations
 
-import re
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-# (pattern of the authors' key, our key); the first that matches the whole key counts
-RENAMES: tuple[tuple[str, str], ...] = (
-    (r"backbone\.(.*)", r"backbone.net.\1"),
-    (r"neck\.lateral_convs\.(\d)\.conv\.(.*)", r"neck.lateral.\1.\2"),
-    (r"neck\.fpn_convs\.([012])\.conv\.(.*)", r"neck.output.\1.\2"),
-    (r"neck\.fpn_convs\.3\.conv\.(.*)", r"neck.extra.0.\1"),
-    (r"neck\.fpn_convs\.4\.conv\.(.*)", r"neck.extra.1.\1"),
-    (r"bbox_head\.(cls|reg)_convs\.(\d)\.conv\.(.*)", r"head.\1_tower.\2.0.\3"),
-    (r"bbox_head\.(cls|reg)_convs\.(\d)\.gn\.(.*)", r"head.\1_tower.\2.1.\3"),
-    (r"bbox_head\.vfnet_(cls|reg)_conv\.conv\.(.*)", r"head.\1_conv.0.\2"),
-    (r"bbox_head\.vfnet_(cls|reg)_conv\.gn\.(.*)", r"head.\1_conv.1.\2"),
-    (r"bbox_head\.vfnet_reg_refine_dconv\.(.*)", r"head.reg_star.\1"),
-    (r"bbox_head\.vfnet_cls_dconv\.(.*)", r"head.cls_star.\1"),
-    (r"bbox_head\.(scales|scales_refine)\.(\d)\.scale", r"head.\1.\2"),
-    (r"bbox_head\.vfnet_(cls|reg|reg_refine)\.(.*)", r"head.\1.\2"),
-)
+from varifocal.errors import CheckpointError
+
+FORMAT = 1  # raised when an older version of the package could not read the file
+KEY = "varifocal"
 
 
-def rename(key: str) -> str | None:
-    """Our name of an authors' weight, or None where there is none."""
-    for pattern, name in RENAMES:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(name)
-    return None
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write beside and move into place: at no moment is there half a file under ``path``.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full; what was at ``path`` is kept.
+    """
+    described = json.dumps({**info, "format": FORMAT})
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_beside(path, safetensors.torch.save(kept, metadata={KEY: described}))
 
 
-def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict under our names, and the keys that have no place here."""
-    renamed = {key: rename(key) for key in state}
-    mapped = {name: state[key] for key, name in renamed.items() if name is not None}
-    return mapped, [key for key, name in renamed.items() if name is None]
+def write_beside(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` in one step, flushed to the disk.
+
+    Raises:
+        CheckpointError: it cannot be written; what was at ``path`` is kept.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        _remove(beside)
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder may not be readable either; the first error is the one to tell
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The description inside a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: not there, a pickle, not safetensors, not ours, or of a newer format.
+    """
+    _refuse_what_is_not_ours(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}).") from error
+    if KEY not in metadata:
+        raise CheckpointError(f"{path}: safetensors without a varifocal description; it was written by something else.")
+    info = json.loads(metadata[KEY])
+    if info["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: written by a newer version of varifocal (format {info['format']}, this one reads {FORMAT}); "
+            "run pip install --upgrade varifocal."
+        )
+    return info
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description; errors as in :func:`read_info`."""
+    info = read_info(path)
+    try:
+        return safetensors.torch.load_file(path), info
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}).") from error
+
+
+def _refuse_what_is_not_ours(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    if start == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
+            f"safetensors with: varifocal convert {path} --out {path.with_suffix('.safetensors')}"
+        )
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Load a whole state dict.
+
+    Raises:
+        CheckpointError: a weight is missing, left over, or of another shape; the first of each is named.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors]
+    extra = [name for name in tensors if name not in wanted]
+    if missing or extra:
+        raise CheckpointError(
+            f"{source}: does not fit the model: {len(missing)} weights missing (first: {missing[:1]}), "
+            f"{len(extra)} unknown (first: {extra[:1]})."
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} is {list(tensor.shape)} but the model needs {list(wanted[name].shape)}; "
+                "the number of classes or the width differs."
+            )
+    module.load_state_dict(dict(tensors))

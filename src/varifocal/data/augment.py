@@ -1,0 +1,149 @@
+"""What a training picture goes through: a window of the picture, turned and coloured anew each time.
+
+All chance comes from the generators that are passed in, so a sample depends on its seed alone, whatever the number
+of workers or processes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms import v2
+
+from varifocal.data.preprocess import Preprocess, resize, resized_shape
+from varifocal.types import Sample, Targets
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures vary.
+
+    ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``jitter``: the
+    resize factor is multiplied by a log-uniform number between these two. ``short``: without a crop, the shorter
+    side is drawn anew between these two each time (0, 0 keeps the recipe's resize). ``flip``: chance of a
+    left-right flip. ``quarter_turns``: any of the eight orientations, right where the picture has no up and down.
+    ``colour``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
+    cut by the window counts when that share of its area is left; a smaller rest is neither object nor background.
+    """
+
+    crop: int = 0
+    jitter: tuple[float, float] = (1.0, 1.0)
+    short: tuple[int, int] = (0, 0)
+    flip: float = 0.5
+    quarter_turns: bool = False
+    colour: float = 0.0
+    min_visible: float = 0.4
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the original picture, pixels, and the (height, width) it is resized to."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    size: tuple[int, int]
+
+
+def whole(height: int, width: int, preprocess: Preprocess) -> Window:
+    """The whole picture, as evaluation sees it."""
+    return Window(0, 0, width, height, resized_shape(height, width, preprocess))
+
+
+def choose_window(
+    height: int, width: int, preprocess: Preprocess, config: Augment, rng: np.random.Generator
+) -> Window:
+    """The part of a picture of that size that is trained on this time."""
+    low, high = config.jitter
+    jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
+    if not config.crop:
+        size = resized_shape(height, width, _redrawn(preprocess, config, rng))
+        return Window(0, 0, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
+    factor = jitter * resized_shape(height, width, preprocess)[1] / width
+    side = max(round(config.crop / factor), 1)
+    window_width, window_height = min(side, width), min(side, height)
+    left = int(rng.integers(width - window_width + 1))
+    top = int(rng.integers(height - window_height + 1))
+    size = tuple(max(round(config.crop * part / side), 1) for part in (window_height, window_width))
+    return Window(left, top, window_width, window_height, (size[0], size[1]))
+
+
+def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
+    if config.short[1] == 0:
+        return preprocess
+    short = int(rng.integers(config.short[0], config.short[1] + 1))
+    return Preprocess(**{**vars(preprocess), "short": short, "scale": None})
+
+
+def cut(
+    image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, min_visible: float
+) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
+    """The window, resized, and the boxes in it; boxes of which too little is left become crowd regions."""
+    right, bottom = window.left + window.width, window.top + window.height
+    height, width = window.size
+    part = resize(image[:, window.top : bottom, window.left : right], height, width)
+    boxes = torch.from_numpy(sample.boxes)
+    corner = boxes.new_tensor([window.left, window.top])
+    limit = boxes.new_tensor([window.width, window.height])
+    inside = torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
+    visible = _area(inside) / _area(boxes).clamp(min=1e-6)
+    kept = visible > 0
+    scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
+    crowd = torch.from_numpy(sample.crowd) | (visible < min_visible)
+    labels = torch.from_numpy(sample.labels)
+    return part, Targets(inside[kept] * scale, labels[kept], crowd[kept], (height, width))
+
+
+def _area(boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def turn(
+    image: UInt8[Tensor, "3 _ _"], targets: Targets, *, flip: bool, upside_down: bool, transpose: bool
+) -> tuple[UInt8[Tensor, "3 _ _"], Targets]:
+    """One of the eight orientations of a picture and its boxes; exact, nothing is resampled."""
+    boxes, (height, width) = targets.boxes, targets.size
+    if flip:
+        image, boxes = image.flip(2), torch.stack(
+            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+        )
+    if upside_down:
+        image, boxes = image.flip(1), torch.stack(
+            [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1
+        )
+    if transpose:
+        image, boxes, (height, width) = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]], (width, height)
+    return image, Targets(boxes, targets.labels, targets.crowd, (height, width))
+
+
+def augment(
+    image: UInt8[Tensor, "3 H W"], sample: Sample, preprocess: Preprocess, config: Augment, seed: list[int]
+) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
+    """A training example; the same ``seed`` gives the same one."""
+    rng = np.random.default_rng(seed)
+    window = choose_window(image.shape[1], image.shape[2], preprocess, config, rng)
+    part, targets = cut(image, sample, window, config.min_visible)
+    coins = rng.random(3)
+    flip = bool(coins[0] < config.flip)
+    upside_down, transpose = (bool(coin < 0.5) and config.quarter_turns for coin in coins[1:])
+    part, targets = turn(part, targets, flip=flip, upside_down=upside_down, transpose=transpose)
+    return _recolour(part, config.colour, rng), targets
+
+
+def _recolour(
+    image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator
+) -> UInt8[Tensor, "3 H W"]:
+    if strength == 0:
+        return image
+    jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**62)))
+        return jitter(image)
+
+

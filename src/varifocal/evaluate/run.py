@@ -1,0 +1,56 @@
+"""Run a model over a data set and measure it with the COCO metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from varifocal.data.coco import check_size
+from varifocal.data.images import read_image
+from varifocal.errors import DataError
+from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
+from varifocal.predict import Model
+from varifocal.types import Category, DataSet, Detections, Sample
+
+
+def detect_all(
+    model: Model, samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
+) -> list[Detections]:
+    """Detections of each sample; ``progress`` is called with the number done. One picture is in memory at a time."""
+    found = []
+    for done, sample in enumerate(samples, start=1):
+        image = read_image(sample.file)
+        check_size(sample, image)
+        found.append(model.predict(image))
+        progress(done)
+    return found
+
+
+def evaluate(
+    model: Model, data: DataSet, progress: Callable[[int], None] = lambda done: None
+) -> tuple[CocoMetrics, list[Detections]]:
+    """The COCO metrics of a model on a data set, and what it found.
+
+    Classes are matched by name, so that neither ids nor their order matter.
+
+    Raises:
+        DataError: the model lacks a class of the data set.
+    """
+    known = {category.name: category for category in model.categories}
+    missing = [category.name for category in data.categories if category.name not in known]
+    if missing:
+        raise DataError(
+            f"{data.source}: the model was not trained on {', '.join(missing[:5])} ({len(missing)} of "
+            f"{len(data.categories)} classes); it knows {', '.join(list(known)[:10])}."
+        )
+    found = detect_all(model, data.samples, progress)
+    return coco_ap(data.samples, data.categories, [relabel(one, data.categories) for one in found]), found
+
+
+def relabel(found: Detections, categories: Sequence[Category]) -> Detections:
+    """The same detections with labels that index ``categories``; classes that are not there are left out."""
+    place = {category.name: index for index, category in enumerate(categories)}
+    keep = [i for i, name in enumerate(found.names) if name in place]
+    labels = found.labels[keep].copy()
+    for i, name in enumerate(found.names[j] for j in keep):
+        labels[i] = place[name]
+    return Detections(found.boxes[keep], found.scores[keep], labels, tuple(categories))

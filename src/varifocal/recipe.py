@@ -1,0 +1,149 @@
+"""A recipe says everything about a run but the data and the folder: detector, data preparation, schedule, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from varifocal.config import override, to_dict, update
+from varifocal.data.augment import Augment
+from varifocal.data.coco import load_dataset
+from varifocal.data.preprocess import Preprocess
+from varifocal.errors import CheckpointError, ConfigError, DataError
+from varifocal.models import DETECTORS
+from varifocal.models.vfnet import VFNetConfig
+from varifocal.ops.nms import PostProcess
+from varifocal.predict import Model, ModelInfo, load
+from varifocal.train.loop import Job
+from varifocal.train.optim import TrainConfig
+from varifocal.types import Category, DataSet
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which splits are used, how pictures are resized and varied, and what happens to impossible boxes.
+
+    ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many.
+    """
+
+    train_split: str = "train"
+    val_split: str = "val"
+    invalid_boxes: Literal["error", "drop"] = "error"
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, whole; written to the run folder and into every checkpoint.
+
+    ``model.num_classes`` 0 takes the number of classes from the data.
+    """
+
+    detector: Literal["vfnet"] = "vfnet"
+    model: VFNetConfig = field(default_factory=lambda: VFNetConfig(num_classes=0))
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    test: PostProcess = field(default_factory=PostProcess)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.name[:-5] for path in _folder().iterdir() if path.name.endswith(".yaml"))
+
+
+def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe of the package by name, or a YAML file, with ``key=value`` overrides.
+
+    Raises:
+        ConfigError: no such recipe (lists them), not a mapping, an unknown key (lists the valid ones), a wrong value.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"recipe {name!r}: not found; there are {', '.join(recipe_names())}, or give a .yaml file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys, not a {type(values).__name__}.")
+    return override(update(Recipe(), values, str(path)), overrides)
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """The whole recipe, every default spelled out."""
+    path.write_text(yaml.safe_dump(to_dict(recipe), sort_keys=False), encoding="utf-8")
+
+
+def _folder() -> Any:
+    return files("varifocal") / "recipes"
+
+
+def make_model(recipe: Recipe, categories: Sequence[Category]) -> Model:
+    """A model with fresh weights for these classes, or with those of ``train.weights``.
+
+    Raises:
+        ConfigError: ``model.num_classes`` is neither 0 nor the number of classes.
+        CheckpointError: ``train.weights`` does not fit.
+    """
+    count = recipe.model.num_classes or len(categories)
+    if count != len(categories):
+        raise ConfigError(
+            f"model.num_classes={count} but the data has {len(categories)} classes "
+            f"({', '.join(c.name for c in list(categories)[:5])}); leave model.num_classes=0 to take it from the data."
+        )
+    config = replace(recipe.model, num_classes=count)
+    detector = DETECTORS[recipe.detector][0](config)
+    info = ModelInfo(
+        recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe)
+    )
+    model = Model(detector, info)
+    if recipe.train.weights:
+        start_from(model, load(recipe.train.weights), recipe.train.weights)
+    return model
+
+
+def start_from(model: Model, source: Model, name: str) -> None:
+    """Copy weights from a trained model; the class predictor starts anew when the classes differ.
+
+    Raises:
+        CheckpointError: any other weight is missing or of another shape.
+    """
+    wanted, given = model.detector.state_dict(), source.detector.state_dict()
+    same_classes = [c.name for c in model.categories] == [c.name for c in source.categories]
+    fresh = () if same_classes else ("head.cls.",)
+    for key, tensor in wanted.items():
+        if key.startswith(fresh) and fresh:
+            continue
+        if key not in given or given[key].shape != tensor.shape:
+            raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
+        tensor.copy_(given[key])
+
+
+def read_data(path: Path | str, split: str, recipe: Recipe) -> DataSet:
+    """One split of a data set, read as the recipe says."""
+    return load_dataset(path, split, invalid_boxes=recipe.data.invalid_boxes)
+
+
+def make_job(recipe: Recipe, data: Path | str, run: Path) -> Job:
+    """Model, data and schedule of a run.
+
+    Raises:
+        DataError, ConfigError, CheckpointError: as the parts say; the classes of the two splits must agree.
+    """
+    training = read_data(data, recipe.data.train_split, recipe)
+    validation = read_data(data, recipe.data.val_split, recipe) if recipe.data.val_split else None
+    if validation is not None:
+        unknown = {c.name for c in validation.categories} - {c.name for c in training.categories}
+        if unknown:
+            raise DataError(
+                f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
+                "the two splits must name the same classes."
+            )
+    model = make_model(recipe, training.categories)
+    return Job(model, training, validation, recipe.data.augment, recipe.train, run)

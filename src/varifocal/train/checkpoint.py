@@ -1,0 +1,68 @@
+"""Everything a run needs to go on exactly: weights, averages, optimizer and place, in one safetensors file.
+
+Random numbers are not stored: each step seeds them from the run's seed and the step, and so does the sampler.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from varifocal.errors import CheckpointError
+from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
+
+STATE = "state.safetensors"
+
+
+def save_state(
+    run: Path,
+    parts: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    place: dict[str, Any],
+) -> None:
+    """Write the run's state; ``place`` holds plain numbers such as the step and the best metric."""
+    tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+    write_checkpoint(run / STATE, tensors, {"kind": "state", "place": place})
+
+
+def load_state(run: Path, parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put the run's state back and return its ``place``.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit this model or optimizer.
+    """
+    path = run / STATE
+    tensors, info = read_checkpoint(path)
+    if info.get("kind") != "state":
+        raise CheckpointError(f"{path}: not the state of a run.")
+    for part, module in parts.items():
+        load_into(module, _under(tensors, part), path)
+    _load_optimizer(optimizer, _under(tensors, "optimizer"), path)
+    return info["place"]
+
+
+def _under(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name[len(part) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(part + ".")}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
+    content = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items():
+        slot = values.get("momentum_buffer", values.get("exp_avg"))
+        if index >= len(parameters) or (slot is not None and slot.shape != parameters[index].shape):
+            raise CheckpointError(f"{path}: the optimizer's state does not fit; the recipe was changed since.")
+    optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
+
+

@@ -1,0 +1,20 @@
+"""An exponential moving average of the weights that follows quickly at first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def make_ema(detector: nn.Module, decay: float) -> AveragedModel:
+    """torch's averaged model with decay ``min(decay, (1 + n) / (10 + n))`` after n updates.
+
+    The warm-up keeps the random start out of the average of a short run. Buffers are copied.
+    """
+
+    def average(kept: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+        n = float(count)
+        torch._foreach_lerp_(kept, new, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(detector, multi_avg_fn=average)

@@ -1,0 +1,130 @@
+"""What a run says while it goes: a live line, a JSON-lines file, and TensorBoard on request."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from varifocal.errors import ConfigError
+
+QUIET_SECONDS = 15.0  # between lines when nobody watches a terminal
+
+
+class RunLog:
+    """Progress of a run, for one process: ``log.jsonl`` in the run folder, a bar on a terminal, lines elsewhere.
+
+    Lines of steps at or after ``start`` are dropped from an existing file: they belong to work that a resumed run
+    does again.
+    """
+
+    def __init__(self, run: Path, start: int, steps: int, *, quiet: bool, tensorboard: bool) -> None:
+        self.path, self.start, self.steps = run / "log.jsonl", start, steps
+        self.quiet = quiet
+        self.console = Console(stderr=True)
+        self.board = _board(run) if tensorboard and not quiet else None
+        if not quiet:
+            _truncate(self.path, start)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        self.begun = self.told = time.monotonic()
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=steps, completed=start, numbers="")
+
+    def __enter__(self) -> RunLog:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        if not self.quiet:
+            self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def step(self, step: int, losses: dict[str, float], lr: float) -> None:
+        """One finished step: every loss term, their total, the rate, the memory."""
+        if self.quiet:
+            return
+        numbers = {"loss": sum(losses.values()), **losses, "lr": lr}
+        memory = memory_mb()
+        self._write({"step": step, **numbers, "memory_mb": memory, "seconds": time.monotonic() - self.begun})
+        if self.board is not None:
+            for name, value in numbers.items():
+                self.board.add_scalar(f"train/{name}", value, step)
+        text = " ".join(f"{name} {value:.3g}" for name, value in numbers.items()) + f" mem {memory:.0f}M"
+        self.bar.update(self.task, completed=step + 1, numbers=text)
+        if not self.console.is_terminal and time.monotonic() - self.told > QUIET_SECONDS:
+            self.told = time.monotonic()
+            self.say(f"step {step + 1}/{self.steps} {text} left {self._left(step + 1)}")
+
+    def validation(self, step: int, metrics: dict[str, float]) -> None:
+        """The numbers of one validation."""
+        if self.quiet:
+            return
+        self._write({"step": step, "validation": metrics})
+        if self.board is not None:
+            for name, value in metrics.items():
+                self.board.add_scalar(f"validation/{name}", value, step)
+        self.say(f"step {step + 1}: validation AP {100 * metrics['AP']:.1f} AP50 {100 * metrics['AP50']:.1f}")
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if not self.quiet:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _left(self, done: int) -> str:
+        seconds = (time.monotonic() - self.begun) / max(done - self.start, 1) * (self.steps - done)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+
+def memory_mb() -> float:
+    """The most memory used so far: of the accelerator if there is one, of this process otherwise, in MiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _truncate(path: Path, start: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] < start:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            break  # a line cut off by a kill is the last one
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def _board(run: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError('train.tensorboard needs TensorBoard: pip install "varifocal[tensorboard]".') from error
+    return SummaryWriter(str(run / "tensorboard"))

@@ -1,0 +1,214 @@
+"""The training loop, whole and in one place.
+
+Lightning Fabric moves tensors, casts and synchronises; it was taken rather than Accelerate because it keeps no
+process-wide state, so that several runs fit into one process. Everything else is a plain line of the loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from varifocal.data.augment import Augment
+from varifocal.data.loader import Batches, TrainingSet
+from varifocal.errors import TrainingError, VarifocalError
+from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
+from varifocal.evaluate.run import detect_all, relabel
+from varifocal.predict import Model, save
+from varifocal.train.checkpoint import load_state, save_state
+from varifocal.train.ema import make_ema
+from varifocal.train.log import RunLog
+from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
+from varifocal.types import Batch, DataSet, Targets
+
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What to train on what, and where to keep it."""
+
+    model: Model
+    training: DataSet
+    validation: DataSet | None
+    augment: Augment
+    config: TrainConfig
+    run: Path
+
+
+def train(job: Job, *, resume: bool = False) -> dict[str, float]:
+    """Train to the end of the schedule and return the best validation metrics (empty without validation data).
+
+    Under ``torchrun`` every process calls this. The run folder gets ``best.safetensors``, ``last.safetensors``,
+    ``state.safetensors`` and ``log.jsonl``.
+
+    Raises:
+        TrainingError: a loss is not finite or too large; the last checkpoint is untouched.
+        DataError: a picture cannot be read.
+        CheckpointError: nothing to resume from, or a checkpoint cannot be written.
+    """
+    config, detector = job.config, job.model.detector
+    fabric = start_fabric(config)
+    data = TrainingSet(
+        job.training.samples, job.model.info.preprocess, job.augment, config.seed, config.cache_mb * 2**20
+    )
+    batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
+    steps = config.epochs * batches.per_epoch // config.accumulate
+    detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
+    ema = make_ema(detector, config.ema)
+    parts = {"model": detector, "ema": ema}
+    place: dict[str, Any] = {"step": 0, "best": -1.0, "metrics": {}}
+    if resume:
+        place = load_state(job.run, parts, optimizer)
+    loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
+    with RunLog(
+        job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard
+    ) as log:
+        for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
+            lr = config.lr * lr_factor(step, steps, batches.per_epoch // config.accumulate, config)
+            set_lr(optimizer, lr)
+            # dropout and the like depend on the step alone, so that a resumed run repeats them
+            torch.manual_seed((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
+            terms: dict[str, float] = {}
+            for i, batch in enumerate(group):
+                images, targets = to_device(batch, fabric.device)
+                with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
+                    losses = detector.loss(network(images), targets)  # type: ignore[operator]
+                    terms = check_losses(losses, config.max_loss, step, batch)
+                    fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
+            if config.clip:
+                fabric.clip_gradients(network, optimizer, max_norm=config.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update_parameters(detector)
+            log.step(step, terms, lr)
+            place["step"] = step + 1
+            if _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate):
+                _validate(job, ema.module if config.ema else detector, place, log, fabric)
+            if _due(step, steps, config.save_every) and fabric.is_global_zero:
+                save_state(job.run, parts, optimizer, place)
+    leave_together(fabric)
+    return place["metrics"]
+
+
+def start_fabric(config: TrainConfig) -> Fabric:
+    """One process, or as many as ``torchrun`` started, on the device of the config."""
+    accelerator = config.device
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if config.batch % world:
+        raise VarifocalError(f"train.batch={config.batch} cannot be shared by {world} processes; take a multiple.")
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=max(world // local, 1),
+        strategy="ddp" if world > 1 else "auto",
+        precision=PRECISION[config.precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _groups_of(loader: Iterable[Any], size: int) -> Iterator[list[Batch]]:
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        for batch in group:
+            if isinstance(batch, VarifocalError):
+                raise batch
+        yield group
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, list[Targets]]:
+    """Images, channels last, and targets on the device."""
+    images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    moved = [
+        Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets
+    ]
+    return images, moved
+
+
+def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batch) -> dict[str, float]:
+    """The terms as numbers.
+
+    All processes stop when one must: a process left alone would wait for the others forever.
+
+    Raises:
+        TrainingError: not finite, or above ``limit``; names the step, the pictures and the largest term.
+    """
+    terms = {name: loss.item() for name, loss in losses.items()}
+    total = sum(terms.values())
+    bad = torch.tensor(0.0 if math.isfinite(total) and total <= limit else 1.0)
+    if dist.is_available() and dist.is_initialized():
+        bad = bad.to(next(iter(losses.values())).device)
+        dist.all_reduce(bad)
+    if bad.item() == 0:
+        return terms
+    worst = max(terms, key=lambda name: abs(terms[name]) if math.isfinite(terms[name]) else math.inf)
+    raise TrainingError(
+        f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
+        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip=10, or look at these "
+        "pictures' boxes."
+    )
+
+
+def _due(step: int, steps: int, every: int) -> bool:
+    return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
+
+
+def _validate(job: Job, detector: nn.Module, place: dict[str, Any], log: RunLog, fabric: Fabric) -> None:
+    """Measure, keep the best, and write the weights as they are now."""
+    model = Model(detector, job.model.info)
+    numbers: dict[str, float] = {}
+    if job.validation is not None:
+        numbers = headline(validate(model, job.validation, fabric.global_rank, fabric.world_size))
+        log.validation(place["step"] - 1, numbers)
+    better = numbers.get("AP", 0.0) > place["best"] or job.validation is None
+    if better:
+        place["best"], place["metrics"] = numbers.get("AP", 0.0), numbers
+    if fabric.is_global_zero:
+        save(model, job.run / "last.safetensors", metrics=numbers)
+        if better:
+            save(model, job.run / "best.safetensors", metrics=numbers)
+
+
+def validate(model: Model, data: DataSet, rank: int = 0, world: int = 1) -> CocoMetrics:
+    """COCO metrics, each process detecting in its share of the pictures."""
+    found: list[Any] = [detect_all(model, data.samples[rank::world])]
+    if world > 1:
+        mine = found[0]
+        found = [None] * world
+        dist.all_gather_object(found, mine)
+    merged: list[Any] = [None] * len(data.samples)
+    for share, detections in enumerate(found):
+        merged[share::world] = detections
+    return coco_ap(data.samples, data.categories, [relabel(one, data.categories) for one in merged])
+
+
+def headline(metrics: CocoMetrics) -> dict[str, float]:
+    """The twelve numbers without the classes."""
+    return {name: value for name, value in metrics.to_json().items() if isinstance(value, float)}
+
+
+def leave_together(fabric: Fabric) -> None:
+    """Drop what holds the process group and leave it at the same time as the others.
+
+    gloo aborts at exit in about one of four runs when models or optimizers outlive their group.
+    """
+    gc.collect()
+    if dist.is_available() and dist.is_initialized():
+        fabric.barrier()
+        dist.destroy_process_group()

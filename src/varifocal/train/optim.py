@@ -1,0 +1,97 @@
+"""Parameter groups, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
+
+    ``batch`` counts the pictures of a step over all processes, ``accumulate`` the steps whose gradients are added
+    before the weights move. ``lr`` belongs to that batch; it is not scaled behind your back. ``bias_lr`` and
+    ``bias_decay`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
+    ``backbone_lr`` the rate of the backbone. ``milestones`` are epochs. ``clip`` bounds the gradient's norm, ``ema``
+    is the decay of the averaged weights that are validated and saved (0: none). ``precision`` "bf16" and "fp16" run
+    the network in half precision; losses and boxes stay in float32. ``validate_every`` counts epochs, ``save_every``
+    steps. A loss above ``max_loss`` stops the run. ``weights`` names a checkpoint to start from.
+    """
+
+    epochs: int = 12
+    batch: int = 16
+    accumulate: int = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    bias_lr: float = 2.0
+    bias_decay: float = 0.0
+    backbone_lr: float = 1.0
+    schedule: Literal["multi-step", "cosine"] = "multi-step"
+    milestones: tuple[int, ...] = (8, 11)
+    warmup_steps: int = 500
+    warmup_start: float = 0.1
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    workers: int = 2
+    cache_mb: int = 512
+    validate_every: int = 1
+    save_every: int = 500
+    max_loss: float = 1e4
+    tensorboard: bool = False
+    weights: str = ""
+
+
+def make_optimizer(detector: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW over the authors' parameter groups; each group carries its ``scale`` of the learning rate."""
+    groups = list(_groups(detector, config))
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """One group for each kind of parameter: (in the backbone, a convolution's bias)."""
+    biases = {
+        id(module.bias)
+        for name, module in detector.named_modules()
+        if isinstance(module, nn.Conv2d) and module.bias is not None and not name.endswith("conv_offset")
+    }
+    learning = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+    for in_backbone in (True, False):
+        for is_bias in (True, False):
+            members = [
+                p
+                for name, p in learning
+                if name.startswith("backbone.") == in_backbone and (id(p) in biases) == is_bias
+            ]
+            if members:
+                yield {
+                    "params": members,
+                    "scale": (config.backbone_lr if in_backbone else 1.0) * (config.bias_lr if is_bias else 1.0),
+                    "weight_decay": config.weight_decay * (config.bias_decay if is_bias else 1.0),
+                }
+
+
+def lr_factor(step: int, steps: int, per_epoch: int, config: TrainConfig) -> float:
+    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine."""
+    warmup = min(config.warmup_start + (1 - config.warmup_start) * step / max(config.warmup_steps, 1), 1.0)
+    if config.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return warmup * 0.1 ** sum(step >= epoch * per_epoch for epoch in config.milestones)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The rate of every group, each by its scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
