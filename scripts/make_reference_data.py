@@ -102,7 +102,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """What ``numpy.load`` reads, packed tighter than ``savez_compressed`` does and without the time of day."""
+    """What ``numpy.load`` reads, packed tighter than ``savez_compressed`` does and without a date."""
     with zipfile.ZipFile(path, "w") as archive:
         for key, value in arrays.items():
             file = io.BytesIO()

@@ -290,8 +290,8 @@ def test_losses_and_gradients_in_float32(base, network):
 )
 @pytest.mark.parametrize(("picture", "image"), [("a", 0), ("b", 0), ("b", 1)])
 def test_detections(select, file, setting, post, picture, image, network):
-    """The same boxes in the same order. The authors shift the boxes of different classes apart in float32, we do
-    not: none of these candidates is so near the threshold that the rounding turns it."""
+    """The same boxes in the same order. The authors shift the boxes of different classes apart in float32, we
+    do not: none of these candidates is so near the threshold that the rounding turns it."""
     name = "vfnet_r50" if file == "post" else "post_vfnet_r50"
     theirs = np.load(DATA / file / f"{name}.npz")
     _, outputs = stored_outputs("vfnet_r50", picture, torch.float32)
