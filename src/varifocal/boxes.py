@@ -36,9 +36,7 @@ def pair_giou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tenso
     return overlap / union - (hull_area - union) / hull_area
 
 
-def distances_to_boxes(
-    points: Float[Tensor, "*n 2"], distances: Float[Tensor, "*m 4"]
-) -> Float[Tensor, "*m 4"]:
+def distances_to_boxes(points: Float[Tensor, "*n 2"], distances: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
     """The box whose sides lie (l, t, r, b) pixels from (x, y)."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 

@@ -71,15 +71,11 @@ def class_colour(label: int) -> Colour:
 
 
 def _detection_marks(detections: Detections, size: tuple[int, int], scale: float) -> list[_Mark]:
-    texts = [
-        f"{_short(name)} {score:.2f}" for name, score in zip(detections.names, detections.scores, strict=True)
-    ]
+    texts = [f"{_short(name)} {score:.2f}" for name, score in zip(detections.names, detections.scores, strict=True)]
     return _marks(detections.boxes, detections.labels, texts, size, scale)
 
 
-def _label_marks(
-    sample: Sample, categories: Sequence[Category], size: tuple[int, int], scale: float
-) -> list[_Mark]:
+def _label_marks(sample: Sample, categories: Sequence[Category], size: tuple[int, int], scale: float) -> list[_Mark]:
     texts = [
         _short(categories[label].name) + (" (crowd)" if crowd else "")
         for label, crowd in zip(sample.labels, sample.crowd, strict=True)
@@ -130,9 +126,7 @@ def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
             taken.append(place)
             pen.rectangle(place, fill=mark.colour)
             middle = (place[1] + place[3] + 1) / 2
-            pen.text(
-                (place[0] + _margin(font), middle), mark.text, _readable_on(mark.colour), font, anchor="lm"
-            )
+            pen.text((place[0] + _margin(font), middle), mark.text, _readable_on(mark.colour), font, anchor="lm")
     return canvas
 
 

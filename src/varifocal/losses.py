@@ -68,9 +68,7 @@ def quality_focal_loss(
     return entropy * (targets - logits.sigmoid()).abs().pow(beta)
 
 
-def distribution_focal_loss(
-    logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]
-) -> Float[Tensor, "*n"]:
+def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Distribution focal loss (Generalized Focal Loss, equation 6); for use in any detector.
 
     The cross-entropy with the two whole bins around ``targets`` (in 0..bins-1, in bins), each weighted by how near

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -14,34 +13,24 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from varifocal.config import from_dict, to_dict
+from varifocal.config import from_dict
 from varifocal.data.images import read_image
-from varifocal.data.preprocess import Preprocess, image_to_tensor, normalise, pad_together, resize, resized_shape
-from varifocal.errors import CheckpointError
+from varifocal.data.preprocess import (
+    image_to_tensor,
+    normalise,
+    pad_together,
+    resize,
+    resized_shape,
+)
+from varifocal.errors import ConfigError
 from varifocal.models import DETECTORS
 from varifocal.models.dense import wide
-from varifocal.models.weights import load_into, read_checkpoint, read_info, write_checkpoint
+from varifocal.models.info import ModelInfo, describe, from_description
+from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.types import Category, Detections, Outputs
 
 Picture = str | Path | Image.Image | np.ndarray
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a checkpoint says beside its weights: what the scores and boxes of this model mean.
-
-    ``name`` and ``config`` build the detector; ``recipe`` and ``metrics`` tell how it was trained and how good it
-    was.
-    """
-
-    name: str
-    config: Any
-    categories: tuple[Category, ...]
-    preprocess: Preprocess = field(default_factory=Preprocess)
-    postprocess: PostProcess = field(default_factory=PostProcess)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Model(nn.Module):
@@ -63,11 +52,15 @@ class Model(nn.Module):
         """The detector's outputs for a normalised batch."""
         return self.detector(images)
 
-    @overload
-    def predict(self, pictures: Picture, **options: Any) -> Detections: ...
+    @overload  # a string is a sequence of strings, but a path all the same
+    def predict(  # type: ignore[overload-overlap]
+        self, pictures: Picture, *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> Detections: ...
 
     @overload
-    def predict(self, pictures: Sequence[Picture], **options: Any) -> list[Detections]: ...
+    def predict(
+        self, pictures: Sequence[Picture], *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> list[Detections]: ...
 
     def predict(
         self,
@@ -90,12 +83,14 @@ class Model(nn.Module):
         Raises:
             DataError: a file cannot be read as a picture.
         """
-        single = isinstance(pictures, (str, Path, Image.Image, np.ndarray))
-        images = [_open(picture) for picture in ([pictures] if single else pictures)]  # type: ignore[list-item]
-        change = {"score_threshold": score_threshold, "max_detections": max_detections}
-        settings = replace(self.info.postprocess, **{k: v for k, v in change.items() if v is not None})
-        found = self._detect(images, settings) if images else []
-        return found[0] if single else found
+        if isinstance(pictures, (str, Path, Image.Image, np.ndarray)):
+            return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
+        settings = self.info.postprocess
+        if score_threshold is not None:
+            settings = replace(settings, score_threshold=score_threshold)
+        if max_detections is not None:
+            settings = replace(settings, max_detections=max_detections)
+        return self._detect([_open(picture) for picture in pictures], settings) if pictures else []
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
@@ -148,41 +143,7 @@ def save(model: Model, path: Path, metrics: dict[str, float] | None = None) -> N
         CheckpointError: it cannot be written; what was there is kept.
     """
     info = model.info if metrics is None else replace(model.info, metrics=metrics)
-    described = {
-        "kind": "model",
-        "version": version("varifocal"),
-        "detector": info.name,
-        "config": to_dict(info.config),
-        "categories": [[category.id, category.name] for category in info.categories],
-        "preprocess": to_dict(info.preprocess),
-        "postprocess": to_dict(info.postprocess),
-        "recipe": info.recipe,
-        "metrics": info.metrics,
-    }
-    write_checkpoint(path, model.detector.state_dict(), described)
-
-
-def read_model_info(path: Path | str) -> ModelInfo:
-    """What a checkpoint says beside its weights.
-
-    Raises:
-        CheckpointError: not a checkpoint of this package, or of a newer version.
-    """
-    path = Path(path)
-    info = read_info(path)
-    if info.get("kind") != "model" or info["detector"] not in DETECTORS:
-        raise CheckpointError(
-            f"{path}: holds {info.get('detector', info.get('kind'))!r}, not a model that this version knows."
-        )
-    return ModelInfo(
-        info["detector"],
-        from_dict(DETECTORS[info["detector"]][1], info["config"], str(path)),
-        tuple(Category(int(number), name) for number, name in info["categories"]),
-        from_dict(Preprocess, info["preprocess"], str(path)),
-        from_dict(PostProcess, info["postprocess"], str(path)),
-        info["recipe"],
-        info["metrics"],
-    )
+    write_checkpoint(path, model.detector.state_dict(), describe(info))
 
 
 def load(path: Path | str, device: str = "cpu") -> Model:
@@ -191,9 +152,8 @@ def load(path: Path | str, device: str = "cpu") -> Model:
     Raises:
         CheckpointError: not a checkpoint of this package, damaged, or of a newer version.
     """
-    info = read_model_info(path)
-    tensors, _ = read_checkpoint(Path(path))
-    model = build(info)
+    tensors, description = read_checkpoint(Path(path))
+    model = build(from_description(description, str(path)))
     load_into(model.detector, tensors, path)
     return model.to(device).eval()
 
@@ -203,4 +163,41 @@ def build(info: ModelInfo) -> Model:
     bare = replace(info.config, backbone=replace(info.config.backbone, pretrained="no"))
     detector = DETECTORS[info.name][0](bare)
     model = Model(detector, replace(info, config=bare))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
+
+
+def create(
+    name: str,
+    *,
+    backbone: str = "resnet50",
+    num_classes: int | None = None,
+    classes: Sequence[str] = (),
+    pretrained: Literal["no", "timm", "package"] = "no",
+    **options: Any,
+) -> Model:
+    """A new model with random weights, or with a pretrained backbone.
+
+    Args:
+        name: a detector, for example ``"vfnet"``.
+        backbone: any timm model with maps of strides 8, 16 and 32, by name.
+        num_classes: how many classes; may be left out when ``classes`` names them.
+        classes: class names in the order of the labels; their category ids are 1, 2, ...
+        pretrained: ``"timm"`` downloads the backbone weights that timm names; the default fetches nothing.
+        options: any other field of the detector's config, for example ``star=False``.
+
+    Raises:
+        ConfigError: an unknown detector, backbone or option, or class names that are not ``num_classes``.
+    """
+    if name not in DETECTORS:
+        raise ConfigError(f"detector {name!r}: there is no such one; choose from {', '.join(sorted(DETECTORS))}.")
+    names = list(classes) or [f"class {i}" for i in range(num_classes or 0)]
+    if not names or (num_classes is not None and num_classes != len(names)):
+        raise ConfigError(
+            f"create: num_classes={num_classes} does not fit {len(classes)} class names; give one of both."
+        )
+    values = {"num_classes": len(names), "backbone": {"name": backbone, "pretrained": pretrained}, **options}
+    detector, config_type = DETECTORS[name]
+    config = from_dict(config_type, values, "create")
+    categories = tuple(Category(i, text) for i, text in enumerate(names, start=1))
+    model = Model(detector(config), ModelInfo(name, config, categories))
+    return model.to(memory_format=torch.channels_last).eval()

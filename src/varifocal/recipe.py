@@ -16,9 +16,10 @@ from varifocal.data.coco import load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
+from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
-from varifocal.predict import Model, ModelInfo, load
+from varifocal.predict import Model, load
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
 from varifocal.types import Category, DataSet
@@ -99,9 +100,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category]) -> Model:
         )
     config = replace(recipe.model, num_classes=count)
     detector = DETECTORS[recipe.detector][0](config)
-    info = ModelInfo(
-        recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe)
-    )
+    info = ModelInfo(recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe))
     model = Model(detector, info)
     if recipe.train.weights:
         start_from(model, load(recipe.train.weights), recipe.train.weights)

@@ -138,9 +138,7 @@ class Detections:
         Nothing is rounded, so that an evaluation of the file gives the numbers of an evaluation in memory.
         """
         entries = []
-        for box, score, label in zip(
-            self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-        ):
+        for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True):
             x1, y1, x2, y2 = box
             entries.append(
                 {

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
+from varifocal.boxes import areas
 from varifocal.data.preprocess import Preprocess, resize, resized_shape
 from varifocal.types import Sample, Targets
 
@@ -56,9 +57,7 @@ def whole(height: int, width: int, preprocess: Preprocess) -> Window:
     return Window(0, 0, width, height, resized_shape(height, width, preprocess))
 
 
-def choose_window(
-    height: int, width: int, preprocess: Preprocess, config: Augment, rng: np.random.Generator
-) -> Window:
+def choose_window(height: int, width: int, preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Window:
     """The part of a picture of that size that is trained on this time."""
     low, high = config.jitter
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -70,8 +69,9 @@ def choose_window(
     window_width, window_height = min(side, width), min(side, height)
     left = int(rng.integers(width - window_width + 1))
     top = int(rng.integers(height - window_height + 1))
-    size = tuple(max(round(config.crop * part / side), 1) for part in (window_height, window_width))
-    return Window(left, top, window_width, window_height, (size[0], size[1]))
+    zoom = config.crop / side
+    shape = max(round(zoom * window_height), 1), max(round(zoom * window_width), 1)
+    return Window(left, top, window_width, window_height, shape)
 
 
 def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
@@ -92,16 +92,12 @@ def cut(
     corner = boxes.new_tensor([window.left, window.top])
     limit = boxes.new_tensor([window.width, window.height])
     inside = torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
-    visible = _area(inside) / _area(boxes).clamp(min=1e-6)
+    visible = areas(inside) / areas(boxes).clamp(min=1e-6)
     kept = visible > 0
     scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
     crowd = torch.from_numpy(sample.crowd) | (visible < min_visible)
     labels = torch.from_numpy(sample.labels)
     return part, Targets(inside[kept] * scale, labels[kept], crowd[kept], (height, width))
-
-
-def _area(boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N"]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def turn(
@@ -110,12 +106,14 @@ def turn(
     """One of the eight orientations of a picture and its boxes; exact, nothing is resampled."""
     boxes, (height, width) = targets.boxes, targets.size
     if flip:
-        image, boxes = image.flip(2), torch.stack(
-            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+        image, boxes = (
+            image.flip(2),
+            torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1),
         )
     if upside_down:
-        image, boxes = image.flip(1), torch.stack(
-            [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1
+        image, boxes = (
+            image.flip(1),
+            torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1),
         )
     if transpose:
         image, boxes, (height, width) = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]], (width, height)
@@ -136,14 +134,10 @@ def augment(
     return _recolour(part, config.colour, rng), targets
 
 
-def _recolour(
-    image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator
-) -> UInt8[Tensor, "3 H W"]:
+def _recolour(image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
     if strength == 0:
         return image
     jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**62)))
         return jitter(image)
-
-

@@ -117,9 +117,7 @@ def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
     except OSError as error:
-        raise DataError(
-            f"{file}: the file cannot be read ({error.strerror}); check its permissions"
-        ) from None
+        raise DataError(f"{file}: the file cannot be read ({error.strerror}); check its permissions") from None
     return _check_sections(content, file)
 
 
@@ -210,9 +208,7 @@ def _read_annotations(
             )
     image_index = _look_up(image_ids, images.ids, "image_id", ids, file)
     by_id = [category.id for category in categories]
-    label_of = _look_up(
-        category_ids, by_id, "category_id", ids, file, [f" of image {id}" for id in image_ids]
-    )
+    label_of = _look_up(category_ids, by_id, "category_id", ids, file, [f" of image {id}" for id in image_ids])
     return _Annotations(ids, image_index, label_of, _read_crowd(records, ids, file), raw)
 
 
@@ -295,9 +291,7 @@ def _number(value: Any) -> float:
         return float("inf")
 
 
-def _refuse_box(
-    index: int, problem: str, annotations: _Annotations, images: _Images, file: Path, more: str
-) -> None:
+def _refuse_box(index: int, problem: str, annotations: _Annotations, images: _Images, file: Path, more: str) -> None:
     image = annotations.images[index]
     width, height = images.sizes[image].astype(int)
     raise DataError(

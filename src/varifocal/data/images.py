@@ -101,9 +101,7 @@ def list_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         files = _match(pattern)
         if not files:
-            raise DataError(
-                f"{pattern}: no image is found there; name an image, a folder of images or a glob"
-            )
+            raise DataError(f"{pattern}: no image is found there; name an image, a folder of images or a glob")
         found.update(dict.fromkeys(files))
     if not found:
         raise DataError("no images are named; name an image, a folder of images or a glob")
@@ -126,9 +124,7 @@ def _match(pattern: str) -> list[Path]:
 
 def _walk(folder: str) -> list[Path]:
     def refuse(error: OSError) -> None:
-        raise DataError(
-            f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions"
-        )
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions")
 
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -170,9 +166,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         numbers = re.findall(r"\d+", str(error))
         size, limit = numbers if len(numbers) == 2 else ("too many", str(MAX_PIXELS))
-        return (
-            f"the image has {size} pixels, above the limit of {limit}; cut it into tiles or make it smaller"
-        )
+        return f"the image has {size} pixels, above the limit of {limit}; cut it into tiles or make it smaller"
     if isinstance(error, UnidentifiedImageError):
         return "this is not an image of a known format, or its header is damaged; replace it or leave it out"
     if isinstance(error, OSError) and error.errno is not None:
@@ -244,9 +238,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I"):
         image = _grey16_to_grey8(image, path)
     if image.mode not in _MODES:
-        raise DataError(
-            f"{path}: pixels of type {image.mode!r} have no known range; save the image as 8-bit RGB"
-        )
+        raise DataError(f"{path}: pixels of type {image.mode!r} have no known range; save the image as 8-bit RGB")
     return image.convert("RGB")
 
 
@@ -255,7 +247,6 @@ def _grey16_to_grey8(image: Image.Image, path: Path) -> Image.Image:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DataError(
-            f"{path}: grey values run from {low} to {high}, outside 0..65535; "
-            "save the image with 8 or 16 bits"
+            f"{path}: grey values run from {low} to {high}, outside 0..65535; save the image with 8 or 16 bits"
         )
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

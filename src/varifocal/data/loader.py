@@ -120,7 +120,7 @@ class Batches:
         divisor = self.data.preprocess.divisor
         return DataLoader(
             self.data,
-            batch_sampler=list(self.keys(start, steps)),  # type: ignore[arg-type]
+            batch_sampler=list(self.keys(start, steps)),
             collate_fn=_Collate(divisor),
             num_workers=workers,
             persistent_workers=workers > 0,

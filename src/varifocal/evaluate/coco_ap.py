@@ -61,9 +61,7 @@ class CocoMetrics:
         return table
 
 
-def coco_ap(
-    samples: Sequence[Sample], categories: Sequence[Category], detections: Sequence[Detections]
-) -> CocoMetrics:
+def coco_ap(samples: Sequence[Sample], categories: Sequence[Category], detections: Sequence[Detections]) -> CocoMetrics:
     """COCO metrics of ``detections[i]``, found in ``samples[i]``.
 
     Boxes are xyxy in pixels of the original picture; labels of both index ``categories``. A crowd box takes
@@ -84,10 +82,7 @@ def coco_ap(
     ranks[np.argsort([sample.image_id for sample in samples], kind="stable")] = np.arange(len(samples))
 
     truth = COCO.from_arrays(
-        [
-            {"id": int(rank), "width": s.width, "height": s.height}
-            for rank, s in zip(ranks, samples, strict=True)
-        ],
+        [{"id": int(rank), "width": s.width, "height": s.height} for rank, s in zip(ranks, samples, strict=True)],
         [{"id": label, "name": category.name} for label, category in enumerate(categories)],
         _per_box(ranks, samples),
         _join([sample.labels for sample in samples], np.int64),

@@ -25,7 +25,7 @@ def detect_all(
     return found
 
 
-def evaluate(
+def evaluate_model(
     model: Model, data: DataSet, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[CocoMetrics, list[Detections]]:
     """The COCO metrics of a model on a data set, and what it found.

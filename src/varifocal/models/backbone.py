@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,11 +40,12 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.net = _create(config)
-        self.channels: list[int] = self.net.feature_info.channels()
-        strides = self.net.feature_info.reduction()
+        stages: Any = self.net.feature_info
+        self.channels: list[int] = stages.channels()
+        strides = stages.reduction()
         if strides != [8, 16, 32]:
             raise ConfigError(f"backbone {config.name}: its last maps have strides {strides}, not 8, 16, 32.")
-        self._freeze()
+        self._freeze(stages)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """C3, C4, C5."""
@@ -54,18 +55,16 @@ class Backbone(nn.Module):
         """As usual, but frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
         super().train(mode)
         for module in self.net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-                self.config.norm_eval or not _learns(module)
-            ):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (self.config.norm_eval or not _learns(module)):
                 module.eval()
         return self
 
-    def _freeze(self) -> None:
+    def _freeze(self, stages: Any) -> None:
         """Everything up to the map of the last frozen stage; parameters are registered in the order of the pass."""
         if self.config.frozen_stages <= 0:
             return
         stride = 2 ** (self.config.frozen_stages + 1)
-        ends = [info["module"] for info in self.net.feature_info if info["reduction"] == stride]
+        ends = [info["module"] for info in stages if info["reduction"] == stride]
         if not ends:
             raise ConfigError(f"backbone {self.config.name}: frozen_stages={self.config.frozen_stages} is too many.")
         named = list(self.net.named_parameters())

@@ -56,9 +56,7 @@ def assign_batch(assign: Assign, priors: Priors, targets: Sequence[Targets], div
     return DenseTargets(positive, labels, boxes, counted)
 
 
-def _assign_one(
-    assign: Assign, priors: Priors, target: Targets, divisor: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _assign_one(assign: Assign, priors: Priors, target: Targets, divisor: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (-(-side // divisor) * divisor for side in target.size)
     valid = points_in_size(priors, height, width)
     real = ~target.crowd

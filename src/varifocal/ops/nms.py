@@ -54,9 +54,7 @@ def select_detections(
     return box[keep], score[keep], label[keep]
 
 
-def _best_pairs(
-    scores: Float[Tensor, "n C"], config: PostProcess
-) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
+def _best_pairs(scores: Float[Tensor, "n C"], config: PostProcess) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
     point, label = (scores > config.score_threshold).nonzero(as_tuple=True)
     if len(point) > config.per_level:
         order = scores[point, label].sort(descending=True, stable=True).indices[: config.per_level]
@@ -64,9 +62,7 @@ def _best_pairs(
     return point, label
 
 
-def _best_points(
-    scores: Float[Tensor, "n C"], config: PostProcess
-) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
+def _best_points(scores: Float[Tensor, "n C"], config: PostProcess) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
     kept = torch.arange(len(scores), device=scores.device)
     if len(scores) > config.per_level:
         kept = scores.amax(dim=1).topk(config.per_level).indices

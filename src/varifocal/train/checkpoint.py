@@ -59,10 +59,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, values in state.items():
-        slot = values.get("momentum_buffer", values.get("exp_avg"))
-        if index >= len(parameters) or (slot is not None and slot.shape != parameters[index].shape):
+    needed = "exp_avg" if "betas" in optimizer.param_groups[0] else "momentum_buffer"
+    for place, values in state.items():
+        if place >= len(parameters) or needed not in values or values[needed].shape != parameters[place].shape:
             raise CheckpointError(f"{path}: the optimizer's state does not fit; the recipe was changed since.")
     optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
-
-

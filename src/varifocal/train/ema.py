@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def make_ema(detector: nn.Module, decay: float) -> AveragedModel:
     """torch's averaged model with decay ``min(decay, (1 + n) / (10 + n))`` after n updates.
@@ -13,7 +15,7 @@ def make_ema(detector: nn.Module, decay: float) -> AveragedModel:
     The warm-up keeps the random start out of the average of a short run. Buffers are copied.
     """
 
-    def average(kept: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
+    def average(kept: Tensors, new: Tensors, count: Tensor | int) -> None:
         n = float(count)
         torch._foreach_lerp_(kept, new, 1 - min(decay, (1 + n) / (10 + n)))
 

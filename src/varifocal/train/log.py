@@ -12,9 +12,17 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from varifocal.errors import ConfigError
+from varifocal.errors import ConfigError, TrainingError
+from varifocal.models.weights import write_beside
 
 QUIET_SECONDS = 15.0  # between lines when nobody watches a terminal
 
@@ -33,7 +41,6 @@ class RunLog:
         self.board = _board(run) if tensorboard and not quiet else None
         if not quiet:
             _truncate(self.path, start)
-            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
         self.begun = self.told = time.monotonic()
         self.bar = Progress(
             TextColumn("step"),
@@ -56,8 +63,6 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        if not self.quiet:
-            self.file.close()
         if self.board is not None:
             self.board.close()
 
@@ -97,8 +102,13 @@ class RunLog:
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, then go on from the last checkpoint."
+            ) from error
 
 
 def memory_mb() -> float:
@@ -119,7 +129,7 @@ def _truncate(path: Path, start: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             break  # a line cut off by a kill is the last one
-    path.write_text("".join(kept), encoding="utf-8")
+    write_beside(path, "".join(kept).encode())
 
 
 def _board(run: Path) -> Any:

@@ -65,39 +65,42 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
     )
     batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
     steps = config.epochs * batches.per_epoch // config.accumulate
-    detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    detector.to(memory_format=torch.channels_last)
+    detector.train()  # a new module is in training mode but does not know of norm_eval before this call
     network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
     ema = make_ema(detector, config.ema)
     parts = {"model": detector, "ema": ema}
-    place: dict[str, Any] = {"step": 0, "best": -1.0, "metrics": {}}
+    place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}}  # -1 is the AP of labels without boxes
     if resume:
         place = load_state(job.run, parts, optimizer)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
-    with RunLog(
-        job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard
-    ) as log:
+    with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
-            lr = config.lr * lr_factor(step, steps, batches.per_epoch // config.accumulate, config)
+            lr = config.lr * lr_factor(step, steps, batches.per_epoch / config.accumulate, config)
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
             torch.manual_seed((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
-            terms: dict[str, float] = {}
+            terms: list[dict[str, float]] = []
             for i, batch in enumerate(group):
                 images, targets = to_device(batch, fabric.device)
                 with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
                     losses = detector.loss(network(images), targets)  # type: ignore[operator]
-                    terms = check_losses(losses, config.max_loss, step, batch)
+                    terms.append(check_losses(losses, config.max_loss, step, batch))
                     fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
             if config.clip:
-                fabric.clip_gradients(network, optimizer, max_norm=config.clip)
+                fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
             ema.update_parameters(detector)
-            log.step(step, terms, lr)
+            log.step(step, mean_terms(terms), lr)
             place["step"] = step + 1
-            if _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate):
+            measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
+            keep = _due(step, steps, config.save_every)
+            if measure or keep:
+                check_weights(detector, step, group)
+            if measure:
                 _validate(job, ema.module if config.ema else detector, place, log, fabric)
-            if _due(step, steps, config.save_every) and fabric.is_global_zero:
+            if keep and fabric.is_global_zero:
                 save_state(job.run, parts, optimizer, place)
     leave_together(fabric)
     return place["metrics"]
@@ -135,14 +138,12 @@ def _groups_of(loader: Iterable[Any], size: int) -> Iterator[list[Batch]]:
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, list[Targets]]:
     """Images, channels last, and targets on the device."""
     images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-    moved = [
-        Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets
-    ]
+    moved = [Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets]
     return images, moved
 
 
 def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batch) -> dict[str, float]:
-    """The terms as numbers.
+    """The terms as numbers, averaged over the processes.
 
     All processes stop when one must: a process left alone would wait for the others forever.
 
@@ -151,18 +152,48 @@ def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batc
     """
     terms = {name: loss.item() for name, loss in losses.items()}
     total = sum(terms.values())
-    bad = torch.tensor(0.0 if math.isfinite(total) and total <= limit else 1.0)
-    if dist.is_available() and dist.is_initialized():
-        bad = bad.to(next(iter(losses.values())).device)
-        dist.all_reduce(bad)
-    if bad.item() == 0:
-        return terms
+    bad = not (math.isfinite(total) and total <= limit)
+    means, any_bad = _exchange(terms, bad, next(iter(losses.values())).device)
+    if not any_bad:
+        return means
+    if not bad:
+        raise TrainingError(f"step {step + 1}: the loss of another process is not finite or too large; it says more.")
     worst = max(terms, key=lambda name: abs(terms[name]) if math.isfinite(terms[name]) else math.inf)
     raise TrainingError(
         f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
         f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip=10, or look at these "
         "pictures' boxes."
     )
+
+
+def _exchange(terms: dict[str, float], bad: bool, device: torch.device) -> tuple[dict[str, float], bool]:
+    """The terms averaged over the processes, and whether any process is bad."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return terms, bad
+    values = torch.tensor([*terms.values(), float(bad)], dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    *means, count = values.tolist()
+    return {name: mean / dist.get_world_size() for name, mean in zip(terms, means, strict=True)}, count > 0
+
+
+def mean_terms(terms: list[dict[str, float]]) -> dict[str, float]:
+    """The terms of a step, averaged over its batches."""
+    return {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
+
+
+def check_weights(detector: nn.Module, step: int, group: list[Batch]) -> None:
+    """Looked at before anything is written: a finite loss can have a gradient that is not.
+
+    Raises:
+        TrainingError: a weight is not finite; names the step, the pictures and the weight.
+    """
+    for name, weight in detector.named_parameters():
+        if not weight.isfinite().all():
+            files = ", ".join(file for batch in group for file in batch.files)
+            raise TrainingError(
+                f"step {step + 1}: {name} is not finite after {files}; the last checkpoint is kept. Lower train.lr, "
+                "or set train.clip=10."
+            )
 
 
 def _due(step: int, steps: int, every: int) -> bool:

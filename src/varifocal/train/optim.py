@@ -83,8 +83,11 @@ def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]
                 }
 
 
-def lr_factor(step: int, steps: int, per_epoch: int, config: TrainConfig) -> float:
-    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine."""
+def lr_factor(step: int, steps: int, per_epoch: float, config: TrainConfig) -> float:
+    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine.
+
+    ``per_epoch`` is the number of steps of an epoch; with ``accumulate`` it need not be whole.
+    """
     warmup = min(config.warmup_start + (1 - config.warmup_start) * step / max(config.warmup_steps, 1), 1.0)
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))

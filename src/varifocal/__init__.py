@@ -1,0 +1,42 @@
+"""varifocal: dense object detection whose score is the expected IoU of its box.
+
+``create`` a model, or ``load`` a checkpoint, and ``predict``; the losses, boxes and assigners are plain functions.
+Everything is imported when it is first used, so that ``import varifocal`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "CheckpointError": "varifocal.errors",
+    "ConfigError": "varifocal.errors",
+    "DataError": "varifocal.errors",
+    "Detections": "varifocal.types",
+    "Model": "varifocal.predict",
+    "Recipe": "varifocal.recipe",
+    "TrainingError": "varifocal.errors",
+    "VarifocalError": "varifocal.errors",
+    "boxes": "",
+    "create": "varifocal.predict",
+    "evaluate_model": "varifocal.evaluate.run",
+    "load": "varifocal.predict",
+    "load_dataset": "varifocal.data.coco",
+    "losses": "",
+    "read_recipe": "varifocal.recipe",
+    "save": "varifocal.predict",
+}
+
+__all__ = [  # noqa: PLE0604
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'varifocal' has no attribute {name!r}")
+    home = _HOMES[name]
+    return getattr(import_module(home), name) if home else import_module(f"varifocal.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -1,0 +1,336 @@
+"""The command line. Heavy imports wait until a verb needs them, so that help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from varifocal.errors import ConfigError, DataError, VarifocalError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from varifocal.evaluate.coco_ap import CocoMetrics
+
+LOSSES = ("varifocal", "focal", "quality-focal")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(overrides) < len(rest) or (rest and options.verb not in ("train", "demo")):
+        wrong = next(word for word in rest if word not in overrides or options.verb not in ("train", "demo"))
+        parser.error(f"{options.verb}: {wrong!r} is not understood; see varifocal {options.verb} --help")
+    try:
+        code: int = options.run(options, overrides) or 0
+    except VarifocalError as error:
+        print(f"varifocal {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)
+        return 130
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    parser = argparse.ArgumentParser(
+        prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_train(verbs)
+    _add_eval(verbs)
+    _add_predict(verbs)
+    convert = _verb(
+        verbs,
+        "convert",
+        "turn a published VFNet .pth file into safetensors",
+        "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
+        run_convert,
+    )
+    convert.add_argument("file", type=Path, metavar="FILE.pth")
+    convert.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    info = _verb(verbs, "info", "say what a checkpoint is", "varifocal info runs/trees-1/best.safetensors", run_info)
+    info.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    demo = _verb(
+        verbs,
+        "demo",
+        "train and test on the embedded aerial photographs, in minutes on a CPU",
+        "varifocal demo --loss focal train.seed=1",
+        run_demo,
+    )
+    demo.add_argument("--loss", choices=LOSSES, default="varifocal", help="classification loss (%(default)s)")
+    demo.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/trees-N)")
+    return parser
+
+
+def _verb(verbs: Any, name: str, summary: str, example: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(verbs: Any) -> None:
+    train = _verb(
+        verbs,
+        "train",
+        "train a detector on a COCO data set",
+        "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
+        "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
+        "key=value words change the recipe; an unknown key lists the valid ones.",
+        run_train,
+    )
+    train.add_argument("data", metavar="DATA", help="COCO folder or json")
+    train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
+    train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+
+
+def _add_eval(verbs: Any) -> None:
+    evaluate = _verb(
+        verbs,
+        "eval",
+        "measure a checkpoint with the COCO metrics",
+        "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
+        run_eval,
+    )
+    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help="COCO folder or json")
+    evaluate.add_argument("--split", metavar="S", help="split of the folder (val, or else test)")
+    evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def _add_predict(verbs: Any) -> None:
+    predict = _verb(
+        verbs,
+        "predict",
+        "detect in pictures, write annotated pictures and a JSON list",
+        "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
+        run_predict,
+    )
+    predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
+    predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
+    predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
+    predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
+    predict.add_argument(
+        "--max-detections", type=int, default=100, metavar="N", help="most boxes a picture (%(default)s)"
+    )
+    predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train, or go on with a run, and show the metrics."""
+    from varifocal.recipe import read_recipe
+    from varifocal.run import free_folder, resume_run, run_recipe
+
+    if options.resume is not None:
+        if overrides or options.recipe or options.out:
+            raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
+        metrics, run = resume_run(options.data, options.resume), options.resume
+    else:
+        name = options.recipe or "vfnet_r50_1x"
+        run = options.out or free_folder(Path(name).stem)
+        metrics = run_recipe(read_recipe(name, overrides), options.data, run)
+    _show(metrics, run)
+
+
+def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train and test on the embedded pictures."""
+    from varifocal.demo import EXPLANATION, run_demo
+    from varifocal.run import free_folder
+
+    run = options.out or free_folder("trees")
+    metrics, seconds = run_demo(run, [f"model.loss={options.loss}", *overrides])
+    _show(metrics, run)
+    print(f"{seconds / 60:.1f} minutes. {EXPLANATION}")
+
+
+def _show(metrics: CocoMetrics | None, run: Path) -> None:
+    from rich.console import Console
+
+    if metrics is not None:
+        Console().print(metrics.table())
+    print(f"Run folder: {run} (best.safetensors, metrics.json, log.jsonl, recipe.yaml, pictures/)")
+    print(f"Try: varifocal predict {run / 'best.safetensors'} IMAGES")
+
+
+def run_eval(options: argparse.Namespace, _: list[str]) -> None:
+    """Evaluate and show the metrics."""
+    import json
+
+    from rich.console import Console
+
+    from varifocal.data.coco import load_dataset
+    from varifocal.evaluate.run import evaluate_model
+    from varifocal.models.weights import write_beside
+    from varifocal.predict import load
+
+    model = load(options.checkpoint, _device(options.device))
+    data = load_dataset(options.data, options.split or _default_split(options.data), invalid_boxes="drop")
+    with _progress() as progress:
+        task = progress.add_task("evaluating", total=len(data.samples))
+        metrics, _found = evaluate_model(model, data, lambda done: progress.update(task, completed=done))
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    Console().print(metrics.table())
+    if options.json is not None:
+        write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
+
+
+def _default_split(data: Path) -> str | None:
+    """val, or else test, or the only one there is."""
+    from varifocal.data.coco import find_splits
+
+    if data.is_file():
+        return None
+    splits = list(find_splits(data))
+    for wanted in ("val", "test"):
+        if any(split.startswith(wanted) for split in splits):
+            return wanted
+    if len(splits) == 1:
+        return splits[0]
+    raise DataError(f"{data}: has the splits {', '.join(splits)}; name one with --split.")
+
+
+def run_predict(options: argparse.Namespace, _: list[str]) -> int:
+    """Detect in every picture; a picture that cannot be read is named, and the others are still done."""
+    import json
+
+    from varifocal.data.images import list_images, read_image
+    from varifocal.models.weights import write_beside
+    from varifocal.predict import load
+
+    if not 0 <= options.score_threshold <= 1 or options.max_detections < 1:
+        raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
+    files = list_images(options.images)
+    out = options.out or (None if options.json else Path("detections"))
+    places = _places(files, out)
+    model = load(options.checkpoint, _device(options.device))
+    entries: list[dict[str, Any]] = []
+    errors = []
+    with _progress() as progress:
+        for number, file in enumerate(progress.track(files, description="detecting"), start=1):
+            try:
+                image = read_image(file)
+            except DataError as error:
+                errors.append(str(error))
+                continue
+            found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
+            entries += found.to_coco(number, str(file))
+            if out is not None:
+                _save_picture(found.draw(image), places[number - 1])
+    target = options.json or Path(out or ".") / "detections.json"
+    write_beside(target, json.dumps(entries, indent=1).encode())
+    print(f"{len(entries)} detections in {len(files) - len(errors)} pictures: {target}")
+    for message in errors:
+        print(f"varifocal predict: {message}", file=sys.stderr)
+    return 2 if errors else 0
+
+
+def _places(files: list[Path], out: Path | None) -> list[Path]:
+    """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
+    import os
+
+    if out is None:
+        return []
+    resolved = [file.resolve() for file in files]
+    shared = Path(os.path.commonpath([file.parent for file in resolved]))
+    places = [out / file.relative_to(shared) for file in resolved]
+    places = [
+        place if place.suffix.lower() in (".jpg", ".jpeg", ".png") else place.with_suffix(".png") for place in places
+    ]
+    overwritten = {place.resolve() for place in places} & set(resolved)
+    if overwritten:
+        raise ConfigError(f"{min(overwritten)}: would be overwritten by its annotated copy; choose another --out.")
+    return places
+
+
+def _save_picture(image: Any, place: Path) -> None:
+    import io
+
+    from varifocal.models.weights import write_beside
+
+    buffer = io.BytesIO()
+    jpeg = place.suffix.lower() in (".jpg", ".jpeg")
+    image.save(buffer, format="JPEG" if jpeg else "PNG", **({"quality": 92} if jpeg else {}))
+    write_beside(place, buffer.getvalue())
+
+
+def run_convert(options: argparse.Namespace, _: list[str]) -> None:
+    """Read a published file, check that every weight has its place, write safetensors."""
+    from varifocal.models.convert import read_published
+    from varifocal.models.weights import load_into
+    from varifocal.predict import build, save
+
+    if options.out.exists():
+        raise ConfigError(f"{options.out}: is there already; choose another --out or remove it.")
+    if options.out.suffix != ".safetensors":
+        raise ConfigError(f"{options.out}: the name of a converted file ends in .safetensors.")
+    info, tensors = read_published(options.file)
+    model = build(info)
+    load_into(model.detector, tensors, options.file)
+    save(model, options.out)
+    classes = ", ".join(category.name for category in info.categories[:3])
+    print(f"{options.out}: {len(tensors)} weights, all in place; VFNet on {info.config.backbone.name}, ", end="")
+    print(f"{len(info.categories)} classes ({classes}, ...).")
+
+
+def run_info(options: argparse.Namespace, _: list[str]) -> None:
+    """Say what a checkpoint is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from varifocal.predict import load
+
+    model = load(options.checkpoint)
+    info = model.info
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    names = ", ".join(category.name for category in info.categories[:12])
+    table = Table("what", "value", title=str(options.checkpoint), show_lines=False)
+    table.add_row("detector", f"{info.name} on {info.config.backbone.name}, {parameters / 1e6:.1f} M parameters")
+    table.add_row("classes", f"{len(info.categories)}: {names}{', ...' if len(info.categories) > 12 else ''}")
+    for title, part in (
+        ("config", info.config),
+        ("preprocess", info.preprocess),
+        ("postprocess", info.postprocess),
+    ):
+        table.add_row(title, ", ".join(f"{key}={value}" for key, value in vars(part).items() if key != "backbone"))
+    metrics = ", ".join(f"{name} {100 * value:.1f}" for name, value in info.metrics.items() if value >= 0)
+    table.add_row("metrics", metrics or "none recorded")
+    Console().print(table)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name}: not usable here ({str(error).splitlines()[0]}).") from error
+    return name
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

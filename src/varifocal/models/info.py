@@ -1,0 +1,72 @@
+"""What a checkpoint says beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from varifocal.config import from_dict, to_dict
+from varifocal.data.preprocess import Preprocess
+from varifocal.errors import CheckpointError
+from varifocal.models import DETECTORS
+from varifocal.ops.nms import PostProcess
+from varifocal.types import Category
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What builds a detector, and what its scores and boxes mean.
+
+    ``name`` and ``config`` build it, ``categories`` are the classes that its labels index. ``recipe`` and ``metrics``
+    tell how it was trained and how good it was.
+    """
+
+    name: str
+    config: Any
+    categories: tuple[Category, ...]
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    postprocess: PostProcess = field(default_factory=PostProcess)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def describe(info: ModelInfo) -> dict[str, Any]:
+    """Plain values for the checkpoint's JSON."""
+    return {
+        "kind": "model",
+        "version": version("varifocal"),
+        "detector": info.name,
+        "config": to_dict(info.config),
+        "categories": [[category.id, category.name] for category in info.categories],
+        "preprocess": to_dict(info.preprocess),
+        "postprocess": to_dict(info.postprocess),
+        "recipe": info.recipe,
+        "metrics": info.metrics,
+    }
+
+
+def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
+    """The opposite of :func:`describe`.
+
+    Raises:
+        CheckpointError: not a model, a detector this version does not know, or class names that do not fit.
+    """
+    if values.get("kind") != "model" or values["detector"] not in DETECTORS:
+        kind = values.get("detector", values.get("kind"))
+        raise CheckpointError(f"{source}: holds {kind!r}, not a model that this version knows.")
+    info = ModelInfo(
+        values["detector"],
+        from_dict(DETECTORS[values["detector"]][1], values["config"], source),
+        tuple(Category(int(number), name) for number, name in values["categories"]),
+        from_dict(Preprocess, values["preprocess"], source),
+        from_dict(PostProcess, values["postprocess"], source),
+        values["recipe"],
+        values["metrics"],
+    )
+    if len(info.categories) != info.config.num_classes:
+        raise CheckpointError(
+            f"{source}: names {len(info.categories)} classes but its network has {info.config.num_classes}."
+        )
+    return info

@@ -1,0 +1,101 @@
+"""A run from recipe to results: its folder, training or going on, and what is left for a person."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from varifocal.errors import ConfigError
+from varifocal.evaluate.coco_ap import CocoMetrics
+from varifocal.models.weights import write_beside
+from varifocal.recipe import Recipe, make_job, read_recipe, write_recipe
+from varifocal.train.loop import Job, train
+from varifocal.train.results import write_results
+from varifocal.types import DataSet
+
+RECIPE = "recipe.yaml"
+DATA = "data.json"
+
+
+def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | None:
+    """Train from the start into a new folder; the best weights' metrics, if there is a validation split.
+
+    Raises:
+        ConfigError: the folder is there and not empty.
+    """
+    torch.manual_seed(recipe.train.seed)
+    job = make_job(recipe, data, run)
+    if _first_process():
+        start_folder(run)
+        write_recipe(recipe, run / RECIPE)
+        write_beside(run / DATA, json.dumps({"data": str(data), "sha256": fingerprint(job.training)}).encode())
+    return _train_and_measure(job, resume=False)
+
+
+def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
+    """Go on where a run was cut off, with its own recipe and on the same data.
+
+    Raises:
+        ConfigError: the folder is no run, or the data is not what the run began with.
+    """
+    if not (run / RECIPE).is_file() or not (run / DATA).is_file():
+        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
+    job = make_job(read_recipe(str(run / RECIPE)), data, run)
+    begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
+    if begun_with["sha256"] != fingerprint(job.training):
+        raise ConfigError(
+            f"{data}: not the data that {run} began with ({begun_with['data']}), or its labels were changed since; "
+            "give that data, or start a new run with train.weights."
+        )
+    return _train_and_measure(job, resume=(run / "state.safetensors").is_file())
+
+
+def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
+    train(job, resume=resume)
+    if not _first_process() or job.validation is None:
+        return None
+    return write_results(job.run, job.validation)
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def start_folder(run: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        ConfigError: there is something in it, or it cannot be made.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        busy = any(run.iterdir())
+    except OSError as error:
+        raise ConfigError(
+            f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out."
+        ) from error
+    if busy:
+        raise ConfigError(f"{run}: is not empty; go on with --resume {run}, or choose another --out.")
+
+
+def free_folder(name: str) -> Path:
+    """``runs/NAME-1``, or with the first number that is free."""
+    number = 1
+    while (Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{name}-{number}"
+
+
+def fingerprint(data: DataSet) -> str:
+    """A digest of file names and labels, which says whether two data sets train the same."""
+    digest = hashlib.sha256()
+    for sample in data.samples:
+        digest.update(f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode())
+        for part in (sample.boxes, sample.labels, sample.crowd):
+            digest.update(part.tobytes())
+    digest.update(repr(data.categories).encode())
+    return digest.hexdigest()

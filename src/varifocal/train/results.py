@@ -1,0 +1,31 @@
+"""What a finished run leaves for a person: the metrics of its best weights, and pictures of what they find."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from varifocal.data.images import read_image
+from varifocal.draw import draw_comparison
+from varifocal.evaluate.coco_ap import CocoMetrics
+from varifocal.evaluate.run import evaluate_model
+from varifocal.models.weights import write_beside
+from varifocal.predict import load
+from varifocal.types import DataSet
+
+PICTURES = 8
+DRAWN_SCORE = 0.3
+
+
+def write_results(run: Path, data: DataSet, device: str = "cpu") -> CocoMetrics:
+    """Evaluate ``best.safetensors``; write ``metrics.json`` and ``pictures/`` (labels left, detections right)."""
+    model = load(run / "best.safetensors", device)
+    metrics, found = evaluate_model(model, data)
+    write_beside(run / "metrics.json", json.dumps(metrics.to_json(), indent=1).encode())
+    order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:PICTURES]
+    (run / "pictures").mkdir(exist_ok=True)
+    for i in order:
+        sample = data.samples[i]
+        picture = draw_comparison(read_image(sample.file), sample, data.categories, found[i], threshold=DRAWN_SCORE)
+        picture.save(run / "pictures" / f"{sample.file.stem}.png")
+    return metrics
