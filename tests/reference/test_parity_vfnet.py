@@ -63,9 +63,7 @@ def config_of(name: str) -> VFNetConfig:
 
 @cache
 def keys(base: str) -> dict[str, tuple[int, ...]]:
-    return {
-        key: tuple(shape) for key, shape in json.loads((DATA / "keys" / f"{base}.json").read_text()).items()
-    }
+    return {key: tuple(shape) for key, shape in json.loads((DATA / "keys" / f"{base}.json").read_text()).items()}
 
 
 @cache
@@ -79,9 +77,7 @@ def network() -> Callable[[str], VFNet]:
 
     @cache
     def build(base: str) -> VFNet:
-        mapped, _ = from_authors(
-            {key: torch.from_numpy(filled(key, shape)) for key, shape in keys(base).items()}
-        )
+        mapped, _ = from_authors({key: torch.from_numpy(filled(key, shape)) for key, shape in keys(base).items()})
         model = VFNet(CONFIGS[base])
         model.load_state_dict(mapped)
         return model
@@ -99,9 +95,7 @@ def forward64(network) -> Callable[[str], tuple[VFNet, Outputs]]:
         model.head.config = replace(model.config, distance_unit=unit, gradient_factor=factor)
         return model, model(PICTURES["b"].double())
 
-    return lambda name: run(
-        name.split(".")[0], config_of(name).distance_unit, config_of(name).gradient_factor
-    )
+    return lambda name: run(name.split(".")[0], config_of(name).distance_unit, config_of(name).gradient_factor)
 
 
 def targets_of(case: str, dtype: torch.dtype) -> list[Targets]:
@@ -135,9 +129,7 @@ def stored_outputs(base: str, picture: str, dtype: torch.dtype) -> tuple[dict[st
 
 def assert_losses(ours: dict[str, Tensor], theirs: dict[str, Any], tolerance: float) -> None:
     wanted = {TERMS[term]: theirs[term] for term in TERMS if term in theirs}
-    assert {name: value.item() for name, value in ours.items()} == pytest.approx(
-        wanted, rel=tolerance, abs=1e-300
-    )
+    assert {name: value.item() for name, value in ours.items()} == pytest.approx(wanted, rel=tolerance, abs=1e-300)
 
 
 def projection(name: str, gradient: Tensor) -> float:
@@ -179,9 +171,7 @@ def test_forward(base, picture, network):
         model.backbone.register_forward_hook(
             lambda _m, _i, out: seen.update({f"C.{i}": c for i, c in enumerate(out, 1)})
         ),
-        model.neck.register_forward_hook(
-            lambda _m, _i, out: seen.update({f"P.{i}": p for i, p in enumerate(out)})
-        ),
+        model.neck.register_forward_hook(lambda _m, _i, out: seen.update({f"P.{i}": p for i, p in enumerate(out)})),
         model.head.register_forward_hook(
             lambda _m, _i, out: seen.update(
                 {f"{t}.{i}": out[o][i] for t, o in MAPS.items() if o in out for i in LEVELS}
@@ -192,9 +182,7 @@ def test_forward(base, picture, network):
         outputs = model(PICTURES[picture])
     for hook in hooks:
         hook.remove()
-    wanted = {
-        key.removesuffix(".stats") for key in stored(base) if key.startswith(picture) and ".stats" in key
-    }
+    wanted = {key.removesuffix(".stats") for key in stored(base) if key.startswith(picture) and ".stats" in key}
     assert {f"{picture}.{key}" for key in seen} == wanted
     for key, value in seen.items():
         compare_map(base, f"{picture}.{key}", value)
@@ -220,9 +208,7 @@ def test_losses_of_stored_outputs(name, case, network):
     losses = losses_of(name, network(base), outputs, case)
     assert_losses(losses, theirs, 1e-9)
     sum(losses.values()).backward()
-    of_map = {
-        f"{theirs_}.{i}": maps[ours][i].grad for theirs_, ours in MAPS.items() if ours in maps for i in LEVELS
-    }
+    of_map = {f"{theirs_}.{i}": maps[ours][i].grad for theirs_, ours in MAPS.items() if ours in maps for i in LEVELS}
     assert set(theirs["grad"]) == set(of_map)
     for key, (norm, product) in theirs["grad"].items():
         gradient = of_map[key]
@@ -300,10 +286,7 @@ def test_detections(select, file, setting, post, picture, image, network):
         boxes, scores = network("vfnet_r50").decode(outputs, [tuple(PICTURES[picture].shape[2:])] * count)
         counts = [height * width for height, width in outputs.shapes]
         found = select_detections(boxes[image], scores[image], counts, replace(post, select=select))
-    wanted = [
-        torch.from_numpy(theirs[f"{picture}.{setting}.{image}.{part}"])
-        for part in ("boxes", "scores", "labels")
-    ]
+    wanted = [torch.from_numpy(theirs[f"{picture}.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]
     assert len(wanted[1]) > 50
     torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-6)

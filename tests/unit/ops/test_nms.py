@@ -1,0 +1,144 @@
+"""Selection and suppression against a greedy loop over plain lists."""
+
+import pytest
+import torch
+
+from varifocal.ops.nms import PostProcess, select_detections
+
+LOOSE = PostProcess(score_threshold=0.05, per_level=10**6, iou=0.5, max_detections=10**6)
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(width, 0.0) * max(height, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
+    return overlap / union if union else 0.0
+
+
+def candidates(scores: list[list[float]], counts: list[int], post: PostProcess) -> list[tuple[float, int, int]]:
+    """(score, point, label) of what is looked at, level by level."""
+    chosen, start = [], 0
+    for count in counts:
+        points = range(start, start + count)
+        start += count
+        if post.select == "points":
+            points = sorted(points, key=lambda point: -max(scores[point]))[: post.per_level]
+        pairs = [(s, p, c) for p in points for c, s in enumerate(scores[p]) if s > post.score_threshold]
+        if post.select == "pairs":
+            pairs = sorted(pairs, reverse=True)[: post.per_level]
+        chosen += pairs
+    return chosen
+
+
+def greedy(boxes: torch.Tensor, scores: torch.Tensor, counts: list[int], post: PostProcess):
+    table, kept = boxes.tolist(), []
+    for score, point, label in sorted(candidates(scores.tolist(), counts, post), reverse=True):
+        rivals = [other for _, other, its in kept if its == label]
+        if all(iou(table[point], table[other]) <= post.iou for other in rivals):
+            kept.append((score, point, label))
+    kept = kept[: post.max_detections]
+    return [(table[point], score, label) for score, point, label in kept]
+
+
+def as_rows(found) -> list[tuple[list[float], float, int]]:
+    return list(zip(*(part.tolist() for part in found), strict=True))
+
+
+def scene(seed: int, counts: list[int], classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    corner = torch.rand(sum(counts), 2, generator=rng) * 40
+    boxes = torch.cat([corner, corner + 5 + torch.rand(sum(counts), 2, generator=rng) * 30], dim=1)
+    return boxes, torch.rand(sum(counts), classes, generator=rng) ** 2
+
+
+@pytest.mark.parametrize("select", ["pairs", "points"])
+@pytest.mark.parametrize(
+    ("per_level", "threshold", "overlap", "most"),
+    [
+        (1000, 0.05, 0.6, 100),
+        (7, 0.05, 0.5, 100),
+        (20, 0.4, 0.3, 100),
+        (1000, 0.05, 0.5, 5),
+        (1, 0.0, 0.9, 100),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_to_the_greedy_loop(select, per_level, threshold, overlap, most, seed):
+    counts = [40, 12, 3]
+    boxes, scores = scene(seed, counts)
+    post = PostProcess(threshold, per_level, overlap, most, select)
+    found = as_rows(select_detections(boxes, scores, counts, post))
+    assert found == greedy(boxes, scores, counts, post)
+    assert found
+
+
+def test_the_two_ways_of_counting():
+    """Two points with two good classes each, one look: a point brings both its classes, a pair only itself."""
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    scores = torch.tensor([[0.9, 0.3], [0.8, 0.7]])
+    labels = {
+        select: select_detections(boxes, scores, [2], PostProcess(per_level=1, select=select))[2].tolist()
+        for select in ("pairs", "points")
+    }
+    assert labels == {"pairs": [0], "points": [0, 1]}
+
+
+def test_each_level_has_its_own_limit():
+    boxes, scores = scene(0, [30, 30], classes=1)
+    found = select_detections(boxes, scores, [30, 30], PostProcess(per_level=4, iou=1.0))
+    assert sorted(found[1].tolist()) == sorted(scores[:30, 0].topk(4)[0].tolist() + scores[30:, 0].topk(4)[0].tolist())
+
+
+@pytest.mark.parametrize("select", ["pairs", "points"])
+@pytest.mark.parametrize("counts", [[0], [5], [4, 1], []])
+def test_nothing_to_find(select, counts):
+    post = PostProcess(select=select)
+    if not counts:
+        counts = [0, 0]
+    boxes, scores = torch.rand(sum(counts), 4), torch.zeros(sum(counts), 3)
+    found = select_detections(boxes, scores, counts, post)
+    assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
+    assert found[2].dtype == torch.long
+
+
+def test_the_threshold_itself_is_not_enough():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    scores = torch.tensor([[0.25], [0.26]])
+    found = select_detections(boxes, scores, [2], PostProcess(score_threshold=0.25))
+    assert found[0].tolist() == [[20.0, 20.0, 30.0, 30.0]]
+
+
+def test_equal_boxes_of_different_classes_stay():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 2)
+    found = select_detections(boxes, torch.tensor([[0.9, 0.8], [0.7, 0.6]]), [2], LOOSE)
+    assert as_rows(found) == [
+        (boxes[0].tolist(), pytest.approx(0.9), 0),
+        (boxes[0].tolist(), pytest.approx(0.8), 1),
+    ]
+
+
+def test_overlap_at_the_threshold_stays():
+    """IoU of exactly one half does not go, a little more does."""
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 5.1]])
+    scores = torch.tensor([[0.9], [0.8], [0.2]])
+    assert len(select_detections(boxes[:2], scores[:2], [2], LOOSE)[1]) == 2
+    assert len(select_detections(boxes[[0, 2]], scores[[0, 2]], [2], LOOSE)[1]) == 1
+
+
+def test_classes_far_apart_are_told_apart_exactly():
+    """In float32 the shift that keeps 80 classes apart would move these boxes by more than their margin."""
+    box = torch.tensor([[1300.0, 700.0, 1310.0, 710.0], [1300.0, 700.0, 1310.0, 704.999]])
+    scores = torch.zeros(2, 80)
+    scores[0, 79], scores[1, 79] = 0.9, 0.8
+    assert len(select_detections(box, scores, [2], LOOSE)[1]) == 2
+
+
+def test_degenerate_boxes():
+    """Boxes without area, as clipping leaves them, are dropped with pairs and kept with points, as the authors do."""
+    boxes = torch.tensor([[0.0, 0.0, 0.0, 10.0], [0.0, 5.0, 9.0, 5.0], [9.0, 9.0, 3.0, 3.0], [1.0, 1.0, 8.0, 8.0]])
+    scores = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
+    pairs = select_detections(boxes, scores, [4], PostProcess())
+    points = select_detections(boxes, scores, [4], PostProcess(select="points"))
+    assert as_rows(pairs) == [(boxes[3].tolist(), pytest.approx(0.6), 0)]
+    assert len(points[1]) == 4

@@ -1,0 +1,66 @@
+"""Box arithmetic against literal formulas, one box at a time."""
+
+import pytest
+import torch
+
+from varifocal.boxes import areas, boxes_to_distances, clip_boxes, distances_to_boxes, pair_giou, pair_iou
+
+
+def random_boxes(count: int, seed: int) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=rng, dtype=torch.float64) * 20
+    return torch.cat([corner, corner + torch.rand(count, 2, generator=rng, dtype=torch.float64) * 20 + 0.1], dim=1)
+
+
+def literal_iou_and_giou(a: list[float], b: list[float]) -> tuple[float, float]:
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    iou = width * height / union
+    return iou, iou - (hull - union) / hull
+
+
+def test_iou_and_giou_of_pairs_and_matrix():
+    a, b = random_boxes(30, 0), random_boxes(30, 1)
+    truth = torch.tensor([[literal_iou_and_giou(x, y) for y in b.tolist()] for x in a.tolist()], dtype=torch.float64)
+    assert (truth[..., 0] > 0).any()
+    assert (truth[..., 0] == 0).any()
+    for measure, wanted in ((pair_iou, truth[..., 0]), (pair_giou, truth[..., 1])):
+        torch.testing.assert_close(measure(a[:, None], b), wanted)
+        torch.testing.assert_close(measure(a, b), wanted.diagonal())
+
+
+@pytest.mark.parametrize("measure", [pair_iou, pair_giou])
+def test_overlap_without_boxes(measure):
+    assert measure(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
+    assert measure(torch.zeros(5, 1, 4), torch.zeros(0, 4)).shape == (5, 0)
+
+
+@pytest.mark.parametrize("measure", [pair_iou, pair_giou])
+def test_overlap_of_points_is_finite_with_gradient(measure):
+    box = torch.tensor([[3.0, 3.0, 3.0, 3.0]], requires_grad=True)
+    value = measure(box, torch.tensor([[3.0, 3.0, 3.0, 3.0]]))
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert box.grad is not None
+    assert box.grad.isfinite().all()
+
+
+def test_area_is_signed():
+    boxes = torch.tensor([[1.0, 2.0, 4.0, 7.0], [4.0, 2.0, 1.0, 7.0], [2.0, 2.0, 2.0, 9.0]])
+    assert areas(boxes).tolist() == [15.0, -15.0, 0.0]
+
+
+def test_distances_and_boxes():
+    points = torch.tensor([[10.0, 20.0]])
+    box = torch.tensor([[7.0, 15.0, 12.0, 21.0]])
+    assert boxes_to_distances(points, box).tolist() == [[3.0, 5.0, 2.0, 1.0]]
+    assert distances_to_boxes(points, torch.tensor([[3.0, 5.0, 2.0, 1.0]])).tolist() == box.tolist()
+    outside = torch.tensor([[11.0, 15.0, 12.0, 21.0]])
+    assert boxes_to_distances(points, outside)[0, 0] == -1
+
+
+def test_clip():
+    boxes = torch.tensor([[-5.0, -1.0, 50.0, 8.0], [60.0, 3.0, 70.0, 99.0]])
+    assert clip_boxes(boxes, 30, 40).tolist() == [[0.0, 0.0, 40.0, 8.0], [40.0, 3.0, 40.0, 30.0]]

@@ -1,0 +1,51 @@
+"""Points, anchors and padding, cell by cell."""
+
+import math
+
+import pytest
+import torch
+
+from varifocal.priors import grid_points, points_in_size, square_anchors
+
+SHAPES = [(4, 6), (2, 3), (1, 2)]
+STRIDES = [8, 16, 32]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_points_run_along_rows_level_by_level(half):
+    priors = grid_points(SHAPES, STRIDES, half_stride=half)
+    wanted = [
+        (x * stride + stride // 2 * half, y * stride + stride // 2 * half, stride)
+        for (height, width), stride in zip(SHAPES, STRIDES, strict=True)
+        for y in range(height)
+        for x in range(width)
+    ]
+    found = torch.cat([priors.points, priors.strides[:, None]], dim=1)
+    assert found.tolist() == [list(map(float, row)) for row in wanted]
+    assert priors.counts == (24, 6, 2)
+
+
+def test_type_is_that_of_the_example():
+    priors = grid_points(SHAPES, STRIDES, like=torch.zeros(1, dtype=torch.float64))
+    assert priors.points.dtype == priors.strides.dtype == torch.float64
+
+
+@pytest.mark.parametrize("scale", [8.0, 4.0])
+def test_anchors(scale):
+    priors = grid_points(SHAPES, STRIDES)
+    for point, stride, anchor in zip(priors.points, priors.strides, square_anchors(priors, scale), strict=True):
+        half = scale * stride / 2
+        assert anchor.tolist() == [point[0] - half, point[1] - half, point[0] + half, point[1] + half]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("size", [(32, 48), (31, 48), (25, 33), (24, 32), (1, 1), (8, 17)])
+def test_cells_of_a_smaller_picture(size, half):
+    priors = grid_points(SHAPES, STRIDES, half_stride=half)
+    wanted = [
+        y < math.ceil(size[0] / stride) and x < math.ceil(size[1] / stride)
+        for (height, width), stride in zip(SHAPES, STRIDES, strict=True)
+        for y in range(height)
+        for x in range(width)
+    ]
+    assert points_in_size(priors, *size).tolist() == wanted
