@@ -24,7 +24,8 @@ from varifocal.types import Sample, Targets
 class Augment:
     """How training pictures vary.
 
-    ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``jitter``: the
+    ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``near_box``: share
+    of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``jitter``: the
     resize factor is multiplied by a log-uniform number between these two. ``short``: without a crop, the shorter
     side is drawn anew between these two each time (0, 0 keeps the recipe's resize). ``flip``: chance of a
     left-right flip. ``quarter_turns``: any of the eight orientations, right where the picture has no up and down.
@@ -33,6 +34,7 @@ class Augment:
     """
 
     crop: int = 0
+    near_box: float = 0.0
     jitter: tuple[float, float] = (1.0, 1.0)
     short: tuple[int, int] = (0, 0)
     flip: float = 0.5
@@ -52,13 +54,9 @@ class Window:
     size: tuple[int, int]
 
 
-def whole(height: int, width: int, preprocess: Preprocess) -> Window:
-    """The whole picture, as evaluation sees it."""
-    return Window(0, 0, width, height, resized_shape(height, width, preprocess))
-
-
-def choose_window(height: int, width: int, preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Window:
-    """The part of a picture of that size that is trained on this time."""
+def choose_window(sample: Sample, preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Window:
+    """The part of a picture that is trained on this time."""
+    height, width = sample.height, sample.width
     low, high = config.jitter
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
     if not config.crop:
@@ -67,11 +65,23 @@ def choose_window(height: int, width: int, preprocess: Preprocess, config: Augme
     factor = jitter * resized_shape(height, width, preprocess)[1] / width
     side = max(round(config.crop / factor), 1)
     window_width, window_height = min(side, width), min(side, height)
-    left = int(rng.integers(width - window_width + 1))
-    top = int(rng.integers(height - window_height + 1))
+    box = None
+    if rng.random() < config.near_box and len(sample.boxes):
+        box = sample.boxes[rng.integers(len(sample.boxes))]
+    left = _start(window_width, width, None if box is None else (box[0], box[2]), rng)
+    top = _start(window_height, height, None if box is None else (box[1], box[3]), rng)
     zoom = config.crop / side
     shape = max(round(zoom * window_height), 1), max(round(zoom * window_width), 1)
     return Window(left, top, window_width, window_height, shape)
+
+
+def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.random.Generator) -> int:
+    """Where a window of that length begins on a side: anywhere, or so that it holds (the middle of) an extent."""
+    low, high = 0, side - length
+    if extent is not None:
+        first, last = extent if extent[1] - extent[0] <= length else (sum(extent) / 2, sum(extent) / 2)
+        low, high = max(math.ceil(last) - length, low), min(math.floor(first), high)
+    return int(rng.integers(low, max(high, low) + 1))
 
 
 def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
@@ -125,7 +135,7 @@ def augment(
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
     """A training example; the same ``seed`` gives the same one."""
     rng = np.random.default_rng(seed)
-    window = choose_window(image.shape[1], image.shape[2], preprocess, config, rng)
+    window = choose_window(sample, preprocess, config, rng)
     part, targets = cut(image, sample, window, config.min_visible)
     coins = rng.random(3)
     flip = bool(coins[0] < config.flip)

@@ -120,10 +120,8 @@ def memory_mb() -> float:
 
 
 def _truncate(path: Path, start: int) -> None:
-    if not path.exists():
-        return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             if json.loads(line)["step"] < start:
                 kept.append(line + "\n")

@@ -1,0 +1,148 @@
+"""VFNet against torchvision's FCOS on the embedded trees: same loop, data, crops, backbone, steps and seeds.
+
+    python benchmarks/trees_vs_fcos.py                 # all runs, about six minutes each on two cores
+    python benchmarks/trees_vs_fcos.py --models fcos --seeds 0
+
+A run that stands in the results file is not done again. Both detectors start from the same ImageNet weights, freeze the
+same stages and are measured through the same post-processing (score over 0.05, class-wise NMS at 0.6, 100 boxes);
+torchvision's own threshold of 0.2 would only cost it AP. FCOS keeps the head, assignment, losses and score
+(sqrt(class * centerness)) of torchvision, at the pyramid width of the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from varifocal.boxes import clip_boxes
+from varifocal.data.embedded import trees_folder
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.predict import Model
+from varifocal.recipe import Recipe, make_job, read_recipe
+from varifocal.train.loop import train
+from varifocal.types import Outputs, Targets
+
+RESULTS = Path(__file__).with_name("trees_vs_fcos.json")
+MODELS = ("vfnet", "vfnet-focal", "vfnet-quality-focal", "fcos")
+NAMES = ("cls_logits", "bbox_regression", "bbox_ctrness")
+
+
+class Pyramid(nn.Module):
+    """The recipe's backbone under torchvision's pyramid, as torchvision's detectors want it."""
+
+    def __init__(self, config: BackboneConfig, width: int) -> None:
+        super().__init__()
+        self.body = Backbone(config)
+        self.out_channels = width
+        self.fpn = FeaturePyramidNetwork(self.body.channels, width, extra_blocks=LastLevelP6P7(width, width))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """P3 to P7."""
+        return self.fpn({str(i): level for i, level in enumerate(self.body(images))})
+
+
+class TorchvisionFCOS(nn.Module):
+    """torchvision's FCOS behind the three verbs that the training loop and prediction call."""
+
+    def __init__(self, config: BackboneConfig, width: int, num_classes: int) -> None:
+        super().__init__()
+        sizes = tuple((8 * 2**i,) for i in range(5))
+        anchors = AnchorGenerator(sizes, ((1.0,),) * 5)
+        self.net = FCOS(Pyramid(config, width), num_classes, anchor_generator=anchors)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """The head's outputs, and the anchors beside them."""
+        maps = list(self.net.backbone(images).values())
+        tensors = dict(self.net.head(maps))
+        sizes = [(images.shape[2], images.shape[3])] * len(images)
+        tensors["anchors"] = torch.stack(self.net.anchor_generator(ImageList(images, sizes), maps))
+        return Outputs(tensors, tuple((level.shape[2], level.shape[3]) for level in maps))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """torchvision's losses; boxes cut to less than the kept share are left out, it knows no ignored regions."""
+        labelled = [{"boxes": t.boxes[~t.crowd], "labels": t.labels[~t.crowd]} for t in targets]
+        counts = [height * width for height, width in outputs.shapes]
+        head = {name: outputs.tensors[name] for name in NAMES}
+        return self.net.compute_loss(labelled, head, list(outputs.tensors["anchors"]), counts)
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Boxes and sqrt(class * centerness)."""
+        tensors = outputs.tensors
+        boxes = [
+            clip_boxes(self.net.box_coder.decode(deltas, anchors), *size)
+            for deltas, anchors, size in zip(tensors["bbox_regression"], tensors["anchors"], sizes, strict=True)
+        ]
+        score = (tensors["cls_logits"].sigmoid() * tensors["bbox_ctrness"].sigmoid()).sqrt()
+        return torch.stack(boxes), score
+
+
+def run(name: str, seed: int, recipe: Recipe) -> dict[str, float]:
+    """Train once and return the metrics of the last weights."""
+    loss = name.removeprefix("vfnet-") if name.startswith("vfnet-") else "varifocal"
+    recipe = replace(
+        recipe,
+        model=replace(recipe.model, loss=loss),  # type: ignore[arg-type]
+        train=replace(recipe.train, seed=seed),
+    )
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        job = make_job(recipe, trees_folder(), Path(folder))
+        if name == "fcos":
+            width = recipe.model.width
+            detector = TorchvisionFCOS(recipe.model.backbone, width, len(job.model.categories))
+            job = replace(job, model=Model(detector, job.model.info))
+        begun = time.monotonic()
+        metrics = train(job)
+        return {**metrics, "minutes": (time.monotonic() - begun) / 60}
+
+
+def main() -> None:
+    """Do the runs that are missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    recipe = read_recipe("trees", options.overrides)
+    for seed in options.seeds:
+        for name in options.models:
+            if any((r["model"], r["seed"], r["overrides"]) == (name, seed, options.overrides) for r in results):
+                continue
+            metrics = run(name, seed, recipe)
+            results.append({"model": name, "seed": seed, "overrides": options.overrides, **metrics, **machine()})
+            RESULTS.write_text(json.dumps(results, indent=1))
+    for r in results:
+        print(f"{r['model']:22} seed {r['seed']}  AP {100 * r['AP']:5.1f}  AP50 {100 * r['AP50']:5.1f}", end="")
+        print(f"  AP75 {100 * r['AP75']:5.1f}  {r['minutes']:.1f} min  {' '.join(r['overrides'])}")
+
+
+def machine() -> dict[str, str | int]:
+    """Where and when."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
