@@ -1,0 +1,247 @@
+"""One contract over every detector, each with the three losses and every switch of its head, on a tiny network."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+
+from varifocal.boxes import pair_iou
+from varifocal.models import DETECTORS
+from varifocal.models.backbone import BackboneConfig
+from varifocal.ops.nms import PostProcess, select_detections
+from varifocal.types import Outputs, Targets
+
+CLASSES = 3
+LOSSES = ("varifocal", "focal", "quality-focal")
+SWITCHES = ("star", "refine")
+SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    """The losses times the switches that this detector has."""
+    known = {field.name for field in fields(DETECTORS[name][1])}
+    rows: list[dict[str, Any]] = [{"loss": loss} for loss in LOSSES]
+    for switch in SWITCHES:
+        if switch in known:
+            rows = [{**row, switch: value} for row in rows for value in (True, False)]
+    return rows
+
+
+ALL = [
+    pytest.param(name, row, id="-".join([name, *(str(value) for value in row.values())]))
+    for name in DETECTORS
+    for row in variants(name)
+]
+
+
+def build(name: str, row: dict[str, Any], **backbone: Any) -> torch.nn.Module:
+    detector, config = DETECTORS[name]
+    torch.manual_seed(0)
+    return detector(
+        config(
+            num_classes=CLASSES,
+            backbone=BackboneConfig("resnet18", **backbone),
+            width=32,
+            levels=3,
+            **{"convs": 1, **row},
+        )
+    )
+
+
+def target(boxes=(), labels=(), crowd=None, size=SIZE) -> Targets:
+    return Targets(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.long),
+        torch.tensor(crowd if crowd is not None else [False] * len(labels), dtype=torch.bool),
+        size,
+    )
+
+
+BOXES = target([[10.3, 8.6, 40.2, 44.7], [50.1, 20.2, 88.8, 60.4]], [0, 2])
+EMPTY = target()
+
+
+def images(seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def total(model: torch.nn.Module, outputs: Outputs, targets: list[Targets]) -> torch.Tensor:
+    return sum(model.loss(outputs, targets).values())
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_shapes_and_types(name, row):
+    model = build(name, row).eval()
+    with torch.no_grad():
+        outputs = model(images())
+        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+    assert outputs.shapes == ((8, 12), (4, 6), (2, 3))
+    points = sum(height * width for height, width in outputs.shapes)
+    assert outputs.tensors["logits"].shape == (2, points, CLASSES)
+    assert boxes.shape == (2, points, 4)
+    assert scores.shape == (2, points, CLASSES)
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+@pytest.mark.parametrize("targets", [[BOXES, EMPTY], [EMPTY, EMPTY]], ids=["one-empty", "no-box"])
+def test_every_parameter_learns_from_every_batch(name, row, targets):
+    """Of pictures without boxes too, so that no process waits for the gradient of another."""
+    model = build(name, row).train()
+    losses = model.loss(model(images()), targets)
+    assert all(loss.ndim == 0 and loss.isfinite() and loss >= 0 for loss in losses.values())
+    assert losses["cls"] > 0
+    sum(losses.values()).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_box_losses_need_boxes(name, row):
+    model = build(name, row).train()
+    outputs = model(images())
+    with_boxes, without = model.loss(outputs, [BOXES, EMPTY]), model.loss(outputs, [EMPTY, EMPTY])
+    assert set(with_boxes) == set(without)
+    assert all(with_boxes[term] > 0 and without[term] == 0 for term in with_boxes if term != "cls")
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_under_autocast(name, row):
+    """Boxes and losses stay in float32, and the loss is that of float32 to a few parts in a hundred."""
+    model = build(name, row).train()
+    wanted = total(model, model(images()), [BOXES, EMPTY])
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(images())
+        losses = model.loss(outputs, [BOXES, EMPTY])
+        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    assert boxes.dtype == scores.dtype == torch.float32
+    found = sum(losses.values())
+    assert found.item() == pytest.approx(wanted.item(), rel=0.05)
+    found.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_decoding_stays_inside_each_picture(name, row):
+    model = build(name, row).eval()
+    sizes = [SIZE, (30, 41)]
+    with torch.no_grad():
+        boxes, _ = model.decode(model(images()), sizes)
+    for box, (height, width) in zip(boxes, sizes, strict=True):
+        assert box.min() >= 0
+        assert box[:, 0::2].max() == width
+        assert box[:, 1::2].max() == height
+
+
+def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> Outputs:
+    """Hand-made outputs for one picture of that size: random logits and distances, with the names of the model's."""
+    rng = torch.Generator().manual_seed(seed)
+    shapes = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in model.strides)
+    points = sum(height * width for height, width in shapes)
+    with torch.no_grad():
+        names = {key: value.shape[-1] for key, value in model.eval()(images()).tensors.items()}
+    tensors = {}
+    for key, channels in names.items():
+        value = torch.randn(1, points, channels, generator=rng)
+        tensors[key] = value if key == "logits" else (value * 0.5 + 3).exp()
+    return Outputs(tensors, shapes)
+
+
+def padded(outputs: Outputs, shapes: tuple[tuple[int, int], ...]) -> Outputs:
+    """The same numbers in the corner of larger maps, other numbers around them."""
+    tensors = {}
+    for key, value in outputs.tensors.items():
+        levels, start = [], 0
+        for (height, width), (rows, columns) in zip(outputs.shapes, shapes, strict=True):
+            level = torch.rand(1, rows, columns, value.shape[-1]) * 5 + 1
+            level[:, :height, :width] = value[:, start : start + height * width].view(1, height, width, -1)
+            start += height * width
+            levels.append(level.flatten(1, 2))
+        tensors[key] = torch.cat(levels, dim=1)
+    return Outputs(tensors, shapes)
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+@pytest.mark.parametrize("truth", [BOXES, EMPTY], ids=["boxes", "no-box"])
+def test_padding_of_the_batch_changes_no_loss(name, row, truth):
+    model = build(name, row)
+    alone = outputs_of(model, SIZE)
+    inside = padded(alone, ((16, 16), (8, 8), (4, 4)))
+    small, large = model.loss(alone, [truth]), model.loss(inside, [truth])
+    assert {key: value.item() for key, value in large.items()} == pytest.approx(
+        {key: value.item() for key, value in small.items()}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_crowd_regions_are_ignored(name, row):
+    """Whatever is said inside one, the loss is the same; outside it is not."""
+    model = build(name, row)
+    outputs = outputs_of(model, SIZE)
+    region = [0.0, 0.0, 47.0, 63.0]
+    truth = target([[50.1, 20.2, 88.8, 60.4], region], [2, 1], [False, True])
+    places = [
+        (x * stride, y * stride)
+        for (rows, columns), stride in zip(outputs.shapes, model.strides, strict=True)
+        for y in range(rows)
+        for x in range(columns)
+    ]
+    within = torch.tensor([x <= 47 and y <= 63 for x, y in places])
+    before = total(model, outputs, [truth])
+    for where, same in ((within, True), (~within, False)):
+        tensors = {key: value.clone() for key, value in outputs.tensors.items()}
+        tensors["logits"][0, where] += 3
+        after = total(model, Outputs(tensors, outputs.shapes), [truth])
+        assert (after.item() == pytest.approx(before.item(), rel=1e-6)) == same
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+def test_a_crowd_region_is_no_object(name, row):
+    model = build(name, row)
+    truth = target([[50.1, 20.2, 88.8, 60.4]], [2], [True])
+    losses = model.loss(outputs_of(model, SIZE), [truth])
+    assert all(value == 0 for key, value in losses.items() if key != "cls")
+
+
+def squares() -> tuple[torch.Tensor, list[Targets]]:
+    """Two pictures of noise with bright rectangles, a colour for each class."""
+    pictures = images(1) * 0.1
+    truths = [
+        target([[8.0, 8.0, 40.0, 40.0], [52.0, 20.0, 92.0, 56.0]], [0, 1]),
+        target([[30.0, 10.0, 70.0, 50.0]], [2]),
+    ]
+    for picture, truth in zip(pictures, truths, strict=True):
+        for (x1, y1, x2, y2), label in zip(truth.boxes.int().tolist(), truth.labels.tolist(), strict=True):
+            picture[label, y1:y2, x1:x2] += 3
+    return pictures, truths
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_overfits_two_pictures(name, loss):
+    """Every object is found with its class and IoU above 0.8, and nothing else scores half as much."""
+    model = build(name, {"loss": loss}, norm_eval=False).train()
+    pictures, truths = squares()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for step in range(120):
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * min((step + 1) / 10, (120 - step) / 40, 1)
+        optimiser.zero_grad()
+        total(model, model(pictures), truths).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+    with torch.no_grad():
+        outputs = model(pictures)  # with the statistics of these two pictures
+        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+    counts = [height * width for height, width in outputs.shapes]
+    for box, score, truth in zip(boxes, scores, truths, strict=True):
+        found, certain, labels = select_detections(box, score, counts, PostProcess())
+        objects = len(truth.boxes)
+        order = labels[:objects].argsort()
+        assert labels[:objects][order].tolist() == truth.labels.tolist()
+        assert pair_iou(found[:objects][order], truth.boxes).min() > 0.8
+        assert (certain[objects:] < certain[:objects].min() / 2).all()

@@ -1,0 +1,132 @@
+"""Between levels and lists: order, padding, crowd regions, normalisers."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from varifocal.models import dense
+from varifocal.models.dense import assign_batch, flatten_levels, map_shapes, normalisers, wide
+from varifocal.priors import grid_points
+from varifocal.types import Assignment, Priors, Targets
+
+SHAPES, STRIDES = [(8, 8), (4, 4)], [8, 16]
+
+
+def targets(boxes, labels, crowd, size=(64, 64)) -> Targets:
+    return Targets(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.long),
+        torch.tensor(crowd, dtype=torch.bool),
+        size,
+    )
+
+
+def inside(priors: Priors, boxes: torch.Tensor, valid: torch.Tensor) -> Assignment:
+    """The simplest assigner: a valid point strictly inside a box gets the first such box."""
+    gt = torch.full((len(priors.points),), -1)
+    for i in range(len(boxes) - 1, -1, -1):
+        hit = ((priors.points > boxes[i, :2]) & (priors.points < boxes[i, 2:])).all(dim=1) & valid
+        gt[hit] = i
+    return Assignment(gt)
+
+
+def test_levels_become_one_list_row_by_row():
+    maps = [torch.arange(12.0).view(1, 2, 2, 3), torch.arange(100.0, 104).view(1, 2, 1, 2)]
+    found = flatten_levels(maps)
+    wanted = [[maps[0][0, 0, y, x], maps[0][0, 1, y, x]] for y in range(2) for x in range(3)]
+    wanted += [[maps[1][0, 0, 0, x], maps[1][0, 1, 0, x]] for x in range(2)]
+    assert found.tolist() == [[[float(a), float(b)] for a, b in wanted]]
+    assert map_shapes(maps) == ((2, 3), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_wide(given, wanted):
+    assert wide(torch.zeros(1, dtype=given)).dtype == wanted
+
+
+def test_boxes_and_labels_stand_at_their_points():
+    priors = grid_points(SHAPES, STRIDES)
+    batch = [
+        targets([[4.0, 4.0, 20.0, 20.0], [30.0, 30.0, 60.0, 60.0]], [7, 3], [False, False]),
+        targets([], [], []),
+    ]
+    found = assign_batch(inside, priors, batch)
+    truth = batch[0].boxes.tolist()
+    assert found.positive.shape == (2, 80)
+    assert not found.positive[1].any()
+    assert found.counted.all()
+    for point, positive, label, box in zip(
+        priors.points.tolist(), found.positive[0], found.labels[0], found.boxes[0], strict=True
+    ):
+        x, y = point
+        owner = next((i for i, (x1, y1, x2, y2) in enumerate(truth) if x1 < x < x2 and y1 < y < y2), None)
+        assert bool(positive) == (owner is not None)
+        assert int(label) == (-1 if owner is None else [7, 3][owner])
+        assert box.tolist() == ([0.0] * 4 if owner is None else truth[owner])
+
+
+@pytest.mark.parametrize(("divisor", "rows", "columns"), [(1, 4, 5), (32, 4, 8)])
+def test_padding_is_not_counted(divisor, rows, columns):
+    """A picture of 30 x 40 pixels has 4 x 5 cells of 8; rounded up to 32 it has 4 x 8."""
+    priors = grid_points(SHAPES, STRIDES)
+    batch = [targets([[0.0, 0.0, 64.0, 64.0]], [0], [False], (30, 40))]
+    found = assign_batch(inside, priors, batch, divisor)
+    counted = found.counted[0, :64].view(8, 8)
+    assert counted[:rows, :columns].all()
+    assert int(counted.sum()) == rows * columns
+    assert not (found.positive & ~found.counted).any()
+
+
+def test_crowd_regions_are_neither_object_nor_background():
+    priors = grid_points(SHAPES, STRIDES)
+    crowd, box = [16.0, 16.0, 48.0, 48.0], [30.0, 30.0, 60.0, 60.0]
+    found = assign_batch(inside, priors, [targets([crowd, box], [5, 2], [True, False])])
+    for point, positive, label, counted in zip(
+        priors.points.tolist(), found.positive[0], found.labels[0], found.counted[0], strict=True
+    ):
+        in_box = all(30 < side < 60 for side in point)
+        in_crowd = all(16 <= side <= 48 for side in point)
+        assert bool(positive) == in_box
+        assert int(label) == (2 if in_box else -1)
+        assert bool(counted) == (in_box or not in_crowd)
+    assert (found.positive & found.counted).any()
+    assert not found.counted.all()
+
+
+def test_only_crowd():
+    priors = grid_points(SHAPES, STRIDES)
+    found = assign_batch(inside, priors, [targets([[0.0, 0.0, 64.0, 64.0]], [5], [True])])
+    assert not found.positive.any()
+    assert not found.counted.any()
+
+
+def test_normalisers_of_one_process():
+    sums = [torch.tensor(7), torch.tensor(0.3), torch.tensor(2.5, requires_grad=True)]
+    for clamp_total in (True, False):
+        found = normalisers(sums, torch.float32, clamp_total=clamp_total)
+        assert found.tolist() == [7.0, 1.0, 2.5]
+        assert not found.requires_grad
+
+
+@pytest.mark.parametrize(("clamp_total", "wanted"), [(True, [3.0, 0.75, 0.5]), (False, [3.0, 1.0, 1.0])])
+def test_normalisers_of_two_processes(monkeypatch, clamp_total, wanted):
+    """Both hold the same; the sums are then 6, 1.5 and 0."""
+    monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
+    sums = [torch.tensor(3.0), torch.tensor(0.75), torch.tensor(0.0)]
+    assert normalisers(sums, torch.float32, clamp_total=clamp_total).tolist() == wanted
+
+
+def test_assigner_settings_travel_by_partial():
+    """The contract of an assigner is three positional arguments."""
+
+    def none(priors: Priors, boxes: torch.Tensor, valid: torch.Tensor, *, value: int) -> Assignment:
+        return Assignment(torch.full((len(priors.points),), value))
+
+    found = assign_batch(partial(none, value=-1), grid_points(SHAPES, STRIDES), [targets([], [], [])])
+    assert not found.positive.any()

@@ -1,0 +1,91 @@
+"""Configurations from and to dictionaries; errors name the key and the valid ones."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from varifocal.config import from_dict, override, to_dict, update
+from varifocal.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.1
+    mode: Literal["fast", "slow"] = "fast"
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 3
+    pair: tuple[float, float] = (1.5, 2.0)
+    limit: float | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_there_and_back():
+    config = Outer(5, (1.0, 2.0), 4.0, Inner(0.2, "slow"))
+    values = to_dict(config)
+    assert values == {"steps": 5, "pair": [1.0, 2.0], "limit": 4.0, "inner": {"rate": 0.2, "mode": "slow"}}
+    assert from_dict(Outer, values, "file") == config
+
+
+def test_what_is_left_out_keeps_its_default():
+    assert from_dict(Outer, {"inner": {"rate": 1}}, "file") == Outer(inner=Inner(1.0))
+    assert from_dict(Outer, {}, "file") == Outer()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"step": 1},
+            r"^recipe\.yaml: there is no 'step' here\. Did you mean 'steps'\? Valid keys: inner, limit, pair, steps\.$",
+        ),
+        ({"zzz": 1}, r"^recipe\.yaml: there is no 'zzz' here\. Valid keys: "),
+        ({"inner": {"rat": 1}}, r"^recipe\.yaml: inner: there is no 'rat' here\. Did you mean 'rate'\? .*mode, rate"),
+        ({"steps": "many"}, r"^recipe\.yaml: steps: .*'many'"),
+        ({"inner": {"mode": "medium"}}, r"^recipe\.yaml: inner\.mode: .*'medium'"),
+        ({"pair": [1.0]}, r"^recipe\.yaml: pair"),
+        ({"inner": 3}, r"^recipe\.yaml: inner: .*3"),
+    ],
+)
+def test_errors_name_place_and_mend(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Outer, values, "recipe.yaml")
+
+
+def test_override():
+    config = override(Outer(), ["steps=7", "inner.mode=slow", "pair=[3, 4]", "limit=2.5"])
+    assert config == Outer(7, (3.0, 4.0), 2.5, Inner(0.1, "slow"))
+    assert override(config, ["limit=null"]).limit is None
+    assert override(config, []) == config
+
+
+def test_the_last_override_wins():
+    assert override(Outer(), ["steps=7", "steps=8"]).steps == 8
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("steps", r"'steps'.*key=value"),
+        ("stpes=1", r"no 'stpes' here.*Did you mean 'steps'"),
+        ("inner.rte=1", r"no 'rte' here.*Did you mean 'rate'"),
+        ("iner.rate=1", r"no 'iner' here.*Did you mean 'inner'"),
+        ("steps.deep=1", r"override 'steps.deep=1'"),
+        ("steps=a few", r"steps: .*'a few'"),
+        ("inner.mode=medium", r"inner\.mode"),
+    ],
+)
+def test_wrong_overrides(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Outer(), [assignment])
+
+
+def test_update_replaces_only_what_is_named():
+    config = Outer(5, (1.0, 2.0), 4.0, Inner(0.2, "slow"))
+    assert update(config, {"inner": {"rate": 0.5}}, "file") == Outer(5, (1.0, 2.0), 4.0, Inner(0.5, "slow"))
+    assert update(config, {}, "file") == config
+    with pytest.raises(ConfigError, match=r"file: inner: there is no 'rat' here"):
+        update(config, {"inner": {"rat": 0.5}}, "file")
