@@ -14,18 +14,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from varifocal.evaluate.coco_ap import CocoMetrics
+    from varifocal.predict import Model
 
 LOSSES = ("varifocal", "focal", "quality-focal")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
-    if len(overrides) < len(rest) or (rest and options.verb not in ("train", "demo")):
-        wrong = next(word for word in rest if word not in overrides or options.verb not in ("train", "demo"))
-        parser.error(f"{options.verb}: {wrong!r} is not understood; see varifocal {options.verb} --help")
+    options, overrides = _parse(arguments)
     try:
         code: int = options.run(options, overrides) or 0
     except VarifocalError as error:
@@ -35,6 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)
         return 130
     return code
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options and, for verbs that train, the key=value words, wherever they stand."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    takes_overrides = options.verb in ("train", "demo")
+    wrong = [word for word in rest if not takes_overrides or "=" not in word or word.startswith("-")]
+    if wrong:
+        parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
+    return options, rest
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -91,6 +98,7 @@ def _add_train(verbs: Any) -> None:
         "key=value words change the recipe; an unknown key lists the valid ones.",
         run_train,
     )
+    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] DATA [key=value ...]"
     train.add_argument("data", metavar="DATA", help="COCO folder or json")
     train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
@@ -206,10 +214,10 @@ def _default_split(data: Path) -> str | None:
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
-    """Detect in every picture; a picture that cannot be read is named, and the others are still done."""
+    """Detect in every picture; one that cannot be read is named at the end, and the others are still done."""
     import json
 
-    from varifocal.data.images import list_images, read_image
+    from varifocal.data.images import list_images
     from varifocal.models.weights import write_beside
     from varifocal.predict import load
 
@@ -220,24 +228,31 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     places = _places(files, out)
     model = load(options.checkpoint, _device(options.device))
     entries: list[dict[str, Any]] = []
-    errors = []
+    errors: list[str] = []
     with _progress() as progress:
-        for number, file in enumerate(progress.track(files, description="detecting"), start=1):
+        for i, file in enumerate(progress.track(files, description="detecting")):
             try:
-                image = read_image(file)
+                entries += _predict_one(model, file, i + 1, places[i] if places else None, options)
             except DataError as error:
                 errors.append(str(error))
-                continue
-            found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
-            entries += found.to_coco(number, str(file))
-            if out is not None:
-                _save_picture(found.draw(image), places[number - 1])
     target = options.json or Path(out or ".") / "detections.json"
     write_beside(target, json.dumps(entries, indent=1).encode())
     print(f"{len(entries)} detections in {len(files) - len(errors)} pictures: {target}")
     for message in errors:
         print(f"varifocal predict: {message}", file=sys.stderr)
     return 2 if errors else 0
+
+
+def _predict_one(
+    model: Model, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    from varifocal.data.images import read_image
+
+    image = read_image(file)
+    found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
+    if place is not None:
+        _save_picture(found.draw(image), place)
+    return found.to_coco(image_id, str(file))
 
 
 def _places(files: list[Path], out: Path | None) -> list[Path]:

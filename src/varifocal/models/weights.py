@@ -35,7 +35,9 @@ def write_beside(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written; what was at ``path`` is kept.
     """
-    beside = path.with_name(f".{path.name}.part")  # always the same name: what a kill leaves is used up by the next write
+    beside = path.with_name(
+        f".{path.name}.part"
+    )  # always the same name: what a kill leaves is used up by the next write
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(beside, "wb") as file:

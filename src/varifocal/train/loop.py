@@ -80,19 +80,13 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
             torch.manual_seed((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
-            terms: list[dict[str, float]] = []
-            for i, batch in enumerate(group):
-                images, targets = to_device(batch, fabric.device)
-                with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
-                    losses = detector.loss(network(images), targets)  # type: ignore[operator]
-                    terms.append(check_losses(losses, config.max_loss, step, batch))
-                    fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
+            terms = _add_gradients(network, detector, group, fabric, config.max_loss, step)
             if config.clip:
                 fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
             ema.update_parameters(detector)
-            log.step(step, mean_terms(terms), lr)
+            log.step(step, terms, lr)
             place["step"] = step + 1
             measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
             keep = _due(step, steps, config.save_every)
@@ -104,6 +98,21 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
                 save_state(job.run, parts, optimizer, place)
     leave_together(fabric)
     return place["metrics"]
+
+
+def _add_gradients(
+    network: Any, detector: nn.Module, group: list[Batch], fabric: Fabric, max_loss: float, step: int
+) -> dict[str, float]:
+    """Forward and backward of the batches of one step; their mean loss terms."""
+    terms: list[dict[str, float]] = []
+    for i, batch in enumerate(group):
+        images, targets = to_device(batch, fabric.device)
+        # processes exchange gradients once a step, at its last batch
+        with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
+            losses = detector.loss(network(images), targets)  # type: ignore[operator]
+            terms.append(check_losses(losses, max_loss, step, batch))
+            fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
+    return mean_terms(terms)
 
 
 def start_fabric(config: TrainConfig) -> Fabric:

@@ -61,26 +61,23 @@ def make_optimizer(detector: nn.Module, config: TrainConfig) -> torch.optim.Opti
 
 
 def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]]:
-    """One group for each kind of parameter: (in the backbone, a convolution's bias)."""
+    """One group for each kind of parameter: in the backbone or not, a convolution's bias or not."""
     biases = {
         id(module.bias)
         for name, module in detector.named_modules()
         if isinstance(module, nn.Conv2d) and module.bias is not None and not name.endswith("conv_offset")
     }
-    learning = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
-    for in_backbone in (True, False):
-        for is_bias in (True, False):
-            members = [
-                p
-                for name, p in learning
-                if name.startswith("backbone.") == in_backbone and (id(p) in biases) == is_bias
-            ]
-            if members:
-                yield {
-                    "params": members,
-                    "scale": (config.backbone_lr if in_backbone else 1.0) * (config.bias_lr if is_bias else 1.0),
-                    "weight_decay": config.weight_decay * (config.bias_decay if is_bias else 1.0),
-                }
+    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            kind = name.startswith("backbone."), id(parameter) in biases
+            members.setdefault(kind, []).append(parameter)
+    for (in_backbone, is_bias), parameters in sorted(members.items(), key=lambda item: item[0], reverse=True):
+        yield {
+            "params": parameters,
+            "scale": (config.backbone_lr if in_backbone else 1.0) * (config.bias_lr if is_bias else 1.0),
+            "weight_decay": config.weight_decay * (config.bias_decay if is_bias else 1.0),
+        }
 
 
 def lr_factor(step: int, steps: int, per_epoch: float, config: TrainConfig) -> float:
