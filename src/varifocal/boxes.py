@@ -15,20 +15,20 @@ def areas(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 
 
 def _overlap_and_union(
-    a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]
-) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]
+) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m"]]:
     size = (torch.min(a[..., 2:], b[..., 2:]) - torch.max(a[..., :2], b[..., :2])).clamp(min=0)
     overlap = size[..., 0] * size[..., 1]
     return overlap, (areas(a) + areas(b) - overlap).clamp(min=EPS)
 
 
-def pair_iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def pair_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
     """IoU of each box of ``a`` with the box at the same place in ``b``; broadcasting gives the matrix."""
     overlap, union = _overlap_and_union(a, b)
     return overlap / union
 
 
-def pair_giou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def pair_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
     """Generalised IoU of pairs, in -1..1 (Rezatofighi et al., CVPR 2019, algorithm 1)."""
     overlap, union = _overlap_and_union(a, b)
     hull = (torch.max(a[..., 2:], b[..., 2:]) - torch.min(a[..., :2], b[..., :2])).clamp(min=0)

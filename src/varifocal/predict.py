@@ -160,7 +160,7 @@ def load(path: Path | str, device: str = "cpu") -> Model:
 
 def build(info: ModelInfo) -> Model:
     """A model with fresh weights; the backbone's are not looked for, since a checkpoint replaces them."""
-    bare = replace(info.config, backbone=replace(info.config.backbone, pretrained="no"))
+    bare = replace(info.config, backbone=replace(info.config.backbone, pretrained="none"))
     detector = DETECTORS[info.name][0](bare)
     model = Model(detector, replace(info, config=bare))
     return model.to(memory_format=torch.channels_last)
@@ -172,7 +172,7 @@ def create(
     backbone: str = "resnet50",
     num_classes: int | None = None,
     classes: Sequence[str] = (),
-    pretrained: Literal["no", "timm", "package"] = "no",
+    pretrained: Literal["none", "timm", "package"] = "none",
     **options: Any,
 ) -> Model:
     """A new model with random weights, or with a pretrained backbone.

