@@ -31,7 +31,7 @@ def table() -> str:
     last = results[-1]
     lines += [
         "",
-        f"Held-out scene in 16 tiles, 243 boxes; mean (and range) over seeds {', '.join(map(str, seeds))}; last weights; "
+        f"Held-out scene in 16 tiles, 243 boxes; mean (and range) over seeds {', '.join(map(str, seeds))}; "
         f"{max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']}; made by "
         "`benchmarks/trees_vs_fcos.py`. The labels are loose (few tree crowns have a sharp edge), so AP75, and with it "
         "AP, is low by nature.",

@@ -133,9 +133,7 @@ def read_picture(wheel: zipfile.ZipFile, stem: str) -> Picture:
     image = Image.open(io.BytesIO(wheel.read(f"deepforest/data/{stem}.png"))).convert("RGB")
     root = ET.fromstring(wheel.read(f"deepforest/data/{stem}.xml"))
     corners = ("xmin", "ymin", "xmax", "ymax")
-    boxes = [
-        [int(node.findtext(corner, "")) for corner in corners] for node in root.iterfind("object/bndbox")
-    ]
+    boxes = [[int(node.findtext(corner, "")) for corner in corners] for node in root.iterfind("object/bndbox")]
     return Picture(stem, np.asarray(image), np.array(boxes))
 
 
@@ -174,9 +172,7 @@ def coco(pictures: list[Picture], first_image_id: int) -> str:
             annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             annotations.append(annotation)
     parts = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "tree"}]}
-    lists = [
-        f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in parts.items()
-    ]
+    lists = [f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]" for key, rows in parts.items()]
     return "{\n" + ",\n".join(lists) + "\n}\n"
 
 
@@ -226,13 +222,9 @@ def write(splits: dict[str, list[Picture]], license_text: bytes, target: Path) -
 
 def main() -> None:
     """Reads the options, fetches the wheel when none is given, writes the data set."""
-    parser = argparse.ArgumentParser(
-        description='Write the embedded data set "trees" from the DeepForest wheel.'
-    )
+    parser = argparse.ArgumentParser(description='Write the embedded data set "trees" from the DeepForest wheel.')
     parser.add_argument("--wheel", type=Path, help="a wheel that is already here, instead of a download")
-    parser.add_argument(
-        "--target", type=Path, default=TARGET, help="folder to replace (default: %(default)s)"
-    )
+    parser.add_argument("--target", type=Path, default=TARGET, help="folder to replace (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel = options.wheel or download(Path(folder))

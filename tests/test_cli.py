@@ -99,7 +99,14 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     assert main(["train", str(data), "--out", str(run), *TINY]) == 0
     assert "Run folder" in capsys.readouterr().out
     left = {path.name for path in run.iterdir()}
-    assert {"best.safetensors", "last.safetensors", "state.safetensors", "metrics.json", "log.jsonl", "recipe.yaml"} <= left
+    assert {
+        "best.safetensors",
+        "last.safetensors",
+        "state.safetensors",
+        "metrics.json",
+        "log.jsonl",
+        "recipe.yaml",
+    } <= left
     assert list((run / "pictures").glob("*.png"))
     assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
 

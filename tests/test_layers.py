@@ -111,9 +111,7 @@ def complaint(one: Import) -> str | None:
     top = one.target.split(".")[0]
     if top != PACKAGE:
         doors = DOORS.get(top)
-        if doors is None or any(
-            str(one.file) == d or (d[-1] == "/" and str(one.file).startswith(d)) for d in doors
-        ):
+        if doors is None or any(str(one.file) == d or (d[-1] == "/" and str(one.file).startswith(d)) for d in doors):
             return None
         return f"{top} may be imported only in {sorted(doors) or 'no file'}"
     if (one.module, one.target) in EXCEPTIONS:
@@ -137,9 +135,7 @@ def complaint(one: Import) -> str | None:
 def complaints(source: Path) -> list[str]:
     _, imports = read_imports(source)
     return [
-        f"{one.file}:{one.line} imports {one.target}: {text}"
-        for one in imports
-        if (text := complaint(one)) is not None
+        f"{one.file}:{one.line} imports {one.target}: {text}" for one in imports if (text := complaint(one)) is not None
     ]
 
 

@@ -102,9 +102,7 @@ def test_boxes_are_cut_to_the_picture():
     assert drawn.getpixel((0, 75)) == drawn.getpixel((199, 75)) == class_colour(0)
 
 
-@pytest.mark.parametrize(
-    "box", [[300, 10, 400, 60], [10, -90, 60, -10], [10, 150, 60, 200], [-60, 10, 0, 60]]
-)
+@pytest.mark.parametrize("box", [[300, 10, 400, 60], [10, -90, 60, -10], [10, 150, 60, 200], [-60, 10, 0, 60]])
 def test_boxes_outside_leave_no_mark(box):
     assert not changed(draw_detections(plain(), make_detections([box], [0.9], [0]))).any()
 
@@ -169,10 +167,7 @@ def test_the_best_detection_is_on_top():
 def test_lines_grow_with_the_picture():
     def width(size):
         box = [0.25 * size, 0.25 * size, 0.75 * size, 0.75 * size]
-        return (
-            changed(draw_detections(plain((size, size)), make_detections([box], [1], [0])))[size // 2].sum()
-            // 2
-        )
+        return changed(draw_detections(plain((size, size)), make_detections([box], [1], [0])))[size // 2].sum() // 2
 
     assert width(200) == 2
     assert width(3200) == 10

@@ -94,10 +94,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _refuse_what_is_not_ours(path: Path) -> None:
     try:
         with open(path, "rb") as file:
-            start = file.read(2)
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    if start == b"PK" or start[:1] == b"\x80":
+    # safetensors begins with the length of its JSON, whose bytes may be anything, and then the JSON
+    if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
         raise CheckpointError(
             f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
             f"safetensors with: varifocal convert {path} --out {path.with_suffix('.safetensors')}"

@@ -47,7 +47,9 @@ def star_conv(
         return _gather_and_multiply(features, offsets, weight)
     from torchvision.ops import deform_conv2d
 
-    return deform_conv2d(features, offsets.to(features.dtype), weight.to(features.dtype), padding=1)
+    # the operator wants one type for all; half precision has no place for coordinates
+    result = deform_conv2d(features.to(offsets.dtype), offsets, weight.to(offsets.dtype), padding=1)
+    return result.to(features.dtype)
 
 
 def _bilinear_rows(

@@ -85,7 +85,9 @@ def lr_factor(step: int, steps: int, per_epoch: float, config: TrainConfig) -> f
 
     ``per_epoch`` is the number of steps of an epoch; with ``accumulate`` it need not be whole.
     """
-    warmup = min(config.warmup_start + (1 - config.warmup_start) * step / max(config.warmup_steps, 1), 1.0)
+    warmup = 1.0
+    if step < config.warmup_steps:
+        warmup = config.warmup_start + (1 - config.warmup_start) * step / config.warmup_steps
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
     return warmup * 0.1 ** sum(step >= epoch * per_epoch for epoch in config.milestones)

@@ -141,9 +141,7 @@ def test_clipping_is_noted_beyond_one_pixel(write):
         [95, 10, 100, 20],
     ]
     (note,) = data.notes
-    assert note.startswith(
-        "val.json: 3 boxes were clipped, first that of annotation 2: it reaches over the border"
-    )
+    assert note.startswith("val.json: 3 boxes were clipped, first that of annotation 2: it reaches over the border")
 
 
 BAD_BOXES = [
@@ -177,9 +175,7 @@ def test_invalid_box(write, bad, why):
 
 
 def test_the_value_is_named_and_others_counted(write):
-    path = write(
-        coco([box(1, (4, 5, 0, 7)), box(2, (1, 2, 0, 3)), box(3, (1, 2, -3, 3)), box(4, (900, 0, 1, 1))])
-    )
+    path = write(coco([box(1, (4, 5, 0, 7)), box(2, (1, 2, 0, 3)), box(3, (1, 2, -3, 3)), box(4, (900, 0, 1, 1))]))
     refused(path, "annotation 1 ", "[4, 5, 0, 7]", "(2 more like it)")
     data = load_dataset(path, invalid_boxes="drop")
     assert data.samples[0].boxes.shape == (0, 4)

@@ -91,9 +91,7 @@ def test_choose(tmp_path):
 
 def test_choose_between_years(tmp_path):
     touch(tmp_path, "train2014.json", "train2017.json", "val.json")
-    with pytest.raises(
-        DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"
-    ):
+    with pytest.raises(DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"):
         choose_split(tmp_path, "train")
     assert choose_split(tmp_path, "train2014")[1] == tmp_path / "train2014.json"
 

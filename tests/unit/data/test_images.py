@@ -193,9 +193,7 @@ def test_transparent_colour_is_kept(tmp_path, mode, colour):
 
 def test_first_frame_of_an_animation(tmp_path):
     path = tmp_path / "a.gif"
-    Image.new("RGB", (4, 4), RED).save(
-        path, save_all=True, append_images=[Image.new("RGB", (4, 4), BLUE)], duration=10
-    )
+    Image.new("RGB", (4, 4), RED).save(path, save_all=True, append_images=[Image.new("RGB", (4, 4), BLUE)], duration=10)
     assert read_image(path).getpixel((0, 0)) == RED
 
 
@@ -219,9 +217,7 @@ def test_result_outlives_its_file(tmp_path):
 
 def png_header(path: Path, width: int, height: int) -> None:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
 
 
 @pytest.mark.parametrize("read", [read_image, read_size])

@@ -45,9 +45,7 @@ def numbers(metrics, names):
 
 def random_boxes(rng, count):
     corner = rng.uniform(0, 200, (count, 2))
-    return np.concatenate([corner, corner + np.exp(rng.uniform(1.5, 5, (count, 2)))], axis=1).astype(
-        np.float32
-    )
+    return np.concatenate([corner, corner + np.exp(rng.uniform(1.5, 5, (count, 2)))], axis=1).astype(np.float32)
 
 
 def random_case(seed, pictures=20):
@@ -140,9 +138,7 @@ def test_by_hand():
     assert numbers(metrics, ["AP", "AP50", "AP75"]) == pytest.approx([half] * 3, abs=1e-12)
     assert numbers(metrics, ["APs", "APm", "APl"]) == pytest.approx([-1, 1, 0], abs=1e-12)
     assert numbers(metrics, ["AR1", "AR10", "AR100"]) == pytest.approx([0.5] * 3, abs=1e-12)
-    assert metrics.per_class == pytest.approx(
-        {"cat": half, "dog": -1, "brush": -1, "never seen": -1}, abs=1e-12
-    )
+    assert metrics.per_class == pytest.approx({"cat": half, "dog": -1, "brush": -1, "never seen": -1}, abs=1e-12)
 
 
 def test_iou_between_thresholds_by_hand():
@@ -155,9 +151,7 @@ def test_iou_between_thresholds_by_hand():
 
 def test_detections_in_a_crowd_are_neither_right_nor_wrong():
     sample = make_sample(1, [[0, 0, 50, 50], [100, 0, 300, 200]], [0, 0], [False, True])
-    found = make_detections(
-        [[110, 10, 150, 60], [200, 10, 250, 60], [0, 0, 50, 50]], [0.9, 0.8, 0.7], [0, 0, 0]
-    )
+    found = make_detections([[110, 10, 150, 60], [200, 10, 250, 60], [0, 0, 50, 50]], [0.9, 0.8, 0.7], [0, 0, 0])
     assert numbers(coco_ap([sample], CATEGORIES, [found]), ["AP"]) == pytest.approx([1], abs=1e-12)
 
 

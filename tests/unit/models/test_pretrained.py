@@ -45,9 +45,7 @@ def cat() -> torch.Tensor:
 
 def test_names_and_shapes_are_those_of_timm(state):
     wanted = timm.create_model("tf_efficientnet_lite0").state_dict()
-    assert {name: value.shape for name, value in state.items()} == {
-        name: value.shape for name, value in wanted.items()
-    }
+    assert {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in wanted.items()}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_another_network_is_refused(tmp_path):
     network, optimizer, ema = make_all("sgd")
     save_state(tmp_path, {"model": network, "ema": ema}, optimizer, {"step": 0})
     other, other_optimizer, other_ema = make_all("sgd", width=5)
-    with pytest.raises(CheckpointError, match=r"0\.weight is \[4, 3, 3, 3\] but the model needs \[5, 3, 3, 3\]"):
+    with pytest.raises(CheckpointError, match=r"0\.bias is \[4\] but the model needs \[5\]"):
         load_state(tmp_path, {"model": other, "ema": other_ema}, other_optimizer)
 
 
