@@ -67,7 +67,7 @@ def choose_window(sample: Sample, preprocess: Preprocess, config: Augment, rng: 
     window_width, window_height = min(side, width), min(side, height)
     box = None
     if rng.random() < config.near_box and len(sample.boxes):
-        box = sample.boxes[rng.integers(len(sample.boxes))]
+        box = sample.boxes[rng.integers(len(sample.boxes))].tolist()
     left = _start(window_width, width, None if box is None else (box[0], box[2]), rng)
     top = _start(window_height, height, None if box is None else (box[1], box[3]), rng)
     zoom = config.crop / side
