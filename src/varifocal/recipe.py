@@ -98,7 +98,10 @@ def make_model(recipe: Recipe, categories: Sequence[Category]) -> Model:
             f"model.num_classes={count} but the data has {len(categories)} classes "
             f"({', '.join(c.name for c in list(categories)[:5])}); leave model.num_classes=0 to take it from the data."
         )
-    config = replace(recipe.model, num_classes=count)
+    backbone = recipe.model.backbone
+    if recipe.train.weights:
+        backbone = replace(backbone, pretrained="none")  # about to be replaced: nothing to fetch
+    config = replace(recipe.model, num_classes=count, backbone=backbone)
     detector = DETECTORS[recipe.detector][0](config)
     info = ModelInfo(recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe))
     model = Model(detector, info)

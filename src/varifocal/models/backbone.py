@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,10 +81,16 @@ def _learns(module: nn.Module) -> bool:
 def _create(config: BackboneConfig) -> nn.Module:
     import timm
 
+    download = config.pretrained == "timm"
+    if download:
+        print(f"backbone {config.name}: asking for the weights that timm names (pretrained=timm)", file=sys.stderr)
     try:
-        net = timm.create_model(
-            config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=config.pretrained == "timm"
-        )
+        net = timm.create_model(config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=download)
+    except OSError as error:
+        raise ConfigError(
+            f"backbone {config.name}: its weights could not be downloaded ({str(error).splitlines()[0]}); connect, or "
+            "start from a checkpoint with train.weights=FILE, or from nothing with model.backbone.pretrained=none."
+        ) from error
     except RuntimeError as error:
         if "Unknown model" not in str(error):
             raise

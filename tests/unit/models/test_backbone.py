@@ -119,3 +119,12 @@ def test_timm_is_asked_for_weights_only_when_told_to(monkeypatch, pretrained, as
     monkeypatch.setattr(timm, "create_model", record)
     Backbone(BackboneConfig(LITE0, pretrained=pretrained))
     assert seen == [asked]
+
+
+def test_a_failed_download_is_one_sentence(monkeypatch):
+    def offline(*_, **settings):
+        raise FileNotFoundError("no connection\nand more")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ConfigError, match=r"^backbone resnet18: .*\(no connection\).*train.weights=FILE"):
+        Backbone(BackboneConfig("resnet18", pretrained="timm"))
