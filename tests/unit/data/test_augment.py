@@ -96,7 +96,9 @@ def test_windows_have_the_crops_size_and_reach_every_corner():
         window = choose_window(sample, Preprocess(scale=0.5), config, np.random.default_rng(seed))
         assert 0 <= window.left <= 200 - window.width
         assert 0 <= window.top <= 150 - window.height
-        assert max(window.size) == 64
+        assert max(window.size) <= 64
+        if window.height < 150:
+            assert window.size == (64, 64)
         if window.width < 100:
             corners.add((window.left < 30, window.top < 30))
     assert len(corners) == 4

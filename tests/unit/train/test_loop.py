@@ -169,5 +169,3 @@ def test_other_processes_write_no_log(tmp_path):
         log.step(0, {"cls": 1.0}, 0.1)
         log.validation(0, {"AP": 0.1, "AP50": 0.1})
     assert list(tmp_path.iterdir()) == []
-
-

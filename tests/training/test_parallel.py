@@ -1,0 +1,124 @@
+"""Two processes learn what one does with the joined batch, and none waits for one that failed."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ENVIRONMENT, SCRIPT
+from safetensors.torch import load_file
+from tiny_data import TINY, make_data
+
+# Whole pictures of one size in the order of the json: places 0 and 1 of each four go to the first process.
+IN_ORDER = ["data.augment={crop: 0, flip: 0.5, colour: 0.4}", "train.epochs=2", "train.validate_every=2"]
+IN_ORDER += ["train.lr=0.05", "train.warmup_steps=0"]
+SECOND = (2, 3, 6, 7)  # the pictures of the second process
+CASES = {
+    "varifocal": ("empty", []),
+    "focal": ("full", ["train.accumulate=2", "train.epochs=4"]),
+    "quality-focal": ("crowd", ["train.clip=1.0"]),
+}
+LOSS_TOLERANCE = 5e-6  # about ten times what was measured; the processes' sums are added in another order
+WEIGHT_TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parallel")
+    sets = {
+        "full": make_data(folder / "full", pictures=8),
+        "empty": make_data(folder / "empty", pictures=8, empty=SECOND),
+        "crowd": make_data(folder / "crowd", pictures=8, crowd=SECOND),
+        "bad": make_data(folder / "bad", pictures=8),
+    }
+    (sets["bad"] / "train" / "3.png").write_bytes(b"no picture")
+    return folder, sets
+
+
+@pytest.fixture(scope="module")
+def runs(data, run_plan):
+    folder, sets = data
+    cases, names = [], []
+
+    def add(name, kind, overrides, world, attempt):
+        names.append(name)
+        run, overrides = str(folder / name), [*TINY, *IN_ORDER, *overrides]
+        case = {"data": str(sets[kind]), "run": run, "overrides": overrides, "in_order": True, "world": world}
+        cases.append({**case, "attempts": [attempt]})
+
+    for loss, (kind, overrides) in CASES.items():
+        for world in (1, 2):
+            add(f"{loss} {world}", kind, [f"model.loss={loss}", *overrides], world, {})
+    add("bad picture", "bad", ["train.workers=1"], 2, {})
+    add("bad number", "full", [], 2, {"nan_rank": 1})
+    results, said = run_plan(folder, cases)
+    return folder, {name: attempts[0] for name, attempts in zip(names, results, strict=True)}, said
+
+
+@pytest.mark.parametrize("loss", CASES)
+def test_two_processes_learn_what_one_does(runs, loss):
+    folder, results, _ = runs
+    assert results[f"{loss} 1"]["codes"] == [0]
+    assert results[f"{loss} 2"]["codes"] == [0, 0]
+    one, two = folder / f"{loss} 1", folder / f"{loss} 2"
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    for a, b in zip(*logs, strict=True):
+        for term in {"loss", "cls", "initial", "refined"} & a.keys():
+            assert a[term] == pytest.approx(b[term], abs=LOSS_TOLERANCE), (a["step"], term)
+        assert a.get("validation") == pytest.approx(b.get("validation"), abs=1e-6)
+    states = [load_file(run / "state.safetensors") for run in (one, two)]
+    assert states[0].keys() == states[1].keys()
+    worst = max((states[0][k].float() - states[1][k].float()).abs().max().item() for k in states[0])
+    assert worst < WEIGHT_TOLERANCE
+
+
+def test_the_compared_runs_did_learn_something(runs):
+    folder, _, _ = runs
+    before, after = (load_file(folder / f"{loss} 1" / "state.safetensors") for loss in ("varifocal", "focal"))
+    assert (before["model.neck.lateral.0.weight"] - after["model.neck.lateral.0.weight"]).abs().max() > 1e-4
+
+
+def test_a_bad_picture_of_one_process_ends_both(runs):
+    _, results, said = runs
+    first, second = results["bad picture"]["codes"]
+    assert second == 2
+    assert first not in (0, "timeout")
+    assert "rank 1: DataError" in said
+    assert "3.png: this is not an image" in said
+
+
+def test_a_bad_number_of_one_process_ends_both_with_a_sentence(runs):
+    _, results, said = runs
+    assert results["bad number"]["codes"] == [2, 2]
+    assert "rank 0: TrainingError: step 3: the loss of another process" in said
+    assert "rank 1: TrainingError: step 3: the loss is nan (largest term: cls = nan) on " in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "good"), [("empty", True), ("bad", False)])
+def test_torchrun(data, runs, kind, good):
+    """The same through torchrun itself; it ends by itself and in time, whether all goes well or one process fails."""
+    folder, sets = data
+    run = folder / f"torchrun {kind}"
+    case = {"data": str(sets[kind]), "run": str(run), "overrides": TINY + IN_ORDER, "in_order": True}
+    spec = folder / f"{kind}.json"
+    spec.write_text(json.dumps({**case, "attempts": [{}]}))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), "--one", str(spec)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=120,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == good, done.stderr[-3000:]
+    assert time.monotonic() - begun < 90
+    if good:
+        states = [load_file(path / "state.safetensors") for path in (run, folder / "varifocal 2")]
+        assert all((states[0][key] == states[1][key]).all() for key in states[0])
+    else:
+        assert "rank 1: DataError" in done.stderr
