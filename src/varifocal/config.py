@@ -52,24 +52,20 @@ def override(config: T, assignments: Sequence[str]) -> T:
     Raises:
         ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong kind.
     """
-    values = to_dict(config)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
-        _set(values, key.split("."), yaml.safe_load(text), assignment)
-    return from_dict(type(config), values, "override")
-
-
-def _set(values: dict[str, Any], path: list[str], value: Any, assignment: str) -> None:
-    place = values
-    for part in path[:-1]:
-        if not isinstance(place.get(part), dict):
-            raise ConfigError(_unknown(f"override {assignment!r}", part, list(place)))
-        place = place[part]
-    if path[-1] not in place:
-        raise ConfigError(_unknown(f"override {assignment!r}", path[-1], list(place)))
-    place[path[-1]] = value
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())})."
+            ) from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        config = update(config, value, f"override {assignment!r}")
+    return config
 
 
 def _reject_unknown(kind: Any, values: Mapping[str, Any], where: str) -> None:

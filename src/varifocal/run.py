@@ -28,8 +28,7 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | Non
     Raises:
         ConfigError: the folder is there and not empty.
     """
-    torch.manual_seed(recipe.train.seed)
-    job = make_job(recipe, data, run)
+    job = _seeded_job(recipe, data, run)
     if _first_process():
         start_folder(run)
         write_recipe(recipe, run / RECIPE)
@@ -45,7 +44,7 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
     """
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
-    job = make_job(read_recipe(str(run / RECIPE)), data, run)
+    job = _seeded_job(read_recipe(str(run / RECIPE)), data, run)
     begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
     if begun_with["sha256"] != fingerprint(job.training):
         raise ConfigError(
@@ -53,6 +52,12 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
             "give that data, or start a new run with train.weights."
         )
     return _train_and_measure(job, resume=(run / "state.safetensors").is_file())
+
+
+def _seeded_job(recipe: Recipe, data: Path | str, run: Path) -> Job:
+    """The same fresh weights for the same seed, also for a run that was cut off before its first checkpoint."""
+    torch.manual_seed(recipe.train.seed)
+    return make_job(recipe, data, run)
 
 
 def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:

@@ -69,29 +69,31 @@ class HalfWritten(io.FileIO):
 
 def kill_at(event: str, n: int) -> None:
     """Make the ``n``-th ``event`` the last."""
-    kill, replace, log_step, plain_open = Kill(n), os.replace, log_module.RunLog.step, open
-
-    def replacing(source: Any, target: Any) -> None:
-        due = kill.due()
-        if not due or event == "moved":
-            replace(source, target)
-        if due:
-            kill.now()
-
-    def stepping(*values: Any) -> None:
-        due = kill.due()
-        if not due or event == "logged":
-            log_step(*values)
-        if due:
-            kill.now()
-
+    kill = Kill(n)
     if event == "half":
         HalfWritten.kill = kill
-        weights_module.open = lambda path, mode: HalfWritten(path, "w") if mode == "wb" else plain_open(path, mode)
+        weights_module.open = half_written_open
     elif event in ("flushed", "moved"):
-        os.replace = replacing
+        os.replace = killing(os.replace, kill, after=event == "moved")
     else:
-        log_module.RunLog.step = stepping
+        log_module.RunLog.step = killing(log_module.RunLog.step, kill, after=event == "logged")
+
+
+def half_written_open(path: Any, mode: str) -> Any:
+    return HalfWritten(path, "w") if mode == "wb" else open(path, mode)
+
+
+def killing(function: Any, kill: Kill, after: bool) -> Any:
+    """The function, until the process ends before or after one of its calls."""
+
+    def call(*values: Any) -> None:
+        due = kill.due()
+        if not due or after:
+            function(*values)
+        if due:
+            kill.now()
+
+    return call
 
 
 def nan_on(job: Any, at_step: int) -> None:

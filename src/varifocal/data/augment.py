@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class Augment:
     side is drawn anew between these two each time (0, 0 keeps the recipe's resize). ``flip``: chance of a
     left-right flip. ``quarter_turns``: any of the eight orientations, right where the picture has no up and down.
     ``colour``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
-    cut by the window counts when that share of its area is left; a smaller rest is neither object nor background.
+    cut by the window counts when that share of its area is left; a smaller rest is, by ``slivers``, neither object nor
+    background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
     """
 
     crop: int = 0
@@ -41,6 +43,7 @@ class Augment:
     quarter_turns: bool = False
     colour: float = 0.0
     min_visible: float = 0.4
+    slivers: Literal["ignore", "background"] = "ignore"
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,22 @@ def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) 
 
 
 def cut(
-    image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, min_visible: float
+    image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, config: Augment
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
-    """The window, resized, and the boxes in it; boxes of which too little is left become crowd regions."""
+    """The window, resized, and the boxes in it; the config says what becomes of boxes that are almost cut away."""
     right, bottom = window.left + window.width, window.top + window.height
     height, width = window.size
     part = resize(image[:, window.top : bottom, window.left : right], height, width)
-    boxes = torch.from_numpy(sample.boxes)
+    boxes, crowd = torch.from_numpy(sample.boxes), torch.from_numpy(sample.crowd)
     corner = boxes.new_tensor([window.left, window.top])
     limit = boxes.new_tensor([window.width, window.height])
     inside = torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
     visible = areas(inside) / areas(boxes).clamp(min=1e-6)
-    kept = visible > 0
+    sliver = visible < config.min_visible
+    kept = (visible > 0) & (crowd | ~sliver if config.slivers == "background" else True)
     scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
-    crowd = torch.from_numpy(sample.crowd) | (visible < min_visible)
     labels = torch.from_numpy(sample.labels)
-    return part, Targets(inside[kept] * scale, labels[kept], crowd[kept], (height, width))
+    return part, Targets(inside[kept] * scale, labels[kept], (crowd | sliver)[kept], (height, width))
 
 
 def turn(
@@ -136,7 +139,7 @@ def augment(
     """A training example; the same ``seed`` gives the same one."""
     rng = np.random.default_rng(seed)
     window = choose_window(sample, preprocess, config, rng)
-    part, targets = cut(image, sample, window, config.min_visible)
+    part, targets = cut(image, sample, window, config)
     coins = rng.random(3)
     flip = bool(coins[0] < config.flip)
     upside_down, transpose = (bool(coin < 0.5) and config.quarter_turns for coin in coins[1:])

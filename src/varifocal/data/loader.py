@@ -120,13 +120,23 @@ class Batches:
         divisor = self.data.preprocess.divisor
         return DataLoader(
             self.data,
-            batch_sampler=list(self.keys(start, steps)),
+            batch_sampler=_Keys(self, start, steps),
             collate_fn=_Collate(divisor),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_one_thread,
         )
+
+
+class _Keys:
+    """The keys as an iterable that is not made up front: a long run on a large set has millions."""
+
+    def __init__(self, batches: Batches, start: int, steps: int) -> None:
+        self.batches, self.start, self.steps = batches, start, steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return self.batches.keys(self.start, self.steps)
 
 
 class _Collate:

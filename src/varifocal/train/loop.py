@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
-from varifocal.errors import TrainingError, VarifocalError
+from varifocal.errors import ConfigError, TrainingError, VarifocalError
 from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
 from varifocal.evaluate.run import detect_all, relabel
 from varifocal.predict import Model, save
@@ -64,7 +64,7 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
         job.training.samples, job.model.info.preprocess, job.augment, config.seed, config.cache_mb * 2**20
     )
     batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
-    steps = config.epochs * batches.per_epoch // config.accumulate
+    steps = count_steps(config, batches.per_epoch)
     detector.to(memory_format=torch.channels_last)
     detector.train()  # a new module is in training mode but does not know of norm_eval before this call
     network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
@@ -79,7 +79,7 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
             lr = config.lr * lr_factor(step, steps, batches.per_epoch / config.accumulate, config)
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
-            torch.manual_seed((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
+            seed_everything((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
             terms = _add_gradients(network, detector, group, fabric, config.max_loss, step)
             if config.clip:
                 fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
@@ -98,6 +98,28 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
                 save_state(job.run, parts, optimizer, place)
     leave_together(fabric)
     return place["metrics"]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators in use; ``torch.manual_seed`` keeps a growing list of calls for a GPU that is not there."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(seed)
+
+
+def count_steps(config: TrainConfig, per_epoch: int) -> int:
+    """How often the weights move in the whole run.
+
+    Raises:
+        ConfigError: not once.
+    """
+    steps = config.epochs * per_epoch // config.accumulate
+    if steps < 1:
+        raise ConfigError(
+            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate} is "
+            "not a single step; raise the first or lower the last."
+        )
+    return steps
 
 
 def _add_gradients(
@@ -123,7 +145,7 @@ def start_fabric(config: TrainConfig) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.batch % world:
-        raise VarifocalError(f"train.batch={config.batch} cannot be shared by {world} processes; take a multiple.")
+        raise ConfigError(f"train.batch={config.batch} cannot be shared by {world} processes; take a multiple.")
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,

@@ -69,15 +69,40 @@ def test_the_visible_share_decides_between_object_and_crowd():
     """Of four boxes 20 wide the window from x = 50 on shows 100 %, 50 %, 25 % and nothing."""
     boxes = [(60, 10, 80, 20), (40, 30, 60, 40), (35, 50, 55, 60), (20, 70, 40, 80)]
     image, sample = make(boxes, crowd=[False, False, False, False])
-    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), min_visible=0.4)
+    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augment(min_visible=0.4))
     assert targets.labels.tolist() == [0, 1, 2]
     assert targets.crowd.tolist() == [False, False, True]
     assert targets.boxes.tolist() == [[20, 20, 60, 40], [0, 60, 20, 80], [0, 100, 10, 120]]
 
 
+def test_slivers_can_be_background_but_crowd_regions_stay():
+    boxes = [(60, 10, 80, 20), (35, 50, 55, 60), (35, 70, 55, 80)]
+    image, sample = make(boxes, crowd=[False, False, True])
+    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augment(slivers="background"))
+    assert targets.labels.tolist() == [0, 2]
+    assert targets.crowd.tolist() == [False, True]
+
+
+def test_windows_near_boxes_hold_one():
+    boxes = [(10, 10, 30, 40), (150, 100, 190, 140)]
+    _, sample = make(boxes, width=200, height=150)
+    hits = 0
+    for seed in range(200):
+        window = choose_window(
+            sample, Preprocess(scale=1.0), Augment(crop=64, near_box=1.0), np.random.default_rng(seed)
+        )
+        right, bottom = window.left + window.width, window.top + window.height
+        assert window.left >= 0
+        assert window.top >= 0
+        assert right <= 200
+        assert bottom <= 150
+        hits += any(window.left <= x1 and window.top <= y1 and x2 <= right and y2 <= bottom for x1, y1, x2, y2 in boxes)
+    assert hits == 200
+
+
 def test_a_crowd_region_stays_one():
     image, sample = make([(60, 10, 80, 20)], crowd=[True])
-    _, targets = cut(image, sample, Window(0, 0, 200, 150, (150, 200)), min_visible=0.4)
+    _, targets = cut(image, sample, Window(0, 0, 200, 150, (150, 200)), Augment(min_visible=0.4))
     assert targets.crowd.tolist() == [True]
 
 
