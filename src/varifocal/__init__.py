@@ -5,7 +5,16 @@ Everything is imported when it is first used, so that ``import varifocal`` costs
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does it
+    from varifocal import boxes, losses
+    from varifocal.data.coco import load_dataset
+    from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
+    from varifocal.evaluate.run import evaluate_model
+    from varifocal.predict import Model, create, load, save
+    from varifocal.recipe import Recipe, read_recipe
+    from varifocal.types import Detections
 
 _HOMES = {
     "CheckpointError": "varifocal.errors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from varifocal.errors import ConfigError, DataError, VarifocalError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from varifocal.evaluate.coco_ap import CocoMetrics
     from varifocal.predict import Model
 
@@ -95,7 +94,8 @@ def _add_train(verbs: Any) -> None:
         "train a detector on a COCO data set",
         "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
         "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
-        "key=value words change the recipe; an unknown key lists the valid ones.",
+        "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
+        "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
         run_train,
     )
     train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] DATA [key=value ...]"
@@ -142,7 +142,7 @@ def _add_predict(verbs: Any) -> None:
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train, or go on with a run, and show the metrics."""
     from varifocal.recipe import read_recipe
-    from varifocal.run import free_folder, resume_run, run_recipe
+    from varifocal.run import first_process, free_folder, resume_run, run_recipe
 
     if options.resume is not None:
         if overrides or options.recipe or options.out:
@@ -150,9 +150,12 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         metrics, run = resume_run(options.data, options.resume), options.resume
     else:
         name = options.recipe or "vfnet_r50_1x"
+        if options.out is None and "WORLD_SIZE" in os.environ:
+            raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
         metrics = run_recipe(read_recipe(name, overrides), options.data, run)
-    _show(metrics, run)
+    if first_process():
+        _show(metrics, run)
 
 
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -185,12 +188,12 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.evaluate.run import evaluate_model
     from varifocal.models.weights import write_beside
     from varifocal.predict import load
+    from varifocal.progress import progress_bar
 
     model = load(options.checkpoint, _device(options.device))
     data = load_dataset(options.data, options.split or _default_split(options.data), invalid_boxes="drop")
-    with _progress() as progress:
-        task = progress.add_task("evaluating", total=len(data.samples))
-        metrics, _found = evaluate_model(model, data, lambda done: progress.update(task, completed=done))
+    with progress_bar("evaluating", len(data.samples)) as advance:
+        metrics, _found = evaluate_model(model, data, advance)
     for note in data.notes:
         print(note, file=sys.stderr)
     Console().print(metrics.table())
@@ -220,22 +223,25 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal.data.images import list_images
     from varifocal.models.weights import write_beside
     from varifocal.predict import load
+    from varifocal.progress import progress_bar
 
     if not 0 <= options.score_threshold <= 1 or options.max_detections < 1:
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
-    files = list_images(options.images)
     out = options.out or (None if options.json else Path("detections"))
+    files = [file for file in list_images(options.images) if out is None or out.resolve() not in file.resolve().parents]
+    target = options.json or Path(out or ".") / "detections.json"
     places = _places(files, out)
+    _check_folder(target.parent)
     model = load(options.checkpoint, _device(options.device))
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
-    with _progress() as progress:
-        for i, file in enumerate(progress.track(files, description="detecting")):
+    with progress_bar("detecting", len(files)) as advance:
+        for i, file in enumerate(files):
             try:
                 entries += _predict_one(model, file, i + 1, places[i] if places else None, options)
             except DataError as error:
                 errors.append(str(error))
-    target = options.json or Path(out or ".") / "detections.json"
+            advance(i + 1)
     write_beside(target, json.dumps(entries, indent=1).encode())
     print(f"{len(entries)} detections in {len(files) - len(errors)} pictures: {target}")
     for message in errors:
@@ -257,8 +263,6 @@ def _predict_one(
 
 def _places(files: list[Path], out: Path | None) -> list[Path]:
     """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
-    import os
-
     if out is None:
         return []
     resolved = [file.resolve() for file in files]
@@ -267,10 +271,28 @@ def _places(files: list[Path], out: Path | None) -> list[Path]:
     places = [
         place if place.suffix.lower() in (".jpg", ".jpeg", ".png") else place.with_suffix(".png") for place in places
     ]
-    overwritten = {place.resolve() for place in places} & set(resolved)
-    if overwritten:
-        raise ConfigError(f"{min(overwritten)}: would be overwritten by its annotated copy; choose another --out.")
-    return places
+    taken = [place for place in places if place.resolve() in set(resolved)]
+    if not (out / "detections.json").exists():  # else the folder is our own, from an earlier call
+        taken += [place for place in places if place.exists()]
+    if taken:
+        raise ConfigError(f"{min(taken)}: would be overwritten by an annotated picture; choose another --out.")
+    return [_numbered(place, places[:i]) for i, place in enumerate(places)]
+
+
+def _numbered(place: Path, before: list[Path]) -> Path:
+    """a.bmp and a.gif would both become a.png: the second is a-2.png."""
+    count = before.count(place)
+    return place.with_stem(f"{place.stem}-{count + 1}") if count else place
+
+
+def _check_folder(folder: Path) -> None:
+    """Before the work, that its result can be put there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place.") from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written; choose another place.")
 
 
 def _save_picture(image: Any, place: Path) -> None:
@@ -336,16 +358,3 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name}: not usable here ({str(error).splitlines()[0]}).") from error
     return name
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

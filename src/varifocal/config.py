@@ -57,7 +57,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
         if not equals:
             raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
         try:
-            value = yaml.safe_load(text)
+            value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is empty text
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())})."

@@ -14,21 +14,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 from varifocal.config import from_dict
-from varifocal.data.images import read_image
+from varifocal.data.images import read_image, upright_rgb
 from varifocal.data.preprocess import (
+    Preprocess,
     image_to_tensor,
     normalise,
     pad_together,
     resize,
     resized_shape,
 )
-from varifocal.errors import ConfigError
+from varifocal.errors import ConfigError, DataError
 from varifocal.models import DETECTORS
+from varifocal.models.backbone import pixel_statistics
 from varifocal.models.dense import wide
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.types import Category, Detections, Outputs
+
+BATCH = 8  # pictures of a list that are in memory together
 
 Picture = str | Path | Image.Image | np.ndarray
 
@@ -72,8 +76,8 @@ class Model(nn.Module):
         """Detect in one picture or a list of them.
 
         Args:
-            pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run as
-                one batch.
+            pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run
+                in batches.
             score_threshold: least score; the model's own (0.05 as a rule) when left out.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.
 
@@ -90,7 +94,10 @@ class Model(nn.Module):
             settings = replace(settings, score_threshold=score_threshold)
         if max_detections is not None:
             settings = replace(settings, max_detections=max_detections)
-        return self._detect([_open(picture) for picture in pictures], settings) if pictures else []
+        found: list[Detections] = []
+        for start in range(0, len(pictures), BATCH):
+            found += self._detect([_open(picture) for picture in pictures[start : start + BATCH]], settings)
+        return found
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
@@ -130,20 +137,24 @@ class Model(nn.Module):
 
 def _open(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return upright_rgb(picture, "picture")
     if isinstance(picture, np.ndarray):
-        return Image.fromarray(picture).convert("RGB")
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise DataError(
+                f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB bytes, uint8 [H, W, 3]."
+            )
+        return Image.fromarray(picture)
     return read_image(Path(picture))
 
 
-def save(model: Model, path: Path, metrics: dict[str, float] | None = None) -> None:
+def save(model: Model, path: Path | str, metrics: dict[str, float] | None = None) -> None:
     """Write weights and description to one safetensors file, in one step.
 
     Raises:
         CheckpointError: it cannot be written; what was there is kept.
     """
     info = model.info if metrics is None else replace(model.info, metrics=metrics)
-    write_checkpoint(path, model.detector.state_dict(), describe(info))
+    write_checkpoint(Path(path), model.detector.state_dict(), describe(info))
 
 
 def load(path: Path | str, device: str = "cpu") -> Model:
@@ -172,7 +183,7 @@ def create(
     backbone: str = "resnet50",
     num_classes: int | None = None,
     classes: Sequence[str] = (),
-    pretrained: Literal["none", "timm", "package"] = "none",
+    pretrained: bool | Literal["none", "timm", "package"] = False,
     **options: Any,
 ) -> Model:
     """A new model with random weights, or with a pretrained backbone.
@@ -182,7 +193,8 @@ def create(
         backbone: any timm model with maps of strides 8, 16 and 32, by name.
         num_classes: how many classes; may be left out when ``classes`` names them.
         classes: class names in the order of the labels; their category ids are 1, 2, ...
-        pretrained: ``"timm"`` downloads the backbone weights that timm names; the default fetches nothing.
+        pretrained: True (or ``"timm"``) downloads the backbone weights that timm names, ``"package"`` takes those of
+            an installed package; the default fetches nothing.
         options: any other field of the detector's config, for example ``star=False``.
 
     Raises:
@@ -190,6 +202,8 @@ def create(
     """
     if name not in DETECTORS:
         raise ConfigError(f"detector {name!r}: there is no such one; choose from {', '.join(sorted(DETECTORS))}.")
+    if isinstance(pretrained, bool):
+        pretrained = "timm" if pretrained else "none"
     names = list(classes) or [f"class {i}" for i in range(num_classes or 0)]
     if not names or (num_classes is not None and num_classes != len(names)):
         raise ConfigError(
@@ -199,5 +213,6 @@ def create(
     detector, config_type = DETECTORS[name]
     config = from_dict(config_type, values, "create")
     categories = tuple(Category(i, text) for i, text in enumerate(names, start=1))
-    model = Model(detector(config), ModelInfo(name, config, categories))
+    mean, std = pixel_statistics(config.backbone)
+    model = Model(detector(config), ModelInfo(name, config, categories, Preprocess(mean=mean, std=std)))
     return model.to(memory_format=torch.channels_last).eval()

@@ -12,12 +12,13 @@ import yaml
 
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment
-from varifocal.data.coco import load_dataset
+from varifocal.data.coco import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
+from varifocal.models.weights import write_beside
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model, load
 from varifocal.train.loop import Job
@@ -78,15 +79,17 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """The whole recipe, every default spelled out."""
-    path.write_text(yaml.safe_dump(to_dict(recipe), sort_keys=False), encoding="utf-8")
+    write_beside(path, yaml.safe_dump(to_dict(recipe), sort_keys=False).encode())
 
 
 def _folder() -> Any:
     return files("varifocal") / "recipes"
 
 
-def make_model(recipe: Recipe, categories: Sequence[Category]) -> Model:
+def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool = True) -> Model:
     """A model with fresh weights for these classes, or with those of ``train.weights``.
+
+    Without ``weights`` neither a pretrained backbone nor ``train.weights`` is looked for.
 
     Raises:
         ConfigError: ``model.num_classes`` is neither 0 nor the number of classes.
@@ -99,13 +102,13 @@ def make_model(recipe: Recipe, categories: Sequence[Category]) -> Model:
             f"({', '.join(c.name for c in list(categories)[:5])}); leave model.num_classes=0 to take it from the data."
         )
     backbone = recipe.model.backbone
-    if recipe.train.weights:
+    if recipe.train.weights or not weights:
         backbone = replace(backbone, pretrained="none")  # about to be replaced: nothing to fetch
-    config = replace(recipe.model, num_classes=count, backbone=backbone)
-    detector = DETECTORS[recipe.detector][0](config)
+    config = replace(recipe.model, num_classes=count)
+    detector = DETECTORS[recipe.detector][0](replace(config, backbone=backbone))
     info = ModelInfo(recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe))
     model = Model(detector, info)
-    if recipe.train.weights:
+    if recipe.train.weights and weights:
         start_from(model, load(recipe.train.weights), recipe.train.weights)
     return model
 
@@ -127,19 +130,36 @@ def start_from(model: Model, source: Model, name: str) -> None:
         tensor.copy_(given[key])
 
 
-def read_data(path: Path | str, split: str, recipe: Recipe) -> DataSet:
-    """One split of a data set, read as the recipe says."""
-    return load_dataset(path, split, invalid_boxes=recipe.data.invalid_boxes)
+def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
+    """The training and the validation split.
+
+    A json by itself is trained on without validation. A folder without the recipe's validation split gives its test
+    split instead, or none; the notes of the training set say so.
+    """
+    if path.is_file():
+        note = f"{path}: one json, so there is no validation; give a folder with two splits to have one."
+        return replace(load_dataset(path, invalid_boxes=config.invalid_boxes), notes=(note,)), None
+    training = load_dataset(path, config.train_split, invalid_boxes=config.invalid_boxes)
+    if not config.val_split:
+        return training, None
+    splits = list(find_splits(path))
+    wanted = [name for name in (config.val_split, "test") if any(split.startswith(name) for split in splits)]
+    if not wanted:
+        note = f"{path}: no split {config.val_split!r} (there are {', '.join(splits)}), so there is no validation."
+        return replace(training, notes=(*training.notes, note)), None
+    if wanted[0] != config.val_split:
+        note = f"{path}: no split {config.val_split!r}, so validation is on {wanted[0]!r}."
+        training = replace(training, notes=(*training.notes, note))
+    return training, load_dataset(path, wanted[0], invalid_boxes=config.invalid_boxes)
 
 
-def make_job(recipe: Recipe, data: Path | str, run: Path) -> Job:
-    """Model, data and schedule of a run.
+def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:
+    """Model, data and schedule of a run; one that is ``resumed`` looks for no weights, they come from its state.
 
     Raises:
         DataError, ConfigError, CheckpointError: as the parts say; the classes of the two splits must agree.
     """
-    training = read_data(data, recipe.data.train_split, recipe)
-    validation = read_data(data, recipe.data.val_split, recipe) if recipe.data.val_split else None
+    training, validation = read_splits(Path(data), recipe.data)
     if validation is not None:
         unknown = {c.name for c in validation.categories} - {c.name for c in training.categories}
         if unknown:
@@ -147,5 +167,5 @@ def make_job(recipe: Recipe, data: Path | str, run: Path) -> Job:
                 f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
                 "the two splits must name the same classes."
             )
-    model = make_model(recipe, training.categories)
+    model = make_model(recipe, training.categories, weights=not resumed)
     return Job(model, training, validation, recipe.data.augment, recipe.train, run)

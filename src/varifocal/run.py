@@ -13,7 +13,9 @@ import torch
 from varifocal.errors import ConfigError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.models.weights import write_beside
+from varifocal.progress import progress_bar
 from varifocal.recipe import Recipe, make_job, read_recipe, write_recipe
+from varifocal.train.checkpoint import STATE
 from varifocal.train.loop import Job, train
 from varifocal.train.results import write_results
 from varifocal.types import DataSet
@@ -29,7 +31,7 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | Non
         ConfigError: the folder is there and not empty.
     """
     job = _seeded_job(recipe, data, run)
-    if _first_process():
+    if first_process():
         start_folder(run)
         write_recipe(recipe, run / RECIPE)
         write_beside(run / DATA, json.dumps({"data": str(data), "sha256": fingerprint(job.training)}).encode())
@@ -44,34 +46,38 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
     """
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
-    job = _seeded_job(read_recipe(str(run / RECIPE)), data, run)
+    resume = (run / STATE).is_file()
+    job = _seeded_job(read_recipe(str(run / RECIPE)), data, run, resumed=resume)
     begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
     if begun_with["sha256"] != fingerprint(job.training):
         raise ConfigError(
             f"{data}: not the data that {run} began with ({begun_with['data']}), or its labels were changed since; "
             "give that data, or start a new run with train.weights."
         )
-    return _train_and_measure(job, resume=(run / "state.safetensors").is_file())
+    return _train_and_measure(job, resume=resume)
 
 
-def _seeded_job(recipe: Recipe, data: Path | str, run: Path) -> Job:
+def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:
     """The same fresh weights for the same seed, also for a run that was cut off before its first checkpoint."""
     torch.manual_seed(recipe.train.seed)
-    return make_job(recipe, data, run)
+    return make_job(recipe, data, run, resumed=resumed)
 
 
 def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
-    if _first_process():
+    if first_process():
         for part in (job.training, job.validation):
             for note in part.notes if part else ():
                 print(note, file=sys.stderr)
     train(job, resume=resume)
-    if not _first_process() or job.validation is None:
+    if not first_process() or job.validation is None:
         return None
-    return write_results(job.run, job.validation)
+    device = str(next(job.model.parameters()).device)
+    with progress_bar("measuring the best weights", len(job.validation.samples)) as advance:
+        return write_results(job.run, job.validation, device, advance)
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
+    """Whether this process speaks for all that ``torchrun`` started."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -30,7 +30,11 @@ class Category:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture of a data set, not decoded yet, with its boxes in pixels of the upright picture."""
+    """One picture of a data set, not decoded yet, with its boxes in pixels of the upright picture.
+
+    ``areas`` are in square pixels, of the outline where the data set has one; COCO sorts boxes into small, medium and
+    large by them. None means width times height.
+    """
 
     file: Path
     image_id: int
@@ -39,6 +43,7 @@ class Sample:
     boxes: Float[np.ndarray, "N 4"]
     labels: Int64[np.ndarray, "N"]
     crowd: Bool[np.ndarray, "N"]
+    areas: Float[np.ndarray, "N"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from pydantic import Field
 from torch import Tensor
 from torchvision.transforms import v2
 
 from varifocal.boxes import areas
-from varifocal.data.preprocess import Preprocess, resize, resized_shape
+from varifocal.data.preprocess import Preprocess, resize, resize_factor, resized_shape
 from varifocal.types import Sample, Targets
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,14 @@ class Augment:
     background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
     """
 
-    crop: int = 0
-    near_box: float = 0.0
-    jitter: tuple[float, float] = (1.0, 1.0)
+    crop: Annotated[int, Field(ge=0)] = 0
+    near_box: Share = 0.0
+    jitter: tuple[Factor, Factor] = (1.0, 1.0)
     short: tuple[int, int] = (0, 0)
-    flip: float = 0.5
+    flip: Share = 0.5
     quarter_turns: bool = False
     colour: float = 0.0
-    min_visible: float = 0.4
+    min_visible: Share = 0.4
     slivers: Literal["ignore", "background"] = "ignore"
 
 
@@ -60,12 +64,12 @@ class Window:
 def choose_window(sample: Sample, preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Window:
     """The part of a picture that is trained on this time."""
     height, width = sample.height, sample.width
-    low, high = config.jitter
+    low, high = sorted(config.jitter)
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
     if not config.crop:
         size = resized_shape(height, width, _redrawn(preprocess, config, rng))
         return Window(0, 0, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
-    factor = jitter * resized_shape(height, width, preprocess)[1] / width
+    factor = jitter * resize_factor(height, width, preprocess)
     side = max(round(config.crop / factor), 1)
     window_width, window_height = min(side, width), min(side, height)
     box = None
@@ -90,7 +94,7 @@ def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.r
 def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
     if config.short[1] == 0:
         return preprocess
-    short = int(rng.integers(config.short[0], config.short[1] + 1))
+    short = int(rng.integers(min(config.short), max(config.short) + 1))
     return Preprocess(**{**vars(preprocess), "short": short, "scale": None})
 
 
@@ -152,5 +156,5 @@ def _recolour(image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Gen
         return image
     jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**62)))
+        torch.default_generator.manual_seed(int(rng.integers(2**62)))
         return jitter(image)

@@ -74,7 +74,8 @@ def load_dataset(
     images = _read_images(content["images"], file, ImageFinder(file, path, name))
     annotations = _read_annotations(content["annotations"], file, images, categories)
     boxes, keep, notes = _check_boxes(annotations, images, file, drop=invalid_boxes == "drop")
-    samples = _group(images, annotations, boxes, keep)
+    areas = _read_areas(content["annotations"], boxes)
+    samples = _group(images, annotations, boxes, areas, keep)
     return DataSet(samples, categories, file, tuple(notes))
 
 
@@ -298,7 +299,7 @@ def _refuse_box(index: int, problem: str, annotations: _Annotations, images: _Im
         f"{file}: annotation {annotations.ids[index]} of image {images.ids[image]} "
         f"({_short(images.names[image])}, {width} x {height} pixels) has the bbox "
         f"{_short(annotations.raw[index])}, which {problem}; "
-        f"mend it, or leave such boxes out with invalid_boxes='drop'{more}"
+        f"mend it, or leave such boxes out with data.invalid_boxes=drop{more}"
     )
 
 
@@ -307,19 +308,30 @@ def _note(where: np.ndarray, done: str, why: str, annotations: _Annotations, fil
     return f"{file.name}: {boxes} {done}, first that of annotation {annotations.ids[where[0]]}: {why}."
 
 
+def _read_areas(records: list[dict[str, Any]], boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:
+    """What the labels say, else width times height."""
+    given = np.array([_number(record.get("area")) for record in records], dtype=np.float64)
+    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
+    return np.where(np.isfinite(given) & (given > 0), given, sides.prod(axis=1))
+
+
 def _group(
-    images: _Images, annotations: _Annotations, boxes: Float[np.ndarray, "N 4"], keep: Bool[np.ndarray, " N"]
+    images: _Images,
+    annotations: _Annotations,
+    boxes: Float[np.ndarray, "N 4"],
+    areas: Float[np.ndarray, " N"],
+    keep: Bool[np.ndarray, " N"],
 ) -> tuple[Sample, ...]:
     kept = np.flatnonzero(keep)
     order = kept[np.argsort(annotations.images[kept], kind="stable")]
     ends = np.cumsum(np.bincount(annotations.images[order], minlength=len(images.ids))).tolist()
-    boxes, labels, crowd = boxes[order], annotations.labels[order], annotations.crowd[order]
+    boxes, labels, crowd, areas = boxes[order], annotations.labels[order], annotations.crowd[order], areas[order]
     samples = []
     start = 0
     sizes = images.sizes.astype(int).tolist()
     for file, id, (width, height), end in zip(images.files, images.ids, sizes, ends, strict=True):
         part = slice(start, end)
-        samples.append(Sample(file, id, width, height, boxes[part], labels[part], crowd[part]))
+        samples.append(Sample(file, id, width, height, boxes[part], labels[part], crowd[part], areas[part]))
         start = end
     return tuple(samples)
 

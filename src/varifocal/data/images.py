@@ -56,13 +56,18 @@ def read_image(path: Path) -> Image.Image:
     """
     with _opened(path) as image:
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        rgb = _to_rgb(image, path)
-        if turn is not None:
-            rgb = rgb.transpose(turn)
-        # What is upright now must not be rotated again by a reader of the EXIF data.
-        rgb.info = {}
-        return rgb
+        return upright_rgb(image, str(path))
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors."""
+    turn = _TURNS.get(_orientation(image))
+    rgb = _to_rgb(image, name)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    # What is upright now must not be rotated again by a reader of the EXIF data.
+    rgb.info = {}
+    return rgb
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -234,7 +239,7 @@ def _stored(image: Image.Image) -> tuple[int, int]:
     return int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image, path: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = _grey16_to_grey8(image, path)
     if image.mode not in _MODES:
@@ -242,7 +247,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey16_to_grey8(image: Image.Image, path: Path) -> Image.Image:
+def _grey16_to_grey8(image: Image.Image, path: str) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from varifocal.data.augment import Augment, augment
 from varifocal.data.coco import check_size
 from varifocal.data.images import read_image
-from varifocal.data.preprocess import Preprocess, image_to_tensor, normalise, pad_together, resized_shape
+from varifocal.data.preprocess import Preprocess, image_to_tensor, normalise, pad_together, resize_factor
 from varifocal.errors import VarifocalError
 from varifocal.types import Batch, Sample, Targets
 
@@ -36,8 +36,8 @@ def epoch_order(samples: Sequence[Sample], preprocess: Preprocess, config: Augme
 def _windows(sample: Sample, preprocess: Preprocess, config: Augment) -> int:
     if not config.crop:
         return 1
-    height, width = resized_shape(sample.height, sample.width, preprocess)
-    return max(math.ceil(height * width / config.crop**2), 1)
+    factor = resize_factor(sample.height, sample.width, preprocess)
+    return max(math.ceil(factor**2 * sample.height * sample.width / config.crop**2), 1)
 
 
 class TrainingSet(Dataset):

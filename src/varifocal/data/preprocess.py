@@ -11,6 +11,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -18,24 +21,29 @@ class Preprocess:
 
     With ``scale`` the picture is resized by that factor whatever its size: right for aerial pictures, where a pixel
     has a fixed size on the ground. Without it, the shorter side becomes ``short`` unless the longer one would pass
-    ``long`` (the COCO rule, 800 and 1333). ``mean`` and ``std`` are RGB on 0..255.
+    ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole picture, for the sake of
+    memory; training crops are not touched by it. ``mean`` and ``std`` are RGB on 0..255.
     """
 
     short: int = 800
     long: int = 1333
     scale: float | None = None
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     divisor: int = 32
     max_side: int = 4096
 
 
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
     """(height, width) after the resize; never above ``max_side``, never below one pixel."""
-    short, long = min(height, width), max(height, width)
-    factor = config.scale or min(config.long / long, config.short / short)
-    factor = min(factor, config.max_side / long)
+    long = max(height, width)
+    factor = min(resize_factor(height, width, config), config.max_side / long)
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def resize_factor(height: int, width: int, config: Preprocess) -> float:
+    """What a picture of that size is scaled by, before ``max_side`` bounds it."""
+    return config.scale or min(config.long / max(height, width), config.short / min(height, width))
 
 
 def image_to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:

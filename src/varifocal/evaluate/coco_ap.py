@@ -65,7 +65,8 @@ def coco_ap(samples: Sequence[Sample], categories: Sequence[Category], detection
     """COCO metrics of ``detections[i]``, found in ``samples[i]``.
 
     Boxes are xyxy in pixels of the original picture; labels of both index ``categories``. A crowd box takes
-    any number of detections and counts neither for nor against them. The area of a box is width x height.
+    any number of detections and counts neither for nor against them. Boxes are small,
+    medium or large by the areas of the samples, as in COCO's own evaluation.
 
     Raises:
         ValueError: there is not one Detections per sample, or a label is no index of ``categories``.
@@ -87,6 +88,7 @@ def coco_ap(samples: Sequence[Sample], categories: Sequence[Category], detection
         _per_box(ranks, samples),
         _join([sample.labels for sample in samples], np.int64),
         _xywh(samples),
+        area=_join([_areas(sample) for sample in samples], np.float64),
         iscrowd=_join([sample.crowd for sample in samples], np.int64),
     )
     found = np.column_stack(
@@ -129,6 +131,10 @@ def _xywh(holders: Sequence[Sample | Detections]) -> np.ndarray:
     boxes = np.concatenate([np.zeros((0, 4)), *(holder.boxes.astype(np.float64) for holder in holders)])
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
+
+
+def _areas(sample: Sample) -> np.ndarray:
+    return _xywh([sample])[:, 2:].prod(axis=1) if sample.areas is None else sample.areas
 
 
 def _per_class(precision: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:

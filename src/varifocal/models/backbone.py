@@ -9,8 +9,11 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varifocal.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from varifocal.errors import ConfigError
+from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD
 
+Colour = tuple[float, float, float]
 LITE0 = "tf_efficientnet_lite0"
 
 
@@ -72,6 +75,19 @@ class Backbone(nn.Module):
         last = max(i for i, (name, _) in enumerate(named) if name.startswith(ends[0] + "."))
         for _, parameter in named[: last + 1]:
             parameter.requires_grad_(False)
+
+
+def pixel_statistics(config: BackboneConfig) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of RGB on 0..255 that the backbone's weights were trained with."""
+    import timm
+
+    if config.pretrained == "package":
+        return LITE0_MEAN, LITE0_STD
+    known = timm.get_pretrained_cfg(config.name)
+    if known is None or known.mean is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    mean, std = ([round(255 * value, 3) for value in part] for part in (known.mean, known.std))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def _learns(module: nn.Module) -> bool:

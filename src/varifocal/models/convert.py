@@ -69,11 +69,20 @@ def read_published(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
     tensors, left = from_authors(state)
     if left:
         raise CheckpointError(f"{path}: {len(left)} weights have no place in VFNet (first: {left[0]}).")
-    names = (content.get("meta") or {}).get("CLASSES") if isinstance(content.get("meta"), dict) else None
+    names = _class_names(content.get("meta"))
     config = _recognise(state)
     categories = _categories(names, config.num_classes, path)
     # the authors keep the best points, each with all its classes
     return ModelInfo("vfnet", config, categories, postprocess=PostProcess(select="points")), tensors
+
+
+def _class_names(meta: Any) -> Sequence[str] | None:
+    """mmdetection 2 writes ``CLASSES``, mmdetection 3 ``dataset_meta["classes"]``; published files often neither."""
+    if not isinstance(meta, dict):
+        return None
+    later = meta.get("dataset_meta")
+    names = meta.get("CLASSES") or (later.get("classes") or later.get("CLASSES") if isinstance(later, dict) else None)
+    return [names] if isinstance(names, str) else names
 
 
 def _read_pth(path: Path) -> Any:

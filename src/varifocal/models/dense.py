@@ -45,18 +45,22 @@ class DenseTargets:
     counted: Bool[Tensor, "B N"]
 
 
-def assign_batch(assign: Assign, priors: Priors, targets: Sequence[Targets], divisor: int = 1) -> DenseTargets:
+def assign_batch(
+    assign: Assign, priors: Priors, targets: Sequence[Targets], *, divisor: int = 1, mask_crowd: bool = True
+) -> DenseTargets:
     """Assign each picture's boxes to its points.
 
     ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
-    padding.
+    padding. Without ``mask_crowd`` crowd regions are background.
     """
-    rows = [_assign_one(assign, priors, target, divisor) for target in targets]
+    rows = [_assign_one(assign, priors, target, divisor, mask_crowd) for target in targets]
     positive, labels, boxes, counted = (torch.stack(column) for column in zip(*rows, strict=True))
     return DenseTargets(positive, labels, boxes, counted)
 
 
-def _assign_one(assign: Assign, priors: Priors, target: Targets, divisor: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _assign_one(
+    assign: Assign, priors: Priors, target: Targets, divisor: int, mask_crowd: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (-(-side // divisor) * divisor for side in target.size)
     valid = points_in_size(priors, height, width)
     real = ~target.crowd
@@ -65,7 +69,8 @@ def _assign_one(assign: Assign, priors: Priors, target: Targets, divisor: int) -
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
     gt = assign(priors, boxes[:-1], valid).gt
     positive = gt >= 0
-    counted = valid & (positive | ~_inside_any(priors.points, target.boxes[target.crowd]))
+    masked = _inside_any(priors.points, target.boxes[target.crowd & mask_crowd])
+    counted = valid & (positive | ~masked)
     return positive, labels[gt], boxes[gt], counted
 
 

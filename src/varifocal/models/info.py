@@ -9,7 +9,7 @@ from typing import Any
 
 from varifocal.config import from_dict, to_dict
 from varifocal.data.preprocess import Preprocess
-from varifocal.errors import CheckpointError
+from varifocal.errors import CheckpointError, ConfigError
 from varifocal.models import DETECTORS
 from varifocal.ops.nms import PostProcess
 from varifocal.types import Category
@@ -53,10 +53,25 @@ def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
     Raises:
         CheckpointError: not a model, a detector this version does not know, or class names that do not fit.
     """
-    if values.get("kind") != "model" or values["detector"] not in DETECTORS:
+    if values.get("kind") != "model" or values.get("detector") not in DETECTORS:
         kind = values.get("detector", values.get("kind"))
         raise CheckpointError(f"{source}: holds {kind!r}, not a model that this version knows.")
-    info = ModelInfo(
+    try:
+        info = _read(values, source)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{source}: its description, written by varifocal {values.get('version', 'of an unknown version')}, cannot "
+            f"be read by {version('varifocal')} ({error})."
+        ) from error
+    if len(info.categories) != info.config.num_classes:
+        raise CheckpointError(
+            f"{source}: names {len(info.categories)} classes but its network has {info.config.num_classes}."
+        )
+    return info
+
+
+def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
+    return ModelInfo(
         values["detector"],
         from_dict(DETECTORS[values["detector"]][1], values["config"], source),
         tuple(Category(int(number), name) for number, name in values["categories"]),
@@ -65,8 +80,3 @@ def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
         values["recipe"],
         values["metrics"],
     )
-    if len(info.categories) != info.config.num_classes:
-        raise CheckpointError(
-            f"{source}: names {len(info.categories)} classes but its network has {info.config.num_classes}."
-        )
-    return info

@@ -51,7 +51,7 @@ class VFNetConfig:
     refinement the last one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
-    background, take crowd regions for objects, and bound the normalisers a process at a time. "none" ignores
+    background, take crowd regions for background, and bound the normalisers a process at a time. "none" ignores
     padding and crowd regions and bounds the total, so that neither the batch's shapes nor the number of processes
     changes what is learned.
     """
@@ -168,7 +168,13 @@ class VFNet(nn.Module):
         """
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self._assigner(), priors, targets, PAPER_DIVISOR if self._paper else 1)
+        dense = assign_batch(
+            self._assigner(),
+            priors,
+            targets,
+            divisor=PAPER_DIVISOR if self._paper else 1,
+            mask_crowd=not self._paper,
+        )
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         names = [name for name in ("initial", "refined") if name in outputs.tensors]

@@ -73,8 +73,12 @@ def read_info(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}).") from error
     if KEY not in metadata:
         raise CheckpointError(f"{path}: safetensors without a varifocal description; it was written by something else.")
-    info = json.loads(metadata[KEY])
-    if info["format"] > FORMAT:
+    try:
+        info = json.loads(metadata[KEY])
+        newer = int(info["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its varifocal description is damaged ({type(error).__name__}).") from error
+    if newer:
         raise CheckpointError(
             f"{path}: written by a newer version of varifocal (format {info['format']}, this one reads {FORMAT}); "
             "run pip install --upgrade varifocal."

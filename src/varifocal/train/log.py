@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -38,7 +37,7 @@ class RunLog:
         self.path, self.start, self.steps = run / "log.jsonl", start, steps
         self.quiet = quiet
         self.console = Console(stderr=True)
-        self.board = _board(run) if tensorboard and not quiet else None
+        self.board = _board(run, start) if tensorboard and not quiet else None
         if not quiet:
             _truncate(self.path, start)
         self.begun = self.told = time.monotonic()
@@ -115,6 +114,10 @@ def memory_mb() -> float:
     """The most memory used so far: of the accelerator if there is one, of this process otherwise, in MiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
@@ -130,9 +133,9 @@ def _truncate(path: Path, start: int) -> None:
     write_beside(path, "".join(kept).encode())
 
 
-def _board(run: Path) -> Any:
+def _board(run: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError('train.tensorboard needs TensorBoard: pip install "varifocal[tensorboard]".') from error
-    return SummaryWriter(str(run / "tensorboard"))
+    return SummaryWriter(str(run / "tensorboard"), purge_step=start)

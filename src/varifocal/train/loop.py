@@ -32,7 +32,7 @@ from varifocal.train.log import RunLog
 from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
 from varifocal.types import Batch, DataSet, Targets
 
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,14 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
         DataError: a picture cannot be read.
         CheckpointError: nothing to resume from, or a checkpoint cannot be written.
     """
+    fabric = start_fabric(job.config)
+    metrics = _run(job, fabric, resume)
+    leave_together(fabric)
+    return metrics
+
+
+def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
     config, detector = job.config, job.model.detector
-    fabric = start_fabric(config)
     data = TrainingSet(
         job.training.samples, job.model.info.preprocess, job.augment, config.seed, config.cache_mb * 2**20
     )
@@ -76,7 +82,7 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
     with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
-            lr = config.lr * lr_factor(step, steps, batches.per_epoch / config.accumulate, config)
+            lr = config.lr * lr_factor(step, steps, config)
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
             seed_everything((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
@@ -92,16 +98,17 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
             keep = _due(step, steps, config.save_every)
             if measure or keep:
                 check_weights(detector, step, group)
-            if measure:
-                _validate(job, ema.module if config.ema else detector, place, log, fabric)
-            if keep and fabric.is_global_zero:
-                save_state(job.run, parts, optimizer, place)
-    leave_together(fabric)
+            try:
+                if measure:
+                    _validate(job, ema.module if config.ema else detector, place, log, fabric)
+            finally:  # a validation picture that cannot be read does not cost the training before it
+                if keep and fabric.is_global_zero:
+                    save_state(job.run, parts, optimizer, place)
     return place["metrics"]
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the generators in use; ``torch.manual_seed`` keeps a growing list of calls for a GPU that is not there."""
+    """Seed the generators in use; ``torch.manual_seed`` would wake those of every kind of accelerator each step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(seed)
@@ -139,9 +146,12 @@ def _add_gradients(
 
 def start_fabric(config: TrainConfig) -> Fabric:
     """One process, or as many as ``torchrun`` started, on the device of the config."""
-    accelerator = config.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    cuda = torch.cuda.is_available()
+    accelerator = ("cuda" if cuda else "cpu") if config.device == "auto" else config.device
+    if accelerator == "cuda" and not cuda:
+        raise ConfigError("train.device=cuda: torch sees no CUDA device here; use train.device=cpu or auto.")
+    if accelerator == "cpu" and config.precision == "fp16":
+        raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.batch % world:
@@ -266,9 +276,10 @@ def headline(metrics: CocoMetrics) -> dict[str, float]:
 
 
 def leave_together(fabric: Fabric) -> None:
-    """Drop what holds the process group and leave it at the same time as the others.
+    """Leave the process group at the same time as the others.
 
-    gloo aborts at exit in about one of four runs when models or optimizers outlive their group.
+    gloo aborts at exit in about one of four runs when models or optimizers outlive their group; those of a run are
+    locals of a function that has returned, and the collector takes what refers to itself.
     """
     gc.collect()
     if dist.is_available() and dist.is_initialized():

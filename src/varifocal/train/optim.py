@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
+
+from varifocal.models.backbone import Backbone
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -18,35 +24,37 @@ class TrainConfig:
     ``batch`` counts the pictures of a step over all processes, ``accumulate`` the steps whose gradients are added
     before the weights move. ``lr`` belongs to that batch; it is not scaled behind your back. ``bias_lr`` and
     ``bias_decay`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
-    ``backbone_lr`` the rate of the backbone. ``milestones`` are epochs. ``clip`` bounds the gradient's norm, ``ema``
-    is the decay of the averaged weights that are validated and saved (0: none). ``precision`` "bf16" and "fp16" run
-    the network in half precision; losses and boxes stay in float32. ``validate_every`` counts epochs, ``save_every``
-    steps. A loss above ``max_loss`` stops the run. ``weights`` names a checkpoint to start from.
+    ``backbone_lr`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
+    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run. ``clip`` bounds the
+    gradient's norm, ``ema`` is the decay of the averaged weights that are validated and saved (0: none).
+    ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
+    ``validate_every`` counts epochs, ``save_every`` steps. ``cache_mb`` bounds the decoded pictures that each
+    loading process keeps. A loss above ``max_loss`` stops the run. ``weights`` names a checkpoint to start from.
     """
 
-    epochs: int = 12
-    batch: int = 16
-    accumulate: int = 1
+    epochs: Positive = 12
+    batch: Positive = 16
+    accumulate: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.01
+    lr: Annotated[float, Field(gt=0)] = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     bias_lr: float = 2.0
     bias_decay: float = 0.0
     backbone_lr: float = 1.0
     schedule: Literal["multi-step", "cosine"] = "multi-step"
-    milestones: tuple[int, ...] = (8, 11)
-    warmup_steps: int = 500
+    milestones: tuple[float, ...] = (2 / 3, 11 / 12)
+    warmup_steps: NotNegative = 500
     warmup_start: float = 0.1
     clip: float = 0.0
     ema: float = 0.0
-    precision: Literal["32", "bf16", "fp16"] = "32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 0
-    workers: int = 2
-    cache_mb: int = 512
-    validate_every: int = 1
-    save_every: int = 500
+    seed: NotNegative = 0
+    workers: NotNegative = 2
+    cache_mb: NotNegative = 512
+    validate_every: NotNegative = 1
+    save_every: NotNegative = 500
     max_loss: float = 1e4
     tensorboard: bool = False
     weights: str = ""
@@ -67,10 +75,11 @@ def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]
         for name, module in detector.named_modules()
         if isinstance(module, nn.Conv2d) and module.bias is not None and not name.endswith("conv_offset")
     }
+    backbone = {id(p) for part in detector.modules() if isinstance(part, Backbone) for p in part.parameters()}
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in detector.named_parameters():
+    for parameter in detector.parameters():
         if parameter.requires_grad:
-            kind = name.startswith("backbone."), id(parameter) in biases
+            kind = id(parameter) in backbone, id(parameter) in biases
             members.setdefault(kind, []).append(parameter)
     for (in_backbone, is_bias), parameters in sorted(members.items(), key=lambda item: item[0], reverse=True):
         yield {
@@ -80,17 +89,14 @@ def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]
         }
 
 
-def lr_factor(step: int, steps: int, per_epoch: float, config: TrainConfig) -> float:
-    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine.
-
-    ``per_epoch`` is the number of steps of an epoch; with ``accumulate`` it need not be whole.
-    """
-    warmup = 1.0
-    if step < config.warmup_steps:
-        warmup = config.warmup_start + (1 - config.warmup_start) * step / config.warmup_steps
+def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
+    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine."""
+    warmup, warmup_steps = 1.0, min(config.warmup_steps, steps // 10)
+    if step < warmup_steps:
+        warmup = config.warmup_start + (1 - config.warmup_start) * step / warmup_steps
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return warmup * 0.1 ** sum(step >= epoch * per_epoch for epoch in config.milestones)
+    return warmup * 0.1 ** sum(step >= round(share * steps) for share in config.milestones)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

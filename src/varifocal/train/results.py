@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from varifocal.data.images import read_image
@@ -17,15 +19,18 @@ PICTURES = 8
 DRAWN_SCORE = 0.3
 
 
-def write_results(run: Path, data: DataSet, device: str = "cpu") -> CocoMetrics:
+def write_results(
+    run: Path, data: DataSet, device: str = "cpu", progress: Callable[[int], None] = lambda done: None
+) -> CocoMetrics:
     """Evaluate ``best.safetensors``; write ``metrics.json`` and ``pictures/`` (labels left, detections right)."""
     model = load(run / "best.safetensors", device)
-    metrics, found = evaluate_model(model, data)
+    metrics, found = evaluate_model(model, data, progress)
     write_beside(run / "metrics.json", json.dumps(metrics.to_json(), indent=1).encode())
     order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:PICTURES]
-    (run / "pictures").mkdir(exist_ok=True)
     for i in order:
         sample = data.samples[i]
         picture = draw_comparison(read_image(sample.file), sample, data.categories, found[i], threshold=DRAWN_SCORE)
-        picture.save(run / "pictures" / f"{sample.file.stem}.png")
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        write_beside(run / "pictures" / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
     return metrics
