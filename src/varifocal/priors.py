@@ -15,10 +15,10 @@ def grid_points(
     shapes: Sequence[tuple[int, int]],
     strides: Sequence[int],
     *,
-    half_stride: bool = False,
+    offset: float = 0.0,
     like: Float[Tensor, "..."] | None = None,
 ) -> Priors:
-    """One point a cell: (column * stride, row * stride), plus ``stride // 2`` with ``half_stride``.
+    """One point a cell: ((column + offset) * stride, (row + offset) * stride).
 
     VFNet and ATSS put the point on the cell's top-left corner, FCOS half a stride further. ``shapes`` are (height,
     width) of each level; device and dtype are those of ``like``.
@@ -26,9 +26,8 @@ def grid_points(
     device, dtype = (like.device, like.dtype) if like is not None else (None, torch.get_default_dtype())
     points, lengths = [], []
     for (height, width), stride in zip(shapes, strides, strict=True):
-        shift = stride // 2 if half_stride else 0
-        ys = torch.arange(height, device=device, dtype=dtype) * stride + shift
-        xs = torch.arange(width, device=device, dtype=dtype) * stride + shift
+        ys = (torch.arange(height, device=device, dtype=dtype) + offset) * stride
+        xs = (torch.arange(width, device=device, dtype=dtype) + offset) * stride
         y, x = torch.meshgrid(ys, xs, indexing="ij")
         points.append(torch.stack([x, y], dim=-1).reshape(-1, 2))
         lengths.append(torch.full((height * width,), float(stride), device=device, dtype=dtype))

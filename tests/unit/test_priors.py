@@ -13,7 +13,7 @@ STRIDES = [8, 16, 32]
 
 @pytest.mark.parametrize("half", [False, True])
 def test_points_run_along_rows_level_by_level(half):
-    priors = grid_points(SHAPES, STRIDES, half_stride=half)
+    priors = grid_points(SHAPES, STRIDES, offset=0.5 if half else 0.0)
     wanted = [
         (x * stride + stride // 2 * half, y * stride + stride // 2 * half, stride)
         for (height, width), stride in zip(SHAPES, STRIDES, strict=True)
@@ -41,7 +41,7 @@ def test_anchors(scale):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("size", [(32, 48), (31, 48), (25, 33), (24, 32), (1, 1), (8, 17)])
 def test_cells_of_a_smaller_picture(size, half):
-    priors = grid_points(SHAPES, STRIDES, half_stride=half)
+    priors = grid_points(SHAPES, STRIDES, offset=0.5 if half else 0.0)
     wanted = [
         y < math.ceil(size[0] / stride) and x < math.ceil(size[1] / stride)
         for (height, width), stride in zip(SHAPES, STRIDES, strict=True)

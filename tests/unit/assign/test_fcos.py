@@ -31,7 +31,7 @@ def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     centre = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([224.0, 192.0])
     half = 4 * 30 ** torch.rand(count, 2, generator=rng, dtype=torch.float64)
-    priors = grid_points(SHAPES, STRIDES, half_stride=True, like=centre)
+    priors = grid_points(SHAPES, STRIDES, offset=0.5, like=centre)
     return priors, torch.cat([centre - half, centre + half], dim=1)
 
 
@@ -48,7 +48,7 @@ def test_equal_to_the_literal_rule(seed, count, radius):
 
 def test_a_level_takes_boxes_of_its_size():
     """Two boxes whose longest distance from their centre is 60 and 70 pixels."""
-    priors = grid_points(SHAPES, STRIDES, half_stride=True)
+    priors = grid_points(SHAPES, STRIDES, offset=0.5)
     valid = torch.ones(len(priors.points), dtype=torch.bool)
     small = assign_fcos(priors, torch.tensor([[52.0, 52.0, 172.0, 172.0]]), valid, radius=1.0).gt
     large = assign_fcos(priors, torch.tensor([[42.0, 22.0, 182.0, 162.0]]), valid, radius=1.0).gt
@@ -58,7 +58,7 @@ def test_a_level_takes_boxes_of_its_size():
 
 
 def test_the_smallest_box_wins_and_of_equal_ones_the_first():
-    priors = grid_points(SHAPES, STRIDES, half_stride=True)
+    priors = grid_points(SHAPES, STRIDES, offset=0.5)
     boxes = torch.tensor([[0.0, 0.0, 100.0, 100.0], [20.0, 20.0, 60.0, 60.0], [20.0, 20.0, 60.0, 60.0]])
     gt = assign_fcos(priors, boxes, torch.ones(len(priors.points), dtype=torch.bool)).gt
     point = (priors.points == torch.tensor([44.0, 44.0])).all(dim=1) & (priors.strides == 8)
