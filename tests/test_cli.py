@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+import varifocal.predict as predict_module
 from varifocal.cli import main
 from varifocal.models.convert import coco_categories
 from varifocal.models.weights import KEY
@@ -107,7 +108,7 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
         "log.jsonl",
         "recipe.yaml",
     } <= left
-    assert list((run / "pictures").glob("*.png"))
+    assert {path.name for path in (run / "pictures").iterdir()} == {"1-0.png", "2-1.png", "3-2.png"}
     assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
 
     out = tmp_path / "metrics.json"
@@ -118,6 +119,7 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     options = ["--out", str(found), "--score-threshold", "0", "--max-detections", "5"]
     assert main(["predict", str(run / "best.safetensors"), str(data / "images"), *options]) == 0
     entries = json.loads((found / "detections.json").read_text())
+    assert {entry["image_id"] for entry in entries} == {1, 2, 3}
     assert {tuple(sorted(entry)) for entry in entries} == {
         ("bbox", "category_id", "category_name", "file_name", "image_id", "score")
     }
@@ -134,6 +136,93 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     assert (run / "last.safetensors").read_bytes() == before
     change(data, "train", lambda c: c["annotations"][0].update(bbox=[1, 1, 9, 9]))
     assert "not the data" in refused(capsys, "train", data, "--resume", run)
+
+
+def test_one_json_is_trained_on(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copy(data / "train.json", data / "images" / "all.json")  # beside its pictures
+    assert main(["train", str(data / "images" / "all.json"), "--out", str(run), *TINY]) == 0
+    said = capsys.readouterr()
+    assert "all.json: one json, so there is no validation" in said.err
+    assert "Traceback" not in said.err
+    left = {path.name for path in run.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl"} <= left
+    assert not {"metrics.json", "pictures"} & left
+    assert main(["train", str(data / "images" / "all.json"), "--resume", str(run)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("splits", "word", "note"),
+    [
+        (["train"], [], "no split 'val' (there are train), so there is no validation"),
+        (["train", "test"], [], "no split 'val', so validation is on 'test'"),
+        (["train", "val"], ["data.val_split="], None),
+    ],
+    ids=["none", "test", "switched-off"],
+)
+def test_training_without_the_validation_split(data, tmp_path, capsys, splits, word, note):
+    content = (data / "train.json").read_text()
+    for split in ("train", "val"):
+        (data / f"{split}.json").unlink()
+    for split in splits:
+        (data / f"{split}.json").write_text(content)
+    run = tmp_path / "run"
+    assert main(["train", str(data), "--out", str(run), *TINY, *word]) == 0
+    err = capsys.readouterr().err
+    assert note in err if note else "split" not in err
+    assert (run / "best.safetensors").is_file()
+    assert (run / "metrics.json").is_file() == ("test" in splits)
+
+
+def test_a_bad_validation_picture_costs_no_training(data, tmp_path, capsys):
+    """It is named in one sentence, and the run goes on once it is mended."""
+    run, bad = tmp_path / "run", data / "images" / "other.png"
+    change(data, "val", lambda c: c["images"][0].update(file_name="other.png"))
+    whole = (data / "images" / "0.png").read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    message = refused(capsys, "train", data, "--out", run, *TINY, "train.save_every=1")
+    assert "other.png: the image is damaged or cut short" in message
+    assert {"state.safetensors", "recipe.yaml", "log.jsonl"} <= {path.name for path in run.iterdir()}
+    bad.write_bytes(whole)
+    assert main(["train", str(data), "--resume", str(run)]) == 0
+    assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
+    assert {path.name for path in (run / "pictures").iterdir()} == {"1-other.png", "2-1.png", "3-2.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train.batch=0"], "train.batch: Input should be greater than 0 (got 0)"),
+        (["train.accumulate=0"], "train.accumulate: Input should be greater than 0 (got 0)"),
+        (["train.epochs=0"], "train.epochs: Input should be greater than 0 (got 0)"),
+        (["train.lr=0"], "train.lr: Input should be greater than 0 (got 0)"),
+        (["data.augment.jitter=[0,1]"], "data.augment.jitter.0: Input should be greater than 0 (got 0)"),
+        (["train.milestones=[8, 11]"], "train.milestones.0: Input should be less than or equal to 1 (got 8)"),
+        (["train.precision=fp64"], "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),
+        (["train={lr: 0.1"], "the value is not YAML"),
+        (["train.momentum=-1"], "train.momentum: "),
+        (["data.augment.colour=-1"], "data.augment.colour: "),
+        (["train.weights=gone.safetensors"], "gone.safetensors: cannot be read"),
+        (["model.backbone.name=resnet50.nonsense"], "resnet50.nonsense"),
+        (["train.accumulate=1000"], "is not a single step"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_values_that_cannot_be(data, tmp_path, capsys, words, said):
+    assert said in refused(capsys, "train", data, "--out", tmp_path / "run", *TINY, *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_training_on_a_device_that_is_not_there(data, tmp_path, capsys):
+    message = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY, "train.device=cuda")
+    assert "train.device=cuda: torch sees no CUDA device here; use train.device=cpu or auto." in message
+
+
+def test_several_processes_need_a_named_folder(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "--out" in refused(capsys, "train", data, *TINY)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_help_is_quick_and_shows_examples():
@@ -240,6 +329,89 @@ def test_predict_never_overwrites_its_input(checkpoint, tmp_path, capsys):
     assert picture.read_bytes() == before
 
 
+def grey(path, level=90):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), (level,) * 3).save(path)
+
+
+def test_names_that_meet_are_numbered(checkpoint, tmp_path):
+    """Every picture has a place of its own, also when a number meets a name."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    levels = {"a.bmp": 40, "a.gif": 80, "a-2.png": 120, "a.png": 160, "b/a.bmp": 200, "c.jpg": 240}
+    for name, level in levels.items():
+        grey(folder / name, level)
+    named = [str(folder / name) for name in ("a.bmp", "a.gif", "a-2.png", "a.png", "b/a.bmp", "c.jpg")]
+    assert main(["predict", str(checkpoint), *named, "--out", str(out), "--score-threshold", "1"]) == 0
+    found = {}
+    for path in out.rglob("*.*g"):
+        with Image.open(path) as picture:
+            found[path.relative_to(out).as_posix()] = picture.convert("RGB").getpixel((16, 16))[0]
+    wanted = {"a.png": 40, "a-2.png": 80, "a-2-2.png": 120, "a-3.png": 160, "b/a.png": 200, "c.jpg": 240}
+    assert found == pytest.approx(wanted, abs=2)
+    assert json.loads((out / "detections.json").read_text()) == []
+
+
+@pytest.mark.parametrize("name", ["a.png", "a-2.png"])
+def test_predict_overwrites_no_foreign_files(checkpoint, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    for file in ("a.bmp", "a.gif"):
+        grey(tmp_path / "in" / file)
+    grey(out / name, 7)
+    before = (out / name).read_bytes()
+    arguments = ["predict", checkpoint, tmp_path / "in", "--out", out]
+    assert f"{out / name}: would be overwritten" in refused(capsys, *arguments)
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_bytes() == before
+
+
+def test_predict_again_into_its_own_folder(checkpoint, tmp_path):
+    """What the first call left is neither an obstacle nor an input of the second."""
+    grey(tmp_path / "a.png")
+    grey(tmp_path / "sub" / "b.png")
+    arguments = ["predict", str(checkpoint), str(tmp_path), "--out", str(tmp_path / "out"), "--score-threshold", "0"]
+    for _ in range(2):
+        assert main(arguments) == 0
+        left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+        assert left == {"a.png", "sub/b.png", "detections.json"}
+        entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+        assert {entry["file_name"] for entry in entries} == {str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.png")}
+    before = (tmp_path / "out" / "detections.json").read_bytes()
+    assert main([*arguments[:2], str(tmp_path / "out"), *arguments[3:]]) == 2  # nothing is left to detect in
+    assert (tmp_path / "out" / "detections.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--out", "file"],
+        ["--out", "file/sub"],
+        ["--json", "file/d.json"],
+        ["--json", "folder"],
+        ["--json", "d.json", "--out", "file"],
+    ],
+    ids=" ".join,
+)
+def test_an_unwritable_target_is_refused_before_the_work(checkpoint, tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("in the way")
+    Path("folder").mkdir()
+    grey(Path("a.png"))
+    monkeypatch.setattr(predict_module, "load", lambda *_: pytest.fail("the work was begun"))
+    message = refused(capsys, "predict", checkpoint, "a.png", *words)
+    assert words[-1].split("/")[0] in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "file", "folder"]
+    if "--out" not in words:
+        assert "folder" in refused(capsys, "eval", checkpoint, "nowhere", "--json", "folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused_before_the_work(checkpoint, tmp_path, capsys):
+    grey(tmp_path / "a.png")
+    (tmp_path / "out").mkdir(mode=0o500)
+    message = refused(capsys, "predict", checkpoint, tmp_path / "a.png", "--out", tmp_path / "out")
+    assert "out: cannot be written" in message
+
+
 def test_checkpoints_that_are_none(checkpoint, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     cases = {}
@@ -253,6 +425,11 @@ def test_checkpoints_that_are_none(checkpoint, tmp_path, capsys):
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     cases["future.safetensors"] = "newer"
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "future.safetensors", {KEY: '{"format": 99}'})
+    cases["hurt.safetensors"] = "damaged"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "hurt.safetensors", {KEY: '{"format": '})
+    cases["less.safetensors"] = "cannot be read"
+    described = json.dumps({"format": 1, "kind": "model", "detector": "vfnet"})
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "less.safetensors", {KEY: described})
     cases["none.safetensors"] = "cannot be read"
     for name, word in cases.items():
         message = refused(capsys, "predict", tmp_path / name, tmp_path / "a.png", "--out", tmp_path / "out")

@@ -200,6 +200,21 @@ def test_crowd_regions_are_ignored(name, row):
         assert (after.item() == pytest.approx(before.item(), rel=1e-6)) == same
 
 
+def test_the_papers_crowd_regions_are_background():
+    """Whatever is said inside one counts, and the loss is that of a picture without it."""
+    model = build("vfnet", {"compat": "paper"})
+    outputs = outputs_of(model, SIZE)
+    box, region = [50.1, 20.2, 88.8, 60.4], [0.0, 0.0, 47.0, 63.0]
+    crowded, plain = target([box, region], [2, 1], [False, True]), target([box], [2])
+    before = total(model, outputs, [crowded]).item()
+    assert before == total(model, outputs, [plain]).item()
+    own = build("vfnet", {})
+    assert total(own, outputs, [crowded]).item() < total(own, outputs, [plain]).item()
+    tensors = {key: value.clone() for key, value in outputs.tensors.items()}
+    tensors["logits"][0, 0] += 3  # of the point in the corner
+    assert total(model, Outputs(tensors, outputs.shapes), [crowded]).item() > before
+
+
 @pytest.mark.parametrize(("name", "row"), ALL)
 def test_a_crowd_region_is_no_object(name, row):
     model = build(name, row)

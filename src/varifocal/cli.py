@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,8 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.predict import load
     from varifocal.progress import progress_bar
 
+    if options.json is not None:
+        _check_target(options.json)
     model = load(options.checkpoint, _device(options.device))
     data = load_dataset(options.data, options.split or _default_split(options.data), invalid_boxes="drop")
     with progress_bar("evaluating", len(data.samples)) as advance:
@@ -228,10 +230,12 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     if not 0 <= options.score_threshold <= 1 or options.max_detections < 1:
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
     out = options.out or (None if options.json else Path("detections"))
-    files = [file for file in list_images(options.images) if out is None or out.resolve() not in file.resolve().parents]
+    files = _outside(list_images(options.images), out)
     target = options.json or Path(out or ".") / "detections.json"
     places = _places(files, out)
-    _check_folder(target.parent)
+    _check_target(target)
+    if out is not None:
+        _check_folder(out)
     model = load(options.checkpoint, _device(options.device))
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -261,32 +265,51 @@ def _predict_one(
     return found.to_coco(image_id, str(file))
 
 
+def _outside(files: list[Path], out: Path | None) -> list[Path]:
+    """Without what an earlier call left in ``out``."""
+    if out is None:
+        return files
+    kept = [file for file in files if out.resolve() not in file.resolve().parents]
+    if not kept:
+        raise ConfigError(f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.")
+    return kept
+
+
 def _places(files: list[Path], out: Path | None) -> list[Path]:
     """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
     if out is None:
         return []
-    resolved = [file.resolve() for file in files]
+    resolved = {file.resolve(): None for file in files}  # a set in the order of the files
     shared = Path(os.path.commonpath([file.parent for file in resolved]))
-    places = [out / file.relative_to(shared) for file in resolved]
-    places = [
-        place if place.suffix.lower() in (".jpg", ".jpeg", ".png") else place.with_suffix(".png") for place in places
-    ]
-    taken = [place for place in places if place.resolve() in set(resolved)]
-    if not (out / "detections.json").exists():  # else the folder is our own, from an earlier call
-        taken += [place for place in places if place.exists()]
-    if taken:
-        raise ConfigError(f"{min(taken)}: would be overwritten by an annotated picture; choose another --out.")
-    return [_numbered(place, places[:i]) for i, place in enumerate(places)]
+    places: dict[Path, None] = {}
+    for file in files:
+        place = out / file.resolve().relative_to(shared)
+        keeps = place.suffix.lower() in (".jpg", ".jpeg", ".png")
+        places[_numbered(place if keeps else place.with_suffix(".png"), places)] = None
+    ours = (out / "detections.json").exists()  # then the folder is from an earlier call
+    overwritten = [place for place in places if place.resolve() in resolved or (place.exists() and not ours)]
+    if overwritten:
+        raise ConfigError(f"{min(overwritten)}: would be overwritten by an annotated picture; choose another --out.")
+    return list(places)
 
 
-def _numbered(place: Path, before: list[Path]) -> Path:
+def _numbered(place: Path, taken: Container[Path]) -> Path:
     """a.bmp and a.gif would both become a.png: the second is a-2.png."""
-    count = before.count(place)
-    return place.with_stem(f"{place.stem}-{count + 1}") if count else place
+    number, free = 1, place
+    while free in taken:
+        number += 1
+        free = place.with_stem(f"{place.stem}-{number}")
+    return free
+
+
+def _check_target(file: Path) -> None:
+    """Before the work, that its result can be put there."""
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder; name a file.")
+    _check_folder(file.parent)
 
 
 def _check_folder(folder: Path) -> None:
-    """Before the work, that its result can be put there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -35,7 +35,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def update(config: T, values: Mapping[str, Any], where: str) -> T:
+def update(config: T, values: Mapping[Any, Any], where: str) -> T:
     """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`."""
     _reject_unknown(type(config), values, where)
     return from_dict(type(config), _merged(to_dict(config), values), where)
@@ -58,7 +58,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
             raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
         try:
             value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is empty text
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
             raise ConfigError(
                 f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())})."
             ) from error
@@ -68,7 +68,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
     return config
 
 
-def _reject_unknown(kind: Any, values: Mapping[str, Any], where: str) -> None:
+def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
     hints = get_type_hints(kind)
     for key, value in values.items():
         if key not in hints:
@@ -77,7 +77,7 @@ def _reject_unknown(kind: Any, values: Mapping[str, Any], where: str) -> None:
             _reject_unknown(hints[key], value, f"{where}: {key}")
 
 
-def _unknown(where: str, key: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(key, valid, n=1)
+def _unknown(where: str, key: Any, valid: list[str]) -> str:
+    near = difflib.get_close_matches(str(key), valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{where}: there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."

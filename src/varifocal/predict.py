@@ -213,6 +213,7 @@ def create(
     detector, config_type = DETECTORS[name]
     config = from_dict(config_type, values, "create")
     categories = tuple(Category(i, text) for i, text in enumerate(names, start=1))
+    network = detector(config)
     mean, std = pixel_statistics(config.backbone)
-    model = Model(detector(config), ModelInfo(name, config, categories, Preprocess(mean=mean, std=std)))
+    model = Model(network, ModelInfo(name, config, categories, Preprocess(mean=mean, std=std)))
     return model.to(memory_format=torch.channels_last).eval()

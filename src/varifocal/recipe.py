@@ -70,7 +70,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"recipe {name!r}: not found; there are {', '.join(recipe_names())}, or give a .yaml file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # neither UTF-8 nor a date such as 2020-13-45 is a YAMLError
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, not a {type(values).__name__}.")
@@ -138,7 +138,8 @@ def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None
     """
     if path.is_file():
         note = f"{path}: one json, so there is no validation; give a folder with two splits to have one."
-        return replace(load_dataset(path, invalid_boxes=config.invalid_boxes), notes=(note,)), None
+        training = load_dataset(path, invalid_boxes=config.invalid_boxes)
+        return replace(training, notes=(*training.notes, note)), None
     training = load_dataset(path, config.train_split, invalid_boxes=config.invalid_boxes)
     if not config.val_split:
         return training, None

@@ -23,6 +23,11 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Named:
+    name: str = ""
+
+
 def test_there_and_back():
     config = Outer(5, (1.0, 2.0), 4.0, Inner(0.2, "slow"))
     values = to_dict(config)
@@ -62,6 +67,18 @@ def test_override():
     assert override(config, []) == config
 
 
+def test_a_mapping_is_merged_into_the_old_values():
+    config = override(Outer(inner=Inner(0.7, "slow")), ["inner={rate: 0.5}", "inner={}"])
+    assert config == Outer(inner=Inner(0.5, "slow"))
+    assert override(config, ["inner={mode: fast}", "inner.rate=0.25"]).inner == Inner(0.25, "fast")
+
+
+def test_nothing_after_the_sign_is_empty_text():
+    assert override(Named("x"), ["name="]) == Named("")
+    assert override(Named("x"), ["name=''"]) == Named("")
+    assert override(Named("x"), ["name=a=b"]) == Named("a=b")
+
+
 def test_the_last_override_wins():
     assert override(Outer(), ["steps=7", "steps=8"]).steps == 8
 
@@ -76,11 +93,25 @@ def test_the_last_override_wins():
         ("steps.deep=1", r"override 'steps.deep=1'"),
         ("steps=a few", r"steps: .*'a few'"),
         ("inner.mode=medium", r"inner\.mode"),
+        ("steps=", r"override 'steps=': steps: .*\(got ''\)"),
+        ("inner=", r"override 'inner=': inner: "),
+        ("steps=[1", r"override 'steps=\[1': the value is not YAML \("),
+        ("pair={a: b", r"the value is not YAML"),
+        ("steps=2020-13-45", r"override 'steps=2020-13-45': the value is not YAML \(month"),
+        ("inner={1: 2}", r"inner: there is no 1 here\. Valid keys: mode, rate"),
+        ("=5", r"there is no '' here"),
     ],
 )
 def test_wrong_overrides(assignment, message):
     with pytest.raises(ConfigError, match=message):
         override(Outer(), [assignment])
+
+
+def test_each_override_is_checked_by_itself():
+    """The message names the one that is wrong, though a later one mends it."""
+    with pytest.raises(ConfigError, match=r"^override 'steps=a': steps: ") as error:
+        override(Outer(), ["inner.rate=1", "steps=a", "steps=3"])
+    assert "\n" not in str(error.value)
 
 
 def test_update_replaces_only_what_is_named():

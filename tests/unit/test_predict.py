@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
 
+import varifocal as vf
 from varifocal.data.preprocess import Preprocess
-from varifocal.errors import DataError
+from varifocal.errors import ConfigError, DataError
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
@@ -85,6 +87,126 @@ def test_paths_arrays_and_pictures_are_the_same(model, tmp_path):
     assert all(np.array_equal(one.boxes, found[0].boxes) for one in found)
     mixed = model.predict([image, file])
     assert np.array_equal(mixed[0].boxes, mixed[1].boxes)
+
+
+@pytest.mark.parametrize("count", [8, 9, 17])
+def test_a_long_list_is_run_in_batches_of_eight(model, count):
+    pictures = [spot(box=(10 * i, 60, 10 * i + 100, 160)) for i in range(count)]
+    found = model.predict(pictures)
+    assert [batch[0] for batch in model.detector.batches] == {8: [8], 9: [8, 1], 17: [8, 8, 1]}[count]
+    assert len(found) == count
+    for i, one in enumerate(found):
+        assert np.abs(one.boxes[0] - [10 * i, 60, 10 * i + 100, 160]).max() <= 2.6
+
+
+def test_pictures_of_a_long_list_are_opened_batch_by_batch(model, tmp_path):
+    """So that a folder of any size fits: the tenth is not looked for before the first eight are done."""
+    file = tmp_path / "a.png"
+    spot().save(file)
+    with pytest.raises(DataError, match=r"gone\.png"):
+        model.predict([*[file] * 9, tmp_path / "gone.png"])
+    assert [batch[0] for batch in model.detector.batches] == [8]
+
+
+def test_a_picture_in_memory_is_turned_by_its_exif_data(model, tmp_path):
+    """As one that is read from its file; the caller's picture is left as it is."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = spot()
+    stored.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        found = model.predict(image)
+        assert image.size == (400, 250)
+        assert image.getexif()[0x0112] == 6
+    assert model.detector.batches == [(1, 3, 160, 128)]
+    assert np.abs(found.boxes[0] - [90, 120, 190, 220]).max() <= 2.6  # a quarter turn to the right
+    assert np.array_equal(found.boxes, model.predict(tmp_path / "a.png").boxes)
+    stored.getexif()[0x0112] = 6
+    assert np.array_equal(found.boxes, model.predict(stored).boxes)
+
+
+def test_grey_of_16_bits_in_memory_is_scaled_by_its_range(model, tmp_path):
+    values = np.full((250, 400), 20000, np.uint16)  # clipped to 8 bits it would all be white
+    values[60:160, 120:220] = 60000
+    deep = Image.fromarray(values)
+    deep.save(tmp_path / "deep.png")
+    found = [model.predict(one) for one in (deep, tmp_path / "deep.png")]
+    assert np.abs(found[0].boxes[0] - [120, 60, 220, 160]).max() <= 2.6
+    assert np.array_equal(found[0].boxes, found[1].boxes)
+
+
+def test_a_picture_of_no_known_range_is_a_sentence(model):
+    with pytest.raises(DataError, match=r"^picture: pixels of type 'F' have no known range; save "):
+        model.predict(Image.new("F", (40, 30)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((40, 30), np.uint8),
+        np.zeros((40, 30, 4), np.uint8),
+        np.zeros((3, 40, 30), np.uint8),
+        np.zeros((1, 40, 30, 3), np.uint8),
+        np.zeros((40, 30, 3), np.float32),
+        np.zeros((40, 30, 3), np.int64),
+        np.zeros((40, 30, 3), bool),
+    ],
+)
+def test_only_arrays_of_rgb_bytes_are_taken(model, array):
+    with pytest.raises(DataError) as error:
+        model.predict([spot(), array])
+    assert str(error.value) == (
+        f"picture: an array of {array.dtype} and shape {array.shape}; give RGB bytes, uint8 [H, W, 3]."
+    )
+
+
+def test_views_of_arrays_are_taken(model):
+    pixels = np.asarray(spot())
+    assert np.array_equal(model.predict(pixels[:, ::-1][:, ::-1]).boxes, model.predict(pixels).boxes)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [({}, False), ({"pretrained": False}, False), ({"pretrained": True}, True)]
+)
+def test_create_asks_for_weights_only_when_told_to(monkeypatch, given, asked):
+    seen, build = [], timm.create_model
+
+    def record(name, **settings):
+        seen.append(settings.pop("pretrained"))
+        return build(name, **settings)
+
+    monkeypatch.setattr(timm, "create_model", record)
+    model = vf.create("vfnet", backbone="resnet18", num_classes=2, width=32, levels=3, convs=1, **given)
+    assert seen == [asked]
+    assert model.info.config.backbone.pretrained == ("timm" if asked else "none")
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("backbone", "mean", "std"),
+    [
+        ("resnet18", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        ("test_resnet", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    ],
+)
+def test_create_takes_the_pixel_statistics_of_the_backbone(backbone, mean, std):
+    model = vf.create("vfnet", backbone=backbone, classes=["a"], width=32, levels=3, convs=1)
+    assert (model.info.preprocess.mean, model.info.preprocess.std) == (mean, std)
+    assert model.info.preprocess == Preprocess(mean=mean, std=std)
+
+
+@pytest.mark.parametrize("name", ["resnet50.nonsense", "nonsense"])
+def test_create_refuses_an_unknown_backbone(name):
+    with pytest.raises(ConfigError, match=rf"backbone '{name}': timm has no such model"):
+        vf.create("vfnet", backbone=name, num_classes=2)
+
+
+def test_save_and_load_take_text(tmp_path):
+    model = vf.create("vfnet", backbone="test_resnet", classes=["a"], width=32, levels=3, convs=1)
+    vf.save(model, f"{tmp_path}/new/m.safetensors", metrics={"AP": 0.5})
+    assert vf.load(f"{tmp_path}/new/m.safetensors").info.metrics == {"AP": 0.5}
+    vf.save(model, tmp_path / "p.safetensors")
+    assert vf.load(tmp_path / "p.safetensors").info == model.info
 
 
 def test_thresholds_of_the_call_and_of_the_model(model):

@@ -5,13 +5,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
-from varifocal.config import override
+import varifocal.recipe as recipe_module
+from varifocal.config import override, to_dict
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.predict import save
-from varifocal.recipe import Recipe, make_job, make_model, read_recipe, recipe_names, write_recipe
+from varifocal.recipe import (
+    DataConfig,
+    Recipe,
+    make_job,
+    make_model,
+    read_recipe,
+    read_splits,
+    recipe_names,
+    write_recipe,
+)
 from varifocal.types import Category
 
 CATEGORIES = (Category(4, "a"), Category(9, "b"))
@@ -43,8 +54,10 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 
 def test_a_file_changes_only_what_it_names(tmp_path):
     (tmp_path / "r.yml").write_text("train: {lr: 0.5}\nmodel:\n  backbone: {name: resnet18}\n")
-    recipe = read_recipe(str(tmp_path / "r.yml"), ["train.milestones=[1, 2]", "test.select=points", "train.weights=x"])
-    assert recipe.train == replace(Recipe().train, lr=0.5, milestones=(1, 2), weights="x")
+    recipe = read_recipe(
+        str(tmp_path / "r.yml"), ["train.milestones=[0, 0.5]", "test.select=points", "train.weights=x"]
+    )
+    assert recipe.train == replace(Recipe().train, lr=0.5, milestones=(0, 0.5), weights="x")
     assert recipe.model.backbone == replace(Recipe().model.backbone, name="resnet18")
     assert recipe.test.select == "points"
     assert recipe.data == Recipe().data
@@ -56,11 +69,16 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ("train.learning=1", r"no 'learning' here.*Valid keys: accumulate, backbone_lr, batch, .*weights"),
         ("train.epoch=1", r"Did you mean 'epochs'\?"),
         ("trian.lr=1", r"no 'trian' here\. Did you mean 'train'\?"),
-        ("train.lr.x=1", r"no 'lr' here|no 'x' here"),
+        ("train.lr.x=1", r"^override 'train\.lr\.x=1': train\.lr: .*number \(got \{'x': 1\}\)\.$"),
         ("train.lr=fast", r"train\.lr: .*number.*got 'fast'"),
         ("train.epochs=1.5", r"train\.epochs: .*got 1\.5"),
         ("model.loss=hinge", r"model\.loss: .*'varifocal', 'focal' or 'quality-focal'"),
         ("train.lr", r"write it as key=value"),
+        ("train.batch=0", r"train\.batch: .*greater than 0 \(got 0\)"),
+        ("train.precision=32", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
+        ("train.milestones=[8, 11]", r"train\.milestones\.0: .*less than or equal to 1 \(got 8\)"),
+        ("data.augment.jitter=[0, 1]", r"data\.augment\.jitter\.0: .*greater than 0 \(got 0\)"),
+        ("data.invalid_boxes=skip", r"data\.invalid_boxes: .*'error' or 'drop'"),
     ],
 )
 def test_wrong_overrides(assignment, said):
@@ -77,6 +95,8 @@ def test_wrong_overrides(assignment, said):
         ("train: {speed: 1}", r"r\.yaml: train: there is no 'speed' here\. .*Valid keys"),
         ("train: {lr: []}", r"r\.yaml: train\.lr"),
         ("\x00", r"not YAML"),
+        ("train: {lr: 2020-13-45}", r"r\.yaml: not YAML \(month"),
+        ("1: 2", r"r\.yaml: there is no 1 here\. Valid keys: "),
     ],
 )
 def test_wrong_files(tmp_path, text, said):
@@ -116,16 +136,95 @@ def test_starting_from_weights(tmp_path):
         make_model(override(start, ["model.width=64"]), CATEGORIES)
 
 
+def write_split(folder, split, name="a", boxes=()):
+    (folder / split).mkdir(parents=True)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / split / "x.png")
+    content = {
+        "images": [{"id": 1, "file_name": "x.png", "width": 9, "height": 9}],
+        "annotations": [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)],
+        "categories": [{"id": 1, "name": name}],
+    }
+    (folder / split / "annotations.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "found", "said"),
+    [
+        (("train", "val"), "val", "val", None),
+        (("train", "valid"), "val", "valid", None),
+        (("train", "val", "test"), "val", "val", None),
+        (("train", "val", "test"), "test", "test", None),
+        (("train", "test"), "val", "test", "no split 'val', so validation is on 'test'."),
+        (("train",), "val", None, "no split 'val' (there are train), so there is no validation."),
+        (("train", "extra"), "val", None, "no split 'val' (there are extra, train), so there is no validation."),
+        (("train", "val"), "", None, None),
+    ],
+)
+def test_the_validation_split(tmp_path, there, wanted, found, said):
+    for split in there:
+        write_split(tmp_path, split)
+    training, validation = read_splits(tmp_path, DataConfig(val_split=wanted))
+    assert training.source == tmp_path / "train" / "annotations.json"
+    assert (None if validation is None else validation.source.parent.name) == found
+    assert [note.removeprefix(f"{tmp_path}: ") for note in training.notes] == [said] * (said is not None)
+
+
+def test_one_json_is_trained_on_without_validation(tmp_path):
+    write_split(tmp_path, "train", boxes=[[1, 1, 3, 3], [5, 5, 9, 2], [0, 0, 0, 0]])
+    write_split(tmp_path, "val")
+    file = tmp_path / "train" / "annotations.json"
+    training, validation = read_splits(file, DataConfig(invalid_boxes="drop"))
+    assert validation is None
+    assert len(training.samples[0].boxes) == 2
+    first, second, third = training.notes  # what was read is told too
+    assert "left out" in first
+    assert "clipped" in second
+    assert third == f"{file}: one json, so there is no validation; give a folder with two splits to have one."
+    assert make_job(override(TINY, ["data.invalid_boxes=drop"]), file, tmp_path / "run").validation is None
+
+
+def test_a_missing_training_split_is_refused(tmp_path):
+    write_split(tmp_path, "val")
+    write_split(tmp_path, "extra")
+    with pytest.raises(DataError, match=r"no split 'train'.*available: extra, val"):
+        read_splits(tmp_path, DataConfig())
+
+
+def test_a_bad_box_of_either_split_stops_or_is_dropped(tmp_path):
+    write_split(tmp_path, "train")
+    write_split(tmp_path, "val", boxes=[[0, 0, 0, 0]])
+    with pytest.raises(DataError, match=r"val.*data\.invalid_boxes=drop"):
+        read_splits(tmp_path, DataConfig())
+    _, validation = read_splits(tmp_path, DataConfig(invalid_boxes="drop"))
+    assert "left out" in validation.notes[0]
+
+
+def test_a_resumed_job_looks_for_no_weights(tmp_path, monkeypatch):
+    """Neither the download nor the file that the run began with need be there; the recipe is told unchanged."""
+    asked = []
+    monkeypatch.setattr(recipe_module, "start_from", lambda *_: asked.append("weights"))
+    monkeypatch.setattr(recipe_module, "load", asked.append)
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: asked.append(k["pretrained"]) or create(*a, **k))
+    write_split(tmp_path, "train")
+    start = override(TINY, ["model.backbone.pretrained=timm"])
+    given = override(start, ["train.weights=gone.safetensors"])
+    for recipe in (start, given):
+        job = make_job(recipe, tmp_path, tmp_path / "run", resumed=True)
+        assert asked == [False]
+        assert job.model.info.config.backbone.pretrained == "timm"
+        assert job.model.info.recipe == to_dict(recipe)
+        asked.clear()
+    make_model(given, CATEGORIES)
+    assert asked == [False, "gone.safetensors", "weights"]  # weights of a whole model: none for its backbone alone
+    asked.clear()
+    make_model(given, CATEGORIES, weights=False)
+    assert asked == [False]
+
+
 def test_a_job_needs_the_same_classes_in_both_splits(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
-        (tmp_path / split).mkdir()
-        Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / split / "x.png")
-        content = {
-            "images": [{"id": 1, "file_name": "x.png", "width": 9, "height": 9}],
-            "annotations": [],
-            "categories": [{"id": 1, "name": name}],
-        }
-        (tmp_path / split / "annotations.json").write_text(json.dumps(content))
+        write_split(tmp_path, split, name)
     with pytest.raises(DataError, match="classes b are not in "):
         make_job(TINY, tmp_path, tmp_path / "run")
     alone = make_job(override(TINY, ["data.val_split=''"]), tmp_path, tmp_path / "run")

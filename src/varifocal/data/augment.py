@@ -23,6 +23,7 @@ from varifocal.types import Sample, Targets
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Augment:
     background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
     """
 
-    crop: Annotated[int, Field(ge=0)] = 0
+    crop: Side = 0
     near_box: Share = 0.0
     jitter: tuple[Factor, Factor] = (1.0, 1.0)
-    short: tuple[int, int] = (0, 0)
+    short: tuple[Side, Side] = (0, 0)
     flip: Share = 0.5
     quarter_turns: bool = False
-    colour: float = 0.0
+    colour: Annotated[float, Field(ge=0)] = 0.0
     min_visible: Share = 0.4
     slivers: Literal["ignore", "background"] = "ignore"
 

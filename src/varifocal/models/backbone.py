@@ -108,7 +108,7 @@ def _create(config: BackboneConfig) -> nn.Module:
             "start from a checkpoint with train.weights=FILE, or from nothing with model.backbone.pretrained=none."
         ) from error
     except RuntimeError as error:
-        if "Unknown model" not in str(error):
+        if not str(error).startswith(("Unknown model", "Invalid pretrained tag")):
             raise
         near = timm.list_models(f"*{config.name}*")[:5] or timm.list_models("resnet*")[:5]
         raise ConfigError(f"backbone {config.name!r}: timm has no such model; near are {', '.join(near)}.") from error

@@ -53,15 +53,15 @@ def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
     Raises:
         CheckpointError: not a model, a detector this version does not know, or class names that do not fit.
     """
-    if values.get("kind") != "model" or values.get("detector") not in DETECTORS:
+    if values.get("kind") != "model" or str(values.get("detector")) not in DETECTORS:
         kind = values.get("detector", values.get("kind"))
         raise CheckpointError(f"{source}: holds {kind!r}, not a model that this version knows.")
     try:
         info = _read(values, source)
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"{source}: its description, written by varifocal {values.get('version', 'of an unknown version')}, cannot "
-            f"be read by {version('varifocal')} ({error})."
+            f"be read by {version('varifocal')} ({' '.join(str(error).split())})."
         ) from error
     if len(info.categories) != info.config.num_classes:
         raise CheckpointError(

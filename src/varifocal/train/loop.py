@@ -76,11 +76,16 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
     network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
     ema = make_ema(detector, config.ema)
     parts = {"model": detector, "ema": ema}
-    place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}}  # -1 is the AP of labels without boxes
+    # -1 is the AP of labels without boxes
+    place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
         place = load_state(job.run, parts, optimizer)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
     with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
+        if not place.get("measured", True):  # the run was cut off by a validation picture, by now mended
+            _validate(job, ema.module if config.ema else detector, place, log, fabric)
+            if fabric.is_global_zero:
+                save_state(job.run, parts, optimizer, place)
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
             lr = config.lr * lr_factor(step, steps, config)
             set_lr(optimizer, lr)
@@ -98,6 +103,7 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             keep = _due(step, steps, config.save_every)
             if measure or keep:
                 check_weights(detector, step, group)
+            place["measured"] = not measure
             try:
                 if measure:
                     _validate(job, ema.module if config.ema else detector, place, log, fabric)
@@ -255,6 +261,7 @@ def _validate(job: Job, detector: nn.Module, place: dict[str, Any], log: RunLog,
         save(model, job.run / "last.safetensors", metrics=numbers)
         if better:
             save(model, job.run / "best.safetensors", metrics=numbers)
+    place["measured"] = True
 
 
 def validate(model: Model, data: DataSet, rank: int = 0, world: int = 1) -> CocoMetrics:

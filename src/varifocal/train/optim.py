@@ -15,6 +15,8 @@ from varifocal.models.backbone import Backbone
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+Factor = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,17 @@ class TrainConfig:
     accumulate: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    bias_lr: float = 2.0
-    bias_decay: float = 0.0
-    backbone_lr: float = 1.0
+    momentum: Factor = 0.9
+    weight_decay: Factor = 1e-4
+    bias_lr: Factor = 2.0
+    bias_decay: Factor = 0.0
+    backbone_lr: Factor = 1.0
     schedule: Literal["multi-step", "cosine"] = "multi-step"
-    milestones: tuple[float, ...] = (2 / 3, 11 / 12)
+    milestones: tuple[Share, ...] = (2 / 3, 11 / 12)
     warmup_steps: NotNegative = 500
-    warmup_start: float = 0.1
-    clip: float = 0.0
-    ema: float = 0.0
+    warmup_start: Share = 0.1
+    clip: Factor = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: NotNegative = 0

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from varifocal.config import from_dict
 from varifocal.data.augment import Augment, Window, augment, choose_window, cut, turn
 from varifocal.data.preprocess import Preprocess
+from varifocal.errors import ConfigError
 from varifocal.types import Sample, Targets
 
 PLAIN = Preprocess(scale=1.0)
@@ -140,11 +142,52 @@ def test_windows_near_a_box_hold_it():
         assert window.top + window.height >= 148
 
 
+def test_max_side_bounds_whole_pictures_and_no_crops():
+    """A crop costs the same however large its picture is; shrinking that would only lose its small boxes."""
+    _, sample = make([], width=200, height=150)
+    bounded = Preprocess(scale=1.0, max_side=50)
+    crop = choose_window(sample, bounded, Augment(crop=64), np.random.default_rng(0))
+    assert (crop.width, crop.height, crop.size) == (64, 64, (64, 64))
+    whole = choose_window(sample, bounded, Augment(), np.random.default_rng(0))
+    assert (whole.width, whole.height, whole.size) == (200, 150, (38, 50))
+
+
+@pytest.mark.parametrize("jitter", [(0.5, 2.0), (2.0, 0.5)])
+def test_jitter_is_a_range_in_any_order(jitter):
+    _, sample = make([])
+    windows = [
+        choose_window(sample, PLAIN, Augment(jitter=jitter), np.random.default_rng(seed)).size[1] for seed in range(200)
+    ]
+    assert 100 <= min(windows) < 110
+    assert 360 < max(windows) <= 400
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("crop", 0, -1),
+        ("near_box", 1, 1.1),
+        ("near_box", 0, -0.1),
+        ("jitter", [0.1, 1], [0, 1]),
+        ("short", [0, 0], [-1, 5]),
+        ("flip", 1, 2),
+        ("colour", 0, -0.1),
+        ("min_visible", 1, 1.01),
+        ("slivers", "background", "drop"),
+    ],
+)
+def test_bounds(key, good, bad):
+    from_dict(Augment, {key: good}, "x")
+    with pytest.raises(ConfigError, match=rf"^x: {key}.*\(got "):
+        from_dict(Augment, {key: bad}, "x")
+
+
 def test_short_side_is_drawn_from_its_range():
     _, sample = make([])
-    config = Augment(short=(100, 120))
-    sizes = {choose_window(sample, PLAIN, config, np.random.default_rng(seed)).size[0] for seed in range(200)}
-    assert sizes == set(range(100, 121))
+    for short in ((100, 120), (120, 100)):
+        config = Augment(short=short)
+        sizes = {choose_window(sample, PLAIN, config, np.random.default_rng(seed)).size[0] for seed in range(200)}
+        assert sizes == set(range(100, 121))
 
 
 def test_the_seed_decides_everything():

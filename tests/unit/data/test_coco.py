@@ -165,7 +165,7 @@ BAD_BOXES = [
 @pytest.mark.parametrize(("bad", "why"), BAD_BOXES)
 def test_invalid_box(write, bad, why):
     path = write(coco([box(1), box(22, bad), box(23), box(24, (1, 1, 1, 1))]))
-    message = refused(path, "annotation 22 ", "image 1 ", "'1.jpg'", "100 x 50", why, "invalid_boxes='drop'")
+    message = refused(path, "annotation 22 ", "image 1 ", "'1.jpg'", "100 x 50", why, "data.invalid_boxes=drop")
     assert "more" not in message
     data = load_dataset(path, invalid_boxes="drop")
     assert data.samples[0].boxes.tolist() == [[10, 20, 40, 25], [10, 20, 40, 25], [1, 1, 2, 2]]
@@ -198,6 +198,44 @@ def test_dropping_keeps_boxes_with_their_image(write):
     assert second.boxes.tolist() == [[2, 2, 4, 4]]
     assert third.boxes.tolist() == [[1, 1, 2, 2], [3, 3, 6, 6]]
     assert third.crowd.tolist() == [False, True]
+    assert [one.areas.tolist() for one in (first, second, third)] == [[], [4], [1, 9]]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (7, 7),
+        (7.5, 7.5),
+        (149.0, 149),
+        (0, 150),
+        (-4, 150),
+        (math.nan, 150),
+        (math.inf, 150),
+        (None, 150),
+        ("7", 150),
+        (True, 150),
+        ([7], 150),
+        (10**400, 150),
+    ],
+)
+def test_the_area_is_what_the_labels_say_or_else_width_times_height(write, given, read):
+    (sample,) = load_dataset(write(coco([box(1, area=given)]))).samples
+    assert sample.areas.dtype == np.float64
+    assert sample.areas.tolist() == [read]
+
+
+def test_areas_keep_to_their_boxes(write):
+    images = [image(1, "1.jpg"), image(2, "2.jpg")]
+    boxes = [
+        box(1, (1, 1, 4, 4), 2, area=5),
+        box(2, (0, 0, 0, 0), 1, area=99),
+        box(3, (2, 2, 2, 2), 1),
+        box(4, (95, 1, 50, 10), 2),  # of which 5 x 10 are inside
+        box(5, (3, 3, 3, 3), 1, area=8, iscrowd=1),
+    ]
+    first, second = load_dataset(write(coco(boxes, images)), invalid_boxes="drop").samples
+    assert first.areas.tolist() == [4, 8]
+    assert second.areas.tolist() == [5, 50]
 
 
 def test_huge_numbers_are_clipped(write):

@@ -72,6 +72,8 @@ def test_the_seed_changes_the_order(samples):
 def test_large_pictures_come_as_often_as_windows_cover_them(samples):
     order = epoch_order(samples, PLAIN, Augment(crop=20), [0, 0])
     assert Counter(order) == dict.fromkeys(range(7), 3)  # 40 x 30 / 400
+    bounded = Preprocess(scale=1.0, max_side=10)  # which is for whole pictures
+    assert Counter(epoch_order(samples, bounded, Augment(crop=20), [0, 0])) == dict.fromkeys(range(7), 3)
 
 
 def test_an_example_depends_on_its_key_alone(samples):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 CATEGORIES = (Category(17, "cat"), Category(3, "dog"), Category(90, "brush"), Category(44, "never seen"))
 
 
-def make_sample(image_id, boxes=(), labels=(), crowd=None, dtype=np.float32):
+def make_sample(image_id, boxes=(), labels=(), crowd=None, dtype=np.float32, areas=None):
     return Sample(
         file=Path(f"{image_id}.jpg"),
         image_id=image_id,
@@ -27,6 +28,7 @@ def make_sample(image_id, boxes=(), labels=(), crowd=None, dtype=np.float32):
         boxes=np.asarray(boxes, dtype).reshape(-1, 4),
         labels=np.asarray(labels, np.int64),
         crowd=np.zeros(len(labels), bool) if crowd is None else np.asarray(crowd, bool),
+        areas=None if areas is None else np.asarray(areas, np.float64),
     )
 
 
@@ -76,12 +78,16 @@ def pycocotools_evaluation(samples, categories, detections):
             "image_id": sample.image_id,
             "category_id": categories[label].id,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
+            "area": (x2 - x1) * (y2 - y1) if area is None else area,
             "iscrowd": int(crowd),
         }
         for sample in samples
-        for (x1, y1, x2, y2), label, crowd in zip(
-            sample.boxes.astype(float).tolist(), sample.labels, sample.crowd, strict=True
+        for (x1, y1, x2, y2), label, crowd, area in zip(
+            sample.boxes.astype(float).tolist(),
+            sample.labels,
+            sample.crowd,
+            [None] * len(sample.boxes) if sample.areas is None else sample.areas.tolist(),
+            strict=True,
         )
     ]
     truth = COCO()
@@ -127,6 +133,35 @@ def test_equals_pycocotools(seed):
     assert 0.02 < metrics.AP < 0.9
     assert any(len(one) > 100 for one in detections)
     assert any(sample.crowd.any() for sample in samples)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_pycocotools_with_areas_of_outlines(seed):
+    """An outline fills a part of its box: some boxes become medium or small by it."""
+    samples, detections = random_case(seed)
+    rng = np.random.default_rng(seed)
+    sides = [sample.boxes[:, 2:].astype(float) - sample.boxes[:, :2] for sample in samples]
+    outlined = [
+        replace(sample, areas=side.prod(axis=1) * rng.uniform(0.05, 1.0, len(side)))
+        for sample, side in zip(samples, sides, strict=True)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = pycocotools_evaluation(outlined, CATEGORIES, detections)
+
+    metrics = coco_ap(outlined, CATEGORIES, detections)
+
+    assert numbers(metrics, NAMES) == pytest.approx(truth.stats.tolist(), abs=1e-12)
+    plain = coco_ap(samples, CATEGORIES, detections)
+    assert metrics.AP == plain.AP
+    assert all(getattr(metrics, name) != getattr(plain, name) for name in ("APs", "APm", "APl"))
+
+
+def test_the_area_of_the_outline_decides_the_size_by_hand():
+    """The box is 50 x 50, so medium; its outline covers 900 pixels, fewer than 32 x 32."""
+    boxes, found = [[0, 0, 50, 50]], make_detections([[0, 0, 50, 50]], [0.9], [0])
+    for areas, sizes in ((None, [-1, 1, -1]), ([900], [1, -1, -1]), ([9217], [-1, -1, 1])):
+        metrics = coco_ap([make_sample(1, boxes, [0], areas=areas)], CATEGORIES, [found])
+        assert numbers(metrics, ["APs", "APm", "APl"]) == pytest.approx(sizes, abs=1e-12)
 
 
 def test_by_hand():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from varifocal.errors import ConfigError
-from varifocal.models.backbone import LITE0, Backbone, BackboneConfig
+from varifocal.models.backbone import LITE0, Backbone, BackboneConfig, pixel_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +119,20 @@ def test_timm_is_asked_for_weights_only_when_told_to(monkeypatch, pretrained, as
     monkeypatch.setattr(timm, "create_model", record)
     Backbone(BackboneConfig(LITE0, pretrained=pretrained))
     assert seen == [asked]
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "mean", "std"),
+    [
+        ("resnet50", "none", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        ("resnet18", "timm", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        (LITE0, "timm", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+        (LITE0, "package", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+        ("not in timm", "none", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    ],
+)
+def test_pixel_statistics_are_those_of_the_weights(name, pretrained, mean, std):
+    assert pixel_statistics(BackboneConfig(name, pretrained=pretrained)) == (mean, std)
 
 
 def test_a_failed_download_is_one_sentence(monkeypatch):

@@ -74,7 +74,7 @@ def test_padding_is_not_counted(divisor, rows, columns):
     """A picture of 30 x 40 pixels has 4 x 5 cells of 8; rounded up to 32 it has 4 x 8."""
     priors = grid_points(SHAPES, STRIDES)
     batch = [targets([[0.0, 0.0, 64.0, 64.0]], [0], [False], (30, 40))]
-    found = assign_batch(inside, priors, batch, divisor)
+    found = assign_batch(inside, priors, batch, divisor=divisor)
     counted = found.counted[0, :64].view(8, 8)
     assert counted[:rows, :columns].all()
     assert int(counted.sum()) == rows * columns
@@ -95,6 +95,15 @@ def test_crowd_regions_are_neither_object_nor_background():
         assert bool(counted) == (in_box or not in_crowd)
     assert (found.positive & found.counted).any()
     assert not found.counted.all()
+
+
+def test_crowd_regions_can_be_background():
+    priors = grid_points(SHAPES, STRIDES)
+    batch = [targets([[16.0, 16.0, 48.0, 48.0], [30.0, 30.0, 60.0, 60.0]], [5, 2], [True, False])]
+    masked, found = (assign_batch(inside, priors, batch, mask_crowd=mask) for mask in (True, False))
+    assert found.counted.all()
+    assert torch.equal(found.positive, masked.positive)
+    assert torch.equal(found.labels, masked.labels)
 
 
 def test_only_crowd():

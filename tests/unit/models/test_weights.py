@@ -1,6 +1,7 @@
 """The checkpoint file: whole or not at all, and a sentence for every file that is not one."""
 
 import errno
+import json
 import os
 import pickle
 import subprocess
@@ -16,7 +17,7 @@ from varifocal.config import to_dict
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.info import ModelInfo
+from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import load_into, read_checkpoint, read_info, write_checkpoint
 from varifocal.ops.nms import PostProcess
@@ -211,6 +212,56 @@ def test_the_state_of_a_run_is_no_model(tmp_path):
     write_checkpoint(path, {}, {"kind": "state", "place": {}})
     with pytest.raises(CheckpointError, match=r"state\.safetensors: holds"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "3", '"text"', "{}", '{"format": null}', '{"format": "new"}', '{"format": [1]}'],
+)
+def test_a_damaged_description_is_refused(tmp_path, text):
+    path = tmp_path / "m.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={weights.KEY: text})
+    for read in (read_info, read_checkpoint, load):
+        with pytest.raises(CheckpointError, match=r"m\.safetensors: its varifocal description is damaged \(\w+\)\.$"):
+            read(path)
+
+
+DAMAGES = [
+    lambda d: d.pop("config"),
+    lambda d: d.pop("categories"),
+    lambda d: d.pop("preprocess"),
+    lambda d: d.pop("postprocess"),
+    lambda d: d.pop("recipe"),
+    lambda d: d.update(config=3),
+    lambda d: d["config"].update(width="wide"),
+    lambda d: d["config"].update(of_the_future=1),
+    lambda d: d.update(categories=3),
+    lambda d: d.update(categories=[1, 2, 3]),
+    lambda d: d.update(categories=[["x", "a"], [2, "b"], [3, "c"]]),
+    lambda d: d["preprocess"].update(mean=[1.0]),
+    lambda d: d["postprocess"].update(select="none"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_description_that_does_not_fit_is_one_sentence(damage):
+    description = json.loads(json.dumps(describe(INFO)))
+    damage(description)
+    with pytest.raises(
+        CheckpointError, match=r"^m: its description, written by varifocal \d.*, cannot be read"
+    ) as error:
+        from_description(description, "m")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("detector", [None, "yolo", ["vfnet"], {"a": 1}, 3])
+def test_an_unknown_detector_is_refused(detector):
+    with pytest.raises(CheckpointError, match=r"^m: holds .*, not a model that this version knows\.$"):
+        from_description({**describe(INFO), "detector": detector}, "m")
+    description = describe(INFO)
+    del description["detector"]
+    with pytest.raises(CheckpointError, match=r"^m: holds 'model', not a model"):
+        from_description(description, "m")
 
 
 def test_another_number_of_classes_is_refused(tmp_path, model):

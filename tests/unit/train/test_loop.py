@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,13 @@ from tiny_data import TINY, make_data
 
 import varifocal.train.log as log_module
 from varifocal.config import override
-from varifocal.errors import CheckpointError, DataError, TrainingError
+from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError
+from varifocal.evaluate.coco_ap import coco_ap
 from varifocal.models.weights import read_checkpoint
 from varifocal.predict import load
 from varifocal.recipe import Recipe, make_job
 from varifocal.train.log import RunLog
-from varifocal.train.loop import train
+from varifocal.train.loop import headline, train
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,16 @@ def test_a_run_leaves_loadable_weights_with_their_metrics(job):
     best = load(job.run / "best.safetensors")
     assert best.info.metrics == metrics
     assert [(c.id, c.name) for c in best.categories] == [(3, "berry"), (17, "apple")]
-    assert len(best.predict(job.training.samples[0].file).boxes) >= 0
+    found = best.predict(job.training.samples[0].file, score_threshold=0.0)
+    assert 0 < len(found) <= 100
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [96, 80, 96, 80]).all()
+    assert set(found.labels.tolist()) <= {0, 1}
+    last = load(job.run / "last.safetensors")  # weights and their numbers belong together
+    again = coco_ap(
+        job.validation.samples, job.validation.categories, [last.predict(s.file) for s in job.validation.samples]
+    )
+    assert headline(again) == pytest.approx(last.info.metrics)
 
 
 def test_without_validation_the_last_weights_are_the_best(data, tmp_path):
@@ -106,7 +117,8 @@ def test_without_validation_the_last_weights_are_the_best(data, tmp_path):
 
 def test_validation_without_any_box_still_leaves_the_best_weights(job):
     samples = tuple(
-        replace(s, boxes=s.boxes[:0], labels=s.labels[:0], crowd=s.crowd[:0]) for s in job.validation.samples
+        replace(s, boxes=s.boxes[:0], labels=s.labels[:0], crowd=s.crowd[:0], areas=s.areas[:0])
+        for s in job.validation.samples
     )
     metrics = train(replace(job, validation=replace(job.validation, samples=samples)))
     assert metrics["AP"] == -1.0
@@ -137,6 +149,106 @@ def test_a_bad_picture_is_named_in_one_sentence(tmp_path):
     (data / "train" / "2.png").unlink()
     with pytest.raises(DataError, match=r"2\.png: the image does not exist; check the path$"):
         train(job)
+
+
+def cut_short(file):
+    """Half of the picture; what makes it whole again."""
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    return lambda: file.write_bytes(content)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_bad_validation_picture_does_not_cost_the_steps_before_it(tmp_path, epochs):
+    """The run stops after its first epoch; with the picture mended it goes on and misses no validation."""
+    data = make_data(tmp_path / "data", pictures=4)
+    mend = cut_short(data / "val" / "1.png")
+    job = make_tiny(data, tmp_path / "run", f"train.epochs={epochs}")
+    with pytest.raises(DataError, match=r"val/1\.png: the image is damaged or cut short") as error:
+        train(job)
+    assert "\n" not in str(error.value)
+    tensors, info = read_checkpoint(job.run / "state.safetensors")
+    assert info["place"]["step"] == 2
+    assert tensors
+    assert not (job.run / "best.safetensors").exists()
+    with pytest.raises(DataError, match=r"val/1\.png"):
+        train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
+    mend()
+    metrics = train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
+    whole = make_tiny(data, tmp_path / "whole", f"train.epochs={epochs}")
+    assert metrics == train(whole)
+    for name in ("state", "last", "best"):
+        file = f"{name}.safetensors"
+        assert (job.run / file).read_bytes() == (whole.run / file).read_bytes(), name
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (job.run, whole.run)]
+    measured = [[line for line in log if "validation" in line] for log in logs]
+    assert measured[0] == measured[1]
+    assert len(measured[0]) == epochs
+
+
+def test_a_bad_validation_picture_leaves_the_last_state_that_was_due(tmp_path):
+    data = make_data(tmp_path / "data", pictures=4)
+    cut_short(data / "val" / "0.png")
+    job = make_tiny(data, tmp_path / "run", "train.epochs=6", "train.validate_every=3", "train.save_every=4")
+    with pytest.raises(DataError, match=r"val/0\.png"):
+        train(job)
+    assert read_checkpoint(job.run / "state.safetensors")[1]["place"]["step"] == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["train.device=cuda"],
+            r"^train\.device=cuda: torch sees no CUDA device here; use train\.device=cpu or auto\.$",
+        ),
+        (["train.precision=fp16"], r"^train\.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU\.$"),
+    ],
+)
+def test_a_device_that_is_not_there(data, tmp_path, overrides, said):
+    job = make_tiny(data, tmp_path / "run", "train.device=auto", *overrides)
+    with pytest.raises(ConfigError, match=said):
+        train(job)
+    assert not job.run.exists()
+
+
+def test_training_in_bf16(data, tmp_path):
+    job = make_tiny(data, tmp_path / "run", "train.precision=bf16", "train.epochs=1", "data.val_split=")
+    train(job)
+    tensors, _ = read_checkpoint(job.run / "last.safetensors")
+    assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {torch.float32}
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_memory_is_measured_where_there_is_no_resource_module(monkeypatch):
+    """Windows has none: nothing may import it on the way in."""
+    if not torch.cuda.is_available():
+        assert log_module.memory_mb() > 10
+    assert not hasattr(log_module, "resource")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert log_module.memory_mb() == 0.0
+
+
+def test_tensorboard_gets_every_number_once_even_of_a_resumed_run(data, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    job = make_tiny(data, tmp_path / "run", "train.tensorboard=true")
+    spoil(job, 3, "refined", float("nan"))
+    with pytest.raises(TrainingError):
+        train(job)
+    train(make_tiny(data, job.run, "train.tensorboard=true"), resume=True)
+    assert list((job.run / "tensorboard").glob("events.out.tfevents.*"))
+    board = events.EventAccumulator(str(job.run / "tensorboard"))
+    board.Reload()
+    lines = [json.loads(line) for line in (job.run / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    for name in ("loss", "cls", "initial", "refined", "lr"):
+        found = [(event.step, event.value) for event in board.Scalars(f"train/{name}")]
+        assert found == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in steps], name
+    measured = [line for line in lines if "validation" in line]
+    assert [event.step for event in board.Scalars("validation/AP")] == [line["step"] for line in measured] != []
 
 
 def test_nothing_to_resume_from(job):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from varifocal.models.backbone import BackboneConfig
+from varifocal.config import from_dict, override
+from varifocal.errors import ConfigError
+from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
 
@@ -73,15 +75,20 @@ def test_the_defaults_are_the_authors_rule(detector):
         assert (group["scale"], group["weight_decay"]) in {(2.0, 0.0), (1.0, 1e-4)}
 
 
-def test_biases_of_the_backbone_take_both_factors():
-    class Tiny(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone = nn.Conv2d(1, 1, 1)
-
-    (bias, weight) = make_optimizer(Tiny(), TrainConfig(bias_lr=3.0, backbone_lr=0.5)).param_groups
-    assert [p.dim() for p in bias["params"]] == [1]
-    assert (bias["scale"], weight["scale"]) == (1.5, 0.5)
+@pytest.mark.parametrize("place", ["backbone", "student"])
+def test_the_backbone_is_known_by_its_kind_wherever_it_is(place):
+    """Its convolutions' biases take both factors."""
+    network = nn.Module()
+    setattr(network, place, nn.Sequential(Backbone(BackboneConfig("resnet18"))))
+    network.backbone_like = nn.Conv2d(1, 1, 1)
+    inside = getattr(network, place)[0]
+    inside.net.extra = nn.Conv2d(1, 1, 1)
+    groups = make_optimizer(network, TrainConfig(bias_lr=3.0, backbone_lr=0.5)).param_groups
+    scales = {id(p): group["scale"] for group in groups for p in group["params"]}
+    assert scales[id(inside.net.extra.bias)] == 1.5
+    assert {scales[id(p)] for p in inside.parameters() if p is not inside.net.extra.bias} == {0.5}
+    assert scales[id(network.backbone_like.weight)] == 1.0
+    assert scales[id(network.backbone_like.bias)] == 3.0
 
 
 def test_the_kind_of_optimizer_and_its_numbers(detector):
@@ -107,25 +114,95 @@ def test_the_kind_of_optimizer_and_its_numbers(detector):
     ],
 )
 def test_the_papers_schedule(step, factor):
-    assert lr_factor(step, 12000, 1000.0, TrainConfig()) == pytest.approx(factor, rel=1e-12)
+    assert lr_factor(step, 12000, TrainConfig()) == pytest.approx(factor, rel=1e-12)
 
 
-def test_milestones_fall_on_epochs_whose_steps_are_not_whole():
-    """7 batches an epoch, two of them a step: epoch 8 begins after 28 steps, not after 24."""
+@pytest.mark.parametrize(("steps", "drops"), [(24000, (16000, 22000)), (42, (28, 38)), (6, (4, 6)), (1, (1, 1))])
+def test_milestones_move_with_the_length_of_the_run(steps, drops):
+    """11/12 of 42 is 38.5, which rounds to the even 38; of 6 steps the second drop would be behind the last."""
     config = replace(TrainConfig(), warmup_steps=0)
-    assert [lr_factor(step, 42, 7 / 2, config) for step in (27, 28)] == pytest.approx([1.0, 0.1])
-    assert lr_factor(0, 6, 1 / 2, config) == 1.0
+    factors = [lr_factor(step, steps, config) for step in range(steps)]
+    wanted = [0.1 ** sum(step >= drop for drop in drops) for step in range(steps)]
+    assert factors == pytest.approx(wanted)
+
+
+def test_milestones_of_ones_own():
+    config = replace(TrainConfig(), warmup_steps=0, milestones=(0.5, 0.75, 0.9))
+    factors = [lr_factor(step, 100, config) for step in (49, 50, 74, 75, 89, 90)]
+    assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001])
+    assert lr_factor(99, 100, replace(config, milestones=())) == 1.0
+
+
+@pytest.mark.parametrize(("steps", "warm"), [(12, 1), (100, 10), (4000, 400), (5000, 500), (50000, 500), (9, 0)])
+def test_the_warm_up_is_at_most_a_tenth_of_the_run(steps, warm):
+    config = replace(TrainConfig(), milestones=())
+    below = [step for step in range(min(steps, 1000)) if lr_factor(step, steps, config) < 1]
+    assert below == list(range(warm))
+    if warm:
+        middle = warm // 2
+        assert lr_factor(middle, steps, config) == pytest.approx(0.1 + 0.9 * middle / warm)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (25, 0.5 + math.sqrt(0.125)), (50, 0.5), (100, 0.0)])
 def test_cosine(step, factor):
     config = TrainConfig(schedule="cosine", warmup_steps=0)
-    assert lr_factor(step, 100, 10.0, config) == pytest.approx(factor, abs=1e-12)
+    assert lr_factor(step, 100, config) == pytest.approx(factor, abs=1e-12)
 
 
 def test_cosine_begins_with_the_warm_up_and_falls_after_it():
     config = TrainConfig(schedule="cosine", warmup_steps=10, warmup_start=0.2)
-    assert lr_factor(0, 100, 10.0, config) == pytest.approx(0.2)
-    factors = [lr_factor(step, 100, 10.0, config) for step in range(10, 101)]
+    assert lr_factor(0, 100, config) == pytest.approx(0.2)
+    factors = [lr_factor(step, 100, config) for step in range(10, 101)]
     assert factors == sorted(factors, reverse=True)
     assert factors[0] == pytest.approx(0.5 * (1 + math.cos(math.pi / 10)))
+
+
+BOUNDS = {
+    "epochs": 1,
+    "batch": 1,
+    "accumulate": 1,
+    "lr": 1e-9,
+    "momentum": 0,
+    "weight_decay": 0,
+    "bias_lr": 0,
+    "bias_decay": 0,
+    "backbone_lr": 0,
+    "warmup_steps": 0,
+    "warmup_start": 0,
+    "clip": 0,
+    "ema": 0,
+    "seed": 0,
+    "workers": 0,
+    "cache_mb": 0,
+    "validate_every": 0,
+    "save_every": 0,
+}
+
+
+@pytest.mark.parametrize(("key", "least"), BOUNDS.items())
+def test_least_values(key, least):
+    assert getattr(from_dict(TrainConfig, {key: least}, "x"), key) == least
+    with pytest.raises(ConfigError, match=rf"^x: {key}: Input should be greater than .*\(got "):
+        from_dict(TrainConfig, {key: 0 if key == "lr" else least - 1}, "x")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ema", 1.0),
+        ("warmup_start", 1.5),
+        ("milestones", [8, 11]),
+        ("precision", "16"),
+        ("precision", 32),
+        ("device", "tpu"),
+        ("lr", float("nan")),
+    ],
+)
+def test_wrong_values(key, value):
+    with pytest.raises(ConfigError, match=rf"^x: {key}"):
+        from_dict(TrainConfig, {key: value}, "x")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_precisions_are_words_in_yaml_too(precision):
+    assert override(TrainConfig(), [f"precision={precision}"]).precision == precision
