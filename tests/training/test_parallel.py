@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_data import TINY, make_data
 
 # Whole pictures of one size in the order of the json: places 0 and 1 of each four go to the first process.
-IN_ORDER = ["data.augment={crop: 0, flip: 0.5, colour: 0.4}", "train.epochs=2", "train.validate_every=2"]
+IN_ORDER = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}", "train.epochs=2", "train.validate_every=2"]
 IN_ORDER += ["train.lr=0.05", "train.warmup_steps=0"]
 SECOND = (2, 3, 6, 7)  # the pictures of the second process
 CASES = {

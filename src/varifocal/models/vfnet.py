@@ -45,13 +45,10 @@ class VFNetConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. ``point_offset`` says where in its cell a
-    point lies, as a share of the stride; None is the authors' choice, 0 with ATSS and 0.5 with FCOS assignment. A
-    map's cell sees the place 0 through convolutions padded on both sides, as a ResNet's are, and about 0.9 through
-    those of TensorFlow ("tf_" backbones), padded at the right and the bottom only. ``distance_unit`` scales the first
-    box of a level: its "range" (8 strides) or its "stride". ``gradient_factor`` is the share of the offsets' gradient
-    that reaches the first box. ``box_weights`` weigh the GIoU losses of first and refined box; without refinement the
-    last one weighs the only box.
+    of the varifocal loss, the other two run at their papers' settings. ``distance_unit`` scales the first box of a
+    level: its "range" (8 strides) or its "stride". ``gradient_factor`` is the share of the offsets' gradient that
+    reaches the first box. ``box_weights`` weigh the GIoU losses of first and refined box; without refinement the last
+    one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, and bound the normalisers a process at a time. "none" ignores
@@ -71,7 +68,6 @@ class VFNetConfig:
     gamma: float = 2.0
     iou_weighted: bool = True
     assigner: Literal["atss", "fcos", "fcos-centre"] = "atss"
-    point_offset: float | None = None
     distance_unit: Literal["range", "stride"] = "range"
     gradient_factor: float = 0.1
     box_weights: tuple[float, float] = (1.5, 2.0)
@@ -206,9 +202,7 @@ class VFNet(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        offset = self.config.point_offset
-        if offset is None:
-            offset = 0.0 if self.config.assigner == "atss" else 0.5
+        offset = 0.0 if self.config.assigner == "atss" else 0.5
         return grid_points(outputs.shapes, self.strides, offset=offset, like=like)
 
     def _assigner(self) -> Assign:
