@@ -137,7 +137,10 @@ class Model(nn.Module):
 
 def _open(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return upright_rgb(picture, "picture")
+        try:
+            return upright_rgb(picture, "picture")
+        except OSError as error:  # Pillow decodes an opened file only now
+            raise DataError(f"picture: cannot be decoded ({error}); open another copy of it.") from error
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise DataError(
