@@ -1,4 +1,4 @@
-"""Make docs/demo.png from the pictures of a demo run: python benchmarks/demo_picture.py runs/trees-1"""
+"""Make docs/demo.jpg from the pictures of a demo run: python benchmarks/demo_picture.py runs/trees-1"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-TARGET = Path(__file__).parents[1] / "docs" / "demo.png"
+TARGET = Path(__file__).parents[1] / "docs" / "demo.jpg"
 WIDTH = 1000
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     for picture in pictures:
         page.paste(picture, (0, top))
         top += picture.height
-    page.save(TARGET, optimize=True)
+    page.save(TARGET, quality=85)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from varifocal.predict import load
 from varifocal.types import DataSet
 
 PICTURES = 8
-DRAWN_SCORE = 0.3
+DRAWN_SCORE = 0.4
 
 
 def write_results(
