@@ -233,10 +233,10 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     files = _outside(list_images(options.images), out)
     target = options.json or Path(out or ".") / "detections.json"
     places = _places(files, out)
-    model = load(options.checkpoint, _device(options.device))
     _check_target(target)
     if out is not None:
         _check_folder(out)
+    model = load(options.checkpoint, _device(options.device))
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     with progress_bar("detecting", len(files)) as advance:
