@@ -28,10 +28,11 @@ def table() -> str:
             minutes = statistics.median(r["minutes"] for r in runs)
             lines.append(f"| {title} | {cells} | {minutes:.1f} |")
     seeds = sorted({r["seed"] for r in results})
+    over = f"mean (and range) over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed, {seeds[0]}"
     last = results[-1]
     lines += [
         "",
-        f"Held-out scene in 16 tiles, 243 boxes; mean (and range) over seeds {', '.join(map(str, seeds))}; "
+        f"Held-out scene in 16 tiles, 243 boxes; {over}; "
         f"{max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']}; made by "
         "`benchmarks/trees_vs_fcos.py`. The labels are loose (few tree crowns have a sharp edge), so AP75, and with it "
         "AP, is low by nature.",
