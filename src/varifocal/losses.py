@@ -7,12 +7,16 @@ chooses weights and normaliser. No argument is changed, nothing is kept between 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from varifocal.boxes import pair_giou
+
+ScoreLoss = Literal["varifocal", "focal", "quality-focal"]
 
 
 def varifocal_loss(
@@ -66,6 +70,29 @@ def quality_focal_loss(
     """
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return entropy * (targets - logits.sigmoid()).abs().pow(beta)
+
+
+def score_loss(
+    kind: ScoreLoss,
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    iou_weighted: bool = True,
+    focal_alpha: float = 0.25,
+    focal_gamma: float = 2.0,
+) -> Float[Tensor, "*n"]:
+    """The classification loss of that name; ``targets`` hold 1 for focal loss, the IoU for the others.
+
+    ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, ``focal_alpha`` and ``focal_gamma``
+    those of focal loss; quality focal loss runs at its paper's setting.
+    """
+    if kind == "varifocal":
+        return varifocal_loss(logits, targets, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
+    if kind == "quality-focal":
+        return quality_focal_loss(logits, targets)
+    return focal_loss(logits, targets, alpha=focal_alpha, gamma=focal_gamma)
 
 
 def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

@@ -30,9 +30,10 @@ from varifocal.models.dense import wide
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
+from varifocal.tiles import Tiling, merge, windows
 from varifocal.types import Category, Detections, Outputs
 
-BATCH = 8  # pictures of a list that are in memory together
+BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
 Picture = str | Path | Image.Image | np.ndarray
 
@@ -77,7 +78,7 @@ class Model(nn.Module):
 
         Args:
             pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run
-                in batches.
+                in batches. A model with ``info.tiling`` reads a larger picture in overlapping windows.
             score_threshold: least score; the model's own (0.05 as a rule) when left out.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.
 
@@ -94,10 +95,20 @@ class Model(nn.Module):
             settings = replace(settings, score_threshold=score_threshold)
         if max_detections is not None:
             settings = replace(settings, max_detections=max_detections)
+        if self.info.tiling.size:
+            return [self._detect_tiled(_open(picture), settings) for picture in pictures]
         found: list[Detections] = []
         for start in range(0, len(pictures), BATCH):
             found += self._detect([_open(picture) for picture in pictures[start : start + BATCH]], settings)
         return found
+
+    def _detect_tiled(self, image: Image.Image, settings: PostProcess) -> Detections:
+        tiling: Tiling = self.info.tiling
+        places = windows(image.height, image.width, tiling)
+        parts: list[Detections] = []
+        for start in range(0, len(places), BATCH):
+            parts += self._detect([image.crop(place) for place in places[start : start + BATCH]], settings)
+        return merge(parts, places, image.height, image.width, tiling, settings.iou, settings.max_detections)
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:

@@ -21,6 +21,7 @@ from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import write_beside
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model, load
+from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
 from varifocal.types import Category, DataSet
@@ -52,6 +53,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     test: PostProcess = field(default_factory=PostProcess)
+    tiling: Tiling = field(default_factory=Tiling)
 
 
 def recipe_names() -> list[str]:
@@ -106,7 +108,15 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         backbone = replace(backbone, pretrained="none")  # about to be replaced: nothing to fetch
     config = replace(recipe.model, num_classes=count)
     detector = DETECTORS[recipe.detector][0](replace(config, backbone=backbone))
-    info = ModelInfo(recipe.detector, config, tuple(categories), recipe.data.preprocess, recipe.test, to_dict(recipe))
+    info = ModelInfo(
+        recipe.detector,
+        config,
+        tuple(categories),
+        recipe.data.preprocess,
+        recipe.test,
+        recipe.tiling,
+        to_dict(recipe),
+    )
     model = Model(detector, info)
     if recipe.train.weights and weights:
         start_from(model, load(recipe.train.weights), recipe.train.weights)

@@ -1,5 +1,6 @@
 """From pictures to detections, with a detector whose boxes are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model
+from varifocal.tiles import Tiling
 from varifocal.types import Category, Outputs
 
 CATEGORIES = (Category(7, "spot"), Category(3, "other"))
@@ -235,3 +237,21 @@ def test_the_mode_is_put_back_after_an_error(model):
 def test_a_missing_picture_is_a_sentence(model):
     with pytest.raises(DataError, match=r"nowhere\.png: the image does not exist"):
         model.predict(Path("nowhere.png"))
+
+
+def test_a_tiled_model_reads_windows_and_merges_them(model):
+    """The spot lies in all four windows of 250 x 250, each seen at its own place."""
+    model.info = replace(model.info, tiling=Tiling(250, 150))
+    found = model.predict(spot(350, 350, (110, 120, 200, 220)))
+    assert model.detector.batches == [(4, 3, 128, 128)]
+    best = found.boxes[found.scores > 0.8]
+    assert len(best) == 1
+    assert np.abs(best[0] - [110, 120, 200, 220]).max() <= 2.6
+    assert len(model.predict(spot(350, 350, (110, 120, 200, 220)), max_detections=2)) == 2
+
+
+def test_tiling_survives_the_checkpoint(tmp_path):
+    made = vf.create("vfnet", backbone="resnet18", num_classes=1, width=32, convs=1)
+    made.info = replace(made.info, tiling=Tiling(64, 16))
+    vf.save(made, tmp_path / "m.safetensors")
+    assert vf.load(tmp_path / "m.safetensors").info.tiling == Tiling(64, 16)

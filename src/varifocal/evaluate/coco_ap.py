@@ -1,7 +1,7 @@
 """COCO average precision of detections on a labelled data set.
 
 The only door to the evaluator, hotcoco, which reproduces pycocotools: ten IoU thresholds, 101 recall points,
-at most 100 boxes a picture.
+at most 100 boxes a picture unless more are asked for.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class CocoMetrics:
     """The twelve COCO numbers, each in 0..1, or -1 where the labels hold nothing to find.
 
     s, m and l are boxes below 32 x 32 pixels, up to 96 x 96 and above; AR1, AR10 and AR100 allow that many
-    detections a picture. ``per_class`` is AP by class name, in the order of the categories; a name that two
-    categories share is followed by the id.
+    detections a picture, the others as many as the evaluation was told, 100 as a rule. ``per_class`` is AP by class
+    name, in the order of the categories; a name that two categories share is followed by the id.
     """
 
     AP: float
@@ -61,8 +61,15 @@ class CocoMetrics:
         return table
 
 
-def coco_ap(samples: Sequence[Sample], categories: Sequence[Category], detections: Sequence[Detections]) -> CocoMetrics:
+def coco_ap(
+    samples: Sequence[Sample],
+    categories: Sequence[Category],
+    detections: Sequence[Detections],
+    max_detections: int = 100,
+) -> CocoMetrics:
     """COCO metrics of ``detections[i]``, found in ``samples[i]``.
+
+    Pictures with more than 100 objects need a larger ``max_detections``; it is never below COCO's 100.
 
     Boxes are xyxy in pixels of the original picture; labels of both index ``categories``. A crowd box takes
     any number of detections and counts neither for nor against them. Boxes are small,
@@ -100,14 +107,25 @@ def coco_ap(samples: Sequence[Sample], categories: Sequence[Category], detection
         ]
     )
     evaluator = COCOeval(truth, truth.load_res(found), "bbox")
+    limits = [1, 10, 100] if max_detections <= 100 else [1, 10, 100, max_detections]
+    evaluator.params.max_dets = limits
     evaluator.evaluate()
     evaluator.accumulate()
-    evaluator.summary_lines()  # computes the numbers without printing them, which summarize() would
     accumulated = evaluator.eval
     assert accumulated is not None  # accumulate() has just made it
-    names = [field.name for field in fields(CocoMetrics) if field.name != "per_class"]
-    numbers = dict(zip(names, map(float, evaluator.stats), strict=True))
-    return CocoMetrics(**numbers, per_class=_per_class(accumulated["precision"], categories))
+    return CocoMetrics(
+        **_twelve(accumulated["precision"], accumulated["recall"]),
+        per_class=_per_class(accumulated["precision"], categories),
+    )
+
+
+def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """From precision[T, R, K, A, M] and recall[T, K, A, M], where M is 1, 10, 100 and perhaps a larger limit."""
+    parts = {"AP": precision[..., 0, -1], "AP50": precision[0, ..., 0, -1], "AP75": precision[5, ..., 0, -1]}
+    parts |= {f"AP{size}": precision[..., area, -1] for area, size in enumerate("sml", start=1)}
+    parts |= {f"AR{most}": recall[..., 0, place] for place, most in enumerate((1, 10, 100))}
+    parts |= {f"AR{size}": recall[..., area, -1] for area, size in enumerate("sml", start=1)}
+    return {name: float(part[part > -1].mean()) if (part > -1).any() else -1.0 for name, part in parts.items()}
 
 
 def _check_labels(holders: Sequence[Sample | Detections], classes: int) -> None:
@@ -138,7 +156,7 @@ def _areas(sample: Sample) -> np.ndarray:
 
 
 def _per_class(precision: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
-    """Mean precision over thresholds and recalls of precision[T, R, label, area "all", 100 detections]."""
+    """Mean precision over thresholds and recalls of precision[T, R, label, area "all", most detections]."""
     uses = Counter(category.name for category in categories)
     result = {}
     for label, category in enumerate(categories):

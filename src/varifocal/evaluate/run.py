@@ -43,7 +43,13 @@ def evaluate_model(
             f"{len(data.categories)} classes); it knows {', '.join(list(known)[:10])}."
         )
     found = detect_all(model, data.samples, progress)
-    return coco_ap(data.samples, data.categories, [relabel(one, data.categories) for one in found]), found
+    return measure(model, data, found), found
+
+
+def measure(model: Model, data: DataSet, found: Sequence[Detections]) -> CocoMetrics:
+    """The COCO metrics of what a model found, with as many boxes a picture as the model gives, at least 100."""
+    relabelled = [relabel(one, data.categories) for one in found]
+    return coco_ap(data.samples, data.categories, relabelled, model.info.postprocess.max_detections)
 
 
 def relabel(found: Detections, categories: Sequence[Category]) -> Detections:

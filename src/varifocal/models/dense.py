@@ -80,6 +80,17 @@ def _inside_any(points: Float[Tensor, "N 2"], boxes: Float[Tensor, "G 4"]) -> Bo
     return (left_top & right_bottom).all(dim=-1).any(dim=-1)
 
 
+def score_targets(
+    logits: Float[Tensor, "B N C"], dense: DenseTargets, quality: Float[Tensor, "P"] | None
+) -> Float[Tensor, "B N C"]:
+    """Zero, but the quality (1 without one) at each positive point's class; ``quality`` in the order of the points."""
+    target = torch.zeros_like(logits)
+    image, point = dense.positive.nonzero(as_tuple=True)
+    best = 1.0 if quality is None else quality.to(logits.dtype)
+    target[image, point, dense.labels[dense.positive]] = best
+    return target
+
+
 def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True) -> Tensor:
     """The sums [k], averaged over the processes, never below one object.
 

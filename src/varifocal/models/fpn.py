@@ -1,31 +1,44 @@
-"""Feature pyramid (Lin et al., CVPR 2017) with the two coarse levels that FCOS added."""
+"""Feature pyramid (Lin et al., CVPR 2017) with the two coarse levels that FCOS and RetinaNet added."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varifocal.models.layers import group_norm
+
 
 class FPN(nn.Module):
     """P3..P7 from C3..C5, ``width`` channels each; strides 8 to 128.
 
-    P6 is a strided convolution of P5, P7 one of ReLU(P6). Up-sampling is nearest to the exact size of the finer map.
-    ``levels`` below 5 leaves the coarsest away, for pictures whose objects are all small.
+    P6 is a strided convolution of the last output, P5, or with ``extra_from="input"`` of C5; P7 is one of P6. With
+    ``extra_relu`` P7 reads ReLU(P6). ``norm`` puts a group norm after every convolution, which then has no bias.
+    Up-sampling is nearest to the exact size of the finer map. ``levels`` below 5 leaves the coarsest away, for
+    pictures whose objects are all small.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, levels: int = 5) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        levels: int = 5,
+        *,
+        extra_from: Literal["output", "input"] = "output",
+        extra_relu: bool = True,
+        norm: bool = False,
+    ) -> None:
         super().__init__()
+        self.extra_from, self.extra_relu = extra_from, extra_relu
         kept = min(levels, len(channels))
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels[:kept])
-        self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels[:kept])
-        self.extra = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - kept))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        self.lateral = nn.ModuleList(_conv(c, width, 1, norm=norm) for c in channels[:kept])
+        self.output = nn.ModuleList(_conv(width, width, 3, norm=norm) for _ in channels[:kept])
+        inputs = [channels[-1] if extra_from == "input" else width] + [width] * levels
+        self.extra = nn.ModuleList(_conv(inputs[i], width, 3, stride=2, norm=norm) for i in range(levels - kept))
+        init_xavier(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
         """The pyramid, finest level first."""
@@ -33,6 +46,22 @@ class FPN(nn.Module):
         for i in range(len(merged) - 1, 0, -1):
             merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
         levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
+        last = maps[-1] if self.extra_from == "input" else levels[-1]
         for i, extra in enumerate(self.extra):
-            levels.append(extra(levels[-1] if i == 0 else levels[-1].relu()))
+            last = extra(last.relu() if i and self.extra_relu else last)
+            levels.append(last)
         return levels
+
+
+def init_xavier(pyramid: nn.Module) -> None:
+    """Xavier-uniform weights and no bias for every convolution, as pyramids of this family start."""
+    for module in pyramid.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _conv(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=not norm)
+    return nn.Sequential(conv, group_norm(outputs)) if norm else conv

@@ -12,6 +12,7 @@ from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.models import DETECTORS
 from varifocal.ops.nms import PostProcess
+from varifocal.tiles import Tiling
 from varifocal.types import Category
 
 
@@ -28,6 +29,7 @@ class ModelInfo:
     categories: tuple[Category, ...]
     preprocess: Preprocess = field(default_factory=Preprocess)
     postprocess: PostProcess = field(default_factory=PostProcess)
+    tiling: Tiling = field(default_factory=Tiling)
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -42,6 +44,7 @@ def describe(info: ModelInfo) -> dict[str, Any]:
         "categories": [[category.id, category.name] for category in info.categories],
         "preprocess": to_dict(info.preprocess),
         "postprocess": to_dict(info.postprocess),
+        "tiling": to_dict(info.tiling),
         "recipe": info.recipe,
         "metrics": info.metrics,
     }
@@ -77,6 +80,7 @@ def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
         tuple(Category(int(number), name) for number, name in values["categories"]),
         from_dict(Preprocess, values["preprocess"], source),
         from_dict(PostProcess, values["postprocess"], source),
+        from_dict(Tiling, values.get("tiling", {}), source),
         values["recipe"],
         values["metrics"],
     )

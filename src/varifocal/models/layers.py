@@ -6,19 +6,38 @@ import math
 
 from torch import nn
 
-
-def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution without bias, group norm of 32 groups (fewer where they do not divide the width), ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.GroupNorm(math.gcd(32, outputs), outputs),
-        nn.ReLU(inplace=True),
-    )
+from varifocal.ops.deform_conv import DeformConv
 
 
-def tower(inputs: int, width: int, depth: int) -> nn.Sequential:
-    """``depth`` of them in a row, shared by all levels."""
-    return nn.Sequential(*(conv_norm_relu(inputs if i == 0 else width, width) for i in range(depth)))
+def group_norm(width: int) -> nn.GroupNorm:
+    """32 groups, fewer where they do not divide the width."""
+    return nn.GroupNorm(math.gcd(32, width), width)
+
+
+def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias: bool = False) -> nn.Sequential:
+    """3x3 convolution, without bias as a rule, group norm, ReLU; ``deformable`` makes the convolution a DCNv2."""
+    if deformable:
+        conv: nn.Module = DeformConv(inputs, outputs, 3, padding=1)
+    else:
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+    return nn.Sequential(conv, group_norm(outputs), nn.ReLU(inplace=True))
+
+
+def tower(
+    inputs: int, width: int, depth: int, *, norm: bool = True, bias: bool = False, deformable_last: bool = False
+) -> nn.Sequential:
+    """``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
+
+    Each has a group norm and no bias (``bias`` adds one), or without ``norm`` a bias and no group norm.
+    """
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        first = inputs if i == 0 else width
+        if norm:
+            layers.append(conv_norm_relu(first, width, deformable=deformable_last and i == depth - 1, bias=bias))
+        else:
+            layers.append(nn.Sequential(nn.Conv2d(first, width, 3, padding=1), nn.ReLU(inplace=True)))
+    return nn.Sequential(*layers)
 
 
 def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
@@ -31,7 +50,7 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
 def init_head(head: nn.Module, std: float = 0.01) -> None:
     """Normal weights for every convolution of a head, as all detectors of this family start."""
     for module in head.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not isinstance(module, DeformConv):
             nn.init.normal_(module.weight, std=std)
 
 

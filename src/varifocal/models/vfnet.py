@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
 from varifocal.boxes import clip_boxes, distances_to_boxes, pair_iou
-from varifocal.losses import focal_loss, giou_loss, quality_focal_loss, varifocal_loss
+from varifocal.losses import ScoreLoss, giou_loss, score_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     Assign,
@@ -27,6 +27,7 @@ from varifocal.models.dense import (
     flatten_levels,
     map_shapes,
     normalisers,
+    score_targets,
     wide,
 )
 from varifocal.models.fpn import FPN
@@ -63,7 +64,7 @@ class VFNetConfig:
     convs: int = 3
     star: bool = True
     refine: bool = True
-    loss: Literal["varifocal", "focal", "quality-focal"] = "varifocal"
+    loss: ScoreLoss = "varifocal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -215,18 +216,10 @@ class VFNet(nn.Module):
     ) -> Float[Tensor, ""]:
         """Summed over points and classes."""
         config = self.config
-        target = torch.zeros_like(logits)
-        image, point = dense.positive.nonzero(as_tuple=True)
-        best = quality.to(logits.dtype) if config.loss != "focal" else 1.0
-        target[image, point, dense.labels[dense.positive]] = best
-        if config.loss == "varifocal":
-            entries = varifocal_loss(
-                logits, target, alpha=config.alpha, gamma=config.gamma, iou_weighted=config.iou_weighted
-            )
-        elif config.loss == "quality-focal":
-            entries = quality_focal_loss(logits, target)
-        else:
-            entries = focal_loss(logits, target)
+        target = score_targets(logits, dense, quality if config.loss != "focal" else None)
+        entries = score_loss(
+            config.loss, logits, target, alpha=config.alpha, gamma=config.gamma, iou_weighted=config.iou_weighted
+        )
         if self._paper and not (config.loss == "focal" and config.assigner == "atss"):
             return entries.sum()
         return (entries * dense.counted[..., None]).sum()

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
 from varifocal.errors import ConfigError, TrainingError, VarifocalError
-from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
-from varifocal.evaluate.run import detect_all, relabel
+from varifocal.evaluate.coco_ap import CocoMetrics
+from varifocal.evaluate.run import detect_all, measure
 from varifocal.predict import Model, save
 from varifocal.train.checkpoint import load_state, save_state
 from varifocal.train.ema import make_ema
@@ -274,7 +274,7 @@ def validate(model: Model, data: DataSet, rank: int = 0, world: int = 1) -> Coco
     merged: list[Any] = [None] * len(data.samples)
     for share, detections in enumerate(found):
         merged[share::world] = detections
-    return coco_ap(data.samples, data.categories, [relabel(one, data.categories) for one in merged])
+    return measure(model, data, merged)
 
 
 def headline(metrics: CocoMetrics) -> dict[str, float]:

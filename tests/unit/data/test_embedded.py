@@ -1,7 +1,6 @@
-"""The data set that travels with the package, checked against its own whole scene."""
+"""The data set that travels with the package."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 
 from varifocal.data.embedded import trees_folder
 
-COUNTS = {"train.json": [574, 61], "scene.json": [279]}
+COUNTS = {"train.json": [574, 61], "test.json": [279]}
 
 
 def read(name: str) -> dict:
@@ -29,36 +28,13 @@ def pixels_of(entry: dict) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(float)
 
 
-def tile_corner(entry: dict) -> tuple[int, int]:
-    match = re.search(r"_x(\d+)_y(\d+)\.jpg$", entry["file_name"])
-    return int(match[1]), int(match[2])
-
-
-def visible_pieces(scene: np.ndarray, x: int, y: int) -> list[list[int]]:
-    """The slow literal rule: each box of the scene, cut to the tile, if more than 40 % of it is left."""
-    pieces = []
-    for x1, y1, x2, y2 in scene.tolist():
-        left, top, right, bottom = max(x1, x), max(y1, y), min(x2, x + 256), min(y2, y + 256)
-        if right <= left or bottom <= top:
-            continue
-        if 5 * (right - left) * (bottom - top) > 2 * (x2 - x1) * (y2 - y1):
-            pieces.append([left - x, top - y, right - x, bottom - y])
-    return pieces
-
-
 @pytest.mark.parametrize("name", COUNTS)
 def test_whole_scenes_have_the_boxes_of_the_source(name):
     coco = read(name)
     assert [len(boxes_of(coco, entry["id"])) for entry in coco["images"]] == COUNTS[name]
 
 
-def test_tiles_have_the_boxes_of_the_protocol():
-    coco = read("test.json")
-    assert len(coco["images"]) == 16
-    assert len(coco["annotations"]) == 243
-
-
-@pytest.mark.parametrize("name", ["train.json", "test.json", "scene.json"])
+@pytest.mark.parametrize("name", COUNTS)
 def test_file_is_sound_coco(name):
     coco = read(name)
     assert coco["categories"] == [{"id": 1, "name": "tree"}]
@@ -75,32 +51,10 @@ def test_file_is_sound_coco(name):
         assert (note["category_id"], note["iscrowd"]) == (1, 0)
 
 
-@pytest.mark.parametrize("name", ["train.json", "test.json", "scene.json"])
+@pytest.mark.parametrize("name", COUNTS)
 def test_pictures_have_the_stated_size(name):
     for entry in read(name)["images"]:
         assert pixels_of(entry).shape == (entry["height"], entry["width"], 3)
-
-
-def test_tiles_cover_the_square_once():
-    corners = sorted(tile_corner(entry) for entry in read("test.json")["images"])
-    assert corners == [(x, y) for x in range(0, 1024, 256) for y in range(0, 1024, 256)]
-
-
-def test_tile_boxes_are_the_scene_boxes_cut_to_the_tile():
-    coco, scene = read("test.json"), read("scene.json")
-    whole = boxes_of(scene, scene["images"][0]["id"])
-    for entry in coco["images"]:
-        assert boxes_of(coco, entry["id"]).tolist() == visible_pieces(whole, *tile_corner(entry))
-
-
-def test_tile_pixels_are_the_scene_pixels():
-    # Both files hold the same JPEG blocks; only the smoothing of chroma at the rim of a tile differs.
-    whole = pixels_of(read("scene.json")["images"][0])
-    for entry in read("test.json")["images"]:
-        x, y = tile_corner(entry)
-        difference = np.abs(pixels_of(entry) - whole[y : y + 256, x : x + 256])
-        assert difference.mean() < 0.5
-        assert difference[2:-2, 2:-2].max() <= 2
 
 
 def test_train_and_test_share_no_picture():
@@ -110,7 +64,7 @@ def test_train_and_test_share_no_picture():
 
 
 def test_folder_holds_what_the_files_name_and_is_small():
-    named = {entry["file_name"] for name in (*COUNTS, "test.json") for entry in read(name)["images"]}
+    named = {entry["file_name"] for name in COUNTS for entry in read(name)["images"]}
     assert {f"images/{file.name}" for file in (trees_folder() / "images").iterdir()} == named
     files = [file for file in trees_folder().rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 5_000_000
@@ -119,8 +73,7 @@ def test_folder_holds_what_the_files_name_and_is_small():
 def test_data_card_states_the_counts_and_the_licence():
     card = (trees_folder() / "README.md").read_text(encoding="utf-8")
     assert "| `train.json` | 2 | 635 |" in card
-    assert "| `test.json` | 16 | 243 |" in card
-    assert "| `scene.json` | 1 | 279 |" in card
+    assert "| `test.json` | 1 | 279 |" in card
     assert "MIT License" in (trees_folder() / "LICENSE.deepforest").read_text(encoding="utf-8")
 
 

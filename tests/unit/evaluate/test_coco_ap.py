@@ -72,7 +72,7 @@ def random_case(seed, pictures=20):
     return samples, detections
 
 
-def pycocotools_evaluation(samples, categories, detections):
+def pycocotools_evaluation(samples, categories, detections, limits=None):
     annotations = [
         {
             "image_id": sample.image_id,
@@ -104,9 +104,12 @@ def pycocotools_evaluation(samples, categories, detections):
         for entry in one.to_coco(sample.image_id, sample.file.name)
     ]
     evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+    if limits:
+        evaluation.params.maxDets = limits
     evaluation.evaluate()
     evaluation.accumulate()
-    evaluation.summarize()
+    if not limits:  # its summary knows 100 only
+        evaluation.summarize()
     return evaluation
 
 
@@ -250,3 +253,36 @@ def test_samples_without_detections_are_refused():
 def test_unknown_label_is_refused(label):
     with pytest.raises(ValueError, match=f"label {label} is no index of the 4 categories"):
         coco_ap([make_sample(1)], CATEGORIES, [make_detections([[0, 0, 9, 9]], [0.5], [label])])
+
+
+def crowded_scene(objects=180):
+    """One picture of one class with more objects than COCO's 100 detections, each found, the later the worse."""
+    rng = np.random.default_rng(5)
+    corner = np.array([(20 * (i % 20), 20 * (i // 20)) for i in range(objects)], np.float32)
+    boxes = np.concatenate([corner, corner + 18], axis=1)
+    shift = rng.uniform(0, 4, (objects, 1)).astype(np.float32) * np.linspace(0, 1, objects, dtype=np.float32)[:, None]
+    found = make_detections(boxes + shift, np.linspace(0.99, 0.1, objects), [0] * objects, CATEGORIES[:1])
+    return [make_sample(1, boxes, [0] * objects)], [found]
+
+
+def test_more_than_100_detections_a_picture_equal_pycocotools():
+    samples, detections = crowded_scene()
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = pycocotools_evaluation(samples, CATEGORIES[:1], detections, [1, 10, 100, 1000]).eval
+    precision, recall = truth["precision"], truth["recall"]
+    metrics = coco_ap(samples, CATEGORIES[:1], detections, 1000)
+    wanted = {
+        "AP": precision[:, :, 0, 0, 3].mean(),
+        "AP75": precision[5, :, 0, 0, 3].mean(),
+        "APs": precision[:, :, 0, 1, 3].mean(),
+        "AR100": recall[:, 0, 0, 2].mean(),
+        "ARs": recall[:, 0, 1, 3].mean(),
+    }
+    assert numbers(metrics, wanted) == pytest.approx(list(wanted.values()), abs=1e-12)
+    assert metrics.AP > coco_ap(samples, CATEGORIES[:1], detections).AP + 0.2
+    assert metrics.AR100 < 0.56
+
+
+def test_a_limit_below_100_stays_coco_s():
+    samples, detections = random_case(0)
+    assert coco_ap(samples, CATEGORIES, detections, 5) == coco_ap(samples, CATEGORIES, detections)

@@ -1,0 +1,57 @@
+"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019) over torchvision's operator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class DeformConv(nn.Module):
+    """A convolution that learns where each tap looks and how much it counts.
+
+    A plain convolution of the same size, stride and dilation, ``offset``, says for each of the K taps where to look,
+    (dy, dx) in cells beside its own place, and, through a sigmoid, how much it counts: 3 K channels, first the 2 K
+    offsets, tap by tap, then the K shares. It starts at zero, which is the plain convolution at half strength.
+    Bilinear between cells, zero outside the map. No bias.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel_size, kernel_size))
+        bound = 1 / math.sqrt(inputs * kernel_size**2)
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.offset = nn.Conv2d(inputs, 3 * kernel_size**2, kernel_size, stride, padding, dilation)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O h w"]:
+        """Coordinates stay in float32 or wider: bfloat16 has steps of half a cell at 128."""
+        from torchvision.ops import deform_conv2d
+
+        taps = self.weight.shape[2] * self.weight.shape[3]
+        moves, shares = self.offset(features).split([2 * taps, taps], dim=1)
+        kind = torch.float64 if features.dtype == torch.float64 else torch.float32
+        with torch.autocast(features.device.type, enabled=False):
+            result = deform_conv2d(
+                features.to(kind),
+                moves.to(kind),
+                self.weight.to(kind),
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                mask=shares.to(kind).sigmoid(),
+            )
+        return result.to(features.dtype)

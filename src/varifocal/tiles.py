@@ -1,0 +1,81 @@
+"""Large pictures as overlapping windows, and the windows' detections as those of the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchvision.ops import batched_nms
+
+from varifocal.errors import ConfigError
+from varifocal.types import Detections
+
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Square windows of ``size`` pixels of the picture that overlap by at least ``overlap``; 0 takes it whole.
+
+    An overlap of the longest object's side has every object whole in some window. Right for aerial pictures and
+    others that are much larger than what the detector was trained on.
+    """
+
+    size: int = 0
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or not 0 <= self.overlap <= max(self.size - 1, 0):
+            raise ConfigError(f"tiling: size={self.size}, overlap={self.overlap}; the overlap is less than the size.")
+
+
+def windows(height: int, width: int, tiling: Tiling) -> list[Window]:
+    """xyxy windows that cover a picture, row by row, evenly spread; one that is the picture if it fits."""
+    if not tiling.size:
+        return [(0, 0, width, height)]
+    return [
+        (left, top, min(left + tiling.size, width), min(top + tiling.size, height))
+        for top in _starts(height, tiling)
+        for left in _starts(width, tiling)
+    ]
+
+
+def _starts(length: int, tiling: Tiling) -> list[int]:
+    room = length - tiling.size
+    if room <= 0:
+        return [0]
+    gaps = -(-room // (tiling.size - tiling.overlap))
+    return [i * room // gaps for i in range(gaps + 1)]
+
+
+def merge(
+    parts: list[Detections], places: list[Window], height: int, width: int, tiling: Tiling, iou: float, most: int
+) -> Detections:
+    """The picture's detections, best first, from those of its windows in pixels of each window.
+
+    A box cut by the border of its window is left to the neighbour, which sees more of it, unless its visible part
+    is longer than the overlap. Then class-wise suppression at ``iou`` joins what several windows found, and the
+    best ``most`` stay.
+    """
+    boxes, scores, labels = [], [], []
+    for part, place in zip(parts, places, strict=True):
+        keep = ~_left_to_neighbour(part.boxes, place, height, width, tiling.overlap)
+        boxes.append(part.boxes[keep] + np.array([place[0], place[1]] * 2, dtype=np.float32))
+        scores.append(part.scores[keep])
+        labels.append(part.labels[keep])
+    box, score, label = (np.concatenate(arrays) for arrays in (boxes, scores, labels))
+    kept = batched_nms(
+        torch.from_numpy(box).double(), torch.from_numpy(score).double(), torch.from_numpy(label), iou
+    ).numpy()[:most]
+    return Detections(box[kept], score[kept], label[kept], parts[0].categories)
+
+
+def _left_to_neighbour(boxes: np.ndarray, place: Window, height: int, width: int, overlap: int) -> np.ndarray:
+    """Which boxes [N, 4] end within a pixel of a border that is not the picture's, and are no longer than overlap."""
+    left, top, right, bottom = place
+    lengths = boxes[:, 2:] - boxes[:, :2]
+    cut_x = ((boxes[:, 0] < 1) & (left > 0)) | ((boxes[:, 2] > right - left - 1) & (right < width))
+    cut_y = ((boxes[:, 1] < 1) & (top > 0)) | ((boxes[:, 3] > bottom - top - 1) & (bottom < height))
+    shorter: np.ndarray = lengths <= overlap
+    return (cut_x & shorter[:, 0]) | (cut_y & shorter[:, 1])
