@@ -47,7 +47,7 @@ from varifocal.predict import Model
 from varifocal.recipe import Recipe, make_job, read_recipe
 from varifocal.tiles import Tiling
 from varifocal.train.loop import train
-from varifocal.types import Detections, Outputs, Sample, Targets
+from varifocal.types import Decoded, Detections, Outputs, Sample, Targets
 
 RESULTS = Path(__file__).with_name("trees_vs_fcos.json")
 MODELS = ("vfnet", "vfnet-focal", "vfnet-quality-focal", "fcos")
@@ -93,7 +93,7 @@ class TorchvisionFCOS(nn.Module):
         head = {name: outputs.tensors[name] for name in NAMES}
         return self.net.compute_loss(labelled, head, list(outputs.tensors["anchors"]), counts)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
         """Boxes and sqrt(class * centerness)."""
         tensors = outputs.tensors
         boxes = [
@@ -101,7 +101,7 @@ class TorchvisionFCOS(nn.Module):
             for deltas, anchors, size in zip(tensors["bbox_regression"], tensors["anchors"], sizes, strict=True)
         ]
         score = (tensors["cls_logits"].sigmoid() * tensors["bbox_ctrness"].sigmoid()).sqrt()
-        return torch.stack(boxes), score
+        return Decoded(torch.stack(boxes), score, tuple(height * width for height, width in outputs.shapes))
 
 
 def run(name: str, seed: int, recipe: Recipe) -> dict[str, float]:

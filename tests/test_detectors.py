@@ -76,7 +76,7 @@ def test_shapes_and_types(name, row):
     model = build(name, row).eval()
     with torch.no_grad():
         outputs = model(images())
-        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
     assert outputs.shapes == ((8, 12), (4, 6), (2, 3))
     points = sum(height * width for height, width in outputs.shapes)
     assert outputs.tensors["logits"].shape == (2, points, CLASSES)
@@ -117,7 +117,7 @@ def test_under_autocast(name, row):
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(images())
         losses = model.loss(outputs, [BOXES, EMPTY])
-        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
     assert {value.dtype for value in losses.values()} == {torch.float32}
     assert boxes.dtype == scores.dtype == torch.float32
     found = sum(losses.values())
@@ -131,7 +131,7 @@ def test_decoding_stays_inside_each_picture(name, row):
     model = build(name, row).eval()
     sizes = [SIZE, (30, 41)]
     with torch.no_grad():
-        boxes, _ = model.decode(model(images()), sizes)
+        boxes = model.decode(model(images()), sizes).boxes
     for box, (height, width) in zip(boxes, sizes, strict=True):
         assert box.min() >= 0
         assert box[:, 0::2].max() == width
@@ -252,7 +252,7 @@ def test_overfits_two_pictures(name, loss):
         optimiser.step()
     with torch.no_grad():
         outputs = model(pictures)  # with the statistics of these two pictures
-        boxes, scores = model.decode(outputs, [SIZE, SIZE])
+        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
     counts = [height * width for height, width in outputs.shapes]
     for box, score, truth in zip(boxes, scores, truths, strict=True):
         found, _, labels = select_detections(box, score, counts, PostProcess())

@@ -38,7 +38,19 @@ ONLY = {"data": {"errors", "types", "boxes"}}
 EXCEPTIONS = {("varifocal.types", "varifocal.draw")}  # Detections.draw
 
 # In models/ every file but these is a detector, and a detector never imports another.
-MODEL_PARTS = {"__init__", "backbone", "convert", "dense", "fpn", "info", "layers", "pretrained", "weights"}
+MODEL_PARTS = {
+    "__init__",
+    "backbone",
+    "convert",
+    "dense",
+    "fpn",
+    "info",
+    "layers",
+    "names",
+    "pafpn",
+    "pretrained",
+    "weights",
+}
 
 # Third parties that have doors: the files or folders that may import them.
 DOORS = {

@@ -36,9 +36,30 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def update(config: T, values: Mapping[Any, Any], where: str) -> T:
-    """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`."""
-    _reject_unknown(type(config), values, where)
-    return from_dict(type(config), _merged(to_dict(config), values), where)
+    """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`.
+
+    A field annotated ``Any`` that holds a dataclass keeps that dataclass.
+    """
+    kind = type(config)
+    _reject_unknown(kind, values, where)
+    free = [
+        key
+        for key, hint in get_type_hints(kind).items()
+        if hint is Any and dataclasses.is_dataclass(getattr(config, key))
+    ]
+    kept = {
+        key: update(getattr(config, key), _mapping(values.get(key, {}), f"{where}: {key}"), f"{where}: {key}")
+        for key in free
+    }
+    bound = {key: value for key, value in values.items() if key not in free}
+    fresh = from_dict(kind, _merged(to_dict(config), bound), where)
+    return dataclasses.replace(fresh, **kept)  # type: ignore[type-var]
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: must be a mapping of keys (got {value!r}).")
+    return value
 
 
 def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.tiles import Tiling, merge, windows
-from varifocal.types import Category, Detections, Outputs
+from varifocal.types import Category, Decoded, Detections, Outputs
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
@@ -124,25 +124,20 @@ class Model(nn.Module):
             outputs = self(batch)
         finally:
             self.train(was_training)
-        boxes, scores = self.detector.decode(outputs, shapes)  # type: ignore[operator]
-        counts = [height * width for height, width in outputs.shapes]
+        decoded: Decoded = self.detector.decode(outputs, shapes)  # type: ignore[operator]
         return [
-            self._finish(wide(box), wide(score), counts, settings, image, shape)
-            for box, score, image, shape in zip(boxes, scores, images, shapes, strict=True)
+            self._finish(decoded, i, settings, image, shape)
+            for i, (image, shape) in enumerate(zip(images, shapes, strict=True))
         ]
 
     def _finish(
-        self,
-        boxes: Float[Tensor, "N 4"],
-        scores: Float[Tensor, "N C"],
-        counts: list[int],
-        settings: PostProcess,
-        image: Image.Image,
-        shape: tuple[int, int],
+        self, decoded: Decoded, i: int, settings: PostProcess, image: Image.Image, shape: tuple[int, int]
     ) -> Detections:
         # to the original pixels before suppression: the two axes may have been scaled a little differently
-        scale = boxes.new_tensor([image.width / shape[1], image.height / shape[0]] * 2)
-        box, score, label = select_detections(boxes * scale, scores, counts, settings)
+        boxes = wide(decoded.boxes[i])
+        boxes = boxes * boxes.new_tensor([image.width / shape[1], image.height / shape[0]] * 2)
+        quality = None if decoded.quality is None else wide(decoded.quality[i])
+        box, score, label = select_detections(boxes, wide(decoded.scores[i]), decoded.counts, settings, quality)
         return Detections(box.cpu().numpy(), score.cpu().numpy(), label.cpu().numpy(), self.categories)
 
 

@@ -45,11 +45,11 @@ class DataConfig:
 class Recipe:
     """One run, whole; written to the run folder and into every checkpoint.
 
-    ``model.num_classes`` 0 takes the number of classes from the data.
+    ``model`` is the config of the ``detector``. ``model.num_classes`` 0 takes the number of classes from the data.
     """
 
-    detector: Literal["vfnet"] = "vfnet"
-    model: VFNetConfig = field(default_factory=lambda: VFNetConfig(num_classes=0))
+    detector: str = "vfnet"
+    model: Any = field(default_factory=lambda: VFNetConfig(num_classes=0))
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     test: PostProcess = field(default_factory=PostProcess)
@@ -76,7 +76,17 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, not a {type(values).__name__}.")
-    return override(update(Recipe(), values, str(path)), overrides)
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
+    if chosen:
+        values["detector"] = chosen[-1]
+    return override(update(_blank(values.get("detector", "vfnet"), str(path)), values, str(path)), overrides)
+
+
+def _blank(detector: Any, where: str) -> Recipe:
+    """The defaults for that detector."""
+    if detector not in DETECTORS:
+        raise ConfigError(f"{where}: detector {detector!r}: choose from {', '.join(sorted(DETECTORS))}.")
+    return Recipe(detector, DETECTORS[detector][1](num_classes=0))
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -114,8 +124,8 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         tuple(categories),
         recipe.data.preprocess,
         recipe.test,
-        recipe.tiling,
         to_dict(recipe),
+        tiling=recipe.tiling,
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:

@@ -112,6 +112,20 @@ class Outputs(NamedTuple):
     shapes: tuple[tuple[int, int], ...]
 
 
+class Decoded(NamedTuple):
+    """Scored boxes of a batch before suppression, all levels in one list.
+
+    ``boxes`` are xyxy in pixels of the input, ``scores`` class probabilities; ``counts`` is the number of boxes of
+    each level. ``quality`` is what a detector with a separate score for the box, such as centerness, multiplies the
+    scores by after the threshold.
+    """
+
+    boxes: Float[Tensor, "B N 4"]
+    scores: Float[Tensor, "B N C"]
+    counts: tuple[int, ...]
+    quality: Float[Tensor, "B N"] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The boxes found in one picture, best first, in pixels of the original picture.

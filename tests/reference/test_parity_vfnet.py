@@ -22,8 +22,9 @@ from fill import filled, pictures, random_direction
 from torch import Tensor
 
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.convert import from_authors, rename
+from varifocal.models.convert import from_authors
 from varifocal.models.dense import flatten_levels, map_shapes
+from varifocal.models.names import rename
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.types import Outputs, Targets
@@ -283,7 +284,7 @@ def test_detections(select, file, setting, post, picture, image, network):
     _, outputs = stored_outputs("vfnet_r50", picture, torch.float32)
     count = len(outputs.tensors["logits"])
     with torch.no_grad():
-        boxes, scores = network("vfnet_r50").decode(outputs, [tuple(PICTURES[picture].shape[2:])] * count)
+        boxes, scores, *_ = network("vfnet_r50").decode(outputs, [tuple(PICTURES[picture].shape[2:])] * count)
         counts = [height * width for height, width in outputs.shapes]
         found = select_detections(boxes[image], scores[image], counts, replace(post, select=select))
     wanted = [torch.from_numpy(theirs[f"{picture}.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]

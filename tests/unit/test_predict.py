@@ -18,7 +18,7 @@ from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model
 from varifocal.tiles import Tiling
-from varifocal.types import Category, Outputs
+from varifocal.types import Category, Decoded, Outputs
 
 CATEGORIES = (Category(7, "spot"), Category(3, "other"))
 
@@ -44,7 +44,7 @@ class Spot(nn.Module):
         box = outputs.tensors["boxes"][:, None]
         shift = torch.tensor([0.0, 500.0, 900.0]).view(1, 3, 1)
         scores = torch.tensor([[0.9, 0.04], [0.01, 0.5], [0.3, 0.0]]).expand(len(sizes), -1, -1)
-        return box + shift, scores
+        return Decoded(box + shift, scores, (3,))
 
 
 @pytest.fixture

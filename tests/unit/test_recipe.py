@@ -72,7 +72,7 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ("train.lr.x=1", r"^override 'train\.lr\.x=1': train\.lr: .*number \(got \{'x': 1\}\)\.$"),
         ("train.lr=fast", r"train\.lr: .*number.*got 'fast'"),
         ("train.epochs=1.5", r"train\.epochs: .*got 1\.5"),
-        ("model.loss=hinge", r"model\.loss: .*'varifocal', 'focal' or 'quality-focal'"),
+        ("model.loss=hinge", r"model: loss: .*'varifocal', 'focal' or 'quality-focal'"),
         ("train.lr", r"write it as key=value"),
         ("train.batch=0", r"train\.batch: .*greater than 0 \(got 0\)"),
         ("train.precision=32", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from varifocal.boxes import clip_boxes
 from varifocal.priors import points_in_size
 from varifocal.types import Assignment, Priors, Targets
 
@@ -89,6 +90,11 @@ def score_targets(
     best = 1.0 if quality is None else quality.to(logits.dtype)
     target[image, point, dense.labels[dense.positive]] = best
     return target
+
+
+def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "B N 4"]:
+    """The part of each picture's boxes inside its own (height, width)."""
+    return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
 
 
 def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True) -> Tensor:

@@ -29,9 +29,9 @@ class ModelInfo:
     categories: tuple[Category, ...]
     preprocess: Preprocess = field(default_factory=Preprocess)
     postprocess: PostProcess = field(default_factory=PostProcess)
-    tiling: Tiling = field(default_factory=Tiling)
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    tiling: Tiling = field(default_factory=Tiling)
 
 
 def describe(info: ModelInfo) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
         tuple(Category(int(number), name) for number, name in values["categories"]),
         from_dict(Preprocess, values["preprocess"], source),
         from_dict(PostProcess, values["postprocess"], source),
-        from_dict(Tiling, values.get("tiling", {}), source),
         values["recipe"],
         values["metrics"],
+        from_dict(Tiling, values.get("tiling", {}), source),
     )

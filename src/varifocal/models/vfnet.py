@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import clip_boxes, distances_to_boxes, pair_iou
+from varifocal.boxes import distances_to_boxes, pair_iou
 from varifocal.losses import ScoreLoss, giou_loss, score_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     Assign,
     DenseTargets,
     assign_batch,
+    clip_each,
     flatten_levels,
     map_shapes,
     normalisers,
@@ -34,7 +35,7 @@ from varifocal.models.fpn import FPN
 from varifocal.models.layers import conv_norm_relu, init_head, predictor, prior_logit, tower
 from varifocal.ops.star_conv import star_conv, star_offsets
 from varifocal.priors import grid_points
-from varifocal.types import Outputs, Priors, Targets
+from varifocal.types import Decoded, Outputs, Priors, Targets
 
 MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
 PAPER_DIVISOR = 32
@@ -188,15 +189,12 @@ class VFNet(nn.Module):
             losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
         return losses
 
-    def decode(
-        self, outputs: Outputs, sizes: Sequence[tuple[int, int]]
-    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
         """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
         distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
-        points = self._priors(outputs, distances).points.expand(len(sizes), -1, -1)
-        boxes = distances_to_boxes(points, distances)
-        clipped = [clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)]
-        return torch.stack(clipped), wide(outputs.tensors["logits"]).sigmoid()
+        priors = self._priors(outputs, distances)
+        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     @property
     def _paper(self) -> bool:

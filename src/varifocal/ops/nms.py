@@ -28,25 +28,36 @@ class PostProcess:
 
 
 def select_detections(
-    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N C"], counts: Sequence[int], config: PostProcess
+    boxes: Float[Tensor, "N 4"],
+    scores: Float[Tensor, "N C"],
+    counts: Sequence[int],
+    config: PostProcess,
+    quality: Float[Tensor, "N"] | None = None,
 ) -> tuple[Float[Tensor, "K 4"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
     """Boxes, scores and labels of one picture, best first.
 
-    ``boxes`` are xyxy, ``scores`` probabilities, ``counts`` the number of points of each level. Suppression is
+    ``boxes`` are xyxy, ``scores`` probabilities, ``counts`` the number of points of each level. ``quality`` multiplies
+    the scores that pass the threshold; "points" are ranked by the product, "pairs" by the score alone, as the two
+    generations of mmdetection do. Suppression is
     class-wise and exact: the boxes of different classes are kept apart in float64, where the shift that does it
     leaves the coordinates as they are. A box goes when its IoU with a better one of its class is above ``iou``.
     """
     from torchvision.ops import batched_nms
 
-    chosen = _best_points if config.select == "points" else _best_pairs
     start, points, labels = 0, [], []
     for count in counts:
-        point, label = chosen(scores[start : start + count], config)
+        level = slice(start, start + count)
+        if config.select == "pairs":
+            point, label = _best_pairs(scores[level], config)
+        else:
+            point, label = _best_points(scores[level], config, quality[level] if quality is not None else None)
         points.append(point + start)
         labels.append(label)
         start += count
     point, label = torch.cat(points), torch.cat(labels)
     box, score = boxes[point], scores[point, label]
+    if quality is not None:
+        score = score * quality[point]
     if config.select == "pairs":
         sound = (box[:, 2:] > box[:, :2]).all(dim=1)
         box, score, label = box[sound], score[sound], label[sound]
@@ -62,9 +73,12 @@ def _best_pairs(scores: Float[Tensor, "n C"], config: PostProcess) -> tuple[Int6
     return point, label
 
 
-def _best_points(scores: Float[Tensor, "n C"], config: PostProcess) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
+def _best_points(
+    scores: Float[Tensor, "n C"], config: PostProcess, quality: Float[Tensor, "n"] | None
+) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
     kept = torch.arange(len(scores), device=scores.device)
     if len(scores) > config.per_level:
-        kept = scores.amax(dim=1).topk(config.per_level).indices
+        best = scores.amax(dim=1)
+        kept = (best if quality is None else best * quality).topk(config.per_level).indices
     row, label = (scores[kept] > config.score_threshold).nonzero(as_tuple=True)
     return kept[row], label

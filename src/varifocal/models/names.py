@@ -1,0 +1,39 @@
+"""The authors' names of weights and ours: mmdetection's layout of a state dict, table by table."""
+
+from __future__ import annotations
+
+import re
+
+# (pattern of the authors' key, our name); the first that matches the whole key counts
+Names = tuple[tuple[str, str], ...]
+
+BACKBONE: Names = ((r"backbone\.(.*)", r"backbone.net.\1"),)
+FPN: Names = (
+    (r"neck\.lateral_convs\.(\d)\.conv\.(.*)", r"neck.lateral.\1.\2"),
+    (r"neck\.fpn_convs\.([012])\.conv\.(.*)", r"neck.output.\1.\2"),
+    (r"neck\.fpn_convs\.3\.conv\.(.*)", r"neck.extra.0.\1"),
+    (r"neck\.fpn_convs\.4\.conv\.(.*)", r"neck.extra.1.\1"),
+)
+TOWERS: Names = (
+    (r"bbox_head\.(cls|reg)_convs\.(\d)\.conv\.(.*)", r"head.\1_tower.\2.0.\3"),
+    (r"bbox_head\.(cls|reg)_convs\.(\d)\.gn\.(.*)", r"head.\1_tower.\2.1.\3"),
+)
+VFNET: Names = (
+    *TOWERS,
+    (r"bbox_head\.vfnet_(cls|reg)_conv\.conv\.(.*)", r"head.\1_conv.0.\2"),
+    (r"bbox_head\.vfnet_(cls|reg)_conv\.gn\.(.*)", r"head.\1_conv.1.\2"),
+    (r"bbox_head\.vfnet_reg_refine_dconv\.(.*)", r"head.reg_star.\1"),
+    (r"bbox_head\.vfnet_cls_dconv\.(.*)", r"head.cls_star.\1"),
+    (r"bbox_head\.(scales|scales_refine)\.(\d)\.scale", r"head.\1.\2"),
+    (r"bbox_head\.vfnet_(cls|reg|reg_refine)\.(.*)", r"head.\1.\2"),
+)
+HEADS: dict[str, Names] = {"vfnet": VFNET}
+
+
+def rename(key: str, detector: str = "vfnet") -> str | None:
+    """Our name of a weight of that detector, or None where there is none."""
+    for pattern, name in (*BACKBONE, *FPN, *HEADS[detector]):
+        match = re.fullmatch(pattern, key)
+        if match:
+            return match.expand(name)
+    return None
