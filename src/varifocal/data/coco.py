@@ -135,12 +135,16 @@ def _check_sections(content: Any, file: Path) -> dict[str, list[dict[str, Any]]]
         if key not in content:
             found = _short_list(content) or "nothing"
             raise DataError(f"{file}: this is not COCO, {key!r} is missing (found: {found}); {mend}")
-        if not isinstance(content[key], list):
-            raise DataError(f"{file}: {key!r} is {_short(content[key])} and should be a list; {mend}")
-        for index, record in enumerate(content[key]):
-            if type(record) is not dict:
-                raise DataError(f"{file}: {key}[{index}] is {_short(record)} and should be an object; {mend}")
+        _check_records(content[key], key, file, mend)
     return content
+
+
+def _check_records(records: Any, key: str, file: Path, mend: str) -> None:
+    if not isinstance(records, list):
+        raise DataError(f"{file}: {key!r} is {_short(records)} and should be a list; {mend}")
+    for index, record in enumerate(records):
+        if type(record) is not dict:
+            raise DataError(f"{file}: {key}[{index}] is {_short(record)} and should be an object; {mend}")
 
 
 def _read_categories(records: list[dict[str, Any]], file: Path) -> tuple[Category, ...]:

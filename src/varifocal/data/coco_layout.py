@@ -110,8 +110,10 @@ def _candidates(folder: Path) -> list[Path]:
     nested = [file for file in _json_files(folder / "annotations") if _is_usual(file)]
     for name in _ALONE:
         nested += sorted(file for file in folder.glob(f"*/{name}") if file.parent.name != "annotations")
-    if nested:
-        return nested
+    return nested or _beside_the_pictures(folder)
+
+
+def _beside_the_pictures(folder: Path) -> list[Path]:
     alone = [folder / sub / name for sub in ("", "annotations") for name in _ALONE]
     alone = [file for file in alone if file.is_file()]
     others = [file for file in _json_files(folder) if file.name not in _ALONE]

@@ -78,17 +78,36 @@ def coco_ap(
     Raises:
         ValueError: there is not one Detections per sample, or a label is no index of ``categories``.
     """
-    from hotcoco import COCO, COCOeval
+    from hotcoco import COCOeval
 
     if len(samples) != len(detections):
         raise ValueError(f"{len(samples)} samples but detections of {len(detections)}")
     _check_labels([*samples, *detections], len(categories))
 
-    # Equal scores are ordered by image id, so the evaluator gets the ranks of the ids: the same order, and
-    # ids that are negative or used twice do no harm. A label is its own category id.
+    evaluator = COCOeval(*_both_sides(samples, categories, detections), "bbox")
+    evaluator.params.max_dets = [1, 10, 100] if max_detections <= 100 else [1, 10, 100, max_detections]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    accumulated = evaluator.eval
+    assert accumulated is not None  # accumulate() has just made it
+    return CocoMetrics(
+        **_twelve(accumulated["precision"], accumulated["recall"]),
+        per_class=_per_class(accumulated["precision"], categories),
+    )
+
+
+def _both_sides(
+    samples: Sequence[Sample], categories: Sequence[Category], detections: Sequence[Detections]
+) -> tuple[Any, Any]:
+    """Labels and detections as the evaluator takes them.
+
+    Equal scores are ordered by image id, so the evaluator gets the ranks of the ids: the same order, and ids that are
+    negative or used twice do no harm. A label is its own category id.
+    """
+    from hotcoco import COCO
+
     ranks = np.empty(len(samples), dtype=np.int64)
     ranks[np.argsort([sample.image_id for sample in samples], kind="stable")] = np.arange(len(samples))
-
     truth = COCO.from_arrays(
         [{"id": int(rank), "width": s.width, "height": s.height} for rank, s in zip(ranks, samples, strict=True)],
         [{"id": label, "name": category.name} for label, category in enumerate(categories)],
@@ -106,17 +125,7 @@ def coco_ap(
             _join([one.labels for one in detections], np.int64),
         ]
     )
-    evaluator = COCOeval(truth, truth.load_res(found), "bbox")
-    limits = [1, 10, 100] if max_detections <= 100 else [1, 10, 100, max_detections]
-    evaluator.params.max_dets = limits
-    evaluator.evaluate()
-    evaluator.accumulate()
-    accumulated = evaluator.eval
-    assert accumulated is not None  # accumulate() has just made it
-    return CocoMetrics(
-        **_twelve(accumulated["precision"], accumulated["recall"]),
-        per_class=_per_class(accumulated["precision"], categories),
-    )
+    return truth, truth.load_res(found)
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
