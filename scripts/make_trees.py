@@ -46,10 +46,10 @@ Sides are pixels; the median is that of sqrt(width x height).
   Train on random crops.
 - `test.json`: the held-out scene `2019_YELL_2_541000_4977000_image_crop` (1249 x 1035), whole. A detector
   reads it in overlapping windows whose detections are merged back to the scene (`tiling` in the recipe "trees":
-  windows of the training crops' 256 pixels; an overlap of 128, more than the longest side of a training box, so
-  that each crown is whole in some window). Measured on the scene, not on pieces of it: a cut crown has no box
-  that could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections a picture is
-  raised to that of the recipe, 1000.
+  windows of the training crops' 256 pixels that overlap by 160, more than the longest side of a training box, so
+  that several see each crown whole). Measured on the scene, not on pieces of it: a cut crown has no box that
+  could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections a picture is raised
+  to that of the recipe, 2000, about the 100 of each 256 x 256 pixels.
 
 ## What to expect
 

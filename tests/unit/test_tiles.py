@@ -1,5 +1,6 @@
 """Windows over a large picture, and their detections as those of the picture."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -103,7 +104,37 @@ def test_nothing_found_anywhere():
     assert len(merge([found([]), found([])], places, 100, 150, tiling, 0.5, 100)) == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_votes_are_the_literal_weighted_means(seed):
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(20, 80, (4, 2))
+    middle = centres[rng.integers(0, 4, 60)] + rng.normal(0, 2, (60, 2))
+    boxes = np.concatenate([middle - 10, middle + 10], axis=1)
+    part = found(boxes, rng.uniform(0.1, 1, 60), rng.integers(0, 2, 60))
+    tiling = Tiling(100, 50, vote=0.6)
+    plain = merge([part], [(0, 0, 100, 100)], 100, 100, replace(tiling, vote=0.0), 0.5, 10)
+    voted = merge([part], [(0, 0, 100, 100)], 100, 100, tiling, 0.5, 10)
+    assert voted.scores.tolist() == plain.scores.tolist()
+    assert np.abs(voted.boxes - plain.boxes).max() > 0.1
+    for best, label, mean in zip(plain.boxes, plain.labels, voted.boxes, strict=True):
+        weight, total = 0.0, np.zeros(4)
+        for box, score, other in zip(part.boxes, part.scores, part.labels, strict=True):
+            overlap = np.prod(np.maximum(np.minimum(box[2:], best[2:]) - np.maximum(box[:2], best[:2]), 0))
+            areas = np.prod(box[2:] - box[:2]) + np.prod(best[2:] - best[:2])
+            if other == label and overlap / (areas - overlap) >= 0.6:
+                weight, total = weight + score, total + score * box
+        assert mean == pytest.approx(total / weight, abs=1e-4)
+
+
+def test_a_box_alone_keeps_its_place():
+    part = found([(10, 10, 30, 30), (60, 60, 90, 90)], [0.5, 0.4])
+    result = merge([part], [(0, 0, 100, 100)], 100, 100, Tiling(100, 50, vote=1.0), 0.5, 10)
+    assert result.boxes.tolist() == part.boxes.tolist()
+
+
 @pytest.mark.parametrize("values", [(-1, 0), (100, 100), (100, -1), (0, 5)])
 def test_impossible_tilings_are_refused(values):
     with pytest.raises(ConfigError, match="the overlap is less than the size"):
         Tiling(*values)
+    with pytest.raises(ConfigError, match="an IoU lies between 0 and 1"):
+        Tiling(100, 50, 1.5)
