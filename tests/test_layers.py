@@ -26,7 +26,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve"),
+    ("demo", "bench", "serve", "sweep", "zoo"),
     ("cli",),
     ("__init__", "__main__"),
 ]

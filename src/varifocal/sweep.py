@@ -1,0 +1,144 @@
+"""A table of the paper as runs: one command trains every row on any data set and puts the results side by side."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from varifocal.config import to_dict
+from varifocal.errors import ConfigError
+from varifocal.models.weights import write_beside
+from varifocal.recipe import Recipe, read_recipe
+from varifocal.run import RECIPE, resume_run, run_recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = "metrics.json"
+SHOWN = ("AP", "AP50", "AP75")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: what it changes, and the AP that the paper reports for it on COCO val2017.
+
+    ``recipe`` is the recipe it starts from when the caller names none.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    paper: float | None = None
+    recipe: str = "vfnet_r50_1x"
+
+
+def _varifocal(gamma: float, alpha: float, paper: float | None = None, *, weighted: bool = True) -> Row:
+    name = f"gamma-{gamma}-alpha-{alpha}" + ("" if weighted else "-unweighted")
+    settings = (f"model.gamma={gamma}", f"model.alpha={alpha}", f"model.iou_weighted={str(weighted).lower()}")
+    return Row(name, settings, paper)
+
+
+def _losses(detector: str, *papers: float) -> tuple[Row, ...]:
+    losses = ("focal", "quality-focal", "varifocal")
+    return tuple(
+        Row(f"{detector}-{loss}", (f"detector={detector}", f"model.loss={loss}"), paper, f"{detector}_r50_1x")
+        for loss, paper in zip(losses, papers, strict=True)
+    )
+
+
+SWEEPS: dict[str, tuple[Row, ...]] = {
+    # the settings of the varifocal loss; the paper says that .75 / 2 is best and what the weighting is worth
+    "table2": (
+        _varifocal(1.0, 0.5),
+        _varifocal(1.5, 0.75),
+        _varifocal(2.0, 0.75, 41.6),
+        _varifocal(2.0, 0.75, 41.2, weighted=False),
+        _varifocal(2.5, 1.25),
+        _varifocal(3.0, 1.0),
+    ),
+    # the parts of VFNet, one after the other
+    "table3": (
+        Row("raw-focal", ("model.star=false", "model.refine=false", "model.loss=focal"), 39.0),
+        Row("raw-varifocal", ("model.star=false", "model.refine=false"), 40.1),
+        Row("star", ("model.refine=false",), 40.7),
+        Row("star-refine", (), 41.6),
+    ),
+    # the losses in other detectors
+    "table5": (
+        *_losses("retinanet", 36.5, 37.3, 37.4),
+        *_losses("foveabox", 36.3, 36.9, 37.2),
+        *_losses("reppoints", 38.3, 39.2, 39.7),
+        *_losses("atss", 39.3, 39.8, 40.2),
+    ),
+}
+
+
+def run_sweep(
+    name: str, data: Path | str, out: Path, *, recipe: str | None, seeds: Sequence[int], overrides: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Train what is missing of a sweep, seed by seed, and write ``results.json`` after every run.
+
+    Each run has its folder ``out/ROW-seedN``. One that is finished is not done again, one that was cut off goes on
+    where it was.
+
+    Args:
+        name: a key of :data:`SWEEPS`.
+        data: what to train on; it needs a validation split.
+        out: the folder of all runs.
+        recipe: where every row starts from; each row's own recipe of the paper when None.
+        seeds: the seeds of each row.
+        overrides: ``key=value`` for every row; a row's own come after them.
+
+    Raises:
+        ConfigError: no such sweep, or a folder in ``out`` holds a run of another recipe.
+    """
+    if name not in SWEEPS:
+        raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
+    recipes = [  # all of them before the first run: a wrong override shows at once
+        (row, seed, read_recipe(recipe or row.recipe, [*overrides, *row.overrides, f"train.seed={seed}"]))
+        for seed in seeds
+        for row in SWEEPS[name]
+    ]
+    results: list[dict[str, Any]] = []
+    for row, seed, one in recipes:
+        metrics = _metrics_of(one, data, out / f"{row.name}-seed{seed}")
+        results.append({"row": row.name, "seed": seed, "paper_AP": row.paper, "metrics": metrics})
+        write_beside(out / "results.json", json.dumps({"sweep": name, "runs": results}, indent=1).encode())
+    return results
+
+
+def _metrics_of(recipe: Recipe, data: Path | str, run: Path) -> dict[str, Any]:
+    if (run / RECIPE).is_file():
+        if to_dict(read_recipe(str(run / RECIPE))) != to_dict(recipe):
+            raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.")
+        if not (run / METRICS).is_file():
+            resume_run(data, run)
+    else:
+        run_recipe(recipe, data, run)
+    if not (run / METRICS).is_file():
+        raise ConfigError(f"{data}: has no validation split, so there is nothing to compare; add one.")
+    metrics: dict[str, Any] = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    return metrics
+
+
+def table(results: Sequence[dict[str, Any]], name: str) -> Table:
+    """Rows with the mean over the seeds, the standard deviation where there are several, and the paper's AP."""
+    from rich.table import Table
+
+    shown = Table("row", *SHOWN, "seeds", "paper AP", title=f"{name} (mean over seeds, %)")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for row in dict.fromkeys(result["row"] for result in results):
+        runs = [result for result in results if result["row"] == row]
+        cells = [_spread([100 * run["metrics"][key] for run in runs]) for key in SHOWN]
+        paper = runs[0]["paper_AP"]
+        shown.add_row(row, *cells, str(len(runs)), "-" if paper is None else f"{paper:.1f}")
+    return shown
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"

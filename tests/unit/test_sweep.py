@@ -1,0 +1,105 @@
+"""Sweeps: which runs are done, gone on with, or left, and what stands in the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import varifocal.sweep as sweep
+from varifocal.errors import ConfigError
+from varifocal.recipe import read_recipe, write_recipe
+from varifocal.sweep import SWEEPS, run_sweep, table
+
+
+class Runs:
+    """Stands in for training: writes what a run leaves, with an AP that follows from its recipe."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.resumed: list[str] = []
+        self.stop_after: int | None = None
+
+    def run(self, recipe, data, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        write_recipe(recipe, folder / "recipe.yaml")
+        self.begun.append(folder.name)
+        if self.stop_after is not None and len(self.begun) > self.stop_after:
+            raise KeyboardInterrupt
+        self.finish(recipe, folder)
+
+    def resume(self, data, folder: Path) -> None:
+        self.resumed.append(folder.name)
+        self.finish(read_recipe(str(folder / "recipe.yaml")), folder)
+
+    @staticmethod
+    def finish(recipe, folder: Path) -> None:
+        ap = 0.25 + 0.01 * recipe.train.seed + (0.1 if recipe.model.loss == "varifocal" else 0.0)
+        (folder / "metrics.json").write_text(json.dumps({"AP": ap, "AP50": 2 * ap, "AP75": ap / 2}))
+
+
+@pytest.fixture
+def runs(monkeypatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(sweep, "run_recipe", made.run)
+    monkeypatch.setattr(sweep, "resume_run", made.resume)
+    return made
+
+
+def names(seeds):
+    return [f"{row.name}-seed{seed}" for seed in seeds for row in SWEEPS["table3"]]
+
+
+def test_every_row_runs_once_a_seed_and_not_again(runs, tmp_path):
+    results = run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0, 1])
+    assert runs.begun == names([0, 1])
+    assert [result["metrics"]["AP"] for result in results[:4]] == [0.25, 0.35, 0.35, 0.35]
+    assert json.loads((tmp_path / "results.json").read_text())["runs"] == results
+    assert run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0, 1]) == results
+    assert len(runs.begun) == 8
+    assert runs.resumed == []
+
+
+def test_a_run_that_was_cut_off_goes_on(runs, tmp_path):
+    runs.stop_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
+    runs.stop_after = None
+    assert len(run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])) == 4
+    assert runs.resumed == ["star-seed0"]
+    assert runs.begun == names([0])
+
+
+def test_a_folder_of_another_recipe_is_refused(runs, tmp_path):
+    run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
+    with pytest.raises(ConfigError, match="raw-focal-seed0: holds a run of another recipe; choose another --out"):
+        run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0], overrides=["train.epochs=1"])
+
+
+def test_a_wrong_override_shows_before_the_first_run(runs, tmp_path):
+    with pytest.raises(ConfigError, match="there is no 'nothing' here"):
+        run_sweep("table2", "data", tmp_path, recipe="trees", seeds=[0], overrides=["train.nothing=1"])
+    assert not runs.begun
+
+
+def test_an_unknown_table_lists_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="choose from table2, table3, table5"):
+        run_sweep("table9", "data", tmp_path, recipe=None, seeds=[0])
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_rows_of_a_table_are_different_recipes(name):
+    made = [read_recipe(row.recipe, row.overrides) for row in SWEEPS[name]]
+    assert all(one != other for i, one in enumerate(made) for other in made[:i])
+    assert len({row.name for row in SWEEPS[name]}) == len(made)
+
+
+def test_the_table_has_mean_deviation_and_the_papers_number(runs, tmp_path):
+    results = run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0, 2])
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table(results, "table3"))
+    line = next(line for line in capture.get().splitlines() if "raw-focal" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        "raw-focal", "26.0 +- 1.4", "52.0 +- 2.8", "13.0 +- 0.7", "2", "39.0",
+    ]  # fmt: skip
