@@ -25,6 +25,7 @@ from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
 from varifocal.types import Category, DataSet
+from varifocal.views import Views
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     test: PostProcess = field(default_factory=PostProcess)
     tiling: Tiling = field(default_factory=Tiling)
+    views: Views = field(default_factory=Views)
 
 
 def recipe_names() -> list[str]:
@@ -126,6 +128,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         recipe.test,
         to_dict(recipe),
         tiling=recipe.tiling,
+        views=recipe.views,
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
