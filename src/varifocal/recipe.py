@@ -88,10 +88,10 @@ def _recipe_path(name: str, folder: Path) -> Path:
     return path
 
 
-def _values(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+def _values(path: Path, above: tuple[Path, ...]) -> dict[Any, Any]:
     """What the file says over what its base says; ``above`` are the files that led here."""
-    if path in above:
-        ring = " -> ".join(one.name for one in (*above[above.index(path) :], path))
+    if path.resolve() in above:
+        ring = " -> ".join(one.name for one in (*above[above.index(path.resolve()) :], path))
         raise ConfigError(f"{path}: its base leads back to itself ({ring}); take one of them out.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -104,10 +104,10 @@ def _values(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: must be the name of a recipe or a .yaml file (got {base!r}).")
-    return _over(_values(_recipe_path(base, path.parent), (*above, path)), values)
+    return _over(_values(_recipe_path(base, path.parent), (*above, path.resolve())), values)
 
 
-def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def _over(base: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
     """Mappings are joined key by key, all else is replaced."""
     joined = {
         key: _over(base[key], value)
