@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 import varifocal.predict as predict_module
 from varifocal.cli import main
+from varifocal.data.preprocess import Preprocess
 from varifocal.models.convert import coco_categories
 from varifocal.models.weights import KEY
 from varifocal.predict import create, save
@@ -229,7 +231,7 @@ def test_help_is_quick_and_shows_examples():
     begun = time.monotonic()
     result = subprocess.run([sys.executable, "-m", "varifocal", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - begun < 5  # torch alone takes longer on a loaded machine; its absence is tested below
-    for verb in ("train", "eval", "predict", "convert", "info", "demo"):
+    for verb in ("train", "eval", "predict", "convert", "average", "info", "demo"):
         assert verb in result.stdout
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
@@ -514,3 +516,47 @@ def test_a_folder_in_use_is_not_touched(data, tmp_path, capsys):
     before = sorted(path.name for path in run.iterdir())
     refused(capsys, "train", data, "--out", run, *TINY)
     assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_average(checkpoint, tmp_path, capsys):
+    """The mean of a checkpoint and itself is itself; nothing is overwritten."""
+    out = tmp_path / "new" / "mean.safetensors"
+    assert main(["average", str(checkpoint), str(checkpoint), "--out", str(out)]) == 0
+    assert "the mean of 2 checkpoints" in capsys.readouterr().out
+    mean, own = (safetensors.torch.load_file(path) for path in (out, checkpoint))
+    assert all(torch.equal(mean[name], own[name]) for name in own)
+    before = out.read_bytes()
+    assert "is there already" in refused(capsys, "average", checkpoint, "--out", out)
+    assert out.read_bytes() == before
+    assert "ends in .safetensors" in refused(capsys, "average", checkpoint, "--out", tmp_path / "mean.pth")
+    other = tmp_path / "other.safetensors"
+    save(create("vfnet", backbone="resnet18", classes=["cat", "cow"], width=32, levels=3, convs=1), other)
+    message = refused(capsys, "average", checkpoint, other, "--out", tmp_path / "x.safetensors")
+    assert "other.safetensors: other classes than" in message
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
+    """--tta of eval and predict sees each picture at four sizes, mirrored and not."""
+    shapes, forward = [], predict_module.Model.forward
+
+    def record(self, images):
+        shapes.append(tuple(images.shape[2:]))
+        return forward(self, images)
+
+    monkeypatch.setattr(predict_module.Model, "forward", record)
+    small = tmp_path / "small.safetensors"
+    model = predict_module.load(checkpoint)
+    model.info = replace(model.info, preprocess=Preprocess(short=64, long=96))
+    save(model, small)
+    eight = [(64, 96)] * 2 + [(96, 128)] * 2 + [(96, 128)] * 2 + [(96, 160)] * 2
+    assert main(["eval", str(small), str(data), "--tta"]) == 0
+    assert shapes == eight * 3
+    shapes.clear()
+    assert (
+        main(["predict", str(small), str(data / "images" / "0.png"), "--json", str(tmp_path / "d.json"), "--tta"]) == 0
+    )
+    assert shapes == eight
+    shapes.clear()
+    assert main(["predict", str(small), str(data / "images" / "0.png"), "--json", str(tmp_path / "d.json")]) == 0
+    assert shapes == eight[:1]

@@ -19,6 +19,7 @@ LAYERS = [
     ("priors", "ops", "losses", "draw"),
     ("assign",),
     ("data",),
+    ("views",),
     ("models",),
     ("predict",),
     ("evaluate", "export"),
@@ -26,7 +27,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places"),
     ("cli",),
     ("__init__", "__main__"),
 ]

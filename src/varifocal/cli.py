@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.errors import ConfigError, DataError, VarifocalError
+from varifocal.places import check_folder, check_target, new_checkpoint, outside, picture_places, save_picture
 
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
@@ -61,6 +62,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("file", type=Path, metavar="FILE.pth")
     convert.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    average = _verb(
+        verbs,
+        "average",
+        "make one checkpoint of several of the same model, the mean of their weights",
+        "varifocal average epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
+        run_average,
+    )
+    average.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
+    average.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
     info = _verb(verbs, "info", "say what a checkpoint is", "varifocal info runs/trees-1/best.safetensors", run_info)
     info.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     demo = _verb(
@@ -117,6 +127,9 @@ def _add_eval(verbs: Any) -> None:
     evaluate.add_argument("data", type=Path, metavar="DATA", help="COCO folder or json")
     evaluate.add_argument("--split", metavar="S", help="split of the folder (val, or else test)")
     evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    evaluate.add_argument(
+        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
+    )
     evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
 
@@ -135,6 +148,9 @@ def _add_predict(verbs: Any) -> None:
     predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
     predict.add_argument(
         "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
+    )
+    predict.add_argument(
+        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
     )
     predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
@@ -187,12 +203,11 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.data.coco import load_dataset
     from varifocal.evaluate.run import evaluate_model
     from varifocal.models.weights import write_beside
-    from varifocal.predict import load
     from varifocal.progress import progress_bar
 
     if options.json is not None:
-        _check_target(options.json)
-    model = load(options.checkpoint, _device(options.device))
+        check_target(options.json)
+    model = _load(options)
     data = load_dataset(options.data, options.split or _default_split(options.data), invalid_boxes="drop")
     with progress_bar("evaluating", len(data.samples)) as advance:
         metrics, _found = evaluate_model(model, data, advance)
@@ -224,18 +239,17 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
 
     from varifocal.data.images import list_images
     from varifocal.models.weights import write_beside
-    from varifocal.predict import load
     from varifocal.progress import progress_bar
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
-    files = _outside(list_images(options.images), out)
+    files = outside(list_images(options.images), out)
     target = options.json or Path(out or ".") / "detections.json"
-    places = _places(files, out)
-    _check_target(target)
+    places = picture_places(files, out)
+    check_target(target)
     if out is not None:
-        _check_folder(out)
-    model = load(options.checkpoint, _device(options.device))
+        check_folder(out)
+    model = _load(options)
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     with progress_bar("detecting", len(files)) as advance:
@@ -260,7 +274,7 @@ def _predict_one(
     image = read_image(file)
     found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
     if place is not None:
-        _save_picture(found.draw(image), place)
+        save_picture(found.draw(image), place)
     return found.to_coco(image_id, str(file))
 
 
@@ -270,80 +284,13 @@ def _check_limits(options: argparse.Namespace) -> None:
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
 
 
-def _outside(files: list[Path], out: Path | None) -> list[Path]:
-    """Without what an earlier call left in ``out``."""
-    if out is None:
-        return files
-    kept = [file for file in files if out.resolve() not in file.resolve().parents]
-    if not kept:
-        raise ConfigError(f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.")
-    return kept
-
-
-def _places(files: list[Path], out: Path | None) -> list[Path]:
-    """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
-    if out is None:
-        return []
-    resolved = {file.resolve(): None for file in files}  # a set in the order of the files
-    shared = Path(os.path.commonpath([file.parent for file in resolved]))
-    places: dict[Path, None] = {}
-    for file in files:
-        place = out / file.resolve().relative_to(shared)
-        keeps = place.suffix.lower() in (".jpg", ".jpeg", ".png")
-        places[_numbered(place if keeps else place.with_suffix(".png"), places)] = None
-    ours = (out / "detections.json").exists()  # then the folder is from an earlier call
-    overwritten = [place for place in places if place.resolve() in resolved or (place.exists() and not ours)]
-    if overwritten:
-        raise ConfigError(f"{min(overwritten)}: would be overwritten by an annotated picture; choose another --out.")
-    return list(places)
-
-
-def _numbered(place: Path, taken: Container[Path]) -> Path:
-    """a.bmp and a.gif would both become a.png: the second is a-2.png."""
-    number, free = 1, place
-    while free in taken:
-        number += 1
-        free = place.with_stem(f"{place.stem}-{number}")
-    return free
-
-
-def _check_target(file: Path) -> None:
-    """Before the work, that its result can be put there."""
-    if file.is_dir():
-        raise ConfigError(f"{file}: is a folder; name a file.")
-    _check_folder(file.parent)
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place.") from error
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder}: cannot be written; choose another place.")
-
-
-def _save_picture(image: Any, place: Path) -> None:
-    import io
-
-    from varifocal.models.weights import write_beside
-
-    buffer = io.BytesIO()
-    jpeg = place.suffix.lower() in (".jpg", ".jpeg")
-    image.save(buffer, format="JPEG" if jpeg else "PNG", **({"quality": 92} if jpeg else {}))
-    write_beside(place, buffer.getvalue())
-
-
 def run_convert(options: argparse.Namespace, _: list[str]) -> None:
     """Read a published file, check that every weight has its place, write safetensors."""
     from varifocal.models.convert import read_published
     from varifocal.models.weights import load_into
     from varifocal.predict import build, save
 
-    if options.out.exists():
-        raise ConfigError(f"{options.out}: is there already; choose another --out or remove it.")
-    if options.out.suffix != ".safetensors":
-        raise ConfigError(f"{options.out}: the name of a converted file ends in .safetensors.")
+    new_checkpoint(options.out)
     info, tensors = read_published(options.file)
     model = build(info)
     load_into(model.detector, tensors, options.file)
@@ -351,6 +298,16 @@ def run_convert(options: argparse.Namespace, _: list[str]) -> None:
     classes = ", ".join(category.name for category in info.categories[:3])
     print(f"{options.out}: {len(tensors)} weights, all in place; VFNet on {info.config.backbone.name}, ", end="")
     print(f"{len(info.categories)} classes ({classes}, ...).")
+
+
+def run_average(options: argparse.Namespace, _: list[str]) -> None:
+    """The mean of several checkpoints' weights."""
+    from varifocal.predict import save
+    from varifocal.train.average import average_checkpoints
+
+    new_checkpoint(options.out)
+    save(average_checkpoints(options.checkpoints), options.out)
+    print(f"{options.out}: the mean of {len(options.checkpoints)} checkpoints; measure it with varifocal eval.")
 
 
 def run_info(options: argparse.Namespace, _: list[str]) -> None:
@@ -372,11 +329,25 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
         ("preprocess", info.preprocess),
         ("postprocess", info.postprocess),
         ("tiling", info.tiling),
+        ("views", info.views),
     ):
         table.add_row(title, ", ".join(f"{key}={value}" for key, value in vars(part).items() if key != "backbone"))
     metrics = ", ".join(f"{name} {100 * value:.1f}" for name, value in info.metrics.items() if value >= 0)
     table.add_row("metrics", metrics or "none recorded")
     Console().print(table)
+
+
+def _load(options: argparse.Namespace) -> Model:
+    """The checkpoint on the device, with the views that are asked for."""
+    from dataclasses import replace
+
+    from varifocal.predict import load
+    from varifocal.views import PAPER_VIEWS
+
+    model = load(options.checkpoint, _device(options.device))
+    if options.tta:
+        model.info = replace(model.info, views=PAPER_VIEWS)
+    return model
 
 
 def _device(name: str) -> str:

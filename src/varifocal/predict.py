@@ -32,6 +32,7 @@ from varifocal.models.weights import load_into, read_checkpoint, write_checkpoin
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.tiles import Tiling, merge, windows
 from varifocal.types import Category, Decoded, Detections, Outputs
+from varifocal.views import join, mirror, scaled
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
@@ -78,7 +79,8 @@ class Model(nn.Module):
 
         Args:
             pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run
-                in batches. A model with ``info.tiling`` reads a larger picture in overlapping windows.
+                in batches. A model with ``info.tiling`` reads a larger picture in overlapping windows, one with
+                ``info.views`` looks at each picture or window several times.
             score_threshold: least score; the model's own (0.05 as a rule) when left out.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.
 
@@ -112,13 +114,30 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
+        views = self.info.views
+        at_once = max(BATCH // views.count, 1)  # the boxes of all views are in memory together
+        found: list[Detections] = []
+        for start in range(0, len(images), at_once):
+            few = images[start : start + at_once]
+            looks = [
+                self._look(few, scaled(self.info.preprocess, scale), flip=flip)
+                for scale in views.scales
+                for flip in ((False, True) if views.flip else (False,))
+            ]
+            found += [self._finish(join([look[i] for look in looks]), settings) for i in range(len(few))]
+        return found
+
+    def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> list[Decoded]:
+        """What the network says of each picture, a batch of one each, in pixels of the picture as it stands."""
         was_training, device = self.training, next(self.parameters()).device
-        shapes = [resized_shape(image.height, image.width, self.info.preprocess) for image in images]
+        shapes = [resized_shape(image.height, image.width, preprocess) for image in images]
         tensors = [
-            normalise(resize(image_to_tensor(image), *shape), self.info.preprocess)
+            normalise(resize(image_to_tensor(image), *shape), preprocess)
             for image, shape in zip(images, shapes, strict=True)
         ]
-        batch = pad_together(tensors, self.info.preprocess.divisor).to(device, memory_format=torch.channels_last)
+        if flip:
+            tensors = [tensor.flip(2) for tensor in tensors]
+        batch = pad_together(tensors, preprocess.divisor).to(device, memory_format=torch.channels_last)
         self.eval()
         try:
             outputs = self(batch)
@@ -126,19 +145,25 @@ class Model(nn.Module):
             self.train(was_training)
         decoded: Decoded = self.detector.decode(outputs, shapes)  # type: ignore[operator]
         return [
-            self._finish(decoded, i, settings, image, shape)
+            _one_of(decoded, i, image, shape, flip=flip)
             for i, (image, shape) in enumerate(zip(images, shapes, strict=True))
         ]
 
-    def _finish(
-        self, decoded: Decoded, i: int, settings: PostProcess, image: Image.Image, shape: tuple[int, int]
-    ) -> Detections:
-        # to the original pixels before suppression: the two axes may have been scaled a little differently
-        boxes = wide(decoded.boxes[i])
-        boxes = boxes * boxes.new_tensor([image.width / shape[1], image.height / shape[0]] * 2)
-        quality = None if decoded.quality is None else wide(decoded.quality[i])
-        box, score, label = select_detections(boxes, wide(decoded.scores[i]), decoded.counts, settings, quality)
+    def _finish(self, decoded: Decoded, settings: PostProcess) -> Detections:
+        quality = None if decoded.quality is None else decoded.quality[0]
+        box, score, label = select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, settings, quality)
         return Detections(box.cpu().numpy(), score.cpu().numpy(), label.cpu().numpy(), self.categories)
+
+
+def _one_of(decoded: Decoded, i: int, image: Image.Image, shape: tuple[int, int], *, flip: bool) -> Decoded:
+    """The boxes of one picture of a batch, in pixels of that picture."""
+    # to the original pixels before suppression: the two axes may have been scaled a little differently
+    boxes = wide(decoded.boxes[i])
+    boxes = boxes * boxes.new_tensor([image.width / shape[1], image.height / shape[0]] * 2)
+    if flip:
+        boxes = mirror(boxes, image.width)
+    quality = None if decoded.quality is None else wide(decoded.quality[i])[None]
+    return Decoded(boxes[None], wide(decoded.scores[i])[None], decoded.counts, quality)
 
 
 def _open(picture: Picture) -> Image.Image:

@@ -25,6 +25,7 @@ from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
 from varifocal.types import Category, DataSet
+from varifocal.views import Views
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     test: PostProcess = field(default_factory=PostProcess)
     tiling: Tiling = field(default_factory=Tiling)
+    views: Views = field(default_factory=Views)
 
 
 def recipe_names() -> list[str]:
@@ -64,22 +66,55 @@ def recipe_names() -> list[str]:
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe of the package by name, or a YAML file, with ``key=value`` overrides.
 
+    A file with ``base: NAME`` says only what differs from that recipe, which may have a base of its own. A base that is
+    a file is found from the folder of the file that names it.
+
     Raises:
-        ConfigError: no such recipe (lists them), not a mapping, an unknown key (lists the valid ones), a wrong value.
+        ConfigError: no such recipe (lists them), not a mapping, an unknown key (lists the valid ones), a wrong value,
+            or a base that leads back to itself.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
+    path = _recipe_path(name, Path())
+    values = _values(path, ())
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
+    if chosen:
+        values["detector"] = chosen[-1]
+    return override(update(_blank(values.get("detector", "vfnet"), str(path)), values, str(path)), overrides)
+
+
+def _recipe_path(name: str, folder: Path) -> Path:
+    path = folder / name if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"recipe {name!r}: not found; there are {', '.join(recipe_names())}, or give a .yaml file.")
+    return path
+
+
+def _values(path: Path, above: tuple[Path, ...]) -> dict[Any, Any]:
+    """What the file says over what its base says; ``above`` are the files that led here."""
+    if path.resolve() in above:
+        ring = " -> ".join(one.name for one in (*above[above.index(path.resolve()) :], path))
+        raise ConfigError(f"{path}: its base leads back to itself ({ring}); take one of them out.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, ValueError) as error:  # neither UTF-8 nor a date such as 2020-13-45 is a YAMLError
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, not a {type(values).__name__}.")
-    chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
-    if chosen:
-        values["detector"] = chosen[-1]
-    return override(update(_blank(values.get("detector", "vfnet"), str(path)), values, str(path)), overrides)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: must be the name of a recipe or a .yaml file (got {base!r}).")
+    return _over(_values(_recipe_path(base, path.parent), (*above, path.resolve())), values)
+
+
+def _over(base: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
+    """Mappings are joined key by key, all else is replaced."""
+    joined = {
+        key: _over(base[key], value)
+        for key, value in values.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return {**base, **values, **joined}
 
 
 def _blank(detector: Any, where: str) -> Recipe:
@@ -126,6 +161,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         recipe.test,
         to_dict(recipe),
         tiling=recipe.tiling,
+        views=recipe.views,
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:

@@ -16,6 +16,7 @@ ADAMW = [
     "train.validate_every=2",
     "train.schedule=cosine",
 ]
+SWA = [*SGD, "train.epochs=2", "train.swa_epochs=2"]
 
 # With save_every=2 and a validation each third step the files written are, in order: the log, the state after step 2,
 # last and best after step 3, the state after step 4, and so on; a resumed run begins with the log again.
@@ -40,12 +41,20 @@ KILLS = {
             {"seconds": 1.0},
         ],
     ),
+    "swa": (
+        SWA,
+        [
+            {"at": "step", "n": 8},  # in the first epoch that is averaged; the state is of its beginning
+            {"at": "moved", "n": 3},  # after the log and the state after step 8: the first average, not yet in a state
+            {"at": "step", "n": 3},  # in the last epoch; the state has the average of one
+        ],
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, run_plan):
-    """Run folders by name, "sgd" and "adamw" uninterrupted and "... killed", and the attempts' exit statuses."""
+    """Run folders by name, "sgd", "adamw" and "swa" uninterrupted and "... killed", and the attempts' exit statuses."""
     folder = tmp_path_factory.mktemp("resume")
     data = str(make_data(folder / "data"))
     cases, names = [], []

@@ -7,8 +7,8 @@ of workers or processes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +19,17 @@ from torchvision.transforms import v2
 
 from varifocal.boxes import areas
 from varifocal.data.preprocess import Preprocess, resize, resize_factor, resized_shape
+from varifocal.errors import ConfigError
 from varifocal.types import Sample, Targets
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0)]
+
+PART_TRIES = 20  # draws of a part until one shows a box
+# (width, height) of the squares and oblongs that are blackened (VFNet-X, configs/vfnet/vfnetx_*.py)
+SMALL_HOLES = ((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16))
+HOLES = (*SMALL_HOLES, (16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48))
 
 
 @dataclass(frozen=True)
@@ -32,23 +38,42 @@ class Augment:
 
     ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``near_box``: share
     of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``jitter``: the
-    resize factor is multiplied by a log-uniform number between these two. ``short``: without a crop, the shorter
-    side is drawn anew between these two each time (0, 0 keeps the recipe's resize). ``flip``: chance of a
+    resize factor is multiplied by a log-uniform number between these two. ``flip``: chance of a
     left-right flip. ``quarter_turns``: any of the eight orientations, right where the picture has no up and down.
     ``colour``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
     cut by the window counts when that share of its area is left; a smaller rest is, by ``slivers``, neither object nor
     background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
+
+    Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
+    numbers between the two of ``short`` and the two of ``long`` ("range" of mmdetection; 0, 0 keeps the recipe's
+    limit), or that of the shorter side is one of ``short_values`` ("value"). ``part`` is the chance that only a
+    part of the picture is taken, anywhere in it, whose height and width are shares of the picture's drawn between the
+    two of ``part_sides``; one that shows none of the picture's objects is drawn again, and after twenty the
+    picture is taken whole.
+
+    ``cutout`` is the chance that as many holes as a number between the two of ``holes`` are blackened in the resized
+    picture, each of one of thirteen sizes of 4 to 48 pixels; boxes stay.
     """
 
     crop: Side = 0
     near_box: Share = 0.0
     jitter: tuple[Factor, Factor] = (1.0, 1.0)
     short: tuple[Side, Side] = (0, 0)
+    long: tuple[Side, Side] = (0, 0)
+    short_values: tuple[Side, ...] = ()
+    part: Share = 0.0
+    part_sides: tuple[Share, Share] = (0.75, 1.0)
+    cutout: Share = 0.0
+    holes: tuple[Side, Side] = (5, 10)
     flip: Share = 0.5
     quarter_turns: bool = False
     colour: Annotated[float, Field(ge=0)] = 0.0
     min_visible: Share = 0.4
     slivers: Literal["ignore", "background"] = "ignore"
+
+    def __post_init__(self) -> None:
+        if self.short_values and self.short != (0, 0):
+            raise ConfigError("augment: short and short_values both say how the shorter side is drawn; give one.")
 
 
 @dataclass(frozen=True)
@@ -68,8 +93,7 @@ def choose_window(sample: Sample, preprocess: Preprocess, config: Augment, rng: 
     low, high = sorted(config.jitter)
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
     if not config.crop:
-        size = resized_shape(height, width, _redrawn(preprocess, config, rng))
-        return Window(0, 0, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
+        return _without_crop(sample, preprocess, config, jitter, rng)
     factor = jitter * resize_factor(height, width, preprocess)
     side = max(round(config.crop / factor), 1)
     window_width, window_height = min(side, width), min(side, height)
@@ -92,11 +116,50 @@ def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.r
     return int(rng.integers(low, max(high, low) + 1))
 
 
+def _without_crop(
+    sample: Sample, preprocess: Preprocess, config: Augment, jitter: float, rng: np.random.Generator
+) -> Window:
+    """The whole picture, or a part of it, at limits of its own."""
+    left, top, width, height = 0, 0, sample.width, sample.height
+    if config.part and rng.random() < config.part:
+        left, top, width, height = _draw_part(sample, config, rng)
+    size = resized_shape(height, width, _redrawn(preprocess, config, rng))
+    return Window(left, top, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
+
+
+def _draw_part(sample: Sample, config: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a part that shows an object, if the picture has one."""
+    objects = torch.from_numpy(sample.boxes[~sample.crowd])
+    low, high = sorted(config.part_sides)
+    for _ in range(PART_TRIES):
+        height, width = (max(int(side * rng.uniform(low, high) + 0.5), 1) for side in (sample.height, sample.width))
+        left, top = (int(rng.integers(room + 1)) for room in (sample.width - width, sample.height - height))
+        visible = _visible(objects, _inside(objects, left, top, width, height))
+        if not len(objects) or bool(((visible > 0) & (visible >= config.min_visible)).any()):
+            return left, top, width, height
+    return 0, 0, sample.width, sample.height
+
+
 def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
-    if config.short[1] == 0:
-        return preprocess
-    short = int(rng.integers(min(config.short), max(config.short) + 1))
-    return Preprocess(**{**vars(preprocess), "short": short, "scale": None})
+    """The limits of the resize, those that vary drawn anew."""
+    drawn: dict[str, Any] = {}
+    for side, (first, last) in (("long", config.long), ("short", config.short)):
+        if (first, last) != (0, 0):
+            drawn[side] = int(rng.integers(min(first, last), max(first, last) + 1))
+    if config.short_values:
+        drawn["short"] = config.short_values[int(rng.integers(len(config.short_values)))]
+    return replace(preprocess, scale=None, **drawn) if drawn else preprocess
+
+
+def _inside(boxes: Tensor, left: int, top: int, width: int, height: int) -> Tensor:
+    """What a window leaves of boxes [N, 4], from its corner."""
+    corner, limit = boxes.new_tensor([left, top]), boxes.new_tensor([width, height])
+    return torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
+
+
+def _visible(boxes: Tensor, inside: Tensor) -> Tensor:
+    """The share of each box's area that is inside."""
+    return areas(inside) / areas(boxes).clamp(min=1e-6)
 
 
 def cut(
@@ -107,10 +170,8 @@ def cut(
     height, width = window.size
     part = resize(image[:, window.top : bottom, window.left : right], height, width)
     boxes, crowd = torch.from_numpy(sample.boxes), torch.from_numpy(sample.crowd)
-    corner = boxes.new_tensor([window.left, window.top])
-    limit = boxes.new_tensor([window.width, window.height])
-    inside = torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
-    visible = areas(inside) / areas(boxes).clamp(min=1e-6)
+    inside = _inside(boxes, window.left, window.top, window.width, window.height)
+    visible = _visible(boxes, inside)
     sliver = visible < config.min_visible
     kept = (visible > 0) & (crowd | ~sliver if config.slivers == "background" else True)
     scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
@@ -138,6 +199,16 @@ def turn(
     return image, Targets(boxes, targets.labels, targets.crowd, (height, width))
 
 
+def blacken(image: UInt8[Tensor, "3 H W"], holes: tuple[int, int], rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
+    """A copy with as many black rectangles as between the two ``holes``, they begin anywhere (DeVries, Taylor 2017)."""
+    image = image.clone()
+    for _ in range(int(rng.integers(min(holes), max(holes) + 1))):
+        left, top = int(rng.integers(image.shape[2])), int(rng.integers(image.shape[1]))
+        width, height = HOLES[int(rng.integers(len(HOLES)))]
+        image[:, top : top + height, left : left + width] = 0
+    return image
+
+
 def augment(
     image: UInt8[Tensor, "3 H W"], sample: Sample, preprocess: Preprocess, config: Augment, seed: list[int]
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
@@ -145,6 +216,8 @@ def augment(
     rng = np.random.default_rng(seed)
     window = choose_window(sample, preprocess, config, rng)
     part, targets = cut(image, sample, window, config)
+    if config.cutout and rng.random() < config.cutout:
+        part = blacken(part, config.holes, rng)
     coins = rng.random(3)
     flip = bool(coins[0] < config.flip)
     upside_down, transpose = (bool(coin < 0.5) and config.quarter_turns for coin in coins[1:])

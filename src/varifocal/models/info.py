@@ -14,6 +14,7 @@ from varifocal.models import DETECTORS
 from varifocal.ops.nms import PostProcess
 from varifocal.tiles import Tiling
 from varifocal.types import Category
+from varifocal.views import Views
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tiling: Tiling = field(default_factory=Tiling)
+    views: Views = field(default_factory=Views)
 
 
 def describe(info: ModelInfo) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def describe(info: ModelInfo) -> dict[str, Any]:
         "preprocess": to_dict(info.preprocess),
         "postprocess": to_dict(info.postprocess),
         "tiling": to_dict(info.tiling),
+        "views": to_dict(info.views),
         "recipe": info.recipe,
         "metrics": info.metrics,
     }
@@ -83,4 +86,5 @@ def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
         values["recipe"],
         values["metrics"],
         from_dict(Tiling, values.get("tiling", {}), source),
+        from_dict(Views, values.get("views", {}), source),
     )

@@ -27,9 +27,9 @@ from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import detect_all, measure
 from varifocal.predict import Model, save
 from varifocal.train.checkpoint import load_state, save_state
-from varifocal.train.ema import make_ema
+from varifocal.train.ema import Averages
 from varifocal.train.log import RunLog
-from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
+from varifocal.train.optim import Schedule, TrainConfig, base_lr, make_optimizer, set_lr
 from varifocal.types import Batch, DataSet, Targets
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -70,24 +70,27 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
         job.training.samples, job.model.info.preprocess, job.augment, config.seed, config.cache_mb * 2**20
     )
     batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
-    steps = count_steps(config, batches.per_epoch)
+    schedule = Schedule(config, batches.per_epoch)
+    steps = schedule.steps
     detector.to(memory_format=torch.channels_last)
     detector.train()  # a new module is in training mode but does not know of norm_eval before this call
     network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
-    ema = make_ema(detector, config.ema)
-    parts = {"model": detector, "ema": ema}
+    averages = Averages(detector, config.ema, config.swa_epochs > 0)
+    parts = {"model": detector, **averages.parts()}
     # -1 is the AP of labels without boxes
     place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
         place = load_state(job.run, parts, optimizer)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
     with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
+        if base_lr(config) != config.lr:
+            log.say(f"train.lr={config.lr:g} is for {config.lr_batch} pictures a step: here {base_lr(config):g}")
         if not place.get("measured", True):  # the run was cut off by a validation picture, by now mended
-            _validate(job, ema.module if config.ema else detector, place, log, fabric)
+            _validate(job, averages.best(), place, log, fabric)
             if fabric.is_global_zero:
                 save_state(job.run, parts, optimizer, place)
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
-            lr = config.lr * lr_factor(step, steps, config)
+            lr = schedule.lr(step)
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
             seed_everything((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
@@ -96,7 +99,7 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
                 fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad()
-            ema.update_parameters(detector)
+            averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
             place["step"] = step + 1
             measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
@@ -106,7 +109,7 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             place["measured"] = not measure
             try:
                 if measure:
-                    _validate(job, ema.module if config.ema else detector, place, log, fabric)
+                    _validate(job, averages.best(), place, log, fabric)
             finally:  # a validation picture that cannot be read does not cost the training before it
                 if keep and fabric.is_global_zero:
                     save_state(job.run, parts, optimizer, place)
@@ -118,21 +121,6 @@ def seed_everything(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(seed)
-
-
-def count_steps(config: TrainConfig, per_epoch: int) -> int:
-    """How often the weights move in the whole run.
-
-    Raises:
-        ConfigError: not once.
-    """
-    steps = config.epochs * per_epoch // config.accumulate
-    if steps < 1:
-        raise ConfigError(
-            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate} is "
-            "not a single step; raise the first or lower the last."
-        )
-    return steps
 
 
 def _add_gradients(

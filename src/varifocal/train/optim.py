@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone
 
 Positive = Annotated[int, Field(gt=0)]
@@ -24,11 +25,19 @@ class TrainConfig:
     """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
 
     ``batch`` counts the pictures of a step over all processes, ``accumulate`` the steps whose gradients are added
-    before the weights move. ``lr`` belongs to that batch; it is not scaled behind your back. ``bias_lr`` and
+    before the weights move. ``lr`` belongs to ``lr_batch`` pictures: for another ``batch * accumulate`` it is scaled in
+    proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch. ``bias_lr`` and
     ``bias_decay`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
     ``backbone_lr`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
-    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run. ``clip`` bounds the
-    gradient's norm, ``ema`` is the decay of the averaged weights that are validated and saved (0: none).
+    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from ``warmup_start``
+    of the rate or ("constant") stays there. ``clip`` bounds the gradient's norm, ``ema`` is the decay of the
+    averaged weights that are validated and saved (0: none).
+
+    ``swa_epochs`` more epochs follow the schedule (stochastic weight averaging, Zhang et al., arXiv 2012.12645): in
+    each the rate falls from ``swa_lr`` to ``swa_lr_min`` times ``lr`` along half a cosine, and the weights at the
+    ends of these epochs, in equal parts, are what is then validated and saved. Only weights are averaged, so batch
+    norms should keep their statistics (``backbone.norm_eval``).
+
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
     ``validate_every`` counts epochs, ``save_every`` steps. ``cache_mb`` bounds the decoded pictures that each
     loading process keeps. A loss above ``max_loss`` stops the run. ``weights`` names a checkpoint to start from.
@@ -39,6 +48,7 @@ class TrainConfig:
     accumulate: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
+    lr_batch: NotNegative = 0
     momentum: Factor = 0.9
     weight_decay: Factor = 1e-4
     bias_lr: Factor = 2.0
@@ -47,9 +57,13 @@ class TrainConfig:
     schedule: Literal["multi-step", "cosine"] = "multi-step"
     milestones: tuple[Share, ...] = (2 / 3, 11 / 12)
     warmup_steps: NotNegative = 500
+    warmup: Literal["linear", "constant"] = "linear"
     warmup_start: Share = 0.1
     clip: Factor = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    swa_epochs: NotNegative = 0
+    swa_lr: Factor = 1.0
+    swa_lr_min: Factor = 0.01
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: NotNegative = 0
@@ -91,11 +105,59 @@ def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]
         }
 
 
-def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
-    """What the base rate is multiplied by: linear warm-up, times tenfold drops or half a cosine."""
+def count_steps(config: TrainConfig, per_epoch: int) -> int:
+    """How often the weights move in the schedule, before any epochs of weight averaging.
+
+    Raises:
+        ConfigError: not once.
+    """
+    steps = config.epochs * per_epoch // config.accumulate
+    if steps < 1:
+        raise ConfigError(
+            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate} is "
+            "not a single step; raise the first or lower the last."
+        )
+    return steps
+
+
+class Schedule:
+    """The length of a run whose epochs have ``per_epoch`` batches, and its rate at every step.
+
+    ``steps`` counts all of them; those from ``plain`` on are epochs of weight averaging, ``cycle`` steps each.
+    """
+
+    def __init__(self, config: TrainConfig, per_epoch: int) -> None:
+        self.config = config
+        self.plain = count_steps(config, per_epoch)
+        self.cycle = max(per_epoch // config.accumulate, 1)
+        self.steps = self.plain + config.swa_epochs * self.cycle
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return base_lr(self.config) * lr_factor(step, self.plain, self.config, self.cycle)
+
+    def ends_swa_epoch(self, step: int) -> bool:
+        """Whether the weights after this step are to be averaged."""
+        return step >= self.plain and (step + 1 - self.plain) % self.cycle == 0
+
+
+def base_lr(config: TrainConfig) -> float:
+    """``lr`` for the pictures of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
+    return config.lr * (config.batch * config.accumulate / config.lr_batch if config.lr_batch else 1.0)
+
+
+def lr_factor(step: int, steps: int, config: TrainConfig, cycle: int = 1) -> float:
+    """What the base rate is multiplied by: linear or constant warm-up, times tenfold drops or half a cosine.
+
+    ``steps`` is the length of the schedule; behind it each ``cycle`` steps are one epoch of averaging.
+    """
+    if config.swa_epochs and step >= steps:
+        done = (step - steps) % cycle / cycle
+        return config.swa_lr_min + (config.swa_lr - config.swa_lr_min) * 0.5 * (1 + math.cos(math.pi * done))
     warmup, warmup_steps = 1.0, min(config.warmup_steps, steps // 10)
     if step < warmup_steps:
-        warmup = config.warmup_start + (1 - config.warmup_start) * step / warmup_steps
+        risen = step / warmup_steps if config.warmup == "linear" else 0.0
+        warmup = config.warmup_start + (1 - config.warmup_start) * risen
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
     return warmup * 0.1 ** sum(step >= round(share * steps) for share in config.milestones)

@@ -1,13 +1,17 @@
 """Boxes follow their pixels: the transformed box is compared with the rectangle found in the transformed picture."""
 
+import itertools
+import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from skimage.measure import label
 
 from varifocal.config import from_dict
-from varifocal.data.augment import Augment, Window, augment, choose_window, cut, turn
+from varifocal.data.augment import Augment, Window, augment, blacken, choose_window, cut, turn
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import ConfigError
 from varifocal.types import Sample, Targets
@@ -170,6 +174,12 @@ def test_jitter_is_a_range_in_any_order(jitter):
         ("near_box", 0, -0.1),
         ("jitter", [0.1, 1], [0, 1]),
         ("short", [0, 0], [-1, 5]),
+        ("long", [5, 0], [5, -1]),
+        ("short_values", [], [-1]),
+        ("part", 1, 1.1),
+        ("part_sides", [0, 1], [0.5, 1.1]),
+        ("cutout", 0, -0.1),
+        ("holes", [0, 1], [-1, 1]),
         ("flip", 1, 2),
         ("colour", 0, -0.1),
         ("min_visible", 1, 1.01),
@@ -210,3 +220,156 @@ def test_colour_changes_pixels_and_no_boxes():
     assert not torch.equal(coloured[0], image)
     assert coloured[0].dtype == torch.uint8
     assert torch.equal(plain[1].boxes, coloured[1].boxes)
+
+
+def draw_windows(sample, config, count, preprocess=PLAIN):
+    return [choose_window(sample, preprocess, config, np.random.default_rng([5, seed])) for seed in range(count)]
+
+
+def assert_frequencies(found, wanted):
+    """Counts are within five standard deviations of the binomial's; ``wanted`` maps each outcome to its chance."""
+    counts, total = Counter(found), len(found)
+    assert set(counts) <= set(wanted)
+    for outcome, chance in wanted.items():
+        assert abs(counts[outcome] - total * chance) <= 5 * math.sqrt(total * chance * (1 - chance)) + 1, outcome
+
+
+def test_both_limits_are_drawn_independently():
+    """Against the sizes of all pairs of limits, each as likely as the others; each limit binds in some of them."""
+    width, height, shorts, longs = 60, 20, range(40, 61), range(130, 151)
+    _, sample = make([], width=width, height=height)
+    wanted = Counter()
+    for short, long in itertools.product(shorts, longs):
+        factor = min(long / width, short / height)
+        wanted[int(height * factor + 0.5), int(width * factor + 0.5)] += 1 / (len(shorts) * len(longs))
+    for config in (Augment(short=(40, 60), long=(130, 150)), Augment(short=(60, 40), long=(150, 130))):
+        assert_frequencies([w.size for w in draw_windows(sample, config, 3000)], wanted)
+
+
+def test_vfnetx_limits():
+    """A picture of 4 x 3: the longer limit binds below 4/3 of the shorter one."""
+    _, sample = make([], width=640, height=480)
+    sizes = [w.size for w in draw_windows(sample, Augment(short=(500, 1400), long=(750, 2100)), 1000)]
+    assert all(500 <= max(size) <= 1867 and 500 <= min(size) <= 1400 for size in sizes)
+    assert all(max(size) >= 667 for size in sizes)
+    # the shorter side is min(S, 3/4 L): its mean over S uniform in 500..1400 and L uniform in 750..2100
+    shorts, longs = np.arange(500, 1401), np.arange(750, 2101)
+    mean = np.minimum(shorts[:, None], 0.75 * longs).mean()
+    deviation = np.minimum(shorts[:, None], 0.75 * longs).std()
+    assert abs(np.mean([min(size) for size in sizes]) - mean) < 5 * deviation / math.sqrt(1000)
+
+
+def test_one_of_the_values():
+    _, sample = make([], width=200, height=100)
+    sizes = [w.size for w in draw_windows(sample, Augment(short_values=(64, 70, 80)), 1500, Preprocess(long=150))]
+    assert_frequencies(sizes, {(64, 128): 1 / 3, (70, 140): 1 / 3, (75, 150): 1 / 3})
+    with pytest.raises(ConfigError, match=r"short and short_values"):
+        Augment(short=(64, 80), short_values=(64, 80))
+
+
+def test_a_part_has_sides_and_place_by_chance():
+    """Sides of 40 and 20 pixels at .75 to 1: 31 to 39 are nine whole steps of a fortieth, 30 and 40 half ones."""
+    _, sample = make([], width=40, height=20)
+    windows = draw_windows(sample, Augment(part=1.0), 4000)
+    steps = {width: (0.5 if width in (30, 40) else 1) / 10 for width in range(30, 41)}
+    assert_frequencies([w.width for w in windows], steps)
+    halves = {height: (0.5 if height in (15, 20) else 1) / 5 for height in range(15, 21)}
+    assert_frequencies([w.height for w in windows], halves)
+    assert_frequencies([w.left for w in windows if w.width == 34], dict.fromkeys(range(7), 1 / 7))
+    assert_frequencies([w.top for w in windows if w.height == 17], dict.fromkeys(range(4), 1 / 4))
+    assert all(w.size == (w.height, w.width) for w in windows)
+    assert len({(w.width, w.height) for w in windows}) == 11 * 6
+
+
+def test_how_often_a_part_is_taken():
+    _, sample = make([], width=400, height=300)
+    windows = draw_windows(sample, Augment(part=0.5), 2000)
+    whole = [w.width == 400 and w.height == 300 for w in windows]
+    assert_frequencies(whole, {True: 0.5, False: 0.5})
+
+
+def test_a_part_shows_an_object_or_is_the_whole_picture():
+    """A crowd region does not count; an object of the corner is shown by few parts, so that some are whole."""
+    boxes = [(0, 0, 4, 3), (150, 100, 200, 150)]
+    _, sample = make(boxes, crowd=[False, True])
+    windows = draw_windows(sample, Augment(part=1.0, min_visible=0.0), 300)
+    assert all(w.left < 4 and w.top < 3 for w in windows)
+    whole = sum((w.width, w.height) == (200, 150) for w in windows)
+    assert 0 < whole < 300
+    _, empty = make([(150, 100, 200, 150)], crowd=[True])
+    assert all((w.width, w.height) != (200, 150) for w in draw_windows(empty, Augment(part=1.0), 100))
+    visible = [w for w in draw_windows(sample, Augment(part=1.0, min_visible=1.0), 300)]
+    assert all(w.left == 0 and w.top == 0 for w in visible)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boxes_of_a_part_are_those_of_a_literal_loop(seed):
+    boxes = [(10, 20, 60, 90), (120, 5, 195, 60), (80, 70, 140, 149), (0, 0, 8, 8)]
+    image, sample = make(boxes)
+    config = Augment(part=1.0, short=(60, 100), long=(110, 150), flip=1.0, min_visible=0.0)
+    window = choose_window(sample, PLAIN, config, np.random.default_rng([seed]))
+    part, targets = augment(image, sample, PLAIN, config, [seed])
+    height, width = window.size
+    wanted = []
+    for kind, (x1, y1, x2, y2) in enumerate(boxes):
+        xs = [min(max(x - window.left, 0), window.width) * width / window.width for x in (x1, x2)]
+        ys = [min(max(y - window.top, 0), window.height) * height / window.height for y in (y1, y2)]
+        if xs[1] > xs[0] and ys[1] > ys[0]:
+            wanted.append([width - xs[1], ys[0], width - xs[0], ys[1], kind])
+    assert tuple(part.shape[1:]) == targets.size == window.size
+    assert targets.labels.tolist() == [row[4] for row in wanted]
+    assert np.abs(targets.boxes.numpy() - np.array([row[:4] for row in wanted])).max() < 1e-3
+    assert not targets.crowd.any()
+
+
+def test_holes_are_of_the_thirteen_sizes_and_anywhere():
+    white = torch.full((3, 200, 300), 255, dtype=torch.uint8)
+    sizes, corners = Counter(), []
+    for seed in range(1500):
+        part = blacken(white, (1, 1), np.random.default_rng(seed))
+        assert set(part.unique().tolist()) == {0, 255}
+        x1, y1, x2, y2 = (int(side) for side in extent(255 - part))
+        assert not part[:, y1:y2, x1:x2].any()
+        corners.append((x1, y1))
+        if x2 < 300 and y2 < 200:
+            sizes[x2 - x1, y2 - y1] += 1
+    wanted = {(4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16), (16, 32), (32, 16), (32, 32), (32, 48)}
+    assert set(sizes) == wanted | {(48, 32), (48, 48)}
+    assert_frequencies([x // 100 for x, _ in corners], dict.fromkeys(range(3), 1 / 3))
+    assert_frequencies([y // 50 for _, y in corners], dict.fromkeys(range(4), 1 / 4))
+    assert max(x for x, _ in corners) > 290
+    assert (white == 255).all()  # the picture may be kept in memory
+
+
+def test_the_number_of_holes():
+    """On a large picture few meet, so that the black islands can be counted."""
+    white = torch.full((3, 1500, 1500), 255, dtype=torch.uint8)
+    counts = Counter(
+        int(label((blacken(white, (5, 10), np.random.default_rng(seed))[0] == 0).numpy()).max()) for seed in range(60)
+    )
+    assert max(counts) == 10
+    assert set(range(5, 11)) <= set(counts)
+    assert sum(counts[n] for n in counts if n < 5) <= 2
+
+
+def test_cutout_happens_by_chance_in_the_resized_picture_and_moves_no_box():
+    image, sample = make([(0, 0, 200, 150)])
+    plain, holed = Augment(flip=0.0), Augment(flip=0.0, cutout=0.5)
+    small = Preprocess(scale=0.5)
+    hit = []
+    for seed in range(400):
+        part, targets = augment(image, sample, small, holed, [seed])
+        assert tuple(part.shape[1:]) == (75, 100)
+        assert targets.boxes.tolist() == [[0, 0, 100, 75]]
+        hit.append(bool((part == 0).any()))
+    assert_frequencies(hit, {True: 0.5, False: 0.5})
+    assert augment(image, sample, small, plain, [0])[0].min() == 255
+
+
+def test_the_seed_decides_part_limits_and_holes_too():
+    image, sample = make([(20, 20, 60, 60), (90, 70, 130, 110)])
+    config = Augment(part=0.5, cutout=0.5, short=(60, 100), long=(90, 140))
+    for seed in range(8):
+        first, second = (augment(image, sample, PLAIN, config, [3, seed]) for _ in range(2))
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1].boxes, second[1].boxes)

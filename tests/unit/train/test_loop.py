@@ -17,6 +17,7 @@ from varifocal.evaluate.coco_ap import coco_ap
 from varifocal.models.weights import read_checkpoint
 from varifocal.predict import load
 from varifocal.recipe import Recipe, make_job
+from varifocal.train.ema import Averages
 from varifocal.train.log import RunLog
 from varifocal.train.loop import headline, train
 
@@ -123,6 +124,40 @@ def test_validation_without_any_box_still_leaves_the_best_weights(job):
     metrics = train(replace(job, validation=replace(job.validation, samples=samples)))
     assert metrics["AP"] == -1.0
     assert (job.run / "best.safetensors").is_file()
+
+
+def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypatch):
+    """One epoch of two steps, then three that are averaged at their ends: after steps 4, 6 and 8."""
+    job = make_tiny(data, tmp_path / "run", "train.epochs=1", "train.swa_epochs=3", "train.lr=0.02")
+    after, update = [], Averages.update
+
+    def record(self, *, ends_swa_epoch):
+        after.append({name: t.double().clone() for name, t in self.detector.state_dict().items()})
+        update(self, ends_swa_epoch=ends_swa_epoch)
+
+    monkeypatch.setattr(Averages, "update", record)
+    train(job)
+    assert len(after) == 8
+    last, _ = read_checkpoint(job.run / "last.safetensors")
+    moved = 0
+    for name, tensor in last.items():
+        mean = (after[3][name] + after[5][name] + after[7][name]) / 3
+        torch.testing.assert_close(tensor.double(), mean, rtol=1e-6, atol=1e-7)
+        moved += int(not torch.equal(mean, after[7][name]))
+    assert moved > 20
+    lines = [json.loads(line) for line in (job.run / "log.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates[2:] == pytest.approx([0.02, (0.02 + 0.0002) / 2] * 3)
+    assert [line["step"] for line in lines if "validation" in line] == [1, 3, 5, 7]
+
+
+def test_a_rate_that_goes_with_the_batch_is_told(data, tmp_path, capsys):
+    train(make_tiny(data, tmp_path / "run", "train.epochs=1", "train.lr_batch=16", "data.val_split="))
+    assert "train.lr=0.01 is for 16 pictures a step: here 0.0025" in capsys.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["lr"] == pytest.approx(0.0025)
+    train(make_tiny(data, tmp_path / "other", "train.epochs=1", "train.lr_batch=4", "data.val_split="))
+    assert "pictures a step" not in capsys.readouterr().err
 
 
 def test_the_logged_loss_is_the_mean_over_the_accumulated_batches(data, tmp_path):

@@ -11,7 +11,7 @@ from varifocal.config import from_dict, override
 from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
-from varifocal.train.optim import TrainConfig, lr_factor, make_optimizer, set_lr
+from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
 CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1)
@@ -157,7 +157,72 @@ def test_cosine_begins_with_the_warm_up_and_falls_after_it():
     assert factors[0] == pytest.approx(0.5 * (1 + math.cos(math.pi / 10)))
 
 
+def test_constant_warm_up_is_fcos():
+    """A third of the rate for 500 iterations, then all of it."""
+    config = TrainConfig(warmup="constant", warmup_start=1 / 3)
+    factors = [lr_factor(step, 12000, config) for step in range(600)]
+    assert factors == [1 / 3] * 500 + [1.0] * 100
+
+
+VFNETX = TrainConfig(epochs=41, swa_epochs=18, milestones=(36 / 41, 40 / 41), warmup_steps=500)
+
+
+@pytest.mark.parametrize("per_epoch", [200, 7])
+def test_the_59_epochs_of_vfnetx_are_a_literal_loop(per_epoch):
+    """41 epochs with drops after 36 and 40, then 18 half cosines from .01 to .0001."""
+    wanted = []
+    for epoch in range(59):
+        for iteration in range(per_epoch):
+            if epoch >= 41:
+                cosine = math.cos(math.pi * iteration / per_epoch)
+                wanted.append(0.0001 + (0.01 - 0.0001) * (1 + cosine) / 2)
+                continue
+            warm = min(500, 41 * per_epoch // 10)
+            rate = 0.01 if epoch < 36 else 0.001 if epoch < 40 else 0.0001
+            wanted.append(rate * (0.1 + 0.9 * min(len(wanted) / warm, 1)))
+    schedule = Schedule(VFNETX, per_epoch)
+    assert schedule.steps == len(wanted) == 59 * per_epoch
+    checked = range(0, schedule.steps, max(per_epoch // 100, 1))
+    assert [schedule.lr(step) for step in checked] == pytest.approx([wanted[step] for step in checked], rel=1e-9)
+    ends = [step for step in range(schedule.steps) if schedule.ends_swa_epoch(step)]
+    assert ends == [epoch * per_epoch - 1 for epoch in range(42, 60)]
+
+
+def test_swa_epochs_of_accumulated_steps():
+    """Ten batches in steps of four: 7 steps in three epochs, then cycles of two steps."""
+    schedule = Schedule(TrainConfig(epochs=3, accumulate=4, swa_epochs=2), 10)
+    assert (schedule.plain, schedule.cycle, schedule.steps) == (7, 2, 11)
+    assert [step for step in range(11) if schedule.ends_swa_epoch(step)] == [8, 10]
+    assert Schedule(TrainConfig(epochs=9, accumulate=4, swa_epochs=2), 3).cycle == 1
+
+
+def test_swa_rates_are_multiples_of_the_rate():
+    schedule = Schedule(TrainConfig(epochs=1, lr=0.5, swa_epochs=1, swa_lr=0.8, swa_lr_min=0.2), 100)
+    assert [schedule.lr(step) for step in (100, 150)] == pytest.approx([0.4, 0.25])
+    assert schedule.lr(199) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_without_swa_there_is_no_such_epoch():
+    schedule = Schedule(TrainConfig(epochs=2), 10)
+    assert schedule.steps == 20
+    assert not any(schedule.ends_swa_epoch(step) for step in range(20))
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "lr_batch", "rate"),
+    [(16, 1, 16, 0.01), (8, 1, 16, 0.005), (4, 2, 16, 0.005), (64, 1, 16, 0.04), (64, 1, 0, 0.01), (3, 1, 0, 0.01)],
+)
+def test_the_rate_goes_with_the_batch(batch, accumulate, lr_batch, rate):
+    config = TrainConfig(batch=batch, accumulate=accumulate, lr_batch=lr_batch)
+    assert base_lr(config) == pytest.approx(rate)
+    assert Schedule(config, 1000).lr(3000) == pytest.approx(rate)
+
+
 BOUNDS = {
+    "lr_batch": 0,
+    "swa_epochs": 0,
+    "swa_lr": 0,
+    "swa_lr_min": 0,
     "epochs": 1,
     "batch": 1,
     "accumulate": 1,
@@ -191,6 +256,7 @@ def test_least_values(key, least):
     [
         ("ema", 1.0),
         ("warmup_start", 1.5),
+        ("warmup", "cosine"),
         ("milestones", [8, 11]),
         ("precision", "16"),
         ("precision", 32),

@@ -1,0 +1,95 @@
+"""Where the command line puts what it makes, and what it refuses to overwrite."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Container
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from varifocal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def outside(files: list[Path], out: Path | None) -> list[Path]:
+    """Without what an earlier call left in ``out``."""
+    if out is None:
+        return files
+    kept = [file for file in files if out.resolve() not in file.resolve().parents]
+    if not kept:
+        raise ConfigError(f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.")
+    return kept
+
+
+def picture_places(files: list[Path], out: Path | None) -> list[Path]:
+    """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
+    if out is None:
+        return []
+    resolved = {file.resolve(): None for file in files}  # a set in the order of the files
+    shared = Path(os.path.commonpath([file.parent for file in resolved]))
+    places: dict[Path, None] = {}
+    for file in files:
+        place = out / file.resolve().relative_to(shared)
+        keeps = place.suffix.lower() in (".jpg", ".jpeg", ".png")
+        places[_numbered(place if keeps else place.with_suffix(".png"), places)] = None
+    ours = (out / "detections.json").exists()  # then the folder is from an earlier call
+    overwritten = [place for place in places if place.resolve() in resolved or (place.exists() and not ours)]
+    if overwritten:
+        raise ConfigError(f"{min(overwritten)}: would be overwritten by an annotated picture; choose another --out.")
+    return list(places)
+
+
+def _numbered(place: Path, taken: Container[Path]) -> Path:
+    """a.bmp and a.gif would both become a.png: the second is a-2.png."""
+    number, free = 1, place
+    while free in taken:
+        number += 1
+        free = place.with_stem(f"{place.stem}-{number}")
+    return free
+
+
+def check_target(file: Path) -> None:
+    """Before the work, that its result can be put there.
+
+    Raises:
+        ConfigError: it is a folder, or its folder cannot be written.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder; name a file.")
+    check_folder(file.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder, and see that something can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place.") from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written; choose another place.")
+
+
+def save_picture(image: Image, place: Path) -> None:
+    """A JPEG or PNG, by the name."""
+    from varifocal.models.weights import write_beside
+
+    buffer = io.BytesIO()
+    jpeg = place.suffix.lower() in (".jpg", ".jpeg")
+    image.save(buffer, format="JPEG" if jpeg else "PNG", **({"quality": 92} if jpeg else {}))
+    write_beside(place, buffer.getvalue())
+
+
+def new_checkpoint(file: Path) -> None:
+    """That a checkpoint can be written there and overwrites nothing.
+
+    Raises:
+        ConfigError: it is there, its name does not end in .safetensors, or its folder cannot be written.
+    """
+    if file.exists():
+        raise ConfigError(f"{file}: is there already; choose another --out or remove it.")
+    if file.suffix != ".safetensors":
+        raise ConfigError(f"{file}: the name of a checkpoint ends in .safetensors.")
+    check_target(file)
