@@ -86,9 +86,8 @@ class Backbone(nn.Module):
         elif strides != [8, 16, 32]:
             raise ConfigError(f"backbone {config.name}: its last maps have strides {strides}, not 8, 16, 32.")
         self._channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
-        stages = _stages(self.net)
-        self._freeze(stages)
-        self._deform(stages)
+        self._deform(_stages(self.net))
+        self._freeze(_stages(self.net))  # with what was exchanged
         if config.res2net_pool == "mmdet":
             self._skip_first_pool()
         if config.checkpointing:
