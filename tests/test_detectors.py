@@ -15,18 +15,19 @@ from varifocal.types import Outputs, Targets
 CLASSES = 3
 LOSSES = ("varifocal", "focal", "quality-focal")
 SWITCHES = ("star", "refine")
+PARTS: dict[str, list[dict[str, Any]]] = {"vfnet": [{"neck": "pafpn", "deformable_tower": True}]}  # as in VFNet-X
 STEPS = 40
 SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
 
 
 def variants(name: str) -> list[dict[str, Any]]:
-    """The losses times the switches that this detector has."""
+    """The losses times the switches that this detector has, and its other parts."""
     known = {field.name for field in fields(DETECTORS[name][1])}
     rows: list[dict[str, Any]] = [{"loss": loss} for loss in LOSSES]
     for switch in SWITCHES:
         if switch in known:
             rows = [{**row, switch: value} for row in rows for value in (True, False)]
-    return rows
+    return rows + PARTS.get(name, [])
 
 
 ALL = [

@@ -227,3 +227,19 @@ def test_suppression(case, iou):
     else:
         assert torch.equal(found[0], boxes[keep])
         assert torch.equal(found[2], labels[keep])
+
+
+@pytest.mark.parametrize("case", ["0", "3"])
+def test_soft_suppression(case):
+    """Linear decay from an IoU of 0.65 on down to a score of 1e-3; theirs runs in float32 on shifted boxes."""
+    boxes, scores, labels = NMS[f"{case}.boxes"], NMS[f"{case}.scores"], NMS[f"{case}.labels"].long()
+    keep = NMS[f"{case}.soft065.keep"].long()
+    table = torch.zeros(len(boxes), int(labels.max()) + 1)
+    table[torch.arange(len(boxes)), labels] = scores
+    post = PostProcess(0.0, 10**6, 0.65, 10**6, method="soft-nms", min_score=1e-3)
+    found = select_detections(boxes, table, [len(boxes)], post)
+    assert len(found[1]) == len(keep)
+    torch.testing.assert_close(found[1], NMS[f"{case}.soft065.scores"], rtol=1e-4, atol=1e-6)
+    if case != "3":
+        assert torch.equal(found[0], boxes[keep])
+        assert torch.equal(found[2], labels[keep])

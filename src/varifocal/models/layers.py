@@ -48,9 +48,13 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
 
 
 def init_head(head: nn.Module, std: float = 0.01) -> None:
-    """Normal weights for every convolution of a head, as all detectors of this family start."""
+    """Normal weights for every convolution of a head, as all detectors of this family start.
+
+    Deformable convolutions keep their own start, in which every tap looks at its own place.
+    """
+    offsets = {module.offset for module in head.modules() if isinstance(module, DeformConv)}
     for module in head.modules():
-        if isinstance(module, nn.Conv2d) and not isinstance(module, DeformConv):
+        if isinstance(module, nn.Conv2d) and module not in offsets:
             nn.init.normal_(module.weight, std=std)
 
 

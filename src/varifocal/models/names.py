@@ -7,13 +7,36 @@ import re
 # (pattern of the authors' key, our name); the first that matches the whole key counts
 Names = tuple[tuple[str, str], ...]
 
-BACKBONE: Names = ((r"backbone\.(.*)", r"backbone.net.\1"),)
+# before the others: the part of a deformable convolution that steers it, under its name and one of old files
+OFFSET: Names = (
+    (r"(.*\.conv2)_offset\.(.*)", r"\1.offset.\2"),
+    (r"(.*)\.conv_offset\.(.*)", r"\1.offset.\2"),
+)
+BACKBONE: Names = (
+    (r"backbone\.stem\.7\.(.*)", r"backbone.net.bn1.\1"),  # Res2Net's stem of three convolutions
+    (r"backbone\.stem\.(.*)", r"backbone.net.conv1.\1"),
+    (r"backbone\.(.*)", r"backbone.net.\1"),
+)
 FPN: Names = (
     (r"neck\.lateral_convs\.(\d)\.conv\.(.*)", r"neck.lateral.\1.\2"),
     (r"neck\.fpn_convs\.([012])\.conv\.(.*)", r"neck.output.\1.\2"),
     (r"neck\.fpn_convs\.3\.conv\.(.*)", r"neck.extra.0.\1"),
     (r"neck\.fpn_convs\.4\.conv\.(.*)", r"neck.extra.1.\1"),
 )
+PAFPN: Names = (
+    (r"neck\.lateral_convs\.(\d)\.conv\.(.*)", r"neck.lateral.\1.\2"),
+    (r"neck\.fpn_convs\.([012])\.conv\.(.*)", r"neck.inner.\1.0.\2"),
+    (r"neck\.fpn_convs\.([012])\.gn\.(.*)", r"neck.inner.\1.1.\2"),
+    (r"neck\.fpn_convs\.3\.conv\.(.*)", r"neck.extra.0.0.\1"),
+    (r"neck\.fpn_convs\.3\.gn\.(.*)", r"neck.extra.0.1.\1"),
+    (r"neck\.fpn_convs\.4\.conv\.(.*)", r"neck.extra.1.0.\1"),
+    (r"neck\.fpn_convs\.4\.gn\.(.*)", r"neck.extra.1.1.\1"),
+    (r"neck\.downsample_convs\.(\d)\.conv\.(.*)", r"neck.down.\1.0.\2"),
+    (r"neck\.downsample_convs\.(\d)\.gn\.(.*)", r"neck.down.\1.1.\2"),
+    (r"neck\.pafpn_convs\.(\d)\.conv\.(.*)", r"neck.output.\1.0.\2"),
+    (r"neck\.pafpn_convs\.(\d)\.gn\.(.*)", r"neck.output.\1.1.\2"),
+)
+NECKS: dict[str, Names] = {"fpn": FPN, "pafpn": PAFPN}
 TOWERS: Names = (
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.conv\.(.*)", r"head.\1_tower.\2.0.\3"),
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.gn\.(.*)", r"head.\1_tower.\2.1.\3"),
@@ -30,9 +53,14 @@ VFNET: Names = (
 HEADS: dict[str, Names] = {"vfnet": VFNET}
 
 
-def rename(key: str, detector: str = "vfnet") -> str | None:
-    """Our name of a weight of that detector, or None where there is none."""
-    for pattern, name in (*BACKBONE, *FPN, *HEADS[detector]):
+def rename(key: str, detector: str = "vfnet", neck: str = "fpn") -> str | None:
+    """Our name of a weight of that detector with that neck, or None where there is none."""
+    key = _first(OFFSET, key) or key
+    return _first((*BACKBONE, *NECKS[neck], *HEADS[detector]), key)
+
+
+def _first(names: Names, key: str) -> str | None:
+    for pattern, name in names:
         match = re.fullmatch(pattern, key)
         if match:
             return match.expand(name)

@@ -33,6 +33,7 @@ from varifocal.models.dense import (
 )
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.models.pafpn import PAFPN
 from varifocal.ops.star_conv import star_conv, star_offsets
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
@@ -46,7 +47,8 @@ class VFNetConfig:
     """Every switch of the detector; the defaults are the paper's VFNet but for ``compat``.
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
+    levels from stride 8 on. ``deformable_tower`` makes the last convolution of each tower a DCNv2, "pafpn" is the neck
+    of VFNet-X. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the other two run at their papers' settings. ``distance_unit`` scales the first box of a
     level: its "range" (8 strides) or its "stride". ``gradient_factor`` is the share of the offsets' gradient that
     reaches the first box. ``box_weights`` weigh the GIoU losses of first and refined box; without refinement the last
@@ -63,6 +65,8 @@ class VFNetConfig:
     width: int = 256
     levels: int = 5
     convs: int = 3
+    neck: Literal["fpn", "pafpn"] = "fpn"
+    deformable_tower: bool = False
     star: bool = True
     refine: bool = True
     loss: ScoreLoss = "varifocal"
@@ -97,8 +101,8 @@ class VFNetHead(nn.Module):
         super().__init__()
         self.config, self.strides = config, tuple(strides)
         width = config.width
-        self.cls_tower = tower(width, width, config.convs)
-        self.reg_tower = tower(width, width, config.convs)
+        self.cls_tower = tower(width, width, config.convs, deformable_last=config.deformable_tower)
+        self.reg_tower = tower(width, width, config.convs, deformable_last=config.deformable_tower)
         self.reg_conv = conv_norm_relu(width, width)
         self.reg = predictor(width, 4)
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in strides)
@@ -153,7 +157,8 @@ class VFNet(nn.Module):
         self.config = config
         self.strides = tuple(8 * 2**i for i in range(config.levels))
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels)
+        neck = FPN if config.neck == "fpn" else PAFPN
+        self.neck = neck(self.backbone.channels, config.width, config.levels)
         self.head = VFNetHead(config, self.strides)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:

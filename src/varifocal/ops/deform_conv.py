@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varifocal.errors import ConfigError
+
 
 class DeformConv(nn.Module):
     """A convolution that learns where each tap looks and how much it counts.
@@ -15,7 +17,8 @@ class DeformConv(nn.Module):
     A plain convolution of the same size, stride and dilation, ``offset``, says for each of the K taps where to look,
     (dy, dx) in cells beside its own place, and, through a sigmoid, how much it counts: 3 K channels, first the 2 K
     offsets, tap by tap, then the K shares. It starts at zero, which is the plain convolution at half strength.
-    Bilinear between cells, zero outside the map. No bias.
+    Bilinear between cells, zero outside the map. ``groups`` are those of the main weight; where to look is the same
+    for all of them.
     """
 
     def __init__(
@@ -27,12 +30,14 @@ class DeformConv(nn.Module):
         padding: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel_size, kernel_size))
         bound = 1 / math.sqrt(inputs * kernel_size**2)
         nn.init.uniform_(self.weight, -bound, bound)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.offset = nn.Conv2d(inputs, 3 * kernel_size**2, kernel_size, stride, padding, dilation)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
@@ -49,9 +54,32 @@ class DeformConv(nn.Module):
                 features.to(kind),
                 moves.to(kind),
                 self.weight.to(kind),
+                None if self.bias is None else self.bias.to(kind),
                 stride=self.stride,
                 padding=self.padding,
                 dilation=self.dilation,
                 mask=shares.to(kind).sigmoid(),
             )
         return result.to(features.dtype)
+
+
+def deformed(conv: nn.Conv2d) -> DeformConv:
+    """The deformable convolution with the weights, stride, padding, dilation and groups of ``conv``.
+
+    Raises:
+        ConfigError: a subclass, whose padding or weights are made anew in each pass (such as TensorFlow's padding), or
+            no zero padding of the same width on both axes; its deformable form would compute something else.
+    """
+    pairs = (conv.kernel_size, conv.stride, conv.dilation, conv.padding)
+    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or any(len(set(pair)) > 1 for pair in pairs):
+        raise ConfigError(
+            f"{type(conv).__name__}({conv.extra_repr()}) has no deformable form; only square plain convolutions with "
+            "zero padding have one."
+        )
+    size, stride, dilation, padding = (int(pair[0]) for pair in pairs)
+    result = DeformConv(
+        conv.in_channels, conv.out_channels, size, stride, padding, dilation, conv.groups, bias=conv.bias is not None
+    ).to(conv.weight)
+    result.weight = conv.weight  # type: ignore[assignment]  # a Parameter, which torch declares a Tensor
+    result.bias = conv.bias  # type: ignore[assignment]
+    return result

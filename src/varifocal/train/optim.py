@@ -13,6 +13,7 @@ from torch import nn
 
 from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone
+from varifocal.ops.deform_conv import DeformConv
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -86,10 +87,11 @@ def make_optimizer(detector: nn.Module, config: TrainConfig) -> torch.optim.Opti
 
 def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]]:
     """One group for each kind of parameter: in the backbone or not, a convolution's bias or not."""
+    offsets = {module.offset for module in detector.modules() if isinstance(module, DeformConv)}
     biases = {
         id(module.bias)
-        for name, module in detector.named_modules()
-        if isinstance(module, nn.Conv2d) and module.bias is not None and not name.endswith("conv_offset")
+        for module in detector.modules()
+        if isinstance(module, nn.Conv2d) and module.bias is not None and module not in offsets
     }
     backbone = {id(p) for part in detector.modules() if isinstance(part, Backbone) for p in part.parameters()}
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}

