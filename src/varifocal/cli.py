@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.errors import ConfigError, DataError, VarifocalError
+from varifocal.parser import parse
 from varifocal.places import check_folder, check_target, new_checkpoint, outside, picture_places, save_picture
 
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
     from varifocal.predict import Model
 
-LOSSES = ("varifocal", "focal", "quality-focal")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
-    options, overrides = _parse(arguments)
+    options, overrides = parse(arguments)
     try:
-        code: int = options.run(options, overrides) or 0
+        code: int = VERBS[options.verb](options, overrides) or 0
     except VarifocalError as error:
         print(f"varifocal {options.verb}: {error}", file=sys.stderr)
         return 2
@@ -31,128 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)
         return 130
     return code
-
-
-def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The options and, for verbs that train, the key=value words, wherever they stand."""
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    takes_overrides = options.verb in ("train", "demo")
-    wrong = [word for word in rest if not takes_overrides or "=" not in word or word.startswith("-")]
-    if wrong:
-        parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
-    return options, rest
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """All verbs and options."""
-    parser = argparse.ArgumentParser(
-        prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _add_train(verbs)
-    _add_eval(verbs)
-    _add_predict(verbs)
-    convert = _verb(
-        verbs,
-        "convert",
-        "turn a published VFNet .pth file into safetensors",
-        "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
-        run_convert,
-    )
-    convert.add_argument("file", type=Path, metavar="FILE.pth")
-    convert.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
-    average = _verb(
-        verbs,
-        "average",
-        "make one checkpoint of several of the same model, the mean of their weights",
-        "varifocal average epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
-        run_average,
-    )
-    average.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
-    average.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
-    info = _verb(verbs, "info", "say what a checkpoint is", "varifocal info runs/trees-1/best.safetensors", run_info)
-    info.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    demo = _verb(
-        verbs,
-        "demo",
-        "train and test on the embedded aerial photographs, in minutes on a CPU",
-        "varifocal demo --loss focal train.seed=1",
-        run_demo,
-    )
-    demo.add_argument("--loss", choices=LOSSES, default="varifocal", help="classification loss (%(default)s)")
-    demo.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/trees-N)")
-    return parser
-
-
-def _verb(verbs: Any, name: str, summary: str, example: str, run: Callable[..., int | None]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_train(verbs: Any) -> None:
-    train = _verb(
-        verbs,
-        "train",
-        "train a detector on a COCO data set",
-        "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
-        "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
-        "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
-        "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
-        run_train,
-    )
-    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] DATA [key=value ...]"
-    train.add_argument("data", metavar="DATA", help="COCO folder or json")
-    train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
-    train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
-
-
-def _add_eval(verbs: Any) -> None:
-    evaluate = _verb(
-        verbs,
-        "eval",
-        "measure a checkpoint with the COCO metrics",
-        "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
-        run_eval,
-    )
-    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    evaluate.add_argument("data", type=Path, metavar="DATA", help="COCO folder or json")
-    evaluate.add_argument("--split", metavar="S", help="split of the folder (val, or else test)")
-    evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
-    evaluate.add_argument(
-        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
-    )
-    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
-
-
-def _add_predict(verbs: Any) -> None:
-    predict = _verb(
-        verbs,
-        "predict",
-        "detect in pictures, write annotated pictures and a JSON list",
-        "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
-        run_predict,
-    )
-    predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
-    predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
-    predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
-    predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
-    predict.add_argument(
-        "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
-    )
-    predict.add_argument(
-        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
-    )
-    predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
 
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -350,6 +227,39 @@ def _load(options: argparse.Namespace) -> Model:
     return model
 
 
+def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
+    """List the paper's models, or say what to type for some."""
+    import json
+
+    from rich.console import Console
+
+    from varifocal import zoo
+    from varifocal.models.weights import write_beside
+
+    if options.json is not None:
+        check_target(options.json)
+    entries = zoo.list_zoo(options.recipes)
+    Console().print(zoo.table(entries))
+    for entry in entries if options.recipes else ():
+        print(f"\n{entry.recipe}\n{zoo.commands(entry)}")
+    if options.json is not None:
+        write_beside(options.json, json.dumps(zoo.to_json(entries), indent=1).encode())
+
+
+def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train the rows of a table and show them side by side."""
+    from rich.console import Console
+
+    from varifocal import sweep
+
+    out = options.out or Path("runs") / options.table
+    results = sweep.run_sweep(
+        options.table, options.data, out, recipe=options.recipe, seeds=options.seeds, overrides=overrides
+    )
+    Console().print(sweep.table(results, options.table))
+    print(f"Runs and results.json: {out}")
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -358,3 +268,16 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name}: not usable here ({str(error).splitlines()[0]}).") from error
     return name
+
+
+VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
+    "train": run_train,
+    "eval": run_eval,
+    "predict": run_predict,
+    "convert": run_convert,
+    "average": run_average,
+    "info": run_info,
+    "demo": run_demo,
+    "zoo": run_zoo,
+    "sweep": run_sweep,
+}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from varifocal.cli import make_parser
 from varifocal.errors import ConfigError
+from varifocal.parser import make_parser
 from varifocal.recipe import recipe_names
 from varifocal.zoo import PUBLISHED, commands, count, list_zoo, table, to_json
 
@@ -67,5 +67,5 @@ def test_table_and_json():
 
 
 def test_an_unknown_recipe_lists_the_known():
-    with pytest.raises(ConfigError, match="no recipe 'vfnet_r51' of the paper; choose from .*vfnet_r50_1x"):
+    with pytest.raises(ConfigError, match=r"no recipe 'vfnet_r51' of the paper; choose from .*vfnet_r50_1x"):
         list_zoo(["vfnet_r51"])

@@ -1,0 +1,157 @@
+"""What the command line takes: verbs, options, examples. Nothing is imported here that takes time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LOSSES = ("varifocal", "focal", "quality-focal")
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options and, for verbs that train, the key=value words, wherever they stand."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    takes_overrides = options.verb in ("train", "demo", "sweep")
+    wrong = [word for word in rest if not takes_overrides or "=" not in word or word.startswith("-")]
+    if wrong:
+        parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
+    return options, rest
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    parser = argparse.ArgumentParser(
+        prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_train(verbs)
+    _add_eval(verbs)
+    _add_predict(verbs)
+    convert = _verb(
+        verbs,
+        "convert",
+        "turn a published VFNet .pth file into safetensors",
+        "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
+    )
+    convert.add_argument("file", type=Path, metavar="FILE.pth")
+    convert.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    average = _verb(
+        verbs,
+        "average",
+        "make one checkpoint of several of the same model, the mean of their weights",
+        "varifocal average epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
+    )
+    average.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
+    average.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    info = _verb(verbs, "info", "say what a checkpoint is", "varifocal info runs/trees-1/best.safetensors")
+    info.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    demo = _verb(
+        verbs,
+        "demo",
+        "train and test on the embedded aerial photographs, in minutes on a CPU",
+        "varifocal demo --loss focal train.seed=1",
+    )
+    demo.add_argument("--loss", choices=LOSSES, default="varifocal", help="classification loss (%(default)s)")
+    demo.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/trees-N)")
+    _add_zoo(verbs)
+    _add_sweep(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _add_train(verbs: Any) -> None:
+    train = _verb(
+        verbs,
+        "train",
+        "train a detector on a COCO data set",
+        "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
+        "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
+        "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
+        "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
+    )
+    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] DATA [key=value ...]"
+    train.add_argument("data", metavar="DATA", help="COCO folder or json")
+    train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
+    train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+
+
+def _add_eval(verbs: Any) -> None:
+    evaluate = _verb(
+        verbs,
+        "eval",
+        "measure a checkpoint with the COCO metrics",
+        "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
+    )
+    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help="COCO folder or json")
+    evaluate.add_argument("--split", metavar="S", help="split of the folder (val, or else test)")
+    evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    evaluate.add_argument(
+        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
+    )
+    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def _add_predict(verbs: Any) -> None:
+    predict = _verb(
+        verbs,
+        "predict",
+        "detect in pictures, write annotated pictures and a JSON list",
+        "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
+    )
+    predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
+    predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
+    predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
+    predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
+    predict.add_argument(
+        "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
+    )
+    predict.add_argument(
+        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
+    )
+    predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def _add_zoo(verbs: Any) -> None:
+    zoo = _verb(
+        verbs,
+        "zoo",
+        "list the paper's models: size, reported AP, published file, commands",
+        "varifocal zoo vfnet_r50_1x",
+    )
+    zoo.add_argument("recipes", nargs="*", metavar="RECIPE", help="show the commands of these; without any, list all")
+    zoo.add_argument("--json", type=Path, metavar="F", help="write the list here")
+
+
+def _add_sweep(verbs: Any) -> None:
+    sweep = _verb(
+        verbs,
+        "sweep",
+        "train every row of one of the paper's tables and compare them",
+        "varifocal sweep table3 my_data --recipe my.yaml --seeds 0 1 2 train.epochs=6\n\n"
+        "table2: settings of the varifocal loss; table3: the parts of VFNet; table5: the losses in other detectors.\n"
+        "What is finished is not done again, what was cut off goes on: repeat the command.",
+    )
+    sweep.usage = (
+        "varifocal sweep [-h] [--recipe NAME] [--seeds N ...] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
+    )
+    sweep.add_argument("table", choices=("table2", "table3", "table5"))
+    sweep.add_argument("data", metavar="DATA", help="COCO folder with a training and a validation split")
+    sweep.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
+    sweep.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of each row (0)")
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")
