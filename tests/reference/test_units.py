@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from varifocal.assign import atss
-from varifocal.boxes import pair_giou, pair_iou
+from varifocal.boxes import clip_boxes, decode_deltas, encode_deltas, pair_giou, pair_iou
 from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
     giou_loss,
+    iou_loss,
     quality_focal_loss,
     varifocal_loss,
 )
@@ -34,6 +35,7 @@ def load(name: str) -> dict[str, Tensor]:
 
 
 LOSSES = load("losses")
+BOXES = load("boxes")
 ATSS = load("atss")
 NMS = load("nms")
 STAR = load("star")
@@ -45,11 +47,11 @@ def one_hot() -> Tensor:
     return torch.nn.functional.one_hot(LOSSES["label"], 21)[:, :20].double()
 
 
-def assert_loss(name: str, loss: Tensor, source: Tensor) -> None:
+def assert_loss(name: str, loss: Tensor, source: Tensor, units: dict[str, Tensor] = LOSSES) -> None:
     """The loss and the gradient of its sum."""
     (gradient,) = torch.autograd.grad(loss.sum(), source)
-    torch.testing.assert_close(loss.detach(), LOSSES[f"{name}.loss"], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(gradient, LOSSES[f"{name}.grad"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(loss.detach(), units[f"{name}.loss"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, units[f"{name}.grad"], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -89,10 +91,23 @@ def test_giou_loss_and_iou():
     """The last rows are identical, disjoint, nested, of no area, both so, touching, inside out, tiny."""
     boxes = LOSSES["box.pred"].clone().requires_grad_()
     assert_loss("giou", giou_loss(boxes, LOSSES["box.target"]), boxes)
+    assert_loss("iou", iou_loss(boxes, LOSSES["box.target"]), boxes, BOXES)
     iou = pair_iou(LOSSES["box.pred"], LOSSES["box.target"])
     matrix = pair_iou(LOSSES["box.pred"][:, None], LOSSES["box.target"])
     torch.testing.assert_close(iou, LOSSES["overlaps.iou_aligned"], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(matrix, LOSSES["overlaps.iou_matrix"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "std"), [("std1", (1, 1, 1, 1)), ("std_atss", (0.1, 0.1, 0.2, 0.2))])
+def test_box_deltas(name, std):
+    """Some of the decoded deltas are beyond the bound of the sides; the clip is to a picture of 70 by 90."""
+    anchors, boxes, deltas = BOXES["coder.anchors"], BOXES["coder.gt"], BOXES["coder.deltas"]
+    decoded = decode_deltas(anchors, deltas, std)
+    theirs = [BOXES[f"coder.{name}.{part}"] for part in ("encode", "decode", "decode_clip")]
+    for ours, wanted in zip(
+        (encode_deltas(anchors, boxes, std), decoded, clip_boxes(decoded, 70, 90)), theirs, strict=True
+    ):
+        torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-10)
 
 
 def as_tensor(*values: float) -> Tensor:

@@ -33,6 +33,8 @@ class BackboneConfig:
     loaded weights are kept. ``checkpointing`` computes activations again in the backward pass instead of keeping them;
     batch norms that learn their statistics then see each batch twice. ``res2net_pool``: timm, as Res2Net's authors,
     averages the last split of the very first block, mmdetection does not; its checkpoints need "mmdet".
+    ``style`` "caffe" is for ResNets with bottlenecks whose weights come from there: the stride of a stage is in its
+    first 1x1 convolution and not in the 3x3.
     """
 
     name: str = "resnet50"
@@ -42,6 +44,7 @@ class BackboneConfig:
     deformable_stages: tuple[int, ...] = ()
     checkpointing: bool = False
     res2net_pool: Literal["timm", "mmdet"] = "timm"
+    style: Literal["pytorch", "caffe"] = "pytorch"
 
 
 class SimplePyramid(nn.Module):
@@ -219,6 +222,8 @@ def _create(config: BackboneConfig) -> nn.Module:
         raise ConfigError(f"backbone {config.name!r}: timm has no such model; near are {', '.join(near)}.") from error
     if config.pretrained == "package":
         _load_packaged(net, config.name)
+    if config.style == "caffe":
+        _stride_first(net, config.name)
     return net
 
 
@@ -237,6 +242,17 @@ def _build(name: str, download: bool) -> nn.Module:
             if not size or not any(key in str(error) for key in size):
                 raise
     raise ConfigError(f"backbone {name}: takes pictures of one size only; choose another.")
+
+
+def _stride_first(net: nn.Module, name: str) -> None:
+    """Move each stage's stride from the 3x3 convolution of its first block to the 1x1 before it."""
+    from timm.models.resnet import Bottleneck
+
+    blocks = [module for module in net.modules() if isinstance(module, Bottleneck) and module.conv2.stride == (2, 2)]
+    if not blocks:
+        raise ConfigError(f"backbone {name}: style caffe is for ResNets with bottlenecks, such as resnet50.")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
 def _load_packaged(net: nn.Module, name: str) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from varifocal.ops.deform_conv import DeformConv
 
@@ -45,6 +49,48 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv
+
+
+class TwinTowers(nn.Module):
+    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (FCOS, ATSS).
+
+    What is said of the box has ``outputs`` channels and is multiplied by a learned number a level. ``centerness`` is
+    the tower that a third predictor of one channel reads, or None for no such predictor. The names of the parts are
+    those of a head of this package.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        classes: int,
+        outputs: int,
+        levels: int,
+        centerness: Literal["cls", "reg"] | None = None,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.centerness_of = centerness
+        self.cls_tower = tower(width, width, depth, bias=bias)
+        self.reg_tower = tower(width, width, depth, bias=bias)
+        self.cls = predictor(width, classes, prior_logit())
+        self.reg = predictor(width, outputs)
+        self.centerness = predictor(width, 1) if centerness else None
+        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
+        init_head(self)
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
+        """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
+        predictor, ``centerness`` [B, 1, H, W]."""
+        maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
+        for scale, level in zip(self.scales, levels, strict=True):
+            features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
+            maps["logits"].append(self.cls(features["cls"]))
+            maps["reg"].append(scale * self.reg(features["reg"]))
+            if self.centerness is not None and self.centerness_of is not None:
+                maps["centerness"].append(self.centerness(features[self.centerness_of]))
+        return {name: values for name, values in maps.items() if values}
 
 
 def init_head(head: nn.Module, std: float = 0.01) -> None:

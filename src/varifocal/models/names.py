@@ -41,6 +41,7 @@ TOWERS: Names = (
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.conv\.(.*)", r"head.\1_tower.\2.0.\3"),
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.gn\.(.*)", r"head.\1_tower.\2.1.\3"),
 )
+SCALES = (r"bbox_head\.scales\.(\d)\.scale", r"head.scales.\1")
 VFNET: Names = (
     *TOWERS,
     (r"bbox_head\.vfnet_(cls|reg)_conv\.conv\.(.*)", r"head.\1_conv.0.\2"),
@@ -50,7 +51,23 @@ VFNET: Names = (
     (r"bbox_head\.(scales|scales_refine)\.(\d)\.scale", r"head.\1.\2"),
     (r"bbox_head\.vfnet_(cls|reg|reg_refine)\.(.*)", r"head.\1.\2"),
 )
-HEADS: dict[str, Names] = {"vfnet": VFNET}
+FCOS: Names = (
+    *TOWERS,
+    (r"bbox_head\.conv_(cls|reg|centerness)\.(.*)", r"head.\1.\2"),
+    SCALES,
+)
+ATSS: Names = (
+    *TOWERS,
+    (r"bbox_head\.atss_(cls|reg|centerness)\.(.*)", r"head.\1.\2"),
+    SCALES,
+)
+GFL: Names = (
+    *TOWERS,
+    (r"bbox_head\.gfl_(cls|reg)\.(.*)", r"head.\1.\2"),
+    SCALES,
+    (r"bbox_head\.integral\.project", "bins"),
+)
+HEADS: dict[str, Names] = {"vfnet": VFNET, "fcos": FCOS, "atss": ATSS, "gfl": GFL}
 
 
 def rename(key: str, detector: str = "vfnet", neck: str = "fpn") -> str | None:
