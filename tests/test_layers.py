@@ -50,6 +50,7 @@ MODEL_PARTS = {
     "names",
     "pafpn",
     "pretrained",
+    "recognise",
     "weights",
 }
 

@@ -162,19 +162,31 @@ def _check_limits(options: argparse.Namespace) -> None:
 
 
 def run_convert(options: argparse.Namespace, _: list[str]) -> None:
-    """Read a published file, check that every weight has its place, write safetensors."""
-    from varifocal.models.convert import read_published
-    from varifocal.models.weights import load_into
+    """Read a published file, check that every weight has its place, write safetensors, say what went where."""
+    from varifocal.models.convert import is_backbone, read_backbone, read_published, read_state
+    from varifocal.models.weights import load_into, write_checkpoint
     from varifocal.predict import build, save
 
     new_checkpoint(options.out)
-    info, tensors = read_published(options.file)
-    model = build(info)
-    load_into(model.detector, tensors, options.file)
+    if is_backbone(read_state(options.file)[0]):
+        name, tensors = read_backbone(options.file)
+        write_checkpoint(options.out, tensors, {"kind": "backbone", "name": name})
+        print(f"{options.out}: {len(tensors)} weights of the backbone {name}; train with")
+        print(f"  model.backbone.name={name} model.backbone.pretrained=none model.backbone.weights={options.out}")
+        return
+    found = read_published(options.file, partial=options.partial)
+    model = build(found.info)
+    load_into(model.detector, found.tensors, options.file)
     save(model, options.out)
-    classes = ", ".join(category.name for category in info.categories[:3])
-    print(f"{options.out}: {len(tensors)} weights, all in place; VFNet on {info.config.backbone.name}, ", end="")
-    print(f"{len(info.categories)} classes ({classes}, ...).")
+    classes = ", ".join(category.name for category in found.info.categories[:3])
+    count = len(found.tensors) - len(found.missing)
+    print(f"{options.out}: {found.info.name} on {found.info.config.backbone.name}, {count} weights in place, ", end="")
+    print(f"{len(found.info.categories)} classes ({classes}{', ...' if len(found.info.categories) > 3 else ''}).")
+    for note in found.notes:
+        print(f"note: {note}.")
+    for what, names in (("without a place here", found.unknown), ("not in the file, left random", found.missing)):
+        if names:
+            print(f"{len(names)} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
 
 
 def run_average(options: argparse.Namespace, _: list[str]) -> None:

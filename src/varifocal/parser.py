@@ -33,11 +33,12 @@ def make_parser() -> argparse.ArgumentParser:
     convert = _verb(
         verbs,
         "convert",
-        "turn a published VFNet .pth file into safetensors",
+        "turn a published .pth file, of the authors, mmdetection or a backbone, into safetensors",
         "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
     )
     convert.add_argument("file", type=Path, metavar="FILE.pth")
     convert.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    convert.add_argument("--partial", action="store_true", help="keep what fits of a file that does not fit whole")
     average = _verb(
         verbs,
         "average",

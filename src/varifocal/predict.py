@@ -25,7 +25,7 @@ from varifocal.data.preprocess import (
 )
 from varifocal.errors import ConfigError, DataError
 from varifocal.models import DETECTORS
-from varifocal.models.backbone import pixel_statistics
+from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.dense import wide
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
@@ -205,7 +205,7 @@ def load(path: Path | str, device: str = "cpu") -> Model:
 
 def build(info: ModelInfo) -> Model:
     """A model with fresh weights; the backbone's are not looked for, since a checkpoint replaces them."""
-    bare = replace(info.config, backbone=replace(info.config.backbone, pretrained="none"))
+    bare = replace(info.config, backbone=without_weights(info.config.backbone))
     detector = DETECTORS[info.name][0](bare)
     model = Model(detector, replace(info, config=bare))
     return model.to(memory_format=torch.channels_last)

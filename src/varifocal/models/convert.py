@@ -1,66 +1,137 @@
-"""The authors' and mmdetection's VFNet files: their state dicts under our names."""
+"""The authors' and mmdetection's files, and those of backbones alone: their state dicts under our names."""
 
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from varifocal.errors import CheckpointError
-from varifocal.models.backbone import BackboneConfig
+from varifocal.models import DETECTORS
 from varifocal.models.info import ModelInfo
 from varifocal.models.names import rename
-from varifocal.models.vfnet import VFNetConfig
-from varifocal.ops.nms import PostProcess
+from varifocal.models.recognise import backbone_name, neck_of, recognise
 from varifocal.types import Category
 
-_OFFSET_OF_A_LAYER = re.compile(r"backbone\.layer\d\..*(conv_offset|conv2_offset)\.")
-_FIRST_3X3 = ("backbone.layer1.0.conv2.weight", "backbone.layer1.0.convs.0.weight")
+COUNTER = "num_batches_tracked"  # of a batch norm; old files have none, and nothing depends on it
+SHADOWS = ("ema_", "swa_")  # buffers in which a training hook kept a second set of weights
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A published file under our names.
+
+    ``tensors`` are a whole state dict of the model that ``info`` describes, or with what is in ``missing`` left at
+    its start. ``unknown`` are names of the file that have no place, ``notes`` what a person should know.
+    """
+
+    info: ModelInfo
+    tensors: dict[str, Tensor]
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def from_authors(state: Mapping[str, Tensor], detector: str = "vfnet") -> tuple[dict[str, Tensor], list[str]]:
     """The state dict under our names, and the keys that have no place here."""
-    renamed = {key: rename(key, detector, _neck(state)) for key in state}
+    renamed = {key: rename(key, detector, neck_of(state)) for key in state}
     mapped = {name: state[key] for key, name in renamed.items() if name is not None}
     return mapped, [key for key, name in renamed.items() if name is None]
 
 
-def read_published(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """A published VFNet ``.pth`` file: what it is, recognised by its keys and shapes, and its weights, renamed.
+def read_published(path: Path, *, partial: bool = False) -> Published:
+    """A published ``.pth`` file: what it is, recognised by its keys and shapes, and its weights, renamed.
 
     Nothing in the file is run: only tensors and plain values are read.
 
     Raises:
-        CheckpointError: not a PyTorch file, more in it than tensors and plain values, or not a VFNet that this
-            version converts; the first key that does not fit is named.
+        CheckpointError: not a PyTorch file, more in it than tensors and plain values, not a model that this version
+            converts, or, unless ``partial``, a weight without a place or a place without a weight; the first is named.
     """
+    state, meta = read_state(path)
+    state, notes = _without_wrapping(state)
+    found = recognise(state, f"{path.name} {meta.get('config', '')}", str(path))
+    categories = _categories(_class_names(meta), found.config.num_classes, path)
+    mapped, unknown = from_authors(state, found.detector)
+    with torch.device("meta"):  # shapes are all that is asked for
+        wanted = _start(found.detector, found.config)
+    unfit = [name for name, tensor in mapped.items() if name not in wanted or tensor.shape != wanted[name].shape]
+    missing = [name for name in wanted if (name not in mapped or name in unfit) and not name.endswith(COUNTER)]
+    if (unknown or unfit or missing) and not partial:
+        raise CheckpointError(
+            f"{path}: a {found.detector} that does not fit whole: {len(unknown) + len(unfit)} of {len(state)} weights "
+            f"have no place (first: {[*unknown, *unfit][:1]}), {len(missing)} places no weight (first: {missing[:1]}); "
+            "--partial keeps what fits."
+        )
+    tensors = {name: mapped[name] for name in wanted if name in mapped and name not in unfit}
+    if len(tensors) < len(wanted):
+        tensors = {**_start(found.detector, found.config), **tensors}
+    info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
+    return Published(info, tensors, (*unknown, *unfit), tuple(missing), (*notes, *found.notes))
+
+
+def _start(detector: str, config: Any) -> dict[str, Tensor]:
+    """The state dict that training would start from."""
+    return DETECTORS[detector][0](config).state_dict()
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """The state dict of a ``.pth`` file and what was written beside it; errors as :func:`read_published`."""
     content = _read_pth(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds no state dict (a mapping of names to tensors).")
-    _refuse_other_models(state, path)
-    tensors, left = from_authors(state)
-    if left:
-        raise CheckpointError(f"{path}: {len(left)} weights have no place in VFNet (first: {left[0]}).")
-    names = _class_names(content.get("meta"))
-    config = _recognise(state)
-    categories = _categories(names, config.num_classes, path)
-    # the authors keep the best points, each with all its classes; VFNet-X, known by its neck, lets scores decay
-    post = PostProcess(select="points")
-    if config.neck == "pafpn":
-        post = PostProcess(select="points", method="soft-nms", iou=0.65)
-    return ModelInfo("vfnet", config, categories, postprocess=post), tensors
+    meta = content.get("meta")
+    return state, meta if isinstance(meta, dict) else {}
 
 
-def _class_names(meta: Any) -> Sequence[str] | None:
+def _without_wrapping(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Without the prefix of a wrapper around the model, and without a second set of weights."""
+    notes = []
+    for prefix in ("module.", "ema_model.module.", "model."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    shadows = [key for key in state if key.startswith(SHADOWS)]
+    if shadows:
+        notes.append(
+            f"{len(shadows)} buffers of a weight average ({shadows[0]}, ...) are left out; such a file carries the "
+            "tested weights under the plain names"
+        )
+    return {key: value for key, value in state.items() if key not in shadows}, notes
+
+
+def is_backbone(state: Mapping[str, Tensor]) -> bool:
+    """Whether it is a ResNet of torchvision or timm by itself."""
+    return "layer1.0.conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
+
+
+def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """timm's name and the weights, without the classifier, of a file that holds a ResNet, ResNeXt or Res2Net alone.
+
+    Raises:
+        CheckpointError: it is none of these.
+    """
+    state, _ = read_state(path)
+    renamed = {key: rename(f"backbone.{key}") for key in state if not key.startswith("fc.")}
+    name = backbone_name({f"backbone.{key}": value for key, value in state.items()})
+    if name is None and "conv1.0.weight" in state:  # timm's own Res2Net, whose stem has another name
+        name = backbone_name({"backbone.stem.0.weight": state["conv1.0.weight"], **_under_backbone(state)})
+    if name is None:
+        raise CheckpointError(f"{path}: not a backbone that this version knows; ResNet, ResNeXt and Res2Net are.")
+    return name, {str(ours).removeprefix("backbone.net."): state[key] for key, ours in renamed.items()}
+
+
+def _under_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"backbone.{key}": value for key, value in state.items()}
+
+
+def _class_names(meta: Mapping[str, Any]) -> Sequence[str] | None:
     """mmdetection 2 writes ``CLASSES``, mmdetection 3 ``dataset_meta["classes"]``; published files often neither."""
-    if not isinstance(meta, dict):
-        return None
     later = meta.get("dataset_meta")
     names = meta.get("CLASSES") or (later.get("classes") or later.get("CLASSES") if isinstance(later, dict) else None)
     return [names] if isinstance(names, str) else names
@@ -78,75 +149,6 @@ def _read_pth(path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged, or not a PyTorch file ({str(error).splitlines()[0]}).") from error
-
-
-def _refuse_other_models(state: Mapping[str, Tensor], path: Path) -> None:
-    needed = (
-        "bbox_head.vfnet_cls.bias",
-        "bbox_head.vfnet_cls.weight",
-        "bbox_head.cls_convs.0.conv.weight",
-        "backbone.layer1.0.conv1.weight",
-        "backbone.layer3.0.conv1.weight",
-    )
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise CheckpointError(
-            f"{path}: not a VFNet with a ResNet that this version converts ({missing[0]} is missing)."
-        )
-    if _backbone_name(state) is None:
-        groups, wide, blocks = _backbone_kind(state)
-        raise CheckpointError(
-            f"{path}: a VFNet whose backbone this version does not know ({blocks} blocks in layer3, {groups} groups of "
-            f"{wide} channels in layer1)."
-        )
-
-
-def _recognise(state: Mapping[str, Tensor]) -> VFNetConfig:
-    """The configuration that the keys and shapes imply."""
-    deformable = sorted({int(key.split(".")[1][5:]) for key in state if _OFFSET_OF_A_LAYER.match(key)})
-    name = _backbone_name(state)
-    assert name is not None
-    return VFNetConfig(
-        num_classes=len(state["bbox_head.vfnet_cls.bias"]),
-        backbone=BackboneConfig(
-            name=name,
-            frozen_stages=1,
-            deformable_stages=tuple(layer + 1 for layer in deformable),
-            res2net_pool="mmdet" if name.startswith("res2net") else "timm",
-        ),
-        width=state["bbox_head.vfnet_cls.weight"].shape[1],
-        convs=len({key.split(".")[2] for key in state if key.startswith("bbox_head.cls_convs.")}),
-        neck=_neck(state),
-        deformable_tower=any(key.startswith("bbox_head.cls_convs.") and "conv_offset" in key for key in state),
-        star="bbox_head.vfnet_cls_dconv.weight" in state,
-        refine="bbox_head.vfnet_reg_refine.weight" in state,
-    )
-
-
-def _neck(state: Mapping[str, Tensor]) -> Literal["fpn", "pafpn"]:
-    return "pafpn" if any(key.startswith("neck.pafpn_convs.") for key in state) else "fpn"
-
-
-def _backbone_name(state: Mapping[str, Tensor]) -> str | None:
-    """timm's name of it, or None."""
-    groups, wide, blocks = _backbone_kind(state)
-    depth = {6: 50, 23: 101, 36: 152}.get(blocks)
-    if depth is None:
-        return None
-    if "backbone.stem.0.weight" in state:  # v1d of 26 channels in four splits
-        return f"res2net{depth}d" if depth < 152 and wide == 26 and groups == 1 else None
-    if groups == 1:
-        return f"resnet{depth}" if wide == 64 else None
-    return {(50, 32, 4): "resnext50_32x4d", (101, 32, 4): "resnext101_32x4d", (101, 64, 4): "resnext101_64x4d"}.get(
-        (depth, groups, wide)
-    )
-
-
-def _backbone_kind(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Groups and channels a group of the 3x3 convolutions of layer1, and the number of blocks of layer3."""
-    first = next((state[key] for key in _FIRST_3X3 if key in state), state["backbone.layer1.0.conv1.weight"])
-    blocks = len({key.split(".")[2] for key in state if key.startswith("backbone.layer3.")})
-    return first.shape[0] // first.shape[1], first.shape[1], blocks
 
 
 def _categories(names: Sequence[str] | None, count: int, path: Path) -> tuple[Category, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from varifocal.errors import CheckpointError
+from varifocal.models.backbone import without_weights
 from varifocal.models.info import ModelInfo, from_description
 from varifocal.models.weights import load_into, read_checkpoint, read_info
 from varifocal.predict import Model, build
@@ -41,7 +42,7 @@ def average_checkpoints(paths: Sequence[Path]) -> Model:
 
 def _refuse_another(first: ModelInfo, info: ModelInfo, first_path: Path, path: Path) -> None:
     def network(one: ModelInfo) -> tuple[object, ...]:
-        bare = replace(one.config.backbone, pretrained="none")  # where the weights came from once
+        bare = without_weights(one.config.backbone)  # where the weights came from once
         return one.name, replace(one.config, backbone=bare)
 
     if network(first) != network(info):

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
-from varifocal.errors import CheckpointError
-from varifocal.models.convert import coco_categories, read_published
+from varifocal import cli
+from varifocal.errors import CheckpointError, ConfigError
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.convert import coco_categories, is_backbone, read_backbone, read_published, read_state
+from varifocal.predict import build
 from varifocal.types import Category
 
 KEYS = Path(__file__).parents[2] / "reference/data/keys/vfnet_r50.json"
@@ -49,22 +53,139 @@ NUMBERED = (Category(1, "class 0"), Category(2, "class 1"))
     ],
 )
 def test_class_names(publish, meta, wanted):
-    info, _ = read_published(publish(2, *meta))
+    info = read_published(publish(2, *meta)).info
     assert info.categories == wanted
     assert info.config.num_classes == 2
 
 
 @pytest.mark.parametrize("meta", [{"CLASSES": "tree"}, {"dataset_meta": {"classes": "tree"}}])
 def test_a_single_class_written_as_text_is_one_name(publish, meta):
-    assert read_published(publish(1, meta))[0].categories == (Category(1, "tree"),)
+    assert read_published(publish(1, meta)).info.categories == (Category(1, "tree"),)
 
 
 @pytest.mark.parametrize("key", ["classes", "CLASSES"])
 def test_coco_by_name_has_cocos_ids(publish, key):
     names = tuple(category.name for category in coco_categories())
-    assert read_published(publish(80, {"dataset_meta": {key: names}}))[0].categories == coco_categories()
+    assert read_published(publish(80, {"dataset_meta": {key: names}})).info.categories == coco_categories()
 
 
 def test_another_number_of_names_is_refused(publish):
     with pytest.raises(CheckpointError, match=r"vfnet\.pth: names 2 classes but its network has 3\."):
         read_published(publish(3, {"dataset_meta": {"classes": NAMES}}))
+
+
+def empty_state(name="vfnet_r50"):
+    stored = json.loads((KEYS.parent / f"{name}.json").read_text())
+    return {key: torch.zeros(()).expand(shape) for key, shape in stored.items()}
+
+
+def written(tmp_path, content, name="published.pth"):
+    torch.save(content, tmp_path / name)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "ema_model.module."])
+def test_the_prefix_of_a_wrapper_is_taken_off(tmp_path, prefix):
+    state = {prefix + key: value for key, value in empty_state().items()}
+    assert set(read_published(written(tmp_path, state)).tensors) == set(
+        read_published(written(tmp_path, empty_state())).tensors
+    )
+
+
+def test_a_second_set_of_weights_is_left_out_and_said(tmp_path):
+    state = empty_state()
+    state |= {f"ema_{key.replace('.', '_')}": value for key, value in list(state.items())[:5]}
+    found = read_published(written(tmp_path, {"state_dict": state}))
+    assert found.notes == (
+        "5 buffers of a weight average (ema_backbone_conv1_weight, ...) are left out; such a file carries the tested "
+        "weights under the plain names",
+    )
+    assert not found.unknown
+
+
+def test_a_file_that_does_not_fit_whole_is_refused_unless_asked(tmp_path):
+    state = empty_state()
+    state["bbox_head.extra.weight"] = torch.zeros(3)
+    state["bbox_head.vfnet_reg.bias"] = torch.zeros(5)
+    gone = "neck.lateral_convs.0.conv.bias"
+    del state[gone]
+    file = written(tmp_path, state)
+    with pytest.raises(CheckpointError, match=r"2 of \d+ weights have no place .*2 places no weight .*--partial keeps"):
+        read_published(file)
+    found = read_published(file, partial=True)
+    assert found.unknown == ("bbox_head.extra.weight", "head.reg.bias")
+    assert set(found.missing) == {"neck.lateral.0.bias", "head.reg.bias"}
+    build(found.info).detector.load_state_dict(found.tensors)
+
+
+def test_files_from_before_batch_norms_counted(tmp_path):
+    state = {key: value for key, value in empty_state().items() if not key.endswith("num_batches_tracked")}
+    found = read_published(written(tmp_path, state))
+    assert not found.missing
+    build(found.info).detector.load_state_dict(found.tensors)
+
+
+FCOS_CLASSES = {"config": "model = dict(backbone=dict(style='pytorch'), bbox_head=dict(norm_on_bbox=True))"}
+
+
+@pytest.mark.parametrize(
+    ("file", "meta", "caffe", "notes"),
+    [
+        ("fcos.pth", {}, True, 1),
+        ("fcos.pth", FCOS_CLASSES, False, 0),
+        ("fcos_r50_caffe_fpn.pth", {}, True, 0),
+    ],
+)
+def test_what_shapes_do_not_tell_of_fcos(tmp_path, file, meta, caffe, notes):
+    found = read_published(written(tmp_path, {"state_dict": empty_state("fcos_r50"), "meta": meta}, file))
+    assert found.info.name == "fcos"
+    assert found.info.config.backbone.style == ("caffe" if caffe else "pytorch")
+    assert found.info.preprocess.bgr == caffe
+    assert found.info.preprocess.std == ((1, 1, 1) if caffe else (58.395, 57.12, 57.375))
+    assert found.info.config.norm_on_bbox == bool(meta)
+    assert len(found.notes) == notes
+
+
+def test_the_improved_fcos_is_known_by_its_biases(tmp_path):
+    state = empty_state("fcos_r50")
+    state |= {f"bbox_head.{part}_convs.{i}.conv.bias": torch.zeros(256) for part in ("cls", "reg") for i in range(4)}
+    config = read_published(written(tmp_path, state)).info.config
+    assert (config.conv_bias, config.norm_on_bbox, config.centerness_on_reg, config.box_loss) == (
+        True,
+        True,
+        True,
+        "giou",
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d", "res2net50d"])
+@pytest.mark.parametrize("classifier", [True, False])
+def test_a_backbone_alone(tmp_path, name, classifier):
+    """timm's own weights, which for a ResNet have torchvision's names, come back into the backbone of a detector."""
+    made = timm.create_model(name, num_classes=7)
+    state = {key: value for key, value in made.state_dict().items() if classifier or not key.startswith("fc.")}
+    file = written(tmp_path, state, "backbone.pth")
+    assert is_backbone(read_state(file)[0])
+    assert cli.main(["convert", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
+    loaded = Backbone(BackboneConfig(name, weights=str(tmp_path / "b.safetensors"))).net.state_dict()
+    assert loaded
+    for key, value in loaded.items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    file = written(tmp_path, timm.create_model("resnet50", num_classes=0).state_dict())
+    assert cli.main(["convert", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
+    with pytest.raises(ConfigError, match=r"backbone resnet18: .*holds a resnet50; give weights of resnet18"):
+        Backbone(BackboneConfig("resnet18", weights=str(tmp_path / "b.safetensors")))
+
+
+def test_a_backbone_of_another_family_is_refused(tmp_path):
+    state = {"layer1.0.conv1.weight": torch.zeros(1, 1, 1, 1)}
+    with pytest.raises(CheckpointError, match="ResNet, ResNeXt and Res2Net are"):
+        read_backbone(written(tmp_path, state))
+
+
+def test_something_else_is_told_what_is_known(tmp_path):
+    with pytest.raises(CheckpointError, match=r"it knows atss, fcos, .*vfnet by their heads' weights"):
+        read_published(written(tmp_path, {"encoder.weight": torch.zeros(2)}))
