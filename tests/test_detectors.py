@@ -129,12 +129,13 @@ def test_box_losses_need_boxes(name, row):
     assert all(with_boxes[term] > 0 and without[term] == 0 for term in with_boxes if term != "cls")
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize(("name", "row"), ALL)
-def test_under_autocast(name, row):
+def test_under_autocast(name, row, half):
     """Boxes and losses stay in float32, and the loss is that of float32 to a few parts in a hundred."""
     model = build(name, row).train()
     wanted = total(model, model(images()), [BOXES, EMPTY])
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", half):
         outputs = model(images())
         losses = model.loss(outputs, [BOXES, EMPTY])
         decoded = model.decode(outputs, [SIZE, SIZE])
