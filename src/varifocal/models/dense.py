@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -11,10 +12,25 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from varifocal.boxes import clip_boxes
+from varifocal.losses import ScoreLoss, score_loss
 from varifocal.priors import points_in_size
 from varifocal.types import Assignment, Priors, Targets
 
 Assign = Callable[[Priors, Tensor, Tensor], Assignment]
+MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
+
+
+class ScoreConfig(Protocol):
+    """What the configurations of all detectors say about the classification loss."""
+
+    @property
+    def loss(self) -> ScoreLoss: ...
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def gamma(self) -> float: ...
+    @property
+    def iou_weighted(self) -> bool: ...
 
 
 def wide(values: Tensor) -> Tensor:
@@ -37,7 +53,7 @@ class DenseTargets:
     """What each point of a batch should predict.
 
     ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the classification
-    loss must not look: padding of the batch, and crowd regions without an assigned box.
+    loss must not look: padding of the batch, crowd regions without an assigned box, and what the assignment ignores.
     """
 
     positive: Bool[Tensor, "B N"]
@@ -47,14 +63,20 @@ class DenseTargets:
 
 
 def assign_batch(
-    assign: Assign, priors: Priors, targets: Sequence[Targets], *, divisor: int = 1, mask_crowd: bool = True
+    assign: Assign,
+    priors: Priors | Sequence[Priors],
+    targets: Sequence[Targets],
+    *,
+    divisor: int = 1,
+    mask_crowd: bool = True,
 ) -> DenseTargets:
-    """Assign each picture's boxes to its points.
+    """Assign each picture's boxes to its points, which are those of all pictures or a list with one entry a picture.
 
     ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
-    rows = [_assign_one(assign, priors, target, divisor, mask_crowd) for target in targets]
+    each = [priors] * len(targets) if isinstance(priors, Priors) else priors
+    rows = [_assign_one(assign, own, target, divisor, mask_crowd) for own, target in zip(each, targets, strict=True)]
     positive, labels, boxes, counted = (torch.stack(column) for column in zip(*rows, strict=True))
     return DenseTargets(positive, labels, boxes, counted)
 
@@ -68,9 +90,11 @@ def _assign_one(
     # one box more, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
-    gt = assign(priors, boxes[:-1], valid).gt
-    positive = gt >= 0
+    assignment = assign(priors, boxes[:-1], valid)
+    gt, positive = assignment.gt, assignment.gt >= 0
     masked = _inside_any(priors.points, target.boxes[target.crowd & mask_crowd])
+    if assignment.ignored is not None:
+        masked = masked | assignment.ignored
     counted = valid & (positive | ~masked)
     return positive, labels[gt], boxes[gt], counted
 
@@ -92,6 +116,34 @@ def score_targets(
     return target
 
 
+def score_sum(
+    config: ScoreConfig,
+    logits: Float[Tensor, "B N C"],
+    dense: DenseTargets,
+    quality: Float[Tensor, "P"],
+    *,
+    everywhere: bool = False,
+    focal_alpha: float = 0.25,
+    focal_gamma: float = 2.0,
+) -> Float[Tensor, ""]:
+    """The classification loss that the configuration names, summed over points and classes.
+
+    ``quality`` is the target of the positive points, in their order; focal loss takes 1 in its place. Points that are
+    not counted take part only with ``everywhere``.
+    """
+    entries = score_loss(
+        config.loss,
+        logits,
+        score_targets(logits, dense, quality if config.loss != "focal" else None),
+        alpha=config.alpha,
+        gamma=config.gamma,
+        iou_weighted=config.iou_weighted,
+        focal_alpha=focal_alpha,
+        focal_gamma=focal_gamma,
+    )
+    return entries.sum() if everywhere else (entries * dense.counted[..., None]).sum()
+
+
 def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "B N 4"]:
     """The part of each picture's boxes inside its own (height, width)."""
     return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
@@ -110,3 +162,15 @@ def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool
         dist.all_reduce(values)
         world = dist.get_world_size()
     return values.clamp(min=1) / world if clamp_total else (values / world).clamp(min=1)
+
+
+def positive_counts(
+    positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
+) -> Float[Tensor, "k"]:
+    """How many points are positive, as :func:`normalisers` bounds and shares it.
+
+    ``each_image`` counts at least one in every picture, of this process alone, as mmdetection's anchor heads do.
+    """
+    if each_image:
+        return torch.stack([positive.sum(dim=1).clamp(min=1).sum() for positive in positives]).to(dtype)
+    return normalisers([positive.sum() for positive in positives], dtype)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.ops.star_conv import star_conv
 
 
 def group_norm(width: int) -> nn.GroupNorm:
@@ -45,6 +49,40 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv
+
+
+class StarConv(nn.Module):
+    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without offsets."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
+        if offsets is None:
+            return nn.functional.conv2d(features, self.weight, padding=1)
+        return star_conv(features, offsets, self.weight)
+
+
+class PlainHead(nn.Module):
+    """The head of RetinaNet: two towers of convolutions without norm, shared by all levels, a predictor after each.
+
+    The first predicts ``scores`` channels a cell and starts at the prior probability, the second ``values``.
+    """
+
+    def __init__(self, width: int, convs: int, scores: int, values: int) -> None:
+        super().__init__()
+        self.cls_tower = tower(width, width, convs, norm=False)
+        self.reg_tower = tower(width, width, convs, norm=False)
+        self.cls = predictor(width, scores, prior_logit())
+        self.reg = predictor(width, values)
+        init_head(self)
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[list[Tensor], list[Tensor]]:
+        """Of each level the maps of scores [B, scores, H, W] and of values [B, values, H, W]."""
+        scores = [self.cls(self.cls_tower(level)) for level in levels]
+        return scores, [self.reg(self.reg_tower(level)) for level in levels]
 
 
 def init_head(head: nn.Module, std: float = 0.01) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
 from varifocal.boxes import distances_to_boxes, pair_iou
-from varifocal.losses import ScoreLoss, giou_loss, score_loss
+from varifocal.losses import ScoreLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
+    MIN_QUALITY,
     Assign,
     DenseTargets,
     assign_batch,
@@ -28,16 +29,15 @@ from varifocal.models.dense import (
     flatten_levels,
     map_shapes,
     normalisers,
-    score_targets,
+    score_sum,
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import conv_norm_relu, init_head, predictor, prior_logit, tower
-from varifocal.ops.star_conv import star_conv, star_offsets
+from varifocal.models.layers import StarConv, conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.ops.star_conv import star_offsets
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
 
-MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
 PAPER_DIVISOR = 32
 
 
@@ -74,20 +74,6 @@ class VFNetConfig:
     gradient_factor: float = 0.1
     box_weights: tuple[float, float] = (1.5, 2.0)
     compat: Literal["none", "paper"] = "none"
-
-
-class StarConv(nn.Module):
-    """A 3x3 convolution without bias whose taps lie on the nine points of a box, or on the grid without offsets."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
-        nn.init.normal_(self.weight, std=0.01)
-
-    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
-        if offsets is None:
-            return nn.functional.conv2d(features, self.weight, padding=1)
-        return star_conv(features, offsets, self.weight)
 
 
 class VFNetHead(nn.Module):
@@ -214,10 +200,5 @@ class VFNet(nn.Module):
     ) -> Float[Tensor, ""]:
         """Summed over points and classes."""
         config = self.config
-        target = score_targets(logits, dense, quality if config.loss != "focal" else None)
-        entries = score_loss(
-            config.loss, logits, target, alpha=config.alpha, gamma=config.gamma, iou_weighted=config.iou_weighted
-        )
-        if self._paper and not (config.loss == "focal" and config.assigner == "atss"):
-            return entries.sum()
-        return (entries * dense.counted[..., None]).sum()
+        everywhere = self._paper and not (config.loss == "focal" and config.assigner == "atss")
+        return score_sum(config, logits, dense, quality, everywhere=everywhere)
