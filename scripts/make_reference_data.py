@@ -23,6 +23,7 @@ MODELS = {"vfnet_r50": "", "vfnet_raw_r50": "a"}  # and the picture of which a s
 SAMPLES = 256
 DIGITS = 10  # of gradients; they are compared to 1e-6
 LOSS_UNITS = ("pred", "label", "quality", "vfl", "focal", "qfl", "dfl", "box", "giou", "overlaps.iou")
+OTHER_UNITS = ("coder.", "iou.")  # of the other detectors; in a file of their own, boxes.npz
 NMS_SETS = ("0", "1", "3")  # set 2 has 11000 boxes and is a third of a megabyte
 
 
@@ -88,6 +89,8 @@ def write_units(source: Path) -> None:
     write_npz(units / "star.npz", dict(np.load(source / "star.npz")))
     losses = np.load(source / "losses.npz")
     write_npz(units / "losses.npz", {key: losses[key] for key in losses.files if key.startswith(LOSS_UNITS)})
+    wanted = [key for key in losses.files if key.startswith(OTHER_UNITS)]
+    write_npz(units / "boxes.npz", {key: losses[key] for key in wanted})
     nms = np.load(source / "nms.npz")
     wanted = [key for key in nms.files if key[0] in NMS_SETS and "soft" not in key]
     write_npz(units / "nms.npz", {key: nms[key] for key in wanted})

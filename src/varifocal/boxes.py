@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 EPS = 1e-6
+MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side is at most this power of e longer or shorter than the anchor's
 
 
 def areas(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -44,6 +48,33 @@ def distances_to_boxes(points: Float[Tensor, "*n 2"], distances: Float[Tensor, "
 def boxes_to_distances(points: Float[Tensor, "*n 2"], boxes: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
     """(l, t, r, b) from (x, y) to the sides; a negative number means that the point lies outside."""
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def encode_deltas(
+    anchors: Float[Tensor, "*#n 4"], boxes: Float[Tensor, "*#n 4"], std: Sequence[float] = (1, 1, 1, 1)
+) -> Float[Tensor, "*m 4"]:
+    """(dx, dy, dw, dh) that turn an anchor into a box (Girshick et al., R-CNN, appendix C), divided by ``std``.
+
+    dx and dy are the way between the centres in anchor sides, dw and dh the logarithm of the ratio of the sides.
+    """
+    (centre, size), (wanted, wanted_size) = _centre_and_size(anchors), _centre_and_size(boxes)
+    deltas = torch.cat([(wanted - centre) / size, (wanted_size / size).log()], dim=-1)
+    return deltas / deltas.new_tensor(std)
+
+
+def decode_deltas(
+    anchors: Float[Tensor, "*#n 4"], deltas: Float[Tensor, "*#n 4"], std: Sequence[float] = (1, 1, 1, 1)
+) -> Float[Tensor, "*m 4"]:
+    """The xyxy boxes of :func:`encode_deltas`, of sides at most 62.5 times longer or shorter than the anchor's."""
+    centre, size = _centre_and_size(anchors)
+    deltas = deltas * deltas.new_tensor(std)
+    middle = centre + deltas[..., :2] * size
+    half = size * deltas[..., 2:].clamp(-MAX_LOG_GROWTH, MAX_LOG_GROWTH).exp() / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
+def _centre_and_size(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 def clip_boxes(boxes: Float[Tensor, "*n 4"], height: float, width: float) -> Float[Tensor, "*n 4"]:

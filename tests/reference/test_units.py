@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from varifocal.assign import atss
-from varifocal.boxes import pair_giou, pair_iou
+from varifocal.boxes import clip_boxes, decode_deltas, encode_deltas, pair_giou, pair_iou
 from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
@@ -34,6 +34,7 @@ def load(name: str) -> dict[str, Tensor]:
 
 
 LOSSES = load("losses")
+BOXES = load("boxes")
 ATSS = load("atss")
 NMS = load("nms")
 STAR = load("star")
@@ -93,6 +94,18 @@ def test_giou_loss_and_iou():
     matrix = pair_iou(LOSSES["box.pred"][:, None], LOSSES["box.target"])
     torch.testing.assert_close(iou, LOSSES["overlaps.iou_aligned"], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(matrix, LOSSES["overlaps.iou_matrix"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "std"), [("std1", (1, 1, 1, 1)), ("std_atss", (0.1, 0.1, 0.2, 0.2))])
+def test_box_deltas(name, std):
+    """Some of the decoded deltas are beyond the bound of the sides; the clip is to a picture of 70 by 90."""
+    anchors, boxes, deltas = BOXES["coder.anchors"], BOXES["coder.gt"], BOXES["coder.deltas"]
+    decoded = decode_deltas(anchors, deltas, std)
+    theirs = [BOXES[f"coder.{name}.{part}"] for part in ("encode", "decode", "decode_clip")]
+    for ours, wanted in zip(
+        (encode_deltas(anchors, boxes, std), decoded, clip_boxes(decoded, 70, 90)), theirs, strict=True
+    ):
+        torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-10)
 
 
 def as_tensor(*values: float) -> Tensor:

@@ -1,9 +1,20 @@
 """Box arithmetic against literal formulas, one box at a time."""
 
+import math
+
 import pytest
 import torch
 
-from varifocal.boxes import areas, boxes_to_distances, clip_boxes, distances_to_boxes, pair_giou, pair_iou
+from varifocal.boxes import (
+    areas,
+    boxes_to_distances,
+    clip_boxes,
+    decode_deltas,
+    distances_to_boxes,
+    encode_deltas,
+    pair_giou,
+    pair_iou,
+)
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -64,3 +75,26 @@ def test_distances_and_boxes():
 def test_clip():
     boxes = torch.tensor([[-5.0, -1.0, 50.0, 8.0], [60.0, 3.0, 70.0, 99.0]])
     assert clip_boxes(boxes, 30, 40).tolist() == [[0.0, 0.0, 40.0, 8.0], [40.0, 3.0, 40.0, 30.0]]
+
+
+def test_deltas_of_one_box():
+    """An anchor of 10 by 20 around (5, 10), a box of 20 by 10 around (8, 6)."""
+    anchor, box = torch.tensor([[0.0, 0.0, 10.0, 20.0]]), torch.tensor([[-2.0, 1.0, 18.0, 11.0]])
+    wanted = [0.3, -0.2, math.log(2), -math.log(2)]
+    assert encode_deltas(anchor, box)[0].tolist() == pytest.approx(wanted)
+    scaled = [value / std for value, std in zip(wanted, (0.1, 0.2, 0.4, 0.5), strict=True)]
+    assert encode_deltas(anchor, box, (0.1, 0.2, 0.4, 0.5))[0].tolist() == pytest.approx(scaled)
+
+
+@pytest.mark.parametrize("std", [(1, 1, 1, 1), (0.1, 0.1, 0.2, 0.2)])
+def test_decoding_undoes_encoding(std):
+    anchors, boxes = random_boxes(30, 0), random_boxes(30, 1)
+    torch.testing.assert_close(decode_deltas(anchors, encode_deltas(anchors, boxes, std), std), boxes)
+    assert decode_deltas(anchors[:0], boxes[:0]).shape == (0, 4)
+    assert decode_deltas(anchors, boxes.expand(2, 30, 4)).shape == (2, 30, 4)
+
+
+def test_a_decoded_side_is_bounded():
+    anchor = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    box = decode_deltas(anchor, torch.tensor([[0.0, 0.0, 90.0, -90.0]]))[0]
+    assert box.tolist() == pytest.approx([8 - 500, 8 - 0.128, 8 + 500, 8 + 0.128], rel=1e-5)
