@@ -92,11 +92,11 @@ class RepPointsHead(nn.Module):
         self.initial = nn.Conv2d(width, 2 * POINTS, 1)
         self.cls_star = StarConv(width)
         self.cls = nn.Conv2d(width, config.num_classes, 1)
-        self.refine_star = StarConv(width)
-        self.refine = nn.Conv2d(width, 2 * POINTS, 1)
+        self.pts_refine_star = StarConv(width)
+        self.pts_refine = nn.Conv2d(width, 2 * POINTS, 1)
         self.moment = nn.Parameter(torch.zeros(2))
         init_head(self)
-        for conv, bias in ((self.initial, 0.0), (self.refine, 0.0), (self.cls, prior_logit())):
+        for conv, bias in ((self.initial, 0.0), (self.pts_refine, 0.0), (self.cls, prior_logit())):
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
@@ -109,7 +109,7 @@ class RepPointsHead(nn.Module):
         initial = wide(self.initial(self.initial_conv(reg_features).relu()))
         factor = self.config.gradient_factor
         offsets = points_to_offsets((1 - factor) * initial.detach() + factor * initial)
-        change = self.refine(self.refine_star(reg_features, offsets).relu())
+        change = self.pts_refine(self.pts_refine_star(reg_features, offsets).relu())
         return {
             "logits": self.cls(self.cls_star(cls_features, offsets).relu()),
             "initial": initial,
