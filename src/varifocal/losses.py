@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from varifocal.boxes import pair_giou
+from varifocal.boxes import EPS, pair_giou, pair_iou
 
 ScoreLoss = Literal["varifocal", "focal", "quality-focal"]
 
@@ -112,3 +112,11 @@ def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Ten
 def giou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """``1 - GIoU`` of pairs of xyxy boxes, in 0..2; for use in any detector."""
     return 1 - pair_giou(boxes, targets)
+
+
+def iou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """``-ln IoU`` of pairs of xyxy boxes (Yu et al., UnitBox, 2016); for use in any detector.
+
+    Below an IoU of 1e-6 the loss stays at its largest, 13.8, and has no gradient.
+    """
+    return -pair_iou(boxes, targets).clamp(min=EPS).log()

@@ -22,7 +22,8 @@ class Preprocess:
     With ``scale`` the picture is resized by that factor whatever its size: right for aerial pictures, where a pixel
     has a fixed size on the ground. Without it, the shorter side becomes ``short`` unless the longer one would pass
     ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole picture, for the sake of
-    memory; training crops are not touched by it. ``mean`` and ``std`` are RGB on 0..255.
+    memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
+    the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
     """
 
     short: int = 800
@@ -32,6 +33,7 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
     divisor: int = 32
     max_side: int = 4096
+    bgr: bool = False
 
 
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
@@ -59,7 +61,9 @@ def resize(image: UInt8[Tensor, "3 H W"], height: int, width: int) -> UInt8[Tens
 
 
 def normalise(image: UInt8[Tensor, "3 H W"], config: Preprocess) -> Float[Tensor, "3 H W"]:
-    """(image - mean) / std, per RGB channel."""
+    """(image - mean) / std of each channel; the picture is RGB, the result BGR where the configuration says so."""
+    if config.bgr:
+        image = image.flip(0)
     mean = torch.tensor(config.mean).view(3, 1, 1)
     std = torch.tensor(config.std).view(3, 1, 1)
     return (image.float() - mean) / std

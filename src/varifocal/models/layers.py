@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -65,24 +66,50 @@ class StarConv(nn.Module):
         return star_conv(features, offsets, self.weight)
 
 
-class PlainHead(nn.Module):
-    """The head of RetinaNet: two towers of convolutions without norm, shared by all levels, a predictor after each.
+class TwinTowers(nn.Module):
+    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
+    ATSS).
 
-    The first predicts ``scores`` channels a cell and starts at the prior probability, the second ``values``.
+    What is said of the classes has ``classes`` channels, of the box ``outputs``. With ``levels`` the latter is
+    multiplied by a learned number a level. ``centerness`` is the tower that a third predictor of one channel reads, or
+    None for no such predictor. ``norm`` and ``bias`` are those of :func:`tower`. The names of the parts are those of a
+    head of this package.
     """
 
-    def __init__(self, width: int, convs: int, scores: int, values: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        classes: int,
+        outputs: int,
+        levels: int = 0,
+        centerness: Literal["cls", "reg"] | None = None,
+        norm: bool = True,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.cls_tower = tower(width, width, convs, norm=False)
-        self.reg_tower = tower(width, width, convs, norm=False)
-        self.cls = predictor(width, scores, prior_logit())
-        self.reg = predictor(width, values)
+        self.centerness_of = centerness
+        self.cls_tower = tower(width, width, depth, norm=norm, bias=bias)
+        self.reg_tower = tower(width, width, depth, norm=norm, bias=bias)
+        self.cls = predictor(width, classes, prior_logit())
+        self.reg = predictor(width, outputs)
+        self.centerness = predictor(width, 1) if centerness else None
+        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
         init_head(self)
 
-    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each level the maps of scores [B, scores, H, W] and of values [B, values, H, W]."""
-        scores = [self.cls(self.cls_tower(level)) for level in levels]
-        return scores, [self.reg(self.reg_tower(level)) for level in levels]
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
+        """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
+        predictor, ``centerness`` [B, 1, H, W]."""
+        maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
+        for i, level in enumerate(levels):
+            features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
+            maps["logits"].append(self.cls(features["cls"]))
+            said = self.reg(features["reg"])
+            maps["reg"].append(self.scales[i] * said if self.scales else said)
+            if self.centerness is not None and self.centerness_of is not None:
+                maps["centerness"].append(self.centerness(features[self.centerness_of]))
+        return {name: values for name, values in maps.items() if values}
 
 
 def init_head(head: nn.Module, std: float = 0.01) -> None:

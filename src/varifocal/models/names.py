@@ -18,6 +18,7 @@ TOWERS: Names = (
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.conv\.(.*)", r"head.\1_tower.\2.0.\3"),
     (r"bbox_head\.(cls|reg)_convs\.(\d)\.gn\.(.*)", r"head.\1_tower.\2.1.\3"),
 )
+SCALES = (r"bbox_head\.scales\.(\d)\.scale", r"head.scales.\1")
 VFNET: Names = (
     *TOWERS,
     (r"bbox_head\.vfnet_(cls|reg)_conv\.conv\.(.*)", r"head.\1_conv.0.\2"),
@@ -26,6 +27,22 @@ VFNET: Names = (
     (r"bbox_head\.vfnet_cls_dconv\.(.*)", r"head.cls_star.\1"),
     (r"bbox_head\.(scales|scales_refine)\.(\d)\.scale", r"head.\1.\2"),
     (r"bbox_head\.vfnet_(cls|reg|reg_refine)\.(.*)", r"head.\1.\2"),
+)
+FCOS: Names = (
+    *TOWERS,
+    (r"bbox_head\.conv_(cls|reg|centerness)\.(.*)", r"head.\1.\2"),
+    SCALES,
+)
+ATSS: Names = (
+    *TOWERS,
+    (r"bbox_head\.atss_(cls|reg|centerness)\.(.*)", r"head.\1.\2"),
+    SCALES,
+)
+GFL: Names = (
+    *TOWERS,
+    (r"bbox_head\.gfl_(cls|reg)\.(.*)", r"head.\1.\2"),
+    SCALES,
+    (r"bbox_head\.integral\.project", "bins"),
 )
 RETINANET: Names = (*TOWERS, (r"bbox_head\.retina_(cls|reg)\.(.*)", r"head.\1.\2"))
 FOVEABOX: Names = (*TOWERS, (r"bbox_head\.conv_(cls|reg)\.(.*)", r"head.\1.\2"))
@@ -46,7 +63,15 @@ REPPOINTS: Names = (
     (r"bbox_head\.moment_transfer", r"head.moment"),
 )
 # a head's own names come first, because a neck may differ with it
-HEADS: dict[str, Names] = {"foveabox": FOVEABOX, "reppoints": REPPOINTS, "retinanet": RETINANET, "vfnet": VFNET}
+HEADS: dict[str, Names] = {
+    "vfnet": VFNET,
+    "fcos": FCOS,
+    "atss": ATSS,
+    "gfl": GFL,
+    "retinanet": RETINANET,
+    "foveabox": FOVEABOX,
+    "reppoints": REPPOINTS,
+}
 
 
 def rename(key: str, detector: str = "vfnet") -> str | None:

@@ -23,14 +23,15 @@ from varifocal.losses import ScoreLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    PAPER_DIVISOR,
     Assign,
     DenseTargets,
     assign_batch,
+    classification_loss,
     clip_each,
     flatten_levels,
     map_shapes,
     positive_counts,
-    score_sum,
     wide,
 )
 from varifocal.models.fpn import FPN
@@ -39,7 +40,6 @@ from varifocal.ops.star_conv import points_to_offsets
 from varifocal.priors import grid_points
 from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
 
-PAPER_DIVISOR = 32
 POINTS = 9
 SMOOTH_BELOW = 0.11  # where the box losses turn from square to linear
 
@@ -160,7 +160,7 @@ class RepPoints(nn.Module):
         final = dense["refined"]
         quality = pair_iou(boxes["refined"].detach()[final.positive], final.boxes[final.positive])
         quality = quality if self._paper else quality.clamp(min=MIN_QUALITY)
-        losses = {"cls": score_sum(self.config, logits, final, quality) / divisors[1]}
+        losses = {"cls": classification_loss(self.config, logits, final, quality) / divisors[1]}
         unit = (self.config.point_scale * priors.strides)[:, None]
         for name, weight, divisor in zip(boxes, self.config.box_weights, divisors, strict=True):
             found, wanted = ((x / unit)[positives[name]] for x in (boxes[name], dense[name].boxes))

@@ -19,20 +19,19 @@ from varifocal.losses import ScoreLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    PAPER_DIVISOR,
     assign_batch,
+    classification_loss,
     clip_each,
     flatten_levels,
     map_shapes,
     positive_counts,
-    score_sum,
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import PlainHead
+from varifocal.models.layers import TwinTowers
 from varifocal.priors import grid_anchors, grid_points
 from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
-
-PAPER_DIVISOR = 32
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,18 @@ class RetinaNet(nn.Module):
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         many = self.anchors_a_cell
-        self.head = PlainHead(config.width, config.convs, many * config.num_classes, many * 4)
+        self.head = TwinTowers(
+            config.width, depth=config.convs, classes=many * config.num_classes, outputs=many * 4, norm=False
+        )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """``images`` are normalised; their sides are best a multiple of 32."""
-        scores, deltas = self.head(self.neck(self.backbone(images)))
+        maps = self.head(self.neck(self.backbone(images)))
         tensors = {
-            "logits": flatten_levels(scores).reshape(len(images), -1, self.config.num_classes),
-            "deltas": flatten_levels(deltas).reshape(len(images), -1, 4),
+            "logits": flatten_levels(maps["logits"]).reshape(len(images), -1, self.config.num_classes),
+            "deltas": flatten_levels(maps["reg"]).reshape(len(images), -1, 4),
         }
-        return Outputs(tensors, map_shapes(scores))
+        return Outputs(tensors, map_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
         """``cls`` and ``box``, the L1 distance of the deltas; their sum is what is minimised.
@@ -108,7 +109,7 @@ class RetinaNet(nn.Module):
         quality = quality if self._paper else quality.clamp(min=MIN_QUALITY)
         divisor = positive_counts([dense.positive], logits.dtype, each_image=self._paper)[0]
         return {
-            "cls": score_sum(self.config, logits, dense, quality) / divisor,
+            "cls": classification_loss(self.config, logits, dense, quality) / divisor,
             "box": (moved - encode_deltas(anchors, truth)).abs().sum() / divisor,
         }
 

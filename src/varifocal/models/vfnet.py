@@ -22,14 +22,14 @@ from varifocal.losses import ScoreLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    PAPER_DIVISOR,
     Assign,
-    DenseTargets,
     assign_batch,
+    classification_loss,
     clip_each,
     flatten_levels,
     map_shapes,
     normalisers,
-    score_sum,
     wide,
 )
 from varifocal.models.fpn import FPN
@@ -37,8 +37,6 @@ from varifocal.models.layers import StarConv, conv_norm_relu, init_head, predict
 from varifocal.ops.star_conv import star_offsets
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
-
-PAPER_DIVISOR = 32
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,10 @@ class VFNet(nn.Module):
         quality = {name: pair_iou(boxes[name].detach(), truth).clamp(min=MIN_QUALITY) for name in names}
         sums = [dense.positive.sum(), *(quality[name].sum() for name in names)]
         divisors = normalisers(sums, logits.dtype, clamp_total=not self._paper)
-        losses = {"cls": self._classification(logits, dense, quality[names[-1]]) / divisors[0]}
+        # the authors weigh the padding out of one combination only
+        everywhere = self._paper and not (self.config.loss == "focal" and self.config.assigner == "atss")
+        total = classification_loss(self.config, logits, dense, quality[names[-1]], everywhere=everywhere)
+        losses = {"cls": total / divisors[0]}
         for name, weight, divisor in zip(names, self.config.box_weights[-len(names) :], divisors[1:], strict=True):
             losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
         return losses
@@ -194,11 +195,3 @@ class VFNet(nn.Module):
         if self.config.assigner == "atss":
             return assign_atss
         return partial(assign_fcos, radius=1.5 if self.config.assigner == "fcos-centre" else None)
-
-    def _classification(
-        self, logits: Float[Tensor, "B N C"], dense: DenseTargets, quality: Float[Tensor, "P"]
-    ) -> Float[Tensor, ""]:
-        """Summed over points and classes."""
-        config = self.config
-        everywhere = self._paper and not (config.loss == "focal" and config.assigner == "atss")
-        return score_sum(config, logits, dense, quality, everywhere=everywhere)

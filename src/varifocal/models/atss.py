@@ -1,0 +1,146 @@
+"""ATSS (Zhang et al., CVPR 2020): FCOS's head over one square anchor a point, with adaptive assignment.
+
+From top to bottom: configuration and the detector's three verbs: forward, loss, decode. The VarifocalNet paper's
+table 5 trains it with each of the three classification losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.atss import assign_atss
+from varifocal.boxes import decode_deltas, pair_iou
+from varifocal.losses import ScoreLoss, giou_loss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    MIN_QUALITY,
+    PAPER_DIVISOR,
+    assign_batch,
+    centerness,
+    classification_loss,
+    clip_each,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import TwinTowers
+from varifocal.priors import grid_points, square_anchors
+from varifocal.types import Decoded, Outputs, Priors, Targets
+
+STD = (0.1, 0.1, 0.2, 0.2)  # of the box deltas
+BOX_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class ATSSConfig:
+    """Every switch of the detector; the defaults are the paper's ATSS but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
+    of the varifocal loss, the other two run at their papers' settings. Without ``centerness`` neither is the branch
+    there nor are the boxes weighted by it.
+
+    ``compat="paper"`` reproduces the authors' code where we think it wrong: with the varifocal loss they train the
+    padding of a batch as background, they take crowd regions for background, count a picture without positive points
+    as one point, divide by a sum of centerness that may be small, and bound the normalisers a process at a time.
+    "none" ignores padding and crowd regions and bounds the total at one.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 4
+    loss: ScoreLoss = "focal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    centerness: bool = True
+    compat: Literal["none", "paper"] = "none"
+
+
+class ATSS(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``deltas`` [B, N, 4]: (dx, dy, dw, dh) from the anchor in units of
+    0.1, 0.1, 0.2, 0.2; with ``centerness`` that, [B, N, 1] before the sigmoid.
+    """
+
+    def __init__(self, config: ATSSConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
+        self.head = TwinTowers(
+            config.width,
+            depth=config.convs,
+            classes=config.num_classes,
+            outputs=4,
+            levels=config.levels,
+            centerness="reg" if config.centerness else None,
+        )
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {"logits": flatten_levels(maps["logits"]), "deltas": wide(flatten_levels(maps["reg"]))}
+        if "centerness" in maps:
+            tensors["centerness"] = flatten_levels(maps["centerness"])
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls``, ``box`` and ``centerness`` if there is one; their sum is what is minimised.
+
+        The GIoU loss of a positive point is weighted by how central it is and divided by the sum of these weights;
+        without centerness it is divided by the number of positive points.
+        """
+        config, paper = self.config, self.config.compat == "paper"
+        logits = wide(outputs.tensors["logits"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(assign_atss, priors, targets, divisor=PAPER_DIVISOR if paper else 1, mask_crowd=not paper)
+        truth = dense.boxes[dense.positive]
+        points, anchors = (
+            each.expand(len(targets), -1, -1)[dense.positive] for each in (priors.points, square_anchors(priors))
+        )
+        boxes = decode_deltas(anchors, outputs.tensors["deltas"][dense.positive], STD)
+        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        central = centerness(points, truth)
+        found = dense.positive.sum(dim=1)
+        count, weight = normalisers(
+            [(found.clamp(min=1) if paper else found).sum(), central.sum()],
+            logits.dtype,
+            clamp_total=not paper,
+            floors=[1.0, 1e-12 if paper else 1.0],
+        )
+        everywhere = paper and config.loss == "varifocal"
+        cls = classification_loss(config, logits, dense, quality, everywhere=everywhere) / count
+        box = BOX_WEIGHT * giou_loss(boxes, truth)
+        if not config.centerness:
+            return {"cls": cls, "box": box.sum() / count}
+        said = wide(outputs.tensors["centerness"])[..., 0][dense.positive]
+        return {
+            "cls": cls,
+            "box": (box * central).sum() / weight,
+            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width); scores and centerness."""
+        deltas = outputs.tensors["deltas"]
+        priors = self._priors(outputs, deltas)
+        boxes = clip_each(decode_deltas(square_anchors(priors), deltas, STD), sizes)
+        scores = wide(outputs.tensors["logits"]).sigmoid()
+        quality = wide(outputs.tensors["centerness"])[..., 0].sigmoid() if self.config.centerness else None
+        return Decoded(boxes, scores, priors.counts, quality)
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        return grid_points(outputs.shapes, self.strides, like=like)

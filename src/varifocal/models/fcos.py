@@ -1,0 +1,150 @@
+"""FCOS (Tian et al., ICCV 2019): every point in a box predicts its four sides, and how central it is.
+
+From top to bottom: configuration and the detector's three verbs: forward, loss, decode. The improvements that the
+authors published later are switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.fcos import assign_fcos
+from varifocal.boxes import distances_to_boxes, pair_iou
+from varifocal.losses import ScoreLoss, giou_loss, iou_loss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    MIN_QUALITY,
+    assign_batch,
+    centerness,
+    classification_loss,
+    clip_each,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import TwinTowers
+from varifocal.priors import grid_points
+from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+
+RADIUS = 1.5  # strides around a box's centre, with centre sampling
+
+
+@dataclass(frozen=True)
+class FCOSConfig:
+    """Every switch of the detector; the defaults are the paper's FCOS but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
+    of the varifocal loss, the other two run at their papers' settings. The improved FCOS sets all of the following:
+    ``centre_sampling`` takes only points near the centre of a box, ``centerness_on_reg`` reads the centerness from the
+    tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
+    ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
+
+    ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
+    background, take crowd regions for background, divide by a sum of centerness that may be small, and bound the
+    normalisers a process at a time. "none" ignores padding and crowd regions and bounds the total at one.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 4
+    loss: ScoreLoss = "focal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    centre_sampling: bool = False
+    centerness_on_reg: bool = False
+    norm_on_bbox: bool = False
+    box_loss: Literal["iou", "giou"] = "iou"
+    conv_bias: bool = False
+    compat: Literal["none", "paper"] = "none"
+
+
+class FCOS(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``distances`` [B, N, 4]: (l, t, r, b) in pixels of the input;
+    ``centerness`` [B, N, 1] before the sigmoid.
+    """
+
+    def __init__(self, config: FCOSConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels)
+        self.head = TwinTowers(
+            config.width,
+            depth=config.convs,
+            classes=config.num_classes,
+            outputs=4,
+            levels=config.levels,
+            centerness="reg" if config.centerness_on_reg else "cls",
+            bias=config.conv_bias,
+        )
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        if self.config.norm_on_bbox:
+            sides = [wide(level).relu() * stride for level, stride in zip(maps["reg"], self.strides, strict=True)]
+        else:
+            sides = [wide(level).exp() for level in maps["reg"]]
+        tensors = {
+            "logits": flatten_levels(maps["logits"]),
+            "distances": flatten_levels(sides),
+            "centerness": flatten_levels(maps["centerness"]),
+        }
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls``, ``box`` and ``centerness``; their sum is what is minimised.
+
+        The box loss of a positive point is weighted by how central it is and divided by the sum of these weights.
+        """
+        config, paper = self.config, self.config.compat == "paper"
+        logits = wide(outputs.tensors["logits"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(self._assign, priors, targets, mask_crowd=not paper)
+        truth = dense.boxes[dense.positive]
+        points = priors.points.expand(len(targets), -1, -1)[dense.positive]
+        boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
+        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        central = centerness(points, truth)
+        said = wide(outputs.tensors["centerness"])[..., 0][dense.positive]
+        count, weight = normalisers(
+            [dense.positive.sum(), central.sum()],
+            logits.dtype,
+            clamp_total=not paper,
+            floors=[1.0, 1e-6 if paper else 1.0],
+        )
+        box_loss = iou_loss if config.box_loss == "iou" else giou_loss
+        return {
+            "cls": classification_loss(config, logits, dense, quality, everywhere=paper) / count,
+            "box": (box_loss(boxes, truth) * central).sum() / weight,
+            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width); scores and centerness."""
+        distances = outputs.tensors["distances"]
+        priors = self._priors(outputs, distances)
+        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        scores, quality = (wide(outputs.tensors[name]).sigmoid() for name in ("logits", "centerness"))
+        return Decoded(clip_each(boxes, sizes), scores, priors.counts, quality[..., 0])
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        return grid_points(outputs.shapes, self.strides, offset=0.5, like=like)
+
+    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
+        return assign_fcos(priors, boxes, valid, radius=RADIUS if self.config.centre_sampling else None)

@@ -1,0 +1,146 @@
+"""GFL (Li et al., Generalized Focal Loss, NeurIPS 2020): each side of a box is a distribution over whole strides.
+
+From top to bottom: configuration and the detector's three verbs: forward, loss, decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.atss import assign_atss
+from varifocal.boxes import boxes_to_distances, distances_to_boxes, pair_iou
+from varifocal.losses import ScoreLoss, distribution_focal_loss, giou_loss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    MIN_QUALITY,
+    PAPER_DIVISOR,
+    assign_batch,
+    classification_loss,
+    clip_each,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import TwinTowers
+from varifocal.priors import grid_points
+from varifocal.types import Decoded, Outputs, Priors, Targets
+
+BOX_WEIGHT, DISTRIBUTION_WEIGHT = 2.0, 0.25
+MARGIN = 0.1  # by which a target stays below the last bin
+
+
+@dataclass(frozen=True)
+class GFLConfig:
+    """Every switch of the detector; the defaults are the paper's GFL but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
+    of the varifocal loss, the other two run at their papers' settings. ``bins`` is the number of distances that a
+    side may have: 0, 1, ... strides.
+
+    ``compat="paper"`` reproduces the authors' code where we think it wrong: they take crowd regions for background,
+    count a picture without positive points as one point, divide by a sum of scores that may be small, and bound the
+    normalisers a process at a time. Without a positive point their box losses are 0 / 0, ours are 0. "none" ignores
+    crowd regions and bounds the total at one.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 4
+    loss: ScoreLoss = "quality-focal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    bins: int = 17
+    compat: Literal["none", "paper"] = "none"
+
+
+class GFL(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``sides`` [B, N, 4 * bins]: for l, t, r and b in turn the
+    logits of the distances 0, 1, ... in strides, before the softmax.
+    """
+
+    bins: Float[Tensor, "bins"]
+
+    def __init__(self, config: GFLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
+        self.head = TwinTowers(
+            config.width,
+            depth=config.convs,
+            classes=config.num_classes,
+            outputs=4 * config.bins,
+            levels=config.levels,
+        )
+        self.register_buffer("bins", torch.arange(config.bins, dtype=torch.float32))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {"logits": flatten_levels(maps["logits"]), "sides": wide(flatten_levels(maps["reg"]))}
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls``, ``box`` and ``distribution``; their sum is what is minimised.
+
+        Both losses of a positive point's box are weighted by its best class score, read without gradient, and divided
+        by the sum of these weights.
+        """
+        config, paper = self.config, self.config.compat == "paper"
+        logits = wide(outputs.tensors["logits"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(assign_atss, priors, targets, divisor=PAPER_DIVISOR if paper else 1, mask_crowd=not paper)
+        truth = dense.boxes[dense.positive]
+        points = priors.points.expand(len(targets), -1, -1)[dense.positive]
+        strides = priors.strides.expand(len(targets), -1)[dense.positive][:, None]
+        sides = self._split(outputs.tensors["sides"][dense.positive])
+        boxes = distances_to_boxes(points, self._expectation(sides) * strides)
+        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        scores = logits.detach()[dense.positive].sigmoid().amax(dim=-1)
+        found = dense.positive.sum(dim=1)
+        count, weight = normalisers(
+            [(found.clamp(min=1) if paper else found).sum(), scores.sum()],
+            logits.dtype,
+            clamp_total=not paper,
+            floors=[1.0, 1e-12 if paper else 1.0],
+        )
+        wanted = (boxes_to_distances(points, truth) / strides).clamp(0, config.bins - 1 - MARGIN)
+        spread = distribution_focal_loss(sides, wanted).mean(dim=-1)
+        return {
+            "cls": classification_loss(config, logits, dense, quality) / count,
+            "box": BOX_WEIGHT * (giou_loss(boxes, truth) * scores).sum() / weight,
+            "distribution": DISTRIBUTION_WEIGHT * (spread * scores).sum() / weight,
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+        sides = outputs.tensors["sides"]
+        priors = self._priors(outputs, sides)
+        distances = self._expectation(self._split(sides)) * priors.strides[:, None]
+        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        return grid_points(outputs.shapes, self.strides, like=like)
+
+    def _split(self, sides: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n 4 bins"]:
+        return sides.unflatten(-1, (4, self.config.bins))
+
+    def _expectation(self, sides: Float[Tensor, "*n 4 bins"]) -> Float[Tensor, "*n 4"]:
+        """The mean distance in strides."""
+        return (sides.softmax(dim=-1) * self.bins.to(sides.dtype)).sum(dim=-1)
