@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal l
 PAPER_DIVISOR = 32  # the authors pad each picture to a multiple of it before its cells are counted
 
 
+@runtime_checkable
 class ScoreConfig(Protocol):
     """The fields of a detector's configuration that say how classes are learned."""
 
