@@ -1,36 +1,48 @@
 """One contract over every detector, each with the three losses and every switch of its head, on a tiny network."""
 
-from dataclasses import fields
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from varifocal.boxes import pair_iou
-from varifocal.models import DETECTORS
+from varifocal.models import DETECTORS, dense
 from varifocal.models.backbone import BackboneConfig
 from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.types import Outputs, Targets
 
 CLASSES = 3
 LOSSES = ("varifocal", "focal", "quality-focal")
-SWITCHES = ("star", "refine")
+# the switches of a detector's head; VFNet's with every loss, the others' with the detector's own
+VFNET_SWITCHES = [{"star": star, "refine": refine} for star in (True, False) for refine in (True, False)]
+IMPROVED_FCOS = {
+    "centre_sampling": True,
+    "centerness_on_reg": True,
+    "norm_on_bbox": True,
+    "box_loss": "giou",
+    "conv_bias": True,
+}
+SWITCHES: dict[str, list[dict[str, Any]]] = {
+    "fcos": [IMPROVED_FCOS],
+    "atss": [{"centerness": False}],
+    "gfl": [{"bins": 5}],
+}
+# outputs that are lengths in pixels; the others may be any number
+LENGTHS = ("initial", "refined", "distances")
 STEPS = 40
 SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
 
 
 def variants(name: str) -> list[dict[str, Any]]:
-    """The losses times the switches that this detector has."""
-    known = {field.name for field in fields(DETECTORS[name][1])}
-    rows: list[dict[str, Any]] = [{"loss": loss} for loss in LOSSES]
-    for switch in SWITCHES:
-        if switch in known:
-            rows = [{**row, switch: value} for row in rows for value in (True, False)]
-    return rows
+    """The losses and the switches that this detector has."""
+    if name == "vfnet":
+        return [{"loss": loss, **switches} for loss in LOSSES for switches in VFNET_SWITCHES]
+    return [*({"loss": loss} for loss in LOSSES), *SWITCHES.get(name, [])]
 
 
 ALL = [
-    pytest.param(name, row, id="-".join([name, *(str(value) for value in row.values())]))
+    pytest.param(name, row, id="-".join([name, *(f"{key}={value}" for key, value in row.items())]))
     for name in DETECTORS
     for row in variants(name)
 ]
@@ -42,7 +54,7 @@ def build(name: str, row: dict[str, Any], **backbone: Any) -> torch.nn.Module:
     return detector(
         config(
             num_classes=CLASSES,
-            backbone=BackboneConfig("resnet18", **backbone),
+            backbone=BackboneConfig("test_resnet", **backbone),
             width=32,
             levels=3,
             **{"convs": 1, **row},
@@ -76,14 +88,20 @@ def test_shapes_and_types(name, row):
     model = build(name, row).eval()
     with torch.no_grad():
         outputs = model(images())
-        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
+        decoded = model.decode(outputs, [SIZE, SIZE])
     assert outputs.shapes == ((8, 12), (4, 6), (2, 3))
     points = sum(height * width for height, width in outputs.shapes)
+    assert all(value.shape[:2] == (2, points) for value in outputs.tensors.values())
     assert outputs.tensors["logits"].shape == (2, points, CLASSES)
-    assert boxes.shape == (2, points, 4)
-    assert scores.shape == (2, points, CLASSES)
-    assert scores.min() >= 0
-    assert scores.max() <= 1
+    assert decoded.boxes.shape == (2, points, 4)
+    assert decoded.scores.shape == (2, points, CLASSES)
+    assert decoded.counts == (96, 24, 6)
+    assert (decoded.quality is not None) == ("centerness" in outputs.tensors)
+    for values in (decoded.scores, decoded.quality):
+        if values is not None:
+            assert values.shape[:2] == (2, points)
+            assert values.min() >= 0
+            assert values.max() <= 1
 
 
 @pytest.mark.parametrize(("name", "row"), ALL)
@@ -117,9 +135,10 @@ def test_under_autocast(name, row):
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(images())
         losses = model.loss(outputs, [BOXES, EMPTY])
-        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
+        decoded = model.decode(outputs, [SIZE, SIZE])
     assert {value.dtype for value in losses.values()} == {torch.float32}
-    assert boxes.dtype == scores.dtype == torch.float32
+    values = [decoded.boxes, decoded.scores, *([] if decoded.quality is None else [decoded.quality])]
+    assert {value.dtype for value in values} == {torch.float32}
     found = sum(losses.values())
     assert found.item() == pytest.approx(wanted.item(), rel=0.05)
     found.backward()
@@ -130,8 +149,9 @@ def test_under_autocast(name, row):
 def test_decoding_stays_inside_each_picture(name, row):
     model = build(name, row).eval()
     sizes = [SIZE, (30, 41)]
-    with torch.no_grad():
-        boxes = model.decode(model(images()), sizes).boxes
+    outputs = outputs_of(model, SIZE)
+    both = {key: value.expand(2, -1, -1) for key, value in outputs.tensors.items()}
+    boxes = model.decode(Outputs(both, outputs.shapes), sizes).boxes
     for box, (height, width) in zip(boxes, sizes, strict=True):
         assert box.min() >= 0
         assert box[:, 0::2].max() == width
@@ -139,7 +159,7 @@ def test_decoding_stays_inside_each_picture(name, row):
 
 
 def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> Outputs:
-    """Hand-made outputs for one picture of that size: random logits and distances, with the names of the model's."""
+    """Hand-made outputs for one picture of that size: random numbers under the names of the model's."""
     rng = torch.Generator().manual_seed(seed)
     shapes = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in model.strides)
     points = sum(height * width for height, width in shapes)
@@ -148,7 +168,7 @@ def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> 
     tensors = {}
     for key, channels in names.items():
         value = torch.randn(1, points, channels, generator=rng)
-        tensors[key] = value if key == "logits" else (value * 0.5 + 3).exp()
+        tensors[key] = (value * 0.5 + 3).exp() if key in LENGTHS else value
     return Outputs(tensors, shapes)
 
 
@@ -180,18 +200,21 @@ def test_padding_of_the_batch_changes_no_loss(name, row, truth):
 
 @pytest.mark.parametrize(("name", "row"), ALL)
 def test_crowd_regions_are_ignored(name, row):
-    """Whatever is said inside one, the loss is the same; outside it is not."""
+    """Whatever is said inside one, the loss is the same; outside it is not.
+
+    The region ends between the two places, corner and middle, where a point may lie in its cell.
+    """
     model = build(name, row)
     outputs = outputs_of(model, SIZE)
-    region = [0.0, 0.0, 47.0, 63.0]
-    truth = target([[50.1, 20.2, 88.8, 60.4], region], [2, 1], [False, True])
+    region = [0.0, 0.0, 63.0, 63.0]
+    truth = target([[66.1, 20.2, 94.8, 60.4], region], [2, 1], [False, True])
     places = [
         (x * stride, y * stride)
         for (rows, columns), stride in zip(outputs.shapes, model.strides, strict=True)
         for y in range(rows)
         for x in range(columns)
     ]
-    within = torch.tensor([x <= 47 and y <= 63 for x, y in places])
+    within = torch.tensor([x <= 63 and y <= 63 for x, y in places])
     before = total(model, outputs, [truth])
     for where, same in ((within, True), (~within, False)):
         tensors = {key: value.clone() for key, value in outputs.tensors.items()}
@@ -200,15 +223,16 @@ def test_crowd_regions_are_ignored(name, row):
         assert (after.item() == pytest.approx(before.item(), rel=1e-6)) == same
 
 
-def test_the_papers_crowd_regions_are_background():
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_papers_crowd_regions_are_background(name):
     """Whatever is said inside one counts, and the loss is that of a picture without it."""
-    model = build("vfnet", {"compat": "paper"})
+    model = build(name, {"compat": "paper"})
     outputs = outputs_of(model, SIZE)
     box, region = [50.1, 20.2, 88.8, 60.4], [0.0, 0.0, 47.0, 63.0]
     crowded, plain = target([box, region], [2, 1], [False, True]), target([box], [2])
     before = total(model, outputs, [crowded]).item()
     assert before == total(model, outputs, [plain]).item()
-    own = build("vfnet", {})
+    own = build(name, {})
     assert total(own, outputs, [crowded]).item() < total(own, outputs, [plain]).item()
     tensors = {key: value.clone() for key, value in outputs.tensors.items()}
     tensors["logits"][0, 0] += 3  # of the point in the corner
@@ -221,6 +245,54 @@ def test_a_crowd_region_is_no_object(name, row):
     truth = target([[50.1, 20.2, 88.8, 60.4]], [2], [True])
     losses = model.loss(outputs_of(model, SIZE), [truth])
     assert all(value == 0 for key, value in losses.items() if key != "cls")
+
+
+class TwoProcesses:
+    """Takes the place of torch.distributed: the sums of this process, then those of both."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+        self.others: Iterator[torch.Tensor] | None = None
+
+    def is_available(self) -> bool:
+        return True
+
+    is_initialized = is_available
+
+    def get_world_size(self) -> int:
+        return 2
+
+    def all_reduce(self, values: torch.Tensor) -> None:
+        self.seen.append(values.clone())
+        if self.others is not None:
+            values += next(self.others)
+
+
+@pytest.mark.parametrize(("name", "row"), ALL)
+@pytest.mark.parametrize("second", [BOXES, EMPTY], ids=["boxes", "no-box"])
+def test_two_processes_lose_what_one_does(name, row, second, monkeypatch):
+    """The mean of the losses of two processes with a picture each is the loss of one with both."""
+    model = build(name, row)
+    rows = [outputs_of(model, SIZE, seed) for seed in (0, 1)]
+    truths = [BOXES, second]
+    joined = {key: torch.cat([row.tensors[key] for row in rows]) for key in rows[0].tensors}
+    wanted = model.loss(Outputs(joined, rows[0].shapes), truths)
+
+    def run(others: list[list[torch.Tensor]] | None) -> tuple[list[dict[str, torch.Tensor]], list[list[torch.Tensor]]]:
+        losses, seen = [], []
+        for rank in (0, 1):
+            world = TwoProcesses()
+            world.others = None if others is None else iter(others[1 - rank])
+            monkeypatch.setattr(dense, "dist", world)
+            losses.append(model.loss(rows[rank], [truths[rank]]))
+            seen.append(world.seen)
+        return losses, seen
+
+    _, alone = run(None)
+    found, _ = run(alone)
+    assert len(alone[0]) == len(alone[1]) > 0
+    for term, value in wanted.items():
+        assert sum(each[term].item() for each in found) / 2 == pytest.approx(value.item(), rel=1e-5), term
 
 
 def squares() -> tuple[torch.Tensor, list[Targets]]:
@@ -252,10 +324,12 @@ def test_overfits_two_pictures(name, loss):
         optimiser.step()
     with torch.no_grad():
         outputs = model(pictures)  # with the statistics of these two pictures
-        boxes, scores, *_ = model.decode(outputs, [SIZE, SIZE])
-    counts = [height * width for height, width in outputs.shapes]
-    for box, score, truth in zip(boxes, scores, truths, strict=True):
-        found, _, labels = select_detections(box, score, counts, PostProcess())
+        decoded = model.decode(outputs, [SIZE, SIZE])
+    for i, truth in enumerate(truths):
+        quality = None if decoded.quality is None else decoded.quality[i]
+        found, _, labels = select_detections(
+            decoded.boxes[i], decoded.scores[i], decoded.counts, PostProcess(), quality
+        )
         objects = len(truth.boxes)
         order = labels[:objects].argsort()
         assert labels[:objects][order].tolist() == truth.labels.tolist()
