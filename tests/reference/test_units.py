@@ -16,6 +16,7 @@ from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
     giou_loss,
+    iou_loss,
     quality_focal_loss,
     varifocal_loss,
 )
@@ -46,11 +47,11 @@ def one_hot() -> Tensor:
     return torch.nn.functional.one_hot(LOSSES["label"], 21)[:, :20].double()
 
 
-def assert_loss(name: str, loss: Tensor, source: Tensor) -> None:
+def assert_loss(name: str, loss: Tensor, source: Tensor, units: dict[str, Tensor] = LOSSES) -> None:
     """The loss and the gradient of its sum."""
     (gradient,) = torch.autograd.grad(loss.sum(), source)
-    torch.testing.assert_close(loss.detach(), LOSSES[f"{name}.loss"], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(gradient, LOSSES[f"{name}.grad"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(loss.detach(), units[f"{name}.loss"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, units[f"{name}.grad"], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ def test_giou_loss_and_iou():
     """The last rows are identical, disjoint, nested, of no area, both so, touching, inside out, tiny."""
     boxes = LOSSES["box.pred"].clone().requires_grad_()
     assert_loss("giou", giou_loss(boxes, LOSSES["box.target"]), boxes)
+    assert_loss("iou", iou_loss(boxes, LOSSES["box.target"]), boxes, BOXES)
     iou = pair_iou(LOSSES["box.pred"], LOSSES["box.target"])
     matrix = pair_iou(LOSSES["box.pred"][:, None], LOSSES["box.target"])
     torch.testing.assert_close(iou, LOSSES["overlaps.iou_aligned"], rtol=1e-9, atol=1e-12)

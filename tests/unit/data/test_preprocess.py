@@ -78,3 +78,10 @@ def test_padding_is_zero_at_the_right_and_the_bottom_up_to_the_divisor():
         assert torch.equal(place[:, :height, :width], image)
         assert place.sum() == image.sum()
     assert pad_together([torch.zeros(3, 64, 32)], 32).shape == (1, 3, 64, 32)
+
+
+def test_normalise_for_weights_of_caffe():
+    """Blue first, and the mean and the deviation in that order too."""
+    pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
+    config = Preprocess(mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 4.0), bgr=True)
+    assert normalise(pixel, config).flatten().tolist() == [29.0, 9.0, 1.75]

@@ -142,3 +142,27 @@ def test_a_failed_download_is_one_sentence(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConfigError, match=r"^backbone resnet18: .*\(no connection\).*train.weights=FILE"):
         Backbone(BackboneConfig("resnet18", pretrained="timm"))
+
+
+def test_caffe_style_steps_in_the_first_convolution():
+    """Weights and maps keep their shapes; a stage's first 1x1 convolution already skips every other pixel."""
+    plain, caffe = (Backbone(BackboneConfig("resnet50", style=style)).eval() for style in ("pytorch", "caffe"))
+    for name, value in plain.state_dict().items():
+        if name.endswith("bn3.weight"):  # the branches start at zero
+            value.fill_(1)
+    caffe.load_state_dict(plain.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    block = caffe.net.layer2[0]
+    block.conv1.register_forward_hook(lambda _m, inputs, output: seen.update(inputs=inputs[0], output=output))
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        ours, others = caffe(picture), plain(picture)
+        wanted = nn.functional.conv2d(seen["inputs"][:, :, ::2, ::2], block.conv1.weight)
+    assert [c.shape for c in ours] == [c.shape for c in others]
+    torch.testing.assert_close(seen["output"], wanted)
+    assert not torch.allclose(ours[0], others[0])
+
+
+def test_caffe_style_is_for_bottlenecks():
+    with pytest.raises(ConfigError, match=r"^backbone resnet18: style caffe .* such as resnet50\.$"):
+        Backbone(BackboneConfig("resnet18", style="caffe"))

@@ -1,12 +1,22 @@
 """Between levels and lists: order, padding, crowd regions, normalisers."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
 from varifocal.models import dense
-from varifocal.models.dense import assign_batch, flatten_levels, map_shapes, normalisers, wide
+from varifocal.models.dense import (
+    assign_batch,
+    centerness,
+    classification_loss,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fcos import FCOSConfig
 from varifocal.priors import grid_points
 from varifocal.types import Assignment, Priors, Targets
 
@@ -129,6 +139,35 @@ def test_normalisers_of_two_processes(monkeypatch, clamp_total, wanted):
     monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
     sums = [torch.tensor(3.0), torch.tensor(0.75), torch.tensor(0.0)]
     assert normalisers(sums, torch.float32, clamp_total=clamp_total).tolist() == wanted
+
+
+@pytest.mark.parametrize(("clamp_total", "wanted"), [(True, [5e-7, 0.5]), (False, [1e-6, 1.0])])
+def test_normalisers_have_their_own_floors(monkeypatch, clamp_total, wanted):
+    monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
+    sums = [torch.tensor(0.0), torch.tensor(0.4)]
+    found = normalisers(sums, torch.float64, clamp_total=clamp_total, floors=[1e-6, 1.0])
+    assert found.tolist() == pytest.approx(wanted)
+
+
+def test_centerness_by_hand():
+    """In a box of 10 by 20: the middle, a quarter along one side, a corner, and a point on the rim."""
+    points = torch.tensor([[5.0, 10.0], [2.5, 10.0], [2.0, 4.0], [0.0, 10.0]])
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 20.0]]).expand(4, -1)
+    wanted = [1.0, (2.5 / 7.5) ** 0.5, ((2 / 8) * (4 / 16)) ** 0.5, 0.0]
+    assert centerness(points, boxes).tolist() == pytest.approx(wanted)
+    assert centerness(points[:0], boxes[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("everywhere", "points"), [(False, 20), (True, 64)])
+def test_classification_counts_the_padding_only_when_told_to(everywhere, points):
+    """Four rows of five points in the picture, 64 in the batch; every wrong entry costs .75 * .5^2 * ln 2."""
+    dense_targets = assign_batch(inside, grid_points([(8, 8)], [8]), [targets([], [], [], (30, 40))])
+    found = classification_loss(
+        FCOSConfig(), torch.zeros(1, 64, 3), dense_targets, torch.zeros(0), everywhere=everywhere
+    )
+    assert found.item() == pytest.approx(points * 3 * 0.75 * 0.25 * math.log(2))
 
 
 def test_assigner_settings_travel_by_partial():
