@@ -59,7 +59,7 @@ AUTHORS = {
     "reppoints": Authors(
         "reppoints_r50",
         "vfl_reppoints",
-        {"cls": ("logits", "logits"), "pts_init": ("initial", "initial"), "pts_refine": ("refined", "refined")},
+        {"cls": ("logits", "logits"), "pts_init": ("initial_points",) * 2, "pts_refine": ("refined_points",) * 2},
     ),
 }
 # In float32 rounding decides which of many anchors around its small box have the highest overlap: the authors' own

@@ -100,7 +100,7 @@ class RepPointsHead(nn.Module):
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` points [B, 18, H, W], strides."""
+        """Maps of each level: ``logits`` [B, C, H, W], ``initial_points`` and ``refined_points`` [B, 18, H, W]."""
         rows = [self._level(level) for level in levels]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -112,16 +112,16 @@ class RepPointsHead(nn.Module):
         change = self.pts_refine(self.pts_refine_star(reg_features, offsets).relu())
         return {
             "logits": self.cls(self.cls_star(cls_features, offsets).relu()),
-            "initial": initial,
-            "refined": wide(change) + initial.detach(),
+            "initial_points": initial,
+            "refined_points": wide(change) + initial.detach(),
         }
 
 
 class RepPoints(nn.Module):
     """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
 
-    Outputs: ``logits`` [B, N, C] before the sigmoid; ``initial`` and ``refined`` [B, N, 18]: nine points (y, x) beside
-    the cell's corner, in strides.
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``initial_points`` and ``refined_points`` [B, N, 18]: nine
+    points (y, x) beside the cell's corner, in strides.
     """
 
     def __init__(self, config: RepPointsConfig) -> None:
@@ -149,7 +149,7 @@ class RepPoints(nn.Module):
         """
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        boxes = {name: self._boxes(priors, outputs.tensors[name]) for name in ("initial", "refined")}
+        boxes = {name: self._boxes(priors, outputs.tensors[f"{name}_points"]) for name in ("initial", "refined")}
         proposals = [replace(priors, anchors=anchors) for anchors in boxes["initial"].detach()]
         dense = {
             "initial": self._assign(self._nearest, priors, targets),
@@ -169,7 +169,7 @@ class RepPoints(nn.Module):
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
         """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
-        refined = outputs.tensors["refined"]
+        refined = outputs.tensors["refined_points"]
         priors = self._priors(outputs, refined)
         boxes = clip_each(self._boxes(priors, refined), sizes)
         return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
