@@ -44,7 +44,8 @@ def main() -> None:
     write_relatives(source)
     for name in ("vfnet_r50", *RELATIVES):
         for path in (f"post/{name}.npz", f"mmdet33/post_{name}.npz"):
-            write_npz(TARGET / path, dict(np.load(source / path)))
+            kept = "b" if name in RELATIVES else "ab"  # pictures that are compared
+            write_npz(TARGET / path, {key: value for key, value in np.load(source / path).items() if key[0] in kept})
     write_units(source / "units")
     size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
     print(f"{size / 1e6:.2f} MB in {TARGET}")
