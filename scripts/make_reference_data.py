@@ -19,9 +19,14 @@ import numpy as np
 
 TARGET = Path(__file__).resolve().parents[1] / "tests" / "reference" / "data"
 LIMIT = 3.5e6  # bytes in all
-MODELS = {"vfnet_r50": "", "vfnet_raw_r50": "a"}  # and the picture of which a sample is enough
-# of these a sample is enough of both; beside each the same network with the varifocal loss
-RELATIVES = {"retinanet_r50": "vfl_retinanet", "fovea_r50": "vfl_fovea", "reppoints_r50": "vfl_reppoints"}
+MODELS = {"vfnet_r50": "", "vfnet_raw_r50": "a"}  # and the pictures of which a sample is enough
+# FCOS, ATSS and GFL: the tests compute the maps of both pictures in float64 and compare samples
+POINT_MODELS = ("fcos_r50", "atss_r50", "gfl_r50")
+POINT_KEYS = (*POINT_MODELS, "atss_raw")
+POINT_LOSSES = (*POINT_MODELS, "atss_raw", "atss_gfl")
+# RetinaNet, FoveaBox and RepPoints: the same, but detections of picture b only; beside each the same network with the
+# varifocal loss
+ANCHOR_MODELS = {"retinanet_r50": "vfl_retinanet", "fovea_r50": "vfl_fovea", "reppoints_r50": "vfl_reppoints"}
 SAMPLES = 256
 DIGITS = 10  # of gradients; they are compared to 1e-6
 LOSS_UNITS = ("pred", "label", "quality", "vfl", "focal", "qfl", "dfl", "box", "giou", "overlaps.iou")
@@ -41,11 +46,9 @@ def main() -> None:
         maps = forward(np.load(source / "forward" / f"{name}.npz"), sampled)
         write_npz(TARGET / "forward" / f"{name}.npz", maps)
     write_losses(source)
+    for path in ("post/vfnet_r50.npz", "mmdet33/post_vfnet_r50.npz"):
+        write_npz(TARGET / path, dict(np.load(source / path)))
     write_relatives(source)
-    for name in ("vfnet_r50", *RELATIVES):
-        for path in (f"post/{name}.npz", f"mmdet33/post_{name}.npz"):
-            kept = "b" if name in RELATIVES else "ab"  # pictures that are compared
-            write_npz(TARGET / path, {key: value for key, value in np.load(source / path).items() if key[0] in kept})
     write_units(source / "units")
     size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
     print(f"{size / 1e6:.2f} MB in {TARGET}")
@@ -53,33 +56,12 @@ def main() -> None:
         raise SystemExit(f"more than {LIMIT / 1e6} MB")
 
 
-def write_relatives(source: Path) -> None:
-    """Keys, forward passes and losses of the relatives."""
-    losses = {}
-    for name, varifocal in RELATIVES.items():
-        keys = json.loads((source / "keys" / f"{name}.json").read_text())
-        if keys != json.loads((source / "keys" / f"{varifocal}.json").read_text()):
-            raise SystemExit(f"{varifocal} is another network than {name}")
-        write_json(TARGET / "keys" / f"{name}.json", {key: shape for key, (shape, _) in keys.items()})
-        write_npz(TARGET / "forward" / f"{name}.npz", forward(np.load(source / "forward" / f"{name}.npz"), "ab"))
-        for file in (name, varifocal):
-            cases = json.loads((source / "loss" / f"{file}.json").read_text())
-            losses[file] = {case: {way: trimmed(part) for way, part in ways.items()} for case, ways in cases.items()}
-    text = json.dumps(losses, separators=(",", ":")).encode()
-    (TARGET / "loss_relatives.json.gz").write_bytes(gzip.compress(text, mtime=0))
-
-
-def trimmed(values: dict[str, Any]) -> dict[str, Any]:
-    """Without the losses of single levels, gradients rounded."""
-    return rounded({key: part for key, part in values.items() if not key.endswith(".per_level")})
-
-
 def forward(values: Mapping[str, np.ndarray], sampled: str) -> dict[str, np.ndarray]:
-    """Everything of one model; of the pictures named in ``sampled`` only a sample of the large maps."""
+    """Everything of one model; of the pictures ``sampled`` only a sample of the large maps."""
     kept: dict[str, np.ndarray] = {}
     rng = np.random.default_rng(0)
     for key, value in values.items():
-        if key.split(".")[0] in tuple(sampled) and value.size > SAMPLES and value.ndim == 4:
+        if key.split(".")[0] in sampled and value.size > SAMPLES and value.ndim == 4:
             places = np.sort(rng.choice(value.size, SAMPLES, replace=False)).astype(np.int32)
             kept[f"{key}.idx"], kept[f"{key}.val"] = places, value.reshape(-1)[places]
         else:
@@ -98,6 +80,35 @@ def write_losses(source: Path) -> None:
     }
     text = json.dumps(losses, separators=(",", ":")).encode()
     (TARGET / "loss.json.gz").write_bytes(gzip.compress(text, mtime=0))
+
+
+def write_relatives(source: Path) -> None:
+    """Names, samples of the maps, losses in float64 and detections."""
+    for name in (*POINT_KEYS, *ANCHOR_MODELS):
+        keys = json.loads((source / "keys" / f"{name}.json").read_text())
+        write_json(TARGET / "keys" / f"{name}.json", {key: shape for key, (shape, _) in keys.items()})
+    for name, varifocal in ANCHOR_MODELS.items():
+        if (source / "keys" / f"{name}.json").read_text() != (source / "keys" / f"{varifocal}.json").read_text():
+            raise SystemExit(f"{varifocal} is another network than {name}")
+    for name in (*POINT_MODELS, *ANCHOR_MODELS):
+        write_npz(TARGET / "forward" / f"{name}.npz", forward(np.load(source / "forward" / f"{name}.npz"), "ab"))
+        for path in (f"post/{name}.npz", f"mmdet33/post_{name}.npz"):
+            values = np.load(source / path)
+            pictures = "b" if name in ANCHOR_MODELS else "ab"
+            wanted = [key for key in values.files if "prenms" not in key and key[0] in pictures]
+            write_npz(TARGET / path, {key: values[key] for key in wanted})
+    (TARGET / "loss").mkdir(exist_ok=True)
+    for name in (*POINT_LOSSES, *ANCHOR_MODELS, *ANCHOR_MODELS.values()):
+        cases = json.loads((source / "loss" / f"{name}.json").read_text())
+        runs = ("model_f64", "head_f64")
+        kept = {case: {run: without_levels(values[run]) for run in runs} for case, values in cases.items()}
+        text = json.dumps(rounded(kept), separators=(",", ":")).encode()
+        (TARGET / "loss" / f"{name}.json.gz").write_bytes(gzip.compress(text, mtime=0))
+
+
+def without_levels(values: dict[str, Any]) -> dict[str, Any]:
+    """The losses without their parts of single levels."""
+    return {key: part for key, part in values.items() if not key.endswith(".per_level")}
 
 
 def rounded(value: Any) -> Any:

@@ -19,12 +19,14 @@ SCALES: tuple[tuple[str, float, float], ...] = (
     (r"downsample", 0.7, 0.0),
     (r"^neck\..*lateral", 0.25, 0.0),
     (r"^neck\.", 0.7, 0.0),
-    (r"(vfnet_cls|retina_cls|conv_cls|reppoints_cls_out)\.", 0.5, -4.0),
+    (r"(vfnet_cls|conv_cls|atss_cls|gfl_cls|retina_cls|reppoints_cls_out)\.", 0.5, -4.0),
     (r"vfnet_reg\.", 0.3, -1.2),
     (r"vfnet_reg_refine\.", 0.3, 0.0),
     (r"conv_reg\.", 0.3, 0.3),
+    (r"atss_reg\.", 0.5, 0.0),
     (r"retina_reg\.", 0.2, 0.0),
     (r"reppoints_pts_(init|refine)_out\.", 0.7, 0.0),
+    (r"_centerness\.", 0.7, 0.0),
 )
 
 
@@ -37,6 +39,8 @@ def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The value of one entry of a state dict under the authors' name: float32, and int64 for counters."""
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
+    if name.endswith("integral.project"):  # the bins of GFL
+        return np.arange(shape[0], dtype=np.float32)
     noise = random_direction(name, shape)
     gain, centre = next((row[1:] for row in SCALES if re.search(row[0], name)), (1.0, 0.0))
     if name.endswith("running_mean"):

