@@ -28,10 +28,13 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
     "fcos": [IMPROVED_FCOS],
     "atss": [{"centerness": False}],
     "gfl": [{"bins": 5}],
+    "retinanet": [{"octave_steps": 2, "ratios": (1.0,)}],
 }
 # outputs that are lengths in pixels; the others may be any number
 LENGTHS = ("initial", "refined", "distances")
-STEPS = 40
+# depth of the towers, steps and learning rate of the overfit
+TRAINING = (1, 40, 5e-3)
+SLOW_TRAINING = {"reppoints": (0, 60, 1e-2)}  # its second stage begins to learn when the first has
 SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
 
 
@@ -64,6 +67,12 @@ def build(name: str, row: dict[str, Any], **backbone: Any) -> torch.nn.Module:
     )
 
 
+def boxes_a_cell(model: torch.nn.Module) -> int:
+    """What the configuration of the detector implies."""
+    config = model.config
+    return len(config.ratios) * config.octave_steps if hasattr(config, "ratios") else 1
+
+
 def target(boxes=(), labels=(), crowd=None, size=SIZE) -> Targets:
     return Targets(
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -92,12 +101,13 @@ def test_shapes_and_types(name, row):
         outputs = model(images())
         decoded = model.decode(outputs, [SIZE, SIZE])
     assert outputs.shapes == ((8, 12), (4, 6), (2, 3))
-    points = sum(height * width for height, width in outputs.shapes)
+    many = boxes_a_cell(model)
+    points = many * sum(height * width for height, width in outputs.shapes)
     assert all(value.shape[:2] == (2, points) for value in outputs.tensors.values())
     assert outputs.tensors["logits"].shape == (2, points, CLASSES)
     assert decoded.boxes.shape == (2, points, 4)
     assert decoded.scores.shape == (2, points, CLASSES)
-    assert decoded.counts == (96, 24, 6)
+    assert decoded.counts == (96 * many, 24 * many, 6 * many)
     assert (decoded.quality is not None) == ("centerness" in outputs.tensors)
     for values in (decoded.scores, decoded.quality):
         if values is not None:
@@ -165,7 +175,7 @@ def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> 
     """Hand-made outputs for one picture of that size: random numbers under the names of the model's."""
     rng = torch.Generator().manual_seed(seed)
     shapes = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in model.strides)
-    points = sum(height * width for height, width in shapes)
+    points = boxes_a_cell(model) * sum(height * width for height, width in shapes)
     with torch.no_grad():
         names = {key: value.shape[-1] for key, value in model.eval()(images()).tensors.items()}
     tensors = {}
@@ -175,16 +185,17 @@ def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> 
     return Outputs(tensors, shapes)
 
 
-def padded(outputs: Outputs, shapes: tuple[tuple[int, int], ...]) -> Outputs:
-    """The same numbers in the corner of larger maps, other numbers around them."""
+def padded(outputs: Outputs, shapes: tuple[tuple[int, int], ...], many: int) -> Outputs:
+    """The same numbers in the corner of larger maps, other numbers around them; ``many`` boxes a cell."""
     tensors = {}
     for key, value in outputs.tensors.items():
         levels, start = [], 0
         for (height, width), (rows, columns) in zip(outputs.shapes, shapes, strict=True):
-            level = torch.rand(1, rows, columns, value.shape[-1]) * 5 + 1
-            level[:, :height, :width] = value[:, start : start + height * width].view(1, height, width, -1)
-            start += height * width
-            levels.append(level.flatten(1, 2))
+            level = torch.rand(1, rows, columns, many * value.shape[-1]) * 5 + 1
+            inner = value[:, start : start + height * width * many]
+            level[:, :height, :width] = inner.reshape(1, height, width, -1)
+            start += height * width * many
+            levels.append(level.reshape(1, -1, value.shape[-1]))
         tensors[key] = torch.cat(levels, dim=1)
     return Outputs(tensors, shapes)
 
@@ -194,7 +205,7 @@ def padded(outputs: Outputs, shapes: tuple[tuple[int, int], ...]) -> Outputs:
 def test_padding_of_the_batch_changes_no_loss(name, row, truth):
     model = build(name, row)
     alone = outputs_of(model, SIZE)
-    inside = padded(alone, ((16, 16), (8, 8), (4, 4)))
+    inside = padded(alone, ((16, 16), (8, 8), (4, 4)), boxes_a_cell(model))
     small, large = model.loss(alone, [truth]), model.loss(inside, [truth])
     assert {key: value.item() for key, value in large.items()} == pytest.approx(
         {key: value.item() for key, value in small.items()}, rel=1e-5
@@ -216,6 +227,7 @@ def test_crowd_regions_are_ignored(name, row):
         for (rows, columns), stride in zip(outputs.shapes, model.strides, strict=True)
         for y in range(rows)
         for x in range(columns)
+        for _ in range(boxes_a_cell(model))
     ]
     within = torch.tensor([x <= 63 and y <= 63 for x, y in places])
     before = total(model, outputs, [truth])
@@ -315,12 +327,13 @@ def squares() -> tuple[torch.Tensor, list[Targets]]:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_overfits_two_pictures(name, loss):
     """The objects lead the list with their class and an IoU above 0.7: AP at 0.7 is 1."""
-    model = build(name, {"loss": loss}, norm_eval=False).train()
+    convs, steps, rate = SLOW_TRAINING.get(name, TRAINING)
+    model = build(name, {"loss": loss, "convs": convs}, norm_eval=False).train()
     pictures, truths = squares()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for step in range(STEPS):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 5e-3 * min((step + 1) / 5, (STEPS - step) / (STEPS / 3), 1)
+            group["lr"] = rate * min((step + 1) / 5, (steps - step) / (steps / 3), 1)
         optimiser.zero_grad()
         total(model, model(pictures), truths).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

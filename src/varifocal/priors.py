@@ -40,6 +40,26 @@ def square_anchors(priors: Priors, scale: float = 8) -> Float[Tensor, "N 4"]:
     return torch.cat([priors.points - half, priors.points + half], dim=1)
 
 
+def grid_anchors(priors: Priors, *, scales: Sequence[float], ratios: Sequence[float]) -> Priors:
+    """Anchors of every ratio and scale centred on each point: all of a cell in a row, ratio by ratio.
+
+    A ``ratio`` is height over width at equal area; the side of the square one is ``scale * stride``. Anchors may leave
+    the picture.
+    """
+    root, scale = priors.points.new_tensor(ratios).sqrt(), priors.points.new_tensor(scales)
+    sides = [priors.strides[:, None, None] * shape[:, None] * scale for shape in (1 / root, root)]
+    half = torch.stack(sides, dim=-1).flatten(1, 2) / 2
+    centre = priors.points[:, None]
+    anchors = torch.cat([centre - half, centre + half], dim=-1).flatten(0, 1)
+    many = half.shape[1]
+    return Priors(
+        priors.points.repeat_interleave(many, dim=0),
+        priors.strides.repeat_interleave(many),
+        tuple(many * count for count in priors.counts),
+        anchors,
+    )
+
+
 def points_in_size(priors: Priors, height: int, width: int) -> Tensor:
     """Which points [N] (bool) belong to a picture of that size when the batch is padded beyond it.
 

@@ -86,19 +86,26 @@ class Batch:
 class Priors:
     """The points of all levels in one list, finest level first, rows before columns.
 
-    ``points`` are (x, y) in pixels, ``strides`` in pixels, ``counts`` the number of points of each level.
+    ``points`` are (x, y) in pixels, ``strides`` in pixels, ``counts`` the number of points of each level. ``anchors``
+    are the boxes, xyxy pixels, that the points stand for where a detector has such; a cell with several anchors is in
+    the list as often.
     """
 
     points: Float[Tensor, "N 2"]
     strides: Float[Tensor, "N"]
     counts: tuple[int, ...]
+    anchors: Float[Tensor, "N 4"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """For each prior the index of its ground-truth box, or -1 for background."""
+    """For each prior the index of its ground-truth box, or -1 for background.
+
+    ``ignored`` marks those of the background that the classification loss should not look at; None is none.
+    """
 
     gt: Int64[Tensor, "N"]
+    ignored: Bool[Tensor, "N"] | None = None
 
 
 class Outputs(NamedTuple):

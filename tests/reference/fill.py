@@ -19,11 +19,13 @@ SCALES: tuple[tuple[str, float, float], ...] = (
     (r"downsample", 0.7, 0.0),
     (r"^neck\..*lateral", 0.25, 0.0),
     (r"^neck\.", 0.7, 0.0),
-    (r"(vfnet|conv|atss|gfl)_cls\.", 0.5, -4.0),
+    (r"(vfnet_cls|conv_cls|atss_cls|gfl_cls|retina_cls|reppoints_cls_out)\.", 0.5, -4.0),
     (r"vfnet_reg\.", 0.3, -1.2),
     (r"vfnet_reg_refine\.", 0.3, 0.0),
     (r"conv_reg\.", 0.3, 0.3),
     (r"atss_reg\.", 0.5, 0.0),
+    (r"retina_reg\.", 0.2, 0.0),
+    (r"reppoints_pts_(init|refine)_out\.", 0.7, 0.0),
     (r"_centerness\.", 0.7, 0.0),
 )
 
@@ -45,6 +47,8 @@ def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
         value = 0.1 * noise
     elif name.endswith("running_var"):
         value = 1 + 0.1 * np.abs(noise)
+    elif name.endswith("moment_transfer"):
+        value = 0.5 + 0.1 * noise
     elif name.endswith(".scale"):
         value = 1 + 0.05 * noise
     elif name.endswith(".bias"):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from varifocal.priors import grid_points, points_in_size, square_anchors
+from varifocal.priors import grid_anchors, grid_points, points_in_size, square_anchors
 
 SHAPES = [(4, 6), (2, 3), (1, 2)]
 STRIDES = [8, 16, 32]
@@ -36,6 +36,23 @@ def test_anchors(scale):
     for point, stride, anchor in zip(priors.points, priors.strides, square_anchors(priors, scale), strict=True):
         half = scale * stride / 2
         assert anchor.tolist() == [point[0] - half, point[1] - half, point[0] + half, point[1] + half]
+
+
+def test_anchors_of_every_shape_lie_together():
+    """A ratio is height over width; the area is that of the square of the scale."""
+    priors = grid_points(SHAPES, STRIDES, like=torch.zeros(1, dtype=torch.float64))
+    ratios, scales = (0.5, 1.0, 3.0), (4.0, 5.5)
+    found = grid_anchors(priors, scales=scales, ratios=ratios)
+    rows = []
+    for (x, y), stride in zip(priors.points.tolist(), priors.strides.tolist(), strict=True):
+        for ratio in ratios:
+            for scale in scales:
+                width = scale * stride / math.sqrt(ratio)
+                height = scale * stride * math.sqrt(ratio)
+                rows.append([x, y, stride, x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    table = torch.cat([found.points, found.strides[:, None], found.anchors], dim=1)
+    torch.testing.assert_close(table, torch.tensor(rows, dtype=torch.float64), rtol=1e-12, atol=1e-9)
+    assert found.counts == (144, 36, 12)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -56,7 +56,7 @@ class DenseTargets:
     """What each point of a batch should predict.
 
     ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the classification
-    loss must not look: padding of the batch, and crowd regions without an assigned box.
+    loss must not look: padding of the batch, crowd regions without an assigned box, and what the assignment ignores.
     """
 
     positive: Bool[Tensor, "B N"]
@@ -66,14 +66,20 @@ class DenseTargets:
 
 
 def assign_batch(
-    assign: Assign, priors: Priors, targets: Sequence[Targets], *, divisor: int = 1, mask_crowd: bool = True
+    assign: Assign,
+    priors: Priors | Sequence[Priors],
+    targets: Sequence[Targets],
+    *,
+    divisor: int = 1,
+    mask_crowd: bool = True,
 ) -> DenseTargets:
-    """Assign each picture's boxes to its points.
+    """Assign each picture's boxes to its points, which are those of all pictures or a list with one entry a picture.
 
     ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
-    rows = [_assign_one(assign, priors, target, divisor, mask_crowd) for target in targets]
+    each = [priors] * len(targets) if isinstance(priors, Priors) else priors
+    rows = [_assign_one(assign, own, target, divisor, mask_crowd) for own, target in zip(each, targets, strict=True)]
     positive, labels, boxes, counted = (torch.stack(column) for column in zip(*rows, strict=True))
     return DenseTargets(positive, labels, boxes, counted)
 
@@ -87,9 +93,11 @@ def _assign_one(
     # one box more, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
-    gt = assign(priors, boxes[:-1], valid).gt
-    positive = gt >= 0
+    assignment = assign(priors, boxes[:-1], valid)
+    gt, positive = assignment.gt, assignment.gt >= 0
     masked = _inside_any(priors.points, target.boxes[target.crowd & mask_crowd])
+    if assignment.ignored is not None:
+        masked = masked | assignment.ignored
     counted = valid & (positive | ~masked)
     return positive, labels[gt], boxes[gt], counted
 
@@ -118,11 +126,20 @@ def classification_loss(
     quality: Float[Tensor, "P"],
     *,
     everywhere: bool = False,
+    focal_alpha: float = 0.25,
+    focal_gamma: float = 2.0,
 ) -> Float[Tensor, ""]:
     """Summed over classes and counted points, or ``everywhere``; ``quality`` in the order of the positive points."""
     target = score_targets(logits, dense, quality if config.loss != "focal" else None)
     entries = score_loss(
-        config.loss, logits, target, alpha=config.alpha, gamma=config.gamma, iou_weighted=config.iou_weighted
+        config.loss,
+        logits,
+        target,
+        alpha=config.alpha,
+        gamma=config.gamma,
+        iou_weighted=config.iou_weighted,
+        focal_alpha=focal_alpha,
+        focal_gamma=focal_gamma,
     )
     return entries.sum() if everywhere else (entries * dense.counted[..., None]).sum()
 
@@ -155,3 +172,15 @@ def normalisers(
         world = dist.get_world_size()
     least = values.new_tensor(floors or [1.0] * len(sums))
     return values.maximum(least) / world if clamp_total else (values / world).maximum(least)
+
+
+def positive_counts(
+    positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
+) -> Float[Tensor, "k"]:
+    """How many points are positive, as :func:`normalisers` bounds and shares it.
+
+    ``each_image`` counts at least one in every picture, of this process alone, as mmdetection's anchor heads do.
+    """
+    if each_image:
+        return torch.stack([positive.sum(dim=1).clamp(min=1).sum() for positive in positives]).to(dtype)
+    return normalisers([positive.sum() for positive in positives], dtype)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.ops.star_conv import star_conv
 
 
 def group_norm(width: int) -> nn.GroupNorm:
@@ -51,12 +52,28 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     return conv
 
 
-class TwinTowers(nn.Module):
-    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (FCOS, ATSS).
+class StarConv(nn.Module):
+    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without offsets."""
 
-    What is said of the box has ``outputs`` channels and is multiplied by a learned number a level. ``centerness`` is
-    the tower that a third predictor of one channel reads, or None for no such predictor. The names of the parts are
-    those of a head of this package.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
+        if offsets is None:
+            return nn.functional.conv2d(features, self.weight, padding=1)
+        return star_conv(features, offsets, self.weight)
+
+
+class TwinTowers(nn.Module):
+    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
+    ATSS).
+
+    What is said of the classes has ``classes`` channels, of the box ``outputs``. With ``levels`` the latter is
+    multiplied by a learned number a level. ``centerness`` is the tower that a third predictor of one channel reads, or
+    None for no such predictor. ``norm`` and ``bias`` are those of :func:`tower`. The names of the parts are those of a
+    head of this package.
     """
 
     def __init__(
@@ -66,14 +83,15 @@ class TwinTowers(nn.Module):
         depth: int,
         classes: int,
         outputs: int,
-        levels: int,
+        levels: int = 0,
         centerness: Literal["cls", "reg"] | None = None,
+        norm: bool = True,
         bias: bool = False,
     ) -> None:
         super().__init__()
         self.centerness_of = centerness
-        self.cls_tower = tower(width, width, depth, bias=bias)
-        self.reg_tower = tower(width, width, depth, bias=bias)
+        self.cls_tower = tower(width, width, depth, norm=norm, bias=bias)
+        self.reg_tower = tower(width, width, depth, norm=norm, bias=bias)
         self.cls = predictor(width, classes, prior_logit())
         self.reg = predictor(width, outputs)
         self.centerness = predictor(width, 1) if centerness else None
@@ -84,10 +102,11 @@ class TwinTowers(nn.Module):
         """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
         predictor, ``centerness`` [B, 1, H, W]."""
         maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
-        for scale, level in zip(self.scales, levels, strict=True):
+        for i, level in enumerate(levels):
             features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
             maps["logits"].append(self.cls(features["cls"]))
-            maps["reg"].append(scale * self.reg(features["reg"]))
+            said = self.reg(features["reg"])
+            maps["reg"].append(self.scales[i] * said if self.scales else said)
             if self.centerness is not None and self.centerness_of is not None:
                 maps["centerness"].append(self.centerness(features[self.centerness_of]))
         return {name: values for name, values in maps.items() if values}

@@ -67,13 +67,40 @@ GFL: Names = (
     SCALES,
     (r"bbox_head\.integral\.project", "bins"),
 )
-HEADS: dict[str, Names] = {"vfnet": VFNET, "fcos": FCOS, "atss": ATSS, "gfl": GFL}
+RETINANET: Names = (*TOWERS, (r"bbox_head\.retina_(cls|reg)\.(.*)", r"head.\1.\2"))
+FOVEABOX: Names = (*TOWERS, (r"bbox_head\.conv_(cls|reg)\.(.*)", r"head.\1.\2"))
+REPPOINTS: Names = (
+    (r"neck\.lateral_convs\.(\d)\.conv\.(.*)", r"neck.lateral.\1.0.\2"),
+    (r"neck\.lateral_convs\.(\d)\.gn\.(.*)", r"neck.lateral.\1.1.\2"),
+    (r"neck\.fpn_convs\.([012])\.conv\.(.*)", r"neck.output.\1.0.\2"),
+    (r"neck\.fpn_convs\.([012])\.gn\.(.*)", r"neck.output.\1.1.\2"),
+    (r"neck\.fpn_convs\.3\.conv\.(.*)", r"neck.extra.0.0.\1"),
+    (r"neck\.fpn_convs\.3\.gn\.(.*)", r"neck.extra.0.1.\1"),
+    (r"neck\.fpn_convs\.4\.conv\.(.*)", r"neck.extra.1.0.\1"),
+    (r"neck\.fpn_convs\.4\.gn\.(.*)", r"neck.extra.1.1.\1"),
+    *TOWERS,
+    (r"bbox_head\.reppoints_pts_init_conv\.(.*)", r"head.initial_conv.\1"),
+    (r"bbox_head\.reppoints_pts_init_out\.(.*)", r"head.initial.\1"),
+    (r"bbox_head\.reppoints_(cls|pts_refine)_conv\.(.*)", r"head.\1_star.\2"),
+    (r"bbox_head\.reppoints_(cls|pts_refine)_out\.(.*)", r"head.\1.\2"),
+    (r"bbox_head\.moment_transfer", r"head.moment"),
+)
+# a head's own names come first, because a neck may differ with it
+HEADS: dict[str, Names] = {
+    "vfnet": VFNET,
+    "fcos": FCOS,
+    "atss": ATSS,
+    "gfl": GFL,
+    "retinanet": RETINANET,
+    "foveabox": FOVEABOX,
+    "reppoints": REPPOINTS,
+}
 
 
 def rename(key: str, detector: str = "vfnet", neck: str = "fpn") -> str | None:
     """Our name of a weight of that detector with that neck, or None where there is none."""
     key = _first(OFFSET, key) or key
-    return _first((*BACKBONE, *NECKS[neck], *HEADS[detector]), key)
+    return _first((*HEADS[detector], *BACKBONE, *NECKS[neck]), key)
 
 
 def _first(names: Names, key: str) -> str | None:

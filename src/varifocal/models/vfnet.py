@@ -33,9 +33,9 @@ from varifocal.models.dense import (
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.models.layers import StarConv, conv_norm_relu, init_head, predictor, prior_logit, tower
 from varifocal.models.pafpn import PAFPN
-from varifocal.ops.star_conv import star_conv, star_offsets
+from varifocal.ops.star_conv import star_offsets
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
 
@@ -76,20 +76,6 @@ class VFNetConfig:
     gradient_factor: float = 0.1
     box_weights: tuple[float, float] = (1.5, 2.0)
     compat: Literal["none", "paper"] = "none"
-
-
-class StarConv(nn.Module):
-    """A 3x3 convolution without bias whose taps lie on the nine points of a box, or on the grid without offsets."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
-        nn.init.normal_(self.weight, std=0.01)
-
-    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
-        if offsets is None:
-            return nn.functional.conv2d(features, self.weight, padding=1)
-        return star_conv(features, offsets, self.weight)
 
 
 class VFNetHead(nn.Module):

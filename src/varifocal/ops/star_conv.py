@@ -27,11 +27,14 @@ def star_offsets(distances: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B 18 H W
     """
     left, top, right, bottom = distances.unbind(dim=1)
     zero = torch.zeros_like(left)
-    offsets = []
-    for grid_y, dy in zip((-1, 0, 1), (-top, zero, bottom), strict=True):
-        for grid_x, dx in zip((-1, 0, 1), (-left, zero, right), strict=True):
-            offsets += [dy - grid_y, dx - grid_x]
-    return torch.stack(offsets, dim=1)
+    star = [part for dy in (-top, zero, bottom) for dx in (-left, zero, right) for part in (dy, dx)]
+    return points_to_offsets(torch.stack(star, dim=1))
+
+
+def points_to_offsets(points: Float[Tensor, "B 18 H W"]) -> Float[Tensor, "B 18 H W"]:
+    """Offsets that move a 3x3 kernel's taps, row by row, to nine (dy, dx) beside each cell, in cells of this level."""
+    grid = [place for y in (-1, 0, 1) for x in (-1, 0, 1) for place in (y, x)]
+    return points - points.new_tensor(grid)[:, None, None]
 
 
 def star_conv(

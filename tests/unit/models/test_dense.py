@@ -14,6 +14,7 @@ from varifocal.models.dense import (
     flatten_levels,
     map_shapes,
     normalisers,
+    positive_counts,
     wide,
 )
 from varifocal.models.fcos import FCOSConfig
@@ -168,6 +169,45 @@ def test_classification_counts_the_padding_only_when_told_to(everywhere, points)
         FCOSConfig(), torch.zeros(1, 64, 3), dense_targets, torch.zeros(0), everywhere=everywhere
     )
     assert found.item() == pytest.approx(points * 3 * 0.75 * 0.25 * math.log(2))
+
+
+def test_each_picture_may_have_its_own_priors():
+    """The second picture's points lie 16 pixels further right."""
+    first = grid_points(SHAPES, STRIDES)
+    second = Priors(first.points + torch.tensor([16.0, 0.0]), first.strides, first.counts)
+    batch = [targets([[4.0, 4.0, 20.0, 20.0]], [1], [False])] * 2
+    found = assign_batch(inside, [first, second], batch)
+    for row, priors in zip(found.positive, (first, second), strict=True):
+        wanted = [4 < x < 20 and 4 < y < 20 for x, y in priors.points.tolist()]
+        assert row.tolist() == wanted
+    assert found.positive[0].sum() > found.positive[1].sum() > 0
+
+
+def test_what_the_assignment_ignores_is_not_counted():
+    priors = grid_points(SHAPES, STRIDES)
+    ignored = torch.arange(80) % 3 == 0
+
+    def assign(priors: Priors, boxes: torch.Tensor, valid: torch.Tensor) -> Assignment:
+        return Assignment(torch.full((80,), -1), ignored)
+
+    found = assign_batch(assign, priors, [targets([[0.0, 0.0, 20.0, 20.0]], [5], [True], (64, 50))])
+    for n, ((x, y), stride) in enumerate(zip(priors.points.tolist(), priors.strides.tolist(), strict=True)):
+        masked = max(x, y) <= 20 or n % 3 == 0 or x // stride >= 50 / stride
+        assert bool(found.counted[0, n]) == (not masked)
+
+
+def test_positive_counts(monkeypatch):
+    """Five points in two pictures, then none; of two processes that hold the same each has half of one object."""
+    some = torch.zeros(2, 9, dtype=torch.bool)
+    some[0, :5] = True
+    none = torch.zeros(2, 9, dtype=torch.bool)
+    assert positive_counts([some, none], torch.float64).tolist() == [5.0, 1.0]
+    assert positive_counts([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
+    monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
+    assert positive_counts([some, none], torch.float64).tolist() == [5.0, 0.5]
+    assert positive_counts([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
 
 
 def test_assigner_settings_travel_by_partial():

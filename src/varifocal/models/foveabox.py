@@ -1,0 +1,159 @@
+"""FoveaBox (Kong et al., TIP 2020): the cells in the middle of an object predict it, on all levels near its size.
+
+From top to bottom: configuration and the detector's three verbs: forward, loss, decode. ``loss="varifocal"`` is
+the row "FoveaBox + VFL" of VarifocalNet's table 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.fovea import assign_fovea
+from varifocal.boxes import boxes_to_distances, distances_to_boxes, pair_iou
+from varifocal.losses import ScoreLoss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    MIN_QUALITY,
+    DenseTargets,
+    assign_batch,
+    classification_loss,
+    clip_each,
+    flatten_levels,
+    map_shapes,
+    normalisers,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import TwinTowers
+from varifocal.priors import grid_points
+from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+
+MAX_LOG = math.log(16)  # targets are kept within 1/16 and 16 units
+SMOOTH_BELOW = 0.11  # where the box loss turns from square to linear
+
+
+@dataclass(frozen=True)
+class FoveaBoxConfig:
+    """Every switch of the detector; the defaults are the paper's but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    levels from stride 8 on. ``loss`` is the classification loss; ``focal_alpha`` and ``focal_gamma`` are those of
+    focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the share of an
+    object's sides that is positive, ``distance_unit`` the distance in strides whose logarithm is zero.
+
+    ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch and
+    crowd regions as background, clip boxes a pixel inside the picture, in training all of a batch at the size of its
+    first, and count normalisers a process at a time.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 4
+    loss: ScoreLoss = "focal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    focal_alpha: float = 0.4
+    focal_gamma: float = 1.5
+    sigma: float = 0.4
+    distance_unit: float = 2.0
+    compat: Literal["none", "paper"] = "none"
+
+
+class FoveaBox(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    Outputs: ``logits`` [B, N, C] before the sigmoid; ``logs`` [B, N, 4], logarithms of the distances (l, t, r, b) from
+    the cell's centre, in units of two strides as a rule.
+    """
+
+    def __init__(self, config: FoveaBoxConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
+        self.head = TwinTowers(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {"logits": flatten_levels(maps["logits"]), "logs": flatten_levels(maps["reg"])}
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is what is minimised.
+
+        The box loss is divided by the number of positive cells, the classification loss by that and the number of
+        pictures. With a loss other than focal the target of a positive is the IoU of its clipped box, read without
+        gradient.
+        """
+        config = self.config
+        logits, logs = wide(outputs.tensors["logits"]), wide(outputs.tensors["logs"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(self._assign, priors, targets, mask_crowd=not self._paper)
+        truth = dense.boxes[dense.positive]
+        sizes = [targets[0].size if self._paper else target.size for target in targets]
+        boxes = self._boxes(priors, logs.detach(), sizes)[dense.positive]
+        cls = classification_loss(
+            config,
+            logits,
+            dense,
+            pair_iou(boxes, truth).clamp(min=MIN_QUALITY),
+            everywhere=self._paper,
+            focal_alpha=config.focal_alpha,
+            focal_gamma=config.focal_gamma,
+        )
+        wanted = boxes_to_distances(priors.points.expand(len(targets), -1, -1)[dense.positive], truth)
+        unit = self._unit(priors).expand(len(targets), -1, -1)[dense.positive]
+        wanted = (wanted / unit).clamp(math.exp(-MAX_LOG), math.exp(MAX_LOG)).log()
+        box = F.smooth_l1_loss(logs[dense.positive], wanted, beta=SMOOTH_BELOW, reduction="sum")
+        divisors = self._divisors(dense, logits.dtype)
+        return {"cls": cls / divisors[0], "box": box / divisors[1]}
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+        logs = wide(outputs.tensors["logs"])
+        priors = self._priors(outputs, logs)
+        boxes = self._boxes(priors, logs, sizes)
+        return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+
+    @property
+    def _paper(self) -> bool:
+        return self.config.compat == "paper"
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        return grid_points(outputs.shapes, self.strides, offset=0.5, like=like)
+
+    def _unit(self, priors: Priors) -> Float[Tensor, "N 1"]:
+        return (self.config.distance_unit * priors.strides)[:, None]
+
+    def _boxes(
+        self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]
+    ) -> Float[Tensor, "B N 4"]:
+        """Clipped to each picture's (height, width)."""
+        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), logs.exp() * self._unit(priors))
+        less = 1 if self._paper else 0
+        return clip_each(boxes, [(height - less, width - less) for height, width in sizes])
+
+    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
+        # the authors' assignment does not know where a picture ends
+        return assign_fovea(priors, boxes, valid | self._paper, sigma=self.config.sigma)
+
+    def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
+        """Of the classification loss and of the box loss."""
+        count = dense.positive.sum()
+        sums = [count + len(dense.positive), count]
+        if self._paper:
+            return torch.stack(sums).to(dtype).clamp(min=1)
+        return normalisers(sums, dtype)

@@ -1,0 +1,138 @@
+"""RetinaNet (Lin et al., Focal Loss, ICCV 2017): nine anchors a cell, each scored and moved onto its object.
+
+From top to bottom: configuration and the detector's three verbs: forward, loss, decode. ``loss="varifocal"`` is
+the row "RetinaNet + VFL" of VarifocalNet's table 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from varifocal.assign.max_iou import assign_max_iou
+from varifocal.boxes import decode_deltas, encode_deltas, pair_iou
+from varifocal.losses import ScoreLoss
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.dense import (
+    MIN_QUALITY,
+    PAPER_DIVISOR,
+    assign_batch,
+    classification_loss,
+    clip_each,
+    flatten_levels,
+    map_shapes,
+    positive_counts,
+    wide,
+)
+from varifocal.models.fpn import FPN
+from varifocal.models.layers import TwinTowers
+from varifocal.priors import grid_anchors, grid_points
+from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+
+
+@dataclass(frozen=True)
+class RetinaNetConfig:
+    """Every switch of the detector; the defaults are the paper's but for ``compat``.
+
+    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
+    of the varifocal loss, the other two run at their papers' settings. A cell has anchors of every one of ``ratios``
+    (height over width) in ``octave_steps`` sizes, from ``anchor_scale`` strides on and below twice that.
+
+    ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
+    overlap takes all anchors that do not overlap it, a positive whose box has left its object is taken for a negative,
+    and the normaliser counts an object in each picture that has none, a process at a time.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 256
+    levels: int = 5
+    convs: int = 4
+    loss: ScoreLoss = "focal"
+    alpha: float = 0.75
+    gamma: float = 2.0
+    iou_weighted: bool = True
+    anchor_scale: float = 4.0
+    octave_steps: int = 3
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    compat: Literal["none", "paper"] = "none"
+
+
+class RetinaNet(nn.Module):
+    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+
+    N counts anchors: all of a cell in a row. Outputs: ``logits`` [B, N, C] before the sigmoid; ``deltas`` [B, N, 4],
+    the anchor's change (dx, dy in its sides, dw, dh logarithms).
+    """
+
+    def __init__(self, config: RetinaNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self.anchors_a_cell = len(config.ratios) * config.octave_steps
+        self.backbone = Backbone(config.backbone)
+        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
+        many = self.anchors_a_cell
+        self.head = TwinTowers(
+            config.width, depth=config.convs, classes=many * config.num_classes, outputs=many * 4, norm=False
+        )
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """``images`` are normalised; their sides are best a multiple of 32."""
+        maps = self.head(self.neck(self.backbone(images)))
+        tensors = {
+            "logits": flatten_levels(maps["logits"]).reshape(len(images), -1, self.config.num_classes),
+            "deltas": flatten_levels(maps["reg"]).reshape(len(images), -1, 4),
+        }
+        return Outputs(tensors, map_shapes(maps["logits"]))
+
+    def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
+        """``cls`` and ``box``, the L1 distance of the deltas; their sum is what is minimised.
+
+        Both are divided by the number of positive anchors. With a loss other than focal the target of a positive is
+        the IoU of its box, read without gradient.
+        """
+        logits, deltas = wide(outputs.tensors["logits"]), wide(outputs.tensors["deltas"])
+        priors = self._priors(outputs, logits)
+        dense = assign_batch(
+            self._assign, priors, targets, divisor=PAPER_DIVISOR if self._paper else 1, mask_crowd=not self._paper
+        )
+        truth = dense.boxes[dense.positive]
+        anchors = self._anchors(priors, len(targets))[dense.positive]
+        moved = deltas[dense.positive]
+        quality = pair_iou(decode_deltas(anchors, moved.detach()), truth)
+        quality = quality if self._paper else quality.clamp(min=MIN_QUALITY)
+        divisor = positive_counts([dense.positive], logits.dtype, each_image=self._paper)[0]
+        return {
+            "cls": classification_loss(self.config, logits, dense, quality) / divisor,
+            "box": (moved - encode_deltas(anchors, truth)).abs().sum() / divisor,
+        }
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+        deltas = wide(outputs.tensors["deltas"])
+        priors = self._priors(outputs, deltas)
+        boxes = decode_deltas(self._anchors(priors, len(sizes)), deltas)
+        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+
+    @property
+    def _paper(self) -> bool:
+        return self.config.compat == "paper"
+
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        config = self.config
+        scales = [config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps)]
+        points = grid_points(outputs.shapes, self.strides, like=like)
+        return grid_anchors(points, scales=scales, ratios=config.ratios)
+
+    def _anchors(self, priors: Priors, count: int) -> Float[Tensor, "B N 4"]:
+        assert priors.anchors is not None
+        return priors.anchors.expand(count, -1, -1)
+
+    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
+        return assign_max_iou(priors, boxes, valid, match_apart=self._paper)
