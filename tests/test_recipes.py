@@ -8,14 +8,11 @@ from importlib.resources import files
 import pytest
 import torch
 from tiny_data import make_data
-from waiting import WAITING
 
-from varifocal.errors import ConfigError
 from varifocal.predict import load
 from varifocal.recipe import make_job, read_recipe, recipe_names
 from varifocal.train.loop import train
 
-AVAILABLE = [name for name in recipe_names() if name not in WAITING]
 TENTH = 10  # of the sides in pixels
 
 
@@ -50,7 +47,7 @@ def reduced(recipe):
     return replace(recipe, model=model, data=data, train=replace(recipe.train, **length))
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     torch.manual_seed(0)
     recipe = reduced(read_recipe(name))
@@ -70,14 +67,6 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     assert len(found) <= recipe.test.max_detections
 
 
-@pytest.mark.parametrize("name", sorted(WAITING))
-def test_what_waits_is_not_there_yet(name):
-    """A recipe that reads is to be taken out of tests/support/waiting.py, and then every test holds for it."""
-    assert name in recipe_names()
-    with pytest.raises(ConfigError, match=r"choose from|there is no"):
-        read_recipe(name)
-
-
 def text(name):
     return (files("varifocal") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -89,9 +78,8 @@ def test_a_recipe_opens_with_its_length_what_to_expect_and_its_command(name):
     assert " AP" in first
     assert second.endswith(f" -m varifocal train COCO --recipe {name} data.invalid_boxes=drop")
     assert second.startswith("# torchrun --nproc-per-node 8 ")
-    if name not in WAITING:
-        schedule = read_recipe(name).train
-        assert f"; {schedule.epochs + schedule.swa_epochs} epochs; " in first
+    schedule = read_recipe(name).train
+    assert f"; {schedule.epochs + schedule.swa_epochs} epochs; " in first
 
 
 def test_there_is_a_row_of_the_papers_tables_for_each():
@@ -103,7 +91,7 @@ def test_there_is_a_row_of_the_papers_tables_for_each():
     assert rows <= set(recipe_names())
 
 
-@pytest.mark.parametrize("name", [name for name in AVAILABLE if name.startswith("vfnet_")])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("vfnet_")])
 def test_what_all_vfnets_of_the_paper_share(name):
     recipe = read_recipe(name)
     config, model = recipe.train, recipe.model

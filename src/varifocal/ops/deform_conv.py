@@ -49,17 +49,16 @@ class DeformConv(nn.Module):
         taps = self.weight.shape[2] * self.weight.shape[3]
         moves, shares = self.offset(features).split([2 * taps, taps], dim=1)
         kind = torch.float64 if features.dtype == torch.float64 else torch.float32
-        with torch.autocast(features.device.type, enabled=False):
-            result = deform_conv2d(
-                features.to(kind),
-                moves.to(kind),
-                self.weight.to(kind),
-                None if self.bias is None else self.bias.to(kind),
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                mask=shares.to(kind).sigmoid(),
-            )
+        result = deform_conv2d(
+            features.to(kind),
+            moves.to(kind),
+            self.weight.to(kind),
+            None if self.bias is None else self.bias.to(kind),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            mask=shares.to(kind).sigmoid(),
+        )
         return result.to(features.dtype)
 
 
