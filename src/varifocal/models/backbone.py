@@ -169,20 +169,21 @@ def _stages(net: nn.Module) -> list[Stage]:
     """
     names = [name for name, _ in net.named_modules()]
     flat = [name.removeprefix("model.").replace(".", "_") + "_" for name in names]
-    info: Any = net.feature_info
-    maps = list(info)
-    last = maps[-1]["reduction"]
-    if maps[0]["reduction"] == last:
-        ends = [maps[len(maps) * quarter // 4 - 1]["module"] for quarter in (1, 2, 3, 4)]
-    else:
-        ends = [next((m["module"] for m in maps if m["reduction"] == stride), None) for stride in (4, 8, 16, 32)]
     stages, start = [], 0
-    for end in ends:
-        inside = [i for i, name in enumerate(flat) if end is not None and name.startswith(end.replace(".", "_") + "_")]
+    for end in _stage_ends(list(net.feature_info)):  # type: ignore[arg-type]
+        inside = [i for i, name in enumerate(flat) if end and name.startswith(end.replace(".", "_") + "_")]
         stop = max(inside, default=start - 1) + 1
         stages.append({name: net.get_submodule(name) for name in names[start:stop]})
         start = stop
     return stages
+
+
+def _stage_ends(maps: list[dict[str, Any]]) -> list[str | None]:
+    """The modules whose maps end the four stages, or None where no map has the stride."""
+    strides = [level["reduction"] for level in maps]
+    if strides[0] == strides[-1]:
+        return [maps[len(maps) * quarter // 4 - 1]["module"] for quarter in (1, 2, 3, 4)]
+    return [maps[strides.index(stride)]["module"] if stride in strides else None for stride in (4, 8, 16, 32)]
 
 
 def pixel_statistics(config: BackboneConfig) -> tuple[Colour, Colour]:
