@@ -115,7 +115,7 @@ class FCOS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self._assign, priors, targets, mask_crowd=not paper)
+        dense = assign_batch(self._assign, priors, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
