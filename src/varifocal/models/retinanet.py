@@ -74,10 +74,9 @@ class RetinaNet(nn.Module):
         super().__init__()
         self.config = config
         self.strides = tuple(8 * 2**i for i in range(config.levels))
-        self.anchors_a_cell = len(config.ratios) * config.octave_steps
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
-        many = self.anchors_a_cell
+        many = len(config.ratios) * config.octave_steps
         self.head = TwinTowers(
             config.width, depth=config.convs, classes=many * config.num_classes, outputs=many * 4, norm=False
         )
