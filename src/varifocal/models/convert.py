@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from varifocal.errors import CheckpointError
 from varifocal.models import DETECTORS
 from varifocal.models.info import ModelInfo
 from varifocal.models.names import rename
-from varifocal.models.recognise import backbone_name, neck_of, recognise
+from varifocal.models.recognise import Recognised, backbone_name, neck_of, recognise
 from varifocal.types import Category
 
 COUNTER = "num_batches_tracked"  # of a batch norm; old files have none, and nothing depends on it
@@ -57,22 +57,34 @@ def read_published(path: Path, *, partial: bool = False) -> Published:
     state, notes = _without_wrapping(state)
     found = recognise(state, f"{path.name} {meta.get('config', '')}", str(path))
     categories = _categories(_class_names(meta), found.config.num_classes, path)
+    fit = _fit(state, found)
+    if (fit.unknown or fit.missing) and not partial:
+        raise CheckpointError(
+            f"{path}: a {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights have no "
+            f"place (first: {fit.unknown[:1]}), {len(fit.missing)} places no weight (first: {fit.missing[:1]}); "
+            "--partial keeps what fits."
+        )
+    info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
+    return Published(info, fit.tensors, tuple(fit.unknown), tuple(fit.missing), (*notes, *found.notes))
+
+
+class _Fit(NamedTuple):
+    tensors: dict[str, Tensor]
+    unknown: list[str]
+    missing: list[str]
+
+
+def _fit(state: Mapping[str, Tensor], found: Recognised) -> _Fit:
+    """The network's state dict with every weight that fits; a counter that the file lacks is no loss."""
     mapped, unknown = from_authors(state, found.detector)
     with torch.device("meta"):  # shapes are all that is asked for
         wanted = _start(found.detector, found.config)
-    unfit = [name for name, tensor in mapped.items() if name not in wanted or tensor.shape != wanted[name].shape]
-    missing = [name for name in wanted if (name not in mapped or name in unfit) and not name.endswith(COUNTER)]
-    if (unknown or unfit or missing) and not partial:
-        raise CheckpointError(
-            f"{path}: a {found.detector} that does not fit whole: {len(unknown) + len(unfit)} of {len(state)} weights "
-            f"have no place (first: {[*unknown, *unfit][:1]}), {len(missing)} places no weight (first: {missing[:1]}); "
-            "--partial keeps what fits."
-        )
-    tensors = {name: mapped[name] for name in wanted if name in mapped and name not in unfit}
-    if len(tensors) < len(wanted):
+    tensors = {name: mapped[name] for name in wanted if name in mapped and mapped[name].shape == wanted[name].shape}
+    left_out = [name for name in wanted if name not in tensors]
+    if left_out:
         tensors = {**_start(found.detector, found.config), **tensors}
-    info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
-    return Published(info, tensors, (*unknown, *unfit), tuple(missing), (*notes, *found.notes))
+    unfit = [name for name in mapped if name not in wanted or name in left_out]
+    return _Fit(tensors, [*unknown, *unfit], [name for name in left_out if not name.endswith(COUNTER)])
 
 
 def _start(detector: str, config: Any) -> dict[str, Tensor]:
