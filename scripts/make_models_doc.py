@@ -77,10 +77,11 @@ Every recipe of the paper, counted and compared with the authors' implementation
 - **AP** and **FPS** are what the authors, or mmdetection for the relatives, report on COCO val2017 and a V100. They
   are not measured here: no weights and no COCO travel with the project. `varifocal zoo RECIPE` prints the commands
   that do it.
-- Every recipe builds, trains two steps and evaluates in the tests at a reduced size.
+- **State**: every recipe builds, trains two steps and is measured in the tests at a reduced size; "compared" says that
+  its network also gives the authors' numbers.
 
-| recipe | parameters, M | authors, M | GFLOPs | parity | AP | FPS |
-|---|---|---|---|---|---|---|
+| recipe | parameters, M | authors, M | GFLOPs | parity | AP | FPS | state |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -113,7 +114,8 @@ def row(entry: Entry, measured: Measured | None) -> str:
         theirs, parity = f"{measured.parameters / 1e6:.3f}", f"{measured.error:.1e}"
     reported = [f"{x:.1f}" if x is not None else "-" for x in (entry.published.ap, entry.published.fps)]
     counted = [f"{entry.parameters / 1e6:.3f}", theirs, f"{entry.gflops:.0f}", parity]
-    return "| " + " | ".join([f"`{entry.recipe}`", *counted, *reported]) + " |"
+    state = "compared" if measured is not None else "no numbers to compare with"
+    return "| " + " | ".join([f"`{entry.recipe}`", *counted, *reported, state]) + " |"
 
 
 @cache

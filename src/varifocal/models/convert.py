@@ -55,7 +55,8 @@ def read_published(path: Path, *, partial: bool = False) -> Published:
     """
     state, meta = read_state(path)
     state, notes = _without_wrapping(state)
-    found = recognise(state, f"{path.name} {meta.get('config', '')}", str(path))
+    written = f"{path.name} {meta.get('cfg', meta.get('config', ''))}"  # mmdetection 3 and 2
+    found = recognise(state, written, str(path), pairs="mmengine_version" in meta)
     categories = _categories(_class_names(meta), found.config.num_classes, path)
     fit = _fit(state, found)
     if (fit.unknown or fit.missing) and not partial:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -47,11 +47,12 @@ class Recognised:
     notes: tuple[str, ...] = field(default=())
 
 
-def recognise(state: State, written: str, source: str) -> Recognised:
+def recognise(state: State, written: str, source: str, *, pairs: bool = False) -> Recognised:
     """What a detector's state dict is.
 
-    ``written`` is the configuration that mmdetection stored as text beside the weights, and the file's name: what
-    shapes do not tell (Caffe's pixels, normalised distances) is looked for there.
+    ``pairs``: it comes from mmdetection 3, which counts pairs of box and class before suppression, where the authors'
+    and its older versions count points. ``written`` is the configuration that mmdetection stored as text beside the
+    weights, and the file's name: what shapes do not tell (Caffe's pixels, normalised distances) is looked for there.
 
     Raises:
         CheckpointError: no detector, or a backbone, that this version knows.
@@ -72,9 +73,9 @@ def recognise(state: State, written: str, source: str) -> Recognised:
         **_HEADS.get(detector, lambda state, written: {})(state, written),
     }
     iou = 0.6 if detector in LOOSE_NMS or values.get("norm_on_bbox") else 0.5
-    post = PostProcess(select="points", iou=iou)
+    post = PostProcess(select="pairs" if pairs else "points", iou=iou)
     if values.get("neck") == "pafpn":  # VFNet-X
-        post = PostProcess(select="points", method="soft-nms", iou=0.65)
+        post = replace(post, method="soft-nms", iou=0.65)
     pixels = CAFFE_PIXELS if caffe else Preprocess()
     return Recognised(detector, DETECTORS[detector][1](**values), pixels, post, tuple(notes))
 

@@ -189,3 +189,11 @@ def test_a_backbone_of_another_family_is_refused(tmp_path):
 def test_something_else_is_told_what_is_known(tmp_path):
     with pytest.raises(CheckpointError, match=r"it knows atss, fcos, .*vfnet by their heads' weights"):
         read_published(written(tmp_path, {"encoder.weight": torch.zeros(2)}))
+
+
+@pytest.mark.parametrize(
+    ("meta", "select"), [({"mmengine_version": "0.10.3"}, "pairs"), ({"mmdet_version": "2.25"}, "points")]
+)
+def test_each_generation_of_mmdetection_counts_its_way(tmp_path, meta, select):
+    found = read_published(written(tmp_path, {"state_dict": empty_state(), "meta": meta}))
+    assert (found.info.postprocess.select, found.info.postprocess.iou) == (select, 0.6)
