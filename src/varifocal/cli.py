@@ -156,8 +156,8 @@ def _predict_one(
 
 
 def _check_limits(options: argparse.Namespace) -> None:
-    most = options.max_detections
-    if not 0 <= options.score_threshold <= 1 or (most is not None and most < 1):
+    least, most = options.score_threshold, options.max_detections
+    if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
 
 

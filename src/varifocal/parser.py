@@ -118,7 +118,9 @@ def _add_predict(verbs: Any) -> None:
     predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
     predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
     predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
-    predict.add_argument("--score-threshold", type=float, default=0.05, metavar="P", help="least score (%(default)s)")
+    predict.add_argument(
+        "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
+    )
     predict.add_argument(
         "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
     )
@@ -144,15 +146,22 @@ def _add_sweep(verbs: Any) -> None:
         verbs,
         "sweep",
         "train every row of one of the paper's tables and compare them",
-        "varifocal sweep table3 my_data --recipe my.yaml --seeds 0 1 2 train.epochs=6\n\n"
+        "varifocal sweep table3 my_data --recipe my.yaml --seeds 0,1,2 train.epochs=6\n\n"
         "table2: settings of the varifocal loss; table3: the parts of VFNet; table5: the losses in other detectors.\n"
         "What is finished is not done again, what was cut off goes on: repeat the command.",
     )
     sweep.usage = (
-        "varifocal sweep [-h] [--recipe NAME] [--seeds N ...] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
+        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
     )
     sweep.add_argument("table", choices=("table2", "table3", "table5"))
     sweep.add_argument("data", metavar="DATA", help="COCO folder with a training and a validation split")
     sweep.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
-    sweep.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of each row (0)")
+    sweep.add_argument("--seeds", type=_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,1,2") from error

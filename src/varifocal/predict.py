@@ -81,7 +81,8 @@ class Model(nn.Module):
             pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run
                 in batches. A model with ``info.tiling`` reads a larger picture in overlapping windows, one with
                 ``info.views`` looks at each picture or window several times.
-            score_threshold: least score; the model's own (0.05 as a rule) when left out.
+            score_threshold: least score; the model's own threshold (0.05 as a rule) when left out, which a detector
+                with centerness applies to the class score alone.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.
 
         Returns:
@@ -97,6 +98,11 @@ class Model(nn.Module):
             settings = replace(settings, score_threshold=score_threshold)
         if max_detections is not None:
             settings = replace(settings, max_detections=max_detections)
+        found = self._detect_all(pictures, settings)
+        # a centerness, or soft suppression, may have lowered scores that passed
+        return found if score_threshold is None else [one.filter(score_threshold) for one in found]
+
+    def _detect_all(self, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:
         if self.info.tiling.size:
             return [self._detect_tiled(_open(picture), settings) for picture in pictures]
         found: list[Detections] = []

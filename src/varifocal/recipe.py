@@ -16,7 +16,7 @@ from varifocal.data.coco import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
-from varifocal.models.backbone import without_weights
+from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import write_beside
@@ -120,7 +120,7 @@ def _over(base: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
 
 def _blank(detector: Any, where: str) -> Recipe:
     """The defaults for that detector."""
-    if detector not in DETECTORS:
+    if not isinstance(detector, str) or detector not in DETECTORS:
         raise ConfigError(f"{where}: detector {detector!r}: choose from {', '.join(sorted(DETECTORS))}.")
     return Recipe(detector, DETECTORS[detector][1](num_classes=0))
 
@@ -158,7 +158,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         recipe.detector,
         config,
         tuple(categories),
-        recipe.data.preprocess,
+        _pixels(recipe),
         recipe.test,
         to_dict(recipe),
         tiling=recipe.tiling,
@@ -168,6 +168,15 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
     if recipe.train.weights and weights:
         start_from(model, load(recipe.train.weights), recipe.train.weights)
     return model
+
+
+def _pixels(recipe: Recipe) -> Preprocess:
+    """The recipe's preprocessing; where it says nothing of mean and deviation, those of the backbone's weights."""
+    given = recipe.data.preprocess
+    if (given.mean, given.std) != (Preprocess().mean, Preprocess().std):
+        return given
+    mean, std = pixel_statistics(recipe.model.backbone)
+    return replace(given, mean=mean, std=std)
 
 
 def start_from(model: Model, source: Model, name: str) -> None:

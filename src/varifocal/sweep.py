@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from varifocal.config import to_dict
 from varifocal.errors import ConfigError
 from varifocal.models.weights import write_beside
-from varifocal.recipe import Recipe, read_recipe
-from varifocal.run import RECIPE, resume_run, run_recipe
+from varifocal.recipe import Recipe, read_recipe, read_splits
+from varifocal.run import DATA, RECIPE, fingerprint, resume_run, run_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,16 +38,26 @@ class Row:
 
 def _varifocal(gamma: float, alpha: float, paper: float | None = None, *, weighted: bool = True) -> Row:
     name = f"gamma-{gamma}-alpha-{alpha}" + ("" if weighted else "-unweighted")
-    settings = (f"model.gamma={gamma}", f"model.alpha={alpha}", f"model.iou_weighted={str(weighted).lower()}")
+    settings = (
+        "model.loss=varifocal",
+        f"model.gamma={gamma}",
+        f"model.alpha={alpha}",
+        f"model.iou_weighted={str(weighted).lower()}",
+    )
     return Row(name, settings, paper)
 
 
 def _losses(detector: str, *papers: float) -> tuple[Row, ...]:
     losses = ("focal", "quality-focal", "varifocal")
-    return tuple(
-        Row(f"{detector}-{loss}", (f"detector={detector}", f"model.loss={loss}"), paper, f"{detector}_r50_1x")
-        for loss, paper in zip(losses, papers, strict=True)
-    )
+    rows = []
+    for loss, paper in zip(losses, papers, strict=True):
+        recipe = f"{'vfl_' if loss == 'varifocal' else ''}{detector}_r50_1x"
+        rows.append(Row(f"{detector}-{loss}", (f"detector={detector}", f"model.loss={loss}"), paper, recipe))
+    return tuple(rows)
+
+
+def _parts(*, star: bool, refine: bool, loss: str) -> tuple[str, ...]:
+    return f"model.star={str(star).lower()}", f"model.refine={str(refine).lower()}", f"model.loss={loss}"
 
 
 SWEEPS: dict[str, tuple[Row, ...]] = {
@@ -61,10 +72,10 @@ SWEEPS: dict[str, tuple[Row, ...]] = {
     ),
     # the parts of VFNet, one after the other
     "table3": (
-        Row("raw-focal", ("model.star=false", "model.refine=false", "model.loss=focal"), 39.0),
-        Row("raw-varifocal", ("model.star=false", "model.refine=false"), 40.1),
-        Row("star", ("model.refine=false",), 40.7),
-        Row("star-refine", (), 41.6),
+        Row("raw-focal", _parts(star=False, refine=False, loss="focal"), 39.0),
+        Row("raw-varifocal", _parts(star=False, refine=False, loss="varifocal"), 40.1),
+        Row("star", _parts(star=True, refine=False, loss="varifocal"), 40.7),
+        Row("star-refine", _parts(star=True, refine=True, loss="varifocal"), 41.6),
     ),
     # the losses in other detectors
     "table5": (
@@ -93,8 +104,10 @@ def run_sweep(
         overrides: ``key=value`` for every row; a row's own come after them.
 
     Raises:
-        ConfigError: no such sweep, or a folder in ``out`` holds a run of another recipe.
+        ConfigError: no such sweep, several processes, or a folder in ``out`` holds a run of another recipe or data set.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("sweep: runs in one process; train the rows that need several with varifocal train.")
     if name not in SWEEPS:
         raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
     recipes = [  # all of them before the first run: a wrong override shows at once
@@ -102,18 +115,26 @@ def run_sweep(
         for seed in seeds
         for row in SWEEPS[name]
     ]
+    digest = data_digest(recipes[0][2], data)
     results: list[dict[str, Any]] = []
     for row, seed, one in recipes:
-        metrics = _metrics_of(one, data, out / f"{row.name}-seed{seed}")
+        metrics = _metrics_of(one, data, digest, out / f"{row.name}-seed{seed}")
         results.append({"row": row.name, "seed": seed, "paper_AP": row.paper, "metrics": metrics})
         write_beside(out / "results.json", json.dumps({"sweep": name, "runs": results}, indent=1).encode())
     return results
 
 
-def _metrics_of(recipe: Recipe, data: Path | str, run: Path) -> dict[str, Any]:
+def data_digest(recipe: Recipe, data: Path | str) -> str:
+    """The fingerprint that a run on this data keeps in its folder."""
+    return fingerprint(read_splits(Path(data), recipe.data)[0])
+
+
+def _metrics_of(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:
     if (run / RECIPE).is_file():
         if to_dict(read_recipe(str(run / RECIPE))) != to_dict(recipe):
             raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.")
+        if json.loads((run / DATA).read_text(encoding="utf-8"))["sha256"] != digest:
+            raise ConfigError(f"{run}: holds a run on other data than {data}; choose another --out.")
         if not (run / METRICS).is_file():
             resume_run(data, run)
     else:

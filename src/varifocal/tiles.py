@@ -93,16 +93,20 @@ def _voted(
     for start in range(0, len(kept), VOTERS):
         part = kept[start : start + VOTERS]
         near = (box_iou(everything[part], everything) >= least).numpy() & (labels[part][:, None] == labels)
+        near[np.arange(len(part)), part] = True  # also of a box without area, whose IoU with itself is no number
         shares = near * scores.astype(np.float64)
         result[start : start + VOTERS] = shares @ boxes / shares.sum(axis=1, keepdims=True)
     return result
 
 
 def _left_to_neighbour(boxes: np.ndarray, place: Window, height: int, width: int, overlap: int) -> np.ndarray:
-    """Which boxes [N, 4] end within a pixel of a border that is not the picture's, and are no longer than overlap."""
+    """Which boxes [N, 4] end within a pixel of a border that is not the picture's, and not so in the next window.
+
+    A box two pixels shorter than the overlap that ends at a border begins two pixels inside the neighbour.
+    """
     left, top, right, bottom = place
     lengths = boxes[:, 2:] - boxes[:, :2]
     cut_x = ((boxes[:, 0] < 1) & (left > 0)) | ((boxes[:, 2] > right - left - 1) & (right < width))
     cut_y = ((boxes[:, 1] < 1) & (top > 0)) | ((boxes[:, 3] > bottom - top - 1) & (bottom < height))
-    shorter: np.ndarray = lengths <= overlap
+    shorter: np.ndarray = lengths <= overlap - 2
     return (cut_x & shorter[:, 0]) | (cut_y & shorter[:, 1])

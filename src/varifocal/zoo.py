@@ -107,7 +107,7 @@ def list_zoo(names: Sequence[str] = ()) -> list[Entry]:
 def _entry(name: str) -> Entry:
     recipe = read_recipe(name)
     parameters, gflops = count(name)
-    epochs = recipe.train.epochs + getattr(recipe.train, "swa_epochs", 0)
+    epochs = recipe.train.epochs + recipe.train.swa_epochs
     return Entry(name, recipe.detector, recipe.model.backbone.name, epochs, parameters, gflops, PUBLISHED[name])
 
 
@@ -142,10 +142,11 @@ def commands(entry: Entry) -> str:
     """What to type to run the published weights, measure them on COCO, and train the recipe."""
     file = entry.published.file or "FILE.pth"
     ours = f"{entry.recipe}.safetensors"
+    views = read_recipe(entry.recipe).views
     return "\n".join(
         [
             f"varifocal convert {file} --out {ours}",
-            f"varifocal eval {ours} COCO --split val2017",
+            f"varifocal eval {ours} COCO --split val2017" + (" --tta" if views.count > 1 else ""),
             f"varifocal train COCO --recipe {entry.recipe} data.invalid_boxes=drop",
         ]
     )

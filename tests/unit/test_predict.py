@@ -255,3 +255,11 @@ def test_tiling_survives_the_checkpoint(tmp_path):
     made.info = replace(made.info, tiling=Tiling(64, 16))
     vf.save(made, tmp_path / "m.safetensors")
     assert vf.load(tmp_path / "m.safetensors").info.tiling == Tiling(64, 16)
+
+
+def test_a_threshold_that_is_asked_for_holds_for_the_final_scores(model):
+    """The spot's scores 0.9, 0.5, 0.3 with a centerness of a half: nothing above 0.45 is left."""
+    decode = model.detector.decode
+    model.detector.decode = lambda outputs, sizes: decode(outputs, sizes)._replace(quality=torch.full((1, 3), 0.5))
+    assert model.predict(spot()).scores.tolist() == pytest.approx([0.45, 0.25, 0.15])
+    assert model.predict(spot(), score_threshold=0.2).scores.tolist() == pytest.approx([0.45, 0.25])

@@ -296,3 +296,19 @@ def test_a_job_needs_the_same_classes_in_both_splits(tmp_path):
     alone = make_job(override(TINY, ["data.val_split=''"]), tmp_path, tmp_path / "run")
     assert alone.validation is None
     assert not (tmp_path / "run").exists()
+
+
+def test_pixels_are_those_of_the_backbone_unless_the_recipe_says_otherwise():
+    categories = [Category(1, "a")]
+    named = read_recipe("vfnet_r50_1x", ["model.backbone.name=vit_tiny_patch16_224", "model.backbone.pretrained=none"])
+    made = make_model(named, categories, weights=False).info.preprocess
+    assert made.mean == made.std == (127.5, 127.5, 127.5)
+    said = override(named, ["data.preprocess.mean=[1.0, 2.0, 3.0]"])
+    assert make_model(said, categories, weights=False).info.preprocess.mean == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("text", ["detector: [vfnet]", "detector: {name: vfnet}", "detector: 3"])
+def test_a_detector_that_is_no_name(tmp_path, text):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="choose from atss, fcos"):
+        read_recipe(str(tmp_path / "r.yaml"))

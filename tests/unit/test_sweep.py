@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tiny_data import make_data
 
 import varifocal.sweep as sweep
 from varifocal.errors import ConfigError
-from varifocal.recipe import read_recipe, write_recipe
+from varifocal.recipe import make_job, read_recipe, write_recipe
+from varifocal.run import fingerprint
 from varifocal.sweep import SWEEPS, run_sweep, table
 
 
@@ -23,6 +25,7 @@ class Runs:
     def run(self, recipe, data, folder: Path) -> None:
         folder.mkdir(parents=True)
         write_recipe(recipe, folder / "recipe.yaml")
+        (folder / "data.json").write_text(json.dumps({"sha256": f"digest of {data}"}))
         self.begun.append(folder.name)
         if self.stop_after is not None and len(self.begun) > self.stop_after:
             raise KeyboardInterrupt
@@ -43,6 +46,7 @@ def runs(monkeypatch) -> Runs:
     made = Runs()
     monkeypatch.setattr(sweep, "run_recipe", made.run)
     monkeypatch.setattr(sweep, "resume_run", made.resume)
+    monkeypatch.setattr(sweep, "data_digest", lambda recipe, data: f"digest of {data}")
     return made
 
 
@@ -74,6 +78,41 @@ def test_a_folder_of_another_recipe_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
     with pytest.raises(ConfigError, match="raw-focal-seed0: holds a run of another recipe; choose another --out"):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0], overrides=["train.epochs=1"])
+
+
+def test_a_folder_of_other_data_is_refused(runs, tmp_path):
+    run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
+    with pytest.raises(ConfigError, match="raw-focal-seed0: holds a run on other data than others; choose another"):
+        run_sweep("table3", "others", tmp_path, recipe=None, seeds=[0])
+    assert len(runs.begun) == 4
+
+
+def test_one_process_only(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="sweep: runs in one process"):
+        run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
+
+
+@pytest.mark.parametrize("base", ["vfnet_raw_r50_1x", "vfnet_r50_1x"])
+def test_the_rows_of_table_3_say_all_that_they_name(base):
+    models = [read_recipe(base, row.overrides).model for row in SWEEPS["table3"]]
+    assert [(model.star, model.refine, model.loss) for model in models] == [
+        (False, False, "focal"), (False, False, "varifocal"), (True, False, "varifocal"), (True, True, "varifocal"),
+    ]  # fmt: skip
+    assert all(read_recipe(base, row.overrides).model.loss == "varifocal" for row in SWEEPS["table2"])
+
+
+def test_varifocal_rows_of_table_5_start_as_the_paper_trained_them():
+    starts = {row.name: read_recipe(row.recipe, row.overrides).train.warmup_start for row in SWEEPS["table5"]}
+    assert starts["retinanet-focal"] == 0.001
+    assert starts["retinanet-varifocal"] == starts["foveabox-varifocal"] == starts["reppoints-varifocal"] == 0.1
+
+
+def test_the_digest_is_that_of_the_run_folder(tmp_path):
+    data = make_data(tmp_path / "data", pictures=2)
+    recipe = read_recipe("trees", ["data.val_split=val"])
+    digest = sweep.data_digest(recipe, data)
+    assert digest == fingerprint(make_job(recipe, data, tmp_path / "run", resumed=True).training)
 
 
 def test_a_wrong_override_shows_before_the_first_run(runs, tmp_path):

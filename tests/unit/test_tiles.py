@@ -60,6 +60,23 @@ def test_no_window_is_more_than_needed():
     assert len(windows(256, 385, Tiling(256, 128))) == 3
 
 
+@pytest.mark.parametrize("start", np.linspace(60, 81, 43))
+@pytest.mark.parametrize("length", [18.9, 19.0, 19.5, 20.0])
+def test_what_fills_the_overlap_is_found_by_one_window_at_least(start, length):
+    """Two windows that overlap by no more than they must; the object lies across or within the strip."""
+    tiling, truth = Tiling(100, 20), [(start, 30.0, start + length, 60.0)]
+    places = windows(100, 180, tiling)
+    assert places == [(0, 0, 100, 100), (80, 0, 180, 100)]
+    result = merge([seen(truth, place) for place in places], places, 100, 180, tiling, 0.5, 100)
+    assert np.abs(result.boxes - np.array(truth)).max(axis=1).min() <= 1.0
+
+
+def test_a_box_without_area_stays_as_it_is():
+    part = found([(10, 10, 10, 30), (60, 60, 90, 90)], [0.5, 0.4])
+    result = merge([part], [(0, 0, 100, 100)], 100, 100, Tiling(100, 50, vote=0.6), 0.5, 10)
+    assert result.boxes.tolist() == part.boxes.tolist()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_perfect_detector_stays_perfect(seed):
     """Objects no longer than the overlap are found once each, whole, wherever the windows cut them."""

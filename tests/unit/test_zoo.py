@@ -47,9 +47,11 @@ def test_every_recipe_of_the_paper_is_listed_and_nothing_else():
     assert set(PUBLISHED) == set(recipe_names()) - {"trees"}
 
 
-def test_the_commands_are_ones_that_the_parser_takes():
-    (entry,) = list_zoo(["vfnet_r50_1x"])
+@pytest.mark.parametrize("name", ["vfnet_r50_1x", "vfnet_r50_1x_tta"])
+def test_the_commands_are_ones_that_the_parser_takes(name):
+    (entry,) = list_zoo([name])
     lines = commands(entry).splitlines()
+    assert ("--tta" in lines[1]) == name.endswith("_tta")
     assert [line.split()[1] for line in lines] == ["convert", "eval", "train"]
     for line in lines:
         words = line.split()[1:]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from varifocal.errors import CheckpointError
 from varifocal.models import DETECTORS
+from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.info import ModelInfo
 from varifocal.models.names import rename
 from varifocal.models.recognise import Recognised, backbone_name, neck_of, recognise
@@ -134,9 +135,22 @@ def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
     name = backbone_name({f"backbone.{key}": value for key, value in state.items()})
     if name is None and "conv1.0.weight" in state:  # timm's own Res2Net, whose stem has another name
         name = backbone_name({"backbone.stem.0.weight": state["conv1.0.weight"], **_under_backbone(state)})
-    if name is None:
-        raise CheckpointError(f"{path}: not a backbone that this version knows; ResNet, ResNeXt and Res2Net are.")
-    return name, {str(ours).removeprefix("backbone.net."): state[key] for key, ours in renamed.items()}
+    tensors = {str(ours).removeprefix("backbone.net."): state[key] for key, ours in renamed.items()}
+    if name is None or not _is_backbone_of(name, tensors):
+        raise CheckpointError(
+            f"{path}: not a backbone that this version knows; ResNet-50 and deeper, ResNeXt and Res2Net are."
+        )
+    return name, tensors
+
+
+def _is_backbone_of(name: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether these are its weights, name by name and shape by shape; counters that old files lack are added."""
+    with torch.device("meta"):
+        wanted = Backbone(BackboneConfig(name)).net.state_dict()
+    for key in wanted:
+        if key.endswith(COUNTER):
+            tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
+    return {key: tensor.shape for key, tensor in tensors.items()} == {key: t.shape for key, t in wanted.items()}
 
 
 def _under_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,9 +28,11 @@ MARKS = {
     "foveabox": "bbox_head.conv_cls.weight",
 }
 CLASSES = {**MARKS, "fcos": "bbox_head.conv_cls.weight"}
+LATERAL = "neck.lateral_convs.0.conv.weight"
 ANCHORS = 9  # of a RetinaNet cell
 LOOSE_NMS = ("vfnet", "gfl", "atss")  # suppressed at 0.6, the others at 0.5
-CAFFE_PIXELS = Preprocess(mean=(102.9801, 115.9465, 122.7717), std=(1.0, 1.0, 1.0), bgr=True)
+CAFFE_MEANS = {"fcos": (102.9801, 115.9465, 122.7717)}  # of Detectron; that of the others is detectron2's
+CAFFE_MEAN = (103.53, 116.28, 123.675)
 
 _OFFSET_OF_A_LAYER = re.compile(r"backbone\.layer\d\..*(conv_offset|conv2_offset)\.")
 _FIRST_3X3 = ("backbone.layer1.0.conv2.weight", "backbone.layer1.0.convs.0.weight")
@@ -63,12 +65,14 @@ def recognise(state: State, written: str, source: str, *, pairs: bool = False) -
             f"{source}: not a detector that this version converts; it knows {', '.join(sorted(MARKS))} by their heads' "
             "weights, and backbones alone."
         )
+    if LATERAL not in state or CLASSES[detector] not in state:
+        raise CheckpointError(f"{source}: {detector} with another neck or head than this version converts.")
     notes: list[str] = []
     caffe = _is_caffe(detector, state, written, notes)
     values: dict[str, Any] = {
         "num_classes": state[CLASSES[detector]].shape[0] // (ANCHORS if detector == "retinanet" else 1),
         "backbone": _backbone(state, caffe, source),
-        "width": state["neck.lateral_convs.0.conv.weight"].shape[0],
+        "width": state[LATERAL].shape[0],
         "convs": len({key.split(".")[2] for key in state if key.startswith("bbox_head.cls_convs.")}),
         **_HEADS.get(detector, lambda state, written: {})(state, written),
     }
@@ -76,7 +80,9 @@ def recognise(state: State, written: str, source: str, *, pairs: bool = False) -
     post = PostProcess(select="pairs" if pairs else "points", iou=iou)
     if values.get("neck") == "pafpn":  # VFNet-X
         post = replace(post, method="soft-nms", iou=0.65)
-    pixels = CAFFE_PIXELS if caffe else Preprocess()
+    pixels = Preprocess()
+    if caffe:
+        pixels = Preprocess(mean=CAFFE_MEANS.get(detector, CAFFE_MEAN), std=(1.0, 1.0, 1.0), bgr=True)
     return Recognised(detector, DETECTORS[detector][1](**values), pixels, post, tuple(notes))
 
 
