@@ -179,8 +179,10 @@ def run_convert(options: argparse.Namespace, _: list[str]) -> None:
     load_into(model.detector, found.tensors, options.file)
     save(model, options.out)
     classes = ", ".join(category.name for category in found.info.categories[:3])
-    count = len(found.tensors) - len(found.missing)
-    print(f"{options.out}: {found.info.name} on {found.info.config.backbone.name}, {count} weights in place, ", end="")
+    fitted = f"{len(found.tensors)} weights, all in place"
+    if found.missing:
+        fitted = f"{len(found.tensors) - len(found.missing)} of {len(found.tensors)} weights in place"
+    print(f"{options.out}: {found.info.name} on {found.info.config.backbone.name}, {fitted}, ", end="")
     print(f"{len(found.info.categories)} classes ({classes}{', ...' if len(found.info.categories) > 3 else ''}).")
     for note in found.notes:
         print(f"note: {note}.")
