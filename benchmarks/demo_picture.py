@@ -20,7 +20,7 @@ from varifocal.types import Detections
 
 TARGET = Path(__file__).parents[1] / "docs" / "demo.jpg"
 PART = (380, 300, 900, 660)  # xyxy pixels of the scene
-SCORE = 0.4
+SCORE = 0.45
 
 
 def main() -> None:
