@@ -47,7 +47,7 @@ STORED = {
     "vfnetx_r2_101": ("vfnetx_r2_101_59e",),
     "vfnet_raw_r50": ("vfnet_raw_r50_1x", "vfnet_raw_vfl_r50_1x"),
     "atss_r50": ("atss_r50_1x", "vfl_atss_r50_1x"),
-    "fcos_r50": ("fcos_r50_1x",),
+    "fcos_r50": ("fcos_r50_1x", "fcos_r50_ms_2x"),
     "gfl_r50": ("gfl_r50_1x", "gfl_r50_ms_2x"),
     "retinanet_r50": ("retinanet_r50_1x", "vfl_retinanet_r50_1x"),
     "fovea_r50": ("foveabox_r50_1x", "vfl_foveabox_r50_1x"),

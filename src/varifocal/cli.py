@@ -137,7 +137,9 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
                 errors.append(str(error))
             advance(i + 1)
     write_beside(target, json.dumps(entries, indent=1).encode())
-    print(f"{len(entries)} detections in {len(files) - len(errors)} pictures: {target}")
+    if len(errors) < len(files):
+        done = len(files) - len(errors)
+        print(f"{len(entries)} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
     for message in errors:
         print(f"varifocal predict: {message}", file=sys.stderr)
     return 2 if errors else 0
@@ -206,8 +208,15 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from varifocal.models.weights import read_info
     from varifocal.predict import load
 
+    held = read_info(options.checkpoint)
+    if held.get("kind") == "backbone":
+        print(
+            f"{options.checkpoint}: the backbone {held['name']}; train with model.backbone.weights={options.checkpoint}"
+        )
+        return
     model = load(options.checkpoint)
     info = model.info
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -255,7 +264,9 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
     entries = zoo.list_zoo(options.recipes)
     Console().print(zoo.table(entries))
     for entry in entries if options.recipes else ():
-        print(f"\n{entry.recipe}\n{zoo.commands(entry)}")
+        weights = entry.published.file or "in the authors' list, under no fixed name"
+        print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")
+        print(zoo.commands(entry))
     if options.json is not None:
         write_beside(options.json, json.dumps(zoo.to_json(entries), indent=1).encode())
 

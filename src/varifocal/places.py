@@ -60,6 +60,12 @@ def check_target(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder; name a file.")
     check_folder(file.parent)
+    trial = file.with_name(f".{file.name}.trial")
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}); choose another place.") from error
 
 
 def check_folder(folder: Path) -> None:

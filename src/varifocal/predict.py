@@ -95,11 +95,11 @@ class Model(nn.Module):
             return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
         settings = self.info.postprocess
         if score_threshold is not None:
-            settings = replace(settings, score_threshold=score_threshold)
+            # never above the model's own, so that what is asked for sorts out boxes but moves none
+            settings = replace(settings, score_threshold=min(score_threshold, settings.score_threshold))
         if max_detections is not None:
             settings = replace(settings, max_detections=max_detections)
         found = self._detect_all(pictures, settings)
-        # a centerness, or soft suppression, may have lowered scores that passed
         return found if score_threshold is None else [one.filter(score_threshold) for one in found]
 
     def _detect_all(self, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:

@@ -79,7 +79,8 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
     if chosen:
         values["detector"] = chosen[-1]
-    return override(update(_blank(values.get("detector", "vfnet"), str(path)), values, str(path)), overrides)
+    where = f"override 'detector={chosen[-1]}'" if chosen else str(path)
+    return override(update(_blank(values.get("detector", "vfnet"), where), values, str(path)), overrides)
 
 
 def _recipe_path(name: str, folder: Path) -> Path:

@@ -95,7 +95,9 @@ def start_folder(run: Path) -> None:
             f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out."
         ) from error
     if busy:
-        raise ConfigError(f"{run}: is not empty; go on with --resume {run}, or choose another --out.")
+        raise ConfigError(
+            f"{run}: is not empty; go on with: varifocal train DATA --resume {run}, or choose another --out."
+        )
 
 
 def free_folder(name: str) -> Path:

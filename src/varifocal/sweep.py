@@ -107,7 +107,7 @@ def run_sweep(
         ConfigError: no such sweep, several processes, or a folder in ``out`` holds a run of another recipe or data set.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("sweep: runs in one process; train the rows that need several with varifocal train.")
+        raise ConfigError("a sweep runs in one process; train the rows that need several with varifocal train.")
     if name not in SWEEPS:
         raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
     recipes = [  # all of them before the first run: a wrong override shows at once

@@ -32,8 +32,11 @@ class Tiling:
     vote: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.size < 0 or not 0 <= self.overlap <= max(self.size - 1, 0):
-            raise ConfigError(f"tiling: size={self.size}, overlap={self.overlap}; the overlap is less than the size.")
+        if self.size < 0 or self.overlap < 0 or (self.size and self.overlap >= self.size):
+            raise ConfigError(
+                f"tiling: size={self.size}, overlap={self.overlap}; the overlap must be less than the size, and "
+                "neither is below 0."
+            )
         if not 0 <= self.vote <= 1:
             raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")
 

@@ -65,6 +65,7 @@ PUBLISHED: dict[str, Published] = {
     "vfl_retinanet_r50_1x": Published("", 37.4),
     "atss_r50_1x": Published("atss_r50_fpn_1x_coco_20200209-985f7bd0.pth", 39.4, fps=19.7),
     "fcos_r50_1x": Published("fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth", 36.6, fps=22.7),
+    "fcos_r50_ms_2x": Published("fcos_r50_caffe_fpn_gn-head_mstrain_640-800_2x_coco-d92ceeea.pth", 38.5, fps=22.9),
     "fcos_improved_r50_1x": Published(
         "fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco-0a0d75a8.pth", 38.7
     ),
@@ -100,7 +101,7 @@ def list_zoo(names: Sequence[str] = ()) -> list[Entry]:
     known = [name for name in recipe_names() if name in PUBLISHED]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ConfigError(f"zoo: there is no recipe {unknown[0]!r} of the paper; choose from {', '.join(known)}.")
+        raise ConfigError(f"there is no recipe {unknown[0]!r} of the paper; choose from {', '.join(known)}.")
     return [_entry(name) for name in names or known]
 
 
@@ -156,15 +157,17 @@ def table(entries: Sequence[Entry]) -> Table:
     """One line a recipe."""
     from rich.table import Table
 
-    head = ("recipe", "backbone", "epochs", "M params", "GFLOPs", "AP val", "AP test", "FPS", "published file")
-    shown = Table(*head, title="the paper's models: counted (80 classes, 800x1344), and as reported")
-    for column in shown.columns[2:8]:
+    head = ("recipe", "epochs", "M params", "GFLOPs", "AP val", "test", "FPS")
+    shown = Table(*head, box=None, caption="counted for 80 classes at 800x1344; AP and FPS as published")
+    for column in shown.columns:
+        column.no_wrap = True
+    for column in shown.columns[1:]:
         column.justify = "right"
     for entry in entries:
         reported = entry.published
         numbers = ("-" if value is None else f"{value:.1f}" for value in (reported.ap, reported.ap_test, reported.fps))
         counted = (str(entry.epochs), f"{entry.parameters / 1e6:.1f}", f"{entry.gflops:.0f}")
-        shown.add_row(entry.recipe, entry.backbone, *counted, *numbers, reported.file or "(authors' list)")
+        shown.add_row(entry.recipe, *counted, *numbers)
     return shown
 
 

@@ -257,6 +257,23 @@ def test_tiling_survives_the_checkpoint(tmp_path):
     assert vf.load(tmp_path / "m.safetensors").info.tiling == Tiling(64, 16)
 
 
+def test_a_threshold_moves_no_box():
+    """Of averaged boxes too: those below it have their say."""
+
+    class Two(Spot):
+        def decode(self, outputs, sizes):
+            boxes = torch.tensor([[[0.0, 0.0, 40.0, 40.0], [4.0, 0.0, 44.0, 40.0]]]).expand(len(sizes), -1, -1)
+            return Decoded(boxes, torch.tensor([[0.8, 0.0], [0.2, 0.0]]).expand(len(sizes), -1, -1), (2,))
+
+    settings = Preprocess(scale=1.0)
+    made = Model(Two(), ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, settings, PostProcess(iou=0.95)))
+    made.info = replace(made.info, tiling=Tiling(100, 50, vote=0.5))
+    found = made.predict(spot(100, 100, (10, 10, 50, 50)))
+    assert found.boxes[:, 0].tolist() == pytest.approx([0.8, 0.8])
+    few = made.predict(spot(100, 100, (10, 10, 50, 50)), score_threshold=0.5)
+    assert few.boxes.tolist() == found.boxes[:1].tolist()
+
+
 def test_a_threshold_that_is_asked_for_holds_for_the_final_scores(model):
     """The spot's scores 0.9, 0.5, 0.3 with a centerness of a half: nothing above 0.45 is left."""
     decode = model.detector.decode

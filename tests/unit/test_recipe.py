@@ -312,3 +312,10 @@ def test_a_detector_that_is_no_name(tmp_path, text):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(ConfigError, match="choose from atss, fcos"):
         read_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_sizes_that_depend_on_each_other_are_given_together():
+    assert read_recipe("trees", ["tiling={size: 100, overlap: 50}"]).tiling.size == 100
+    assert read_recipe("trees", ["tiling.size=0"]).tiling.size == 0
+    with pytest.raises(ConfigError, match="size=100, overlap=160; the overlap must be less than the size"):
+        read_recipe("trees", ["tiling.size=100"])

@@ -89,7 +89,7 @@ def test_a_folder_of_other_data_is_refused(runs, tmp_path):
 
 def test_one_process_only(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="sweep: runs in one process"):
+    with pytest.raises(ConfigError, match="a sweep runs in one process"):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
 
 

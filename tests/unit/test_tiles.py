@@ -149,9 +149,9 @@ def test_a_box_alone_keeps_its_place():
     assert result.boxes.tolist() == part.boxes.tolist()
 
 
-@pytest.mark.parametrize("values", [(-1, 0), (100, 100), (100, -1), (0, 5)])
+@pytest.mark.parametrize("values", [(-1, 0), (100, 100), (100, -1), (0, -5)])
 def test_impossible_tilings_are_refused(values):
-    with pytest.raises(ConfigError, match="the overlap is less than the size"):
+    with pytest.raises(ConfigError, match="the overlap must be less than the size"):
         Tiling(*values)
     with pytest.raises(ConfigError, match="an IoU lies between 0 and 1"):
         Tiling(100, 50, 1.5)

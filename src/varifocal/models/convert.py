@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,16 @@ def read_published(path: Path, *, partial: bool = False) -> Published:
     fit = _fit(state, found)
     if (fit.unknown or fit.missing) and not partial:
         raise CheckpointError(
-            f"{path}: a {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights have no "
-            f"place (first: {fit.unknown[:1]}), {len(fit.missing)} places no weight (first: {fit.missing[:1]}); "
+            f"{path}: {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights have no "
+            f"place{_first(fit.unknown)}, {len(fit.missing)} places have no weight{_first(fit.missing)}; "
             "--partial keeps what fits."
         )
     info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
     return Published(info, fit.tensors, tuple(fit.unknown), tuple(fit.missing), (*notes, *found.notes))
+
+
+def _first(names: Sequence[str]) -> str:
+    return f" (first: {names[0]})" if names else ""
 
 
 class _Fit(NamedTuple):
@@ -166,7 +171,9 @@ def _class_names(meta: Mapping[str, Any]) -> Sequence[str] | None:
 
 def _read_pth(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the refusal below says what torch's remarks on pickles say
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file.") from error
     except pickle.UnpicklingError as error:
@@ -175,7 +182,7 @@ def _read_pth(path: Path) -> Any:
             "code and is refused."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged, or not a PyTorch file ({str(error).splitlines()[0]}).") from error
+        raise CheckpointError(f"{path}: damaged, or not a PyTorch file; get another copy of it.") from error
 
 
 def _categories(names: Sequence[str] | None, count: int, path: Path) -> tuple[Category, ...]:

@@ -59,6 +59,11 @@ def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
     Raises:
         CheckpointError: not a model, a detector this version does not know, or class names that do not fit.
     """
+    if values.get("kind") == "backbone":
+        raise CheckpointError(
+            f"{source}: a backbone by itself ({values.get('name')}), not a detector; train one from it with "
+            f"model.backbone.weights={source}."
+        )
     if values.get("kind") != "model" or str(values.get("detector")) not in DETECTORS:
         kind = values.get("detector", values.get("kind"))
         raise CheckpointError(f"{source}: holds {kind!r}, not a model that this version knows.")

@@ -110,7 +110,9 @@ def test_a_file_that_does_not_fit_whole_is_refused_unless_asked(tmp_path):
     gone = "neck.lateral_convs.0.conv.bias"
     del state[gone]
     file = written(tmp_path, state)
-    with pytest.raises(CheckpointError, match=r"2 of \d+ weights have no place .*2 places no weight .*--partial keeps"):
+    with pytest.raises(
+        CheckpointError, match=r"2 of \d+ weights have no place .*2 places have no weight .*--partial keeps"
+    ):
         read_published(file)
     found = read_published(file, partial=True)
     assert found.unknown == ("bbox_head.extra.weight", "head.reg.bias")
@@ -223,3 +225,20 @@ def test_something_else_is_told_what_is_known(tmp_path):
 def test_each_generation_of_mmdetection_counts_its_way(tmp_path, meta, select):
     found = read_published(written(tmp_path, {"state_dict": empty_state(), "meta": meta}))
     assert (found.info.postprocess.select, found.info.postprocess.iou) == (select, 0.6)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file of torch", b"PK\x03\x04"])
+def test_broken_files_are_one_sentence(tmp_path, content):
+    (tmp_path / "broken.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"broken\.pth: .*(another copy of it|is refused)\.$"):
+        read_published(tmp_path / "broken.pth")
+
+
+def test_info_and_predict_know_a_backbone_file(tmp_path, capsys):
+    file = written(tmp_path, timm.create_model("resnet50", num_classes=0).state_dict())
+    out = tmp_path / "b.safetensors"
+    assert cli.main(["convert", str(file), "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert cli.main(["info", str(out)]) == 0
+    assert "the backbone resnet50; train with model.backbone.weights=" in capsys.readouterr().out
+    assert cli.main(["predict", str(out), str(file), "--out", str(tmp_path / "found")]) == 2
