@@ -34,7 +34,10 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
 LENGTHS = ("initial", "refined", "distances")
 # depth of the towers, steps and learning rate of the overfit
 TRAINING = (1, 40, 5e-3)
-SLOW_TRAINING = {"reppoints": (0, 60, 1e-2)}  # its second stage begins to learn when the first has
+SLOW_TRAINING = {
+    "reppoints": (0, 60, 1e-2),  # its second stage begins to learn when the first has
+    "retinanet": (1, 60, 5e-3),  # nine anchors a cell share one tower
+}
 SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
 
 
