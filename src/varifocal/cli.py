@@ -137,9 +137,12 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
                 errors.append(str(error))
             advance(i + 1)
     write_beside(target, json.dumps(entries, indent=1).encode())
-    if len(errors) < len(files):
-        done = len(files) - len(errors)
-        print(f"{len(entries)} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
+    return _tell(len(entries), len(files) - len(errors), errors, target)
+
+
+def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> int:
+    if done:
+        print(f"{detections} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
     for message in errors:
         print(f"varifocal predict: {message}", file=sys.stderr)
     return 2 if errors else 0

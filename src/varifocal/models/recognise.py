@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -76,14 +76,17 @@ def recognise(state: State, written: str, source: str, *, pairs: bool = False) -
         "convs": len({key.split(".")[2] for key in state if key.startswith("bbox_head.cls_convs.")}),
         **_HEADS.get(detector, lambda state, written: {})(state, written),
     }
-    iou = 0.6 if detector in LOOSE_NMS or values.get("norm_on_bbox") else 0.5
-    post = PostProcess(select="pairs" if pairs else "points", iou=iou)
-    if values.get("neck") == "pafpn":  # VFNet-X
-        post = replace(post, method="soft-nms", iou=0.65)
     pixels = Preprocess()
     if caffe:
         pixels = Preprocess(mean=CAFFE_MEANS.get(detector, CAFFE_MEAN), std=(1.0, 1.0, 1.0), bgr=True)
+    post = _postprocess(detector, values, "pairs" if pairs else "points")
     return Recognised(detector, DETECTORS[detector][1](**values), pixels, post, tuple(notes))
+
+
+def _postprocess(detector: str, values: Mapping[str, Any], select: Literal["pairs", "points"]) -> PostProcess:
+    if values.get("neck") == "pafpn":  # VFNet-X
+        return PostProcess(select=select, method="soft-nms", iou=0.65)
+    return PostProcess(select=select, iou=0.6 if detector in LOOSE_NMS or values.get("norm_on_bbox") else 0.5)
 
 
 def neck_of(state: State) -> Literal["fpn", "pafpn"]:

@@ -242,3 +242,24 @@ def test_info_and_predict_know_a_backbone_file(tmp_path, capsys):
     assert cli.main(["info", str(out)]) == 0
     assert "the backbone resnet50; train with model.backbone.weights=" in capsys.readouterr().out
     assert cli.main(["predict", str(out), str(file), "--out", str(tmp_path / "found")]) == 2
+
+
+RELATIVES = {  # suppression of each, and a switch that only the keys tell
+    "atss_r50": ("atss", 0.6, {"centerness": True}),
+    "atss_raw": ("atss", 0.6, {"centerness": False}),
+    "gfl_r50": ("gfl", 0.6, {"bins": 17}),
+    "retinanet_r50": ("retinanet", 0.5, {}),
+    "fovea_r50": ("foveabox", 0.5, {}),
+    "reppoints_r50": ("reppoints", 0.5, {"convs": 3}),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_every_relative_is_recognised_and_fits_whole(tmp_path, name):
+    detector, iou, switches = RELATIVES[name]
+    found = read_published(written(tmp_path, {"state_dict": empty_state(name)}))
+    assert (found.info.name, found.info.config.num_classes, found.info.postprocess.iou) == (detector, 80, iou)
+    assert {key: getattr(found.info.config, key) for key in switches} == switches
+    assert (found.unknown, found.missing, found.notes) == ((), (), ())
+    assert found.info.categories == coco_categories()
+    build(found.info).detector.load_state_dict(found.tensors)
