@@ -1,0 +1,147 @@
+"""What the speed benchmarks share: interleaved timing, extra memory, rows with their goal, results as JSON.
+
+A script measures its row and the peer in one run, by turns, so that a busy machine slows both; medians are kept.
+``speed_table.py`` makes the tables of the documentation from the files that :func:`write` leaves in ``results/``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``of`` the row's ratio to its peer or of its own value: at most or at least ``limit``."""
+
+    limit: float
+    of: Literal["ratio", "value"] = "ratio"
+    side: Literal["most", "least"] = "most"
+
+    def met(self, ratio: float | None, value: float) -> bool:
+        """Whether the measured number keeps to the goal."""
+        number = ratio if self.of == "ratio" else value
+        if number is None:
+            return False
+        return number <= self.limit if self.side == "most" else number >= self.limit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured line: ``value`` in ``unit``, beside ``peer`` with ``peer_value`` in the same unit."""
+
+    what: str
+    value: float
+    unit: str
+    goal: Goal | None = None
+    peer: str = ""
+    peer_value: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Value over peer's value."""
+        return None if self.peer_value is None else self.value / self.peer_value
+
+
+def by_turns(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 2) -> dict[str, list[float]]:
+    """Milliseconds of every call in every round, the calls taking turns; ``warmup`` rounds go before."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(warmup + rounds):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if i >= warmup:
+                times[name].append((time.perf_counter() - begun) * 1e3)
+    return times
+
+
+def medians(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 2) -> dict[str, float]:
+    """The median milliseconds of each call, see :func:`by_turns`."""
+    return {name: statistics.median(values) for name, values in by_turns(calls, rounds, warmup).items()}
+
+
+def extra_megabytes(call: Callable[[], Any]) -> float:
+    """By how much the process's resident memory rises at its highest during ``call`` (Linux; MiB).
+
+    A thread samples every millisecond, after one call that warms the allocator's and the libraries' own buffers.
+    """
+    call()
+    peak = start = _resident()
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, _resident())
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    try:
+        result = call()
+        peak = max(peak, _resident())
+        del result
+    finally:
+        done.set()
+        watcher.join()
+    return (peak - start) / 2**20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a result was made."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = f"{names[0] if names else cpu} ({platform.machine()})"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("torchvision", "timm", "varifocal", "onnxruntime", "openvino", "hotcoco", "pycocotools", "PIL"):
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "__version__"):
+            versions[name] = module.__version__
+    return {
+        "date": date.today().isoformat(),
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "versions": versions,
+    }
+
+
+def write(name: str, rows: Sequence[Row], **details: Any) -> None:
+    """Print the rows and keep them, with date, machine and versions, in ``results/<name>.json``."""
+    for row in rows:
+        ratio = "" if row.ratio is None else f"  {row.ratio:.2f}x of {row.peer} ({row.peer_value:.4g} {row.unit})"
+        met = "" if row.goal is None else ("  met" if row.goal.met(row.ratio, row.value) else "  MISSED")
+        print(f"{row.what}: {row.value:.4g} {row.unit}{ratio}{met}")
+    entries = [
+        {**asdict(row), "ratio": row.ratio, "met": row.goal.met(row.ratio, row.value) if row.goal else None}
+        for row in rows
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    content = {"script": f"benchmarks/{Path(sys.argv[0]).name}", "machine": machine(), "rows": entries, **details}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
