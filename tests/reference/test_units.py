@@ -21,8 +21,9 @@ from varifocal.losses import (
     varifocal_loss,
 )
 from varifocal.models.vfnet import VFNetConfig, VFNetHead
+from varifocal.ops.deform_conv import deform_conv2d
 from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.ops.star_conv import star_conv
+from varifocal.ops.star_conv import star_offsets
 from varifocal.priors import grid_points, square_anchors
 from varifocal.types import Priors
 
@@ -197,7 +198,7 @@ def test_assignment_of_the_golden_example():
 def test_star_offsets_let_a_tenth_of_the_gradient_through(stride):
     head = VFNetHead(VFNetConfig(width=32, levels=1), (stride,))
     initial = STAR[f"s{stride}.bbox_pred"].clone().requires_grad_()
-    offsets = head._offsets(initial, stride)
+    offsets = star_offsets(head._cells(initial, stride))
     (gradient,) = torch.autograd.grad((offsets * STAR[f"s{stride}.grad_out"]).sum(), initial)
     torch.testing.assert_close(offsets.detach(), STAR[f"s{stride}.offset"], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradient, STAR[f"s{stride}.grad_in"], rtol=1e-10, atol=1e-12)
@@ -210,7 +211,7 @@ def test_star_convolution_is_their_deformable_convolution():
     torchvision and we the inner one.
     """
     features, offsets, weight = (DCN[key].clone().requires_grad_() for key in ("x", "off", "w"))
-    output = star_conv(features, offsets, weight)
+    output = deform_conv2d(features, offsets, weight)
     gradients = list(torch.autograd.grad(output, (features, offsets, weight), DCN["gout"]))
     theirs = [DCN[f"v1.{key}"] for key in ("y", "gx", "goff", "gw")]
     tap = torch.arange(9)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.ops.star_conv import star_conv
+from varifocal.ops.star_conv import Taps, star_conv
 
 
 def group_norm(width: int) -> nn.GroupNorm:
@@ -53,17 +53,18 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
 
 
 class StarConv(nn.Module):
-    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without offsets."""
+    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without ``taps``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
         nn.init.normal_(self.weight, std=0.01)
 
-    def forward(self, features: Tensor, offsets: Tensor | None) -> Float[Tensor, "B C H W"]:
-        if offsets is None:
-            return nn.functional.conv2d(features, self.weight, padding=1)
-        return star_conv(features, offsets, self.weight)
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: Taps | None) -> list[Float[Tensor, "B C _ _"]]:
+        """All levels at once, which share the weight."""
+        if taps is None:
+            return [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
+        return star_conv(levels, taps, self.weight)
 
 
 class TwinTowers(nn.Module):

@@ -36,7 +36,7 @@ from varifocal.models.dense import (
 )
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import StarConv, init_head, predictor, prior_logit, tower
-from varifocal.ops.star_conv import points_to_offsets
+from varifocal.ops.star_conv import point_taps
 from varifocal.priors import grid_points
 from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
 
@@ -101,19 +101,16 @@ class RepPointsHead(nn.Module):
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
         """Maps of each level: ``logits`` [B, C, H, W], ``initial_points`` and ``refined_points`` [B, 18, H, W]."""
-        rows = [self._level(level) for level in levels]
-        return {name: [row[name] for row in rows] for name in rows[0]}
-
-    def _level(self, level: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
-        cls_features, reg_features = self.cls_tower(level), self.reg_tower(level)
-        initial = wide(self.initial(self.initial_conv(reg_features).relu()))
+        cls_features = [self.cls_tower(level) for level in levels]
+        reg_features = [self.reg_tower(level) for level in levels]
+        initial = [wide(self.initial(self.initial_conv(level).relu())) for level in reg_features]
         factor = self.config.gradient_factor
-        offsets = points_to_offsets((1 - factor) * initial.detach() + factor * initial)
-        change = self.pts_refine(self.pts_refine_star(reg_features, offsets).relu())
+        taps = point_taps([(1 - factor) * points.detach() + factor * points for points in initial])
+        changes = [self.pts_refine(level.relu_()) for level in self.pts_refine_star(reg_features, taps)]
         return {
-            "logits": self.cls(self.cls_star(cls_features, offsets).relu()),
+            "logits": [self.cls(level.relu_()) for level in self.cls_star(cls_features, taps)],
             "initial_points": initial,
-            "refined_points": wide(change) + initial.detach(),
+            "refined_points": [wide(change) + points.detach() for change, points in zip(changes, initial, strict=True)],
         }
 
 

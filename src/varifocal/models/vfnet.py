@@ -35,7 +35,7 @@ from varifocal.models.dense import (
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import StarConv, conv_norm_relu, init_head, predictor, prior_logit, tower
 from varifocal.models.pafpn import PAFPN
-from varifocal.ops.star_conv import star_offsets
+from varifocal.ops.star_conv import star_taps
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
 
@@ -104,29 +104,32 @@ class VFNetHead(nn.Module):
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
         """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels."""
-        rows = [self._level(i, level) for i, level in enumerate(levels)]
-        return {name: [row[name] for row in rows] for name in rows[0]}
-
-    def _level(self, i: int, level: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
-        cls_features, reg_features = self.cls_tower(level), self.reg_tower(level)
-        unit = self.strides[i] * (8 if self.config.distance_unit == "range" else 1)
-        initial = wide(self.scales[i] * self.reg(self.reg_conv(reg_features))).exp() * unit
-        offsets = self._offsets(initial, self.strides[i]) if self.config.star else None
-        result = {"initial": initial}
+        cls_features = [self.cls_tower(level) for level in levels]
+        reg_features = [self.reg_tower(level) for level in levels]
+        maps = {"initial": [self._initial(i, features) for i, features in enumerate(reg_features)]}
+        cells = [self._cells(*pair) for pair in zip(maps["initial"], self.strides, strict=True)]
+        taps = star_taps(cells) if self.config.star else None
         if self.reg_star is not None:
-            change = self.reg_refine(self.reg_star(reg_features, offsets).relu())
-            result["refined"] = wide(self.scales_refine[i] * change).exp() * initial.detach()
+            pairs = zip(self.reg_star(reg_features, taps), maps["initial"], strict=True)
+            maps["refined"] = [self._refined(i, *pair) for i, pair in enumerate(pairs)]
         if self.cls_star is not None:
-            result["logits"] = self.cls(self.cls_star(cls_features, offsets).relu())
-        else:
-            assert self.cls_conv is not None
-            result["logits"] = self.cls(self.cls_conv(cls_features))
-        return result
+            cls_features = [level.relu_() for level in self.cls_star(cls_features, taps)]
+        elif self.cls_conv is not None:
+            cls_features = [self.cls_conv(level) for level in cls_features]
+        return {"logits": [self.cls(level) for level in cls_features], **maps}
 
-    def _offsets(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 18 H W"]:
-        """The star of the first box; only a share of the gradient goes back through it."""
+    def _initial(self, i: int, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4 H W"]:
+        unit = self.strides[i] * (8 if self.config.distance_unit == "range" else 1)
+        return wide(self.scales[i] * self.reg(self.reg_conv(features))).exp() * unit
+
+    def _refined(self, i: int, second: Float[Tensor, "B C H W"], initial: Tensor) -> Float[Tensor, "B 4 H W"]:
+        change = self.reg_refine(second.relu_())
+        return wide(self.scales_refine[i] * change).exp() * initial.detach()
+
+    def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
+        """The first box in cells for the star; only a share of the gradient goes back through it."""
         factor = self.config.gradient_factor
-        return star_offsets(((1 - factor) * initial.detach() + factor * initial) / stride)
+        return ((1 - factor) * initial.detach() + factor * initial) / stride
 
 
 class VFNet(nn.Module):

@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019) over torchvision's operator."""
+"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.errors import ConfigError
+from varifocal.ops.gather_conv import computing_type, gather_conv, offset_rows
+
+
+def deform_conv2d(
+    features: Float[Tensor, "B C H W"],
+    offsets: Float[Tensor, "B _ h w"],
+    weight: Float[Tensor, "O c k k"],
+    *,
+    mask: Float[Tensor, "B K h w"] | None = None,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+) -> Float[Tensor, "B O h w"]:
+    """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
+
+    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the places that are read, whatever the type
+    of features and weight. Under autocast these take its type.
+    """
+    places = {"stride": stride, "padding": padding, "dilation": dilation}
+    if features.device.type == "cpu":
+        size = (features.shape[2], features.shape[3])
+        rows = offset_rows(offsets, size, kernel=weight.shape[2], scale=mask, **places)
+        return gather_conv([features], [rows], weight)[0]
+    from torchvision.ops import deform_conv2d as operator
+
+    # the operator wants one type for all; half precision has no place for coordinates
+    kind = offsets.dtype
+    result = operator(features.to(kind), offsets, weight.to(kind), None, mask=mask, **places)
+    return result.to(computing_type(weight))
 
 
 class DeformConv(nn.Module):
@@ -44,22 +73,19 @@ class DeformConv(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O h w"]:
         """Coordinates stay in float32 or wider: bfloat16 has steps of half a cell at 128."""
-        from torchvision.ops import deform_conv2d
-
         taps = self.weight.shape[2] * self.weight.shape[3]
-        moves, shares = self.offset(features).split([2 * taps, taps], dim=1)
         kind = torch.float64 if features.dtype == torch.float64 else torch.float32
+        moves, shares = self.offset(features).to(kind).split([2 * taps, taps], dim=1)
         result = deform_conv2d(
-            features.to(kind),
-            moves.to(kind),
-            self.weight.to(kind),
-            None if self.bias is None else self.bias.to(kind),
+            features,
+            moves,
+            self.weight,
+            mask=shares.sigmoid(),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            mask=shares.to(kind).sigmoid(),
         )
-        return result.to(features.dtype)
+        return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
 
 
 def deformed(conv: nn.Conv2d) -> DeformConv:

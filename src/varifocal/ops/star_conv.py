@@ -3,16 +3,69 @@
 From a point's distances to its box (l, t, r, b) follow the nine places that a 3x3 kernel reads: the point itself,
 the four projections onto the sides and the four corners (VarifocalNet, section 3.3 and figure 3). Everything is a
 3x3 deformable convolution with stride 1 and padding 1 whose offsets are not learned but computed.
+
+Five rows and five columns of cells hold all that a star reads: two on either side and the point's own. The point
+needs no interpolation, its projections two cells, the corners four: 25 entries instead of 36.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32
 from torch import Tensor
 
-CHUNK_BYTES = 16 * 2**20  # gathered rows of this size stay in the last-level cache
+from varifocal.ops.deform_conv import deform_conv2d
+from varifocal.ops.gather_conv import Rows, first_rows, gather_conv, offset_rows, two_cells
+
+SIDES = ((0, 1), (2,), (3, 4))  # of five cells on an axis those before, at and after the point
+STAR_ENTRIES = [5 * y + x for rows in SIDES for columns in SIDES for y in rows for x in columns]
+STAR_STARTS = (0, 4, 6, 10, 12, 13, 15, 19, 21)
+
+
+class Taps(NamedTuple):
+    """Where a 3x3 kernel looks at each level, made once for all the convolutions that look there.
+
+    ``distances`` [B, 4, H, W] or ``offsets`` [B, 18, H, W] in cells, the other is empty; ``rows`` is what a CPU reads
+    and empty elsewhere.
+    """
+
+    distances: list[Tensor]
+    offsets: list[Tensor]
+    rows: list[Rows]
+
+
+def star_taps(distances: Sequence[Float[Tensor, "B 4 _ _"]]) -> Taps:
+    """The star of a box at each cell of each level; ``distances`` are (l, t, r, b) in cells, float32 or wider."""
+    places = list(distances)
+    on_cpu = places[0].device.type == "cpu"
+    return Taps(places, [], [star_rows(place) for place in places] if on_cpu else [])
+
+
+def point_taps(points: Sequence[Float[Tensor, "B 18 _ _"]]) -> Taps:
+    """Nine free points (dy, dx) beside each cell of each level, in cells, float32 or wider (RepPoints)."""
+    offsets = [points_to_offsets(level) for level in points]
+    on_cpu = offsets[0].device.type == "cpu"
+    size = [(level.shape[2], level.shape[3]) for level in offsets]
+    return Taps([], offsets, [offset_rows(*pair) for pair in zip(offsets, size, strict=True)] if on_cpu else [])
+
+
+def star_conv(
+    levels: Sequence[Float[Tensor, "B C _ _"]], taps: Taps, weight: Float[Tensor, "O C 3 3"]
+) -> list[Float[Tensor, "B O _ _"]]:
+    """Convolve each level at the moved taps; bilinear between cells, zero outside the map.
+
+    This function alone decides the path. On a CPU, where torchvision's operator is a scalar loop, rows are gathered;
+    on CUDA a star is one fused Triton kernel; torchvision's operator serves everything else. Places stay in float32 or
+    wider whatever the features are: bfloat16 has steps of half a cell at 128. Under autocast features and weight take
+    its type.
+    """
+    if taps.rows:
+        return gather_conv(levels, taps.rows, weight)
+    offsets = taps.offsets or [star_offsets(place) for place in taps.distances]
+    return [deform_conv2d(level, place, weight) for level, place in zip(levels, offsets, strict=True)]
 
 
 def star_offsets(distances: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B 18 H W"]:
@@ -37,70 +90,25 @@ def points_to_offsets(points: Float[Tensor, "B 18 H W"]) -> Float[Tensor, "B 18 
     return points - points.new_tensor(grid)[:, None, None]
 
 
-def star_conv(
-    features: Float[Tensor, "B C H W"], offsets: Float[Tensor, "B 18 H W"], weight: Float[Tensor, "O C 3 3"]
-) -> Float[Tensor, "B O H W"]:
-    """Convolve the features at the moved taps; bilinear between cells, zero outside the map.
-
-    ``offsets`` are as :func:`star_offsets` gives them and stay in float32 or wider whatever the features are:
-    bfloat16 has steps of half a cell at 128. This function alone decides the path: rows gathered by
-    ``embedding_bag`` on a CPU, where torchvision's operator is a scalar loop, torchvision's operator elsewhere.
-    """
-    if features.device.type == "cpu":
-        return _gather_and_multiply(features, offsets, weight)
-    from torchvision.ops import deform_conv2d
-
-    # the operator wants one type for all; half precision has no place for coordinates
-    result = deform_conv2d(features.to(offsets.dtype), offsets, weight.to(offsets.dtype), padding=1)
-    return result.to(features.dtype)
+def star_rows(distances: Float[Tensor, "B 4 H W"]) -> Rows:
+    """What the star reads, 25 entries a cell: the outer product of five rows and five columns, tap by tap."""
+    batch, _, height, width = distances.shape
+    left, top, right, bottom = distances.unbind(dim=1)
+    y, share_y = _five_cells(top, bottom, height, torch.arange(height, device=distances.device)[:, None])
+    x, share_x = _five_cells(left, right, width, torch.arange(width, device=distances.device))
+    y = y * width + first_rows(batch, height * width, y)
+    entries = torch.tensor(STAR_ENTRIES, device=distances.device)
+    # entries first and last in the end: planes of numbers are what the processor computes quickly
+    index = (y[:, None] + x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
+    share = (share_y[:, None] * share_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
+    return Rows(index, share, STAR_STARTS)
 
 
-def _bilinear_rows(
-    offsets: Float[Tensor, "B 18 H W"],
-) -> tuple[Int64[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """For every tap of every cell the four neighbouring cells, as rows of a [B*H*W, C] table, and their weights."""
-    batch, _, height, width = offsets.shape
-    taps = torch.arange(9, device=offsets.device)
-    rows = torch.arange(height, device=offsets.device)[:, None, None] + taps // 3 - 1
-    columns = torch.arange(width, device=offsets.device)[None, :, None] + taps % 3 - 1
-    y = _bounded(offsets[:, 0::2].permute(0, 2, 3, 1) + rows, height)
-    x = _bounded(offsets[:, 1::2].permute(0, 2, 3, 1) + columns, width)
-    y0, x0 = y.detach().floor(), x.detach().floor()
-    first = torch.arange(batch, device=offsets.device).view(-1, 1, 1, 1) * (height * width)
-    index, weight = [], []
-    for row, weight_y in ((y0, 1 - (y - y0)), (y0 + 1, y - y0)):
-        for column, weight_x in ((x0, 1 - (x - x0)), (x0 + 1, x - x0)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            cell = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-            index.append(cell.long() + first)
-            weight.append(weight_y * weight_x * inside)
-    return torch.stack(index, dim=-1).reshape(-1, 4), torch.stack(weight, dim=-1).reshape(-1, 4)
-
-
-def _bounded(coordinate: Tensor, size: int) -> Tensor:
-    """Far outside reads zero wherever it is exactly, so the place is kept small enough for an integer."""
-    return coordinate.nan_to_num(nan=-2.0).clamp(-2, size + 1)
-
-
-def _gather_and_multiply(
-    features: Float[Tensor, "B C H W"], offsets: Float[Tensor, "B 18 H W"], weight: Float[Tensor, "O C 3 3"]
-) -> Float[Tensor, "B O H W"]:
-    batch, channels, height, width = features.shape
-    with torch.autocast("cpu", enabled=False):
-        index, share = _bilinear_rows(offsets if offsets.dtype == torch.float64 else offsets.float())
-        # embedding_bag has no gradient in half precision
-        table = features if features.dtype == torch.float64 else features.float()
-        table = table.permute(0, 2, 3, 1).reshape(-1, channels)
-        share = share.to(table.dtype)
-    kernel = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], 9 * channels, 1, 1)
-    cells = batch * height * width
-    step = max(CHUNK_BYTES // (9 * channels * table.element_size()), 1)
-    outputs = []
-    for start in range(0, cells, step):
-        taps = slice(9 * start, 9 * min(start + step, cells))
-        gathered = F.embedding_bag(index[taps], table, per_sample_weights=share[taps], mode="sum")
-        # as a 1x1 convolution: oneDNN multiplies more than twice as fast as MKL does on AMD processors
-        columns = gathered.view(1, -1, 1, 9 * channels).permute(0, 3, 1, 2)
-        outputs.append(F.conv2d(columns, kernel.to(columns.dtype)).permute(0, 2, 3, 1).flatten(0, 2))
-    output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-    return output.view(batch, height, width, -1).permute(0, 3, 1, 2)
+def _five_cells(
+    before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], size: int, own: Tensor
+) -> tuple[Int32[Tensor, "5 B H W"], Float[Tensor, "5 B H W"]]:
+    """On one axis the two cells around either side of the box, and between them the point's own; and their shares."""
+    cell, share = two_cells(torch.stack([own - before, own + after]), size)
+    middle = own.to(cell.dtype).expand(1, *before.shape)
+    cells = torch.cat([cell[:, 0], middle, cell[:, 1]])
+    return cells, torch.cat([share[:, 0], torch.ones_like(share[:1, 0]), share[:, 1]])

@@ -1,0 +1,127 @@
+"""The star convolution beside the plain 3x3 convolution of the same shape, on a CPU: python benchmarks/star_conv.py
+
+Forward, both branches of a level, forward and backward, bfloat16, extra memory; 256 channels, the levels of a picture
+of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part of every measurement.
+torchvision's operator stands beside them, for what the structure is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import deform_conv2d
+
+from harness import Goal, Row, extra_megabytes, medians, write
+from varifocal.ops.star_conv import star_conv, star_offsets, star_taps
+
+WIDTH = 256
+LEVELS = {"P3": (100, 152), "P4": (50, 76), "P5": (25, 38), "P6": (13, 19), "P7": (7, 10)}
+
+
+def inputs(level: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features of two branches, distances in cells, weight."""
+    rng = torch.Generator().manual_seed(0)
+    height, width = LEVELS[level]
+    first, second = (torch.randn(1, WIDTH, height, width, generator=rng).to(dtype) for _ in range(2))
+    first, second = (part.contiguous(memory_format=torch.channels_last) for part in (first, second))
+    distances = torch.rand(1, 4, height, width, generator=rng) * 8
+    weight = (torch.randn(WIDTH, WIDTH, 3, 3, generator=rng) * 0.01).to(dtype)
+    return first, second, distances, weight.contiguous(memory_format=torch.channels_last)
+
+
+def forward_rows() -> list[Row]:
+    """One branch at P3, in both types, and torchvision's operator."""
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x, _, distances, weight = inputs("P3", dtype)
+        calls: dict[str, Callable[[], object]] = {
+            "plain": lambda x=x, w=weight: F.conv2d(x, w, padding=1),
+            "star": lambda x=x, d=distances, w=weight: star_conv([x], star_taps([d]), w),
+        }
+        if dtype == torch.float32:
+            calls["torchvision"] = lambda x=x, d=distances, w=weight: deform_conv2d(x, star_offsets(d), w, padding=1)
+        with torch.inference_mode():
+            found = medians(calls, rounds=15)
+        name = str(dtype).removeprefix("torch.")
+        goal = Goal(1.2) if dtype == torch.float32 else None
+        rows.append(Row(f"star, P3, {name}, forward", found["star"], "ms", goal, "plain 3x3", found["plain"]))
+        if "torchvision" in found:
+            peer = "torchvision deform_conv2d"
+            rows.append(Row(f"star, P3, {name}, forward", found["star"], "ms", None, peer, found["torchvision"]))
+    return rows
+
+
+def pair_rows() -> list[Row]:
+    """Both branches of each level, and of all."""
+    rows = []
+    sums = {"plain": 0.0, "star": 0.0}
+    for level in LEVELS:
+        first, second, distances, weight = inputs(level)
+
+        def stars(parts: tuple[Tensor, ...] = (first, second), d: Tensor = distances, w: Tensor = weight) -> None:
+            taps = star_taps([d])
+            for part in parts:
+                star_conv([part], taps, w)
+
+        def plain(parts: tuple[Tensor, ...] = (first, second), w: Tensor = weight) -> None:
+            for part in parts:
+                F.conv2d(part, w, padding=1)
+
+        with torch.inference_mode():
+            found = medians({"plain": plain, "star": stars}, rounds=15)
+        rows.append(Row(f"pair of stars, {level}", found["star"], "ms", Goal(1.2), "two plain 3x3", found["plain"]))
+        sums = {name: value + found[name] for name, value in sums.items()}
+    rows.append(Row("pair of stars, all levels", sums["star"], "ms", Goal(1.2), "plain pairs", sums["plain"]))
+    return rows
+
+
+def training_row() -> Row:
+    """Gradients of features, distances and weight; of the plain convolution those of features and weight."""
+    x, _, distances, weight = (part.requires_grad_() for part in inputs("P3"))
+    grad = torch.randn_like(x)
+    found = medians(
+        {
+            "plain": lambda: torch.autograd.grad(F.conv2d(x, weight, padding=1), (x, weight), grad),
+            "star": lambda: torch.autograd.grad(
+                star_conv([x], star_taps([distances]), weight), (x, distances, weight), [grad]
+            ),
+        },
+        rounds=9,
+    )
+    return Row("star, P3, forward and backward", found["star"], "ms", Goal(1.6), "plain 3x3", found["plain"])
+
+
+def memory_row() -> Row:
+    """What the process needs on top of inputs and result, against all columns at once."""
+    x, _, distances, weight = inputs("P3")
+    columns = 9 * x.numel() * x.element_size() / 2**20
+    result = x.numel() * x.element_size() / 2**20
+    with torch.inference_mode():
+        peak = extra_megabytes(lambda: star_conv([x], star_taps([distances]), weight))
+    return Row("star, P3, extra memory, forward", max(peak - result, 0.0), "MiB", Goal(0.25), "9C columns", columns)
+
+
+def training_memory_row() -> Row:
+    """The same for forward and backward, beside the result and the gradient of the features."""
+    x, _, distances, weight = (part.requires_grad_() for part in inputs("P3"))
+    grad = torch.randn_like(x)
+    columns, result = (n * x.numel() * x.element_size() / 2**20 for n in (9, 2))
+
+    def call() -> object:
+        return torch.autograd.grad(star_conv([x], star_taps([distances]), weight), (x, distances, weight), [grad])
+
+    peak = extra_megabytes(call)
+    name = "star, P3, extra memory, forward and backward"
+    return Row(name, max(peak - result, 0.0), "MiB", Goal(0.25), "9C columns", columns)
+
+
+def main() -> None:
+    """Measure all and keep it."""
+    write("star_conv", [*forward_rows(), *pair_rows(), training_row(), memory_row(), training_memory_row()])
+
+
+if __name__ == "__main__":
+    main()
