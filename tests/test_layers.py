@@ -45,6 +45,7 @@ MODEL_PARTS = {
     "convert",
     "dense",
     "fpn",
+    "fuse",
     "info",
     "layers",
     "names",

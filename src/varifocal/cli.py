@@ -247,7 +247,7 @@ def _load(options: argparse.Namespace) -> Model:
     from varifocal.predict import load
     from varifocal.views import PAPER_VIEWS
 
-    model = load(options.checkpoint, _device(options.device))
+    model = load(options.checkpoint, _device(options.device), options.precision)
     if options.tta:
         model.info = replace(model.info, views=PAPER_VIEWS)
     return model

@@ -105,6 +105,9 @@ def _add_eval(verbs: Any) -> None:
         "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
     )
     evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    evaluate.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    )
 
 
 def _add_predict(verbs: Any) -> None:
@@ -128,6 +131,9 @@ def _add_predict(verbs: Any) -> None:
         "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
     )
     predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    predict.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    )
 
 
 def _add_zoo(verbs: Any) -> None:

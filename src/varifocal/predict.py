@@ -27,6 +27,7 @@ from varifocal.errors import ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.dense import wide
+from varifocal.models.fuse import Precision, Prepared, check_precision, computing
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
@@ -48,6 +49,8 @@ class Model(nn.Module):
     def __init__(self, detector: nn.Module, info: ModelInfo) -> None:
         super().__init__()
         self.detector, self.info = detector, info
+        self.precision: Precision = "fp32"  # of prediction
+        self._prepared = Prepared()
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -57,6 +60,12 @@ class Model(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """The detector's outputs for a normalised batch."""
         return self.detector(images)
+
+    def fast_forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
+        """The same as prediction computes it: without gradients, batch norms folded, in ``self.precision``."""
+        network = self._prepared.network(self.detector, self.precision)
+        with torch.inference_mode(), computing(self.precision, images.device.type):
+            return network(images)  # type: ignore[no-any-return]
 
     @overload  # a string is a sequence of strings, but a path all the same
     def predict(  # type: ignore[overload-overlap]
@@ -135,7 +144,7 @@ class Model(nn.Module):
 
     def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> list[Decoded]:
         """What the network says of each picture, a batch of one each, in pixels of the picture as it stands."""
-        was_training, device = self.training, next(self.parameters()).device
+        device = next(self.parameters()).device
         shapes = [resized_shape(image.height, image.width, preprocess) for image in images]
         tensors = [
             normalise(resize(image_to_tensor(image), *shape), preprocess)
@@ -144,12 +153,7 @@ class Model(nn.Module):
         if flip:
             tensors = [tensor.flip(2) for tensor in tensors]
         batch = pad_together(tensors, preprocess.divisor).to(device, memory_format=torch.channels_last)
-        self.eval()
-        try:
-            outputs = self(batch)
-        finally:
-            self.train(was_training)
-        decoded: Decoded = self.detector.decode(outputs, shapes)  # type: ignore[operator]
+        decoded: Decoded = self.detector.decode(self.fast_forward(batch), shapes)  # type: ignore[operator]
         return [
             _one_of(decoded, i, image, shape, flip=flip)
             for i, (image, shape) in enumerate(zip(images, shapes, strict=True))
@@ -197,15 +201,21 @@ def save(model: Model, path: Path | str, metrics: dict[str, float] | None = None
     write_checkpoint(Path(path), model.detector.state_dict(), describe(info))
 
 
-def load(path: Path | str, device: str = "cpu") -> Model:
+def load(path: Path | str, device: str = "cpu", precision: Precision = "fp32") -> Model:
     """The model of a checkpoint, ready to predict.
 
+    ``precision`` is that of prediction: "bf16" halves the time on processors that compute it, at a cost of about a
+    hundredth of each raw output; "fp16" is for GPUs. Weights and coordinates stay float32.
+
     Raises:
+        ConfigError: a precision that the device has not.
         CheckpointError: not a checkpoint of this package, damaged, or of a newer version.
     """
+    check_precision(precision, device)
     tensors, description = read_checkpoint(Path(path))
     model = build(from_description(description, str(path)))
     load_into(model.detector, tensors, path)
+    model.precision = precision
     return model.to(device).eval()
 
 
