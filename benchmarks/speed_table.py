@@ -70,7 +70,7 @@ def group(name: str, result: dict[str, Any]) -> str:
 def remark(row: dict[str, Any]) -> str:
     """What is to be known of a row; the first thing of one that misses its goal is that."""
     if row["met"] is False:
-        return f"- **{row['what']} misses its goal**: {row['note'] or 'why is not known'}."
+        return f"- **{row['what']} misses its goal**: {row['note'] or 'no reason is noted'}."
     return f"- {row['what']}: {row['note']}."
 
 
