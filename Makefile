@@ -4,9 +4,10 @@
 PYTHON ?= python3
 THREADS ?= 2
 BIN := .venv/bin
+BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench clean
 
 help:  ## Show these lines
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-6s  %s\n", $$1, $$2 }'
@@ -19,6 +20,10 @@ test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
 
 check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
 	OMP_NUM_THREADS=$(THREADS) scripts/check
+
+bench: .venv/dev.stamp  ## Measure speed on a quiet machine and write docs/speed.md (some minutes)
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/speed_table.py
 
 clean:  ## Remove the environment, caches and builds; runs/ stays
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -146,13 +146,10 @@ class Model(nn.Module):
         """What the network says of each picture, a batch of one each, in pixels of the picture as it stands."""
         device = next(self.parameters()).device
         shapes = [resized_shape(image.height, image.width, preprocess) for image in images]
-        tensors = [
-            normalise(resize(image_to_tensor(image), *shape), preprocess)
-            for image, shape in zip(images, shapes, strict=True)
-        ]
+        tensors = [resize(image_to_tensor(image), *shape) for image, shape in zip(images, shapes, strict=True)]
         if flip:
             tensors = [tensor.flip(2) for tensor in tensors]
-        batch = pad_together(tensors, preprocess.divisor).to(device, memory_format=torch.channels_last)
+        batch = normalise(pad_together(tensors, preprocess.divisor).to(device), shapes, preprocess)
         decoded: Decoded = self.detector.decode(self.fast_forward(batch), shapes)  # type: ignore[operator]
         return [
             _one_of(decoded, i, image, shape, flip=flip)

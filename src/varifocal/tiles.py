@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torchvision.ops import batched_nms, box_iou
 
 from varifocal.errors import ConfigError
 from varifocal.types import Detections
@@ -69,6 +68,8 @@ def merge(
     is longer than the overlap. Then class-wise suppression at ``iou`` joins what several windows found, and the
     best ``most`` stay.
     """
+    from torchvision.ops import batched_nms  # here, because it takes as long to import as torch
+
     boxes, scores, labels = [], [], []
     for part, place in zip(parts, places, strict=True):
         keep = ~_left_to_neighbour(part.boxes, place, height, width, tiling.overlap)
@@ -91,6 +92,8 @@ def _voted(
     least: float,
 ) -> Float[np.ndarray, "K 4"]:
     """The kept boxes as means of what overlaps them, a few at a time so that the matrix stays small."""
+    from torchvision.ops import box_iou
+
     result = boxes[kept].copy()
     everything = torch.from_numpy(boxes).double()
     for start in range(0, len(kept), VOTERS):

@@ -6,12 +6,12 @@ Labels run from 0 to C - 1; there is no background label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from varifocal.errors import ConfigError
@@ -75,11 +75,19 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pictures padded at the right and the bottom to a common size, their targets, and the files they came from."""
+    """Pictures padded at the right and the bottom to a common size, their targets, and the files they came from.
 
-    images: Float[Tensor, "B 3 H W"]
+    Pictures are RGB bytes, as they travel between processes and to the device; ``data.preprocess.normalise`` makes of
+    them what a network takes.
+    """
+
+    images: UInt8[Tensor, "B 3 H W"]
     targets: tuple[Targets, ...]
     files: tuple[str, ...]
+
+    def pin_memory(self) -> Batch:
+        """The same with pictures in page-locked memory; torch's loader calls it where there is a CUDA device."""
+        return replace(self, images=self.images.pin_memory())
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,8 +118,8 @@ def test_one_plain_look_is_plain_prediction():
     plain = model.predict([picture], score_threshold=0.0)[0]
     with torch.inference_mode():
         shape = resized_shape(70, 90, model.info.preprocess)
-        image = normalise(resize(image_to_tensor(picture), *shape), model.info.preprocess)
-        batch = pad_together([image], 32).to(memory_format=torch.channels_last)
+        batch = pad_together([resize(image_to_tensor(picture), *shape)], 32)
+        batch = normalise(batch, [shape], model.info.preprocess)
         decoded = model.detector.decode(model(batch), [shape])
         boxes = decoded.boxes[0] * torch.tensor([90 / shape[1], 70 / shape[0]] * 2)
         settings = PostProcess(score_threshold=0.0)

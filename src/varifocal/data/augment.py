@@ -15,7 +15,6 @@ import torch
 from jaxtyping import UInt8
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms import v2
 
 from varifocal.boxes import areas
 from varifocal.data.preprocess import Preprocess, resize, resize_factor, resized_shape
@@ -228,6 +227,8 @@ def augment(
 def _recolour(image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
     if strength == 0:
         return image
+    from torchvision.transforms import v2  # here, because it takes as long to import as torch
+
     jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**62)))

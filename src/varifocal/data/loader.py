@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from varifocal.data.augment import Augment, augment
 from varifocal.data.coco import check_size
 from varifocal.data.images import read_image
-from varifocal.data.preprocess import Preprocess, image_to_tensor, normalise, pad_together, resize_factor
+from varifocal.data.preprocess import Preprocess, image_to_tensor, pad_together, resize_factor
 from varifocal.errors import VarifocalError
 from varifocal.types import Batch, Sample, Targets
 
@@ -53,6 +53,7 @@ class TrainingSet(Dataset):
         self.samples, self.preprocess, self.config, self.seed = samples, preprocess, config, seed
         self.cache_bytes = cache_bytes
         self._cache: OrderedDict[Path, Tensor] = OrderedDict()
+        self._cached = 0  # bytes
 
     def __getitem__(self, key: Key) -> Example:
         epoch, place, index = key
@@ -62,7 +63,7 @@ class TrainingSet(Dataset):
         except VarifocalError as error:
             return error
         part, targets = augment(image, sample, self.preprocess, self.config, [self.seed, epoch, place])
-        return normalise(part, self.preprocess), targets, str(sample.file)
+        return part, targets, str(sample.file)
 
     def _read(self, sample: Sample) -> Tensor:
         if sample.file in self._cache:
@@ -73,8 +74,9 @@ class TrainingSet(Dataset):
         image = image_to_tensor(picture)
         if image.nbytes <= self.cache_bytes:
             self._cache[sample.file] = image
-        while sum(kept.nbytes for kept in self._cache.values()) > self.cache_bytes:
-            self._cache.popitem(last=False)
+            self._cached += image.nbytes
+        while self._cached > self.cache_bytes:
+            self._cached -= self._cache.popitem(last=False)[1].nbytes
         return image
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from varifocal.data.coco import check_size
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
@@ -55,8 +57,6 @@ def measure(model: Model, data: DataSet, found: Sequence[Detections]) -> CocoMet
 def relabel(found: Detections, categories: Sequence[Category]) -> Detections:
     """The same detections with labels that index ``categories``; classes that are not there are left out."""
     place = {category.name: index for index, category in enumerate(categories)}
-    keep = [i for i, name in enumerate(found.names) if name in place]
-    labels = found.labels[keep].copy()
-    for i, name in enumerate(found.names[j] for j in keep):
-        labels[i] = place[name]
-    return Detections(found.boxes[keep], found.scores[keep], labels, tuple(categories))
+    labels = np.array([place.get(category.name, -1) for category in found.categories], np.int64)[found.labels]
+    keep = labels >= 0
+    return Detections(found.boxes[keep], found.scores[keep], labels[keep], tuple(categories))

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
+from varifocal.data.preprocess import Preprocess, normalise
 from varifocal.errors import ConfigError, TrainingError, VarifocalError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import detect_all, measure
@@ -31,6 +31,9 @@ from varifocal.train.ema import Averages
 from varifocal.train.log import RunLog
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, make_optimizer, set_lr
 from varifocal.types import Batch, DataSet, Targets
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -94,7 +97,7 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
             seed_everything((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
-            terms = _add_gradients(network, detector, group, fabric, config.max_loss, step)
+            terms = _add_gradients(network, job, group, fabric, step)
             if config.clip:
                 fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
             optimizer.step()
@@ -123,23 +126,24 @@ def seed_everything(seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _add_gradients(
-    network: Any, detector: nn.Module, group: list[Batch], fabric: Fabric, max_loss: float, step: int
-) -> dict[str, float]:
+def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, step: int) -> dict[str, float]:
     """Forward and backward of the batches of one step; their mean loss terms."""
+    detector: Any = job.model.detector
     terms: list[dict[str, float]] = []
     for i, batch in enumerate(group):
-        images, targets = to_device(batch, fabric.device)
+        images, targets = to_device(batch, fabric.device, job.model.info.preprocess)
         # processes exchange gradients once a step, at its last batch
         with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
-            losses = detector.loss(network(images), targets)  # type: ignore[operator]
-            terms.append(check_losses(losses, max_loss, step, batch))
+            losses = detector.loss(network(images), targets)
+            terms.append(check_losses(losses, job.config.max_loss, step, batch))
             fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
     return mean_terms(terms)
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
     """One process, or as many as ``torchrun`` started, on the device of the config."""
+    from lightning_fabric import Fabric  # here, because reading a recipe needs no training
+
     cuda = torch.cuda.is_available()
     accelerator = ("cuda" if cuda else "cpu") if config.device == "auto" else config.device
     if accelerator == "cuda" and not cuda:
@@ -170,9 +174,10 @@ def _groups_of(loader: Iterable[Any], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, list[Targets]]:
-    """Images, channels last, and targets on the device."""
-    images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+def to_device(batch: Batch, device: torch.device, preprocess: Preprocess) -> tuple[Tensor, list[Targets]]:
+    """Normalised images, channels last, and targets on the device."""
+    pixels = batch.images.to(device, non_blocking=True)
+    images = normalise(pixels, [target.size for target in batch.targets], preprocess)
     moved = [Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets]
     return images, moved
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet, collate, epoch_order
@@ -105,9 +106,18 @@ def test_loader_gives_batches_in_order(samples, workers):
         tuple(str(samples[index].file) for _, _, index in keys) for keys in batches.keys(1, 4)
     ]
     assert all(batch.images.shape == (2, 3, 32, 64) for batch in found)
-    grey = torch.tensor([30.0 * batches.data.samples.index(samples[k[2]]) for k in next(batches.keys(1, 2))])
-    expected = (grey - PLAIN.mean[0]) / PLAIN.std[0]
-    torch.testing.assert_close(found[0].images[:, 0, 5, 5], expected)
+    grey = [30 * batches.data.samples.index(samples[k[2]]) for k in next(batches.keys(1, 2))]
+    assert found[0].images.dtype == torch.uint8
+    assert found[0].images[:, 0, 5, 5].tolist() == grey
+
+
+def test_pictures_of_a_batch_can_be_pinned(samples, monkeypatch):
+    """The loader's pinning thread asks for the method; the pinning itself needs a CUDA device."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = collate([make_set(samples)[(0, 0, 0)]], 32)
+    pinned = pin_memory(batch)
+    assert torch.equal(pinned.images, batch.images + 1)
+    assert (pinned.targets, pinned.files) == (batch.targets, batch.files)
 
 
 def test_a_bad_picture_becomes_an_error_of_the_main_process(samples, tmp_path):

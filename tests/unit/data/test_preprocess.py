@@ -54,6 +54,13 @@ def test_resize_to_the_same_size_changes_nothing():
     assert torch.equal(resize(image, 8, 9), image)
 
 
+def test_a_resized_part_is_channels_last_and_the_same_as_from_planes():
+    image = torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).permute(2, 0, 1)[:, 3:17, 5:28]
+    ours = resize(image, 25, 31)
+    assert ours.permute(1, 2, 0).is_contiguous()
+    assert torch.equal(ours, resize(image.contiguous(), 25, 31))
+
+
 def test_image_to_tensor_is_rgb_in_rows():
     image = Image.new("RGB", (3, 2))
     image.putpixel((2, 0), (10, 20, 30))
@@ -63,25 +70,56 @@ def test_image_to_tensor_is_rgb_in_rows():
     assert tensor.sum() == 60
 
 
+def test_image_to_tensor_of_other_pixels_is_rgb_too():
+    grey = Image.new("L", (2, 1), 7)
+    assert image_to_tensor(grey).flatten().tolist() == [7] * 6
+
+
 def test_normalise():
-    image = torch.full((3, 1, 1), 100, dtype=torch.uint8)
+    image = torch.full((1, 3, 1, 1), 100, dtype=torch.uint8)
     config = Preprocess(mean=(90.0, 100.0, 120.0), std=(10.0, 5.0, 40.0))
-    assert normalise(image, config).flatten().tolist() == [1.0, 0.0, -0.5]
+    assert normalise(image, [(1, 1)], config).flatten().tolist() == [1.0, 0.0, -0.5]
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_normalise_is_a_loop_over_pixels(bgr, memory_format):
+    """Zero, which is the mean colour, where there is padding, whatever the bytes there."""
+    bytes_ = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    sizes = [(3, 7), (5, 4)]
+    config = Preprocess(bgr=bgr)
+    expected = np.zeros((2, 3, 5, 7), np.float32)
+    for i, (height, width) in enumerate(sizes):
+        for channel in range(3):
+            for y in range(height):
+                for x in range(width):
+                    value = np.float32(bytes_[i, 2 - channel if bgr else channel, y, x].item())
+                    expected[i, channel, y, x] = (value - np.float32(config.mean[channel])) / np.float32(
+                        config.std[channel]
+                    )
+    found = normalise(bytes_.contiguous(memory_format=memory_format), sizes, config)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(found.numpy(), expected)
+
+
+def test_normalise_without_pictures():
+    assert normalise(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), [], Preprocess()).shape == (0, 3, 32, 32)
 
 
 def test_padding_is_zero_at_the_right_and_the_bottom_up_to_the_divisor():
-    images = [torch.ones(3, 33, 20), 2 * torch.ones(3, 10, 64)]
+    images = [torch.full((3, *size), value, dtype=torch.uint8) for value, size in ((1, (33, 20)), (2, (10, 64)))]
     batch = pad_together(images, 32)
     assert batch.shape == (2, 3, 64, 64)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
     for place, image in zip(batch, images, strict=True):
         height, width = image.shape[1:]
         assert torch.equal(place[:, :height, :width], image)
         assert place.sum() == image.sum()
-    assert pad_together([torch.zeros(3, 64, 32)], 32).shape == (1, 3, 64, 32)
+    assert pad_together([torch.zeros(3, 64, 32, dtype=torch.uint8)], 32).shape == (1, 3, 64, 32)
 
 
 def test_normalise_for_weights_of_caffe():
     """Blue first, and the mean and the deviation in that order too."""
-    pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
+    pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
     config = Preprocess(mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 4.0), bgr=True)
-    assert normalise(pixel, config).flatten().tolist() == [29.0, 9.0, 1.75]
+    assert normalise(pixel, [(1, 1)], config).flatten().tolist() == [29.0, 9.0, 1.75]

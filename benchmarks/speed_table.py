@@ -1,0 +1,151 @@
+"""Write docs/speed.md and the speed table of README.md from ``results/*.json``: python benchmarks/speed_table.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results")
+PAGE = ROOT / "docs" / "speed.md"
+BEGIN, END = "<!-- speed table: benchmarks/speed_table.py -->", "<!-- end of speed table -->"
+# the rows that README.md shows: file of results, row
+FRONT = (
+    ("data_loading", "training batches, normalised on the CPU"),
+    ("data_loading", "predict's share without the network"),
+    ("coco_evaluation", "COCO metrics of detections in memory"),
+    ("import_time", "import varifocal"),
+)
+# file of results -> title, in the order of the page; what is not named here follows by name
+TITLES = {
+    "star_conv": "Star convolution",
+    "network": "Network",
+    "assignment": "Assignment",
+    "postprocess": "Post-processing",
+    "training_step": "Training step",
+    "data_loading": "Data loading",
+    "coco_evaluation": "COCO evaluation",
+    "import_time": "Import time",
+}
+HEAD = """\
+# Speed
+
+What was measured, beside another implementation of the same (the peer) or the least that it can cost (the floor), and
+the goal that it was held to; rows that miss theirs stay. Made by `benchmarks/speed_table.py` from
+`benchmarks/results`; not typed. `make bench` measures all of it again.
+
+A row and its peer were measured in one run, by turns where a note says nothing else, and are medians. The ratio is the
+measured number over the peer's: below 1, a time is shorter than the peer's.
+"""
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The results by name, in the order of the page."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    names = [name for name in TITLES if name in found] + [name for name in found if name not in TITLES]
+    return {name: found[name] for name in names}
+
+
+def page(results: dict[str, Any]) -> str:
+    """The whole of docs/speed.md."""
+    return "\n".join([HEAD, *(group(name, result) for name, result in results.items())])
+
+
+def group(name: str, result: dict[str, Any]) -> str:
+    """One script's rows, what they were made with, and the notes of those that miss their goal."""
+    lines = [
+        f"## {TITLES.get(name, name)}",
+        "",
+        f"`{result['script']}`, {made_with(result['machine'])}.",
+        "",
+        "| what | measured | peer or floor | ratio | goal | met |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += ["| " + " | ".join([*cells(row), goal(row), met(row)]) + " |" for row in result["rows"]]
+    notes = [remark(row) for row in result["rows"] if row["note"] or row["met"] is False]
+    return "\n".join([*lines, "", *notes, *([""] if notes else [])])
+
+
+def remark(row: dict[str, Any]) -> str:
+    """What is to be known of a row; the first thing of one that misses its goal is that."""
+    if row["met"] is False:
+        return f"- **{row['what']} misses its goal**: {row['note'] or 'no reason is noted'}."
+    return f"- {row['what']}: {row['note']}."
+
+
+def made_with(machine: dict[str, Any]) -> str:
+    """Date, machine and versions in one line."""
+    threads = machine["threads"]
+    parts = [machine["date"], machine["cpu"], f"{threads} {'thread' if threads == 1 else 'threads'}", machine["gpu"]]
+    versions = [f"{name} {version}" for name, version in machine["versions"].items()]
+    return ", ".join(part for part in (*parts, *versions) if part)
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """What, measured, peer, ratio."""
+    peer = row["peer"] or "-"
+    if row["peer_value"] is not None:
+        peer += f": {quantity(row['peer_value'], row['unit'])}"
+    ratio = "-" if row["ratio"] is None else f"{number(row['ratio'])}x"
+    return [row["what"], quantity(row["value"], row["unit"]), peer, ratio]
+
+
+def goal(row: dict[str, Any]) -> str:
+    """The goal in words."""
+    wanted = row["goal"]
+    if wanted is None:
+        return "-"
+    limit = f"{wanted['limit']:g}x" if wanted["of"] == "ratio" else f"{wanted['limit']:g} {row['unit']}"
+    return f"at {wanted['side']} {limit}"
+
+
+def met(row: dict[str, Any]) -> str:
+    """Yes, no, or a dash without a goal."""
+    return {True: "yes", False: "**no**", None: "-"}[row["met"]]
+
+
+def quantity(value: float, unit: str) -> str:
+    """Three digits and the unit; a part of a second in milliseconds."""
+    if unit == "s" and value < 0.1:
+        value, unit = value * 1e3, "ms"
+    return f"{number(value)} {unit}"
+
+
+def number(value: float) -> str:
+    """Three digits, thousands with commas."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def front(results: dict[str, Any]) -> str:
+    """The table of README.md."""
+    rows = [next(row for row in results[name]["rows"] if row["what"] == what) for name, what in FRONT]
+    dates = sorted({results[name]["machine"]["date"] for name, _ in FRONT})
+    cpus = sorted({results[name]["machine"]["cpu"] for name, _ in FRONT})
+    return "\n".join(
+        [
+            "| | measured | peer or floor | ratio |",
+            "|---|---|---|---|",
+            *("| " + " | ".join(cells(row)) + " |" for row in rows),
+            "",
+            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {' and '.join(cpus)}. Goals, versions and all other",
+            "rows, also those that miss their goal: [speed](docs/speed.md). `make bench` measures it again.",
+        ]
+    )
+
+
+def with_table(readme: str, table: str) -> str:
+    """The text with the table between the two marks."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Write both."""
+    results, readme = read(RESULTS), ROOT / "README.md"
+    PAGE.write_text(page(results), encoding="utf-8")
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), front(results)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

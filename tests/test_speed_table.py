@@ -1,0 +1,90 @@
+"""The tables of speed are what their script makes of the results, and the script says what a row says."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load("speed_table")
+RESULTS = script.read(script.RESULTS)
+
+
+def test_the_page_is_what_the_script_makes():
+    assert (ROOT / "docs" / "speed.md").read_text(encoding="utf-8") == script.page(RESULTS)
+
+
+def test_the_readme_is_what_the_script_makes():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script.with_table(readme, script.front(RESULTS)) == readme
+
+
+def test_make_bench_runs_every_script_that_left_results():
+    listed = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split()
+    assert set(RESULTS) <= set(listed) == set(script.TITLES)
+    for name, result in RESULTS.items():
+        assert result["script"] == f"benchmarks/{name}.py"
+        assert (ROOT / result["script"]).is_file()
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_ratio_and_goal_follow_from_the_numbers(name):
+    for row in RESULTS[name]["rows"]:
+        if row["peer_value"] is not None:
+            assert row["ratio"] == pytest.approx(row["value"] / row["peer_value"])
+        if row["goal"] is not None:
+            measured = row["ratio"] if row["goal"]["of"] == "ratio" else row["value"]
+            limit, side = row["goal"]["limit"], row["goal"]["side"]
+            assert row["met"] == (measured <= limit if side == "most" else measured >= limit)
+
+
+def row(**other):
+    plain = {"what": "thing", "value": 2.0, "unit": "ms", "goal": None, "peer": "", "peer_value": None, "note": ""}
+    return {**plain, "ratio": None, "met": None, **other}
+
+
+def test_a_page_by_hand(tmp_path):
+    versions = {"python": "3.13", "torch": "3.0"}
+    machine = {"date": "2030-01-02", "cpu": "Abacus", "threads": 1, "gpu": None, "versions": versions}
+    late = {
+        "goal": {"limit": 1.0, "of": "ratio", "side": "most"},
+        "peer": "other",
+        "peer_value": 0.0125,
+        "ratio": 1.6,
+        "met": False,
+        "note": "why it is late",
+    }
+    many = {"goal": {"limit": 5.0, "of": "value", "side": "least"}, "unit": "pictures", "value": 12345.6, "met": True}
+    rows = [row(what="late", value=0.02, **(late | {"unit": "s"})), row(what="many", **many), row()]
+    (tmp_path / "a_thing.json").write_text(json.dumps({"script": "benchmarks/a.py", "machine": machine, "rows": rows}))
+    assert script.page(script.read(tmp_path)).removeprefix(script.HEAD).splitlines() == [
+        "",
+        "## a_thing",
+        "",
+        "`benchmarks/a.py`, 2030-01-02, Abacus, 1 thread, python 3.13, torch 3.0.",
+        "",
+        "| what | measured | peer or floor | ratio | goal | met |",
+        "|---|---|---|---|---|---|",
+        "| late | 20 ms | other: 12.5 ms | 1.6x | at most 1x | **no** |",
+        "| many | 12,346 pictures | - | - | at least 5 pictures | yes |",
+        "| thing | 2 ms | - | - | - | - |",
+        "",
+        "- **late misses its goal**: why it is late.",
+    ]
+
+
+def test_known_scripts_come_first_in_their_order(tmp_path):
+    for name in ("other", "import_time", "star_conv"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert list(script.read(tmp_path)) == ["star_conv", "import_time", "other"]
