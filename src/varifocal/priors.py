@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from varifocal.types import Priors
@@ -31,7 +34,7 @@ def grid_points(
         y, x = torch.meshgrid(ys, xs, indexing="ij")
         points.append(torch.stack([x, y], dim=-1).reshape(-1, 2))
         lengths.append(torch.full((height * width,), float(stride), device=device, dtype=dtype))
-    return Priors(torch.cat(points), torch.cat(lengths), tuple(len(level) for level in points))
+    return Priors(torch.cat(points), torch.cat(lengths), tuple((height, width) for height, width in shapes))
 
 
 def square_anchors(priors: Priors, scale: float = 8) -> Float[Tensor, "N 4"]:
@@ -55,16 +58,27 @@ def grid_anchors(priors: Priors, *, scales: Sequence[float], ratios: Sequence[fl
     return Priors(
         priors.points.repeat_interleave(many, dim=0),
         priors.strides.repeat_interleave(many),
-        tuple(many * count for count in priors.counts),
+        priors.shapes,
         anchors,
+        many * priors.per_cell,
     )
 
 
-def points_in_size(priors: Priors, height: int, width: int) -> Tensor:
-    """Which points [N] (bool) belong to a picture of that size when the batch is padded beyond it.
+def within_picture(priors: Priors, height: int, width: int) -> tuple[Priors, Bool[Tensor, "N"]]:
+    """The priors of a picture of that size when the batch is padded beyond it, and which of the list they are.
 
-    A cell belongs when its index is below ceil(side / stride).
+    A cell belongs to the picture when its row and column are below ceil(side / stride), so that what is left of a
+    level is the rectangle at its top left: a grid again.
     """
-    cells = torch.div(priors.points, priors.strides[:, None], rounding_mode="floor")
-    limit = torch.ceil(priors.points.new_tensor([width, height]) / priors.strides[:, None])
-    return (cells < limit).all(dim=1)
+    starts = [0, *accumulate(priors.counts[:-1])]
+    shapes, inside = [], []
+    for (rows, columns), stride in zip(priors.shapes, priors.strides[starts].tolist(), strict=True):
+        shape = (min(rows, math.ceil(height / stride)), min(columns, math.ceil(width / stride)))
+        cells = torch.zeros(rows, columns, priors.per_cell, dtype=torch.bool, device=priors.points.device)
+        cells[: shape[0], : shape[1]] = True
+        shapes.append(shape)
+        inside.append(cells.flatten())
+    mask = torch.cat(inside)
+    anchors = None if priors.anchors is None else priors.anchors[mask]
+    own = replace(priors, points=priors.points[mask], strides=priors.strides[mask], shapes=tuple(shapes), anchors=anchors)
+    return own, mask

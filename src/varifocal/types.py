@@ -94,15 +94,21 @@ class Batch:
 class Priors:
     """The points of all levels in one list, finest level first, rows before columns.
 
-    ``points`` are (x, y) in pixels, ``strides`` in pixels, ``counts`` the number of points of each level. ``anchors``
-    are the boxes, xyxy pixels, that the points stand for where a detector has such; a cell with several anchors is in
-    the list as often.
+    ``points`` are (x, y) in pixels, one stride apart in rows and columns, ``strides`` in pixels, ``shapes`` the
+    (height, width) of each level in cells. ``anchors`` are the boxes, xyxy pixels, that the points stand for where a
+    detector has such; a cell with several anchors, ``per_cell``, is in the list as often.
     """
 
     points: Float[Tensor, "N 2"]
     strides: Float[Tensor, "N"]
-    counts: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
     anchors: Float[Tensor, "N 4"] | None = None
+    per_cell: int = 1
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many points each level has in the list."""
+        return tuple(height * width * self.per_cell for height, width in self.shapes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,20 +151,34 @@ def test_check_values_of_overlap():
 ATSS_CASES = sorted({key.split(".")[0] for key in ATSS if "." in key})
 
 
+def nearest_anywhere(priors: Priors, boxes: Tensor, topk: int) -> Tensor:
+    """The candidates of points that are no grid."""
+    start, nearest = 0, []
+    for count in priors.counts:
+        gap = torch.cdist(priors.points[start : start + count], (boxes[:, :2] + boxes[:, 2:]) / 2)
+        nearest.append(gap.topk(min(topk, count), dim=0, largest=False).indices + start)
+        start += count
+    return torch.cat(nearest)
+
+
 @pytest.fixture
 def assigned(monkeypatch) -> Callable[[str], tuple[Tensor, Tensor]]:
-    """Ours and theirs of a case, -1 for background. Some cases have anchors that are no squares of a grid."""
+    """Ours and theirs of a case, -1 for background. Some cases have anchors anywhere, of any shape."""
 
     def run(case: str) -> tuple[Tensor, Tensor]:
         anchors = ATSS[f"{case}.anchors"]
         points = (anchors[:, :2] + anchors[:, 2:]) / 2
         strides = (anchors[:, 2] - anchors[:, 0]) / 8
-        priors = Priors(points, strides, tuple(ATSS[f"{case}.num_level"].tolist()))
+        levels = points.split(ATSS[f"{case}.num_level"].tolist())
+        columns = [int((level[:, 1] == level[0, 1]).sum()) for level in levels]
+        shapes = tuple((len(level) // width, width) for level, width in zip(levels, columns, strict=True))
+        priors = Priors(points, strides, shapes)
         if case.startswith(("random", "no_anchor")):
             monkeypatch.setattr(atss, "square_anchors", lambda _priors, _scale: anchors)
+            monkeypatch.setattr(atss, "_nearest", nearest_anywhere)
         else:
             assert torch.equal(square_anchors(priors), anchors)
-        ours = atss.assign_atss(priors, ATSS[f"{case}.gts"], torch.ones(len(points), dtype=torch.bool)).gt
+        ours = atss.assign_atss(priors, ATSS[f"{case}.gts"]).gt
         return ours, ATSS[f"{case}.assigned"].long() - 1
 
     return run
@@ -185,7 +199,7 @@ def test_assignment_with_tied_distances(assigned):
 def test_assignment_of_the_golden_example():
     priors = grid_points([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], (8, 16, 32, 64, 128))
     boxes = torch.tensor([[23.6667, 23.8757, 238.6326, 151.8874], [100.0, 60.0, 140.0, 110.0]])
-    gt = atss.assign_atss(priors, boxes, torch.ones(len(priors.points), dtype=torch.bool)).gt
+    gt = atss.assign_atss(priors, boxes).gt
     assert len(priors.points) == 1364
     wide, small = priors.points[gt == 0], priors.points[gt == 1]
     assert {tuple(point) for point in wide.tolist()} == {(x, y) for x in (112, 128, 144) for y in (80, 96)}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from varifocal.priors import grid_anchors, grid_points, points_in_size, square_anchors
+from varifocal.priors import grid_anchors, grid_points, square_anchors, within_picture
 
 SHAPES = [(4, 6), (2, 3), (1, 2)]
 STRIDES = [8, 16, 32]
@@ -22,6 +22,7 @@ def test_points_run_along_rows_level_by_level(half):
     ]
     found = torch.cat([priors.points, priors.strides[:, None]], dim=1)
     assert found.tolist() == [list(map(float, row)) for row in wanted]
+    assert priors.shapes == tuple(SHAPES)
     assert priors.counts == (24, 6, 2)
 
 
@@ -55,14 +56,31 @@ def test_anchors_of_every_shape_lie_together():
     assert found.counts == (144, 36, 12)
 
 
+@pytest.mark.parametrize("anchors", [False, True])
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("size", [(32, 48), (31, 48), (25, 33), (24, 32), (1, 1), (8, 17)])
-def test_cells_of_a_smaller_picture(size, half):
+@pytest.mark.parametrize("size", [(32, 48), (31, 48), (25, 33), (24, 32), (1, 1), (8, 17), (64, 40)])
+def test_cells_of_a_smaller_picture(size, half, anchors):
     priors = grid_points(SHAPES, STRIDES, offset=0.5 if half else 0.0)
-    wanted = [
-        y < math.ceil(size[0] / stride) and x < math.ceil(size[1] / stride)
+    if anchors:
+        priors = grid_anchors(priors, scales=[2.0], ratios=[0.5, 1.0, 3.0])
+    cells = [
+        (y < math.ceil(size[0] / stride) and x < math.ceil(size[1] / stride))
         for (height, width), stride in zip(SHAPES, STRIDES, strict=True)
         for y in range(height)
         for x in range(width)
     ]
-    assert points_in_size(priors, *size).tolist() == wanted
+    wanted = [inside for inside in cells for _ in range(3 if anchors else 1)]
+    own, inside = within_picture(priors, *size)
+    assert inside.tolist() == wanted
+    assert own.points.tolist() == [point for point, kept in zip(priors.points.tolist(), wanted, strict=True) if kept]
+    assert own.strides.tolist() == [side for side, kept in zip(priors.strides.tolist(), wanted, strict=True) if kept]
+    assert own.shapes == tuple(
+        (len({y for _, y in level}), len({x for x, _ in level}))
+        for stride in STRIDES
+        for level in [own.points[own.strides == stride].tolist()]
+    )
+    assert own.counts == tuple(int((own.strides == stride).sum()) for stride in STRIDES)
+    if anchors:
+        assert own.anchors.tolist() == priors.anchors[torch.tensor(wanted)].tolist()
+    else:
+        assert own.anchors is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from varifocal.boxes import boxes_to_distances, pair_iou
@@ -13,27 +13,25 @@ from varifocal.types import Assignment, Priors
 MIN_INSIDE = 0.01  # pixels by which a positive point must lie inside its box
 
 
-def assign_atss(
-    priors: Priors, boxes: Float[Tensor, "G 4"], valid: Bool[Tensor, "N"], *, topk: int = 9, scale: float = 8
-) -> Assignment:
+def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> Assignment:
     """Give each point the ground-truth box it should predict.
 
-    For every box the ``topk`` nearest points of each level are candidates. Positive is a candidate whose anchor (a
-    square of ``scale`` strides) overlaps the box by at least mean plus (unbiased) standard deviation of all the
-    box's candidates, and whose centre lies inside the box. A point claimed twice goes to the box with the higher
-    IoU, and of equal ones to the first. A box with a single candidate gets nothing (its deviation is undefined).
+    For every box the ``topk`` nearest points of each level are candidates, of equally near ones those first in the
+    list. Positive is a candidate whose anchor (a square of ``scale`` strides) overlaps the box by at least mean plus
+    (unbiased) standard deviation of all the box's candidates, and whose centre lies inside the box. A point claimed
+    twice goes to the box with the higher IoU, and of equal ones to the first. A box with a single candidate gets
+    nothing (its deviation is undefined).
 
     Args:
-        priors: the points of all levels.
+        priors: the points of all levels, a single one a cell.
         boxes: ground truth, xyxy pixels.
-        valid: points that take part; the others are negative and not counted as neighbours.
         topk: candidates a level.
         scale: anchor side in strides.
     """
     gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
-    if len(boxes) == 0 or not valid.any():
+    if len(boxes) == 0 or len(gt) == 0:
         return Assignment(gt)
-    candidates = _nearest(priors, boxes, valid, topk)
+    candidates = _nearest(priors, boxes, topk)
     iou = pair_iou(square_anchors(priors, scale)[candidates], boxes)
     deviation = iou.std(dim=0) if len(iou) > 1 else torch.full_like(iou[0], float("nan"))
     inside = boxes_to_distances(priors.points[candidates], boxes.expand(len(iou), -1, -1)).amin(dim=-1) > MIN_INSIDE
@@ -46,17 +44,30 @@ def assign_atss(
     return Assignment(torch.where(first < len(boxes), first, gt))
 
 
-def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], valid: Bool[Tensor, "N"], topk: int) -> Tensor:
-    """Indices [K, G] of the points nearest to each box's centre, at most ``topk`` of each level."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:
+    """Indices of the points nearest to each box's centre, at most ``topk`` of each level, the nearest first.
+
+    In a grid these lie in the ``topk`` nearest rows and columns, a hundredth of all pairs of a point and a box.
+    Distances are taken in float64, where rounding makes none equal that are not.
+    """
+    centres = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
     start, nearest = 0, []
-    for count in priors.counts:
-        usable = valid[start : start + count].nonzero()[:, 0] + start
-        start += count
-        if len(usable) == 0:
+    for (rows, columns), count in zip(priors.shapes, priors.counts, strict=True):
+        if count == 0:
             continue
-        gap = priors.points[usable][:, None] - centres
-        distance = gap.pow(2).sum(dim=-1).sqrt()
-        order = distance.topk(min(topk, len(usable)), dim=0, largest=False).indices
-        nearest.append(usable[order])
+        place = (centres - priors.points[start].double()) / priors.strides[start].double()
+        x, y = _window(place[:, 0], columns, topk), _window(place[:, 1], rows, topk)
+        across, down = x - place[:, :1], y - place[:, 1:]
+        distance = (down.square()[:, :, None] + across.square()[:, None]).flatten(1)
+        order = distance.sort(dim=1, stable=True).indices[:, :topk]
+        cells = (y[:, :, None] * columns + x[:, None]).flatten(1)
+        nearest.append(start + cells.gather(1, order).T)
+        start += count
     return torch.cat(nearest)
+
+
+def _window(place: Float[Tensor, "G"], count: int, most: int) -> Int64[Tensor, "G w"]:
+    """The ``most`` whole numbers of 0..count-1 nearest to each place, of equally near ones the lower."""
+    width = min(most, count)
+    first = (place - width / 2).ceil().nan_to_num().clamp(0, count - width).long()
+    return first[:, None] + torch.arange(width, device=place.device)

@@ -6,30 +6,37 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from varifocal.assign.blocks import box_blocks
 from varifocal.boxes import areas, boxes_to_distances
 from varifocal.types import Assignment, Priors
 
 SIZE_UNIT = 8  # a level takes boxes whose longest distance is up to this many strides
 
 
-def assign_fcos(
-    priors: Priors,
-    boxes: Float[Tensor, "G 4"],
-    valid: Bool[Tensor, "N"],
-    *,
-    radius: float | None = None,
-) -> Assignment:
+def assign_fcos(priors: Priors, boxes: Float[Tensor, "G 4"], *, radius: float | None = None) -> Assignment:
     """Give each point the smallest box that it lies in and that its level is meant for.
 
     A level takes a box when max(l, t, r, b) lies between 8 of the next finer level's strides and 8 of its own; the
     first level has no lower and the last no upper bound. With ``radius`` (centre sampling, 1.5 in the paper's code)
-    the point must lie within that many strides of the box's centre, and inside the box.
+    the point must lie within that many strides of the box's centre, and inside the box. Of boxes of one size the
+    first wins.
     """
     gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
     if len(boxes) == 0:
         return Assignment(gt)
-    shape = (len(gt), len(boxes), 4)
-    distances = boxes_to_distances(priors.points[:, None], boxes.expand(shape))
+    area = areas(boxes)
+    smallest = area.new_full((len(gt),), torch.inf)
+    for block in box_blocks(len(gt), len(boxes)):
+        fitting = torch.where(_candidates(priors, boxes[block], radius), area[block], torch.inf)
+        best, owner = fitting.min(dim=1)
+        gt = torch.where(best < smallest, owner + block.start, gt)
+        smallest = torch.minimum(best, smallest)
+    return Assignment(gt)
+
+
+def _candidates(priors: Priors, boxes: Float[Tensor, "G 4"], radius: float | None) -> Bool[Tensor, "N G"]:
+    """Which points lie in which box and are meant for its size."""
+    distances = boxes_to_distances(priors.points[:, None], boxes.expand(len(priors.points), -1, -1))
     region = distances
     if radius is not None:
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -40,10 +47,7 @@ def assign_fcos(
     low_size, high_size = _size_ranges(priors)
     longest = distances.amax(dim=-1)
     fits = (longest >= low_size[:, None]) & (longest <= high_size[:, None])
-    candidate = (region.amin(dim=-1) > 0) & fits & valid[:, None]
-    area = torch.where(candidate, areas(boxes), torch.inf)
-    smallest, owner = area.min(dim=1)
-    return Assignment(torch.where(smallest < torch.inf, owner, gt))
+    return (region.amin(dim=-1) > 0) & fits
 
 
 def _size_ranges(priors: Priors) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:

@@ -6,18 +6,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from varifocal.assign.blocks import box_blocks
 from varifocal.boxes import areas
 from varifocal.types import Assignment, Priors
 
 LOWER, UPPER = 2, 8  # a level takes boxes with a mean side between these numbers of its strides
 
 
-def assign_fovea(
-    priors: Priors, boxes: Float[Tensor, "G 4"], valid: Bool[Tensor, "N"], *, sigma: float = 0.4
-) -> Assignment:
+def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 0.4) -> Assignment:
     """Give each cell the smallest box whose fovea covers its centre, among those that its level is meant for.
 
-    The fovea is the box shrunk to ``sigma`` about its centre; where it lies beyond the centres of the last valid row
+    The fovea is the box shrunk to ``sigma`` about its centre; where it lies beyond the centres of the last row
     or column of a level, it is moved onto them. The mean side of a box is the root of its area. Neighbouring levels
     overlap, so a box may have cells on two or three; the first level has no lower and the last no upper bound. Of boxes
     of one size the last wins.
@@ -25,40 +24,41 @@ def assign_fovea(
     Args:
         priors: the points of all levels, half a stride from the cells' corners.
         boxes: ground truth, xyxy pixels.
-        valid: cells that take part.
         sigma: share of width and height that is positive.
     """
-    gt = torch.full((len(valid),), -1, dtype=torch.long, device=boxes.device)
+    last = torch.zeros(len(priors.points), dtype=torch.long, device=boxes.device)
     if len(boxes) == 0:
-        return Assignment(gt)
+        return Assignment(last - 1)
     side = areas(boxes).sqrt()
     order = side.argsort(descending=True, stable=True)
     lower, upper = _size_ranges(priors)
-    covered = _foveas(priors, boxes[order], valid, sigma) & (side[order] >= lower) & (side[order] <= upper)
     place = torch.arange(1, len(boxes) + 1, device=boxes.device)
-    last = (covered * place).amax(dim=1)
-    return Assignment(torch.where(last > 0, order[last - 1], gt))
+    for block in box_blocks(len(last), len(boxes)):
+        some = order[block]
+        covered = _foveas(priors, boxes[some], sigma) & (side[some] >= lower) & (side[some] <= upper)
+        last = torch.maximum(last, (covered * place[block]).amax(dim=1))
+    return Assignment(torch.where(last > 0, order[last - 1], -1))
 
 
-def _foveas(priors: Priors, boxes: Float[Tensor, "G 4"], valid: Bool[Tensor, "N"], sigma: float) -> Tensor:
-    """Which cells [N, G] (bool) lie in the middle of which box."""
+def _foveas(priors: Priors, boxes: Float[Tensor, "G 4"], sigma: float) -> Bool[Tensor, "N G"]:
+    """Which cells lie in the middle of which box."""
     stride = priors.strides[:, None]
     cells = torch.div(priors.points, stride, rounding_mode="floor")
-    limits = _last_cells(priors, cells, valid)[:, None]
+    limits = _last_cells(priors)[:, None]
     scaled = boxes / stride[:, None]
     corner, half = scaled[..., :2], (scaled[..., 2:] - scaled[..., :2]) / 2
     # the centre of cell i is at i + 0.5 strides
     first = (corner + (1 - sigma) * half - 0.5).ceil().clamp(min=0).minimum(limits)
     last = (corner + (1 + sigma) * half - 0.5).floor().clamp(min=0).minimum(limits)
     here = cells[:, None]
-    return ((here >= first) & (here <= last)).all(dim=-1) & valid[:, None]
+    return ((here >= first) & (here <= last)).all(dim=-1)
 
 
-def _last_cells(priors: Priors, cells: Float[Tensor, "N 2"], valid: Bool[Tensor, "N"]) -> Float[Tensor, "N 2"]:
-    """For each cell the last valid (column, row) of its level."""
-    counts = list(priors.counts)
-    levels = torch.where(valid[:, None], cells, -1.0).split(counts)
-    return torch.cat([level.amax(dim=0).expand(count, -1) for level, count in zip(levels, counts, strict=True)])
+def _last_cells(priors: Priors) -> Float[Tensor, "N 2"]:
+    """For each cell the last (column, row) of its level."""
+    levels = priors.points.new_tensor([(columns - 1, rows - 1) for rows, columns in priors.shapes])
+    counts = torch.tensor(priors.counts, device=levels.device)
+    return levels.repeat_interleave(counts, dim=0)
 
 
 def _size_ranges(priors: Priors) -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N 1"]]:

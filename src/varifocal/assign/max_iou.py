@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from varifocal.assign.blocks import box_blocks
 from varifocal.boxes import pair_iou
 from varifocal.types import Assignment, Priors
 
@@ -13,7 +14,6 @@ from varifocal.types import Assignment, Priors
 def assign_max_iou(
     priors: Priors,
     boxes: Float[Tensor, "G 4"],
-    valid: Bool[Tensor, "N"],
     *,
     positive: float = 0.5,
     negative: float = 0.4,
@@ -29,22 +29,25 @@ def assign_max_iou(
     Args:
         priors: with anchors.
         boxes: ground truth, xyxy pixels.
-        valid: anchors that take part; the others are neither positive nor ignored.
         positive: lowest IoU of a match.
         negative: IoU from which an anchor is no background any more.
         match_apart: a box that overlaps no anchor takes all that do not overlap it, as mmdetection has it; otherwise
             it takes none.
     """
     assert priors.anchors is not None
-    gt = torch.full((len(valid),), -1, dtype=torch.long, device=boxes.device)
-    if len(boxes) == 0:
+    gt = torch.full((len(priors.anchors),), -1, dtype=torch.long, device=boxes.device)
+    if len(boxes) == 0 or len(gt) == 0:
         return Assignment(gt)
-    iou = torch.where(valid[:, None], pair_iou(priors.anchors[:, None], boxes), -1.0)
-    best, owner = iou.max(dim=1)
-    gt = torch.where(best >= positive, owner, gt)
-    highest = iou.amax(dim=0)
-    match = (iou == highest) & (highest >= 0 if match_apart else highest > 0)
+    best, owner = boxes.new_full((len(gt),), -1), gt
+    last = torch.zeros_like(gt)
     place = torch.arange(1, len(boxes) + 1, device=boxes.device)
-    last = (match * place).amax(dim=1)
-    gt = torch.where(last > 0, last - 1, gt)
+    for block in box_blocks(len(gt), len(boxes)):
+        iou = pair_iou(priors.anchors[:, None], boxes[block])
+        here, where = iou.max(dim=1)
+        owner = torch.where(here > best, where + block.start, owner)
+        best = torch.maximum(here, best)
+        highest = iou.amax(dim=0)
+        match = (iou == highest) & ((highest > 0) | match_apart)
+        last = torch.maximum(last, (match * place[block]).amax(dim=1))
+    gt = torch.where(last > 0, last - 1, torch.where(best >= positive, owner, gt))
     return Assignment(gt, (best >= negative) & (gt < 0))

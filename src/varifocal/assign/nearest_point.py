@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from varifocal.assign.blocks import box_blocks
 from varifocal.types import Assignment, Priors
 
 MIN_SIDE = 1e-6  # pixels
 
 
-def assign_nearest_point(
-    priors: Priors, boxes: Float[Tensor, "G 4"], valid: Bool[Tensor, "N"], *, scale: float = 4
-) -> Assignment:
+def assign_nearest_point(priors: Priors, boxes: Float[Tensor, "G 4"], *, scale: float = 4) -> Assignment:
     """Give each box the nearest point of the one level that fits its size.
 
     That level's stride is the largest power of two up to sqrt(width * height) / ``scale``, or the nearest there is.
@@ -23,22 +22,29 @@ def assign_nearest_point(
     Args:
         priors: the points of all levels; strides are powers of two.
         boxes: ground truth, xyxy pixels.
-        valid: points that take part.
         scale: side of a level's typical object in strides.
     """
-    gt = torch.full((len(valid),), -1, dtype=torch.long, device=boxes.device)
-    if len(boxes) == 0 or not valid.any():
+    gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
+    if len(boxes) == 0 or len(gt) == 0:
         return Assignment(gt)
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=MIN_SIDE)
-    level = priors.strides.log2()
-    # whole steps: the logarithms' mean, cut off
-    wanted = ((sides / scale).log2().sum(dim=1) / 2).floor().clamp(level[valid].min(), level[valid].max())
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = ((priors.points[:, None] - centres) / sides).norm(dim=-1)
-    usable = valid[:, None] & (level[:, None] == wanted)
-    nearest, point = torch.where(usable, distance, torch.inf).min(dim=0)
-    best = distance.new_full((len(gt),), torch.inf).scatter_reduce(0, point, nearest, "amin")
+    found = [_nearest(priors, boxes[block], scale) for block in box_blocks(len(gt), len(boxes))]
+    nearest, point = (torch.cat(column) for column in zip(*found, strict=True))
+    best = nearest.new_full((len(gt),), torch.inf).scatter_reduce(0, point, nearest, "amin")
     owner = torch.arange(len(boxes), device=boxes.device)
     winner = (nearest == best[point]) & nearest.isfinite()
     first = torch.full_like(gt, len(boxes)).scatter_reduce(0, point[winner], owner[winner], "amin")
     return Assignment(torch.where(first < len(boxes), first, gt))
+
+
+def _nearest(
+    priors: Priors, boxes: Float[Tensor, "G 4"], scale: float
+) -> tuple[Float[Tensor, "G"], Int64[Tensor, "G"]]:
+    """Each box's distance to the nearest point of its level, and that point."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=MIN_SIDE)
+    level = priors.strides.log2()
+    # whole steps: the logarithms' mean, cut off
+    wanted = ((sides / scale).log2().sum(dim=1) / 2).floor().clamp(level.min(), level.max())
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    distance = ((priors.points[:, None] - centres) / sides).norm(dim=-1)
+    nearest, point = torch.where(level[:, None] == wanted, distance, torch.inf).min(dim=0)
+    return nearest, point

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from varifocal.boxes import boxes_to_distances, clip_boxes
 from varifocal.losses import ScoreLoss, score_loss
-from varifocal.priors import points_in_size
+from varifocal.priors import within_picture
 from varifocal.types import Assignment, Priors, Targets
 
-Assign = Callable[[Priors, Tensor, Tensor], Assignment]
+Assign = Callable[[Priors, Tensor], Assignment]
 
 MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
 PAPER_DIVISOR = 32  # the authors pad each picture to a multiple of it before its cells are counted
@@ -75,6 +75,7 @@ def assign_batch(
 ) -> DenseTargets:
     """Assign each picture's boxes to its points, which are those of all pictures or a list with one entry a picture.
 
+    The points in the padding of the batch take no part: an assigner sees the grids that lie in the picture alone.
     ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
@@ -88,17 +89,19 @@ def _assign_one(
     assign: Assign, priors: Priors, target: Targets, divisor: int, mask_crowd: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (-(-side // divisor) * divisor for side in target.size)
-    valid = points_in_size(priors, height, width)
+    own, inside = within_picture(priors, height, width)
     real = ~target.crowd
     # one box more, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
-    assignment = assign(priors, boxes[:-1], valid)
-    gt, positive = assignment.gt, assignment.gt >= 0
+    assignment = assign(own, boxes[:-1])
+    gt = assignment.gt.new_full((len(inside),), -1)
+    gt[inside] = assignment.gt
+    positive = gt >= 0
     masked = _inside_any(priors.points, target.boxes[target.crowd & mask_crowd])
     if assignment.ignored is not None:
-        masked = masked | assignment.ignored
-    counted = valid & (positive | ~masked)
+        masked[inside] |= assignment.ignored
+    counted = inside & (positive | ~masked)
     return positive, labels[gt], boxes[gt], counted
 
 

@@ -146,5 +146,5 @@ class FCOS(nn.Module):
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
         return grid_points(outputs.shapes, self.strides, offset=0.5, like=like)
 
-    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
-        return assign_fcos(priors, boxes, valid, radius=RADIUS if self.config.centre_sampling else None)
+    def _assign(self, priors: Priors, boxes: Tensor) -> Assignment:
+        return assign_fcos(priors, boxes, radius=RADIUS if self.config.centre_sampling else None)

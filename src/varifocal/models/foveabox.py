@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -34,7 +35,7 @@ from varifocal.models.dense import (
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import TwinTowers
 from varifocal.priors import grid_points
-from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+from varifocal.types import Decoded, Outputs, Priors, Targets
 
 MAX_LOG = math.log(16)  # targets are kept within 1/16 and 16 units
 SMOOTH_BELOW = 0.11  # where the box loss turns from square to linear
@@ -101,7 +102,7 @@ class FoveaBox(nn.Module):
         config = self.config
         logits, logs = wide(outputs.tensors["logits"]), wide(outputs.tensors["logs"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self._assign, priors, targets, mask_crowd=not self._paper)
+        dense = self._assign(priors, targets)
         truth = dense.boxes[dense.positive]
         sizes = [targets[0].size if self._paper else target.size for target in targets]
         boxes = self._boxes(priors, logs.detach(), sizes)[dense.positive]
@@ -146,9 +147,12 @@ class FoveaBox(nn.Module):
         less = 1 if self._paper else 0
         return clip_each(boxes, [(height - less, width - less) for height, width in sizes])
 
-    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
-        # the authors' assignment does not know where a picture ends
-        return assign_fovea(priors, boxes, valid | self._paper, sigma=self.config.sigma)
+    def _assign(self, priors: Priors, targets: Sequence[Targets]) -> DenseTargets:
+        if self._paper:  # the authors' assignment does not know where a picture ends
+            height, width = (side * self.strides[0] for side in priors.shapes[0])
+            targets = [replace(target, size=(height, width)) for target in targets]
+        assign = partial(assign_fovea, sigma=self.config.sigma)
+        return assign_batch(assign, priors, targets, mask_crowd=not self._paper)
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
         """Of the classification loss and of the box loss."""

@@ -192,8 +192,8 @@ class RepPoints(nn.Module):
         divisor = PAPER_DIVISOR if self._paper else 1
         return assign_batch(assign, priors, targets, divisor=divisor, mask_crowd=not self._paper)
 
-    def _nearest(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
-        return assign_nearest_point(priors, boxes, valid, scale=self.config.point_scale)
+    def _nearest(self, priors: Priors, boxes: Tensor) -> Assignment:
+        return assign_nearest_point(priors, boxes, scale=self.config.point_scale)
 
-    def _overlapping(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
-        return assign_max_iou(priors, boxes, valid, match_apart=self._paper)
+    def _overlapping(self, priors: Priors, boxes: Tensor) -> Assignment:
+        return assign_max_iou(priors, boxes, match_apart=self._paper)

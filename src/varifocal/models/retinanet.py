@@ -133,5 +133,5 @@ class RetinaNet(nn.Module):
         assert priors.anchors is not None
         return priors.anchors.expand(count, -1, -1)
 
-    def _assign(self, priors: Priors, boxes: Tensor, valid: Tensor) -> Assignment:
-        return assign_max_iou(priors, boxes, valid, match_apart=self._paper)
+    def _assign(self, priors: Priors, boxes: Tensor) -> Assignment:
+        return assign_max_iou(priors, boxes, match_apart=self._paper)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from varifocal.boxes import pair_iou
 
+FIRST_LOOK = 8  # boxes for each detection that is wanted; most pictures have that many detections among them
+
 
 @dataclass(frozen=True)
 class PostProcess:
@@ -76,12 +78,23 @@ def _hard_nms(
     """The places of what stays, best first, and its scores.
 
     Exact: the boxes of different classes are kept apart in float64, where the shift that does it leaves the
-    coordinates as they are.
+    coordinates as they are. What happens to a box is decided by better ones alone, so only as many of the best are
+    looked at as it takes to have enough.
     """
-    from torchvision.ops import batched_nms
+    from torchvision.ops import nms
 
-    keep = batched_nms(boxes.double(), scores.double(), labels, config.iou)[: config.max_detections]
-    return keep, scores[keep]
+    order = scores.sort(descending=True, stable=True).indices
+    if len(order) == 0:
+        return order, scores
+    boxes = boxes.double()
+    apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
+    count = FIRST_LOOK * config.max_detections
+    while True:
+        best = order[:count]
+        keep = best[nms(apart[best], scores[best].double(), config.iou)][: config.max_detections]
+        if len(keep) == config.max_detections or count >= len(order):
+            return keep, scores[keep]
+        count *= 4
 
 
 def _soft_nms(
@@ -96,14 +109,16 @@ def _soft_nms(
     keep: list[int] = []
     final: list[float] = []
     while len(keep) < min(config.max_detections, len(boxes)):
-        best, place = (float(left.max()), int(left.argmax()))
+        place = int(left.argmax())
+        best = float(left[place])
         if best < config.min_score:
             break
         keep.append(place)
         final.append(best)
-        overlap = pair_iou(boxes, boxes[place]) * (labels == labels[place])
-        left = torch.where(overlap >= config.iou, left * (1 - overlap), left)
         left[place] = -torch.inf
+        rivals = ((labels == labels[place]) & left.isfinite()).nonzero()[:, 0]
+        overlap = pair_iou(boxes[rivals], boxes[place])
+        left[rivals] *= torch.where(overlap >= config.iou, 1 - overlap, 1)
     return labels.new_tensor(keep), scores.new_tensor(final)
 
 

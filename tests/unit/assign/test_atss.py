@@ -1,13 +1,13 @@
 """ATSS against the algorithm written out, one box and one point at a time."""
 
-import math
 import statistics
 
 import pytest
 import torch
 
+from varifocal.assign import atss
 from varifocal.assign.atss import assign_atss
-from varifocal.priors import grid_points
+from varifocal.priors import grid_points, within_picture
 from varifocal.types import Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]
@@ -19,18 +19,24 @@ def iou(a: list[float], b: list[float]) -> float:
     return width * height / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height)
 
 
-def literal(priors: Priors, boxes: list[list[float]], valid: list[bool], topk: int, scale: float) -> list[int]:
+def literal_nearest(priors: Priors, box: list[float], topk: int) -> list[int]:
+    """All distances from the box's centre; of equal ones the first point."""
+    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    square = [(x - across) ** 2 + (y - down) ** 2 for x, y in priors.points.tolist()]
+    near, start = [], 0
+    for count in priors.counts:
+        near += sorted(range(start, start + count), key=lambda n: (square[n], n))[:topk]
+        start += count
+    return near
+
+
+def literal(priors: Priors, boxes: list[list[float]], topk: int, scale: float) -> list[int]:
     points, strides = priors.points.tolist(), priors.strides.tolist()
     half = [scale / 2 * stride for stride in strides]
     anchors = [[x - h, y - h, x + h, y + h] for (x, y), h in zip(points, half, strict=True)]
     best = [(0.0, -1)] * len(points)
     for i, box in enumerate(boxes):
-        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        near, start = [], 0
-        for count in priors.counts:
-            level = [n for n in range(start, start + count) if valid[n]]
-            near += sorted(level, key=lambda n: math.dist(points[n], centre))[:topk]
-            start += count
+        near = literal_nearest(priors, box, topk)
         if len(near) < 2:
             continue
         overlaps = [iou(anchors[n], box) for n in near]
@@ -56,57 +62,88 @@ def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_the_literal_algorithm(seed, count, topk, scale):
     priors, boxes = scene(seed, count)
-    valid = torch.ones(len(priors.points), dtype=torch.bool)
-    found = assign_atss(priors, boxes, valid, topk=topk, scale=scale).gt
-    assert found.tolist() == literal(priors, boxes.tolist(), valid.tolist(), topk, scale)
+    found = assign_atss(priors, boxes, topk=topk, scale=scale).gt
+    assert found.tolist() == literal(priors, boxes.tolist(), topk, scale)
 
 
 def test_the_random_scenes_have_positives_and_disputes():
     priors, boxes = scene(0, 30)
-    gt = assign_atss(priors, boxes, torch.ones(len(priors.points), dtype=torch.bool)).gt
-    assert len(gt.unique()) > 10
+    assert len(assign_atss(priors, boxes).gt.unique()) > 10
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_points_of_the_padding_are_no_neighbours(seed):
+@pytest.mark.parametrize("size", [(60, 70), (60, 8), (5, 112), (33, 1)])
+@pytest.mark.parametrize("seed", range(2))
+def test_only_the_points_of_the_picture_are_neighbours(seed, size):
+    """Down to a single column or row; many boxes then have their centre outside the grids."""
     priors, boxes = scene(seed, 10)
-    valid = (priors.points < torch.tensor([70.0, 60.0])).all(dim=1)
-    found = assign_atss(priors, boxes, valid).gt
-    assert found.tolist() == literal(priors, boxes.tolist(), valid.tolist(), 9, 8.0)
-    assert (found[~valid] == -1).all()
-    assert (found[valid] >= 0).any()
+    own, _ = within_picture(priors, *size)
+    found = assign_atss(own, boxes).gt
+    assert found.tolist() == literal(own, boxes.tolist(), 9, 8.0)
+    assert size != (60, 70) or (found >= 0).any()
 
 
-@pytest.mark.parametrize("points", [0, 1])
-def test_too_few_valid_points(points):
-    priors, boxes = scene(0, 3)
-    valid = torch.arange(len(priors.points)) < points
-    assert (assign_atss(priors, boxes, valid).gt == -1).all()
+CENTRES = [-300.0, -4.0, 0.0, 3.25, 12.0, 20.125, 28.0, 48.0, 55.5, 111.0, 900.0]  # few bits: squares are exact
 
 
-def test_a_level_without_valid_points_is_left_out():
-    priors, boxes = scene(1, 10)
-    valid = torch.arange(len(priors.points)) < sum(priors.counts[:2])
-    found = assign_atss(priors, boxes, valid).gt
-    assert found.tolist() == literal(priors, boxes.tolist(), valid.tolist(), 9, 8.0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("topk", [1, 2, 9, 10, 25])
+@pytest.mark.parametrize("shapes", [SHAPES, [(12, 1), (6, 1), (3, 1)], [(1, 9), (1, 5), (1, 1)], [(2, 3), (1, 2), (1, 1)]])
+def test_candidates_are_those_of_the_whole_table_of_distances(shapes, topk, offset, dtype):
+    """Centres on points, between two or four of them, near, and far outside: mostly ties, which go to the first point.
+
+    Levels are large, a column, a row, smaller than the number of candidates, a single cell.
+    """
+    centre = torch.cartesian_prod(torch.tensor(CENTRES, dtype=dtype), torch.tensor(CENTRES, dtype=dtype))
+    half = torch.tensor([16.0, 8.0], dtype=dtype)
+    boxes = torch.cat([centre - half, centre + half], dim=1)
+    priors = grid_points(shapes, STRIDES, offset=offset, like=centre)
+    found = atss._nearest(priors, boxes, topk).T.tolist()
+    assert found == [literal_nearest(priors, box, topk) for box in boxes.tolist()]
+
+
+def test_candidates_in_a_large_picture():
+    """Six hundred cells a row, in the precision of training."""
+    rng = torch.Generator().manual_seed(0)
+    priors = grid_points([(3, 600), (2, 300)], [8, 16])
+    centre = torch.rand(15, 2, generator=rng) * torch.tensor([4800.0, 24.0])
+    boxes = torch.cat([centre - 9, centre + 9], dim=1)
+    found = atss._nearest(priors, boxes, 9).T.tolist()
+    assert found == [literal_nearest(priors, box, 9) for box in boxes.tolist()]
+
+
+def test_too_few_points():
+    """None, and a single one, whose deviation is undefined."""
+    _, boxes = scene(0, 3)
+    for shapes in ([(0, 0)], [(0, 3)], [(1, 1)], [(1, 1), (0, 0)]):
+        assert (assign_atss(grid_points(shapes, STRIDES[: len(shapes)], like=boxes), boxes).gt == -1).all()
+
+
+@pytest.mark.parametrize("gone", [0, 2])
+def test_a_level_without_points_is_left_out(gone):
+    _, boxes = scene(1, 10)
+    shapes = [(0, 0) if i == gone else shape for i, shape in enumerate(SHAPES)]
+    priors = grid_points(shapes, STRIDES, like=boxes)
+    assert assign_atss(priors, boxes).gt.tolist() == literal(priors, boxes.tolist(), 9, 8.0)
 
 
 def test_no_boxes():
     priors, _ = scene(0, 1)
-    gt = assign_atss(priors, torch.zeros(0, 4), torch.ones(len(priors.points), dtype=torch.bool)).gt
+    gt = assign_atss(priors, torch.zeros(0, 4)).gt
     assert gt.tolist() == [-1] * len(priors.points)
     assert gt.dtype == torch.long
 
 
 def test_of_equal_boxes_the_first_gets_all():
     priors, boxes = scene(2, 6)
-    valid = torch.ones(len(priors.points), dtype=torch.bool)
-    once = assign_atss(priors, boxes, valid).gt
-    twice = assign_atss(priors, torch.cat([boxes, boxes]), valid).gt
+    once = assign_atss(priors, boxes).gt
+    twice = assign_atss(priors, torch.cat([boxes, boxes])).gt
     assert torch.equal(once, twice)
 
 
-def test_a_box_without_area_gets_nothing():
-    priors, _ = scene(0, 1)
-    boxes = torch.tensor([[50.0, 40.0, 50.0, 40.0]], dtype=torch.float64)
-    assert (assign_atss(priors, boxes, torch.ones(len(priors.points), dtype=torch.bool)).gt == -1).all()
+@pytest.mark.parametrize("side", [40.0, float("nan"), float("inf")])
+def test_a_box_without_area_gets_nothing(side):
+    priors, boxes = scene(0, 1)
+    bad = torch.tensor([[50.0, 40.0, 50.0, side]], dtype=torch.float64)
+    assert (assign_atss(priors, bad).gt == -1).all()
+    assert (assign_atss(priors, torch.cat([bad, boxes])).gt == 1).any()

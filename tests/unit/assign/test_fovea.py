@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.priors import grid_points, points_in_size
+from varifocal.priors import grid_points, within_picture
 from varifocal.types import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]
@@ -32,7 +32,7 @@ def literal(boxes: list[list[float]], size: tuple[int, int], sigma: float) -> li
             for row in spans[1]:
                 for column in spans[0]:
                     level[row][column] = i
-        painted += [owner for row in level for owner in row]
+        painted += [owner for row in level[:rows] for owner in row[:columns]]
     return painted
 
 
@@ -50,17 +50,16 @@ def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_to_the_literal_rule(seed, count, sigma, size):
     priors, boxes = scene(seed, count)
-    found = assign_fovea(priors, boxes, points_in_size(priors, *size), sigma=sigma).gt
+    found = assign_fovea(within_picture(priors, *size)[0], boxes, sigma=sigma).gt
     assert found.tolist() == literal(boxes.tolist(), size, sigma)
     assert count == 1 or len(found.unique()) > 2
 
 
 def test_a_box_may_have_cells_on_two_levels():
     priors = grid_points(SHAPES, STRIDES, offset=0.5)
-    valid = torch.ones(len(priors.points), dtype=torch.bool)
     for side, levels in ((30, [8.0]), (40, [8.0, 16.0]), (100, [16.0, 32.0]), (140, [32.0])):
         box = torch.tensor([[112.0 - side / 2, 96.0 - side / 2, 112.0 + side / 2, 96.0 + side / 2]])
-        gt = assign_fovea(priors, box, valid, sigma=1.0).gt
+        gt = assign_fovea(priors, box, sigma=1.0).gt
         assert priors.strides[gt >= 0].unique().tolist() == levels
 
 
@@ -68,21 +67,19 @@ def test_at_the_rim_the_last_cell_counts():
     """A box whose middle lies beyond the last centre; without the picture's end in between it has no cell."""
     priors = grid_points([(4, 4)], [8], offset=0.5)
     box = torch.tensor([[29.0, 10.0, 32.0, 14.0]])
-    gt = assign_fovea(priors, box, torch.ones(16, dtype=torch.bool)).gt
+    gt = assign_fovea(priors, box).gt
     assert (gt >= 0).nonzero().tolist() == [[4 + 3]]
     wider = grid_points([(4, 5)], [8], offset=0.5)
-    assert (assign_fovea(wider, box, torch.ones(20, dtype=torch.bool)).gt == -1).all()
+    assert (assign_fovea(wider, box).gt == -1).all()
 
 
 def test_of_equal_boxes_the_last_wins():
     priors, boxes = scene(0, 1)
-    found = assign_fovea(priors, boxes.expand(3, -1), torch.ones(len(priors.points), dtype=torch.bool)).gt
+    found = assign_fovea(priors, boxes.expand(3, -1)).gt
     assert set(found.tolist()) == {-1, 2}
 
 
-@pytest.mark.parametrize("valid", [True, False])
-def test_no_boxes_and_no_cells(valid):
+def test_no_boxes():
     priors, boxes = scene(0, 4)
-    mask = torch.full((len(priors.points),), valid)
-    found = assign_fovea(priors, boxes[:0] if valid else boxes, mask).gt
+    found = assign_fovea(priors, boxes[:0]).gt
     assert found.tolist() == [-1] * len(priors.points)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.priors import grid_anchors, grid_points
+from varifocal.priors import grid_anchors, grid_points, within_picture
 from varifocal.types import Assignment, Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]
@@ -20,19 +20,19 @@ def iou(a: list[float], b: list[float]) -> float:
 
 
 def literal(
-    anchors: list[list[float]], boxes: list[list[float]], valid: list[bool], match_apart: bool
+    anchors: list[list[float]], boxes: list[list[float]], match_apart: bool
 ) -> tuple[list[int], list[bool]]:
     owners, ignored = [-1] * len(anchors), [False] * len(anchors)
     for n, anchor in enumerate(anchors):
         overlaps = [iou(anchor, box) for box in boxes]
-        if valid[n] and max(overlaps) >= 0.5:
+        if max(overlaps) >= 0.5:
             owners[n] = overlaps.index(max(overlaps))
-        elif valid[n] and max(overlaps) >= 0.4:
+        elif max(overlaps) >= 0.4:
             ignored[n] = True
     for i, box in enumerate(boxes):
-        overlaps = [iou(anchor, box) if counted else -1.0 for anchor, counted in zip(anchors, valid, strict=True)]
+        overlaps = [iou(anchor, box) for anchor in anchors]
         for n, overlap in enumerate(overlaps):
-            if overlap == max(overlaps) and (overlap > 0 or (overlap == 0 and match_apart)):
+            if overlap == max(overlaps) and (overlap > 0 or match_apart):
                 owners[n], ignored[n] = i, False
     return owners, ignored
 
@@ -58,9 +58,9 @@ def test_equal_to_the_literal_rule(seed, count, match_apart):
     """With a box far outside, which no anchor overlaps."""
     priors, boxes = scene(seed, count)
     boxes = torch.cat([boxes, boxes.new_tensor([[5000.0, 5000.0, 5010.0, 5010.0]])])
-    valid = (priors.points < torch.tensor([90.0, 70.0])).all(dim=1)
-    found = assign_max_iou(priors, boxes, valid, match_apart=match_apart)
-    wanted = literal(priors.anchors.tolist(), boxes.tolist(), valid.tolist(), match_apart)
+    priors, _ = within_picture(priors, 70, 90)
+    found = assign_max_iou(priors, boxes, match_apart=match_apart)
+    wanted = literal(priors.anchors.tolist(), boxes.tolist(), match_apart)
     assert lists(found) == wanted
     assert (count in wanted[0]) == match_apart
     assert match_apart or len(set(wanted[0])) > count / 2
@@ -70,45 +70,36 @@ def test_equal_to_the_literal_rule(seed, count, match_apart):
 def flat(anchors: list[list[float]]) -> Priors:
     values = torch.tensor(anchors)
     one = torch.ones(len(values))
-    return Priors(values[:, :2], one, (len(values),), values)
-
-
-EVERY = torch.ones(3, dtype=torch.bool)
+    return Priors(values[:, :2], one, ((1, len(values)),), values)
 
 
 def test_a_box_takes_all_of_its_best_and_the_last_box_wins():
     """The two left anchors hold the small box alike, below any threshold; the second box is the first anchor."""
     priors = flat([[0.0, 0.0, 16.0, 16.0], [4.0, 4.0, 20.0, 20.0], [100.0, 0.0, 116.0, 16.0]])
     small, whole = [8.0, 8.0, 12.0, 12.0], [0.0, 0.0, 16.0, 16.0]
-    assert lists(assign_max_iou(priors, torch.tensor([small]), EVERY)) == ([0, 0, -1], [False] * 3)
-    assert assign_max_iou(priors, torch.tensor([small, whole]), EVERY).gt.tolist() == [1, 0, -1]
-    assert assign_max_iou(priors, torch.tensor([whole, small]), EVERY).gt.tolist() == [1, 1, -1]
+    assert lists(assign_max_iou(priors, torch.tensor([small]))) == ([0, 0, -1], [False] * 3)
+    assert assign_max_iou(priors, torch.tensor([small, whole])).gt.tolist() == [1, 0, -1]
+    assert assign_max_iou(priors, torch.tensor([whole, small])).gt.tolist() == [1, 1, -1]
 
 
 def test_between_the_thresholds_is_ignored():
     """Overlaps of 1/2, 4/10 and 39/100 with a box that has its own best anchor."""
     rows = [[0.0, 0.0, 10.0, 10.0 * share] for share in (0.5, 0.4, 0.39)]
     best = [0.0, 0.0, 10.0, 9.0]
-    found = assign_max_iou(flat([*rows, best]), torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.ones(4, dtype=torch.bool))
+    found = assign_max_iou(flat([*rows, best]), torch.tensor([[0.0, 0.0, 10.0, 10.0]]))
     assert lists(found) == ([0, -1, -1, 0], [False, True, False, False])
 
 
 def test_no_boxes():
     priors, _ = scene(0, 1)
-    found = assign_max_iou(priors, torch.zeros(0, 4, dtype=torch.float64), torch.ones(len(priors.points)).bool())
+    found = assign_max_iou(priors, torch.zeros(0, 4, dtype=torch.float64))
     assert found.gt.tolist() == [-1] * len(priors.points)
     assert found.ignored is None
-
-
-def test_no_valid_anchor():
-    priors, boxes = scene(0, 3)
-    found = assign_max_iou(priors, boxes, torch.zeros(len(priors.points), dtype=torch.bool), match_apart=True)
-    assert lists(found) == ([-1] * len(priors.points), [False] * len(priors.points))
 
 
 def test_anchors_may_be_any_boxes():
     """As the first boxes of RepPoints are."""
     priors, boxes = scene(1, 5)
     moved = replace(priors, anchors=boxes[torch.arange(len(priors.points)) % 5])
-    found = assign_max_iou(moved, boxes, torch.ones(len(priors.points), dtype=torch.bool))
+    found = assign_max_iou(moved, boxes)
     assert found.gt.tolist() == [n % 5 for n in range(len(priors.points))]

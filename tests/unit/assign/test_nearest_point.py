@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from varifocal.assign.nearest_point import assign_nearest_point
-from varifocal.priors import grid_points
+from varifocal.priors import grid_points, within_picture
 from varifocal.types import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]
 
 
-def literal(priors: Priors, boxes: list[list[float]], valid: list[bool], scale: float) -> list[int]:
-    owners, nearest = [-1] * len(valid), [math.inf] * len(valid)
+def literal(priors: Priors, boxes: list[list[float]], scale: float) -> list[int]:
+    owners, nearest = [-1] * len(priors.points), [math.inf] * len(priors.points)
     points, strides = priors.points.tolist(), priors.strides.tolist()
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         stride = 8.0
@@ -21,7 +21,7 @@ def literal(priors: Priors, boxes: list[list[float]], valid: list[bool], scale: 
             stride *= 2
         choice = []
         for n, (x, y) in enumerate(points):
-            if valid[n] and strides[n] == stride:
+            if strides[n] == stride:
                 right, down = (x - (x1 + x2) / 2) / (x2 - x1), (y - (y1 + y2) / 2) / (y2 - y1)
                 choice.append((math.hypot(right, down), n))
         distance, n = min(choice)
@@ -43,9 +43,9 @@ def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_to_the_literal_rule(seed, count, scale):
     priors, boxes = scene(seed, count)
-    valid = (priors.points < torch.tensor([200.0, 150.0])).all(dim=1)
-    found = assign_nearest_point(priors, boxes, valid, scale=scale).gt
-    wanted = literal(priors, boxes.tolist(), valid.tolist(), scale)
+    priors, _ = within_picture(priors, 150, 200)
+    found = assign_nearest_point(priors, boxes, scale=scale).gt
+    wanted = literal(priors, boxes.tolist(), scale)
     assert found.tolist() == wanted
     # with so many boxes some share a point
     assert (len(set(wanted) - {-1}) < count) == (count == 60)
@@ -55,21 +55,18 @@ def test_equal_to_the_literal_rule(seed, count, scale):
 def test_the_level_of_a_square(side, stride):
     priors = grid_points(SHAPES, STRIDES)
     box = torch.tensor([[100.0 - side / 2, 90.0 - side / 2, 100.0 + side / 2, 90.0 + side / 2]])
-    gt = assign_nearest_point(priors, box, torch.ones(len(priors.points), dtype=torch.bool)).gt
+    gt = assign_nearest_point(priors, box).gt
     assert priors.strides[gt == 0].tolist() == [stride]
 
 
 def test_the_nearer_box_keeps_the_point_and_of_equal_ones_the_first():
     priors = grid_points([(2, 2)], [8])
     near, far = [4.0, 4.0, 14.0, 14.0], [4.0, 4.0, 15.0, 15.0]
-    valid = torch.ones(4, dtype=torch.bool)
     for boxes, owner in (([near, far], 0), ([far, near], 1), ([near, near], 0)):
-        assert assign_nearest_point(priors, torch.tensor(boxes), valid).gt.tolist() == [-1, -1, -1, owner]
+        assert assign_nearest_point(priors, torch.tensor(boxes)).gt.tolist() == [-1, -1, -1, owner]
 
 
-@pytest.mark.parametrize("valid", [True, False])
-def test_no_boxes_and_no_points(valid):
+def test_no_boxes():
     priors, boxes = scene(0, 4)
-    mask = torch.full((len(priors.points),), valid)
-    found = assign_nearest_point(priors, boxes[:0] if valid else boxes, mask).gt
+    found = assign_nearest_point(priors, boxes[:0]).gt
     assert found.tolist() == [-1] * len(priors.points)

@@ -218,3 +218,35 @@ def test_soft_suppression_takes_the_quality_into_the_score():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
     found = select_detections(boxes, torch.tensor([[0.9], [0.8]]), [2], SOFT, torch.tensor([0.5, 1.0]))
     assert found[1].tolist() == pytest.approx([0.8, 0.45])
+
+
+def test_soft_suppression_takes_a_box_once():
+    """Of equal boxes the second is left with nothing, and with no bound of the scores that is enough to stay."""
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
+    found = select_detections(boxes, torch.tensor([[0.9], [0.8], [0.7]]), [3], replace(SOFT, min_score=0.0))
+    assert found[1].tolist() == pytest.approx([0.9, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("most", [1, 7, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_enough_detections_however_many_are_suppressed(seed, most):
+    """Many copies of the best boxes: the first look finds too few."""
+    boxes, scores = scene(seed, [40])
+    boxes, scores = boxes.repeat(60, 1), (scores.repeat(60, 1) - torch.arange(2400)[:, None] * 1e-6).clamp(min=0)
+    post = replace(LOOSE, max_detections=most)
+    found = as_rows(select_detections(boxes, scores, [2400], post))
+    assert found == greedy(boxes, scores, [2400], post)
+    assert len(found) == most
+
+
+def test_of_equal_scores_the_first_box_leads():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [50.0, 50.0, 60.0, 60.0]])
+    found = select_detections(boxes, torch.full((3, 1), 0.5), [3], LOOSE)
+    assert found[0].tolist() == boxes[[0, 2]].tolist()
+
+
+def test_boxes_outside_the_picture_do_not_meet_the_class_before():
+    """The shift that keeps classes apart is wider than all boxes together, with those below zero."""
+    boxes = torch.tensor([[90.0, 90.0, 100.0, 100.0], [-11.0, -11.0, -1.0, -1.0]])
+    found = select_detections(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], LOOSE)
+    assert len(found[1]) == 2
