@@ -538,13 +538,13 @@ def test_average(checkpoint, tmp_path, capsys):
 
 def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     """--tta of eval and predict sees each picture at four sizes, mirrored and not."""
-    shapes, forward = [], predict_module.Model.forward
+    shapes, forward = [], predict_module.Model.fast_forward
 
     def record(self, images):
         shapes.append(tuple(images.shape[2:]))
         return forward(self, images)
 
-    monkeypatch.setattr(predict_module.Model, "forward", record)
+    monkeypatch.setattr(predict_module.Model, "fast_forward", record)
     small = tmp_path / "small.safetensors"
     model = predict_module.load(checkpoint)
     model.info = replace(model.info, preprocess=Preprocess(short=64, long=96))

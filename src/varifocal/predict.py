@@ -65,7 +65,7 @@ class Model(nn.Module):
         """The same as prediction computes it: without gradients, batch norms folded, in ``self.precision``."""
         network = self._prepared.network(self.detector, self.precision)
         with torch.inference_mode(), computing(self.precision, images.device.type):
-            return network(images)  # type: ignore[no-any-return]
+            return network(images)
 
     @overload  # a string is a sequence of strings, but a path all the same
     def predict(  # type: ignore[overload-overlap]

@@ -23,13 +23,20 @@ from varifocal.types import Category, Decoded, Outputs
 CATEGORIES = (Category(7, "spot"), Category(3, "other"))
 
 
+class Log(list):
+    """Kept by the copy of a detector that prediction makes."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
 class Spot(nn.Module):
     """Finds the box around what is brighter than the mean, at three scores and in two classes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.batches = []
+        self.batches = Log()
 
     def forward(self, images):
         assert not self.training

@@ -22,6 +22,13 @@ from varifocal.views import PAPER_VIEWS, Views, join, mirror, scaled
 CATEGORIES = (Category(1, "left"), Category(2, "other"))
 
 
+class Log(list):
+    """Kept by the copy of a detector that prediction makes."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
 class Bright(nn.Module):
     """Finds what is brighter than the mean; the score says how far right in its own input it begins.
 
@@ -31,7 +38,7 @@ class Bright(nn.Module):
     def __init__(self, quality=False):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.shapes, self.quality = [], quality
+        self.shapes, self.quality = Log(), quality
 
     def forward(self, images):
         self.shapes.append(tuple(images.shape))
@@ -120,7 +127,7 @@ def test_one_plain_look_is_plain_prediction():
         shape = resized_shape(70, 90, model.info.preprocess)
         batch = pad_together([resize(image_to_tensor(picture), *shape)], 32)
         batch = normalise(batch, [shape], model.info.preprocess)
-        decoded = model.detector.decode(model(batch), [shape])
+        decoded = model.detector.decode(model.fast_forward(batch), [shape])
         boxes = decoded.boxes[0] * torch.tensor([90 / shape[1], 70 / shape[0]] * 2)
         settings = PostProcess(score_threshold=0.0)
         box, score, label = select_detections(boxes, decoded.scores[0], decoded.counts, settings)

@@ -35,7 +35,7 @@ def prediction_network(detector: nn.Module, precision: Precision = "fp32") -> nn
     that do not change are shared with the detector.
     """
     shared = {id(tensor): tensor for tensor in (*detector.parameters(), *detector.buffers())}
-    network = copy.deepcopy(detector, shared).eval()  # type: ignore[arg-type]
+    network = copy.deepcopy(detector, shared).eval()
     with torch.inference_mode(False), torch.no_grad():
         if isinstance(getattr(network, "backbone", None), nn.Module):
             _fold(network.get_submodule("backbone"))
@@ -163,7 +163,7 @@ def _folded(conv: Any, norm: Any) -> nn.Module:
     result._parameters = dict(conv._parameters)
     result.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
     result.bias = nn.Parameter((before - norm.running_mean) * scale + norm.bias, requires_grad=False)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _rest(norm: Any) -> nn.Module:
