@@ -106,7 +106,7 @@ class PartClock:
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _between(self, begun: Any, ended: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -71,6 +72,25 @@ class Rates:
         return Step(name, level, taken, flops / 1e9, rate, rate / self.peak)
 
 
+@contextmanager
+def told_when_full(batch: int, size: tuple[int, int], device: torch.device) -> Iterator[None]:
+    """Turn the many ways to run out of memory into one sentence.
+
+    Raises:
+        ConfigError: a batch of that (height, width) does not fit into memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        raise ConfigError(
+            f"--batch {batch}: {batch} x {size[0]} x {size[1]} pixels do not fit into the memory of {device}; take "
+            "fewer or a smaller --size."
+        ) from error
+
+
 def measure_batch(job: Job, batch: int, settings: Settings, rates: Rates) -> BatchResult:
     """Time a batch size: rounds of one pass of the whole way, and one of the network alone with its parts watched.
 
@@ -80,18 +100,8 @@ def measure_batch(job: Job, batch: int, settings: Settings, rates: Rates) -> Bat
     Raises:
         ConfigError: it does not fit into memory.
     """
-    try:
-        with torch.inference_mode():
-            return _measure(job, batch, settings, rates)
-    except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-        if not full:
-            raise
-        height, width = job.input_size
-        raise ConfigError(
-            f"--batch {batch}: {batch} x {height} x {width} pixels do not fit into the memory of {settings.device}; "
-            "take fewer or a smaller --size."
-        ) from error
+    with told_when_full(batch, job.input_size, job.device), torch.inference_mode():
+        return _measure(job, batch, settings, rates)
 
 
 def _measure(job: Job, batch: int, settings: Settings, rates: Rates) -> BatchResult:

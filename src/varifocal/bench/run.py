@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from varifocal.bench.machine import describe_machine, describe_versions, lacks_bf16
-from varifocal.bench.measure import BatchResult, Rates, measure_batch
+from varifocal.bench.measure import BatchResult, Rates, measure_batch, told_when_full
 from varifocal.bench.model import RUNTIMES, find_model
 from varifocal.bench.passes import Job
 from varifocal.bench.peak import CONVOLUTIONS, Speed, measure_peak
@@ -64,7 +64,8 @@ def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
     job = Job(model, RUNTIMES[settings.runtime](model, settings), pictures, shape, device)
     with _threads(settings.threads):
         flops = _count(model, job.input_size)
-        speeds = _peak(device, settings)
+        with told_when_full(max(settings.batches), job.input_size, device):
+            speeds = _peak(device, settings)
         rates = Rates(flops, speeds[0].gflops_per_second)
         batches = [measure_batch(job, batch, settings, rates) for batch in settings.batches]
         chosen = list(islice(cycle(pictures), settings.batches[0]))
