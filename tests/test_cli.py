@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import varifocal.predict as predict_module
-from varifocal.cli import main
+from varifocal.cli import VERBS, main
 from varifocal.data.preprocess import Preprocess
 from varifocal.models.convert import coco_categories
 from varifocal.models.weights import KEY
@@ -231,7 +231,7 @@ def test_help_is_quick_and_shows_examples():
     begun = time.monotonic()
     result = subprocess.run([sys.executable, "-m", "varifocal", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - begun < 5  # torch alone takes longer on a loaded machine; its absence is tested below
-    for verb in ("train", "eval", "predict", "convert", "average", "info", "demo"):
+    for verb in VERBS:
         assert verb in result.stdout
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])

@@ -44,6 +44,7 @@ MODEL_PARTS = {
     "backbone",
     "convert",
     "dense",
+    "flops",
     "fpn",
     "fuse",
     "info",

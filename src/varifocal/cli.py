@@ -288,6 +288,38 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
     print(f"Runs and results.json: {out}")
 
 
+def run_bench(options: argparse.Namespace, _: list[str]) -> None:
+    """Measure and show; both files are tried before the measuring."""
+    import json
+
+    from rich.console import Console
+
+    from varifocal import bench
+    from varifocal.bench.show import show
+    from varifocal.models.weights import write_beside
+
+    targets = [target for target in (options.json, options.profile) if target is not None]
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise ConfigError(f"{options.json}: is named by --json and by --profile; give each a file of its own.")
+    for target in targets:
+        check_target(target)
+    settings = bench.Settings(
+        options.size,
+        tuple(dict.fromkeys(options.batch)),
+        options.precision,
+        _device(options.device),
+        options.runtime,
+        options.threads,
+        options.seconds,
+        options.repeats,
+        options.images,
+    )
+    report = bench.bench(options.model, settings, options.profile)
+    Console().print(show(report))
+    if options.json is not None:
+        write_beside(options.json, json.dumps(report.to_json(), indent=1).encode())
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -308,4 +340,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "demo": run_demo,
     "zoo": run_zoo,
     "sweep": run_sweep,
+    "bench": run_bench,
 }

@@ -59,6 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/trees-N)")
     _add_zoo(verbs)
     _add_sweep(verbs)
+    _add_bench(verbs)
     return parser
 
 
@@ -171,3 +172,64 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,1,2") from error
+
+
+def _add_bench(verbs: Any) -> None:
+    bench = _verb(
+        verbs,
+        "bench",
+        "measure how fast a model is here, and where the time goes",
+        "varifocal bench best.safetensors --images photos/ --batch 1,4 --json speed.json\n"
+        "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n\n"
+        "A recipe gets random weights and, without --size, 800x1216 pixels. A checkpoint's own preprocessing sizes\n"
+        "the first picture, and all are resized to that. A GFLOP counts two operations a multiply-add; the peak is\n"
+        "the best of a few convolutions on this machine, in the same run and precision.",
+    )
+    bench.add_argument(
+        "model", nargs="?", default="vfnet_r50_1x", metavar="CHECKPOINT|RECIPE", help="what to measure (%(default)s)"
+    )
+    bench.add_argument("--size", type=_size, metavar="HxW", help="pixels of the network's input, such as 800x1216")
+    bench.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="pictures at once (1)")
+    bench.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    )
+    bench.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    bench.add_argument("--threads", type=_count, metavar="N", help="threads of torch's operators (torch's own choice)")
+    length = bench.add_mutually_exclusive_group()
+    length.add_argument(
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="about so long for each batch size (%(default)g)"
+    )
+    length.add_argument("--repeats", type=_count, metavar="N", help="so often instead")
+    bench.add_argument("--images", metavar="IMAGES", help="pictures, a folder or a glob (one made picture of 640x480)")
+    bench.add_argument("--runtime", choices=("torch",), default="torch", help="what runs the network (%(default)s)")
+    bench.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    bench.add_argument(
+        "--profile", type=Path, metavar="F", help="write a Chrome trace of one pass here, and show what costs most"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not height x width in pixels, such as 800x1216")
+    return int(height), int(width)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from varifocal.errors import ConfigError
+from varifocal.models.flops import count_flops
 from varifocal.recipe import make_model, read_recipe, recipe_names
 from varifocal.types import Category
 
@@ -118,25 +119,12 @@ def count(name: str, size: tuple[int, int] = SIZE) -> tuple[int, float]:
     The multiply-adds of convolutions, deformable ones included, and matrix products, as the field counts "FLOPs".
     Nothing is computed and no weight is looked for: the network has shapes only.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     recipe = read_recipe(name, ["model.backbone.pretrained=none"])
     with torch.device("meta"):
         model = make_model(recipe, [Category(i, str(i)) for i in range(CLASSES)], weights=False).eval()
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deformable})
-        with torch.no_grad(), counter:
-            model(torch.empty(1, 3, *size))
+        operations = count_flops(model.detector, size)[""]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return parameters, counter.get_total_flops() / 2 / 1e9
-
-
-def _deformable(features: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
-    """Two for each multiply-add, as the counter has it; the look-ups between cells are left out."""
-    del features
-    outputs = 1
-    for side in (*out_shape, *weight[1:]):
-        outputs *= side
-    return 2 * outputs
+    return parameters, operations / 2 / 1e9
 
 
 def commands(entry: Entry) -> str:

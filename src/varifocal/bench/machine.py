@@ -1,0 +1,63 @@
+"""Where and with what a number was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("varifocal", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Processor, cores that this process may use, torch's threads, and the name of the CUDA device, or None."""
+    return {
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def cpu_name() -> str:
+    """As the processor calls itself, or else its architecture."""
+    names = [value for key, value in _cpu_lines() if key == "model name"]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """How many this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lacks_bf16() -> bool:
+    """Whether the CPU is known to have no arithmetic in bfloat16; False also where it does not tell (not Linux)."""
+    flags = [set(value.split()) for key, value in _cpu_lines() if key in ("flags", "Features")]
+    return bool(flags) and not flags[0] & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
+
+
+def _cpu_lines() -> list[tuple[str, str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    pairs = (line.partition(":") for line in text.splitlines())
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def describe_versions() -> dict[str, str]:
+    """Python and the packages that take part."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from the source, or packaged under another name
+            continue
+    return found

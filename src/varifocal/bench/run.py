@@ -1,0 +1,156 @@
+"""A benchmark from the name of a model to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from varifocal.bench.machine import describe_machine, describe_versions, lacks_bf16
+from varifocal.bench.measure import BatchResult, Rates, measure_batch, told_when_full
+from varifocal.bench.model import RUNTIMES, find_model
+from varifocal.bench.passes import Job
+from varifocal.bench.peak import CONVOLUTIONS, Speed, measure_peak
+from varifocal.bench.pictures import Picture, decode, read_pictures
+from varifocal.bench.settings import Settings
+from varifocal.bench.trace import Operator, write_trace
+from varifocal.data.preprocess import resized_shape
+from varifocal.models.flops import count_flops
+from varifocal.predict import Model, build
+from varifocal.progress import progress_bar
+
+RECIPE_SIZE = (800, 1216)  # a photograph of 3 x 2 at a shorter side of 800, padded to a multiple of 32
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was measured, and with what; plain values but for ``peak``, ``batches`` and ``operators``.
+
+    ``peak`` holds the machine's convolutions, the fastest first; the share of peak refers to that one.
+    """
+
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    peak: tuple[Speed, ...]
+    batches: tuple[BatchResult, ...]
+    operators: tuple[Operator, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, numbers and words."""
+        return asdict(self)
+
+
+def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
+    """Measure the checkpoint or recipe ``name``; with ``trace`` also write torch's profile of one pass there.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the model or the pictures cannot be used, or a batch does not fit
+            into memory.
+    """
+    model, random = find_model(name)
+    pictures, source = read_pictures(settings.images)
+    device = torch.device(settings.device)
+    shape = settings.size or (RECIPE_SIZE if random else _own_shape(model, pictures[0]))
+    job = Job(model, RUNTIMES[settings.runtime](model, settings), pictures, shape, device)
+    with _threads(settings.threads):
+        flops = _count(model, job.input_size)
+        with told_when_full(max(settings.batches), job.input_size, device):
+            speeds = _peak(device, settings)
+        rates = Rates(flops, speeds[0].gflops_per_second)
+        batches = [measure_batch(job, batch, settings, rates) for batch in settings.batches]
+        chosen = list(islice(cycle(pictures), settings.batches[0]))
+        operators = write_trace(job, chosen, trace) if trace is not None else ()
+        return Report(
+            datetime.now().astimezone().isoformat(timespec="seconds"),
+            describe_machine(device),
+            describe_versions(),
+            {**asdict(settings), "pictures": source, "tf32": _tf32(settings)},
+            _describe(name, job, flops, random=random),
+            tuple(speeds),
+            tuple(batches),
+            operators,
+            tuple(_notes(job, settings, batches, random=random)),
+        )
+
+
+def _own_shape(model: Model, picture: Picture) -> tuple[int, int]:
+    """What the model's preprocessing makes of the picture, or of one of its windows."""
+    tiling = model.info.tiling.size
+    image = decode(picture)
+    height, width = (tiling, tiling) if tiling else (image.height, image.width)
+    return resized_shape(height, width, model.info.preprocess)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """That many threads in torch's operators, and afterwards as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _count(model: Model, size: tuple[int, int]) -> dict[str, int]:
+    with torch.device("meta"):
+        return count_flops(build(model.info).eval().detector, size)
+
+
+def _peak(device: torch.device, settings: Settings) -> list[Speed]:
+    sizes = sorted({1, max(settings.batches)})
+    with progress_bar("the machine's peak", len(sizes) * len(CONVOLUTIONS)) as advance:
+        return measure_peak(device, settings.dtype, sizes, CONVOLUTIONS, advance)
+
+
+def _tf32(settings: Settings) -> bool:
+    """Whether convolutions of float32 run in TF32, with 10 bits after the point, as torch has it by default on CUDA."""
+    cuda = torch.device(settings.device).type == "cuda"
+    return cuda and settings.precision == "fp32" and torch.backends.cudnn.allow_tf32
+
+
+def _describe(name: str, job: Job, flops: dict[str, int], *, random: bool) -> dict[str, Any]:
+    info = job.model.info
+    return {
+        "name": name,
+        "detector": info.name,
+        "backbone": info.config.backbone.name,
+        "classes": len(info.categories),
+        "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        "random_weights": random,
+        "resized": list(job.shape),
+        "input": list(job.input_size),
+        "gflop": flops[""] / 1e9,
+        "multiply_adds": flops[""] // 2,
+    }
+
+
+def _notes(job: Job, settings: Settings, batches: Sequence[BatchResult], *, random: bool) -> Iterator[str]:
+    """What a reader of the numbers should know."""
+    info = job.model.info
+    if random:
+        found = max(result.detections for result in batches)
+        yield (
+            f"random weights find next to nothing ({found:.0f} boxes a picture), so that post-processing takes longer "
+            "with a trained checkpoint"
+        )
+    if info.tiling.size:
+        yield (
+            f"the model reads pictures in windows of {info.tiling.size} pixels; each picture was timed as one window"
+        )
+    if info.views.count > 1:
+        yield f"the model looks {info.views.count} times at each picture; one look was timed"
+    if settings.precision == "bf16" and job.device.type == "cpu" and lacks_bf16():
+        yield "this CPU has no arithmetic in bf16 and emulates it, which is slow; fp32 is faster here"
+    if _tf32(settings):
+        yield "fp32 convolutions run in TF32, torch's default on CUDA"

@@ -1,0 +1,39 @@
+"""How much a network has to compute, counted on shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401  (its import registers torch.ops.torchvision)
+from torch import nn
+
+
+def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
+    """Floating-point operations for one picture of (height, width), two a multiply-add, of each module by its name.
+
+    Names are those of ``network.named_modules()``; "" is the whole. Convolutions, deformable ones included, and matrix
+    products count, as everywhere in the field; norms, activations and look-ups between cells do not. On the device
+    "meta" nothing is computed. What the field calls the FLOPs of a model are multiply-adds, half of these numbers.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deformable})
+    device = next(network.parameters()).device
+    with torch.no_grad(), counter:
+        network(torch.zeros(1, 3, *size, device=device))
+    modules = {
+        name.partition(".")[2]: sum(kinds.values())
+        for name, kinds in counter.get_flop_counts().items()
+        if name != "Global"
+    }
+    return {**modules, "": counter.get_total_flops()}
+
+
+def _deformable(features: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """Two for each multiply-add, as the counter has it; the look-ups between cells are left out."""
+    del features
+    outputs = 1
+    for side in (*out_shape, *weight[1:]):
+        outputs *= side
+    return 2 * outputs
