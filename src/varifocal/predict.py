@@ -61,9 +61,13 @@ class Model(nn.Module):
         """The detector's outputs for a normalised batch."""
         return self.detector(images)
 
+    def fast_network(self) -> nn.Module:
+        """The copy of the detector that prediction calls: see :func:`varifocal.models.fuse.prediction_network`."""
+        return self._prepared.network(self.detector, self.precision)
+
     def fast_forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """The same as prediction computes it: without gradients, batch norms folded, in ``self.precision``."""
-        network = self._prepared.network(self.detector, self.precision)
+        """The detector's outputs as prediction computes them: without gradients, in ``self.precision``."""
+        network = self.fast_network()
         with torch.inference_mode(), computing(self.precision, images.device.type):
             return network(images)
 

@@ -80,5 +80,6 @@ def within_picture(priors: Priors, height: int, width: int) -> tuple[Priors, Boo
         inside.append(cells.flatten())
     mask = torch.cat(inside)
     anchors = None if priors.anchors is None else priors.anchors[mask]
-    own = replace(priors, points=priors.points[mask], strides=priors.strides[mask], shapes=tuple(shapes), anchors=anchors)
+    points, strides = priors.points[mask], priors.strides[mask]
+    own = replace(priors, points=points, strides=strides, shapes=tuple(shapes), anchors=anchors)
     return own, mask

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torchvision  # noqa: F401  (its import registers torch.ops.torchvision)
 from torch import nn
+
+from varifocal.ops import gather_conv  # noqa: F401  (likewise torch.ops.varifocal)
 
 
 def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
@@ -18,7 +21,8 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deformable})
+    own = {torch.ops.torchvision.deform_conv2d: _deformable, torch.ops.varifocal.gather_conv: _gathered}
+    counter = FlopCounterMode(display=False, custom_mapping=own)
     device = next(network.parameters()).device
     with torch.no_grad(), counter:
         network(torch.zeros(1, 3, *size, device=device))
@@ -28,6 +32,13 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
         if name != "Global"
     }
     return {**modules, "": counter.get_total_flops()}
+
+
+def _gathered(levels: Any, index: Any, share: Any, starts: Any, weight: Any, **_: Any) -> int:
+    """As :func:`_deformable`, for the cells of all levels."""
+    del levels, share, starts
+    cells = sum(math.prod(shape[:3]) for shape in index)
+    return int(2 * cells * math.prod(weight))
 
 
 def _deformable(features: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:

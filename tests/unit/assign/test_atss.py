@@ -88,7 +88,9 @@ CENTRES = [-300.0, -4.0, 0.0, 3.25, 12.0, 20.125, 28.0, 48.0, 55.5, 111.0, 900.0
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("topk", [1, 2, 9, 10, 25])
-@pytest.mark.parametrize("shapes", [SHAPES, [(12, 1), (6, 1), (3, 1)], [(1, 9), (1, 5), (1, 1)], [(2, 3), (1, 2), (1, 1)]])
+@pytest.mark.parametrize(
+    "shapes", [SHAPES, [(12, 1), (6, 1), (3, 1)], [(1, 9), (1, 5), (1, 1)], [(2, 3), (1, 2), (1, 1)]]
+)
 def test_candidates_are_those_of_the_whole_table_of_distances(shapes, topk, offset, dtype):
     """Centres on points, between two or four of them, near, and far outside: mostly ties, which go to the first point.
 

@@ -19,9 +19,7 @@ def iou(a: list[float], b: list[float]) -> float:
     return width * height / (areas - width * height)
 
 
-def literal(
-    anchors: list[list[float]], boxes: list[list[float]], match_apart: bool
-) -> tuple[list[int], list[bool]]:
+def literal(anchors: list[list[float]], boxes: list[list[float]], match_apart: bool) -> tuple[list[int], list[bool]]:
     owners, ignored = [-1] * len(anchors), [False] * len(anchors)
     for n, anchor in enumerate(anchors):
         overlaps = [iou(anchor, box) for box in boxes]

@@ -7,6 +7,7 @@ from torch import nn
 from varifocal.models.flops import count_flops
 from varifocal.models.layers import StarConv
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.ops.star_conv import point_taps
 
 
 class Small(nn.Module):
@@ -20,8 +21,8 @@ class Small(nn.Module):
 
     def forward(self, images):
         features = self.deform(self.stem(images))
-        offsets = features.new_zeros(len(features), 18, *features.shape[2:])
-        return self.cls_star(self.cls_star(features, offsets), offsets)
+        taps = point_taps([features.new_zeros(len(features), 18, *features.shape[2:])])
+        return self.cls_star(self.cls_star([features], taps), taps)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
