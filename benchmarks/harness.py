@@ -6,11 +6,12 @@ A script measures its row and the peer in one run, by turns, so that a busy mach
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import platform
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,6 @@ from typing import Any, Literal
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -78,34 +78,26 @@ def medians(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int
 
 
 def extra_megabytes(call: Callable[[], Any]) -> float:
-    """By how much the process's resident memory rises at its highest during ``call`` (Linux; MiB).
+    """By how much resident memory rises at its highest during ``call``, the result included (Linux; MiB).
 
-    A thread samples every millisecond, after one call that warms the allocator's and the libraries' own buffers.
+    One call before warms the libraries' own buffers; what the allocator then holds without need goes back,
+    and the kernel's record of the highest value begins anew.
     """
     call()
-    peak = start = _resident()
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, _resident())
-            time.sleep(0.0005)
-
-    watcher = threading.Thread(target=sample)
-    watcher.start()
-    try:
-        result = call()
-        peak = max(peak, _resident())
-        del result
-    finally:
-        done.set()
-        watcher.join()
-    return (peak - start) / 2**20
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    start = _status("VmRSS")
+    result = call()
+    peak = _status("VmHWM")
+    del result
+    return (peak - start) / 2**10
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
+def _status(key: str) -> int:
+    """KiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])
 
 
 def machine() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 FORWARD_BYTES = 7 * 2**18  # columns of a run, a thread: what a core's own cache holds
-BACKWARD_BYTES = 6 * 2**20  # longer runs: each of them sorts, and adds to the gradient of the whole kernel
+BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the gradient of the whole kernel
 
 
 class Rows(NamedTuple):
@@ -174,9 +174,11 @@ def _gather_conv_backward(
         for_share = torch.zeros(where.shape if wanted[1] else (0,), dtype=wide)
         rows = grad.to(features.dtype).permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
         for i, part in enumerate(runs.split(rows)):
-            slopes, kernel = multiply.backward(part, runs.columns(i), wanted[0] or wanted[1], wanted[2])
-            if wanted[2]:
-                for_kernel += kernel
+            if wanted[2]:  # the columns go before their slopes come
+                for_kernel += multiply.kernel_slopes(part, runs.columns(i))
+            if not (wanted[0] or wanted[1]):
+                continue
+            slopes = multiply.column_slopes(part)
             if wanted[1]:
                 for_share.view(-1, where.shape[-1])[i * runs.step : (i + 1) * runs.step] = runs.share_slopes(i, slopes)
             if wanted[0]:
@@ -265,12 +267,11 @@ class _Product:
             result = F.conv2d(image, self.kernel, groups=self.groups)
         return result.permute(0, 2, 3, 1).flatten(0, 2)
 
-    def backward(self, grad: Tensor, columns: Tensor, to_columns: bool, to_kernel: bool) -> tuple[Tensor, Tensor]:
-        """Gradients of columns and kernel, from those of the product [n, O]; empty where not asked for."""
+    def kernel_slopes(self, grad: Tensor, columns: Tensor) -> Tensor:
+        """Gradient of the kernel from that of the product [n, O]."""
         image = self._image(columns)
-        result = (1, -1, 1, grad.shape[1]) if self.groups == 1 else (-1, 1, 1, grad.shape[1])
-        slopes, kernel, _ = torch.ops.aten.convolution_backward(
-            grad.reshape(result).permute(0, 3, 1, 2),
+        found: Tensor = torch.ops.aten.convolution_backward(
+            self._result(grad),
             image,
             self.kernel,
             None,
@@ -280,10 +281,23 @@ class _Product:
             False,
             [0, 0],
             self.groups,
-            [to_columns, to_kernel, False],
-        )
-        slopes = slopes.permute(0, 2, 3, 1).reshape(-1, self.channels) if to_columns else grad.new_empty(0)
-        return slopes, kernel if to_kernel else grad.new_empty(0)
+            [False, True, False],
+        )[1]
+        return found
+
+    def column_slopes(self, grad: Tensor) -> Tensor:
+        """Gradient [n * K, C] of the columns from that of the product [n, O]."""
+        result = self._result(grad)
+        if self.groups == 1:
+            found = F.conv2d(result, self.kernel.transpose(0, 1).contiguous())
+        else:
+            shape = (len(grad), self.channels, self.taps, 1)
+            found = torch.nn.grad.conv2d_input(shape, self.kernel, result, groups=self.groups)
+        return found.permute(0, 2, 3, 1).reshape(-1, self.channels)
+
+    def _result(self, grad: Tensor) -> Tensor:
+        shape = (1, -1, 1, grad.shape[1]) if self.groups == 1 else (-1, 1, 1, grad.shape[1])
+        return grad.reshape(shape).permute(0, 3, 1, 2)
 
     def weight_of(self, kernel: Tensor) -> Tensor:
         """A gradient of the kernel in the shape of the weight."""

@@ -11,6 +11,7 @@ needs no interpolation, its projections two cells, the corners four: 25 entries 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from varifocal.ops.deform_conv import deform_conv2d
-from varifocal.ops.gather_conv import Rows, first_rows, gather_conv, offset_rows, two_cells
+from varifocal.ops.gather_conv import Rows, computing_type, first_rows, gather_conv, offset_rows, two_cells
 
 SIDES = ((0, 1), (2,), (3, 4))  # of five cells on an axis those before, at and after the point
 STAR_ENTRIES = [5 * y + x for rows in SIDES for columns in SIDES for y in rows for x in columns]
@@ -64,6 +65,12 @@ def star_conv(
     """
     if taps.rows:
         return gather_conv(levels, taps.rows, weight)
+    kind = computing_type(weight)
+    if taps.distances and weight.device.type == "cuda" and kind != torch.float64 and find_spec("triton"):
+        from varifocal.ops.star_triton import star_conv_triton
+
+        pairs = zip(levels, taps.distances, strict=True)
+        return [star_conv_triton(level.to(kind), place.float(), weight.to(kind)) for level, place in pairs]
     offsets = taps.offsets or [star_offsets(place) for place in taps.distances]
     return [deform_conv2d(level, place, weight) for level, place in zip(levels, offsets, strict=True)]
 
