@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 
 import torch
@@ -79,7 +78,6 @@ def within_picture(priors: Priors, height: int, width: int) -> tuple[Priors, Boo
         shapes.append(shape)
         inside.append(cells.flatten())
     mask = torch.cat(inside)
-    anchors = None if priors.anchors is None else priors.anchors[mask]
     points, strides = priors.points[mask], priors.strides[mask]
-    own = replace(priors, points=points, strides=strides, shapes=tuple(shapes), anchors=anchors)
-    return own, mask
+    anchors = None if priors.anchors is None else priors.anchors[mask]
+    return Priors(points, strides, tuple(shapes), anchors, priors.per_cell), mask

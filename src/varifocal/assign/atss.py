@@ -47,8 +47,8 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
 def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:
     """Indices of the points nearest to each box's centre, at most ``topk`` of each level, the nearest first.
 
-    In a grid these lie in the ``topk`` nearest rows and columns, a hundredth of all pairs of a point and a box.
-    Distances are taken in float64, where rounding makes none equal that are not.
+    In a grid these lie in the ``topk`` nearest rows and columns, so only their crossings are looked at. Distances are
+    squares in float64, so that rounding does not make ties.
     """
     centres = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
     start, nearest = 0, []

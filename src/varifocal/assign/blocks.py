@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PAIRS = 2**19  # of a point and a box that are looked at together
+PAIRS = 2**18  # of a point and a box that are looked at together
 
 
 def box_blocks(points: int, boxes: int) -> Iterator[slice]:

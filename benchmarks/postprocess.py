@@ -1,0 +1,90 @@
+"""From the network's outputs to detections: VFNet, 80 classes, the 22,400 points of a picture of 800 x 1333 pixels.
+
+    python benchmarks/postprocess.py
+
+The outputs are made up: a background, of which up to half a per cent of the scores are over the threshold, and 60
+objects, each seen by the points around its centre. The network is run beside it for its time alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from harness import Goal, Row, medians, write
+from varifocal.models.backbone import BackboneConfig
+from varifocal.models.vfnet import VFNet, VFNetConfig
+from varifocal.ops.nms import PostProcess, select_detections
+from varifocal.priors import grid_points
+from varifocal.types import Outputs
+
+SHAPES, STRIDES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11)), (8, 16, 32, 64, 128)
+SIZE = (800, 1333)
+OBJECTS = 60
+DEVIATIONS = {"0.9": 0.9, "1.2": 1.2}  # of the background's logits about -6
+GOAL, SHARE = Goal(10, "value"), Goal(0.03)
+
+
+def made_up_outputs(deviation: float) -> Outputs:
+    """Background everywhere; around an object's centre, on the level of its size, points that see it well."""
+    rng = torch.Generator().manual_seed(0)
+    priors = grid_points(SHAPES, STRIDES)
+    count = len(priors.points)
+    logits = torch.randn(count, 80, generator=rng) * deviation - 6
+    distances = priors.strides[:, None] * (1 + 7 * torch.rand(count, 4, generator=rng))
+    for _ in range(OBJECTS):
+        centre = torch.rand(2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
+        half = 12 * 20 ** torch.rand(2, generator=rng)
+        level = int((half.prod().sqrt() / 32).log2().clamp(0, 4))
+        near = (priors.points - centre).abs().amax(dim=1) < 2 * STRIDES[level]
+        own = (near & (priors.strides == STRIDES[level])).nonzero()[:, 0]
+        sides = torch.cat([priors.points[own] - (centre - half), centre + half - priors.points[own]], dim=1)
+        noise = 0.05 * half.mean() * torch.randn(len(own), 4, generator=rng)
+        distances[own] = (sides + noise).clamp(min=1)
+        logits[own, int(torch.randint(80, (1,), generator=rng))] = torch.randn(len(own), generator=rng) - 0.5
+    return Outputs({"logits": logits[None], "refined": distances[None]}, SHAPES)
+
+
+def calls_of(detector: VFNet, deviation: float) -> dict[str, Callable[[], object]]:
+    """Decoding and each way of choosing, apart and together."""
+    outputs = made_up_outputs(deviation)
+    decoded = detector.decode(outputs, [SIZE])
+
+    def select(settings: PostProcess) -> object:
+        return select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, settings)
+
+    def everything() -> object:
+        boxes, scores, counts, _ = detector.decode(outputs, [SIZE])
+        return select_detections(boxes[0], scores[0], counts, PostProcess())
+
+    return {
+        "decode and select": everything,
+        "decode": lambda: detector.decode(outputs, [SIZE]),
+        "select, pairs": lambda: select(PostProcess()),
+        "select, points": lambda: select(PostProcess(select="points")),
+        "select, soft-nms": lambda: select(PostProcess(method="soft-nms")),
+    }
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and write ``results/postprocess.json``."""
+    detector = VFNet(VFNetConfig(backbone=BackboneConfig(pretrained="none"))).eval()
+    detector = detector.to(memory_format=torch.channels_last)
+    rows, whole = [], 0.0
+    for name, deviation in DEVIATIONS.items():
+        over = int((made_up_outputs(deviation).tensors["logits"].sigmoid() > PostProcess().score_threshold).sum())
+        times = medians(calls_of(detector, deviation), rounds=15)
+        whole = max(whole, times["decode and select"])
+        for what, value in times.items():
+            goal = GOAL if what == "decode and select" else None
+            rows.append(Row(f"{what}, deviation {name}", value, "ms", goal, note=f"{over} scores over the threshold"))
+    picture = torch.randn(1, 3, 800, 1344).to(memory_format=torch.channels_last)
+    network = medians({"network": lambda: detector(picture)}, rounds=3, warmup=1)["network"]
+    rows.append(Row("slower of the two", whole, "ms", SHARE, peer="the network, VFNet-R50", peer_value=network))
+    write("postprocess", rows)
+
+
+if __name__ == "__main__":
+    main()

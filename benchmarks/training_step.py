@@ -1,0 +1,67 @@
+"""What assignment and losses add to a training step: VFNet-R50, 2 pictures of 512 x 512, 10 objects each, 80 classes.
+
+    python benchmarks/training_step.py
+
+The peer is the network alone, forward and backward, its loss the sum of the outputs times fixed random numbers. The
+last row is the same part measured without the network, which tells how much of the difference is noise.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from harness import Goal, Row, medians, write
+from varifocal.models.backbone import BackboneConfig
+from varifocal.models.vfnet import VFNet, VFNetConfig
+from varifocal.types import Outputs, Targets
+
+SIDE, OBJECTS, CLASSES = 512, 10, 80
+GOAL = Goal(1.10)
+
+
+def objects(rng: torch.Generator) -> Targets:
+    """Boxes with sides of 16 to 256 pixels, clipped to the picture."""
+    centre = torch.rand(OBJECTS, 2, generator=rng) * SIDE
+    half = 8 * 16 ** torch.rand(OBJECTS, 2, generator=rng)
+    boxes = torch.cat([centre - half, centre + half], dim=1).clamp(0, SIDE)
+    labels = torch.randint(CLASSES, (OBJECTS,), generator=rng)
+    return Targets(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool), (SIDE, SIDE))
+
+
+def main() -> None:
+    """Measure and write ``results/training_step.json``."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
+    detector = VFNet(VFNetConfig(num_classes=CLASSES, backbone=BackboneConfig(pretrained="none"))).train()
+    detector = detector.to(memory_format=torch.channels_last)
+    pictures = torch.randn(2, 3, SIDE, SIDE, generator=rng).to(memory_format=torch.channels_last)
+    targets = [objects(rng), objects(rng)]
+    with torch.no_grad():
+        outputs = detector(pictures)
+    fixed = {name: torch.randn(values.shape, generator=rng) for name, values in outputs.tensors.items()}
+    leaves = Outputs({name: values.requires_grad_() for name, values in outputs.tensors.items()}, outputs.shapes)
+
+    def learn(outputs: Outputs) -> None:
+        torch.stack(list(detector.loss(outputs, targets).values())).sum().backward()
+
+    def step() -> None:
+        detector.zero_grad()
+        learn(detector(pictures))
+
+    def network() -> None:
+        detector.zero_grad()
+        said = detector(pictures).tensors
+        torch.stack([(said[name] * fixed[name]).sum() for name in fixed]).sum().backward()
+
+    alone = medians({"loss": lambda: learn(leaves)}, rounds=15)["loss"]
+    times = medians({"step": step, "network": network}, rounds=4, warmup=1)
+    peer = {"peer": "the network, forward and backward", "peer_value": times["network"]}
+    rows = [
+        Row("forward, assignment, losses, backward", times["step"], "ms", GOAL, **peer),
+        Row("assignment and losses with their gradients alone", alone, "ms", **peer),
+    ]
+    write("training_step", rows)
+
+
+if __name__ == "__main__":
+    main()
