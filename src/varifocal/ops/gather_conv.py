@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 FORWARD_BYTES = 7 * 2**18  # columns of a run, a thread: what a core's own cache holds
 BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the gradient of the whole kernel
@@ -292,7 +293,7 @@ class _Product:
             found = F.conv2d(result, self.kernel.transpose(0, 1).contiguous())
         else:
             shape = (len(grad), self.channels, self.taps, 1)
-            found = torch.nn.grad.conv2d_input(shape, self.kernel, result, groups=self.groups)
+            found = conv2d_input(shape, self.kernel, result, groups=self.groups)
         return found.permute(0, 2, 3, 1).reshape(-1, self.channels)
 
     def _result(self, grad: Tensor) -> Tensor:
