@@ -44,7 +44,7 @@ def forward_rows() -> list[Row]:
         if dtype == torch.float32:
             calls["torchvision"] = lambda x=x, d=distances, w=weight: deform_conv2d(x, star_offsets(d), w, padding=1)
         with torch.inference_mode():
-            found = medians(calls, rounds=15)
+            found = medians(calls, rounds=25)
         name = str(dtype).removeprefix("torch.")
         goal = Goal(1.2) if dtype == torch.float32 else None
         rows.append(Row(f"star, P3, {name}, forward", found["star"], "ms", goal, "plain 3x3", found["plain"]))
@@ -71,7 +71,7 @@ def pair_rows() -> list[Row]:
                 F.conv2d(part, w, padding=1)
 
         with torch.inference_mode():
-            found = medians({"plain": plain, "star": stars}, rounds=15)
+            found = medians({"plain": plain, "star": stars}, rounds=25)
         rows.append(Row(f"pair of stars, {level}", found["star"], "ms", Goal(1.2), "two plain 3x3", found["plain"]))
         sums = {name: value + found[name] for name, value in sums.items()}
     rows.append(Row("pair of stars, all levels", sums["star"], "ms", Goal(1.2), "plain pairs", sums["plain"]))
@@ -89,7 +89,7 @@ def training_row() -> Row:
                 star_conv([x], star_taps([distances]), weight), (x, distances, weight), [grad]
             ),
         },
-        rounds=9,
+        rounds=11,
     )
     return Row("star, P3, forward and backward", found["star"], "ms", Goal(1.6), "plain 3x3", found["plain"])
 
