@@ -118,7 +118,7 @@ def against_authors(name: str, what: str, limit: float, found: dict[str, float])
     value, recorded = found[name] / found["fcos"], RECORDED[name] / RECORDED["fcos"]
     stand_in_time = found["authors" if name == "vfnet" else "authors mdconv"]
     return [
-        Row(what, value, unit, Goal(limit), peer, recorded, "Both beside torchvision's FCOS-R50 on their own machine."),
+        Row(what, value, unit, Goal(limit), peer, recorded, "Both beside torchvision's FCOS-R50 on their own machine"),
         Row(what, found[name], "ms", None, "stand-in for the authors' stack", stand_in_time),
     ]
 
@@ -159,7 +159,7 @@ def main() -> None:
             Goal(1.05),
             "ATSS-R50 of this package",
             found["atss"],
-            f"Its multiply-adds alone are {plain:.3f} times those of ATSS: one convolution more in the box branch.",
+            f"Its multiply-adds alone are {plain:.3f} times those of ATSS: one convolution more in the box branch",
         ),
         *against_authors("vfnet", what, 1 / 2, found),
         *against_authors("mdconv", "VFNet-R50-mdconv, 800x1216", 1 / 3, found),
