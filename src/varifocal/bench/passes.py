@@ -68,8 +68,9 @@ def one_pass(
 def prepare(job: Job, images: Sequence[Image.Image]) -> Float[Tensor, "B 3 H W"]:
     """The normalised batch on the device."""
     preprocess = job.model.info.preprocess
-    tensors = [normalise(resize(image_to_tensor(image), *job.shape), preprocess) for image in images]
-    return pad_together(tensors, preprocess.divisor).to(job.device, memory_format=torch.channels_last)
+    tensors = [resize(image_to_tensor(image), *job.shape) for image in images]
+    batch = pad_together(tensors, preprocess.divisor).to(job.device)
+    return normalise(batch, [job.shape] * len(images), preprocess)
 
 
 def _boxes(job: Job, outputs: Outputs, images: Sequence[Image.Image]) -> list[Decoded]:
