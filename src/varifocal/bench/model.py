@@ -56,16 +56,10 @@ class Network:
 
 
 def torch_network(model: Model, settings: Settings) -> Network:
-    """The network as prediction runs it with torch: channels last, in the wanted precision; moves the model."""
-    kind = torch.device(settings.device).type
+    """The network as prediction runs it with torch (``Model.fast_forward``); moves the model to the device."""
     model.to(settings.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-
-    def call(batch: Tensor) -> Outputs:
-        with torch.autocast(kind, settings.dtype, enabled=settings.precision != "fp32"):
-            outputs: Outputs = model.detector(batch)
-        return outputs
-
-    return Network(call, model.detector)
+    model.precision = settings.precision
+    return Network(model.fast_forward, model.fast_network())
 
 
 # what --runtime chooses from: the model and the settings to the network

@@ -23,7 +23,8 @@ def find_parts(network: nn.Module) -> list[Part]:
     """Backbone, neck and head, and what the head is made of.
 
     Inside the head the names decide, which all detectors of the package choose alike: ``*_star`` is a star convolution,
-    ``*_tower`` and ``*_conv`` are its layers, what is left are predictors.
+    ``*_tower`` and ``*_conv`` are its layers, what is left are predictors. Where the stars look is worked out
+    between them.
     """
     parts = []
     for name, child in network.named_children():

@@ -8,10 +8,7 @@ from typing import Literal
 import torch
 
 from varifocal.errors import ConfigError
-
-Precision = Literal["fp32", "bf16", "fp16"]
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from varifocal.models.fuse import TYPES, Precision, check_precision
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,9 @@ class Settings:
         kind = torch.device(self.device).type
         if kind not in ("cpu", "cuda"):
             raise ConfigError(f"--device {self.device}: only cpu and cuda are measured.")
-        if self.precision == "fp16" and kind != "cuda":
-            raise ConfigError("--precision fp16: is for CUDA devices; take bf16 or fp32 on a CPU.")
+        check_precision(self.precision, self.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """That of the network's products."""
-        return DTYPES[self.precision]
+        return TYPES[self.precision]
