@@ -66,6 +66,7 @@ DOORS = {
     "onnx": {"export/", "predict.py"},
     "onnxruntime": {"export/", "predict.py"},
     "openvino": {"export/", "predict.py"},
+    "triton": {"ops/star_kernels.py", "ops/star_triton.py"},
     "pycocotools": set(),
     "mmcv": set(),
     "mmdet": set(),

@@ -82,7 +82,7 @@ def _star_conv(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
             _rows(features),
             distances.contiguous(),
             weight.permute(0, 2, 3, 1).contiguous(),
-            output.permute(0, 2, 3, 1),
+            output,
             shape.points,
             shape.height,
             shape.width,
@@ -94,7 +94,9 @@ def _star_conv(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
 @_star_conv.register_fake
 def _output(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     batch, _, height, width = features.shape
-    return features.new_empty(batch, height, width, weight.shape[0]).permute(0, 3, 1, 2)
+    size = (batch, weight.shape[0], height, width)
+    # no view of another tensor: what comes after may change it in place
+    return torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
 
 
 @torch.library.custom_op(
@@ -162,6 +164,7 @@ def _places(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
         point_block=block,
         wide=shape.wide,
         num_warps=4,
+        enable_fp_fusion=True,
     )
     return index, rows, columns
 
