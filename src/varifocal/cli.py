@@ -161,6 +161,9 @@ def _predict_one(
 
 
 def _check_limits(options: argparse.Namespace) -> None:
+    from varifocal.tiles import Tiling, chosen
+
+    chosen(Tiling(), options.tile, options.overlap)
     least, most = options.score_threshold, options.max_detections
     if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
@@ -241,13 +244,15 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _load(options: argparse.Namespace) -> Model:
-    """The checkpoint on the device, with the views that are asked for."""
+    """The checkpoint on the device, with the windows and the views that are asked for."""
     from dataclasses import replace
 
     from varifocal.predict import load
+    from varifocal.tiles import chosen
     from varifocal.views import PAPER_VIEWS
 
     model = load(options.checkpoint, _device(options.device), options.precision)
+    model.info = replace(model.info, tiling=chosen(model.info.tiling, options.tile, options.overlap))
     if options.tta:
         model.info = replace(model.info, views=PAPER_VIEWS)
     return model
