@@ -27,7 +27,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo", "places"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places", "video"),
     ("cli",),
     ("__init__", "__main__"),
 ]
@@ -57,6 +57,7 @@ MODEL_PARTS = {
 
 # Third parties that have doors: the files or folders that may import them.
 DOORS = {
+    "av": {"video.py"},
     "timm": {"models/backbone.py"},
     "hotcoco": {"evaluate/coco_ap.py"},
     "lightning": {"train/"},

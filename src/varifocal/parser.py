@@ -115,12 +115,20 @@ def _add_predict(verbs: Any) -> None:
     predict = _verb(
         verbs,
         "predict",
-        "detect in pictures, write annotated pictures and a JSON list",
+        "detect in pictures and videos, write them annotated, and what was found as JSON",
         "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
     )
     predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
-    predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
+    predict.add_argument("images", nargs="+", metavar="IMAGES", help="pictures and videos: files, folders and globs")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="annotated pictures and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
+    )
+    predict.add_argument(
+        "--every", type=int, default=1, metavar="N", help="detect in every Nth frame of a video, write only these (1)"
+    )
     predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
     predict.add_argument(
         "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
