@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from varifocal.ahead import ahead
 from varifocal.data.images import MAX_PIXELS, read_size
 from varifocal.errors import ConfigError, DataError
 from varifocal.predict import BATCH, Model
@@ -35,17 +34,15 @@ _WAITING = 1 << 28  # bytes of frames that may wait between two steps
 _BASE = Fraction(1, 60000)  # seconds; whole for 24, 25, 30, 50, 60 and 29.97 frames a second
 _BT601, _LIMITED = 6, 1  # AVCOL_SPC_SMPTE170M and AVCOL_RANGE_MPEG: what the conversion from RGB computes
 
-T = TypeVar("T")
-
 
 class SeenFrame(NamedTuple):
     """A frame with what was found in it.
 
-    ``index`` counts the frames of the video from 0, ``time`` is in seconds after its first frame, ``image`` is upright,
-    and the boxes are in its pixels.
+    ``number`` counts the frames of the video from 0, ``time`` is in seconds after its first frame, ``image`` is
+    upright, and the boxes are in its pixels.
     """
 
-    index: int
+    number: int
     time: float
     image: Image.Image
     detections: Detections
@@ -67,7 +64,7 @@ class Film:
 
 
 class _Frame(NamedTuple):
-    index: int
+    number: int
     time: Fraction
     image: Image.Image
 
@@ -131,7 +128,7 @@ def predict_video(
     every: int = 1,
     score_threshold: float | None = None,
     max_detections: int | None = None,
-) -> Iterator[SeenFrame]:
+) -> Generator[SeenFrame, None, None]:
     """Detect in the frames of a video of any length, in order, while a thread decodes the next ones.
 
     Frames are turned upright as the video says. Time stamps are those of the file, so that a variable frame rate
@@ -166,8 +163,8 @@ def annotate_video(
 ) -> tuple[int, int]:
     """Write the video with boxes on it to ``place``, an .mp4, and what was found to a .jsonl beside it.
 
-    The .jsonl has a line for each frame looked at: ``{"frame": index, "time": seconds, "detections": [...]}``, whose
-    entries are those of :meth:`Detections.to_coco` with the frame's index as image id. The video has these frames and
+    The .jsonl has a line for each frame looked at: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
+    entries are those of :meth:`Detections.to_coco` with the frame's number as image id. The video has these frames and
     no other, at their times, without sound; H.264 where the encoder is there and else MPEG-4. A side of odd length is a
     pixel longer in it, because its colours are stored for pairs of pixels. Both files appear when all is done.
 
@@ -187,14 +184,14 @@ def annotate_video(
     frames = objects = 0
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with closing(_ahead(seen, _room(film))) as ready, open(parts[1], "w", encoding="utf-8") as text:
+        with closing(ahead(seen, _room(film))) as ready, open(parts[1], "w", encoding="utf-8") as text:
             first = next(ready)
             with _encoder(parts[0], first.image.size, film, every) as encode:
                 for one in chain([first], ready):
                     text.write(_line(one, path))
                     encode(one.detections.draw(one.image), one.time)
                     frames, objects = frames + 1, objects + len(one.detections)
-                    progress(one.index + 1)
+                    progress(one.number + 1)
         for part, final in zip(parts, (place, lines), strict=True):
             os.replace(part, final)
     except OSError as error:  # those of FFmpeg that are about the disk too
@@ -212,25 +209,27 @@ def annotate_video(
 
 
 def _line(one: SeenFrame, path: Path) -> str:
-    entries = one.detections.to_coco(one.index, str(path))
-    return json.dumps({"frame": one.index, "time": one.time, "detections": entries}) + "\n"
+    entries = one.detections.to_coco(one.number, str(path))
+    return json.dumps({"frame": one.number, "time": one.time, "detections": entries}) + "\n"
 
 
-def _detect(model: Model, path: Path, film: Film, every: int, limits: dict[str, Any]) -> Iterator[SeenFrame]:
+def _detect(
+    model: Model, path: Path, film: Film, every: int, limits: dict[str, Any]
+) -> Generator[SeenFrame, None, None]:
     # several at once use a GPU better; a CPU is busy with one
     at_once = 1 if next(model.parameters()).device.type == "cpu" else _room(film)
-    with closing(_ahead(_frames(path, film, every), _room(film))) as frames:
+    with closing(ahead(_frames(path, film, every), _room(film))) as frames:
         while few := list(islice(frames, at_once)):
             found = model.predict([frame.image for frame in few], **limits)
             for frame, one in zip(few, found, strict=True):
-                yield SeenFrame(frame.index, float(frame.time), frame.image, one)
+                yield SeenFrame(frame.number, float(frame.time), frame.image, one)
 
 
 def _room(film: Film) -> int:
     return max(1, min(BATCH, _WAITING // (3 * film.width * film.height)))
 
 
-def _frames(path: Path, film: Film, every: int) -> Iterator[_Frame]:
+def _frames(path: Path, film: Film, every: int) -> Generator[_Frame, None, None]:
     """Every so many frames of a video, upright, with their times since the first."""
     av = _av(path)
     index, start, time = -1, Fraction(0), Fraction(0)
@@ -238,12 +237,12 @@ def _frames(path: Path, film: Film, every: int) -> Iterator[_Frame]:
         stream.thread_type = "AUTO"
         try:
             for index, frame in enumerate(container.decode(stream)):
-                stamp = None if frame.pts is None else frame.pts * film.base
                 if index == 0:
-                    start = stamp or start
+                    start = (frame.pts or 0) * film.base
                 else:
-                    late = stamp is not None and stamp - start > time
-                    time = stamp - start if late else time + 1 / film.rate
+                    follows = time + 1 / film.rate
+                    stamp = follows if frame.pts is None else frame.pts * film.base - start
+                    time = stamp if stamp > time else follows
                 _check_frame(path, film, index, frame)
                 if index % every == 0:
                     yield _Frame(index, time, _upright(frame))
@@ -344,48 +343,3 @@ def _has_encoder(av: Any, name: str) -> bool:
     except ValueError:  # av.codec.codec.UnknownCodecError
         return False
     return True
-
-
-def _ahead(items: Iterator[T], room: int) -> Iterator[T]:
-    """The same items, made by a thread while the caller is busy; at most ``room`` wait.
-
-    What fails in the thread is raised here, where its item was due. Closing this ends the thread, and closes ``items``
-    in it.
-    """
-    line: Queue[tuple[bool, Any]] = Queue(room)
-    left = Event()
-
-    def hand_over(last: bool, thing: Any) -> None:
-        while not left.is_set():
-            try:
-                return line.put((last, thing), timeout=0.1)
-            except Full:
-                continue
-
-    def work() -> None:
-        failure = None
-        try:
-            for item in items:
-                hand_over(False, item)
-                if left.is_set():
-                    break
-        except BaseException as error:
-            failure = error
-        finally:
-            getattr(items, "close", lambda: None)()
-        hand_over(True, failure)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            last, thing = line.get()
-            if not last:
-                yield thing
-            elif thing is not None:
-                raise thing
-            else:
-                return
-    finally:
-        left.set()
-        thread.join()

@@ -6,62 +6,17 @@ import threading
 from fractions import Fraction
 from itertools import islice
 
+import av
 import numpy as np
 import pytest
+from films import FRAMES, HEIGHT, WIDTH, box, decoded, film, picture
 from PIL import Image
 from squares import squares_model
 
-import varifocal.predict as predict_module
 from varifocal import video
-from varifocal.cli import main
+from varifocal.ahead import ahead
 from varifocal.errors import ConfigError, DataError
-from varifocal.video import annotate_video, is_video, predict_video, read_film
-
-av = pytest.importorskip("av")
-
-WIDTH, HEIGHT, FRAMES = 64, 48, 12
-
-
-def box(i):
-    """xyxy of the square of frame i: on even pixels, so that colours at half the resolution keep its edges."""
-    return [2 * i, 10, 2 * i + 12, 22]
-
-
-def picture(i, width=WIDTH, height=HEIGHT):
-    """A square that moves and brightens from frame to frame."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    x1, y1, x2, y2 = box(i)
-    pixels[y1:y2, x1:x2] = 100 + 10 * i
-    return pixels
-
-
-def film(path, pictures=None, *, codec="libx264", rate=25, ticks=None, container=None):
-    """A video of the pictures; ``ticks`` are their times in ms, evenly spaced when left out. Luma is without loss."""
-    pictures = [picture(i) for i in range(FRAMES)] if pictures is None else pictures
-    lossless = {"libx264": {"qp": "0"}, "mpeg4": {"flags": "+qscale", "global_quality": "1"}}.get(codec, {})
-    path.parent.mkdir(exist_ok=True)
-    with av.open(str(path), "w", options=container or {}) as out:
-        stream = out.add_stream(codec, rate=rate, options=lossless)
-        stream.height, stream.width = pictures[0].shape[:2] if pictures else (HEIGHT, WIDTH)
-        stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
-        if ticks:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for i, pixels in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts = ticks[i] if ticks else i
-            frame.time_base = Fraction(1, 1000) if ticks else 1 / Fraction(rate)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
-
-
-def decoded(path):
-    """Times and pixels of all frames, and the stream's rate."""
-    with av.open(str(path)) as container:
-        frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-        stream = container.streams.video[0]
-        kinds = [one.type for one in container.streams]
-        return frames, stream.average_rate, stream.codec_context.name, kinds
+from varifocal.video import annotate_video, is_video, predict_video
 
 
 @pytest.fixture
@@ -73,7 +28,7 @@ def model():
 def test_frames_come_in_order_with_their_times_and_boxes(model, tmp_path, name):
     """A transport stream begins at 0.08 s; times are since the first frame."""
     seen = list(predict_video(model, film(tmp_path / name)))
-    assert [one.index for one in seen] == list(range(FRAMES))
+    assert [one.number for one in seen] == list(range(FRAMES))
     assert [one.time for one in seen] == pytest.approx([i / 25 for i in range(FRAMES)], abs=1e-9)
     for i, one in enumerate(seen):
         assert one.detections.boxes.tolist() == [box(i)]
@@ -139,7 +94,7 @@ def test_frames_without_objects_have_their_lines(model, tmp_path):
 
 def test_every_fifth_frame(model, tmp_path):
     path = film(tmp_path / "a.mp4")
-    assert [one.index for one in predict_video(model, path, every=5)] == [0, 5, 10]
+    assert [one.number for one in predict_video(model, path, every=5)] == [0, 5, 10]
     assert annotate_video(model, path, tmp_path / "b.mp4", every=5) == (3, 3)
     frames, rate, *_ = decoded(tmp_path / "b.mp4")
     assert [time for time, _ in frames] == pytest.approx([0, 0.2, 0.4])
@@ -257,23 +212,14 @@ def test_a_bad_file_is_a_sentence_and_leaves_nothing(model, tmp_path, name):
     assert not out.exists() or list(out.iterdir()) == []
 
 
-def test_a_video_without_a_frame(model, tmp_path, monkeypatch):
-    path = film(tmp_path / "a.mp4")
-    real = video._opened
-
-    class Nothing:
-        def decode(self, stream):
-            return iter(())
-
-    def opened(path):
-        context = real(path)
-        context.gen = ((Nothing(), stream) for _, stream in context.gen)
-        return context
-
-    film_of = read_film(path)
-    monkeypatch.setattr(video, "_opened", opened)
-    with pytest.raises(DataError, match=r"a\.mp4: the video has no frame"):
-        list(video._frames(path, film_of, 1))
+def test_a_video_without_a_frame(model, tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        out.start_encoding()
+    with pytest.raises(DataError, match=r"a\.mkv: the video has no frame"):
+        annotate_video(model, path, tmp_path / "b.mp4")
 
 
 def test_frames_larger_than_a_picture_may_be(model, tmp_path, monkeypatch):
@@ -304,11 +250,7 @@ def test_an_unfinished_write_keeps_what_was_there(model, tmp_path):
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and work_of(thread)]
-
-
-def work_of(thread):
-    return "work" in thread.name
+    return [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
 def test_a_failing_encoder_ends_all(model, tmp_path, monkeypatch):
@@ -326,7 +268,7 @@ def test_a_failing_encoder_ends_all(model, tmp_path, monkeypatch):
 
 def test_leaving_early_ends_the_threads(model, tmp_path):
     frames = predict_video(model, film(tmp_path / "a.mp4"))
-    assert next(frames).index == 0
+    assert next(frames).number == 0
     assert len(threads()) == 1
     frames.close()
     assert threads() == []
@@ -343,12 +285,12 @@ def test_no_more_than_a_few_frames_wait():
                 enough.set()
             yield i
 
-    ahead = video._ahead(items(), 8)
-    assert next(ahead) == 0
+    waiting = ahead(items(), 8)
+    assert next(waiting) == 0
     assert enough.wait(5)
     threading.Event().wait(0.3)
     assert len(made) <= 10
-    assert list(ahead) == list(range(1, 1000))
+    assert list(waiting) == list(range(1, 1000))
 
 
 def test_frames_overlap(model, tmp_path):
@@ -365,10 +307,10 @@ def test_frames_overlap(model, tmp_path):
         return look(images, **limits)
 
     model.predict = predict
-    ahead = video._ahead(seen, 8)
-    next(ahead)
+    waiting = ahead(seen, 8)
+    next(waiting)
     assert second.wait(10)  # though nobody has asked for it
-    ahead.close()
+    waiting.close()
 
 
 def test_what_is_a_video(tmp_path):
@@ -380,85 +322,13 @@ def test_what_is_a_video(tmp_path):
     frames[0].save(tmp_path / "d.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "e.txt").write_text("hello")
     (tmp_path / "f.mov").write_text("hello")
-    wanted = {"a.mp4": True, "a.bin": True, "b.jpg": True, "c.mp4": False, "d.gif": False, "e.txt": False, "f.mov": True}
+    wanted = {
+        "a.mp4": True,
+        "a.bin": True,
+        "b.jpg": True,
+        "c.mp4": False,
+        "d.gif": False,
+        "e.txt": False,
+        "f.mov": True,
+    }
     assert {name: is_video(tmp_path / name) for name in wanted} == wanted
-
-
-# The command line.
-
-
-@pytest.fixture
-def command(model, tmp_path, monkeypatch):
-    """The command line with the known detector, whatever checkpoint is named."""
-    monkeypatch.setattr(predict_module, "load", lambda *_: model)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: main(["predict", "model.safetensors", *map(str, words)])
-
-
-def test_videos_and_pictures_together(command, tmp_path, capsys):
-    film(tmp_path / "in" / "a.mp4")
-    film(tmp_path / "in" / "a.mov")
-    film(tmp_path / "in" / "sub" / "c.avi", codec="mpeg4") if (tmp_path / "in" / "sub").mkdir() is None else None
-    Image.fromarray(picture(3)).save(tmp_path / "in" / "b.png")
-    for _ in range(2):  # the second time over what the first has left
-        assert command("in", "--out", "out") == 0
-        left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
-        films = {f"{name}.{suffix}" for name in ("a", "a-2", "sub/c") for suffix in ("mp4", "jsonl")}
-        assert left == films | {"b.png", "detections.json"}
-    (entry,) = json.loads((tmp_path / "out" / "detections.json").read_text())
-    assert (entry["image_id"], entry["bbox"]) == (1, [6, 10, 12, 12])
-    printed = capsys.readouterr()
-    assert "12 detections in 12 frames: out/a.mp4 (no sound), out/a.jsonl" in printed.out
-    assert "12/12" in printed.err
-
-
-def test_every_on_the_command_line(command, tmp_path, capsys):
-    film(tmp_path / "a.mp4")
-    assert command("a.mp4", "--out", "out", "--every", "4") == 0
-    assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == 3
-    assert command("a.mp4", "--out", "out", "--every", "0") == 2
-    assert "--every 0" in capsys.readouterr().err
-
-
-def test_a_bad_video_is_named_and_the_rest_is_done(command, tmp_path, capsys):
-    film(tmp_path / "a.mp4")
-    (tmp_path / "b.mp4").write_bytes(b"")
-    Image.fromarray(picture(3)).save(tmp_path / "c.png")
-    assert command("b.mp4", "a.mp4", "c.png", "--out", "out") == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("varifocal")]
-    assert said == ["varifocal predict: b.mp4: the video is empty (0 bytes); replace it or leave it out."]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mp4", "a.jsonl", "c.png", "detections.json"}
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.jsonl"])
-def test_nothing_foreign_is_overwritten(command, tmp_path, capsys, name):
-    film(tmp_path / "in" / "a.mp4")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text("mine")
-    assert command("in/a.mp4", "--out", "out") == 2
-    assert f"out/{name}: would be overwritten" in capsys.readouterr().err
-    assert (tmp_path / "out" / name).read_text() == "mine"
-
-
-def test_the_video_itself_is_not_overwritten(command, tmp_path, capsys):
-    before = film(tmp_path / "a.mp4").read_bytes()
-    assert command("a.mp4", "--out", ".") == 2
-    assert (tmp_path / "a.mp4").read_bytes() == before
-
-
-def test_a_video_wants_a_folder(command, tmp_path, capsys):
-    film(tmp_path / "a.mp4")
-    assert command("a.mp4", "--json", "d.json") == 2
-    assert "a.mp4: a video is written to a folder" in capsys.readouterr().err
-    assert not (tmp_path / "d.json").exists()
-
-
-def test_without_the_package(command, tmp_path, capsys, monkeypatch):
-    film(tmp_path / "a.mp4")
-    Image.fromarray(picture(3)).save(tmp_path / "c.png")
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
-    assert command("a.mp4", "c.png", "--out", "out") == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert lines == ['varifocal predict: a.mp4: a video needs the package av: pip install "varifocal[video]"']
-    assert not (tmp_path / "out").exists()
-    assert command("c.png", "--out", "out") == 0
