@@ -13,7 +13,7 @@ PACKAGE = "varifocal"
 # Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
-    ("errors", "progress", "parser"),
+    ("errors", "progress", "parser", "ahead"),
     ("types", "config"),
     ("boxes", "tiles"),
     ("priors", "ops", "losses", "draw"),
@@ -27,7 +27,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo", "places"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places", "video"),
     ("cli",),
     ("__init__", "__main__"),
 ]
@@ -58,6 +58,7 @@ MODEL_PARTS = {
 
 # Third parties that have doors: the files or folders that may import them.
 DOORS = {
+    "av": {"video.py"},
     "timm": {"models/backbone.py"},
     "hotcoco": {"evaluate/coco_ap.py"},
     "lightning": {"train/"},

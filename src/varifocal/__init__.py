@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does
     from varifocal.predict import Model, create, load, save
     from varifocal.recipe import Recipe, read_recipe
     from varifocal.types import Detections
+    from varifocal.video import predict_video
 
 _HOMES = {
     "CheckpointError": "varifocal.errors",
@@ -31,6 +32,7 @@ _HOMES = {
     "load": "varifocal.predict",
     "load_dataset": "varifocal.data.coco",
     "losses": "",
+    "predict_video": "varifocal.video",
     "read_recipe": "varifocal.recipe",
     "save": "varifocal.predict",
 }

@@ -111,33 +111,42 @@ def _default_split(data: Path) -> str | None:
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
-    """Detect in every picture; one that cannot be read is named at the end, and the others are still done."""
+    """Detect in every picture and video; one that cannot be read is named at the end, the others are still done."""
     import json
 
-    from varifocal.data.images import list_images
+    from varifocal import video
+    from varifocal.data.images import SUFFIXES, list_images
     from varifocal.models.weights import write_beside
     from varifocal.progress import progress_bar
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
-    files = outside(list_images(options.images), out)
+    files = outside(list_images(options.images, SUFFIXES | video.SUFFIXES), out)
+    films = video.find_videos(files, out)
     target = options.json or Path(out or ".") / "detections.json"
-    places = picture_places(files, out)
+    places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
     check_target(target)
     if out is not None:
         check_folder(out)
     model = _load(options)
+    pictures = [file for file in files if file not in films]
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
-    with progress_bar("detecting", len(files)) as advance:
-        for i, file in enumerate(files):
+    with progress_bar("detecting", len(pictures)) as advance:
+        for i, file in enumerate(pictures, start=1):
             try:
-                entries += _predict_one(model, file, i + 1, places[i] if places else None, options)
+                entries += _predict_one(model, file, i, places.get(file), options)
             except DataError as error:
                 errors.append(str(error))
-            advance(i + 1)
+            advance(i)
     write_beside(target, json.dumps(entries, indent=1).encode())
-    return _tell(len(entries), len(files) - len(errors), errors, target)
+    done = len(pictures) - len(errors)
+    for film in films:
+        try:
+            _predict_film(model, film, places[film], options)
+        except DataError as error:
+            errors.append(str(error))
+    return _tell(len(entries), done, errors, target)
 
 
 def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> int:
@@ -160,10 +169,32 @@ def _predict_one(
     return found.to_coco(image_id, str(file))
 
 
+def _predict_film(model: Model, file: Path, place: Path, options: argparse.Namespace) -> None:
+    from varifocal.progress import progress_bar
+    from varifocal.video import annotate_video, read_film
+
+    with progress_bar(file.name, read_film(file).frames, "frames a second") as advance:
+        frames, objects = annotate_video(
+            model,
+            file,
+            place,
+            every=options.every,
+            score_threshold=options.score_threshold,
+            max_detections=options.max_detections,
+            progress=advance,
+        )
+    print(f"{objects} detections in {frames} frames: {place} (no sound), {place.with_suffix('.jsonl')}")
+
+
 def _check_limits(options: argparse.Namespace) -> None:
+    from varifocal.tiles import Tiling, chosen
+
+    chosen(Tiling(), options.tile, options.overlap)
     least, most = options.score_threshold, options.max_detections
     if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
+    if options.every < 1:
+        raise ConfigError(f"--every {options.every}: 1 looks at every frame of a video, 2 at every second, ...")
 
 
 def run_convert(options: argparse.Namespace, _: list[str]) -> None:
@@ -241,13 +272,15 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _load(options: argparse.Namespace) -> Model:
-    """The checkpoint on the device, with the views that are asked for."""
+    """The checkpoint on the device, with the windows and the views that are asked for."""
     from dataclasses import replace
 
     from varifocal.predict import load
+    from varifocal.tiles import chosen
     from varifocal.views import PAPER_VIEWS
 
     model = load(options.checkpoint, _device(options.device), options.precision)
+    model.info = replace(model.info, tiling=chosen(model.info.tiling, options.tile, options.overlap))
     if options.tta:
         model.info = replace(model.info, views=PAPER_VIEWS)
     return model

@@ -105,6 +105,7 @@ def _add_eval(verbs: Any) -> None:
     evaluate.add_argument(
         "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
     )
+    _add_tiling(evaluate)
     evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
     evaluate.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
@@ -115,12 +116,20 @@ def _add_predict(verbs: Any) -> None:
     predict = _verb(
         verbs,
         "predict",
-        "detect in pictures, write annotated pictures and a JSON list",
+        "detect in pictures and videos, write them annotated, and what was found as JSON",
         "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
     )
     predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    predict.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders and globs")
-    predict.add_argument("--out", type=Path, metavar="DIR", help="annotated pictures and detections.json (detections)")
+    predict.add_argument("images", nargs="+", metavar="IMAGES", help="pictures and videos: files, folders and globs")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="annotated pictures and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
+    )
+    predict.add_argument(
+        "--every", type=int, default=1, metavar="N", help="detect in every Nth frame of a video, write only these (1)"
+    )
     predict.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
     predict.add_argument(
         "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
@@ -131,10 +140,33 @@ def _add_predict(verbs: Any) -> None:
     predict.add_argument(
         "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
     )
+    _add_tiling(predict)
     predict.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
     predict.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
+
+
+def _add_tiling(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="read large pictures in windows of N pixels; 0: whole (the model's recipe)",
+    )
+    verb.add_argument(
+        "--overlap",
+        type=_share_or_pixels,
+        metavar="X",
+        help="least overlap of the windows, as a share below 1 or in pixels (0.2)",
+    )
+
+
+def _share_or_pixels(text: str) -> float | int:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 0.2 nor whole pixels") from error
 
 
 def _add_zoo(verbs: Any) -> None:

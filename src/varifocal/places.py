@@ -24,8 +24,11 @@ def outside(files: list[Path], out: Path | None) -> list[Path]:
     return kept
 
 
-def picture_places(files: list[Path], out: Path | None) -> list[Path]:
-    """Where each annotated picture goes: under ``out``, by its path below the folder that all share."""
+def picture_places(files: list[Path], out: Path | None, videos: Container[Path] = ()) -> list[Path]:
+    """Where each annotated picture goes: under ``out``, by its path below the folder that all share.
+
+    Of ``files``, those in ``videos`` go to an .mp4, with a .jsonl beside it.
+    """
     if out is None:
         return []
     resolved = {file.resolve(): None for file in files}  # a set in the order of the files
@@ -33,12 +36,16 @@ def picture_places(files: list[Path], out: Path | None) -> list[Path]:
     places: dict[Path, None] = {}
     for file in files:
         place = out / file.resolve().relative_to(shared)
-        keeps = place.suffix.lower() in (".jpg", ".jpeg", ".png")
-        places[_numbered(place if keeps else place.with_suffix(".png"), places)] = None
+        kept, other = ((".mp4",), ".mp4") if file in videos else ((".jpg", ".jpeg", ".png"), ".png")
+        keeps = place.suffix.lower() in kept
+        places[_numbered(place if keeps else place.with_suffix(other), places)] = None
     ours = (out / "detections.json").exists()  # then the folder is from an earlier call
-    overwritten = [place for place in places if place.resolve() in resolved or (place.exists() and not ours)]
+    beside = [place.with_suffix(".jsonl") for place in places if place.suffix.lower() == ".mp4"]
+    overwritten = [
+        place for place in (*places, *beside) if place.resolve() in resolved or (place.exists() and not ours)
+    ]
     if overwritten:
-        raise ConfigError(f"{min(overwritten)}: would be overwritten by an annotated picture; choose another --out.")
+        raise ConfigError(f"{min(overwritten)}: would be overwritten by what is found; choose another --out.")
     return list(places)
 
 

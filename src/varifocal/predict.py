@@ -129,6 +129,8 @@ class Model(nn.Module):
         parts: list[Detections] = []
         for start in range(0, len(places), BATCH):
             parts += self._detect([image.crop(place) for place in places[start : start + BATCH]], settings)
+        if len(places) == 1 and not tiling.vote:
+            return parts[0]  # suppressed already, and scores that soft suppression lowered must not meet it twice
         return merge(parts, places, image.height, image.width, tiling, settings.iou, settings.max_detections)
 
     @torch.inference_mode()

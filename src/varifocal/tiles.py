@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from varifocal.types import Detections
 
 Window = tuple[int, int, int, int]
 VOTERS = 256
+OVERLAP = 0.2  # of windows that are asked for without one
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,36 @@ class Tiling:
             )
         if not 0 <= self.vote <= 1:
             raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")
+
+
+def chosen(own: Tiling, size: int | None, overlap: float | int | None) -> Tiling:
+    """The tiling that the options --tile and --overlap ask for; the model's own without --tile.
+
+    ``size`` 0 takes pictures whole. A float is an overlap as a share of the window, an int is one in pixels; a fifth
+    of the window when left out. How boxes are averaged stays the model's own choice.
+
+    Raises:
+        ConfigError: an overlap without windows, or a size or overlap that cannot be.
+    """
+    if overlap is not None and not size:
+        raise ConfigError(f"--overlap {overlap}: of which windows? Give their side in pixels with --tile.")
+    if size is None:
+        return own
+    if size < 0:
+        raise ConfigError(f"--tile {size}: give the side of the windows in pixels, or 0 to read pictures whole.")
+    overlap = OVERLAP if overlap is None else overlap
+    pixels = overlap if isinstance(overlap, int) else _pixels(overlap, size)
+    if size and not 0 <= pixels < size:
+        raise ConfigError(f"--overlap {overlap}: windows of {size} pixels overlap by 0 to {size - 1}.")
+    return replace(own, size=size, overlap=pixels)
+
+
+def _pixels(share: float, size: int) -> int:
+    if not 0 <= share < 1:
+        raise ConfigError(
+            f"--overlap {share}: a share of the window is at least 0 and below 1; pixels are a whole number."
+        )
+    return min(math.ceil(share * size - 1e-9), max(size - 1, 0))  # 0.07 * 100 is a little more than 7
 
 
 def windows(height: int, width: int, tiling: Tiling) -> list[Window]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from varifocal.errors import ConfigError
-from varifocal.tiles import Tiling, merge, windows
+from varifocal.tiles import Tiling, chosen, merge, windows
 from varifocal.types import Category, Detections
 
 CATEGORIES = (Category(1, "a"), Category(2, "b"))
@@ -155,3 +155,42 @@ def test_impossible_tilings_are_refused(values):
         Tiling(*values)
     with pytest.raises(ConfigError, match="an IoU lies between 0 and 1"):
         Tiling(100, 50, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "overlap", "wanted"),
+    [
+        (None, None, Tiling(256, 128, 0.6)),
+        (0, None, Tiling(0, 0, 0.6)),
+        (800, None, Tiling(800, 160, 0.6)),
+        (800, 0.25, Tiling(800, 200, 0.6)),
+        (100, 0.07, Tiling(100, 7, 0.6)),  # 0.07 * 100 is 7.000000000000001
+        (7, 0.2, Tiling(7, 2, 0.6)),  # at least a fifth
+        (3, 0.99, Tiling(3, 2, 0.6)),
+        (800, 0.0, Tiling(800, 0, 0.6)),
+        (800, 0, Tiling(800, 0, 0.6)),
+        (800, 1, Tiling(800, 1, 0.6)),
+        (800, 799, Tiling(800, 799, 0.6)),
+    ],
+)
+def test_what_the_options_ask_for(size, overlap, wanted):
+    assert chosen(Tiling(256, 128, 0.6), size, overlap) == wanted
+
+
+@pytest.mark.parametrize(
+    ("size", "overlap", "said"),
+    [
+        (-1, None, "--tile -1: give the side"),
+        (None, 0.2, "--overlap 0.2: of which windows?"),
+        (0, 0.2, "--overlap 0.2: of which windows?"),
+        (800, 1.0, "--overlap 1.0: a share of the window is at least 0 and below 1"),
+        (800, -0.1, "--overlap -0.1: a share"),
+        (800, float("nan"), "--overlap nan: a share"),
+        (800, 800, "--overlap 800: windows of 800 pixels overlap by 0 to 799"),
+        (800, -1, "--overlap -1: windows of 800 pixels"),
+    ],
+)
+def test_options_that_cannot_be(size, overlap, said):
+    with pytest.raises(ConfigError) as error:
+        chosen(Tiling(), size, overlap)
+    assert str(error.value).startswith(said)

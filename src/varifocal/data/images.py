@@ -8,7 +8,7 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,19 +92,19 @@ def read_stored_size(path: Path) -> tuple[int, int]:
         return _stored(image)
 
 
-def list_images(patterns: Sequence[str]) -> list[Path]:
+def list_images(patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """The image files that files, folders and glob patterns name, each once, in the order given.
 
-    A folder gives what lies in it at any depth, sorted by path, by image suffix and without hidden files. A
-    glob (``*``, ``?``, ``[]``, ``**``) gives its sorted matches: folders as above, files by image suffix. A
-    file named in full is taken whatever its suffix.
+    A folder gives what lies in it at any depth, sorted by path, by its suffix, one of ``suffixes`` in lower case, and
+    without hidden files. A glob (``*``, ``?``, ``[]``, ``**``) gives its sorted matches: folders as above, files by
+    suffix too. A file named in full is taken whatever its suffix.
 
     Raises:
         DataError: a pattern finds no image, or a folder cannot be read.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files = _match(pattern)
+        files = _match(pattern, suffixes)
         if not files:
             raise DataError(f"{pattern}: no image is found there; name an image, a folder of images or a glob")
         found.update(dict.fromkeys(files))
@@ -113,21 +113,21 @@ def list_images(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def _match(pattern: str) -> list[Path]:
+def _match(pattern: str, suffixes: Collection[str]) -> list[Path]:
     if os.path.isfile(pattern):
         return [Path(pattern)]
     if os.path.isdir(pattern):
-        return _walk(pattern)
+        return _walk(pattern, suffixes)
     files: list[Path] = []
     for match in sorted(glob.glob(pattern, recursive=True)):
         if os.path.isdir(match):
-            files += _walk(match)
-        elif _has_suffix(match):
+            files += _walk(match, suffixes)
+        elif _has_suffix(match, suffixes):
             files.append(Path(match))
     return files
 
 
-def _walk(folder: str) -> list[Path]:
+def _walk(folder: str, suffixes: Collection[str]) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions")
 
@@ -141,12 +141,12 @@ def _walk(folder: str) -> list[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(root, name) for name in names if not name.startswith(".") and _has_suffix(name)]
+        files += [Path(root, name) for name in names if not name.startswith(".") and _has_suffix(name, suffixes)]
     return sorted(files)
 
 
-def _has_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
 @contextmanager
