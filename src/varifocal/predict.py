@@ -61,6 +61,12 @@ class Model(nn.Module):
         """The detector's outputs for a normalised batch."""
         return self.detector(images)
 
+    def train(self, mode: bool = True) -> Model:
+        """As of any module; what prediction has prepared is forgotten."""
+        if mode:
+            self._prepared = Prepared()
+        return super().train(mode)
+
     def fast_network(self) -> nn.Module:
         """The copy of the detector that prediction calls: see :func:`varifocal.models.fuse.prediction_network`."""
         return self._prepared.network(self.detector, self.precision)

@@ -120,6 +120,13 @@ def first_rows(batch: int, cells: int, like: Int32[Tensor, "..."]) -> Int32[Tens
 def _gather_conv(
     levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
 ) -> list[Tensor]:
+    with torch.autocast("cpu", enabled=False):  # the caller has chosen the types
+        return _forward(levels, index, share, starts, weight)
+
+
+def _forward(
+    levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
+) -> list[Tensor]:
     multiply = _Product(weight, levels[0].shape[1])
     outputs = []
     for features, where, much in zip(levels, index, share, strict=True):
@@ -165,6 +172,19 @@ def _gather_conv_backward(
     The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
     entries sorted by the cell that they read.
     """
+    with torch.autocast("cpu", enabled=False):  # a backward pass may lie inside it
+        return _slopes(grads, levels, index, share, starts, weight, wanted)
+
+
+def _slopes(
+    grads: list[Tensor],
+    levels: list[Tensor],
+    index: list[Tensor],
+    share: list[Tensor],
+    starts: list[int],
+    weight: Tensor,
+    wanted: list[bool],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
     multiply = _Product(weight, levels[0].shape[1])
     wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
     for_kernel = torch.zeros(multiply.kernel.shape, dtype=wide)

@@ -10,7 +10,9 @@ needs no interpolation, its projections two cells, the corners four: 25 entries 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -66,13 +68,35 @@ def star_conv(
     if taps.rows:
         return gather_conv(levels, taps.rows, weight)
     kind = computing_type(weight)
-    if taps.distances and weight.device.type == "cuda" and kind != torch.float64 and find_spec("triton"):
+    if taps.distances and kind != torch.float64 and has_fused_star(weight.device):
         from varifocal.ops.star_triton import star_conv_triton
 
         pairs = zip(levels, taps.distances, strict=True)
         return [star_conv_triton(level.to(kind), place.float(), weight.to(kind)) for level, place in pairs]
     offsets = taps.offsets or [star_offsets(place) for place in taps.distances]
     return [deform_conv2d(level, place, weight) for level, place in zip(levels, offsets, strict=True)]
+
+
+def has_fused_star(device: torch.device) -> bool:
+    """Whether the fused kernel runs there: an NVIDIA GPU of Ampere or later for which Triton can compile."""
+    return device.type == "cuda" and _runs_fused_star(device)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache
+def _runs_fused_star(device: torch.device) -> bool:
+    if torch.version.hip or find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    from varifocal.ops.star_triton import star_conv_triton
+
+    shapes = ((1, 16, 1, 1), (1, 4, 1, 1), (16, 16, 3, 3))
+    try:
+        star_conv_triton(*(torch.zeros(shape, device=device) for shape in shapes))
+        torch.cuda.synchronize(device)
+    except Exception as error:  # Triton compiles when it is first called, and wants a C compiler for it
+        warnings.warn(f"the fused star convolution cannot run ({error}); torchvision's is slower.", stacklevel=2)
+        return False
+    return True
 
 
 def star_offsets(distances: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B 18 H W"]:

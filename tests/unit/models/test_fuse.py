@@ -100,6 +100,75 @@ def test_what_cannot_be_folded_is_not_and_says_so():
     torch.testing.assert_close(found.backbone(images), holder.eval().backbone(images))
 
 
+class Narrow(nn.Module):
+    """Takes no picture as small as the probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, dilation=80), nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        return [self.norm(self.conv(images))]
+
+
+def test_a_backbone_that_refuses_the_probe_runs_unfolded():
+    holder = nn.Module()
+    holder.backbone = Narrow().eval()
+    with pytest.warns(fuse.Unfused, match="Narrow: the batch norms are not folded"):
+        found = fuse.prediction_network(holder)
+    images = torch.randn(1, 3, 200, 200)
+    torch.testing.assert_close(found.backbone(images), holder.backbone(images))
+
+
+class Plain(nn.Module):
+    """A convolution and its norm."""
+
+    def __init__(self, options) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, **options)
+
+    def forward(self, images):
+        return [self.norm(self.conv(images))]
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_a_norm_without_scale_or_statistics_stays(options):
+    holder = nn.Module()
+    holder.backbone = Plain(options)
+    assert norms(fuse.prediction_network(holder)) == 1
+
+
+def test_folding_under_the_callers_autocast_is_the_same():
+    detector = network()
+    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert norms(fuse.prediction_network(detector)) == 0
+
+
+def test_training_forgets_what_was_prepared():
+    """A fused optimizer's step leaves the counters as they are."""
+    model = vf.create("vfnet", backbone="resnet18", num_classes=3, width=64)
+    images = torch.randn(1, 3, 64, 64)
+    model.fast_forward(images)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) * 0.01
+    optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        assert_close(model.fast_forward(images), model(images), 1e-4)
+
+
+def test_weights_made_under_inference_mode_are_never_stale():
+    with torch.inference_mode():
+        model = vf.create("vfnet", backbone="resnet18", num_classes=3, width=64)
+        images = torch.randn(1, 3, 64, 64)
+        model.fast_forward(images)
+        model.load_state_dict(vf.create("vfnet", backbone="resnet18", num_classes=3, width=64).state_dict())
+        assert_close(model.fast_forward(images), model(images), 1e-4)
+
+
 class Twice(nn.Module):
     """Layers that are called twice, each norm after another convolution."""
 

@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import deform_conv2d
 
 from varifocal.ops import gather_conv as module
-from varifocal.ops.star_conv import point_taps, points_to_offsets, star_conv, star_offsets, star_taps
+from varifocal.ops.star_conv import has_fused_star, point_taps, points_to_offsets, star_conv, star_offsets, star_taps
 
 
 def sample(plane: list[list[float]], y: float, x: float) -> float:
@@ -244,6 +244,21 @@ def test_under_autocast_with_gradients():
         assert part.grad is not None
         assert part.grad.dtype == torch.float32
         assert part.grad.isfinite().all()
+
+
+def test_a_backward_pass_inside_autocast():
+    """The types are those of the forward pass, which was outside."""
+    tensors = [part.float().requires_grad_() for part in inputs(18)]
+    wanted = torch.autograd.grad(star(*tensors).sum(), tensors)
+    found = star(*tensors)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(found.sum(), tensors), wanted)
+
+
+def test_old_gpus_have_no_fused_star(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not has_fused_star(torch.device("cuda", 7))
+    assert not has_fused_star(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("what", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow), "export"])
