@@ -82,7 +82,6 @@ def has_fused_star(device: torch.device) -> bool:
     return device.type == "cuda" and _runs_fused_star(device)
 
 
-@torch.compiler.assume_constant_result
 @lru_cache
 def _runs_fused_star(device: torch.device) -> bool:
     if torch.version.hip or find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
