@@ -236,7 +236,7 @@ def _frames(path: Path, film: Film, every: int) -> Generator[_Frame, None, None]
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         try:
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in enumerate(_decoded(path, container, stream)):
                 if index == 0:
                     start = (frame.pts or 0) * film.base
                 else:
@@ -253,6 +253,21 @@ def _frames(path: Path, film: Film, every: int) -> Generator[_Frame, None, None]
             ) from error
     if index < 0:
         raise DataError(f"{path}: the video has no frame; replace it or leave it out.")
+
+
+def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of a stream.
+
+    A cut is seen in the last packet, of whatever stream: decoders make a picture of the half of one now and then, and
+    threads of theirs forget an error in the last.
+    """
+    whole = True
+    for packet in container.demux():
+        whole = not packet.is_corrupt if packet.size else whole
+        if packet.stream.index == stream.index:
+            yield from packet.decode()
+    if not whole:
+        raise DataError(f"{path}: ends in the middle of a frame; the video is damaged or cut short, replace it.")
 
 
 def _check_frame(path: Path, film: Film, index: int, frame: Any) -> None:

@@ -212,6 +212,17 @@ def test_a_bad_file_is_a_sentence_and_leaves_nothing(model, tmp_path, name):
     assert not out.exists() or list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_cut_video_is_known_wherever_it_is_cut(model, tmp_path, codec):
+    """A decoder of MPEG-4, and one of H.264 with four threads, makes a frame of the half of one."""
+    noise = [np.random.default_rng(i).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8) for i in range(FRAMES)]
+    whole = film(tmp_path / "a.mp4", noise, codec=codec, container={"movflags": "faststart"})
+    assert len(list(predict_video(model, whole))) == FRAMES
+    for share in np.linspace(0.4, 0.99, 12):
+        with pytest.raises(DataError, match="damaged or cut short"):
+            list(predict_video(model, half(whole, "cut.mp4", share)))
+
+
 def test_a_video_without_a_frame(model, tmp_path):
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as out:
