@@ -12,16 +12,17 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does
     from varifocal.data.coco import load_dataset
     from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
     from varifocal.evaluate.run import evaluate_model
-    from varifocal.predict import Model, create, load, save
+    from varifocal.loading import load
+    from varifocal.predict import Model, create, save
     from varifocal.recipe import Recipe, read_recipe
-    from varifocal.types import Detections
+    from varifocal.records import Detections
     from varifocal.video import predict_video
 
 _HOMES = {
     "CheckpointError": "varifocal.errors",
     "ConfigError": "varifocal.errors",
     "DataError": "varifocal.errors",
-    "Detections": "varifocal.types",
+    "Detections": "varifocal.records",
     "Model": "varifocal.predict",
     "Recipe": "varifocal.recipe",
     "TrainingError": "varifocal.errors",
@@ -29,7 +30,7 @@ _HOMES = {
     "boxes": "",
     "create": "varifocal.predict",
     "evaluate_model": "varifocal.evaluate.run",
-    "load": "varifocal.predict",
+    "load": "varifocal.loading",
     "load_dataset": "varifocal.data.coco",
     "losses": "",
     "predict_video": "varifocal.video",

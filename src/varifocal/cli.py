@@ -15,7 +15,7 @@ from varifocal.places import check_folder, check_target, new_checkpoint, outside
 
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
-    from varifocal.predict import Model
+    from varifocal.pictures import Predictor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from varifocal.data.coco import load_dataset
     from varifocal.evaluate.run import evaluate_model
-    from varifocal.models.weights import write_beside
+    from varifocal.files import write_beside
     from varifocal.progress import progress_bar
 
     if options.json is not None:
@@ -116,7 +116,7 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
 
     from varifocal import video
     from varifocal.data.images import SUFFIXES, list_images
-    from varifocal.models.weights import write_beside
+    from varifocal.files import write_beside
     from varifocal.progress import progress_bar
 
     _check_limits(options)
@@ -158,7 +158,7 @@ def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> in
 
 
 def _predict_one(
-    model: Model, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
+    model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     from varifocal.data.images import read_image
 
@@ -271,15 +271,17 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
     Console().print(table)
 
 
-def _load(options: argparse.Namespace) -> Model:
-    """The checkpoint on the device, with the windows and the views that are asked for."""
+def _load(options: argparse.Namespace) -> Any:
+    """The checkpoint or exported file on the device, with the windows and the views that are asked for."""
     from dataclasses import replace
 
-    from varifocal.predict import load
+    from varifocal.loading import load
+    from varifocal.runtime import is_exported
+    from varifocal.settings import PAPER_VIEWS
     from varifocal.tiles import chosen
-    from varifocal.views import PAPER_VIEWS
 
-    model = load(options.checkpoint, _device(options.device), options.precision)
+    device = options.device if is_exported(options.checkpoint) else _device(options.device)
+    model = load(options.checkpoint, device, options.precision)
     model.info = replace(model.info, tiling=chosen(model.info.tiling, options.tile, options.overlap))
     if options.tta:
         model.info = replace(model.info, views=PAPER_VIEWS)
@@ -293,7 +295,7 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from varifocal import zoo
-    from varifocal.models.weights import write_beside
+    from varifocal.files import write_beside
 
     if options.json is not None:
         check_target(options.json)
@@ -329,7 +331,7 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
 
     from varifocal import bench
     from varifocal.bench.show import show
-    from varifocal.models.weights import write_beside
+    from varifocal.files import write_beside
 
     targets = [target for target in (options.json, options.profile) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
@@ -353,6 +355,26 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
         write_beside(options.json, json.dumps(report.to_json(), indent=1).encode())
 
 
+def run_export(options: argparse.Namespace, _: list[str]) -> None:
+    """Write the file, show how near it is to torch, and say what to type."""
+    from rich.console import Console
+
+    from varifocal.export import FORMATS, ExportSettings
+    from varifocal.export.pictures import comparison_pictures
+    from varifocal.places import new_export
+    from varifocal.predict import load
+
+    write, suffix = FORMATS[options.format]
+    target = new_export(options.checkpoint, options.out, suffix, force=options.force)
+    settings = ExportSettings(options.size, options.precision, options.nms, options.deform)
+    model = load(options.checkpoint)
+    parity = write(model, target, settings, comparison_pictures(options.images, model.info))
+    Console().print(parity.table())
+    size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, input of {size}; its description: {target.stem}.json")
+    print(f"Try: varifocal predict {target} IMAGES")
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -374,4 +396,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "zoo": run_zoo,
     "sweep": run_sweep,
     "bench": run_bench,
+    "export": run_export,
 }

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
-from varifocal.types import Category, Detections, Sample
+from varifocal.records import Category, Detections, Sample
 
 MOST_TEXTS = 60  # more would hide the picture; the best boxes get theirs
 PANEL_SIDE = 512  # pixels; comparisons enlarge smaller pictures to this

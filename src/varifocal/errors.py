@@ -23,3 +23,7 @@ class CheckpointError(VarifocalError):
 
 class TrainingError(VarifocalError):
     """Training cannot go on; the message says at which step and what is kept."""
+
+
+class ExportError(VarifocalError):
+    """An exported network computes something else than the checkpoint; nothing is kept."""

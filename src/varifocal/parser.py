@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_zoo(verbs)
     _add_sweep(verbs)
     _add_bench(verbs)
+    _add_export(verbs)
     return parser
 
 
@@ -265,3 +266,32 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _add_export(verbs: Any) -> None:
+    export = _verb(
+        verbs,
+        "export",
+        "write a checkpoint for other runtimes and compare the result with torch",
+        "varifocal export best.safetensors --format onnx --size 800x1216 --out deployed/\n"
+        "  varifocal predict deployed/best.onnx photos/\n\n"
+        "Without --size the file takes pictures of any size. Nothing is kept that gives other numbers than torch.",
+    )
+    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    export.add_argument("--format", choices=("onnx",), default="onnx", help="of the file (%(default)s)")
+    export.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the network (%(default)s)")
+    size = export.add_mutually_exclusive_group()
+    size.add_argument("--size", type=_size, metavar="HxW", help="pixels of the input, such as 800x1216")
+    size.add_argument("--dynamic", action="store_true", help="an input of any size (the default)")
+    export.add_argument(
+        "--nms", choices=("in", "out"), default="out", help="suppression in the graph or by its caller (%(default)s)"
+    )
+    export.add_argument(
+        "--deform",
+        choices=("auto", "deformconv", "gridsample"),
+        default="auto",
+        help="form of deformable convolutions: ONNX's own operator, or look-ups for older runtimes (%(default)s)",
+    )
+    export.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
+    export.add_argument("--images", metavar="IMAGES", help="pictures to compare on (three of the package)")
+    export.add_argument("--force", action="store_true", help="overwrite a file that is there")

@@ -87,7 +87,7 @@ def check_folder(folder: Path) -> None:
 
 def save_picture(image: Image, place: Path) -> None:
     """A JPEG or PNG, by the name."""
-    from varifocal.models.weights import write_beside
+    from varifocal.files import write_beside
 
     buffer = io.BytesIO()
     jpeg = place.suffix.lower() in (".jpg", ".jpeg")
@@ -106,3 +106,21 @@ def new_checkpoint(file: Path) -> None:
     if file.suffix != ".safetensors":
         raise ConfigError(f"{file}: the name of a checkpoint ends in .safetensors.")
     check_target(file)
+
+
+def new_export(checkpoint: Path, out: Path | None, suffix: str, *, force: bool) -> Path:
+    """Where an exported file goes: ``out``, in the folder ``out`` under the checkpoint's name, or beside it.
+
+    Raises:
+        ConfigError: it, or the description beside it, is there and not ``force``, or cannot be written.
+    """
+    target = checkpoint.with_suffix(suffix) if out is None else out
+    if target.is_dir() or target.suffix == "":
+        target = target / checkpoint.with_suffix(suffix).name
+    if target.suffix != suffix:
+        raise ConfigError(f"{target}: the name of such a file ends in {suffix}.")
+    for file in (target, target.with_suffix(".json")):
+        if file.exists() and not force:
+            raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --force.")
+        check_target(file)
+    return target

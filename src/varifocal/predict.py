@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from varifocal.config import from_dict
-from varifocal.data.images import read_image, upright_rgb
 from varifocal.data.preprocess import (
     Preprocess,
     image_to_tensor,
@@ -23,7 +22,7 @@ from varifocal.data.preprocess import (
     resize,
     resized_shape,
 )
-from varifocal.errors import ConfigError, DataError
+from varifocal.errors import ConfigError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.dense import wide
@@ -31,13 +30,9 @@ from varifocal.models.fuse import Precision, Prepared, check_precision, computin
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.tiles import Tiling, merge, windows
+from varifocal.pictures import BATCH, Picture, predict_pictures
 from varifocal.types import Category, Decoded, Detections, Outputs
 from varifocal.views import join, mirror, scaled
-
-BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
-
-Picture = str | Path | Image.Image | np.ndarray
 
 
 class Model(nn.Module):
@@ -112,32 +107,7 @@ class Model(nn.Module):
         """
         if isinstance(pictures, (str, Path, Image.Image, np.ndarray)):
             return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
-        settings = self.info.postprocess
-        if score_threshold is not None:
-            # never above the model's own, so that what is asked for sorts out boxes but moves none
-            settings = replace(settings, score_threshold=min(score_threshold, settings.score_threshold))
-        if max_detections is not None:
-            settings = replace(settings, max_detections=max_detections)
-        found = self._detect_all(pictures, settings)
-        return found if score_threshold is None else [one.filter(score_threshold) for one in found]
-
-    def _detect_all(self, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:
-        if self.info.tiling.size:
-            return [self._detect_tiled(_open(picture), settings) for picture in pictures]
-        found: list[Detections] = []
-        for start in range(0, len(pictures), BATCH):
-            found += self._detect([_open(picture) for picture in pictures[start : start + BATCH]], settings)
-        return found
-
-    def _detect_tiled(self, image: Image.Image, settings: PostProcess) -> Detections:
-        tiling: Tiling = self.info.tiling
-        places = windows(image.height, image.width, tiling)
-        parts: list[Detections] = []
-        for start in range(0, len(places), BATCH):
-            parts += self._detect([image.crop(place) for place in places[start : start + BATCH]], settings)
-        if len(places) == 1 and not tiling.vote:
-            return parts[0]  # suppressed already, and scores that soft suppression lowered must not meet it twice
-        return merge(parts, places, image.height, image.width, tiling, settings.iou, settings.max_detections)
+        return predict_pictures(self._detect, self.info, pictures, score_threshold, max_detections)
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
@@ -183,21 +153,6 @@ def _one_of(decoded: Decoded, i: int, image: Image.Image, shape: tuple[int, int]
         boxes = mirror(boxes, image.width)
     quality = None if decoded.quality is None else wide(decoded.quality[i])[None]
     return Decoded(boxes[None], wide(decoded.scores[i])[None], decoded.counts, quality)
-
-
-def _open(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        try:
-            return upright_rgb(picture, "picture")
-        except OSError as error:  # Pillow decodes an opened file only now
-            raise DataError(f"picture: cannot be decoded ({error}); open another copy of it.") from error
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise DataError(
-                f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB bytes, uint8 [H, W, 3]."
-            )
-        return Image.fromarray(picture)
-    return read_image(Path(picture))
 
 
 def save(model: Model, path: Path | str, metrics: dict[str, float] | None = None) -> None:

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 
+from varifocal.arrays import box_iou, hard_nms
 from varifocal.errors import ConfigError
-from varifocal.types import Detections
+from varifocal.records import Detections
 
 Window = tuple[int, int, int, int]
 VOTERS = 256
@@ -100,8 +100,6 @@ def merge(
     is longer than the overlap. Then class-wise suppression at ``iou`` joins what several windows found, and the
     best ``most`` stay.
     """
-    from torchvision.ops import batched_nms  # here, because it takes as long to import as torch
-
     boxes, scores, labels = [], [], []
     for part, place in zip(parts, places, strict=True):
         keep = ~_left_to_neighbour(part.boxes, place, height, width, tiling.overlap)
@@ -109,9 +107,7 @@ def merge(
         scores.append(part.scores[keep])
         labels.append(part.labels[keep])
     box, score, label = (np.concatenate(arrays) for arrays in (boxes, scores, labels))
-    kept = batched_nms(
-        torch.from_numpy(box).double(), torch.from_numpy(score).double(), torch.from_numpy(label), iou
-    ).numpy()[:most]
+    kept = hard_nms(box, score, label, iou, most)
     final = _voted(box, score, label, kept, tiling.vote) if tiling.vote else box[kept]
     return Detections(final, score[kept], label[kept], parts[0].categories)
 
@@ -124,13 +120,11 @@ def _voted(
     least: float,
 ) -> Float[np.ndarray, "K 4"]:
     """The kept boxes as means of what overlaps them, a few at a time so that the matrix stays small."""
-    from torchvision.ops import box_iou
-
     result = boxes[kept].copy()
-    everything = torch.from_numpy(boxes).double()
+    everything = boxes.astype(np.float64)
     for start in range(0, len(kept), VOTERS):
         part = kept[start : start + VOTERS]
-        near = (box_iou(everything[part], everything) >= least).numpy() & (labels[part][:, None] == labels)
+        near = (box_iou(everything[part], everything) >= least) & (labels[part][:, None] == labels)
         near[np.arange(len(part)), part] = True  # also of a box without area, whose IoU with itself is no number
         shares = near * scores.astype(np.float64)
         result[start : start + VOTERS] = shares @ boxes / shares.sum(axis=1, keepdims=True)

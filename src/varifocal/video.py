@@ -18,8 +18,8 @@ from PIL import Image
 from varifocal.ahead import ahead
 from varifocal.data.images import MAX_PIXELS, read_size
 from varifocal.errors import ConfigError, DataError
-from varifocal.predict import BATCH, Model
-from varifocal.types import Detections
+from varifocal.pictures import BATCH, Predictor
+from varifocal.records import Detections
 
 SUFFIXES = frozenset([".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"])
 
@@ -122,7 +122,7 @@ def read_film(path: Path) -> Film:
 
 
 def predict_video(
-    model: Model,
+    model: Predictor,
     path: Path | str,
     *,
     every: int = 1,
@@ -152,7 +152,7 @@ def predict_video(
 
 
 def annotate_video(
-    model: Model,
+    model: Predictor,
     path: Path,
     place: Path,
     *,
@@ -214,7 +214,7 @@ def _line(one: SeenFrame, path: Path) -> str:
 
 
 def _detect(
-    model: Model, path: Path, film: Film, every: int, limits: dict[str, Any]
+    model: Predictor, path: Path, film: Film, every: int, limits: dict[str, Any]
 ) -> Generator[SeenFrame, None, None]:
     # several at once use a GPU better; a CPU is busy with one
     at_once = 1 if next(model.parameters()).device.type == "cpu" else _room(film)

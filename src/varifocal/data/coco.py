@@ -17,7 +17,7 @@ from PIL import Image
 from varifocal.data.coco_layout import ImageFinder, choose_split, find_splits, leaves_folder
 from varifocal.data.images import read_stored_size
 from varifocal.errors import DataError
-from varifocal.types import Category, DataSet, Sample
+from varifocal.records import Category, DataSet, Sample
 
 __all__ = ["check_size", "find_splits", "load_dataset"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,41 +11,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How a picture is resized and normalised before the network.
-
-    With ``scale`` the picture is resized by that factor whatever its size: right for aerial pictures, where a pixel
-    has a fixed size on the ground. Without it, the shorter side becomes ``short`` unless the longer one would pass
-    ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole picture, for the sake of
-    memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
-    the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
-    """
-
-    short: int = 800
-    long: int = 1333
-    scale: float | None = None
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    divisor: int = 32
-    max_side: int = 4096
-    bgr: bool = False
-
-
-def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
-    """(height, width) after the resize; never above ``max_side``, never below one pixel."""
-    long = max(height, width)
-    factor = min(resize_factor(height, width, config), config.max_side / long)
-    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
-
-
-def resize_factor(height: int, width: int, config: Preprocess) -> float:
-    """What a picture of that size is scaled by, before ``max_side`` bounds it."""
-    return config.scale or min(config.long / max(height, width), config.short / min(height, width))
+from varifocal.settings import IMAGENET_MEAN as IMAGENET_MEAN
+from varifocal.settings import IMAGENET_STD as IMAGENET_STD
+from varifocal.settings import Preprocess
+from varifocal.settings import resize_factor as resize_factor
+from varifocal.settings import resized_shape as resized_shape
 
 
 def image_to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from varifocal.types import Category, Detections, Sample
+from varifocal.records import Category, Detections, Sample
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,12 +10,12 @@ from varifocal.data.coco import check_size
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
 from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
-from varifocal.predict import Model
-from varifocal.types import Category, DataSet, Detections, Sample
+from varifocal.pictures import Predictor
+from varifocal.records import Category, DataSet, Detections, Sample
 
 
 def detect_all(
-    model: Model, samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
+    model: Predictor, samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
 ) -> list[Detections]:
     """Detections of each sample; ``progress`` is called with the number done. One picture is in memory at a time."""
     found = []
@@ -28,7 +28,7 @@ def detect_all(
 
 
 def evaluate_model(
-    model: Model, data: DataSet, progress: Callable[[int], None] = lambda done: None
+    model: Predictor, data: DataSet, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[CocoMetrics, list[Detections]]:
     """The COCO metrics of a model on a data set, and what it found.
 
@@ -48,7 +48,7 @@ def evaluate_model(
     return measure(model, data, found), found
 
 
-def measure(model: Model, data: DataSet, found: Sequence[Detections]) -> CocoMetrics:
+def measure(model: Predictor, data: DataSet, found: Sequence[Detections]) -> CocoMetrics:
     """The COCO metrics of what a model found, with as many boxes a picture as the model gives, at least 100."""
     relabelled = [relabel(one, data.categories) for one in found]
     return coco_ap(data.samples, data.categories, relabelled, model.info.postprocess.max_detections)

@@ -133,8 +133,8 @@ class ATSS(nn.Module):
             "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width); scores and centerness."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
         deltas = outputs.tensors["deltas"]
         priors = self._priors(outputs, deltas)
         boxes = clip_each(decode_deltas(square_anchors(priors), deltas, STD), sizes)

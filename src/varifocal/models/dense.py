@@ -154,8 +154,10 @@ def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Flo
     return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
 
 
-def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "B N 4"]:
-    """The part of each picture's boxes inside its own (height, width)."""
+def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
+    """The part of each picture's boxes inside its own (height, width); all of them without sizes."""
+    if sizes is None:
+        return boxes
     return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
 
 

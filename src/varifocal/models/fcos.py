@@ -135,11 +135,11 @@ class FCOS(nn.Module):
             "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width); scores and centerness."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
         distances = outputs.tensors["distances"]
         priors = self._priors(outputs, distances)
-        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        boxes = distances_to_boxes(priors.points.expand(distances.shape[0], -1, -1), distances)
         scores, quality = (wide(outputs.tensors[name]).sigmoid() for name in ("logits", "centerness"))
         return Decoded(clip_each(boxes, sizes), scores, priors.counts, quality[..., 0])
 

@@ -122,12 +122,17 @@ class FoveaBox(nn.Module):
         divisors = self._divisors(dense, logits.dtype)
         return {"cls": cls / divisors[0], "box": box / divisors[1]}
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
         logs = wide(outputs.tensors["logs"])
         priors = self._priors(outputs, logs)
         boxes = self._boxes(priors, logs, sizes)
         return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+
+    @property
+    def border(self) -> int:
+        """How many pixels before the end of the picture boxes are clipped: one in the authors' code."""
+        return 1 if self._paper else 0
 
     @property
     def _paper(self) -> bool:
@@ -140,12 +145,11 @@ class FoveaBox(nn.Module):
         return (self.config.distance_unit * priors.strides)[:, None]
 
     def _boxes(
-        self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]]
+        self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None
     ) -> Float[Tensor, "B N 4"]:
-        """Clipped to each picture's (height, width)."""
-        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), logs.exp() * self._unit(priors))
-        less = 1 if self._paper else 0
-        return clip_each(boxes, [(height - less, width - less) for height, width in sizes])
+        """Clipped to each picture's (height, width) if given."""
+        boxes = distances_to_boxes(priors.points.expand(logs.shape[0], -1, -1), logs.exp() * self._unit(priors))
+        return clip_each(boxes, sizes and [(height - self.border, width - self.border) for height, width in sizes])
 
     def _assign(self, priors: Priors, targets: Sequence[Targets]) -> DenseTargets:
         if self._paper:  # the authors' assignment does not know where a picture ends

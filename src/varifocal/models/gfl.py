@@ -127,12 +127,12 @@ class GFL(nn.Module):
             "distribution": DISTRIBUTION_WEIGHT * (spread * scores).sum() / weight,
         }
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
         sides = outputs.tensors["sides"]
         priors = self._priors(outputs, sides)
         distances = self._expectation(self._split(sides)) * priors.strides[:, None]
-        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        boxes = distances_to_boxes(priors.points.expand(sides.shape[0], -1, -1), distances)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:

@@ -164,8 +164,8 @@ class RepPoints(nn.Module):
             losses[name] = weight * F.smooth_l1_loss(found, wanted, beta=SMOOTH_BELOW, reduction="sum") / divisor
         return losses
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
         refined = outputs.tensors["refined_points"]
         priors = self._priors(outputs, refined)
         boxes = clip_each(self._boxes(priors, refined), sizes)

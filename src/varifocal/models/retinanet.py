@@ -85,8 +85,8 @@ class RetinaNet(nn.Module):
         """``images`` are normalised; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {
-            "logits": flatten_levels(maps["logits"]).reshape(len(images), -1, self.config.num_classes),
-            "deltas": flatten_levels(maps["reg"]).reshape(len(images), -1, 4),
+            "logits": flatten_levels(maps["logits"]).reshape(images.shape[0], -1, self.config.num_classes),
+            "deltas": flatten_levels(maps["reg"]).reshape(images.shape[0], -1, 4),
         }
         return Outputs(tensors, map_shapes(maps["logits"]))
 
@@ -112,11 +112,11 @@ class RetinaNet(nn.Module):
             "box": (moved - encode_deltas(anchors, truth)).abs().sum() / divisor,
         }
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
         deltas = wide(outputs.tensors["deltas"])
         priors = self._priors(outputs, deltas)
-        boxes = decode_deltas(self._anchors(priors, len(sizes)), deltas)
+        boxes = decode_deltas(self._anchors(priors, deltas.shape[0]), deltas)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     @property

@@ -184,11 +184,11 @@ class VFNet(nn.Module):
             losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
         return losses
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
-        """Boxes, xyxy pixels of the input and clipped to each picture's (height, width), and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
         distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
         priors = self._priors(outputs, distances)
-        boxes = distances_to_boxes(priors.points.expand(len(sizes), -1, -1), distances)
+        boxes = distances_to_boxes(priors.points.expand(distances.shape[0], -1, -1), distances)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     @property

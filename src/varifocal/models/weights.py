@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from varifocal.errors import CheckpointError
+from varifocal.files import write_beside
 
 FORMAT = 1  # raised when an older version of the package could not read the file
 KEY = "varifocal"
@@ -27,36 +27,6 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[st
     described = json.dumps({**info, "format": FORMAT})
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_beside(path, safetensors.torch.save(kept, metadata={KEY: described}))
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` in one step, flushed to the disk.
-
-    Raises:
-        CheckpointError: it cannot be written; what was at ``path`` is kept.
-    """
-    beside = path.with_name(
-        f".{path.name}.part"
-    )  # always the same name: what a kill leaves is used up by the next write
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        _remove(beside)
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
-        ) from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder may not be readable either; the first error is the one to tell
 
 
 def read_info(path: Path) -> dict[str, Any]:

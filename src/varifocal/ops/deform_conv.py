@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.errors import ConfigError
+from varifocal.ops.export_forms import deform_conv2d_in, export_form
 from varifocal.ops.gather_conv import computing_type, gather_conv, offset_rows
 
 
@@ -24,18 +25,22 @@ def deform_conv2d(
 ) -> Float[Tensor, "B O h w"]:
     """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
 
+    While a network is exported it is what the exporter asks for (:mod:`varifocal.ops.export_forms`).
     ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the places that are read, whatever the type
     of features and weight. Under autocast these take its type.
     """
     places = {"stride": stride, "padding": padding, "dilation": dilation}
+    kind = offsets.dtype  # coordinates want it wide, and an operator wants one type for all
+    form = export_form()
+    if form is not None:
+        result = deform_conv2d_in(form, features.to(kind), offsets, weight.to(kind), mask=mask, **places)
+        return result.to(computing_type(weight))
     if features.device.type == "cpu":
         size = (features.shape[2], features.shape[3])
         rows = offset_rows(offsets, size, kernel=weight.shape[2], scale=mask, **places)
         return gather_conv([features], [rows], weight)[0]
     from torchvision.ops import deform_conv2d as operator
 
-    # the operator wants one type for all; half precision has no place for coordinates
-    kind = offsets.dtype
     result = operator(features.to(kind), offsets, weight.to(kind), None, mask=mask, **places)
     return result.to(computing_type(weight))
 

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from varifocal.boxes import pair_iou
+from varifocal.settings import PostProcess
 
 FIRST_LOOK = 8  # boxes for each detection that is wanted; most pictures have that many detections among them
-
-
-@dataclass(frozen=True)
-class PostProcess:
-    """How many boxes are looked at and which are kept.
-
-    ``select`` says what is counted against ``per_level``: "pairs" of box and class over the threshold (mmdetection
-    from 2.13 on) or "points" by their best class, each with all its classes (the VFNet authors). Pairs are the
-    default because no box is lost to the weak classes of another. Published numbers differ by less than 0.1 AP.
-
-    ``method`` "nms" drops a box that overlaps a better one of its class by more than ``iou``; "soft-nms" (Bodla et al.,
-    ICCV 2017, linear) multiplies its score by 1 - IoU from ``iou`` on, and drops it when the score falls below
-    ``min_score``.
-    """
-
-    score_threshold: float = 0.05
-    per_level: int = 1000
-    iou: float = 0.6
-    max_detections: int = 100
-    select: Literal["pairs", "points"] = "pairs"
-    method: Literal["nms", "soft-nms"] = "nms"
-    min_score: float = 1e-3
 
 
 def select_detections(

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from varifocal.ops.deform_conv import deform_conv2d
+from varifocal.ops.export_forms import export_form
 from varifocal.ops.gather_conv import Rows, computing_type, first_rows, gather_conv, offset_rows, two_cells
 
 SIDES = ((0, 1), (2,), (3, 4))  # of five cells on an axis those before, at and after the point
@@ -32,7 +33,7 @@ class Taps(NamedTuple):
     """Where a 3x3 kernel looks at each level, made once for all the convolutions that look there.
 
     ``distances`` [B, 4, H, W] or ``offsets`` [B, 18, H, W] in cells, the other is empty; ``rows`` is what a CPU reads
-    and empty elsewhere.
+    and empty elsewhere and while a network is exported.
     """
 
     distances: list[Tensor]
@@ -43,16 +44,19 @@ class Taps(NamedTuple):
 def star_taps(distances: Sequence[Float[Tensor, "B 4 _ _"]]) -> Taps:
     """The star of a box at each cell of each level; ``distances`` are (l, t, r, b) in cells, float32 or wider."""
     places = list(distances)
-    on_cpu = places[0].device.type == "cpu"
-    return Taps(places, [], [star_rows(place) for place in places] if on_cpu else [])
+    return Taps(places, [], [star_rows(place) for place in places] if _reads_rows(places[0]) else [])
 
 
 def point_taps(points: Sequence[Float[Tensor, "B 18 _ _"]]) -> Taps:
     """Nine free points (dy, dx) beside each cell of each level, in cells, float32 or wider (RepPoints)."""
     offsets = [points_to_offsets(level) for level in points]
-    on_cpu = offsets[0].device.type == "cpu"
-    size = [(level.shape[2], level.shape[3]) for level in offsets]
-    return Taps([], offsets, [offset_rows(*pair) for pair in zip(offsets, size, strict=True)] if on_cpu else [])
+    if not _reads_rows(offsets[0]):
+        return Taps([], offsets, [])
+    return Taps([], offsets, [offset_rows(level, (level.shape[2], level.shape[3])) for level in offsets])
+
+
+def _reads_rows(like: Tensor) -> bool:
+    return like.device.type == "cpu" and export_form() is None
 
 
 def star_conv(
@@ -61,14 +65,15 @@ def star_conv(
     """Convolve each level at the moved taps; bilinear between cells, zero outside the map.
 
     This function alone decides the path. On a CPU, where torchvision's operator is a scalar loop, rows are gathered;
-    on CUDA a star is one fused Triton kernel; torchvision's operator serves everything else. Places stay in float32 or
-    wider whatever the features are: bfloat16 has steps of half a cell at 128. Under autocast features and weight take
-    its type.
+    on CUDA a star is one fused Triton kernel; torchvision's operator serves everything else, and while a network is
+    exported what the exporter asks for. Places stay in float32 or wider whatever the features are: bfloat16 has steps
+    of half a cell at 128. Under autocast features and weight take its type.
     """
     if taps.rows:
         return gather_conv(levels, taps.rows, weight)
     kind = computing_type(weight)
-    if taps.distances and kind != torch.float64 and has_fused_star(weight.device):
+    fused = taps.distances and kind != torch.float64 and export_form() is None
+    if fused and has_fused_star(weight.device):
         from varifocal.ops.star_triton import star_conv_triton
 
         pairs = zip(levels, taps.distances, strict=True)

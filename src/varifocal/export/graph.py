@@ -1,0 +1,127 @@
+"""The network as a graph sees it: raw pixels in, boxes and scores out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from varifocal.errors import ConfigError
+from varifocal.export.settings import ExportSettings, multiple_of
+from varifocal.export.suppress import select_in_graph
+from varifocal.models.fuse import computing, prediction_network
+from varifocal.models.info import ModelInfo
+from varifocal.ops.export_forms import exporting
+from varifocal.predict import Model
+from varifocal.runtime.description import GraphInfo
+from varifocal.settings import PostProcess, Preprocess
+from varifocal.types import Decoded
+
+BATCH = 2  # of the example: torch takes one of anything for a constant
+MOST = 1024  # pictures, and steps of a side: a bound that torch wants
+
+
+class DetectorGraph(nn.Module):
+    """Pixels 0..255, RGB, float32 [B, 3, H, W], to ``boxes``, ``scores`` and, if there is such, ``quality``.
+
+    With ``select`` the boxes are suppressed: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K], else all of them:
+    [B, N, 4], [B, N, C] and [B, N]. Boxes are xyxy pixels of the input, which alone clips them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, select: PostProcess | None) -> None:
+        super().__init__()
+        self.network, self.bgr, self.select = network, preprocess.bgr, select
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        pixels = images.flip(1) if self.bgr else images
+        decoded: Decoded = self.network.decode(self.network((pixels - self.mean) / self.std), None)  # type: ignore[operator]
+        height, width = images.shape[2:]
+        x1, y1, x2, y2 = decoded.boxes.unbind(dim=2)
+        sides = [(x1, width), (y1, height), (x2, width), (y2, height)]
+        boxes = torch.stack([side.clamp(0, limit) for side, limit in sides], dim=2)
+        if self.select is not None:
+            return select_in_graph(decoded._replace(boxes=boxes), self.select)
+        if decoded.quality is None:
+            return boxes, decoded.scores
+        return boxes, decoded.scores, decoded.quality
+
+
+def output_names(info: ModelInfo, settings: ExportSettings) -> list[str]:
+    """Of the graph's outputs, in order."""
+    if settings.nms == "in":
+        return ["boxes", "scores", "labels"]
+    return ["boxes", "scores", *(["quality"] if _has_quality(info) else [])]
+
+
+def _has_quality(info: ModelInfo) -> bool:
+    return info.name == "fcos" or bool(getattr(info.config, "centerness", False))
+
+
+def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> ExportedProgram:
+    """The network in plain operators and, for "deformconv" and suppression, the package's own two.
+
+    Raises:
+        ConfigError: the backbone does something that depends on the values of pixels or sizes.
+    """
+    network = prediction_network(model.detector, settings.precision)
+    wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
+    multiple = graph.multiple
+    if graph.size is not None:
+        size = graph.size
+        shapes: dict[int, Any] = {0: Dim("batch", min=1, max=MOST)}
+    else:
+        # several cells on either side of every level, and other numbers of rows than of columns
+        least = -(-2 * graph.strides[-1] // multiple)
+        size = ((least + 1) * multiple, (2 * least + 1) * multiple)
+        sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MOST) for axis, name in ((2, "h"), (3, "w"))}
+        shapes = {0: Dim("batch", min=1, max=MOST), **sides}
+    example = torch.zeros(BATCH, 3, *size)
+    try:
+        with exporting(settings.form), torch.no_grad(), computing(settings.precision, "cpu"):
+            return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
+    except torch._dynamo.exc.UserError as error:
+        raise ConfigError(
+            f"{model.info.config.backbone.name}: cannot be exported for {'any size' if graph.size is None else 'one size'}"
+            f" ({' '.join(str(error).split())[:200]}); try {'--size 800x1216' if graph.size is None else 'another size'}."
+        ) from error
+
+
+def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:
+    """What the graph takes and gives, with the rule of its levels tried on the network.
+
+    Raises:
+        ConfigError: the levels of this backbone follow another rule.
+    """
+    detector: Any = model.detector
+    config = model.info.config
+    multiple = multiple_of(model.info)
+    per_cell = len(config.ratios) * config.octave_steps if model.info.name == "retinanet" else 1
+    info = GraphInfo(
+        settings.size,
+        tuple(detector.strides),
+        per_cell,
+        multiple,
+        getattr(detector, "border", 0),
+        settings.nms,
+        settings.precision,
+        settings.form,
+        opset,
+    )
+    least = -(-2 * info.strides[-1] // multiple)
+    for size in [settings.size] if settings.size else [(multiple * (least + 1), multiple * (2 * least + 1))]:
+        with torch.no_grad():
+            counts = detector.decode(detector(torch.zeros(1, 3, *size)), None).counts
+        if counts != info.counts(*size):
+            raise ConfigError(
+                f"{config.backbone.name}: an input of {size[0]}x{size[1]} has levels of {counts} cells and not of "
+                f"{info.counts(*size)}; this backbone cannot be exported."
+            )
+    return info

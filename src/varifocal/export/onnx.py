@@ -1,0 +1,150 @@
+"""ONNX with standard operators only, which ONNX Runtime, and others, run as it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from varifocal.errors import ConfigError
+from varifocal.export.graph import capture, graph_info, output_names
+from varifocal.export.parity import Parity, compare
+from varifocal.export.settings import ExportSettings, check_settings
+from varifocal.files import write_beside
+from varifocal.predict import Model
+from varifocal.runtime.description import KEY, ExportInfo, to_json
+from varifocal.runtime.exported import ExportedModel
+from varifocal.runtime.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from PIL import Image
+
+OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
+
+
+def export_onnx(model: Model, target: Path, settings: ExportSettings, pictures: Sequence[Image.Image]) -> Parity:
+    """Write ``target`` and the same description as JSON beside it, after a comparison with torch on the pictures.
+
+    Raises:
+        ConfigError: a package is missing, or the model cannot be exported so.
+        ExportError: the graph gives other numbers than torch; nothing is written.
+        CheckpointError: the file cannot be written.
+    """
+    check_settings(settings, model.info)
+    content, info = build_onnx(model, settings)
+    exported = ExportedModel(Session(content, name=str(target)), info)
+    parity = compare(model, exported, pictures)
+    parity.check(target)
+    info = replace(info, parity=parity.to_json())
+    write_beside(target, described(content, info))
+    write_beside(target.with_suffix(".json"), json.dumps(to_json(info), indent=1).encode())
+    return parity
+
+
+def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInfo]:
+    """The content of a file and the description in it, not compared with anything yet.
+
+    Raises:
+        ConfigError: a package is missing, or the model cannot be exported so.
+    """
+    onnx = _onnx()
+    model = model.to("cpu").eval()
+    graph = graph_info(model, settings, OPSET)
+    with _quiet():
+        program = torch.onnx.export(
+            capture(model, settings, graph),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=output_names(model.info, settings),
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
+    proto = program.model_proto
+    onnx.checker.check_model(proto)
+    info = model.info
+    versions = {name: version(name) for name in ("varifocal", "torch", "onnx", "onnxscript")}
+    description = ExportInfo(
+        info.name, info.categories, graph, info.preprocess, info.postprocess, info.tiling, info.views, versions
+    )
+    return described(proto.SerializeToString(), description), description
+
+
+def described(content: bytes, info: ExportInfo) -> bytes:
+    """The same file with this description inside, in place of one that is there."""
+    onnx = _onnx()
+    proto = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(proto, {KEY: json.dumps(to_json(info))})
+    written: bytes = proto.SerializeToString()
+    return written
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnxscript  # torch's exporter needs it
+    except ImportError as error:
+        raise ConfigError(
+            f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"'
+        ) from error
+    del onnxscript
+    return onnx
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of operators of packages that this network does not have."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _translations() -> dict[Any, Any]:
+    """The package's own operators in those of ONNX."""
+    from onnxscript import opset20 as op
+
+    def deform_conv2d(
+        features: Any, weight: Any, offsets: Any, mask: Any, stride: int, padding: int, dilation: int
+    ) -> Any:
+        return op.DeformConv(
+            features,
+            weight,
+            offsets,
+            None,
+            mask,
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+            dilations=[dilation] * 2,
+            group=features.shape[1] // weight.shape[1],
+            offset_group=1,
+            kernel_shape=[weight.shape[2], weight.shape[3]],
+        )
+
+    def class_nms(boxes: Any, scores: Any, iou: float, most: int) -> Any:
+        chosen = op.NonMaxSuppression(
+            boxes,
+            scores,
+            op.Constant(value_ints=[most]),
+            op.Constant(value_floats=[iou]),
+            op.Constant(value_floats=[0.0]),
+        )
+        nothing = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
+        return op.ScatterND(nothing, chosen, op.GatherND(scores, chosen))
+
+    own = torch.ops.varifocal
+    return {own.deform_conv2d.default: deform_conv2d, own.class_nms.default: class_nms}

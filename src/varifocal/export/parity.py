@@ -1,0 +1,177 @@
+"""Whether an exported network says what the checkpoint says, on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from varifocal.arrays import pair_iou
+from varifocal.data.preprocess import normalise
+from varifocal.errors import ExportError
+from varifocal.ops.nms import PostProcess
+from varifocal.predict import Model, select_detections
+from varifocal.runtime.exported import ExportedModel
+from varifocal.settings import Views
+from varifocal.tiles import Tiling
+from varifocal.types import Decoded
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SAME_IOU = 0.99  # of two boxes that are one detection
+
+
+class Bound(NamedTuple):
+    """The most by which a score may differ, a box (in parts of its longer side, at least of ``SIDE`` pixels), and how
+    many of the detections may lack a partner.
+
+    Float32 differs by rounding alone, 1e-5 as a rule: ten times that is a defect. Half precision has eleven bits, which
+    fifty layers make less.
+    """
+
+    score: float
+    box: float
+    unmatched: float
+
+
+SIDE = 100.0
+SAID_MANY = 20
+BOUNDS = {"fp32": Bound(1e-4, 1e-4, 0.01), "fp16": Bound(2e-2, 5e-2, 0.1)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the comparison found: the largest deviations of raw outputs, and the detections of both.
+
+    ``box_pixels`` is the largest deviation of a side, ``box`` the largest in parts of the box's longer side (at least
+    100 pixels), ``score`` that of a class score or quality; they are None where the graph suppresses by itself.
+    ``matched`` of torch's ``detections`` have a partner of the same class, an IoU of 0.99 and a score within the bound.
+    """
+
+    pictures: int
+    precision: str
+    box_pixels: float | None
+    box: float | None
+    score: float | None
+    detections: int
+    exported: int
+    matched: int
+
+    @property
+    def bound(self) -> Bound:
+        """What may differ in this precision."""
+        return BOUNDS[self.precision]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the bounds."""
+        return {**asdict(self), "bound": self.bound._asdict()}
+
+    def check(self, name: Path) -> None:
+        """Raises ExportError: something differs by more than it may."""
+        bound = self.bound
+        far = []
+        if self.score is not None and not self.score <= bound.score:
+            far.append(f"scores by {self.score:.2g} (at most {bound.score:g})")
+        if self.box is not None and not self.box <= bound.box:
+            far.append(f"boxes by {self.box:.2g} of their size (at most {bound.box:g})")
+        lost = max(self.detections, self.exported) - self.matched
+        # of many a borderline one may change sides
+        if lost > bound.unmatched * self.detections + (1 if self.detections >= SAID_MANY else 0):
+            far.append(f"{lost} detections of {self.detections} have no partner")
+        if far:
+            raise ExportError(
+                f"{name}: is not kept, because it differs from torch: {', '.join(far)}; try another --deform or "
+                "--precision fp32."
+            )
+
+    def table(self) -> Table:
+        """For the terminal."""
+        from rich.table import Table
+
+        table = Table("against torch", "largest", "at most", title=f"{self.pictures} pictures, {self.precision}")
+        if self.box is not None and self.box_pixels is not None and self.score is not None:
+            table.add_row("box, pixels", f"{self.box_pixels:.2g}", "")
+            table.add_row("box, of its size", f"{self.box:.2g}", f"{self.bound.box:g}")
+            table.add_row("score", f"{self.score:.2g}", f"{self.bound.score:g}")
+        table.add_row("detections", f"{self.matched} of {self.detections} matched", f"{self.exported} exported")
+        return table
+
+
+def compare(model: Model, exported: ExportedModel, pictures: Sequence[Image.Image]) -> Parity:
+    """Both on the same pixels, a picture at a time: the network in float32 as it was trained, against the file."""
+    network, graph = model.detector.eval(), exported.info.graph
+    pixels, relative, score = [0.0], [0.0], [0.0]
+    counts = np.zeros(3, int)
+    for picture in pictures:
+        shape = exported.fitted_shape(picture, model.info.preprocess)
+        batch = exported.batch([picture], [shape])
+        truth = _decode(network, model, batch, shape)
+        if graph.nms == "out":
+            outputs = exported.session.run(batch)
+            height, width = (side - graph.border for side in shape)
+            wanted = truth.boxes[0].numpy()
+            found = np.clip(outputs["boxes"][0], 0, [width, height, width, height])
+            off = np.abs(found - wanted)
+            pixels.append(_largest(off))
+            sides = np.maximum((wanted[:, 2:] - wanted[:, :2]).max(axis=1), SIDE)
+            relative.append(_largest(off / sides[:, None]))
+            score.append(_largest(np.abs(outputs["scores"][0] - truth.scores[0].numpy())))
+            if truth.quality is not None:
+                score.append(_largest(np.abs(outputs["quality"][0] - truth.quality[0].numpy())))
+        counts += _matched(_select(truth, model.info.postprocess, picture, shape), exported, picture)
+    raw = graph.nms == "out"
+    return Parity(
+        len(pictures),
+        graph.precision,
+        max(pixels) if raw else None,
+        max(relative) if raw else None,
+        max(score) if raw else None,
+        *(int(count) for count in counts),
+    )
+
+
+def _largest(values: np.ndarray) -> float:
+    """With no number where there is one that is none."""
+    return float(values.max(initial=0.0))
+
+
+@torch.no_grad()
+def _decode(network: Any, model: Model, batch: np.ndarray, shape: tuple[int, int]) -> Decoded:
+    pixels = torch.from_numpy(batch).round().byte()
+    images = normalise(pixels, [shape], model.info.preprocess)
+    decoded: Decoded = network.decode(network(images), [shape])
+    return decoded
+
+
+def _select(
+    decoded: Decoded, settings: PostProcess, picture: Image.Image, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    boxes = decoded.boxes[0] * torch.tensor([picture.width / shape[1], picture.height / shape[0]] * 2)
+    quality = None if decoded.quality is None else decoded.quality[0]
+    box, score, label = select_detections(boxes, decoded.scores[0], decoded.counts, settings, quality)
+    return box.numpy(), score.numpy(), label.numpy()
+
+
+def _matched(
+    truth: tuple[np.ndarray, np.ndarray, np.ndarray], exported: ExportedModel, picture: Image.Image
+) -> tuple[int, int, int]:
+    """How many detections torch has, how many the file, and how many are the same."""
+    # in one piece and looked at once, as torch has just done
+    plain = replace(exported.info, tiling=Tiling(), views=Views())
+    found = ExportedModel(exported.session, plain).predict(picture)
+    bound = BOUNDS[exported.info.graph.precision].score
+    free = np.ones(len(found), bool)
+    matched = 0
+    for box, score, label in zip(*truth, strict=True):
+        same = free & (found.labels == label) & (np.abs(found.scores - score) <= bound)
+        same &= pair_iou(found.boxes, box[None]) >= SAME_IOU
+        if same.any():
+            free[same.argmax()] = False
+            matched += 1
+    return len(truth[0]), len(found), matched

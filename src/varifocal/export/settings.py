@@ -1,0 +1,57 @@
+"""What can be chosen of an export."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from varifocal.errors import ConfigError
+from varifocal.models.info import ModelInfo
+
+MULTIPLE = 32  # the coarsest map of a backbone has this stride
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """``size`` is (height, width) of the input in pixels, None for any; ``nms`` "in" has the graph suppress.
+
+    ``precision`` "fp16" stores weights, and computes convolutions where the runtime can, in half precision; coordinates
+    stay float32. ``deform`` is the form of deformable convolutions: "deformconv" is ONNX's own operator (ONNX Runtime
+    from 1.25 on, TensorRT from 10.1 on), "gridsample" look-ups that older runtimes have too and that are slower;
+    "auto" is "deformconv".
+    """
+
+    size: tuple[int, int] | None = None
+    precision: Literal["fp32", "fp16"] = "fp32"
+    nms: Literal["in", "out"] = "out"
+    deform: Literal["auto", "deformconv", "gridsample"] = "auto"
+
+    @property
+    def form(self) -> Literal["deformconv", "gridsample"]:
+        """``deform`` with "auto" decided."""
+        return "deformconv" if self.deform == "auto" else self.deform
+
+
+def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
+    """That the model can be exported so.
+
+    Raises:
+        ConfigError: a size that is no multiple of 32, or suppression of a kind that ONNX does not have.
+    """
+    multiple = multiple_of(info)
+    if settings.size is not None and any(side <= 0 or side % multiple for side in settings.size):
+        height, width = (max(round(side / multiple), 1) * multiple for side in settings.size)
+        raise ConfigError(
+            f"--size {settings.size[0]}x{settings.size[1]}: both sides must be multiples of {multiple}, as "
+            f"{height}x{width}."
+        )
+    if settings.nms == "in" and info.postprocess.method != "nms":
+        raise ConfigError("--nms in: ONNX has no soft suppression; export with --nms out.")
+    if settings.nms == "in" and info.views.count > 1:
+        raise ConfigError("--nms in: the model looks at a picture several times; export with --nms out.")
+
+
+def multiple_of(info: ModelInfo) -> int:
+    """Of what the sides of an input are multiples."""
+    return math.lcm(MULTIPLE, info.preprocess.divisor)

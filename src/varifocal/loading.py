@@ -1,0 +1,31 @@
+"""A model from a file of either kind: a checkpoint, which torch runs, or an exported one, which needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from varifocal.errors import ConfigError
+
+
+def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16", "fp16"] = "fp32") -> Any:
+    """The model of a checkpoint or of an exported file (``.onnx``), ready to predict.
+
+    A checkpoint gives a :class:`varifocal.predict.Model`, an exported file a
+    :class:`varifocal.runtime.ExportedModel`; both have ``predict``, ``categories`` and ``info``. ``precision`` is that
+    of a checkpoint's prediction: "bf16" halves the time on processors that compute it, at a cost of about a hundredth
+    of each raw output; "fp16" is for GPUs. An exported file has its own.
+
+    Raises:
+        ConfigError: a precision or device that there is not, or a package that is missing.
+        CheckpointError: not a file of this package, damaged, or of a newer version.
+    """
+    from varifocal.runtime import is_exported, load_exported
+
+    if not is_exported(path):
+        from varifocal import predict
+
+        return predict.load(path, device, precision)
+    if precision != "fp32":
+        raise ConfigError(f"{path}: the precision of an exported file is its own; export it with --precision.")
+    return load_exported(path, device)

@@ -1,0 +1,101 @@
+"""Deformable convolutions as an exporter wants them: one standard operator, or look-ups that everybody has.
+
+While :func:`exporting` is on, in this thread alone, ``star_conv`` and ``deform_conv2d`` compute in one of these forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+ExportForm = Literal["deformconv", "gridsample"]
+
+_FORM: ContextVar[ExportForm | None] = ContextVar("varifocal_export_form", default=None)
+
+
+@contextmanager
+def exporting(form: ExportForm) -> Iterator[None]:
+    """While the block runs, deformable convolutions become what ``form`` says.
+
+    "deformconv" is one node, ``varifocal::deform_conv2d``, which an exporter turns into ONNX's ``DeformConv``;
+    "gridsample" is a ``grid_sample`` and a 1x1 convolution for each tap. The numbers are the same within rounding.
+    """
+    token = _FORM.set(form)
+    try:
+        yield
+    finally:
+        _FORM.reset(token)
+
+
+def export_form() -> ExportForm | None:
+    """What the block that runs asks for, or None outside of one."""
+    return _FORM.get()
+
+
+def deform_conv2d_in(
+    form: ExportForm,
+    features: Float[Tensor, "B C H W"],
+    offsets: Float[Tensor, "B _ h w"],
+    weight: Float[Tensor, "O c k k"],
+    *,
+    mask: Float[Tensor, "B K h w"] | None,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> Float[Tensor, "B O h w"]:
+    """A deformable convolution in that form; all of one type."""
+    if form == "deformconv":
+        return torch.ops.varifocal.deform_conv2d(features, weight, offsets, mask, stride, padding, dilation)
+    return _by_look_ups(features, offsets, weight, mask, stride, padding, dilation)
+
+
+def _by_look_ups(
+    features: Tensor, offsets: Tensor, weight: Tensor, mask: Tensor | None, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """The sum over the taps of a 1x1 convolution of what they read; zero outside the map, as ``grid_sample`` has it."""
+    height, width = features.shape[2:]
+    rows, columns = offsets.shape[2:]
+    size, groups = weight.shape[2], features.shape[1] // weight.shape[1]
+    own_y = torch.arange(rows, device=offsets.device, dtype=offsets.dtype)[:, None] * stride - padding
+    own_x = torch.arange(columns, device=offsets.device, dtype=offsets.dtype) * stride - padding
+    total: Tensor | None = None
+    for tap in range(size * size):
+        row, column = divmod(tap, size)
+        y = offsets[:, 2 * tap] + (own_y + row * dilation)
+        x = offsets[:, 2 * tap + 1] + (own_x + column * dilation)
+        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+        read = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        if mask is not None:
+            read = read * mask[:, tap : tap + 1]
+        part = F.conv2d(read, weight[:, :, row, column, None, None], groups=groups)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+@torch.library.custom_op(
+    "varifocal::deform_conv2d",
+    mutates_args=(),
+    schema=(
+        "(Tensor features, Tensor weight, Tensor offsets, Tensor? mask, int stride, int padding, int dilation)"
+        " -> Tensor"
+    ),
+)
+def _deform_conv2d(
+    features: Tensor, weight: Tensor, offsets: Tensor, mask: Tensor | None, stride: int, padding: int, dilation: int
+) -> Tensor:
+    return _by_look_ups(features, offsets, weight, mask, stride, padding, dilation)
+
+
+@_deform_conv2d.register_fake
+def _(features: Any, weight: Any, offsets: Any, mask: Any, stride: Any, padding: Any, dilation: Any) -> Tensor:
+    del mask, stride, padding, dilation
+    empty: Tensor = features.new_empty(offsets.shape[0], weight.shape[0], *offsets.shape[2:])
+    return empty

@@ -1,0 +1,120 @@
+"""What an exported file says of itself, as JSON inside it: enough to run it and to say what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from varifocal.errors import CheckpointError, ConfigError
+from varifocal.records import Category
+from varifocal.settings import PostProcess, Preprocess, Views
+from varifocal.tiles import Tiling
+
+FORMAT = 1  # raised when an older version of the package could not run the file
+KEY = "varifocal"
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What a graph takes and gives.
+
+    ``size`` is (height, width) of its input in pixels, or None for any multiples of ``multiple``. ``strides`` are those
+    of its levels, finest first; a level has ``per_cell`` boxes for each of ceil(height / stride) x ceil(width / stride)
+    cells. ``border`` is how many pixels before the end of a picture its boxes end. With ``nms`` "in" the graph
+    suppresses, with "out" its caller does. ``precision`` is that of its convolutions, ``deform`` the form of its
+    deformable ones.
+    """
+
+    size: tuple[int, int] | None
+    strides: tuple[int, ...]
+    per_cell: int = 1
+    multiple: int = 32
+    border: int = 0
+    nms: Literal["in", "out"] = "out"
+    precision: str = "fp32"
+    deform: str = "deformconv"
+    opset: int = 20
+
+    def counts(self, height: int, width: int) -> tuple[int, ...]:
+        """How many boxes each level has for an input of that size."""
+        return tuple(-(-height // stride) * -(-width // stride) * self.per_cell for stride in self.strides)
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """An exported model: the detector's name, its classes, how pictures come to it, which boxes are kept.
+
+    ``versions`` are those of the package and of what it exported with; ``parity`` is what the comparison with torch
+    found.
+    """
+
+    detector: str
+    categories: tuple[Category, ...]
+    graph: GraphInfo
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    postprocess: PostProcess = field(default_factory=PostProcess)
+    tiling: Tiling = field(default_factory=Tiling)
+    views: Views = field(default_factory=Views)
+    versions: dict[str, str] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+
+
+def pad_colour(preprocess: Preprocess) -> tuple[float, ...]:
+    """Red, green and blue that become zero in the graph: what fills the input beside a picture."""
+    return tuple(reversed(preprocess.mean)) if preprocess.bgr else preprocess.mean
+
+
+def to_json(info: ExportInfo) -> dict[str, Any]:
+    """Plain values for the file."""
+    return {
+        "format": FORMAT,
+        "kind": "exported",
+        "detector": info.detector,
+        "categories": [[category.id, category.name] for category in info.categories],
+        "graph": asdict(info.graph),
+        "pad": list(pad_colour(info.preprocess)),
+        "preprocess": asdict(info.preprocess),
+        "postprocess": asdict(info.postprocess),
+        "tiling": asdict(info.tiling),
+        "views": asdict(info.views),
+        "versions": info.versions,
+        "parity": info.parity,
+    }
+
+
+def from_json(text: str, source: str) -> ExportInfo:
+    """The opposite of :func:`to_json`.
+
+    Raises:
+        CheckpointError: written by a newer version, or damaged.
+    """
+    try:
+        values = json.loads(text)
+        newer = int(values["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{source}: its varifocal description is damaged ({type(error).__name__}).") from error
+    if newer:
+        raise CheckpointError(
+            f"{source}: written by a newer version of varifocal (format {values['format']}, this one reads {FORMAT}); "
+            "run pip install --upgrade varifocal."
+        )
+    try:
+        return ExportInfo(
+            values["detector"],
+            tuple(Category(int(number), str(name)) for number, name in values["categories"]),
+            _build(GraphInfo, values["graph"]),
+            _build(Preprocess, values["preprocess"]),
+            _build(PostProcess, values["postprocess"]),
+            _build(Tiling, values["tiling"]),
+            _build(Views, values["views"]),
+            values["versions"],
+            values["parity"],
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{source}: its varifocal description is damaged ({error}).") from error
+
+
+def _build(kind: Any, values: Mapping[str, Any]) -> Any:
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,201 @@
+"""An exported model that predicts as a checkpoint does, with NumPy, Pillow and ONNX Runtime alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from varifocal.arrays import select_detections
+from varifocal.errors import ConfigError
+from varifocal.pictures import BATCH, Picture, predict_pictures
+from varifocal.records import Category, Detections
+from varifocal.runtime.description import ExportInfo, from_json, pad_colour
+from varifocal.runtime.session import Session
+from varifocal.settings import PostProcess, Preprocess, resized_shape, scaled
+
+SUFFIXES = (".onnx",)  # of the files that are run here and not by torch
+
+
+class Scored(NamedTuple):
+    """The boxes of one picture before suppression, in its own pixels; ``counts`` of each level."""
+
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, "N C"]
+    counts: tuple[int, ...]
+    quality: Float[np.ndarray, "N"] | None
+
+
+class ExportedModel:
+    """A graph with its classes and its pre- and post-processing; used like :class:`varifocal.predict.Model`."""
+
+    def __init__(self, session: Session, info: ExportInfo) -> None:
+        self.session, self.info = session, info
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes that labels index."""
+        return self.info.categories
+
+    @overload  # a string is a sequence of strings, but a path all the same
+    def predict(  # type: ignore[overload-overlap]
+        self, pictures: Picture, *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> Detections: ...
+
+    @overload
+    def predict(
+        self, pictures: Sequence[Picture], *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> list[Detections]: ...
+
+    def predict(
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Detections | list[Detections]:
+        """Detect in one picture or a list of them, as :meth:`varifocal.predict.Model.predict` does.
+
+        A file of a fixed input size gets every picture scaled down until it fits, never up beyond the model's own
+        resize; the sides keep their ratio.
+
+        Raises:
+            DataError: a file cannot be read as a picture.
+            ConfigError: the file suppresses by itself, and a lower threshold or more boxes are asked for than it was
+                exported with, or several views.
+        """
+        if isinstance(pictures, (str, Path, Image.Image, np.ndarray)):
+            return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
+        self._check(score_threshold, max_detections)
+        return predict_pictures(self._detect, self.info, pictures, score_threshold, max_detections)
+
+    def _check(self, score_threshold: float | None, max_detections: int | None) -> None:
+        own, graph, views = self.info.postprocess, self.info.graph, self.info.views
+        if views.count > 1 and (graph.nms == "in" or graph.size is not None):
+            raise ConfigError(
+                f"{self.session.name}: several views need a file exported with --dynamic and --nms out; leave --tta."
+            )
+        low = score_threshold is not None and score_threshold < own.score_threshold
+        many = max_detections is not None and max_detections > own.max_detections
+        if graph.nms == "in" and (low or many):
+            raise ConfigError(
+                f"{self.session.name}: suppresses by itself at a score of {own.score_threshold} and "
+                f"{own.max_detections} boxes; export it with --nms out for a lower threshold or more boxes."
+            )
+
+    def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
+        if self.info.graph.nms == "in":
+            return self._detect_suppressed(images, settings)
+        views = self.info.views
+        at_once = max(BATCH // views.count, 1)
+        found: list[Detections] = []
+        for start in range(0, len(images), at_once):
+            few = images[start : start + at_once]
+            looks = [
+                self._look(few, scaled(self.info.preprocess, scale), flip=flip)
+                for scale in views.scales
+                for flip in ((False, True) if views.flip else (False,))
+            ]
+            found += [self._finish([look[i] for look in looks], settings) for i in range(len(few))]
+        return found
+
+    def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> list[Scored]:
+        shapes = [self.fitted_shape(image, preprocess) for image in images]
+        batch = self.batch(images, shapes, flip=flip)
+        outputs = self.session.run(batch)
+        return [self._scored(outputs, i, batch, image, shapes[i], flip) for i, image in enumerate(images)]
+
+    def _scored(
+        self,
+        outputs: dict[str, np.ndarray],
+        i: int,
+        batch: np.ndarray,
+        image: Image.Image,
+        shape: tuple[int, int],
+        flip: bool,
+    ) -> Scored:
+        boxes = self._to_picture(outputs["boxes"][i], image, shape)
+        if flip:
+            boxes = np.stack([image.width - boxes[:, 2], boxes[:, 1], image.width - boxes[:, 0], boxes[:, 3]], axis=1)
+        quality = outputs["quality"][i] if "quality" in outputs else None
+        return Scored(boxes, outputs["scores"][i], self.info.graph.counts(*batch.shape[2:]), quality)
+
+    def _to_picture(self, boxes: np.ndarray, image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
+        """Boxes of the input, clipped to the picture's part of it, in pixels of the picture."""
+        height, width = (side - self.info.graph.border for side in shape)
+        inside = np.clip(boxes, np.float32(0), np.array([width, height] * 2, np.float32))
+        factor = np.array([image.width / shape[1], image.height / shape[0]] * 2, np.float32)
+        found: np.ndarray = inside * factor
+        return found
+
+    def _finish(self, looks: list[Scored], settings: PostProcess) -> Detections:
+        qualities = [look.quality for look in looks if look.quality is not None]
+        box, score, label = select_detections(
+            np.concatenate([look.boxes for look in looks]),
+            np.concatenate([look.scores for look in looks]),
+            tuple(count for look in looks for count in look.counts),
+            settings,
+            np.concatenate(qualities) if qualities else None,
+        )
+        return Detections(box, score, label, self.categories)
+
+    def _detect_suppressed(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
+        shapes = [self.fitted_shape(image, self.info.preprocess) for image in images]
+        outputs = self.session.run(self.batch(images, shapes))
+        found = []
+        for i, image in enumerate(images):
+            box, score, label = (outputs[name][i] for name in ("boxes", "scores", "labels"))
+            box = self._to_picture(box, image, shapes[i])
+            # what lay in the padding has no area left
+            keep = np.flatnonzero((label >= 0) & (box[:, 2:] > box[:, :2]).all(axis=1))[: settings.max_detections]
+            found.append(Detections(box[keep], score[keep], label[keep], self.categories))
+        return found
+
+    def fitted_shape(self, image: Image.Image, preprocess: Preprocess) -> tuple[int, int]:
+        """(height, width) to which a picture is resized: the model's own rule, and less where the input is smaller."""
+        height, width = resized_shape(image.height, image.width, preprocess)
+        if self.info.graph.size is None:
+            return height, width
+        factor = min(1.0, self.info.graph.size[0] / height, self.info.graph.size[1] / width)
+        return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+    def batch(
+        self, images: Sequence[Image.Image], shapes: Sequence[tuple[int, int]], *, flip: bool = False
+    ) -> Float[np.ndarray, "B 3 H W"]:
+        """The graph's input: each picture resized at the top left, the mean colour elsewhere."""
+        graph = self.info.graph
+        height, width = graph.size or (
+            -(-max(shape[axis] for shape in shapes) // graph.multiple) * graph.multiple for axis in (0, 1)
+        )
+        batch = np.empty((len(images), 3, height, width), np.float32)
+        batch[:] = np.array(pad_colour(self.info.preprocess), np.float32)[:, None, None]
+        for place, image, shape in zip(batch, images, shapes, strict=True):
+            pixels = np.asarray(resize(image, *shape)).transpose(2, 0, 1)
+            place[:, : shape[0], : shape[1]] = pixels[:, :, ::-1] if flip else pixels
+        return batch
+
+
+def resize(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Antialiased bilinear, on bytes; torch's, which a checkpoint uses, differs by one grey level in a few pixels."""
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return rgb if rgb.size == (width, height) else rgb.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether the name is that of an exported model and not of a checkpoint."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def load_exported(path: Path | str, device: str = "cpu") -> ExportedModel:
+    """The model of an exported file, ready to predict; torch is not needed.
+
+    Raises:
+        ConfigError: ONNX Runtime is missing or too old, or cannot use the device.
+        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+    """
+    session = Session(Path(path), device)
+    return ExportedModel(session, from_json(session.description, str(path)))

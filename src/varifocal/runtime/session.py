@@ -1,0 +1,89 @@
+"""ONNX Runtime: the one door through which it enters where models are run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.errors import CheckpointError, ConfigError
+from varifocal.runtime.description import KEY
+
+NEEDED = (1, 25)  # the first whose CPU has DeformConv
+INSTALL = 'pip install "onnxruntime>=1.25"'
+
+
+class Session:
+    """A graph that is ready to run on a device; ``content`` is a file, or its bytes.
+
+    ``description`` is the JSON text inside.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed or too old, or has no such device.
+        CheckpointError: not there, damaged, of an operator set it does not know, or not of this package.
+    """
+
+    def __init__(self, content: Path | bytes, device: str = "cpu", name: str | None = None) -> None:
+        runtime = _onnxruntime()
+        self.name = name or str(content)
+        providers = _providers(runtime, device)
+        self._session = _open(runtime, content, providers, self.name)
+        held: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        if KEY not in held:
+            raise CheckpointError(
+                f"{self.name}: ONNX without a varifocal description; it was written by something else; export a "
+                "checkpoint with: varifocal export CHECKPOINT --format onnx"
+            )
+        self.description = held[KEY]
+        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
+        """The graph's outputs by name."""
+        found = self._session.run(self.outputs, {"images": images})
+        return dict(zip(self.outputs, found, strict=True))
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(f"running an exported model needs the package onnxruntime: {INSTALL}") from error
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if version < NEEDED:
+        raise ConfigError(
+            f"onnxruntime {onnxruntime.__version__} is too old, its CPU has no deformable convolution; exported models "
+            f"need {NEEDED[0]}.{NEEDED[1]} or newer: {INSTALL}"
+        )
+    return onnxruntime
+
+
+def _providers(runtime: Any, device: str) -> list[Any]:
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return ["CPUExecutionProvider"]
+    if kind == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
+        return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+    raise ConfigError(
+        f"--device {device}: this onnxruntime cannot use it (it has {', '.join(runtime.get_available_providers())})."
+    )
+
+
+def _open(runtime: Any, content: Path | bytes, providers: list[Any], name: str) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
+    try:
+        if isinstance(content, Path):
+            content = content.read_bytes()
+        return runtime.InferenceSession(content, options, providers=providers)
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+    except Exception as error:  # its errors share no type of their own
+        reason = " ".join(str(error).split())
+        if "opset" in reason:
+            raise CheckpointError(
+                f"{name}: its operator set is not known to onnxruntime {runtime.__version__} ({reason[:200]}); run "
+                "pip install --upgrade onnxruntime, or export again with an older one."
+            ) from error
+        raise CheckpointError(f"{name}: damaged or not an ONNX file that runs here ({reason[:200]}).") from error

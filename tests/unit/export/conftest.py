@@ -1,0 +1,64 @@
+"""Tiny networks of every detector whose scores are spread out, so that there is something to detect and suppress."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+
+from varifocal.export import ExportSettings
+from varifocal.export.onnx import build_onnx
+from varifocal.predict import Model, create
+from varifocal.runtime import ExportedModel
+from varifocal.runtime.session import Session
+
+CLASSES = ["cat", "dog", "cow"]
+
+
+def make_tiny(name: str, **options: Any) -> Model:
+    """64 channels, three levels; deformable convolutions look elsewhere than a plain one."""
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "classes": CLASSES, "width": 64, "levels": 3, "convs": 1, **options}
+    model = create(name, **settings)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for place, weight in model.detector.named_parameters():
+            if place.endswith(("cls.weight", "offset.weight")):
+                scale = 0.3 if place.endswith("cls.weight") else 0.05
+                weight.copy_(scale * torch.randn(weight.shape, generator=generator))
+            elif place.endswith("cls.bias"):
+                weight.fill_(-2)
+    model.info = replace(model.info, preprocess=replace(model.info.preprocess, short=128, long=192))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Model]:
+    """Makes such a network by the detector's name and options."""
+    return make_tiny
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Without the checks of shapes and types, for which a size that may be anything is no whole number."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def export_tiny() -> Callable[[Model, ExportSettings], ExportedModel]:
+    """What the file of a network would be, not compared with anything."""
+
+    def export(model: Model, settings: ExportSettings) -> ExportedModel:
+        with unchecked():
+            content, info = build_onnx(model, settings)
+        return ExportedModel(Session(content, name="tiny.onnx"), info)
+
+    return export

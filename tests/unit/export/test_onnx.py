@@ -1,0 +1,83 @@
+"""Exported networks against torch: every detector, fixed and free sizes, several pictures, both forms."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from varifocal.export import ExportSettings
+from varifocal.models import DETECTORS
+from varifocal.ops.nms import PostProcess, select_detections
+
+FIXED, FREE = (96, 128), None
+LOOK_UPS = "gridsample"
+
+
+def torch_says(model, pixels):
+    """The trained network itself, in float32, of raw pixels."""
+    statistics = (model.info.preprocess.mean, model.info.preprocess.std)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in statistics)
+    images = torch.from_numpy(pixels)
+    images = images.flip(1) if model.info.preprocess.bgr else images
+    with torch.no_grad():
+        outputs = model.detector((images - mean) / std)
+        return model.detector.decode(outputs, [pixels.shape[2:]] * len(pixels))
+
+
+def noise(*shape):
+    return np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+
+
+def same_outputs(model, exported, shapes):
+    for shape in shapes:
+        pixels = noise(*shape)
+        wanted, found = torch_says(model, pixels), exported.session.run(pixels)
+        assert wanted.counts == exported.info.graph.counts(*shape[2:])
+        assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 1e-3
+        assert np.abs(found["scores"] - wanted.scores.numpy()).max() < 1e-5
+        assert wanted.scores.amax() - wanted.scores.amin() > 0.1  # or anything would do
+        assert ("quality" in found) == (wanted.quality is not None)
+        if wanted.quality is not None:
+            assert np.abs(found["quality"] - wanted.quality.numpy()).max() < 1e-5
+
+
+# other sizes and numbers than those of the example, a level of one cell among them
+SHAPES = {FIXED: [(1, 3, 96, 128), (3, 3, 96, 128)], FREE: [(1, 3, 32, 160), (3, 3, 128, 96)]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "deform"),
+    [
+        ("vfnet", {"deformable_tower": True}, FIXED, "auto"),
+        ("vfnet", {}, FREE, "auto"),
+        ("fcos", {}, FIXED, "auto"),
+        *(
+            pytest.param(name, {}, size, deform, marks=pytest.mark.slow)
+            for name in DETECTORS
+            for size in (FIXED, FREE)
+            for deform in ("auto", LOOK_UPS)
+            # the others have no deformable convolution
+            if deform == "auto" or name in ("vfnet", "reppoints")
+        ),
+    ],
+)
+def test_every_detector(tiny, export_tiny, name, options, size, deform):
+    model = tiny(name, **options)
+    same_outputs(model, export_tiny(model, ExportSettings(size, deform=deform)), SHAPES[size])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [FIXED, FREE])
+@pytest.mark.parametrize("deform", ["deformconv", LOOK_UPS])
+def test_deformable_towers_and_backbone(tiny, export_tiny, size, deform):
+    model = tiny("vfnet", deformable_tower=True, levels=5)
+    from varifocal.predict import create
+
+    torch.manual_seed(0)
+    made = create(
+        "vfnet", backbone="resnext50_32x4d", num_classes=3, width=64, convs=1, levels=3, deformable_tower=True
+    )
+    del model
+    made.detector.backbone.config
+    same_outputs(made, export_tiny(made, ExportSettings(size, deform=deform)), SHAPES[size])
