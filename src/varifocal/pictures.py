@@ -75,9 +75,7 @@ def predict_pictures(
     return found if score_threshold is None else [one.filter(score_threshold) for one in found]
 
 
-def _detect_all(
-    detect: Detect, info: Settings, pictures: Sequence[Picture], settings: PostProcess
-) -> list[Detections]:
+def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:
     if info.tiling.size:
         return [_detect_tiled(detect, info.tiling, open_picture(picture), settings) for picture in pictures]
     found: list[Detections] = []

@@ -26,13 +26,17 @@ def crowd(seed, number, classes, *, far=300.0):
 @pytest.mark.parametrize(("number", "classes", "most"), [(400, 5, 100), (700, 1, 30), (60, 80, 1000), (1, 1, 5)])
 def test_the_same_as_torch(select, method, with_quality, number, classes, most):
     boxes, scores, quality = crowd(number, number, classes)
-    boxes[:: 7, 2] = boxes[:: 7, 0]  # without area
+    boxes[::7, 2] = boxes[::7, 0]  # without area
     counts = (number - number // 3, number // 3)
     config = PostProcess(0.3, 90, 0.5, most, select, method)
     own = quality if with_quality else None
     found = select_detections(boxes, scores, counts, config, own)
     wanted = torch_select(
-        torch.from_numpy(boxes), torch.from_numpy(scores), counts, config, None if own is None else torch.from_numpy(own)
+        torch.from_numpy(boxes),
+        torch.from_numpy(scores),
+        counts,
+        config,
+        None if own is None else torch.from_numpy(own),
     )
     assert len(wanted[0]) > 0 or number == 1
     for mine, theirs in zip(found, wanted, strict=True):
@@ -42,7 +46,9 @@ def test_the_same_as_torch(select, method, with_quality, number, classes, most):
 
 @pytest.mark.parametrize("counts", [(0,), (0, 0)])
 def test_nothing_in_nothing_out(counts):
-    box, score, label = select_detections(np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32), counts, PostProcess())
+    box, score, label = select_detections(
+        np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32), counts, PostProcess()
+    )
     assert (box.shape, score.shape, label.shape) == ((0, 4), (0,), (0,))
 
 

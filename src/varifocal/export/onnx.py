@@ -93,9 +93,7 @@ def _onnx() -> Any:
         import onnx
         import onnxscript  # torch's exporter needs it
     except ImportError as error:
-        raise ConfigError(
-            f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"'
-        ) from error
+        raise ConfigError(f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"') from error
     del onnxscript
     return onnx
 

@@ -44,9 +44,7 @@ def select_in_graph(
     return box, final, torch.where(real, place // number, -1)
 
 
-def _best_pairs(
-    boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess
-) -> tuple[Tensor, Tensor]:
+def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
     """Boxes [B, M, 4] and scores [B, C, M], zero but at a box's own class, of the best pairs of one level."""
     classes = scores.shape[2]
     strong = torch.where(scores > config.score_threshold, scores, 0.0)
@@ -61,9 +59,7 @@ def _best_pairs(
     return boxes.gather(1, point[..., None].expand(-1, -1, 4)), best[:, None] * own
 
 
-def _best_points(
-    boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess
-) -> tuple[Tensor, Tensor]:
+def _best_points(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
     """Boxes [B, M, 4] and scores [B, C, M] over the threshold of the points of one level with the best scores."""
     rank = scores.amax(dim=2)
     rank = rank if quality is None else rank * quality

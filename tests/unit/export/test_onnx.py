@@ -1,14 +1,11 @@
 """Exported networks against torch: every detector, fixed and free sizes, several pictures, both forms."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from varifocal.export import ExportSettings
 from varifocal.models import DETECTORS
-from varifocal.ops.nms import PostProcess, select_detections
 
 FIXED, FREE = (96, 128), None
 LOOK_UPS = "gridsample"
