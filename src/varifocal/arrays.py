@@ -92,7 +92,7 @@ def soft_nms(
         final.append(best)
         left[place] = -np.inf
         rivals = np.flatnonzero((labels == labels[place]) & np.isfinite(left))
-        overlap = pair_iou(boxes[rivals], boxes[place])
+        overlap = pair_iou(boxes[rivals], boxes[place : place + 1])
         left[rivals] *= np.where(overlap >= config.iou, 1 - overlap, 1)
     return np.array(keep, np.int64), np.array(final, scores.dtype)
 

@@ -169,7 +169,7 @@ def _predict_one(
     return found.to_coco(image_id, str(file))
 
 
-def _predict_film(model: Model, file: Path, place: Path, options: argparse.Namespace) -> None:
+def _predict_film(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
     from varifocal.progress import progress_bar
     from varifocal.video import annotate_video, read_film
 

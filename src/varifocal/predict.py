@@ -52,6 +52,11 @@ class Model(nn.Module):
         """The classes that labels index."""
         return self.info.categories
 
+    @property
+    def device(self) -> str:
+        """Where the weights are: "cpu", "cuda:0", ..."""
+        return str(next(self.parameters()).device)
+
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """The detector's outputs for a normalised batch."""
         return self.detector(images)

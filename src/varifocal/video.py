@@ -217,7 +217,7 @@ def _detect(
     model: Predictor, path: Path, film: Film, every: int, limits: dict[str, Any]
 ) -> Generator[SeenFrame, None, None]:
     # several at once use a GPU better; a CPU is busy with one
-    at_once = 1 if next(model.parameters()).device.type == "cpu" else _room(film)
+    at_once = 1 if model.device == "cpu" else _room(film)
     with closing(ahead(_frames(path, film, every), _room(film))) as frames:
         while few := list(islice(frames, at_once)):
             found = model.predict([frame.image for frame in few], **limits)

@@ -88,10 +88,9 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         with exporting(settings.form), torch.no_grad(), computing(settings.precision, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
-        raise ConfigError(
-            f"{model.info.config.backbone.name}: cannot be exported for {'any size' if graph.size is None else 'one size'}"
-            f" ({' '.join(str(error).split())[:200]}); try {'--size 800x1216' if graph.size is None else 'another size'}."
-        ) from error
+        name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]
+        kind, mend = ("any size", "--size 800x1216") if graph.size is None else ("one size", "another size")
+        raise ConfigError(f"{name}: cannot be exported for {kind} ({reason}); try {mend}.") from error
 
 
 def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:

@@ -69,6 +69,7 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
             custom_translation_table=_translations(),
             verbose=False,
         )
+    assert program is not None  # as it is with dynamo
     proto = program.model_proto
     onnx.checker.check_model(proto)
     info = model.info
@@ -114,7 +115,9 @@ def _quiet() -> Iterator[None]:
 
 def _translations() -> dict[Any, Any]:
     """The package's own operators in those of ONNX."""
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
+
+    op: Any = opset20  # its stubs know no tensors
 
     def deform_conv2d(
         features: Any, weight: Any, offsets: Any, mask: Any, stride: int, padding: int, dilation: int

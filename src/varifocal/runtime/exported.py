@@ -15,7 +15,7 @@ from varifocal.errors import ConfigError
 from varifocal.pictures import BATCH, Picture, predict_pictures
 from varifocal.records import Category, Detections
 from varifocal.runtime.description import ExportInfo, from_json, pad_colour
-from varifocal.runtime.session import Session
+from varifocal.runtime.session import Runner, Session
 from varifocal.settings import PostProcess, Preprocess, resized_shape, scaled
 
 SUFFIXES = (".onnx",)  # of the files that are run here and not by torch
@@ -33,8 +33,8 @@ class Scored(NamedTuple):
 class ExportedModel:
     """A graph with its classes and its pre- and post-processing; used like :class:`varifocal.predict.Model`."""
 
-    def __init__(self, session: Session, info: ExportInfo) -> None:
-        self.session, self.info = session, info
+    def __init__(self, session: Runner, info: ExportInfo, device: str = "cpu") -> None:
+        self.session, self.info, self.device = session, info, device
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -198,4 +198,4 @@ def load_exported(path: Path | str, device: str = "cpu") -> ExportedModel:
         CheckpointError: not an exported model of this package, damaged, or of a newer version.
     """
     session = Session(Path(path), device)
-    return ExportedModel(session, from_json(session.description, str(path)))
+    return ExportedModel(session, from_json(session.description, str(path)), device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +15,19 @@ NEEDED = (1, 25)  # the first whose CPU has DeformConv
 INSTALL = 'pip install "onnxruntime>=1.25"'
 
 
+@runtime_checkable
+class Runner(Protocol):
+    """A graph that computes; ``name`` is what messages call it."""
+
+    name: str
+
+    def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
+        """The graph's outputs by name."""
+        ...
+
+
 class Session:
-    """A graph that is ready to run on a device; ``content`` is a file, or its bytes.
+    """A graph of ONNX that is ready to run on a device; ``content`` is a file, or its bytes.
 
     ``description`` is the JSON text inside.
 

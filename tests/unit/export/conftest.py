@@ -11,6 +11,7 @@ import torch
 
 from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
+from varifocal.models import DETECTORS
 from varifocal.predict import Model, create
 from varifocal.runtime import ExportedModel
 from varifocal.runtime.session import Session
@@ -18,11 +19,15 @@ from varifocal.runtime.session import Session
 CLASSES = ["cat", "dog", "cow"]
 
 
-def make_tiny(name: str, **options: Any) -> Model:
+def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any) -> Model:
     """64 channels, three levels; deformable convolutions look elsewhere than a plain one."""
     torch.manual_seed(0)
     settings = {"backbone": "test_resnet", "classes": CLASSES, "width": 64, "levels": 3, "convs": 1, **options}
     model = create(name, **settings)
+    if deformable_stages:
+        backbone = replace(model.info.config.backbone, deformable_stages=deformable_stages)
+        config = replace(model.info.config, backbone=backbone)
+        model = Model(DETECTORS[name][0](config), replace(model.info, config=config))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for place, weight in model.detector.named_parameters():

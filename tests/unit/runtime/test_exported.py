@@ -78,7 +78,7 @@ def test_the_mean_colour_is_red_first_whatever_the_network_wants():
     assert pad_colour(Preprocess(mean=(1.0, 2.0, 3.0), bgr=True)) == (3, 2, 1)
 
 
-@pytest.mark.parametrize(("width", "height"), [(400, 250), (250, 400), (1000, 20), (64, 64), (30, 20)])
+@pytest.mark.parametrize(("width", "height"), [(400, 250), (250, 400), (1000, 200), (64, 64), (30, 20)])
 @pytest.mark.parametrize("nms", ["in", "out"])
 def test_a_picture_larger_than_a_fixed_input_is_scaled_down(width, height, nms):
     """Its sides keep their ratio, it lies at the top left, and the boxes are those of the picture."""
