@@ -216,7 +216,11 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ("losses.py", "import varifocal.ops.nms", "losses may not know ops: it is beside it"),
         ("ops/nms.py", "from ..assign import atss", "ops may not know assign"),
         ("losses.py", "from varifocal import Detector", "losses may not know __init__: it is above it"),
-        ("data/coco.py", "import varifocal.losses", "data may know only ['boxes', 'errors', 'records', 'settings', 'types']"),
+        (
+            "data/coco.py",
+            "import varifocal.losses",
+            "data may know only ['boxes', 'errors', 'records', 'settings', 'types']",
+        ),
         ("train/loop.py", "import varifocal.recipe", "train may not know recipe: it is above it"),
         ("models/atss.py", "from varifocal.models.vfnet import VFNet", "a detector imports its sibling"),
         ("models/atss.py", "from . import vfnet", "a detector imports its sibling"),
