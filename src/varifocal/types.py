@@ -6,6 +6,7 @@ Labels run from 0 to C - 1; there is no background label.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,7 +54,7 @@ class DataSet:
     ``notes`` are sentences for the user: what was clipped or left out while reading, with counts.
     """
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     categories: tuple[Category, ...]
     source: Path
     notes: tuple[str, ...] = ()
