@@ -27,7 +27,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from harness import Goal, Row, medians, write
-from varifocal.data.coco import load_dataset
+from varifocal.data.load import load_dataset
 from varifocal.evaluate.coco_ap import coco_ap
 from varifocal.evaluate.run import measure
 from varifocal.models.info import ModelInfo

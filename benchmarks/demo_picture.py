@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from varifocal.data.coco import load_dataset
 from varifocal.data.embedded import trees_folder
 from varifocal.data.images import read_image
+from varifocal.data.load import load_dataset
 from varifocal.draw import draw_comparison
 from varifocal.predict import load
 from varifocal.types import Detections

@@ -38,9 +38,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from varifocal.boxes import clip_boxes
-from varifocal.data.coco import load_dataset
 from varifocal.data.embedded import trees_folder
 from varifocal.data.images import read_image
+from varifocal.data.load import load_dataset
 from varifocal.evaluate.coco_ap import coco_ap
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.weights import load_into, read_checkpoint

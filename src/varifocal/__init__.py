@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does it
     from varifocal import boxes, losses
-    from varifocal.data.coco import load_dataset
+    from varifocal.data.load import load_dataset
     from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
     from varifocal.evaluate.run import evaluate_model
     from varifocal.loading import load
@@ -31,7 +31,7 @@ _HOMES = {
     "create": "varifocal.predict",
     "evaluate_model": "varifocal.evaluate.run",
     "load": "varifocal.loading",
-    "load_dataset": "varifocal.data.coco",
+    "load_dataset": "varifocal.data.load",
     "losses": "",
     "predict_video": "varifocal.video",
     "read_recipe": "varifocal.recipe",

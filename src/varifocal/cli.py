@@ -77,7 +77,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.data.coco import load_dataset
+    from varifocal.data.load import load_dataset
     from varifocal.evaluate.run import evaluate_model
     from varifocal.files import write_beside
     from varifocal.progress import progress_bar
@@ -97,7 +97,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
 def _default_split(data: Path) -> str | None:
     """val, or else test, or the only one there is."""
-    from varifocal.data.coco import find_splits
+    from varifocal.data.load import find_splits
 
     if data.is_file():
         return None

@@ -12,7 +12,7 @@ import yaml
 
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment
-from varifocal.data.coco import find_splits, load_dataset
+from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS

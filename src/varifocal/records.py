@@ -5,6 +5,7 @@ Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class DataSet:
     ``notes`` are sentences for the user: what was clipped or left out while reading, with counts.
     """
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     categories: tuple[Category, ...]
     source: Path
     notes: tuple[str, ...] = ()

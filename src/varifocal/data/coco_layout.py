@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from varifocal.errors import DataError
@@ -45,15 +46,14 @@ def find_splits(path: Path | str) -> dict[str, Path]:
     return found
 
 
-def choose_split(path: Path, split: str | None) -> tuple[str, Path]:
-    """Name and json file of the split asked for, or of the only one.
+def match_split(path: Path, splits: Sequence[str], split: str | None) -> str:
+    """The name of the split asked for, or of the only one.
 
     "train", "val" and "test" also match names such as "train2017".
 
     Raises:
-        DataError: as ``find_splits``; the split is unknown, or more than one matches.
+        DataError: the split is unknown, or more than one matches.
     """
-    splits = find_splits(path)
     if split is None:
         matches = list(splits)
     elif split in splits:
@@ -67,7 +67,7 @@ def choose_split(path: Path, split: str | None) -> tuple[str, Path]:
         raise DataError(f"{path}: there are several splits; name one of them: {listed}")
     if len(matches) > 1:
         raise DataError(f"{path}: split {split!r} fits more than one; name one of them: {', '.join(matches)}")
-    return matches[0], splits[matches[0]]
+    return matches[0]
 
 
 class ImageFinder:

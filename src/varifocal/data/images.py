@@ -9,6 +9,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def read_image(path: Path) -> Image.Image:
         DataError: the file is missing, empty, a folder, not an image, damaged, cut short, larger than
             ``MAX_PIXELS``, or holds pixels without a known range (floating point).
     """
-    with _opened(path) as image:
+    with _quiet(), _opened(path) as image:
         image.load()
         return upright_rgb(image, str(path))
 
@@ -76,6 +77,11 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: as ``read_image``, as far as the header shows it.
     """
+    with _quiet():
+        return _upright_size(path)
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
     with _opened(path) as image:
         width, height = _stored(image)
         orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
@@ -88,8 +94,22 @@ def read_stored_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: as ``read_size``.
     """
-    with _opened(path) as image:
+    with _quiet(), _opened(path) as image:
         return _stored(image)
+
+
+def read_sizes(files: Sequence[Path], threads: int = 8) -> list[tuple[int, int] | DataError]:
+    """``read_size`` of many files at once, in their order; what one raises stands in its place."""
+
+    def read(file: Path) -> tuple[int, int] | DataError:
+        try:
+            return _upright_size(file)
+        except DataError as error:
+            return error
+
+    # the filters of warnings belong to all threads: they are set once, around them
+    with _quiet(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(read, files))
 
 
 def list_images(patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
@@ -150,17 +170,22 @@ def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings (large picture, odd metadata); what they announce is checked here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        Image.init()
+        yield
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The file opened by Pillow, with every failure inside the block turned into a ``DataError``."""
     _check_file(path)
     try:
-        # Only Pillow's warnings (large picture, odd metadata); what they announce is checked here.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            Image.init()
-            with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-                _check_pixels(image, path)
-                yield image
+        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+            _check_pixels(image, path)
+            yield image
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.

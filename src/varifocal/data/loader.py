@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from varifocal.data.augment import Augment, augment
-from varifocal.data.coco import check_size
+from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
 from varifocal.data.preprocess import Preprocess, image_to_tensor, pad_together, resize_factor
 from varifocal.errors import VarifocalError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from varifocal.data.coco import check_size
+from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
 from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varifocal.data.coco import check_size, find_splits, load_dataset
+from varifocal.data.coco_layout import find_splits
+from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
+from varifocal.data.load import load_dataset
 from varifocal.errors import DataError
 from varifocal.types import Category
 
@@ -141,7 +143,9 @@ def test_clipping_is_noted_beyond_one_pixel(write):
         [95, 10, 100, 20],
     ]
     (note,) = data.notes
-    assert note.startswith("val.json: 3 boxes were clipped, first that of annotation 2: it reaches over the border")
+    assert note.startswith(
+        "val.json: 3 boxes were clipped, first that of annotation 2 of image 1: it reaches over the border"
+    )
 
 
 BAD_BOXES = [
@@ -170,7 +174,7 @@ def test_invalid_box(write, bad, why):
     data = load_dataset(path, invalid_boxes="drop")
     assert data.samples[0].boxes.tolist() == [[10, 20, 40, 25], [10, 20, 40, 25], [1, 1, 2, 2]]
     (note,) = data.notes
-    assert note.startswith("val.json: 1 box was left out, first that of annotation 22: it ")
+    assert note.startswith("val.json: 1 box was left out, first that of annotation 22 of image 1: it ")
     assert why in note
 
 
@@ -279,7 +283,7 @@ def test_unknown_option_is_a_defect_of_the_caller(write):
         ('{"images": [], "categories": [], "info": 1}', ["'annotations'", "images, categories, info"]),
         ('{"images": [], "annotations": []}', ["'categories' is missing"]),
         ('{"images": {}, "annotations": [], "categories": []}', ["'images' is {}", "list"]),
-        ('{"images": [], "annotations": [7], "categories": []}', ["annotations[0] is 7", "object"]),
+        ('{"images": [7], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', ["images[0] is 7", "object"]),
     ],
 )
 def test_what_is_not_coco(write, text, parts):

@@ -1,0 +1,244 @@
+"""From what a reader found to a data set that can be trained on: the checks and the clipping that all formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+from PIL import Image
+
+from varifocal.data.images import read_sizes, read_stored_size
+from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet
+from varifocal.errors import DataError
+from varifocal.records import DataSet, Sample
+
+# Each way in which a box can be wrong, in the order in which they are looked for.
+FAULTS = {
+    "not-a-number": "holds something that is not a finite number",
+    "no-area": "has no area (width and height must be above 0)",
+    "outside": "lies wholly outside its image",
+}
+_CHUNK = 1 << 19  # boxes judged at a time, so that what is made on the way stays small
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What can be said of each box of a set.
+
+    ``boxes`` are xyxy in pixels, clipped to their pictures. ``faults`` has, for each kind of ``FAULTS``, which boxes
+    have it; a box has at most one. ``clipped`` marks good ones that reached over the border by more than one pixel,
+    ``unknown`` those of pictures without a known size, of which nothing can be said.
+    """
+
+    boxes: Float32[np.ndarray, "N 4"]
+    faults: dict[str, Bool[np.ndarray, "N"]]
+    clipped: Bool[np.ndarray, "N"]
+    unknown: Bool[np.ndarray, "N"]
+
+    @property
+    def good(self) -> Bool[np.ndarray, "N"]:
+        """Boxes that can be trained on."""
+        return ~(np.logical_or.reduce(list(self.faults.values())) | self.unknown)
+
+
+def finish(raw: RawSet, *, invalid_boxes: Literal["error", "drop"] = "error") -> DataSet:
+    """The set as samples; sizes that the source does not record are read from the pictures.
+
+    Raises:
+        DataError: the first of the set's problems, or of a box that is invalid, unless these are dropped.
+    """
+    if invalid_boxes not in ("error", "drop"):
+        raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
+    raise_first(raw.problems)
+    raw = measured(raw)
+    raise_first(raw.problems)
+    verdict = judge(raw)
+    if invalid_boxes == "error":
+        raise_first(box_problems(raw, verdict), ", or leave such boxes out with data.invalid_boxes=drop")
+    return DataSet(_group(raw, verdict), raw.categories, raw.source, (*raw.notes, *_notes(raw, verdict)))
+
+
+def raise_first(problems: Problems, mend: str = "") -> None:
+    """Stop at the first problem, and say how many are like it."""
+    if not problems:
+        return
+    count = problems.counts[problems[0].kind] - 1
+    raise DataError(f"{problems[0].sentence}{mend}" + (f" ({count} more like it)" if count else ""))
+
+
+def measured(raw: RawSet) -> RawSet:
+    """The same set with the sizes that its source does not record, from the headers of the pictures.
+
+    Pictures whose header cannot be read become problems, and keep the size 0.
+    """
+    unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
+    wanted = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
+    if not wanted:
+        return raw
+    sizes = raw.images.sizes.copy()
+    problems = Problems()
+    problems.extend(raw.problems)
+    for (index, file), found in zip(wanted.items(), read_sizes(list(wanted.values())), strict=True):
+        if isinstance(found, DataError):
+            text, _, mend = str(found).removeprefix(f"{file}: ").rpartition("; ")
+            problems.add(Problem("unreadable-image", Place(file, ""), text or mend, mend if text else "", image=index))
+        else:
+            sizes[index] = found
+    return replace(raw, images=replace(raw.images, sizes=sizes), problems=problems)
+
+
+def judge(raw: RawSet) -> Verdict:
+    """Look at every box: is it finite, has it an area, lies it in its picture."""
+    total = len(raw.boxes)
+    boxes = np.empty((total, 4), np.float32)
+    faults = {kind: np.zeros(total, bool) for kind in FAULTS}
+    clipped, unknown = np.zeros(total, bool), np.zeros(total, bool)
+    for start in range(0, total, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        free = raw.boxes.xyxy[part]
+        sizes = raw.images.sizes[raw.boxes.images[part]].astype(np.float64)
+        limit = np.concatenate([sizes, sizes], axis=1)
+        unknown[part] = missing = (sizes <= 0).any(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            boxes[part] = inside = np.clip(free, 0, limit).astype(np.float32)
+            finite = np.isfinite(free).all(axis=1)
+            empty = (free[:, 2:] <= free[:, :2]).any(axis=1)
+            outside = ~empty & ((free[:, :2] >= sizes) | (free[:, 2:] <= 0)).any(axis=1)
+            # Too thin to be told from nothing in float32.
+            empty |= ~outside & (inside[:, 2:] <= inside[:, :2]).any(axis=1)
+            over = ((free < -1) | (free > limit + 1)).any(axis=1)
+        faults["not-a-number"][part] = ~finite & ~missing
+        faults["no-area"][part] = finite & empty & ~missing
+        faults["outside"][part] = finite & outside & ~missing
+        clipped[part] = finite & ~empty & ~outside & over & ~missing
+    return Verdict(boxes, faults, clipped, unknown)
+
+
+def box_problems(raw: RawSet, verdict: Verdict) -> Problems:
+    """A problem for each box that is at fault, kind by kind."""
+    problems = Problems()
+    for kind, bad in verdict.faults.items():
+        problems.add_many(kind, np.flatnonzero(bad), partial(_box_problem, raw, kind))
+    return problems
+
+
+def _box_problem(raw: RawSet, kind: str, index: int) -> Problem:
+    image = int(raw.boxes.images[index])
+    width, height = raw.images.sizes[image].tolist()
+    place = raw.boxes.where(index)
+    detailed = Place(place.file, f"{place.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip())
+    word = "bbox" if raw.boxes.xywh else "box"
+    text = f"has the {word} {raw.boxes.show(index)}, which {FAULTS[kind]}"
+    return Problem(kind, detailed, text, "mend it", image=image, box=index)
+
+
+def _notes(raw: RawSet, verdict: Verdict) -> list[str]:
+    notes = []
+    for kind in DROPPABLE:
+        notes += _note(raw, verdict.faults[kind], "left out", f"it {FAULTS[kind]}")
+    return notes + _note(raw, verdict.clipped, "clipped", "it reaches over the border of its image")
+
+
+def _note(raw: RawSet, which: np.ndarray, done: str, why: str) -> list[str]:
+    where = np.flatnonzero(which)
+    if not len(where):
+        return []
+    boxes = "1 box was" if len(where) == 1 else f"{len(where)} boxes were"
+    place = raw.boxes.where(int(where[0]))
+    first = place.text if place.file == raw.source else str(place)
+    return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
+
+
+def check_size(sample: Sample, image: Image.Image) -> None:
+    """Compare the recorded size of a sample with its upright picture.
+
+    Raises:
+        DataError: they differ, so that the boxes do not fit the picture.
+    """
+    recorded = (sample.width, sample.height)
+    if image.size == recorded:
+        return
+    problem = (
+        f"{sample.file}: the annotations record {sample.width} x {sample.height} pixels for image "
+        f"{sample.image_id} but the upright picture has {image.width} x {image.height}"
+    )
+    if recorded == image.size[::-1] and _stored_size(sample.file) == recorded:
+        raise DataError(
+            f"{problem}: the recorded size is the one before the EXIF rotation; "
+            "rotate the boxes and the size, or remove the EXIF orientation from the file"
+        )
+    raise DataError(f"{problem}; mend the recorded size, or put the picture that was labelled there")
+
+
+def _stored_size(file: Path) -> tuple[int, int] | None:
+    try:
+        return read_stored_size(file)
+    except DataError:
+        return None
+
+
+def _group(raw: RawSet, verdict: Verdict) -> Samples:
+    kept = np.flatnonzero(verdict.good)
+    order = kept[np.argsort(raw.boxes.images[kept], kind="stable")]
+    counts = np.bincount(raw.boxes.images[order], minlength=len(raw.images))
+    boxes = verdict.boxes[order]
+    given = raw.boxes.areas[order]
+    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
+    areas = np.where(np.isfinite(given) & (given > 0), given, sides.prod(axis=1))
+    return Samples(
+        raw.images.files,
+        raw.images.ids,
+        raw.images.sizes,
+        np.concatenate([[0], np.cumsum(counts)]),
+        boxes,
+        raw.boxes.labels[order],
+        # VOC's difficult objects are neither asked for nor wrong when found, as COCO's crowds are
+        raw.boxes.crowd[order] | raw.boxes.difficult[order],
+        areas,
+    )
+
+
+class Samples(Sequence[Sample]):
+    """Samples that are made when they are asked for, out of columns; the boxes of picture i are ``starts[i:i + 2]``.
+
+    A million samples as objects take gigabytes, and as long to hand to a worker process.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path | None],
+        ids: Int64[np.ndarray, "M"],
+        sizes: Int64[np.ndarray, "M 2"],
+        starts: Int64[np.ndarray, "M+1"],
+        boxes: Float32[np.ndarray, "N 4"],
+        labels: Int64[np.ndarray, "N"],
+        crowd: Bool[np.ndarray, "N"],
+        areas: Float[np.ndarray, "N"],
+    ) -> None:
+        self._files, self._ids, self._sizes, self._starts = files, ids, sizes, starts
+        self._boxes, self._labels, self._crowd, self._areas = boxes, labels, crowd, areas
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
+        file = self._files[index]
+        assert file is not None, "a missing picture is a problem, which finish raises"
+        part = slice(int(self._starts[index]), int(self._starts[index + 1]))
+        width, height = self._sizes[index].tolist()
+        columns = (column[part] for column in (self._boxes, self._labels, self._crowd, self._areas))
+        return Sample(file, int(self._ids[index]), width, height, *columns)
+
+    def __len__(self) -> int:
+        return len(self._ids)

@@ -1,0 +1,215 @@
+"""A large JSON object read in one pass, record by record, so that a file of gigabytes needs megabytes of memory."""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from varifocal.data.raw import short
+from varifocal.errors import DataError
+
+_BLOCK = 1 << 22  # bytes read at a time
+_RECORDS = 1 << 15  # records handed on at a time, about
+_TRIES = 3  # a cut may lie inside an element
+_NEAR = 1 << 16  # a failure so near the end of what was read may only mean that there is more
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper: 4 s of 7 million
+
+Take = Callable[[str, int, list[Any]], None]
+
+
+def read_object(file: Path, lists: Collection[str], take: Take) -> dict[str, Any]:
+    """The keys of the object in ``file``, without those of ``lists`` whose value is a list.
+
+    Of these ``take(key, first, records)`` gets the elements, some at a time, ``first`` being the index of the first
+    one; their value is then the number of elements. A file that holds no object gives ``{"": value}``.
+
+    Raises:
+        DataError: not JSON, not UTF-8 (or UTF-16 with its mark), unreadable, or one of ``lists`` is there twice.
+    """
+    try:
+        with open(file, "rb") as stream, _without_collection():
+            return _Reader(stream, file).read(lists, take)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
+    except OSError as error:
+        raise DataError(f"{file}: the file cannot be read ({error.strerror}); check its permissions") from None
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """JSON has no cycles; looking for them among millions of new objects takes as long as reading."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _Reader:
+    """A window on the text that moves forward; ``place`` is the next character in it."""
+
+    def __init__(self, stream: BinaryIO, file: Path) -> None:
+        start = stream.read(4)
+        utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        stream.seek(3 if start.startswith(codecs.BOM_UTF8) else 0)
+        self.encoding = "UTF-16" if utf16 else "UTF-8"
+        self.decoder = codecs.getincrementaldecoder(self.encoding)()
+        self.stream, self.file = stream, file
+        self.text, self.place, self.ended = "", 0, False
+        self.bytes = stream.tell()
+        self.lines, self.column = 0, 0  # of the text before the window
+
+    def read(self, lists: Collection[str], take: Take) -> dict[str, Any]:
+        self.fill()
+        if self.peek() != "{":
+            value = self.value()
+            self.expect_end()
+            return {"": value}
+        found: dict[str, Any] = {}
+        self.place += 1
+        if self.peek() == "}":
+            self.place += 1
+        else:
+            while self.pair(found, lists, take):
+                pass
+        self.expect_end()
+        return found
+
+    def pair(self, found: dict[str, Any], lists: Collection[str], take: Take) -> bool:
+        """One key and its value; whether another follows."""
+        if self.peek() != '"':
+            self.fail("Expecting property name enclosed in double quotes")
+        key = self.value()
+        if self.peek() != ":":
+            self.fail("Expecting ':' delimiter")
+        self.place += 1
+        if key in lists and key in found:
+            raise DataError(f"{self.file}: {short(key)} is there twice; join the two")
+        found[key] = self.records(key, take) if self.peek() == "[" and key in lists else self.value()
+        return self.goes_on("}")
+
+    def records(self, key: str, take: Take) -> int:
+        """The elements of a list, handed on; how many they are."""
+        self.place += 1
+        count = 0
+        more = self.peek() != "]"
+        if not more:
+            self.place += 1
+        while more:
+            records, window = self.run(), self.bytes
+            if not records:  # one by one, until more has been read
+                while more and self.bytes == window and len(records) < _RECORDS:
+                    records.append(self.value())
+                    more = self.goes_on("]")
+            take(key, count, records)
+            count += len(records)
+        return count
+
+    def run(self) -> list[Any]:
+        """Elements of the list that can be read at once, because what was read holds them whole; else none.
+
+        What is valid between brackets is a run of whole elements, wherever it was cut. Each by itself takes twice as
+        long, and its keys are strings of its own.
+        """
+        end = len(self.text)
+        for _ in range(_TRIES):
+            end = self.text.rfind("},", self.place, end) + 1
+            if not end:
+                break
+            try:
+                records, stop = _scan(f"[{self.text[self.place : end]}]", 0)
+            except (StopIteration, ValueError, RecursionError):
+                continue
+            if stop == end - self.place + 2:
+                self.place = end + 1
+                return records
+        return []
+
+    def goes_on(self, close: str) -> bool:
+        """Whether a comma follows, or the closing bracket."""
+        found = self.peek()
+        if found not in (",", close):
+            self.fail("Expecting ',' delimiter")
+        self.place += 1
+        return found == ","
+
+    def value(self) -> Any:
+        """The next value, whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = _scan(self.text, self.place)
+                # a number may go on behind what was read
+                if end < len(self.text) or not self.fill():
+                    self.place = end
+                    return value
+            except StopIteration as stop:
+                self.retry(json.JSONDecodeError("Expecting value", self.text, stop.value))
+            except json.JSONDecodeError as error:
+                self.retry(error)
+
+    def retry(self, error: json.JSONDecodeError) -> None:
+        """Read more where that can mend a failure."""
+        cut = error.pos + _NEAR > len(self.text) or error.msg.startswith("Unterminated string")
+        ahead = error.pos - self.place
+        if not (cut and self.fill()):
+            self.fail(error.msg, self.place + ahead)
+
+    def peek(self) -> str:
+        """The next character that is no space, "" at the end; ``place`` is then there."""
+        while True:
+            match = _SPACE.match(self.text, self.place)
+            assert match is not None
+            self.place = match.end()
+            if self.place < len(self.text):
+                return self.text[self.place]
+            if not self.fill():
+                return ""
+
+    def expect_end(self) -> None:
+        if self.peek():
+            self.fail("Extra data")
+
+    def fill(self) -> bool:
+        """Read on, and forget what lies behind; False at the end of the file."""
+        if self.ended:
+            return False
+        gone = self.text[: self.place]
+        self.lines += gone.count("\n")
+        self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)
+        # as much as is unread: a value longer than a block is not tried again and again
+        block = self.stream.read(max(_BLOCK, len(self.text) - self.place))
+        pending = len(self.decoder.getstate()[0])
+        self.ended = not block
+        try:
+            more = self.decoder.decode(block, final=self.ended)
+        except UnicodeDecodeError as error:
+            byte = self.bytes - pending + error.start
+            mend = f"is not {self.encoding}; save the file as UTF-8"
+            raise DataError(f"{self.file}: byte {byte} {mend}") from None
+        self.bytes += len(block)
+        self.text, self.place = self.text[self.place :] + more, 0
+        return not self.ended
+
+    def fail(self, message: str, place: int | None = None) -> None:
+        """Raise with line and column in the file."""
+        place = self.place if place is None else place
+        error = json.JSONDecodeError(message, self.text, min(place, len(self.text)))
+        if error.lineno == 1:
+            error.colno += self.column
+        error.lineno += self.lines
+        raise error

@@ -1,0 +1,220 @@
+"""What a reader found, before it is judged: columns of pictures and of boxes, and all that was wrong while reading.
+
+Every reader gives a :class:`RawSet`, whatever the format. ``finish`` makes a data set of it that can be trained on,
+or stops at the first problem; who wants to know all problems looks at the columns and at ``problems``.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from varifocal.records import Category
+
+LISTED = 1000  # problems of one kind that are kept; further ones are counted
+
+# Boxes with one of these are left out where the user asks for it; nothing else is ever left out in silence.
+DROPPABLE = ("not-a-number", "no-area", "outside")
+
+
+class Place(NamedTuple):
+    """Where something stands in the source: a file, and words for the place in it ("line 3", "annotation 17")."""
+
+    file: Path
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name} {self.text}".strip()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
+
+    ``kind`` is one of a few words: "malformed", "unknown-class", "unknown-image", "missing-image", "unreadable-image",
+    "outside-folder", "bad-size", "bad-category", "twice", and of boxes "not-a-number", "no-area", "outside".
+    ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
+    """
+
+    kind: str
+    place: Place
+    text: str
+    mend: str
+    image: int = -1
+    box: int = -1
+
+    @property
+    def sentence(self) -> str:
+        """File, place, what is wrong and how to mend it."""
+        said = f"{self.place.text} {self.text}".strip()
+        return f"{self.place.file}: {said}" + (f"; {self.mend}" if self.mend else "")
+
+
+class Problems(Sequence[Problem]):
+    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all."""
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        self.counts: Counter[str] = Counter()
+        self._listed: list[Problem] = []
+        for problem in problems:
+            self.add(problem)
+
+    def add(self, problem: Problem) -> None:
+        """Count it, and keep it while there are few of its kind."""
+        self.counts[problem.kind] += 1
+        if self.counts[problem.kind] <= LISTED:
+            self._listed.append(problem)
+
+    def add_many(self, kind: str, indices: np.ndarray, make: Callable[[int], Problem]) -> None:
+        """One problem for each index; only those that are kept are made."""
+        room = max(LISTED - self.counts[kind], 0)
+        self._listed += [make(int(index)) for index in indices[:room]]
+        self.counts[kind] += len(indices)
+
+    def extend(self, others: Problems) -> None:
+        """Add another collection, with what it counted and did not keep."""
+        kept = Counter(problem.kind for problem in others)
+        for problem in others:
+            self.add(problem)
+        self.counts.update({kind: count - kept[kind] for kind, count in others.counts.items()})
+
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
+        return self._listed[index]
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+class Files(Sequence["Path | None"]):
+    """Where each picture lies, made from few folders and many names when asked for; None where it is not found.
+
+    A million ``Path`` take half a gigabyte; their names are there anyway.
+    """
+
+    def __init__(self, folders: Sequence[Path], folder: Int64[np.ndarray, "M"], names: Sequence[str]) -> None:
+        self._folders, self._folder, self._names = list(folders), folder, names
+
+    @classmethod
+    def of(cls, paths: Iterable[Path | None]) -> Files:
+        """The column of these paths."""
+        folders: dict[Path, int] = {}
+        places, names = [], []
+        for path in paths:
+            places.append(-1 if path is None else folders.setdefault(path.parent, len(folders)))
+            names.append("" if path is None else path.name)
+        return cls(list(folders), np.array(places, np.int64), names)
+
+    @property
+    def missing(self) -> Int64[np.ndarray, "K"]:
+        """Indices of the pictures that are not found."""
+        return np.flatnonzero(self._folder < 0)
+
+    @overload
+    def __getitem__(self, index: int) -> Path | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path | None]: ...
+    def __getitem__(self, index: int | slice) -> Path | Sequence[Path | None] | None:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        folder = int(self._folder[index])
+        return None if folder < 0 else self._folders[folder] / self._names[index]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, eq=False)
+class RawImages:
+    """Columns of M pictures: the name in the source, the file, (width, height) in pixels or 0 where the format does
+    not say, and the id, which counts from 1 where the format has none."""
+
+    names: Sequence[str]
+    files: Sequence[Path | None]
+    sizes: Int64[np.ndarray, "M 2"]
+    ids: Int64[np.ndarray, "M"]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class RawBoxes:
+    """Columns of N boxes in the order of the source.
+
+    ``images`` and ``labels`` index the pictures and the categories; a label is -1 where the class is unknown.
+    ``xyxy`` is what the format means, in pixels of the upright picture, neither clipped nor put in order; NaN where
+    the source holds no number. ``areas`` are square pixels, NaN where the source gives none. ``where`` tells the place
+    of a box in the source. ``xywh``: the source writes width and height, which messages then do too; ``odd`` is what
+    the source says in place of numbers.
+    """
+
+    images: Int64[np.ndarray, "N"]
+    labels: Int64[np.ndarray, "N"]
+    xyxy: Float[np.ndarray, "N 4"]
+    crowd: Bool[np.ndarray, "N"]
+    difficult: Bool[np.ndarray, "N"]
+    areas: Float[np.ndarray, "N"]
+    where: Callable[[int], Place]
+    xywh: bool = False
+    odd: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def show(self, index: int) -> str:
+        """The box as the source has it, for a message."""
+        if index in self.odd:
+            return self.odd[index]
+        box = self.xyxy[index].tolist()
+        if self.xywh:
+            box[2:] = box[2] - box[0], box[3] - box[1]
+        return "[" + ", ".join(f"{value:.10g}" for value in box) + "]"
+
+
+@dataclass(frozen=True, eq=False)
+class RawSet:
+    """One split of a data set as its source has it.
+
+    ``format`` is a name of ``varifocal.data.load.READERS``, ``source`` the file or folder it was read from. ``notes``
+    are sentences for the user on what was understood but not taken as it is.
+    """
+
+    format: str
+    source: Path
+    split: str
+    images: RawImages
+    boxes: RawBoxes
+    categories: tuple[Category, ...]
+    problems: Problems
+    notes: tuple[str, ...] = ()
+
+
+def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:
+    """Indices of values that an earlier one equals, in order."""
+    seen: set[Any] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield index
+        seen.add(value)
+
+
+def short(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    return reprlib.repr(value)
+
+
+def short_list(values: Iterable[Any], most: int = 8) -> str:
+    """The first few values and how many more there are."""
+    items = [str(value) for value in values]
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
