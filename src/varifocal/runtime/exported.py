@@ -148,7 +148,8 @@ class ExportedModel:
         outputs = self.session.run(self.batch(images, shapes))
         found = []
         for i, image in enumerate(images):
-            box, score, label = (outputs[name][i] for name in ("boxes", "scores", "labels"))
+            box, score = outputs["boxes"][i], outputs["scores"][i]
+            label = outputs["labels"][i].astype(np.int64)  # ONNX Runtime has another name for the same type
             box = self._to_picture(box, image, shapes[i])
             # what lay in the padding has no area left
             keep = np.flatnonzero((label >= 0) & (box[:, 2:] > box[:, :2]).all(axis=1))[: settings.max_detections]

@@ -1,7 +1,7 @@
 """Tiny networks of every detector whose scores are spread out, so that there is something to detect and suppress."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ def tiny() -> Callable[..., Model]:
 
 
 @contextmanager
-def unchecked() -> Iterator[None]:
+def _unchecked() -> Iterator[None]:
     """Without the checks of shapes and types, for which a size that may be anything is no whole number."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
@@ -58,11 +58,17 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def unchecked() -> Callable[[], AbstractContextManager[None]]:
+    """Switches the checks of shapes and types off while a network is exported."""
+    return _unchecked
+
+
+@pytest.fixture(scope="session")
 def export_tiny() -> Callable[[Model, ExportSettings], ExportedModel]:
     """What the file of a network would be, not compared with anything."""
 
     def export(model: Model, settings: ExportSettings) -> ExportedModel:
-        with unchecked():
+        with _unchecked():
             content, info = build_onnx(model, settings)
         return ExportedModel(Session(content, name="tiny.onnx"), info)
 

@@ -1,0 +1,55 @@
+"""The example that runs a file without this package says what the package says."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from varifocal.export import ExportSettings
+from varifocal.export.onnx import build_onnx
+from varifocal.runtime import load_exported
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "detect_onnx.py"
+
+
+@pytest.fixture(scope="module", params=[(96, 128), None], ids=["fixed", "free"])
+def exported(request, tiny, tmp_path_factory, unchecked):
+    with unchecked():
+        content, _ = build_onnx(tiny("vfnet"), ExportSettings(request.param, nms="in"))
+    path = tmp_path_factory.mktemp("example") / "tiny.onnx"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photograph on its side, larger than the input."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 45, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((300, 200), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    return tmp_path / "photo.jpg"
+
+
+def test_the_example_says_what_the_package_says(exported, photo):
+    spec = importlib.util.spec_from_file_location("detect_onnx", EXAMPLE)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    found, wanted = example.detect(str(exported), str(photo)), load_exported(exported).predict(photo)
+    assert len(found) == len(wanted) > 5
+    assert [one["name"] for one in found] == wanted.names
+    assert np.allclose([one["score"] for one in found], wanted.scores, atol=1e-5)
+    assert np.allclose([one["box"] for one in found], wanted.boxes, atol=1e-3)
+
+
+def test_the_example_is_a_program(exported, photo):
+    said = subprocess.run([sys.executable, EXAMPLE, exported, photo], capture_output=True, text=True, check=True)
+    first = said.stdout.splitlines()[0]
+    assert re.fullmatch(r"0\.\d{3} (cat|dog|cow)( -?\d+\.\d){4}", first)
+    assert "varifocal" not in re.sub(r'"varifocal"|varifocal export', "", EXAMPLE.read_text())
