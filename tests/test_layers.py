@@ -54,13 +54,14 @@ MODEL_PARTS = {
     "pafpn",
     "pretrained",
     "recognise",
+    "same_padding",
     "weights",
 }
 
 # Third parties that have doors: the files or folders that may import them.
 DOORS = {
     "av": {"video.py"},
-    "timm": {"models/backbone.py"},
+    "timm": {"models/backbone.py", "models/same_padding.py"},
     "hotcoco": {"evaluate/coco_ap.py"},
     "lightning": {"train/"},
     "lightning_fabric": {"train/"},

@@ -13,6 +13,7 @@ from varifocal.export.settings import ExportSettings, multiple_of
 from varifocal.export.suppress import select_in_graph
 from varifocal.models.fuse import computing, prediction_network
 from varifocal.models.info import ModelInfo
+from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
 from varifocal.predict import Model
 from varifocal.runtime.description import GraphInfo
@@ -71,8 +72,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     Raises:
         ConfigError: the backbone does something that depends on the values of pixels or sizes.
     """
-    network = prediction_network(model.detector, settings.precision)
-    wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
+    network: Any = prediction_network(model.detector, settings.precision)
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
@@ -84,6 +84,8 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MOST) for axis, name in ((2, "h"), (3, "w"))}
         shapes = {0: Dim("batch", min=1, max=MOST), **sides}
     example = torch.zeros(BATCH, 3, *size)
+    fix_padding(network.backbone, example)
+    wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
     try:
         with exporting(settings.form), torch.no_grad(), computing(settings.precision, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
