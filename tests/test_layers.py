@@ -227,7 +227,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ("models/atss.py", "from . import vfnet", "a detector imports its sibling"),
         ("types.py", "import varifocal.boxes", "types may not know boxes"),
         ("gizmo.py", "import varifocal.boxes", "the room gizmo has no place in LAYERS"),
-        ("models/fpn.py", "import timm.layers", "timm may be imported only in ['models/backbone.py']"),
+        ("models/fpn.py", "import timm.layers", "timm may be imported only in ['models/backbone.py', "),
         ("evaluate/run.py", "def f():\n    from hotcoco import COCO", "hotcoco may be imported only in"),
         (
             "models/weights.py",

@@ -28,6 +28,8 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {key}: {first['msg']} (got {first['input']!r}).") from error
+    except ConfigError as error:  # of the dataclass itself
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:

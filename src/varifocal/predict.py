@@ -55,7 +55,7 @@ class Model(nn.Module):
     @property
     def device(self) -> str:
         """Where the weights are: "cpu", "cuda:0", ..."""
-        return str(next(self.parameters()).device)
+        return next((str(weight.device) for weight in self.parameters()), "cpu")
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """The detector's outputs for a normalised batch."""

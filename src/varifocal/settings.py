@@ -79,7 +79,7 @@ class Views:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"views: scales={list(self.scales)}; name at least one, and all above 0.")
+            raise ConfigError(f"scales={list(self.scales)}: name at least one, and all above 0.")
 
     @property
     def count(self) -> int:

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 import varifocal.data.loader as loader_module
-import varifocal.models.weights as weights_module
+import varifocal.files as files_module
 import varifocal.train.log as log_module
 from varifocal.config import override
 from varifocal.errors import VarifocalError
@@ -72,7 +72,7 @@ def kill_at(event: str, n: int) -> None:
     kill = Kill(n)
     if event == "half":
         HalfWritten.kill = kill
-        weights_module.open = half_written_open
+        files_module.open = half_written_open
     elif event in ("flushed", "moved"):
         os.replace = killing(os.replace, kill, after=event == "moved")
     else:

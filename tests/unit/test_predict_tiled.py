@@ -11,6 +11,7 @@ from squares import squares_model
 import varifocal as vf
 from varifocal.cli import main
 from varifocal.data.preprocess import Preprocess
+from varifocal.pictures import _detect_tiled
 from varifocal.tiles import Tiling, chosen, windows
 
 
@@ -59,7 +60,7 @@ def test_at_most_eight_windows_are_cut_out_at_a_time():
 
     image = scene(210, 170, [(3, 3, 9, 9)])
     image.__class__ = Watched
-    model._detect_tiled(image, model.info.postprocess)
+    _detect_tiled(model._detect, model.info.tiling, image, model.info.postprocess)
     assert [batch[0] for batch in model.detector.batches] == [8, 8, 4]
     assert cut == [0] * 8 + [8] * 8 + [16] * 4  # windows that had been looked at when each was cut out
 

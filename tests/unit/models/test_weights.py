@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 import varifocal.models.weights as weights
+from varifocal import files
 from varifocal.config import to_dict
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import CheckpointError
@@ -93,7 +94,7 @@ def test_a_full_disk_keeps_the_old_file(monkeypatch, old, call):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if call == "open":
-        monkeypatch.setattr(weights, "open", full, raising=False)
+        monkeypatch.setattr(files, "open", full, raising=False)
     else:
         monkeypatch.setattr(os, call, full)
     with pytest.raises(CheckpointError) as error:
