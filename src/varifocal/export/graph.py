@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from varifocal.errors import ConfigError
-from varifocal.export.settings import ExportSettings, multiple_of
+from varifocal.export.settings import ExportSettings, check_backbone, multiple_of
 from varifocal.export.suppress import select_in_graph
 from varifocal.models.fuse import computing, prediction_network
 from varifocal.models.info import ModelInfo
@@ -72,6 +72,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     Raises:
         ConfigError: the backbone does something that depends on the values of pixels or sizes.
     """
+    check_backbone(settings, model.detector, model.info.config.backbone.name)
     network: Any = prediction_network(model.detector, settings.precision)
     multiple = graph.multiple
     if graph.size is not None:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from varifocal.errors import ConfigError
 from varifocal.models.info import ModelInfo
 
@@ -50,6 +52,19 @@ def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
         raise ConfigError("--nms in: ONNX has no soft suppression; export with --nms out.")
     if settings.nms == "in" and info.views.count > 1:
         raise ConfigError("--nms in: the model looks at a picture several times; export with --nms out.")
+
+
+def check_backbone(settings: ExportSettings, network: nn.Module, name: str) -> None:
+    """That a graph of any size can be made of it.
+
+    Raises:
+        ConfigError: it cuts its maps into windows, and a size is missing.
+    """
+    if settings.size is None and any(hasattr(module, "window_size") for module in network.modules()):
+        raise ConfigError(
+            f"{name}: cuts its maps into windows, which torch's exporter cannot finish for any size; give a size, as "
+            "--size 800x1216."
+        )
 
 
 def multiple_of(info: ModelInfo) -> int:

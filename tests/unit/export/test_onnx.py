@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from varifocal.errors import ConfigError
 from varifocal.export import ExportSettings
+from varifocal.export.onnx import build_onnx
 from varifocal.models import DETECTORS
 
 FIXED, FREE = (96, 128), None
@@ -32,11 +34,11 @@ def same_outputs(model, exported, shapes):
         wanted, found = torch_says(model, pixels), exported.session.run(pixels)
         assert wanted.counts == exported.info.graph.counts(*shape[2:])
         assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 1e-3
-        assert np.abs(found["scores"] - wanted.scores.numpy()).max() < 1e-5
+        assert np.abs(found["scores"] - wanted.scores.numpy()).max() < 3e-5
         assert wanted.scores.amax() - wanted.scores.amin() > 0.1  # or anything would do
         assert ("quality" in found) == (wanted.quality is not None)
         if wanted.quality is not None:
-            assert np.abs(found["quality"] - wanted.quality.numpy()).max() < 1e-5
+            assert np.abs(found["quality"] - wanted.quality.numpy()).max() < 3e-5
 
 
 # other sizes and numbers than those of the example, a level of one cell among them
@@ -69,3 +71,17 @@ def test_every_detector(tiny, export_tiny, name, options, size, deform):
 def test_deformable_towers_and_backbone(tiny, export_tiny, size, deform):
     model = tiny("vfnet", deformable_stages=(5,), deformable_tower=True)
     same_outputs(model, export_tiny(model, ExportSettings(size, deform=deform)), SHAPES[size])
+
+
+def test_windows_want_a_size(tiny):
+    model = tiny("fcos", backbone="swin_tiny_patch4_window7_224")
+    with pytest.raises(ConfigError, match=r"swin_tiny.*give a size, as --size 800x1216"):
+        build_onnx(model, ExportSettings())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_224"])
+def test_other_backbones(tiny, export_tiny, backbone):
+    """Padding as TensorFlow has it, channels last, and a plain transformer, for any size."""
+    model = tiny("fcos", backbone=backbone)
+    same_outputs(model, export_tiny(model, ExportSettings()), [(1, 3, 96, 160), (2, 3, 128, 96)])
