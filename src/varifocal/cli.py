@@ -363,15 +363,19 @@ def run_export(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.export.pictures import comparison_pictures
     from varifocal.places import new_export
     from varifocal.predict import load
+    from varifocal.runtime.description import beside
 
-    write, suffix = FORMATS[options.format]
-    target = new_export(options.checkpoint, options.out, suffix, force=options.force)
+    write, suffixes = FORMATS[options.format]
+    target = new_export(options.checkpoint, options.out, suffixes, force=options.force)
     settings = ExportSettings(options.size, options.precision, options.nms, options.deform)
     model = load(options.checkpoint)
     parity = write(model, target, settings, comparison_pictures(options.images, model.info))
     Console().print(parity.table())
     size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, input of {size}; its description: {target.stem}.json")
+    files = [target.with_suffix(suffix) for suffix in suffixes]
+    names = " and ".join([str(target), *(file.name for file in files[1:])])
+    weight = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{names}: {weight:.1f} MB, input of {size}; the description: {beside(target).name}")
     print(f"Try: varifocal predict {target} IMAGES")
 
 

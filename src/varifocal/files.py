@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from varifocal.errors import CheckpointError
@@ -14,21 +15,37 @@ def write_beside(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written; what was at ``path`` is kept.
     """
-    beside = path.with_name(
-        f".{path.name}.part"
-    )  # always the same name: what a kill leaves is used up by the next write
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Put files that belong together in their places, in this order, when all of them are on the disk.
+
+    Raises:
+        CheckpointError: one cannot be written; what was in the places is kept.
+    """
+    # always the same names: what a kill leaves is used up by the next write
+    parts = {path: path.with_name(f".{path.name}.part") for path in contents}
+    path = next(iter(parts))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        for path, content in contents.items():
+            _write(parts[path], content)
+        for path, part in parts.items():
+            os.replace(part, path)
     except OSError as error:
-        _remove(beside)
+        for part in parts.values():
+            _remove(part)
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
         ) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

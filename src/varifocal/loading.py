@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from varifocal.errors import ConfigError
-
 
 def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16", "fp16"] = "fp32") -> Any:
-    """The model of a checkpoint or of an exported file (``.onnx``), ready to predict.
+    """The model of a checkpoint or of an exported file (``.onnx``, ``.xml``), ready to predict.
 
     A checkpoint gives a :class:`varifocal.predict.Model`, an exported file a
     :class:`varifocal.runtime.ExportedModel`; both have ``predict``, ``categories`` and ``info``. ``precision`` is that
     of a checkpoint's prediction: "bf16" halves the time on processors that compute it, at a cost of about a hundredth
-    of each raw output; "fp16" is for GPUs. An exported file has its own.
+    of each raw output; "fp16" is for GPUs. A file of OpenVINO takes "fp32" or "bf16", one of ONNX has its own.
 
     Raises:
         ConfigError: a precision or device that there is not, or a package that is missing.
@@ -26,6 +24,4 @@ def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16
         from varifocal import predict
 
         return predict.load(path, device, precision)
-    if precision != "fp32":
-        raise ConfigError(f"{path}: the precision of an exported file is its own; export it with --precision.")
-    return load_exported(path, device)
+    return load_exported(path, device, precision)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.errors import ConfigError
+from varifocal.runtime.description import beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,18 +109,21 @@ def new_checkpoint(file: Path) -> None:
     check_target(file)
 
 
-def new_export(checkpoint: Path, out: Path | None, suffix: str, *, force: bool) -> Path:
+def new_export(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, force: bool) -> Path:
     """Where an exported file goes: ``out``, in the folder ``out`` under the checkpoint's name, or beside it.
 
+    It has the first of the suffixes, what lies beside it has the others.
+
     Raises:
-        ConfigError: it, or the description beside it, is there and not ``force``, or cannot be written.
+        ConfigError: one of its files, or the description beside it, is there and not ``force``, or cannot be written.
     """
+    suffix = suffixes[0]
     target = checkpoint.with_suffix(suffix) if out is None else out
     if target.is_dir() or target.suffix == "":
         target = target / checkpoint.with_suffix(suffix).name
     if target.suffix != suffix:
         raise ConfigError(f"{target}: the name of such a file ends in {suffix}.")
-    for file in (target, target.with_suffix(".json")):
+    for file in (*(target.with_suffix(suffix) for suffix in suffixes), beside(target)):
         if file.exists() and not force:
             raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --force.")
         check_target(file)

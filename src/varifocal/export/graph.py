@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from varifocal.models.info import ModelInfo
 from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
 from varifocal.predict import Model
-from varifocal.runtime.description import GraphInfo
+from varifocal.runtime.description import ExportInfo, GraphInfo
 from varifocal.settings import PostProcess, Preprocess
 from varifocal.types import Decoded
 
@@ -127,3 +128,12 @@ def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:
                 f"{info.counts(*size)}; this backbone cannot be exported."
             )
     return info
+
+
+def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
+    """The description of a file, with the versions of the ``packages`` that wrote it beside torch's and our own."""
+    info = model.info
+    versions = {name: version(name) for name in ("varifocal", "torch", *packages)}
+    return ExportInfo(
+        info.name, info.categories, graph, info.preprocess, info.postprocess, info.tiling, info.views, versions
+    )

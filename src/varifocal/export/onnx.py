@@ -7,19 +7,18 @@ import logging
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from varifocal.errors import ConfigError
-from varifocal.export.graph import capture, graph_info, output_names
+from varifocal.export.graph import capture, export_info, graph_info, output_names
 from varifocal.export.parity import Parity, compare
 from varifocal.export.settings import ExportSettings, check_settings
-from varifocal.files import write_beside
+from varifocal.files import write_together
 from varifocal.predict import Model
-from varifocal.runtime.description import KEY, ExportInfo, to_json
+from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
 from varifocal.runtime.exported import ExportedModel
 from varifocal.runtime.session import Session
 
@@ -45,8 +44,7 @@ def export_onnx(model: Model, target: Path, settings: ExportSettings, pictures: 
     parity = compare(model, exported, pictures)
     parity.check(target)
     info = replace(info, parity=parity.to_json())
-    write_beside(target, described(content, info))
-    write_beside(target.with_suffix(".json"), json.dumps(to_json(info), indent=1).encode())
+    write_together({target: described(content, info), beside(target): json.dumps(to_json(info), indent=1).encode()})
     return parity
 
 
@@ -72,11 +70,7 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
     assert program is not None  # as it is with dynamo
     proto = program.model_proto
     onnx.checker.check_model(proto)
-    info = model.info
-    versions = {name: version(name) for name in ("varifocal", "torch", "onnx", "onnxscript")}
-    description = ExportInfo(
-        info.name, info.categories, graph, info.preprocess, info.postprocess, info.tiling, info.views, versions
-    )
+    description = export_info(model, graph, "onnx", "onnxscript")
     return described(proto.SerializeToString(), description), description
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from varifocal.errors import CheckpointError, ConfigError
@@ -64,6 +65,11 @@ class ExportInfo:
 def pad_colour(preprocess: Preprocess) -> tuple[float, ...]:
     """Red, green and blue that become zero in the graph: what fills the input beside a picture."""
     return tuple(reversed(preprocess.mean)) if preprocess.bgr else preprocess.mean
+
+
+def beside(path: Path) -> Path:
+    """Where the same description lies as a file of its own; formats of one model in one folder have one each."""
+    return path.with_name(f"{path.name}.json")
 
 
 def to_json(info: ExportInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An exported model that predicts as a checkpoint does, with NumPy, Pillow and ONNX Runtime alone."""
+"""An exported model that predicts as a checkpoint does, with NumPy, Pillow and its runtime alone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from varifocal.arrays import select_detections
 from varifocal.errors import ConfigError
 from varifocal.pictures import BATCH, Picture, predict_pictures
 from varifocal.records import Category, Detections
-from varifocal.runtime.description import ExportInfo, from_json, pad_colour
-from varifocal.runtime.session import Runner, Session
+from varifocal.runtime.description import ExportInfo, pad_colour
+from varifocal.runtime.formats import open_exported
+from varifocal.runtime.session import Runner
 from varifocal.settings import PostProcess, Preprocess, resized_shape, scaled
-
-SUFFIXES = (".onnx",)  # of the files that are run here and not by torch
 
 
 class Scored(NamedTuple):
@@ -186,17 +185,16 @@ def resize(image: Image.Image, height: int, width: int) -> Image.Image:
     return rgb if rgb.size == (width, height) else rgb.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def is_exported(path: Path | str) -> bool:
-    """Whether the name is that of an exported model and not of a checkpoint."""
-    return Path(path).suffix.lower() in SUFFIXES
-
-
-def load_exported(path: Path | str, device: str = "cpu") -> ExportedModel:
+def load_exported(
+    path: Path | str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
+) -> ExportedModel:
     """The model of an exported file, ready to predict; torch is not needed.
 
+    ``precision`` "bf16" is for files of OpenVINO; ``threads`` None leaves their number to the runtime.
+
     Raises:
-        ConfigError: ONNX Runtime is missing or too old, or cannot use the device.
+        ConfigError: the runtime is missing or too old, or has no such device or precision.
         CheckpointError: not an exported model of this package, damaged, or of a newer version.
     """
-    session = Session(Path(path), device)
-    return ExportedModel(session, from_json(session.description, str(path)), device)
+    opened = open_exported(Path(path), device, precision, threads)
+    return ExportedModel(opened.session, opened.info, device)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
+from varifocal.runtime.inside import not_ours
 
 NEEDED = (1, 25)  # the first whose CPU has DeformConv
 INSTALL = 'pip install "onnxruntime>=1.25"'
@@ -29,24 +30,23 @@ class Runner(Protocol):
 class Session:
     """A graph of ONNX that is ready to run on a device; ``content`` is a file, or its bytes.
 
-    ``description`` is the JSON text inside.
+    ``description`` is the JSON text inside; ``threads`` None leaves their number to ONNX Runtime.
 
     Raises:
         ConfigError: ONNX Runtime is not installed or too old, or has no such device.
         CheckpointError: not there, damaged, of an operator set it does not know, or not of this package.
     """
 
-    def __init__(self, content: Path | bytes, device: str = "cpu", name: str | None = None) -> None:
+    def __init__(
+        self, content: Path | bytes, device: str = "cpu", name: str | None = None, threads: int | None = None
+    ) -> None:
         runtime = _onnxruntime()
         self.name = name or str(content)
         providers = _providers(runtime, device)
-        self._session = _open(runtime, content, providers, self.name)
+        self._session = _open(runtime, content, providers, threads, self.name)
         held: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         if KEY not in held:
-            raise CheckpointError(
-                f"{self.name}: ONNX without a varifocal description; it was written by something else; export a "
-                "checkpoint with: varifocal export CHECKPOINT --format onnx"
-            )
+            raise not_ours(self.name, "ONNX", "onnx")
         self.description = held[KEY]
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
@@ -81,8 +81,9 @@ def _providers(runtime: Any, device: str) -> list[Any]:
     )
 
 
-def _open(runtime: Any, content: Path | bytes, providers: list[Any], name: str) -> Any:
+def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: int | None, name: str) -> Any:
     options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0 is its own choice
     options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
     try:
         if isinstance(content, Path):

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import jaxtyping
 import pytest
@@ -13,8 +14,7 @@ from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
 from varifocal.models import DETECTORS
 from varifocal.predict import Model, create
-from varifocal.runtime import ExportedModel
-from varifocal.runtime.session import Session
+from varifocal.runtime.description import ExportInfo
 
 CLASSES = ["cat", "dog", "cow"]
 
@@ -63,13 +63,22 @@ def unchecked() -> Callable[[], AbstractContextManager[None]]:
     return _unchecked
 
 
+class Built(NamedTuple):
+    """A network, the content of its ONNX file, and the description."""
+
+    model: Model
+    content: bytes
+    info: ExportInfo
+
+
 @pytest.fixture(scope="session")
-def export_tiny() -> Callable[[Model, ExportSettings], ExportedModel]:
-    """What the file of a network would be, not compared with anything."""
+def build_tiny() -> Callable[..., Built]:
+    """Makes a network and its ONNX file by the detector's name, export settings and options; each once."""
 
-    def export(model: Model, settings: ExportSettings) -> ExportedModel:
+    @cache
+    def build(name: str, settings: ExportSettings, **options: Any) -> Built:
+        model = make_tiny(name, **options)
         with _unchecked():
-            content, info = build_onnx(model, settings)
-        return ExportedModel(Session(content, name="tiny.onnx"), info)
+            return Built(model, *build_onnx(model, settings))
 
-    return export
+    return build

@@ -224,5 +224,5 @@ def test_devices_and_precisions_that_there_are_not(tmp_path):
     file = graph_file(tmp_path / "m.onnx", GOOD)
     with pytest.raises(ConfigError, match=r"--device tpu: this onnxruntime cannot use it"):
         vf.load(file, "tpu")
-    with pytest.raises(ConfigError, match=r"the precision of an exported file is its own"):
+    with pytest.raises(ConfigError, match=r"the precision of an ONNX file is its own"):
         vf.load(file, precision="bf16")

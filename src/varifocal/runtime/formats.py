@@ -1,0 +1,78 @@
+"""Which file is run by what: the one table of suffixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from varifocal.errors import CheckpointError, ConfigError
+from varifocal.runtime.description import ExportInfo, from_json
+from varifocal.runtime.inside import read_description
+from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.runtime.session import Runner, Session
+
+ARCHIVE = ".pt2"  # known, but not run here
+
+
+class Opened(NamedTuple):
+    """A graph that is ready to run, and what its file says of it."""
+
+    session: Runner
+    info: ExportInfo
+
+
+def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> Runner:
+    if precision != "fp32":
+        raise ConfigError(f"{path}: the precision of an ONNX file is its own; export it with --precision.")
+    return Session(path, device, threads=threads)
+
+
+def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> Runner:
+    if precision == "bf16" and info.graph.deform == "gridsample":
+        raise ConfigError(
+            f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform "
+            "deformconv, or use --precision fp32."
+        )
+    return OpenvinoSession(path, device, precision, threads)
+
+
+# suffix -> the name of the runtime, and what opens a file on a device in a precision with so many threads
+FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, int | None], Runner]]] = {
+    ".onnx": ("onnxruntime", _onnx),
+    ".xml": ("openvino", _openvino),
+}
+SUFFIXES = (*FORMATS, ARCHIVE)
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether the name is that of an exported model and not of a checkpoint."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:
+    """The graph of an exported file; ``threads`` None leaves their number to the runtime.
+
+    Raises:
+        ConfigError: the runtime is missing or too old, or has no such device or precision; or the file is one of
+            torch.export, whose reader runs what a file tells it to.
+        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+    """
+    if path.suffix.lower() == ARCHIVE:
+        raise ConfigError(
+            f"{path}: is for programs of your own, with torch.export.load; that reader runs what a file tells it to, "
+            "so this package never calls it: export with --format onnx or openvino."
+        )
+    if path.suffix.lower() not in FORMATS:
+        raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
+    info = read_info(path)
+    return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, threads), info)
+
+
+def read_info(path: Path) -> ExportInfo:
+    """What an exported file of any format says of itself; no runtime is needed.
+
+    Raises:
+        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+    """
+    return from_json(read_description(path), str(path))

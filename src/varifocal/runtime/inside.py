@@ -1,0 +1,129 @@
+"""The descriptions inside exported files, read without the runtimes that run them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO
+from xml.etree import ElementTree
+
+from varifocal.errors import CheckpointError
+from varifocal.runtime.description import KEY
+
+PT2_PLACE = f"extra/{KEY}.json"  # in the archive of torch.export, below a folder of any name
+MOST = 2**24  # bytes of a description: many thousand classes
+PROPERTIES, KEY_FIELD, VALUE_FIELD = 14, 1, 2  # of onnx.ModelProto and of its StringStringEntryProto
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how protobuf stores a field
+
+
+def read_description(path: Path) -> str:
+    """The JSON text inside an ``.onnx``, ``.xml`` or ``.pt2`` file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not of this package.
+    """
+    try:
+        if path.suffix.lower() == ".xml":
+            return read_ir(path)[KEY]
+        return (_read_archive if path.suffix.lower() == ".pt2" else _read_onnx)(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def not_ours(name: str, kind: str, word: str) -> CheckpointError:
+    """The error for a good file that something else has written."""
+    return CheckpointError(
+        f"{name}: {kind} without a varifocal description; it was written by something else; export a checkpoint with: "
+        f"varifocal export CHECKPOINT --format {word}"
+    )
+
+
+def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
+    """What the ``rt_info`` of an OpenVINO model holds, with the description under ``KEY``; the layers are not parsed.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not of this package.
+    """
+    name = name or str(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+    begin, end = content.rfind(b"<rt_info>"), content.rfind(b"</net>")
+    if b"<net" not in content[:4096] or end < 0:
+        raise CheckpointError(f"{name}: damaged or not an OpenVINO model.")
+    try:
+        held = ElementTree.fromstring(content[begin:end]) if begin >= 0 else ElementTree.Element("rt_info")
+    except ElementTree.ParseError as error:
+        raise CheckpointError(f"{name}: damaged or not an OpenVINO model ({error}).") from error
+    values = {child.tag: child.get("value", "") for child in held}
+    if KEY not in values:
+        raise not_ours(name, "an OpenVINO model", "openvino")
+    return values
+
+
+def _read_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            places = [item for item in archive.infolist() if item.filename.endswith(PT2_PLACE)]
+            if not places:
+                raise not_ours(str(path), "a torch.export archive", "torch-export")
+            if places[0].file_size > MOST:
+                raise CheckpointError(f"{path}: its varifocal description is damaged.")
+            return archive.read(places[0]).decode()
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError) as error:
+        raise CheckpointError(f"{path}: damaged or not a torch.export archive ({error}).") from error
+
+
+def _read_onnx(path: Path) -> str:
+    """Of a serialised ``ModelProto``; the graph, which holds the weights, is skipped and not read."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        try:
+            found = _property(file, size)
+        except (ValueError, EOFError) as error:
+            raise CheckpointError(f"{path}: damaged or not an ONNX file.") from error
+    if found is None:
+        raise not_ours(str(path), "ONNX", "onnx")
+    return found
+
+
+def _property(file: IO[bytes], size: int) -> str | None:
+    while file.tell() < size:
+        number, kind = divmod(_varint(file), 8)
+        if kind == VARINT:
+            _varint(file)
+            continue
+        length = {FIXED64: 8, FIXED32: 4}.get(kind) or (_varint(file) if kind == BYTES else -1)
+        end = file.tell() + length
+        if length < 0 or end > size:
+            raise EOFError
+        if number == PROPERTIES and kind == BYTES and length <= MOST:
+            key, value = _entry(file, end)
+            if key == KEY:
+                return value
+        file.seek(end)
+    return None
+
+
+def _entry(file: IO[bytes], end: int) -> tuple[str, str]:
+    texts = {KEY_FIELD: b"", VALUE_FIELD: b""}
+    while file.tell() < end:
+        number, kind = divmod(_varint(file), 8)
+        if kind != BYTES or number not in texts:
+            raise ValueError
+        texts[number] = file.read(min(_varint(file), end - file.tell()))
+    return texts[KEY_FIELD].decode(), texts[VALUE_FIELD].decode()
+
+
+def _varint(file: IO[bytes]) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise ValueError

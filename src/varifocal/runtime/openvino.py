@@ -1,0 +1,117 @@
+"""OpenVINO: the one door through which it enters where models are run."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.errors import CheckpointError, ConfigError
+from varifocal.runtime.description import KEY
+from varifocal.runtime.inside import read_ir
+
+NEEDED = (2025, 0)
+INSTALL = 'pip install "openvino>=2025.0"'
+WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
+
+
+class OpenvinoSession:
+    """A graph of OpenVINO's own format, ``NAME.xml`` with its weights in ``NAME.bin``, that is ready to run on the CPU.
+
+    ``precision`` is what convolutions compute in: "fp32", or "bf16" on a processor that has it. ``threads`` None leaves
+    their number to OpenVINO. No more than the two files is read or written.
+
+    Raises:
+        ConfigError: OpenVINO is not installed or too old, or has no such device or precision.
+        CheckpointError: one of the files is missing or damaged, they do not belong together, or are not of this
+            package.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        device: str = "cpu",
+        precision: str = "fp32",
+        threads: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        openvino = import_openvino()
+        self.name = name or str(file)
+        kind = _precision(openvino, device, precision, self.name)
+        _check_weights(file.with_suffix(".bin"), read_ir(file, self.name).get(WEIGHTS), self.name)
+        self._compiled = _compile(openvino, file, kind, threads, self.name)
+        if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
+            raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+        self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
+
+    def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
+        """The graph's outputs by name."""
+        found = self._compiled([images], share_inputs=True)
+        return {name: found[i] for i, name in enumerate(self.outputs)}
+
+
+def import_openvino(install: str = INSTALL) -> Any:
+    """The package; ``install`` is the command that errors tell.
+
+    Raises:
+        ConfigError: it is not installed, or too old.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ConfigError(f"an OpenVINO model needs the package openvino: {install}") from error
+    version = tuple(int(part) for part in openvino.__version__.split("-")[0].split(".")[:2])
+    if version < NEEDED:
+        raise ConfigError(
+            f"openvino {version[0]}.{version[1]} is too old; exported models need {NEEDED[0]}.{NEEDED[1]} or newer: "
+            f"{install}"
+        )
+    return openvino
+
+
+def weights_mark(content: bytes | memoryview) -> str:
+    """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
+    return f"{len(content)} {zlib.crc32(content):08x}"
+
+
+def _check_weights(file: Path, mark: str | None, name: str) -> None:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
+    if mark is not None and weights_mark(content) != mark:
+        size = mark.split()[0]
+        why = f"{len(content)} bytes of {size}" if str(len(content)) != size else "other bytes than when it was written"
+        raise CheckpointError(
+            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
+        )
+
+
+def _precision(openvino: Any, device: str, precision: str, name: str) -> Any:
+    if device != "cpu":
+        raise ConfigError(f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.")
+    kinds = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+    if precision not in kinds:
+        raise ConfigError(f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.")
+    return kinds[precision]
+
+
+def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: str) -> Any:
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": kind, "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        return core.compile_model(core.read_model(file), "CPU", config)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[-200:]
+        version = openvino.__version__.split("-")[0]
+        raise CheckpointError(
+            f"{name}: damaged, or nothing that openvino {version} runs ({reason}); export it again, or run "
+            "pip install --upgrade openvino."
+        ) from error
