@@ -5,10 +5,10 @@ Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -27,6 +27,25 @@ class Category:
     name: str
 
 
+@runtime_checkable
+class StoredFile(Protocol):
+    """A file: a ``Path``, or what stands for a file inside an archive.
+
+    It can be hashed, compared and sent to another process, and holds nothing open; as a text it is what a user reads.
+    """
+
+    @property
+    def name(self) -> str:
+        """The last part, as of a path."""
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader | io.BytesIO:
+        """The bytes, from their beginning; the caller closes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One picture of a data set, not decoded yet, with its boxes in pixels of the upright picture.
@@ -35,7 +54,7 @@ class Sample:
     large by them. None means width times height.
     """
 
-    file: Path
+    file: StoredFile
     image_id: int
     width: int
     height: int
@@ -54,7 +73,7 @@ class DataSet:
 
     samples: Sequence[Sample]
     categories: tuple[Category, ...]
-    source: Path
+    source: StoredFile
     notes: tuple[str, ...] = ()
 
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from varifocal.data.coco_layout import ImageFinder, leaves_folder
+from varifocal.data.archive import Tree
+from varifocal.data.coco_layout import picture_roots
 from varifocal.data.json_stream import read_object
+from varifocal.data.names import leaves_folder
 from varifocal.data.raw import (
     LISTED,
     Files,
@@ -27,6 +28,7 @@ from varifocal.data.raw import (
     short,
     short_list,
 )
+from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -50,7 +52,7 @@ _GET = {key: itemgetter(*fields) for key, fields in _FIELDS.items()}
 class _Where:
     """The place of each annotation: its id and that of its image."""
 
-    file: Path
+    file: Tree
     ids: Int64[np.ndarray, "N"]
     image_ids: Int64[np.ndarray, "N"]
 
@@ -62,7 +64,7 @@ class _Where:
 class _Found:
     """What was collected of the file so far: lists of columns, one for each run of records."""
 
-    file: Path
+    file: Tree
     problems: dict[str, Problems] = field(default_factory=lambda: {key: Problems() for key in _SECTIONS})
     categories: list[tuple[int, str]] = field(default_factory=list)
     image_ids: list[np.ndarray] = field(default_factory=list)
@@ -147,7 +149,7 @@ class _Found:
         return False
 
 
-def read_coco(file: Path, data: Path, split: str) -> RawSet:
+def read_coco(file: Tree, data: Tree, split: str) -> RawSet:
     """One json of a data set that lies in ``data``, which is the folder or the json itself.
 
     Raises:
@@ -156,7 +158,7 @@ def read_coco(file: Path, data: Path, split: str) -> RawSet:
     found = _Found(file)
     _check_sections(read_object(file, _SECTIONS, found.take), file)
     categories = _read_categories(found)
-    images = _read_images(found, ImageFinder(file, data, split))
+    images = _read_images(found, PictureFinder(picture_roots(file, data, split)))
     boxes = _read_boxes(found, images, categories)
     problems = Problems()
     for key in ("categories", "images", "annotations"):
@@ -164,7 +166,7 @@ def read_coco(file: Path, data: Path, split: str) -> RawSet:
     return RawSet("coco", file, split, images, boxes, tuple(Category(*pair) for pair in categories), problems)
 
 
-def _check_sections(content: dict[str, Any], file: Path) -> None:
+def _check_sections(content: dict[str, Any], file: Tree) -> None:
     if "" in content and len(content) == 1:
         _refuse_value(content[""], file)
     for key in _SECTIONS:
@@ -175,7 +177,7 @@ def _check_sections(content: dict[str, Any], file: Path) -> None:
             raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {_MEND}")
 
 
-def _refuse_value(content: Any, file: Path) -> None:
+def _refuse_value(content: Any, file: Tree) -> None:
     if not isinstance(content, list):
         raise DataError(f"{file}: this is not COCO but {short(content)}; {_MEND}")
     first = content[0] if content else None
@@ -250,7 +252,7 @@ def _report_copies(found: _Found, section: str, values: Sequence[Any], what: str
     return set(copies)
 
 
-def _read_images(found: _Found, finder: ImageFinder) -> RawImages:
+def _read_images(found: _Found, finder: PictureFinder) -> RawImages:
     if not found.names and not found.problems["images"]:
         found.report("malformed", "images", "", "'images' is empty", "a data set needs at least one image")
     ids = np.concatenate([np.empty(0, np.int64), *found.image_ids])
@@ -262,7 +264,7 @@ def _read_images(found: _Found, finder: ImageFinder) -> RawImages:
     return RawImages(found.names, files, sizes, ids)
 
 
-def _find(found: _Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> Iterable[Path | None]:
+def _find(found: _Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> Iterable[tuple[Tree, str] | None]:
     for index, name in enumerate(found.names):
         if leaves_folder(name):
             text = f"has the file_name {short(name)}, which is not a file inside the data folder"
@@ -273,7 +275,7 @@ def _find(found: _Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> It
             yield finder.find(name)
 
 
-def _report_missing(found: _Found, ids: Int64[np.ndarray, "M"], files: Files, finder: ImageFinder) -> None:
+def _report_missing(found: _Found, ids: Int64[np.ndarray, "M"], files: Files, finder: PictureFinder) -> None:
     roots = ", ".join(map(str, finder.roots))
     missing = np.array([index for index in files.missing if not leaves_folder(found.names[index])], np.int64)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
-from varifocal.data.images import read_sizes, read_stored_size
+from varifocal.data.columns import measured
+from varifocal.data.images import read_stored_size
 from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet
 from varifocal.errors import DataError
-from varifocal.records import DataSet, Sample
+from varifocal.records import DataSet, Sample, StoredFile
 
 # Each way in which a box can be wrong, in the order in which they are looked for.
 FAULTS = {
@@ -69,27 +69,6 @@ def raise_first(problems: Problems, mend: str = "") -> None:
         return
     count = problems.counts[problems[0].kind] - 1
     raise DataError(f"{problems[0].sentence}{mend}" + (f" ({count} more like it)" if count else ""))
-
-
-def measured(raw: RawSet) -> RawSet:
-    """The same set with the sizes that its source does not record, from the headers of the pictures.
-
-    Pictures whose header cannot be read become problems, and keep the size 0.
-    """
-    unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
-    wanted = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
-    if not wanted:
-        return raw
-    sizes = raw.images.sizes.copy()
-    problems = Problems()
-    problems.extend(raw.problems)
-    for (index, file), found in zip(wanted.items(), read_sizes(list(wanted.values())), strict=True):
-        if isinstance(found, DataError):
-            text, _, mend = str(found).removeprefix(f"{file}: ").rpartition("; ")
-            problems.add(Problem("unreadable-image", Place(file, ""), text or mend, mend if text else "", image=index))
-        else:
-            sizes[index] = found
-    return replace(raw, images=replace(raw.images, sizes=sizes), problems=problems)
 
 
 def judge(raw: RawSet) -> Verdict:
@@ -175,7 +154,7 @@ def check_size(sample: Sample, image: Image.Image) -> None:
     raise DataError(f"{problem}; mend the recorded size, or put the picture that was labelled there")
 
 
-def _stored_size(file: Path) -> tuple[int, int] | None:
+def _stored_size(file: StoredFile) -> tuple[int, int] | None:
     try:
         return read_stored_size(file)
     except DataError:
@@ -211,7 +190,7 @@ class Samples(Sequence[Sample]):
 
     def __init__(
         self,
-        files: Sequence[Path | None],
+        files: Sequence[StoredFile | None],
         ids: Int64[np.ndarray, "M"],
         sizes: Int64[np.ndarray, "M 2"],
         starts: Int64[np.ndarray, "M+1"],

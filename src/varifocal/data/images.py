@@ -10,13 +10,15 @@ import struct
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from varifocal.errors import DataError
+from varifocal.records import StoredFile
 
 # Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
 MAX_PIXELS = 178_956_970
@@ -44,7 +46,7 @@ _TURNS = {
 }
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: StoredFile) -> Image.Image:
     """The upright picture as RGB, 8 bits a channel, in memory and detached from its file.
 
     EXIF rotation is applied. 16-bit grey is scaled from 0..65535 to 0..255. Of an animation the first frame
@@ -71,7 +73,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     return rgb
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: StoredFile) -> tuple[int, int]:
     """(width, height) in pixels of the upright picture, read from the header without decoding.
 
     Raises:
@@ -81,14 +83,14 @@ def read_size(path: Path) -> tuple[int, int]:
         return _upright_size(path)
 
 
-def _upright_size(path: Path) -> tuple[int, int]:
+def _upright_size(path: StoredFile) -> tuple[int, int]:
     with _opened(path) as image:
         width, height = _stored(image)
         orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def read_stored_size(path: Path) -> tuple[int, int]:
+def read_stored_size(path: StoredFile) -> tuple[int, int]:
     """(width, height) in pixels as stored, before the EXIF rotation.
 
     Raises:
@@ -98,10 +100,10 @@ def read_stored_size(path: Path) -> tuple[int, int]:
         return _stored(image)
 
 
-def read_sizes(files: Sequence[Path], threads: int = 8) -> list[tuple[int, int] | DataError]:
+def read_sizes(files: Sequence[StoredFile], threads: int = 8) -> list[tuple[int, int] | DataError]:
     """``read_size`` of many files at once, in their order; what one raises stands in its place."""
 
-    def read(file: Path) -> tuple[int, int] | DataError:
+    def read(file: StoredFile) -> tuple[int, int] | DataError:
         try:
             return _upright_size(file)
         except DataError as error:
@@ -179,11 +181,16 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: StoredFile) -> Iterator[Image.Image]:
     """The file opened by Pillow, with every failure inside the block turned into a ``DataError``."""
-    _check_file(path)
+    if isinstance(path, Path):
+        _check_file(path)
     try:
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        # Pillow maps a file of a path into memory, and does not close one that it is given
+        with ExitStack() as stack:
+            file = path if isinstance(path, Path) else cast(IO[bytes], stack.enter_context(path.open("rb")))
+            formats = [name for name in _FORMATS if name in Image.OPEN]
+            image = stack.enter_context(Image.open(file, formats=formats))
             _check_pixels(image, path)
             yield image
     except (DataError, MemoryError):
@@ -220,7 +227,7 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out")
 
 
-def _check_pixels(image: Image.Image, path: Path) -> None:
+def _check_pixels(image: Image.Image, path: StoredFile) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
@@ -242,10 +249,10 @@ def _is_plain_png(image: Image.Image) -> bool:
     return image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()
 
 
-def _late_png_orientation(path: Path) -> int:
+def _late_png_orientation(path: StoredFile) -> int:
     """Orientation in a chunk behind the pixels, which Pillow would find only by decoding them."""
     image = Image.new("L", (1, 1))
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)

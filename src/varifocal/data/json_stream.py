@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import gc
+import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from varifocal.data.archive import Tree
 from varifocal.data.raw import short
 from varifocal.errors import DataError
 
@@ -25,7 +26,7 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode
 Take = Callable[[str, int, list[Any]], None]
 
 
-def read_object(file: Path, lists: Collection[str], take: Take) -> dict[str, Any]:
+def read_object(file: Tree, lists: Collection[str], take: Take) -> dict[str, Any]:
     """The keys of the object in ``file``, without those of ``lists`` whose value is a list.
 
     Of these ``take(key, first, records)`` gets the elements, some at a time, ``first`` being the index of the first
@@ -35,7 +36,7 @@ def read_object(file: Path, lists: Collection[str], take: Take) -> dict[str, Any
         DataError: not JSON, not UTF-8 (or UTF-16 with its mark), unreadable, or one of ``lists`` is there twice.
     """
     try:
-        with open(file, "rb") as stream, _without_collection():
+        with file.open("rb") as stream, _without_collection():
             return _Reader(stream, file).read(lists, take)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
@@ -62,8 +63,8 @@ def _without_collection() -> Iterator[None]:
 class _Reader:
     """A window on the text that moves forward; ``place`` is the next character in it."""
 
-    def __init__(self, stream: BinaryIO, file: Path) -> None:
-        start = stream.read(4)
+    def __init__(self, stream: io.BufferedReader, file: Tree) -> None:
+        start = stream.read(len(codecs.BOM_UTF8))
         utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         stream.seek(3 if start.startswith(codecs.BOM_UTF8) else 0)
         self.encoding = "UTF-16" if utf16 else "UTF-8"
@@ -153,8 +154,8 @@ class _Reader:
         while True:
             try:
                 value, end = _scan(self.text, self.place)
-                # a number may go on behind what was read
-                if end < len(self.text) or not self.fill():
+                # a number may go on behind what was read, such as 1 before e+5
+                if end + len("e+5") <= len(self.text) or not self.fill():
                     self.place = end
                     return value
             except StopIteration as stop:
@@ -188,9 +189,6 @@ class _Reader:
         """Read on, and forget what lies behind; False at the end of the file."""
         if self.ended:
             return False
-        gone = self.text[: self.place]
-        self.lines += gone.count("\n")
-        self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)
         # as much as is unread: a value longer than a block is not tried again and again
         block = self.stream.read(max(_BLOCK, len(self.text) - self.place))
         pending = len(self.decoder.getstate()[0])
@@ -201,9 +199,14 @@ class _Reader:
             byte = self.bytes - pending + error.start
             mend = f"is not {self.encoding}; save the file as UTF-8"
             raise DataError(f"{self.file}: byte {byte} {mend}") from None
+        if self.ended:
+            return False
         self.bytes += len(block)
+        gone = self.text[: self.place]
+        self.lines += gone.count("\n")
+        self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)
         self.text, self.place = self.text[self.place :] + more, 0
-        return not self.ended
+        return True
 
     def fail(self, message: str, place: int | None = None) -> None:
         """Raise with line and column in the file."""

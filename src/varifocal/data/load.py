@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from varifocal.data.coco import read_coco
-from varifocal.data.coco_layout import find_splits as find_coco
-from varifocal.data.coco_layout import match_split
+from varifocal.data.archive import Tree, is_archive, open_archive
 from varifocal.data.finish import finish
+from varifocal.data.formats import READERS, recognise_tree
+from varifocal.data.names import match_split
 from varifocal.data.raw import RawSet
-from varifocal.errors import ConfigError
+from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One format: the splits of a path, each with the file or folder that says what is in it, and how one is read."""
+def open_data(path: Path | str) -> Tree:
+    """The file or folder, or the tree of an archive.
 
-    splits: Callable[[Path], dict[str, Path]]
-    read: Callable[[Path, Path, str], RawSet]  # what the splits gave, the path itself, the name of the split
-
-
-READERS = {"coco": Reader(find_coco, read_coco)}
+    Raises:
+        DataError: there is no such path, or the archive cannot be read in place.
+    """
+    path = Path(path)
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise DataError(f"{path}: there is no such file or folder; name a data set's file or its folder")
+    return open_archive(path) if is_archive(path) else path
 
 
 def recognise(path: Path | str) -> str:
-    """The name of the format of a file or folder."""
-    return "coco"
+    """The name of the format of a data set, by looking at it.
+
+    Raises:
+        DataError: nothing fits, or more than one format does; what was seen is said.
+    """
+    return recognise_tree(open_data(path))
 
 
 def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
@@ -39,7 +46,8 @@ def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
         DataError: there is no such path, or nothing in it that is understood.
         ConfigError: an unknown format.
     """
-    return list(_reader(Path(path), format)[1].splits(Path(path)))
+    tree = open_data(path)
+    return list(READERS[_format(tree, format)].splits(tree))
 
 
 def read_raw(path: Path | str, split: str | None = None, *, format: str | None = None) -> RawSet:
@@ -49,13 +57,13 @@ def read_raw(path: Path | str, split: str | None = None, *, format: str | None =
 
     Raises:
         DataError: no such data set or split, or its description cannot be read at all.
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or one that needs a package that is not installed.
     """
-    path = Path(path)
-    reader = _reader(path, format)[1]
-    splits = reader.splits(path)
+    tree = open_data(path)
+    reader = READERS[_format(tree, format)]
+    splits = reader.splits(tree)
     name = match_split(path, list(splits), split)
-    return reader.read(splits[name], path, name)
+    return reader.read(splits[name], tree, name)
 
 
 def load_dataset(
@@ -67,8 +75,8 @@ def load_dataset(
 ) -> DataSet:
     """The samples of one split, in the order of the source, and the categories.
 
-    ``path`` is a file or folder as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may be left
-    out where there is only one. Boxes become xyxy in pixels, float32, clipped to the recorded size of the picture.
+    ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
+    be left out where there is only one. Boxes become xyxy in pixels, float32, clipped to the picture's size.
     Boxes without area, wholly outside or with something that is not a finite number stop the load; with
     ``invalid_boxes="drop"`` they are left out. ``notes`` counts what was clipped by more than one pixel and
     what was left out. Of pictures whose size the source does not say the header is read; ``check_size`` compares
@@ -77,15 +85,16 @@ def load_dataset(
     Raises:
         DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a
             picture is missing or outside the data folder; a box is invalid.
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or one that needs a package that is not installed.
     """
     if invalid_boxes not in ("error", "drop"):
         raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
     return finish(read_raw(path, split, format=format), invalid_boxes=invalid_boxes)
 
 
-def _reader(path: Path, format: str | None) -> tuple[str, Reader]:
-    name = format or recognise(path)
-    if name not in READERS:
-        raise ConfigError(f"--format {name}: not known; the formats are {', '.join(READERS)}.")
-    return name, READERS[name]
+def _format(tree: Tree, format: str | None) -> str:
+    if format is None or format == "":
+        return recognise_tree(tree)
+    if format not in READERS:
+        raise ConfigError(f"the format {format!r} is not known; the formats are {', '.join(READERS)}.")
+    return format

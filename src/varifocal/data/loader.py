@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
 from varifocal.data.preprocess import Preprocess, image_to_tensor, pad_together, resize_factor
 from varifocal.errors import VarifocalError
+from varifocal.records import StoredFile
 from varifocal.types import Batch, Sample, Targets
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, index of the sample
@@ -52,7 +52,7 @@ class TrainingSet(Dataset):
     ) -> None:
         self.samples, self.preprocess, self.config, self.seed = samples, preprocess, config, seed
         self.cache_bytes = cache_bytes
-        self._cache: OrderedDict[Path, Tensor] = OrderedDict()
+        self._cache: OrderedDict[StoredFile, Tensor] = OrderedDict()
         self._cached = 0  # bytes
 
     def __getitem__(self, key: Key) -> Example:

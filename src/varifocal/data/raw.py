@@ -7,6 +7,7 @@ or stops at the first problem; who wants to know all problems looks at the colum
 from __future__ import annotations
 
 import reprlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from varifocal.records import Category
+from varifocal.data.archive import Tree
+from varifocal.records import Category, StoredFile
 
 LISTED = 1000  # problems of one kind that are kept; further ones are counted
 
@@ -27,7 +29,7 @@ DROPPABLE = ("not-a-number", "no-area", "outside")
 class Place(NamedTuple):
     """Where something stands in the source: a file, and words for the place in it ("line 3", "annotation 17")."""
 
-    file: Path
+    file: Any
     text: str
 
     def __str__(self) -> str:
@@ -38,8 +40,9 @@ class Place(NamedTuple):
 class Problem:
     """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
 
-    ``kind`` is one of a few words: "malformed", "unknown-class", "unknown-image", "missing-image", "unreadable-image",
-    "outside-folder", "bad-size", "bad-category", "twice", and of boxes "not-a-number", "no-area", "outside".
+    ``kind`` is one of a few words: "malformed", "unknown-class", "unknown-image", "missing-image", "missing-labels",
+    "unreadable-image", "outside-folder", "bad-size", "bad-category", "twice", and of boxes "not-a-number", "no-area",
+    "outside".
     ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
     """
 
@@ -76,7 +79,8 @@ class Problems(Sequence[Problem]):
         """One problem for each index; only those that are kept are made."""
         room = max(LISTED - self.counts[kind], 0)
         self._listed += [make(int(index)) for index in indices[:room]]
-        self.counts[kind] += len(indices)
+        if len(indices):
+            self.counts[kind] += len(indices)
 
     def extend(self, others: Problems) -> None:
         """Add another collection, with what it counted and did not keep."""
@@ -96,39 +100,43 @@ class Problems(Sequence[Problem]):
         return len(self._listed)
 
 
-class Files(Sequence["Path | None"]):
+class Files(Sequence[Any]):
     """Where each picture lies, made from few folders and many names when asked for; None where it is not found.
 
-    A million ``Path`` take half a gigabyte; their names are there anyway.
+    What lies in an archive is given as a value that can be sent to another process. A million ``Path`` take half a
+    gigabyte; their names are there anyway.
     """
 
-    def __init__(self, folders: Sequence[Path], folder: Int64[np.ndarray, "M"], names: Sequence[str]) -> None:
-        self._folders, self._folder, self._names = list(folders), folder, names
+    def __init__(self, folders: Sequence[Tree], folder_of: Int64[np.ndarray, "M"], names: Sequence[str]) -> None:
+        self._folders, self._folder_of, self._names = list(folders), folder_of, names
 
     @classmethod
-    def of(cls, paths: Iterable[Path | None]) -> Files:
-        """The column of these paths."""
-        folders: dict[Path, int] = {}
-        places, names = [], []
-        for path in paths:
-            places.append(-1 if path is None else folders.setdefault(path.parent, len(folders)))
-            names.append("" if path is None else path.name)
-        return cls(list(folders), np.array(places, np.int64), names)
+    def of(cls, places: Iterable[tuple[Tree, str] | None]) -> Files:
+        """The column of these folders and names."""
+        folders: dict[Tree, int] = {}
+        folder_of, names = array("q"), []
+        for place in places:
+            folder_of.append(-1 if place is None else folders.setdefault(place[0], len(folders)))
+            names.append("" if place is None else place[1])
+        return cls(list(folders), np.array(folder_of, np.int64), names)
 
     @property
     def missing(self) -> Int64[np.ndarray, "K"]:
         """Indices of the pictures that are not found."""
-        return np.flatnonzero(self._folder < 0)
+        return np.flatnonzero(self._folder_of < 0)
 
     @overload
-    def __getitem__(self, index: int) -> Path | None: ...
+    def __getitem__(self, index: int) -> StoredFile | None: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Path | None]: ...
-    def __getitem__(self, index: int | slice) -> Path | Sequence[Path | None] | None:
+    def __getitem__(self, index: slice) -> Sequence[StoredFile | None]: ...
+    def __getitem__(self, index: int | slice) -> StoredFile | Sequence[StoredFile | None] | None:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        folder = int(self._folder[index])
-        return None if folder < 0 else self._folders[folder] / self._names[index]
+        folder = int(self._folder_of[index])
+        if folder < 0:
+            return None
+        file = self._folders[folder] / self._names[index]
+        return file if isinstance(file, Path) else file.member()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -140,7 +148,7 @@ class RawImages:
     not say, and the id, which counts from 1 where the format has none."""
 
     names: Sequence[str]
-    files: Sequence[Path | None]
+    files: Sequence[StoredFile | None]
     sizes: Int64[np.ndarray, "M 2"]
     ids: Int64[np.ndarray, "M"]
 
@@ -155,8 +163,8 @@ class RawBoxes:
     ``images`` and ``labels`` index the pictures and the categories; a label is -1 where the class is unknown.
     ``xyxy`` is what the format means, in pixels of the upright picture, neither clipped nor put in order; NaN where
     the source holds no number. ``areas`` are square pixels, NaN where the source gives none. ``where`` tells the place
-    of a box in the source. ``xywh``: the source writes width and height, which messages then do too; ``odd`` is what
-    the source says in place of numbers.
+    of a box in the source. Messages show boxes as the source does: ``xywh`` with width and height, ``origin`` being
+    the number of the first pixel, ``odd`` what stands there in place of numbers.
     """
 
     images: Int64[np.ndarray, "N"]
@@ -167,6 +175,7 @@ class RawBoxes:
     areas: Float[np.ndarray, "N"]
     where: Callable[[int], Place]
     xywh: bool = False
+    origin: int = 0
     odd: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -179,6 +188,7 @@ class RawBoxes:
         box = self.xyxy[index].tolist()
         if self.xywh:
             box[2:] = box[2] - box[0], box[3] - box[1]
+        box[:2] = box[0] + self.origin, box[1] + self.origin
         return "[" + ", ".join(f"{value:.10g}" for value in box) + "]"
 
 
@@ -191,7 +201,7 @@ class RawSet:
     """
 
     format: str
-    source: Path
+    source: Tree
     split: str
     images: RawImages
     boxes: RawBoxes

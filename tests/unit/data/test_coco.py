@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varifocal.data.coco_layout import find_splits
 from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
-from varifocal.data.load import load_dataset
+from varifocal.data.load import find_splits, load_dataset
 from varifocal.errors import DataError
 from varifocal.types import Category
 
@@ -98,7 +97,7 @@ def test_no_annotations_at_all(write):
 
 def test_folder_and_split(tmp_path, write):
     write(coco([box()]))
-    assert find_splits(tmp_path) == {"val": tmp_path / "val.json"}
+    assert find_splits(tmp_path) == ["val"]
     for path, split in ((tmp_path, None), (str(tmp_path), "val"), (tmp_path / "val.json", "valid")):
         assert load_dataset(path, split).samples[0].boxes.tolist() == [[10, 20, 40, 25]]
     refused(tmp_path, "no split 'train'", "available: val", split="train")

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from varifocal.data.coco_layout import ImageFinder, find_splits, leaves_folder, match_split
+from varifocal.data.coco_layout import find_coco, picture_roots
+from varifocal.data.names import leaves_folder, match_split
+from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 
 
@@ -46,8 +48,7 @@ def touch(root: Path, *names: str) -> None:
 )
 def test_layouts(tmp_path, files, expected):
     touch(tmp_path, *files)
-    assert find_splits(tmp_path) == {name: tmp_path / file for name, file in expected.items()}
-    assert find_splits(str(tmp_path)) == find_splits(tmp_path)
+    assert find_coco(tmp_path) == {name: tmp_path / file for name, file in expected.items()}
 
 
 @pytest.mark.parametrize(
@@ -62,14 +63,12 @@ def test_layouts(tmp_path, files, expected):
 )
 def test_a_file_is_one_split(tmp_path, file, name):
     touch(tmp_path, file)
-    assert find_splits(tmp_path / file) == {name: tmp_path / file}
+    assert find_coco(tmp_path / file) == {name: tmp_path / file}
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"none: there is no such file or folder"):
-        find_splits(tmp_path / "none")
     with pytest.raises(DataError, match=r"no COCO annotations are found.*instances_train\.json"):
-        find_splits(tmp_path)
+        find_coco(tmp_path)
 
 
 def test_match():
@@ -111,30 +110,30 @@ def test_the_only_split_needs_no_name():
 )
 def test_places_of_pictures(tmp_path, place):
     touch(tmp_path, "ann/instances_val2017.json", place)
-    finder = ImageFinder(tmp_path / "ann/instances_val2017.json", tmp_path, "val2017")
-    assert finder.find("1.jpg") == tmp_path / place
+    finder = PictureFinder(picture_roots(tmp_path / "ann/instances_val2017.json", tmp_path, "val2017"))
+    assert finder.find("1.jpg") == ((tmp_path / place).parent, "1.jpg")
     assert finder.find("2.jpg") is None
 
 
 def test_the_folder_of_the_split_comes_first(tmp_path):
     touch(tmp_path, "val.json", "1.jpg", "images/1.jpg", "images/val/1.jpg", "train/1.jpg")
-    finder = ImageFinder(tmp_path / "val.json", tmp_path, "val")
-    assert finder.find("1.jpg") == tmp_path / "images/val/1.jpg"
+    finder = PictureFinder(picture_roots(tmp_path / "val.json", tmp_path, "val"))
+    assert finder.find("1.jpg") == (tmp_path / "images/val", "1.jpg")
 
 
 def test_sub_folders_in_the_name(tmp_path):
     touch(tmp_path, "images/a/b/1.jpg")
-    finder = ImageFinder(tmp_path / "all.json", tmp_path, "all")
-    assert finder.find("a/b/1.jpg") == tmp_path / "images/a/b/1.jpg"
-    assert finder.find("a\\b\\1.jpg") == tmp_path / "images/a/b/1.jpg"
-    assert finder.find("images/a/b/1.jpg") == tmp_path / "images/a/b/1.jpg"
+    finder = PictureFinder(picture_roots(tmp_path / "all.json", tmp_path, "all"))
+    assert finder.find("a/b/1.jpg") == (tmp_path / "images/a/b", "1.jpg")
+    assert finder.find("a\\b\\1.jpg") == (tmp_path / "images/a/b", "1.jpg")
+    assert finder.find("images/a/b/1.jpg") == (tmp_path / "images/a/b", "1.jpg")
     assert finder.find("1.jpg") is None
 
 
 def test_json_of_an_annotations_folder_by_itself(tmp_path):
     touch(tmp_path, "annotations/instances_val.json", "val/1.jpg")
     file = tmp_path / "annotations/instances_val.json"
-    assert ImageFinder(file, file, "val").find("1.jpg") == tmp_path / "val/1.jpg"
+    assert PictureFinder(picture_roots(file, file, "val")).find("1.jpg") == (tmp_path / "val", "1.jpg")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,255 @@
+"""The columns of a data set while a reader fills them, one picture and one box at a time."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from varifocal.data.archive import Tree
+from varifocal.data.images import read_sizes
+from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet
+from varifocal.errors import DataError
+from varifocal.records import Category
+
+NAN = float("nan")
+
+
+def line_of(file: Tree, number: int) -> str:
+    """The place of what a line says."""
+    return f"line {number}"
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """The place of each box: a file, and a number in it that ``words`` puts into words when it is asked for."""
+
+    files: Sequence[Any]
+    file_of: Int64[np.ndarray, "N"]
+    numbers: Int64[np.ndarray, "N"]
+    words: Callable[[Any, int], str]
+
+    def __call__(self, index: int) -> Place:
+        file = self.files[int(self.file_of[index])]
+        return Place(file, self.words(file, int(self.numbers[index])))
+
+
+class Columns:
+    """Collects pictures, boxes, problems and notes; ``finish`` makes the set.
+
+    Readers whose classes are names call ``label``; then these are sorted and get ids from 1. Others give labels that
+    index ``categories``.
+    """
+
+    def __init__(self, format: str, source: Tree, split: str) -> None:
+        self.format, self.source, self.split = format, source, split
+        self.problems = Problems()
+        self.notes: list[str] = []
+        self.names: list[str] = []
+        self.categories: tuple[Category, ...] | None = None
+        self.odd: dict[int, str] = {}
+        self.changed: Counter[str] = Counter()  # what was understood but not taken as it is, with counts
+        self._classes: dict[Any, int] = {}
+        self._folders: dict[Tree, int] = {}
+        self._tails: list[str] = []
+        self._folder_of, self._sizes, self._ids = array("q"), array("q"), array("q")
+        self._image_of, self._label_of, self._numbers = array("q"), array("q"), array("q")
+        self._xyxy, self._areas = array("d"), array("d")
+        self._crowd, self._difficult = bytearray(), bytearray()
+
+    def picture(
+        self, name: str, found: tuple[Tree, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None
+    ) -> int:
+        """Add a picture by folder and file name, None where it is not found; its index."""
+        index = len(self.names)
+        self.names.append(name)
+        folder = -1 if found is None else self._folders.setdefault(found[0], len(self._folders))
+        # a million names are held once where source and file agree
+        self._tails.append("" if found is None else name if found[1] == name else found[1])
+        self._folder_of.append(folder)
+        self._sizes.extend(size)
+        self._ids.append(index + 1 if id is None else id)
+        return index
+
+    def box(
+        self,
+        image: int,
+        label: int,
+        xyxy: Sequence[float],
+        number: int,
+        *,
+        crowd: bool = False,
+        difficult: bool = False,
+        area: float = NAN,
+        odd: str = "",
+    ) -> int:
+        """Add a box, at the place ``number``, and what stands there in place of numbers; its index."""
+        index = len(self._image_of)
+        self._image_of.append(image)
+        self._label_of.append(label)
+        self._numbers.append(number)
+        self._xyxy.extend(xyxy)
+        self._areas.append(area)
+        self._crowd.append(crowd)
+        self._difficult.append(difficult)
+        if odd and len(self.odd) < LISTED:
+            self.odd[index] = odd
+        return index
+
+    def label(self, name: str | int) -> int:
+        """The number of a class by its name, or by its id where all have ids, for the time being."""
+        return self._classes.setdefault(name, len(self._classes))
+
+    def declare(self, names: Sequence[str]) -> None:
+        """Classes that the source lists, in its order; no others are then made by ``label``."""
+        self._classes = {name: index for index, name in enumerate(names)}
+        self.categories = tuple(Category(index + 1, name) for index, name in enumerate(names))
+
+    def known(self, name: str) -> int:
+        """The number of a class that the source lists, -1 for another."""
+        return self._classes.get(name, -1)
+
+    def problem(
+        self, kind: str, file: Tree, place: str, text: str, mend: str, *, image: int = -1, box: int = -1
+    ) -> None:
+        """Report what is wrong."""
+        self.problems.add(Problem(kind, Place(file, place), text, mend, image=image, box=box))
+
+    def image_of(self, box: int) -> int:
+        """The picture of a box."""
+        return self._image_of[box]
+
+    @property
+    def boxes(self) -> int:
+        """How many there are so far."""
+        return len(self._image_of)
+
+    @property
+    def labels(self) -> Int64[np.ndarray, "N"]:
+        """The labels so far."""
+        return np.frombuffer(self._label_of, np.int64).copy()
+
+    def finish(
+        self,
+        files: Sequence[Any],
+        words: Callable[[Any, int], str] = line_of,
+        *,
+        file_of: Int64[np.ndarray, "M"] | None = None,
+        xywh: bool = False,
+        shares: bool = False,
+    ) -> RawSet:
+        """The set; the boxes stand in ``files``: all in the only one, or in that of their picture, which is the one at
+        its index or, with ``file_of``, that of the number there.
+
+        With ``shares`` the boxes are shares of width and height, and the sizes of the pictures are read where they are
+        not known.
+        """
+        images = RawImages(
+            self.names,
+            Files(list(self._folders), np.frombuffer(self._folder_of, np.int64), self._tails),
+            np.frombuffer(self._sizes, np.int64).reshape(-1, 2),
+            np.frombuffer(self._ids, np.int64),
+        )
+        image_of = np.frombuffer(self._image_of, np.int64)
+        if file_of is not None:
+            file_of = file_of[image_of]
+        else:
+            file_of = image_of if len(files) != 1 else np.zeros(len(image_of), np.int64)
+        labels, categories = self._sorted_classes()
+        boxes = RawBoxes(
+            image_of,
+            labels,
+            np.frombuffer(self._xyxy, np.float64).reshape(-1, 4),
+            np.frombuffer(self._crowd, np.bool_),
+            np.frombuffer(self._difficult, np.bool_),
+            np.frombuffer(self._areas, np.float64),
+            Where(files, file_of, np.frombuffer(self._numbers, np.int64), words),
+            xywh=xywh,
+            odd=self.odd,
+        )
+        changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
+        notes = (*self.notes, *changed)
+        raw = RawSet(self.format, self.source, self.split, images, boxes, categories, self.problems, notes)
+        return in_pixels(measured(raw)) if shares else raw
+
+    def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
+        labels = self.labels
+        if self.categories is not None:
+            return labels, self.categories
+        names = sorted(self._classes)
+        place = np.empty(len(names) + 1, np.int64)
+        place[[self._classes[name] for name in names]] = np.arange(len(names))
+        place[-1] = -1  # of an unknown class, which has the label -1
+        if names and isinstance(names[0], int):
+            return place[labels], tuple(Category(id, str(id)) for id in names)
+        return place[labels], tuple(Category(index, name) for index, name in enumerate(names, start=1))
+
+    def no_classes(self) -> None:
+        """Report that there is nothing to learn, where there is no class at all."""
+        if not self._classes and not self.categories:
+            self.problem(
+                "bad-category", self.source, "", "there is no box with a class in it", "label the pictures first"
+            )
+
+
+def measured(raw: RawSet) -> RawSet:
+    """The same set with the sizes that its source does not record, from the headers of the pictures.
+
+    Pictures whose header cannot be read become problems, and keep the size 0.
+    """
+    unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
+    wanted = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
+    if not wanted:
+        return raw
+    sizes = raw.images.sizes.copy()
+    problems = Problems()
+    problems.extend(raw.problems)
+    for (index, file), found in zip(wanted.items(), read_sizes(list(wanted.values())), strict=True):
+        if isinstance(found, DataError):
+            sizes[index] = 0
+            text, _, mend = str(found).removeprefix(f"{file}: ").rpartition("; ")
+            problems.add(Problem("unreadable-image", Place(file, ""), text or mend, mend if text else "", image=index))
+        else:
+            sizes[index] = found
+    return replace(raw, images=replace(raw.images, sizes=sizes), problems=problems)
+
+
+def in_pixels(raw: RawSet) -> RawSet:
+    """The same set with boxes that were shares of width and height in pixels."""
+    xyxy = raw.boxes.xyxy * np.tile(raw.images.sizes, 2)[raw.boxes.images]
+    return replace(raw, boxes=replace(raw.boxes, xyxy=xyxy))
+
+
+def count_from_one(used: Collection[int], count: int) -> bool:
+    """Whether class ids look as if they counted from 1 where 0 to ``count - 1`` are known."""
+    return count in used and all(0 < number <= count for number in used)
+
+
+def to_number(text: str) -> float:
+    """What a text says as a number, NaN where it says none; Python's own forms such as 1_000 are none."""
+    try:
+        return NAN if "_" in text else float(text)
+    except ValueError:
+        return NAN
+
+
+def hull(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """The upright box around points."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def turned(
+    box: tuple[float, float, float, float], degrees: float, pivot: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """The upright box around a box that is turned clockwise about a point."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    x0, y0 = pivot
+    corners = [(x - x0, y - y0) for x in box[::2] for y in box[1::2]]
+    return hull([(x0 + x * cosine - y * sine, y0 + x * sine + y * cosine) for x, y in corners])

@@ -1,0 +1,159 @@
+"""The formats that are read, and how each is known when it is seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from varifocal.data.archive import Tree
+from varifocal.data.coco import read_coco
+from varifocal.data.coco_layout import find_coco
+from varifocal.data.csv_boxes import SUFFIXES as TABLES
+from varifocal.data.csv_boxes import box_tables, find_csv, has_boxes, read_csv
+from varifocal.data.cvat import cvat_file, find_cvat, read_cvat
+from varifocal.data.image_folder import find_image_folder, metadata_files, read_image_folder
+from varifocal.data.label_studio import begins_as_tasks, exports, find_label_studio, read_label_studio
+from varifocal.data.parquet import find_parquet, parquet_files, read_parquet
+from varifocal.data.raw import RawSet
+from varifocal.data.tree import names_in
+from varifocal.data.voc import find_voc, has_voc, read_voc
+from varifocal.data.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
+from varifocal.data.xml_text import root_tag
+from varifocal.data.yolo import read_yolo
+from varifocal.data.yolo_layout import find_yolo, has_yolo
+from varifocal.errors import DataError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One format: the splits of a path, each with the file or folder that says what is in it; the reader of one; and
+    what speaks for the format in a folder, "" where nothing does."""
+
+    splits: Callable[[Tree], dict[str, Tree]]
+    read: Callable[[Tree, Tree, str], RawSet]  # what the splits gave, the path itself, the name of the split
+    seen: Callable[[Tree], str]
+
+
+def _coco_seen(folder: Tree) -> str:
+    try:
+        files = list(find_coco(folder).values())
+    except DataError:
+        return ""
+    return next((file.name for file in files[:20] if begins_as_coco(file)), "")
+
+
+def _cvat_seen(folder: Tree) -> str:
+    file = cvat_file(folder)
+    return "" if file is None else file.name
+
+
+def _label_studio_seen(folder: Tree) -> str:
+    return next((file.name for file in exports(folder)), "")
+
+
+def _csv_seen(folder: Tree) -> str:
+    return next((file.name for file in box_tables(folder)), "")
+
+
+def _image_folder_seen(folder: Tree) -> str:
+    return next((f"{file.parent.name}/{file.name}" for file in metadata_files(folder)), "")
+
+
+def _parquet_seen(folder: Tree) -> str:
+    return next((file.name for file in parquet_files(folder)), "")
+
+
+def _webdataset_seen(folder: Tree) -> str:
+    if has_samples(folder):
+        return "pictures with a .json of the same name"
+    return next((file.name for file in shards_in(folder)), "")
+
+
+READERS = {
+    "coco": Reader(find_coco, read_coco, _coco_seen),
+    "voc": Reader(find_voc, read_voc, has_voc),
+    "yolo": Reader(find_yolo, read_yolo, has_yolo),
+    "cvat": Reader(find_cvat, read_cvat, _cvat_seen),
+    "label-studio": Reader(find_label_studio, read_label_studio, _label_studio_seen),
+    "csv": Reader(find_csv, read_csv, _csv_seen),
+    "image-folder": Reader(find_image_folder, read_image_folder, _image_folder_seen),
+    "parquet": Reader(find_parquet, read_parquet, _parquet_seen),
+    "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
+}
+
+_LOOK = 1 << 16  # bytes
+_SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
+
+
+def begins_as_coco(file: Tree) -> bool:
+    """Whether a json names two sections of COCO at its beginning and its end, or one where it is too large to see."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_LOOK)
+            stream.seek(max(stream.seek(0, 2) - _LOOK, 0))
+            text = start + stream.read()
+    except OSError:
+        return False
+    sections = sum(key in text for key in _SECTIONS)
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (2 if len(text) < 2 * _LOOK else 1)
+
+
+def recognise_tree(path: Tree) -> str:
+    """The name of the format of a file or a folder.
+
+    Raises:
+        DataError: nothing fits, or more than one format does; what was seen is said.
+    """
+    if path.is_file():
+        return _of_file(path)
+    found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
+    if len(found) > 1:
+        listed = ", ".join(f"{name} ({seen})" for name, seen in found.items())
+        raise DataError(f"{path}: this looks like {listed}; say which is meant with --format, or name its file")
+    if found:
+        return next(iter(found))
+    if any(name.endswith(".json") for place in (path, path / "annotations") for name in names_in(place)[1]):
+        return "coco"  # whose reader says best what is wrong with a json
+    raise DataError(
+        f"{path}: no data set is recognised; there are {_contents(path)}. Expected are the annotations of "
+        f"{', '.join(READERS)}; name their file, or say with --format what it is"
+    )
+
+
+def _seen(reader: Reader, path: Tree) -> str:
+    try:
+        return reader.seen(path)
+    except DataError as error:
+        # several files of a format also speak for it; which is meant is asked when it is read
+        return str(error)[:80]
+
+
+def _of_file(file: Tree) -> str:
+    suffix = file.suffix.lower()
+    if suffix == ".json":
+        return "label-studio" if begins_as_tasks(file) else "coco"
+    if suffix == ".xml":
+        return "cvat" if root_tag(file) == "annotations" else "voc"
+    if suffix in (".yaml", ".yml"):
+        return "yolo"
+    if suffix in TABLES or (suffix == ".txt" and has_boxes(file)):
+        return "csv"
+    found = {".jsonl": "image-folder", ".parquet": "parquet"}.get(suffix)
+    if found is None:
+        raise DataError(
+            f"{file}: a file ending in {suffix or 'nothing'} is no data set that is known; name its annotations "
+            "(.json, .xml, .yaml, .csv, .jsonl, .parquet), an archive (.zip, .tar) or its folder"
+        )
+    return found
+
+
+def _contents(folder: Tree) -> str:
+    """What lies in a folder, for a message."""
+    folders, files = names_in(folder)
+    counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
+    parts = [f"{count} files {suffix}" for suffix, count in counts.most_common(4)]
+    if folders:
+        parts.append(f"the folders {', '.join(folders[:6])}{', ...' if len(folders) > 6 else ''}")
+    return " and ".join(parts) or "no files"

@@ -1,0 +1,138 @@
+"""A folder of pictures with ``metadata.jsonl``, as Hugging Face's datasets read it: a line of JSON for each picture.
+
+https://huggingface.co/docs/datasets/image_dataset#object-detection
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from varifocal.data.archive import Tree
+from varifocal.data.columns import Columns
+from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.objects import ObjectReader, record_size
+from varifocal.data.raw import Place, RawSet, short
+from varifocal.data.tree import PictureFinder, Texts, names_in
+from varifocal.errors import DataError
+
+NAME = "metadata.jsonl"
+
+
+def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
+    """One ``metadata.jsonl``, or the lines of it whose pictures lie in the folder of the split.
+
+    Raises:
+        DataError: the file cannot be read. A line that is wrong is a problem of the set.
+    """
+    columns = Columns("image-folder", source, split)
+    finder, objects = PictureFinder([source.parent]), ObjectReader(columns)
+    inner = split != "all" and canonical(source.parent.name) != split and not source.stem.startswith(split)
+    texts = Texts()
+    taken: set[str] = set()
+    for number, line in enumerate(texts.read(source).split("\n"), start=1):
+        if not line.strip():
+            continue
+        record, place = _parse(columns, line, number), Place(source, f"line {number}")
+        if record is None:
+            continue
+        name = record.get("file_name")
+        if not isinstance(name, str) or not name:
+            columns.problem("malformed", source, place.text, f"has the file_name {short(name)}", "name the picture")
+            continue
+        if inner and _split_of(name) != split:
+            continue
+        image = _picture(columns, finder, record, name, number)
+        if name in taken:
+            columns.problem("twice", source, place.text, f"names {short(name)} once more", "join the two", image=image)
+        taken.add(name)
+        objects.read(record, image, place, number)
+    if not columns.names and not columns.problems:
+        columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
+    objects.finish()
+    columns.notes += texts.notes(source)
+    return columns.finish([source], xywh=True)
+
+
+def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        columns.problem("malformed", columns.source, f"line {number}", f"is not valid JSON ({reason})", "mend it")
+        return None
+    if not isinstance(record, dict):
+        columns.problem("malformed", columns.source, f"line {number}", f"is {short(record)}", "it should be an object")
+        return None
+    return record
+
+
+def _picture(columns: Columns, finder: PictureFinder, record: dict[str, Any], name: str, number: int) -> int:
+    leaves = leaves_folder(name)
+    found = None if leaves else finder.find(name)
+    image = columns.picture(name, found, record_size(record))
+    if leaves:
+        text = f"names the picture {short(name)}, which is not a file inside the data folder"
+        mend = "write it relative to the folder of this file"
+        columns.problem("outside-folder", columns.source, f"line {number}", text, mend, image=image)
+    elif found is None:
+        text = f"names the picture {short(name)}, which is not found in {columns.source.parent}"
+        mend = "put it there or take the line out"
+        columns.problem("missing-image", columns.source, f"line {number}", text, mend, image=image)
+    return image
+
+
+def find_image_folder(path: Tree) -> dict[str, Tree]:
+    """The splits: a file in each folder, or one whose pictures lie in folders called train and so on, or "all".
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if path.is_file():
+        return _splits_in(path)
+    if (path / NAME).is_file():
+        return _splits_in(path / NAME)
+    files = metadata_files(path)
+    if not files:
+        raise DataError(f"{path}: there is no {NAME} in it or in a folder in it")
+    found: dict[str, Tree] = {}
+    for file in files:
+        found.setdefault(canonical(file.parent.name), file)
+    return found
+
+
+def metadata_files(path: Tree) -> list[Tree]:
+    """The metadata of a folder, or of the folders in it or in its folder "data"."""
+    if (path / NAME).is_file():
+        return [path / NAME]
+    for base in (path, path / "data"):
+        found = [base / name / NAME for name in names_in(base)[0] if (base / name / NAME).is_file()]
+        if found:
+            return found
+    return []
+
+
+def _splits_in(file: Tree) -> dict[str, Tree]:
+    splits: dict[str, None] = {}
+    for name in _names(file):
+        split = _split_of(name)
+        if split not in STANDARD:
+            name = canonical(file.parent.name)
+            return {name if name in STANDARD else "all": file}
+        splits[split] = None
+    return dict.fromkeys(splits or ["all"], file)
+
+
+def _names(file: Tree) -> Iterator[str]:
+    for line in Texts().read(file).split("\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("file_name"), str):
+            yield record["file_name"]
+
+
+def _split_of(name: str) -> str:
+    return canonical(name.replace("\\", "/").removeprefix("./").partition("/")[0])

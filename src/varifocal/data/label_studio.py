@@ -1,0 +1,264 @@
+"""Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks, one a picture.
+
+Numbers are percent of the picture's width and height; a rectangle is turned clockwise about its top left corner.
+Turned rectangles, polygons and ellipses are reduced to the upright boxes around them; brushes, points and the like are
+left out and counted. A task that nobody has labelled is not a picture without objects, and is left out, too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from varifocal.data.archive import Tree
+from varifocal.data.columns import NAN, Columns, hull, turned
+from varifocal.data.cvat import ellipse_box
+from varifocal.data.raw import RawSet, short
+from varifocal.data.tree import PictureFinder, names_in, read_bytes
+from varifocal.errors import DataError
+
+_MAX_SIDE = 2**31 - 1
+_SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
+_MOST = 1e15  # of a number; beyond it a sum of two may be none
+# Shapes with an area, and the numbers that describe them; of a polygon these are points.
+_KEYS: dict[str, tuple[str, ...] | None] = {
+    "rectanglelabels": ("x", "y", "width", "height"),
+    "ellipselabels": ("x", "y", "radiusX", "radiusY"),
+    "polygonlabels": None,
+}
+
+
+def read_label_studio(source: Tree, data: Tree, split: str) -> RawSet:
+    """The labelled tasks of an export.
+
+    Raises:
+        DataError: not JSON, or not an export.
+    """
+    columns = Columns("label-studio", source, split)
+    base = data if data.is_dir() else source.parent
+    finder = PictureFinder([base / "images", base, source.parent / "images", source.parent])
+    taken: dict[tuple[Tree, str], int] = {}
+    for number, task in enumerate(read_tasks(source)):
+        result = _result_of(columns, task, number)
+        if result is not None:
+            _read_task(columns, finder, taken, task, number, result)
+    if not columns.names and not columns.problems:
+        columns.problem("malformed", source, "", "none of its tasks is labelled", "export the labelled tasks")
+    columns.no_classes()
+    return columns.finish([source], _place, shares=True)
+
+
+def _place(file: Tree, number: int) -> str:
+    return f"[{number >> _SHIFT}] result {number & ((1 << _SHIFT) - 1)}"
+
+
+def read_tasks(file: Tree) -> list[Any]:
+    """The tasks of an export.
+
+    Raises:
+        DataError: not JSON, or not a list.
+    """
+    content = read_bytes(file)
+    try:
+        tasks = json.loads(content.decode(json.detect_encoding(content)))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
+    if not isinstance(tasks, list):
+        raise DataError(f"{file}: this is {short(tasks)} and should be a list of tasks; export as JSON")
+    return tasks
+
+
+def is_task(task: Any) -> bool:
+    """Whether a value looks like a task of an export."""
+    labelled = isinstance(task, dict) and ("annotations" in task or "completions" in task)
+    return labelled and isinstance(task.get("data"), dict)
+
+
+def _result_of(columns: Columns, task: Any, number: int) -> list[Any] | None:
+    """What was drawn in a task; None where nobody has labelled it, or it is no task."""
+
+    def refuse(text: str, mend: str) -> None:
+        columns.problem("malformed", columns.source, f"[{number}]", text, mend)
+
+    if not is_task(task):
+        minimal = isinstance(task, dict) and "data" not in task
+        refuse(
+            f"is {short(task)}, which is no task", "export as JSON, not as JSON-MIN" if minimal else "export it again"
+        )
+        return None
+    given = task.get("annotations", task.get("completions"))
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        refuse("has annotations that are no list of objects", "export it again")
+        return None
+    done = [one for one in given if not one.get("was_cancelled")]
+    if not done:
+        columns.changed["tasks that nobody has labelled were left out"] += 1
+        return None
+    if len(done) > 1:
+        columns.changed["tasks were labelled more than once; the ground truth, or else the first, was taken"] += 1
+    result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
+    if not isinstance(result, list):
+        refuse(f"has the result {short(result)}", "it should be a list")
+        return None
+    return result
+
+
+def _read_task(
+    columns: Columns,
+    finder: PictureFinder,
+    taken: dict[tuple[Tree, str], int],
+    task: dict[str, Any],
+    number: int,
+    result: list[Any],
+) -> None:
+    place = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
+    name = _picture_name(task["data"])
+    if name is None:
+        columns.problem("malformed", columns.source, place, "names no picture in its data", "take the task out")
+        return
+    found = _find(finder, name)
+    image = columns.picture(name, found, _size(result))
+    if found is None:
+        text = f"names the picture {short(name)}, which is not found in {', '.join(map(str, finder.roots))}"
+        columns.problem("missing-image", columns.source, place, text, "put it there or take the task out", image=image)
+    elif taken.setdefault(found, number) != number:
+        text = f"is of the picture {found[1]}, of which [{taken[found]}] is, too"
+        columns.problem("twice", columns.source, place, text, "take one of the two out", image=image)
+    for index, one in enumerate(result):
+        if isinstance(one, dict) and one.get("type") in list(_KEYS):
+            _read_shape(columns, image, one, number, index)
+        elif isinstance(one, dict):
+            columns.changed[f"results of the type {short(one.get('type'))} were left out"] += 1
+        else:
+            columns.problem(
+                "malformed", columns.source, f"{place} result {index}", f"is {short(one)}", "it should be an object"
+            )
+
+
+def _picture_name(data: dict[str, Any]) -> str | None:
+    """The picture of a task, whatever the labelling interface calls it."""
+    words = [data[key] for key in ("image", "img", "picture", "photo") if isinstance(data.get(key), str)]
+    words += [value for value in data.values() if isinstance(value, str)]
+    return next((word for word in words if word.strip()), None)
+
+
+def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+    """By the end of an address: folders and host are those of a server. Uploads have eight letters put before."""
+    try:
+        parts = urlsplit(name)
+        queried = parse_qs(parts.query).get("d")
+    except ValueError:
+        return None
+    path = unquote(queried[0] if queried else parts.path)
+    found = finder.find_tail(path)
+    if found is None:
+        prefix, dash, rest = path.rpartition("/")[2].partition("-")
+        if dash and len(prefix) == 8 and all(letter in "0123456789abcdef" for letter in prefix):
+            found = finder.find_tail(rest)
+    return found
+
+
+def _size(result: list[Any]) -> tuple[int, int]:
+    for one in result:
+        if isinstance(one, dict):
+            width, height = one.get("original_width"), one.get("original_height")
+            if type(width) is int and type(height) is int and 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
+                return width, height
+    return 0, 0
+
+
+def _read_shape(columns: Columns, image: int, one: dict[str, Any], number: int, index: int) -> None:
+    at = number << _SHIFT | index
+    kind, value = one["type"], one.get("value")
+    place = _place(columns.source, at)
+
+    def report(what: str, text: str, mend: str) -> None:
+        columns.problem(what, columns.source, place, text, mend, image=image)
+
+    if not isinstance(value, dict):
+        report("malformed", f"has the value {short(value)}", "it should be an object")
+        return
+    if one.get("image_rotation"):
+        text = f"is of a picture turned by {short(one['image_rotation'])} degrees"
+        report("malformed", text, "turn the picture itself")
+        return
+    labels = value.get(kind)
+    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str) or not labels[0].strip():
+        report("unknown-class", f"has the {kind} {short(labels)}", "it should be the name of one class")
+        return
+    raw, numbers = _numbers(kind, value)
+    if numbers is None:
+        columns.box(image, columns.label(labels[0]), [NAN] * 4, at, odd=short(raw))
+        return
+    size = _size([one])
+    if numbers[-1] and size == (0, 0):
+        report("malformed", "is turned and has no original_width and original_height", "export it again")
+        return
+    columns.box(image, columns.label(labels[0]), _to_box(columns, kind, numbers, size), at)
+
+
+def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]:
+    """What describes a shape, and the same as numbers, the turn in degrees last; None where any is none."""
+    keys = _KEYS[kind]
+    raw: Any = value.get("points") if keys is None else [value.get(key) for key in keys]
+    points = raw if isinstance(raw, list) else [raw]
+    if keys is None:
+        if not points or not all(isinstance(point, list) and len(point) == 2 for point in points):
+            return raw, None
+        points = [item for point in points for item in point]
+    flat = [*points, value.get("rotation", 0) if keys else 0]
+    if not all(type(item) in (int, float) and abs(item) < _MOST for item in flat):  # NaN is not below it either
+        return raw, None
+    return raw, [float(item) for item in flat]
+
+
+def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
+    """The upright box in shares of the picture; a turn does not keep shares, and is done in pixels."""
+    *shares, degrees = numbers
+    shares = [share / 100 for share in shares]
+    if kind == "polygonlabels":
+        columns.changed["outlines became the upright boxes around them"] += 1
+        return list(hull(list(zip(shares[::2], shares[1::2], strict=True))))
+    sides = [max(side, 1) for side in size] * 2
+    a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
+    box = (a, b, a + c, b + d)
+    if kind == "ellipselabels":
+        columns.changed["ellipses became the upright boxes around them"] += 1
+        box = ellipse_box(a, b, c, d, degrees)
+    elif degrees:
+        columns.changed["turned boxes became the upright boxes around them"] += 1
+        box = turned(box, degrees, (a, b))
+    return [number / side for number, side in zip(box, sides, strict=True)]
+
+
+def find_label_studio(path: Tree) -> dict[str, Tree]:
+    """The export: a file, or the only one in a folder; it is the split "all".
+
+    Raises:
+        DataError: there is none, or several.
+    """
+    files = [path] if path.is_file() else exports(path)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise DataError(f"{path}: one export of Label Studio is expected in it and there is {names}; name the file")
+    return {"all": files[0]}
+
+
+def exports(folder: Tree) -> list[Tree]:
+    """The JSON files of a folder that begin as a list of tasks."""
+    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith(".json")]
+    return [file for file in files if begins_as_tasks(file)]
+
+
+def begins_as_tasks(file: Tree) -> bool:
+    """Whether a JSON file is a list whose first element is a task, seen from its beginning."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(1 << 16).decode("utf-8-sig", "ignore").lstrip()
+    except OSError:
+        return False
+    return text.startswith("[") and '"data"' in text and ('"annotations"' in text or '"completions"' in text)

@@ -1,0 +1,156 @@
+"""The boxes of one picture as a record has them: what image folders, Parquet files and tar shards share.
+
+``{"objects": {"bbox": [[x, y, width, height], ...], "categories": [...]}}`` as Hugging Face's image folders have it, or
+a list of ``{"bbox": [...], "category": ...}`` under "objects" or, as in COCO, "annotations". Pixels; a class is a name
+or a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from varifocal.data.columns import NAN, Columns, count_from_one
+from varifocal.data.raw import LISTED, Place, Problem, short, short_list
+from varifocal.records import Category
+
+CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
+_MAX_ID = 2**31
+_MAX_SIDE = 2**31 - 1
+_ABSENT = object()
+
+
+@dataclass
+class ObjectReader:
+    """Reads the objects of one record after another into columns; ``names`` are those of classes 0, 1, ... if known."""
+
+    columns: Columns
+    names: Sequence[str] | None = None
+    kind: type | None = None  # of the classes: int or str
+    used: set[int] = field(default_factory=set)
+    unknown: list[tuple[Place, int, int, int]] = field(default_factory=list)  # place, class, picture, box
+
+    def read(self, record: Mapping[str, Any], image: int, place: Place, number: int | None = None) -> None:
+        """Add the boxes of a picture, each at its index in the record unless they share a ``number``.
+
+        A record without objects is a picture without any.
+        """
+        rows = self._rows(record, image, place)
+        for index, (box, category, crowd, area) in enumerate(rows):
+            at = Place(place.file, f"{place.text} objects[{index}]".strip())
+            label = self._label(category, image, at)
+            if label is None:
+                continue
+            values = _numbers(box)
+            if values is None:
+                self._report(image, at, f"has the bbox {short(box)}", "a box is [x, y, width, height]")
+                continue
+            x, y, width, height = values
+            odd = "" if all(value == value for value in values) else short(box)
+            self.columns.box(
+                image,
+                label,
+                (x, y, x + width, y + height),
+                index if number is None else number,
+                crowd=crowd in (1, True),
+                area=area if type(area) in (int, float) and abs(area) < 1e300 else NAN,
+                odd=odd,
+            )
+
+    def finish(self) -> None:
+        """Report what is known only at the end: classes that are not in the list of names, or have none at all."""
+        if self.names is not None:
+            self.columns.categories = tuple(Category(index, name) for index, name in enumerate(self.names))
+            self._report_unknown(self.names)
+        elif self.kind is int:
+            self.columns.notes.append(f"{self.columns.source.name}: classes are numbers without names, and called so.")
+        self.columns.no_classes()
+
+    def _report_unknown(self, names: Sequence[str]) -> None:
+        mend = "add the class there, or mend the label"
+        if count_from_one(self.used, len(names)):
+            mend = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
+        listed = short_list(f"{index} {name}" for index, name in enumerate(names))
+        for place, category, image, box in self.unknown:
+            text = f"has the class {category}, which is not in names ({listed})"
+            self.columns.problems.add(Problem("unknown-class", place, text, mend, image=image, box=box))
+
+    def _rows(self, record: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
+        """Box, class, crowd and area of each object."""
+        given: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
+        if isinstance(given, Mapping):
+            return self._from_lists(given, image, place)
+        if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
+            mend = "they are lists of bbox and categories, or a list of objects"
+            self._report(image, place, f"has the objects {short(given)}", mend)
+            return []
+        return [
+            (one.get("bbox", _ABSENT), _first(one, CLASS_KEYS), one.get("iscrowd"), one.get("area")) for one in given
+        ]
+
+    def _from_lists(self, given: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
+        boxes, categories = given.get("bbox", []), _first(given, CLASS_KEYS)
+        if categories is _ABSENT and not boxes:
+            return []
+        if not isinstance(boxes, list) or not isinstance(categories, list) or len(boxes) != len(categories):
+            text = f"has the bbox {short(boxes)} and the classes {short(None if categories is _ABSENT else categories)}"
+            self._report(image, place, text, "they are two lists of the same length")
+            return []
+        others = [_first(given, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
+        crowd, areas = (
+            one if isinstance(one, list) and len(one) == len(boxes) else [None] * len(boxes) for one in others
+        )
+        return list(zip(boxes, categories, crowd, areas, strict=True))
+
+    def _label(self, category: Any, image: int, place: Place) -> int | None:
+        """The label of a class, -1 where the names do not have it; None where it is none, which is reported."""
+        if isinstance(category, bool) or not isinstance(category, (int, str)) or category == "":
+            text = "has no class" if category is _ABSENT or category is None else f"has the class {short(category)}"
+            self._report(image, place, text, "a class is a name or a number", "unknown-class")
+            return None
+        if isinstance(category, int) and not -_MAX_ID <= category < _MAX_ID:
+            self._report(image, place, f"has the class {short(category)}", "a class is a small number", "unknown-class")
+            return None
+        self.kind = self.kind or type(category)
+        if type(category) is not self.kind:
+            text = f"has the class {short(category)}, and others are {'numbers' if self.kind is int else 'names'}"
+            self._report(image, place, text, "write all in the same way", "unknown-class")
+            return None
+        if self.names is None:
+            return self.columns.label(category)
+        if isinstance(category, str):
+            category = self.names.index(category) if category in self.names else -1
+        self.used.add(category)
+        if 0 <= category < len(self.names):
+            return category
+        if len(self.unknown) < LISTED:
+            self.unknown.append((place, category, image, self.columns.boxes))
+        return -1
+
+    def _report(self, image: int, place: Place, text: str, mend: str, kind: str = "malformed") -> None:
+        self.columns.problems.add(Problem(kind, place, text, mend, image=image))
+
+
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((record[key] for key in keys if key in record), _ABSENT)
+
+
+def _numbers(box: Any) -> list[float] | None:
+    """Four numbers, NaN for what is none; None where there are not four."""
+    if not isinstance(box, (list, tuple)) or len(box) != 4:
+        return None
+    return [float(value) if type(value) in (int, float) and abs(value) < 1e300 else NAN for value in box]
+
+
+def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height where a record has them, else 0."""
+    width, height = record.get("width"), record.get("height")
+    if type(width) is int and type(height) is int and 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
+        return width, height
+    return 0, 0
+
+
+def object_of(file: Any, number: int) -> str:
+    """The place of an object in the record that is a file by itself."""
+    return f"objects[{number}]"

@@ -1,0 +1,300 @@
+"""Parquet files that hold the pictures, as Hugging Face's hub keeps them: a row a picture, with bytes and objects.
+
+Read with pyarrow (extra ``parquet``). Names of classes are taken from the description of the features inside the file.
+A picture is read with the row group that it lies in, of which the last two are kept: small groups (100 rows) read well.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from varifocal.data.archive import Tree
+from varifocal.data.columns import Columns
+from varifocal.data.images import read_sizes
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.objects import CLASS_KEYS, ObjectReader, record_size
+from varifocal.data.raw import Place, Problem, RawSet, short_list
+from varifocal.data.tree import names_in
+from varifocal.errors import ConfigError, DataError
+
+_IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "image_bytes", "bytes")
+_OBJECTS = ("objects", "annotations")
+_OTHERS = ("width", "height", "image_id", "id", "file_name")
+_MAX_GROUP = 1 << 32  # bytes of a row group, unpacked
+_SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{8,})?$")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The picture in one row of a Parquet file; stands for it as a ``Path`` does for a file."""
+
+    file: Path
+    column: str
+    group: int
+    row: int
+    path: str
+
+    @property
+    def name(self) -> str:
+        """As the file has it, or the number of the row."""
+        return PurePosixPath(self.path).name or f"{self.group}-{self.row}"
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
+        """The bytes of the picture.
+
+        Raises:
+            OSError: the file is gone or damaged, or the row holds none.
+        """
+        try:
+            status = self.file.stat()
+            content = _pictures(self.file, status.st_mtime_ns, self.column, self.group)[self.row].as_py()
+        except (ValueError, IndexError) as error:
+            raise OSError(0, f"the row cannot be read: {error}") from None
+        if not isinstance(content, bytes):
+            raise OSError(0, "the row holds no picture")
+        return io.BytesIO(content)
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.name}"
+
+
+@lru_cache(maxsize=2)
+def _pictures(file: Path, changed: int, column: str, group: int) -> Any:
+    """The bytes of all pictures of a row group."""
+    with _open(file) as table:
+        found = table.read_row_group(group, columns=[column]).column(0)
+        if "." in column:
+            import pyarrow.compute
+
+            found = pyarrow.compute.struct_field(found, column.rpartition(".")[2])
+        return found
+
+
+def _open(file: Any) -> Any:
+    """Open a Parquet file.
+
+    Raises:
+        ConfigError: pyarrow is not installed.
+        DataError: it is not Parquet, or cannot be read.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError(f'{file}: reading Parquet needs pyarrow: pip install "varifocal[parquet]"') from None
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{file}: this is not Parquet, or it is damaged ({_line(error)}); download it again") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class _Cells(Sequence[Any]):
+    """The picture of each row, made when it is asked for."""
+
+    def __init__(self, files: list[tuple[Path, str]], rows: np.ndarray, paths: list[str]) -> None:
+        self.files, self.rows, self.paths = files, rows, paths
+
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Cell]: ...
+    def __getitem__(self, index: int | slice) -> Cell | Sequence[Cell]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number, group, row = self.rows[index].tolist()
+        file, column = self.files[number]
+        return Cell(file, column, group, row, self.paths[index])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def read_parquet(source: Tree, data: Tree, split: str) -> RawSet:
+    """All files of a split, in the order of their names.
+
+    Raises:
+        DataError: a file is damaged, or its columns are not understood.
+        ConfigError: pyarrow is not installed.
+    """
+    columns = Columns("parquet", source, split)
+    objects = ObjectReader(columns)
+    files: list[tuple[Path, str]] = []
+    rows: list[tuple[int, int, int]] = []
+    for file in _files_of(source, split):
+        with _open(file) as table:
+            layout = _layout(file, table)
+            objects.names = objects.names or _names(table.schema_arrow)
+            for group in range(table.num_row_groups):
+                for row, record in enumerate(_records(file, table, group, layout)):
+                    rows.append((len(files), group, row))
+                    _read_row(columns, objects, record, file, len(rows) - 1)
+            files.append((file, layout.bytes))
+    if not columns.names:
+        columns.problem("missing-image", source, "", "there are no rows in it", "name another file")
+    objects.finish()
+    places = np.array(rows, np.int64).reshape(-1, 3)
+    raw = columns.finish([file for file, _ in files], _row_of, file_of=places[:, 0], xywh=True)
+    return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, places, columns.names))))
+
+
+def _row_of(file: Any, number: int) -> str:
+    return f"row {number}"
+
+
+def _read_row(columns: Columns, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:
+    name = record.get("path") or record.get("file_name")
+    image = columns.picture(name if isinstance(name, str) else f"row {number}", None, record_size(record))
+    objects.read(record, image, Place(file, f"row {number}"), number)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The columns of a file: where the bytes of the pictures are, and which hold their labels."""
+
+    bytes: str
+    path: str | None
+    labels: tuple[str, ...]
+
+
+def _layout(file: Path, table: Any) -> _Layout:
+    """Find the columns by their names and types.
+
+    Raises:
+        DataError: there are no pictures or no objects.
+    """
+    import pyarrow
+
+    schema = table.schema_arrow
+    found = short_list(schema.names)
+    image = next((name for name in _IMAGES if name in schema.names), None)
+    if image is None:
+        raise DataError(f"{file}: there is no column with pictures (found: {found}); call it image")
+    kind = schema.field(image).type
+    path = None
+    if pyarrow.types.is_struct(kind):
+        inner = [kind.field(index).name for index in range(kind.num_fields)]
+        if "bytes" not in inner:
+            raise DataError(
+                f"{file}: the column {image} holds no bytes (found: {short_list(inner)}); embed the pictures"
+            )
+        path = f"{image}.path" if "path" in inner else None
+        image, kind = f"{image}.bytes", kind.field("bytes").type
+    if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
+        raise DataError(f"{file}: the column {image} holds {kind} and not the bytes of pictures; embed them")
+    if not any(name in schema.names for name in _OBJECTS):
+        raise DataError(f"{file}: there is no column objects (found: {found}); give each row its bbox and categories")
+    labels = tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names)
+    return _Layout(image, path, labels)
+
+
+def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[dict[str, Any]]:
+    """The labels of each row of a group; the pictures are not read."""
+    import pyarrow
+
+    size = table.metadata.row_group(group).total_byte_size
+    if size > _MAX_GROUP:
+        raise DataError(f"{file}: row group {group} has {size} bytes; write it again with row_group_size=100")
+    wanted = [*layout.labels, *([layout.path] if layout.path else [])]
+    try:
+        rows = table.read_row_group(group, columns=wanted).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{file}: row group {group} cannot be read ({_line(error)}); download it again") from None
+    for row in rows:
+        if layout.path:
+            inner = row.pop(layout.path.partition(".")[0], None) or {}
+            row["path"] = inner.get("path")
+        yield row
+
+
+def _names(schema: Any) -> list[str] | None:
+    """The names of the classes, from what Hugging Face's datasets write about the features."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    found = features.get("objects") if isinstance(features, dict) else None
+    for _ in range(4):  # objects -> feature -> category -> feature
+        if isinstance(found, list) and found:
+            found = found[0]
+        if not isinstance(found, dict):
+            return None
+        names = found.get("names")
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+        inner = [found[key] for key in ("feature", *CLASS_KEYS) if key in found]
+        found = inner[0] if inner else None
+    return None
+
+
+def _measured(raw: RawSet) -> RawSet:
+    """Sizes from the headers of the pictures, a row group after the other."""
+    sizes = raw.images.sizes.copy()
+    cells = raw.images.files
+    unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
+    # one thread, so that each row group is read once
+    for index, found in zip(unknown, read_sizes([cells[index] for index in unknown], threads=1), strict=True):
+        if isinstance(found, DataError):
+            text, _, mend = str(found).removeprefix(f"{cells[index]}: ").rpartition("; ")
+            place = Place(cells[index], "")
+            raw.problems.add(Problem("unreadable-image", place, text or mend, mend if text else "", image=index))
+        else:
+            sizes[index] = found
+    return replace(raw, images=replace(raw.images, sizes=sizes))
+
+
+def parquet_files(folder: Tree) -> list[Path]:
+    """The Parquet files of a folder, or of its folder "data"."""
+    if not isinstance(folder, Path):
+        return []
+    for place in (folder, folder / "data"):
+        found = [place / name for name in names_in(place)[1] if name.lower().endswith(".parquet")]
+        if found:
+            return found
+    return []
+
+
+def _files_of(source: Tree, split: str) -> list[Path]:
+    assert isinstance(source, Path)
+    if source.is_file():
+        return [source]
+    return [file for file in parquet_files(source) if _split_of(file) == split]
+
+
+def _split_of(file: Path) -> str:
+    """train-00000-of-00002.parquet is of the split train; what is no usual name is of "all"."""
+    name = canonical(_SHARD.sub("", file.stem))
+    return name if name in STANDARD else "all"
+
+
+def find_parquet(path: Tree) -> dict[str, Tree]:
+    """The splits of a folder of Parquet files, by their names; a file by itself is one.
+
+    Raises:
+        DataError: there are none, or the path lies in an archive.
+    """
+    if not isinstance(path, Path):
+        raise DataError(f"{path}: Parquet inside an archive is not read; unpack it")
+    if path.is_file():
+        return {_split_of(path): path}
+    files = parquet_files(path)
+    if not files:
+        raise DataError(f"{path}: there are no .parquet files in it")
+    return {_split_of(file): path for file in files}

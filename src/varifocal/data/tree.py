@@ -1,0 +1,203 @@
+"""Folders, whether on a disk or in an archive: what lies in them, pictures found by name, texts decoded."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from varifocal.data.archive import Tree
+from varifocal.data.images import SUFFIXES
+from varifocal.errors import DataError
+
+MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def names_in(folder: Tree, *, hidden: bool = False) -> tuple[list[str], list[str]]:
+    """The names of folders and of files in a folder, sorted, by default without hidden ones; none if it is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not isinstance(folder, Path):
+        folders, files = folder.names()
+    else:
+        folders, files = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir() else files).append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}: the folder cannot be read ({error}); check its permissions") from None
+    folders, files = sorted(folders), sorted(files)
+    if hidden:
+        return folders, files
+    return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+
+
+def walk(folder: Tree) -> Iterator[tuple[Tree, str, list[str]]]:
+    """Each folder below and including ``folder``: itself, its path from there ("" first), its files' names.
+
+    A folder is visited once, whatever links lead to it, so that a link to a folder above ends.
+    """
+    seen: set[tuple[int, int]] = set()
+    left: list[tuple[Tree, str]] = [(folder, "")]
+    while left:
+        place, path = left.pop()
+        if isinstance(place, Path):
+            try:
+                status = os.stat(place)
+            except (OSError, ValueError):
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        folders, files = names_in(place)
+        yield place, path, files
+        left += [(place / name, f"{path}/{name}".strip("/")) for name in reversed(folders)]
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name ends as those of pictures do."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def pictures_below(folder: Tree) -> Iterator[tuple[Tree, str, str]]:
+    """Each picture below a folder: the folder it lies in, the path of that from ``folder``, its name."""
+    for place, path, files in walk(folder):
+        for name in files:
+            if is_picture(name):
+                yield place, path, name
+
+
+def decode(content: bytes, file: object) -> tuple[str, bool]:
+    """The text of a file, and whether it had to be taken for Latin-1 because it is neither UTF-8 nor UTF-16.
+
+    Line ends become those of Unix.
+
+    Raises:
+        DataError: it begins with the mark of an encoding that it then does not keep to.
+    """
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            try:
+                text = content[len(mark) :].decode(encoding)
+            except UnicodeDecodeError as error:
+                byte = error.start + len(mark)
+                raise DataError(f"{file}: byte {byte} is not {encoding.upper()}; save the file as UTF-8") from None
+            return _unix(text), False
+    try:
+        return _unix(content.decode("utf-8")), False
+    except UnicodeDecodeError:
+        return _unix(content.decode("latin-1")), True
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_bytes(file: Tree) -> bytes:
+    """The content of a file that is small enough to be held.
+
+    Raises:
+        DataError: it cannot be read, or is too large.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_TEXT + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(f"{file}: the file cannot be read ({reason}); check it") from None
+    if len(content) > MAX_TEXT:
+        raise DataError(f"{file}: the file has more than {MAX_TEXT} bytes, too many for this format; split it")
+    return content
+
+
+class Texts:
+    """Reads texts, and remembers which were no Unicode, for a note."""
+
+    def __init__(self, latin: Iterable[str] = ()) -> None:
+        self.latin = list(latin)
+
+    def read(self, file: Tree) -> str:
+        """The text of a file; errors as of :func:`read_bytes` and :func:`decode`."""
+        text, latin = decode(read_bytes(file), file)
+        if latin:
+            self.latin.append(file.name)
+        return text
+
+    def notes(self, source: Tree) -> list[str]:
+        """What a user should know of the encodings."""
+        if not self.latin:
+            return []
+        files = "1 file is" if len(self.latin) == 1 else f"{len(self.latin)} files are"
+        return [f"{source.name}: {files} not UTF-8 and read as Latin-1, first {self.latin[0]}."]
+
+
+class PictureFinder:
+    """Finds pictures by the names that annotations give them, in the folders where they may lie.
+
+    A folder is listed once, whatever the number of pictures.
+    """
+
+    def __init__(self, roots: Sequence[Tree]) -> None:
+        self.roots = [root for root in dict.fromkeys(roots) if root.is_dir()]
+        self._listings: dict[str, list[tuple[Tree, frozenset[str]]]] = {}
+        self._stems: dict[Tree, dict[str, str]] = {}
+
+    def find(self, name: str) -> tuple[Tree, str] | None:
+        """Folder and file name of the picture of that name, which may have folders in it; None if there is none."""
+        folder, _, tail = name.replace("\\", "/").rpartition("/")
+        for place, listing in self._places(folder):
+            if tail in listing:
+                return place, tail
+        # A file system may know the name in other letters (case, composed accents) than it lists.
+        for place, _ in self._places(folder):
+            if isinstance(place, Path) and tail and _is_file(place / tail):
+                return place, tail
+        return None
+
+    def find_tail(self, name: str) -> tuple[Tree, str] | None:
+        """As ``find``, but for names that begin with folders of another machine, which are taken off one by one."""
+        parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+        for start in range(len(parts)):
+            found = self.find("/".join(parts[start:]))
+            if found is not None:
+                return found
+        return None
+
+    def find_stem(self, stem: str) -> tuple[Tree, str] | None:
+        """The picture whose name without suffix is ``stem``."""
+        folder, _, tail = stem.rpartition("/")
+        for place, listing in self._places(folder):
+            if place not in self._stems:
+                pictures = sorted(filter(is_picture, listing), reverse=True)
+                self._stems[place] = {os.path.splitext(name)[0]: name for name in pictures}
+            if tail in self._stems[place]:
+                return place, self._stems[place][tail]
+        return None
+
+    def _places(self, folder: str) -> list[tuple[Tree, frozenset[str]]]:
+        """The folder of that path below each root, with what is in it."""
+        if folder not in self._listings:
+            places = [root / folder if folder else root for root in self.roots]
+            self._listings[folder] = [(place, _listing(place)) for place in places]
+        return self._listings[folder]
+
+
+def _listing(place: Tree) -> frozenset[str]:
+    try:
+        return frozenset(names_in(place, hidden=True)[1])
+    except DataError:
+        return frozenset()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

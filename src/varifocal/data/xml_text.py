@@ -1,0 +1,115 @@
+"""XML of strangers: decoded as it says, without a document type, so that no entity can be defined or fetched."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from xml.parsers import expat
+
+from varifocal.data.archive import Tree
+from varifocal.data.tree import decode, read_bytes
+from varifocal.errors import DataError
+
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+
+
+def read_xml_text(file: Tree) -> tuple[str, bool]:
+    """The text of an XML file without its declaration's line, and whether it was taken for Latin-1.
+
+    Raises:
+        DataError: it cannot be read or decoded, or has a document type.
+    """
+    content = read_bytes(file)
+    declared = _DECLARED.match(content[:200])
+    text, latin = "", False
+    if declared and declared[1].lower() not in (b"utf-8", b"utf8", b"utf-16"):
+        name = declared[1].decode("ascii")
+        try:
+            text = content.decode(name)
+        except (UnicodeDecodeError, LookupError):
+            mend = "save the file as UTF-8"
+            raise DataError(f"{file}: it says that it is {name}, and is not or that is not known; {mend}") from None
+    else:
+        text, latin = decode(content, file)
+    # without the declaration the parser takes the text as it is; lines keep their numbers
+    text = _DECLARATION.sub(lambda match: "\n" * match[0].count("\n"), text, count=1)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{file}: it has a document type, which could define entities without end; take <!DOCTYPE out")
+    return text, latin
+
+
+def parse_xml(file: Tree) -> tuple[ET.Element, bool]:
+    """The root of a small XML file, and whether it was taken for Latin-1.
+
+    Raises:
+        DataError: as :func:`read_xml_text`, or it is not XML; the line is named.
+    """
+    text, latin = read_xml_text(file)
+    try:
+        return ET.fromstring(text), latin
+    except ET.ParseError as error:
+        line, column = error.position
+        reason = expat.ErrorString(error.code) if error.code else str(error)
+        raise _no_xml(file, line, column, reason) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: the XML cannot be read ({error}); export it again") from None
+
+
+def scan_xml(file: Tree, start: Callable[[str, dict[str, str], int], None], end: Callable[[str, str], None]) -> bool:
+    """Walk through a large XML file: ``start`` gets tag, attributes and line of each element, ``end`` tag and text.
+
+    Whether it was taken for Latin-1; errors as of :func:`parse_xml`.
+    """
+    text, latin = read_xml_text(file)
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    words: list[str] = []
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        words.clear()
+        start(tag, attributes, parser.CurrentLineNumber)
+
+    def finish(tag: str) -> None:
+        end(tag, "".join(words).strip())
+        words.clear()
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, words.append
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise _no_xml(file, error.lineno, error.offset, expat.ErrorString(error.code)) from None
+    except ValueError as error:
+        raise DataError(f"{file}: the XML cannot be read ({error}); export it again") from None
+    return latin
+
+
+def _no_xml(file: Tree, line: int, column: int, reason: str | None) -> DataError:
+    return DataError(f"{file}: this is not valid XML at line {line} column {column + 1} ({reason}); export it again")
+
+
+def line_of_element(file: Tree, tag: str, number: int) -> int:
+    """The line where the element of that tag and number, counted from 1, begins; 0 if it cannot be told."""
+    lines: list[int] = []
+
+    def start(name: str, _: dict[str, str], line: int) -> None:
+        if name == tag:
+            lines.append(line)
+
+    try:
+        scan_xml(file, start, lambda tag, text: None)
+    except DataError:
+        return 0
+    return lines[number - 1] if 0 < number <= len(lines) else 0
+
+
+def root_tag(file: Tree) -> str:
+    """The tag of the first element, from the beginning of a file; "" if that is no XML."""
+    try:
+        with file.open("rb") as stream:
+            text, _ = decode(stream.read(4096), file)
+    except (OSError, ValueError, DataError):
+        return ""
+    match = re.search(r"<([A-Za-z_][\w.-]*)", text)
+    return match[1] if match and text.lstrip().startswith("<") else ""

@@ -1,0 +1,126 @@
+import pytest
+from folders import fill, found, refused
+
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.records import Category
+
+HEADER = "image,xmin,ymin,xmax,ymax,label\n"
+LINE = "a.png,30,15,50,25,cat\n"
+BOX = [30.0, 15.0, 50.0, 25.0]
+
+
+def write(tmp_path, text: str | bytes, name="boxes.csv"):
+    return fill(tmp_path, {name: text, "images/a.png": (100, 50)})
+
+
+def test_what_is_read(tmp_path):
+    write(tmp_path, HEADER + LINE + "a.png,0.5,0,100,50,owl\n\nsub/b.png,,,,,\n")
+    fill(tmp_path, {"images/sub/b.png": (40, 30)})
+    assert recognise(tmp_path) == recognise(tmp_path / "boxes.csv") == "csv"
+    assert find_splits(tmp_path) == ["all"]
+    for path in (tmp_path, tmp_path / "boxes.csv"):
+        data = load_dataset(path)
+        assert data.categories == (Category(1, "cat"), Category(2, "owl"))
+        assert found(data) == {"a.png": [("cat", BOX), ("owl", [0.5, 0, 100, 50])], "b.png": []}
+        assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label,ymax,xmax,ymin,xmin,image\ncat,25,50,15,30,a.png\n",
+        "Label;Y Max;X_Max;Ymin;X-min;File Name\ncat;25;50;15;30;a.png\n",
+        "class\tx1\ty1\tx2\ty2\tpath\ncat\t30\t15\t50\t25\timages/a.png\n",
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,100,50,cat,30,15,50,25\n",
+        ",image,xmin,ymin,xmax,ymax,label,score,id\n0,a.png,30,15,50,25,cat,0.5,8\n",
+        '"image","xmin","ymin","xmax","ymax","label"\r\n"a.png","30","15","50","25","cat"\r\n',
+        "image, xmin, ymin, xmax, ymax, label\na.png, 30, 15, 50, 25, cat\n",
+        "image;xmin;ymin;xmax;ymax;label\na.png;30,0;15,00;5e1;25;cat\n",
+        "a.png,30,15,50,25,cat\n",
+        "a.png|30|15|50|25|cat",
+        "image,xmin,ymin,xmax,ymax,label\n.\\a.png,30,15,50,25,cat",
+        "\n\nimage,xmin,ymin,xmax,ymax,label\n\n  \na.png,30,15,50,25,cat",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_dialects(tmp_path, text, encoding):
+    data = load_dataset(write(tmp_path, text.encode(encoding)) / "boxes.csv")
+    assert found(data) == {"a.png": [("cat", BOX)]}
+
+
+def test_latin_is_noted(tmp_path):
+    data = load_dataset(write(tmp_path, (HEADER + LINE).replace("cat", "b\u00eate").encode("latin-1")))
+    assert found(data) == {"a.png": [("b\u00eate", BOX)]}
+    assert data.notes == ("boxes.csv: 1 file is not UTF-8 and read as Latin-1, first boxes.csv.",)
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("a.png,30,15,50,25", ["has a box without a label"]),
+        ("a.png,30,15,50,25, ", ["has a box without a label"]),
+        ("a.png,30,,50,25,cat", ["has no ymin"]),
+        ("a.png,,,,,cat", ["has no xmin"]),
+        (",30,15,50,25,cat", ["names no picture"]),
+        ("b.png,30,15,50,25,cat", ["names the picture 'b.png', which is not found in", "images"]),
+        ("../a.png,30,15,50,25,cat", ["'../a.png', which is not a file inside"]),
+        ("/a.png,30,15,50,25,cat", ["'/a.png', which is not a file inside"]),
+        ("a.png,30,15,x,25,cat", ["the box 30 15 x 25, which holds something"]),
+        ("a.png,30,15,nan,25,cat", ["which holds something"]),
+        ("a.png,30,15,inf,25,cat", ["which holds something"]),
+        ("a.png,30,15,1_0,25,cat", ["which holds something"]),
+        ('a.png,30,15,"50,5",25,cat', ["which holds something"]),
+        ("a.png,50,15,30,25,cat", ["[50, 15, 30, 25], which has no area", "'a.png', 100 x 50 pixels"]),
+        ("a.png,150,15,180,25,cat", ["lies wholly outside"]),
+        ('a.png,30,15,50,25,"cat', ["is not CSV"]),
+        ('a.png,30,15,50,25,"cat"x', ["is not CSV"]),
+    ],
+)
+def test_wrong_lines(tmp_path, line, parts):
+    write(tmp_path, f"{HEADER}{LINE}{LINE}\n{line}\n")
+    refused(tmp_path, f"{tmp_path}/boxes.csv: line ", *parts)
+    if parts != ["is not CSV"]:
+        refused(tmp_path, f"{tmp_path}/boxes.csv: line 5 ", *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("image,xmin,ymin,xmax,label\n", ["no ymax", "found: image, xmin"]),
+        ("image,x,y,width,height,label\n", ["no xmin and no ymin and no xmax and no ymax"]),
+        ("image,xmin,x1,ymin,xmax,ymax,label\n", ["the columns 'xmin' and 'x1' both mean xmin"]),
+        ("one,two,three,four,five,six\n", ["no image"]),
+        ("", ["no image"]),
+        (HEADER, ["no boxes in it"]),
+        (HEADER + "a.png,,,,,\n", ["no box with a class"]),
+        (HEADER + "a.png,0.1,0.2,0.5,1,cat\na.png,0,0,1,1,cat\n", ["all 2 boxes lie between 0 and 1", "multiply"]),
+        (HEADER + f"a.png,1,2,3,4,{'x' * 200_000}\n", ["line 2 is not CSV"]),
+    ],
+)
+def test_wrong_files(tmp_path, text, parts):
+    refused(write(tmp_path, text) / "boxes.csv", f"{tmp_path}/boxes.csv: ", *parts)
+
+
+def test_two_sizes_of_a_picture(tmp_path):
+    text = "image,xmin,ymin,xmax,ymax,label,width,height\na.png,30,15,50,25,cat,100,50\na.png,30,15,50,25,cat,50,100\n"
+    refused(write(tmp_path, text), "line 3 gives the picture 'a.png' another size")
+
+
+def test_splits(tmp_path):
+    line = LINE.strip()
+    write(tmp_path, f"split,{HEADER}Train,{line}\nvalid,{line.replace('cat', 'owl')}\ntrain,{line}\n")
+    assert find_splits(tmp_path) == ["train", "val"]
+    assert found(load_dataset(tmp_path, "train")) == {"a.png": [("cat", BOX), ("cat", BOX)]}
+    assert found(load_dataset(tmp_path, "val")) == {"a.png": [("owl", BOX)]}
+    for name in ("train/_annotations.csv", "valid/_annotations.csv"):
+        fill(tmp_path / "roboflow", {name: HEADER + LINE, f"{name[:5]}/a.png": (100, 50)})
+    assert find_splits(tmp_path / "roboflow") == ["train", "val"]
+    assert found(load_dataset(tmp_path / "roboflow", "val")) == {"a.png": [("cat", BOX)]}
+    fill(tmp_path / "flat", {"train.csv": HEADER + LINE, "val.csv": HEADER + LINE, "images/a.png": (100, 50)})
+    fill(tmp_path / "flat", {"classes.csv": "cat,0\n"})
+    assert find_splits(tmp_path / "flat") == ["train", "val"]
+
+
+def test_places(tmp_path):
+    raw = read_raw(write(tmp_path, f"{HEADER}{LINE}\n{LINE}"))
+    assert [str(raw.boxes.where(i)) for i in (0, 1)] == ["boxes.csv line 2", "boxes.csv line 4"]

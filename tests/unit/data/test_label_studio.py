@@ -1,0 +1,179 @@
+import json
+import math
+
+import pytest
+from folders import fill, found, refused
+
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.records import Category
+
+
+def rectangle(label="cat", more=None, **value) -> dict:
+    value = {"x": 30, "y": 30, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": [label]} | value
+    return {
+        "id": "q",
+        "type": "rectanglelabels",
+        "value": value,
+        "original_width": 100,
+        "original_height": 50,
+        "image_rotation": 0,
+    } | (more or {})
+
+
+BOX = [30.0, 15.0, 50.0, 25.0]
+
+
+def task(*results, image="/data/upload/1/a.png", id=7, **more) -> dict:
+    return {"id": id, "data": {"image": image}, "annotations": [{"id": 1, "result": list(results)}]} | more
+
+
+def write(tmp_path, *tasks, name="export.json"):
+    return fill(tmp_path, {name: json.dumps(list(tasks), indent=1), "images/a.png": (100, 50)})
+
+
+def test_what_is_read(tmp_path):
+    tasks = [task(rectangle(), rectangle("owl", x=0, y=0, width=100, height=100)), task(image="/data/upload/1/b.png")]
+    write(tmp_path, *tasks)
+    fill(tmp_path, {"images/b.png": (100, 50)})
+    assert recognise(tmp_path) == recognise(tmp_path / "export.json") == "label-studio"
+    assert find_splits(tmp_path) == ["all"]
+    for path in (tmp_path, tmp_path / "export.json"):
+        data = load_dataset(path)
+        assert data.categories == (Category(1, "cat"), Category(2, "owl"))
+        assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])], "b.png": []}
+        assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a.png",
+        "/data/upload/12/a.png",
+        "/data/upload/12/0a1b2c3d-a.png",
+        "/data/local-files/?d=set/images/a.png",
+        "/data/local-files/?d=set%2Fa.png",
+        "https://host/bucket/a.png?signature=x",
+        "s3://bucket/deep/a.png",
+        "C:\\me\\a.png",
+        "../../a.png",
+        "images/a.png",
+    ],
+)
+def test_addresses_of_pictures(tmp_path, address):
+    assert found(load_dataset(write(tmp_path, task(rectangle(), image=address)))) == {"a.png": [("cat", BOX)]}
+
+
+@pytest.mark.parametrize("degrees", [30, 90, -45, 200])
+def test_a_rectangle_turns_about_its_corner(tmp_path, degrees):
+    """Clockwise about the top left, in pixels; the picture is not square, so that percent do not turn."""
+    write(tmp_path, task(rectangle(x=50, y=50, width=20, height=20, rotation=degrees)))
+    turn = math.radians(degrees)
+    corners = [
+        (50 + x * math.cos(turn) - y * math.sin(turn), 25 + x * math.sin(turn) + y * math.cos(turn))
+        for x, y in ((0, 0), (20, 0), (20, 10), (0, 10))
+    ]
+    xs, ys = zip(*corners, strict=True)
+    data = load_dataset(tmp_path)
+    ((_, box),) = found(data)["a.png"]
+    assert box == pytest.approx([min(xs), min(ys), max(xs), max(ys)], abs=1e-3)
+    assert "1 turned boxes" in data.notes[0]
+
+
+def test_other_shapes(tmp_path):
+    polygon = {"type": "polygonlabels", "value": {"points": [[30, 40], [50, 30], [40, 50]], "polygonlabels": ["cat"]}}
+    ellipse = rectangle() | {"type": "ellipselabels"}
+    ellipse["value"] = {"x": 40, "y": 40, "radiusX": 10, "radiusY": 10, "rotation": 0, "ellipselabels": ["owl"]}
+    brush = {"type": "brushlabels", "value": {"rle": [1], "brushlabels": ["cat"]}}
+    write(tmp_path, task(polygon, ellipse, brush, {"type": "choices", "value": {"choices": ["x"]}}))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX), ("owl", BOX)]}
+    notes = " ".join(data.notes)
+    for part in ("1 outlines", "1 ellipses", "'brushlabels' were left out", "'choices' were left out"):
+        assert part in notes
+
+
+def test_who_labelled(tmp_path):
+    nobody = task(image="n.png") | {"annotations": []}
+    cancelled = task(image="c.png") | {"annotations": [{"was_cancelled": True, "result": [rectangle()]}]}
+    first, second = {"result": [rectangle(x=0)]}, {"result": [rectangle()], "ground_truth": True}
+    write(tmp_path, nobody, cancelled, task() | {"annotations": [first, second]})
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX)]}
+    assert [note.partition(" ")[2][:20] for note in data.notes] == ["2 tasks that nobody ", "1 tasks were labelle"]
+
+
+@pytest.mark.parametrize(
+    ("result", "parts"),
+    [
+        (rectangle(x="30"), ["['30', 30, 20, 20], which holds something"]),
+        (rectangle(x=None), ["[None, 30, 20, 20], which holds"]),
+        (rectangle(x=True), ["[True, 30, 20, 20], which holds"]),
+        (rectangle(x=math.nan), ["[nan, 30, 20, 20], which holds"]),
+        (rectangle(x=1e300), ["which holds"]),
+        (rectangle(rotation="x"), ["which holds"]),
+        (rectangle(width=0), ["no area"]),
+        (rectangle(x=200), ["lies wholly outside"]),
+        (rectangle(rectanglelabels=[]), ["has the rectanglelabels []", "one class"]),
+        (rectangle(rectanglelabels=["a", "b"]), ["has the rectanglelabels ['a', 'b']"]),
+        (rectangle(rectanglelabels=[3]), ["has the rectanglelabels [3]"]),
+        (rectangle(more={"value": 3}), ["has the value 3"]),
+        (rectangle(more={"image_rotation": 90}), ["turned by 90 degrees"]),
+        (rectangle(more={"original_width": None}, rotation=5), ["no original_width"]),
+        ({"type": "polygonlabels", "value": {"points": [[1, 2], [3]], "polygonlabels": ["cat"]}}, ["which holds"]),
+        ({"type": "polygonlabels", "value": {"points": [], "polygonlabels": ["cat"]}}, ["which holds"]),
+        (3, ["is 3"]),
+    ],
+)
+def test_wrong_results(tmp_path, result, parts):
+    write(tmp_path, task(rectangle(), result))
+    refused(tmp_path, f"{tmp_path}/export.json: [0] ", "result 1", *parts)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "parts"),
+    [
+        (3, ["[1] is 3, which is no task"]),
+        ({"image": "a.png", "label": [], "id": 3}, ["JSON-MIN"]),
+        (task() | {"data": {}}, ["[1] (id 7) names no picture"]),
+        (task() | {"annotations": 3}, ["[1] has annotations that are no list"]),
+        (task() | {"annotations": [{"result": 3}]}, ["[1] has the result 3"]),
+        (
+            task(image="/data/upload/b.png"),
+            ["[1] (id 7) names the picture '/data/upload/b.png'", "not found", "images"],
+        ),
+        (task(), ["[1] (id 7) is of the picture a.png, of which [0] is, too"]),
+        (task(image="http://[x"), ["not found"]),
+    ],
+)
+def test_wrong_tasks(tmp_path, wrong, parts):
+    refused(write(tmp_path, task(rectangle()), wrong), f"{tmp_path}/export.json: ", *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("{}", ["{} and should be a list"]),
+        ("[\n1,,]", ["not valid JSON at line 2 column 3"]),
+        ("[" * 100_000, ["cannot be read"]),
+        ("[]", ["none of its tasks is labelled"]),
+        (b'["\xff"]', ["cannot be read"]),
+    ],
+)
+def test_wrong_files(tmp_path, text, parts):
+    refused(fill(tmp_path, {"e.json": text}) / "e.json", *parts, format="label-studio")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_encodings(tmp_path, encoding):
+    fill(tmp_path, {"e.json": json.dumps([task(rectangle("b\u00eate"))]).encode(encoding), "a.png": (100, 50)})
+    assert found(load_dataset(tmp_path / "e.json", format="label-studio")) == {"a.png": [("b\u00eate", BOX)]}
+
+
+def test_a_size_that_is_not_recorded(tmp_path):
+    write(tmp_path, task(rectangle(more={"original_width": None})))
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)]}
+
+
+def test_places(tmp_path):
+    raw = read_raw(write(tmp_path, task(image="n.png", annotations=[]), task(rectangle(), rectangle())))
+    assert str(raw.boxes.where(1)) == "export.json [1] result 1"

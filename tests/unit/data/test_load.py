@@ -1,0 +1,108 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folders import fill, found, refused
+
+from varifocal.data.load import find_splits, load_dataset, recognise
+from varifocal.errors import ConfigError, DataError
+
+COCO = json.dumps({"images": [], "annotations": [], "categories": []})
+VOC = "<annotation/>"
+YOLO = {"data.yaml": "train: images\nnames: [a]", "images/a.png": (9, 9), "labels/a.txt": "0 0.5 0.5 1 1"}
+CSV = "image,xmin,ymin,xmax,ymax,label\nimages/a.png,0,0,9,9,a\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "format"),
+    [
+        ({"train.json": COCO}, "coco"),
+        ({"train.json": "{}"}, "coco"),
+        ({"annotations/instances_val.json": COCO, "val/a.png": (9, 9)}, "coco"),
+        ({"a.json": '\n [{"data": {"image": "x"}, "annotations": []}]'}, "label-studio"),
+        ({"a.xml": VOC, "a.png": (9, 9)}, "voc"),
+        ({"annotations.xml": "<?xml version='1.0'?>\n<annotations/>"}, "cvat"),
+        (YOLO, "yolo"),
+        ({"my.yml": "val: images\nnames: [a]", "other.yaml": "x: 1", "images/a.png": (9, 9)}, "yolo"),
+        ({"train/images/a.png": (9, 9), "train/labels/a.txt": "0 .5 .5 1 1"}, "yolo"),
+        ({"a.csv": CSV}, "csv"),
+        ({"train/_annotations.csv": CSV}, "csv"),
+        ({"metadata.jsonl": "{}"}, "image-folder"),
+        ({"data/train-00000-of-00001.parquet": b"x"}, "parquet"),
+        ({"train-0001.tar": b"x"}, "webdataset"),
+        # what also lies in such folders and is no other data set
+        ({"train.json": COCO, "README.md": "x", "classes.csv": "a,0", "labels/readme.txt": "x"}, "coco"),
+        ({**YOLO, "README.dataset.txt": "x", "runs/a.json": "{}", "package.json": "{}"}, "yolo"),
+        ({"a.xml": VOC, "a.png": (9, 9), "requirements.txt": "numpy", "list.csv": "a,b"}, "voc"),
+    ],
+)
+def test_recognise(tmp_path, files, format):
+    assert recognise(fill(tmp_path, files)) == format
+    assert recognise(str(tmp_path)) == format
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format"),
+    [
+        ("a.json", COCO, "coco"),
+        ("a.json", "", "coco"),
+        ("a.json", '[{"data": {}, "annotations": []}]', "label-studio"),
+        ("a.xml", VOC, "voc"),
+        ("a.xml", "<annotations></annotations>", "cvat"),
+        ("a.yaml", "", "yolo"),
+        ("a.csv", "", "csv"),
+        ("a.txt", CSV, "csv"),
+        ("a.jsonl", "", "image-folder"),
+        ("a.parquet", "", "parquet"),
+    ],
+)
+def test_recognise_a_file(tmp_path, name, text, format):
+    assert recognise(fill(tmp_path, {name: text}) / name) == format
+
+
+def test_two_formats_are_not_chosen_between(tmp_path):
+    fill(tmp_path, YOLO | {"boxes.csv": CSV})
+    refused(tmp_path, "looks like yolo (data.yaml), csv (boxes.csv)", "--format")
+    for format in ("yolo", "csv"):
+        assert found(load_dataset(tmp_path, format=format)) == {"a.png": [("a", [0, 0, 9, 9])]}
+    for name in ("data.yaml", "boxes.csv"):
+        assert found(load_dataset(tmp_path / name)) == {"a.png": [("a", [0, 0, 9, 9])]}
+
+
+def test_nothing_is_recognised(tmp_path):
+    refused(tmp_path, f"{tmp_path}: no data set is recognised; there are no files")
+    fill(tmp_path, {"a.png": (9, 9), "b.png": (9, 9), "x/y": "", "NOTES": ""})
+    refused(tmp_path, "2 files .png and 1 files without a suffix and the folders x", "coco, voc, yolo", "--format")
+    refused(tmp_path / "a.png", "a file ending in .png is no data set")
+    refused(tmp_path / "none", f"{tmp_path}/none: there is no such file or folder")
+    refused(Path("a\0b"), "there is no such file or folder")
+
+
+def test_a_format_that_is_not_known(tmp_path):
+    with pytest.raises(ConfigError, match=r"'kitti' is not known; the formats are coco, voc, yolo, cvat,"):
+        load_dataset(tmp_path, format="kitti")
+
+
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "cvat", "label-studio", "csv", "image-folder", "webdataset"])
+def test_a_folder_of_another_format(tmp_path, format):
+    fill(tmp_path, {"a.png": (9, 9)})
+    with pytest.raises(DataError, match=str(tmp_path)):
+        load_dataset(tmp_path, format=format)
+
+
+def test_splits(tmp_path):
+    fill(tmp_path, YOLO)
+    assert find_splits(tmp_path) == ["train"]
+    refused(tmp_path, "no split 'val'; available: train", split="val")
+
+
+def test_reading_labels_needs_no_torch(tmp_path):
+    fill(tmp_path, YOLO)
+    code = (
+        "import sys\nfrom varifocal.data.load import load_dataset\n"
+        f"assert len(load_dataset({str(tmp_path)!r}).samples) == 1\n"
+        "assert not {'torch', 'pyarrow', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

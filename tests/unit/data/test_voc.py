@@ -1,0 +1,188 @@
+import pytest
+from folders import fill, found, refused
+
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.records import Category
+
+
+def obj(name="cat", corners=(31, 16, 50, 25), more="") -> str:
+    names = ("xmin", "ymin", "xmax", "ymax")
+    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(names, corners, strict=True))
+    return f"<object><name>{name}</name>{more}<bndbox>{sides}</bndbox></object>\n"
+
+
+def xml(*objects: str, name="a.png", size=(100, 50)) -> str:
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
+    return f"<annotation>\n<filename>{name}</filename>\n{sides}\n{''.join(objects)}</annotation>\n"
+
+
+def voc(text: str, **more) -> dict:
+    return {"Annotations/a.xml": text, "JPEGImages/a.png": (100, 50), **more}
+
+
+def test_what_is_read(tmp_path):
+    objects = obj("dog"), obj("cat", (1, 1, 100, 50), "<difficult>1</difficult>"), obj("dog", (7, 8, 7, 8))
+    files = voc(xml(*objects), **{"Annotations/b.xml": xml(name="b.png"), "JPEGImages/b.png": (40, 30)})
+    files |= {
+        "ImageSets/Main/train.txt": "a\n",
+        "ImageSets/Main/val.txt": "b\r\n",
+        "ImageSets/Main/cat_val.txt": "b -1\n",
+    }
+    fill(tmp_path, files)
+    assert recognise(tmp_path) == "voc"
+    assert find_splits(tmp_path) == ["train", "val"]
+    data = load_dataset(tmp_path, "train")
+    assert data.categories == (Category(1, "cat"), Category(2, "dog"))
+    # pixels count from 1 and the last belongs to the box, so that one pixel has the side 1
+    assert found(data) == {"a.png": [("dog", [30, 15, 50, 25]), ("cat", [0, 0, 100, 50]), ("dog", [6, 7, 7, 8])]}
+    assert data.samples[0].crowd.tolist() == [False, True, False]  # difficult is neither asked for nor wrong
+    raw = read_raw(tmp_path, "train")
+    assert raw.boxes.crowd.tolist() == [False, False, False]
+    assert raw.boxes.difficult.tolist() == [False, True, False]
+    refused(tmp_path, "there is no box with a class in it", split="val")
+
+
+def test_every_split_of_a_list_that_is_not_there(tmp_path):
+    fill(tmp_path, voc(xml(obj()), **{"ImageSets/Main/train.txt": "a\n\nzz\n"}))
+    refused(tmp_path, "ImageSets/Main/train.txt: line 3 names 'zz'", "no zz.xml", str(tmp_path / "Annotations"))
+
+
+@pytest.mark.parametrize(
+    ("corners", "box", "zero"),
+    [
+        (("31.5", "16.25", "50", "25.75"), [30.5, 15.25, 50, 25.75], False),
+        ((0, 16, 50, 25), [0, 16, 50, 25], True),
+        ((31, "0.5", 50, 25), [31, 0.5, 50, 25], True),
+        ((-2, 16, 50, 25), [0, 15, 50, 25], False),
+        ((" 31 ", "+16", "5e1", 25), [30, 15, 50, 25], False),
+    ],
+)
+def test_where_pixels_count_from(tmp_path, corners, box, zero):
+    fill(tmp_path, voc(xml(obj(), obj("cat", corners))))
+    data = load_dataset(tmp_path)
+    first = [31, 16, 50, 25] if zero else [30, 15, 50, 25]
+    assert found(data) == {"a.png": [("cat", first), ("cat", box)]}
+    notes = [note for note in data.notes if "from 0" in note]
+    assert len(notes) == zero
+    assert all("a.xml line" in note and "object 2" in note for note in notes)
+
+
+@pytest.mark.parametrize("size", [None, (0, 0), ("x", 3), (100, 50)])
+def test_sizes_that_are_not_there_come_from_the_picture(tmp_path, size):
+    fill(tmp_path, voc(xml(obj("cat", (1, 1, 200, 200)), size=size)))
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [0, 0, 100, 50])]}
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (["Annotations/a.xml", "JPEGImages/a.png"], ["all"]),
+        (["annotations/a.xml", "images/a.png"], ["all"]),
+        (["train/a.xml", "train/a.png"], ["train"]),
+        (["valid/a.xml", "valid/a.png"], ["val"]),
+        (["Annotations/train/a.xml", "JPEGImages/train/a.png"], ["train"]),
+        (["Annotations/train/a.xml", "JPEGImages/a.png"], ["train"]),
+        (["a.xml", "a.png"], ["all"]),
+        (["VOC2012/Annotations/a.xml", "VOC2012/JPEGImages/a.png"], ["all"]),
+        (["xmls/a.xml", "a.png"], ["all"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.png", "a", "", "other.jpg"])
+def test_layouts(tmp_path, files, splits, name):
+    fill(tmp_path, {files[0]: xml(obj(), name=name), files[1]: (100, 50)})
+    assert recognise(tmp_path) == "voc"
+    assert find_splits(tmp_path) == splits
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [30, 15, 50, 25])]}
+
+
+def test_a_file_by_itself(tmp_path):
+    fill(tmp_path, voc(xml(obj())))
+    assert recognise(tmp_path / "Annotations/a.xml") == "voc"
+    assert found(load_dataset(tmp_path / "Annotations/a.xml")) == {"a.png": [("cat", [30, 15, 50, 25])]}
+
+
+def test_several_kits(tmp_path):
+    fill(tmp_path, {f"VOC{year}/Annotations/a.xml": xml() for year in (2007, 2012)})
+    refused(tmp_path, "several data sets, VOC2007, VOC2012")
+
+
+@pytest.mark.parametrize(
+    ("node", "parts"),
+    [
+        ("<object></object>", ["has no name"]),
+        ("<object><name> </name></object>", ["has no name"]),
+        ("<object><name>cat</name></object>", ["has no bndbox"]),
+        ("<object><name>cat</name><bndbox><xmin>3</xmin></bndbox></object>", ["has a bndbox without ymin"]),
+        (obj(more="<difficult>2</difficult>"), ["has the difficult '2'", "0 or 1"]),
+        (obj(corners=(31, 16, 29, 25)), ["has the box [31, 16, 29, 25], which has no area", "'a.png'", "100 x 50"]),
+        (obj(corners=(31, 16, "x", 25)), ["has the box 31 16 x 25, which holds something that is not a finite"]),
+        (obj(corners=(31, 16, "nan", 25)), ["not a finite"]),
+        (obj(corners=(131, 16, 150, 25)), ["[131, 16, 150, 25], which lies wholly outside"]),
+    ],
+)
+def test_wrong_objects(tmp_path, node, parts):
+    fill(tmp_path, voc(xml(obj(), node)))
+    refused(tmp_path, f"{tmp_path}/Annotations/a.xml: line 5 (object 2) ", *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<annotation><a></annotation>", ["not valid XML at line 1 column 18", "mismatched tag"]),
+        ("<annotation>\n<filename>a.png", ["not valid XML at line 2"]),
+        ("<annotation>\x00</annotation>", ["not valid XML"]),
+        ("<other/>", ["this is <other>"]),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>\n<annotation>&a;</annotation>', ["document type", "DOCTYPE"]),
+        (xml(obj()).encode("utf-16")[:-1], ["is not UTF-16"]),
+        ('<?xml version="1.0" encoding="no-such"?>\n' + xml(obj()), ["no-such"]),
+        ('<?xml version="1.0" encoding="ascii"?>\n<annotation>\u00e9</annotation>', ["ascii"]),
+        (xml(obj(), name="../a.png"), ["the filename '../a.png'", "inside the data folder"]),
+        (xml(obj(), name="C:\\x\\a.png"), ["inside the data folder"]),
+    ],
+)
+def test_wrong_files(tmp_path, text, parts):
+    # the second, so that the folder is recognised
+    files = voc(xml(obj()), **{"Annotations/b.xml": text, "JPEGImages/b.png": (10, 10)})
+    message = refused(fill(tmp_path, files), f"{tmp_path}/Annotations/b.xml: ")
+    for part in parts:
+        assert part in message
+
+
+def test_an_entity_bomb_is_refused_at_once(tmp_path):
+    levels = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 30))
+    bomb = f'<!DOCTYPE b [<!ENTITY l0 "ha">{levels}]><annotation>&l29;</annotation>'
+    for content in (bomb, bomb.encode("utf-16")):
+        refused(fill(tmp_path, voc(content)), "document type", format="voc")
+
+
+def test_missing_and_double_pictures(tmp_path):
+    fill(tmp_path, voc(xml(obj()), **{"Annotations/b.xml": xml(name="a.png")}))
+    refused(tmp_path, "Annotations/b.xml: is of the picture a.png, of which a.xml is, too")
+    fill(tmp_path, {"Annotations/b.xml": xml(name="b.png")})
+    refused(tmp_path, "Annotations/b.xml: the picture 'b.png' is not found in", str(tmp_path / "JPEGImages"))
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("", "utf-8"),
+        ("", "utf-8-sig"),
+        ("", "utf-16"),
+        ("", "latin-1"),
+        ('<?xml version="1.0" encoding="ISO-8859-1"?>\n', "latin-1"),
+        ('<?xml version="1.0" encoding="gb2312"?>\n', "gb2312"),
+        ('<?xml version="1.0" encoding="UTF-16"?>\n', "utf-16"),
+    ],
+)
+def test_encodings(tmp_path, head, encoding):
+    name = "\u732b" if encoding == "gb2312" else "b\u00eate"
+    fill(tmp_path, voc((head + xml(obj(name))).replace("\n", "\r\n").encode(encoding)))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [(name, [30, 15, 50, 25])]}
+    assert ["Latin-1" in note for note in data.notes] == [True] * (not head and encoding == "latin-1")
+
+
+def test_a_loop_of_links(tmp_path):
+    fill(tmp_path, {"train/a.xml": xml(obj()), "train/a.png": (100, 50)})
+    (tmp_path / "train/again").symlink_to(tmp_path, target_is_directory=True)
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [30, 15, 50, 25])]}
