@@ -29,6 +29,7 @@ LAYERS = [
     ("recipes",),
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video"),
+    ("check",),
     ("cli",),
     ("__init__", "__main__"),
 ]

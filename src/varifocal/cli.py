@@ -379,6 +379,13 @@ def run_export(options: argparse.Namespace, _: list[str]) -> None:
     print(f"Try: varifocal predict {target} IMAGES")
 
 
+def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Look at a data set, and at its labels with a model's eyes."""
+    from varifocal.check.command import run_check
+
+    return run_check(options, overrides, lambda: _load(options))
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -401,4 +408,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "sweep": run_sweep,
     "bench": run_bench,
     "export": run_export,
+    "check": run_check,
 }

@@ -14,7 +14,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     """The options and, for verbs that train, the key=value words, wherever they stand."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    takes_overrides = options.verb in ("train", "demo", "sweep")
+    takes_overrides = options.verb in ("train", "demo", "sweep", "check")
     wrong = [word for word in rest if not takes_overrides or "=" not in word or word.startswith("-")]
     if wrong:
         parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
@@ -28,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_train(verbs)
+    _add_check(verbs)
     _add_eval(verbs)
     _add_predict(verbs)
     convert = _verb(
@@ -90,6 +91,29 @@ def _add_train(verbs: Any) -> None:
     train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+
+
+def _add_check(verbs: Any) -> None:
+    check = _verb(
+        verbs,
+        "check",
+        "say what is wrong with a data set, before training or with a trained model's eyes",
+        "varifocal check my_data --html check.html\n"
+        "  varifocal check my_data --recipe vfnet_r50_1x data.preprocess.short=640\n"
+        "  varifocal check my_data --model runs/first/best.safetensors --html check.html\n\n"
+        "key=value words change the recipe whose image size and assignment are tried. The exit code is 0 where\n"
+        "nothing would be lost, 1 where training would stop or lose data, 2 where the data cannot be read at all.",
+    )
+    check.usage = "varifocal check [-h] [--split S] [--recipe NAME] [--model CHECKPOINT] [...] DATA [key=value ...]"
+    check.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
+    check.add_argument("--split", metavar="S", help="look at this split alone (all)")
+    check.add_argument("--format", metavar="NAME", help="of the data set (recognised by looking)")
+    check.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
+    check.add_argument(
+        "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
+    )
+    check.add_argument("--json", type=Path, metavar="F", help="write everything here")
+    check.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
 
 
 def _add_eval(verbs: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -28,20 +30,40 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
         topk: candidates a level.
         scale: anchor side in strides.
     """
-    gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
-    if len(boxes) == 0 or len(gt) == 0:
-        return Assignment(gt)
+    claims = claim_atss(priors, boxes, topk=topk, scale=scale)
+    return Assignment(settle(claims, len(priors.points), len(boxes)))
+
+
+class Claims(NamedTuple):
+    """Points that boxes ask for, each with the index of the box and the IoU by which it asks."""
+
+    point: Int64[Tensor, "K"]
+    owner: Int64[Tensor, "K"]
+    iou: Float[Tensor, "K"]
+
+
+def claim_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> Claims:
+    """What each box would take if it were alone in its picture; arguments as of :func:`assign_atss`."""
+    none = torch.empty(0, dtype=torch.long, device=boxes.device)
+    if len(boxes) == 0 or len(priors.points) == 0:
+        return Claims(none, none, boxes.new_empty(0))
     candidates = _nearest(priors, boxes, topk)
     iou = pair_iou(square_anchors(priors, scale)[candidates], boxes)
     deviation = iou.std(dim=0) if len(iou) > 1 else torch.full_like(iou[0], float("nan"))
     inside = boxes_to_distances(priors.points[candidates], boxes.expand(len(iou), -1, -1)).amin(dim=-1) > MIN_INSIDE
     positive = (iou >= iou.mean(dim=0) + deviation) & inside
     owner = torch.arange(len(boxes), device=boxes.device).expand_as(candidates)
-    point, owner, iou = candidates[positive], owner[positive], iou[positive]
-    best = iou.new_zeros(len(gt)).scatter_reduce(0, point, iou, "amax")
+    return Claims(candidates[positive], owner[positive], iou[positive])
+
+
+def settle(claims: Claims, points: int, boxes: int) -> Int64[Tensor, "N"]:
+    """The box of each of so many points: the one that asks with the highest IoU, of equal ones the first; or -1."""
+    point, owner, iou = claims
+    best = iou.new_zeros(points).scatter_reduce(0, point, iou, "amax")
     winner = iou == best[point]
-    first = torch.full_like(gt, len(boxes)).scatter_reduce(0, point[winner], owner[winner], "amin")
-    return Assignment(torch.where(first < len(boxes), first, gt))
+    nobody = torch.full((points,), boxes, dtype=torch.long, device=iou.device)
+    first = nobody.scatter_reduce(0, point[winner], owner[winner], "amin")
+    return torch.where(first < boxes, first, -1)
 
 
 def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:

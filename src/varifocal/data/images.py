@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
 import struct
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from varifocal.errors import DataError
@@ -34,6 +36,9 @@ SUFFIXES = frozenset([
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
 
 _MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"])
+
+THUMB = 16  # side of the small grey picture by which pictures are compared
+_AHEAD = 1024  # files that wait for a thread
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -112,6 +117,63 @@ def read_sizes(files: Sequence[StoredFile], threads: int = 8) -> list[tuple[int,
     # the filters of warnings belong to all threads: they are set once, around them
     with _quiet(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(read, files))
+
+
+class Look(NamedTuple):
+    """What is seen of one picture by decoding it; ``error`` says why it cannot be read.
+
+    ``size`` is (width, height) in pixels of the upright picture and ``stored`` before the EXIF rotation; both are
+    (0, 0) where the header cannot be read either. ``digest`` is a hash of the file's bytes. ``grey`` is the upright
+    picture on a square of ``THUMB`` pixels.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    stored: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    digest: bytes = b""
+    grey: UInt8[np.ndarray, "s s"] | None = None
+    error: DataError | None = None
+
+
+def look_at_all(files: Sequence[Path], take: Callable[[int, Look], None], threads: int) -> None:
+    """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
+
+    A file has an error exactly where ``read_image`` has one. JPEGs are decoded small, which finds the same damage.
+    """
+    with _quiet(), ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(files), _AHEAD):
+            for i, look in enumerate(pool.map(_look_at, files[start : start + _AHEAD]), start):
+                take(i, look)
+
+
+def _look_at(path: Path) -> Look:
+    look = Look()
+    try:
+        with _opened(path) as image:
+            stored = _stored(image)
+            orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
+            size = stored[::-1] if orientation >= 5 else stored
+            look = Look(size, stored, orientation, _digest(path))
+            image.draft("L", (4 * THUMB, 4 * THUMB))
+            image.load()
+            return look._replace(grey=_small_grey(image, str(path)))
+    except DataError as error:
+        return look._replace(error=error)
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.digest()
+
+
+def _small_grey(image: Image.Image, path: str) -> UInt8[np.ndarray, "s s"]:
+    flat = image if image.mode == "L" else _to_rgb(image, path)
+    small = flat.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
+    turn = _TURNS.get(_orientation(image))  # after decoding, which turns a TIFF by itself
+    return np.asarray(small if turn is None else small.transpose(turn))
 
 
 def list_images(patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> list[Path]:

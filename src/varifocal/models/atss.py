@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -21,11 +22,13 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    Labelling,
     assign_batch,
     centerness,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     normalisers,
     wide,
@@ -77,7 +80,8 @@ class ATSS(nn.Module):
     def __init__(self, config: ATSSConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
         self.head = TwinTowers(
@@ -106,7 +110,8 @@ class ATSS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(assign_atss, priors, targets, divisor=PAPER_DIVISOR if paper else 1, mask_crowd=not paper)
+        labelling = self._labelling
+        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
         truth = dense.boxes[dense.positive]
         points, anchors = (
             each.expand(len(targets), -1, -1)[dense.positive] for each in (priors.points, square_anchors(priors))
@@ -142,5 +147,12 @@ class ATSS(nn.Module):
         quality = wide(outputs.tensors["centerness"])[..., 0].sigmoid() if self.config.centerness else None
         return Decoded(boxes, scores, priors.counts, quality)
 
+    @staticmethod
+    def labelling(config: ATSSConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        divisor = PAPER_DIVISOR if config.compat == "paper" else 1
+        return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
+
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return grid_points(outputs.shapes, self.strides, like=like)
+        return self._labelling.grid(outputs.shapes, like=like)

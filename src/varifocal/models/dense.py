@@ -18,6 +18,8 @@ from varifocal.types import Assignment, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]
 
+Grid = Callable[..., Priors]  # (shapes of the maps, like=tensor): the points of a picture
+
 MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
 PAPER_DIVISOR = 32  # the authors pad each picture to a multiple of it before its cells are counted
 
@@ -34,6 +36,25 @@ class ScoreConfig(Protocol):
     def gamma(self) -> float: ...
     @property
     def iou_weighted(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How a detector labels a picture before its network has run: the strides of its maps, points, assignment.
+
+    ``grid`` makes the points of maps of these shapes, ``assign`` gives them objects. ``divisor`` rounds a picture's
+    sides up before its cells are counted.
+    """
+
+    strides: tuple[int, ...]
+    grid: Grid
+    assign: Assign
+    divisor: int = 1
+
+
+def level_strides(levels: int) -> tuple[int, ...]:
+    """The strides of a pyramid of so many levels, in pixels: 8, 16, ..."""
+    return tuple(8 * 2**i for i in range(levels))
 
 
 def wide(values: Tensor) -> Tensor:

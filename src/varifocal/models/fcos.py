@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -20,11 +21,13 @@ from varifocal.losses import ScoreLoss, giou_loss, iou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    Labelling,
     assign_batch,
     centerness,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     normalisers,
     wide,
@@ -32,7 +35,7 @@ from varifocal.models.dense import (
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import TwinTowers
 from varifocal.priors import grid_points
-from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+from varifocal.types import Decoded, Outputs, Priors, Targets
 
 RADIUS = 1.5  # strides around a box's centre, with centre sampling
 
@@ -80,7 +83,8 @@ class FCOS(nn.Module):
     def __init__(self, config: FCOSConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels)
         self.head = TwinTowers(
@@ -115,7 +119,7 @@ class FCOS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self._assign, priors, targets)
+        dense = assign_batch(self._labelling.assign, priors, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
@@ -143,8 +147,12 @@ class FCOS(nn.Module):
         scores, quality = (wide(outputs.tensors[name]).sigmoid() for name in ("logits", "centerness"))
         return Decoded(clip_each(boxes, sizes), scores, priors.counts, quality[..., 0])
 
-    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return grid_points(outputs.shapes, self.strides, offset=0.5, like=like)
+    @staticmethod
+    def labelling(config: FCOSConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        assign = partial(assign_fcos, radius=RADIUS if config.centre_sampling else None)
+        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign)
 
-    def _assign(self, priors: Priors, boxes: Tensor) -> Assignment:
-        return assign_fcos(priors, boxes, radius=RADIUS if self.config.centre_sampling else None)
+    def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
+        return self._labelling.grid(outputs.shapes, like=like)

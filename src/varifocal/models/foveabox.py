@@ -23,11 +23,14 @@ from varifocal.losses import ScoreLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    PAPER_DIVISOR,
     DenseTargets,
+    Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     normalisers,
     wide,
@@ -81,7 +84,8 @@ class FoveaBox(nn.Module):
     def __init__(self, config: FoveaBoxConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         self.head = TwinTowers(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
@@ -129,6 +133,14 @@ class FoveaBox(nn.Module):
         boxes = self._boxes(priors, logs, sizes)
         return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
+    @staticmethod
+    def labelling(config: FoveaBoxConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        divisor = PAPER_DIVISOR if config.compat == "paper" else 1
+        assign = partial(assign_fovea, sigma=config.sigma)
+        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign, divisor)
+
     @property
     def border(self) -> int:
         """How many pixels before the end of the picture boxes are clipped: one in the authors' code."""
@@ -139,7 +151,7 @@ class FoveaBox(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return grid_points(outputs.shapes, self.strides, offset=0.5, like=like)
+        return self._labelling.grid(outputs.shapes, like=like)
 
     def _unit(self, priors: Priors) -> Float[Tensor, "N 1"]:
         return (self.config.distance_unit * priors.strides)[:, None]
@@ -155,8 +167,7 @@ class FoveaBox(nn.Module):
         if self._paper:  # the authors' assignment does not know where a picture ends
             height, width = (side * self.strides[0] for side in priors.shapes[0])
             targets = [replace(target, size=(height, width)) for target in targets]
-        assign = partial(assign_fovea, sigma=self.config.sigma)
-        return assign_batch(assign, priors, targets, mask_crowd=not self._paper)
+        return assign_batch(self._labelling.assign, priors, targets, mask_crowd=not self._paper)
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
         """Of the classification loss and of the box loss."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,10 +21,12 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     normalisers,
     wide,
@@ -77,7 +80,8 @@ class GFL(nn.Module):
     def __init__(self, config: GFLConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
         self.head = TwinTowers(
@@ -104,7 +108,8 @@ class GFL(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(assign_atss, priors, targets, divisor=PAPER_DIVISOR if paper else 1, mask_crowd=not paper)
+        labelling = self._labelling
+        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         strides = priors.strides.expand(len(targets), -1)[dense.positive][:, None]
@@ -135,8 +140,15 @@ class GFL(nn.Module):
         boxes = distances_to_boxes(priors.points.expand(sides.shape[0], -1, -1), distances)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
+    @staticmethod
+    def labelling(config: GFLConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        divisor = PAPER_DIVISOR if config.compat == "paper" else 1
+        return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
+
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return grid_points(outputs.shapes, self.strides, like=like)
+        return self._labelling.grid(outputs.shapes, like=like)
 
     def _split(self, sides: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n 4 bins"]:
         return sides.unflatten(-1, (4, self.config.bins))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -26,10 +27,12 @@ from varifocal.models.dense import (
     PAPER_DIVISOR,
     Assign,
     DenseTargets,
+    Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     positive_counts,
     wide,
@@ -124,7 +127,8 @@ class RepPoints(nn.Module):
     def __init__(self, config: RepPointsConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(
             self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False, norm=True
@@ -149,7 +153,7 @@ class RepPoints(nn.Module):
         boxes = {name: self._boxes(priors, outputs.tensors[f"{name}_points"]) for name in ("initial", "refined")}
         proposals = [replace(priors, anchors=anchors) for anchors in boxes["initial"].detach()]
         dense = {
-            "initial": self._assign(self._nearest, priors, targets),
+            "initial": self._assign(self._labelling.assign, priors, targets),
             "refined": self._assign(self._overlapping, proposals, targets),
         }
         positives = {name: found.positive for name, found in dense.items()}
@@ -171,12 +175,20 @@ class RepPoints(nn.Module):
         boxes = clip_each(self._boxes(priors, refined), sizes)
         return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
+    @staticmethod
+    def labelling(config: RepPointsConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        assign = partial(assign_nearest_point, scale=config.point_scale)  # the first one, which needs no network
+        divisor = PAPER_DIVISOR if config.compat == "paper" else 1
+        return Labelling(strides, partial(grid_points, strides=strides), assign, divisor)
+
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return grid_points(outputs.shapes, self.strides, like=like)
+        return self._labelling.grid(outputs.shapes, like=like)
 
     def _boxes(self, priors: Priors, points: Float[Tensor, "B N 18"]) -> Float[Tensor, "B N 4"]:
         """Centred on the mean of the nine points, with sides of so many of their deviations as the moment says."""
@@ -189,11 +201,7 @@ class RepPoints(nn.Module):
         return corner + torch.cat([mean - half, mean + half], dim=-1) * priors.strides[:, None]
 
     def _assign(self, assign: Assign, priors: Priors | Sequence[Priors], targets: Sequence[Targets]) -> DenseTargets:
-        divisor = PAPER_DIVISOR if self._paper else 1
-        return assign_batch(assign, priors, targets, divisor=divisor, mask_crowd=not self._paper)
-
-    def _nearest(self, priors: Priors, boxes: Tensor) -> Assignment:
-        return assign_nearest_point(priors, boxes, scale=self.config.point_scale)
+        return assign_batch(assign, priors, targets, divisor=self._labelling.divisor, mask_crowd=not self._paper)
 
     def _overlapping(self, priors: Priors, boxes: Tensor) -> Assignment:
         return assign_max_iou(priors, boxes, match_apart=self._paper)

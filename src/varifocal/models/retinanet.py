@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
@@ -20,10 +21,12 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     positive_counts,
     wide,
@@ -31,7 +34,7 @@ from varifocal.models.dense import (
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import TwinTowers
 from varifocal.priors import grid_anchors, grid_points
-from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+from varifocal.types import Decoded, Outputs, Priors, Targets
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class RetinaNet(nn.Module):
     def __init__(self, config: RetinaNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         many = len(config.ratios) * config.octave_steps
@@ -98,9 +102,8 @@ class RetinaNet(nn.Module):
         """
         logits, deltas = wide(outputs.tensors["logits"]), wide(outputs.tensors["deltas"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(
-            self._assign, priors, targets, divisor=PAPER_DIVISOR if self._paper else 1, mask_crowd=not self._paper
-        )
+        labelling = self._labelling
+        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not self._paper)
         truth = dense.boxes[dense.positive]
         anchors = self._anchors(priors, len(targets))[dense.positive]
         moved = deltas[dense.positive]
@@ -119,19 +122,32 @@ class RetinaNet(nn.Module):
         boxes = decode_deltas(self._anchors(priors, deltas.shape[0]), deltas)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
+    @staticmethod
+    def labelling(config: RetinaNetConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides, paper = level_strides(config.levels), config.compat == "paper"
+        scales = tuple(config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps))
+        grid = partial(_anchors_of, strides=strides, scales=scales, ratios=config.ratios)
+        assign = partial(assign_max_iou, match_apart=paper)
+        return Labelling(strides, grid, assign, PAPER_DIVISOR if paper else 1)
+
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        config = self.config
-        scales = [config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps)]
-        points = grid_points(outputs.shapes, self.strides, like=like)
-        return grid_anchors(points, scales=scales, ratios=config.ratios)
+        return self._labelling.grid(outputs.shapes, like=like)
 
     def _anchors(self, priors: Priors, count: int) -> Float[Tensor, "B N 4"]:
         assert priors.anchors is not None
         return priors.anchors.expand(count, -1, -1)
 
-    def _assign(self, priors: Priors, boxes: Tensor) -> Assignment:
-        return assign_max_iou(priors, boxes, match_apart=self._paper)
+
+def _anchors_of(
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    scales: Sequence[float],
+    ratios: Sequence[float],
+    like: Tensor | None = None,
+) -> Priors:
+    return grid_anchors(grid_points(shapes, strides, like=like), scales=scales, ratios=ratios)

@@ -23,11 +23,12 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
-    Assign,
+    Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    level_strides,
     map_shapes,
     normalisers,
     wide,
@@ -142,7 +143,8 @@ class VFNet(nn.Module):
     def __init__(self, config: VFNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(8 * 2**i for i in range(config.levels))
+        self._labelling = self.labelling(config)
+        self.strides = self._labelling.strides
         self.backbone = Backbone(config.backbone)
         neck = FPN if config.neck == "fpn" else PAFPN
         self.neck = neck(self.backbone.channels, config.width, config.levels)
@@ -163,10 +165,10 @@ class VFNet(nn.Module):
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = assign_batch(
-            self._assigner(),
+            self._labelling.assign,
             priors,
             targets,
-            divisor=PAPER_DIVISOR if self._paper else 1,
+            divisor=self._labelling.divisor,
             mask_crowd=not self._paper,
         )
         truth = dense.boxes[dense.positive]
@@ -191,15 +193,19 @@ class VFNet(nn.Module):
         boxes = distances_to_boxes(priors.points.expand(distances.shape[0], -1, -1), distances)
         return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
+    @staticmethod
+    def labelling(config: VFNetConfig) -> Labelling:
+        """How a picture is labelled; no weights take part."""
+        strides = level_strides(config.levels)
+        divisor = PAPER_DIVISOR if config.compat == "paper" else 1
+        if config.assigner == "atss":
+            return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
+        assign = partial(assign_fcos, radius=1.5 if config.assigner == "fcos-centre" else None)
+        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign, divisor)
+
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        offset = 0.0 if self.config.assigner == "atss" else 0.5
-        return grid_points(outputs.shapes, self.strides, offset=offset, like=like)
-
-    def _assigner(self) -> Assign:
-        if self.config.assigner == "atss":
-            return assign_atss
-        return partial(assign_fcos, radius=1.5 if self.config.assigner == "fcos-centre" else None)
+        return self._labelling.grid(outputs.shapes, like=like)

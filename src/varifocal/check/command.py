@@ -1,0 +1,57 @@
+"""The verb ``check``: options to a report, and the report to the terminal, to JSON and to a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from varifocal.check.match import Eye
+from varifocal.check.run import check_data
+from varifocal.errors import ConfigError
+from varifocal.files import write_beside
+from varifocal.places import check_target
+from varifocal.progress import progress_bar
+from varifocal.recipe import read_recipe
+
+RECIPE = "vfnet_r50_1x"
+
+
+def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[[], Any]) -> int:
+    """Look, show, write; ``load`` gives the model that --model names. The exit code is the report's."""
+    from rich.console import Console
+
+    from varifocal.check.show import show
+
+    for target in _targets(options):
+        check_target(target)
+    eye = _eye(options.recipe or RECIPE, overrides)
+    report = check_data(
+        options.data, eye, split=options.split, format=options.format, decode=not options.fast, bar=_bar
+    )
+    Console().print(show(report))
+    if options.json is not None:
+        write_beside(options.json, json.dumps(report.to_json(), indent=1).encode())
+    return report.exit_code
+
+
+def _targets(options: argparse.Namespace) -> list[Path]:
+    targets = [target for target in (options.json, options.html) if target is not None]
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise ConfigError(f"{options.json}: is named by --json and by --html; give each a file of its own.")
+    return targets
+
+
+def _eye(name: str, overrides: list[str]) -> Eye:
+    recipe = read_recipe(name, overrides)
+    said = " ".join([name, *overrides])
+    return Eye.of(said, recipe.detector, recipe.model, recipe.data.preprocess, recipe.data.augment.crop)
+
+
+@contextmanager
+def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    with progress_bar(label, total) as advance:
+        yield advance

@@ -1,0 +1,162 @@
+"""Which boxes the detector's own assignment gives no point to, so that training never learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from varifocal.assign.atss import Claims, assign_atss, claim_atss, settle
+from varifocal.check.scene import Scene
+from varifocal.models import DETECTORS
+from varifocal.models.dense import Labelling
+from varifocal.settings import Preprocess, resize_factor, resized_shape
+from varifocal.types import Priors
+
+MOST_CALLS = 2000  # of an assigner; of more pictures a random sample is looked at
+MOST_BOXES = 2048  # that are assigned together
+
+
+@dataclass(frozen=True)
+class Eye:
+    """How a detector sees a data set: its labelling, and the resize of its pictures.
+
+    ``cropped``: training cuts windows out of the resized picture, so that ``max_side`` of the resize is not for it.
+    """
+
+    name: str
+    labelling: Labelling
+    preprocess: Preprocess
+    cropped: bool = False
+
+    @classmethod
+    def of(cls, name: str, detector: str, config: Any, preprocess: Preprocess, crop: int = 0) -> Eye:
+        """``name`` is for people, ``detector`` the key of the table of detectors."""
+        return cls(name, DETECTORS[detector][0].labelling(config), preprocess, crop > 0)
+
+    def at(self, preprocess: Preprocess) -> Eye:
+        """The same with another resize."""
+        return replace(self, preprocess=preprocess)
+
+    def resized(self, sizes: Int64[np.ndarray, "M 2"]) -> Int64[np.ndarray, "M 2"]:
+        """(width, height) of each picture as the network sees it."""
+        different, place = np.unique(sizes, axis=0, return_inverse=True)
+        shapes = [self._resized(width, height) for width, height in different.tolist()]
+        return np.array(shapes, np.int64).reshape(-1, 2)[place.reshape(-1)]
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        if self.cropped:
+            factor = resize_factor(height, width, self.preprocess)
+            return max(round(width * factor), 1), max(round(height * factor), 1)
+        shape = resized_shape(height, width, self.preprocess)
+        return shape[1], shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """How many points each box gets; -1 of boxes that were not looked at. ``sampled``: not all pictures were."""
+
+    points: Int64[np.ndarray, "N"]
+    sampled: bool
+
+    @property
+    def unmatched(self) -> Int64[np.ndarray, "K"]:
+        """Boxes without any point, by place."""
+        return np.flatnonzero(self.points == 0)
+
+    @property
+    def looked_at(self) -> int:
+        return int((self.points >= 0).sum())
+
+
+def match(scene: Scene, eye: Eye, progress: Callable[[int], None] = lambda done: None) -> Matching:
+    """Give each picture's points to its boxes, resized as training would, and count what each box gets.
+
+    Pictures with grids of one shape are assigned in a call where the assigner is ATSS, whose boxes only meet in the
+    last step; others need one call a picture. Beyond ``MOST_CALLS`` calls a random sample of pictures is looked at.
+    ``progress`` is called with the number of boxes done.
+    """
+    sides = eye.resized(scene.sizes)
+    factor = (sides / scene.sizes).astype(np.float32)[scene.owner]
+    boxes = scene.boxes * np.concatenate([factor, factor], axis=1)
+    together = eye.labelling.assign is assign_atss
+    grids = _grids(sides, eye.labelling)
+    owned = np.unique(scene.owner)
+    calls = np.unique(grids[owned], axis=0, return_inverse=True)[1].reshape(-1) if together else np.arange(len(owned))
+    chosen = _sample(calls)
+    points = np.full(len(boxes), -1, np.int64)
+    done = 0
+    for picture_group in _by_call(owned[chosen], calls[chosen]):
+        height, width = grids[picture_group[0]].tolist()
+        priors = _priors(height, width, eye.labelling)
+        for places in _blocks(scene.owner, picture_group):
+            assign = _points_together if together else _points_alone
+            points[places] = assign(eye.labelling, priors, boxes[places], scene.owner[places])
+            done += len(places)
+            progress(done)
+    return Matching(points, not chosen.all())
+
+
+def _grids(sides: Int64[np.ndarray, "M 2"], labelling: Labelling) -> Int64[np.ndarray, "M 2"]:
+    """(rows, columns) of each picture's finest map; those of the coarser maps follow from them."""
+    rounded = -(-sides // labelling.divisor) * labelling.divisor
+    return -(-rounded[:, ::-1] // labelling.strides[0])
+
+
+def _priors(rows: int, columns: int, labelling: Labelling) -> Priors:
+    finest = labelling.strides[0]
+    shapes = [(-(-rows * finest // stride), -(-columns * finest // stride)) for stride in labelling.strides]
+    return labelling.grid(shapes, like=torch.zeros(0))
+
+
+def _sample(calls: Int64[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:
+    """Which pictures to look at, so that there are at most ``MOST_CALLS`` calls; all where there are not more."""
+    different = np.unique(calls)
+    if len(different) <= MOST_CALLS:
+        return np.ones(len(calls), bool)
+    # pictures, not calls, are drawn, so that a shape counts as often as it is there
+    chosen = np.zeros(len(calls), bool)
+    chosen[np.random.default_rng(0).permutation(len(calls))[:MOST_CALLS]] = True
+    return chosen
+
+
+def _by_call(pictures: Int64[np.ndarray, "M"], calls: Int64[np.ndarray, "M"]) -> Iterator[Int64[np.ndarray, "K"]]:
+    order = np.argsort(calls, kind="stable")
+    edges = np.flatnonzero(np.diff(calls[order])) + 1
+    return iter(np.split(pictures[order], edges) if len(order) else [])
+
+
+def _blocks(owner: Int64[np.ndarray, "N"], pictures: Int64[np.ndarray, "K"]) -> Iterator[Int64[np.ndarray, "B"]]:
+    """Places of the boxes of whole pictures, about ``MOST_BOXES`` at a time; ``owner`` is in order."""
+    first, last = np.searchsorted(owner, pictures, "left"), np.searchsorted(owner, pictures, "right")
+    block = (np.cumsum(last - first) - 1) // MOST_BOXES
+    for part in np.split(np.arange(len(pictures)), np.flatnonzero(np.diff(block)) + 1):
+        yield np.concatenate([np.arange(first[i], last[i]) for i in part])
+
+
+def _points_alone(
+    labelling: Labelling, priors: Priors, boxes: Float32[np.ndarray, "B 4"], _: Int64[np.ndarray, "B"]
+) -> Int64[np.ndarray, "B"]:
+    """Points of each box of one picture."""
+    given = labelling.assign(priors, torch.from_numpy(boxes)).gt
+    return np.bincount(given[given >= 0].numpy(), minlength=len(boxes))
+
+
+def _points_together(
+    labelling: Labelling, priors: Priors, boxes: Float[np.ndarray, "B 4"], owner: Int64[np.ndarray, "B"]
+) -> Int64[np.ndarray, "B"]:
+    """Points of each box of pictures that have one grid: every picture gets points of its own, then they are settled.
+
+    Only the points that some box asks for are kept, so that memory does not grow with the pictures.
+    """
+    claims = claim_atss(priors, torch.from_numpy(boxes))
+    picture: Tensor = torch.from_numpy(np.unique(owner, return_inverse=True)[1].reshape(-1))
+    own_point = claims.point + picture[claims.owner] * len(priors.points)
+    asked, point = own_point.unique(return_inverse=True)
+    given = settle(Claims(point, claims.owner, claims.iou), len(asked), len(boxes))
+    return np.bincount(given[given >= 0].numpy(), minlength=len(boxes))

@@ -1,0 +1,133 @@
+"""Pictures that are the same, or nearly so: by bytes, and by a hash of what is seen on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8, UInt64
+
+BITS = 7  # that may differ between the hashes of two pictures that are nearly the same
+CORRELATION = 0.9  # least, of their small grey pictures
+BRIGHTNESS = 24.0  # most, of the mean difference of these in grey levels
+STRUCTURE = 3.0  # least standard deviation in grey levels; what is flatter looks like everything flat
+NEIGHBOURS = 64  # pictures of one part of a hash that a picture is compared with
+_PART, _PARTS = 16, 4  # bits of a part, parts of a hash
+_POPULATION = np.array([bin(value).count("1") for value in range(1 << _PART)], np.uint8)
+
+
+def same_bytes(digests: Sequence[bytes]) -> list[list[int]]:
+    """Groups of at least two places with the same digest, in order; empty digests are none."""
+    places: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(digests):
+        if digest:
+            places.setdefault(digest, []).append(place)
+    return [group for group in places.values() if len(group) > 1]
+
+
+def perceptual_hash(greys: UInt8[np.ndarray, "M s s"]) -> UInt64[np.ndarray, "M"]:
+    """64 signs of the slow waves of each picture: a cosine transform's 8 x 8 lowest, above or below their median.
+
+    The usual pHash (Zauner 2010) on a smaller picture. Brightness, contrast, size and compression hardly move it.
+    """
+    side = greys.shape[1]
+    wave = np.cos(np.pi / side * (np.arange(side) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
+    hashes = np.zeros(len(greys), np.uint64)
+    weights = np.uint64(1) << np.arange(64, dtype=np.uint64)
+    for start in range(0, len(greys), 1 << 14):  # what is made on the way stays small
+        part = greys[start : start + (1 << 14)].astype(np.float32)
+        waves = (wave @ part @ wave.T).reshape(len(part), 64)
+        waves[:, 0] = 0  # the brightness
+        signs = waves > np.median(waves, axis=1, keepdims=True)
+        hashes[start : start + len(part)] = (signs * weights).sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+def bit_distance(a: UInt64[np.ndarray, "N"], b: UInt64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
+    """In how many bits pairs of hashes differ."""
+    differing = a ^ b
+    total = np.zeros(len(differing), np.int64)
+    for part in range(_PARTS):
+        total += _POPULATION[_part(differing, part)]
+    return total
+
+
+def near_pairs(
+    greys: UInt8[np.ndarray, "M s s"], usable: Bool[np.ndarray, "M"], hashes: UInt64[np.ndarray, "M"]
+) -> Iterator[tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]]:
+    """Pairs of places of ``usable`` pictures that look nearly the same, some of them more than once.
+
+    Two hashes that differ in at most ``BITS`` = 7 bits have a part of 16 bits that differs in at most one (four such
+    parts, seven differences), so looking up each part as it is and with one bit turned finds all of them, but in parts
+    that more than ``NEIGHBOURS`` pictures share.
+    """
+    shades = greys.reshape(len(greys), -1).astype(np.float32)
+    spread = shades.std(axis=1)
+    places = np.flatnonzero(usable & (spread >= STRUCTURE))
+    for part in range(_PARTS):
+        keys = _part(hashes[places], part)
+        order = np.argsort(keys, kind="stable")
+        sorted_keys = keys[order]
+        for mask in (0, *(1 << bit for bit in range(_PART))):
+            left, right = _neighbours(sorted_keys, mask)
+            a, b = places[order[left]], places[order[right]]
+            near = bit_distance(hashes[a], hashes[b]) <= BITS
+            a, b = a[near], b[near]
+            alike = _alike(shades, spread, a, b)
+            yield a[alike], b[alike]
+
+
+def _part(hashes: UInt64[np.ndarray, "N"], part: int) -> Int64[np.ndarray, "N"]:
+    return ((hashes >> np.uint64(_PART * part)) & np.uint64((1 << _PART) - 1)).astype(np.int64)
+
+
+def _neighbours(keys: Int64[np.ndarray, "N"], mask: int) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
+    """Places (i, j), i != j, where key j is key i with the mask's bit turned; of ``keys`` in order."""
+    wanted = keys ^ mask
+    first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    if mask == 0:
+        first = np.arange(len(keys)) + 1  # each pair once
+    else:
+        last = np.where(wanted > keys, last, first)
+    counts = np.clip(last - first, 0, NEIGHBOURS)
+    left = np.repeat(np.arange(len(keys)), counts)
+    steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return left, np.repeat(first, counts) + steps
+
+
+def _alike(
+    shades: Float[np.ndarray, "M p"],
+    spread: Float[np.ndarray, "M"],
+    a: Int64[np.ndarray, "K"],
+    b: Int64[np.ndarray, "K"],
+) -> Bool[np.ndarray, "K"]:
+    alike = np.zeros(len(a), bool)
+    for start in range(0, len(a), 1 << 14):
+        some = slice(start, start + (1 << 14))
+        x, y = shades[a[some]], shades[b[some]]
+        gap = np.abs(x.mean(axis=1) - y.mean(axis=1))
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+        product = (x * y).mean(axis=1) / (spread[a[some]] * spread[b[some]])
+        alike[some] = (product >= CORRELATION) & (gap <= BRIGHTNESS)
+    return alike
+
+
+def groups(pairs: Iterable[tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]], total: int) -> list[list[int]]:
+    """Places that are joined by pairs, directly or through others; groups and their members in order."""
+    parent = list(range(total))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for left, right in pairs:
+        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+            low, high = sorted((root(a), root(b)))
+            parent[high] = low
+    members: dict[int, list[int]] = {}
+    for place in range(total):
+        if parent[place] != place:
+            members.setdefault(root(place), [root(place)]).append(place)
+    return list(members.values())

@@ -1,0 +1,135 @@
+"""The check of a data set from end to end: read, judge, decode, match, count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from varifocal.check.advise import Advice, advise
+from varifocal.check.classes import count_classes, find_in_classes
+from varifocal.check.count import count
+from varifocal.check.findings import Finding, Findings
+from varifocal.check.match import Eye, match
+from varifocal.check.pictures import find_in_scans, find_without_boxes
+from varifocal.check.report import Decoding, MatchReport, Report
+from varifocal.check.scan import cost_of_decoding, scan
+from varifocal.check.scene import Scene, make_scene
+from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
+from varifocal.check.split import Split
+from varifocal.data.load import find_splits, read_raw
+
+# A bar: label and total, then called with the number done.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def no_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Nothing is shown."""
+    yield lambda done: None
+
+
+def check_data(
+    data: Path | str,
+    eye: Eye,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    decode: bool = True,
+    bar: Bar = no_bar,
+) -> Report:
+    """Look at everything in a data set, or at one ``split`` of it.
+
+    ``eye`` says whose assignment and image size is tried; no network is run. Without ``decode`` no picture is opened
+    but where a format does not record sizes, and a few to say what decoding would cost.
+
+    Raises:
+        DataError: the data set cannot be read at all.
+        ConfigError: an unknown format.
+    """
+    splits = _read(Path(data), split, format, bar)
+    found = Findings()
+    copies = [_look_at_labels(found, one) for one in splits]
+    decoding = _decode(found, splits, bar) if decode else _not_decoded(splits)
+    classes = count_classes(splits)
+    find_in_classes(found, splits, classes)
+    scene = make_scene(splits, copies)
+    resized = eye.resized(scene.sizes)
+    advice = advise(scene.sizes, scene.owner, scene.boxes, resized, eye.preprocess, eye.labelling.strides[0])
+    matching, points = _match(found, splits, scene, eye, advice, bar)
+    scale = np.sqrt(resized.prod(axis=1) / scene.sizes.prod(axis=1))
+    statistics = count(splits, scene.sides * scale[scene.owner], points)
+    notes = tuple(note for one in splits for note in one.raw.notes)
+    return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, notes=notes)
+
+
+def _read(data: Path, split: str | None, format: str | None, bar: Bar) -> list[Split]:
+    names: Sequence[str | None] = [split] if split is not None else find_splits(data, format=format)
+    splits = []
+    with bar("reading", len(names)) as advance:
+        for done, name in enumerate(names, start=1):
+            splits.append(Split.of(read_raw(data, name, format=format)))
+            advance(done)
+    return splits
+
+
+def _look_at_labels(found: Findings, split: Split) -> np.ndarray:
+    """What can be seen without a picture; which boxes [N] equal an earlier one."""
+    find_in_source(found, split)
+    find_faults(found, split)
+    copies = find_copied_boxes(found, split)
+    find_odd_boxes(found, split)
+    find_without_boxes(found, split)
+    return copies
+
+
+def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> Decoding:
+    begun = time.perf_counter()
+    total = sum(len(split.raw.images) for split in splits)
+    scans, before = [], 0
+    with bar("decoding", total) as advance:
+        for split in splits:
+
+            def moved(done: int, before: int = before) -> None:
+                advance(before + done)
+
+            scans.append(scan(split.raw.images.files, moved))
+            before += len(split.raw.images)
+    find_in_scans(found, splits, scans)
+    return Decoding(True, total, time.perf_counter() - begun)
+
+
+def _not_decoded(splits: Sequence[Split]) -> Decoding:
+    total = sum(len(split.raw.images) for split in splits)
+    seconds = [cost_of_decoding(split.raw.images.files) for split in splits]
+    return Decoding(False, total, float(np.nansum(seconds)))
+
+
+def _match(
+    found: Findings, splits: Sequence[Split], scene: Scene, eye: Eye, advice: Advice | None, bar: Bar
+) -> tuple[MatchReport, np.ndarray]:
+    """What the assignment gives at the recipe's size and at the recommended one; the points of each box."""
+    with bar("assigning", len(scene.owner)) as advance:
+        given = match(scene, eye, advance)
+    report = MatchReport(eye.name, given.looked_at, len(given.unmatched), given.sampled)
+    if advice is not None and advice.overrides:
+        with bar("assigning at the recommended size", len(scene.owner)) as advance:
+            then = match(scene, eye.at(advice.preprocess), advance)
+        report = replace(report, unmatched_then=len(then.unmatched))
+    resized = eye.resized(scene.sizes)
+    for i, split in enumerate(splits):
+        lost = given.unmatched[scene.split[given.unmatched] == i]
+        lost = lost[np.argsort(scene.sides[lost], kind="stable")]
+
+        def make(place: int, split: Split = split) -> Finding:
+            owner = scene.owner[place]
+            width, height = (scene.boxes[place, 2:] - scene.boxes[place, :2]) * (resized[owner] / scene.sizes[owner])
+            text = f"gets no point: the network sees it as {width:.3g} x {height:.3g} pixels"
+            return split.on_box("unmatched-box", int(scene.place[place]), text, rank=float(1 / scene.sides[place]))
+
+        found.add("unmatched-box", split.name, lost.tolist(), make)
+    return report, given.points

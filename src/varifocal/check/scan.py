@@ -1,0 +1,94 @@
+"""Every picture decoded once, in parallel: its size, whether it is whole, and what it is compared by."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from varifocal.data.images import THUMB, Look, look_at_all
+
+SAMPLE = 32  # pictures that are decoded to say what decoding all would cost
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Columns of M files as they were found: see :class:`varifocal.data.images.Look`.
+
+    ``seen`` is False where no file was given, or it could not be read; ``errors`` has the kind and the sentence of
+    those that could not, by place.
+    """
+
+    seen: Bool[np.ndarray, "M"]
+    sizes: Int64[np.ndarray, "M 2"]
+    stored: Int64[np.ndarray, "M 2"]
+    orientations: UInt8[np.ndarray, "M"]
+    digests: list[bytes]
+    greys: UInt8[np.ndarray, "M s s"]
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def scan(files: Sequence[Path | None], progress: Callable[[int], None], threads: int | None = None) -> Scan:
+    """Decode every file; ``progress`` is called with the number done. None stands for a picture that is missing."""
+    total = len(files)
+    there = [index for index in range(total) if files[index] is not None]
+    found = Scan(
+        np.zeros(total, bool),
+        np.zeros((total, 2), np.int64),
+        np.zeros((total, 2), np.int64),
+        np.ones(total, np.uint8),
+        [b""] * total,
+        np.zeros((total, THUMB, THUMB), np.uint8),
+    )
+
+    def take(place: int, look: Look) -> None:
+        index = there[place]
+        found.sizes[index], found.stored[index] = look.size, look.stored
+        found.orientations[index], found.digests[index] = look.orientation, look.digest
+        if look.error is not None:
+            kind = "truncated-image" if look.size != (0, 0) else "unreadable-image"
+            found.errors[index] = (kind, str(look.error).removeprefix(f"{files[index]}: "))
+        elif look.grey is not None:
+            found.seen[index] = True
+            found.greys[index] = look.grey
+        progress(place + 1)
+
+    look_at_all(_There(files, there), take, threads or usable_threads())
+    return found
+
+
+class _There(Sequence[Path]):
+    """Those of the files that are there, made when asked for."""
+
+    def __init__(self, files: Sequence[Path | None], there: Sequence[int]) -> None:
+        self._files, self._there = files, there
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self._files[i] for i in self._there[index]]
+        return self._files[self._there[index]]
+
+    def __len__(self) -> int:
+        return len(self._there)
+
+
+def cost_of_decoding(files: Sequence[Path | None], count: int = SAMPLE) -> float:
+    """Seconds that :func:`scan` would take for all files, from a random few of them; nan where there is none."""
+    chosen = np.random.default_rng(0).permutation(len(files))[: 4 * count]
+    few = [file for index in chosen if (file := files[int(index)]) is not None][:count]
+    if not few:
+        return float("nan")
+    begun = time.perf_counter()
+    scan(few, lambda done: None)
+    return (time.perf_counter() - begun) / len(few) * len(files)
+
+
+def usable_threads() -> int:
+    """Processors that this process may use, and one more, which waits for the disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1

@@ -1,0 +1,95 @@
+"""One split as the checks see it: what was read, what was judged of each box, and words for what is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from varifocal.check.findings import Finding
+from varifocal.data.finish import Verdict, judge, measured
+from varifocal.data.raw import RawSet
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``name`` is that of the split; ``raw`` has the sizes of all pictures that could be measured."""
+
+    name: str
+    raw: RawSet
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, raw: RawSet) -> Split:
+        raw = measured(raw)
+        return cls(raw.split, raw, judge(raw))
+
+    @cached_property
+    def sound(self) -> Bool[np.ndarray, "N"]:
+        """Boxes that training sees as objects: possible, of a known class, neither crowd nor difficult."""
+        boxes = self.raw.boxes
+        return self.verdict.good & (boxes.labels >= 0) & ~boxes.crowd & ~boxes.difficult
+
+    @cached_property
+    def sound_places(self) -> Int64[np.ndarray, "K"]:
+        """Places of the sound boxes in the columns, in the order of the source."""
+        return np.flatnonzero(self.sound)
+
+    @cached_property
+    def sound_boxes(self) -> Float32[np.ndarray, "K 4"]:
+        """xyxy pixels, clipped to the picture."""
+        return self.verdict.boxes[self.sound_places]
+
+    @cached_property
+    def sound_labels(self) -> Int64[np.ndarray, "K"]:
+        return self.raw.boxes.labels[self.sound_places]
+
+    @cached_property
+    def sound_images(self) -> Int64[np.ndarray, "K"]:
+        return self.raw.boxes.images[self.sound_places]
+
+    @cached_property
+    def sides(self) -> Float[np.ndarray, "K"]:
+        """The root of each sound box's area, pixels of the picture."""
+        boxes = self.sound_boxes.astype(np.float64)
+        return np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+    def class_name(self, label: int) -> str:
+        """The name of a label, or what is said of one that is not known."""
+        return self.raw.categories[label].name if label >= 0 else "unknown"
+
+    def picture_name(self, image: int) -> str:
+        return str(self.raw.images.names[image])
+
+    def picture_file(self, image: int) -> Path | None:
+        return self.raw.images.files[image]
+
+    def on_picture(self, kind: str, image: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:
+        """What was found of a picture."""
+        file = self.picture_file(image)
+        name = self.picture_name(image)
+        return Finding(kind, self.name, text, str(file) if file else name, f"image {name}", image, rank=rank, **more)  # type: ignore[arg-type]
+
+    def on_box(self, kind: str, box: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:
+        """What was found of a box, which is drawn."""
+        image = int(self.raw.boxes.images[box])
+        file = self.picture_file(image)
+        drawn = ((self.class_name(int(self.raw.boxes.labels[box])), self.corners(box)),)
+        return Finding(
+            kind,
+            self.name,
+            text,
+            str(file) if file else self.picture_name(image),
+            self.raw.boxes.where(box).text,
+            image,
+            box,
+            **{"boxes": drawn, "rank": rank, **more},  # type: ignore[arg-type]
+        )
+
+    def corners(self, box: int) -> tuple[float, float, float, float]:
+        """xyxy pixels as the source has them; of one that is not numbers, zeros."""
+        x1, y1, x2, y2 = np.nan_to_num(self.raw.boxes.xyxy[box], nan=0.0, posinf=1e9, neginf=-1e9).tolist()
+        return x1, y1, x2, y2

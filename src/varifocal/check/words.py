@@ -1,0 +1,59 @@
+"""Sentences that the terminal and the page both say."""
+
+from __future__ import annotations
+
+from varifocal.check.report import Report
+
+
+def many(number: int, noun: str) -> str:
+    """The number with its noun: 1 box, 2 boxes."""
+    plural = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def matching_words(report: Report) -> str:
+    """What the detector's assignment gives."""
+    found = report.matching
+    if found is None or not found.boxes:
+        return ""
+    text = f"{found.recipe} gives no point to {found.unmatched:,} of {many(found.boxes, 'box')}"
+    if found.sampled:
+        text += " (in a random sample of the pictures)"
+    if found.unmatched_then is not None:
+        text += f"; at the size below, to {found.unmatched_then:,}"
+    return text
+
+
+def advice_words(report: Report) -> str:
+    """The recommended size and what to type for it."""
+    if report.advice is None:
+        return ""
+    typed = f": {' '.join(report.advice.overrides)}" if report.advice.overrides else ""
+    return report.advice.text + typed
+
+
+def decoding_words(report: Report) -> str:
+    """What decoding cost, or would."""
+    one = report.decoding
+    if one.done:
+        return f"{many(one.pictures, 'picture')} in {duration(one.seconds)}"
+    return (
+        f"no picture was decoded; all {one.pictures:,} would take about {duration(one.seconds)} here "
+        "and show damaged, rotated and copied ones"
+    )
+
+
+def verdict_words(report: Report) -> str:
+    """The sentence behind the exit code."""
+    lost = {kind: report.findings.total(kind) for kind in report.findings.kinds("loss")}
+    if not lost:
+        doubts = sum(report.findings.total(kind) for kind in report.findings.kinds("warning", "suspect"))
+        return "nothing would be lost" + (f"; {many(doubts, 'thing')} worth a look" if doubts else "")
+    return f"training would stop or lose data: {many(sum(lost.values()), 'finding')} of {many(len(lost), 'kind')}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in two digits or so."""
+    if seconds < 90:
+        return f"{seconds:.1f} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
