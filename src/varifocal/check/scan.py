@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from varifocal.data.images import THUMB, Look, look_at_all
+from varifocal.records import StoredFile
 
 SAMPLE = 32  # pictures that are decoded to say what decoding all would cost
 
@@ -33,7 +33,7 @@ class Scan:
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def scan(files: Sequence[Path | None], progress: Callable[[int], None], threads: int | None = None) -> Scan:
+def scan(files: Sequence[StoredFile | None], progress: Callable[[int], None], threads: int | None = None) -> Scan:
     """Decode every file; ``progress`` is called with the number done. None stands for a picture that is missing."""
     total = len(files)
     there = [index for index in range(total) if files[index] is not None]
@@ -62,10 +62,10 @@ def scan(files: Sequence[Path | None], progress: Callable[[int], None], threads:
     return found
 
 
-class _There(Sequence[Path]):
+class _There(Sequence[StoredFile]):
     """Those of the files that are there, made when asked for."""
 
-    def __init__(self, files: Sequence[Path | None], there: Sequence[int]) -> None:
+    def __init__(self, files: Sequence[StoredFile | None], there: Sequence[int]) -> None:
         self._files, self._there = files, there
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
@@ -77,7 +77,7 @@ class _There(Sequence[Path]):
         return len(self._there)
 
 
-def cost_of_decoding(files: Sequence[Path | None], count: int = SAMPLE) -> float:
+def cost_of_decoding(files: Sequence[StoredFile | None], count: int = SAMPLE) -> float:
     """Seconds that :func:`scan` would take for all files, from a random few of them; nan where there is none."""
     chosen = np.random.default_rng(0).permutation(len(files))[: 4 * count]
     few = [file for index in chosen if (file := files[int(index)]) is not None][:count]

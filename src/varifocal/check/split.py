@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from varifocal.check.findings import Finding
 from varifocal.data.finish import Verdict, judge, measured
 from varifocal.data.raw import RawSet
+from varifocal.records import StoredFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Split:
     def picture_name(self, image: int) -> str:
         return str(self.raw.images.names[image])
 
-    def picture_file(self, image: int) -> Path | None:
+    def picture_file(self, image: int) -> StoredFile | None:
         return self.raw.images.files[image]
 
     def on_picture(self, kind: str, image: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:

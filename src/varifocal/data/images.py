@@ -135,7 +135,7 @@ class Look(NamedTuple):
     error: DataError | None = None
 
 
-def look_at_all(files: Sequence[Path], take: Callable[[int, Look], None], threads: int) -> None:
+def look_at_all(files: Sequence[StoredFile], take: Callable[[int, Look], None], threads: int) -> None:
     """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
 
     A file has an error exactly where ``read_image`` has one. JPEGs are decoded small, which finds the same damage.
@@ -146,7 +146,7 @@ def look_at_all(files: Sequence[Path], take: Callable[[int, Look], None], thread
                 take(i, look)
 
 
-def _look_at(path: Path) -> Look:
+def _look_at(path: StoredFile) -> Look:
     look = Look()
     try:
         with _opened(path) as image:
@@ -161,9 +161,9 @@ def _look_at(path: Path) -> Look:
         return look._replace(error=error)
 
 
-def _digest(path: Path) -> bytes:
+def _digest(path: StoredFile) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.digest()
