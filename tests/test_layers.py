@@ -28,7 +28,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo", "places", "video"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about"),
     ("check",),
     ("cli",),
     ("__init__", "__main__"),

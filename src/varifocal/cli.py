@@ -238,37 +238,12 @@ def run_average(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def run_info(options: argparse.Namespace, _: list[str]) -> None:
-    """Say what a checkpoint is."""
+    """Say what a checkpoint or an exported file is."""
     from rich.console import Console
-    from rich.table import Table
 
-    from varifocal.models.weights import read_info
-    from varifocal.predict import load
+    from varifocal.about import about
 
-    held = read_info(options.checkpoint)
-    if held.get("kind") == "backbone":
-        print(
-            f"{options.checkpoint}: the backbone {held['name']}; train with model.backbone.weights={options.checkpoint}"
-        )
-        return
-    model = load(options.checkpoint)
-    info = model.info
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    names = ", ".join(category.name for category in info.categories[:12])
-    table = Table("what", "value", title=str(options.checkpoint), show_lines=False)
-    table.add_row("detector", f"{info.name} on {info.config.backbone.name}, {parameters / 1e6:.1f} M parameters")
-    table.add_row("classes", f"{len(info.categories)}: {names}{', ...' if len(info.categories) > 12 else ''}")
-    for title, part in (
-        ("config", info.config),
-        ("preprocess", info.preprocess),
-        ("postprocess", info.postprocess),
-        ("tiling", info.tiling),
-        ("views", info.views),
-    ):
-        table.add_row(title, ", ".join(f"{key}={value}" for key, value in vars(part).items() if key != "backbone"))
-    metrics = ", ".join(f"{name} {100 * value:.1f}" for name, value in info.metrics.items() if value >= 0)
-    table.add_row("metrics", metrics or "none recorded")
-    Console().print(table)
+    Console().print(about(options.checkpoint))
 
 
 def _load(options: argparse.Namespace) -> Any:

@@ -48,8 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     average.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
     average.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
-    info = _verb(verbs, "info", "say what a checkpoint is", "varifocal info runs/trees-1/best.safetensors")
-    info.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    info = _verb(verbs, "info", "say what a checkpoint or an exported file is", "varifocal info best.safetensors")
+    info.add_argument("checkpoint", type=Path, metavar="FILE")
     demo = _verb(
         verbs,
         "demo",

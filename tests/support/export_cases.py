@@ -31,6 +31,9 @@ CASES = [
     ),
 ]
 
+# padding as TensorFlow has it, channels last, and a plain transformer
+BACKBONES = ("tf_efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_224")
+
 
 def torch_says(model, pixels):
     """The trained network itself, in float32, of raw pixels."""

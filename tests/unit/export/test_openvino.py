@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from export_cases import CASES, FREE, SHAPES, noise, same_outputs, torch_says
+from export_cases import BACKBONES, CASES, FREE, SHAPES, noise, same_outputs, torch_says
 from PIL import Image
 
 import varifocal as vf
@@ -32,7 +32,15 @@ def test_every_detector(build_tiny, tmp_path, name, options, size, deform):
     same_outputs(built, OpenvinoSession(file), SHAPES[size])
 
 
-def test_deformable_convolution_is_onnx_s_own(tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_other_backbones(build_tiny, tmp_path, backbone):
+    built = build_tiny("fcos", ExportSettings(FREE), backbone=backbone)
+    save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
+    same_outputs(built, OpenvinoSession(tmp_path / "tiny.xml"), [(1, 3, 96, 160), (2, 3, 128, 96)])
+
+
+def test_deformable_convolution_is_onnx_s_own():
     """With a mask, stride, dilation and groups, against ONNX's literal reference; zero outside the map."""
     from onnx import TensorProto, helper
     from onnx.reference import ReferenceEvaluator
@@ -234,4 +242,6 @@ def test_the_verb(cached, tmp_path, capsys):
     assert main(command) == 2
     assert "best.bin: is there already" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
-    assert main(["predict", str(tmp_path / "best.xml"), str(Path(__file__).parents[3] / "docs" / "demo.jpg")]) == 0
+    photo = Path(__file__).parents[3] / "docs" / "demo.jpg"
+    assert main(["predict", str(tmp_path / "best.xml"), str(photo), "--json", str(tmp_path / "found.json")]) == 0
+    assert len(json.loads((tmp_path / "found.json").read_text())) > 5
