@@ -69,7 +69,10 @@ def _exported_rows(path: Path, info: ExportInfo) -> Iterator[tuple[str, str]]:
     yield "graph", _fields(graph, "size", "multiple", "strides", "per_cell", "border")
     yield from _settings(info)
     yield "made with", ", ".join(f"{name} {version}" for name, version in info.versions.items())
-    yield "against torch", ", ".join(f"{name}={_short(value)}" for name, value in info.parity.items() if name != "bound")
+    yield (
+        "against torch",
+        ", ".join(f"{name}={_short(value)}" for name, value in info.parity.items() if name != "bound"),
+    )
 
 
 def _settings(info: Any) -> Iterator[tuple[str, str]]:

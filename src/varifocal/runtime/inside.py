@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
@@ -71,7 +72,7 @@ def _read_archive(path: Path) -> str:
             if places[0].file_size > MOST:
                 raise CheckpointError(f"{path}: its varifocal description is damaged.")
             return archive.read(places[0]).decode()
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:  # all that zipfile raises
         raise CheckpointError(f"{path}: damaged or not a torch.export archive ({error}).") from error
 
 

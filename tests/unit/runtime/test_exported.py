@@ -183,7 +183,7 @@ def test_a_file_is_loaded(tmp_path):
         ({"format": "x"}, "its varifocal description is damaged (ValueError)"),
         ({"graph": {}}, "its varifocal description is damaged"),
         ({"preprocess": {"shrt": 3}}, "its varifocal description is damaged"),
-        ({"views": {"scales": [], "flip": False}}, "its varifocal description is damaged (views: scales=[]"),
+        ({"views": {"scales": [], "flip": False}}, "its varifocal description is damaged (scales=[]"),
         (None, "m.onnx: ONNX without a varifocal description; it was written by something else"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),

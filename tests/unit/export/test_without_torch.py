@@ -1,0 +1,81 @@
+"""Exported files are run, measured and described by a program that cannot import torch or what comes with it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from varifocal.export import ExportSettings
+from varifocal.export.onnx import described
+from varifocal.export.openvino import save_openvino, to_openvino
+
+SOURCE = Path(__file__).parents[3] / "src"
+BLOCKED = """
+import sys
+FORBIDDEN = ("torch", "torchvision", "timm", "safetensors", "lightning", "lightning_fabric", "onnx", "pydantic", "yaml")
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in FORBIDDEN:
+            raise ImportError(f"{name} is not to be imported")
+sys.meta_path.insert(0, Blocked())
+sys.path.insert(0, sys.argv[1])
+"""
+LOAD = """
+import varifocal as vf
+model = vf.load(sys.argv[2])
+print(len(model.predict(sys.argv[3])), *(category.name for category in model.categories))
+"""
+VERB = """
+from varifocal.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def run(program, *words):
+    """What such a program prints, which must succeed."""
+    command = [sys.executable, "-c", BLOCKED + program, str(SOURCE), *map(str, words)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(build_tiny, tmp_path_factory):
+    """With tiny.onnx, tiny.xml and photo.png, and a data set of that picture."""
+    place = tmp_path_factory.mktemp("deployed")
+    built = build_tiny("vfnet", ExportSettings(None))
+    (place / "tiny.onnx").write_bytes(described(built.content, built.info))
+    save_openvino(to_openvino(built.content), place / "tiny.xml", built.info)
+    Image.effect_noise((120, 80), 80).convert("RGB").save(place / "photo.png")
+    content = {
+        "images": [{"id": 1, "file_name": "photo.png", "width": 120, "height": 80}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [10, 10, 50, 50], "area": 2500}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "cow"), start=1)],
+    }
+    (place / "data.json").write_text(json.dumps(content))
+    return place
+
+
+@pytest.mark.parametrize("name", ["tiny.onnx", "tiny.xml"])
+def test_loading_and_every_verb_that_runs_a_model(folder, tmp_path, name):
+    file, photo = folder / name, folder / "photo.png"
+    number, *classes = run(LOAD, file, photo).split()
+    assert classes == ["cat", "dog", "cow"]
+    out = run(VERB, "predict", file, photo, "--out", tmp_path)
+    assert f"{number} detections in 1 picture" in out
+    assert len(json.loads((tmp_path / "detections.json").read_text())) == int(number) > 5
+    assert (tmp_path / "photo.png").is_file()
+    run(VERB, "eval", file, folder / "data.json", "--json", tmp_path / "metrics.json")
+    assert json.loads((tmp_path / "metrics.json").read_text())["AP"] >= 0
+    described = run(VERB, "info", file)
+    assert "vfnet, exported" in described
+    assert "cat, dog, cow" in described
+    assert "any size" in described
+
+
+def test_the_block_blocks():
+    with pytest.raises(AssertionError, match="torch is not to be imported"):
+        run("import torch")
