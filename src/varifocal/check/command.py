@@ -35,6 +35,10 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
     Console().print(show(report))
     if options.json is not None:
         write_beside(options.json, json.dumps(report.to_json(), indent=1).encode())
+    if options.html is not None:
+        from varifocal.check.page import make_page
+
+        write_beside(options.html, make_page(report).encode())
     return report.exit_code
 
 

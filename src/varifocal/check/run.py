@@ -128,7 +128,7 @@ def _match(
         def make(place: int, split: Split = split) -> Finding:
             owner = scene.owner[place]
             width, height = (scene.boxes[place, 2:] - scene.boxes[place, :2]) * (resized[owner] / scene.sizes[owner])
-            text = f"gets no point: the network sees it as {width:.3g} x {height:.3g} pixels"
+            text = f"seen by the network as {width:.3g} x {height:.3g} pixels, gets no point"
             return split.on_box("unmatched-box", int(scene.place[place]), text, rank=float(1 / scene.sides[place]))
 
         found.add("unmatched-box", split.name, lost.tolist(), make)

@@ -11,15 +11,18 @@ from rich.text import Text
 
 from varifocal.check.findings import LEVELS, Level, kind_of
 from varifocal.check.report import Report
-from varifocal.check.words import advice_words, decoding_words, many, matching_words, verdict_words
+from varifocal.check.words import (
+    LEVEL_TITLES,
+    advice_words,
+    decoding_words,
+    many,
+    matching_words,
+    model_words,
+    verdict_words,
+    where,
+)
 
 _STYLES: dict[Level, str] = {"loss": "bold red", "warning": "yellow", "suspect": "magenta", "note": "dim"}
-_TITLES: dict[Level, str] = {
-    "loss": "training would stop here or lose data",
-    "warning": "worth a look",
-    "suspect": "labels that a model doubts",
-    "note": "good to know",
-}
 EXAMPLES = 2  # of each kind
 MOST_CLASSES = 25
 
@@ -47,7 +50,7 @@ def _splits(report: Report) -> Table:
 
 def _findings(report: Report, level: Level, kinds: list[str]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, title_justify="left", title_style=_STYLES[level])
-    table.title = _TITLES[level]
+    table.title = LEVEL_TITLES[level]
     table.add_column(justify="right", no_wrap=True, style=_STYLES[level])
     table.add_column()
     for kind in kinds:
@@ -61,8 +64,7 @@ def _findings(report: Report, level: Level, kinds: list[str]) -> Table:
 
 def _examples(report: Report, kind: str) -> Iterator[str]:
     for one in report.findings.of(kind)[:EXAMPLES]:
-        place = " ".join(part for part in (one.file, one.place) if part)
-        yield f"{place}: {one.text}" if one.place or one.image >= 0 else one.text
+        yield f"{where(one, report)}: {one.text}"
 
 
 def _classes(report: Report) -> Table:
@@ -82,8 +84,10 @@ def _closing(report: Report) -> Table:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     for key, value in (
+        ("model", model_words(report)),
         ("assignment", matching_words(report)),
         ("image size", advice_words(report)),
+        ("type", " ".join(report.advice.overrides) if report.advice else ""),
         ("decoding", decoding_words(report)),
         *(("note", note) for note in report.notes),
         ("verdict", verdict_words(report)),

@@ -57,6 +57,17 @@ class Split:
         boxes = self.sound_boxes.astype(np.float64)
         return np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
+    @cached_property
+    def _by_picture(self) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "M+1"]]:
+        images = self.raw.boxes.images
+        order = np.argsort(images, kind="stable")
+        return order, np.searchsorted(images[order], np.arange(len(self.raw.images) + 1))
+
+    def boxes_of(self, image: int) -> Int64[np.ndarray, "K"]:
+        """Places of all boxes of a picture, in the order of the source."""
+        order, starts = self._by_picture
+        return order[starts[image] : starts[image + 1]]
+
     def class_name(self, label: int) -> str:
         """The name of a label, or what is said of one that is not known."""
         return self.raw.categories[label].name if label >= 0 else "unknown"
@@ -71,13 +82,14 @@ class Split:
         """What was found of a picture."""
         file = self.picture_file(image)
         name = self.picture_name(image)
-        return Finding(kind, self.name, text, str(file) if file else name, f"image {name}", image, rank=rank, **more)  # type: ignore[arg-type]
+        return Finding(kind, self.name, text, str(file) if file else name, "", image, rank=rank, **more)  # type: ignore[arg-type]
 
     def on_box(self, kind: str, box: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:
         """What was found of a box, which is drawn."""
         image = int(self.raw.boxes.images[box])
         file = self.picture_file(image)
-        drawn = ((self.class_name(int(self.raw.boxes.labels[box])), self.corners(box)),)
+        finite = bool(np.isfinite(self.raw.boxes.xyxy[box]).all())
+        drawn = ((self.class_name(int(self.raw.boxes.labels[box])), self.corners(box)),) if finite else ()
         return Finding(
             kind,
             self.name,

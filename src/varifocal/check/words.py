@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+from varifocal.check.findings import Finding, Level
 from varifocal.check.report import Report
+
+LEVEL_TITLES: dict[Level, str] = {
+    "loss": "training would stop here or lose data",
+    "warning": "worth a look",
+    "suspect": "labels that the model doubts",
+    "note": "good to know",
+}
 
 
 def many(number: int, noun: str) -> str:
@@ -11,12 +21,30 @@ def many(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
+def where(one: Finding, report: Report) -> str:
+    """File and place of a finding, the file from the folder of the data set on."""
+    folder = report.data if os.path.isdir(report.data) else os.path.dirname(report.data)
+    inside = folder and one.file.startswith(os.path.join(folder, ""))
+    file = os.path.relpath(one.file, folder) if inside else one.file
+    return ", ".join(part for part in (file, one.place.rstrip(",")) if part)
+
+
+def model_words(report: Report) -> str:
+    """What a model found of the labels."""
+    one = report.model
+    if one is None:
+        return ""
+    doubts = sum(report.findings.total(kind) for kind in report.findings.kinds("suspect"))
+    text = f"{one.name} found {one.found:,} of {many(one.labels, 'label')} in {many(one.pictures, 'picture')}"
+    return f"{text} and doubts {many(doubts, 'place')}"
+
+
 def matching_words(report: Report) -> str:
     """What the detector's assignment gives."""
     found = report.matching
     if found is None or not found.boxes:
         return ""
-    text = f"{found.recipe} gives no point to {found.unmatched:,} of {many(found.boxes, 'box')}"
+    text = f"the assignment of {found.recipe} gives no point to {found.unmatched:,} of {many(found.boxes, 'box')}"
     if found.sampled:
         text += " (in a random sample of the pictures)"
     if found.unmatched_then is not None:
@@ -25,18 +53,17 @@ def matching_words(report: Report) -> str:
 
 
 def advice_words(report: Report) -> str:
-    """The recommended size and what to type for it."""
+    """The recommended size."""
     if report.advice is None:
         return ""
-    typed = f": {' '.join(report.advice.overrides)}" if report.advice.overrides else ""
-    return report.advice.text + typed
+    return report.advice.text
 
 
 def decoding_words(report: Report) -> str:
     """What decoding cost, or would."""
     one = report.decoding
     if one.done:
-        return f"{many(one.pictures, 'picture')} in {duration(one.seconds)}"
+        return f"all {many(one.pictures, 'picture')} decoded in {duration(one.seconds)}"
     return (
         f"no picture was decoded; all {one.pictures:,} would take about {duration(one.seconds)} here "
         "and show damaged, rotated and copied ones"

@@ -1,0 +1,108 @@
+"""Small pictures of findings as inline SVG: a JPEG as a data URI, boxes as lines over it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from varifocal.check.findings import Finding
+from varifocal.check.split import Split
+from varifocal.data.images import read_image
+from varifocal.errors import DataError
+
+SIDE = 320  # pixels of the longer side
+QUALITY = 72
+AROUND = 1.0  # of a box's longer side that is shown on each side of it
+LEAST = 48  # pixels of the picture that are shown at least
+MOST_BOXES = 60  # of a picture that are drawn where no one box is meant
+
+Corners = tuple[float, float, float, float]
+
+
+class Thumb(NamedTuple):
+    """An SVG with what to call it."""
+
+    svg: str
+    caption: str
+
+
+def thumbs_of(finding: Finding, splits: Sequence[Split]) -> list[Thumb]:
+    """The picture of a finding, around its boxes where it has some; and its partner's, where it has one.
+
+    None where there is no picture, or it cannot be read.
+    """
+    by_name = {split.name: split for split in splits}
+    split = by_name.get(finding.split)
+    if split is None or finding.image < 0:
+        return []
+    pictures = [(split, finding.image), *([(by_name[finding.other[0]], finding.other[1])] if finding.other else [])]
+    found = []
+    for owner, image in pictures:
+        file = owner.picture_file(image)
+        try:
+            picture = None if file is None else read_image(file)
+        except DataError:
+            picture = None
+        if picture is None:
+            continue
+        boxes = finding.boxes or _all_boxes(owner, image)
+        place = _around([box for _, box in boxes], picture.size) if finding.boxes else (0, 0, *picture.size)
+        found.append(Thumb(_svg(picture, place, boxes, finding.text), owner.picture_name(image)))
+    return found
+
+
+def _all_boxes(split: Split, image: int) -> tuple[tuple[str, Corners], ...]:
+    places = split.boxes_of(image)[:MOST_BOXES]
+    return tuple(("", split.corners(int(place))) for place in places)
+
+
+def _around(boxes: Sequence[Corners], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What to show of a picture, so that these boxes are seen with what surrounds them: xyxy pixels inside it."""
+    corners = np.clip(np.array(boxes), 0, [*size, *size])
+    first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    half = max(float((last - first).max()) * (0.5 + AROUND), LEAST / 2)
+    middle = ((first + last) / 2).tolist()
+    left, right = _span(middle[0], half, size[0])
+    top, bottom = _span(middle[1], half, size[1])
+    return left, top, right, bottom
+
+
+def _span(middle: float, half: float, length: int) -> tuple[int, int]:
+    first = int(min(max(middle - half, 0), max(length - 2 * half, 0)))
+    return first, min(max(int(first + 2 * half), first + 1), length)
+
+
+def _svg(
+    picture: Image.Image, place: tuple[int, int, int, int], boxes: Sequence[tuple[str, Corners]], text: str
+) -> str:
+    left, top, right, bottom = place
+    width, height = right - left, bottom - top
+    factor = SIDE / max(width, height)
+    small = (max(round(width * factor), 1), max(round(height * factor), 1))
+    part = picture.resize(small, Image.Resampling.BILINEAR, box=place, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    part.save(buffer, "JPEG", quality=QUALITY)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    plain = len(boxes) > 2
+    shapes = [_shape(box, (left, top), factor) for _, box in boxes]
+    lines = "".join(f'<rect class="halo" {shape}/>' for shape in shapes)
+    for i, ((word, _), shape) in enumerate(zip(boxes, shapes, strict=True)):
+        title = f"<title>{escape(word)}</title>" if word else ""
+        lines += f'<rect class="{"a" if plain or i == 0 else "b"}" {shape}>{title}</rect>'
+    return (
+        f'<svg class="thumb" viewBox="0 0 {small[0]} {small[1]}" role="img" aria-label="{escape(text, quote=True)}">'
+        f'<image href="{uri}" width="{small[0]}" height="{small[1]}"/>{lines}</svg>'
+    )
+
+
+def _shape(box: Corners, corner: tuple[int, int], factor: float) -> str:
+    """Attributes of a rectangle; one turned inside out is put in order."""
+    x1, y1, x2, y2 = ((side - corner[axis % 2]) * factor for axis, side in enumerate(box))
+    width, height = max(abs(x2 - x1), 1), max(abs(y2 - y1), 1)
+    return f'x="{min(x1, x2):.1f}" y="{min(y1, y2):.1f}" width="{width:.1f}" height="{height:.1f}"'
