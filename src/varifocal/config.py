@@ -65,7 +65,7 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
 
 
 def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old[k], dict)}
+    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), dict)}
     return {**old, **new, **nested}
 
 

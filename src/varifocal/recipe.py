@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import ByteSize, Field
 
 from varifocal.config import override, to_dict, update
-from varifocal.data.augment import Augment
+from varifocal.data.augment import Augment, Share
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
+from varifocal.data.sampling import Sampling
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
@@ -31,14 +33,22 @@ from varifocal.views import Views
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which splits are used, how pictures are resized and varied, and what happens to impossible boxes.
+    """Which splits are used, how often pictures come, how they are resized and varied, and what is left out.
 
-    ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many.
+    ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
+    Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
+    evaluation ignores them in both cases. ``repeat_rare`` and ``background`` are those of
+    :class:`varifocal.data.sampling.Sampling`. ``cache`` bounds the decoded pictures that all loading processes of a
+    machine keep together, in bytes or as 512MiB, 2GiB; 0 keeps none.
     """
 
     train_split: str = "train"
     val_split: str = "val"
     invalid_boxes: Literal["error", "drop"] = "error"
+    difficult: Literal["ignore", "learn"] = "ignore"
+    repeat_rare: Share = 0.0
+    background: Share = 1.0
+    cache: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: Augment = field(default_factory=Augment)
 
@@ -205,9 +215,10 @@ def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None
     """
     if path.is_file():
         note = f"{path}: one json, so there is no validation; give a folder with two splits to have one."
-        training = load_dataset(path, invalid_boxes=config.invalid_boxes)
+        training = load_dataset(path, invalid_boxes=config.invalid_boxes, difficult=config.difficult)
         return replace(training, notes=(*training.notes, note)), None
-    training = load_dataset(path, config.train_split, invalid_boxes=config.invalid_boxes)
+    split, invalid_boxes = config.train_split, config.invalid_boxes
+    training = load_dataset(path, split, invalid_boxes=invalid_boxes, difficult=config.difficult)
     if not config.val_split:
         return training, None
     splits = list(find_splits(path))
@@ -218,7 +229,7 @@ def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None
     if wanted[0] != config.val_split:
         note = f"{path}: no split {config.val_split!r}, so validation is on {wanted[0]!r}."
         training = replace(training, notes=(*training.notes, note))
-    return training, load_dataset(path, wanted[0], invalid_boxes=config.invalid_boxes)
+    return training, load_dataset(path, wanted[0], invalid_boxes=invalid_boxes)
 
 
 def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:
@@ -236,4 +247,5 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
                 "the two splits must name the same classes."
             )
     model = make_model(recipe, training.categories, weights=not resumed)
-    return Job(model, training, validation, recipe.data.augment, recipe.train, run)
+    sampling = Sampling(recipe.data.repeat_rare, recipe.data.background)
+    return Job(model, training, validation, recipe.data.augment, recipe.train, run, sampling, recipe.data.cache)

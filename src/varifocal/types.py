@@ -37,12 +37,14 @@ class Batch:
     """Pictures padded at the right and the bottom to a common size, their targets, and the files they came from.
 
     Pictures are RGB bytes, as they travel between processes and to the device; ``data.preprocess.normalise`` makes of
-    them what a network takes.
+    them what a network takes. ``bad`` has index and reason of the pictures of the data set that could not be read on
+    the way, and in whose place others stand.
     """
 
     images: UInt8[Tensor, "B 3 H W"]
     targets: tuple[Targets, ...]
     files: tuple[str, ...]
+    bad: tuple[tuple[int, str], ...] = ()
 
     def pin_memory(self) -> Batch:
         """The same with pictures in page-locked memory; torch's loader calls it where there is a CUDA device."""

@@ -28,12 +28,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-import varifocal.data.loader as loader_module
 import varifocal.files as files_module
 import varifocal.train.log as log_module
 from varifocal.config import override
+from varifocal.data.sampling import EpochOrder
 from varifocal.errors import VarifocalError
 from varifocal.recipe import Recipe, make_job
 from varifocal.train.loop import train
@@ -110,7 +111,7 @@ def nan_on(job: Any, at_step: int) -> None:
 
 def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = None) -> int:
     if case.get("in_order"):
-        loader_module.epoch_order = lambda samples, *_: list(range(len(samples)))
+        EpochOrder.__call__ = lambda self, _: np.arange(self.length)
     run = Path(case["run"])
     torch.manual_seed(0)
     job = make_job(override(Recipe(), case["overrides"]), case["data"], run)

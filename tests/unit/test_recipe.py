@@ -72,7 +72,10 @@ def test_a_file_changes_only_what_it_names(tmp_path):
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("train.learning=1", r"no 'learning' here.*Valid keys: accumulate, backbone_lr, batch, .*weights"),
+        (
+            "train.learning=1",
+            r"no 'learning' here.*Valid keys: accumulate, backbone_lr, bad_pictures, batch, .*weights",
+        ),
         ("train.epoch=1", r"Did you mean 'epochs'\?"),
         ("trian.lr=1", r"no 'trian' here\. Did you mean 'train'\?"),
         ("train.lr.x=1", r"^override 'train\.lr\.x=1': train\.lr: .*number \(got \{'x': 1\}\)\.$"),

@@ -7,7 +7,8 @@ of workers or processes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from varifocal.boxes import areas
+from varifocal.data.pixels import apply_all, blacken, by_name, erase, recolour, torch_chance
 from varifocal.data.preprocess import Preprocess, resize, resize_factor, resized_shape
 from varifocal.errors import ConfigError
 from varifocal.types import Sample, Targets
@@ -26,9 +28,6 @@ Factor = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0)]
 
 PART_TRIES = 20  # draws of a part until one shows a box
-# (width, height) of the squares and oblongs that are blackened (VFNet-X, configs/vfnet/vfnetx_*.py)
-SMALL_HOLES = ((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16))
-HOLES = (*SMALL_HOLES, (16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48))
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,9 @@ class Augment:
 
     ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``near_box``: share
     of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``jitter``: the
-    resize factor is multiplied by a log-uniform number between these two. ``flip``: chance of a
-    left-right flip. ``quarter_turns``: any of the eight orientations, right where the picture has no up and down.
+    resize factor is multiplied by a log-uniform number between these two. ``flip``: chance of a left-right flip,
+    ``vertical_flip`` of an upside-down one. ``quarter_turns``: any of the eight orientations instead, right where the
+    picture has no up and down.
     ``colour``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
     cut by the window counts when that share of its area is left; a smaller rest is, by ``slivers``, neither object nor
     background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
@@ -50,8 +50,23 @@ class Augment:
     two of ``part_sides``; one that shows none of the picture's objects is drawn again, and after twenty the
     picture is taken whole.
 
+    ``iou_crop`` is the chance that a part is drawn as SSD does (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so
+    that it overlaps some object by an IoU of at least 0 to .9, itself drawn. Cut boxes count by ``min_visible``, not
+    by their centres.
+
     ``cutout`` is the chance that as many holes as a number between the two of ``holes`` are blackened in the resized
-    picture, each of one of thirteen sizes of 4 to 48 pixels; boxes stay.
+    picture, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``erase`` is the chance that one rectangle of
+    2 to 33 % of the picture is filled with the mean colour (torchvision's RandomErasing); a box of which less than
+    ``min_visible`` is left counts as a cut one does. ``torchvision`` names further transforms of
+    torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
+    applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
+
+    Chances of putting several pictures together, each of them changed as above first: ``mosaic`` of four around a point
+    in the middle half, shrunk by a number between the two of ``mosaic_scale`` and cut to the first one's size;
+    ``copy_paste`` of as many objects of another picture as a number between the two of ``pastes``, as whole
+    rectangles, since there are no outlines; ``mixup`` of a second picture at half strength, with all boxes of both. The
+    others are drawn from the same epoch. With ``mix_epochs`` only so many epochs are mixed, so that the last ones are
+    like what is predicted.
     """
 
     crop: Side = 0
@@ -62,17 +77,43 @@ class Augment:
     short_values: tuple[Side, ...] = ()
     part: Share = 0.0
     part_sides: tuple[Share, Share] = (0.75, 1.0)
+    iou_crop: Share = 0.0
     cutout: Share = 0.0
     holes: tuple[Side, Side] = (5, 10)
+    erase: Share = 0.0
     flip: Share = 0.5
+    vertical_flip: Share = 0.0
     quarter_turns: bool = False
     colour: Annotated[float, Field(ge=0)] = 0.0
+    torchvision: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mosaic: Share = 0.0
+    mosaic_scale: tuple[Factor, Factor] = (0.5, 1.0)
+    copy_paste: Share = 0.0
+    pastes: tuple[Side, Side] = (1, 5)
+    mixup: Share = 0.0
+    mix_epochs: Side = 0
     min_visible: Share = 0.4
     slivers: Literal["ignore", "background"] = "ignore"
 
     def __post_init__(self) -> None:
         if self.short_values and self.short != (0, 0):
             raise ConfigError("augment: short and short_values both say how the shorter side is drawn; give one.")
+        if self.iou_crop and (self.crop or self.part):
+            raise ConfigError("augment: iou_crop, crop and part all say which part is taken; give one.")
+        if self.torchvision:
+            by_name(self.torchvision)
+
+    @property
+    def one_size(self) -> bool:
+        """Whether every picture is always taken whole and resized alike."""
+        fixed = Augment()
+        same = ("crop", "jitter", "short", "long", "short_values", "part", "iou_crop", "mosaic")
+        return all(getattr(self, name) == getattr(fixed, name) for name in same)
+
+    def mixes(self, epoch: int) -> bool:
+        """Whether pictures of that epoch, counted from 0, may be put together."""
+        several = self.mosaic or self.copy_paste or self.mixup
+        return bool(several) and (self.mix_epochs == 0 or epoch < self.mix_epochs)
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,8 @@ def _without_crop(
     left, top, width, height = 0, 0, sample.width, sample.height
     if config.part and rng.random() < config.part:
         left, top, width, height = _draw_part(sample, config, rng)
+    elif config.iou_crop and rng.random() < config.iou_crop:
+        left, top, width, height = _draw_iou_crop(sample, rng)
     size = resized_shape(height, width, _redrawn(preprocess, config, rng))
     return Window(left, top, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
 
@@ -137,6 +180,23 @@ def _draw_part(sample: Sample, config: Augment, rng: np.random.Generator) -> tup
         if not len(objects) or bool(((visible > 0) & (visible >= config.min_visible)).any()):
             return left, top, width, height
     return 0, 0, sample.width, sample.height
+
+
+def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the part that RandomIoUCrop takes; the whole picture where there is no object."""
+    objects = torch.from_numpy(sample.boxes[~sample.crowd])
+    whole = {"left": 0, "top": 0, "width": sample.width, "height": sample.height}
+    if not len(objects):
+        return 0, 0, sample.width, sample.height
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    size = (sample.height, sample.width)
+    boxes = tv_tensors.BoundingBoxes(objects, format="XYXY", canvas_size=size)
+    with torch_chance(rng):
+        # without the picture: its part is cut out and resized once, further on
+        drawn = v2.RandomIoUCrop().make_params([boxes]) or whole
+    return drawn["left"], drawn["top"], drawn["width"], drawn["height"]
 
 
 def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
@@ -168,14 +228,34 @@ def cut(
     right, bottom = window.left + window.width, window.top + window.height
     height, width = window.size
     part = resize(image[:, window.top : bottom, window.left : right], height, width)
-    boxes, crowd = torch.from_numpy(sample.boxes), torch.from_numpy(sample.crowd)
+    boxes = torch.from_numpy(sample.boxes)
     inside = _inside(boxes, window.left, window.top, window.width, window.height)
-    visible = _visible(boxes, inside)
-    sliver = visible < config.min_visible
-    kept = (visible > 0) & (crowd | ~sliver if config.slivers == "background" else True)
     scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
-    labels = torch.from_numpy(sample.labels)
-    return part, Targets(inside[kept] * scale, labels[kept], (crowd | sliver)[kept], (height, width))
+    labels, crowd = torch.from_numpy(sample.labels), torch.from_numpy(sample.crowd)
+    left = Targets(inside * scale, labels, crowd, (height, width))
+    return part, settle(left, _visible(boxes, inside), config)
+
+
+def settle(targets: Targets, visible: Tensor, config: Augment) -> Targets:
+    """What becomes of boxes of whose area these shares [N] are left: objects, ignored regions, or nothing."""
+    sliver = visible < config.min_visible
+    kept = (visible > 0) & (targets.crowd | ~sliver if config.slivers == "background" else True)
+    return Targets(targets.boxes[kept], targets.labels[kept], (targets.crowd | sliver)[kept], targets.size)
+
+
+def look_through(targets: Targets, left: int, top: int, width: int, height: int, config: Augment) -> Targets:
+    """What a window of a finished example shows of its boxes, from the window's corner."""
+    inside = _inside(targets.boxes, left, top, width, height)
+    shown = Targets(inside, targets.labels, targets.crowd, (height, width))
+    return settle(shown, _visible(targets.boxes, inside), config)
+
+
+def hide(targets: Targets, rectangles: Sequence[tuple[int, int, int, int]], config: Augment) -> Targets:
+    """What is left of the boxes under rectangles, xyxy, that do not overlap."""
+    hidden = targets.boxes.new_zeros(len(targets.boxes))
+    for x1, y1, x2, y2 in rectangles:
+        hidden += areas(_inside(targets.boxes, x1, y1, x2 - x1, y2 - y1))
+    return settle(targets, 1 - hidden / areas(targets.boxes).clamp(min=1e-6), config)
 
 
 def turn(
@@ -198,38 +278,39 @@ def turn(
     return image, Targets(boxes, targets.labels, targets.crowd, (height, width))
 
 
-def blacken(image: UInt8[Tensor, "3 H W"], holes: tuple[int, int], rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
-    """A copy with as many black rectangles as between the two ``holes``, they begin anywhere (DeVries, Taylor 2017)."""
-    image = image.clone()
-    for _ in range(int(rng.integers(min(holes), max(holes) + 1))):
-        left, top = int(rng.integers(image.shape[2])), int(rng.integers(image.shape[1]))
-        width, height = HOLES[int(rng.integers(len(HOLES)))]
-        image[:, top : top + height, left : left + width] = 0
-    return image
-
-
 def augment(
-    image: UInt8[Tensor, "3 H W"], sample: Sample, preprocess: Preprocess, config: Augment, seed: list[int]
+    image: UInt8[Tensor, "3 H W"],
+    sample: Sample,
+    preprocess: Preprocess,
+    config: Augment,
+    seed: list[int],
+    zoom: float = 1.0,
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
-    """A training example; the same ``seed`` gives the same one."""
+    """A training example of one picture; the same ``seed`` gives the same one, ``zoom`` times as large."""
     rng = np.random.default_rng(seed)
     window = choose_window(sample, preprocess, config, rng)
+    if zoom != 1:
+        height, width = window.size
+        window = replace(window, size=(max(round(height * zoom), 1), max(round(width * zoom), 1)))
     part, targets = cut(image, sample, window, config)
     if config.cutout and rng.random() < config.cutout:
         part = blacken(part, config.holes, rng)
     coins = rng.random(3)
     flip = bool(coins[0] < config.flip)
-    upside_down, transpose = (bool(coin < 0.5) and config.quarter_turns for coin in coins[1:])
+    upside_down = bool(coins[1] < (0.5 if config.quarter_turns else config.vertical_flip))
+    transpose = bool(coins[2] < 0.5) and config.quarter_turns
     part, targets = turn(part, targets, flip=flip, upside_down=upside_down, transpose=transpose)
-    return _recolour(part, config.colour, rng), targets
+    if config.colour:
+        part = recolour(part, config.colour, rng)
+    if config.torchvision:
+        part = apply_all(part, by_name(config.torchvision), rng)
+    if config.erase and rng.random() < config.erase:
+        part, hole = erase(part, mean_colour(preprocess), rng)
+        targets = hide(targets, [hole], config)
+    return part, targets
 
 
-def _recolour(image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
-    if strength == 0:
-        return image
-    from torchvision.transforms import v2  # here, because it takes as long to import as torch
-
-    jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(rng.integers(2**62)))
-        return jitter(image)
+def mean_colour(preprocess: Preprocess) -> tuple[int, int, int]:
+    """Red, green and blue of what normalisation takes to zero, as padding is."""
+    red, green, blue = (round(value) for value in (preprocess.mean[::-1] if preprocess.bgr else preprocess.mean))
+    return red, green, blue

@@ -46,7 +46,12 @@ class Verdict:
         return ~(np.logical_or.reduce(list(self.faults.values())) | self.unknown)
 
 
-def finish(raw: RawSet, *, invalid_boxes: Literal["error", "drop"] = "error") -> DataSet:
+def finish(
+    raw: RawSet,
+    *,
+    invalid_boxes: Literal["error", "drop"] = "error",
+    difficult: Literal["ignore", "learn"] = "ignore",
+) -> DataSet:
     """The set as samples; sizes that the source does not record are read from the pictures.
 
     Raises:
@@ -60,7 +65,9 @@ def finish(raw: RawSet, *, invalid_boxes: Literal["error", "drop"] = "error") ->
     verdict = judge(raw)
     if invalid_boxes == "error":
         raise_first(box_problems(raw, verdict), ", or leave such boxes out with data.invalid_boxes=drop")
-    return DataSet(_group(raw, verdict), raw.categories, raw.source, (*raw.notes, *_notes(raw, verdict)))
+    # VOC's difficult objects are neither asked for nor wrong when found, as COCO's crowds are
+    ignored = raw.boxes.crowd | raw.boxes.difficult if difficult == "ignore" else raw.boxes.crowd
+    return DataSet(_group(raw, verdict, ignored), raw.categories, raw.source, (*raw.notes, *_notes(raw, verdict)))
 
 
 def raise_first(problems: Problems, mend: str = "") -> None:
@@ -161,7 +168,7 @@ def _stored_size(file: StoredFile) -> tuple[int, int] | None:
         return None
 
 
-def _group(raw: RawSet, verdict: Verdict) -> Samples:
+def _group(raw: RawSet, verdict: Verdict, ignored: Bool[np.ndarray, "N"]) -> Samples:
     kept = np.flatnonzero(verdict.good)
     order = kept[np.argsort(raw.boxes.images[kept], kind="stable")]
     counts = np.bincount(raw.boxes.images[order], minlength=len(raw.images))
@@ -176,8 +183,7 @@ def _group(raw: RawSet, verdict: Verdict) -> Samples:
         np.concatenate([[0], np.cumsum(counts)]),
         boxes,
         raw.boxes.labels[order],
-        # VOC's difficult objects are neither asked for nor wrong when found, as COCO's crowds are
-        raw.boxes.crowd[order] | raw.boxes.difficult[order],
+        ignored[order],
         areas,
     )
 

@@ -72,13 +72,15 @@ def load_dataset(
     *,
     format: str | None = None,
     invalid_boxes: Literal["error", "drop"] = "error",
+    difficult: Literal["ignore", "learn"] = "ignore",
 ) -> DataSet:
     """The samples of one split, in the order of the source, and the categories.
 
     ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
     be left out where there is only one. Boxes become xyxy in pixels, float32, clipped to the picture's size.
     Boxes without area, wholly outside or with something that is not a finite number stop the load; with
-    ``invalid_boxes="drop"`` they are left out. ``notes`` counts what was clipped by more than one pixel and
+    ``invalid_boxes="drop"`` they are left out. Boxes marked as difficult are ignored as crowd regions are, with
+    ``difficult="learn"`` they are objects. ``notes`` counts what was clipped by more than one pixel and
     what was left out. Of pictures whose size the source does not say the header is read; ``check_size`` compares
     sizes once a picture is opened.
 
@@ -89,7 +91,7 @@ def load_dataset(
     """
     if invalid_boxes not in ("error", "drop"):
         raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
-    return finish(read_raw(path, split, format=format), invalid_boxes=invalid_boxes)
+    return finish(read_raw(path, split, format=format), invalid_boxes=invalid_boxes, difficult=difficult)
 
 
 def _format(tree: Tree, format: str | None) -> str:

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from varifocal.data.augment import Augment, augment
+from varifocal.data.augment import Augment, augment, choose_window, mean_colour
+from varifocal.data.cache import PictureCache
 from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
-from varifocal.data.preprocess import Preprocess, image_to_tensor, pad_together, resize_factor
+from varifocal.data.mix import Picture, mix
+from varifocal.data.preprocess import (
+    Preprocess,
+    image_to_tensor,
+    pad_together,
+    resize,
+    resize_factor,
+    resized_shape,
+)
+from varifocal.data.sampling import EpochOrder, Sampling
 from varifocal.errors import VarifocalError
-from varifocal.records import StoredFile
 from varifocal.types import Batch, Sample, Targets
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, index of the sample
-Example = tuple[Tensor, Targets, str] | VarifocalError
+
+# Last words of the seeds [seed, epoch, place, number, ...] of what else is drawn for an example; [seed, epoch, place]
+# alone is the augmentation of its first picture. numpy takes a missing word for 0, so these begin at 1.
+VARYING, CHOOSING, MIXING = 1, 2, 3
+TRIES = 20  # pictures in a row that may be unreadable before an example is given up
 
 
-def epoch_order(samples: Sequence[Sample], preprocess: Preprocess, config: Augment, seed: list[int]) -> list[int]:
-    """The samples of one epoch in a random order.
+class Example(NamedTuple):
+    """A picture and its boxes, the files they are from, and the (index, reason) of each that could not be read."""
 
-    Without crops each picture comes once. With crops a picture comes as often as windows are needed to cover it, so
+    image: Tensor
+    targets: Targets
+    file: str
+    bad: tuple[tuple[int, str], ...] = ()
+
+
+def window_counts(samples: Sequence[Sample], preprocess: Preprocess, config: Augment) -> Int64[np.ndarray, "M"]:
+    """How often each picture comes in an epoch.
+
+    Without crops each comes once. With crops a picture comes as often as windows are needed to cover it, so
     that a large one does not count as one small one.
     """
-    times = [_windows(sample, preprocess, config) for sample in samples]
-    return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(samples)), times)).tolist()
+    if not config.crop:
+        return np.ones(len(samples), np.int64)
+    return np.array([_windows(sample, preprocess, config) for sample in samples], np.int64)
 
 
 def _windows(sample: Sample, preprocess: Preprocess, config: Augment) -> int:
-    if not config.crop:
-        return 1
     factor = resize_factor(sample.height, sample.width, preprocess)
     return max(math.ceil(factor**2 * sample.height * sample.width / config.crop**2), 1)
 
@@ -43,52 +66,124 @@ def _windows(sample: Sample, preprocess: Preprocess, config: Augment) -> int:
 class TrainingSet(Dataset):
     """Augmented examples by (epoch, place, index); decoded pictures are kept while they fit into ``cache_bytes``.
 
-    A picture that cannot be read is returned as the error it gave: raised in a worker process it would lose its
-    type and gain a traceback.
+    In place of a picture that cannot be read comes another one of the epoch, drawn by the example's own seed: the same
+    in every run, whatever the number of processes. With ``strict`` its error is returned instead, as it is after many
+    such pictures in a row: raised in a worker process it would lose its type and gain a traceback.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], preprocess: Preprocess, config: Augment, seed: int, cache_bytes: int
+        self,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        config: Augment,
+        seed: int,
+        *,
+        cache_bytes: int = 0,
+        sampling: Sampling | None = None,
+        strict: bool = True,
     ) -> None:
         self.samples, self.preprocess, self.config, self.seed = samples, preprocess, config, seed
-        self.cache_bytes = cache_bytes
-        self._cache: OrderedDict[StoredFile, Tensor] = OrderedDict()
-        self._cached = 0  # bytes
+        self.strict = strict
+        self.order = EpochOrder(samples, window_counts(samples, preprocess, config), sampling or Sampling(), seed)
+        self.cache = PictureCache(len(samples), cache_bytes) if cache_bytes else None
+        self._epoch: tuple[int, Int64[np.ndarray, "N"]] | None = None
 
-    def __getitem__(self, key: Key) -> Example:
-        epoch, place, index = key
-        sample = self.samples[index]
+    def __getitem__(self, key: Key) -> Example | VarifocalError:
+        making = _Making(self, key)
         try:
-            image = self._read(sample)
+            image, targets = making.example()
         except VarifocalError as error:
             return error
-        part, targets = augment(image, sample, self.preprocess, self.config, [self.seed, epoch, place])
-        return part, targets, str(sample.file)
+        return Example(image, targets, " + ".join(making.files), tuple(making.bad.items()))
 
-    def _read(self, sample: Sample) -> Tensor:
-        if sample.file in self._cache:
-            self._cache.move_to_end(sample.file)
-            return self._cache[sample.file]
+    def order_of(self, epoch: int) -> Int64[np.ndarray, "N"]:
+        """The order of an epoch, made once for all of its examples."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self.order(epoch)
+        return self._epoch[1]
+
+    def read(self, index: int) -> Tensor:
+        """The picture [3, H, W], bytes, not to be written to.
+
+        Where all pictures are always resized alike and that makes this one smaller, it is kept, and may be given, at
+        its smaller size, which :func:`resize` leaves alone.
+
+        Raises:
+            DataError: it cannot be read, or is not of the size that is recorded.
+        """
+        kept = self.cache.get(index) if self.cache is not None else None
+        if kept is not None:
+            return torch.from_numpy(kept).permute(2, 0, 1)
+        sample = self.samples[index]
         picture = read_image(sample.file)
         check_size(sample, picture)
         image = image_to_tensor(picture)
-        if image.nbytes <= self.cache_bytes:
-            self._cache[sample.file] = image
-            self._cached += image.nbytes
-        while self._cached > self.cache_bytes:
-            self._cached -= self._cache.popitem(last=False)[1].nbytes
+        if self.cache is not None:
+            height, width = resized_shape(sample.height, sample.width, self.preprocess)
+            if self.config.one_size and height * width < sample.height * sample.width:
+                image = resize(image, height, width)
+            self.cache.put(index, image.permute(1, 2, 0).numpy())
         return image
 
 
-def collate(examples: list[Example], divisor: int) -> Batch | VarifocalError:
+class _Making:
+    """One example while it is made: which files it is from, and which could not be read."""
+
+    def __init__(self, data: TrainingSet, key: Key) -> None:
+        self.data = data
+        self.epoch, self.place, self.index = key
+        self.files: list[str] = []
+        self.bad: dict[int, str] = {}
+        self._failures = 0
+        self._size = (0, 0)
+
+    def example(self) -> Picture:
+        config = self.data.config
+        if not config.mixes(self.epoch):
+            return self.take(0, 1.0)
+        return mix(self.take, lambda: self._size, config, mean_colour(self.data.preprocess), self._rng(0, MIXING))
+
+    def take(self, number: int, zoom: float) -> Picture:
+        """The example's own picture, number 0, or another of the epoch, augmented."""
+        data, rng = self.data, self._rng(number, CHOOSING)
+        index = self.index if number == 0 else self._another(rng)
+        while (image := self._read(index)) is None:
+            index = self._another(rng)
+        sample = data.samples[index]
+        self.files.append(str(sample.file))
+        seed = [data.seed, self.epoch, self.place, *([number, VARYING] if number else [])]
+        if number == 0 and data.config.mosaic:
+            self._size = choose_window(sample, data.preprocess, data.config, np.random.default_rng(seed)).size
+        return augment(image, sample, data.preprocess, data.config, seed, zoom)
+
+    def _read(self, index: int) -> Tensor | None:
+        try:
+            return self.data.read(index)
+        except VarifocalError as error:
+            self.bad[index] = str(error)
+            self._failures += 1
+            if self.data.strict or self._failures == TRIES:
+                raise
+            return None
+
+    def _another(self, rng: np.random.Generator) -> int:
+        order = self.data.order_of(self.epoch)
+        return int(order[rng.integers(len(order))])
+
+    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.data.seed, self.epoch, self.place, number, purpose])
+
+
+def collate(examples: list[Example | VarifocalError], divisor: int) -> Batch | VarifocalError:
     """One padded batch, or the first error among its pictures."""
-    good: list[tuple[Tensor, Targets, str]] = []
+    good: list[Example] = []
     for example in examples:
         if isinstance(example, VarifocalError):
             return example
         good.append(example)
-    images, targets, files = zip(*good, strict=True)
-    return Batch(pad_together(list(images), divisor), tuple(targets), tuple(files))
+    images, targets, files, bad = zip(*good, strict=True)
+    found = dict(chain.from_iterable(bad))
+    return Batch(pad_together(list(images), divisor), tuple(targets), tuple(files), tuple(found.items()))
 
 
 class Batches:
@@ -100,20 +195,16 @@ class Batches:
 
     def __init__(self, data: TrainingSet, batch: int, *, rank: int = 0, world: int = 1) -> None:
         self.data, self.batch, self.rank, self.world = data, batch, rank, world
-        self.per_epoch = math.ceil(len(self._order(0)) / batch)
-
-    def _order(self, epoch: int) -> list[int]:
-        data = self.data
-        return epoch_order(data.samples, data.preprocess, data.config, [data.seed, epoch])
+        self.per_epoch = math.ceil(data.order.length / batch)
 
     def keys(self, start: int, steps: int) -> Iterator[list[Key]]:
         """For each step the keys of this process's share."""
         share = self.batch // self.world
-        epoch, order = -1, []
+        epoch, order = -1, list[int]()
         for step in range(start, steps):
             if step // self.per_epoch != epoch:
                 epoch = step // self.per_epoch
-                order = self._order(epoch)
+                order = self.data.order(epoch).tolist()
             first = (step % self.per_epoch) * self.batch + self.rank * share
             yield [(epoch, place, order[place % len(order)]) for place in range(first, first + share)]
 
@@ -127,7 +218,7 @@ class Batches:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
 
 
@@ -147,9 +238,13 @@ class _Collate:
     def __init__(self, divisor: int) -> None:
         self.divisor = divisor
 
-    def __call__(self, examples: list[Example]) -> Batch | VarifocalError:
+    def __call__(self, examples: list[Example | VarifocalError]) -> Batch | VarifocalError:
         return collate(examples, self.divisor)
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    worker = get_worker_info()
+    data = worker.dataset if worker is not None else None
+    if worker is not None and isinstance(data, TrainingSet) and data.cache is not None:
+        data.cache.divide(worker.num_workers)

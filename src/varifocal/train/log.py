@@ -22,6 +22,7 @@ from rich.progress import (
 
 from varifocal.errors import ConfigError, TrainingError
 from varifocal.models.weights import write_beside
+from varifocal.train.bad_pictures import BadPictures
 
 QUIET_SECONDS = 15.0  # between lines when nobody watches a terminal
 
@@ -90,6 +91,14 @@ class RunLog:
             for name, value in metrics.items():
                 self.board.add_scalar(f"validation/{name}", value, step)
         self.say(f"step {step + 1}: validation AP {100 * metrics['AP']:.1f} AP50 {100 * metrics['AP50']:.1f}")
+
+    def bad_pictures(self, step: int, bad: BadPictures) -> None:
+        """At the end of an epoch: the pictures that could not be read so far."""
+        if self.quiet:
+            return
+        self._write({"step": step, "bad_pictures": len(bad.found)})
+        bad.write()
+        self.say(f"step {step + 1}: {bad.tell()}")
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""

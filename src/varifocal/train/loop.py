@@ -10,7 +10,7 @@ import gc
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
 from varifocal.data.preprocess import Preprocess, normalise
+from varifocal.data.sampling import Sampling
 from varifocal.errors import ConfigError, TrainingError, VarifocalError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import detect_all, measure
 from varifocal.predict import Model, save
+from varifocal.train.bad_pictures import BadPictures
 from varifocal.train.checkpoint import load_state, save_state
 from varifocal.train.ema import Averages
 from varifocal.train.log import RunLog
@@ -40,7 +42,7 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What to train on what, and where to keep it."""
+    """What to train on what, and where to keep it; ``cache_bytes`` of decoded pictures are kept on this machine."""
 
     model: Model
     training: DataSet
@@ -48,17 +50,19 @@ class Job:
     augment: Augment
     config: TrainConfig
     run: Path
+    sampling: Sampling = field(default_factory=Sampling)
+    cache_bytes: int = 0
 
 
 def train(job: Job, *, resume: bool = False) -> dict[str, float]:
     """Train to the end of the schedule and return the best validation metrics (empty without validation data).
 
     Under ``torchrun`` every process calls this. The run folder gets ``best.safetensors``, ``last.safetensors``,
-    ``state.safetensors`` and ``log.jsonl``.
+    ``state.safetensors`` and ``log.jsonl``, and ``bad_pictures.txt`` where there are some.
 
     Raises:
         TrainingError: a loss is not finite or too large; the last checkpoint is untouched.
-        DataError: a picture cannot be read.
+        DataError: more pictures cannot be read than the config lets pass, or one of the validation.
         CheckpointError: nothing to resume from, or a checkpoint cannot be written.
     """
     fabric = start_fabric(job.config)
@@ -69,9 +73,7 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
 
 def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
     config, detector = job.config, job.model.detector
-    data = TrainingSet(
-        job.training.samples, job.model.info.preprocess, job.augment, config.seed, config.cache_mb * 2**20
-    )
+    data = make_training_set(job)
     batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
     schedule = Schedule(config, batches.per_epoch)
     steps = schedule.steps
@@ -84,15 +86,17 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
     place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
         place = load_state(job.run, parts, optimizer)
+    bad = _bad_pictures(job, fabric, place)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
     with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
-        if base_lr(config) != config.lr:
-            log.say(f"train.lr={config.lr:g} is for {config.lr_batch} pictures a step: here {base_lr(config):g}")
+        _introduce(log, config, data)
         if not place.get("measured", True):  # the run was cut off by a validation picture, by now mended
             _validate(job, averages.best(), place, log, fabric)
             if fabric.is_global_zero:
                 save_state(job.run, parts, optimizer, place)
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
+            bad.add(group, fabric.device)
+            place["bad_pictures"] = bad.rows()
             lr = schedule.lr(step)
             set_lr(optimizer, lr)
             # dropout and the like depend on the step alone, so that a resumed run repeats them
@@ -104,6 +108,7 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             optimizer.zero_grad()
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
+            _tell_of_bad_pictures(log, bad, step, config.accumulate, batches.per_epoch)
             place["step"] = step + 1
             measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
             keep = _due(step, steps, config.save_every)
@@ -117,6 +122,39 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
                 if keep and fabric.is_global_zero:
                     save_state(job.run, parts, optimizer, place)
     return place["metrics"]
+
+
+def make_training_set(job: Job) -> TrainingSet:
+    """The examples of a run, as every process makes them."""
+    config, samples = job.config, job.training.samples
+    return TrainingSet(
+        samples,
+        job.model.info.preprocess,
+        job.augment,
+        config.seed,
+        sampling=job.sampling,
+        cache_bytes=job.cache_bytes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        strict=BadPictures(config.bad_pictures, len(samples), None).most == 0,
+    )
+
+
+def _bad_pictures(job: Job, fabric: Fabric, place: dict[str, Any]) -> BadPictures:
+    run = job.run if fabric.is_global_zero else None
+    return BadPictures(job.config.bad_pictures, len(job.training.samples), run, place.get("bad_pictures", ()))
+
+
+def _introduce(log: RunLog, config: TrainConfig, data: TrainingSet) -> None:
+    for note in data.order.notes:
+        log.say(note)
+    if base_lr(config) != config.lr:
+        log.say(f"train.lr={config.lr:g} is for {config.lr_batch} pictures a step: here {base_lr(config):g}")
+
+
+def _tell_of_bad_pictures(log: RunLog, bad: BadPictures, step: int, accumulate: int, per_epoch: int) -> None:
+    """At the end of each epoch, if there are any."""
+    ends_epoch = (step + 1) * accumulate // per_epoch > step * accumulate // per_epoch
+    if bad.found and ends_epoch:
+        log.bad_pictures(step, bad)
 
 
 def seed_everything(seed: int) -> None:

@@ -40,8 +40,9 @@ class TrainConfig:
     norms should keep their statistics (``backbone.norm_eval``).
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
-    ``validate_every`` counts epochs, ``save_every`` steps. ``cache_mb`` bounds the decoded pictures that each
-    loading process keeps. A loss above ``max_loss`` stops the run. ``weights`` names a checkpoint to start from.
+    ``validate_every`` counts epochs, ``save_every`` steps. A loss above ``max_loss`` stops the run. ``bad_pictures`` is
+    the share of the pictures that may turn out to be unreadable: they are replaced by others and told of, and one more
+    stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
     """
 
     epochs: Positive = 12
@@ -69,10 +70,10 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: NotNegative = 0
     workers: NotNegative = 2
-    cache_mb: NotNegative = 512
     validate_every: NotNegative = 1
     save_every: NotNegative = 500
     max_loss: float = 1e4
+    bad_pictures: Share = 0.01
     tensorboard: bool = False
     weights: str = ""
 

@@ -11,7 +11,8 @@ import torch
 from skimage.measure import label
 
 from varifocal.config import from_dict
-from varifocal.data.augment import Augment, Window, augment, blacken, choose_window, cut, turn
+from varifocal.data.augment import Augment, Window, augment, choose_window, cut, turn
+from varifocal.data.pixels import blacken
 from varifocal.data.preprocess import Preprocess
 from varifocal.errors import ConfigError
 from varifocal.types import Sample, Targets

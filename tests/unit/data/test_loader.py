@@ -1,6 +1,7 @@
 """Which picture when: decided by seed and step, the same for any number of processes and after any interruption."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from varifocal.data.augment import Augment
-from varifocal.data.loader import Batches, TrainingSet, collate, epoch_order
+from varifocal.data.loader import Batches, TrainingSet, collate, window_counts
 from varifocal.data.preprocess import Preprocess
+from varifocal.data.sampling import Sampling
 from varifocal.errors import DataError
 from varifocal.types import Batch, Sample
 
@@ -31,7 +33,7 @@ def samples(tmp_path_factory):
 
 
 def make_set(samples, cache=2**20, config=None, seed=0):
-    return TrainingSet(samples, PLAIN, config or Augment(flip=0.5, colour=0.2), seed, cache)
+    return TrainingSet(samples, PLAIN, config or Augment(flip=0.5, colour=0.2), seed, cache_bytes=cache)
 
 
 def test_every_sample_comes_once_an_epoch_and_the_last_batch_is_filled_from_the_beginning(samples):
@@ -66,15 +68,22 @@ def test_resuming_gives_the_keys_of_the_uninterrupted_run(samples, start):
 
 
 def test_the_seed_changes_the_order(samples):
-    orders = {tuple(epoch_order(samples, PLAIN, Augment(), [seed, 0])) for seed in range(5)}
-    assert len(orders) > 1
+    assert len({tuple(make_set(samples, seed=seed).order(0)) for seed in range(5)}) > 1
 
 
 def test_large_pictures_come_as_often_as_windows_cover_them(samples):
-    order = epoch_order(samples, PLAIN, Augment(crop=20), [0, 0])
-    assert Counter(order) == dict.fromkeys(range(7), 3)  # 40 x 30 / 400
+    data = make_set(samples, config=Augment(crop=20))
+    assert Counter(data.order(0).tolist()) == dict.fromkeys(range(7), 3)  # 40 x 30 / 400
     bounded = Preprocess(scale=1.0, max_side=10)  # which is for whole pictures
-    assert Counter(epoch_order(samples, bounded, Augment(crop=20), [0, 0])) == dict.fromkeys(range(7), 3)
+    assert window_counts(samples, bounded, Augment(crop=20)).tolist() == [3] * 7
+
+
+def test_the_order_is_the_permutation_that_it_always_was(samples):
+    """Runs that were begun before there was any sampling go on with the same pictures."""
+    data = make_set(samples, config=Augment(crop=20), seed=5)
+    for epoch in range(3):
+        wanted = np.random.default_rng([5, epoch]).permutation(np.repeat(np.arange(7), 3))
+        assert data.order(epoch).tolist() == wanted.tolist()
 
 
 def test_an_example_depends_on_its_key_alone(samples):
@@ -86,15 +95,42 @@ def test_an_example_depends_on_its_key_alone(samples):
     assert first[2].endswith("2.png")
 
 
-def test_the_cache_stays_in_its_bound_and_drops_the_longest_unused(samples):
-    size = 40 * 30 * 3
-    data = make_set(samples, cache=2 * size + 1)
-    for index in (0, 1, 0, 2):
-        data[(0, 0, index)]
-    assert list(data._cache) == [samples[0].file, samples[2].file]
-    small = make_set(samples, cache=size - 1)
-    small[(0, 0, 0)]
-    assert not small._cache
+@pytest.mark.parametrize(
+    ("preprocess", "kept"),
+    [
+        (Preprocess(short=15, long=100), 15 * 20 * 3),  # smaller than it is, and always alike: kept small
+        (Preprocess(short=60, long=100), 40 * 30 * 3),
+    ],
+)
+def test_kept_pictures_give_the_same_bytes(samples, preprocess, kept):
+    with_cache, without = (TrainingSet(samples, preprocess, Augment(), 0, cache_bytes=size) for size in (2**20, 0))
+    for _ in range(2):
+        for place, index in enumerate((0, 1, 2, 1)):
+            first, second = with_cache[(0, place, index)], without[(0, place, index)]
+            assert torch.equal(first.image, second.image)
+            assert torch.equal(first.targets.boxes, second.targets.boxes)
+    assert with_cache.cache.used == 3 * kept
+
+
+@pytest.mark.parametrize("change", [{"jitter": (0.5, 1.5)}, {"part": 0.5}, {"short": (10, 20)}, {"mosaic": 0.5}])
+def test_pictures_of_varying_size_are_kept_as_they_are(samples, change):
+    config = Augment(**change)
+    sets = [TrainingSet(samples, Preprocess(short=15, long=100), config, 0, cache_bytes=size) for size in (2**20, 0)]
+    for place in range(20):
+        first, second = (data[(0, place, place % 7)] for data in sets)
+        assert torch.equal(first.image, second.image)
+    assert sets[0].cache.used == 7 * 40 * 30 * 3
+
+
+def test_workers_share_what_they_keep(samples):
+    """Two processes and this one look into the same memory, so that each picture is kept, and decoded, once."""
+    data = make_set(samples)
+    alone = [batch.images for batch in Batches(make_set(samples, cache=0), 2).loader(0, 8, 0)]
+    together = [batch.images for batch in Batches(data, 2).loader(0, 8, 2)]
+    assert data.cache.used >= 7 * 40 * 30 * 3
+    assert all(data.cache.get(index) is not None for index in range(7))
+    for first, second in zip(alone, together, strict=True):
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -134,6 +170,64 @@ def test_a_bad_picture_becomes_an_error_of_the_main_process(samples, tmp_path):
 def test_a_picture_of_another_size_than_recorded_is_an_error(samples):
     wrong = Sample(samples[0].file, 0, 41, 30, samples[0].boxes, samples[0].labels, samples[0].crowd)
     assert isinstance(make_set([wrong])[(0, 0, 0)], DataError)
+
+
+@pytest.fixture
+def with_bad(samples, tmp_path):
+    """Of seven pictures the second is none, and the fifth has another size than is recorded."""
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    return [
+        replace(s, file=tmp_path / "bad.png") if i == 1 else replace(s, width=41) if i == 4 else s
+        for i, s in enumerate(samples)
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_picture_is_replaced_by_another_and_told_of(samples, with_bad, workers):
+    lenient = TrainingSet(with_bad, PLAIN, Augment(), 0, strict=False)
+    batches = Batches(lenient, 3)
+    keys = list(batches.keys(0, 6))
+    found = list(batches.loader(0, 6, workers))
+    assert all(len(batch.files) == 3 for batch in found)
+    for batch, step in zip(found, keys, strict=True):
+        told = dict(batch.bad)
+        # a drawn replacement may be bad itself, so more can be told of than were due
+        assert {index for _, _, index in step} & {1, 4} <= set(told) <= {1, 4}
+        for file, (_, _, index) in zip(batch.files, step, strict=True):
+            if index in (1, 4):
+                assert file in {str(s.file) for i, s in enumerate(samples) if i not in (1, 4)}
+            else:
+                assert file == str(samples[index].file)
+    reasons = {index: reason for batch in found for index, reason in batch.bad}
+    assert reasons[1].startswith(f"{with_bad[1].file}: this is not an image")
+    assert "41 x 30" in reasons[4]
+
+
+def test_the_replacement_is_decided_by_the_place_in_the_run_alone(with_bad):
+    first, second = (TrainingSet(with_bad, PLAIN, Augment(), 0, strict=False) for _ in range(2))
+    second[(0, 5, 1)]
+    for epoch, place in ((1, 3), (0, 0), (1, 4)):
+        assert first[(epoch, place, 1)].file == second[(epoch, place, 1)].file
+    files = {first[(0, place, 1)].file for place in range(40)}
+    assert len(files) == 5  # any good one
+
+
+def test_the_replacement_is_of_the_epoch(with_bad):
+    """With the background bounded to nothing, no picture without an object comes in by this door."""
+    empty = [replace(s, crowd=np.ones(1, bool)) if i in (0, 2, 3) else s for i, s in enumerate(with_bad)]
+    data = TrainingSet(empty, PLAIN, Augment(), 0, strict=False, sampling=Sampling(background=0.0))
+    assert {data[(0, place, 1)].file for place in range(40)} == {str(empty[i].file) for i in (5, 6)}
+
+
+def test_nothing_but_bad_pictures_is_an_error(with_bad):
+    data = TrainingSet([with_bad[1]] * 3, PLAIN, Augment(), 0, strict=False)
+    assert isinstance(data[(0, 0, 0)], DataError)
+
+
+def test_collate_joins_what_is_told_of_bad_pictures(samples):
+    one = make_set(samples)[(0, 0, 0)]
+    batch = collate([one._replace(bad=((3, "c"), (1, "a"))), one, one._replace(bad=((3, "c"),))], 32)
+    assert batch.bad == ((3, "c"), (1, "a"))
 
 
 def test_collate_takes_the_first_error(samples):

@@ -248,7 +248,7 @@ BOUNDS = {
     "ema": 0,
     "seed": 0,
     "workers": 0,
-    "cache_mb": 0,
+    "bad_pictures": 0,
     "validate_every": 0,
     "save_every": 0,
 }
