@@ -1,7 +1,7 @@
 """AP and file size of a trained model in every runtime: python benchmarks/deploy_accuracy.py [CHECKPOINT]
 
 The model of ``make demo`` (runs/demo/best.safetensors unless another is named), exported and measured on the trees
-scene that it was not trained on, each file as ``varifocal eval`` measures it. int8 is calibrated on the training scenes.
+scene that it was not trained on, each file as ``varifocal eval`` measures it. int8 is calibrated on training scenes.
 """
 
 from __future__ import annotations

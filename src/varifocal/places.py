@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.errors import ConfigError
-from varifocal.runtime.description import beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,6 +116,8 @@ def new_export(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, f
     Raises:
         ConfigError: one of its files, or the description beside it, is there and not ``force``, or cannot be written.
     """
+    from varifocal.runtime.description import beside  # not for a verb's --help
+
     suffix = suffixes[0]
     target = checkpoint.with_suffix(suffix) if out is None else out
     if target.is_dir() or target.suffix == "":
