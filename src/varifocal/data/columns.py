@@ -121,6 +121,10 @@ class Columns:
         """Report what is wrong."""
         self.problems.add(Problem(kind, Place(file, place), text, mend, image=image, box=box))
 
+    def failure(self, kind: str, file: Tree, error: DataError, *, image: int = -1) -> None:
+        """Report what an error about a file says."""
+        self.problems.add(problem_of(kind, file, error, image))
+
     def image_of(self, box: int) -> int:
         """The picture of a box."""
         return self._image_of[box]
@@ -213,11 +217,16 @@ def measured(raw: RawSet) -> RawSet:
     for (index, file), found in zip(wanted.items(), read_sizes(list(wanted.values())), strict=True):
         if isinstance(found, DataError):
             sizes[index] = 0
-            text, _, mend = str(found).removeprefix(f"{file}: ").rpartition("; ")
-            problems.add(Problem("unreadable-image", Place(file, ""), text or mend, mend if text else "", image=index))
+            problems.add(problem_of("unreadable-image", file, found, index))
         else:
             sizes[index] = found
     return replace(raw, images=replace(raw.images, sizes=sizes), problems=problems)
+
+
+def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Problem:
+    """What an error about a file says, as a problem of the set."""
+    text, _, mend = str(error).removeprefix(f"{file}: ").rpartition("; ")
+    return Problem(kind, Place(file, ""), text or mend, mend if text else "", image=image)
 
 
 def in_pixels(raw: RawSet) -> RawSet:

@@ -24,6 +24,7 @@ from varifocal.records import StoredFile
 
 # Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
 MAX_PIXELS = 178_956_970
+_TOGETHER = 256  # headers that a thread reads before it looks for more
 
 # fmt: off
 SUFFIXES = frozenset([
@@ -105,18 +106,23 @@ def read_stored_size(path: StoredFile) -> tuple[int, int]:
         return _stored(image)
 
 
-def read_sizes(files: Sequence[StoredFile], threads: int = 8) -> list[tuple[int, int] | DataError]:
+def read_sizes(files: Sequence[StoredFile], threads: int = 4) -> list[tuple[int, int] | DataError]:
     """``read_size`` of many files at once, in their order; what one raises stands in its place."""
 
-    def read(file: StoredFile) -> tuple[int, int] | DataError:
-        try:
-            return _upright_size(file)
-        except DataError as error:
-            return error
+    def read(part: Sequence[StoredFile]) -> list[tuple[int, int] | DataError]:
+        return [_size_or_error(file) for file in part]
 
+    parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     # the filters of warnings belong to all threads: they are set once, around them
     with _quiet(), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(read, files))
+        return [size for sizes in pool.map(read, parts) for size in sizes]
+
+
+def _size_or_error(file: StoredFile) -> tuple[int, int] | DataError:
+    try:
+        return _upright_size(file)
+    except DataError as error:
+        return error
 
 
 class Look(NamedTuple):

@@ -18,11 +18,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import Columns
+from varifocal.data.columns import Columns, problem_of
 from varifocal.data.images import read_sizes
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.objects import CLASS_KEYS, ObjectReader, record_size
-from varifocal.data.raw import Place, Problem, RawSet, short_list
+from varifocal.data.raw import Place, RawSet, short_list
 from varifocal.data.tree import names_in
 from varifocal.errors import ConfigError, DataError
 
@@ -252,9 +252,7 @@ def _measured(raw: RawSet) -> RawSet:
     # one thread, so that each row group is read once
     for index, found in zip(unknown, read_sizes([cells[index] for index in unknown], threads=1), strict=True):
         if isinstance(found, DataError):
-            text, _, mend = str(found).removeprefix(f"{cells[index]}: ").rpartition("; ")
-            place = Place(cells[index], "")
-            raw.problems.add(Problem("unreadable-image", place, text or mend, mend if text else "", image=index))
+            raw.problems.add(problem_of("unreadable-image", cells[index], found, index))
         else:
             sizes[index] = found
     return replace(raw, images=replace(raw.images, sizes=sizes))

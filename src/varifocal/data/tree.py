@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from varifocal.data.archive import Tree
@@ -12,6 +15,8 @@ from varifocal.data.images import SUFFIXES
 from varifocal.errors import DataError
 
 MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
+_BLOCK = 1 << 16
+_THREADS, _TOGETHER = 8, 64  # that read ahead, and the files that one reads at a time
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -108,13 +113,39 @@ def read_bytes(file: Tree) -> bytes:
     """
     try:
         with file.open("rb") as stream:
-            content = stream.read(MAX_TEXT + 1)
+            content = stream.read(_BLOCK)
+            # not at once: room is made for all that is asked for
+            while len(content) <= MAX_TEXT and (more := stream.read(max(len(content), _BLOCK))):
+                content += more
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise DataError(f"{file}: the file cannot be read ({reason}); check it") from None
     if len(content) > MAX_TEXT:
         raise DataError(f"{file}: the file has more than {MAX_TEXT} bytes, too many for this format; split it")
     return content
+
+
+def read_many(files: Iterable[Tree]) -> Iterator[tuple[Tree, bytes | DataError]]:
+    """The content of many small files in their order, read ahead by threads, since a disk answers many at once."""
+    left = iter(files)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[list[tuple[Tree, bytes | DataError]]]] = deque()
+        while part := list(islice(left, _TOGETHER)):
+            waiting.append(pool.submit(_read_part, part))
+            if len(waiting) > 2 * _THREADS:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _read_part(files: list[Tree]) -> list[tuple[Tree, bytes | DataError]]:
+    found: list[tuple[Tree, bytes | DataError]] = []
+    for file in files:
+        try:
+            found.append((file, read_bytes(file)))
+        except DataError as error:
+            found.append((file, error))
+    return found
 
 
 class Texts:
@@ -125,7 +156,11 @@ class Texts:
 
     def read(self, file: Tree) -> str:
         """The text of a file; errors as of :func:`read_bytes` and :func:`decode`."""
-        text, latin = decode(read_bytes(file), file)
+        return self.decode(read_bytes(file), file)
+
+    def decode(self, content: bytes, file: Tree) -> str:
+        """The text of what was read of a file; errors as of :func:`decode`."""
+        text, latin = decode(content, file)
         if latin:
             self.latin.append(file.name)
         return text

@@ -18,7 +18,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.columns import NAN, Columns, to_number
 from varifocal.data.names import canonical, leaves_folder
 from varifocal.data.raw import Files, RawSet, short
-from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, walk
+from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
 from varifocal.data.xml_text import line_of_element, parse_xml, root_tag
 from varifocal.errors import DataError
 
@@ -47,10 +47,12 @@ def read_voc(source: Tree, data: Tree, split: str) -> RawSet:
     columns = Columns("voc", source, split)
     reading = _Reading(columns)
     finders: dict[Tree, PictureFinder] = {}
-    for folder, name in _files(source, columns):
+    places = list(_files(source, columns))
+    files = (folder / name for folder, name in places)
+    for (folder, name), (_, content) in zip(places, read_many(files), strict=True):
         if folder not in finders:
             finders[folder] = PictureFinder(_roots(folder, data))
-        _read_file(reading, folder, name, finders[folder])
+        _read_file(reading, folder, name, content, finders[folder])
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
     columns.no_classes()
@@ -111,13 +113,14 @@ def _roots(folder: Tree, data: Tree) -> list[Tree]:
     return [*roots, above, data if data.is_dir() else data.parent]
 
 
-def _read_file(reading: _Reading, folder: Tree, name: str, finder: PictureFinder) -> None:
+def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError, finder: PictureFinder) -> None:
     columns, file = reading.columns, folder / name
     try:
-        root, latin = parse_xml(file)
+        if isinstance(content, DataError):
+            raise content
+        root, latin = parse_xml(content, file)
     except DataError as error:
-        text, _, mend = str(error).removeprefix(f"{file}: ").rpartition("; ")
-        columns.problem("malformed", file, "", text or mend, mend if text else "")
+        columns.failure("malformed", file, error)
         return
     if latin:
         reading.latin.append(name)

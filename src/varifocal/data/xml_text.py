@@ -15,13 +15,12 @@ _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
-def read_xml_text(file: Tree) -> tuple[str, bool]:
-    """The text of an XML file without its declaration's line, and whether it was taken for Latin-1.
+def xml_text(content: bytes, file: Tree) -> tuple[str, bool]:
+    """The text of an XML file without its declaration, and whether it was taken for Latin-1.
 
     Raises:
-        DataError: it cannot be read or decoded, or has a document type.
+        DataError: it cannot be decoded, or has a document type.
     """
-    content = read_bytes(file)
     declared = _DECLARED.match(content[:200])
     text, latin = "", False
     if declared and declared[1].lower() not in (b"utf-8", b"utf8", b"utf-16"):
@@ -40,13 +39,13 @@ def read_xml_text(file: Tree) -> tuple[str, bool]:
     return text, latin
 
 
-def parse_xml(file: Tree) -> tuple[ET.Element, bool]:
+def parse_xml(content: bytes, file: Tree) -> tuple[ET.Element, bool]:
     """The root of a small XML file, and whether it was taken for Latin-1.
 
     Raises:
-        DataError: as :func:`read_xml_text`, or it is not XML; the line is named.
+        DataError: as :func:`xml_text`, or it is not XML; the line is named.
     """
-    text, latin = read_xml_text(file)
+    text, latin = xml_text(content, file)
     try:
         return ET.fromstring(text), latin
     except ET.ParseError as error:
@@ -62,7 +61,7 @@ def scan_xml(file: Tree, start: Callable[[str, dict[str, str], int], None], end:
 
     Whether it was taken for Latin-1; errors as of :func:`parse_xml`.
     """
-    text, latin = read_xml_text(file)
+    text, latin = xml_text(read_bytes(file), file)
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     words: list[str] = []

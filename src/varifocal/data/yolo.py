@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from varifocal.data.archive import Tree
 from varifocal.data.columns import NAN, Columns, count_from_one, hull, to_number
 from varifocal.data.raw import Files, RawSet, short, short_list
-from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below
+from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
 from varifocal.data.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
+from varifocal.errors import DataError
 
 # Shares a little beyond the picture come from rounding; they are clipped with the rest.
 _LEAST, _MOST = -0.01, 1.01
@@ -34,6 +35,7 @@ class _Reading:
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
+    places: dict[Tree, tuple[Tree, ...]] = field(default_factory=dict)  # folder of pictures -> where labels may lie
     listings: dict[Tree, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
     lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same, those without a picture
 
@@ -54,7 +56,9 @@ def read_yolo(source: Tree, data: Tree, split: str) -> RawSet:
     entries = layout.entries(split)
     for entry in entries:
         for folder, path, name in _pictures(entry, reading):
-            _read_picture(reading, folder, path, name)
+            columns.picture(f"{path}/{name}" if path else name, (folder, name))
+            reading.labels.append(_label_file(reading, folder, os.path.splitext(name)[0] + ".txt"))
+    _read_labels(reading)
     _report_unknown(reading)
     _report_missing(reading, listed=any(entry.is_file() for entry in entries))
     columns.notes += [*layout.notes, *reading.texts.notes(source)]
@@ -87,22 +91,29 @@ def _pictures(entry: Tree, reading: _Reading) -> Iterator[Found]:
             yield found[0], inside.rpartition("/")[0], found[1]
 
 
-def _read_picture(reading: _Reading, folder: Tree, path: str, name: str) -> None:
-    index = reading.columns.picture(f"{path}/{name}" if path else name, (folder, name))
-    found = _label_file(reading, folder, os.path.splitext(name)[0] + ".txt")
-    reading.labels.append(found)
-    if found is None:
-        return
-    file = found[0] / found[1]
-    for number, line in enumerate(reading.texts.read(file).split("\n"), start=1):
-        words = line.split()
-        if words:
-            _read_line(reading, index, file, number, words)
+def _read_labels(reading: _Reading) -> None:
+    """The lines of all files of labels."""
+    images = [image for image, found in enumerate(reading.labels) if found is not None]
+    files = (found[0] / found[1] for found in reading.labels if found is not None)
+    for image, (file, content) in zip(images, read_many(files), strict=True):
+        try:
+            if isinstance(content, DataError):
+                raise content
+            text = reading.texts.decode(content, file)
+        except DataError as error:
+            reading.columns.failure("malformed", file, error, image=image)
+            continue
+        for number, line in enumerate(text.split("\n"), start=1):
+            words = line.split()
+            if words:
+                _read_line(reading, image, file, number, words)
 
 
 def _label_file(reading: _Reading, folder: Tree, name: str) -> tuple[Tree, str] | None:
     """In the folder of labels that mirrors that of pictures, or beside the picture."""
-    for place in dict.fromkeys((label_place(folder, reading.layout.root), folder)):
+    if folder not in reading.places:
+        reading.places[folder] = tuple(dict.fromkeys((label_place(folder, reading.layout.root), folder)))
+    for place in reading.places[folder]:
         if place not in reading.listings:
             names = [file for file in names_in(place)[1] if file.endswith(".txt") and file.lower() not in NOT_LABELS]
             reading.listings[place] = frozenset(names)
