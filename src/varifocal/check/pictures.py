@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from varifocal.check.findings import Finding, Findings
-from varifocal.check.near import bit_distance, groups, near_pairs, perceptual_hash, same_bytes
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
+from varifocal.data.near import bit_distance, groups, near_pairs, perceptual_hash, same_bytes
 
 Place = tuple[int, int]  # split, picture
 

@@ -1,0 +1,159 @@
+"""A data set that was never split, in two: each class in both parts, and pictures that look alike in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import overload
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from varifocal.data.images import THUMB, Look, look_at_all
+from varifocal.data.near import groups, near_pairs, perceptual_hash, same_bytes
+from varifocal.errors import ConfigError, DataError
+from varifocal.records import DataSet, Sample
+
+MOST = 0.9  # share that may be held out
+_THREADS = 4
+
+
+class Picked(Sequence[Sample]):
+    """Some of the samples, in the order of their places."""
+
+    def __init__(self, samples: Sequence[Sample], places: Int64[np.ndarray, "K"]) -> None:
+        self._samples, self._places = samples, places
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return Picked(self._samples, self._places[index])
+        return self._samples[int(self._places[index])]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def split_dataset(
+    data: DataSet, share: float, seed: int = 0, progress: Callable[[int], None] = lambda done: None
+) -> tuple[DataSet, DataSet]:
+    """The data set without and with about that ``share`` of its pictures, of each class alike.
+
+    Every picture is decoded once, to keep those together that are the same or nearly so; ``progress`` is called with
+    the number done. The same data and ``seed`` give the same parts, whatever the machine. The notes stay with the
+    first part and say what was done.
+
+    Raises:
+        ConfigError: the share is not above 0 and at most ``MOST``.
+        DataError: a picture cannot be read, or all look alike.
+    """
+    if not 0 < share <= MOST:
+        raise ConfigError(f"--val {share:g}: the share of the pictures to hold out is above 0 and at most {MOST}.")
+    group_of, joined = alike(data.samples, progress)
+    if group_of.max(initial=0) == 0:
+        raise DataError(
+            f"{data.source}: its {len(data.samples)} pictures are one, or look alike, and cannot be split; "
+            "give it pictures of other scenes, or leave --val out"
+        )
+    held = assign(class_counts(data), group_of, share, seed)
+    parts = [Picked(data.samples, np.flatnonzero(side)) for side in (~held, held)]
+    note = (
+        f"{data.source.name}: split by seed {seed} into {len(parts[0])} pictures to train on and {len(parts[1])} to "
+        f"validate on ({len(parts[1]) / len(data.samples):.1%})"
+    )
+    if joined:
+        note += f"; {joined} of them look like another and stay with it"
+    first = replace(data, samples=parts[0], notes=(*data.notes, f"{note}."))
+    return first, replace(data, samples=parts[1], notes=())
+
+
+def alike(
+    samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
+) -> tuple[Int64[np.ndarray, "M"], int]:
+    """A group for each picture, counted from 0, the same for those that look nearly the same; how many share theirs.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    greys = np.zeros((len(samples), THUMB, THUMB), np.uint8)
+    digests = [b""] * len(samples)
+
+    def take(place: int, look: Look) -> None:
+        if look.error is not None or look.grey is None:
+            raise look.error or DataError(f"{samples[place].file}: the image cannot be read; replace it")
+        greys[place], digests[place] = look.grey, look.digest
+        progress(place + 1)
+
+    look_at_all(_FilesOf(samples), take, _THREADS)
+    pairs = near_pairs(greys, np.ones(len(samples), bool), perceptual_hash(greys))
+    exact = ((np.array(group[:1] * (len(group) - 1)), np.array(group[1:])) for group in same_bytes(digests))
+    members = groups(chain(exact, pairs), len(samples))
+    first = np.arange(len(samples))
+    for group in members:
+        first[group] = group[0]
+    return np.unique(first, return_inverse=True)[1].reshape(-1), sum(map(len, members))
+
+
+class _FilesOf(Sequence):
+    """The file of each sample, made when asked for."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        found = self._samples[index]
+        return [sample.file for sample in found] if isinstance(index, slice) else found.file
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+
+def class_counts(data: DataSet) -> Bool[np.ndarray, "M K"]:
+    """Which classes each picture shows; the last column marks those that show none."""
+    shows = np.zeros((len(data.samples), len(data.categories) + 1), bool)
+    for place, sample in enumerate(data.samples):
+        shows[place, sample.labels if len(sample.labels) else -1] = True
+    return shows
+
+
+def assign(
+    shows: Bool[np.ndarray, "M C"], group_of: Int64[np.ndarray, "M"], share: float, seed: int
+) -> Bool[np.ndarray, "M"]:
+    """Which pictures are held out: about that share of the pictures of each class, and of each group all or none.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the class that is left in the fewest groups is
+    dealt out first, each group to the side that still wants more of it, since with common classes there is always
+    room to make good. Large groups come first, equal ones in an order that the seed draws.
+    """
+    total = int(group_of.max()) + 1
+    sizes = np.bincount(group_of, minlength=total)
+    counts = np.zeros((total, shows.shape[1]), np.int64)
+    np.add.at(counts, group_of, shows)
+    order = np.random.default_rng(seed).permutation(total)
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    wanted = np.array([[1 - share], [share]]) * counts.sum(axis=0)
+    room = np.array([1 - share, share]) * sizes.sum()
+    side = np.full(total, -1)
+    left = (counts > 0).sum(axis=0)
+    while (left > 0).any():
+        chosen = int(np.argmin(np.where(left > 0, left, total + 1)))
+        for group in order[(counts[order, chosen] > 0) & (side[order] < 0)]:
+            to = _hungrier(wanted[:, chosen], room)
+            side[group] = to
+            wanted[to] -= counts[group]
+            room[to] -= sizes[group]
+            left -= counts[group] > 0
+    if not (side == 1).any():
+        side[order[-1]] = 1
+    return (side == 1)[group_of]
+
+
+def _hungrier(wanted: np.ndarray, room: np.ndarray) -> int:
+    """The side that wants more of a class, or else of pictures; the training side where they want the same."""
+    if not np.isclose(wanted[0], wanted[1]):
+        return int(wanted[1] > wanted[0])
+    return int(room[1] > room[0] and not np.isclose(room[0], room[1]))
