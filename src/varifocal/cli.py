@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
     from varifocal.pictures import Predictor
 
+# what an installation that only runs exported files may be without, and what brings it
+PACKAGES = {"yaml": "pyyaml", "hotcoco": "hotcoco"} | dict.fromkeys(
+    ("torch", "torchvision", "timm", "safetensors", "pydantic", "lightning_fabric"), "varifocal"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
@@ -25,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = VERBS[options.verb](options, overrides) or 0
     except VarifocalError as error:
         print(f"varifocal {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        install = f"pip install {PACKAGES[error.name]}"
+        print(f"varifocal {options.verb}: needs the package {error.name}: {install}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from varifocal.errors import ConfigError
+
 
 def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16", "fp16"] = "fp32") -> Any:
     """The model of a checkpoint or of an exported file (``.onnx``, ``.xml``), ready to predict.
@@ -21,7 +23,11 @@ def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16
     from varifocal.runtime import is_exported, load_exported
 
     if not is_exported(path):
-        from varifocal import predict
-
+        try:
+            from varifocal import predict
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{path}: a checkpoint needs the package {error.name}: pip install varifocal; an exported file does not."
+            ) from error
         return predict.load(path, device, precision)
     return load_exported(path, device, precision)

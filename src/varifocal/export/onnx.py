@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+NEEDED = (0, 6)  # onnxscript, for the exporters of torch 2.6 to 2.15
 OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
 
 
@@ -89,7 +90,12 @@ def _onnx() -> Any:
         import onnxscript  # torch's exporter needs it
     except ImportError as error:
         raise ConfigError(f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"') from error
-    del onnxscript
+    version = tuple(int(part) for part in onnxscript.__version__.split(".")[:2])
+    if version < NEEDED:
+        raise ConfigError(
+            f"onnxscript {onnxscript.__version__} is too old; exporting needs {NEEDED[0]}.{NEEDED[1]} or newer: "
+            'pip install --upgrade "varifocal[onnx]"'
+        )
     return onnx
 
 

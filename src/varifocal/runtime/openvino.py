@@ -13,8 +13,8 @@ from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
 from varifocal.runtime.inside import read_ir
 
-NEEDED = (2025, 0)
-INSTALL = 'pip install "openvino>=2025.0"'
+NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
+INSTALL = 'pip install "openvino>=2025.4"'
 WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
 
 

@@ -15,7 +15,7 @@ from varifocal.export.openvino import save_openvino, to_openvino
 SOURCE = Path(__file__).parents[3] / "src"
 BLOCKED = """
 import sys
-FORBIDDEN = ("torch", "torchvision", "timm", "safetensors", "lightning", "lightning_fabric", "onnx", "pydantic", "yaml")
+FORBIDDEN = ("torch", "torchvision", "timm", "safetensors", "lightning", "lightning_fabric", "onnx", "pydantic")
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in FORBIDDEN:
@@ -74,6 +74,19 @@ def test_loading_and_every_verb_that_runs_a_model(folder, tmp_path, name):
     assert "vfnet, exported" in described
     assert "cat, dog, cow" in described
     assert "any size" in described
+
+
+def test_a_checkpoint_is_told_to_need_more():
+    program = LOAD.replace("import varifocal as vf\n", "import varifocal as vf\nsys.modules['torch'] = None\n")
+    with pytest.raises(AssertionError, match=r"best\.safetensors: a checkpoint needs the package torch"):
+        run(program, "best.safetensors", "photo.png")
+    with pytest.raises(AssertionError, match="^varifocal predict: needs the package torch: pip install varifocal"):
+        run(
+            "sys.modules['torch'] = None\n" + VERB,
+            "predict",
+            "best.safetensors",
+            SOURCE / "varifocal/data/trees/images",
+        )
 
 
 def test_the_block_blocks():
