@@ -112,8 +112,21 @@ def _add_check(verbs: Any) -> None:
     check.add_argument(
         "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
     )
+    check.add_argument(
+        "--model",
+        type=Path,
+        dest="checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint or exported file, whose doubts of the labels are listed",
+    )
     check.add_argument("--json", type=Path, metavar="F", help="write everything here")
     check.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
+    check.add_argument("--tta", action="store_true", help="of the model: look eight times, at four sizes and mirrored")
+    _add_tiling(check)
+    check.add_argument("--device", default="cpu", help="of the model: cpu, cuda, cuda:1, ... (%(default)s)")
+    check.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    )
 
 
 def _add_eval(verbs: Any) -> None:

@@ -28,9 +28,16 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
 
     for target in _targets(options):
         check_target(target)
-    eye = _eye(options.recipe or RECIPE, overrides)
+    model = None if options.checkpoint is None else (options.checkpoint.name, load())
+    eye = _eye(options.recipe, overrides, model)
     report = check_data(
-        options.data, eye, split=options.split, format=options.format, decode=not options.fast, bar=_bar
+        options.data,
+        eye,
+        split=options.split,
+        format=options.format,
+        decode=not options.fast,
+        model=model,
+        bar=_bar,
     )
     Console().print(show(report))
     if options.json is not None:
@@ -49,9 +56,14 @@ def _targets(options: argparse.Namespace) -> list[Path]:
     return targets
 
 
-def _eye(name: str, overrides: list[str]) -> Eye:
-    recipe = read_recipe(name, overrides)
-    said = " ".join([name, *overrides])
+def _eye(name: str | None, overrides: list[str], model: tuple[str, Any] | None) -> Eye:
+    """That of the recipe that is named, or else of the checkpoint, or else of the usual recipe."""
+    if name is None and not overrides and model is not None and hasattr(model[1].info, "config"):
+        info = model[1].info
+        crop = info.recipe.get("data", {}).get("augment", {}).get("crop", 0)
+        return Eye.of(model[0], info.name, info.config, info.preprocess, crop)
+    recipe = read_recipe(name or RECIPE, overrides)
+    said = " ".join([name or RECIPE, *overrides])
     return Eye.of(said, recipe.detector, recipe.model, recipe.data.preprocess, recipe.data.augment.crop)
 
 

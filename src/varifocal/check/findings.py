@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 Level = Literal["loss", "warning", "note", "suspect"]
 LEVELS: tuple[Level, ...] = ("loss", "warning", "suspect", "note")
 LISTED = 1000  # findings of one kind of one split that are kept; further ones are counted
+FOUND = "found "  # begins the word of a box that a model found
 T = TypeVar("T")
 
 

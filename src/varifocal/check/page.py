@@ -26,6 +26,10 @@ THUMBS = 8  # of a kind
 SUSPECTS = 24  # of a kind that a model doubts
 MOST_THUMBS = 96  # of a page, which bounds its size
 CLASSES = 100
+KEY = (
+    '<span class="key"></span> the label <span class="key b"></span> what the model finds '
+    '<span class="key c"></span> other labels'
+)
 
 
 def make_page(report: Report) -> str:
@@ -96,7 +100,7 @@ def _findings(report: Report, room: Room) -> Iterator[str]:
         if kinds:
             yield f'<section id="level-{level}"><h2>{html.text(_capital(LEVEL_TITLES[level]))}</h2>'
             if level == "suspect":
-                yield ('<p><span class="key"></span>label as it is <span class="key b"></span>what the model finds</p>')
+                yield f"<p>{KEY}</p>"
             for kind in kinds:
                 yield _kind(report, kind, level, room)
             yield "</section>"
@@ -201,6 +205,6 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _shortened(name: str, most: int = 28) -> str:
+def _shortened(name: str, most: int = 22) -> str:
     """The end of a long name, which tells files apart."""
     return name if len(name) <= most else "…\u2060" + name[1 - most :]

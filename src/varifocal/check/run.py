@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from varifocal.check.advise import Advice, advise
+from varifocal.check.ask import ask
 from varifocal.check.classes import count_classes, find_in_classes
 from varifocal.check.count import count
 from varifocal.check.findings import Finding, Findings
 from varifocal.check.match import Eye, match
 from varifocal.check.pictures import find_in_scans, find_without_boxes
-from varifocal.check.report import Decoding, MatchReport, Report
+from varifocal.check.report import Decoding, MatchReport, ModelReport, Report
 from varifocal.check.scan import cost_of_decoding, scan
 from varifocal.check.scene import Scene, make_scene
 from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
 from varifocal.check.split import Split
 from varifocal.data.load import find_splits, read_raw
+from varifocal.pictures import Predictor
 
 # A bar: label and total, then called with the number done.
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -40,12 +42,14 @@ def check_data(
     split: str | None = None,
     format: str | None = None,
     decode: bool = True,
+    model: tuple[str, Predictor] | None = None,
     bar: Bar = no_bar,
 ) -> Report:
     """Look at everything in a data set, or at one ``split`` of it.
 
-    ``eye`` says whose assignment and image size is tried; no network is run. Without ``decode`` no picture is opened
-    but where a format does not record sizes, and a few to say what decoding would cost.
+    ``eye`` says whose assignment and image size is tried. Without ``decode`` no picture is opened but where a format
+    does not record sizes, and a few to say what decoding would cost. ``model``, by its name, is asked about the labels
+    of all pictures; no network is run without one.
 
     Raises:
         DataError: the data set cannot be read at all.
@@ -63,8 +67,14 @@ def check_data(
     matching, points = _match(found, splits, scene, eye, advice, bar)
     scale = np.sqrt(resized.prod(axis=1) / scene.sizes.prod(axis=1))
     statistics = count(splits, scene.sides * scale[scene.owner], points)
+    asked = None if model is None else _ask(found, splits, model, bar)
     notes = tuple(note for one in splits for note in one.raw.notes)
-    return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, notes=notes)
+    return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, asked, notes)
+
+
+def _ask(found: Findings, splits: Sequence[Split], model: tuple[str, Predictor], bar: Bar) -> ModelReport:
+    with bar("asking the model", sum(len(split.raw.images) for split in splits)) as advance:
+        return ask(found, splits, model[1], model[0], advance)
 
 
 def _read(data: Path, split: str | None, format: str | None, bar: Bar) -> list[Split]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from varifocal.check.findings import Finding
+from varifocal.check.findings import FOUND, Finding
 from varifocal.check.split import Split
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
@@ -23,6 +23,7 @@ LEAST = 48  # pixels of the picture that are shown at least
 MOST_BOXES = 60  # of a picture that are drawn where no one box is meant
 
 Corners = tuple[float, float, float, float]
+Mark = tuple[str, str, Corners]  # class of the line in the style, word, box
 
 
 class Thumb(NamedTuple):
@@ -51,15 +52,22 @@ def thumbs_of(finding: Finding, splits: Sequence[Split]) -> list[Thumb]:
             picture = None
         if picture is None:
             continue
-        boxes = finding.boxes or _all_boxes(owner, image)
-        place = _around([box for _, box in boxes], picture.size) if finding.boxes else (0, 0, *picture.size)
-        found.append(Thumb(_svg(picture, place, boxes, finding.text), owner.picture_name(image)))
+        place = _around([box for _, box in finding.boxes], picture.size) if finding.boxes else (0, 0, *picture.size)
+        context = () if finding.boxes and finding.level != "suspect" else _all_boxes(owner, image)
+        marks = [*(("c", "", box) for box in context), *_marks(finding)]
+        found.append(Thumb(_svg(picture, place, marks, finding.text), owner.picture_name(image)))
     return found
 
 
-def _all_boxes(split: Split, image: int) -> tuple[tuple[str, Corners], ...]:
-    places = split.boxes_of(image)[:MOST_BOXES]
-    return tuple(("", split.corners(int(place))) for place in places)
+def _all_boxes(split: Split, image: int) -> list[Corners]:
+    return [split.corners(int(place)) for place in split.boxes_of(image)[:MOST_BOXES]]
+
+
+def _marks(finding: Finding) -> list[Mark]:
+    """The label solid; what a model found, or the second of two labels, dashed."""
+    return [
+        ("b" if i == 1 or word.startswith(FOUND) else "a", word, box) for i, (word, box) in enumerate(finding.boxes)
+    ]
 
 
 def _around(boxes: Sequence[Corners], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -78,9 +86,7 @@ def _span(middle: float, half: float, length: int) -> tuple[int, int]:
     return first, min(max(int(first + 2 * half), first + 1), length)
 
 
-def _svg(
-    picture: Image.Image, place: tuple[int, int, int, int], boxes: Sequence[tuple[str, Corners]], text: str
-) -> str:
+def _svg(picture: Image.Image, place: tuple[int, int, int, int], marks: Sequence[Mark], text: str) -> str:
     left, top, right, bottom = place
     width, height = right - left, bottom - top
     factor = SIDE / max(width, height)
@@ -89,15 +95,15 @@ def _svg(
     buffer = io.BytesIO()
     part.save(buffer, "JPEG", quality=QUALITY)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    plain = len(boxes) > 2
-    shapes = [_shape(box, (left, top), factor) for _, box in boxes]
-    lines = "".join(f'<rect class="halo" {shape}/>' for shape in shapes)
-    for i, ((word, _), shape) in enumerate(zip(boxes, shapes, strict=True)):
-        title = f"<title>{escape(word)}</title>" if word else ""
-        lines += f'<rect class="{"a" if plain or i == 0 else "b"}" {shape}>{title}</rect>'
+    lines = []
+    for kind, word, box in marks:
+        shape, title = _shape(box, (left, top), factor), f"<title>{escape(word)}</title>" if word else ""
+        lines.append((f'<rect class="halo {kind}" {shape}/>', f'<rect class="{kind}" {shape}>{title}</rect>'))
+    # a halo of one box must not hide another
+    drawn = "".join(halo for halo, _ in lines) + "".join(line for _, line in lines)
     return (
         f'<svg class="thumb" viewBox="0 0 {small[0]} {small[1]}" role="img" aria-label="{escape(text, quote=True)}">'
-        f'<image href="{uri}" width="{small[0]}" height="{small[1]}"/>{lines}</svg>'
+        f'<image href="{uri}" width="{small[0]}" height="{small[1]}"/>{drawn}</svg>'
     )
 
 

@@ -35,8 +35,8 @@ def model_words(report: Report) -> str:
     if one is None:
         return ""
     doubts = sum(report.findings.total(kind) for kind in report.findings.kinds("suspect"))
-    text = f"{one.name} found {one.found:,} of {many(one.labels, 'label')} in {many(one.pictures, 'picture')}"
-    return f"{text} and doubts {many(doubts, 'place')}"
+    text = f"the model {one.name} found {one.found:,} of {many(one.labels, 'label')} in {many(one.pictures, 'picture')}"
+    return "; ".join([f"{text} and doubts {many(doubts, 'place')}", *one.notes])
 
 
 def matching_words(report: Report) -> str:
@@ -63,7 +63,7 @@ def decoding_words(report: Report) -> str:
     """What decoding cost, or would."""
     one = report.decoding
     if one.done:
-        return f"all {many(one.pictures, 'picture')} decoded in {duration(one.seconds)}"
+        return f"{many(one.pictures, 'picture')} decoded in {duration(one.seconds)}"
     return (
         f"no picture was decoded; all {one.pictures:,} would take about {duration(one.seconds)} here "
         "and show damaged, rotated and copied ones"
