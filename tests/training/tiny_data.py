@@ -30,6 +30,15 @@ TINY = [
     "train.workers=0",
 ]
 
+# Everything for hard data at once; of the pictures every third may be unreadable.
+HARD = [
+    "data.repeat_rare=1.0",
+    "data.background=0.1",
+    "data.augment={mosaic: 0.5, mixup: 0.5, copy_paste: 0.5, erase: 0.5, vertical_flip: 0.5, mix_epochs: 3}",
+    "data.augment.torchvision={RandomPhotometricDistort: {}}",
+    "train.bad_pictures=0.34",
+]
+
 
 def make_data(folder: Path, *, pictures: int = 6, empty: tuple[int, ...] = (), crowd: tuple[int, ...] = ()) -> Path:
     """``pictures`` of 96 x 80 pixels in train and two in val; of those in ``empty`` no boxes, in ``crowd`` only

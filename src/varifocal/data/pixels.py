@@ -27,7 +27,6 @@ HOLES = (*SMALL_HOLES, (16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48
 BY_NAME = (
     "ColorJitter",
     "GaussianBlur",
-    "JPEG",
     "RandomAdjustSharpness",
     "RandomAutocontrast",
     "RandomChannelPermutation",
@@ -95,7 +94,7 @@ def by_name(transforms: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     unknown = [name for name in transforms if name not in BY_NAME]
     if unknown:
         raise ConfigError(
-            f"data.augment.torchvision: {unknown[0]!r} is not among the transforms that leave boxes alone: "
+            f"augment: torchvision: {unknown[0]!r} is not among the transforms that leave boxes alone: "
             f"{', '.join(BY_NAME)}."
         )
     from torchvision.transforms import v2
@@ -109,7 +108,7 @@ def by_name(transforms: Mapping[str, Mapping[str, Any]]) -> list[Any]:
             made.append(v2.RandomApply([kind(**arguments)], p=chance) if chance != 1.0 else kind(**arguments))
         except (TypeError, ValueError) as error:
             said = " ".join(str(error).split()).rstrip(".")
-            raise ConfigError(f"data.augment.torchvision: {name} does not take {dict(given)}: {said}.") from error
+            raise ConfigError(f"augment: torchvision: {name} does not take {dict(given)}: {said}.") from error
     return made
 
 

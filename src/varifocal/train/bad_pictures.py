@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ class BadPictures:
     """What was found so far, by index in the data set: the same in every process and after any interruption.
 
     ``share`` of the ``total`` pictures may be bad, and never less than three or a tenth, unless it is 0: then none.
-    The list is written into the folder ``run``, by the process that has one.
+    ``found`` are what :meth:`rows` gave. The list is written into the folder ``run``, by the process that has one.
     """
 
-    def __init__(self, share: float, total: int, run: Path | None, found: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, share: float, total: int, run: Path | None, found: Iterable[Sequence[Any]] = ()) -> None:
         self.share, self.total, self.run = share, total, run
         self.most = max(int(share * total), min(FEW, total // 10)) if share else 0
         self.found = {index: reason for index, reason in found}

@@ -26,7 +26,7 @@ def make(boxes, width=200, height=150, crowd=None):
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         image[:, y1:y2, x1:x2] = 255 - 60 * i
     array = np.array(boxes, np.float32).reshape(-1, 4)
-    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
     return image, Sample(Path("x.png"), 0, width, height, array, np.arange(len(boxes)), crowd)
 
 
@@ -182,6 +182,15 @@ def test_jitter_is_a_range_in_any_order(jitter):
         ("cutout", 0, -0.1),
         ("holes", [0, 1], [-1, 1]),
         ("flip", 1, 2),
+        ("vertical_flip", 1, 2),
+        ("iou_crop", 1, 1.1),
+        ("erase", 1, -0.1),
+        ("mosaic", 1, 1.1),
+        ("mosaic_scale", [0.1, 2], [0, 1]),
+        ("mixup", 1, 1.1),
+        ("copy_paste", 1, 1.1),
+        ("pastes", [0, 5], [-1, 5]),
+        ("mix_epochs", 0, -1),
         ("colour", 0, -0.1),
         ("min_visible", 1, 1.01),
         ("slivers", "background", "drop"),
@@ -374,3 +383,96 @@ def test_the_seed_decides_part_limits_and_holes_too():
         first, second = (augment(image, sample, PLAIN, config, [3, seed]) for _ in range(2))
         assert torch.equal(first[0], second[0])
         assert torch.equal(first[1].boxes, second[1].boxes)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_an_upside_down_flip_is_exact(flip):
+    image, sample = make([(10, 20, 35, 90)], width=60, height=100)
+    for seed in range(5):
+        part, targets = augment(image, sample, PLAIN, Augment(flip=flip, vertical_flip=1.0), [seed])
+        assert torch.equal(targets.boxes[0], extent(part))
+        assert targets.boxes[0].tolist() == [25 if flip else 10, 10, 50 if flip else 35, 80]
+
+
+def test_the_chance_of_each_flip():
+    image, sample = make([(10, 20, 35, 90)], width=60, height=100)
+    config = Augment(flip=0.25, vertical_flip=0.75)
+    boxes = [augment(image, sample, PLAIN, config, [seed])[1].boxes[0].tolist() for seed in range(400)]
+    assert_frequencies([box[0] for box in boxes], {10: 0.75, 25: 0.25})
+    assert_frequencies([box[1] for box in boxes], {20: 0.25, 10: 0.75})
+
+
+def test_iou_crops_are_those_of_ssd():
+    """0.3 to 1 of each side, aspect within 1/2 to 2, the middle of an object inside; one in seven is left whole."""
+    _, sample = make([(20, 20, 60, 60), (120, 80, 150, 140), (0, 0, 200, 150)], crowd=[False, False, True])
+    windows = draw_windows(sample, Augment(iou_crop=1.0), 100)
+    whole = 0
+    for w in windows:
+        if (w.left, w.top, w.width, w.height) == (0, 0, 200, 150):
+            whole += 1
+            continue
+        assert 0.29 * 200 <= w.width <= 200
+        assert 0.29 * 150 <= w.height <= 150
+        assert 0.5 <= w.width / w.height <= 2
+        assert w.left + w.width <= 200
+        assert w.top + w.height <= 150
+        middles = [(40, 40), (135, 110)]
+        assert any(w.left < x < w.left + w.width and w.top < y < w.top + w.height for x, y in middles)
+        assert w.size == (w.height, w.width)
+    assert 1 <= whole < 60
+    half = draw_windows(sample, Augment(iou_crop=0.5), 100)
+    assert 50 < sum((w.width, w.height) == (200, 150) for w in half) < 90
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_boxes_of_an_iou_crop_follow_their_pixels(seed):
+    image, sample = make([(50, 40, 110, 100)])
+    config = Augment(iou_crop=1.0, min_visible=0.0, short=(100, 140), vertical_flip=0.5)
+    part, targets = augment(image, sample, Preprocess(short=120, long=400), config, [seed])
+    assert (targets.boxes[0] - extent(part)).abs().max() <= 1.01
+
+
+def test_no_iou_crop_without_an_object():
+    for boxes, crowd in (([], []), ([(0, 0, 50, 50)], [True])):
+        _, sample = make(boxes, crowd=crowd)
+        assert {(w.width, w.height) for w in draw_windows(sample, Augment(iou_crop=1.0), 20)} == {(200, 150)}
+
+
+@pytest.mark.parametrize("other", [{"crop": 64}, {"part": 0.5}])
+def test_one_way_to_choose_a_part(other):
+    with pytest.raises(ConfigError, match=r"iou_crop, crop and part"):
+        Augment(iou_crop=0.5, **other)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_erased_decides_what_becomes_of_a_box(seed):
+    """The share of a box that is left is counted in the pixels."""
+    boxes = [(10, 10, 90, 70), (110, 15, 190, 65), (20, 90, 120, 140), (150, 100, 160, 110)]
+    image, sample = make(boxes)
+    mean = Preprocess(scale=1.0, mean=(3.0, 2.0, 1.0), bgr=True)
+    part, targets = augment(image, sample, mean, Augment(flip=0.0, erase=1.0, min_visible=0.413), [seed])
+    left = {
+        i: ((part[0] == 255 - 60 * i).sum() / ((x2 - x1) * (y2 - y1))).item()
+        for i, (x1, y1, x2, y2) in enumerate(boxes)
+    }
+    found = dict(zip(targets.labels.tolist(), targets.crowd.tolist(), strict=True))
+    assert found == {i: share < 0.413 for i, share in left.items() if share > 0}
+    hole = (part != image).any(dim=0)
+    assert hole.any()
+    assert part[:, hole].unique(dim=1).flatten().tolist() == [1, 2, 3]
+
+
+def test_only_what_is_always_resized_alike_has_one_size():
+    same = {"flip": 1.0, "quarter_turns": True, "colour": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
+    assert Augment(**same, erase=0.3, vertical_flip=0.5, torchvision={"RandomInvert": {}}).one_size
+    for varying in (
+        {"crop": 9},
+        {"jitter": (0.9, 1.0)},
+        {"short": (5, 9)},
+        {"long": (5, 9)},
+        {"short_values": (3,)},
+        {"part": 0.1},
+        {"iou_crop": 0.1},
+        {"mosaic": 0.1},
+    ):
+        assert not Augment(**varying).one_size, varying

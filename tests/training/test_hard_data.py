@@ -1,0 +1,81 @@
+"""Rare classes, bounded background, mixed pictures, a bad file: exact after kills, and the same for two processes."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+from tiny_data import HARD, TINY, make_data
+
+# group norms see the padding of a batch, so two processes equal one to rounding only where pictures are of one size
+ONE_SIZE = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}"]
+RUNS = {
+    "whole": (["train.workers=0", "data.cache=0"], 1, [{}]),
+    "killed": (["train.workers=2"], 1, [{"at": "half", "n": 3}, {"at": "step", "n": 4}, {}]),
+    "two": (["train.workers=1"], 2, [{}]),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, run_plan):
+    folder = tmp_path_factory.mktemp("hard")
+    data = make_data(folder / "data", pictures=9, empty=(2, 6), crowd=(4,))
+    (data / "train" / "3.png").write_bytes(b"no picture")
+    cases = [
+        {
+            "data": str(data),
+            "run": str(folder / name),
+            "overrides": [*TINY, *HARD, *ONE_SIZE, *overrides],
+            "world": world,
+            "attempts": attempts,
+        }
+        for name, (overrides, world, attempts) in RUNS.items()
+    ]
+    results, said = run_plan(folder, cases)
+    return folder, {name: [a["codes"] for a in attempts] for name, attempts in zip(RUNS, results, strict=True)}, said
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_what_was_sampled_is_told(runs):
+    _, codes, said = runs
+    assert codes["whole"] == [[0]]
+    assert "data.repeat_rare=1:" in said
+    assert "data.background=0.1: 0 of 3 pictures without an object" in said or "data.background=0.1: 1 of 3" in said
+
+
+def test_a_killed_run_ends_in_the_same_bytes(runs):
+    folder, codes, _ = runs
+    assert codes["killed"] == [[-9]] * 2 + [[0]]
+    for file in ("state.safetensors", "bad_pictures.txt"):
+        assert (folder / "whole" / file).read_bytes() == (folder / "killed" / file).read_bytes(), file
+    for file in ("last.safetensors", "best.safetensors"):  # their recipes differ in workers and cache
+        weights = [load_file(folder / name / file) for name in ("whole", "killed")]
+        assert all((weights[0][key] == weights[1][key]).all() for key in weights[0]), file
+    logs = [
+        [{k: v for k, v in line.items() if k not in ("seconds", "memory_mb")} for line in lines(folder / name)]
+        for name in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_two_processes_learn_what_one_does(runs):
+    folder, codes, _ = runs
+    assert codes["two"] == [[0, 0]]
+    one, two = lines(folder / "whole"), lines(folder / "two")
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for a, b in zip(one, two, strict=True):
+        assert a.get("bad_pictures") == b.get("bad_pictures")
+        for term in {"loss", "cls", "initial", "refined"} & a.keys():
+            assert a[term] == pytest.approx(b[term], abs=5e-6), (a["step"], term)
+    states = [load_file(folder / name / "state.safetensors") for name in ("whole", "two")]
+    assert max((states[0][k].float() - states[1][k].float()).abs().max().item() for k in states[0]) < 1e-5
+
+
+def test_the_bad_picture_is_told_of_in_both(runs):
+    folder, _, _ = runs
+    assert sum("bad_pictures" in line for line in lines(folder / "two")) > 0
+    for name in ("whole", "two"):
+        (line,) = (folder / name / "bad_pictures.txt").read_text().splitlines()
+        assert "3.png: this is not an image" in line

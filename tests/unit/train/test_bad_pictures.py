@@ -1,0 +1,97 @@
+"""How many unreadable pictures a run survives, and what it says of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_data import TINY, make_data
+
+from varifocal.config import override
+from varifocal.errors import DataError
+from varifocal.models.weights import read_checkpoint
+from varifocal.recipe import Recipe, make_job
+from varifocal.train.bad_pictures import BadPictures
+from varifocal.train.loop import train
+from varifocal.types import Batch
+
+CPU = torch.device("cpu")
+
+
+def batch(*bad):
+    return Batch(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), (), (), bad)
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "most"),
+    [(0.01, 10000, 100), (0.01, 299, 3), (0.01, 31, 3), (0.01, 25, 2), (0.01, 9, 0), (0.0, 10000, 0), (0.5, 8, 4)],
+)
+def test_how_many_may_be_bad(share, total, most):
+    bad = BadPictures(share, total, None)
+    assert bad.most == most
+    for index in range(most):
+        bad.add([batch((index, "a"))], CPU)
+    with pytest.raises(DataError):
+        bad.add([batch((most, "a"))], CPU)
+
+
+def test_each_picture_counts_once():
+    bad = BadPictures(0.1, 20, None, [(3, "c.png: gone")])
+    for _ in range(5):
+        bad.add([batch((7, "x/h.png: damaged"), (3, "c.png: gone")), batch((7, "x/h.png: damaged"))], CPU)
+    assert bad.rows() == [[3, "c.png: gone"], [7, "x/h.png: damaged"]]
+    assert bad.tell() == (
+        "2 of 20 pictures so far cannot be used and others take their places: c.png, x/h.png (see bad_pictures.txt)"
+    )
+    assert BadPictures(0.1, 20, None, bad.rows()).rows() == bad.rows()
+
+
+def test_the_one_too_many(tmp_path):
+    bad = BadPictures(0.01, 30, tmp_path)
+    bad.add([batch(*((i, f"{i}.png: damaged") for i in (9, 2, 4)))], CPU)
+    with pytest.raises(DataError, match=r"^4 of 30 pictures cannot be read .* the 3 that may be .*9\.png: damaged$"):
+        bad.add([batch((1, "1.png: damaged"))], CPU)
+    assert (tmp_path / "bad_pictures.txt").read_text().split("\n")[:2] == ["1.png: damaged", "2.png: damaged"]
+
+
+def test_where_none_may_be_the_reason_is_all_that_is_said():
+    with pytest.raises(DataError, match=r"^1\.png: damaged; mend it$"):
+        BadPictures(0.0, 1000, None).add([batch((1, "1.png: damaged; mend it"))], CPU)
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = make_data(tmp_path / "data", pictures=8)
+    (folder / "train" / "3.png").write_bytes(b"no picture")
+    return folder
+
+
+def job(data, run, *overrides):
+    torch.manual_seed(0)
+    return make_job(override(Recipe(), [*TINY, "train.epochs=2", "train.save_every=1", *overrides]), data, run)
+
+
+def test_a_run_goes_on_without_a_bad_picture_and_says_so(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(job(data, run, "train.bad_pictures=0.2", "data.augment.crop=0"))
+    said = capsys.readouterr().err
+    assert said.count("1 of 8 pictures so far cannot be used") == 2
+    bad = data / "train" / "3.png"
+    assert (run / "bad_pictures.txt").read_text().startswith(f"{bad}: this is not an image")
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line.get("bad_pictures") == 1] == [1, 3]
+    assert read_checkpoint(run / "state.safetensors")[1]["place"]["bad_pictures"][0][0] == 3
+
+
+@pytest.mark.parametrize("share", [0, 0.01])
+def test_strict_runs_and_small_sets_stop_at_the_first(data, tmp_path, share):
+    with pytest.raises(DataError, match=r"3\.png: this is not an image"):
+        train(job(data, tmp_path / "run", f"train.bad_pictures={share}"))
+
+
+def test_a_resumed_run_knows_what_was_found(data, tmp_path):
+    first = job(data, tmp_path / "run", "train.bad_pictures=0.2", "train.epochs=3", "train.validate_every=0")
+    train(replace(first, config=replace(first.config, epochs=1)))
+    (data / "train" / "5.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"^2 of 8 pictures cannot be read .*3\.png"):
+        train(job(data, tmp_path / "run", "train.bad_pictures=0.2", "train.epochs=3"), resume=True)
