@@ -27,7 +27,7 @@ def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16
             from varifocal import predict
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"{path}: a checkpoint needs the package {error.name}: pip install varifocal; an exported file does not."
+                f"{path}: a checkpoint needs the package {error.name}: pip install varifocal; an exported one does not."
             ) from error
         return predict.load(path, device, precision)
     return load_exported(path, device, precision)

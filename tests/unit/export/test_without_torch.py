@@ -80,7 +80,7 @@ def test_a_checkpoint_is_told_to_need_more():
     program = LOAD.replace("import varifocal as vf\n", "import varifocal as vf\nsys.modules['torch'] = None\n")
     with pytest.raises(AssertionError, match=r"best\.safetensors: a checkpoint needs the package torch"):
         run(program, "best.safetensors", "photo.png")
-    with pytest.raises(AssertionError, match="^varifocal predict: needs the package torch: pip install varifocal"):
+    with pytest.raises(AssertionError, match=r"^varifocal predict: needs the package torch: pip install varifocal"):
         run(
             "sys.modules['torch'] = None\n" + VERB,
             "predict",
