@@ -145,7 +145,7 @@ def test_one_json_is_trained_on(data, tmp_path, capsys):
     shutil.copy(data / "train.json", data / "images" / "all.json")  # beside its pictures
     assert main(["train", str(data / "images" / "all.json"), "--out", str(run), *TINY]) == 0
     said = capsys.readouterr()
-    assert "all.json: one json, so there is no validation" in said.err
+    assert "all.json: there is one split, so there is no validation" in said.err
     assert "Traceback" not in said.err
     left = {path.name for path in run.iterdir()}
     assert {"best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl"} <= left

@@ -72,6 +72,7 @@ DOORS = {
     "onnxruntime": {"export/", "runtime/"},
     "openvino": {"export/", "runtime/"},
     "triton": {"ops/star_kernels.py", "ops/star_triton.py"},
+    "pyarrow": {"data/parquet.py"},
     "pycocotools": set(),
     "mmcv": set(),
     "mmdet": set(),

@@ -16,6 +16,7 @@ from varifocal.places import check_folder, check_target, new_checkpoint, outside
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
     from varifocal.pictures import Predictor
+    from varifocal.records import DataSet
 
 # what an installation that only runs exported files may be without, and what brings it
 PACKAGES = {"yaml": "pyyaml", "hotcoco": "hotcoco"} | dict.fromkeys(
@@ -49,7 +50,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.run import first_process, free_folder, resume_run, run_recipe
 
     if options.resume is not None:
-        if overrides or options.recipe or options.out:
+        if overrides or options.recipe or options.out or options.format or options.val:
             raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
         metrics, run = resume_run(options.data, options.resume), options.resume
     else:
@@ -57,7 +58,9 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
-        metrics = run_recipe(read_recipe(name, overrides), options.data, run)
+        chosen = [f"data.format={options.format}"] if options.format else []
+        chosen += [f"data.val_share={options.val}"] if options.val else []
+        metrics = run_recipe(read_recipe(name, [*chosen, *overrides]), options.data, run)
     if first_process():
         _show(metrics, run)
 
@@ -88,7 +91,6 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.data.load import load_dataset
     from varifocal.evaluate.run import evaluate_model
     from varifocal.files import write_beside
     from varifocal.progress import progress_bar
@@ -96,7 +98,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     if options.json is not None:
         check_target(options.json)
     model = _load(options)
-    data = load_dataset(options.data, options.split or _default_split(options.data), invalid_boxes="drop")
+    data = _eval_data(options)
     with progress_bar("evaluating", len(data.samples)) as advance:
         metrics, _found = evaluate_model(model, data, advance)
     for note in data.notes:
@@ -106,19 +108,21 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
         write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
 
 
-def _default_split(data: Path) -> str | None:
-    """val, or else test, or the only one there is."""
-    from varifocal.data.load import find_splits
+def _eval_data(options: argparse.Namespace) -> DataSet:
+    """The split that is asked for: val, or else test, or the only one there is; or what train --val held out."""
+    from varifocal.data.load import find_splits, load_dataset
+    from varifocal.data.split import load_parts
 
-    if data.is_file():
-        return None
-    splits = list(find_splits(data))
-    for wanted in ("val", "test"):
-        if any(split.startswith(wanted) for split in splits):
-            return wanted
-    if len(splits) == 1:
-        return splits[0]
-    raise DataError(f"{data}: has the splits {', '.join(splits)}; name one with --split.")
+    read: dict[str, Any] = {"format": options.format, "invalid_boxes": "drop"}
+    splits = find_splits(options.data, format=options.format)
+    if options.val is not None:
+        split = options.split or (splits[0] if len(splits) == 1 else "train")
+        return load_parts(options.data, options.val, options.val_seed, split=split, **read)[1]
+    usual = [wanted for wanted in ("val", "test") if any(split.startswith(wanted) for split in splits)]
+    split = options.split or (splits[0] if len(splits) == 1 else next(iter(usual), None))
+    if split is None:
+        raise DataError(f"{options.data}: has the splits {', '.join(splits)}; name one with --split.")
+    return load_dataset(options.data, split, **read)
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:

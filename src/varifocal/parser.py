@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+_DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
 LOSSES = ("varifocal", "focal", "quality-focal")
 
 
@@ -76,21 +77,41 @@ def _verb(verbs: Any, name: str, summary: str, example: str) -> argparse.Argumen
     return parser
 
 
+def _add_format(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--format", metavar="NAME", help="of the data set: coco, voc, yolo, ... (recognised by looking)")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 0.9, such as 0.2")
+    return share
+
+
 def _add_train(verbs: Any) -> None:
     train = _verb(
         verbs,
         "train",
-        "train a detector on a COCO data set",
+        "train a detector on a data set",
         "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
+        "  varifocal train photos_with_labels --val 0.2 --format yolo\n"
         "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
         "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
         "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
     )
-    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] DATA [key=value ...]"
-    train.add_argument("data", metavar="DATA", help="COCO folder or json")
+    train.usage = (
+        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] DATA "
+        "[key=value ...]"
+    )
+    train.add_argument("data", metavar="DATA", help=_DATA)
     train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+    _add_format(train)
+    train.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out (0.2)")
 
 
 def _add_check(verbs: Any) -> None:
@@ -107,7 +128,7 @@ def _add_check(verbs: Any) -> None:
     check.usage = "varifocal check [-h] [--split S] [--recipe NAME] [--model CHECKPOINT] [...] DATA [key=value ...]"
     check.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
     check.add_argument("--split", metavar="S", help="look at this split alone (all)")
-    check.add_argument("--format", metavar="NAME", help="of the data set (recognised by looking)")
+    _add_format(check)
     check.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     check.add_argument(
         "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
@@ -137,8 +158,11 @@ def _add_eval(verbs: Any) -> None:
         "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
     )
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    evaluate.add_argument("data", type=Path, metavar="DATA", help="COCO folder or json")
-    evaluate.add_argument("--split", metavar="S", help="split of the folder (val, or else test)")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help=_DATA)
+    evaluate.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
+    _add_format(evaluate)
+    evaluate.add_argument("--val", type=_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
+    evaluate.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
     evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
     evaluate.add_argument(
         "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
@@ -231,7 +255,7 @@ def _add_sweep(verbs: Any) -> None:
         "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
     )
     sweep.add_argument("table", choices=("table2", "table3", "table5"))
-    sweep.add_argument("data", metavar="DATA", help="COCO folder with a training and a validation split")
+    sweep.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
     sweep.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     sweep.add_argument("--seeds", type=_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from varifocal.data.augment import Augment, Share
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.data.sampling import Sampling
+from varifocal.data.split import load_parts
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
@@ -24,6 +26,7 @@ from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import write_beside
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model, load
+from varifocal.progress import progress_bar
 from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
@@ -35,6 +38,8 @@ from varifocal.views import Views
 class DataConfig:
     """Which splits are used, how often pictures come, how they are resized and varied, and what is left out.
 
+    ``format`` is a name of ``varifocal.data.formats.READERS``; empty, it is recognised. ``val_share`` of the pictures
+    are held out for validation by ``split_seed`` where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
     Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
     evaluation ignores them in both cases. ``repeat_rare`` and ``background`` are those of
@@ -42,8 +47,11 @@ class DataConfig:
     machine keep together, in bytes or as 512MiB, 2GiB; 0 keeps none.
     """
 
+    format: str = ""
     train_split: str = "train"
     val_split: str = "val"
+    val_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    split_seed: int = 0
     invalid_boxes: Literal["error", "drop"] = "error"
     difficult: Literal["ignore", "learn"] = "ignore"
     repeat_rare: Share = 0.0
@@ -208,20 +216,23 @@ def start_from(model: Model, source: Model, name: str) -> None:
 
 
 def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
-    """The training and the validation split.
+    """The training and the validation split; with ``val_share`` the two parts of the split that there is.
 
-    A json by itself is trained on without validation. A folder without the recipe's validation split gives its test
-    split instead, or none; the notes of the training set say so.
+    A data set of a single split, such as a file by itself, is trained on without validation. One without the recipe's
+    validation split gives its test split instead, or none; the notes of the training set say so.
     """
-    if path.is_file():
-        note = f"{path}: one json, so there is no validation; give a folder with two splits to have one."
-        training = load_dataset(path, invalid_boxes=config.invalid_boxes, difficult=config.difficult)
+    load = partial(load_dataset, path, format=config.format, invalid_boxes=config.invalid_boxes)
+    splits = find_splits(path, format=config.format)
+    alone = len(splits) == 1 and (path.is_file() or splits[0] == "all")
+    if config.val_share:
+        return _held_out(path, config, splits, splits[0] if alone else config.train_split)
+    if alone:
+        note = f"{path}: there is one split, so there is no validation; hold pictures out for it with --val 0.2."
+        training = load(difficult=config.difficult)
         return replace(training, notes=(*training.notes, note)), None
-    split, invalid_boxes = config.train_split, config.invalid_boxes
-    training = load_dataset(path, split, invalid_boxes=invalid_boxes, difficult=config.difficult)
+    training = load(config.train_split, difficult=config.difficult)
     if not config.val_split:
         return training, None
-    splits = list(find_splits(path))
     wanted = [name for name in (config.val_split, "test") if any(split.startswith(name) for split in splits)]
     if not wanted:
         note = f"{path}: no split {config.val_split!r} (there are {', '.join(splits)}), so there is no validation."
@@ -229,7 +240,26 @@ def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None
     if wanted[0] != config.val_split:
         note = f"{path}: no split {config.val_split!r}, so validation is on {wanted[0]!r}."
         training = replace(training, notes=(*training.notes, note))
-    return training, load_dataset(path, wanted[0], invalid_boxes=invalid_boxes)
+    return training, load(wanted[0])
+
+
+def _held_out(path: Path, config: DataConfig, splits: Sequence[str], split: str) -> tuple[DataSet, DataSet]:
+    """Two parts of what was never split."""
+    if config.val_split and any(name.startswith(config.val_split) for name in splits):
+        raise ConfigError(
+            f"{path}: there is a split {config.val_split!r} already (of {', '.join(splits)}); leave --val out."
+        )
+    with progress_bar("comparing pictures", None) as advance:
+        return load_parts(
+            path,
+            config.val_share,
+            config.split_seed,
+            split=split,
+            format=config.format,
+            invalid_boxes=config.invalid_boxes,
+            difficult=config.difficult,
+            progress=advance,
+        )
 
 
 def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:

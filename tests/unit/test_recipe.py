@@ -248,7 +248,7 @@ def test_one_json_is_trained_on_without_validation(tmp_path):
     first, second, third = training.notes  # what was read is told too
     assert "left out" in first
     assert "clipped" in second
-    assert third == f"{file}: one json, so there is no validation; give a folder with two splits to have one."
+    assert third == f"{file}: there is one split, so there is no validation; hold pictures out for it with --val 0.2."
     assert make_job(override(TINY, ["data.invalid_boxes=drop"]), file, tmp_path / "run").validation is None
 
 

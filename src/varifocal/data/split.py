@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import overload
+from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from varifocal.data.images import THUMB, Look, look_at_all
+from varifocal.data.load import load_dataset
 from varifocal.data.near import groups, near_pairs, perceptual_hash, same_bytes
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet, Sample
@@ -38,14 +40,39 @@ class Picked(Sequence[Sample]):
         return len(self._places)
 
 
-def split_dataset(
-    data: DataSet, share: float, seed: int = 0, progress: Callable[[int], None] = lambda done: None
+def load_parts(
+    path: Path | str,
+    share: float,
+    seed: int = 0,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    invalid_boxes: Literal["error", "drop"] = "error",
+    difficult: Literal["ignore", "learn"] = "ignore",
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[DataSet, DataSet]:
-    """The data set without and with about that ``share`` of its pictures, of each class alike.
+    """A split of a data set in two: to train on, and about that ``share`` of the pictures to validate on.
+
+    The other options are those of ``load_dataset``; ``difficult`` is for the first part, in the second they are always
+    ignored. Errors are those of ``load_dataset`` and :func:`hold_out`.
+    """
+    data = load_dataset(path, split, format=format, invalid_boxes=invalid_boxes)
+    held, note = hold_out(data, share, seed, progress)
+    whole = data
+    if difficult != "ignore":
+        whole = load_dataset(path, split, format=format, invalid_boxes=invalid_boxes, difficult=difficult)
+    training = Picked(whole.samples, np.flatnonzero(~held))
+    validation = Picked(data.samples, np.flatnonzero(held))
+    return replace(whole, samples=training, notes=(*whole.notes, note)), replace(data, samples=validation, notes=())
+
+
+def hold_out(
+    data: DataSet, share: float, seed: int = 0, progress: Callable[[int], None] = lambda done: None
+) -> tuple[Bool[np.ndarray, "M"], str]:
+    """Which pictures are held out, about that ``share`` of each class, and a sentence that says so.
 
     Every picture is decoded once, to keep those together that are the same or nearly so; ``progress`` is called with
-    the number done. The same data and ``seed`` give the same parts, whatever the machine. The notes stay with the
-    first part and say what was done.
+    the number done. The same data and ``seed`` give the same parts, whatever the machine.
 
     Raises:
         ConfigError: the share is not above 0 and at most ``MOST``.
@@ -54,21 +81,20 @@ def split_dataset(
     if not 0 < share <= MOST:
         raise ConfigError(f"--val {share:g}: the share of the pictures to hold out is above 0 and at most {MOST}.")
     group_of, joined = alike(data.samples, progress)
+    total = len(data.samples)
     if group_of.max(initial=0) == 0:
         raise DataError(
-            f"{data.source}: its {len(data.samples)} pictures are one, or look alike, and cannot be split; "
+            f"{data.source}: its {total} pictures are one, or look alike, and cannot be split; "
             "give it pictures of other scenes, or leave --val out"
         )
     held = assign(class_counts(data), group_of, share, seed)
-    parts = [Picked(data.samples, np.flatnonzero(side)) for side in (~held, held)]
+    count = int(held.sum())
+    kept = f"; {joined} of them look like another and stay with it" if joined else ""
     note = (
-        f"{data.source.name}: split by seed {seed} into {len(parts[0])} pictures to train on and {len(parts[1])} to "
-        f"validate on ({len(parts[1]) / len(data.samples):.1%})"
+        f"{data.source.name}: split by seed {seed} into {total - count} pictures to train on and {count} to validate "
+        f"on ({count / total:.1%}){kept}."
     )
-    if joined:
-        note += f"; {joined} of them look like another and stay with it"
-    first = replace(data, samples=parts[0], notes=(*data.notes, f"{note}."))
-    return first, replace(data, samples=parts[1], notes=())
+    return held, note
 
 
 def alike(

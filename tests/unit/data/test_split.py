@@ -6,7 +6,7 @@ from folders import fill
 from PIL import Image
 
 from varifocal.data.load import load_dataset
-from varifocal.data.split import alike, assign, split_dataset
+from varifocal.data.split import alike, assign, hold_out, load_parts
 from varifocal.errors import ConfigError, DataError
 
 
@@ -39,7 +39,7 @@ def test_what_looks_alike_stays_together(tmp_path):
             assert (group_of[i] == group_of[j]) == (first == second), (data.samples[i].file, data.samples[j].file)
     assert joined == 4 + 2 + 2
     for seed in range(5):
-        training, validation = split_dataset(data, 0.3, seed)
+        training, validation = load_parts(tmp_path, 0.3, seed)
         held = {sample.file.stem[:2] for sample in validation.samples}
         assert held
         assert not held & {sample.file.stem[:2] for sample in training.samples}
@@ -52,11 +52,10 @@ def test_what_looks_alike_stays_together(tmp_path):
 
 def test_the_same_seed_gives_the_same_parts(tmp_path):
     pictures = {f"{i:02}.png": scene(i) for i in range(30)}
-    data = data_of(tmp_path, pictures, {name: f"{i % 3} 0.5 0.5 0.5 0.5" for i, name in enumerate(pictures)})
-    parts = [{sample.file.name for sample in split_dataset(data, 0.2, seed)[1].samples} for seed in (0, 0, 1)]
+    data_of(tmp_path, pictures, {name: f"{i % 3} 0.5 0.5 0.5 0.5" for i, name in enumerate(pictures)})
+    parts = [{sample.file.name for sample in load_parts(tmp_path, 0.2, seed)[1].samples} for seed in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
     assert len(parts[0]) == len(parts[2]) == 6
-    assert load_dataset(tmp_path).samples[0].file.name == "00.png"
 
 
 def literal_shares(shows, held):
@@ -107,26 +106,38 @@ def test_small_sets(tmp_path):
         assert held.sum() == expected
     data = data_of(tmp_path, {"a.png": scene(0), "b.png": scene(0)}, {"a.png": "0 0.5 0.5 0.5 0.5"})
     with pytest.raises(DataError, match=r"data\.yaml: its 2 pictures are one, or look alike"):
-        split_dataset(data, 0.2)
+        hold_out(data, 0.2)
 
 
 def test_what_cannot_be(tmp_path):
     data = data_of(tmp_path, {"a.png": scene(0), "b.png": scene(1)}, {"a.png": "0 0.5 0.5 0.5 0.5"})
     for share in (0, -0.1, 0.95, 1, 20, float("nan")):
         with pytest.raises(ConfigError, match=r"--val .*: the share"):
-            split_dataset(data, share)
+            hold_out(data, share)
     content = (tmp_path / "images/b.png").read_bytes()
     (tmp_path / "images/b.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"images/b\.png: the image is damaged or cut short"):
-        split_dataset(data, 0.5)
+        hold_out(data, 0.5)
 
 
 def test_pictures_without_boxes_are_split_too(tmp_path):
     pictures = {f"{i:02}.png": scene(i) for i in range(20)}
     labels = {name: "1 0.5 0.5 0.5 0.5" for name in list(pictures)[:10]}
-    data = data_of(tmp_path, pictures, labels)
-    _, validation = split_dataset(data, 0.2)
+    data_of(tmp_path, pictures, labels)
+    _, validation = load_parts(tmp_path, 0.2)
     assert sorted(len(sample.boxes) for sample in validation.samples) == [0, 0, 1, 1]
     assert [sample.file.name for sample in validation.samples[1:3]] == [
         sample.file.name for sample in list(validation.samples)[1:3]
     ]
+
+
+def test_difficult_boxes_are_learnt_in_the_first_part_alone(tmp_path):
+    node = "<annotation><object><name>a</name><difficult>1</difficult><bndbox><xmin>2</xmin><ymin>2</ymin>"
+    node += "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    for i in range(10):
+        fill(tmp_path, {f"{i}.png": scene(i), f"{i}.xml": node})
+    for difficult, crowd in (("ignore", True), ("learn", False)):
+        training, validation = load_parts(tmp_path, 0.2, difficult=difficult)
+        assert {bool(sample.crowd[0]) for sample in training.samples} == {crowd}
+        assert {bool(sample.crowd[0]) for sample in validation.samples} == {True}
+        assert len(training.samples) == 8

@@ -1,0 +1,84 @@
+"""The command line on data that is not COCO, or was never split."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from folders import fill
+from PIL import Image
+
+from varifocal.cli import main
+
+TINY = [
+    "model.backbone.name=resnet18",
+    "model.backbone.pretrained=none",
+    "model.backbone.frozen_stages=0",
+    "model.width=32",
+    "model.levels=3",
+    "model.convs=1",
+    "data.preprocess.short=64",
+    "data.preprocess.long=96",
+    "train.epochs=1",
+    "train.batch=2",
+    "train.workers=0",
+    "train.warmup_steps=0",
+]
+
+
+def noise(seed: int) -> bytes:
+    """A picture of 96 x 64 that looks like no other."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 12, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((96, 64)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def unsplit(tmp_path):
+    """Ten pictures with YOLO labels, and a table of other boxes that is not meant."""
+    files = {"data.yaml": "train: images\nnames: [cat, dog]\n", "boxes.csv": "image,xmin,ymin,xmax,ymax,label\n"}
+    for i in range(10):
+        files |= {f"images/{i}.png": noise(i), f"labels/{i}.txt": f"{i % 2} 0.5 0.5 0.4 0.4\n"}
+    return fill(tmp_path / "data", files)
+
+
+def refused(capsys, *arguments) -> str:
+    """The one sentence of a command that must fail."""
+    capsys.readouterr()
+    assert main([str(word) for word in arguments]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("varifocal ")]
+    return line
+
+
+def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys):
+    run, checkpoint = tmp_path / "run", tmp_path / "run/best.safetensors"
+    assert "--format" in refused(capsys, "train", unsplit, "--out", run, *TINY)
+    words = ["--format", "yolo", "--val", "0.3"]
+    assert main(["train", str(unsplit), "--out", str(run), *words, *TINY, "data.split_seed=4"]) == 0
+    said = capsys.readouterr()
+    assert "split by seed 4 into 7 pictures to train on and 3 to validate on (30.0%)" in said.err
+    assert (run / "metrics.json").is_file()
+    assert "val_share: 0.3" in (run / "recipe.yaml").read_text()
+    measured = json.loads((run / "metrics.json").read_text())
+    assert main(["eval", str(checkpoint), str(unsplit), *words, "--val-seed", "4", "--json", str(tmp_path / "m")]) == 0
+    assert json.loads((tmp_path / "m").read_text()) == measured
+    assert main(["train", str(unsplit), "--resume", str(run)]) == 0
+    assert "--resume" in refused(capsys, "train", unsplit, "--resume", run, *words)
+    assert main(["eval", str(checkpoint), str(unsplit), "--format", "yolo"]) == 0
+    assert "no split 'val'" in refused(capsys, "eval", checkpoint, unsplit, "--format", "yolo", "--split", "val")
+
+
+def test_a_data_set_with_a_validation_split_is_not_split_again(unsplit, tmp_path, capsys):
+    fill(unsplit, {"data.yaml": "train: images\nval: images\nnames: [cat, dog]\n"})
+    message = refused(capsys, "train", unsplit, "--out", tmp_path / "run", "--format", "yolo", "--val", "0.3", *TINY)
+    assert "there is a split 'val' already (of train, val); leave --val out." in message
+    assert "'kitti' is not known" in refused(capsys, "train", unsplit, "--format", "kitti", *TINY)
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-1", "x", "nan"])
+def test_shares_that_cannot_be(unsplit, capsys, share):
+    with pytest.raises(SystemExit) as error:
+        main(["train", str(unsplit), "--val", share])
+    assert error.value.code == 2
+    assert "such as 0.2" in capsys.readouterr().err
