@@ -142,6 +142,8 @@ def _add_check(verbs: Any) -> None:
     )
     check.add_argument("--json", type=Path, metavar="F", help="write everything here")
     check.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
+    check.add_argument("--fix", type=Path, metavar="OUT", help="write a cleaned copy (COCO) and a list of each change")
+    check.add_argument("--copy", action="store_true", help="of --fix: copy pictures; without it they are links")
     check.add_argument("--tta", action="store_true", help="of the model: look eight times, at four sizes and mirrored")
     _add_tiling(check)
     check.add_argument("--device", default="cpu", help="of the model: cpu, cuda, cuda:1, ... (%(default)s)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.check.match import Eye
+from varifocal.check.report import Report
 from varifocal.check.run import check_data
 from varifocal.errors import ConfigError
 from varifocal.files import write_beside
@@ -28,6 +29,8 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
 
     for target in _targets(options):
         check_target(target)
+    if options.fix is not None:
+        _check_fix(options)
     model = None if options.checkpoint is None else (options.checkpoint.name, load())
     eye = _eye(options.recipe, overrides, model)
     report = check_data(
@@ -46,7 +49,25 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
         from varifocal.check.page import make_page
 
         write_beside(options.html, make_page(report).encode())
+    if options.fix is not None:
+        _fix(report, options)
     return report.exit_code
+
+
+def _check_fix(options: argparse.Namespace) -> None:
+    from varifocal.check.fix import check_new
+
+    if options.fast:
+        raise ConfigError("--fix copies pictures that can be read, so it has to decode them; leave --fast out.")
+    check_new(options.fix, options.data)
+
+
+def _fix(report: Report, options: argparse.Namespace) -> None:
+    from varifocal.check.fix import write_fixed
+    from varifocal.check.words import many
+
+    changes = write_fixed(report, options.fix, copy=options.copy)
+    print(f"{options.fix}: a copy with {many(len(changes), 'change')}, listed in changes.txt; the source is untouched.")
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:

@@ -7,7 +7,8 @@ which IoU in the middle. What falls short of that is the doubt. All four kinds a
 - "missing-label", a confident detection away from all labels: score x (usual IoU - IoU with the nearest label);
 - "loose-box", a label beside which its class is found with confidence: score x (usual IoU - their IoU);
 - "spurious-label", a label beside which nothing is found with confidence: what is usual - how it is vouched for;
-- "swapped-class", a label that another class vouches for more strongly than its own: the difference.
+- "swapped-class", a label that another class vouches for more strongly than its own: the difference, and no
+  less than if nothing were found there.
 """
 
 from __future__ import annotations
@@ -144,11 +145,13 @@ def _of_label(one: Look, what: Usual, label: int) -> Doubt:
         doubt = Doubt("loose-box", float(one.found.scores[sure]) * (what.iou - iou), label, sure, iou)
     else:
         doubt = Doubt("spurious-label", float(what.vouched[kind] - one.vouched[label]), label)
-    if other >= 0:
-        iou = float(one.iou[other, label])
-        rank = float(one.found.scores[other]) * iou - float(one.vouched[label])
-        if rank > max(doubt.rank, 0):
-            return Doubt("swapped-class", rank, label, other, iou)
+    if other < 0:
+        return doubt
+    score, iou = float(one.found.scores[other]), float(one.iou[other, label])
+    rank = score * iou - float(one.vouched[label])
+    sure_of_other = score >= SURE * what.score[one.found.classes[other]]
+    if rank > max(doubt.rank, 0) or (doubt.kind == "spurious-label" and sure_of_other and rank > 0):
+        return Doubt("swapped-class", max(rank, doubt.rank), label, other, iou)
     return doubt
 
 

@@ -10,6 +10,7 @@ from varifocal.check.advise import Advice
 from varifocal.check.classes import ClassRow
 from varifocal.check.count import Statistics
 from varifocal.check.findings import Findings, kind_of
+from varifocal.check.scan import Scan
 from varifocal.check.split import Split
 from varifocal.config import to_dict
 
@@ -53,7 +54,7 @@ class ModelReport:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The result of a check. ``splits`` are what it was made of, for thumbnails and the cleaned copy."""
+    """The result of a check. ``splits`` and ``scans`` are what it was made of, for thumbnails and the cleaned copy."""
 
     data: str
     splits: Sequence[Split]
@@ -65,6 +66,7 @@ class Report:
     advice: Advice | None
     model: ModelReport | None = None
     notes: tuple[str, ...] = ()
+    scans: Sequence[Scan] = ()
 
     @property
     def exit_code(self) -> int:

@@ -18,7 +18,7 @@ from varifocal.check.findings import Finding, Findings
 from varifocal.check.match import Eye, match
 from varifocal.check.pictures import find_in_scans, find_without_boxes
 from varifocal.check.report import Decoding, MatchReport, ModelReport, Report
-from varifocal.check.scan import cost_of_decoding, scan
+from varifocal.check.scan import Scan, cost_of_decoding, scan
 from varifocal.check.scene import Scene, make_scene
 from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
 from varifocal.check.split import Split
@@ -58,7 +58,7 @@ def check_data(
     splits = _read(Path(data), split, format, bar)
     found = Findings()
     copies = [_look_at_labels(found, one) for one in splits]
-    decoding = _decode(found, splits, bar) if decode else _not_decoded(splits)
+    decoding, scans = _decode(found, splits, bar) if decode else (_not_decoded(splits), [])
     classes = count_classes(splits)
     find_in_classes(found, splits, classes)
     scene = make_scene(splits, copies)
@@ -69,7 +69,7 @@ def check_data(
     statistics = count(splits, scene.sides * scale[scene.owner], points)
     asked = None if model is None else _ask(found, splits, model, bar)
     notes = tuple(note for one in splits for note in one.raw.notes)
-    return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, asked, notes)
+    return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, asked, notes, scans)
 
 
 def _ask(found: Findings, splits: Sequence[Split], model: tuple[str, Predictor], bar: Bar) -> ModelReport:
@@ -97,7 +97,7 @@ def _look_at_labels(found: Findings, split: Split) -> np.ndarray:
     return copies
 
 
-def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> Decoding:
+def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> tuple[Decoding, list[Scan]]:
     begun = time.perf_counter()
     total = sum(len(split.raw.images) for split in splits)
     scans, before = [], 0
@@ -110,7 +110,7 @@ def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> Decoding:
             scans.append(scan(split.raw.images.files, moved))
             before += len(split.raw.images)
     find_in_scans(found, splits, scans)
-    return Decoding(True, total, time.perf_counter() - begun)
+    return Decoding(True, total, time.perf_counter() - begun), scans
 
 
 def _not_decoded(splits: Sequence[Split]) -> Decoding:

@@ -6,7 +6,6 @@ from collections import defaultdict
 
 import numpy as np
 
-from varifocal.arrays import areas
 from varifocal.check.boxes import Odd, Pairs, find_copies, find_odd
 from varifocal.check.findings import Finding, Findings
 from varifocal.check.split import Split
@@ -91,7 +90,7 @@ def find_odd_boxes(found: Findings, split: Split) -> None:
         def make(one: tuple[int, float], kind: str = kind) -> Finding:
             box = split.sound_boxes[one[0]].astype(np.float64)
             width, height = (box[2:] - box[:2]).tolist()
-            share = 100 * float(areas(box)) / float(sizes[one[0]].prod())
+            share = 100 * width * height / float(sizes[one[0]].prod())
             size = f"is {width:.4g} x {height:.4g} pixels"
             text = {
                 "tiny-box": size,

@@ -58,7 +58,7 @@ class Split:
         return np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
     @cached_property
-    def _by_picture(self) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "M+1"]]:
+    def _by_picture(self) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "_"]]:
         images = self.raw.boxes.images
         order = np.argsort(images, kind="stable")
         return order, np.searchsorted(images[order], np.arange(len(self.raw.images) + 1))

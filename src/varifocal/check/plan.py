@@ -1,0 +1,233 @@
+"""What a cleaned copy would change, decided before anything is written; only what is unambiguous is changed.
+
+Dropped: pictures that are missing, damaged or of another size than recorded, with their boxes; boxes that cannot be or
+have no known class; exact copies of a box; a copy of a picture whose labels are the same, too. Mended: boxes over the
+border are clipped, boxes recorded before the EXIF rotation are turned with it, classes that differ in case, spaces or
+signs alone become the one with most boxes, and every split lists the classes of all. Everything else is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from varifocal.check.boxes import find_copies
+from varifocal.check.names import find_twins
+from varifocal.check.near import same_bytes
+from varifocal.check.scan import Scan
+from varifocal.check.split import Split
+from varifocal.check.words import many
+from varifocal.data.finish import FAULTS, judge
+
+CLIPPED = 0.01  # pixels by which a box is clipped before it is told
+# What a reader found and could not take over at all.
+UNREAD = ("malformed", "unknown-image", "twice", "bad-category", "bad-size")
+
+
+class Change(NamedTuple):
+    """One thing that is other than in the source."""
+
+    what: str
+    split: str
+    picture: str
+    place: str
+    why: str
+
+    def __str__(self) -> str:
+        where = ", ".join(part for part in (self.split, self.picture, self.place) if part)
+        return f"{where}: {self.what}: {self.why}"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is kept of a split: pictures and boxes by place, with the boxes' new corners and class names.
+
+    ``split`` has the sizes and corners as they will be.
+    """
+
+    split: Split
+    pictures: Bool[np.ndarray, "M"]
+    boxes: Bool[np.ndarray, "N"]
+    names: Sequence[str]  # of each label of the split
+    changes: tuple[Change, ...]
+
+
+def make_plans(splits: Sequence[Split], scans: Sequence[Scan]) -> list[Plan]:
+    """A plan for each split."""
+    merged = merged_names(splits)
+    return [_plan(split, scan, merged) for split, scan in zip(splits, scans, strict=True)]
+
+
+def merged_names(splits: Sequence[Split]) -> dict[str, str]:
+    """For each class name the one it becomes: of names that differ in case, spaces or signs that with most boxes."""
+    totals: dict[str, int] = {}
+    for split in splits:
+        counts = np.bincount(split.sound_labels, minlength=len(split.raw.categories))
+        for category, count in zip(split.raw.categories, counts.tolist(), strict=True):
+            totals[category.name] = totals.get(category.name, 0) + count
+    names = list(totals)
+    group = list(range(len(names)))
+    for twin in find_twins(names):
+        if twin.how == "case":
+            group[twin.second] = group[twin.first]
+    members = {
+        name: [other for other, g in zip(names, group, strict=True) if g == group[i]] for i, name in enumerate(names)
+    }
+    return {name: max(same, key=lambda other: totals[other]) for name, same in members.items()}
+
+
+def _plan(split: Split, scan: Scan, merged: dict[str, str]) -> Plan:
+    changes = list(_unread(split))
+    pictures, told = _usable(split, scan)
+    changes += told
+    split, told = _turned(split, scan, pictures)
+    changes += told
+    boxes, told = _possible(split, pictures)
+    changes += told
+    names = [merged[category.name] for category in split.raw.categories]
+    for category, name in zip(split.raw.categories, names, strict=True):
+        if name != category.name:
+            changes.append(Change("class merged", split.name, "", f"class {category.name!r}", f"becomes {name!r}"))
+    changes += _drop_copied_boxes(split, boxes, names)
+    changes += _drop_copied_pictures(split, scan, pictures, boxes, names)
+    changes += _clipped(split, boxes)
+    return Plan(split, pictures, boxes, names, tuple(changes))
+
+
+def _unread(split: Split) -> Iterator[Change]:
+    for problem in split.raw.problems:
+        if problem.kind in UNREAD:
+            what = "size taken from the picture" if problem.kind == "bad-size" else "record left out or renumbered"
+            yield Change(what, split.name, "", problem.place.text, problem.text)
+    for kind in UNREAD:
+        more = split.raw.problems.counts[kind] - sum(problem.kind == kind for problem in split.raw.problems)
+        if more:
+            yield Change("records left out or renumbered", split.name, "", "", f"{more} more of the kind {kind!r}")
+
+
+def _usable(split: Split, scan: Scan) -> tuple[Bool[np.ndarray, "M"], list[Change]]:
+    """Pictures that can be read and have the recorded size, upright or before their rotation."""
+    recorded = split.raw.images.sizes
+    fits = (recorded == scan.sizes).all(axis=1) | (recorded == scan.stored).all(axis=1)
+    counts = np.bincount(split.raw.boxes.images, minlength=len(recorded))
+    changes = []
+    for image in np.flatnonzero(~(scan.seen & fits)).tolist():
+        if split.picture_file(image) is None:
+            why = "it is not there"
+        elif image in scan.errors:
+            why = scan.errors[image][1]
+        else:
+            width, height = scan.sizes[image].tolist()
+            why = f"it has {width} x {height} pixels and not the recorded {recorded[image, 0]} x {recorded[image, 1]}"
+        what = "picture dropped" + (f" with {many(int(counts[image]), 'box')}" if counts[image] else "")
+        changes.append(Change(what, split.name, split.picture_name(image), "", why))
+    return scan.seen & fits, changes
+
+
+def _turned(split: Split, scan: Scan, pictures: Bool[np.ndarray, "M"]) -> tuple[Split, list[Change]]:
+    """The split with boxes of the upright picture where they were recorded before its EXIF rotation."""
+    sizes = split.raw.images.sizes
+    lying = pictures & (sizes != scan.sizes).any(axis=1)
+    if not lying.any():
+        return split, []
+    xyxy = split.raw.boxes.xyxy.copy()
+    changes = []
+    for image in np.flatnonzero(lying).tolist():
+        places, orientation = split.boxes_of(image), int(scan.orientations[image])
+        xyxy[places] = turn_boxes(xyxy[places], orientation, *sizes[image].tolist())
+        why = f"they were recorded before the EXIF rotation (orientation {orientation})"
+        changes.append(Change(f"{many(len(places), 'box')} turned", split.name, split.picture_name(image), "", why))
+    new_sizes = np.where(lying[:, None], scan.sizes, sizes)
+    raw = replace(
+        split.raw, images=replace(split.raw.images, sizes=new_sizes), boxes=replace(split.raw.boxes, xyxy=xyxy)
+    )
+    return Split(split.name, raw, judge(raw)), changes
+
+
+def turn_boxes(xyxy: Float[np.ndarray, "N 4"], orientation: int, width: int, height: int) -> Float[np.ndarray, "N 4"]:
+    """Boxes of a stored picture of that size as boxes of the upright one; EXIF orientations 5 to 8."""
+    x1, y1, x2, y2 = xyxy.T
+    left, top, right, bottom = {
+        5: (y1, x1, y2, x2),
+        6: (height - y2, x1, height - y1, x2),
+        7: (height - y2, width - x2, height - y1, width - x1),
+        8: (y1, width - x2, y2, width - x1),
+    }[orientation]
+    return np.stack([left, top, right, bottom], axis=1)
+
+
+def _possible(split: Split, pictures: Bool[np.ndarray, "M"]) -> tuple[Bool[np.ndarray, "N"], list[Change]]:
+    """Boxes of kept pictures that can be and have a class."""
+    boxes = split.raw.boxes
+    there = pictures[boxes.images]
+    changes = []
+    for kind, text in FAULTS.items():
+        for box in np.flatnonzero(split.verdict.faults[kind] & there).tolist():
+            changes.append(_of_box("box dropped", split, box, f"{boxes.show(box)} {text}"))
+    unknown = there & split.verdict.good & (boxes.labels < 0)
+    for box in np.flatnonzero(unknown).tolist():
+        changes.append(_of_box("box dropped", split, box, "its class is not known"))
+    return there & split.verdict.good & (boxes.labels >= 0), changes
+
+
+def _of_box(what: str, split: Split, box: int, why: str) -> Change:
+    image = int(split.raw.boxes.images[box])
+    return Change(what, split.name, split.picture_name(image), split.raw.boxes.where(box).text, why)
+
+
+def _drop_copied_boxes(split: Split, boxes: Bool[np.ndarray, "N"], names: Sequence[str]) -> list[Change]:
+    """Drop exact copies of objects; classes count by their new names."""
+    raw = split.raw.boxes
+    places = np.flatnonzero(boxes & ~raw.crowd & ~raw.difficult)
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    labels = np.array([number[name] for name in names], np.int64)[raw.labels[places]]
+    same = find_copies(raw.images[places], labels, split.verdict.boxes[places]).same
+    changes = []
+    for first, later in zip(places[same.first].tolist(), places[same.later].tolist(), strict=True):
+        boxes[later] = False
+        changes.append(_of_box("box dropped", split, later, f"it is the same as {raw.where(first).text}"))
+    return changes
+
+
+def _drop_copied_pictures(
+    split: Split, scan: Scan, pictures: Bool[np.ndarray, "M"], boxes: Bool[np.ndarray, "N"], names: Sequence[str]
+) -> list[Change]:
+    """Drop pictures with the bytes and the labels of an earlier one."""
+    digests = [digest if kept else b"" for digest, kept in zip(scan.digests, pictures.tolist(), strict=True)]
+    changes = []
+    for first, *later in same_bytes(digests):
+        said = _labels_of(split, first, boxes, names)
+        for image in later:
+            if _labels_of(split, image, boxes, names) != said:
+                continue
+            pictures[image] = False
+            boxes[split.boxes_of(image)] = False
+            why = f"it has the bytes and the labels of {split.picture_name(first)}"
+            changes.append(Change("picture dropped", split.name, split.picture_name(image), "", why))
+    return changes
+
+
+def _labels_of(
+    split: Split, image: int, boxes: Bool[np.ndarray, "N"], names: Sequence[str]
+) -> list[tuple[object, ...]]:
+    places = split.boxes_of(image)
+    places = places[boxes[places]]
+    raw = split.raw.boxes
+    return sorted(
+        (names[raw.labels[i]], bool(raw.crowd[i]), bool(raw.difficult[i]), *split.verdict.boxes[i].round(2).tolist())
+        for i in places.tolist()
+    )
+
+
+def _clipped(split: Split, boxes: Bool[np.ndarray, "N"]) -> list[Change]:
+    with np.errstate(invalid="ignore"):
+        moved = np.abs(split.verdict.boxes - split.raw.boxes.xyxy).max(axis=1, initial=0)
+    places: Int64[np.ndarray, "K"] = np.flatnonzero(boxes & (moved > CLIPPED))
+    return [
+        _of_box("box clipped", split, box, f"{split.raw.boxes.show(box)} reached over the border by {moved[box]:.4g}")
+        for box in places.tolist()
+    ]

@@ -1,0 +1,88 @@
+"""The verb: exit codes, files, and errors of one sentence."""
+
+import json
+
+import pytest
+import torch
+from messy import make_messy
+
+from varifocal.cli import main
+from varifocal.data.embedded import trees_folder
+from varifocal.models.weights import read_info
+from varifocal.predict import create, save
+
+SMALL = ["data.preprocess.short=128", "data.preprocess.long=256"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_messy(tmp_path_factory.mktemp("messy"))
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output, and the sentence of an error."""
+    code = main(["check", *map(str, arguments)])
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    return code, said.out, [line for line in said.err.splitlines() if line.startswith("varifocal check:")]
+
+
+def test_everything_at_once(folder, tmp_path, capsys):
+    options = ["--json", tmp_path / "c.json", "--html", tmp_path / "c.html", "--fix", tmp_path / "clean"]
+    code, out, errors = run(capsys, folder, *options, *SMALL)
+    assert (code, errors) == (1, [])
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["matching"]["recipe"] == " ".join(["vfnet_r50_1x", *SMALL])
+    assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "clean" / "annotations" / "instances_val.json").is_file()
+    for words in ("pictures that are not there", "labelled before", "training would stop or lose data", "changes.txt"):
+        assert words in out
+
+
+def test_nothing_to_mend(capsys):
+    code, out, errors = run(capsys, trees_folder(), "--recipe", "trees", "--no-decode")
+    assert (code, errors) == (0, [])
+    assert "nothing would be lost" in out
+    assert "no picture was decoded; all 3 would take about" in " ".join(out.split())
+
+
+def test_one_split(folder, capsys):
+    assert run(capsys, folder, "--split", "val", *SMALL)[0] == 0
+
+
+def test_a_model_of_ones_own(folder, tmp_path, capsys):
+    torch.manual_seed(0)
+    model = create("vfnet", backbone="resnet18", classes=["car", "truck"], width=32, levels=3, convs=1)
+    save(model, tmp_path / "m.safetensors")
+    assert read_info(tmp_path / "m.safetensors")["detector"] == "vfnet"
+    arguments = ["--split", "val", "--model", tmp_path / "m.safetensors", "--json", tmp_path / "c.json"]
+    code, out, _ = run(capsys, folder, *arguments)
+    assert code == 0
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["matching"]["recipe"] == "m.safetensors"  # its own size and assignment
+    assert content["model"]["pictures"] == 3
+    assert content["model"]["labels"] == 3
+    assert "does not know Car, boat, ghost" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "nothing: there is no such file or folder"),
+        (["{data}", "--split", "test"], "there is no split 'test'"),
+        (["{data}", "--recipe", "none"], "recipe 'none': not found"),
+        (["{data}", "data.preprocess.shrt=3"], "there is no 'shrt' here"),
+        (["{data}", "--json", "{tmp}/a", "--html", "{tmp}/a"], "is named by --json and by --html"),
+        (["{data}", "--json", "{tmp}"], "is a folder; name a file"),
+        (["{data}", "--fix", "{tmp}"], "is there already"),
+        (["{data}", "--fix", "{data}/clean"], "which is not to be touched"),
+        (["{data}", "--fix", "{tmp}/new", "--fast"], "leave --fast out"),
+        (["{data}", "--model", "{data}/train.json"], "train.json"),
+        (["{data}", "--format", "xml"], "--format xml: not known"),
+    ],
+)
+def test_one_sentence_and_exit_code_two(folder, tmp_path, capsys, arguments, words):
+    code, _, errors = run(capsys, *(word.format(data=folder, tmp=tmp_path) for word in arguments))
+    assert code == 2
+    assert len(errors) == 1
+    assert words in errors[0]

@@ -1,0 +1,101 @@
+"""Copies of pictures: a hash and its look-up against a table of all pairs, and what people do to pictures."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from messy import picture
+from PIL import Image, ImageEnhance
+
+from varifocal.check.near import BITS, bit_distance, groups, near_pairs, perceptual_hash, same_bytes
+from varifocal.data.images import THUMB
+
+
+def grey(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX).convert("L"))
+
+
+def found_pairs(greys, usable=None):
+    usable = np.ones(len(greys), bool) if usable is None else usable
+    return {
+        (min(a, b), max(a, b))
+        for left, right in near_pairs(greys, usable, perceptual_hash(greys))
+        for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    }
+
+
+def test_the_hash_is_a_cosine_transform_against_its_median():
+    greys = np.random.default_rng(0).integers(0, 255, (3, THUMB, THUMB), dtype=np.uint8)
+    for one, value in zip(greys, perceptual_hash(greys).tolist(), strict=True):
+        waves = []
+        for v, u in itertools.product(range(8), range(8)):
+            total = 0.0
+            for y, x in itertools.product(range(THUMB), range(THUMB)):
+                total += one[y, x] * np.cos(np.pi * (y + 0.5) * v / THUMB) * np.cos(np.pi * (x + 0.5) * u / THUMB)
+            waves.append(total)
+        waves[0] = 0.0
+        signs = [wave > np.median(waves) for wave in waves]
+        assert value == sum(1 << i for i, sign in enumerate(signs) if sign)
+
+
+def test_distances_are_numbers_of_bits():
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 2**63, (2, 50), dtype=np.uint64)
+    expected = [bin(int(x) ^ int(y)).count("1") for x, y in zip(a, b, strict=True)]
+    assert bit_distance(a, b).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_look_up_finds_every_near_pair(seed):
+    """Random pictures, and of each some that are more and more different."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 255, (30, THUMB, THUMB)).astype(float)
+    noise = [base + rng.normal(0, strength, base.shape) for strength in (0, 2, 8, 20, 40)]
+    greys = np.clip(np.concatenate(noise), 0, 255).astype(np.uint8)
+    hashes = perceptual_hash(greys)
+    shades = greys.reshape(len(greys), -1).astype(float)
+    expected = set()
+    for a, b in itertools.combinations(range(len(greys)), 2):
+        alike = np.corrcoef(shades[a], shades[b])[0, 1] >= 0.9 and abs(shades[a].mean() - shades[b].mean()) <= 24
+        if alike and bin(int(hashes[a]) ^ int(hashes[b])).count("1") <= BITS:
+            expected.add((a, b))
+    assert found_pairs(greys) == expected
+    assert 60 < len(expected) < 30 * 10
+
+
+def test_what_people_do_to_pictures():
+    base = [picture(seed, (240, 160)) for seed in range(20)]
+    buffer = [io.BytesIO() for _ in base]
+    for one, file in zip(base, buffer, strict=True):
+        one.save(file, "JPEG", quality=40)
+    changes = {
+        "compressed": [Image.open(file) for file in buffer],
+        "smaller": [one.resize((120, 80)) for one in base],
+        "brighter": [ImageEnhance.Brightness(one).enhance(1.1) for one in base],
+        "trimmed": [one.crop((2, 1, 239, 158)) for one in base],
+    }
+    for name, changed in changes.items():
+        pairs = found_pairs(np.stack([grey(one) for one in (*base, *changed)]))
+        same = {(i, i + 20) for i in range(20)}
+        assert pairs <= same, name  # nothing that is not a copy
+        assert len(pairs) >= 19, name
+
+
+def test_flat_and_unusable_pictures_are_not_compared():
+    flat = np.full((4, THUMB, THUMB), 200, np.uint8)
+    flat[1, 3, 3] = 205
+    assert found_pairs(flat) == set()
+    twice = np.stack([grey(picture(1))] * 3)
+    assert found_pairs(twice) == {(0, 1), (0, 2), (1, 2)}
+    assert found_pairs(twice, np.array([True, False, True])) == {(0, 2)}
+
+
+def test_groups_are_joined_through_others():
+    pairs = [(np.array([5, 1]), np.array([2, 2])), (np.array([7, 7]), np.array([8, 7]))]
+    assert groups(pairs, 10) == [[1, 2, 5], [7, 8]]
+    assert groups([], 3) == []
+
+
+def test_same_bytes():
+    assert same_bytes([b"a", b"", b"b", b"a", b"", b"a", b"b", b"c"]) == [[0, 3, 5], [2, 6]]

@@ -1,0 +1,145 @@
+"""The whole check on a set in which every kind of defect is there a known number of times."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from messy import EXPECTED, make_messy
+
+from varifocal.check.findings import KINDS, LISTED, Finding, Findings
+from varifocal.check.match import Eye
+from varifocal.check.run import check_data
+from varifocal.data.embedded import trees_folder
+from varifocal.errors import ConfigError, DataError
+from varifocal.models.vfnet import VFNetConfig
+from varifocal.settings import Preprocess
+
+OF_DECODING = {
+    *("unreadable-image", "truncated-image", "rotated-image", "size-differs", "turned-image"),
+    *("leaked-image", "near-leak", "duplicate-image", "near-duplicate"),
+}
+
+
+def eye(**preprocess) -> Eye:
+    return Eye.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(**{"short": 128, "long": 256, **preprocess}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_messy(tmp_path_factory.mktemp("messy"))
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return check_data(folder, eye())
+
+
+def counted(report) -> dict[str, int]:
+    return {kind: report.findings.total(kind) for kind in report.findings.kinds()}
+
+
+def test_every_defect_is_found_as_often_as_it_is_there(report):
+    found = counted(report)
+    del found["unmatched-box"]
+    assert found == EXPECTED
+
+
+def test_what_is_found_names_its_place(report):
+    assert len(report.findings) == sum(counted(report).values())
+    files = {kind: {one.file.rpartition("/")[2] for one in report.findings.of(kind)} for kind in KINDS}
+    assert files["truncated-image"] == {"cut.jpg"}
+    assert files["unreadable-image"] == {"empty.png"}
+    assert files["rotated-image"] == {"rotated.jpg"}
+    assert files["size-differs"] == {"smaller.png"}
+    assert files["leaked-image"] == {"leak.png"}
+    assert files["near-leak"] == {"near.jpg"}
+    assert files["near-duplicate"] == {"near.png"}
+    assert files["no-boxes"] == {"background.png", "also-background.png"}
+    assert files["duplicate-box"] == {"boxes.png"}
+    (leak,) = report.findings.of("leaked-image")
+    assert leak.split == "val"
+    assert leak.text == "has the same bytes as sound-1.png of train"
+    (thin,) = report.findings.of("thin-box")
+    assert thin.text == "is 150 x 6 pixels, 1 to 25"
+    assert thin.boxes == (("car", (4.0, 30.0, 154.0, 36.0)),)
+    (tiny,) = report.findings.of("tiny-box")
+    assert tiny.place == "annotation 161 of image 24"
+    (missing,) = report.findings.of("missing-image")
+    assert "missing.png" in missing.place
+    texts = {one.text for one in report.findings.of("twin-classes")}
+    assert texts == {
+        "'car' (63 boxes) and 'Car' (1 box) differ in case, spaces or signs alone",
+        "'truck' (1 box) and 'trucks' (1 box) differ in singular and plural alone",
+    }
+
+
+def test_without_decoding_only_what_pictures_show_is_not_found(folder):
+    report = check_data(folder, eye(), decode=False)
+    found = counted(report)
+    del found["unmatched-box"]
+    assert found == {kind: count for kind, count in EXPECTED.items() if kind not in OF_DECODING}
+    assert not report.decoding.done
+    assert report.decoding.pictures == 28
+    assert 0 < report.decoding.seconds < 60
+
+
+def test_one_split_alone(folder):
+    report = check_data(folder, eye(), split="val")
+    assert [split.name for split in report.splits] == ["val"]
+    # the leak is none without the other split, and its own classes are all there
+    assert set(counted(report)) == {"empty-class", "rare-class", "twin-classes"}
+    assert report.exit_code == 0
+
+
+def test_the_json_is_plain_and_complete(report):
+    content = json.loads(json.dumps(report.to_json()))
+    assert content["training_would_lose_data"] is True
+    assert {kind: row["count"] for kind, row in content["counts"].items()} == counted(report)
+    assert Counter(one["kind"] for one in content["findings"]) == counted(report)
+    assert [row["pictures"] for row in content["statistics"]["splits"]] == [25, 3]
+    assert {row["name"]: row["total"] for row in content["classes"]}["car"] == 63
+    assert content["matching"]["unmatched"] == report.findings.total("unmatched-box")
+    assert report.exit_code == 1
+
+
+def test_the_embedded_data_is_clean_for_its_own_recipe():
+    report = check_data(trees_folder(), Eye.of("trees", "vfnet", VFNetConfig(1, levels=4), Preprocess(scale=1.0), 256))
+    assert counted(report) == {}
+    assert report.exit_code == 0
+    assert report.matching.unmatched == 0
+    assert report.matching.boxes == 914
+
+
+def test_what_cannot_be_read_at_all(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        check_data(tmp_path / "nothing", eye())
+    (tmp_path / "train.json").write_text("{")
+    with pytest.raises(DataError, match=r"train\.json"):
+        check_data(tmp_path, eye())
+    with pytest.raises(ConfigError, match="--format xml"):
+        check_data(tmp_path, eye(), format="xml")
+
+
+def test_a_set_without_a_single_box(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    assert counted(report) == {"missing-image": 1, "no-boxes": 1, "empty-class": 1}
+    assert report.advice is None
+    assert report.matching.boxes == 0
+    json.dumps(report.to_json())
+
+
+def test_many_findings_are_counted_and_a_thousand_listed():
+    found = Findings()
+    found.add("tiny-box", "train", list(range(2500)), lambda i: Finding("tiny-box", "train", str(i), rank=i))
+    found.add("tiny-box", "val", np.arange(3).tolist(), lambda i: Finding("tiny-box", "val", str(i)))
+    assert found.total("tiny-box") == 2503
+    assert len(found) == LISTED + 3
+    assert found.of("tiny-box")[0].text == "999"
+    assert not found.loses
