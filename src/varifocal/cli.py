@@ -50,7 +50,11 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.run import first_process, free_folder, resume_run, run_recipe
 
     if options.resume is not None:
+<<<<<<< HEAD
         if overrides or options.recipe or options.out or options.format or options.val:
+=======
+        if overrides or options.recipe or options.out or options.strict:
+>>>>>>> b11
             raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
         metrics, run = resume_run(options.data, options.resume), options.resume
     else:
@@ -58,9 +62,14 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
+<<<<<<< HEAD
         chosen = [f"data.format={options.format}"] if options.format else []
         chosen += [f"data.val_share={options.val}"] if options.val else []
         metrics = run_recipe(read_recipe(name, [*chosen, *overrides]), options.data, run)
+=======
+        overrides = [*overrides, *(["train.bad_pictures=0"] if options.strict else [])]
+        metrics = run_recipe(read_recipe(name, overrides), options.data, run)
+>>>>>>> b11
     if first_process():
         _show(metrics, run)
 
@@ -79,8 +88,14 @@ def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
 def _show(metrics: CocoMetrics | None, run: Path) -> None:
     from rich.console import Console
 
+    from varifocal.train.bad_pictures import LIST as BAD_PICTURES
+
     if metrics is not None:
         Console().print(metrics.table())
+    bad = run / BAD_PICTURES
+    if bad.is_file():
+        count = len(bad.read_text(encoding="utf-8").splitlines())
+        print(f"{count} {'picture' if count == 1 else 'pictures'} could not be used: {bad}")
     print(f"Run folder: {run} (best.safetensors, metrics.json, log.jsonl, recipe.yaml, pictures/)")
     print(f"Try: varifocal predict {run / 'best.safetensors'} IMAGES")
 
@@ -369,6 +384,22 @@ def run_export(options: argparse.Namespace, _: list[str]) -> None:
     print(f"Try: varifocal predict {target} IMAGES")
 
 
+def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Draw what training will see, and say what was drawn."""
+    from varifocal.preview import preview
+    from varifocal.recipe import read_recipe
+
+    name = options.recipe or "vfnet_r50_1x"
+    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"--out {options.out}: the name of a picture ends in .png or .jpg.")
+    check_target(options.out)
+    drawn = preview(read_recipe(name, overrides), options.data, name, count=options.count, epoch=options.epoch)
+    for note in drawn.notes:
+        print(note, file=sys.stderr)
+    save_picture(drawn.image, options.out)
+    print(f"{options.out}: {drawn.summary}")
+
+
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     """Look at a data set, and at its labels with a model's eyes."""
     from varifocal.check.command import run_check
@@ -398,5 +429,6 @@ VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "sweep": run_sweep,
     "bench": run_bench,
     "export": run_export,
+    "preview": run_preview,
     "check": run_check,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from PIL import Image, ImageDraw, ImageFont
 
 from varifocal.records import Category, Detections, Sample
@@ -15,6 +15,7 @@ from varifocal.records import Category, Detections, Sample
 MOST_TEXTS = 60  # more would hide the picture; the best boxes get theirs
 PANEL_SIDE = 512  # pixels; comparisons enlarge smaller pictures to this
 LONGEST_NAME = 20
+HATCH = 8  # pixels from one stripe to the next
 PAPER, INK = (250, 250, 250), (20, 20, 20)
 
 Colour = tuple[int, int, int]
@@ -62,6 +63,24 @@ def draw_comparison(
     return _beside([(f"labels: {len(sample.labels)}", left), (found, right)])
 
 
+def draw_labels(
+    image: Image.Image,
+    boxes: Float[np.ndarray, "N 4"],
+    labels: Int64[np.ndarray, "N"],
+    ignored: Bool[np.ndarray, "N"],
+    categories: Sequence[Category],
+) -> Image.Image:
+    """An RGB copy of the picture with labels and their class names on it; ignored regions are hatched.
+
+    Boxes are xyxy in pixels of ``image``, parts of pixels count.
+    """
+    canvas = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    names = [_short(categories[label].name) for label in labels]
+    for mark in _marks(boxes[ignored], labels[ignored], [""] * int(ignored.sum()), image.size, 1.0):
+        _hatch(canvas, mark)
+    return _draw(canvas, _marks(boxes, labels, names, image.size, 1.0))
+
+
 def class_colour(label: int) -> Colour:
     """The colour of a label, always the same; neighbours are far apart in hue and differ in brightness."""
     hue = (0.02 + label * 0.618034) % 1.0
@@ -101,6 +120,15 @@ def _marks(
         for (x1, y1, x2, y2), label, text, seen in zip(cut, labels, texts, inside, strict=True)
         if seen
     ]
+
+
+def _hatch(canvas: Image.Image, mark: _Mark) -> None:
+    """Thin stripes over the inside of a box, through which the picture is still seen."""
+    x1, y1, x2, y2 = mark.corners
+    width, height = x2 - x1 + 1, y2 - y1 + 1
+    rows, columns = np.mgrid[0:height, 0:width]
+    stripes = np.where((rows + columns) % HATCH < 2, 220, 0).astype(np.uint8)
+    canvas.paste(mark.colour, (x1, y1, x2 + 1, y2 + 1), Image.fromarray(stripes))
 
 
 def _short(name: str) -> str:

@@ -15,7 +15,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     """The options and, for verbs that train, the key=value words, wherever they stand."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    takes_overrides = options.verb in ("train", "demo", "sweep", "check")
+    takes_overrides = options.verb in ("train", "demo", "sweep", "check", "preview")
     wrong = [word for word in rest if not takes_overrides or "=" not in word or word.startswith("-")]
     if wrong:
         parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_train(verbs)
+    _add_preview(verbs)
     _add_check(verbs)
     _add_eval(verbs)
     _add_predict(verbs)
@@ -102,6 +103,7 @@ def _add_train(verbs: Any) -> None:
         "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
         "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
     )
+<<<<<<< HEAD
     train.usage = (
         "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] DATA "
         "[key=value ...]"
@@ -112,6 +114,36 @@ def _add_train(verbs: Any) -> None:
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
     _add_format(train)
     train.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out (0.2)")
+=======
+    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--strict] DATA [key=value ...]"
+    train.add_argument("data", metavar="DATA", help="COCO folder or json")
+    train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
+    train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+    train.add_argument(
+        "--strict", action="store_true", help="stop at the first unreadable picture (train.bad_pictures=0)"
+    )
+
+
+def _add_preview(verbs: Any) -> None:
+    preview = _verb(
+        verbs,
+        "preview",
+        "draw what the network will be trained on: augmented, padded, with boxes",
+        "varifocal preview my_data --out preview.png\n"
+        "  varifocal preview my_data --recipe my.yaml --count 24 --epoch 3 data.augment.mosaic=0.5\n\n"
+        "The pictures are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
+        "boxes are ignored by the loss; what is flat grey beyond a white line is the padding of the batch.",
+    )
+    preview.usage = "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] DATA [key=value ...]"
+    preview.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
+    preview.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
+    preview.add_argument(
+        "--out", type=Path, default=Path("preview.png"), metavar="F.png", help="where it goes (%(default)s)"
+    )
+    preview.add_argument("--count", type=_count, default=12, metavar="N", help="pictures (%(default)s)")
+    preview.add_argument("--epoch", type=_count, default=1, metavar="N", help="of this epoch (%(default)s)")
+>>>>>>> b11
 
 
 def _add_check(verbs: Any) -> None:

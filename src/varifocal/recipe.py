@@ -60,6 +60,11 @@ class DataConfig:
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: Augment = field(default_factory=Augment)
 
+    @property
+    def sampling(self) -> Sampling:
+        """How often pictures come."""
+        return Sampling(self.repeat_rare, self.background)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -177,7 +182,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
         recipe.detector,
         config,
         tuple(categories),
-        _pixels(recipe),
+        pixels(recipe),
         recipe.test,
         to_dict(recipe),
         tiling=recipe.tiling,
@@ -189,7 +194,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
     return model
 
 
-def _pixels(recipe: Recipe) -> Preprocess:
+def pixels(recipe: Recipe) -> Preprocess:
     """The recipe's preprocessing; where it says nothing of mean and deviation, those of the backbone's weights."""
     given = recipe.data.preprocess
     if (given.mean, given.std) != (Preprocess().mean, Preprocess().std):
@@ -277,5 +282,5 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
                 "the two splits must name the same classes."
             )
     model = make_model(recipe, training.categories, weights=not resumed)
-    sampling = Sampling(recipe.data.repeat_rare, recipe.data.background)
-    return Job(model, training, validation, recipe.data.augment, recipe.train, run, sampling, recipe.data.cache)
+    config = recipe.data
+    return Job(model, training, validation, config.augment, recipe.train, run, config.sampling, config.cache)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_data import TINY, make_data
 
+from varifocal.cli import main
 from varifocal.config import override
 from varifocal.errors import DataError
 from varifocal.models.weights import read_checkpoint
@@ -16,6 +17,7 @@ from varifocal.train.loop import train
 from varifocal.types import Batch
 
 CPU = torch.device("cpu")
+SMALL = ["data.preprocess.short=64", "data.preprocess.long=96"]
 
 
 def batch(*bad):
@@ -95,3 +97,23 @@ def test_a_resumed_run_knows_what_was_found(data, tmp_path):
     (data / "train" / "5.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"^2 of 8 pictures cannot be read .*3\.png"):
         train(job(data, tmp_path / "run", "train.bad_pictures=0.2", "train.epochs=3"), resume=True)
+
+
+def test_strict_stops_at_the_first_bad_picture(tmp_path, capsys):
+    folder = make_data(tmp_path / "bad", pictures=40)
+    (folder / "train" / "2.png").write_bytes(b"no picture")
+    tiny = [
+        "model.backbone={name: test_resnet, pretrained: none}",
+        "model.width=32",
+        "model.levels=3",
+        "model.convs=1",
+        "train.workers=0",
+    ]
+    run = tmp_path / "run"
+    words = [str(folder), "--out", str(run), *tiny, *SMALL, "train.batch=20", "train.epochs=1", "train.device=cpu"]
+    assert main(["train", *words, "--strict"]) == 2
+    assert "2.png: this is not an image" in capsys.readouterr().err
+    assert main(["train", *words[:2], str(tmp_path / "other"), *words[3:]]) == 0
+    assert f"1 picture could not be used: {tmp_path / 'other' / 'bad_pictures.txt'}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "other" / "data.json").read_text())
+    assert main(["train", str(folder), "--resume", str(tmp_path / "other"), "--strict"]) == 2
