@@ -50,11 +50,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.run import first_process, free_folder, resume_run, run_recipe
 
     if options.resume is not None:
-<<<<<<< HEAD
-        if overrides or options.recipe or options.out or options.format or options.val:
-=======
-        if overrides or options.recipe or options.out or options.strict:
->>>>>>> b11
+        if any((overrides, options.recipe, options.out, options.format, options.val, options.strict)):
             raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
         metrics, run = resume_run(options.data, options.resume), options.resume
     else:
@@ -62,14 +58,10 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
-<<<<<<< HEAD
         chosen = [f"data.format={options.format}"] if options.format else []
         chosen += [f"data.val_share={options.val}"] if options.val else []
+        chosen += ["train.bad_pictures=0"] if options.strict else []
         metrics = run_recipe(read_recipe(name, [*chosen, *overrides]), options.data, run)
-=======
-        overrides = [*overrides, *(["train.bad_pictures=0"] if options.strict else [])]
-        metrics = run_recipe(read_recipe(name, overrides), options.data, run)
->>>>>>> b11
     if first_process():
         _show(metrics, run)
 

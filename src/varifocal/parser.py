@@ -103,10 +103,9 @@ def _add_train(verbs: Any) -> None:
         "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
         "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
     )
-<<<<<<< HEAD
     train.usage = (
-        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] DATA "
-        "[key=value ...]"
+        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] "
+        "[--strict] DATA [key=value ...]"
     )
     train.add_argument("data", metavar="DATA", help=_DATA)
     train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
@@ -114,12 +113,6 @@ def _add_train(verbs: Any) -> None:
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
     _add_format(train)
     train.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out (0.2)")
-=======
-    train.usage = "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--strict] DATA [key=value ...]"
-    train.add_argument("data", metavar="DATA", help="COCO folder or json")
-    train.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
-    train.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
     train.add_argument(
         "--strict", action="store_true", help="stop at the first unreadable picture (train.bad_pictures=0)"
     )
@@ -136,14 +129,13 @@ def _add_preview(verbs: Any) -> None:
         "boxes are ignored by the loss; what is flat grey beyond a white line is the padding of the batch.",
     )
     preview.usage = "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] DATA [key=value ...]"
-    preview.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
+    preview.add_argument("data", type=Path, metavar="DATA", help=_DATA)
     preview.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     preview.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="F.png", help="where it goes (%(default)s)"
     )
     preview.add_argument("--count", type=_count, default=12, metavar="N", help="pictures (%(default)s)")
     preview.add_argument("--epoch", type=_count, default=1, metavar="N", help="of this epoch (%(default)s)")
->>>>>>> b11
 
 
 def _add_check(verbs: Any) -> None:

@@ -17,9 +17,9 @@ from varifocal.check.findings import kind_of
 from varifocal.check.plan import Change, Plan, make_plans
 from varifocal.check.report import Report
 from varifocal.check.words import many
-from varifocal.data.coco_layout import leaves_folder
+from varifocal.data.names import leaves_folder
 from varifocal.errors import ConfigError, DataError
-from varifocal.records import Category
+from varifocal.records import Category, StoredFile
 
 # What a cleaned copy has no more; the other kinds are left for a person, and counted.
 MENDED = {
@@ -160,10 +160,10 @@ def _annotations(plan: Plan, categories: Sequence[Category], numbers: dict[int, 
     return entries
 
 
-def _free_name(name: str, file: Path, taken: set[str]) -> str:
+def _free_name(name: str, file: StoredFile, taken: set[str]) -> str:
     """The picture's own name where it is one below the folder and free, else that of its file with a number."""
     wanted = PurePosixPath(name.replace("\\", "/"))
-    if leaves_folder(name) or wanted.suffix.lower() != file.suffix.lower():
+    if leaves_folder(name) or wanted.suffix.lower() != PurePosixPath(file.name).suffix.lower():
         wanted = PurePosixPath(file.name)
     free, number = wanted, 1
     while str(free).casefold() in taken:
@@ -173,15 +173,16 @@ def _free_name(name: str, file: Path, taken: set[str]) -> str:
     return str(free)
 
 
-def _put(source: Path, place: Path, *, copy: bool) -> None:
+def _put(source: StoredFile, place: Path, *, copy: bool) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    if not copy:
+    if isinstance(source, Path) and not copy:
         try:
             place.symlink_to(source.resolve())
             return
         except (OSError, NotImplementedError):  # a file system, or a user, without links
             pass
-    shutil.copyfile(source, place)
+    with source.open("rb") as held, open(place, "wb") as file:
+        shutil.copyfileobj(held, file)
 
 
 def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> None:
