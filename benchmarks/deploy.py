@@ -1,8 +1,8 @@
 """VFNet-R50 in every runtime, from raw pixels to boxes and scores, by turns: python benchmarks/deploy.py [--rounds 5]
 
 800x1216, one picture, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
-a few convolutions in the same run, in fp32 and in bf16. int8 is calibrated on the package's photographs; its numbers are
-wrong for random weights, its speed is not. Cold start is a process of its own: import, load, the first picture.
+a few convolutions in the same run, in fp32 and in bf16. Cold start is a process of its own: import, load, the first
+picture.
 """
 
 from __future__ import annotations

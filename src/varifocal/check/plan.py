@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float, Int64
 
 from varifocal.check.boxes import find_copies
 from varifocal.check.names import find_twins
-from varifocal.check.near import same_bytes
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
 from varifocal.check.words import many
 from varifocal.data.finish import FAULTS, judge
+from varifocal.data.near import same_bytes
 
 CLIPPED = 0.01  # pixels by which a box is clipped before it is told
 # What a reader found and could not take over at all.

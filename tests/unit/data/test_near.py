@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from messy import picture
 from PIL import Image, ImageEnhance
-from varifocal.check.near import BITS, bit_distance, groups, near_pairs, perceptual_hash, same_bytes
 
 from varifocal.data.images import THUMB
+from varifocal.data.near import BITS, bit_distance, groups, near_pairs, perceptual_hash, same_bytes
 
 
 def grey(image: Image.Image) -> np.ndarray:
