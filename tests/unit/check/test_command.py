@@ -78,7 +78,7 @@ def test_a_model_of_ones_own(folder, tmp_path, capsys):
         (["{data}", "--fix", "{data}/clean"], "which is not to be touched"),
         (["{data}", "--fix", "{tmp}/new", "--fast"], "leave --fast out"),
         (["{data}", "--model", "{data}/train.json"], "train.json"),
-        (["{data}", "--format", "xml"], "--format xml: not known"),
+        (["{data}", "--format", "xml"], "the format 'xml' is not known"),
     ],
 )
 def test_one_sentence_and_exit_code_two(folder, tmp_path, capsys, arguments, words):

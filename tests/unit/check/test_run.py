@@ -117,7 +117,7 @@ def test_what_cannot_be_read_at_all(tmp_path):
     (tmp_path / "train.json").write_text("{")
     with pytest.raises(DataError, match=r"train\.json"):
         check_data(tmp_path, eye())
-    with pytest.raises(ConfigError, match="--format xml"):
+    with pytest.raises(ConfigError, match="the format 'xml'"):
         check_data(tmp_path, eye(), format="xml")
 
 
