@@ -28,7 +28,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "datasets"),
     ("check",),
     ("cli",),
     ("__init__", "__main__"),
