@@ -363,7 +363,8 @@ def run_export(options: argparse.Namespace, _: list[str]) -> None:
     names = " and ".join([str(target), *(file.name for file in files[1:])])
     weight = sum(file.stat().st_size for file in files) / 1e6
     print(f"{names}: {weight:.1f} MB, input of {size}; the description: {beside(target).name}")
-    print(f"Try: varifocal predict {target} IMAGES")
+    own = f'torch.export.load("{target}").module()(pixels)'
+    print(f"In Python: {own}" if options.format == "torch-export" else f"Try: varifocal predict {target} IMAGES")
 
 
 def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:

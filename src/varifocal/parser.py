@@ -388,7 +388,9 @@ def _add_export(verbs: Any) -> None:
         "Without --size the file takes pictures of any size. Nothing is kept that gives other numbers than torch.",
     )
     export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    export.add_argument("--format", choices=("onnx", "openvino"), default="onnx", help="of the file (%(default)s)")
+    export.add_argument(
+        "--format", choices=("onnx", "openvino", "torch-export"), default="onnx", help="of the file (%(default)s)"
+    )
     export.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of the network (%(default)s)")
     size = export.add_mutually_exclusive_group()
     size.add_argument("--size", type=_size, metavar="HxW", help="pixels of the input, such as 800x1216")

@@ -70,6 +70,8 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
         )
     assert program is not None  # as it is with dynamo
     proto = program.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info):
+        del part.metadata_props[:]  # places on this machine
     onnx.checker.check_model(proto)
     description = export_info(model, graph, "onnx", "onnxscript")
     return described(proto.SerializeToString(), description), description

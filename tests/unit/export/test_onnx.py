@@ -1,7 +1,9 @@
 """Networks exported to ONNX against torch: every detector, fixed and free sizes, several pictures, both forms."""
 
+from pathlib import Path
+
 import pytest
-from export_cases import BACKBONES, CASES, FREE, SHAPES, same_outputs
+from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, same_outputs
 
 from varifocal.errors import ConfigError
 from varifocal.export import ExportSettings
@@ -13,6 +15,12 @@ from varifocal.runtime.session import Session
 def test_every_detector(build_tiny, name, options, size, deform):
     built = build_tiny(name, ExportSettings(size, deform=deform), **options)
     same_outputs(built, Session(built.content), SHAPES[size])
+
+
+def test_a_file_tells_nothing_of_the_machine(build_tiny):
+    content = build_tiny("fcos", ExportSettings(FIXED)).content
+    assert str(Path(__file__).parents[3]).encode() not in content
+    assert b"site-packages" not in content
 
 
 def test_windows_want_a_size(tiny):

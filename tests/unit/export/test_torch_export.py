@@ -1,0 +1,125 @@
+"""Programs of torch.export against the network: with plain torch alone, and without a word to pickle or run."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from export_cases import FIXED, FREE, SHAPES, noise, same_outputs, torch_says
+
+import varifocal as vf
+from varifocal.cli import main
+from varifocal.errors import ConfigError
+from varifocal.export import ExportSettings, export_torch
+from varifocal.export.torch_export import ProgramRunner, build_program, saved
+from varifocal.models import DETECTORS
+from varifocal.predict import save
+from varifocal.runtime import read_info
+
+PLAIN = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("varifocal", "torchvision", "timm"):
+            raise ImportError(f"{name} is not to be imported")
+sys.meta_path.insert(0, Blocked())
+import numpy, torch
+program = torch.export.load(sys.argv[1])
+numpy.savez(sys.argv[3], *program.module()(torch.from_numpy(numpy.load(sys.argv[2]))))
+"""
+
+
+class Built:
+    """A network, its program as a file has it, and the description."""
+
+    def __init__(self, model, settings):
+        self.model = model
+        program, self.info = build_program(model, settings)
+        self.content = saved(program, self.info)
+
+
+@pytest.fixture(scope="module")
+def build(tiny, unchecked):
+    def make(name, size, **options):
+        with unchecked():
+            return Built(tiny(name, **options), ExportSettings(size))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def free(build):
+    return build("vfnet", FREE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [FIXED, FREE])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector(build, name, size):
+    options = {"deformable_stages": (5,), "deformable_tower": True} if name == "vfnet" else {}
+    built = build(name, size, **options)
+    program = torch.export.load(io.BytesIO(built.content))
+    names = ["boxes", "scores", "quality"]
+    number = len(program.module()(torch.zeros(1, 3, *FIXED)))
+    same_outputs(built, ProgramRunner(program, names[:number], "tiny.pt2"), SHAPES[size])
+
+
+def test_plain_torch_runs_the_file(free, tmp_path):
+    """In a process that cannot import this package or what it needs beside torch, for other sizes and numbers."""
+    (tmp_path / "tiny.pt2").write_bytes(free.content)
+    for shape in SHAPES[FREE]:
+        np.save(tmp_path / "pixels.npy", noise(*shape))
+        files = [tmp_path / name for name in ("tiny.pt2", "pixels.npy", "found.npz")]
+        command = [sys.executable, "-c", PLAIN, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        wanted = torch_says(free.model, noise(*shape))
+        with np.load(tmp_path / "found.npz") as found:
+            assert np.abs(found["arr_0"] - wanted.boxes.numpy()).max() < 1e-3
+            assert np.abs(found["arr_1"] - wanted.scores.numpy()).max() < 3e-5
+
+
+def test_a_file_holds_raw_numbers_and_json(free):
+    """Nothing to unpickle, no paths of the machine; and what describes it."""
+    with zipfile.ZipFile(io.BytesIO(free.content)) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    assert parts["data/sample_inputs/model.pt"] == b""
+    payloads = [json.loads(parts[f"data/{kind}/model_{kind}_config.json"]) for kind in ("weights", "constants")]
+    assert all(not one["use_pickle"] for payload in payloads for one in payload["config"].values())
+    assert len(payloads[0]["config"]) > 20
+    assert str(Path(__file__).parents[3]).encode() not in free.content
+    assert b"site-packages" not in free.content
+    described = json.loads(parts["extra/varifocal.json"])
+    assert (described["detector"], described["graph"]["deform"]) == ("vfnet", "gridsample")
+
+
+def test_what_plain_torch_does_not_have(tiny, tmp_path):
+    for settings, message in (
+        (ExportSettings(nms="in"), "--nms in: plain torch has no suppression of boxes"),
+        (ExportSettings(deform="deformconv"), "--deform deformconv: plain torch has no deformable convolution"),
+        (ExportSettings(precision="fp16"), "--precision fp16: .* under torch.autocast"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{message}"):
+            export_torch(tiny("vfnet"), tmp_path / "tiny.pt2", settings, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verb(tiny, unchecked, tmp_path, capsys):
+    save(tiny("vfnet"), tmp_path / "best.safetensors")
+    with unchecked():
+        assert main(["export", str(tmp_path / "best.safetensors"), "--format", "torch-export", "--size", "96x128"]) == 0
+    file = tmp_path / "best.pt2"
+    assert f'In Python: torch.export.load("{file}").module()(pixels)' in capsys.readouterr().out
+    info = read_info(file)
+    assert info.parity["matched"] == info.parity["detections"] > 5
+    assert json.loads((tmp_path / "best.pt2.json").read_text())["parity"] == info.parity
+    assert main(["info", str(file)]) == 0
+    assert "vfnet, exported" in capsys.readouterr().out
+    assert main(["predict", str(file), str(tmp_path)]) == 2
+    with pytest.raises(ConfigError, match=r"best\.pt2: is for programs of your own.* export with --format onnx"):
+        vf.load(file)
