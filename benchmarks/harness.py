@@ -124,8 +124,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: Sequence[Row], **details: Any) -> None:
-    """Print the rows and keep them, with date, machine and versions, in ``results/<name>.json``."""
+def write(name: str, rows: Sequence[Row], folder: Path = RESULTS, **details: Any) -> None:
+    """Print the rows and keep them, with date, machine and versions, in ``results/<name>.json`` or another folder."""
     for row in rows:
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f}x of {row.peer} ({row.peer_value:.4g} {row.unit})"
         met = "" if row.goal is None else ("  met" if row.goal.met(row.ratio, row.value) else "  MISSED")
@@ -134,6 +134,6 @@ def write(name: str, rows: Sequence[Row], **details: Any) -> None:
         {**asdict(row), "ratio": row.ratio, "met": row.goal.met(row.ratio, row.value) if row.goal else None}
         for row in rows
     ]
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     content = {"script": f"benchmarks/{Path(sys.argv[0]).name}", "machine": machine(), "rows": entries, **details}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -192,7 +192,11 @@ def _classes(report: Report) -> str:
         "difficult",
         "median side, pixels",
     )
-    rest = f'<p class="soft">And {many(len(rows) - CLASSES, "class")} more.</p>' if len(rows) > CLASSES else ""
+    rest = (
+        f'<p class="soft">And {many(len(rows) - CLASSES, "other class")} with fewer boxes.</p>'
+        if len(rows) > CLASSES
+        else ""
+    )
     return f'<section id="classes"><h2>Classes</h2>{html.table(many(len(rows), "class"), head, cells)}{rest}</section>'
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from varifocal.check.findings import Finding, Findings
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
-from varifocal.data.near import bit_distance, groups, near_pairs, perceptual_hash, same_bytes
+from varifocal.data.near import bit_distance, near_groups, perceptual_hash, same_bytes
 
 Place = tuple[int, int]  # split, picture
 
@@ -89,7 +89,7 @@ def _copies(found: Findings, splits: Sequence[Split], scans: Sequence[Scan]) -> 
         seen[group[1:]] = False  # what is said of the first holds for its copies
     greys = np.concatenate([scan.greys for scan in scans])
     hashes = perceptual_hash(greys)
-    alike = groups(near_pairs(greys, seen, hashes), len(greys))
+    alike = near_groups(greys, seen, hashes)
     _add_groups(
         found, splits, places, alike, ("near-duplicate", "near-leak"), "looks nearly the same as {}{}", hashes=hashes
     )

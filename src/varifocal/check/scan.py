@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, UInt8
 from varifocal.data.images import THUMB, Look, look_at_all
 from varifocal.records import StoredFile
 
-SAMPLE = 32  # pictures that are decoded to say what decoding all would cost
+SAMPLE = 128  # pictures that are decoded to say what decoding all would cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +83,11 @@ def cost_of_decoding(files: Sequence[StoredFile | None], count: int = SAMPLE) ->
     few = [file for index in chosen if (file := files[int(index)]) is not None][:count]
     if not few:
         return float("nan")
-    begun = time.perf_counter()
-    scan(few, lambda done: None)
-    return (time.perf_counter() - begun) / len(few) * len(files)
+    warm = len(few) // 4  # the first ones pay for what is loaded once
+    for part in (few[:warm], few[warm:]):
+        begun = time.perf_counter()
+        scan(part, lambda done: None)
+    return (time.perf_counter() - begun) / (len(few) - warm) * len(files)
 
 
 def usable_threads() -> int:

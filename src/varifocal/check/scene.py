@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -25,7 +26,7 @@ class Scene:
     split: Int64[np.ndarray, "N"]
     place: Int64[np.ndarray, "N"]
 
-    @property
+    @cached_property
     def sides(self) -> Float[np.ndarray, "N"]:
         """The root of each box's area, pixels of the picture."""
         spans = (self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.float64)

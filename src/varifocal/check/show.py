@@ -75,7 +75,7 @@ def _classes(report: Report) -> Table:
         boxes = (f"{row.boxes[name]:,}" for name in names)
         table.add_row(Text(row.name), *boxes, f"{row.crowd:,}", f"{row.difficult:,}", f"{row.median_side:.1f}")
     if len(rows) > MOST_CLASSES:
-        table.caption = f"and {many(len(rows) - MOST_CLASSES, 'class')} more, with fewer boxes"
+        table.caption = f"and {many(len(rows) - MOST_CLASSES, 'other class')} with fewer boxes"
     return table
 
 

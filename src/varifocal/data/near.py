@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8, UInt64
@@ -13,6 +13,7 @@ BRIGHTNESS = 24.0  # most, of the mean difference of these in grey levels
 STRUCTURE = 3.0  # least standard deviation in grey levels; what is flatter looks like everything flat
 NEIGHBOURS = 64  # pictures of one part of a hash that a picture is compared with
 _PART, _PARTS = 16, 4  # bits of a part, parts of a hash
+_BLOCK = 1 << 15  # pairs that are looked at together
 _POPULATION = np.array([bin(value).count("1") for value in range(1 << _PART)], np.uint8)
 
 
@@ -52,10 +53,15 @@ def bit_distance(a: UInt64[np.ndarray, "N"], b: UInt64[np.ndarray, "N"]) -> Int6
     return total
 
 
-def near_pairs(
-    greys: UInt8[np.ndarray, "M s s"], usable: Bool[np.ndarray, "M"], hashes: UInt64[np.ndarray, "M"]
-) -> Iterator[tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]]:
-    """Pairs of places of ``usable`` pictures that look nearly the same, some of them more than once.
+def near_groups(
+    greys: UInt8[np.ndarray, "M s s"],
+    usable: Bool[np.ndarray, "M"],
+    hashes: UInt64[np.ndarray, "M"],
+    same: Sequence[Sequence[int]] = (),
+) -> list[list[int]]:
+    """Places of ``usable`` pictures that look nearly the same, directly or through others, in order.
+
+    Each group of ``same`` is together from the beginning.
 
     Two hashes that differ in at most ``BITS`` = 7 bits have a part of 16 bits that differs in at most one (four such
     parts, seven differences), so looking up each part as it is and with one bit turned finds all of them, but in parts
@@ -64,17 +70,52 @@ def near_pairs(
     shades = greys.reshape(len(greys), -1).astype(np.float32)
     spread = shades.std(axis=1)
     places = np.flatnonzero(usable & (spread >= STRUCTURE))
+    root = np.arange(len(greys))
+    for group in same:
+        root[list(group)] = min(group)
+    for a, b in _candidates(places, hashes):
+        # what is joined already, as are the frames of a film after a while, need not be looked at again
+        apart = root[a] != root[b]
+        a, b = a[apart], b[apart]
+        near = bit_distance(hashes[a], hashes[b]) <= BITS
+        a, b = a[near], b[near]
+        alike = _alike(shades, spread, a, b)
+        _join(root, a[alike], b[alike])
+    return _groups(root)
+
+
+def _candidates(
+    places: Int64[np.ndarray, "K"], hashes: UInt64[np.ndarray, "M"]
+) -> Iterator[tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]]:
+    """Pairs of places that share a part of their hashes but for a bit, a block at a time."""
     for part in range(_PARTS):
         keys = _part(hashes[places], part)
         order = np.argsort(keys, kind="stable")
         sorted_keys = keys[order]
         for mask in (0, *(1 << bit for bit in range(_PART))):
             left, right = _neighbours(sorted_keys, mask)
-            a, b = places[order[left]], places[order[right]]
-            near = bit_distance(hashes[a], hashes[b]) <= BITS
-            a, b = a[near], b[near]
-            alike = _alike(shades, spread, a, b)
-            yield a[alike], b[alike]
+            for start in range(0, len(left), _BLOCK):
+                some = slice(start, start + _BLOCK)
+                yield places[order[left[some]]], places[order[right[some]]]
+
+
+def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.ndarray, "K"]) -> None:
+    """Give the places of each pair, and all that have their roots, the lowest root of them; in place."""
+    while len(a):
+        low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
+        np.minimum.at(root, high, low)
+        while (root[root] != root).any():
+            root[:] = root[root]
+        apart = root[a] != root[b]
+        a, b = a[apart], b[apart]
+
+
+def _groups(root: Int64[np.ndarray, "M"]) -> list[list[int]]:
+    """Places of one root, where there are at least two."""
+    members: dict[int, list[int]] = {}
+    for place in np.flatnonzero(root != np.arange(len(root))).tolist():
+        members.setdefault(int(root[place]), [int(root[place])]).append(place)
+    return [members[first] for first in sorted(members)]
 
 
 def _part(hashes: UInt64[np.ndarray, "N"], part: int) -> Int64[np.ndarray, "N"]:
@@ -101,33 +142,8 @@ def _alike(
     a: Int64[np.ndarray, "K"],
     b: Int64[np.ndarray, "K"],
 ) -> Bool[np.ndarray, "K"]:
-    alike = np.zeros(len(a), bool)
-    for start in range(0, len(a), 1 << 14):
-        some = slice(start, start + (1 << 14))
-        x, y = shades[a[some]], shades[b[some]]
-        gap = np.abs(x.mean(axis=1) - y.mean(axis=1))
-        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
-        product = (x * y).mean(axis=1) / (spread[a[some]] * spread[b[some]])
-        alike[some] = (product >= CORRELATION) & (gap <= BRIGHTNESS)
-    return alike
-
-
-def groups(pairs: Iterable[tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]], total: int) -> list[list[int]]:
-    """Places that are joined by pairs, directly or through others; groups and their members in order."""
-    parent = list(range(total))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for left, right in pairs:
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            low, high = sorted((root(a), root(b)))
-            parent[high] = low
-    members: dict[int, list[int]] = {}
-    for place in range(total):
-        if parent[place] != place:
-            members.setdefault(root(place), [root(place)]).append(place)
-    return list(members.values())
+    x, y = shades[a], shades[b]
+    gap = np.abs(x.mean(axis=1) - y.mean(axis=1))
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    product = (x * y).mean(axis=1) / (spread[a] * spread[b])
+    return np.asarray((product >= CORRELATION) & (gap <= BRIGHTNESS))

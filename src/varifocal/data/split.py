@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal, overload
 
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Int64
 
 from varifocal.data.images import THUMB, Look, look_at_all
 from varifocal.data.load import load_dataset
-from varifocal.data.near import groups, near_pairs, perceptual_hash, same_bytes
+from varifocal.data.near import near_groups, perceptual_hash, same_bytes
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet, Sample
 
@@ -115,9 +114,7 @@ def alike(
         progress(place + 1)
 
     look_at_all(_FilesOf(samples), take, _THREADS)
-    pairs = near_pairs(greys, np.ones(len(samples), bool), perceptual_hash(greys))
-    exact = ((np.array(group[:1] * (len(group) - 1)), np.array(group[1:])) for group in same_bytes(digests))
-    members = groups(chain(exact, pairs), len(samples))
+    members = near_groups(greys, np.ones(len(samples), bool), perceptual_hash(greys), same_bytes(digests))
     first = np.arange(len(samples))
     for group in members:
         first[group] = group[0]

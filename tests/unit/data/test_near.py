@@ -8,21 +8,32 @@ import pytest
 from messy import picture
 from PIL import Image, ImageEnhance
 
+from varifocal.data import near
 from varifocal.data.images import THUMB
-from varifocal.data.near import BITS, bit_distance, groups, near_pairs, perceptual_hash, same_bytes
+from varifocal.data.near import BITS, bit_distance, near_groups, perceptual_hash, same_bytes
 
 
 def grey(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX).convert("L"))
 
 
-def found_pairs(greys, usable=None):
+def found_groups(greys, usable=None):
     usable = np.ones(len(greys), bool) if usable is None else usable
-    return {
-        (min(a, b), max(a, b))
-        for left, right in near_pairs(greys, usable, perceptual_hash(greys))
-        for a, b in zip(left.tolist(), right.tolist(), strict=True)
-    }
+    return near_groups(greys, usable, perceptual_hash(greys))
+
+
+def joined(pairs, total):
+    """Groups by walking from place to place."""
+    neighbours = {place: {b for pair in pairs if place in pair for b in pair} for place in range(total)}
+    left, groups = set(range(total)), []
+    while left:
+        reached, new = set(), {min(left)}
+        while new:
+            reached |= new
+            new = set().union(*(neighbours[place] for place in new)) - reached
+        left -= reached
+        groups += [sorted(reached)] if len(reached) > 1 else []
+    return groups
 
 
 def test_the_hash_is_a_cosine_transform_against_its_median():
@@ -60,7 +71,7 @@ def test_the_look_up_finds_every_near_pair(seed):
         alike = np.corrcoef(shades[a], shades[b])[0, 1] >= 0.9 and abs(shades[a].mean() - shades[b].mean()) <= 24
         if alike and bin(int(hashes[a]) ^ int(hashes[b])).count("1") <= BITS:
             expected.add((a, b))
-    assert found_pairs(greys) == expected
+    assert found_groups(greys) == joined(expected, len(greys))
     assert 60 < len(expected) < 30 * 10
 
 
@@ -76,25 +87,29 @@ def test_what_people_do_to_pictures():
         "trimmed": [one.crop((2, 1, 239, 158)) for one in base],
     }
     for name, changed in changes.items():
-        pairs = found_pairs(np.stack([grey(one) for one in (*base, *changed)]))
-        same = {(i, i + 20) for i in range(20)}
-        assert pairs <= same, name  # nothing that is not a copy
-        assert len(pairs) >= 19, name
+        groups = found_groups(np.stack([grey(one) for one in (*base, *changed)]))
+        assert all(group == [group[0], group[0] + 20] for group in groups), name  # nothing that is not a copy
+        assert len(groups) >= 19, name
 
 
 def test_flat_and_unusable_pictures_are_not_compared():
     flat = np.full((4, THUMB, THUMB), 200, np.uint8)
     flat[1, 3, 3] = 205
-    assert found_pairs(flat) == set()
+    assert found_groups(flat) == []
     twice = np.stack([grey(picture(1))] * 3)
-    assert found_pairs(twice) == {(0, 1), (0, 2), (1, 2)}
-    assert found_pairs(twice, np.array([True, False, True])) == {(0, 2)}
+    assert found_groups(twice) == [[0, 1, 2]]
+    assert found_groups(twice, np.array([True, False, True])) == [[0, 2]]
 
 
-def test_groups_are_joined_through_others():
-    pairs = [(np.array([5, 1]), np.array([2, 2])), (np.array([7, 7]), np.array([8, 7]))]
-    assert groups(pairs, 10) == [[1, 2, 5], [7, 8]]
-    assert groups([], 3) == []
+def test_the_frames_of_a_film_are_one_group(monkeypatch):
+    """Each frame is near the next ones only; more of them share a part than are compared, and blocks are small."""
+    first, last = grey(picture(1)).astype(float), grey(picture(2)).astype(float)
+    frames = np.stack([first + (last - first) * share for share in np.linspace(0, 0.6, 200)]).astype(np.uint8)
+    hashes = perceptual_hash(frames)
+    assert bit_distance(hashes[:1], hashes[-1:])[0] > BITS
+    monkeypatch.setattr(near, "_BLOCK", 50)
+    monkeypatch.setattr(near, "NEIGHBOURS", 10)
+    assert found_groups(frames) == [list(range(200))]
 
 
 def test_same_bytes():
