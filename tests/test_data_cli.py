@@ -82,3 +82,15 @@ def test_shares_that_cannot_be(unsplit, capsys, share):
         main(["train", str(unsplit), "--val", share])
     assert error.value.code == 2
     assert "such as 0.2" in capsys.readouterr().err
+
+
+def test_convert_data(unsplit, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["convert-data", str(unsplit), str(out), "--to", "voc", "--format", "yolo", "--val", "0.2"]) == 0
+    said = capsys.readouterr()
+    assert f"{out}: written as voc; look at it with: varifocal check {out}" in said.out
+    assert "split by seed 0 into 8 pictures" in said.err
+    assert len((out / "ImageSets/Main/val.txt").read_text().split()) == 2
+    assert "is there already" in refused(capsys, "convert-data", unsplit, out, "--to", "coco", "--format", "yolo")
+    with pytest.raises(SystemExit):
+        main(["convert-data", str(unsplit), str(out)])

@@ -28,7 +28,7 @@ LAYERS = [
     ("recipe",),
     ("recipes",),
     ("run",),
-    ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview"),
+    ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
     ("check",),
     ("cli",),
     ("__init__", "__main__"),

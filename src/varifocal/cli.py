@@ -16,7 +16,6 @@ from varifocal.places import check_folder, check_target, new_checkpoint, outside
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
     from varifocal.pictures import Predictor
-    from varifocal.records import DataSet
 
 # what an installation that only runs exported files may be without, and what brings it
 PACKAGES = {"yaml": "pyyaml", "hotcoco": "hotcoco"} | dict.fromkeys(
@@ -58,12 +57,16 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
-        chosen = [f"data.format={options.format}"] if options.format else []
-        chosen += [f"data.val_share={options.val}"] if options.val else []
         chosen += ["train.bad_pictures=0"] if options.strict else []
-        metrics = run_recipe(read_recipe(name, [*chosen, *overrides]), options.data, run)
+        metrics = run_recipe(read_recipe(name, [*_data_words(options), *overrides]), options.data, run)
     if first_process():
         _show(metrics, run)
+
+
+def _data_words(options: argparse.Namespace) -> list[str]:
+    """What --format and --val mean in a recipe."""
+    words = {"data.format": options.format, "data.val_share": options.val}
+    return [f"{key}={value}" for key, value in words.items() if value]
 
 
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -98,6 +101,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
+    from varifocal.datasets import eval_data
     from varifocal.evaluate.run import evaluate_model
     from varifocal.files import write_beside
     from varifocal.progress import progress_bar
@@ -105,7 +109,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     if options.json is not None:
         check_target(options.json)
     model = _load(options)
-    data = _eval_data(options)
+    data = eval_data(options)
     with progress_bar("evaluating", len(data.samples)) as advance:
         metrics, _found = evaluate_model(model, data, advance)
     for note in data.notes:
@@ -113,23 +117,6 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     Console().print(metrics.table())
     if options.json is not None:
         write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
-
-
-def _eval_data(options: argparse.Namespace) -> DataSet:
-    """The split that is asked for: val, or else test, or the only one there is; or what train --val held out."""
-    from varifocal.data.load import find_splits, load_dataset
-    from varifocal.data.split import load_parts
-
-    read: dict[str, Any] = {"format": options.format, "invalid_boxes": "drop"}
-    splits = find_splits(options.data, format=options.format)
-    if options.val is not None:
-        split = options.split or (splits[0] if len(splits) == 1 else "train")
-        return load_parts(options.data, options.val, options.val_seed, split=split, **read)[1]
-    usual = [wanted for wanted in ("val", "test") if any(split.startswith(wanted) for split in splits)]
-    split = options.split or (splits[0] if len(splits) == 1 else next(iter(usual), None))
-    if split is None:
-        raise DataError(f"{options.data}: has the splits {', '.join(splits)}; name one with --split.")
-    return load_dataset(options.data, split, **read)
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
@@ -249,6 +236,13 @@ def run_convert(options: argparse.Namespace, _: list[str]) -> None:
             print(f"{len(names)} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
 
 
+def run_convert_data(options: argparse.Namespace, _: list[str]) -> None:
+    """Write a data set in another format, and say what that loses."""
+    from varifocal.datasets import convert_data
+
+    convert_data(options)
+
+
 def run_average(options: argparse.Namespace, _: list[str]) -> None:
     """The mean of several checkpoints' weights."""
     from varifocal.predict import save
@@ -314,7 +308,12 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
 
     out = options.out or Path("runs") / options.table
     results = sweep.run_sweep(
-        options.table, options.data, out, recipe=options.recipe, seeds=options.seeds, overrides=overrides
+        options.table,
+        options.data,
+        out,
+        recipe=options.recipe,
+        seeds=options.seeds,
+        overrides=[*_data_words(options), *overrides],
     )
     Console().print(sweep.table(results, options.table))
     print(f"Runs and results.json: {out}")
@@ -385,7 +384,13 @@ def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"--out {options.out}: the name of a picture ends in .png or .jpg.")
     check_target(options.out)
-    drawn = preview(read_recipe(name, overrides), options.data, name, count=options.count, epoch=options.epoch)
+    drawn = preview(
+        read_recipe(name, [*_data_words(options), *overrides]),
+        options.data,
+        name,
+        count=options.count,
+        epoch=options.epoch,
+    )
     for note in drawn.notes:
         print(note, file=sys.stderr)
     save_picture(drawn.image, options.out)
@@ -414,6 +419,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "eval": run_eval,
     "predict": run_predict,
     "convert": run_convert,
+    "convert-data": run_convert_data,
     "average": run_average,
     "info": run_info,
     "demo": run_demo,

@@ -60,10 +60,10 @@ def refused(path: Path, *parts: str, **options) -> str:
     return message
 
 
-def found(data) -> dict[str, list[tuple[str, list[float]]]]:
+def found(data, name=lambda file: file.name) -> dict[str, list[tuple[str, list[float]]]]:
     """File name -> class name and rounded box of each object."""
     return {
-        sample.file.name: [
+        name(sample.file): [
             (data.categories[label].name, [round(float(value), 4) for value in box])
             for label, box in zip(sample.labels, sample.boxes, strict=True)
         ]

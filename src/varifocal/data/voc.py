@@ -189,9 +189,10 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
     values = [to_number(word) for word in words]
     odd = "" if all(value == value for value in values) else " ".join(words)
-    box = columns.box(
-        image, columns.label(name), [NAN] * 4 if odd else values, number, odd=odd, difficult=difficult == "1"
-    )
+    values = [NAN] * 4 if odd else values
+    crowd = (node.findtext("crowd") or "").strip() == "1"  # as data that was converted to VOC has it
+    flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
+    box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= value < 1 for value in values[:2]):
         reading.from_zero = box
 

@@ -1,0 +1,203 @@
+"""From one format to another, no box lost: every split is read, checked, and written beside before it is moved."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from varifocal.data.columns import measured
+from varifocal.data.finish import box_problems, finish, judge, raise_first
+from varifocal.data.images import SUFFIXES
+from varifocal.data.load import find_splits, read_raw
+from varifocal.data.raw import RawSet
+from varifocal.data.split import hold_out
+from varifocal.data.writers import WRITERS, Part
+from varifocal.errors import ConfigError, DataError
+from varifocal.records import Category, StoredFile
+
+_DROP = ", or leave such boxes out with --drop-invalid"
+_UNUSABLE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f]')
+
+
+def convert(
+    source: Path | str,
+    out: Path,
+    to: Literal["coco", "yolo", "voc"],
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    val: float | None = None,
+    seed: int = 0,
+    pictures: Literal["link", "copy"] = "link",
+    drop_invalid: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[str]:
+    """Write all splits of a data set, or one, to the new folder ``out``; what was done and what is lost, as sentences.
+
+    ``val`` holds that share of a data set of one split out, as the split "val". Pictures become links to where they
+    are, or copies; those of an archive are always copied. ``progress`` is called with the number of pictures done.
+
+    Raises:
+        ConfigError: ``out`` is there already, or cannot be written; an unknown format.
+        DataError: anything is wrong with the data set; invalid boxes only without ``drop_invalid``.
+    """
+    _refuse_existing(out)
+    chosen = _read(source, split, format)
+    notes = [note for raw in chosen for note in raw.notes]
+    raws = [measured(raw) for raw in chosen]
+    keeps = [_judge(raw, drop_invalid, notes) for raw in raws]
+    shares = [(raw.split, raw, np.arange(len(raw.images)), keep) for raw, keep in zip(raws, keeps, strict=True)]
+    if val is not None:
+        shares = _hold_out(source, raws, keeps[0], val, seed, drop_invalid, notes)
+    categories, labels = _join_classes(raws)
+    with _beside(out) as folder:
+        namer = _Namer(flat=to == "voc")
+        parts = []
+        for name, raw, images, keep in shares:
+            label = labels[raws.index(raw)]
+            parts.append(Part(name, raw, images, namer.names(raw, images), keep, label))
+        notes += WRITERS[to][0](folder, parts, categories)
+        _put_pictures(folder, parts, WRITERS[to][1], pictures, progress)
+    return notes
+
+
+def _read(source: Path | str, split: str | None, format: str | None) -> list[RawSet]:
+    names = [split] if split is not None else find_splits(source, format=format)
+    found = [read_raw(source, name, format=format) for name in names]
+    for raw in found:
+        raise_first(raw.problems)
+    return found
+
+
+def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
+    """The boxes to write."""
+    raise_first(raw.problems)
+    verdict = judge(raw)
+    problems = box_problems(raw, verdict)
+    if not drop_invalid:
+        raise_first(problems, _DROP)
+    for kind, count in problems.counts.items():
+        notes.append(f"{raw.source.name}: {count} boxes were left out ({kind}).")
+    return verdict.good
+
+
+def _hold_out(
+    source: Path | str,
+    raws: Sequence[RawSet],
+    keep: np.ndarray,
+    val: float,
+    seed: int,
+    drop_invalid: bool,
+    notes: list[str],
+) -> list[tuple[str, RawSet, np.ndarray, np.ndarray]]:
+    if len(raws) != 1:
+        raise ConfigError(f"{source}: has {len(raws)} splits already; name the one to split with --split.")
+    raw = raws[0]
+    held, note = hold_out(finish(raw, invalid_boxes="drop" if drop_invalid else "error"), val, seed)
+    notes.append(note)
+    return [("train", raw, np.flatnonzero(~held), keep), ("val", raw, np.flatnonzero(held), keep)]
+
+
+def _join_classes(raws: Sequence[RawSet]) -> tuple[tuple[Category, ...], list[np.ndarray]]:
+    """Classes that all splits share, and the labels of each split in them. Splits that differ get new ids."""
+    if all(raw.categories == raws[0].categories for raw in raws):
+        return raws[0].categories, [raw.boxes.labels for raw in raws]
+    names = sorted({category.name for raw in raws for category in raw.categories})
+    place = {name: index for index, name in enumerate(names)}
+    labels = [np.array([place[one.name] for one in raw.categories], np.int64)[raw.boxes.labels] for raw in raws]
+    return tuple(Category(index, name) for index, name in enumerate(names, start=1)), labels
+
+
+class _Namer:
+    """File names that are unique up to suffix and case, in each split or, where all lie in one folder, in all."""
+
+    def __init__(self, flat: bool) -> None:
+        self.flat = flat
+        self.taken: set[str] = set()
+
+    def names(self, raw: RawSet, images: np.ndarray) -> list[str]:
+        """The names of some pictures of a split."""
+        if not self.flat:
+            self.taken = set()
+        return [self.name(raw.images.files[image]) for image in images.tolist()]
+
+    def name(self, file: StoredFile | None) -> str:
+        assert file is not None, "a missing picture is a problem, which was raised"
+        stem, suffix = os.path.splitext(_UNUSABLE.sub("_", file.name))
+        if suffix.lower() not in SUFFIXES:
+            stem, suffix = stem + suffix, _suffix_of(file)
+        number, unique = 1, stem
+        while unique.lower() in self.taken:
+            number += 1
+            unique = f"{stem}-{number}"
+        self.taken.add(unique.lower())
+        return unique + suffix
+
+
+def _suffix_of(file: StoredFile) -> str:
+    """The suffix of a picture whose name has none, from its content."""
+    try:
+        with file.open("rb") as stream, Image.open(stream) as image:
+            found = f".{(image.format or '').lower()}"
+    except Exception:  # whatever Pillow raises on damaged data; reading the picture will tell
+        return ".jpg"
+    return {".jpeg": ".jpg", ".tiff": ".tif", ".jpeg2000": ".jp2"}.get(found, found)
+
+
+def _refuse_existing(out: Path) -> None:
+    if os.path.lexists(out):
+        raise ConfigError(f"{out}: is there already; choose another folder, nothing is overwritten.")
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that becomes it at the end, or goes away where anything fails."""
+    folder = out.parent / f".{out.name}.part"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+        folder.mkdir()
+        yield folder
+        _refuse_existing(out)
+        os.rename(folder, out)
+    except OSError as error:
+        raise ConfigError(
+            f"{out}: cannot be written ({error.strerror or error}); make room or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_pictures(
+    folder: Path, parts: Sequence[Part], place: str, how: Literal["link", "copy"], progress: Callable[[int], None]
+) -> None:
+    done = 0
+    for part in parts:
+        target = folder / place.format(split=part.split)
+        target.mkdir(parents=True, exist_ok=True)
+        for image, name, _ in part:
+            file = part.raw.images.files[image]
+            assert file is not None, "a missing picture is a problem, which was raised"
+            if isinstance(file, Path) and how == "link":
+                os.symlink(os.path.realpath(file), target / name)
+            else:
+                _copy(file, target / name)
+            done += 1
+            progress(done)
+
+
+def _copy(file: StoredFile, target: Path) -> None:
+    try:
+        with file.open("rb") as source:
+            content = source.read()
+    except OSError as error:
+        raise DataError(f"{file}: the file cannot be read ({error.strerror or error}); check it") from None
+    target.write_bytes(content)

@@ -1,0 +1,219 @@
+"""Data sets written as COCO, YOLO or Pascal VOC: what each format can hold, and what it loses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+from xml.sax.saxutils import escape
+
+import numpy as np
+import yaml
+from jaxtyping import Bool, Int64
+
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.raw import RawSet
+from varifocal.errors import DataError
+from varifocal.records import Category
+
+_DIFFICULT = ', "difficult": 1'
+_EQUAL = 1e-6  # relative difference of an area that is only width times height, written with a few digits
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Pictures of a split that are written: their places in ``raw`` and their new file names.
+
+    ``keep`` are the boxes to be written, ``labels`` their places in the categories that all parts share.
+    """
+
+    split: str
+    raw: RawSet
+    images: Int64[np.ndarray, "K"]
+    names: Sequence[str]
+    keep: Bool[np.ndarray, "N"]
+    labels: Int64[np.ndarray, "N"]
+
+    def __iter__(self) -> Iterator[tuple[int, str, np.ndarray]]:
+        """Place and file name of each picture, and the places of its boxes."""
+        boxes = np.flatnonzero(self.keep)
+        boxes = boxes[np.argsort(self.raw.boxes.images[boxes], kind="stable")]
+        ends = np.searchsorted(self.raw.boxes.images[boxes], np.arange(len(self.raw.images) + 1))
+        for image, name in zip(self.images.tolist(), self.names, strict=True):
+            yield image, name, boxes[ends[image] : ends[image + 1]]
+
+    def mine(self, which: np.ndarray) -> int:
+        """How many of the boxes ``which``, a mask of those of the whole set, are written here."""
+        inside = np.zeros(len(self.raw.images), bool)
+        inside[self.images] = True
+        return int((which & self.keep & inside[self.raw.boxes.images]).sum())
+
+
+def _digits(value: float) -> str:
+    """A number as short as it goes; the twelve digits take back what adding and subtracting have left."""
+    return f"{value:.12g}"
+
+
+def write_coco(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
+    """``annotations/instances_SPLIT.json``; what COCO has no field for, difficult boxes, gets one of that name."""
+    (folder / "annotations").mkdir()
+    for part in parts:
+        with open(folder / "annotations" / f"instances_{part.split}.json", "w", encoding="utf-8") as file:
+            _write_coco(file, part, categories)
+    return []
+
+
+def _write_coco(file: TextIO, part: Part, categories: Sequence[Category]) -> None:
+    raw, boxes = part.raw, part.raw.boxes
+    listed = json.dumps([{"id": one.id, "name": one.name} for one in categories], ensure_ascii=False)
+    file.write(f'{{"categories": {listed},\n"images": [')
+    mark = "\n"
+    for image, name, _ in part:
+        width, height = raw.images.sizes[image].tolist()
+        record = {"id": int(raw.images.ids[image]), "file_name": name, "width": width, "height": height}
+        file.write(mark + json.dumps(record, ensure_ascii=False))
+        mark = ",\n"
+    file.write('],\n"annotations": [')
+    mark, number = "\n", 0
+    for image, _, places in part:
+        for box in places.tolist():
+            number += 1
+            x1, y1, x2, y2 = boxes.xyxy[box].tolist()
+            given = float(boxes.areas[box])
+            area = given if given > 0 and np.isfinite(given) else (x2 - x1) * (y2 - y1)
+            numbers = ", ".join(map(_digits, (x1, y1, x2 - x1, y2 - y1)))
+            file.write(
+                f'{mark}{{"id": {number}, "image_id": {raw.images.ids[image]}, '
+                f'"category_id": {categories[part.labels[box]].id}, "bbox": [{numbers}], "area": {_digits(area)}, '
+                f'"iscrowd": {int(boxes.crowd[box])}{_DIFFICULT if boxes.difficult[box] else ""}}}'
+            )
+            mark = ",\n"
+    file.write("]}\n")
+
+
+def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
+    """``data.yaml``, and in ``labels/SPLIT`` a text file for each picture; boxes are clipped to it.
+
+    Raises:
+        DataError: YOLO has no name for a split.
+    """
+    notes = []
+    folders: dict[str, list[str]] = {}
+    for part in parts:
+        folders.setdefault(yolo_split(part.split), []).append(f"images/{part.split}")
+        (folder / "labels" / part.split).mkdir(parents=True)
+        for image, name, places in part:
+            lines = "".join(_yolo_line(part, image, box) for box in places.tolist())
+            _write(folder / "labels" / part.split / f"{Path(name).stem}.txt", lines)
+        flagged = part.mine(part.raw.boxes.crowd | part.raw.boxes.difficult)
+        if flagged:
+            notes.append(f"{part.split}: {flagged} crowd or difficult boxes are objects like all others in YOLO.")
+        notes += _lost_areas(part)
+    description: dict[str, object] = {key: given[0] if len(given) == 1 else given for key, given in folders.items()}
+    description |= {"nc": len(categories), "names": [one.name for one in categories]}
+    _write(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+    if [one.id for one in categories] != list(range(len(categories))):
+        notes.append(f"the class ids became 0 to {len(categories) - 1}, as YOLO wants them.")
+    return notes
+
+
+def yolo_split(split: str) -> str:
+    """The key of a split in ``data.yaml``.
+
+    Raises:
+        DataError: there is none.
+    """
+    name = "train" if split == "all" else canonical(split)
+    if name not in STANDARD:
+        raise DataError(
+            f"the split {split!r} has no name in YOLO, which knows train, val and test; choose with --split"
+        )
+    return name
+
+
+def _yolo_line(part: Part, image: int, box: int) -> str:
+    x1, y1, x2, y2 = (_clipped(part, image, box) / np.tile(part.raw.images.sizes[image], 2)).tolist()
+    numbers = " ".join(map(_digits, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)))
+    return f"{part.labels[box]} {numbers}\n"
+
+
+def _clipped(part: Part, image: int, box: int) -> np.ndarray:
+    return np.clip(part.raw.boxes.xyxy[box], 0, np.tile(part.raw.images.sizes[image], 2))
+
+
+def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
+    """``Annotations``, an XML file for each picture, and ``ImageSets/Main``; pixels count from 1, boxes are clipped.
+
+    Crowd boxes are marked by an element of that name, which VOC does not know, and as difficult, which it does.
+
+    Raises:
+        DataError: XML cannot hold the name of a class.
+    """
+    for one in categories:
+        if not one.name.isprintable() or one.name != one.name.strip():
+            raise DataError(f"the class name {one.name!r} cannot be written as VOC; give it another")
+    for name in ("Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    notes = []
+    used: set[int] = set()
+    for part in parts:
+        stems = []
+        for image, name, places in part:
+            stems.append(Path(name).stem)
+            _write(
+                folder / "Annotations" / f"{stems[-1]}.xml", _voc_xml(part, categories, image, name, places.tolist())
+            )
+            used.update(part.labels[places].tolist())
+        _write(folder / "ImageSets" / "Main" / f"{part.split}.txt", "".join(f"{stem}\n" for stem in stems))
+        notes += _lost_areas(part)
+    unused = [one.name for label, one in enumerate(categories) if label not in used]
+    if unused:
+        notes.append(f"classes without a box are not in VOC, which lists none: {', '.join(unused[:5])}.")
+    return notes
+
+
+def _voc_xml(part: Part, categories: Sequence[Category], image: int, name: str, places: list[int]) -> str:
+    width, height = part.raw.images.sizes[image].tolist()
+    objects = "".join(_voc_object(part, categories, image, box) for box in places)
+    return (
+        f"<annotation>\n\t<filename>{escape(name)}</filename>\n\t<size>\n\t\t<width>{width}</width>\n"
+        f"\t\t<height>{height}</height>\n\t\t<depth>3</depth>\n\t</size>\n{objects}</annotation>\n"
+    )
+
+
+def _voc_object(part: Part, categories: Sequence[Category], image: int, box: int) -> str:
+    boxes = part.raw.boxes
+    x1, y1, x2, y2 = _clipped(part, image, box).tolist()
+    corners = zip(("xmin", "ymin", "xmax", "ymax"), (x1 + 1, y1 + 1, x2, y2), strict=True)
+    sides = "".join(f"\t\t\t<{side}>{_digits(value)}</{side}>\n" for side, value in corners)
+    crowd = "\t\t<crowd>1</crowd>\n" if boxes.crowd[box] else ""
+    return (
+        f"\t<object>\n\t\t<name>{escape(categories[part.labels[box]].name)}</name>\n"
+        f"\t\t<difficult>{int(boxes.difficult[box] or boxes.crowd[box])}</difficult>\n{crowd}"
+        f"\t\t<bndbox>\n{sides}\t\t</bndbox>\n\t</object>\n"
+    )
+
+
+def _lost_areas(part: Part) -> list[str]:
+    """A note where areas are known that are not width times height."""
+    boxes = part.raw.boxes
+    plain = (boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]).prod(axis=1)
+    lost = part.mine(
+        np.isfinite(boxes.areas) & (boxes.areas > 0) & (np.abs(boxes.areas - plain) > _EQUAL * np.abs(plain))
+    )
+    return [f"{part.split}: the areas of {lost} outlines are lost."] if lost else []
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+# format -> what writes the labels, and the folder of the pictures of a split
+WRITERS: dict[str, tuple[Callable[[Path, Sequence[Part], Sequence[Category]], list[str]], str]] = {
+    "coco": (write_coco, "images/{split}"),
+    "yolo": (write_yolo, "images/{split}"),
+    "voc": (write_voc, "JPEGImages"),
+}
