@@ -57,8 +57,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
-        chosen += ["train.bad_pictures=0"] if options.strict else []
-        metrics = run_recipe(read_recipe(name, [*_data_words(options), *overrides]), options.data, run)
+        strict = ["train.bad_pictures=0"] if options.strict else []
+        metrics = run_recipe(read_recipe(name, [*_data_words(options), *strict, *overrides]), options.data, run)
     if first_process():
         _show(metrics, run)
 
