@@ -57,12 +57,16 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         if options.out is None and "WORLD_SIZE" in os.environ:
             raise ConfigError("several processes need the same run folder: name it with --out.")
         run = options.out or free_folder(Path(name).stem)
-        chosen = [f"data.format={options.format}"] if options.format else []
-        chosen += [f"data.val_share={options.val}"] if options.val else []
-        chosen += ["train.bad_pictures=0"] if options.strict else []
-        metrics = run_recipe(read_recipe(name, [*chosen, *overrides]), options.data, run)
+        strict = ["train.bad_pictures=0"] if options.strict else []
+        metrics = run_recipe(read_recipe(name, [*_data_words(options), *strict, *overrides]), options.data, run)
     if first_process():
         _show(metrics, run)
+
+
+def _data_words(options: argparse.Namespace) -> list[str]:
+    """What --format and --val mean in a recipe."""
+    words = {"data.format": options.format, "data.val_share": options.val}
+    return [f"{key}={value}" for key, value in words.items() if value]
 
 
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -304,7 +308,12 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
 
     out = options.out or Path("runs") / options.table
     results = sweep.run_sweep(
-        options.table, options.data, out, recipe=options.recipe, seeds=options.seeds, overrides=overrides
+        options.table,
+        options.data,
+        out,
+        recipe=options.recipe,
+        seeds=options.seeds,
+        overrides=[*_data_words(options), *overrides],
     )
     Console().print(sweep.table(results, options.table))
     print(f"Runs and results.json: {out}")
@@ -376,7 +385,13 @@ def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"--out {options.out}: the name of a picture ends in .png or .jpg.")
     check_target(options.out)
-    drawn = preview(read_recipe(name, overrides), options.data, name, count=options.count, epoch=options.epoch)
+    drawn = preview(
+        read_recipe(name, [*_data_words(options), *overrides]),
+        options.data,
+        name,
+        count=options.count,
+        epoch=options.epoch,
+    )
     for note in drawn.notes:
         print(note, file=sys.stderr)
     save_picture(drawn.image, options.out)

@@ -129,7 +129,10 @@ def _add_preview(verbs: Any) -> None:
         "The pictures are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
         "boxes are ignored by the loss; what is flat grey beyond a white line is the padding of the batch.",
     )
-    preview.usage = "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] DATA [key=value ...]"
+    preview.usage = (
+        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] [--format NAME] [--val SHARE] "
+        "DATA [key=value ...]"
+    )
     preview.add_argument("data", type=Path, metavar="DATA", help=_DATA)
     preview.add_argument("--recipe", metavar="NAME", help="a recipe of the package or a YAML file (vfnet_r50_1x)")
     preview.add_argument(
@@ -137,6 +140,30 @@ def _add_preview(verbs: Any) -> None:
     )
     preview.add_argument("--count", type=_count, default=12, metavar="N", help="pictures (%(default)s)")
     preview.add_argument("--epoch", type=_count, default=1, metavar="N", help="of this epoch (%(default)s)")
+    _add_format(preview)
+    preview.add_argument("--val", type=_share, metavar="SHARE", help="without what train --val SHARE holds out")
+
+
+def _add_convert_data(verbs: Any) -> None:
+    convert = _verb(
+        verbs,
+        "convert-data",
+        "write a data set as COCO, YOLO or Pascal VOC; no box is lost",
+        "varifocal convert-data export.zip my_data --to yolo --val 0.2",
+    )
+    convert.add_argument("data", type=Path, metavar="IN", help=_DATA)
+    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write, which must not be there")
+    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="what OUT is")
+    convert.add_argument("--split", metavar="S", help="this split alone (all)")
+    _add_format(convert)
+    convert.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out")
+    convert.add_argument("--val-seed", type=int, default=0, metavar="N", help="which pictures these are (0)")
+    convert.add_argument(
+        "--pictures", choices=("link", "copy"), default="link", help="link to the pictures, or copy them (%(default)s)"
+    )
+    convert.add_argument(
+        "--drop-invalid", action="store_true", help="leave boxes out that cannot be, instead of stopping"
+    )
 
 
 def _add_convert_data(verbs: Any) -> None:
@@ -305,6 +332,8 @@ def _add_sweep(verbs: Any) -> None:
     )
     sweep.add_argument("table", choices=("table2", "table3", "table5"))
     sweep.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
+    _add_format(sweep)
+    sweep.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out")
     sweep.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     sweep.add_argument("--seeds", type=_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")
