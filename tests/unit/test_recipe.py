@@ -1,16 +1,21 @@
 """Recipes: read, overridden, written, and refused with the valid keys."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from tiny_data import make_data
 
 import varifocal.recipe as recipe_module
 from varifocal.config import override, to_dict
+from varifocal.data.augment import Augment
+from varifocal.data.sampling import Sampling
 from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.predict import save
 from varifocal.recipe import (
@@ -322,3 +327,46 @@ def test_sizes_that_depend_on_each_other_are_given_together():
     assert read_recipe("trees", ["tiling.size=0"]).tiling.size == 0
     with pytest.raises(ConfigError, match="size=100, overlap=160; the overlap must be less than the size"):
         read_recipe("trees", ["tiling.size=100"])
+
+
+def test_what_the_documentation_shows_is_understood(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "training-data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my.yaml").write_text(block)
+    recipe = read_recipe(str(tmp_path / "my.yaml"))
+    assert recipe.data.cache == 4 * 2**30
+    assert recipe.data.sampling == Sampling(0.1, 0.2)
+    words = re.findall(r"((?:data|train)\.[a-z_.]+=\S+?)[`\s]", text)
+    assert len(words) > 5
+    for word in words:
+        read_recipe("vfnet_r50_1x", [word])
+    rows = re.findall(r"^\| (`.*?) \|", text[text.index("Fields of") :], re.MULTILINE)
+    fields = [word for row in rows for word in re.findall(r"`([a-z_]+(?:: [^`]*)?)`", row)]
+    assert len(fields) > 20
+    for word in fields:
+        if ": " in word:
+            override(Augment(), [word.replace(": ", "=", 1)])
+        else:
+            assert hasattr(Augment(), word)
+
+
+def test_the_cache_is_said_in_bytes_or_with_a_unit():
+    for text, size in (("2GiB", 2**31), ("512MiB", 2**29), ("1000", 1000), ("0", 0), ("1.5KiB", 1536)):
+        assert read_recipe("vfnet_r50_1x", [f"data.cache={text}"]).data.cache == size
+    for text in ("-1", "2 apples", "much"):
+        with pytest.raises(ConfigError, match=r"data\.cache: "):
+            read_recipe("vfnet_r50_1x", [f"data.cache={text}"])
+
+
+@pytest.mark.parametrize(("word", "ignored"), [("ignore", [True, False]), ("learn", [False, False])])
+def test_difficult_boxes_are_trained_on_when_asked_for_and_never_evaluated(tmp_path, word, ignored):
+    folder = make_data(tmp_path, pictures=1)
+    for split in ("train", "val"):
+        file = folder / split / "annotations.json"
+        content = json.loads(file.read_text())
+        content["annotations"] = [{**one, "difficult": int(i == 0)} for i, one in enumerate(content["annotations"][:2])]
+        file.write_text(json.dumps(content))
+    config = override(Recipe(), [f"data.difficult={word}"]).data
+    training, validation = read_splits(folder, config)
+    assert training.samples[0].crowd.tolist() == ignored
+    assert validation.samples[0].crowd.tolist() == [True, False]

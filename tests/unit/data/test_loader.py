@@ -219,6 +219,12 @@ def test_the_replacement_is_of_the_epoch(with_bad):
     assert {data[(0, place, 1)].file for place in range(40)} == {str(empty[i].file) for i in (5, 6)}
 
 
+def test_a_strict_set_gives_the_error(with_bad):
+    data = TrainingSet(with_bad, PLAIN, Augment(), 0, strict=True)
+    assert isinstance(data[(0, 0, 1)], DataError)
+    assert data[(0, 0, 2)].bad == ()
+
+
 def test_nothing_but_bad_pictures_is_an_error(with_bad):
     data = TrainingSet([with_bad[1]] * 3, PLAIN, Augment(), 0, strict=False)
     assert isinstance(data[(0, 0, 0)], DataError)

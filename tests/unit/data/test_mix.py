@@ -213,6 +213,30 @@ def test_what_is_asked_for():
     assert tuple(image.shape[1:]) == targets.size == (40, 60)
 
 
+def test_the_first_picture_may_be_in_each_quarter():
+    """Grey levels tell the tiles; zoom 1 around a point in the middle half shows all four."""
+    places = Counter()
+    for seed in range(80):
+        picture, _ = mix(
+            lambda number, zoom: make(40, 40, [], ground=50 + number),
+            lambda: (40, 40),
+            Augment(mosaic=1.0, mosaic_scale=(1.0, 1.0)),
+            FILL,
+            np.random.default_rng(seed),
+        )
+        corners = [picture[0, y, x].item() for y in (0, 39) for x in (0, 39)]
+        assert sorted(corners) == [50, 51, 52, 53]
+        places[corners.index(50)] += 1
+    assert len(places) == 4
+    assert min(places.values()) > 5
+
+
+def test_pictures_that_are_put_together_are_varied_each_by_itself(samples):
+    data = TrainingSet(samples[:1], Preprocess(scale=1.0), Augment(flip=0.5, mixup=1.0), 0)
+    pairs = {len({tuple(box) for box in data[(0, place, 0)].targets.boxes.tolist()}) for place in range(20)}
+    assert pairs == {1, 2}
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     """Eight black pictures of 120 x 90 with one rectangle each, away from the border."""

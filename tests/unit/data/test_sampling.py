@@ -64,6 +64,11 @@ def test_rounding_keeps_the_mean_and_the_sum(times):
     assert np.abs(drawn.mean(axis=0) - stretched).max() < 5 * 0.5 / math.sqrt(4000)
 
 
+def test_which_are_rounded_up_together_is_chance_too():
+    drawn = {tuple(whole_times(np.full(4, 1.5), np.random.default_rng(seed)).tolist()) for seed in range(200)}
+    assert len(drawn) == 6  # all pairs
+
+
 def test_rare_classes_come_more_often_in_every_epoch():
     samples = make(*[[0]] * 90, *[[0, 1]] * 9, [2])
     sampled = order(samples, repeat_rare=0.25)
