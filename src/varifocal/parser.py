@@ -166,28 +166,6 @@ def _add_convert_data(verbs: Any) -> None:
     )
 
 
-def _add_convert_data(verbs: Any) -> None:
-    convert = _verb(
-        verbs,
-        "convert-data",
-        "write a data set as COCO, YOLO or Pascal VOC; no box is lost",
-        "varifocal convert-data export.zip my_data --to yolo --val 0.2",
-    )
-    convert.add_argument("data", type=Path, metavar="IN", help=_DATA)
-    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write, which must not be there")
-    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="what OUT is")
-    convert.add_argument("--split", metavar="S", help="this split alone (all)")
-    _add_format(convert)
-    convert.add_argument("--val", type=_share, metavar="SHARE", help="hold this share of data without a split out")
-    convert.add_argument("--val-seed", type=int, default=0, metavar="N", help="which pictures these are (0)")
-    convert.add_argument(
-        "--pictures", choices=("link", "copy"), default="link", help="link to the pictures, or copy them (%(default)s)"
-    )
-    convert.add_argument(
-        "--drop-invalid", action="store_true", help="leave boxes out that cannot be, instead of stopping"
-    )
-
-
 def _add_check(verbs: Any) -> None:
     check = _verb(
         verbs,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NEEDED = (0, 6)  # onnxscript, for the exporters of torch 2.6 to 2.15
+SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules it comes from, outermost first
 OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
 
 
@@ -70,11 +71,22 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
         )
     assert program is not None  # as it is with dynamo
     proto = program.model_proto
-    for part in (*proto.graph.node, *proto.graph.value_info):
-        del part.metadata_props[:]  # places on this machine
+    _forget_sources(proto)
     onnx.checker.check_model(proto)
     description = export_info(model, graph, "onnx", "onnxscript")
     return described(proto.SerializeToString(), description), description
+
+
+def _forget_sources(proto: Any) -> None:
+    """Of what the exporter says of each node only the module stays; the rest are code and paths of this machine."""
+    for node in proto.graph.node:
+        kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key == SCOPES]
+        del node.metadata_props[:]
+        for key, value in kept:
+            node.metadata_props.add(key=key, value=value)
+    graph = proto.graph
+    for holder in (proto, graph, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del holder.metadata_props[:]
 
 
 def described(content: bytes, info: ExportInfo) -> bytes:
