@@ -34,12 +34,13 @@ _BLOCK = 1 << 16
 
 class Entry(NamedTuple):
     """Where a file lies in its archive. ``offset``, in bytes, is that of the header in a zip and of the content in a
-    tar; ``packed`` bytes become ``size``."""
+    tar; ``packed`` bytes become ``size``, whose checksum is ``crc`` where the archive has one."""
 
     offset: int
     packed: int
     size: int
     method: int
+    crc: int = -1
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class _Content(io.RawIOBase):
     def __init__(self, stream: io.BufferedReader, start: int, entry: Entry) -> None:
         self._stream, self._start, self._entry = stream, start, entry
         self._place = self._read = 0
+        self._checked, self._crc = 0, 0  # bytes from the beginning that the checksum has seen
         self._inflate = zlib.decompressobj(-15) if entry.method == _DEFLATED else None
         self._unpacked = bytearray()
 
@@ -129,8 +131,18 @@ class _Content(io.RawIOBase):
         if not found:
             raise OSError(0, "the archive is cut short")
         buffer[: len(found)] = found
+        self._check(found)
         self._place += len(found)
         return len(found)
+
+    def _check(self, found: bytes) -> None:
+        """Compare the checksum of what is read from the beginning to the end."""
+        if self._place != self._checked:
+            return
+        self._crc = zlib.crc32(found, self._crc)
+        self._checked += len(found)
+        if self._checked == self._entry.size and self._entry.crc not in (-1, self._crc):
+            raise OSError(0, "the archive is damaged: its checksum differs")
 
     def _unpack(self, until: int) -> None:
         assert self._inflate is not None
@@ -358,7 +370,8 @@ def _zip_entries(file: Path) -> Iterator[tuple[str, Entry]]:
         packed = info.compress_size
         if info.compress_type == _STORED and packed != info.file_size:
             raise DataError(f"{file}: {info.filename!r} in it has two sizes; pack it again")
-        yield info.filename.replace("\\", "/"), Entry(info.header_offset, packed, info.file_size, info.compress_type)
+        entry = Entry(info.header_offset, packed, info.file_size, info.compress_type, info.CRC)
+        yield info.filename.replace("\\", "/"), entry
 
 
 def _tar_entries(file: Path) -> Iterator[tuple[str, Entry]]:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from varifocal.data.archive import Tree
 from varifocal.data.images import read_sizes
-from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet
+from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, cut
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -99,7 +99,7 @@ class Columns:
         self._crowd.append(crowd)
         self._difficult.append(difficult)
         if odd and len(self.odd) < LISTED:
-            self.odd[index] = odd
+            self.odd[index] = cut(odd)
         return index
 
     def label(self, name: str | int) -> int:

@@ -84,7 +84,7 @@ class _Reading:
             text = f"has the image {short(name)}, which is not found in {', '.join(map(str, self.finder.roots))}"
             self.report("missing-image", line, text, "put it there or take it out of the XML", image)
         if not valid and "width" in attributes:
-            text = f"has the size {attributes.get('width')} x {attributes.get('height')}"
+            text = f"has the size {short(attributes.get('width'))} x {short(attributes.get('height'))}"
             self.report("bad-size", line, text, "width and height are whole numbers of pixels", image)
         return image
 

@@ -224,7 +224,12 @@ def short(value: Any) -> str:
     return reprlib.repr(value)
 
 
+def cut(text: str, most: int = 100) -> str:
+    """A text as it is, cut where it is long."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
+
+
 def short_list(values: Iterable[Any], most: int = 8) -> str:
     """The first few values and how many more there are."""
-    items = [str(value) for value in values]
+    items = [cut(str(value), 60) for value in values]
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.columns import NAN, Columns, count_from_one, hull, to_number
-from varifocal.data.raw import Files, RawSet, short, short_list
+from varifocal.data.raw import Files, RawSet, cut, short, short_list
 from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
 from varifocal.data.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
 from varifocal.errors import DataError
@@ -140,7 +140,7 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
         values = values[:4]
     beyond = [word for word, value in zip(words[1:], values, strict=False) if value < _LEAST or value > _MOST]
     if beyond:
-        text = f"has the value {beyond[0]}, but YOLO writes shares of the picture's width and height, from 0 to 1"
+        text = f"has the value {cut(beyond[0])}, but YOLO writes shares of the picture's width and height, from 0 to 1"
         columns.problem("malformed", file, place, text, "divide pixels by the size of the picture", image=image)
         return
     reading.used.add(category)

@@ -122,7 +122,7 @@ def test_wrong_shapes(tmp_path, shape, parts):
         (image(BOX, "../a.png"), ["'../a.png', which is not a file inside"]),
         (image(BOX, ""), ["the image ''"]),
         (image(BOX) + "\n" + image(BOX), ["has the image 'a.png' once more"]),
-        (image(BOX).replace('"100"', '"x"'), ["has the size x x 50"]),
+        (image(BOX).replace('"100"', '"x"'), ["has the size 'x' x '50'"]),
         ('<track id="0"><box frame="1"/></track>', ["line 7 has a track", "CVAT for images"]),
         ("<image>", ["not valid XML at line 8"]),
     ],

@@ -1,0 +1,61 @@
+"""Damage annotation files at random and read them, for as long as there is time: python scripts/fuzz_readers.py 600
+
+Every reader gets its share of the seconds. What comes of it must be a DataError of one line or what the slow literal
+reader in tests/support/fuzzing.py makes of the same bytes. Stops at the first failure and prints how to repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from folders import fill
+from fuzzing import TARGETS, Target, attempt, damage, random_edits
+
+
+def run(target: Target, seconds: float, seed: int) -> Counter[str]:
+    """Try inputs for some seconds; how they ended."""
+    ends: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        root = fill(Path(folder), target.files)
+        stop = time.monotonic() + seconds
+        while time.monotonic() < stop:
+            rng = random.Random(f"{target.format} {seed} {ends.total()}")
+            name = rng.choice(target.damaged)
+            content = target.files[name]
+            whole = content.encode() if isinstance(content, str) else content
+            edits = random_edits(rng, target)
+            try:
+                ends[attempt(target, root, name, damage(whole, edits))] += 1
+            except Exception:
+                print(f"{target.format}: {name} damaged by {edits!r}, seed {seed}, input {ends.total()}")
+                raise
+            fill(root, {name: whole})
+    return ends
+
+
+def main() -> None:
+    """Read the options, run, count."""
+    parser = argparse.ArgumentParser(description="Damage annotation files at random and read them.")
+    parser.add_argument("seconds", type=float, help="in all")
+    parser.add_argument("--seed", type=int, default=0, help="other inputs for another number (%(default)s)")
+    parser.add_argument("--format", choices=list(TARGETS), action="append", help="only this one (all)")
+    options = parser.parse_args()
+    names = options.format or list(TARGETS)
+    total = 0
+    for name in names:
+        ends = run(TARGETS[name], options.seconds / len(names), options.seed)
+        total += ends.total()
+        print(f"{name:13} {ends.total():8} inputs: " + ", ".join(f"{count} {end}" for end, count in ends.most_common()))
+    print(f"{total} inputs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,622 @@
+"""Small data sets of each format to be damaged, and slow literal readers that say what a damaged one still means.
+
+A reference gives what must be read, raises ``WrongError`` where reading must be refused, and ``UnclearError`` where the
+damage leads away from what it understands (another layout, another file); then only the kind of error matters.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import random
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from folders import fill, found, pack, png
+
+from varifocal.data.load import load_dataset
+from varifocal.errors import DataError
+
+SIZES = {"a.png": (100, 50), "b.png": (40, 30)}
+PICTURES = {name: png(*size) for name, size in SIZES.items()}
+Objects = dict[str, list[tuple[str, list[float]]]]
+
+
+class WrongError(Exception):
+    """Reading must be refused."""
+
+
+class UnclearError(Exception):
+    """The reference cannot tell."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A data set: its files, the ones that are damaged, words that damage them, and what they then mean."""
+
+    format: str
+    files: dict[str, str | bytes]
+    damaged: tuple[str, ...]
+    words: tuple[str, ...]
+    reference: Callable[[dict[str, bytes]], Objects]
+    pack: str = ""  # the archive that the files are packed into
+
+
+WORDS = (
+    *("0", "1", "-1", "2", "3", "99", "0.5", "1e5", "1e999", "-0", "nan", "inf", "-inf", "1_0", "0x1", "\u0661", ""),
+    *(" ", "\n", "\r\n", "\r", "\t", "\x00", "\x0b", "\x85", "\u2028", "\ufeff", "\ufffd", "\xe9", "\U0001f989"),
+    *("null", "true", "false", "None", "NaN", "Infinity", "a.png", "b.png", "../a.png", "/etc/passwd", "C:\\a.png"),
+    *("cat", "owl", "9" * 400, "9" * 5000, "[" * 50, "{" * 50, "-", "+", ".", "e", "\\", "\\u00e9", "'", '"', ",", ";"),
+)
+JSON_WORDS = (
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    '"id"',
+    '"bbox"',
+    "[]",
+    "{}",
+    '""',
+    '"x"',
+    "[1,2,3,4]",
+    ",,",
+    '"iscrowd": 2,',
+    "//",
+)
+XML_WORDS = (
+    "<",
+    ">",
+    "/",
+    "&",
+    "&amp;",
+    "&x;",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "<object>",
+    "</object>",
+    "<!DOCTYPE x>",
+)
+XML_WORDS += ("<!ENTITY a 'b'>", "<?x?>", "<image/>", "<box/>", ' xtl="3"', "</annotation>", "<name>", "<bndbox/>", "=")
+
+
+def damage(content: bytes, edits: list[tuple[int, int, int, str]]) -> bytes:
+    """Content with some edits: kind, place in thousandths, length, word."""
+    for kind, place, length, word in edits:
+        at = len(content) * place // 1000
+        inserted = word.encode("utf-8", "surrogatepass")
+        if kind == 0:
+            content = content[:at] + inserted + content[at:]
+        elif kind == 1:
+            content = content[:at] + inserted + content[at + length :]
+        elif kind == 2:
+            content = content[:at] + content[at + length :]
+        elif kind == 3:
+            content = content[:at] + content[at : at + 4 * length] * 2 + content[at + 4 * length :]
+        elif kind == 4:
+            content = content[:at]
+        elif kind == 5:
+            content = content[:at] + bytes([(length * 37 + place) % 256]) + content[at + 1 :]
+        else:
+            content = _replace_token(content, place, inserted)
+    return content
+
+
+def _replace_token(content: bytes, place: int, word: bytes) -> bytes:
+    """Another word for one number or name."""
+    tokens = list(re.finditer(rb"-?[\w.]+", content))
+    if not tokens:
+        return content
+    token = tokens[len(tokens) * place // 1001]
+    return content[: token.start()] + word + content[token.end() :]
+
+
+def random_edits(rng: random.Random, target: Target) -> list[tuple[int, int, int, str]]:
+    """Edits, half of them only another word for a word, most often a number, so that many data sets stay readable."""
+    words = (*WORDS, *target.words)
+    edits = []
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
+        kind, word = rng.choice((0, 1, 2, 3, 4, 5, *[6] * 6)), rng.choice(words)
+        if kind == 6 and rng.random() < 0.7:
+            word = rng.choice(
+                (str(rng.randrange(-3, 60)), f"{rng.uniform(-0.2, 1.2):.3f}", f"{rng.uniform(-9, 99):.2f}")
+            )
+        edits.append((kind, rng.randrange(1001), rng.randrange(1, 12), word))
+    return edits
+
+
+def attempt(target: Target, root: Path, name: str, content: bytes) -> str:
+    """Read a damaged data set, and fail on anything but a DataError or what the reference says; how it ended."""
+    files = {key: text.encode() if isinstance(text, str) else text for key, text in target.files.items()}
+    files[name] = content
+    if target.pack:
+        path = pack(root / target.pack, files)
+    else:
+        fill(root, {name: content})
+        path = root
+    try:
+        expected: Objects | None = target.reference(files)
+        wrong = ""
+    except UnclearError:
+        expected, wrong = None, ""
+    except WrongError as error:
+        expected, wrong = None, str(error) or "wrong"
+    refusal: DataError | None = None
+    try:
+        data = load_dataset(path, format=target.format)
+    except DataError as error:
+        refusal = error
+    if refusal is not None:
+        message = str(refusal)
+        assert message, "an empty message"
+        assert "\n" not in message, f"several lines: {message!r}"
+        assert refusal.__cause__ is None
+        assert len(message) < 4000, "a message without end"
+        assert expected is None, f"refused ({message}) what means {expected}"
+        return "refused"
+    assert not wrong, f"read {found(data)} of what is wrong: {wrong}"
+    if expected is None:
+        return "unclear"
+    read = {key: sorted(boxes) for key, boxes in found(data).items()}
+    assert read == {key: sorted(boxes) for key, boxes in expected.items()}
+    return "read"
+
+
+def check(condition: Any, text: str = "") -> None:
+    if not condition:
+        raise WrongError(text)
+
+
+def decoded(content: bytes, *, strict: bool = False) -> str:
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if content.startswith(mark):
+            try:
+                return content[len(mark) :].decode(encoding)
+            except UnicodeDecodeError:
+                raise WrongError("encoding") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        check(not strict, "encoding")
+        return content.decode("latin-1")
+
+
+def picture(name: str, folder: str = "") -> str:
+    """The picture that a name means: one of the two, however the path to it is written."""
+    name = name.replace("\\", "/")
+    check(name and not name.startswith("/") and ".." not in name.split("/") and name[1:2] != ":", f"name {name!r}")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if folder and parts[:1] == [folder]:
+        parts = parts[1:]
+    check(len(parts) == 1 and parts[0] in SIZES, f"no picture {name!r}")
+    check("\x00" not in name)
+    return parts[0]
+
+
+def number(value: Any) -> float:
+    check(type(value) in (int, float), f"{value!r} is no number")
+    try:
+        value = float(value)
+    except OverflowError:
+        raise WrongError("too large") from None
+    check(math.isfinite(value), f"{value} is not finite")
+    return value
+
+
+def text_number(text: str) -> float:
+    text = text.strip()
+    check("_" not in text, f"{text!r} is no number")
+    try:
+        return number(float(text))
+    except ValueError:
+        raise WrongError(f"{text!r} is no number") from None
+
+
+def inside(name: str, x1: float, y1: float, x2: float, y2: float) -> list[float]:
+    """A box clipped to its picture."""
+    width, height = SIZES[name]
+    check(x2 > x1 and y2 > y1, "no area")
+    check(x1 < width and y1 < height and x2 > 0 and y2 > 0, "outside")
+    box = np.clip(np.array([x1, y1, x2, y2]), 0, [width, height, width, height]).astype(np.float32)
+    check(box[2] > box[0] and box[3] > box[1], "no area")
+    return [round(float(value), 4) for value in box]
+
+
+def from_xywh(name: str, box: Any) -> list[float]:
+    check(isinstance(box, list) and len(box) == 4, f"box {box!r}")
+    x, y, width, height = map(number, box)
+    return inside(name, x, y, x + width, y + height)
+
+
+def small(value: Any) -> int:
+    check(type(value) is int and -(2**63) <= value < 2**63, f"{value!r} is no id")
+    return value
+
+
+def loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise WrongError("no JSON") from None
+
+
+def unique(values: list[Any]) -> None:
+    check(len(set(values)) == len(values), "twice")
+
+
+def coco_reference(files: dict[str, bytes]) -> Objects:
+    pairs: list[Any] = []
+
+    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found
+        return dict(found)
+
+    try:
+        content = json.loads(decoded(files["train.json"], strict=True), object_pairs_hook=keep)
+    except (ValueError, RecursionError):
+        raise WrongError("no JSON") from None
+    check(isinstance(content, dict), "no object")
+    for key in ("images", "annotations", "categories"):
+        # the last object that ends is the outermost one
+        check(sum(name == key for name, _ in pairs) == 1, "sections")
+        check(isinstance(content[key], list) and all(isinstance(one, dict) for one in content[key]), "sections")
+    check(content["images"] and content["categories"], "empty")
+    names, result = {}, {}
+    for one in content["categories"]:
+        check(isinstance(one.get("name"), str) and one["name"].strip(), "name")
+        check(small(one.get("id")) not in names, "twice")
+        names[one["id"]] = one["name"]
+    unique(list(names.values()))
+    images = {}
+    for one in content["images"]:
+        check(isinstance(one.get("file_name"), str), "file_name")
+        check(small(one.get("id")) not in images, "twice")
+        images[one["id"]] = name = picture(one["file_name"], "images")
+        check(all(1 <= small(one.get(side)) < 2**31 for side in ("width", "height")), "size")
+        if (one["width"], one["height"]) != SIZES[name] or name in result:
+            raise UnclearError
+        result[name] = []
+    ids = []
+    for one in content["annotations"]:
+        ids.append(small(one.get("id")))
+        check(small(one.get("image_id")) in images and small(one.get("category_id")) in names, "unknown")
+        for flag in ("iscrowd", "difficult"):
+            check(type(one.get(flag, 0)) in (int, bool) and one.get(flag, 0) in (0, 1), flag)
+        name = images[one["image_id"]]
+        result[name].append((names[one["category_id"]], from_xywh(name, one.get("bbox"))))
+    unique(ids)
+    return result
+
+
+def yolo_reference(files: dict[str, bytes]) -> Objects:
+    try:
+        content = yaml.safe_load(decoded(files["data.yaml"]).replace("\r\n", "\n").replace("\r", "\n"))
+    except Exception:
+        raise WrongError("no YAML") from None
+    if not isinstance(content, dict) or content.get("train") != "images" or set(content) - {"train", "names"}:
+        raise UnclearError
+    names = content.get("names")
+    check(isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names), "names")
+    check(not any(isinstance(name, bool) or not str(name).strip() for name in names), "names")
+    names = [str(name) for name in names]
+    unique(names)
+    result: Objects = {}
+    for name in SIZES:
+        result[name] = []
+        for line in decoded(files[f"labels/{name[0]}.txt"]).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+            words = line.split()
+            if not words:
+                continue
+            check(len(words) == 5 or (len(words) >= 7 and len(words) % 2), f"{len(words)} values")
+            label, *values = map(text_number, words)
+            check(label == int(label) and 0 <= label < len(names), f"class {label}")
+            check(all(-0.01 <= value <= 1.01 for value in values), "no share")
+            if len(values) == 4:
+                x, y, w, h = values
+                shares = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+            else:
+                shares = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+            box = [share * side for share, side in zip(shares, SIZES[name] * 2, strict=True)]
+            result[name].append((names[int(label)], inside(name, *box)))
+    return result
+
+
+def xml_root(content: bytes) -> ET.Element:
+    text = decoded(content)
+    if "<?" in text:
+        raise UnclearError
+    check("<!DOCTYPE" not in text and "<!ENTITY" not in text, "document type")
+    try:
+        return ET.fromstring(text)
+    except (ET.ParseError, ValueError):
+        raise WrongError("no XML") from None
+
+
+def voc_reference(files: dict[str, bytes]) -> Objects:
+    root = xml_root(files["Annotations/a.xml"])
+    check(root.tag == "annotation", "tag")
+    given = (root.findtext("filename") or "").strip()
+    if given != "a.png":
+        raise UnclearError
+    size = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+    if size != ["100", "50"] or len(root.findall("size")) > 1:
+        raise UnclearError
+    rows = []
+    for node in root.findall("object"):
+        name = (node.findtext("name") or "").strip()
+        check(name, "name")
+        box = node.find("bndbox")
+        check(box is not None, "bndbox")
+        words = [(box.findtext(side) or "").strip() for side in ("xmin", "ymin", "xmax", "ymax")]
+        check((node.findtext("difficult") or "0").strip() in ("", "0", "1", "Unspecified"), "difficult")
+        rows.append((name, [text_number(word) for word in words]))
+    check(rows, "nothing")
+    one = 0 if any(0 <= value < 1 for _, box in rows for value in box[:2]) else 1
+    return {"a.png": [(name, inside("a.png", x1 - one, y1 - one, x2, y2)) for name, (x1, y1, x2, y2) in rows]}
+
+
+def cvat_reference(files: dict[str, bytes]) -> Objects:
+    root = xml_root(files["annotations.xml"])
+    if root.tag != "annotations" or [node.tag for node in root] != ["meta", "image", "image"]:
+        raise UnclearError
+    if [node.tag for node in root[0].iter()] != ["meta", "task", "labels", "label", "name", "label", "name"]:
+        raise UnclearError
+    labels = [(node.text or "").strip() for node in root.iter("name")]
+    check(all(labels), "label")
+    result: Objects = {}
+    for node in root[1:]:
+        if set(node.attrib) != {"id", "name", "width", "height"} or node.get("name") not in SIZES:
+            raise UnclearError
+        name = node.get("name", "")
+        if (node.get("width"), node.get("height")) != tuple(map(str, SIZES[name])):
+            raise UnclearError
+        check(name not in result, "twice")
+        result[name] = []
+        for one in node:
+            if one.tag != "box" or set(one.attrib) - {"label", "xtl", "ytl", "xbr", "ybr"}:
+                raise UnclearError
+            box = [text_number(one.get(side, "nothing")) for side in ("xtl", "ytl", "xbr", "ybr")]
+            check(one.get("label") in labels, "label")
+            result[name].append((one.get("label", ""), inside(name, *box)))
+    return result
+
+
+def label_studio_reference(files: dict[str, bytes]) -> Objects:
+    content = files["e.json"]
+    try:
+        tasks = json.loads(content.decode(json.detect_encoding(content)))
+    except (ValueError, RecursionError):
+        raise WrongError("no JSON") from None
+    check(isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks), "tasks")
+    result: Objects = {}
+    for task in tasks:
+        if set(task) != {"id", "data", "annotations"} or not isinstance(task["data"], dict):
+            raise UnclearError
+        if task["data"].get("image") not in SIZES or not isinstance(task["annotations"], list):
+            raise UnclearError
+        name = task["data"]["image"]
+        check(name not in result, "twice")
+        if len(task["annotations"]) != 1 or set(task["annotations"][0]) != {"result"}:
+            raise UnclearError
+        check(isinstance(task["annotations"][0]["result"], list), "result")
+        result[name] = []
+        for one in task["annotations"][0]["result"]:
+            if not isinstance(one, dict) or set(one) != {"type", "value", "original_width", "original_height"}:
+                raise UnclearError
+            size = (one["original_width"], one["original_height"])
+            if one["type"] != "rectanglelabels" or size != SIZES[name] or not isinstance(one["value"], dict):
+                raise UnclearError
+            value = one["value"]
+            if set(value) - {"x", "y", "width", "height", "rectanglelabels"}:
+                raise UnclearError
+            labels = value.get("rectanglelabels")
+            check(isinstance(labels, list) and len(labels) == 1 and isinstance(labels[0], str), "label")
+            check(labels[0].strip(), "label")
+            x, y, w, h = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
+            box = [share * side for share, side in zip((x, y, x + w, y + h), size * 2, strict=True)]
+            result[name].append((labels[0], inside(name, *box)))
+    check(any(result.values()), "nothing")
+    return result
+
+
+def csv_reference(files: dict[str, bytes]) -> Objects:
+    text = decoded(files["b.csv"]).replace("\r\n", "\n").replace("\r", "\n")
+    header, _, rest = text.partition("\n")
+    if header != "image,xmin,ymin,xmax,ymax,label":
+        raise UnclearError
+    result: Objects = {}
+    shares = []
+    try:
+        rows = list(csv.reader(io.StringIO(rest, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise WrongError("no CSV") from None
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        name, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
+        check(name, "no picture")
+        if name not in SIZES:
+            picture(name)
+            raise UnclearError
+        result.setdefault(name, [])
+        if not any(words) and not label:
+            continue
+        check(label and all(words), "a cell is missing")
+        values = [text_number(word) for word in words]
+        shares.append(all(0 <= value <= 1 for value in values))
+        result[name].append((label, inside(name, *values)))
+    check(shares and not all(shares), "nothing, or shares")
+    return result
+
+
+def record_objects(name: str, record: Any) -> list[tuple[str, list[float]]]:
+    if set(record) - {"file_name", "objects"} or not isinstance(record.get("objects"), dict):
+        raise UnclearError
+    if set(record["objects"]) != {"bbox", "categories"}:
+        raise UnclearError
+    boxes, categories = record["objects"]["bbox"], record["objects"]["categories"]
+    check(isinstance(boxes, list) and isinstance(categories, list) and len(boxes) == len(categories), "lists")
+    for category in categories:
+        check(isinstance(category, (str, int)) and not isinstance(category, bool), "class")
+        if isinstance(category, int):
+            raise UnclearError
+        check(category != "", "class")
+    return [(category, from_xywh(name, box)) for category, box in zip(categories, boxes, strict=True)]
+
+
+def image_folder_reference(files: dict[str, bytes]) -> Objects:
+    result: Objects = {}
+    text = decoded(files["metadata.jsonl"]).replace("\r\n", "\n").replace("\r", "\n")
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        record = loaded(line)
+        check(isinstance(record, dict) and isinstance(record.get("file_name"), str), "record")
+        if record["file_name"] not in SIZES:
+            picture(record["file_name"])
+            raise UnclearError
+        check(record["file_name"] not in result, "twice")
+        result[record["file_name"]] = record_objects(record["file_name"], record)
+    check(any(result.values()), "nothing")
+    return result
+
+
+def webdataset_reference(files: dict[str, bytes]) -> Objects:
+    result: Objects = {}
+    for name in SIZES:
+        content = files[f"{name[0]}.json"]
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError):
+            raise WrongError("no JSON") from None
+        check(isinstance(record, dict), "no object")
+        result[name] = record_objects(name, record)
+    check(any(result.values()), "nothing")
+    return result
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _coco() -> str:
+    images = [{"id": i, "file_name": n, "width": w, "height": h} for i, (n, (w, h)) in enumerate(SIZES.items(), 1)]
+    boxes = [(1, 3, [10, 20.5, 30, 5]), (1, 7, [0, 0, 100, 50]), (2, 3, [1.25, 2, 3, 4])]
+    annotations = [
+        {"id": i, "image_id": a, "category_id": c, "bbox": b, "iscrowd": 0} for i, (a, c, b) in enumerate(boxes)
+    ]
+    categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "owl"}]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+
+def _voc() -> str:
+    objects = ""
+    for name, corners in (("cat", (11, 21, 40, 25)), ("owl", (1, 1, 100, 50))):
+        sides = "".join(f"<{s}>{v}</{s}>" for s, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+        objects += f"<object><name>{name}</name><difficult>0</difficult><bndbox>{sides}</bndbox></object>\n"
+    size = "<size><width>100</width><height>50</height></size>"
+    return f"<annotation>\n<filename>a.png</filename>\n{size}\n{objects}</annotation>\n"
+
+
+def _cvat() -> str:
+    box = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}"></box>'
+    head = '<image id="{}" name="{}" width="{}" height="{}">'
+    return _lines(
+        "<annotations>",
+        "<meta><task><labels><label><name>cat</name></label><label><name>owl</name></label></labels></task></meta>",
+        head.format(0, "a.png", 100, 50),
+        box.format("cat", 10, 20.5, 40, 25.5),
+        box.format("owl", 0, 0, 100, 50),
+        "</image>",
+        head.format(1, "b.png", 40, 30),
+        box.format("cat", 1.25, 2, 4.25, 6),
+        "</image>",
+        "</annotations>",
+    )
+
+
+def _csv() -> str:
+    lines = ("a.png,10,20.5,40,25.5,cat", "a.png,0,0,100,50,owl", 'b.png,1,2,3,4,"cat"', "b.png,,,,,")
+    return _lines("image,xmin,ymin,xmax,ymax,label", *lines)
+
+
+def _label_studio() -> str:
+    def result(label: str, x: float, y: float, width: float, height: float, size: tuple[int, int]) -> dict[str, Any]:
+        value = {"x": x, "y": y, "width": width, "height": height, "rectanglelabels": [label]}
+        return {"type": "rectanglelabels", "value": value, "original_width": size[0], "original_height": size[1]}
+
+    tasks = []
+    for i, (name, size) in enumerate(SIZES.items()):
+        results = [result("cat", 10, 41, 30, 10, size), result("owl", 0, 0, 100, 100, size)]
+        tasks.append({"id": i, "data": {"image": name}, "annotations": [{"result": results}]})
+    return json.dumps(tasks)
+
+
+def _record(**more: str) -> str:
+    objects = {"bbox": [[10, 10.5, 20, 5], [0, 0, 40, 30]], "categories": ["cat", "owl"]}
+    return json.dumps({**more, "objects": objects})
+
+
+FLAT = dict(PICTURES)
+INNER = {f"images/{name}": content for name, content in PICTURES.items()}
+YOLO_LABEL = _lines("0 0.25 0.45 0.3 0.1", "1 0.5 0.5 1 1", "0 0.1 0.1 0.9 0.1 0.5 0.8")
+
+TARGETS = {
+    "coco": Target("coco", {"train.json": _coco(), **INNER}, ("train.json",), JSON_WORDS, coco_reference),
+    "yolo": Target(
+        "yolo",
+        {
+            "data.yaml": "train: images\nnames: [cat, owl]\n",
+            "labels/a.txt": YOLO_LABEL,
+            "labels/b.txt": "1 0.5 0.5 0.25 0.125",
+            **INNER,
+        },
+        ("labels/a.txt", "labels/b.txt", "data.yaml"),
+        ("\n", "0.5 ", " 0.5", "1.0", "1.5", "2", "#", ":", "- ", "names:", "&a", "*a", "!!python/object:x"),
+        yolo_reference,
+    ),
+    "voc": Target(
+        "voc",
+        {"Annotations/a.xml": _voc(), "JPEGImages/a.png": PICTURES["a.png"]},
+        ("Annotations/a.xml",),
+        XML_WORDS,
+        voc_reference,
+    ),
+    "cvat": Target("cvat", {"annotations.xml": _cvat(), **INNER}, ("annotations.xml",), XML_WORDS, cvat_reference),
+    "label-studio": Target(
+        "label-studio", {"e.json": _label_studio(), **FLAT}, ("e.json",), JSON_WORDS, label_studio_reference
+    ),
+    "csv": Target(
+        "csv",
+        {"b.csv": _csv(), **FLAT},
+        ("b.csv",),
+        (",", ";", "\t", "|", '"', '""', "a.png,", ",cat\n", ",,,,,", "xmin"),
+        csv_reference,
+    ),
+    "image-folder": Target(
+        "image-folder",
+        {"metadata.jsonl": _lines(*(_record(file_name=name) for name in SIZES)), **FLAT},
+        ("metadata.jsonl",),
+        (*JSON_WORDS, '"objects"', '"categories"', "\n{}"),
+        image_folder_reference,
+    ),
+    "webdataset": Target(
+        "webdataset",
+        {"a.json": _record(), "b.json": _record(), **FLAT},
+        ("a.json", "b.json"),
+        (*JSON_WORDS, '"objects"', '"categories"'),
+        webdataset_reference,
+        pack="x.tar",
+    ),
+}
