@@ -33,6 +33,7 @@ TITLES = {
     "data_loading": "Data loading",
     "coco_evaluation": "COCO evaluation",
     "import_time": "Import time",
+    "deploy": "Runtimes",
 }
 HEAD = """\
 # Speed

@@ -29,9 +29,7 @@ def about(path: Path) -> RenderableType:
 
     held = read_checkpoint_info(path)
     if held.get("kind") == "backbone":
-        from rich.text import Text
-
-        return Text(f"{path}: the backbone {held['name']}; train with model.backbone.weights={path}")
+        return f"{path}: the backbone {held['name']}; train with model.backbone.weights={path}"
     return _table(path, _checkpoint_rows(path))
 
 

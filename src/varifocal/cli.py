@@ -259,7 +259,8 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
 
     from varifocal.about import about
 
-    Console().print(about(options.checkpoint))
+    found = about(options.checkpoint)
+    print(found) if isinstance(found, str) else Console().print(found)
 
 
 def _load(options: argparse.Namespace) -> Any:

@@ -80,8 +80,7 @@ class ATSS(nn.Module):
     def __init__(self, config: ATSSConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
         self.head = TwinTowers(
@@ -110,7 +109,7 @@ class ATSS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        labelling = self._labelling
+        labelling = self.labelling(self.config)
         dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
         truth = dense.boxes[dense.positive]
         points, anchors = (
@@ -155,4 +154,4 @@ class ATSS(nn.Module):
         return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)

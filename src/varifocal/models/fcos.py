@@ -83,8 +83,7 @@ class FCOS(nn.Module):
     def __init__(self, config: FCOSConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels)
         self.head = TwinTowers(
@@ -119,7 +118,7 @@ class FCOS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self._labelling.assign, priors, targets)
+        dense = assign_batch(self.labelling(self.config).assign, priors, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
@@ -155,4 +154,4 @@ class FCOS(nn.Module):
         return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)

@@ -84,8 +84,7 @@ class FoveaBox(nn.Module):
     def __init__(self, config: FoveaBoxConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         self.head = TwinTowers(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
@@ -151,7 +150,7 @@ class FoveaBox(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)
 
     def _unit(self, priors: Priors) -> Float[Tensor, "N 1"]:
         return (self.config.distance_unit * priors.strides)[:, None]
@@ -167,7 +166,7 @@ class FoveaBox(nn.Module):
         if self._paper:  # the authors' assignment does not know where a picture ends
             height, width = (side * self.strides[0] for side in priors.shapes[0])
             targets = [replace(target, size=(height, width)) for target in targets]
-        return assign_batch(self._labelling.assign, priors, targets, mask_crowd=not self._paper)
+        return assign_batch(self.labelling(self.config).assign, priors, targets, mask_crowd=not self._paper)
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
         """Of the classification loss and of the box loss."""

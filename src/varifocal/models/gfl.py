@@ -80,8 +80,7 @@ class GFL(nn.Module):
     def __init__(self, config: GFLConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
         self.head = TwinTowers(
@@ -108,7 +107,7 @@ class GFL(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        labelling = self._labelling
+        labelling = self.labelling(self.config)
         dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
@@ -148,7 +147,7 @@ class GFL(nn.Module):
         return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)
 
     def _split(self, sides: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n 4 bins"]:
         return sides.unflatten(-1, (4, self.config.bins))

@@ -127,8 +127,7 @@ class RepPoints(nn.Module):
     def __init__(self, config: RepPointsConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(
             self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False, norm=True
@@ -153,7 +152,7 @@ class RepPoints(nn.Module):
         boxes = {name: self._boxes(priors, outputs.tensors[f"{name}_points"]) for name in ("initial", "refined")}
         proposals = [replace(priors, anchors=anchors) for anchors in boxes["initial"].detach()]
         dense = {
-            "initial": self._assign(self._labelling.assign, priors, targets),
+            "initial": self._assign(self.labelling(self.config).assign, priors, targets),
             "refined": self._assign(self._overlapping, proposals, targets),
         }
         positives = {name: found.positive for name, found in dense.items()}
@@ -188,7 +187,7 @@ class RepPoints(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)
 
     def _boxes(self, priors: Priors, points: Float[Tensor, "B N 18"]) -> Float[Tensor, "B N 4"]:
         """Centred on the mean of the nine points, with sides of so many of their deviations as the moment says."""
@@ -201,7 +200,7 @@ class RepPoints(nn.Module):
         return corner + torch.cat([mean - half, mean + half], dim=-1) * priors.strides[:, None]
 
     def _assign(self, assign: Assign, priors: Priors | Sequence[Priors], targets: Sequence[Targets]) -> DenseTargets:
-        return assign_batch(assign, priors, targets, divisor=self._labelling.divisor, mask_crowd=not self._paper)
+        return assign_batch(assign, priors, targets, divisor=self.labelling(self.config).divisor, mask_crowd=not self._paper)
 
     def _overlapping(self, priors: Priors, boxes: Tensor) -> Assignment:
         return assign_max_iou(priors, boxes, match_apart=self._paper)

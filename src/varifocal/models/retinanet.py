@@ -76,8 +76,7 @@ class RetinaNet(nn.Module):
     def __init__(self, config: RetinaNetConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         many = len(config.ratios) * config.octave_steps
@@ -102,7 +101,7 @@ class RetinaNet(nn.Module):
         """
         logits, deltas = wide(outputs.tensors["logits"]), wide(outputs.tensors["deltas"])
         priors = self._priors(outputs, logits)
-        labelling = self._labelling
+        labelling = self.labelling(self.config)
         dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not self._paper)
         truth = dense.boxes[dense.positive]
         anchors = self._anchors(priors, len(targets))[dense.positive]
@@ -136,7 +135,7 @@ class RetinaNet(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)
 
     def _anchors(self, priors: Priors, count: int) -> Float[Tensor, "B N 4"]:
         assert priors.anchors is not None

@@ -143,8 +143,7 @@ class VFNet(nn.Module):
     def __init__(self, config: VFNetConfig) -> None:
         super().__init__()
         self.config = config
-        self._labelling = self.labelling(config)
-        self.strides = self._labelling.strides
+        self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)
         neck = FPN if config.neck == "fpn" else PAFPN
         self.neck = neck(self.backbone.channels, config.width, config.levels)
@@ -165,10 +164,10 @@ class VFNet(nn.Module):
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = assign_batch(
-            self._labelling.assign,
+            self.labelling(self.config).assign,
             priors,
             targets,
-            divisor=self._labelling.divisor,
+            divisor=self.labelling(self.config).divisor,
             mask_crowd=not self._paper,
         )
         truth = dense.boxes[dense.positive]
@@ -208,4 +207,4 @@ class VFNet(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self._labelling.grid(outputs.shapes, like=like)
+        return self.labelling(self.config).grid(outputs.shapes, like=like)
