@@ -329,6 +329,7 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal import bench
     from varifocal.bench.show import show
     from varifocal.files import write_beside
+    from varifocal.runtime import is_exported, runtime_of
 
     targets = [target for target in (options.json, options.profile) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
@@ -339,8 +340,8 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
         options.size,
         tuple(dict.fromkeys(options.batch)),
         options.precision,
-        _device(options.device),
-        options.runtime,
+        options.device if is_exported(options.model) else _device(options.device),
+        options.runtime or runtime_of(options.model),
         options.threads,
         options.seconds,
         options.repeats,

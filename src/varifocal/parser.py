@@ -330,13 +330,14 @@ def _add_bench(verbs: Any) -> None:
         "bench",
         "measure how fast a model is here, and where the time goes",
         "varifocal bench best.safetensors --images photos/ --batch 1,4 --json speed.json\n"
-        "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n\n"
+        "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n"
+        "  varifocal bench best.onnx\n\n"
         "A recipe gets random weights and, without --size, 800x1216 pixels. A checkpoint's own preprocessing sizes\n"
         "the first picture, and all are resized to that. A GFLOP counts two operations a multiply-add; the peak is\n"
         "the best of a few convolutions on this machine, in the same run and precision.",
     )
     bench.add_argument(
-        "model", nargs="?", default="vfnet_r50_1x", metavar="CHECKPOINT|RECIPE", help="what to measure (%(default)s)"
+        "model", nargs="?", default="vfnet_r50_1x", metavar="FILE|RECIPE", help="what to measure (%(default)s)"
     )
     bench.add_argument("--size", type=_size, metavar="HxW", help="pixels of the network's input, such as 800x1216")
     bench.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="pictures at once (1)")
@@ -344,14 +345,16 @@ def _add_bench(verbs: Any) -> None:
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
     bench.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
-    bench.add_argument("--threads", type=_count, metavar="N", help="threads of torch's operators (torch's own choice)")
+    bench.add_argument("--threads", type=_count, metavar="N", help="threads that compute (the runtime's own choice)")
     length = bench.add_mutually_exclusive_group()
     length.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="about so long for each batch size (%(default)g)"
     )
     length.add_argument("--repeats", type=_count, metavar="N", help="so often instead")
     bench.add_argument("--images", metavar="IMAGES", help="pictures, a folder or a glob (one made picture of 640x480)")
-    bench.add_argument("--runtime", choices=("torch",), default="torch", help="what runs the network (%(default)s)")
+    bench.add_argument(
+        "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
+    )
     bench.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
     bench.add_argument(
         "--profile", type=Path, metavar="F", help="write a Chrome trace of one pass here, and show what costs most"

@@ -12,12 +12,12 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from varifocal.bench import clock, machine, model, peak, pictures, run
-from varifocal.bench.measure import Rates
+from varifocal.bench import clock, machine, memory, model, peak, pictures, results, run
 from varifocal.bench.model import Network, find_model, random_model
 from varifocal.bench.parts import find_parts, flops_of
-from varifocal.bench.passes import STAGES, Job, one_pass
+from varifocal.bench.passes import Job, one_pass
 from varifocal.bench.pictures import decode, made_picture, read_pictures
+from varifocal.bench.results import STAGES, Rates
 from varifocal.bench.settings import Settings
 from varifocal.bench.show import show
 from varifocal.cli import main
@@ -181,8 +181,8 @@ def test_a_trace(checkpoint, tmp_path, capsys):
 
 def test_the_table_at_80_columns_with_large_numbers(checkpoint):
     report = run.bench(str(checkpoint), Settings(SIZE, (1,), repeats=1))
-    slow = clock.Spread(123456.7, 123456.7, 123456.7, 123456.7, 7)
-    result = replace(report.batches[0], batch=128, milliseconds=slow, memory=clock.Memory(54321.0))
+    slow = results.Spread(123456.7, 123456.7, 123456.7, 123456.7, 7)
+    result = replace(report.batches[0], batch=128, milliseconds=slow, memory=results.Memory(54321.0))
     gpu = {**report.machine, "gpu": "NVIDIA H200", "cpu": "Intel(R) Xeon(R) Platinum 8480+"}
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(show(replace(report, batches=(result,), machine=gpu)))
@@ -314,7 +314,7 @@ def test_random_weights_are_the_same_and_leave_the_generator_alone(tmp_path):
 
 
 def test_percentiles():
-    found = clock.spread([40.0, 10.0, 20.0, 30.0, 50.0])
+    found = results.spread([40.0, 10.0, 20.0, 30.0, 50.0])
     assert (found.median, found.min, found.repeats) == (30.0, 10.0, 5)
     assert (found.p10, found.p90) == (pytest.approx(14.0), pytest.approx(46.0))
 
@@ -378,8 +378,8 @@ def test_memory_where_linux_does_not_tell(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError
 
-    monkeypatch.setattr(clock.Path, "write_text", refuse)
-    assert clock.peak_memory(lambda: None, torch.device("cpu")) == clock.Memory(None)
+    monkeypatch.setattr(memory.Path, "write_text", refuse)
+    assert clock.peak_memory(lambda: None, torch.device("cpu")) == results.Memory(None)
 
 
 def test_peak():

@@ -1,6 +1,29 @@
 """How fast a model is here: latency, throughput, memory, arithmetic, and where the time goes."""
 
-from varifocal.bench.run import bench
-from varifocal.bench.settings import Settings
+from __future__ import annotations
 
-__all__ = ["Settings", "bench"]
+from pathlib import Path
+
+from varifocal.bench.results import Report
+from varifocal.bench.settings import Settings
+from varifocal.runtime import is_exported
+
+__all__ = ["Report", "Settings", "bench"]
+
+
+def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
+    """Measure the checkpoint, recipe or exported file ``name``; torch is not needed for the last.
+
+    With ``trace`` also write torch's profile of one pass there.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the model or the pictures cannot be used, or a batch does not fit
+            into memory.
+    """
+    if is_exported(name):
+        from varifocal.bench.exported import bench_exported
+
+        return bench_exported(name, settings, trace)
+    from varifocal.bench.run import bench as bench_checkpoint
+
+    return bench_checkpoint(name, settings, trace)

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from varifocal.bench.memory import resident_growth
+from varifocal.bench.results import Memory
+
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Milliseconds over ``repeats`` measurements."""
-
-    median: float
-    p10: float
-    p90: float
-    min: float
-    repeats: int
-
-
-def spread(milliseconds: Sequence[float]) -> Spread:
-    """Of at least one value; percentiles lie between neighbours in proportion."""
-    p10, median, p90 = (float(value) for value in np.percentile(milliseconds, (10, 50, 90)))
-    return Spread(median, p10, p90, min(milliseconds), len(milliseconds))
 
 
 def synchronise(device: torch.device) -> None:
@@ -113,23 +95,11 @@ class PartClock:
         return float(begun.elapsed_time(ended)) if self._cuda else (ended - begun) * 1e3
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The most that one pass needs beyond what was in use before it (weights, libraries), in MiB.
-
-    ``extra`` is None where it cannot be measured: on a CPU without Linux's counters. ``allocated`` is CUDA's
-    ``max_memory_allocated``, weights included; None on a CPU.
-    """
-
-    extra: float | None
-    allocated: float | None = None
-
-
 def peak_memory(call: Callable[[], Any], device: torch.device) -> Memory:
     """Of one call, which another like it should have gone before so that the libraries have their own buffers."""
     if device.type == "cuda":
         return _cuda_memory(call, device)
-    return Memory(_resident_growth(call))
+    return Memory(resident_growth(call))
 
 
 def _cuda_memory(call: Callable[[], Any], device: torch.device) -> Memory:
@@ -140,30 +110,3 @@ def _cuda_memory(call: Callable[[], Any], device: torch.device) -> Memory:
     synchronise(device)
     most = torch.cuda.max_memory_allocated(device)
     return Memory((most - before) / MIB, most / MIB)
-
-
-def _resident_growth(call: Callable[[], Any]) -> float | None:
-    """By how much the process's resident memory rises at its highest, in MiB; None where Linux does not tell."""
-    _give_back()
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest is now what is resident now
-        before = _highest()
-    except OSError:
-        return None
-    call()
-    return (_highest() - before) / 1024
-
-
-def _highest() -> int:
-    """Resident memory at its highest, in KiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-def _give_back() -> None:
-    """What the C library keeps of memory that was freed would be used again, unseen."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    trim(0)

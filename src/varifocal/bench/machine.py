@@ -8,18 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-PACKAGES = ("varifocal", "torch", "torchvision", "timm", "numpy", "pillow")
+PACKAGES = ("varifocal", "torch", "torchvision", "timm", "onnxruntime", "openvino", "numpy", "pillow")
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Processor, cores that this process may use, torch's threads, and the name of the CUDA device, or None."""
+def describe_machine(threads: int, gpu: str | None = None) -> dict[str, Any]:
+    """Processor, cores that this process may use, threads that compute, and the name of the CUDA device, or None."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": threads,
+        "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
     }
 

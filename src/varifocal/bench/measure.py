@@ -2,74 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
 
-from varifocal.bench.clock import Memory, PartClock, Spread, StageClock, peak_memory, spread
+from varifocal.bench.clock import PartClock, StageClock, peak_memory
 from varifocal.bench.parts import Part, find_parts, flops_of
-from varifocal.bench.passes import NETWORK, STAGES, Job, one_pass, prepare
+from varifocal.bench.passes import Job, one_pass, prepare
 from varifocal.bench.pictures import Picture, decode
+from varifocal.bench.results import NETWORK, STAGES, BatchResult, Rates, Step, spread
+from varifocal.bench.rounds import rounds
 from varifocal.bench.settings import Settings
 from varifocal.errors import ConfigError
-from varifocal.progress import progress_bar
 
-FEWEST, MOST = 3, 1000  # rounds, where their number follows from the time
 REST = "rest"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of the breakdown; ``level`` 0 is a step of the way, 1 a part of the network, 2 a part of its head.
-
-    ``gflop`` are 1e9 operations for the batch, two a multiply-add, ``gflops_per_second`` their rate at the median time
-    and ``share_of_peak`` that rate over the machine's best; None where nothing is counted.
-    """
-
-    name: str
-    level: int
-    milliseconds: Spread
-    gflop: float | None = None
-    gflops_per_second: float | None = None
-    share_of_peak: float | None = None
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What was measured with one batch size; ``detections`` is their number in a picture on average."""
-
-    batch: int
-    milliseconds: Spread
-    pictures_per_second: float
-    memory: Memory
-    detections: float
-    steps: tuple[Step, ...]
-
-    @property
-    def network(self) -> Step:
-        """The step that is the network."""
-        return next(step for step in self.steps if step.name == NETWORK)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What is known before a batch is timed: operations for one picture, by module, and the machine's best rate."""
-
-    flops: Mapping[str, int]
-    peak: float
-
-    def step(self, name: str, level: int, milliseconds: Sequence[float], flops: int) -> Step:
-        """A line; ``flops`` are those of the batch, 0 for a step without any that are counted."""
-        taken = spread(milliseconds)
-        if not flops or not taken.median:
-            return Step(name, level, taken)
-        rate = flops / taken.median / 1e6
-        return Step(name, level, taken, flops / 1e9, rate, rate / self.peak)
 
 
 @contextmanager
@@ -111,7 +59,7 @@ def _measure(job: Job, batch: int, settings: Settings, rates: Rates) -> BatchRes
     stages: dict[str, list[float]] = {name: [] for name in STAGES}
     inside: list[dict[str, float]] = []
     detections = 0
-    for timed in _rounds(batch, settings, job.device):
+    for timed in rounds(batch, settings, warm=3 if job.device.type == "cuda" else 1):
         laps, found = _whole(job, list(islice(pictures, batch)))
         times = _inside(job, parts, watched) if parts else {}
         if timed:
@@ -125,23 +73,6 @@ def _measure(job: Job, batch: int, settings: Settings, rates: Rates) -> BatchRes
     steps = _steps(stages, parts, inside, rates, batch)
     speed = batch / spread(whole).median * 1e3
     return BatchResult(batch, spread(whole), speed, memory, detections / len(whole) / batch, tuple(steps))
-
-
-def _rounds(batch: int, settings: Settings, device: torch.device) -> Iterator[bool]:
-    """Once for each round: first False, to warm up and to see how long one takes, then True for those that count."""
-    warm = 3 if device.type == "cuda" else 1
-    took = 0.0
-    with progress_bar(f"batch {batch}, warm-up", warm) as advance:
-        for i in range(warm):
-            begun = time.perf_counter()
-            yield False
-            took = time.perf_counter() - begun
-            advance(i + 1)
-    rounds = settings.repeats or min(max(math.ceil(settings.seconds / took), FEWEST), MOST)
-    with progress_bar(f"batch {batch}", rounds) as advance:
-        for i in range(rounds):
-            yield True
-            advance(i + 1)
 
 
 def _whole(job: Job, pictures: Sequence[Picture]) -> tuple[dict[str, float], int]:

@@ -12,19 +12,12 @@ from torch import Tensor
 
 from varifocal.bench.model import Network
 from varifocal.bench.pictures import Picture, decode
+from varifocal.bench.results import BOXES, DECODE, NETWORK, PREPARE, SELECT
 from varifocal.data.preprocess import image_to_tensor, normalise, pad_together, resize
 from varifocal.models.dense import wide
 from varifocal.ops.nms import select_detections
 from varifocal.predict import Model
 from varifocal.types import Decoded, Detections, Outputs
-
-DECODE, PREPARE, NETWORK, BOXES, SELECT = STAGES = (
-    "decode file",
-    "resize, normalise",
-    "network",
-    "decode boxes",
-    "post-processing",
-)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from varifocal.bench.clock import synchronise
+from varifocal.bench.results import Speed
 
 SECONDS = 0.3  # for each convolution
 ON_CUDA = 20  # calls in a row: one by one, a GPU would wait for Python
@@ -50,15 +50,6 @@ CONVOLUTIONS = (
     Convolution(256, 1024, 1, 50, 76),
     Convolution(1024, 256, 1, 50, 76),
 )
-
-
-@dataclass(frozen=True)
-class Speed:
-    """The best rate of a convolution, in 1e9 operations a second."""
-
-    convolution: str
-    batch: int
-    gflops_per_second: float
 
 
 def measure_peak(

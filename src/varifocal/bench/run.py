@@ -1,10 +1,10 @@
-"""A benchmark from the name of a model to its report."""
+"""A benchmark from the name of a checkpoint or recipe to its report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,41 +13,21 @@ from typing import Any
 import torch
 
 from varifocal.bench.machine import describe_machine, describe_versions, lacks_bf16
-from varifocal.bench.measure import BatchResult, Rates, measure_batch, told_when_full
+from varifocal.bench.measure import measure_batch, told_when_full
 from varifocal.bench.model import RUNTIMES, find_model
 from varifocal.bench.passes import Job
-from varifocal.bench.peak import CONVOLUTIONS, Speed, measure_peak
+from varifocal.bench.peak import CONVOLUTIONS, measure_peak
 from varifocal.bench.pictures import Picture, decode, read_pictures
+from varifocal.bench.results import BatchResult, Rates, Report, Speed
 from varifocal.bench.settings import Settings
-from varifocal.bench.trace import Operator, write_trace
+from varifocal.bench.trace import write_trace
 from varifocal.data.preprocess import resized_shape
+from varifocal.errors import ConfigError
 from varifocal.models.flops import count_flops
 from varifocal.predict import Model, build
 from varifocal.progress import progress_bar
 
 RECIPE_SIZE = (800, 1216)  # a photograph of 3 x 2 at a shorter side of 800, padded to a multiple of 32
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that was measured, and with what; plain values but for ``peak``, ``batches`` and ``operators``.
-
-    ``peak`` holds the machine's convolutions, the fastest first; the share of peak refers to that one.
-    """
-
-    date: str
-    machine: dict[str, Any]
-    versions: dict[str, str]
-    settings: dict[str, Any]
-    model: dict[str, Any]
-    peak: tuple[Speed, ...]
-    batches: tuple[BatchResult, ...]
-    operators: tuple[Operator, ...]
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and words."""
-        return asdict(self)
 
 
 def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
@@ -57,22 +37,29 @@ def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
         ConfigError, CheckpointError, DataError: the model or the pictures cannot be used, or a batch does not fit
             into memory.
     """
+    if settings.runtime != "torch":
+        word, suffix = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("openvino", ".xml")}[settings.runtime]
+        own = name if name.endswith(".safetensors") else "CHECKPOINT"
+        raise ConfigError(
+            f"{name}: --runtime {settings.runtime} runs exported files; type: varifocal export {own} --format {word}, "
+            f"then: varifocal bench {Path(own).with_suffix(suffix)}"
+        )
     model, random = find_model(name)
     pictures, source = read_pictures(settings.images)
     device = torch.device(settings.device)
     shape = settings.size or (RECIPE_SIZE if random else _own_shape(model, pictures[0]))
     job = Job(model, RUNTIMES[settings.runtime](model, settings), pictures, shape, device)
-    with _threads(settings.threads):
+    with torch_threads(settings.threads):
         flops = _count(model, job.input_size)
         with told_when_full(max(settings.batches), job.input_size, device):
-            speeds = _peak(device, settings)
+            speeds = peak_here(device, settings)
         rates = Rates(flops, speeds[0].gflops_per_second)
         batches = [measure_batch(job, batch, settings, rates) for batch in settings.batches]
         chosen = list(islice(cycle(pictures), settings.batches[0]))
         operators = write_trace(job, chosen, trace) if trace is not None else ()
         return Report(
             datetime.now().astimezone().isoformat(timespec="seconds"),
-            describe_machine(device),
+            describe_machine(torch.get_num_threads(), _gpu(device)),
             describe_versions(),
             {**asdict(settings), "pictures": source, "tf32": _tf32(settings)},
             _describe(name, job, flops, random=random),
@@ -91,8 +78,12 @@ def _own_shape(model: Model, picture: Picture) -> tuple[int, int]:
     return resized_shape(height, width, model.info.preprocess)
 
 
+def _gpu(device: torch.device) -> str | None:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def torch_threads(number: int | None) -> Iterator[None]:
     """That many threads in torch's operators, and afterwards as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
@@ -107,7 +98,8 @@ def _count(model: Model, size: tuple[int, int]) -> dict[str, int]:
         return count_flops(build(model.info).eval().detector, size)
 
 
-def _peak(device: torch.device, settings: Settings) -> list[Speed]:
+def peak_here(device: torch.device, settings: Settings) -> list[Speed]:
+    """The machine's convolutions in the precision of the settings, fastest first."""
     sizes = sorted({1, max(settings.batches)})
     with progress_bar("the machine's peak", len(sizes) * len(CONVOLUTIONS)) as advance:
         return measure_peak(device, settings.dtype, sizes, CONVOLUTIONS, advance)

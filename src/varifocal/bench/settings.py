@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from typing import Any, Literal
 
 from varifocal.errors import ConfigError
-from varifocal.models.fuse import TYPES, Precision, check_precision
+
+Runtime = Literal["torch", "onnxruntime", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -18,26 +17,30 @@ class Settings:
     ``size`` is the (height, width) that pictures are resized to; None is (800, 1216) for a recipe and for a checkpoint
     what its own preprocessing makes of the first picture. ``images`` names pictures, a folder or a glob; None is one
     made picture of 640 x 480. Each of ``batches`` is measured for about ``seconds``, or ``repeats`` times. ``threads``
-    None leaves torch's own number.
+    None leaves the runtime's own number.
     """
 
     size: tuple[int, int] | None = None
     batches: tuple[int, ...] = (1,)
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = "cpu"
-    runtime: Literal["torch"] = "torch"
+    runtime: Runtime = "torch"
     threads: int | None = None
     seconds: float = 10.0
     repeats: int | None = None
     images: str | None = None
 
     def __post_init__(self) -> None:
-        kind = torch.device(self.device).type
-        if kind not in ("cpu", "cuda"):
+        if self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise ConfigError(f"--device {self.device}: only cpu and cuda are measured.")
-        check_precision(self.precision, self.device)
+        if self.runtime == "torch":  # the others say themselves what they cannot
+            from varifocal.models.fuse import check_precision
+
+            check_precision(self.precision, self.device)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """That of the network's products."""
+    def dtype(self) -> Any:
+        """The type of torch that the network's products have."""
+        from varifocal.models.fuse import TYPES
+
         return TYPES[self.precision]

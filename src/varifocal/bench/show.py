@@ -10,9 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from varifocal.bench.measure import BatchResult
-from varifocal.bench.run import Report
-from varifocal.bench.trace import Operator
+from varifocal.bench.results import BatchResult, Operator, Report
 
 
 def show(report: Report) -> RenderableType:
@@ -33,19 +31,22 @@ def _head(report: Report) -> Table:
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
-    model, machine, settings, best = report.model, report.machine, report.settings, report.peak[0]
+    model, machine, settings = report.model, report.machine, report.settings
     height, width = model["input"]
     weights = ", random weights" if model["random_weights"] else ""
     yield "model", model["name"]
-    size = f"{model['parameters'] / 1e6:.1f} M parameters, {_many(model['classes'], 'class')}"
-    yield "", f"{model['detector']} on {model['backbone']}, {size}{weights}"
+    backbone = f" on {model['backbone']}" if model["backbone"] else ""
+    parameters = f", {model['parameters'] / 1e6:.1f} M parameters" if model["parameters"] else ""
+    yield "", f"{model['detector']}{backbone}{parameters}, {_many(model['classes'], 'class')}{weights}"
     yield "input", f"{height} high, {width} wide; {settings['pictures']}"
-    yield "work", f"{model['gflop']:.4g} GFLOP a picture ({model['multiply_adds'] / 1e9:.4g} G multiply-adds)"
+    if model["gflop"]:
+        yield "work", f"{model['gflop']:.4g} GFLOP a picture ({model['multiply_adds'] / 1e9:.4g} G multiply-adds)"
     yield "machine", f"{_gpu_first(machine)}, {_many(machine['cores'], 'core')}, {_many(machine['threads'], 'thread')}"
     versions = report.versions
     yield "with", f"{settings['runtime']} {versions.get(settings['runtime'], '')}, {settings['precision']}"
-    batch = f", batch {best.batch}" if best.batch > 1 else ""
-    yield "peak", f"{best.gflops_per_second:,.0f} GFLOP/s ({best.convolution}{batch})"
+    for best in report.peak[:1]:
+        batch = f", batch {best.batch}" if best.batch > 1 else ""
+        yield "peak", f"{best.gflops_per_second:,.0f} GFLOP/s ({best.convolution}{batch})"
 
 
 def _gpu_first(machine: dict[str, Any]) -> str:
@@ -79,8 +80,9 @@ def _steps(result: BatchResult) -> Table:
     for step in result.steps:
         taken = step.milliseconds.median
         counted = ("", "", "")
-        if step.gflop is not None and step.gflops_per_second is not None and step.share_of_peak is not None:
-            counted = (f"{step.gflop:.{gflop_digits}f}", f"{step.gflops_per_second:,.0f}", _percent(step.share_of_peak))
+        if step.gflop is not None and step.gflops_per_second is not None:
+            share = "" if step.share_of_peak is None else _percent(step.share_of_peak)
+            counted = (f"{step.gflop:.{gflop_digits}f}", f"{step.gflops_per_second:,.0f}", share)
         table.add_row("  " * step.level + step.name, f"{taken:.{digits}f}", _percent(taken / whole), *counted)
     return table
 

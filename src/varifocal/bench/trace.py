@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,19 +12,10 @@ import torch
 
 from varifocal.bench.passes import Job, one_pass
 from varifocal.bench.pictures import Picture
+from varifocal.bench.results import Operator
 from varifocal.models.weights import write_beside
 
 SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Operator:
-    """An operator of torch in one pass: calls, milliseconds in itself (on the GPU where there is one), their share."""
-
-    name: str
-    calls: int
-    milliseconds: float
-    share: float
 
 
 def write_trace(job: Job, pictures: Sequence[Picture], target: Path) -> tuple[Operator, ...]:

@@ -12,16 +12,18 @@ from torch.export import Dim, ExportedProgram
 from varifocal.errors import ConfigError
 from varifocal.export.settings import ExportSettings, check_backbone, multiple_of
 from varifocal.export.suppress import select_in_graph
+from varifocal.models.flops import count_flops
 from varifocal.models.fuse import computing, prediction_network
 from varifocal.models.info import ModelInfo
 from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
-from varifocal.predict import Model
+from varifocal.predict import Model, build
 from varifocal.runtime.description import ExportInfo, GraphInfo
 from varifocal.settings import PostProcess, Preprocess
 from varifocal.types import Decoded
 
 BATCH = 2  # of the example: torch takes one of anything for a constant
+COUNTED = (800, 1216)  # where the work of a graph of any size is counted
 MOST = 1024  # pictures, and steps of a side: a bound that torch wants
 
 
@@ -134,6 +136,17 @@ def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
     """The description of a file, with the versions of the ``packages`` that wrote it beside torch's and our own."""
     info = model.info
     versions = {name: version(name) for name in ("varifocal", "torch", *packages)}
+    size = graph.size or COUNTED
+    with torch.device("meta"):
+        operations = count_flops(build(info).eval().detector, size)[""]
     return ExportInfo(
-        info.name, info.categories, graph, info.preprocess, info.postprocess, info.tiling, info.views, versions
+        info.name,
+        info.categories,
+        graph,
+        info.preprocess,
+        info.postprocess,
+        info.tiling,
+        info.views,
+        versions,
+        work=(*size, operations),
     )

@@ -99,29 +99,33 @@ class ExportedModel:
                 for scale in views.scales
                 for flip in ((False, True) if views.flip else (False,))
             ]
-            found += [self._finish([look[i] for look in looks], settings) for i in range(len(few))]
+            found += [self.select([look[i] for look in looks], settings) for i in range(len(few))]
         return found
 
     def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> list[Scored]:
         shapes = [self.fitted_shape(image, preprocess) for image in images]
         batch = self.batch(images, shapes, flip=flip)
-        outputs = self.session.run(batch)
-        return [self._scored(outputs, i, batch, image, shapes[i], flip) for i, image in enumerate(images)]
+        return self.scored(self.session.run(batch), images, shapes, batch, flip=flip)
 
-    def _scored(
+    def scored(
         self,
         outputs: dict[str, np.ndarray],
-        i: int,
-        batch: np.ndarray,
-        image: Image.Image,
-        shape: tuple[int, int],
-        flip: bool,
-    ) -> Scored:
-        boxes = self._to_picture(outputs["boxes"][i], image, shape)
-        if flip:
-            boxes = np.stack([image.width - boxes[:, 2], boxes[:, 1], image.width - boxes[:, 0], boxes[:, 3]], axis=1)
-        quality = outputs["quality"][i] if "quality" in outputs else None
-        return Scored(boxes, outputs["scores"][i], self.info.graph.counts(*batch.shape[2:]), quality)
+        images: Sequence[Image.Image],
+        shapes: Sequence[tuple[int, int]],
+        batch: Float[np.ndarray, "B 3 H W"],
+        *,
+        flip: bool = False,
+    ) -> list[Scored]:
+        """What the graph says of a batch, for each picture in its own pixels."""
+        found = []
+        for i, (image, shape) in enumerate(zip(images, shapes, strict=True)):
+            boxes = self._to_picture(outputs["boxes"][i], image, shape)
+            if flip:
+                left, top, right, bottom = boxes.T
+                boxes = np.stack([image.width - right, top, image.width - left, bottom], axis=1)
+            quality = outputs["quality"][i] if "quality" in outputs else None
+            found.append(Scored(boxes, outputs["scores"][i], self.info.graph.counts(*batch.shape[2:]), quality))
+        return found
 
     def _to_picture(self, boxes: np.ndarray, image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
         """Boxes of the input, clipped to the picture's part of it, in pixels of the picture."""
@@ -131,7 +135,8 @@ class ExportedModel:
         found: np.ndarray = inside * factor
         return found
 
-    def _finish(self, looks: list[Scored], settings: PostProcess) -> Detections:
+    def select(self, looks: Sequence[Scored], settings: PostProcess) -> Detections:
+        """The detections of a picture that was looked at so often."""
         qualities = [look.quality for look in looks if look.quality is not None]
         box, score, label = select_detections(
             np.concatenate([look.boxes for look in looks]),
@@ -144,12 +149,20 @@ class ExportedModel:
 
     def _detect_suppressed(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
         shapes = [self.fitted_shape(image, self.info.preprocess) for image in images]
-        outputs = self.session.run(self.batch(images, shapes))
+        return self.suppressed(self.session.run(self.batch(images, shapes)), images, shapes, settings)
+
+    def suppressed(
+        self,
+        outputs: dict[str, np.ndarray],
+        images: Sequence[Image.Image],
+        shapes: Sequence[tuple[int, int]],
+        settings: PostProcess,
+    ) -> list[Detections]:
+        """What a graph that suppresses by itself says of a batch."""
         found = []
-        for i, image in enumerate(images):
-            box, score = outputs["boxes"][i], outputs["scores"][i]
+        for i, (image, shape) in enumerate(zip(images, shapes, strict=True)):
+            box, score = self._to_picture(outputs["boxes"][i], image, shape), outputs["scores"][i]
             label = outputs["labels"][i].astype(np.int64)  # ONNX Runtime has another name for the same type
-            box = self._to_picture(box, image, shapes[i])
             # what lay in the padding has no area left
             keep = np.flatnonzero((label >= 0) & (box[:, 2:] > box[:, :2]).all(axis=1))[: settings.max_detections]
             found.append(Detections(box[keep], score[keep], label[keep], self.categories))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import ExportInfo, from_json
@@ -48,6 +48,11 @@ SUFFIXES = (*FORMATS, ARCHIVE)
 def is_exported(path: Path | str) -> bool:
     """Whether the name is that of an exported model and not of a checkpoint."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def runtime_of(path: Path | str) -> Any:
+    """The name of what runs a file: "torch" for those that are not exported."""
+    return FORMATS[suffix][0] if (suffix := Path(path).suffix.lower()) in FORMATS else "torch"
 
 
 def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:

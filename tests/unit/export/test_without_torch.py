@@ -70,6 +70,8 @@ def test_loading_and_every_verb_that_runs_a_model(folder, tmp_path, name):
     assert (tmp_path / "photo.png").is_file()
     run(VERB, "eval", file, folder / "data.json", "--json", tmp_path / "metrics.json")
     assert json.loads((tmp_path / "metrics.json").read_text())["AP"] >= 0
+    run(VERB, "bench", file, "--size", "64x96", "--repeats", "1", "--json", tmp_path / "speed.json")
+    assert json.loads((tmp_path / "speed.json").read_text())["batches"][0]["milliseconds"]["median"] > 0
     described = run(VERB, "info", file)
     assert "vfnet, exported" in described
     assert "cat, dog, cow" in described
