@@ -200,7 +200,9 @@ class RepPoints(nn.Module):
         return corner + torch.cat([mean - half, mean + half], dim=-1) * priors.strides[:, None]
 
     def _assign(self, assign: Assign, priors: Priors | Sequence[Priors], targets: Sequence[Targets]) -> DenseTargets:
-        return assign_batch(assign, priors, targets, divisor=self.labelling(self.config).divisor, mask_crowd=not self._paper)
+        return assign_batch(
+            assign, priors, targets, divisor=self.labelling(self.config).divisor, mask_crowd=not self._paper
+        )
 
     def _overlapping(self, priors: Priors, boxes: Tensor) -> Assignment:
         return assign_max_iou(priors, boxes, match_apart=self._paper)
