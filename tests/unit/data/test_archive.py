@@ -204,8 +204,6 @@ def test_a_size_that_lies_is_seen_when_read(tmp_path):
         content[directory + 24 : directory + 28] = struct.pack("<I", size)
         path.write_bytes(content)
         file = open_archive(path) / "a.txt"
-        with file.open("rb") as stream:
-            assert len(stream.read(5)) == 5
         # never more than was announced
         with pytest.raises(OSError, match="its checksum differs" if size < 1000 else "cut short"):
             file.read_bytes()
