@@ -17,8 +17,7 @@ from varifocal.errors import ConfigError
 class PictureCache:
     """Keeps pictures by index, first come, until ``limit`` bytes of pixels are used; none is ever dropped.
 
-    In an order that is new each epoch, what was used longest ago is as likely to come next as anything else, and making
-    room for the newcomer costs a decode for each that it saves.
+    What was read last comes no more before the next epoch, so that making room for it would lose more than it gains.
 
     Processes started by fork share it, and on Linux those started otherwise too. Elsewhere each of these gets an empty
     one of its own, which ``divide`` bounds by its part.

@@ -1,0 +1,62 @@
+"""What each augmentation and the cache cost a loading process, in milliseconds a picture.
+
+    python benchmarks/augmentations.py
+
+The pictures, the core and the recipe of ``data_loading.py``; each augmentation alone, at every picture. It prints; the
+numbers that docs/training-data.md tells stand with their date in LOG.md.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from data_loading import PICTURES, load, make_batches, make_pictures
+from harness import medians
+from varifocal.data.loader import Batches, TrainingSet
+from varifocal.recipe import read_recipe
+
+CASES = {
+    "as the recipe says": "flip=0.5",
+    "vertical_flip": "vertical_flip=1",
+    "erase": "erase=1",
+    "copy_paste": "copy_paste=1",
+    "mixup": "mixup=1",
+    "iou_crop": "iou_crop=1",
+    "mosaic": "mosaic=1",
+    "RandomPhotometricDistort": "torchvision={RandomPhotometricDistort: {}}",
+    "colour": "colour=0.4",
+}
+
+
+def cached(batches: Batches) -> Batches:
+    """The same batches with all of their pictures in memory."""
+    data = batches.data
+    again = Batches(TrainingSet(data.samples, data.preprocess, data.config, 0, cache_bytes=2**28), batches.batch)
+    load(again, lambda batch: batch)
+    return again
+
+
+def main() -> None:
+    """Measure by turns and print."""
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    name = "vfnet_r50_1x"
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_pictures(Path(folder))
+        sets = {what: make_batches(files, read_recipe(name, [f"data.augment.{word}"])) for what, word in CASES.items()}
+        sets["cache"] = cached(next(iter(sets.values())))
+        times = medians(
+            {what: lambda batches=batches: load(batches, lambda batch: batch) for what, batches in sets.items()},
+            rounds=2,
+            warmup=0,
+        )
+    for what, time in times.items():
+        print(f"{what}: {time / PICTURES:.1f} ms a picture")
+
+
+if __name__ == "__main__":
+    main()
