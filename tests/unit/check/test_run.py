@@ -135,6 +135,19 @@ def test_a_set_without_a_single_box(tmp_path):
     json.dumps(report.to_json())
 
 
+def test_many_problems_of_a_reader_are_counted(tmp_path):
+    (tmp_path / "1.png").touch()
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "annotations": [{"id": i} for i in range(LISTED + 200)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    assert report.findings.total("malformed") == LISTED + 200
+    assert len(report.findings.of("malformed")) == LISTED
+
+
 def test_many_findings_are_counted_and_a_thousand_listed():
     found = Findings()
     found.add("tiny-box", "train", list(range(2500)), lambda i: Finding("tiny-box", "train", str(i), rank=i))
