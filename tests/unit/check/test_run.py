@@ -63,6 +63,8 @@ def test_what_is_found_names_its_place(report):
     (thin,) = report.findings.of("thin-box")
     assert thin.text == "is 150 x 6 pixels, 1 to 25"
     assert thin.boxes == (("car", (4.0, 30.0, 154.0, 36.0)),)
+    (over,) = report.findings.of("over-border")
+    assert over.text == "reaches 20 pixels over the border of its picture"
     (tiny,) = report.findings.of("tiny-box")
     assert tiny.place == "annotation 161 of image 24"
     (missing,) = report.findings.of("missing-image")
@@ -72,6 +74,20 @@ def test_what_is_found_names_its_place(report):
         "'car' (63 boxes) and 'Car' (1 box) differ in case, spaces or signs alone",
         "'truck' (1 box) and 'trucks' (1 box) differ in singular and plural alone",
     }
+
+
+def test_the_assignment_sees_what_training_sees(report):
+    impossible, unknown, copies, regions = 4, 1, 1, 2
+    assert report.matching.boxes == 64 + 4 - impossible - unknown - copies - regions
+
+
+def test_the_order_of_the_annotations_does_not_matter(folder, report, tmp_path):
+    for split in ("train", "val"):
+        content = json.loads((folder / f"{split}.json").read_text())
+        np.random.default_rng(0).shuffle(content["annotations"])
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(folder / "images")
+    assert counted(check_data(tmp_path, eye())) == counted(report)
 
 
 def test_without_decoding_only_what_pictures_show_is_not_found(folder):
