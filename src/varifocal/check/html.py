@@ -45,9 +45,10 @@ def histogram(one: Histogram) -> str:
     rows = []
     for i, (word, count) in enumerate(zip(one.words, one.counts, strict=True)):
         marked = one.marked[i] if one.marked else 0
-        said = f' <span class="lost">{marked:,} {text(one.mark)}</span>' if marked else ""
+        said = f' <span class="lost" title="{escape(one.mark, quote=True)}">{marked:,}</span>' if marked else ""
         rows.append((text(word), bar(count, most, marked), f"{count:,}{said}"))
-    return f'<div class="plot">{table(one.title, ("", "", "boxes or pictures"), rows, classes="bars")}</div>'
+    title = f"{one.title} (red: {one.mark})" if any(one.marked) else one.title
+    return f'<div class="plot">{table(title, ("", "", "boxes or pictures"), rows, classes="bars")}</div>'
 
 
 def heat_map(title: str, cells: Sequence[Sequence[int]]) -> str:

@@ -176,7 +176,7 @@ def _possible(split: Split, pictures: Bool[np.ndarray, "M"]) -> tuple[Bool[np.nd
 
 def _of_box(what: str, split: Split, box: int, why: str) -> Change:
     image = int(split.raw.boxes.images[box])
-    return Change(what, split.name, split.picture_name(image), split.raw.boxes.where(box).text, why)
+    return Change(what, split.name, split.picture_name(image), split.where(box), why)
 
 
 def _drop_copied_boxes(split: Split, boxes: Bool[np.ndarray, "N"], names: Sequence[str]) -> list[Change]:
@@ -189,7 +189,7 @@ def _drop_copied_boxes(split: Split, boxes: Bool[np.ndarray, "N"], names: Sequen
     changes = []
     for first, later in zip(places[same.first].tolist(), places[same.later].tolist(), strict=True):
         boxes[later] = False
-        changes.append(_of_box("box dropped", split, later, f"it is the same as {raw.where(first).text}"))
+        changes.append(_of_box("box dropped", split, later, f"it is the same as {split.where(first)}"))
     return changes
 
 

@@ -71,7 +71,7 @@ def _add_pairs(found: Findings, split: Split, kind: str, pairs: Pairs, text: str
     def make(i: int) -> Finding:
         box, first = (int(split.sound_places[column[i]]) for column in (pairs.later, pairs.first))
         iou, name = float(pairs.iou[i]), split.class_name(int(split.raw.boxes.labels[first]))
-        where = split.raw.boxes.where(first).text
+        where = split.where(first)
         words = (where, name, iou) if kind == "two-classes" else (where, iou)
         own = split.class_name(int(split.raw.boxes.labels[box]))
         boxes = ((name, split.corners(first)), (own, split.corners(box)))

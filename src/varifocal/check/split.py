@@ -72,6 +72,11 @@ class Split:
         """The name of a label, or what is said of one that is not known."""
         return self.raw.categories[label].name if label >= 0 else "unknown"
 
+    def where(self, box: int) -> str:
+        """The place of a box in the source, with its file where that is not the one file of the split."""
+        place = self.raw.boxes.where(box)
+        return place.text if place.file == self.raw.source else str(place)
+
     def picture_name(self, image: int) -> str:
         return str(self.raw.images.names[image])
 
@@ -95,7 +100,7 @@ class Split:
             self.name,
             text,
             str(file) if file else self.picture_name(image),
-            self.raw.boxes.where(box).text,
+            self.where(box),
             image,
             box,
             **{"boxes": drawn, "rank": rank, **more},  # type: ignore[arg-type]

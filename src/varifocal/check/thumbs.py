@@ -16,7 +16,7 @@ from varifocal.check.split import Split
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
 
-SIDE = 320  # pixels of the longer side
+SIDE = 256  # pixels of the longer side
 QUALITY = 72
 AROUND = 1.0  # of a box's longer side that is shown on each side of it
 LEAST = 48  # pixels of the picture that are shown at least
@@ -53,8 +53,10 @@ def thumbs_of(finding: Finding, splits: Sequence[Split]) -> list[Thumb]:
         if picture is None:
             continue
         place = _around([box for _, box in finding.boxes], picture.size) if finding.boxes else (0, 0, *picture.size)
-        context = () if finding.boxes and finding.level != "suspect" else _all_boxes(owner, image)
-        marks = [*(("c", "", box) for box in context), *_marks(finding)]
+        own, others = _marks(finding), _all_boxes(owner, image)
+        if own and finding.level != "suspect":
+            others = []
+        marks = [*(("c" if own else "a", "", box) for box in others), *own]
         found.append(Thumb(_svg(picture, place, marks, finding.text), owner.picture_name(image)))
     return found
 

@@ -31,10 +31,10 @@ def test_smaller_pictures_would_do():
 
 
 def test_enlarge():
-    found = ask([(640, 480)], [[8.0] * 100])  # 2 x 480: at most twice
+    found = ask([(640, 480)], [[8.0] * 60 + [5.0] * 40])  # at most 2 x 480, though 5 pixels ask for more
     assert found.overrides == ("data.preprocess.short=960", "data.preprocess.long=1280")
     assert found.share_now == 0
-    assert found.share_then == 1
+    assert found.share_then == 0.6
     assert found.preprocess.short == 960
 
 
@@ -67,6 +67,7 @@ def test_nineteen_of_twenty_count():
     found = ask([(640, 480)], [[1.0] * 4 + [12.0] * 96])
     assert found.overrides == ()
     assert found.share_now == pytest.approx(0.96)
+    assert ask([(640, 480)], [[1.0] * 4 + [100.0] * 96]).preprocess.short == 320
 
 
 def test_no_boxes():

@@ -91,18 +91,21 @@ def test_a_small_class_has_no_usual_size():
     boxes = np.array([[0, 0, 160, 160]] * 5 + [[0, 0, 9, 9], [0, 0, 990, 990]], np.float32)
     found = find_odd(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1)
     assert len(found.tiny[0]) == len(found.huge[0]) == len(found.thin[0]) == 0
+    boxes[5] = [0, 0, 9, 1]  # but a side of a pixel is tiny in any
+    assert find_odd(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1).tiny[0].tolist() == [5]
 
 
 def test_medians_of_classes():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=100)
     labels[labels == 1] = 0
-    labels[:5] = 1
+    labels[:5], labels[5:25] = 1, 3
     values = rng.normal(size=100)
-    found = class_medians(values, labels, 4)
+    found = class_medians(values, labels, 5)
     assert found[0] == np.median(values[labels == 0])
     assert found[2] == np.median(values[labels == 2])
-    assert np.isnan(found[[1, 3]]).all()
+    assert found[3] == np.median(values[5:25])  # twenty are enough
+    assert np.isnan(found[[1, 4]]).all()
 
 
 def test_no_boxes():

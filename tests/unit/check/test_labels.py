@@ -165,6 +165,10 @@ def test_the_numbers_of_each_kind():
     (swapped,) = by_hand([(0, box)], [(1, box, 0.9), (0, box, 0.2)])
     assert (swapped.kind, swapped.found) == ("swapped-class", 0)
     assert swapped.rank == pytest.approx(0.7)
+    # vouched for by another class with confidence, if less than is usual for its own
+    (swapped,) = by_hand([(0, box)], [(1, [0, 0, 10, 12.5], 0.7)])
+    assert swapped.kind == "swapped-class"
+    assert swapped.rank == pytest.approx(0.72)
     assert by_hand([(0, box)], [(0, box, 0.8)]) == []
 
 
@@ -231,6 +235,7 @@ def data(tmp_path):
 
 def test_findings_of_a_model(data):
     truth = {i: [(2, [5, 5, 35, 35]), (0, [50, 20, 90, 60])] for i in range(10)}
+    truth[8].append((1, [60, 2, 98, 18]))  # an owl; the data set has no such class
     found, split, done = Findings(), Split.of(read_raw(data)), []
     report = ask(found, [split], Right(truth, ["dog", "owl", "cat"]), "best", done.append)
     assert done[-1] == 12

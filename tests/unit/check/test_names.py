@@ -31,6 +31,7 @@ def test_twins(first, second, how):
     [
         ["class 1", "class 2", "class 10"],
         ["house", "mouse"],
+        ["tracking", "cracking"],
         ["boat", "goat", "coat"],
         ["type_a", "type_b"],
         ["person", "parson"],

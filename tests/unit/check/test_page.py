@@ -138,7 +138,7 @@ def test_a_thumbnail_shows_what_is_around_a_box(tmp_path):
     # three times its longer side about the middle (450, 225): 300 x 300 from (300, 75)
     scale = SIDE / 300
     assert numbers(thumb.svg, "a") == pytest.approx([100 * scale, 125 * scale, 100 * scale, 50 * scale], abs=0.06)
-    assert 'viewBox="0 0 320 320"' in thumb.svg
+    assert f'viewBox="0 0 {SIDE} {SIDE}"' in thumb.svg
     # at the corner it is moved into the picture; a tiny box gets 48 pixels
     corner = Finding("tiny-box", "train", "", image=0, boxes=(("a", (0.0, 0.0, 2.0, 2.0)),))
     assert numbers(thumbs_of(corner, [split])[0].svg, "a") == pytest.approx(
@@ -146,10 +146,12 @@ def test_a_thumbnail_shows_what_is_around_a_box(tmp_path):
     )
     # without a box of its own: the whole picture with all its boxes
     whole = thumbs_of(split.on_picture("no-boxes", 0, ""), [split])[0].svg
-    assert numbers(whole, "c") == pytest.approx([128, 64, 32, 16])
+    assert numbers(whole, "a") == pytest.approx([0.4 * SIDE, 0.2 * SIDE, 0.1 * SIDE, 0.05 * SIDE])
     # what a model found is dashed
     asked = Finding("missing-label", "train", "", image=0, boxes=(("found a 0.9", (10.0, 10.0, 90.0, 90.0)),))
-    assert 'class="b"' in thumbs_of(asked, [split])[0].svg
+    asked_svg = thumbs_of(asked, [split])[0].svg
+    assert 'class="b"' in asked_svg
+    assert 'class="c"' in asked_svg  # the labels around it
 
 
 def test_no_thumbnail_without_a_picture(report):

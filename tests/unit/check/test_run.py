@@ -63,6 +63,8 @@ def test_what_is_found_names_its_place(report):
     (thin,) = report.findings.of("thin-box")
     assert thin.text == "is 150 x 6 pixels, 1 to 25"
     assert thin.boxes == (("car", (4.0, 30.0, 154.0, 36.0)),)
+    (over,) = report.findings.of("over-border")
+    assert over.text == "reaches 20 pixels over the border of its picture"
     (tiny,) = report.findings.of("tiny-box")
     assert tiny.place == "annotation 161 of image 24"
     (missing,) = report.findings.of("missing-image")
@@ -72,6 +74,20 @@ def test_what_is_found_names_its_place(report):
         "'car' (63 boxes) and 'Car' (1 box) differ in case, spaces or signs alone",
         "'truck' (1 box) and 'trucks' (1 box) differ in singular and plural alone",
     }
+
+
+def test_the_assignment_sees_what_training_sees(report):
+    impossible, unknown, copies, regions = 4, 1, 1, 2
+    assert report.matching.boxes == 64 + 4 - impossible - unknown - copies - regions
+
+
+def test_the_order_of_the_annotations_does_not_matter(folder, report, tmp_path):
+    for split in ("train", "val"):
+        content = json.loads((folder / f"{split}.json").read_text())
+        np.random.default_rng(0).shuffle(content["annotations"])
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(folder / "images")
+    assert counted(check_data(tmp_path, eye())) == counted(report)
 
 
 def test_without_decoding_only_what_pictures_show_is_not_found(folder):
@@ -133,6 +149,19 @@ def test_a_set_without_a_single_box(tmp_path):
     assert report.advice is None
     assert report.matching.boxes == 0
     json.dumps(report.to_json())
+
+
+def test_many_problems_of_a_reader_are_counted(tmp_path):
+    (tmp_path / "1.png").touch()
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "annotations": [{"id": i} for i in range(LISTED + 200)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    assert report.findings.total("malformed") == LISTED + 200
+    assert len(report.findings.of("malformed")) == LISTED
 
 
 def test_many_findings_are_counted_and_a_thousand_listed():
