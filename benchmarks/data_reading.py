@@ -1,10 +1,10 @@
 """How long labels take to read, and how much memory: python benchmarks/data_reading.py
 
-Makes data sets of 100,000 pictures with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a COCO
-set of a million pictures, reads each in a process of its own to samples that can be trained on, and writes
-``data_reading.json``. Pictures are never decoded; of YOLO and CSV, which record no sizes, every header is read. The files
-were just written, so that they come from memory as far as it goes. ``--folder`` keeps the sets for another run, ``--only``
-measures one of them. Making them takes about ten minutes and 3 GB.
+Makes data sets of 100,000 pictures with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a
+COCO set of a million pictures, reads each in a process of its own to samples that can be trained on, and writes
+``data_reading.json``. Pictures are never decoded; of YOLO and CSV, which record no sizes, every header is read. The
+files were just written, so that they come from memory as far as it goes. ``--folder`` keeps the sets for another run,
+``--only`` measures one of them. Making them takes about ten minutes and 3 GB.
 """
 
 from __future__ import annotations
