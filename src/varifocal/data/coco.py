@@ -338,12 +338,22 @@ def _report_unknown(
     key, section = {"unknown-image": ("image_id", "images"), "unknown-class": ("category_id", "categories")}[kind]
     listed = short_list(known[:8].tolist()) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
+    mend = _shifted(np.unique(values), known) or "add it there or remove the annotation"
+
     def make(index: int) -> Problem:
         place = where(index) if kind == "unknown-class" else Place(found.file, f"annotation {where.ids[index]}")
         text = f"has the {key} {values[index]}, which is not in '{section}' ({listed})"
-        return Problem(kind, place, text, "add it there or remove the annotation")
+        return Problem(kind, place, text, mend)
 
     found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0), make)
+
+
+def _shifted(used: Int64[np.ndarray, "U"], known: Int64[np.ndarray, "K"]) -> str:
+    """How to mend ids that would all be known if they were one more or one less; "" for others."""
+    for step, word in ((1, "low; add 1 to each"), (-1, "high; subtract 1 from each")):
+        if len(used) > 1 and np.isin(used + step, known).all():
+            return f"all of them seem one too {word}"
+    return ""
 
 
 def _to_array(rows: Sequence[list[Any]]) -> Float[np.ndarray, "N 4"]:

@@ -76,7 +76,8 @@ class Cell:
 def _pictures(file: Path, changed: int, column: str, group: int) -> Any:
     """The bytes of all pictures of a row group."""
     with _open(file) as table:
-        found = table.read_row_group(group, columns=[column]).column(0)
+        # without threads of its own, which a forked worker would not have
+        found = table.read_row_group(group, columns=[column], use_threads=False).column(0)
         if "." in column:
             import pyarrow.compute
 
@@ -214,7 +215,7 @@ def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[di
         raise DataError(f"{file}: row group {group} has {size} bytes; write it again with row_group_size=100")
     wanted = [*layout.labels, *([layout.path] if layout.path else [])]
     try:
-        rows = table.read_row_group(group, columns=wanted).to_pylist()
+        rows = table.read_row_group(group, columns=wanted, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{file}: row group {group} cannot be read ({_line(error)}); download it again") from None
     for row in rows:

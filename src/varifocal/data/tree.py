@@ -33,7 +33,7 @@ def names_in(folder: Tree, *, hidden: bool = False) -> tuple[list[str], list[str
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _leads_to_folder(entry) else files).append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError) as error:
@@ -42,6 +42,14 @@ def names_in(folder: Tree, *, hidden: bool = False) -> tuple[list[str], list[str
     if hidden:
         return folders, files
     return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Links that lead to themselves lead nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def walk(folder: Tree) -> Iterator[tuple[Tree, str, list[str]]]:
@@ -64,6 +72,14 @@ def walk(folder: Tree) -> Iterator[tuple[Tree, str, list[str]]]:
         folders, files = names_in(place)
         yield place, path, files
         left += [(place / name, f"{path}/{name}".strip("/")) for name in reversed(folders)]
+
+
+def is_there(path: Tree) -> bool:
+    """Whether there is such a file or folder; a name that no file system could hold is not."""
+    try:
+        return path.is_dir() or path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def is_picture(name: str) -> bool:
@@ -180,7 +196,7 @@ class PictureFinder:
     """
 
     def __init__(self, roots: Sequence[Tree]) -> None:
-        self.roots = [root for root in dict.fromkeys(roots) if root.is_dir()]
+        self.roots = [root for root in dict.fromkeys(roots) if is_there(root)]
         self._listings: dict[str, list[tuple[Tree, frozenset[str]]]] = {}
         self._stems: dict[Tree, dict[str, str]] = {}
 

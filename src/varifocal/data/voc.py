@@ -56,11 +56,25 @@ def read_voc(source: Tree, data: Tree, split: str) -> RawSet:
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
     columns.no_classes()
-    if reading.latin:
-        texts = Texts(reading.latin)
-        columns.notes += texts.notes(source)
+    columns.notes += Texts(reading.latin).notes(source)
+    if split == "all":
+        columns.notes += _without_xml(reading)
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
+
+
+def _without_xml(reading: _Reading) -> list[str]:
+    """A note on pictures beside those that are named: VOC does not say that nothing is on them."""
+    used = {folder: set[str]() for folder, _ in reading.taken}
+    for folder, name in reading.taken:
+        used[folder].add(name)
+    left = [
+        name for folder, names in used.items() for name in names_in(folder)[1] if is_picture(name) and name not in names
+    ]
+    if not left:
+        return []
+    pictures = "1 picture has" if len(left) == 1 else f"{len(left)} pictures have"
+    return [f"{reading.columns.source.name}: {pictures} no XML and are left out, first {left[0]}."]
 
 
 def _object_of(file: Tree, number: int) -> str:

@@ -13,7 +13,7 @@ import yaml
 from varifocal.data.archive import Tree
 from varifocal.data.names import leaves_folder
 from varifocal.data.raw import first_copies, short
-from varifocal.data.tree import Texts, is_picture, names_in
+from varifocal.data.tree import Texts, is_picture, is_there, names_in
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -69,7 +69,7 @@ class Layout:
         if inside is None:
             return None
         found = self.root / inside if inside else self.root
-        return found if found.is_dir() or found.is_file() else None
+        return found if is_there(found) else None
 
     def inside(self, name: str) -> str | None:
         """A path as it is from the data folder on; None if it leaves that."""

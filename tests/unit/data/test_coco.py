@@ -261,6 +261,15 @@ def test_unknown_ids_are_always_refused(write, option):
     refused(path, "annotation 5 ", "image_id 77", "'images' (1)", invalid_boxes=option)
 
 
+@pytest.mark.parametrize(("ids", "hint"), [((0, 1, 2), "one too low; add 1"), ((2, 3, 4), "one too high; subtract 1")])
+def test_ids_that_are_one_off(write, ids, hint):
+    categories = [{"id": id, "name": str(id)} for id in (1, 2, 3)]
+    path = write(coco([box(i, category_id=id) for i, id in enumerate(ids)], categories=categories))
+    refused(path, "category_id", f"all of them seem {hint}")
+    path = write(coco([box(i, category_id=id) for i, id in enumerate((0, 3))], categories=categories))
+    assert "seem" not in refused(path, "category_id 0")
+
+
 def test_unknown_option_is_a_defect_of_the_caller(write):
     with pytest.raises(ValueError, match="'ignore'"):
         # Past the type check of the tests, as a user would call it.

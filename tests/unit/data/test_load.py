@@ -106,3 +106,34 @@ def test_reading_labels_needs_no_torch(tmp_path):
         "assert not {'torch', 'pyarrow', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_links_that_lead_nowhere(tmp_path):
+    fill(tmp_path, YOLO)
+    (tmp_path / "images/b").symlink_to("c")
+    (tmp_path / "images/c").symlink_to("b")
+    (tmp_path / "images/self").symlink_to("self")
+    (tmp_path / "images/gone").symlink_to("nowhere")
+    assert found(load_dataset(tmp_path)) == {"a.png": [("a", [0, 0, 9, 9])]}
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000 + "b", "\udcff"])
+def test_names_that_no_file_can_have(tmp_path, name):
+    fill(tmp_path, {"a.png": (9, 9), "data.yaml": json.dumps({"train": name, "names": ["a"]})})
+    refused(tmp_path, "train is ", format="yolo")
+    fill(tmp_path, {"data.yaml": json.dumps({"path": name, "train": ".", "names": ["a"]})})
+    refused(tmp_path, "no picture of split 'train' has a file of labels", format="yolo")
+    coco = {"images": [{"id": 1, "file_name": name, "width": 9, "height": 9}], "annotations": []}
+    fill(tmp_path, {"train.json": json.dumps(coco | {"categories": [{"id": 1, "name": "a"}]})})
+    refused(tmp_path / "train.json", "is not found in")
+    fill(tmp_path, {"metadata.jsonl": json.dumps({"file_name": name})})
+    refused(tmp_path / "metadata.jsonl", "is not found in")
+    cvat = f'<annotations><image name="a.png" subset="{name}" width="9" height="9"/></annotations>'
+    if name.isprintable():
+        fill(tmp_path, {"annotations.xml": cvat})
+        refused(tmp_path / "annotations.xml", "no box with a class")
+        fill(
+            tmp_path, {"b.csv": f"image,xmin,ymin,xmax,ymax,label,split\na.png,1,2,3,4,a,{name}\n{name},1,2,3,4,a,b\n"}
+        )
+        refused(tmp_path / "b.csv", "is not found in", split="b")
+        assert len(load_dataset(tmp_path / "b.csv", name).samples) == 1

@@ -186,3 +186,12 @@ def test_a_loop_of_links(tmp_path):
     fill(tmp_path, {"train/a.xml": xml(obj()), "train/a.png": (100, 50)})
     (tmp_path / "train/again").symlink_to(tmp_path, target_is_directory=True)
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [30, 15, 50, 25])]}
+
+
+def test_pictures_without_xml_are_counted(tmp_path):
+    fill(tmp_path, voc(xml(obj()), **{"JPEGImages/b.png": (9, 9), "JPEGImages/c.png": (9, 9), "JPEGImages/x.txt": ""}))
+    data = load_dataset(tmp_path)
+    assert len(data.samples) == 1
+    assert data.notes == ("Annotations: 2 pictures have no XML and are left out, first b.png.",)
+    fill(tmp_path, {"ImageSets/Main/train.txt": "a"})
+    assert load_dataset(tmp_path).notes == ()
