@@ -1,6 +1,6 @@
 """Operators in forms that OpenVINO computes faster in bf16 on a CPU; what they compute stays the same.
 
-OpenVINO normalises groups of channels on planar maps, and turns every map from and back to channels last for it; and its
+OpenVINO normalises groups of channels on planar maps, and turns every map from and back to channels last for it; its
 deformable convolution multiplies in float32 whatever it is asked for. The forms here keep the layout, and leave the
 product to a matrix multiplication. Where a deformable convolution looks is worked out in whole numbers but for the part
 of a cell, so that bf16 rounds no place: 304.5 would become 304.
@@ -38,14 +38,24 @@ def _known(node: Any) -> bool:
     attributes = node.get_attributes()
     constants = (1, 2) if node.get_type_name() == "GroupNormalization" else (2,)
     plain = attributes.get("group", 1) == attributes.get("deformable_group", 1) == 1
-    return plain and all(node.input_value(i).get_node().get_type_name() == "Constant" for i in constants)
+    return plain and all(_numbers(node, i) is not None for i in constants)
+
+
+def _numbers(node: Any, i: int) -> np.ndarray | None:
+    """An input that is constant, also where the file has it in half precision; else None."""
+    source = node.input_value(i).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    return np.asarray(source.data, np.float32) if source.get_type_name() == "Constant" else None
 
 
 def _group_norm(node: Any) -> Any:
     """Mean and variance of each channel first, then of its group; both in two steps, so that nothing cancels."""
     from openvino import opset13 as ops
 
-    maps, (weight, bias) = node.input_value(0), (node.input_value(i).get_node().data for i in (1, 2))
+    maps, (weight, bias) = node.input_value(0), (_numbers(node, i) for i in (1, 2))
+    assert weight is not None
+    assert bias is not None  # see _known
     groups, channels = int(node.get_attributes()["num_groups"]), len(weight)
     size = channels // groups
     members = np.kron(np.eye(groups), np.ones((size, size))).reshape(channels, channels, 1, 1).astype(np.float32)
@@ -67,9 +77,9 @@ def _deformable_convolution(node: Any) -> Any:
     """Four cells for each tap, weighted and added by an embedding bag, and one product for all."""
     from openvino import opset13 as ops
 
-    maps, offsets, weight = (node.input_value(i) for i in range(3))
+    maps, offsets, kernel = node.input_value(0), node.input_value(1), _numbers(node, 2)
+    assert kernel is not None  # see _known
     batch, channels, height, width = maps.get_shape()
-    kernel: np.ndarray = weight.get_node().data
     outputs, _, tall, wide = kernel.shape
     taps, (rows, columns) = tall * wide, offsets.get_shape()[2:]
     attributes = node.get_attributes()
@@ -81,7 +91,7 @@ def _deformable_convolution(node: Any) -> Any:
     last = ops.reshape(
         ops.transpose(offsets, _whole(0, 2, 3, 1)), _whole(batch, rows, columns, taps, 2), special_zero=False
     )
-    dy, dx = (ops.squeeze(part, _whole(4)) for part in ops.split(last, _whole(4).output(0), 2).outputs())
+    dy, dx = (ops.squeeze(part, _whole(4)) for part in ops.split(last, _whole(4), 2).outputs())
     y = _two_cells(dy, own[0][:, None, None] + tap[0], height)
     x = _two_cells(dx, own[1][:, None] + tap[1], width)
     start = _whole32(np.arange(batch).reshape(-1, 1, 1, 1) * height * width)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
 from varifocal.runtime.inside import read_ir
+from varifocal.runtime.lower import faster_in_bf16
 
 NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
 INSTALL = 'pip install "openvino>=2025.4"'
@@ -45,10 +46,18 @@ class OpenvinoSession:
         self._compiled = _compile(openvino, file, kind, threads, self.name)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
             raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+        # a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
+        self._one = self._compiled.inputs[0].get_partial_shape().is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
         """The graph's outputs by name."""
+        if not self._one or len(images) == 1:
+            return self._run(images)
+        each = [self._run(images[i : i + 1]) for i in range(len(images))]
+        return {name: np.concatenate([found[name] for found in each]) for name in self.outputs}
+
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         found = self._compiled([images], share_inputs=True)
         return {name: found[i] for i, name in enumerate(self.outputs)}
 
@@ -107,7 +116,13 @@ def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: st
         config["INFERENCE_NUM_THREADS"] = threads
     try:
         core = openvino.Core()
-        return core.compile_model(core.read_model(file), "CPU", config)
+        model = core.read_model(file)
+        if kind == openvino.Type.bf16:
+            shape = model.inputs[0].get_partial_shape()
+            if shape[2].is_static and shape[3].is_static:
+                model.reshape([1, *(shape[axis].get_length() for axis in (1, 2, 3))])
+            faster_in_bf16(model)
+        return core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-200:]
         version = openvino.__version__.split("-")[0]
