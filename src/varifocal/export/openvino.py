@@ -68,7 +68,7 @@ def save_openvino(graph: Any, file: Path, info: ExportInfo) -> None:
     half = info.graph.precision == "fp16"
     graph.set_rt_info(json.dumps(to_json(info)), KEY)
     openvino.save_model(graph, file, compress_to_fp16=half)
-    graph.set_rt_info(weights_mark(file.with_suffix(".bin").read_bytes()), WEIGHTS)
+    graph.set_rt_info(weights_mark(file.with_suffix(".bin")), WEIGHTS)
     openvino.save_model(graph, file, compress_to_fp16=half)  # the weights are the same, what is said of them is new
 
 

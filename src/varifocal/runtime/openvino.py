@@ -16,6 +16,7 @@ from varifocal.runtime.lower import faster_in_bf16
 
 NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
 INSTALL = 'pip install "openvino>=2025.4"'
+CHUNK = 2**20  # bytes that are read at once
 WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
 
 
@@ -81,21 +82,25 @@ def import_openvino(install: str = INSTALL) -> Any:
     return openvino
 
 
-def weights_mark(content: bytes | memoryview) -> str:
+def weights_mark(file: Path) -> str:
     """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
-    return f"{len(content)} {zlib.crc32(content):08x}"
+    size = check = 0
+    with open(file, "rb") as content:
+        while chunk := content.read(CHUNK):
+            size, check = size + len(chunk), zlib.crc32(chunk, check)
+    return f"{size} {check:08x}"
 
 
-def _check_weights(file: Path, mark: str | None, name: str) -> None:
+def _check_weights(file: Path, wanted: str | None, name: str) -> None:
     try:
-        content = file.read_bytes()
+        mark = weights_mark(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
-    if mark is not None and weights_mark(content) != mark:
-        size = mark.split()[0]
-        why = f"{len(content)} bytes of {size}" if str(len(content)) != size else "other bytes than when it was written"
+    if wanted is not None and mark != wanted:
+        size, right = mark.split()[0], wanted.split()[0]
+        why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
         raise CheckpointError(
             f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
         )
