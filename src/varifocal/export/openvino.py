@@ -68,12 +68,15 @@ def save_openvino(graph: Any, file: Path, info: ExportInfo) -> None:
     half = info.graph.precision == "fp16"
     graph.set_rt_info(json.dumps(to_json(info)), KEY)
     openvino.save_model(graph, file, compress_to_fp16=half)
-    graph.set_rt_info(weights_mark(file.with_suffix(".bin").read_bytes()), WEIGHTS)
+    graph.set_rt_info(weights_mark(file.with_suffix(".bin")), WEIGHTS)
     openvino.save_model(graph, file, compress_to_fp16=half)  # the weights are the same, what is said of them is new
 
 
 def to_openvino(content: bytes) -> Any:
-    """An ``openvino.Model`` of a file of ONNX, whose ``DeformConv`` OpenVINO computes but does not read by itself.
+    """An ``openvino.Model`` of a file of ONNX.
+
+    ``DeformConv`` is computed by OpenVINO but not read by it, and normalisations of groups, which torch's exporter
+    spells in seven operators, get the one that OpenVINO has for them.
 
     Raises:
         ConfigError: OpenVINO is missing or too old.
@@ -83,7 +86,10 @@ def to_openvino(content: bytes) -> Any:
 
     core = openvino.Core()  # extensions are its own
     core.add_extension(ConversionExtension("DeformConv", _deformable_convolution))
-    return core.read_model(content)
+    core.add_extension(ConversionExtension("InstanceNormalization", _instance_normalization))
+    graph = core.read_model(content)
+    _name_group_norms(graph)
+    return graph
 
 
 def _deformable_convolution(node: Any) -> Any:
@@ -113,6 +119,62 @@ def _deformable_convolution(node: Any) -> Any:
 def _there(value: Any) -> bool:
     """Whether an optional input is given; one that is left out comes as an empty constant of OpenVINO's own."""
     return value.get_node().get_type_name() not in ("NullNode", "FrameworkNode")
+
+
+def _instance_normalization(node: Any) -> Any:
+    """As OpenVINO reads it, but without a factor of one and a summand of zero, such as torch's exporter writes."""
+    from openvino import opset8
+
+    maps, scale, shift = (node.get_input(i) for i in range(3))
+    rank = maps.get_partial_shape().rank.get_length()
+    result = opset8.mvn(maps, list(range(2, rank)), True, float(node.get_attribute("epsilon")), "INSIDE_SQRT")
+    wide = [1, -1, *[1] * (rank - 2)]
+    for part, nothing, form in ((scale, 1, opset8.multiply), (shift, 0, opset8.add)):
+        held = _constant(part)
+        if held is None or (held != nothing).any():
+            result = form(result, opset8.reshape(part, wide, special_zero=False))
+    return result.outputs()
+
+
+def _name_group_norms(graph: Any) -> None:
+    """In place: a normalisation between two reshapes, times and plus a constant of each channel, becomes one node."""
+    from openvino import opset12
+
+    for node in [node for node in graph.get_ordered_ops() if node.get_type_name() == "MVN"]:
+        grouped = node.input_value(0).get_node()
+        chain = _readers(node, "Reshape", "Multiply", "Add")
+        if grouped.get_type_name() != "Reshape" or not chain:
+            continue
+        maps, (_, times, plus) = grouped.input_value(0), chain
+        weight, bias = (_constant(one.input_value(1)) for one in (times, plus))
+        channels = maps.get_partial_shape()[1]
+        if weight is None or bias is None or not weight.size == bias.size == channels.get_length():
+            continue
+        groups = grouped.output(0).get_partial_shape()[1].get_length()
+        constants = (opset12.constant(part.reshape(-1)) for part in (weight, bias))
+        norm = opset12.group_normalization(maps, *constants, groups, float(node.get_attributes()["eps"]))
+        norm.set_friendly_name(plus.get_friendly_name())
+        for reader in list(plus.output(0).get_target_inputs()):
+            reader.replace_source_output(norm.output(0))
+    graph.validate_nodes_and_infer_types()
+
+
+def _readers(node: Any, *kinds: str) -> list[Any]:
+    """The only reader of a node, its only reader, and so on, if they are of these kinds; else nothing."""
+    found = []
+    for kind in kinds:
+        readers = [reader.get_node() for reader in node.output(0).get_target_inputs()]
+        if len(readers) != 1 or readers[0].get_type_name() != kind:
+            return []
+        node = readers[0]
+        found.append(node)
+    return found
+
+
+def _constant(value: Any) -> Any:
+    """The numbers of an input that is constant, or None."""
+    node = value.get_node()
+    return node.data if node.get_type_name() == "Constant" else None
 
 
 def _openvino() -> Any:

@@ -12,9 +12,11 @@ from jaxtyping import Float
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
 from varifocal.runtime.inside import read_ir
+from varifocal.runtime.lower import faster_in_bf16
 
 NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
 INSTALL = 'pip install "openvino>=2025.4"'
+CHUNK = 2**20  # bytes that are read at once
 WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
 
 
@@ -45,10 +47,18 @@ class OpenvinoSession:
         self._compiled = _compile(openvino, file, kind, threads, self.name)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
             raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+        # a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
+        self._one = self._compiled.inputs[0].get_partial_shape().is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
         """The graph's outputs by name."""
+        if not self._one or len(images) == 1:
+            return self._run(images)
+        each = [self._run(images[i : i + 1]) for i in range(len(images))]
+        return {name: np.concatenate([found[name] for found in each]) for name in self.outputs}
+
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         found = self._compiled([images], share_inputs=True)
         return {name: found[i] for i, name in enumerate(self.outputs)}
 
@@ -72,21 +82,25 @@ def import_openvino(install: str = INSTALL) -> Any:
     return openvino
 
 
-def weights_mark(content: bytes | memoryview) -> str:
+def weights_mark(file: Path) -> str:
     """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
-    return f"{len(content)} {zlib.crc32(content):08x}"
+    size = check = 0
+    with open(file, "rb") as content:
+        while chunk := content.read(CHUNK):
+            size, check = size + len(chunk), zlib.crc32(chunk, check)
+    return f"{size} {check:08x}"
 
 
-def _check_weights(file: Path, mark: str | None, name: str) -> None:
+def _check_weights(file: Path, wanted: str | None, name: str) -> None:
     try:
-        content = file.read_bytes()
+        mark = weights_mark(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
-    if mark is not None and weights_mark(content) != mark:
-        size = mark.split()[0]
-        why = f"{len(content)} bytes of {size}" if str(len(content)) != size else "other bytes than when it was written"
+    if wanted is not None and mark != wanted:
+        size, right = mark.split()[0], wanted.split()[0]
+        why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
         raise CheckpointError(
             f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
         )
@@ -107,7 +121,13 @@ def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: st
         config["INFERENCE_NUM_THREADS"] = threads
     try:
         core = openvino.Core()
-        return core.compile_model(core.read_model(file), "CPU", config)
+        model = core.read_model(file)
+        if kind == openvino.Type.bf16:
+            shape = model.inputs[0].get_partial_shape()
+            if shape[2].is_static and shape[3].is_static:
+                model.reshape([1, *(shape[axis].get_length() for axis in (1, 2, 3))])
+            faster_in_bf16(model)
+        return core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-200:]
         version = openvino.__version__.split("-")[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from export_cases import BACKBONES, CASES, FREE, SHAPES, noise, same_outputs, torch_says
+from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, noise, same_outputs, torch_says
 from PIL import Image
 
 import varifocal as vf
@@ -128,6 +128,28 @@ def test_precisions_of_an_exported_file(exported, cached):
     else:
         low = vf.load(exported, precision="bf16").session.run(pixels)["scores"]
         assert 1e-5 < np.abs(low - wanted).max() < 0.05
+
+
+@pytest.mark.skipif(lacks_bf16(), reason="this processor has no arithmetic in bf16")
+def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
+    """It runs picture by picture, and what several say is what each says alone."""
+    built = build_tiny("vfnet", ExportSettings(FIXED), deformable_tower=True)
+    save_openvino(to_openvino(built.content), tmp_path / "fixed.xml", built.info)
+    session = OpenvinoSession(tmp_path / "fixed.xml", precision="bf16")
+    pixels = noise(3, 3, *FIXED)
+    found, wanted = session.run(pixels), torch_says(built.model, pixels)
+    assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < 0.05
+    assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 5
+    for i in range(3):
+        assert np.array_equal(session.run(pixels[i : i + 1])["scores"][0], found["scores"][i])
+
+
+def test_norms_of_groups_have_one_operator(build_tiny):
+    """Of a tiny network: three levels, a norm in either tower and in the convolution before the first boxes."""
+    kinds = [node.get_type_name() for node in to_openvino(build_tiny("vfnet", ExportSettings(FREE)).content).get_ops()]
+    assert kinds.count("GroupNormalization") == 9
+    assert kinds.count("DeformableConvolution") == 6
+    assert "MVN" not in kinds
 
 
 def test_half_weights_are_half_as_large(cached, photo, tmp_path):
