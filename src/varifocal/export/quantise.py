@@ -175,7 +175,7 @@ def _find_mend(network: _Network, judge: _Judge, views: Sequence[View]) -> Mend:
 
     def attempt(keep: tuple[str, ...]) -> tuple[float, bool]:
         found = judge.accuracy(network.build(keep), f"with {', '.join(keep)} in fp32", network.measured.pictures)
-        return found.after, found.sound
+        return found.ap_after, found.sound
 
     with judge.progress("looking for what eight bits harm", len(names)) as advance:
         costs = rank(names, detect, advance)
@@ -190,7 +190,7 @@ def _complaint(target: Path, accuracy: Accuracy, found: Mend, network: _Network,
         return f"{text}; with the first of them in floating point AP is {100 * found.ap:.1f}: add {option}"
     whole = judge.accuracy(network.build(network.blocks), "all in fp32", network.measured.pictures)
     if not whole.sound:
-        return f"{text}; but with nothing in int8 AP is {100 * whole.after:.1f}, too: choose another --size."
+        return f"{text}; but with nothing in int8 AP is {100 * whole.ap_after:.1f}, too: choose another --size."
     return (
         f"{text}; with {option} AP is still only {100 * found.ap:.1f}: calibrate on pictures like those it will see, "
         "keep more, or use --precision fp32."

@@ -22,7 +22,7 @@ MANY = 20
 
 @dataclass(frozen=True)
 class Accuracy:
-    """On ``pictures`` AP (0..1) was ``before`` with torch and ``after`` with the file, which may be ``max_drop`` points
+    """On ``pictures`` AP (0..1) was ``ap_before`` with torch, ``ap_after`` with the file, which may be ``max_drop`` points
     (of 100) less; ``calibrated`` is the number of pictures, or windows, that eight bits were laid out on.
 
     ``matched`` of torch's ``detections`` with a score of at least 0.3 have a partner of the same class and an IoU of at
@@ -32,8 +32,8 @@ class Accuracy:
 
     pictures: int
     calibrated: int
-    before: float
-    after: float
+    ap_before: float
+    ap_after: float
     max_drop: float
     detections: int
     exported: int
@@ -44,7 +44,7 @@ class Accuracy:
     @property
     def drop(self) -> float:
         """In points; below zero where the file is better."""
-        return 100 * (self.before - self.after)
+        return 100 * (self.ap_before - self.ap_after)
 
     @property
     def sound(self) -> bool:
@@ -56,7 +56,7 @@ class Accuracy:
         if self.drop <= self.max_drop:
             return f"only {self.matched} of {self.detections} detections are found in int8 (at least {MATCHED:.0%})"
         return (
-            f"int8 costs {self.drop:.1f} points of AP ({100 * self.before:.1f} with torch, {100 * self.after:.1f} now; "
+            f"int8 costs {self.drop:.1f} points of AP ({100 * self.ap_before:.1f} with torch, {100 * self.ap_after:.1f} now; "
             f"at most {self.max_drop:g})"
         )
 
@@ -71,7 +71,7 @@ class Accuracy:
 
         title = f"{self.pictures} pictures, int8 from {self.calibrated}"
         table = Table("", "torch, fp32", "int8", "bound", title=title)
-        table.add_row("AP", f"{100 * self.before:.1f}", f"{100 * self.after:.1f}", f"-{self.max_drop:g}")
+        table.add_row("AP", f"{100 * self.ap_before:.1f}", f"{100 * self.ap_after:.1f}", f"-{self.max_drop:g}")
         counts = f"{self.matched} of {self.detections} matched"
         table.add_row(f"score over {CONFIDENT:g}", str(self.detections), str(self.exported), "")
         table.add_row("", "", counts, f"{MATCHED:.0%}")

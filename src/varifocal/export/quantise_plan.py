@@ -53,6 +53,7 @@ def make_plan(graph: Graph, keep: tuple[str, ...], *, both_ends: bool) -> Plan:
     if both_ends:
         chosen = [node for node in chosen if not steers(graph, node.output[0], stop)]
     tensors = dict.fromkeys(node.input[0] for node in chosen)
+    _spread(graph, tensors, ())
     if both_ends:
         for node in chosen:
             if not _ends_in(graph, node.output[0], tensors):
