@@ -18,6 +18,7 @@ SAME_IOU = 0.5  # of two boxes that are one detection
 CONFIDENT = 0.3  # score from which torch's detections are looked for
 MATCHED = 0.9  # of them are found at least, if there are as many as
 MANY = 20
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Accuracy:
     @property
     def sound(self) -> bool:
         """Whether AP and the detections are within their bounds."""
-        return self.drop <= self.max_drop and (self.detections < MANY or self.matched >= MATCHED * self.detections)
+        return self.drop <= self.max_drop + ROUNDING and (
+            self.detections < MANY or self.matched >= MATCHED * self.detections
+        )
 
     def complaint(self) -> str:
         """What is out of bounds, in words."""
-        if self.drop <= self.max_drop:
+        if self.drop <= self.max_drop + ROUNDING:
             return f"only {self.matched} of {self.detections} detections are found in int8 (at least {MATCHED:.0%})"
         return (
             f"int8 costs {self.drop:.1f} points of AP ({100 * self.ap_before:.1f} with torch, {100 * self.ap_after:.1f} now; "

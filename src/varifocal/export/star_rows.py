@@ -88,10 +88,11 @@ def _four_cells(offsets: Any, given: Mapping[str, Any], size: tuple[int, int], k
         move = op.squeeze(moves.output(axis), _whole(2))
         places.append(op.add(move, op.constant(grid.astype(np.float32))))
     first = op.constant((np.arange(batch) * height * width).astype(np.float32).reshape(-1, 1, 1, 1))
+    lines, columns_read = _two_cells(places[0], height), _two_cells(places[1], width)
     index, share = [], []
-    for y, share_y in _two_cells(places[0], height):
+    for y, share_y in lines:
         line = op.add(op.multiply(y, op.constant(np.float32(width))), first)
-        for x, share_x in _two_cells(places[1], width):
+        for x, share_x in columns_read:
             index.append(op.unsqueeze(op.add(line, x), _whole(-1)))
             share.append(op.unsqueeze(op.multiply(share_y, share_x), _whole(-1)))
     return op.concat(index, 4), op.concat(share, 4)
