@@ -51,7 +51,7 @@ def choose_views(data: DataSet, tiling: Tiling, most: int = MOST, seed: int = 0)
         raise DataError(f"{data.source}: holds no pictures to calibrate on; name another data set with --calibrate.")
     rng = np.random.default_rng(seed)
     places = np.sort(rng.permutation(len(data.samples))[:most])
-    samples = [data.samples[place] for place in places]
+    samples = [data.samples[int(place)] for place in places]
     if not tiling.size:
         return [View(sample, None) for sample in samples]
     views = [View(sample, place) for sample in samples for place in windows(sample.height, sample.width, tiling)]

@@ -81,6 +81,8 @@ def export_int8(
     content, info = build_onnx(model, replace(settings, precision="fp32", deform=deform))
     with TemporaryDirectory() as folder:
         network = _Network(content, info, form, target, Path(folder))
+        if all(within(name, int8.keep) for name in network.blocks):
+            raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")
         with progress("calibrating", len(views)) as advance:
             network.calibrate(views, advance)
         built = network.build(int8.keep)
