@@ -354,28 +354,11 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def run_export(options: argparse.Namespace, _: list[str]) -> None:
-    """Write the file, show how near it is to torch, and say what to type."""
-    from rich.console import Console
-
-    from varifocal.export import FORMATS, ExportSettings
-    from varifocal.export.pictures import comparison_pictures
+    """Write a checkpoint for another runtime, and show how near it is to torch."""
+    from varifocal.export.command import FORMATS, run_export
     from varifocal.places import new_export
-    from varifocal.predict import load
-    from varifocal.runtime.description import beside
 
-    write, suffixes = FORMATS[options.format]
-    target = new_export(options.checkpoint, options.out, suffixes, force=options.force)
-    settings = ExportSettings(options.size, options.precision, options.nms, options.deform)
-    model = load(options.checkpoint)
-    parity = write(model, target, settings, comparison_pictures(options.images, model.info))
-    Console().print(parity.table())
-    size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
-    files = [target.with_suffix(suffix) for suffix in suffixes]
-    names = " and ".join([str(target), *(file.name for file in files[1:])])
-    weight = sum(file.stat().st_size for file in files) / 1e6
-    print(f"{names}: {weight:.1f} MB, input of {size}; the description: {beside(target).name}")
-    own = f'torch.export.load("{target}").module()(pixels)'
-    print(f"In Python: {own}" if options.format == "torch-export" else f"Try: varifocal predict {target} IMAGES")
+    run_export(options, new_export(options.checkpoint, options.out, FORMATS[options.format][1], force=options.force))
 
 
 def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from varifocal.data.archive import Tree, is_archive, open_archive
 from varifocal.data.finish import finish
 from varifocal.data.formats import READERS, recognise_tree
-from varifocal.data.names import match_split
+from varifocal.data.names import canonical, match_split
 from varifocal.data.raw import RawSet
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
@@ -92,6 +93,40 @@ def load_dataset(
     if invalid_boxes not in ("error", "drop"):
         raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
     return finish(read_raw(path, split, format=format), invalid_boxes=invalid_boxes, difficult=difficult)
+
+
+def load_split(path: Path | str, usual: Sequence[str], option: str) -> DataSet:
+    """The data set ``DATA`` or one split of it, ``DATA/split``; invalid boxes are left out.
+
+    Without a split the first of the ``usual`` ones that there is, or the only one. ``option`` is what named the path.
+
+    Raises:
+        DataError: there are several splits, none of them usual; and as :func:`load_dataset`.
+    """
+    path = Path(path)
+    own = _split_of(path)
+    if own is not None:
+        return load_dataset(path.parent, own, invalid_boxes="drop")
+    splits = find_splits(path)
+    chosen = [split for wanted in usual for split in splits if canonical(split) == wanted]
+    if not chosen and len(splits) > 1:
+        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as {option} {path / splits[0]}.")
+    return load_dataset(path, (chosen or splits)[0], invalid_boxes="drop")
+
+
+def _split_of(path: Path) -> str | None:
+    """The split of its parent that a path names, unless it is a data set by itself."""
+    try:
+        recognise(path)
+    except DataError:
+        pass
+    else:
+        return None
+    try:
+        splits = find_splits(path.parent)
+    except DataError:
+        return None
+    return next((split for split in splits if path.name == split or path.name == canonical(split)), None)
 
 
 def _format(tree: Tree, format: str | None) -> str:

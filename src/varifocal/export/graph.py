@@ -13,7 +13,7 @@ from varifocal.errors import ConfigError
 from varifocal.export.settings import ExportSettings, check_backbone, multiple_of
 from varifocal.export.suppress import select_in_graph
 from varifocal.models.flops import count_flops
-from varifocal.models.fuse import computing, prediction_network
+from varifocal.models.fuse import Precision, computing, prediction_network
 from varifocal.models.info import ModelInfo
 from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
@@ -76,7 +76,8 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         ConfigError: the backbone does something that depends on the values of pixels or sizes.
     """
     check_backbone(settings, model.detector, model.info.config.backbone.name)
-    network: Any = prediction_network(model.detector, settings.precision)
+    precision: Precision = "fp16" if settings.precision == "fp16" else "fp32"
+    network: Any = prediction_network(model.detector, precision)
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
@@ -91,7 +92,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     fix_padding(network.backbone, example)
     wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
     try:
-        with exporting(settings.form), torch.no_grad(), computing(settings.precision, "cpu"):
+        with exporting(settings.form), torch.no_grad(), computing(precision, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]

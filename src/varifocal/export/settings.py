@@ -19,13 +19,13 @@ class ExportSettings:
     """``size`` is (height, width) of the input in pixels, None for any; ``nms`` "in" has the graph suppress.
 
     ``precision`` "fp16" stores weights, and computes convolutions where the runtime can, in half precision; coordinates
-    stay float32. ``deform`` is the form of deformable convolutions: "deformconv" is ONNX's own operator (ONNX Runtime
-    from 1.25 on, TensorRT from 10.1 on), "gridsample" look-ups that older runtimes have too and that are slower;
-    "auto" is "deformconv".
+    stay float32. "int8" is only for :func:`varifocal.export.quantise.export_int8`. ``deform`` is the form of deformable
+    convolutions: "deformconv" is ONNX's own operator (ONNX Runtime from 1.25 on, TensorRT from 10.1 on), "gridsample"
+    look-ups that older runtimes have too and that are slower; "auto" is "deformconv", and what int8 gains by with it.
     """
 
     size: tuple[int, int] | None = None
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     nms: Literal["in", "out"] = "out"
     deform: Literal["auto", "deformconv", "gridsample"] = "auto"
 
@@ -41,6 +41,10 @@ def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
     Raises:
         ConfigError: a size that is no multiple of 32, or suppression of a kind that ONNX does not have.
     """
+    if settings.precision == "int8":
+        raise ConfigError(
+            "precision int8: needs a data set to calibrate on; use varifocal.export.quantise.export_int8."
+        )
     multiple = multiple_of(info)
     if settings.size is not None and any(side <= 0 or side % multiple for side in settings.size):
         height, width = (max(round(side / multiple), 1) * multiple for side in settings.size)

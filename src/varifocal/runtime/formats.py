@@ -29,6 +29,10 @@ def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: in
 
 
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> Runner:
+    if precision != "fp32" and info.graph.precision == "int8":
+        raise ConfigError(
+            f"{path}: computes in int8 already, and {precision} would round its places; leave --precision."
+        )
     if precision == "bf16" and info.graph.deform == "gridsample":
         raise ConfigError(
             f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform "

@@ -47,18 +47,18 @@ class OpenvinoSession:
         self._compiled = _compile(openvino, file, kind, threads, self.name)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
             raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
-        # a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
-        self._one = self._compiled.inputs[0].get_partial_shape().is_static
+        # a file of int8; and a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
+        self._alone = self._compiled.inputs[0].get_partial_shape()[0].is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
-        """The graph's outputs by name."""
-        if not self._one or len(images) == 1:
+        """The graph's outputs by name; a graph for one picture runs as often as there are pictures."""
+        if not self._alone:
             return self._run(images)
-        each = [self._run(images[i : i + 1]) for i in range(len(images))]
-        return {name: np.concatenate([found[name] for found in each]) for name in self.outputs}
+        found = [self._run(images[i : i + 1]) for i in range(len(images))]
+        return {name: np.concatenate([one[name] for one in found]) for name in self.outputs}
 
-    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
         found = self._compiled([images], share_inputs=True)
         return {name: found[i] for i, name in enumerate(self.outputs)}
 

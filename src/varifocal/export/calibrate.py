@@ -1,0 +1,144 @@
+"""What the tensors of a graph hold on real pictures: their ranges and means, from which eight bits are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from varifocal.data.finish import check_size
+from varifocal.data.images import read_image
+from varifocal.errors import DataError, ExportError
+from varifocal.export.quantise_graph import Graph
+from varifocal.export.quantise_insert import Range
+from varifocal.export.quantise_plan import convolutions, possible
+from varifocal.records import DataSet, Sample
+from varifocal.runtime.description import ExportInfo
+from varifocal.runtime.exported import ExportedModel
+from varifocal.runtime.session import Session
+from varifocal.tiles import Tiling, Window, windows
+
+MOST = 128  # pictures, or windows of large ones
+SHARE = 0.9  # of the pictures have all their numbers inside a tensor's range
+
+
+class View(NamedTuple):
+    """A picture of a data set, or one window of it."""
+
+    sample: Sample
+    window: Window | None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Of tensors by name: the ``ranges``, and of convolutions' inputs the ``means`` [C]; on how many ``pictures``."""
+
+    ranges: dict[str, Range]
+    means: dict[str, np.ndarray]
+    pictures: int
+
+
+def choose_views(data: DataSet, tiling: Tiling, most: int = MOST, seed: int = 0) -> list[View]:
+    """At most so many pictures, chosen by the seed; for a model that reads windows, windows of these.
+
+    Raises:
+        DataError: the data set is empty.
+    """
+    if not data.samples:
+        raise DataError(f"{data.source}: holds no pictures to calibrate on; name another data set with --calibrate.")
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.permutation(len(data.samples))[:most])
+    samples = [data.samples[int(place)] for place in places]
+    if not tiling.size:
+        return [View(sample, None) for sample in samples]
+    views = [View(sample, place) for sample in samples for place in windows(sample.height, sample.width, tiling)]
+    return [views[place] for place in np.sort(rng.permutation(len(views))[:most])]
+
+
+def read_views(views: Sequence[View]) -> Iterator[Image.Image]:
+    """The pictures or windows, a file decoded once for those that follow each other; what cannot be read is left out.
+
+    Raises:
+        DataError: none can be read; the message is that of the first.
+    """
+    read, last, image = 0, None, None
+    first: DataError | None = None
+    for view in views:
+        if view.sample is not last:
+            last = view.sample
+            try:
+                image = read_image(last.file)
+                check_size(last, image)
+            except DataError as error:
+                image, first = None, first or error
+        if image is not None:
+            read += 1
+            yield image if view.window is None else image.crop(view.window)
+    if not read:
+        raise DataError(f"none of the {len(views)} pictures to calibrate on can be read; the first: {first}")
+
+
+def measure(
+    content: bytes, info: ExportInfo, views: Sequence[View], progress: Callable[[int], None] = lambda done: None
+) -> Measured:
+    """Run the float graph on every view as the model will see it, and note what the tensors hold.
+
+    A range is what nine tenths of the pictures stay within, and always has zero.
+
+    Raises:
+        DataError: no picture can be read.
+        ExportError: the network gives something that is not a finite number.
+        ConfigError: ONNX Runtime is missing.
+    """
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    graph = Graph(proto)
+    tensors = possible(graph)
+    inputs = list(dict.fromkeys(node.input[0] for node in convolutions(graph)))
+    _observe(proto, tensors, inputs)
+    session = Session(proto.SerializeToString(), name="the float network")
+    exported = ExportedModel(session, info)
+    extremes, sums, done = [], [np.zeros(0)] * len(inputs), 0
+    for done, image in enumerate(read_views(views), start=1):
+        batch = exported.batch([image], [exported.fitted_shape(image, info.preprocess)])
+        found = session.run(batch)
+        extremes.append([[float(found[name]) for name in _extremes(i)] for i in range(len(tensors))])
+        sums = [total + found[_mean(i)] if len(total) else found[_mean(i)] for i, total in enumerate(sums)]
+        progress(done)
+    bounds = np.array(extremes)  # pictures, tensors, (least, most)
+    if not np.isfinite(bounds).all():
+        raise ExportError("the network gives numbers that are not finite on these pictures; nothing is kept.")
+    low = np.minimum(np.quantile(bounds[..., 0], 1 - SHARE, axis=0), 0)
+    high = np.maximum(np.quantile(bounds[..., 1], SHARE, axis=0), 0)
+    ranges = {name: Range(float(low[i]), float(high[i])) for i, name in enumerate(tensors)}
+    return Measured(ranges, {name: total / done for name, total in zip(inputs, sums, strict=True)}, done)
+
+
+def _observe(proto: Any, tensors: list[str], inputs: list[str]) -> None:
+    """Add outputs: the least and the most of the tensors, the means over pictures and cells of the inputs."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), "observed.axes"))
+    outputs: list[tuple[str, list[None]]] = []
+    for i, name in enumerate(tensors):
+        for kind, output in zip(("ReduceMin", "ReduceMax"), _extremes(i), strict=True):
+            graph.node.append(helper.make_node(kind, [name], [output], keepdims=0))
+            outputs.append((output, []))
+    for i, name in enumerate(inputs):
+        graph.node.append(helper.make_node("ReduceMean", [name, "observed.axes"], [_mean(i)], keepdims=0))
+        outputs.append((_mean(i), [None]))
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs)
+
+
+def _extremes(i: int) -> tuple[str, str]:
+    return f"observed.{i}.least", f"observed.{i}.most"
+
+
+def _mean(i: int) -> str:
+    return f"observed.{i}.mean"

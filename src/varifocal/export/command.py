@@ -1,0 +1,83 @@
+"""The verb ``export``: options to a file, and what is told of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from varifocal.errors import ConfigError
+from varifocal.export import FORMATS
+from varifocal.export.pictures import comparison_pictures
+from varifocal.export.settings import ExportSettings
+from varifocal.predict import Model, load
+from varifocal.progress import progress_bar
+from varifocal.runtime.description import beside
+
+if TYPE_CHECKING:
+    from varifocal.records import DataSet
+
+
+def run_export(options: argparse.Namespace, target: Path) -> None:
+    """Write the file, show how near it is to torch, and say what to type."""
+    from rich.console import Console
+
+    _check(options)
+    write, suffixes = FORMATS[options.format]
+    settings = ExportSettings(options.size, options.precision, options.nms, options.deform)
+    model = load(options.checkpoint)
+    if options.precision == "int8":
+        compared: Any = _write_int8(options, target, settings, model)
+    else:
+        compared = write(model, target, settings, comparison_pictures(options.images, model.info))
+    Console().print(compared.table())
+    size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
+    files = [target.with_suffix(suffix) for suffix in suffixes]
+    names = " and ".join([str(target), *(file.name for file in files[1:])])
+    weight = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{names}: {weight:.1f} MB, input of {size}; the description: {beside(target).name}")
+    own = f'torch.export.load("{target}").module()(pixels)'
+    print(f"In Python: {own}" if options.format == "torch-export" else f"Try: varifocal predict {target} IMAGES")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Before the checkpoint is read, that the options go together."""
+    given = {
+        "--calibrate": options.calibrate is not None,
+        "--val": options.val is not None,
+        "--max-drop": options.max_drop is not None,
+        "--keep": bool(options.keep),
+    }
+    if options.precision == "int8":
+        if options.images is not None:
+            raise ConfigError("--images: int8 is compared on labelled pictures; name them with --val DATA/SPLIT.")
+        if options.calibrate is None:
+            raise ConfigError(
+                "--precision int8 needs --calibrate DATA, a data set of pictures like those that the file will see."
+            )
+        return
+    for name, there in given.items():
+        if there:
+            raise ConfigError(f"{name}: is for --precision int8 only.")
+
+
+def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSettings, model: Model) -> Any:
+    from varifocal.export.quantise import Int8, export_int8
+
+    int8 = Int8(
+        _data(options.calibrate, ("train",), "--calibrate"),
+        _data(options.val or options.calibrate, ("val", "test"), "--val"),
+        1.0 if options.max_drop is None else options.max_drop,
+        tuple(options.keep),
+    )
+    return export_int8(model, target, settings, int8, options.format, progress_bar)
+
+
+def _data(path: Path, usual: tuple[str, ...], option: str) -> DataSet:
+    from varifocal.data.load import load_split
+
+    data = load_split(path, usual, option)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    return data

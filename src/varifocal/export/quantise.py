@@ -1,0 +1,199 @@
+"""Eight-bit networks: calibrated on a data set, measured on another, and kept only if AP stays.
+
+Convolutions, the sums between them and, where the runtime gains by it, the product of deformable ones compute in int8;
+normalisations, places, distances, scores and all that follows them stay float32.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from varifocal.errors import ConfigError, DataError, ExportError
+from varifocal.evaluate.run import evaluate_model
+from varifocal.export.calibrate import MOST, Measured, View, choose_views, measure, read_views
+from varifocal.export.onnx import build_onnx
+from varifocal.export.quantise_accuracy import Accuracy, count_matched
+from varifocal.export.quantise_blame import TRIED, Mend, blocks, mend, rank
+from varifocal.export.quantise_forms import FORMS, Built, Form
+from varifocal.export.quantise_graph import Graph, module_of, plain_name, within
+from varifocal.export.quantise_insert import insert
+from varifocal.export.quantise_plan import convolutions, make_plan
+from varifocal.export.settings import ExportSettings, check_settings
+from varifocal.files import write_together
+from varifocal.pictures import Predictor
+from varifocal.predict import Model
+from varifocal.records import DataSet, Detections
+from varifocal.runtime.description import ExportInfo
+from varifocal.runtime.exported import ExportedModel
+from varifocal.settings import Views
+from varifocal.tiles import Tiling
+
+LOOKED_AT = 8  # pictures on which blocks are compared
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Int8:
+    """What eight bits are laid out and judged by.
+
+    At most ``pictures`` of ``calibration``, chosen by ``seed``, say what the tensors hold; on ``validation`` AP may
+    drop by ``max_drop`` points (of 100). The modules ``keep`` stay in floating point, as ``backbone.layer1``.
+    """
+
+    calibration: DataSet
+    validation: DataSet
+    max_drop: float = 1.0
+    keep: tuple[str, ...] = ()
+    pictures: int = MOST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.max_drop >= 0:
+            raise ConfigError(f"--max-drop {self.max_drop:g}: a drop of AP in points is at least 0.")
+        if not self.validation.samples:
+            raise DataError(f"{self.validation.source}: holds no pictures to measure AP on; name others with --val.")
+
+
+def export_int8(
+    model: Model, target: Path, settings: ExportSettings, int8: Int8, format: str, progress: Progress
+) -> Accuracy:
+    """Write ``target`` with what belongs to it, in eight bits, after AP is measured with torch and with the file.
+
+    ``progress`` is called with what begins and of how many steps, and gives what is told the number done.
+
+    Raises:
+        ConfigError: a package is missing, the model cannot be exported so, or ``keep`` names what there is not.
+        DataError: no picture to calibrate on can be read, or one to measure on cannot.
+        ExportError: AP drops by more than it may; the message names the blocks to keep. Nothing is written.
+        CheckpointError: a file cannot be written.
+    """
+    form = _form(format)
+    check_settings(replace(settings, precision="fp32"), model.info)
+    check_keep(model, int8.keep)
+    views = choose_views(int8.calibration, model.info.tiling, int8.pictures, int8.seed)
+    deform = form.deform if settings.deform == "auto" else settings.deform
+    content, info = build_onnx(model, replace(settings, precision="fp32", deform=deform))
+    with TemporaryDirectory() as folder:
+        network = _Network(content, info, form, target, Path(folder))
+        if all(within(name, int8.keep) for name in network.blocks):
+            raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")
+        with progress("calibrating", len(views)) as advance:
+            network.calibrate(views, advance)
+        built = network.build(int8.keep)
+        judge = _Judge(model, int8, progress)
+        accuracy = judge.accuracy(built, "measuring the int8 file", network.measured.pictures)
+        if not accuracy.sound:
+            raise ExportError(_complaint(target, accuracy, _find_mend(network, judge, views), network, judge))
+        write_together(built.files(replace(built.info, parity=accuracy.to_json())))
+    return accuracy
+
+
+def check_keep(model: Model, keep: Sequence[str]) -> None:
+    """Raises ConfigError: there is no module of such a name with a convolution in it; the message has those near."""
+    known: dict[str, None] = {}
+    for name, module in model.detector.named_modules():
+        if name and any(parameter.dim() > 1 for parameter in module.parameters()):
+            known[plain_name(name)] = None
+    for name in keep:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 4, 0.5)
+            parts = near or [part for part in blocks(known) if part in known]
+            raise ConfigError(
+                f"--keep {name}: the network has no such part; {'near' if near else 'there'} are {', '.join(parts)}."
+            )
+
+
+def _form(format: str) -> Form:
+    if format not in FORMS:
+        raise ConfigError(f"--precision int8: for --format {' or '.join(FORMS)}, not {format}.")
+    return FORMS[format]
+
+
+class _Network:
+    """The float graph with what its tensors hold, from which files of any choice of blocks are made."""
+
+    measured: Measured
+
+    def __init__(self, content: bytes, info: ExportInfo, form: Form, target: Path, folder: Path) -> None:
+        import onnx
+
+        self.content, self.form, self.target, self._folder = content, form, target, folder
+        self.info = replace(info, graph=replace(info.graph, precision="int8"))
+        self.graph = Graph(onnx.load_model_from_string(content))
+        self.blocks = blocks(module_of(node) for node in [*convolutions(self.graph), *self.graph.nodes("DeformConv")])
+        self._count = 0
+
+    def calibrate(self, views: Sequence[View], progress: Callable[[int], None]) -> None:
+        self.measured = measure(self.content, self.info, views, progress)
+
+    def build(self, keep: Sequence[str]) -> Built:
+        """The file with these blocks in floating point, in no place yet but ready to run."""
+        plan = make_plan(self.graph, tuple(keep), both_ends=self.form.both_ends)
+        proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means)
+        sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}
+        sampled = {name: own for name, own in sampled.items() if name in plan.sampled}
+        self._count += 1
+        place = self._folder / str(self._count)
+        place.mkdir()
+        return self.form.build(proto, sampled, self.info, self.target, place)
+
+
+class _Judge:
+    """Files on the validation pictures, beside the checkpoint."""
+
+    def __init__(self, model: Model, int8: Int8, progress: Progress) -> None:
+        self.int8, self.progress = int8, progress
+        self.before, self.truth = self._average(model, "measuring the checkpoint")
+        if self.before < 0:
+            raise DataError(f"{int8.validation.source}: has no boxes to measure AP on; name other data with --val.")
+
+    def accuracy(self, built: Built, title: str, calibrated: int) -> Accuracy:
+        """The comparison with the checkpoint."""
+        after, found = self._average(ExportedModel(built.runner, built.info), title)
+        counts = count_matched(self.truth, found)
+        return Accuracy(len(found), calibrated, self.before, after, self.int8.max_drop, *counts, self.int8.keep)
+
+    def _average(self, model: Predictor, title: str) -> tuple[float, list[Detections]]:
+        with self.progress(title, len(self.int8.validation.samples)) as advance:
+            metrics, found = evaluate_model(model, self.int8.validation, advance)
+        return metrics.AP, found
+
+
+def _find_mend(network: _Network, judge: _Judge, views: Sequence[View]) -> Mend:
+    """What to keep: blocks are ranked on a few pictures, and tried on all that AP is measured on."""
+    images = list(read_views(views[:: max(len(views) // LOOKED_AT, 1)][:LOOKED_AT]))
+    names = [name for name in network.blocks if not within(name, judge.int8.keep)]
+
+    def detect(keep: Sequence[str]) -> list[Detections]:
+        built = network.build([*judge.int8.keep, *keep])
+        plain = replace(built.info, tiling=Tiling(), views=Views())
+        return ExportedModel(built.runner, plain).predict(images)
+
+    def attempt(keep: tuple[str, ...]) -> tuple[float, bool]:
+        found = judge.accuracy(network.build(keep), f"with {', '.join(keep)} in fp32", network.measured.pictures)
+        return found.ap_after, found.sound
+
+    with judge.progress("looking for what eight bits harm", len(names)) as advance:
+        costs = rank(names, detect, advance)
+    return mend(costs, judge.int8.keep, attempt)
+
+
+def _complaint(target: Path, accuracy: Accuracy, found: Mend, network: _Network, judge: _Judge) -> str:
+    worst = ", ".join(f"{name} ({100 * cost:.1f} %)" for name, cost in found.costs[:TRIED])
+    text = f"{target}: is not kept, because {accuracy.complaint()}; alone in int8 the detections change most by {worst}"
+    option = f"--keep {','.join(found.keep)}"
+    if found.enough:
+        return f"{text}; with the first of them in floating point AP is {100 * found.ap:.1f}: add {option}"
+    whole = judge.accuracy(network.build(network.blocks), "all in fp32", network.measured.pictures)
+    if not whole.sound:
+        return f"{text}; but with nothing in int8 AP is {100 * whole.ap_after:.1f}, too: choose another --size."
+    return (
+        f"{text}; with {option} AP is still only {100 * found.ap:.1f}: calibrate on pictures like those it will see, "
+        "keep more, or use --precision fp32."
+    )

@@ -1,0 +1,72 @@
+"""Formats that have eight bits: what becomes of a quantised graph of ONNX in each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from varifocal.export.onnx import described
+from varifocal.export.openvino import save_openvino, to_openvino
+from varifocal.export.quantise_insert import Range
+from varifocal.export.star_rows import use_rows
+from varifocal.runtime.description import ExportInfo, beside, to_json
+from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.runtime.session import Runner, Session
+
+
+class Built(NamedTuple):
+    """A network that is ready to run, and its files: what goes where, with a description inside."""
+
+    runner: Runner
+    info: ExportInfo
+    files: Callable[[ExportInfo], dict[Path, bytes]]
+
+
+class Form(NamedTuple):
+    """How a format has eight bits.
+
+    ``both_ends`` is that of :func:`varifocal.export.quantise_plan.make_plan`, ``deform`` the form of deformable
+    convolutions whose product can be int8 there. ``build`` takes a quantised graph, the ranges of the features that
+    deformable convolutions read, the description, where the file will be, and a folder to work in.
+    """
+
+    both_ends: bool
+    deform: Literal["deformconv", "gridsample"]
+    build: Callable[[Any, Mapping[str, Range], ExportInfo, Path, Path], Built]
+
+
+def _onnx(proto: Any, sampled: Mapping[str, Range], info: ExportInfo, target: Path, folder: Path) -> Built:
+    del sampled, folder
+    content = described(proto.SerializeToString(), info)
+
+    def files(told: ExportInfo) -> dict[Path, bytes]:
+        return {target: described(content, told), **_description(target, told)}
+
+    return Built(Session(content, name=str(target)), info, files)
+
+
+def _openvino(proto: Any, sampled: Mapping[str, Range], info: ExportInfo, target: Path, folder: Path) -> Built:
+    graph = to_openvino(proto.SerializeToString())
+    if info.graph.size is not None:
+        graph.reshape([1, 3, *info.graph.size])
+        use_rows(graph, sampled)
+    file = folder / target.name
+    save_openvino(graph, file, info)
+
+    def files(told: ExportInfo) -> dict[Path, bytes]:
+        again = folder / "told"
+        again.mkdir()
+        save_openvino(graph, again / target.name, told)
+        pair = {path: (again / path.name).read_bytes() for path in (target.with_suffix(".bin"), target)}
+        return {**pair, **_description(target, told)}
+
+    return Built(OpenvinoSession(file, name=str(target)), info, files)
+
+
+def _description(target: Path, info: ExportInfo) -> dict[Path, bytes]:
+    return {beside(target): json.dumps(to_json(info), indent=1).encode()}
+
+
+FORMS = {"onnx": Form(True, "gridsample", _onnx), "openvino": Form(False, "deformconv", _openvino)}

@@ -1,0 +1,123 @@
+"""Convolutions in eight bits: rounding against literal arithmetic, biases against convolutions that are computed."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_graphs import model, node, run
+
+from varifocal.export.quantise_graph import Graph
+from varifocal.export.quantise_insert import Range, bias_shift, insert, round_weights
+from varifocal.export.quantise_plan import make_plan
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-1.0, 3.0), (-4.0, 0.0), (-0.001, 0.1)])
+def test_zero_is_a_step_and_the_bounds_are_within_one(bounds):
+    own = Range(*bounds)
+    steps = (np.arange(256) - own.zero) * own.scale
+    assert 0 in steps
+    assert abs(steps[0] - own.low) <= own.scale
+    assert abs(steps[-1] - own.high) <= own.scale
+
+
+def test_nothing_but_zero_has_a_scale_too():
+    assert Range(0.0, 0.0).scale > 0
+
+
+def test_weights_are_rounded_by_the_largest_of_each_output():
+    values = RNG.normal(0, [[[[1.0]]], [[[100.0]]], [[[0.0]]]], (3, 4, 3, 3)).astype(np.float32)
+    found = round_weights(values)
+    for output, steps, scale in zip(values, found.steps, found.scale, strict=True):
+        largest = np.abs(output).max()
+        assert np.abs(steps).max() == (127 if largest else 0)
+        assert scale == pytest.approx(largest / 127 if largest else 1e-12)
+        assert np.abs(steps * scale - output).max() <= scale / 2 * 1.001
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_the_shift_is_what_the_convolution_loses_on_average(groups):
+    """Of maps that are constant, so that the border, which is not counted, can be cut off."""
+    values = RNG.normal(0, 1, (6, 6 // groups, 3, 3)).astype(np.float32)
+    rounded = round_weights(values).values
+    maps = np.ones((1, 6, 5, 5), np.float32) * RNG.uniform(0, 6, (6, 1, 1)).astype(np.float32)
+
+    def convolved(weights):
+        tensors = torch.from_numpy(maps), torch.from_numpy(weights)
+        return torch.nn.functional.conv2d(*tensors, groups=groups).numpy()[0, :, 1, 1]
+
+    found = bias_shift(values, rounded, maps.mean(axis=(0, 2, 3)))
+    assert np.abs(found - (convolved(values) - convolved(rounded))).max() < 1e-5
+
+
+def two_convolutions():
+    """One with ReLU, then one of the same weights and none: what both say is an output."""
+    weights = RNG.normal(0, 0.3, (3, 3, 3, 3)).astype(np.float32)
+    bias = np.array([0.1, -0.2, 0.3], np.float32)
+    nodes = [
+        node("Conv", ["images", "w", "b"], "c1", "head.one", pads=[1] * 4),
+        node("Relu", ["c1"], "r1", "head.one"),
+        node("Conv", ["r1", "w"], "c2", "head.two", pads=[1] * 4),
+        node("Relu", ["c2"], "r2", "head.two"),
+        node("Conv", ["r2", "w"], "y", "head.three", pads=[1] * 4),
+    ]
+    return model(nodes, {"w": weights, "b": bias}, ["y"])
+
+
+def quantised(proto, images, *, both_ends, keep=()):
+    """With the ranges and means that the tensors really have."""
+    names = ["images", "c1", "r1", "c2", "r2", "y"]
+    held = {"images": images, **dict(zip(names[1:], run(proto, images, *names[1:]), strict=True))}
+    ranges = {name: Range(min(float(x.min()), 0), max(float(x.max()), 0)) for name, x in held.items()}
+    plan = make_plan(Graph(proto), keep, both_ends=both_ends)
+    return insert(proto, plan, ranges, {name: x.mean(axis=(0, 2, 3)) for name, x in held.items()}), ranges
+
+
+def literal(x, own):
+    """Rounded to the steps of a range, in loops of nothing."""
+    return ((np.clip(np.rint(x / own.scale) + own.zero, 0, 255) - own.zero) * own.scale).astype(np.float32)
+
+
+@pytest.mark.parametrize("both_ends", [False, True])
+def test_each_step_is_the_literal_one(both_ends):
+    """Each tensor from the one before it: a convolution of rounded features with rounded weights."""
+    proto = two_convolutions()
+    images = RNG.uniform(0, 255, (2, 3, 6, 7)).astype(np.float32)
+    changed, ranges = quantised(proto, images, both_ends=both_ends)
+    onnx.checker.check_model(changed)
+    names = ["c1", "r1", "c2", "r2", "y"]
+    found = dict(zip(names, run(changed, images, *names), strict=True))
+    weights = round_weights(onnx.numpy_helper.to_array(proto.graph.initializer[0]))
+    float_maps = {"images": images, **dict(zip(names, run(proto, images, *names), strict=True))}
+    original = onnx.numpy_helper.to_array(proto.graph.initializer[0])
+    for source, result, bias in (("images", "c1", [0.1, -0.2, 0.3]), ("r1", "c2", [0, 0, 0])):
+        features = literal(images if source == "images" else found[source], ranges[source])
+        shift = bias_shift(original, weights.values, float_maps[source].mean(axis=(0, 2, 3)))
+        tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (features, weights.values))
+        wanted = torch.nn.functional.conv2d(*tensors, padding=1).numpy() + (shift + bias).reshape(3, 1, 1)
+        assert np.abs(found[result] - wanted).max() < 1e-3 * np.abs(wanted).max()
+    steps = ranges["r2"].scale
+    assert 0 < np.abs(found["r2"] - float_maps["r2"]).max() < 20 * steps
+    last = [one for one in changed.graph.node if one.op_type == "Conv"][-1]
+    # what is said is float where the runtime cannot multiply eight bits to float
+    assert (last.input[1] == "w") == both_ends
+
+
+def test_the_weights_are_there_once_and_in_eight_bits_only():
+    proto = two_convolutions()
+    images = RNG.uniform(0, 255, (1, 3, 4, 4)).astype(np.float32)
+    changed, _ = quantised(proto, images, both_ends=False)
+    held = {tensor.name: tensor.data_type for tensor in changed.graph.initializer}
+    assert "w" not in held
+    assert held["int8.w"] == onnx.TensorProto.INT8
+    assert sum(one.op_type == "DequantizeLinear" and one.input[0] == "int8.w" for one in changed.graph.node) == 1
+    assert proto.graph.initializer[0].name == "w"  # the float graph is as it was
+
+
+def test_with_everything_kept_nothing_changes():
+    proto = two_convolutions()
+    images = RNG.uniform(0, 255, (1, 3, 4, 4)).astype(np.float32)
+    changed, _ = quantised(proto, images, both_ends=True, keep=("head",))
+    assert [one.op_type for one in changed.graph.node] == [one.op_type for one in proto.graph.node]
+    assert np.array_equal(run(changed, images, "y")[0], run(proto, images, "y")[0])
