@@ -98,12 +98,14 @@ def check_keep(model: Model, keep: Sequence[str]) -> None:
     """Raises ConfigError: there is no module of such a name with a convolution in it; the message has those near."""
     known: dict[str, None] = {}
     for name, module in model.detector.named_modules():
-        if name and any(parameter.dim() > 1 for parameter in module.parameters()):
+        wraps = plain_name(f"{name}.x") != f"{plain_name(name)}.x"  # a name that others are told without
+        if name and not wraps and any(parameter.dim() > 1 for parameter in module.parameters()):
             known[plain_name(name)] = None
     for name in keep:
         if name not in known:
             near = difflib.get_close_matches(name, known, 4, 0.5)
-            parts = near or [part for part in blocks(known) if part in known]
+            stages = [part for part in blocks(known) if part in known]
+            parts = near or [part for part in stages if not any(other.startswith(f"{part}.") for other in stages)]
             raise ConfigError(
                 f"--keep {name}: the network has no such part; {'near' if near else 'there'} are {', '.join(parts)}."
             )
