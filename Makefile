@@ -4,7 +4,7 @@
 PYTHON ?= python3
 THREADS ?= 2
 BIN := .venv/bin
-BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy
+BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean

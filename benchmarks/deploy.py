@@ -2,7 +2,8 @@
 
 800x1216, one picture, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
 a few convolutions in the same run, in fp32 and in bf16. Cold start is a process of its own: import, load, the first
-picture.
+picture. What eight bits cost in AP is measured with a trained model by ``deploy_accuracy.py``; how fast they are does
+not depend on the weights.
 """
 
 from __future__ import annotations
@@ -23,13 +24,20 @@ from torch import Tensor
 
 from harness import Goal, Row, medians, write
 from network import PEAK, SIZE, convolution, model
+from varifocal.data.embedded import trees_folder
+from varifocal.data.load import load_dataset
 from varifocal.data.preprocess import normalise
 from varifocal.export import ExportSettings
+from varifocal.export.calibrate import choose_views
 from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import build_openvino, save_openvino
 from varifocal.export.pictures import comparison_pictures
+from varifocal.export.quantise_forms import form_of
+from varifocal.export.quantise_network import Int8Network
+from varifocal.files import write_together
 from varifocal.predict import Model, save
 from varifocal.runtime import load_exported
+from varifocal.tiles import Tiling
 from varifocal.zoo import count
 
 COLD = """
@@ -59,6 +67,23 @@ def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]
     """The graph of an exported file."""
     session = load_exported(file, precision=precision, threads=torch.get_num_threads()).session
     return lambda: session.run(pixels)
+
+
+def write_int8(own: Model, file: Path) -> None:
+    """A file in eight bits, calibrated on a few windows."""
+    views = choose_views(load_dataset(trees_folder(), "train"), Tiling(256, 0), most=8)
+    with tempfile.TemporaryDirectory() as folder:
+        form = form_of("onnx" if file.suffix == ".onnx" else "openvino")
+        network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder))
+        network.calibrate(views)
+        built = network.build()
+        write_together(built.files(built.info))
+
+
+def megabytes(file: Path) -> float:
+    """Of a model, with the weights that lie beside it."""
+    parts = (file, file.with_suffix(".bin")) if file.suffix == ".xml" else (file,)
+    return sum(part.stat().st_size for part in parts) / 1e6
 
 
 def convolution_in(kind: torch.dtype, shape: tuple[int, int, int, int, int]) -> Callable[[], Any]:
@@ -95,8 +120,11 @@ def main() -> None:
     own = model("vfnet_r50_1x")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *SIZE)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, onnx, ir = (Path(folder) / name for name in ("a.safetensors", "a.onnx", "a.xml"))
+        names = ("a.safetensors", "a.onnx", "a.xml", "int8.onnx", "int8.xml")
+        checkpoint, onnx, ir, onnx_int8, ir_int8 = (Path(folder) / name for name in names)
         save(own, checkpoint)
+        for file in (onnx_int8, ir_int8):
+            write_int8(own, file)
         begun = time.perf_counter()
         export_onnx(own, onnx, ExportSettings(SIZE), comparison_pictures(None, own.info))
         export = time.perf_counter() - begun
@@ -108,13 +136,33 @@ def main() -> None:
             "ONNX Runtime fp32": in_file(onnx, "fp32", pixels),
             "OpenVINO fp32": in_file(ir, "fp32", pixels),
             "OpenVINO bf16": in_file(ir, "bf16", pixels),
+            "ONNX Runtime int8": in_file(onnx_int8, "fp32", pixels),
+            "OpenVINO int8": in_file(ir_int8, "fp32", pixels),
         }
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
         peaks = {f"{name} {shape}": convolution_in(kind, shape) for name, kind in kinds.items() for shape in PEAK}
         found = medians({**peaks, **calls}, rounds, warmup=2)
-        cold = {"ONNX Runtime": cold_start(onnx), "OpenVINO": cold_start(ir)}
+        cold = {
+            "ONNX Runtime fp32": cold_start(onnx),
+            "ONNX Runtime int8": cold_start(onnx_int8),
+            "OpenVINO fp32": cold_start(ir),
+            "OpenVINO int8": cold_start(ir_int8),
+        }
+        files = {
+            "torch fp32": checkpoint,
+            "ONNX Runtime fp32": onnx,
+            "OpenVINO fp32": ir,
+            "ONNX Runtime int8": onnx_int8,
+            "OpenVINO int8": ir_int8,
+        }
+        sizes = {name: megabytes(file) for name, file in files.items()}
     rows = rows_of(found, calls)
-    rows += [Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value")) for name, seconds in cold.items()]
+    rows += [Row(f"size, {name}", size, "MB") for name, size in sizes.items()]
+    rows += [
+        Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value"), note=f"the picture alone takes {own:.2g} s")
+        for name, seconds in cold.items()
+        for own in [found[name] / 1e3]
+    ]
     rows.append(Row("export to ONNX, with the comparison", export, "s", Goal(60, of="value")))
     write("deploy", rows, rounds=rounds)
 
@@ -122,7 +170,7 @@ def main() -> None:
 def rows_of(found: dict[str, float], calls: dict[str, Any]) -> list[Row]:
     """Latencies beside torch's, arithmetic beside the peak."""
     work = 2 * count("vfnet_r50_1x", SIZE)[1]
-    goals = {"ONNX Runtime fp32": Goal(1.0)}
+    goals = {"ONNX Runtime fp32": Goal(1.0), "OpenVINO int8": Goal(1 / 3.5)}
     rows = [Row("torch fp32", found["torch fp32"], "ms")]
     rows += [
         Row(name, found[name], "ms", goals.get(name), "torch fp32", found["torch fp32"])

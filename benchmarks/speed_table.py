@@ -1,4 +1,7 @@
-"""Write docs/speed.md and the speed table of README.md from ``results/*.json``: python benchmarks/speed_table.py"""
+"""Write docs/speed.md and the tables of README.md and docs/deploy.md from ``results/*.json``.
+
+python benchmarks/speed_table.py
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
 PAGE = ROOT / "docs" / "speed.md"
-BEGIN, END = "<!-- speed table: benchmarks/speed_table.py -->", "<!-- end of speed table -->"
+DEPLOY = ROOT / "docs" / "deploy.md"
+BEGIN, END = "<!-- {}: benchmarks/speed_table.py -->", "<!-- end of {} -->"
 # the rows that README.md shows: file of results, row, beginning of its peer's name
 FRONT = (
     ("network", "VFNet-R50, 800x1216", "torchvision FCOS"),
@@ -34,7 +38,18 @@ TITLES = {
     "coco_evaluation": "COCO evaluation",
     "import_time": "Import time",
     "deploy": "Runtimes",
+    "deploy_accuracy": "Accuracy of exported files",
 }
+# the rows of docs/deploy.md: runtime and precision as in the results, the file that it is
+RUNTIMES = (
+    ("torch fp32", "torch fp32"),
+    ("torch bf16", "torch fp32"),
+    ("ONNX Runtime fp32", "ONNX Runtime fp32"),
+    ("ONNX Runtime int8", "ONNX Runtime int8"),
+    ("OpenVINO fp32", "OpenVINO fp32"),
+    ("OpenVINO bf16", "OpenVINO fp32"),
+    ("OpenVINO int8", "OpenVINO int8"),
+)
 HEAD = """\
 # Speed
 
@@ -146,17 +161,43 @@ def chosen(rows: list[dict[str, Any]], what: str, peer: str) -> dict[str, Any]:
     return next(row for row in rows if row["what"] == (what or row["what"]) and row["peer"].startswith(peer))
 
 
-def with_table(readme: str, table: str) -> str:
-    """The text with the table between the two marks."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+def runtimes(speed: dict[str, Any], accuracy: dict[str, Any]) -> str:
+    """The table of docs/deploy.md: latency and size of VFNet-R50, AP of the model of ``make demo``."""
+    times = {row["what"]: row["value"] for row in speed["rows"]}
+    points = {row["what"]: row["value"] for row in accuracy["rows"]}
+    lines = ["| runtime | precision | latency | beside torch fp32 | file | AP, trees |", "|---|---|---|---|---|---|"]
+    for name, file in RUNTIMES:
+        faster = f"{times['torch fp32'] / times[name]:.2f}x as fast"
+        size = f"{times[f'size, {file}']:.0f} MB"
+        runtime, precision = name.rsplit(" ", 1)
+        row = (runtime, precision, f"{times[name]:,.0f} ms", faster, size, f"{points[f'AP, {name}']:.1f}")
+        lines.append(f"| {' | '.join(row)} |")
+    first, second = (f"`{one['script']}`" for one in (speed, accuracy))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Latency and file of VFNet-R50 at 800x1216, one picture ({first}, {made_with(speed['machine'])});",
+            f"AP of the model of `make demo` on the scene that it was not trained on ({second}, "
+            f"{accuracy['machine']['date']}).",
+        ]
+    )
+
+
+def with_table(text: str, table: str, name: str = "speed table") -> str:
+    """The text with the table between the two marks of that name."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> None:
-    """Write both."""
+    """Write all three."""
     results, readme = read(RESULTS), ROOT / "README.md"
     PAGE.write_text(page(results), encoding="utf-8")
     readme.write_text(with_table(readme.read_text(encoding="utf-8"), front(results)), encoding="utf-8")
+    table = runtimes(results["deploy"], results["deploy_accuracy"])
+    DEPLOY.write_text(with_table(DEPLOY.read_text(encoding="utf-8"), table, "runtimes"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,29 @@ def test_the_readme_is_what_the_script_makes():
     assert script.with_table(readme, script.front(RESULTS)) == readme
 
 
+def test_the_page_on_deploying_is_what_the_script_makes():
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    table = script.runtimes(RESULTS["deploy"], RESULTS["deploy_accuracy"])
+    assert script.with_table(page, table, "runtimes") == page
+
+
+def test_runtimes_by_hand(monkeypatch):
+    machine = {"date": "2030-01-02", "cpu": "Abacus", "threads": 1, "gpu": None, "versions": {"python": "3.13"}}
+    speed = {"torch fp32": 1500.0, "Loom int8": 500.0, "size, loom": 12.4}
+    speed = [row(what=what, value=value) for what, value in speed.items()]
+    monkeypatch.setattr(script, "RUNTIMES", [("Loom int8", "loom")])
+    table = script.runtimes(
+        {"script": "a.py", "machine": machine, "rows": speed},
+        {"script": "b.py", "machine": machine, "rows": [row(what="AP, Loom int8", value=16.96)]},
+    )
+    assert table.splitlines()[2:] == [
+        "| Loom | int8 | 500 ms | 3.00x as fast | 12 MB | 17.0 |",
+        "",
+        "Latency and file of VFNet-R50 at 800x1216, one picture (`a.py`, 2030-01-02, Abacus, 1 thread, python 3.13);",
+        "AP of the model of `make demo` on the scene that it was not trained on (`b.py`, 2030-01-02).",
+    ]
+
+
 def test_make_bench_runs_every_script_that_left_results():
     listed = re.search(r"^BENCHMARKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split()
     assert set(RESULTS) <= set(listed) == set(script.TITLES)

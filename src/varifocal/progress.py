@@ -1,4 +1,4 @@
-"""A bar for work that takes a while."""
+"""What shows that work which takes a while goes on."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Call
             bar.update(task, completed=done, speed=speed)
 
         yield advance
+
+
+@contextmanager
+def spinner(label: str) -> Iterator[None]:
+    """On stderr, with the seconds that went by, while the block runs: for work that cannot be counted."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(label, total=None)
+        yield

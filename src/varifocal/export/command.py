@@ -12,7 +12,7 @@ from varifocal.export import FORMATS
 from varifocal.export.pictures import comparison_pictures
 from varifocal.export.settings import ExportSettings
 from varifocal.predict import Model, load
-from varifocal.progress import progress_bar
+from varifocal.progress import progress_bar, spinner
 from varifocal.runtime.description import beside
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
     if options.precision == "int8":
         compared: Any = _write_int8(options, target, settings, model)
     else:
-        compared = write(model, target, settings, comparison_pictures(options.images, model.info))
+        pictures = comparison_pictures(options.images, model.info)
+        with spinner("making the graph, and comparing it with torch"):
+            compared = write(model, target, settings, pictures)
     Console().print(compared.table())
     size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
     files = [target.with_suffix(suffix) for suffix in suffixes]

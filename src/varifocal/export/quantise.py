@@ -15,20 +15,17 @@ from tempfile import TemporaryDirectory
 
 from varifocal.errors import ConfigError, DataError, ExportError
 from varifocal.evaluate.run import evaluate_model
-from varifocal.export.calibrate import MOST, Measured, View, choose_views, measure, read_views
-from varifocal.export.onnx import build_onnx
+from varifocal.export.calibrate import MOST, View, choose_views, read_views
 from varifocal.export.quantise_accuracy import Accuracy, count_matched
 from varifocal.export.quantise_blame import TRIED, Mend, blocks, mend, rank
-from varifocal.export.quantise_forms import FORMS, Built, Form
-from varifocal.export.quantise_graph import Graph, module_of, plain_name, within
-from varifocal.export.quantise_insert import insert
-from varifocal.export.quantise_plan import convolutions, make_plan
+from varifocal.export.quantise_forms import Built, form_of
+from varifocal.export.quantise_graph import plain_name, within
+from varifocal.export.quantise_network import Int8Network
 from varifocal.export.settings import ExportSettings, check_settings
 from varifocal.files import write_together
 from varifocal.pictures import Predictor
 from varifocal.predict import Model
 from varifocal.records import DataSet, Detections
-from varifocal.runtime.description import ExportInfo
 from varifocal.runtime.exported import ExportedModel
 from varifocal.settings import Views
 from varifocal.tiles import Tiling
@@ -73,14 +70,14 @@ def export_int8(
         ExportError: AP drops by more than it may; the message names the blocks to keep. Nothing is written.
         CheckpointError: a file cannot be written.
     """
-    form = _form(format)
+    form = form_of(format)
     check_settings(replace(settings, precision="fp32"), model.info)
     check_keep(model, int8.keep)
     views = choose_views(int8.calibration, model.info.tiling, int8.pictures, int8.seed)
-    deform = form.deform if settings.deform == "auto" else settings.deform
-    content, info = build_onnx(model, replace(settings, precision="fp32", deform=deform))
     with TemporaryDirectory() as folder:
-        network = _Network(content, info, form, target, Path(folder))
+        with progress("making the graph", 1) as advance:
+            network = Int8Network(model, settings, form, target, Path(folder))
+            advance(1)
         if all(within(name, int8.keep) for name in network.blocks):
             raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")
         with progress("calibrating", len(views)) as advance:
@@ -111,41 +108,6 @@ def check_keep(model: Model, keep: Sequence[str]) -> None:
             )
 
 
-def _form(format: str) -> Form:
-    if format not in FORMS:
-        raise ConfigError(f"--precision int8: for --format {' or '.join(FORMS)}, not {format}.")
-    return FORMS[format]
-
-
-class _Network:
-    """The float graph with what its tensors hold, from which files of any choice of blocks are made."""
-
-    measured: Measured
-
-    def __init__(self, content: bytes, info: ExportInfo, form: Form, target: Path, folder: Path) -> None:
-        import onnx
-
-        self.content, self.form, self.target, self._folder = content, form, target, folder
-        self.info = replace(info, graph=replace(info.graph, precision="int8"))
-        self.graph = Graph(onnx.load_model_from_string(content))
-        self.blocks = blocks(module_of(node) for node in [*convolutions(self.graph), *self.graph.nodes("DeformConv")])
-        self._count = 0
-
-    def calibrate(self, views: Sequence[View], progress: Callable[[int], None]) -> None:
-        self.measured = measure(self.content, self.info, views, progress)
-
-    def build(self, keep: Sequence[str]) -> Built:
-        """The file with these blocks in floating point, in no place yet but ready to run."""
-        plan = make_plan(self.graph, tuple(keep), both_ends=self.form.both_ends)
-        proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means)
-        sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}
-        sampled = {name: own for name, own in sampled.items() if name in plan.sampled}
-        self._count += 1
-        place = self._folder / str(self._count)
-        place.mkdir()
-        return self.form.build(proto, sampled, self.info, self.target, place)
-
-
 class _Judge:
     """Files on the validation pictures, beside the checkpoint."""
 
@@ -167,7 +129,7 @@ class _Judge:
         return metrics.AP, found
 
 
-def _find_mend(network: _Network, judge: _Judge, views: Sequence[View]) -> Mend:
+def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View]) -> Mend:
     """What to keep: blocks are ranked on a few pictures, and tried on all that AP is measured on."""
     images = list(read_views(views[:: max(len(views) // LOOKED_AT, 1)][:LOOKED_AT]))
     names = [name for name in network.blocks if not within(name, judge.int8.keep)]
@@ -186,7 +148,7 @@ def _find_mend(network: _Network, judge: _Judge, views: Sequence[View]) -> Mend:
     return mend(costs, judge.int8.keep, attempt)
 
 
-def _complaint(target: Path, accuracy: Accuracy, found: Mend, network: _Network, judge: _Judge) -> str:
+def _complaint(target: Path, accuracy: Accuracy, found: Mend, network: Int8Network, judge: _Judge) -> str:
     worst = ", ".join(f"{name} ({100 * cost:.1f} %)" for name, cost in found.costs[:TRIED])
     text = f"{target}: is not kept, because {accuracy.complaint()}; alone in int8 the detections change most by {worst}"
     option = f"--keep {','.join(found.keep)}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from varifocal.errors import ConfigError
 from varifocal.export.onnx import described
 from varifocal.export.openvino import save_openvino, to_openvino
 from varifocal.export.quantise_insert import Range
@@ -70,3 +71,10 @@ def _description(target: Path, info: ExportInfo) -> dict[Path, bytes]:
 
 
 FORMS = {"onnx": Form(True, "gridsample", _onnx), "openvino": Form(False, "deformconv", _openvino)}
+
+
+def form_of(format: str) -> Form:
+    """Raises ConfigError: the format has no eight bits."""
+    if format not in FORMS:
+        raise ConfigError(f"--precision int8: for --format {' or '.join(FORMS)}, not {format}.")
+    return FORMS[format]

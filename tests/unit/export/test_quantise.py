@@ -44,13 +44,13 @@ def built(wounded, unchecked):
 @pytest.fixture
 def checkpoint(wounded, built, tmp_path, monkeypatch):
     """A checkpoint in a folder of its own, whose export to ONNX takes no time."""
-    from varifocal.export import quantise
+    from varifocal.export import quantise_network
 
     def made(model, settings):
         assert (settings.precision, settings.size) == ("fp32", SIZE)
         return built
 
-    monkeypatch.setattr(quantise, "build_onnx", made)
+    monkeypatch.setattr(quantise_network, "build_onnx", made)
     file = tmp_path / "model" / "best.safetensors"
     save(wounded, file)
     return file
@@ -181,8 +181,11 @@ def test_everything_kept(checkpoint, data, capfd):
         (["--precision", "int8", "--calibrate", "gone"], "gone: there is no such file or folder"),
         (["--precision", "int8", "--calibrate", "DATA/gone"], "there is no such file or folder"),
         (["--precision", "int8", "--calibrate", "DATA", "--format", "torch-export"], "for --format onnx or openvino"),
-        (["--precision", "int8", "--calibrate", "EMPTY"], "'images' is empty; a data set needs at least one image"),
-        (["--precision", "int8", "--calibrate", "DATA", "--val", "EMPTY"], "'images' is empty; a data set needs at least one image"),
+        (["--precision", "int8", "--calibrate", "EMPTY"], "'images' is empty; a data set needs"),
+        (
+            ["--precision", "int8", "--calibrate", "DATA", "--val", "EMPTY"],
+            "'images' is empty; a data set needs at least one image",
+        ),
         (["--precision", "int8", "--calibrate", "BLANK"], "has no boxes to measure AP on; name other data with --val"),
         (["--precision", "int8", "--calibrate", "TORN", "--val", "DATA/val"], "none of the 1 pictures to calibrate on"),
     ],

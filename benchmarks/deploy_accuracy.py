@@ -1,0 +1,68 @@
+"""AP and file size of a trained model in every runtime: python benchmarks/deploy_accuracy.py [CHECKPOINT]
+
+The model of ``make demo`` (the newest of runs/trees-*/best.safetensors unless another is named) is exported for windows
+of the size that it was trained on, and measured on the trees scene that it was not trained on, each file as ``varifocal
+eval`` measures it. int8 is calibrated on the training scenes, and kept whatever it costs: it is the table that tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from deploy import megabytes
+from harness import Goal, Row, write
+from varifocal.cli import main as varifocal
+from varifocal.data.embedded import trees_folder
+from varifocal.data.load import load_dataset
+from varifocal.evaluate.run import evaluate_model
+from varifocal.loading import load
+
+# name, precision at loading, file, arguments of the export
+RUNS = (
+    ("torch bf16", "bf16", "", ()),
+    ("ONNX Runtime fp32", "fp32", "best.onnx", ("--format", "onnx")),
+    ("ONNX Runtime int8", "fp32", "int8/best.onnx", ("--format", "onnx", "--precision", "int8")),
+    ("OpenVINO fp32", "fp32", "best.xml", ("--format", "openvino")),
+    ("OpenVINO bf16", "bf16", "best.xml", ()),
+    ("OpenVINO int8", "fp32", "int8/best.xml", ("--format", "openvino", "--precision", "int8")),
+)
+SIZE = ("--size", "256x256")  # of the windows
+DROP = Goal(-1.0, of="value", side="least")
+
+
+def measure(file: Path, precision: str) -> float:
+    """AP in points on the held-out scene."""
+    metrics, _ = evaluate_model(load(file, precision=precision), load_dataset(trees_folder(), "test"))  # type: ignore[arg-type]
+    return 100 * metrics.AP
+
+
+def main() -> None:
+    """Measure and write ``results/deploy_accuracy.json``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    found = sorted(Path("runs").glob("trees-*/best.safetensors"), key=lambda file: file.stat().st_mtime)
+    checkpoint = parser.parse_args().checkpoint or (found[-1] if found else None)
+    if checkpoint is None:
+        raise SystemExit("runs/ holds no model of the trees; run `make demo` first, or name a checkpoint.")
+    truth = measure(checkpoint, "fp32")
+    rows = [Row("AP, torch fp32", truth, "AP"), Row("size, torch fp32", megabytes(checkpoint), "MB")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, precision, file, words in RUNS:
+            place = Path(folder) / file if file else checkpoint
+            if words:
+                place.parent.mkdir(exist_ok=True)
+                trees = str(trees_folder())
+                int8 = ["--calibrate", trees, "--val", trees, "--max-drop", "100"] if "int8" in words else []
+                if varifocal(["export", str(checkpoint), *SIZE, *words, *int8, "--out", str(place)]) != 0:
+                    raise SystemExit(f"{name}: the export failed")
+            average = measure(place, precision)
+            rows.append(Row(f"AP, {name}", average, "AP", peer="torch fp32", peer_value=truth))
+            rows.append(Row(f"change, {name}", average - truth, "AP", DROP))
+            rows.append(Row(f"size, {name}", megabytes(place), "MB"))
+    write("deploy_accuracy", rows)
+
+
+if __name__ == "__main__":
+    main()
