@@ -57,8 +57,23 @@ def _losses(detector: str, *papers: float) -> tuple[Row, ...]:
 
 
 def _parts(*, star: bool, refine: bool, loss: str) -> tuple[str, ...]:
-    return f"model.star={str(star).lower()}", f"model.refine={str(refine).lower()}", f"model.loss={loss}"
+    return (
+        "detector=vfnet",
+        f"model.star={str(star).lower()}",
+        f"model.refine={str(refine).lower()}",
+        f"model.loss={loss}",
+    )
 
+
+FCOS_ATSS = (
+    "detector=fcos",
+    "model.assigner=atss",
+    "model.loss=focal",
+    "model.centerness_on_reg=true",
+    "model.norm_on_bbox=true",
+    "model.box_loss=giou",
+    "model.conv_bias=true",
+)
 
 SWEEPS: dict[str, tuple[Row, ...]] = {
     # the settings of the varifocal loss; the paper says that .75 / 2 is best and what the weighting is worth
@@ -70,8 +85,9 @@ SWEEPS: dict[str, tuple[Row, ...]] = {
         _varifocal(2.5, 1.25),
         _varifocal(3.0, 1.0),
     ),
-    # the parts of VFNet, one after the other
+    # the parts of VFNet, one after the other, and the baseline
     "table3": (
+        Row("fcos-atss", FCOS_ATSS, 39.2, "fcos_atss_r50_1x"),
         Row("raw-focal", _parts(star=False, refine=False, loss="focal"), 39.0),
         Row("raw-varifocal", _parts(star=False, refine=False, loss="varifocal"), 40.1),
         Row("star", _parts(star=True, refine=False, loss="varifocal"), 40.7),
@@ -104,16 +120,34 @@ def run_sweep(
         overrides: ``key=value`` for every row; a row's own come after them.
 
     Raises:
-        ConfigError: no such sweep, several processes, or a folder in ``out`` holds a run of another recipe or data set.
+        ConfigError: no such sweep, or as :func:`run_rows`.
+    """
+    if name not in SWEEPS:
+        raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
+    return run_rows(SWEEPS[name], data, out, recipe=recipe, seeds=seeds, overrides=overrides, name=name)
+
+
+def run_rows(
+    rows: Sequence[Row],
+    data: Path | str,
+    out: Path,
+    *,
+    recipe: str | None,
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    name: str = "",
+) -> list[dict[str, Any]]:
+    """As :func:`run_sweep`, with any rows; ``name`` is what the results are called.
+
+    Raises:
+        ConfigError: several processes, or a folder in ``out`` holds a run of another recipe or data set.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("a sweep runs in one process; train the rows that need several with varifocal train.")
-    if name not in SWEEPS:
-        raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
     recipes = [  # all of them before the first run: a wrong override shows at once
         (row, seed, read_recipe(recipe or row.recipe, [*overrides, *row.overrides, f"train.seed={seed}"]))
         for seed in seeds
-        for row in SWEEPS[name]
+        for row in rows
     ]
     digest = data_digest(recipes[0][2], data)
     results: list[dict[str, Any]] = []

@@ -70,6 +70,7 @@ PUBLISHED: dict[str, Published] = {
     "fcos_improved_r50_1x": Published(
         "fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco-0a0d75a8.pth", 38.7
     ),
+    "fcos_atss_r50_1x": Published("", 39.2),
     "foveabox_r50_1x": Published("fovea_r50_fpn_4x4_1x_coco_20200219-ee4d5303.pth", 36.5, fps=24.1),
     "gfl_r50_1x": Published("gfl_r50_fpn_1x_coco_20200629_121244-25944287.pth", 40.2, fps=19.5),
     "gfl_r50_ms_2x": Published("gfl_r50_fpn_mstrain_2x_coco_20200629_213802-37bb1edc.pth", 42.9, fps=19.5),

@@ -57,10 +57,10 @@ def names(seeds):
 def test_every_row_runs_once_a_seed_and_not_again(runs, tmp_path):
     results = run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0, 1])
     assert runs.begun == names([0, 1])
-    assert [result["metrics"]["AP"] for result in results[:4]] == [0.25, 0.35, 0.35, 0.35]
+    assert [result["metrics"]["AP"] for result in results[:5]] == [0.25, 0.25, 0.35, 0.35, 0.35]
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == results
     assert run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0, 1]) == results
-    assert len(runs.begun) == 8
+    assert len(runs.begun) == 10
     assert runs.resumed == []
 
 
@@ -69,8 +69,8 @@ def test_a_run_that_was_cut_off_goes_on(runs, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
     runs.stop_after = None
-    assert len(run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])) == 4
-    assert runs.resumed == ["star-seed0"]
+    assert len(run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])) == 5
+    assert runs.resumed == ["raw-varifocal-seed0"]
     assert runs.begun == names([0])
 
 
@@ -95,7 +95,10 @@ def test_one_process_only(runs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("base", ["vfnet_raw_r50_1x", "vfnet_r50_1x"])
 def test_the_rows_of_table_3_say_all_that_they_name(base):
-    models = [read_recipe(base, row.overrides).model for row in SWEEPS["table3"]]
+    baseline, *parts = SWEEPS["table3"]
+    models = [read_recipe(base, row.overrides).model for row in parts]
+    for recipe in (baseline.recipe, "retinanet_r50_1x"):
+        assert read_recipe(recipe, baseline.overrides).model == read_recipe("fcos_atss_r50_1x").model
     assert [(model.star, model.refine, model.loss) for model in models] == [
         (False, False, "focal"), (False, False, "varifocal"), (True, False, "varifocal"), (True, True, "varifocal"),
     ]  # fmt: skip

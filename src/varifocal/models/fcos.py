@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
 from varifocal.boxes import distances_to_boxes, pair_iou
 from varifocal.losses import ScoreLoss, giou_loss, iou_loss
@@ -51,6 +52,9 @@ class FCOSConfig:
     tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
     ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
 
+    ``assigner`` "atss" is the FCOS+ATSS of the VFNet paper (ATSS: Zhang et al., CVPR 2020): the positive points are those
+    of ATSS, and ``centre_sampling`` says nothing.
+
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, divide by a sum of centerness that may be small, and bound the
     normalisers a process at a time. "none" ignores padding and crowd regions and bounds the total at one.
@@ -65,6 +69,7 @@ class FCOSConfig:
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
+    assigner: Literal["fcos", "atss"] = "fcos"
     centre_sampling: bool = False
     centerness_on_reg: bool = False
     norm_on_bbox: bool = False
@@ -150,8 +155,10 @@ class FCOS(nn.Module):
     def labelling(config: FCOSConfig) -> Labelling:
         """How a picture is labelled; no weights take part."""
         strides = level_strides(config.levels)
-        assign = partial(assign_fcos, radius=RADIUS if config.centre_sampling else None)
-        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign)
+        points = partial(grid_points, strides=strides, offset=0.5)
+        if config.assigner == "atss":
+            return Labelling(strides, points, assign_atss)
+        return Labelling(strides, points, partial(assign_fcos, radius=RADIUS if config.centre_sampling else None))
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
         return self.labelling(self.config).grid(outputs.shapes, like=like)

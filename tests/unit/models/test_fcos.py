@@ -90,3 +90,30 @@ def test_box_losses_point_by_point(centre, box_loss):
     found = model.loss(outputs, [truth])
     wanted = literal_loss(outputs, truth.boxes[0].tolist(), centre=centre, giou=box_loss == "giou")
     assert {key: found[key].item() for key in wanted} == pytest.approx(wanted, rel=1e-9)
+
+
+def test_points_of_atss_in_the_middle_of_their_cells():
+    """One box on two levels, nine candidates each: positive above mean plus deviation of their anchors' IoU."""
+    model = make(assigner="atss", centre_sampling=True)
+    box = [9.5, 5.2, 55.1, 47.3]
+    labelling = model.labelling(model.config)
+    priors = labelling.grid(((8, 8), (4, 4)), like=torch.zeros(1))
+    found = labelling.assign(priors, torch.tensor([box])).gt
+    rows = []
+    for stride, count, first in ((8, 8, 0), (16, 4, 64)):
+        level = []
+        for i in range(count * count):
+            x, y = (i % count + 0.5) * stride, (i // count + 0.5) * stride
+            half = 4 * stride
+            w = max(0.0, min(x + half, box[2]) - max(x - half, box[0]))
+            h = max(0.0, min(y + half, box[3]) - max(y - half, box[1]))
+            area = (box[2] - box[0]) * (box[3] - box[1])
+            inside = box[0] < x < box[2] and box[1] < y < box[3]
+            away = math.dist((x, y), ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+            level.append((away, first + i, w * h / (4 * half * half + area - w * h), inside))
+        rows += sorted(level)[:9]
+    overlaps = torch.tensor([iou for _, _, iou, _ in rows], dtype=torch.float64)
+    limit = (overlaps.mean() + overlaps.std()).item()
+    wanted = {i for _, i, iou, inside in rows if iou >= limit and inside}
+    assert set(found.ge(0).nonzero().flatten().tolist()) == wanted
+    assert len(wanted) >= 3
