@@ -76,15 +76,15 @@ def test_a_run_that_was_cut_off_goes_on(runs, tmp_path):
 
 def test_a_folder_of_another_recipe_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
-    with pytest.raises(ConfigError, match="raw-focal-seed0: holds a run of another recipe; choose another --out"):
+    with pytest.raises(ConfigError, match="fcos-atss-seed0: holds a run of another recipe; choose another --out"):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0], overrides=["train.epochs=1"])
 
 
 def test_a_folder_of_other_data_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
-    with pytest.raises(ConfigError, match="raw-focal-seed0: holds a run on other data than others; choose another"):
+    with pytest.raises(ConfigError, match="fcos-atss-seed0: holds a run on other data than others; choose another"):
         run_sweep("table3", "others", tmp_path, recipe=None, seeds=[0])
-    assert len(runs.begun) == 4
+    assert len(runs.begun) == 5
 
 
 def test_one_process_only(runs, tmp_path, monkeypatch):

@@ -52,8 +52,8 @@ class FCOSConfig:
     tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
     ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
 
-    ``assigner`` "atss" is the FCOS+ATSS of the VFNet paper (ATSS: Zhang et al., CVPR 2020): the positive points are those
-    of ATSS, and ``centre_sampling`` says nothing.
+    ``assigner`` "atss" is the FCOS+ATSS of the VFNet paper (ATSS: Zhang et al., CVPR 2020): the positive points are
+    those of ATSS, and ``centre_sampling`` says nothing.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, divide by a sum of centerness that may be small, and bound the
