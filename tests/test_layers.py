@@ -14,7 +14,7 @@ PACKAGE = "varifocal"
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
     ("errors", "progress", "parser", "ahead"),
-    ("config", "files", "settings", "records"),
+    ("config", "files", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
     ("priors", "ops", "losses", "draw"),

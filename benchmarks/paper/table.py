@@ -1,0 +1,137 @@
+"""Write docs/paper.md from ``results.json``: python benchmarks/paper/table.py"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from varifocal.compare import Difference, paired_difference
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parents[1] / "docs" / "paper.md"
+METRICS = ("AP", "AP50", "AP75")
+
+
+class Claim(NamedTuple):
+    """``second`` should have a higher AP than ``first``, by ``paper`` points on COCO if the paper says so."""
+
+    what: str
+    first: str
+    second: str
+    paper: float | None
+
+
+CLAIMS = (
+    Claim("Table 3: varifocal for focal loss, raw VFNet", "raw-focal", "raw-varifocal", 1.1),
+    Claim("Table 3: the star", "raw-varifocal", "star", 0.6),
+    Claim("Table 3: the refinement", "star", "star-refine", 0.9),
+    Claim("Table 3: VFNet beside FCOS+ATSS", "fcos-atss", "star-refine", 2.4),
+    Claim("Losses: varifocal for focal, VFNet", "vfnet-focal", "star-refine", None),
+    Claim("Losses: varifocal for quality focal, VFNet", "vfnet-quality-focal", "star-refine", None),
+    Claim("Table 5: varifocal for focal, ATSS", "atss-focal", "atss-varifocal", 0.9),
+    Claim("Table 5: varifocal for quality focal, ATSS", "atss-quality-focal", "atss-varifocal", 0.4),
+    Claim("Table 2: positives weighted by their IoU", "vfnet-unweighted", "star-refine", 0.4),
+)
+NAMES = {
+    "star-refine": "VFNet: star, refinement, varifocal",
+    "star": "VFNet without refinement",
+    "raw-varifocal": "raw VFNet, varifocal",
+    "raw-focal": "raw VFNet, focal",
+    "fcos-atss": "FCOS+ATSS, focal, centerness",
+    "vfnet-focal": "VFNet, focal",
+    "vfnet-quality-focal": "VFNet, quality focal",
+    "atss-focal": "ATSS, focal",
+    "atss-quality-focal": "ATSS, quality focal",
+    "atss-varifocal": "ATSS, varifocal",
+    "vfnet-unweighted": "VFNet, varifocal, positives not weighted",
+}
+HEAD = """\
+# The paper's claims, at a small scale
+
+VarifocalNet's tables are of COCO, a ResNet-50 and twelve epochs on eight GPUs. Here the same comparisons are made with a
+small backbone on frames that a game engine renders: twelve classes, exact boxes, other maps for validation than for
+training. What holds there need not hold here, and the other way round; an interval that has zero in it says that so
+few and so short runs do not tell.
+
+{train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three epochs;
+{runs} runs of {each:.0f} minutes, seeds {seeds} ({made}).
+Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
+`python benchmarks/paper/run.py`. All rows share the recipe, and nothing was tuned for one of them.
+"""
+VERDICTS = {"better": "holds", "worse": "**does not hold**", "open": "open"}
+
+
+def page(content: dict[str, Any]) -> str:
+    """The whole of docs/paper.md."""
+    runs = content["runs"]
+    frames = content["frames"]
+    machines = {(run["machine"]["date"], run["machine"]["cpu"], run["machine"]["versions"]["torch"]) for run in runs}
+    made = "; ".join(f"{date}, {cpu}, torch {torch}" for date, cpu, torch in sorted(machines))
+    minutes = sum(run["minutes"] for run in runs)
+    seeds = sorted({run["seed"] for run in runs})
+    head = HEAD.format(**frames, runs=len(runs), each=minutes / len(runs), seeds=", ".join(map(str, seeds)), made=made)
+    return "\n".join(
+        [
+            head,
+            "## Claims",
+            "",
+            "The difference of AP in points over runs of the same seed: mean, its 95 % interval (Student's t) and p.",
+            "",
+            "| claim | on COCO (paper) | here | 95 % interval | p | |",
+            "|---|---|---|---|---|---|",
+            *(_claim(one, runs) for one in CLAIMS),
+            "",
+            "## Rows",
+            "",
+            "| | AP | AP50 | AP75 | runs | AP on COCO (paper) |",
+            "|---|---|---|---|---|---|",
+            *(_row(name, runs) for name in NAMES if any(run["row"] == name for run in runs)),
+            "",
+        ]
+    )
+
+
+def difference(one: Claim, runs: list[dict[str, Any]]) -> Difference | None:
+    """Of the seeds that both rows have; None without any."""
+    found = [{run["seed"]: 100 * run["metrics"]["AP"] for run in runs if run["row"] == name} for name in one[1:3]]
+    seeds = sorted(found[0].keys() & found[1].keys())
+    return paired_difference(*([side[seed] for seed in seeds] for side in found)) if seeds else None
+
+
+def _claim(one: Claim, runs: list[dict[str, Any]]) -> str:
+    paper = "-" if one.paper is None else f"{one.paper:+.1f}"
+    found = difference(one, runs)
+    if found is None:
+        cells = ("-", "-", "-", "not run")
+    elif found.low is None or found.high is None or found.p is None:
+        cells = (f"{found.mean:+.1f}", "-", "-", "one seed")
+    else:
+        cells = (
+            f"{found.mean:+.1f}",
+            f"{found.low:+.1f} to {found.high:+.1f}",
+            f"{found.p:.2g}",
+            VERDICTS[found.verdict],
+        )
+    return f"| {' | '.join((one.what, paper, *cells))} |"
+
+
+def _row(name: str, runs: list[dict[str, Any]]) -> str:
+    own = [run for run in runs if run["row"] == name]
+    cells = []
+    for metric in METRICS:
+        values = [100 * run["metrics"][metric] for run in own]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.1f}{spread}")
+    paper = own[0]["paper_AP"]
+    return f"| {' | '.join((NAMES[name], *cells, str(len(own)), '-' if paper is None else f'{paper:.1f}'))} |"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(json.loads((HERE / "results.json").read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
