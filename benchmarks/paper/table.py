@@ -50,13 +50,13 @@ NAMES = {
 HEAD = """\
 # The paper's claims, at a small scale
 
-VarifocalNet's tables are of COCO, a ResNet-50 and twelve epochs on eight GPUs. Here the same comparisons are made with a
-small backbone on frames that a game engine renders: twelve classes, exact boxes, other maps for validation than for
+VarifocalNet's tables are of COCO, a ResNet-50 and twelve epochs on eight GPUs. Here the same comparisons are made on
+frames that a game engine renders, with a small backbone: twelve classes, exact boxes, other maps for validation than for
 training. What holds there need not hold here, and the other way round; an interval that has zero in it says that so
 few and so short runs do not tell.
 
-{train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three epochs;
-{runs} runs of {each:.0f} minutes, seeds {seeds} ({made}).
+{train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three
+epochs; {runs} runs of {each:.0f} minutes, seeds {seeds} ({made}).
 Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
 `python benchmarks/paper/run.py`. All rows share the recipe, and nothing was tuned for one of them.
 """
