@@ -13,7 +13,7 @@ PACKAGE = "varifocal"
 # Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
-    ("errors", "progress", "parser", "ahead"),
+    ("errors", "progress", "ahead"),
     ("config", "files", "settings", "records"),
     ("types", "arrays"),
     ("boxes", "tiles"),
@@ -255,7 +255,7 @@ def test_a_bad_import_is_seen(tmp_path, file, text, message):
         ("models/__init__.py", "from varifocal.models.vfnet import VFNet\nfrom . import atss"),
         ("models/backbone.py", "import timm"),
         ("train/deep/loop.py", "import lightning_fabric\nfrom ... import types"),
-        ("cli.py", "def f():\n    from varifocal.serve import app\n    from varifocal import demo"),
+        ("cli/train.py", "def f():\n    from varifocal.serve import app\n    from varifocal import demo"),
         ("data/coco.py", "from . import voc\nfrom varifocal.errors import DataError"),
         ("records.py", "def f():\n    from varifocal.draw import draw_detections"),
     ],
