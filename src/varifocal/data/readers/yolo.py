@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, count_from_one, hull, to_number
 from varifocal.data.raw import Files, RawSet, cut, short, short_list
+from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
 from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
-from varifocal.data.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
 from varifocal.errors import DataError
 
 # Shares a little beyond the picture come from rounding; they are clipped with the rest.

@@ -12,8 +12,6 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from varifocal.data.archive import Tree
-from varifocal.data.coco_layout import picture_roots
-from varifocal.data.json_stream import read_object
 from varifocal.data.names import leaves_folder
 from varifocal.data.raw import (
     LISTED,
@@ -28,6 +26,8 @@ from varifocal.data.raw import (
     short,
     short_list,
 )
+from varifocal.data.readers.coco_layout import picture_roots
+from varifocal.data.readers.json_stream import read_object
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category
