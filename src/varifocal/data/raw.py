@@ -225,7 +225,8 @@ def short(value: Any) -> str:
 
 
 def cut(text: str, most: int = 100) -> str:
-    """A text as it is, cut where it is long."""
+    """A text as it is, on one line, cut where it is long."""
+    text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 
