@@ -40,9 +40,9 @@ class Place(NamedTuple):
 class Problem:
     """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
 
-    ``kind`` is one of a few words: "malformed", "unknown-class", "unknown-image", "missing-image", "missing-labels",
-    "unreadable-image", "outside-folder", "bad-size", "bad-category", "twice", and of boxes "not-a-number", "no-area",
-    "outside".
+    ``kind`` is one of a few words: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
+    "unknown-image", "missing-image", "missing-labels", "unreadable-image", "outside-folder", "bad-size",
+    "bad-category", "twice", and of boxes "not-a-number", "no-area", "outside".
     ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
     """
 

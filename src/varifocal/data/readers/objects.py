@@ -68,13 +68,14 @@ class ObjectReader:
         self.columns.no_classes()
 
     def _report_unknown(self, names: Sequence[str]) -> None:
-        mend = "add the class there, or mend the label"
+        kind, mend = "unknown-class", "add the class there, or mend the label"
         if count_from_one(self.used, len(names)):
+            kind = "shifted-class"
             mend = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
         listed = short_list(f"{index} {name}" for index, name in enumerate(names))
         for place, category, image, box in self.unknown:
             text = f"has the class {category}, which is not in names ({listed})"
-            self.columns.problems.add(Problem("unknown-class", place, text, mend, image=image, box=box))
+            self.columns.problems.add(Problem(kind, place, text, mend, image=image, box=box))
 
     def _rows(self, record: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
         """Box, class, crowd and area of each object."""
