@@ -37,6 +37,9 @@ def main() -> None:
     spoil(root / "trees", tiles)
     other = Image.open(load_dataset(trees_folder(), "test").samples[0].file)
     other.crop((100, 100, 740, 580)).save(root / "photos" / "valley.jpg", quality=92)
+    lines = sum(len(file.read_text().splitlines()) for file in (root / "trees" / "labels").iterdir())
+    pictures = len(list((root / "trees" / "images").iterdir()))
+    print(f"trees/ holds {pictures} pictures and {lines} lines of labels; photos/ holds valley.jpg.")
 
 
 def cut(scene: Sample) -> list[tuple[Image.Image, np.ndarray]]:
