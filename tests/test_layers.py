@@ -13,7 +13,7 @@ PACKAGE = "varifocal"
 # Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
-    ("errors", "progress", "parser", "ahead"),
+    ("errors", "progress", "ahead"),
     ("config", "files", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
@@ -73,7 +73,7 @@ DOORS = {
     "onnxruntime": {"export/", "runtime/"},
     "openvino": {"export/", "runtime/"},
     "triton": {"ops/star_kernels.py", "ops/star_triton.py"},
-    "pyarrow": {"data/parquet.py"},
+    "pyarrow": {"data/readers/parquet.py"},
     "pycocotools": set(),
     "mmcv": set(),
     "mmdet": set(),
@@ -221,7 +221,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ("ops/nms.py", "from ..assign import atss", "ops may not know assign"),
         ("losses.py", "from varifocal import Detector", "losses may not know __init__: it is above it"),
         (
-            "data/coco.py",
+            "data/readers/coco.py",
             "import varifocal.losses",
             "data may know only ['boxes', 'errors', 'records', 'settings', 'types']",
         ),
@@ -255,8 +255,8 @@ def test_a_bad_import_is_seen(tmp_path, file, text, message):
         ("models/__init__.py", "from varifocal.models.vfnet import VFNet\nfrom . import atss"),
         ("models/backbone.py", "import timm"),
         ("train/deep/loop.py", "import lightning_fabric\nfrom ... import types"),
-        ("cli.py", "def f():\n    from varifocal.serve import app\n    from varifocal import demo"),
-        ("data/coco.py", "from . import voc\nfrom varifocal.errors import DataError"),
+        ("cli/train.py", "def f():\n    from varifocal.serve import app\n    from varifocal import demo"),
+        ("data/readers/coco.py", "from . import voc\nfrom varifocal.errors import DataError"),
         ("records.py", "def f():\n    from varifocal.draw import draw_detections"),
     ],
 )
@@ -268,7 +268,7 @@ def test_a_good_import_is_let_through(tmp_path, file, text):
         "models/fpn",
         "models/vfnet",
         "models/atss",
-        "data/voc",
+        "data/readers/voc",
         "types",
     ]
     write(tmp_path, {f"{stub}.py": "" for stub in [*stubs, "demo", "serve/__init__"]})

@@ -29,7 +29,7 @@ def test_the_python_lines_run(tmp_path, monkeypatch):
 
 
 def test_every_command_it_names_is_there():
-    from varifocal.parser import make_parser
+    from varifocal.cli import make_parser
 
     parser = make_parser()
     verbs = set(parser._subparsers._group_actions[0].choices)

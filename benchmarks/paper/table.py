@@ -51,8 +51,8 @@ HEAD = """\
 # The paper's claims, at a small scale
 
 VarifocalNet's tables are of COCO, a ResNet-50 and twelve epochs on eight GPUs. Here the same comparisons are made on
-frames that a game engine renders, with a small backbone: twelve classes, exact boxes, other maps for validation than for
-training. What holds there need not hold here, and the other way round; an interval that has zero in it says that so
+frames that a game engine renders, with a small backbone: twelve classes, exact boxes, other maps for validation than
+for training. What holds there need not hold here, and the other way round; an interval that has zero in it says that so
 few and so short runs do not tell.
 
 {train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three

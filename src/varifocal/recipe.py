@@ -38,8 +38,8 @@ from varifocal.views import Views
 class DataConfig:
     """Which splits are used, how often pictures come, how they are resized and varied, and what is left out.
 
-    ``format`` is a name of ``varifocal.data.formats.READERS``; empty, it is recognised. ``val_share`` of the pictures
-    are held out for validation by ``split_seed`` where the data was never split; 0 holds none out.
+    ``format`` is a name of ``varifocal.data.readers.formats.READERS``; empty, it is recognised. ``val_share`` of the
+    pictures are held out for validation by ``split_seed`` where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
     Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
     evaluation ignores them in both cases. ``repeat_rare`` and ``background`` are those of

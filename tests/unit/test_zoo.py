@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from varifocal.cli import make_parser
 from varifocal.errors import ConfigError
-from varifocal.parser import make_parser
 from varifocal.recipe import recipe_names
 from varifocal.zoo import PUBLISHED, commands, count, list_zoo, table, to_json
 

@@ -77,7 +77,9 @@ def _notes(known: set[str], names: Sequence[str], skipped: int) -> tuple[str, ..
         listed = ", ".join(strange[:5]) + (" and more" if len(strange) > 5 else "")
         notes.append(f"the model does not know {listed}; labels of these are not judged")
     if skipped:
-        notes.append(f"{skipped} pictures cannot be read or do not fit their annotations; the model was not asked")
+        one = "1 picture cannot be read or does not fit its annotations"
+        more = f"{skipped} pictures cannot be read or do not fit their annotations"
+        notes.append(f"{one if skipped == 1 else more}; the model was not asked")
     return tuple(notes)
 
 

@@ -57,6 +57,9 @@ KINDS = {
     "thin-box": Kind("warning", "suspiciously thin boxes", "one side is over 20 times the other"),
     # classes and records
     "unknown-class": Kind("loss", "boxes of unknown classes", "the class is not in the list of classes"),
+    "shifted-class": Kind(
+        "loss", "boxes of unknown classes, as all seem one off", "so that every other box may have the wrong class"
+    ),
     "unknown-image": Kind("loss", "boxes of unknown pictures", "the picture is not in the list of pictures"),
     "bad-category": Kind("loss", "impossible classes", "a class without a name, or no classes at all"),
     "class-mismatch": Kind("loss", "classes of another split only", "training wants them in its own split too"),

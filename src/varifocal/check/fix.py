@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from varifocal.check.findings import kind_of
-from varifocal.check.plan import Change, Plan, make_plans
+from varifocal.check.plan import COPY_DROPPED, MERGED, Change, Plan, make_plans
 from varifocal.check.report import Report
 from varifocal.check.words import many
 from varifocal.data.names import leaves_folder
@@ -54,8 +54,13 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change
 
     Raises:
         ConfigError: ``out`` is there already, or cannot be written.
-        DataError: no picture would be left.
+        DataError: no picture would be left, or class ids seem to be one off.
     """
+    if report.findings.total("shifted-class"):
+        raise DataError(
+            f"{report.data}: its class ids seem to be one off, so that a copy would have wrong classes; "
+            "mend them first, as it says above."
+        )
     plans = make_plans(report.splits, report.scans)
     kept = [plan for plan in plans if plan.pictures.any()]
     if not kept:
@@ -185,10 +190,19 @@ def _put(source: StoredFile, place: Path, *, copy: bool) -> None:
         shutil.copyfileobj(held, file)
 
 
-def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> None:
-    left = {
-        kind: report.findings.total(kind) for kind in report.findings.kinds("loss", "warning") if kind not in MENDED
+def _left(report: Report, changes: Sequence[Change]) -> dict[str, int]:
+    """How many of each kind are as they were."""
+    done = {
+        "duplicate-image": sum(change.what == COPY_DROPPED for change in changes),
+        "twin-classes": len({change.place for change in changes if change.what == MERGED}),
     }
+    kinds = (kind for kind in report.findings.kinds("loss", "warning") if kind not in MENDED)
+    counts = {kind: report.findings.total(kind) - done.get(kind, 0) for kind in kinds}
+    return {kind: count for kind, count in counts.items() if count > 0}
+
+
+def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> None:
+    left = _left(report, changes)
     counts = Counter(change.what.split(" with ")[0] for change in changes)
     content = {
         "source": report.data,

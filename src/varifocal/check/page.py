@@ -26,9 +26,9 @@ THUMBS = 8  # of a kind
 SUSPECTS = 24  # of a kind that a model doubts
 MOST_THUMBS = 96  # of a page, which bounds its size
 CLASSES = 100
-KEY = (
-    '<span class="key"></span> the label <span class="key b"></span> what the model finds '
-    '<span class="key c"></span> other labels'
+KEY = " ".join(
+    f'<span class="whole"><span class="key {kind}"></span> {words}</span>'
+    for kind, words in (("a", "the label"), ("b", "what the model finds"), ("c", "other labels"))
 )
 
 
@@ -108,39 +108,47 @@ def _findings(report: Report, room: Room) -> Iterator[str]:
 
 def _kind(report: Report, kind: str, level: Level, room: Room) -> str:
     known, listed, total = kind_of(kind), report.findings.of(kind), report.findings.total(kind)
-    mosaic = _mosaic(report, listed, room, SUSPECTS if level == "suspect" else THUMBS)
-    shown = listed[:ROWS]
+    mosaic, pictured = _mosaic(report, listed, room, SUSPECTS if level == "suspect" else THUMBS)
+    shown = [one for i, one in enumerate(listed[:ROWS]) if i not in pictured]
     opened = " open" if level in ("loss", "suspect") else ""
     return (
         f'<details class="{level}"{opened}><summary><span class="count">{total:,}</span>'
         f'<span class="what">{html.text(_capital(known.title))}<span>{html.text(_capital(known.meaning))}</span></span>'
-        f'</summary><div class="inside">{mosaic}{_list(shown, total, report)}</div></details>'
+        f'</summary><div class="inside">{mosaic}{_list(shown, total, len(pictured), report)}</div></details>'
     )
 
 
-def _list(shown: list[Finding], total: int, report: Report) -> str:
-    """The first few, and the others behind a line to open."""
+def _list(shown: list[Finding], total: int, pictured: int, report: Report) -> str:
+    """What is not pictured: the first few, and the others behind a line to open."""
+    if not shown:
+        return ""
     rows = [_row(one, report) for one in shown]
     first, others = "".join(rows[:FIRST]), "".join(rows[FIRST:])
     if not others:
         return f'<ol class="rows">{first}</ol>'
-    rest = f"{len(shown) - FIRST} more" + (f", of {total:,} in all" if total > len(shown) else "")
+    rest = f"{len(shown) - FIRST} more" + (f", of {total:,} in all" if total > len(shown) + pictured else "")
     return (
         f'<ol class="rows">{first}</ol><details class="more"><summary>{rest}</summary>'
-        f'<ol class="rows" start="{FIRST + 1}">{others}</ol></details>'
+        f'<ol class="rows">{others}</ol></details>'
     )
 
 
 def _row(one: Finding, report: Report) -> str:
+    return f"<li>{_said(one, report)}</li>"
+
+
+def _said(one: Finding, report: Report) -> str:
+    """Place and sentence; of what a model doubts how much."""
     doubt = f'<b title="how much less overlap there is than the score promises">{one.rank:.2f}</b> ' * (
         one.level == "suspect"
     )
-    return f'<li>{doubt}<span class="soft">{html.text(where(one, report))}</span> {html.text(one.text)}</li>'
+    return f'{doubt}<span class="soft">{html.text(where(one, report))}</span> {html.text(one.text)}'
 
 
-def _mosaic(report: Report, listed: list[Finding], room: Room, most: int) -> str:
-    items = []
-    for one in listed[:most]:
+def _mosaic(report: Report, listed: list[Finding], room: Room, most: int) -> tuple[str, set[int]]:
+    """The first ones as pictures with their sentences, and which these are."""
+    items, pictured = [], set()
+    for i, one in enumerate(listed[:most]):
         if not room.left:
             break
         thumbs = thumbs_of(one, report.splits)
@@ -149,9 +157,9 @@ def _mosaic(report: Report, listed: list[Finding], room: Room, most: int) -> str
         room.take(len(thumbs))
         pictures = "".join(thumb.svg for thumb in thumbs)
         body = f'<div class="pair">{pictures}</div>' if len(thumbs) > 1 else pictures
-        caption = f"{_shortened(thumbs[0].caption)}: {one.text}"
-        items.append(f"<li><figure>{body}<figcaption>{html.text(caption)}</figcaption></figure></li>")
-    return f'<ul class="mosaic">{"".join(items)}</ul>' if items else ""
+        items.append(f"<li><figure>{body}<figcaption>{_said(one, report)}</figcaption></figure></li>")
+        pictured.add(i)
+    return (f'<ul class="mosaic">{"".join(items)}</ul>' if items else ""), pictured
 
 
 def _plots(report: Report) -> str:
@@ -207,8 +215,3 @@ def _foot(report: Report) -> str:
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
-
-
-def _shortened(name: str, most: int = 22) -> str:
-    """The end of a long name, which tells files apart."""
-    return name if len(name) <= most else "…\u2060" + name[1 - most :]

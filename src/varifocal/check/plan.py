@@ -22,9 +22,11 @@ from varifocal.check.split import Split
 from varifocal.check.words import many
 from varifocal.data.finish import FAULTS, judge
 from varifocal.data.near import same_bytes
+from varifocal.data.raw import Place
 
 CLIPPED = 0.01  # pixels by which a box is clipped before it is told
 # What a reader found and could not take over at all.
+COPY_DROPPED, MERGED = "copy dropped", "class merged"
 UNREAD = ("malformed", "unknown-image", "twice", "bad-category", "bad-size")
 
 
@@ -91,7 +93,7 @@ def _plan(split: Split, scan: Scan, merged: dict[str, str]) -> Plan:
     names = [merged[category.name] for category in split.raw.categories]
     for category, name in zip(split.raw.categories, names, strict=True):
         if name != category.name:
-            changes.append(Change("class merged", split.name, "", f"class {category.name!r}", f"becomes {name!r}"))
+            changes.append(Change(MERGED, split.name, "", f"class {category.name!r}", f"becomes {name!r}"))
     changes += _drop_copied_boxes(split, boxes, names)
     changes += _drop_copied_pictures(split, scan, pictures, boxes, names)
     changes += _clipped(split, boxes)
@@ -102,11 +104,17 @@ def _unread(split: Split) -> Iterator[Change]:
     for problem in split.raw.problems:
         if problem.kind in UNREAD:
             what = "size taken from the picture" if problem.kind == "bad-size" else "record left out or renumbered"
-            yield Change(what, split.name, "", problem.place.text, problem.text)
+            yield Change(what, split.name, "", _place_of(problem.place, split), problem.text)
     for kind in UNREAD:
         more = split.raw.problems.counts[kind] - sum(problem.kind == kind for problem in split.raw.problems)
         if more:
             yield Change("records left out or renumbered", split.name, "", "", f"{more} more of the kind {kind!r}")
+
+
+def _place_of(place: Place, split: Split) -> str:
+    """With the file where that is not the split's own, as of a reader with a file for each picture."""
+    name = "" if place.file is None or place.file == split.raw.source else getattr(place.file, "name", "")
+    return f"{name} {place.text}".strip()
 
 
 def _usable(split: Split, scan: Scan) -> tuple[Bool[np.ndarray, "M"], list[Change]]:
@@ -119,7 +127,7 @@ def _usable(split: Split, scan: Scan) -> tuple[Bool[np.ndarray, "M"], list[Chang
         if split.picture_file(image) is None:
             why = "it is not there"
         elif image in scan.errors:
-            why = scan.errors[image][1]
+            why = scan.errors[image][1].rpartition("; ")[0] or scan.errors[image][1]  # without what could mend it
         else:
             width, height = scan.sizes[image].tolist()
             why = f"it has {width} x {height} pixels and not the recorded {recorded[image, 0]} x {recorded[image, 1]}"
@@ -207,7 +215,7 @@ def _drop_copied_pictures(
             pictures[image] = False
             boxes[split.boxes_of(image)] = False
             why = f"it has the bytes and the labels of {split.picture_name(first)}"
-            changes.append(Change("picture dropped", split.name, split.picture_name(image), "", why))
+            changes.append(Change(COPY_DROPPED, split.name, split.picture_name(image), "", why))
     return changes
 
 

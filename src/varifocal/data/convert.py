@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from varifocal.data.columns import measured
 from varifocal.data.finish import box_problems, finish, judge, raise_first
 from varifocal.data.images import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.raw import RawSet
+from varifocal.data.readers.columns import measured
 from varifocal.data.split import hold_out
 from varifocal.data.writers import WRITERS, Part
 from varifocal.errors import ConfigError, DataError

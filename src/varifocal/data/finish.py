@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
-from varifocal.data.columns import measured
 from varifocal.data.images import read_stored_size
 from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet
+from varifocal.data.readers.columns import measured
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Sample, StoredFile
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from varifocal.data.archive import Tree, is_archive, open_archive
 from varifocal.data.finish import finish
-from varifocal.data.formats import READERS, recognise_tree
 from varifocal.data.names import canonical, match_split
 from varifocal.data.raw import RawSet
+from varifocal.data.readers.formats import READERS, recognise_tree
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 

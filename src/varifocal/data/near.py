@@ -67,6 +67,8 @@ def near_groups(
     parts, seven differences), so looking up each part as it is and with one bit turned finds all of them, but in parts
     that more than ``NEIGHBOURS`` pictures share.
     """
+    if not len(greys):
+        return []
     shades = greys.reshape(len(greys), -1).astype(np.float32)
     spread = shades.std(axis=1)
     places = np.flatnonzero(usable & (spread >= STRUCTURE))

@@ -40,9 +40,9 @@ class Place(NamedTuple):
 class Problem:
     """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
 
-    ``kind`` is one of a few words: "malformed", "unknown-class", "unknown-image", "missing-image", "missing-labels",
-    "unreadable-image", "outside-folder", "bad-size", "bad-category", "twice", and of boxes "not-a-number", "no-area",
-    "outside".
+    ``kind`` is one of a few words: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
+    "unknown-image", "missing-image", "missing-labels", "unreadable-image", "outside-folder", "bad-size",
+    "bad-category", "twice", and of boxes "not-a-number", "no-area", "outside".
     ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
     """
 
@@ -225,7 +225,8 @@ def short(value: Any) -> str:
 
 
 def cut(text: str, most: int = 100) -> str:
-    """A text as it is, cut where it is long."""
+    """A text as it is, on one line, cut where it is long."""
+    text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 

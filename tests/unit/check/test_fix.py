@@ -66,6 +66,8 @@ def test_the_changes(fixed):
     content = json.loads((fixed[2] / "changes.json").read_text())
     assert len(content["changes"]) == len(told) == sum(content["counts"].values())
     assert content["counts"]["picture dropped"] == 4
+    # of trucks and truck, Car and car one is merged; the copy of a picture has other labels and stays
+    assert (content["left"]["twin-classes"], content["left"]["duplicate-image"]) == (1, 1)
     assert content["left"]["two-classes"] == 1
     assert "missing-image" not in content["left"]
     lines = (fixed[2] / "changes.txt").read_text().splitlines()
@@ -161,7 +163,7 @@ def test_copied_pictures_are_merged_only_where_their_labels_agree(tmp_path):
     rows = [[5, 5, 20, 20], [30, 10, 20, 20]]
     records = [(1, "a.png", rows), (2, "b.png", rows[::-1]), (3, "c.png", rows[:1])]
     changes = write_fixed(check_data(set_of(data, records, a=1, b=1, c=1), EYE), tmp_path / "out")
-    assert [(change.what, change.picture) for change in changes] == [("picture dropped", "b.png")]
+    assert [(change.what, change.picture) for change in changes] == [("copy dropped", "b.png")]
     kept = load_dataset(tmp_path / "out", "train")
     assert [len(sample.boxes) for sample in kept.samples] == [2, 1]
 
@@ -208,3 +210,26 @@ def test_places_that_are_refused(fixed, tmp_path):
         check_new(fixed[0] / "clean", fixed[0])
     check_new(tmp_path / "new" / "out", fixed[0])
     assert os.listdir(tmp_path / "new") == []
+
+
+def test_ids_that_are_one_off_are_not_mended_by_leaving_boxes_out(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    picture(1).save(data / "a.png")
+    (data / "a.txt").write_text("1 0.3 0.3 0.2 0.2\n2 0.7 0.7 0.2 0.2\n")
+    (data / "classes.txt").write_text("cat\ndog\n")
+    report = check_data(data, EYE)
+    assert report.findings.total("shifted-class") == 1
+    with pytest.raises(DataError, match="seem to be one off"):
+        write_fixed(report, tmp_path / "out")
+
+
+def test_a_change_of_a_record_names_its_file(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(2):
+        picture(i).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text("0 0.3 0.3 0.2 0.2\n" + "0 1.3 0.7 0.2 0.2\n" * i)
+    (data / "classes.txt").write_text("cat\n")
+    (change,) = write_fixed(check_data(data, EYE), tmp_path / "out")
+    assert str(change).startswith("all, 1.txt line 2: record left out or renumbered: has the value 1.3")

@@ -114,3 +114,7 @@ def test_the_frames_of_a_film_are_one_group(monkeypatch):
 
 def test_same_bytes():
     assert same_bytes([b"a", b"", b"b", b"a", b"", b"a", b"b", b"c"]) == [[0, 3, 5], [2, 6]]
+
+
+def test_no_pictures():
+    assert found_groups(np.zeros((0, THUMB, THUMB), np.uint8)) == []

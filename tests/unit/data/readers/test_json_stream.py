@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varifocal.data import json_stream
-from varifocal.data.json_stream import read_object
+from varifocal.data.readers import json_stream
+from varifocal.data.readers.json_stream import read_object
 from varifocal.errors import DataError
 
 LISTS = ("images", "annotations")

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, to_number
 from varifocal.data.names import canonical, leaves_folder
 from varifocal.data.raw import Files, RawSet, short
+from varifocal.data.readers.columns import NAN, Columns, to_number
+from varifocal.data.readers.xml_text import line_of_element, parse_xml, root_tag
 from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
-from varifocal.data.xml_text import line_of_element, parse_xml, root_tag
 from varifocal.errors import DataError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -149,7 +149,7 @@ def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | Data
 
 def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: PictureFinder) -> int:
     columns = reading.columns
-    given = (root.findtext("filename") or "").strip()
+    given = _text(root, "filename")
     stem = os.path.splitext(file.name)[0]
     found, wrong = None, None
     if given and leaves_folder(given):
@@ -174,7 +174,7 @@ def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: Pictu
 def _size(root: ET.Element) -> tuple[int, int]:
     """As recorded; many files have zeros there, which leaves it to the picture."""
     node = root.find("size")
-    sides = [to_number((node.findtext(side) or "").strip()) for side in ("width", "height")] if node is not None else []
+    sides = [to_number(_text(node, side)) for side in ("width", "height")] if node is not None else []
     if len(sides) == 2 and all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
         return int(sides[0]), int(sides[1])
     return 0, 0
@@ -186,29 +186,35 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
     def report(kind: str, text: str, mend: str) -> None:
         columns.problem(kind, file, _object_of(file, number), text, mend, image=image)
 
-    name = (node.findtext("name") or "").strip()
-    if not name:
-        report("unknown-class", "has no name", "give it the name of its class")
+    name, corners = _text(node, "name"), node.find("bndbox")
+    words = None if corners is None else [_text(corners, side) for side in _SIDES]
+    if words is None or not name or "" in words:
+        report(*_missing(name, words))
         return
-    corners = node.find("bndbox")
-    if corners is None:
-        report("malformed", "has no bndbox", "add it, or take the object out")
-        return
-    words = [(corners.findtext(side) or "").strip() for side in _SIDES]
-    if "" in words:
-        report("malformed", f"has a bndbox without {_SIDES[words.index('')]}", "add it, or take the object out")
-        return
-    difficult = (node.findtext("difficult") or "0").strip() or "0"
+    difficult = _text(node, "difficult") or "0"
     if difficult not in ("0", "1", "Unspecified"):
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
     values = [to_number(word) for word in words]
     odd = "" if all(value == value for value in values) else " ".join(words)
-    values = [NAN] * 4 if odd else values
-    crowd = (node.findtext("crowd") or "").strip() == "1"  # as data that was converted to VOC has it
+    crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
-    box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
-    if reading.from_zero < 0 and any(0 <= value < 1 for value in values[:2]):
+    box = columns.box(image, columns.label(name), [NAN] * 4 if odd else values, number, odd=odd, **flags)
+    if reading.from_zero < 0 and not odd and any(0 <= value < 1 for value in values[:2]):
         reading.from_zero = box
+
+
+def _text(node: ET.Element, name: str) -> str:
+    """What stands in a child, empty where there is none."""
+    return (node.findtext(name) or "").strip()
+
+
+def _missing(name: str, words: list[str] | None) -> tuple[str, str, str]:
+    """What an object lacks: kind, text and mend of the problem."""
+    if not name:
+        return "unknown-class", "has no name", "give it the name of its class"
+    if words is None:
+        return "malformed", "has no bndbox", "add it, or take the object out"
+    return "malformed", f"has a bndbox without {_SIDES[words.index('')]}", "add it, or take the object out"
 
 
 def find_voc(path: Tree) -> dict[str, Tree]:

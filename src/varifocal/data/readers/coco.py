@@ -12,8 +12,6 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from varifocal.data.archive import Tree
-from varifocal.data.coco_layout import picture_roots
-from varifocal.data.json_stream import read_object
 from varifocal.data.names import leaves_folder
 from varifocal.data.raw import (
     LISTED,
@@ -28,6 +26,8 @@ from varifocal.data.raw import (
     short,
     short_list,
 )
+from varifocal.data.readers.coco_layout import picture_roots
+from varifocal.data.readers.json_stream import read_object
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category
@@ -338,12 +338,15 @@ def _report_unknown(
     key, section = {"unknown-image": ("image_id", "images"), "unknown-class": ("category_id", "categories")}[kind]
     listed = short_list(known[:8].tolist()) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
-    mend = _shifted(np.unique(values), known) or "add it there or remove the annotation"
+    mend = _shifted(np.unique(values), known)
+    of_class = kind == "unknown-class"
+    if mend and of_class:
+        kind = "shifted-class"
 
     def make(index: int) -> Problem:
-        place = where(index) if kind == "unknown-class" else Place(found.file, f"annotation {where.ids[index]}")
+        place = where(index) if of_class else Place(found.file, f"annotation {where.ids[index]}")
         text = f"has the {key} {values[index]}, which is not in '{section}' ({listed})"
-        return Problem(kind, place, text, mend)
+        return Problem(kind, place, text, mend or "add it there or remove the annotation")
 
     found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0), make)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from varifocal.data.columns import NAN, Columns, count_from_one
 from varifocal.data.raw import LISTED, Place, Problem, short, short_list
+from varifocal.data.readers.columns import NAN, Columns, count_from_one
 from varifocal.records import Category
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
@@ -68,13 +68,14 @@ class ObjectReader:
         self.columns.no_classes()
 
     def _report_unknown(self, names: Sequence[str]) -> None:
-        mend = "add the class there, or mend the label"
+        kind, mend = "unknown-class", "add the class there, or mend the label"
         if count_from_one(self.used, len(names)):
+            kind = "shifted-class"
             mend = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
         listed = short_list(f"{index} {name}" for index, name in enumerate(names))
         for place, category, image, box in self.unknown:
             text = f"has the class {category}, which is not in names ({listed})"
-            self.columns.problems.add(Problem("unknown-class", place, text, mend, image=image, box=box))
+            self.columns.problems.add(Problem(kind, place, text, mend, image=image, box=box))
 
     def _rows(self, record: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
         """Box, class, crowd and area of each object."""
@@ -105,28 +106,32 @@ class ObjectReader:
 
     def _label(self, category: Any, image: int, place: Place) -> int | None:
         """The label of a class, -1 where the names do not have it; None where it is none, which is reported."""
-        if isinstance(category, bool) or not isinstance(category, (int, str)) or category == "":
-            text = "has no class" if category is _ABSENT or category is None else f"has the class {short(category)}"
-            self._report(image, place, text, "a class is a name or a number", "unknown-class")
+        if wrong := self._wrong(category):
+            self._report(image, place, *wrong, "unknown-class")
             return None
-        if isinstance(category, int) and not -_MAX_ID <= category < _MAX_ID:
-            self._report(image, place, f"has the class {short(category)}", "a class is a small number", "unknown-class")
-            return None
-        self.kind = self.kind or type(category)
-        if type(category) is not self.kind:
-            text = f"has the class {short(category)}, and others are {'numbers' if self.kind is int else 'names'}"
-            self._report(image, place, text, "write all in the same way", "unknown-class")
-            return None
+        self.kind = type(category)
         if self.names is None:
             return self.columns.label(category)
         if isinstance(category, str):
             category = self.names.index(category) if category in self.names else -1
         self.used.add(category)
         if 0 <= category < len(self.names):
-            return category
+            return int(category)
         if len(self.unknown) < LISTED:
             self.unknown.append((place, category, image, self.columns.boxes))
         return -1
+
+    def _wrong(self, category: Any) -> tuple[str, str] | None:
+        """Why a value is no class, and what to do."""
+        if type(category) not in (int, str) or category == "":
+            text = "has no class" if category is _ABSENT or category is None else f"has the class {short(category)}"
+            return text, "a class is a name or a number"
+        if type(category) is int and not -_MAX_ID <= category < _MAX_ID:
+            return f"has the class {short(category)}", "a class is a small number"
+        if self.kind not in (None, type(category)):
+            others = "numbers" if self.kind is int else "names"
+            return f"has the class {short(category)}, and others are {others}", "write all in the same way"
+        return None
 
     def _report(self, image: int, place: Place, text: str, mend: str, kind: str = "malformed") -> None:
         self.columns.problems.add(Problem(kind, place, text, mend, image=image))

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, hull, turned
-from varifocal.data.cvat import ellipse_box
 from varifocal.data.raw import RawSet, short
+from varifocal.data.readers.columns import NAN, Columns, hull, turned
+from varifocal.data.readers.cvat import ellipse_box
 from varifocal.data.tree import PictureFinder, names_in, read_bytes
 from varifocal.errors import DataError
 
@@ -204,13 +204,14 @@ def _read_shape(columns: Columns, image: int, one: dict[str, Any], number: int, 
 def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]:
     """What describes a shape, and the same as numbers, the turn in degrees last; None where any is none."""
     keys = _KEYS[kind]
-    raw: Any = value.get("points") if keys is None else [value.get(key) for key in keys]
-    points = raw if isinstance(raw, list) else [raw]
     if keys is None:
-        if not points or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raw = value.get("points")
+        if not isinstance(raw, list) or not raw or not all(isinstance(one, list) and len(one) == 2 for one in raw):
             return raw, None
-        points = [item for point in points for item in point]
-    flat = [*points, value.get("rotation", 0) if keys else 0]
+        flat = [*(item for point in raw for item in point), 0]
+    else:
+        raw = [value.get(key) for key in keys]
+        flat = [*raw, value.get("rotation", 0)]
     if not all(type(item) in (int, float) and abs(item) < _MOST for item in flat):  # NaN is not below it either
         return raw, None
     return raw, [float(item) for item in flat]

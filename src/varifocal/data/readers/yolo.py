@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, count_from_one, hull, to_number
 from varifocal.data.raw import Files, RawSet, cut, short, short_list
+from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
 from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
-from varifocal.data.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
 from varifocal.errors import DataError
 
 # Shares a little beyond the picture come from rounding; they are clipped with the rest.
@@ -188,15 +188,20 @@ def _report_unknown(reading: _Reading) -> None:
         return
     columns, known = reading.columns, sorted(reading.classes)
     text = f"which is not in names ({_listed(reading)})"
-    mend = "add the class there, or mend the label"
+    kind, mend = "unknown-class", "add the class there, or mend the label"
     if known == list(range(len(known))) and count_from_one(reading.used, len(known)):
-        mend = "the labels seem to count from 1 and YOLO counts from 0; subtract 1 from the class of every line"
+        names = ", ".join(f"{category.id + 1}: {category.name}" for category in reading.layout.categories[:2])
+        kind = "shifted-class"
+        mend = (
+            "the labels seem to count from 1 and YOLO counts from 0; subtract 1 from the class of every line, "
+            f"or give names their numbers, {{{cut(names)}{', ...' if len(known) > 2 else ''}}}"
+        )
     for box, number, category in reading.unknown:
         image = columns.image_of(box)
         found = reading.labels[image]
         assert found is not None, "a box without a file"
         place, said = f"line {number}", f"has the class {category}, {text}"
-        columns.problem("unknown-class", found[0] / found[1], place, said, mend, image=image, box=box)
+        columns.problem(kind, found[0] / found[1], place, said, mend, image=image, box=box)
 
 
 def _report_missing(reading: _Reading, *, listed: bool) -> None:

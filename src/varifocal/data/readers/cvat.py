@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, hull, to_number, turned
 from varifocal.data.names import canonical, leaves_folder
 from varifocal.data.raw import RawSet, short
+from varifocal.data.readers.columns import NAN, Columns, hull, to_number, turned
+from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.data.tree import PictureFinder, Texts, names_in
-from varifocal.data.xml_text import root_tag, scan_xml
 from varifocal.errors import DataError
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")

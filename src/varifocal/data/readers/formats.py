@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from varifocal.data.archive import Tree
-from varifocal.data.coco import read_coco
-from varifocal.data.coco_layout import find_coco
-from varifocal.data.csv_boxes import SUFFIXES as TABLES
-from varifocal.data.csv_boxes import box_tables, find_csv, has_boxes, read_csv
-from varifocal.data.cvat import cvat_file, find_cvat, read_cvat
-from varifocal.data.image_folder import find_image_folder, metadata_files, read_image_folder
-from varifocal.data.label_studio import begins_as_tasks, exports, find_label_studio, read_label_studio
-from varifocal.data.parquet import find_parquet, parquet_files, read_parquet
 from varifocal.data.raw import RawSet
+from varifocal.data.readers.coco import read_coco
+from varifocal.data.readers.coco_layout import find_coco
+from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
+from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv
+from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
+from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
+from varifocal.data.readers.label_studio import begins_as_tasks, exports, find_label_studio, read_label_studio
+from varifocal.data.readers.parquet import find_parquet, parquet_files, read_parquet
+from varifocal.data.readers.voc import find_voc, has_voc, read_voc
+from varifocal.data.readers.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
+from varifocal.data.readers.xml_text import root_tag
+from varifocal.data.readers.yolo import read_yolo
+from varifocal.data.readers.yolo_layout import find_yolo, has_yolo
 from varifocal.data.tree import names_in
-from varifocal.data.voc import find_voc, has_voc, read_voc
-from varifocal.data.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
-from varifocal.data.xml_text import root_tag
-from varifocal.data.yolo import read_yolo
-from varifocal.data.yolo_layout import find_yolo, has_yolo
 from varifocal.errors import DataError
 
 

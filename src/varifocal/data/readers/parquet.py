@@ -18,11 +18,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import Columns, problem_of
 from varifocal.data.images import read_sizes
 from varifocal.data.names import STANDARD, canonical
-from varifocal.data.objects import CLASS_KEYS, ObjectReader, record_size
 from varifocal.data.raw import Place, RawSet, short_list
+from varifocal.data.readers.columns import Columns, problem_of
+from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size
 from varifocal.data.tree import names_in
 from varifocal.errors import ConfigError, DataError
 

@@ -283,6 +283,7 @@ def test_unknown_option_is_a_defect_of_the_caller(write):
         ('{"images": [],\n  "annotations": [1,,2]}', ["line 2 column 21", "not valid JSON"]),
         ("[" * 200_000, ["cannot be read"]),
         ('{"images": [' + "9" * 5000 + "]}", ["cannot be read"]),
+        ('{"a\\nb": []}', ["(found: a\\nb)"]),
         ("3", ["not COCO but 3"]),
         ("[1, 2]", ["a list of 2"]),
         ("[]", ["a list of 0"]),

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from varifocal.data.coco_layout import find_coco, picture_roots
 from varifocal.data.names import leaves_folder, match_split
+from varifocal.data.readers.coco_layout import find_coco, picture_roots
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 

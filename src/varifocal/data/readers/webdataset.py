@@ -1,6 +1,6 @@
 """Tar shards as WebDataset writes them: files of one sample share a name up to the first dot, a picture and a JSON.
 
-The JSON is a record as in ``varifocal.data.objects``. Shards are read in place; nothing is unpacked.
+The JSON is a record as in ``varifocal.data.readers.objects``. Shards are read in place; nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.data.archive import ArchivePath, Tree, open_archive
-from varifocal.data.columns import Columns
 from varifocal.data.names import STANDARD, canonical
-from varifocal.data.objects import ObjectReader, object_of, record_size
 from varifocal.data.raw import Files, Place, RawSet, short
+from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.objects import ObjectReader, object_of, record_size
 from varifocal.data.tree import is_picture, names_in, read_bytes, walk
 from varifocal.errors import DataError
 

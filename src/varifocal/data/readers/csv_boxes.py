@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import NAN, Columns, to_number
 from varifocal.data.names import STANDARD, canonical, leaves_folder
 from varifocal.data.raw import RawSet, short, short_list
+from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.tree import PictureFinder, Texts, decode, names_in
 from varifocal.errors import DataError
 
@@ -103,29 +103,32 @@ def _table_of(text: str, file: Tree) -> _Table:
     delimiter = max(_DELIMITERS, key=lambda one: len(_split(line, one)))
     cells = _split(line, delimiter)
     roles = [_role(cell) for cell in cells]
-    if not any(roles):
-        if len(cells) >= len(_WANTED) and all(
-            to_number(_dot(cell, delimiter)) == to_number(cell) for cell in cells[1:5]
-        ):
-            return _Table(delimiter, {role: index for index, role in enumerate(_WANTED)}, header=False)
-        if len(cells) >= len(_WANTED) and not any(cells[1:6]):
-            return _Table(delimiter, {role: index for index, role in enumerate(_WANTED)}, header=False)
+    if not any(roles) and _is_row(cells, delimiter):
+        return _Table(delimiter, {role: index for index, role in enumerate(_WANTED)}, header=False)
+    return _Table(delimiter, _places(cells, roles, file), header=True)
+
+
+def _is_row(cells: list[str], delimiter: str) -> bool:
+    """Whether the first line is one of the table: a picture with four numbers or with nothing."""
+    numbers = all(to_number(_dot(cell, delimiter)) == to_number(cell) for cell in cells[1:5])
+    return len(cells) >= len(_WANTED) and (numbers or not any(cells[1:6]))
+
+
+def _places(cells: list[str], roles: list[str | None], file: Tree) -> dict[str, int]:
+    """Where each column stands by what it means."""
     place: dict[str, int] = {}
     for index, role in enumerate(roles):
-        if role is None:
-            continue
-        if role in place:
+        if role is not None and place.setdefault(role, index) != index:
             raise DataError(
                 f"{file}: the columns {cells[place[role]]!r} and {cells[index]!r} both mean {role}; keep one"
             )
-        place[role] = index
     missing = [role for role in _WANTED if role not in place]
     if missing:
         raise DataError(
             f"{file}: the header has no {' and no '.join(missing)} (found: {short_list(cells)}); "
             f"the columns are {', '.join(_WANTED)}, in any order"
         )
-    return _Table(delimiter, place, header=True)
+    return place
 
 
 def _split(line: str, delimiter: str) -> list[str]:

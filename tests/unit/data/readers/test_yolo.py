@@ -119,6 +119,7 @@ def test_class_ids_that_count_from_one(tmp_path):
     box = " 0.5 0.5 0.5 0.5\n"
     fill(tmp_path, simple(f"1{box}2{box}3{box}"))
     refused(tmp_path, "line 3 has the class 3", "count from 1", "subtract 1", split="train")
+    assert read_raw(tmp_path, "train").problems[0].kind == "shifted-class"
     fill(tmp_path, {"labels/train/a.txt": f"0{box}3{box}"})
     assert "count from 1" not in refused(tmp_path, "line 2 has the class 3", split="train")
     fill(tmp_path, {"labels/train/a.txt": f"1{box}5{box}"})

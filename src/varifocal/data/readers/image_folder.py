@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
-from varifocal.data.columns import Columns
 from varifocal.data.names import STANDARD, canonical, leaves_folder
-from varifocal.data.objects import ObjectReader, record_size
 from varifocal.data.raw import Place, RawSet, short
+from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.objects import ObjectReader, record_size
 from varifocal.data.tree import PictureFinder, Texts, names_in
 from varifocal.errors import DataError
 

@@ -1,0 +1,64 @@
+"""The command line. Every verb is a ``Verb`` of a file beside this one, in the order of VERBS."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
+from varifocal.cli.detect import EVAL, PREDICT
+from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
+from varifocal.cli.speed import BENCH
+from varifocal.cli.train import DEMO, SWEEP, TRAIN
+from varifocal.errors import VarifocalError
+
+_ALL = (TRAIN, PREVIEW, CHECK, EVAL, PREDICT, CONVERT, CONVERT_DATA, AVERAGE, INFO, DEMO, ZOO, SWEEP, BENCH, EXPORT)
+VERBS = {verb.name: verb for verb in _ALL}
+
+# what an installation that only runs exported files may be without, and what brings it
+PACKAGES = {"yaml": "pyyaml", "hotcoco": "hotcoco"} | dict.fromkeys(
+    ("torch", "torchvision", "timm", "safetensors", "pydantic", "lightning_fabric"), "varifocal"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
+    options, words = parse(arguments)
+    try:
+        code: int = VERBS[options.verb].run(options, words) or 0
+    except VarifocalError as error:
+        print(f"varifocal {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        install = f"pip install {PACKAGES[error.name]}"
+        print(f"varifocal {options.verb}: needs the package {error.name}: {install}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)
+        return 130
+    return code
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options and, for verbs that take them, the key=value words, wherever they stand."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    takes_words = VERBS[options.verb].takes_words
+    wrong = [word for word in rest if not takes_words or "=" not in word or word.startswith("-")]
+    if wrong:
+        parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
+    return options, rest
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    parser = argparse.ArgumentParser(
+        prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS.values():
+        verb.add_to(verbs)
+    return parser

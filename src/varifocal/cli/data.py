@@ -1,0 +1,142 @@
+"""Verbs on a data set before anything is trained: look at it, check it, write it in another format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from varifocal.cli.common import data_words, load_model
+from varifocal.cli.options import DATA, RECIPE_HELP, add_device, add_format, add_looks, read_count, read_share
+from varifocal.cli.verb import Verb
+from varifocal.errors import ConfigError
+from varifocal.places import check_target, save_picture
+
+
+def add_preview(verb: argparse.ArgumentParser) -> None:
+    """Options of ``preview``."""
+    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
+    verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    verb.add_argument(
+        "--out", type=Path, default=Path("preview.png"), metavar="F.png", help="where it goes (%(default)s)"
+    )
+    verb.add_argument("--count", type=read_count, default=12, metavar="N", help="pictures (%(default)s)")
+    verb.add_argument("--epoch", type=read_count, default=1, metavar="N", help="of this epoch (%(default)s)")
+    add_format(verb)
+    verb.add_argument("--val", type=read_share, metavar="SHARE", help="without what train --val SHARE holds out")
+
+
+def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Draw what training will see, and say what was drawn."""
+    from varifocal.preview import preview
+    from varifocal.recipe import read_recipe
+
+    name = options.recipe or "vfnet_r50_1x"
+    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"--out {options.out}: the name of a picture ends in .png or .jpg.")
+    check_target(options.out)
+    drawn = preview(
+        read_recipe(name, [*data_words(options), *overrides]),
+        options.data,
+        name,
+        count=options.count,
+        epoch=options.epoch,
+    )
+    for note in drawn.notes:
+        print(note, file=sys.stderr)
+    save_picture(drawn.image, options.out)
+    print(f"{options.out}: {drawn.summary}")
+
+
+PREVIEW = Verb(
+    "preview",
+    "draw what the network will be trained on: augmented, padded, with boxes",
+    "varifocal preview my_data --out preview.png\n"
+    "  varifocal preview my_data --recipe my.yaml --count 24 --epoch 3 data.augment.mosaic=0.5\n\n"
+    "The pictures are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
+    "boxes are ignored by the loss; what is flat grey beyond a white line is the padding of the batch.",
+    add_preview,
+    run_preview,
+    usage=(
+        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] [--format NAME] [--val SHARE] "
+        "DATA [key=value ...]"
+    ),
+    takes_words=True,
+)
+
+
+def add_check(verb: argparse.ArgumentParser) -> None:
+    """Options of ``check``."""
+    verb.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
+    verb.add_argument("--split", metavar="S", help="look at this split alone (all)")
+    add_format(verb)
+    verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    verb.add_argument(
+        "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
+    )
+    verb.add_argument(
+        "--model",
+        type=Path,
+        dest="checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint or exported file, whose doubts of the labels are listed",
+    )
+    verb.add_argument("--json", type=Path, metavar="F", help="write everything here")
+    verb.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
+    verb.add_argument("--fix", type=Path, metavar="OUT", help="write a cleaned copy (COCO) and a list of each change")
+    verb.add_argument("--copy", action="store_true", help="of --fix: copy pictures; without it they are links")
+    add_looks(verb, "of the model: ")
+    add_device(verb, "of the model: ")
+
+
+def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Look at a data set, and at its labels with a model's eyes."""
+    from varifocal.check.command import run_check
+
+    return run_check(options, overrides, lambda: load_model(options))
+
+
+CHECK = Verb(
+    "check",
+    "say what is wrong with a data set, before training or with a trained model's eyes",
+    "varifocal check my_data --html check.html\n"
+    "  varifocal check my_data --recipe vfnet_r50_1x data.preprocess.short=640\n"
+    "  varifocal check my_data --model runs/first/best.safetensors --html check.html\n\n"
+    "key=value words change the recipe whose image size and assignment are tried. The exit code is 0 where\n"
+    "nothing would be lost, 1 where training would stop or lose data, 2 where the data cannot be read at all.",
+    add_check,
+    run_check,
+    usage="varifocal check [-h] [--split S] [--recipe NAME] [--model CHECKPOINT] [...] DATA [key=value ...]",
+    takes_words=True,
+)
+
+
+def add_convert_data(verb: argparse.ArgumentParser) -> None:
+    """Options of ``convert-data``."""
+    verb.add_argument("data", type=Path, metavar="IN", help=DATA)
+    verb.add_argument("out", type=Path, metavar="OUT", help="folder to write, which must not be there")
+    verb.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="what OUT is")
+    verb.add_argument("--split", metavar="S", help="this split alone (all)")
+    add_format(verb)
+    verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
+    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="which pictures these are (0)")
+    verb.add_argument(
+        "--pictures", choices=("link", "copy"), default="link", help="link to the pictures, or copy them (%(default)s)"
+    )
+    verb.add_argument("--drop-invalid", action="store_true", help="leave boxes out that cannot be, instead of stopping")
+
+
+def run_convert_data(options: argparse.Namespace, _: list[str]) -> None:
+    """Write a data set in another format, and say what that loses."""
+    from varifocal.datasets import convert_data
+
+    convert_data(options)
+
+
+CONVERT_DATA = Verb(
+    "convert-data",
+    "write a data set as COCO, YOLO or Pascal VOC; no box is lost",
+    "varifocal convert-data export.zip my_data --to yolo --val 0.2",
+    add_convert_data,
+    run_convert_data,
+)

@@ -1,0 +1,184 @@
+"""Verbs that run a trained model: on labelled pictures to measure it, on any others to find things."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from varifocal.cli.common import load_model
+from varifocal.cli.options import DATA, add_device, add_format, add_looks, read_share
+from varifocal.cli.verb import Verb
+from varifocal.errors import ConfigError, DataError
+from varifocal.places import check_folder, check_target, outside, picture_places, save_picture
+
+if TYPE_CHECKING:
+    from varifocal.pictures import Predictor
+
+
+def add_eval(verb: argparse.ArgumentParser) -> None:
+    """Options of ``eval``."""
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
+    verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
+    add_format(verb)
+    verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
+    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
+    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    add_looks(verb)
+    add_device(verb)
+
+
+def run_eval(options: argparse.Namespace, _: list[str]) -> None:
+    """Evaluate and show the metrics."""
+    import json
+
+    from rich.console import Console
+
+    from varifocal.datasets import eval_data
+    from varifocal.evaluate.run import evaluate_model
+    from varifocal.files import write_beside
+    from varifocal.progress import progress_bar
+
+    if options.json is not None:
+        check_target(options.json)
+    model = load_model(options)
+    data = eval_data(options)
+    with progress_bar("evaluating", len(data.samples)) as advance:
+        metrics, _found = evaluate_model(model, data, advance)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    Console().print(metrics.table())
+    if options.json is not None:
+        write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
+
+
+def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> int:
+    if done:
+        print(f"{detections} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
+    for message in errors:
+        print(f"varifocal predict: {message}", file=sys.stderr)
+    return 2 if errors else 0
+
+
+def _predict_one(
+    model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    from varifocal.data.images import read_image
+
+    image = read_image(file)
+    found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
+    if place is not None:
+        save_picture(found.draw(image), place)
+    return found.to_coco(image_id, str(file))
+
+
+def _predict_film(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
+    from varifocal.progress import progress_bar
+    from varifocal.video import annotate_video, read_film
+
+    with progress_bar(file.name, read_film(file).frames, "frames a second") as advance:
+        frames, objects = annotate_video(
+            model,
+            file,
+            place,
+            every=options.every,
+            score_threshold=options.score_threshold,
+            max_detections=options.max_detections,
+            progress=advance,
+        )
+    print(f"{objects} detections in {frames} frames: {place} (no sound), {place.with_suffix('.jsonl')}")
+
+
+def _check_limits(options: argparse.Namespace) -> None:
+    from varifocal.tiles import Tiling, chosen
+
+    chosen(Tiling(), options.tile, options.overlap)
+    least, most = options.score_threshold, options.max_detections
+    if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
+        raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
+    if options.every < 1:
+        raise ConfigError(f"--every {options.every}: 1 looks at every frame of a video, 2 at every second, ...")
+
+
+EVAL = Verb(
+    "eval",
+    "measure a checkpoint with the COCO metrics",
+    "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
+    add_eval,
+    run_eval,
+)
+
+
+def add_predict(verb: argparse.ArgumentParser) -> None:
+    """Options of ``predict``."""
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    verb.add_argument("images", nargs="+", metavar="IMAGES", help="pictures and videos: files, folders and globs")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="annotated pictures and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
+    )
+    verb.add_argument(
+        "--every", type=int, default=1, metavar="N", help="detect in every Nth frame of a video, write only these (1)"
+    )
+    verb.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
+    verb.add_argument(
+        "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
+    )
+    verb.add_argument(
+        "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
+    )
+    add_looks(verb)
+    add_device(verb)
+
+
+def run_predict(options: argparse.Namespace, _: list[str]) -> int:
+    """Detect in every picture and video; one that cannot be read is named at the end, the others are still done."""
+    import json
+
+    from varifocal import video
+    from varifocal.data.images import SUFFIXES, list_images
+    from varifocal.files import write_beside
+    from varifocal.progress import progress_bar
+
+    _check_limits(options)
+    out = options.out or (None if options.json else Path("detections"))
+    files = outside(list_images(options.images, SUFFIXES | video.SUFFIXES), out)
+    films = video.find_videos(files, out)
+    target = options.json or Path(out or ".") / "detections.json"
+    places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
+    check_target(target)
+    if out is not None:
+        check_folder(out)
+    model = load_model(options)
+    pictures = [file for file in files if file not in films]
+    entries: list[dict[str, Any]] = []
+    errors: list[str] = []
+    with progress_bar("detecting", len(pictures)) as advance:
+        for i, file in enumerate(pictures, start=1):
+            try:
+                entries += _predict_one(model, file, i, places.get(file), options)
+            except DataError as error:
+                errors.append(str(error))
+            advance(i)
+    write_beside(target, json.dumps(entries, indent=1).encode())
+    done = len(pictures) - len(errors)
+    for film in films:
+        try:
+            _predict_film(model, film, places[film], options)
+        except DataError as error:
+            errors.append(str(error))
+    return _tell(len(entries), done, errors, target)
+
+
+PREDICT = Verb(
+    "predict",
+    "detect in pictures and videos, write them annotated, and what was found as JSON",
+    "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
+    add_predict,
+    run_predict,
+)

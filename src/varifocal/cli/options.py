@@ -1,0 +1,102 @@
+"""What the options of several verbs share: their values, read from text, and the options themselves."""
+
+from __future__ import annotations
+
+import argparse
+
+DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
+RECIPE_HELP = "a recipe of the package or a YAML file (vfnet_r50_1x)"
+
+
+def read_share(text: str) -> float:
+    """A share of a data set."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 0.9, such as 0.2")
+    return share
+
+
+def read_share_or_pixels(text: str) -> float | int:
+    """A share below 1, or whole pixels."""
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 0.2 nor whole pixels") from error
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width."""
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not height x width in pixels, such as 800x1216")
+    return int(height), int(width)
+
+
+def read_count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def read_counts(text: str) -> list[int]:
+    """Several of them, with commas."""
+    return [read_count(part) for part in text.split(",")]
+
+
+def read_numbers(text: str) -> list[int]:
+    """Whole numbers, with commas."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,1,2") from error
+
+
+def read_names(text: str) -> list[str]:
+    """Names, with commas."""
+    return [name for name in text.split(",") if name]
+
+
+def read_seconds(text: str) -> float:
+    """A time."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def add_format(verb: argparse.ArgumentParser) -> None:
+    """The format of the data set, where it is not recognised by looking."""
+    verb.add_argument("--format", metavar="NAME", help="of the data set: coco, voc, yolo, ... (recognised by looking)")
+
+
+def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
+    """How a model looks at a picture: several times, in windows."""
+    rest = "" if whose else ": slower, better"
+    verb.add_argument("--tta", action="store_true", help=f"{whose}look eight times, at four sizes and mirrored{rest}")
+    verb.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="read large pictures in windows of N pixels; 0: whole (the model's recipe)",
+    )
+    verb.add_argument(
+        "--overlap",
+        type=read_share_or_pixels,
+        metavar="X",
+        help="least overlap of the windows, as a share below 1 or in pixels (0.2)",
+    )
+
+
+def add_device(verb: argparse.ArgumentParser, whose: str = "") -> None:
+    """Where a network runs, and in which precision."""
+    verb.add_argument("--device", default="cpu", help=f"{whose}cpu, cuda, cuda:1, ... (%(default)s)")
+    verb.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    )

@@ -1,0 +1,158 @@
+"""Verbs that train: one recipe on a data set, the demonstration, the rows of a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from varifocal.cli.common import data_words
+from varifocal.cli.options import DATA, RECIPE_HELP, add_format, read_numbers, read_share
+from varifocal.cli.verb import Verb
+from varifocal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from varifocal.evaluate.coco_ap import CocoMetrics
+
+LOSSES = ("varifocal", "focal", "quality-focal")
+
+
+def add_train(verb: argparse.ArgumentParser) -> None:
+    """Options of ``train``."""
+    verb.add_argument("data", metavar="DATA", help=DATA)
+    verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
+    verb.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+    add_format(verb)
+    verb.add_argument(
+        "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out (0.2)"
+    )
+    verb.add_argument(
+        "--strict", action="store_true", help="stop at the first unreadable picture (train.bad_pictures=0)"
+    )
+
+
+def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train, or go on with a run, and show the metrics."""
+    from varifocal.recipe import read_recipe
+    from varifocal.run import first_process, free_folder, resume_run, run_recipe
+
+    if options.resume is not None:
+        if any((overrides, options.recipe, options.out, options.format, options.val, options.strict)):
+            raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
+        metrics, run = resume_run(options.data, options.resume), options.resume
+    else:
+        name = options.recipe or "vfnet_r50_1x"
+        if options.out is None and "WORLD_SIZE" in os.environ:
+            raise ConfigError("several processes need the same run folder: name it with --out.")
+        run = options.out or free_folder(Path(name).stem)
+        strict = ["train.bad_pictures=0"] if options.strict else []
+        metrics = run_recipe(read_recipe(name, [*data_words(options), *strict, *overrides]), options.data, run)
+    if first_process():
+        _show(metrics, run)
+
+
+def _show(metrics: CocoMetrics | None, run: Path) -> None:
+    from rich.console import Console
+
+    from varifocal.train.bad_pictures import LIST as BAD_PICTURES
+
+    if metrics is not None:
+        Console().print(metrics.table())
+    bad = run / BAD_PICTURES
+    if bad.is_file():
+        count = len(bad.read_text(encoding="utf-8").splitlines())
+        print(f"{count} {'picture' if count == 1 else 'pictures'} could not be used: {bad}")
+    print(f"Run folder: {run} (best.safetensors, metrics.json, log.jsonl, recipe.yaml, pictures/)")
+    print(f"Try: varifocal predict {run / 'best.safetensors'} IMAGES")
+
+
+TRAIN = Verb(
+    "train",
+    "train a detector on a data set",
+    "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
+    "  varifocal train photos_with_labels --val 0.2 --format yolo\n"
+    "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
+    "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
+    "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
+    add_train,
+    run_train,
+    usage=(
+        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] "
+        "[--strict] DATA [key=value ...]"
+    ),
+    takes_words=True,
+)
+
+
+def add_demo(verb: argparse.ArgumentParser) -> None:
+    """Options of ``demo``."""
+    verb.add_argument("--loss", choices=LOSSES, default="varifocal", help="classification loss (%(default)s)")
+    verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/trees-N)")
+
+
+def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train and test on the embedded pictures."""
+    from varifocal.demo import EXPLANATION, run_demo
+    from varifocal.run import free_folder
+
+    run = options.out or free_folder("trees")
+    metrics, seconds = run_demo(run, [f"model.loss={options.loss}", *overrides])
+    _show(metrics, run)
+    print(f"{seconds / 60:.1f} minutes. {EXPLANATION}")
+
+
+DEMO = Verb(
+    "demo",
+    "train and test on the embedded aerial photographs, in minutes on a CPU",
+    "varifocal demo --loss focal train.seed=1",
+    add_demo,
+    run_demo,
+    takes_words=True,
+)
+
+
+def add_sweep(verb: argparse.ArgumentParser) -> None:
+    """Options of ``sweep``."""
+    verb.add_argument("table", choices=("table2", "table3", "table5"))
+    verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
+    add_format(verb)
+    verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
+    verb.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
+    verb.add_argument("--seeds", type=read_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")
+
+
+def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Train the rows of a table and show them side by side."""
+    from rich.console import Console
+
+    from varifocal import sweep
+
+    out = options.out or Path("runs") / options.table
+    results = sweep.run_sweep(
+        options.table,
+        options.data,
+        out,
+        recipe=options.recipe,
+        seeds=options.seeds,
+        overrides=[*data_words(options), *overrides],
+    )
+    Console().print(sweep.table(results, options.table))
+    print(f"Runs and results.json: {out}")
+
+
+SWEEP = Verb(
+    "sweep",
+    "train every row of one of the paper's tables and compare them",
+    "varifocal sweep table3 my_data --recipe my.yaml --seeds 0,1,2 train.epochs=6\n\n"
+    "table2: settings of the varifocal loss; table3: the parts of VFNet; table5: the losses in other detectors.\n"
+    "What is finished is not done again, what was cut off goes on: repeat the command.",
+    add_sweep,
+    run_sweep,
+    usage=(
+        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
+    ),
+    takes_words=True,
+)
