@@ -16,7 +16,7 @@ class Confusion:
     """``counts[i, j]``: boxes of class i found as class j. The last row are detections of nothing, the last column
     boxes that were not found. ``score`` and ``iou`` are the least of both."""
 
-    counts: Int64[np.ndarray, "K+1 K+1"]
+    counts: Int64[np.ndarray, "C C"]
     score: float
     iou: float
 

@@ -1,1 +1,2 @@
-def make_plots(x): pass
+def make_plots(x):
+    pass

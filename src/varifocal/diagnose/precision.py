@@ -83,17 +83,16 @@ def by_size(table: Table) -> dict[str, Range]:
 
 
 def by_aspect(table: Table) -> dict[str, Range]:
-    """Three shapes by width / height; the lower end does not belong to a shape."""
+    """Three shapes by width / height; the upper end belongs to a shape."""
+    found, truth = _shapes(table.found.boxes), _shapes(table.truth.boxes)
+    return {name: Range(found == i, (truth == i) & ~table.truth.crowd) for i, name in enumerate(ASPECTS)}
 
-    def part(boxes: np.ndarray, low: float, high: float) -> Bool[np.ndarray, "n"]:
-        # a product instead of a quotient: a box without height has no quotient
-        return (boxes[:, 2] > low * boxes[:, 3]) & ((boxes[:, 2] <= high * boxes[:, 3]) | (high == np.inf))
 
-    flat = {name: (low if low else -1.0, high) for name, (low, high) in ASPECTS.items()}
-    return {
-        name: Range(part(table.found.boxes, *ends), part(table.truth.boxes, *ends) & ~table.truth.crowd)
-        for name, ends in flat.items()
-    }
+def _shapes(boxes: Float[np.ndarray, "n 4"]) -> Int64[np.ndarray, "n"]:
+    """The index in ``ASPECTS``; products instead of quotients, because a box without height has no quotient."""
+    width, height = boxes[:, 2], boxes[:, 3]
+    ends = [high for _, high in ASPECTS.values()][:-1]
+    return np.sum([width > end * height for end in ends], axis=0, dtype=np.int64)
 
 
 def _closed(values: np.ndarray, low: float, high: float) -> Bool[np.ndarray, "n"]:
