@@ -92,7 +92,8 @@ def _shapes(boxes: Float[np.ndarray, "n 4"]) -> Int64[np.ndarray, "n"]:
     """The index in ``ASPECTS``; products instead of quotients, because a box without height has no quotient."""
     width, height = boxes[:, 2], boxes[:, 3]
     ends = [high for _, high in ASPECTS.values()][:-1]
-    return np.sum([width > end * height for end in ends], axis=0, dtype=np.int64)
+    above = np.array([width > end * height for end in ends])
+    return np.asarray(above.sum(axis=0))
 
 
 def _closed(values: np.ndarray, low: float, high: float) -> Bool[np.ndarray, "n"]:
