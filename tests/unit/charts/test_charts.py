@@ -90,7 +90,8 @@ def test_a_bar_is_as_long_as_its_value():
 
 def test_a_full_cell_is_darker_and_says_its_share():
     text = heat_map("t", "d", ["a", "b"], ["a", "b"], np.array([[1, 0], [0.25, 0.75]]), [["w", "x"], ["y", "z"]])
-    cells = [rect for rect in ElementTree.fromstring(text).findall(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
+    rects = ElementTree.fromstring(text).findall(f"{SVG}rect")
+    cells = [rect for rect in rects if rect.find(f"{SVG}title") is not None]
     assert [rect.find(f"{SVG}title").text for rect in cells] == ["w", "y", "z"]
     dark = [float(rect.get("fill-opacity")) for rect in cells]
     assert dark[0] > dark[2] > dark[1]
