@@ -1,8 +1,9 @@
 """How long ``varifocal diagnose`` takes on the detections of a large data set, section by section.
 
-    python benchmarks/diagnose_speed.py            # 5,000 pictures, 100 detections each, 80 classes, one thread
+    OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 pictures, 100 detections each, 80 classes, one thread
 
-The detections lie around the boxes or anywhere, with scores that follow their IoU loosely. Prints seconds.
+Two thirds of the detections lie around boxes of their class, the others anywhere. Seconds go to diagnose_speed.json;
+docs/diagnose.md has them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from harness import Row, write
 
 from varifocal.data.coco_results import read_results
 from varifocal.diagnose import diagnose, plots
@@ -74,9 +76,9 @@ def main() -> None:
         begun = time.perf_counter()
         plots.make_plots(found)
         seconds["plots"] = time.perf_counter() - begun
-    for name, value in seconds.items():
-        print(f"{name}: {value:.1f} s")
-    print(f"highest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rows = [Row(name, value, "s") for name, value in seconds.items()]
+    write("diagnose_speed", [*rows, Row("highest memory of the whole", memory, "MiB")], Path(__file__).parent)
 
 
 if __name__ == "__main__":

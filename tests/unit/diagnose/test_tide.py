@@ -42,9 +42,6 @@ def run_tidecv(data, detections, limit=100):
     return run, main, special, counts
 
 
-@pytest.fixture(autouse=True)
-def _quiet(recwarn):
-    """What its plotting libraries warn of when they are imported is not ours."""
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["", "tied scores"])
