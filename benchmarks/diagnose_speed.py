@@ -1,6 +1,6 @@
 """How long ``varifocal diagnose`` takes on the detections of a large data set, section by section.
 
-    OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 pictures, 100 detections each, 80 classes, one thread
+    OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 pictures, 100 detections each, 80 classes
 
 Two thirds of the detections lie around boxes of their class, the others anywhere. Seconds go to diagnose_speed.json;
 docs/diagnose.md has them.
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from harness import Row, write
 
+from harness import Row, write
 from varifocal.data.coco_results import read_results
 from varifocal.diagnose import diagnose, plots
 from varifocal.records import Category, DataSet, Detections, Sample

@@ -11,9 +11,9 @@ import argparse
 import io
 from pathlib import Path
 
-from harness import machine
 from rich.console import Console
 
+from harness import machine
 from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_dataset
 from varifocal.diagnose import diagnose

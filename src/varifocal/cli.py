@@ -390,6 +390,13 @@ def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     return run_check(options, overrides, lambda: _load(options))
 
 
+def run_diagnose(options: argparse.Namespace, _: list[str]) -> None:
+    """Say what separates a detector's AP from 100."""
+    from varifocal.diagnose.command import run_diagnose
+
+    run_diagnose(options, lambda: _load(options))
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -403,6 +410,7 @@ def _device(name: str) -> str:
 VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "train": run_train,
     "eval": run_eval,
+    "diagnose": run_diagnose,
     "predict": run_predict,
     "convert": run_convert,
     "convert-data": run_convert_data,

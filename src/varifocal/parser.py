@@ -32,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_preview(verbs)
     _add_check(verbs)
     _add_eval(verbs)
+    _add_diagnose(verbs)
     _add_predict(verbs)
     convert = _verb(
         verbs,
@@ -212,18 +213,60 @@ def _add_eval(verbs: Any) -> None:
         "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
     )
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    evaluate.add_argument("data", type=Path, metavar="DATA", help=_DATA)
-    evaluate.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
-    _add_format(evaluate)
-    evaluate.add_argument("--val", type=_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
-    evaluate.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
-    evaluate.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
-    evaluate.add_argument(
-        "--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better"
+    _add_measured(evaluate)
+
+
+def _add_diagnose(verbs: Any) -> None:
+    diagnose = _verb(
+        verbs,
+        "diagnose",
+        "say why the AP is what it is: ranking, errors, calibration, thresholds, the worst pictures",
+        "varifocal diagnose runs/vfnet-1/best.safetensors my_data --plots plots --json diagnosis.json\n"
+        "  varifocal diagnose my_data --results coco_results.json\n\n"
+        "docs/diagnose.md says what each figure means.",
     )
-    _add_tiling(evaluate)
-    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
-    evaluate.add_argument(
+    diagnose.usage = (
+        "varifocal diagnose [-h] [--split S] [--plots DIR] [--json F] [...] (CHECKPOINT DATA | DATA --results F)"
+    )
+    diagnose.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT")
+    _add_measured(diagnose)
+    diagnose.add_argument(
+        "--results", type=Path, metavar="F", help="what any detector found, a COCO results file, in place of CHECKPOINT"
+    )
+    diagnose.add_argument("--plots", type=Path, metavar="DIR", help="write charts (SVG) here")
+    diagnose.add_argument(
+        "--wanted-precision", type=float, default=0.9, metavar="P", help="find the scores that give it (%(default)s)"
+    )
+    diagnose.add_argument(
+        "--score",
+        type=float,
+        metavar="P",
+        help="least score in confusion matrix and worst pictures (that of the best F1)",
+    )
+    diagnose.add_argument(
+        "--iou", type=float, default=0.5, metavar="X", help="least IoU in the confusion matrix (%(default)s)"
+    )
+    diagnose.add_argument(
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help="read so many of a class in a picture (100, or what the model gives)",
+    )
+    diagnose.add_argument("--worst", type=int, default=20, metavar="N", help="pictures in the JSON (%(default)s)")
+
+
+def _add_measured(verb: argparse.ArgumentParser) -> None:
+    """What a model is measured on, and how it looks at pictures."""
+    verb.add_argument("data", type=Path, metavar="DATA", help=_DATA)
+    verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
+    _add_format(verb)
+    verb.add_argument("--val", type=_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
+    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
+    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    verb.add_argument("--tta", action="store_true", help="look eight times, at four sizes and mirrored: slower, better")
+    _add_tiling(verb)
+    verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    verb.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
 

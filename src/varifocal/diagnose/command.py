@@ -33,7 +33,7 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
 
     if (options.checkpoint is None) == (options.results is None):
         raise ConfigError("name either a checkpoint before DATA, or what a detector found with --results FILE.")
-    Settings(options.precision_wanted, options.score, options.iou, options.max_detections or 100, options.worst)
+    _settings(options, 100)  # mistakes are told before the work
     if options.json is not None:
         check_target(options.json)
     if options.plots is not None:
@@ -55,10 +55,12 @@ def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
     detections, usual = _detections(options.results, model, data)
     for note in data.notes:
         print(note, file=sys.stderr)
-    limit = options.max_detections or usual
-    return diagnose(
-        detections, data, Settings(options.precision_wanted, options.score, options.iou, limit, options.worst)
-    )
+    return diagnose(detections, data, _settings(options, usual))
+
+
+def _settings(options: argparse.Namespace, usual: int) -> Settings:
+    limit = usual if options.max_detections is None else options.max_detections
+    return Settings(options.wanted_precision, options.score, options.iou, limit, options.worst)
 
 
 def _detections(results: Path | None, model: Any, data: DataSet) -> tuple[list[Detections], int]:

@@ -42,8 +42,6 @@ def run_tidecv(data, detections, limit=100):
     return run, main, special, counts
 
 
-
-
 @pytest.mark.parametrize("ties", [False, True], ids=["", "tied scores"])
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_tidecv(seed, ties):
