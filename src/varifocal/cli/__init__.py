@@ -10,10 +10,27 @@ from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
 from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
 from varifocal.cli.speed import BENCH
+from varifocal.cli.study import DIAGNOSE
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
 from varifocal.errors import VarifocalError
 
-_ALL = (TRAIN, PREVIEW, CHECK, EVAL, PREDICT, CONVERT, CONVERT_DATA, AVERAGE, INFO, DEMO, ZOO, SWEEP, BENCH, EXPORT)
+_ALL = (
+    TRAIN,
+    PREVIEW,
+    CHECK,
+    EVAL,
+    DIAGNOSE,
+    PREDICT,
+    CONVERT,
+    CONVERT_DATA,
+    AVERAGE,
+    INFO,
+    DEMO,
+    ZOO,
+    SWEEP,
+    BENCH,
+    EXPORT,
+)
 VERBS = {verb.name: verb for verb in _ALL}
 
 # what an installation that only runs exported files may be without, and what brings it

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.cli.common import load_model
-from varifocal.cli.options import DATA, add_device, add_format, add_looks, read_share
+from varifocal.cli.options import add_device, add_looks, add_measured
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError, DataError
 from varifocal.places import check_folder, check_target, outside, picture_places, save_picture
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 def add_eval(verb: argparse.ArgumentParser) -> None:
     """Options of ``eval``."""
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
-    verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
-    add_format(verb)
-    verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
-    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
-    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
-    add_looks(verb)
-    add_device(verb)
+    add_measured(verb)
 
 
 def run_eval(options: argparse.Namespace, _: list[str]) -> None:

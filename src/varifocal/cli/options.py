@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
 RECIPE_HELP = "a recipe of the package or a YAML file (vfnet_r50_1x)"
@@ -100,3 +101,15 @@ def add_device(verb: argparse.ArgumentParser, whose: str = "") -> None:
     verb.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
+
+
+def add_measured(verb: argparse.ArgumentParser) -> None:
+    """What a model is measured on, and how it looks at pictures."""
+    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
+    verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
+    add_format(verb)
+    verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
+    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
+    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    add_looks(verb)
+    add_device(verb)

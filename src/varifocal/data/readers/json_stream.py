@@ -35,9 +35,33 @@ def read_object(file: Tree, lists: Collection[str], take: Take) -> dict[str, Any
     Raises:
         DataError: not JSON, not UTF-8 (or UTF-16 with its mark), unreadable, or one of ``lists`` is there twice.
     """
+    with _said_of(file), file.open("rb") as stream, _without_collection():
+        return _Reader(stream, file).read(lists, take)
+
+
+def read_list(file: Tree, take: Callable[[int, list[Any]], None]) -> int | None:
+    """How many elements the list in ``file`` has; None for a file that holds no list.
+
+    ``take(first, elements)`` gets them, some at a time, ``first`` being the index of the first one.
+
+    Raises:
+        DataError: as of :func:`read_object`.
+    """
+    with _said_of(file), file.open("rb") as stream, _without_collection():
+        reader = _Reader(stream, file)
+        reader.fill()
+        if reader.peek() != "[":
+            return None
+        count = reader.records("", lambda _, first, elements: take(first, elements))
+        reader.expect_end()
+        return count
+
+
+@contextmanager
+def _said_of(file: Tree) -> Iterator[None]:
+    """What goes wrong while reading, as a sentence about the file."""
     try:
-        with file.open("rb") as stream, _without_collection():
-            return _Reader(stream, file).read(lists, take)
+        yield
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None

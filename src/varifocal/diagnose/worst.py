@@ -1,0 +1,95 @@
+"""The pictures that go wrong most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.diagnose.match import Matches
+from varifocal.diagnose.table import Table
+from varifocal.diagnose.tide import IGNORED, KINDS, Errors
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A detection of a bad picture: xyxy pixels, ``kind`` is "right", "ignored" or one of TIDE's kinds."""
+
+    box: Float[np.ndarray, "4"]
+    label: int
+    score: float
+    iou: float
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Unfound:
+    """A box that nothing found: xyxy pixels."""
+
+    box: Float[np.ndarray, "4"]
+    label: int
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """``sample`` is the place in the data; ``cost`` the sum of the scores of ``wrong`` detections plus the number of
+    boxes ``missed``, of what is found from one score on. ``objects`` is how many boxes there are, without crowds."""
+
+    sample: int
+    cost: float
+    wrong: int
+    objects: int
+    seen: tuple[Seen, ...]
+    missed: tuple[Unfound, ...]
+
+
+def worst_pictures(
+    table: Table, matches: Matches, errors: Errors, score: float, most: int
+) -> tuple[Float[np.ndarray, "M"], tuple[Picture, ...]]:
+    """The cost of each sample of the data, and the ``most`` costly pictures, of equal cost the first; none without
+    cost. Detections from ``score`` on, matched at the first threshold."""
+    read = table.found.score >= score
+    wrong = read & matches.wrong[0]
+    free = ~table.truth.crowd
+    free[matches.truth[0][read & matches.right[0]]] = False
+    pictures = len(table.samples)
+    cost = np.bincount(table.found.image[wrong], np.maximum(table.found.score[wrong], 0), minlength=pictures)
+    cost += np.bincount(table.truth.image[free], minlength=pictures)
+    order = np.argsort(-cost, kind="stable")[:most]
+    found = np.searchsorted(table.found.image, [order, order + 1])
+    truth = np.searchsorted(table.truth.image, [order, order + 1])
+    listed = []
+    for i, image in enumerate(order.tolist()):
+        if cost[image] <= 0:
+            break
+        own = np.arange(*truth[:, i])
+        detections = np.arange(*found[:, i])
+        listed.append(
+            Picture(
+                int(table.samples[image]),
+                float(cost[image]),
+                int(wrong[detections].sum()),
+                int((~table.truth.crowd[own]).sum()),
+                tuple(_seen(table, matches, errors, at) for at in detections[read[detections]].tolist()),
+                tuple(Unfound(_xyxy(table.truth.boxes[at]), int(table.truth.label[at])) for at in own[free[own]]),
+            )
+        )
+    by_sample = np.empty(pictures)
+    by_sample[table.samples] = cost
+    return by_sample, tuple(listed)
+
+
+def _seen(table: Table, matches: Matches, errors: Errors, at: int) -> Seen:
+    if matches.right[0, at]:
+        kind = "right"
+    elif not matches.wrong[0, at] or errors.kinds[at] == IGNORED:
+        kind = "ignored"
+    else:
+        kind = KINDS[errors.kinds[at]]
+    found = table.found
+    return Seen(_xyxy(found.boxes[at]), int(found.label[at]), float(found.score[at]), float(table.own.iou[at]), kind)
+
+
+def _xyxy(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:
+    return np.concatenate([box[:2], box[:2] + box[2:]])
