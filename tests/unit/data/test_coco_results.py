@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from varifocal.data.json_stream import read_list
+from varifocal.data.readers.json_stream import read_list
 
 from varifocal.data.coco_results import read_results
 from varifocal.errors import DataError
@@ -108,7 +108,7 @@ def test_pictures_of_one_id_are_refused(tmp_path):
 
 
 def test_a_long_list_comes_in_parts_and_the_entry_is_counted_through(tmp_path, monkeypatch):
-    monkeypatch.setattr("varifocal.data.json_stream._BLOCK", 1 << 12)
+    monkeypatch.setattr("varifocal.data.readers.json_stream._BLOCK", 1 << 12)
     file = write(tmp_path, [GOOD | {"score": i / 1000} for i in range(1000)])
     parts = []
     assert read_list(file, lambda first, entries: parts.append((first, len(entries)))) == 1000
