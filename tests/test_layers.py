@@ -54,6 +54,7 @@ MODEL_PARTS = {
     "layers",
     "names",
     "pafpn",
+    "positions",
     "pretrained",
     "recognise",
     "same_padding",

@@ -15,6 +15,7 @@ from varifocal.export.suppress import select_in_graph
 from varifocal.models.flops import count_flops
 from varifocal.models.fuse import Precision, computing, prediction_network
 from varifocal.models.info import ModelInfo
+from varifocal.models.positions import fix_positions
 from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
 from varifocal.predict import Model, build
@@ -90,6 +91,8 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         shapes = {0: Dim("batch", min=1, max=MOST), **sides}
     example = torch.zeros(BATCH, 3, *size)
     fix_padding(network.backbone, example)
+    if graph.size is not None:
+        fix_positions(network.backbone, size)
     wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
     try:
         with exporting(settings.form), torch.no_grad(), computing(precision, "cpu"):
