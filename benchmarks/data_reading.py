@@ -2,9 +2,9 @@
 
 Makes data sets of 100,000 pictures with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a
 COCO set of a million pictures, reads each in a process of its own to samples that can be trained on, and writes
-``data_reading.json``. Pictures are never decoded; of YOLO and CSV, which record no sizes, every header is read. The
-files were just written, so that they come from memory as far as it goes. ``--folder`` keeps the sets for another run,
-``--only`` measures one of them. Making them takes about ten minutes and 3 GB.
+``data_reading.json`` and the table of ``docs/data.md``. Pictures are never decoded; of YOLO and CSV, which record no
+sizes, every header is read. The files were just written, so that they come from memory as far as it goes. ``--folder``
+keeps the sets for another run, ``--only`` measures one of them. Making them takes about ten minutes and 3 GB.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 TARGET = Path(__file__).with_name("data_reading.json")
+PAGE = Path(__file__).parents[1] / "docs" / "data.md"
+BEGIN, END = "<!-- reading table: benchmarks/data_reading.py -->", "<!-- end of reading table -->"
 SIDES, BOXES, CLASSES = (640, 480), 7, 80
 READ = """
 import json, resource, sys, time
@@ -158,6 +161,28 @@ def measure(folder: Path, name: str) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
+def table(results: dict[str, Any]) -> str:
+    """What was measured, as the page shows it."""
+    made = results["made"]
+    lines = ["| | pictures | boxes | seconds | memory |", "|---|---|---|---|---|"]
+    for name in SETS:
+        one = results[name]
+        numbers = f"{one['pictures']:,} | {one['boxes']:,} | {one['seconds']:.0f} | {one['peak_mib']:,} MiB"
+        lines.append(f"| {name} | {numbers} |")
+    machine = f"{made['date']}, {made['machine']}, {made['cores']} cores, Python {made['python']}"
+    note = (
+        "From the path to samples that can be trained on; memory is the rise of the process's highest, without that\n"
+        f"of workers. {machine}, `benchmarks/data_reading.py`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def put_table(page: str, results: dict[str, Any]) -> str:
+    """The page with the table between its marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}"
+
+
 def main() -> None:
     """Measure what is asked for, and write it beside what was measured before."""
     parser = argparse.ArgumentParser(description="Measure how long labels take to read, and how much memory.")
@@ -179,6 +204,8 @@ def main() -> None:
     results["made"]["python"] = platform.python_version()
     if not options.make:
         TARGET.write_text(json.dumps(results, indent=1) + "\n")
+        if all(name in results for name in SETS):
+            PAGE.write_text(put_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,3 +94,14 @@ def test_convert_data(unsplit, tmp_path, capsys):
     assert "is there already" in refused(capsys, "convert-data", unsplit, out, "--to", "coco", "--format", "yolo")
     with pytest.raises(SystemExit):
         main(["convert-data", str(unsplit), str(out)])
+
+
+def test_a_data_set_without_an_object_is_said_to_have_none(tmp_path, capsys):
+    files = {"data.yaml": "train: images\nnames: [cat]\n", "images/0.png": noise(0), "labels/0.txt": ""}
+    data = fill(tmp_path / "data", files)
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *TINY]) == 0
+    said = capsys.readouterr().err
+    assert "none of the 1 training pictures has an object to learn" in said
+    (data / "labels/0.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    assert main(["train", str(data), "--out", str(tmp_path / "other"), *TINY]) == 0
+    assert "has an object" not in capsys.readouterr().err

@@ -68,6 +68,9 @@ def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
         for part in (job.training, job.validation):
             for note in part.notes if part else ():
                 print(note, file=sys.stderr)
+        if not any((~sample.crowd).any() for sample in job.training.samples):
+            pictures = f"none of the {len(job.training.samples)} training pictures"
+            print(f"{pictures} has an object to learn: the detector will learn to find nothing.", file=sys.stderr)
     train(job, resume=resume)
     if not first_process() or job.validation is None:
         return None

@@ -187,6 +187,8 @@ def _put_pictures(
             file = part.raw.images.files[image]
             assert file is not None, "a missing picture is a problem, which was raised"
             if isinstance(file, Path) and how == "link":
+                if not file.is_file():
+                    raise DataError(f"{file}: the file cannot be read (a link to nowhere); check it")
                 os.symlink(os.path.realpath(file), target / name)
             else:
                 _copy(file, target / name)

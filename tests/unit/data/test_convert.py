@@ -290,3 +290,12 @@ def test_a_problem_of_the_source_stops(tmp_path):
     refused(tmp_path / "in", "has the class 3")
     with pytest.raises(DataError, match="has the class 3"):
         convert(tmp_path / "in", tmp_path / "out", "voc", drop_invalid=True)
+
+
+def test_a_link_to_nowhere_is_no_picture(tmp_path):
+    files = {"b.csv": "image,xmin,ymin,xmax,ymax,label,width,height\na.png,1,2,3,4,x,9,9\n"}
+    fill(tmp_path / "in", files)
+    (tmp_path / "in/a.png").symlink_to("a.png")
+    with pytest.raises(DataError, match=r"a\.png: the file cannot be read"):
+        convert(tmp_path / "in", tmp_path / "out", "coco")
+    assert not (tmp_path / "out").exists()

@@ -74,7 +74,7 @@ def test_two_formats_are_not_chosen_between(tmp_path):
 def test_nothing_is_recognised(tmp_path):
     refused(tmp_path, f"{tmp_path}: no data set is recognised; there are no files")
     fill(tmp_path, {"a.png": (9, 9), "b.png": (9, 9), "x/y": "", "NOTES": ""})
-    refused(tmp_path, "2 files .png and 1 files without a suffix and the folders x", "coco, voc, yolo", "--format")
+    refused(tmp_path, "2 files .png and 1 file without a suffix and the folders x", "coco, voc, yolo", "--format")
     refused(tmp_path / "a.png", "a file ending in .png is no data set")
     refused(tmp_path / "none", f"{tmp_path}/none: there is no such file or folder")
     refused(Path("a\0b"), "there is no such file or folder")

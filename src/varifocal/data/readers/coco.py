@@ -183,7 +183,8 @@ def _refuse_value(content: Any, file: Tree) -> None:
     first = content[0] if content else None
     if isinstance(first, dict) and "image_id" in first:
         raise DataError(f"{file}: this is a list of detection results, not a data set; {_MEND}")
-    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {_MEND}")
+    mend = f"{_MEND}; of Label Studio export JSON and not JSON-MIN" if isinstance(first, dict) else _MEND
+    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {mend}")
 
 
 def _rows(key: str, records: list[Any]) -> list[Any] | None:

@@ -86,7 +86,7 @@ def read_csv(source: Tree, data: Tree, split: str) -> RawSet:
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
     if reading.numbers and reading.shares == reading.numbers:
-        text = f"all {reading.numbers} boxes lie between 0 and 1, which are shares of the picture and not pixels"
+        text = "all boxes lie between 0 and 1, which are shares of the picture and not pixels"
         columns.problem("malformed", source, "", text, "multiply x by the width and y by the height of the picture")
     columns.no_classes()
     columns.notes += texts.notes(source)

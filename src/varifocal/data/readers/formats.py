@@ -153,7 +153,7 @@ def _contents(folder: Tree) -> str:
     """What lies in a folder, for a message."""
     folders, files = names_in(folder)
     counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
-    parts = [f"{count} files {suffix}" for suffix, count in counts.most_common(4)]
+    parts = [f"{count} {'file' if count == 1 else 'files'} {suffix}" for suffix, count in counts.most_common(4)]
     if folders:
         parts.append(f"the folders {', '.join(folders[:6])}{', ...' if len(folders) > 6 else ''}")
     return " and ".join(parts) or "no files"

@@ -93,7 +93,7 @@ def test_wrong_lines(tmp_path, line, parts):
         ("", ["no image"]),
         (HEADER, ["no boxes in it"]),
         (HEADER + "a.png,,,,,\n", ["no box with a class"]),
-        (HEADER + "a.png,0.1,0.2,0.5,1,cat\na.png,0,0,1,1,cat\n", ["all 2 boxes lie between 0 and 1", "multiply"]),
+        (HEADER + "a.png,0.1,0.2,0.5,1,cat\na.png,0,0,1,1,cat\n", ["all boxes lie between 0 and 1", "multiply"]),
         (HEADER + f"a.png,1,2,3,4,{'x' * 200_000}\n", ["line 2 is not CSV"]),
     ],
 )
