@@ -30,7 +30,7 @@ LAYERS = [
     ("recipes",),
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
-    ("check", "diagnose"),
+    ("check", "diagnose", "oracle", "assign_view"),
     ("cli",),
     ("__init__", "__main__"),
 ]
