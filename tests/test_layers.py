@@ -47,6 +47,7 @@ MODEL_PARTS = {
     "backbone",
     "convert",
     "dense",
+    "eye",
     "flops",
     "fpn",
     "fuse",

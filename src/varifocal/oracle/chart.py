@@ -26,7 +26,8 @@ def chart(study: OracleStudy) -> str:
     groups: dict[str, list[OracleRow]] = {}
     for row in study.rows:
         groups.setdefault(row.name, []).append(row)
-    body, top = [], HEAD
+    body: list[str] = []
+    top = HEAD
     for name, rows in groups.items():
         body += _group(name, rows, top)
         top += len(rows) * BAR + GAP
