@@ -30,7 +30,7 @@ LAYERS = [
     ("recipes",),
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
-    ("check", "diagnose"),
+    ("check", "diagnose", "oracle", "assign_view"),
     ("cli",),
     ("__init__", "__main__"),
 ]
@@ -47,6 +47,7 @@ MODEL_PARTS = {
     "backbone",
     "convert",
     "dense",
+    "eye",
     "flops",
     "fpn",
     "fuse",

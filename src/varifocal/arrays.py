@@ -51,8 +51,8 @@ def hard_nms(
     Exact, as :mod:`varifocal.ops.nms`: float64, and only as many of the best are looked at as it takes.
     """
     order = np.argsort(-scores, kind="stable")
-    if len(order) == 0:
-        return order
+    if len(order) == 0 or iou >= 1:
+        return order[:most]
     boxes = boxes.astype(np.float64)
     # classes are apart already; the shift is torch's, so that roundings are too
     apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)

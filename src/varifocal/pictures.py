@@ -14,7 +14,7 @@ from varifocal.data.images import read_image, upright_rgb
 from varifocal.errors import DataError
 from varifocal.records import Category, Detections
 from varifocal.settings import PostProcess, Views
-from varifocal.tiles import Tiling, merge, windows
+from varifocal.tiles import Tiling, Window, merge, windows
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
@@ -91,9 +91,16 @@ def _detect_tiled(detect: Detect, tiling: Tiling, image: Image.Image, settings: 
     parts: list[Detections] = []
     for start in range(0, len(places), BATCH):
         parts += detect([image.crop(place) for place in places[start : start + BATCH]], settings)
-    if len(places) == 1 and not tiling.vote:
+    return join_windows(parts, places, (image.height, image.width), tiling, settings)
+
+
+def join_windows(
+    parts: list[Detections], places: list[Window], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+) -> Detections:
+    """The detections of a picture of (height, width) from those of its windows, in pixels of each window."""
+    if len(places) == 1 and not (tiling.size and tiling.vote):
         return parts[0]  # suppressed already, and scores that soft suppression lowered must not meet it twice
-    return merge(parts, places, image.height, image.width, tiling, settings.iou, settings.max_detections)
+    return merge(parts, places, *size, tiling, settings.iou, settings.max_detections)
 
 
 def open_picture(picture: Picture) -> Image.Image:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -33,6 +33,25 @@ from varifocal.ops.nms import PostProcess, select_detections
 from varifocal.pictures import BATCH, Picture, predict_pictures
 from varifocal.types import Category, Decoded, Detections, Outputs
 from varifocal.views import join, mirror, scaled
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the network says of a batch of pictures in one of a model's views.
+
+    ``shapes`` are (height, width) of each picture in the network's input; with ``flip`` it stands mirrored there.
+    """
+
+    outputs: Outputs
+    shapes: list[tuple[int, int]]
+    flip: bool
+
+    def to_pictures(self, decoded: Decoded, images: Sequence[Image.Image]) -> list[Decoded]:
+        """The boxes of each picture, a batch of one each, in pixels of the picture as it stands."""
+        return [
+            _one_of(decoded, i, image, shape, flip=self.flip)
+            for i, (image, shape) in enumerate(zip(images, self.shapes, strict=True))
+        ]
 
 
 class Model(nn.Module):
@@ -121,29 +140,33 @@ class Model(nn.Module):
         found: list[Detections] = []
         for start in range(0, len(images), at_once):
             few = images[start : start + at_once]
-            looks = [
-                self._look(few, scaled(self.info.preprocess, scale), flip=flip)
-                for scale in views.scales
-                for flip in ((False, True) if views.flip else (False,))
-            ]
-            found += [self._finish(join([look[i] for look in looks]), settings) for i in range(len(few))]
+            looks = [look.to_pictures(self.decode(look), few) for look in self.looks(few)]
+            found += [self.finish(join([look[i] for look in looks]), settings) for i in range(len(few))]
         return found
 
-    def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> list[Decoded]:
-        """What the network says of each picture, a batch of one each, in pixels of the picture as it stands."""
+    def looks(self, images: list[Image.Image]) -> Iterator[Look]:
+        """What the network says of the pictures in each of the model's views; a single one as a rule."""
+        views = self.info.views
+        for scale in views.scales:
+            for flip in (False, True) if views.flip else (False,):
+                yield self._look(images, scaled(self.info.preprocess, scale), flip=flip)
+
+    def _look(self, images: list[Image.Image], preprocess: Preprocess, *, flip: bool) -> Look:
         device = next(self.parameters()).device
         shapes = [resized_shape(image.height, image.width, preprocess) for image in images]
         tensors = [resize(image_to_tensor(image), *shape) for image, shape in zip(images, shapes, strict=True)]
         if flip:
             tensors = [tensor.flip(2) for tensor in tensors]
         batch = normalise(pad_together(tensors, preprocess.divisor).to(device), shapes, preprocess)
-        decoded: Decoded = self.detector.decode(self.fast_forward(batch), shapes)  # type: ignore[operator]
-        return [
-            _one_of(decoded, i, image, shape, flip=flip)
-            for i, (image, shape) in enumerate(zip(images, shapes, strict=True))
-        ]
+        return Look(self.fast_forward(batch), shapes, flip)
 
-    def _finish(self, decoded: Decoded, settings: PostProcess) -> Detections:
+    def decode(self, look: Look) -> Decoded:
+        """The scored boxes of a look, clipped to its pictures, in pixels of the network's input."""
+        decoded: Decoded = self.detector.decode(look.outputs, look.shapes)  # type: ignore[operator]
+        return decoded
+
+    def finish(self, decoded: Decoded, settings: PostProcess) -> Detections:
+        """The detections of one picture: threshold, selection, suppression."""
         quality = None if decoded.quality is None else decoded.quality[0]
         box, score, label = select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, settings, quality)
         return Detections(box.cpu().numpy(), score.cpu().numpy(), label.cpu().numpy(), self.categories)

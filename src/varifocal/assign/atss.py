@@ -24,8 +24,11 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
     twice goes to the box with the higher IoU, and of equal ones to the first. A box with a single candidate gets
     nothing (its deviation is undefined).
 
+    Where a detector has anchors of its own, they stand in the place of the squares: all those of the nearest cells are
+    candidates, each by its own overlap (the paper's RetinaNet with several anchors a location).
+
     Args:
-        priors: the points of all levels, a single one a cell.
+        priors: the points of all levels.
         boxes: ground truth, xyxy pixels.
         topk: candidates a level.
         scale: anchor side in strides.
@@ -48,7 +51,8 @@ def claim_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, sc
     if len(boxes) == 0 or len(priors.points) == 0:
         return Claims(none, none, boxes.new_empty(0))
     candidates = _nearest(priors, boxes, topk)
-    iou = pair_iou(square_anchors(priors, scale)[candidates], boxes)
+    anchors = square_anchors(priors, scale) if priors.anchors is None else priors.anchors
+    iou = pair_iou(anchors[candidates], boxes)
     deviation = iou.std(dim=0) if len(iou) > 1 else torch.full_like(iou[0], float("nan"))
     inside = boxes_to_distances(priors.points[candidates], boxes.expand(len(iou), -1, -1)).amin(dim=-1) > MIN_INSIDE
     positive = (iou >= iou.mean(dim=0) + deviation) & inside
@@ -67,7 +71,7 @@ def settle(claims: Claims, points: int, boxes: int) -> Int64[Tensor, "N"]:
 
 
 def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:
-    """Indices of the points nearest to each box's centre, at most ``topk`` of each level, the nearest first.
+    """Indices of the points nearest to each box's centre, those of ``topk`` cells of each level, the nearest first.
 
     In a grid these lie in the ``topk`` nearest rows and columns, so only their crossings are looked at. Distances are
     squares in float64, so that rounding does not make ties.
@@ -82,8 +86,9 @@ def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Te
         across, down = x - place[:, :1], y - place[:, 1:]
         distance = (down.square()[:, :, None] + across.square()[:, None]).flatten(1)
         order = distance.sort(dim=1, stable=True).indices[:, :topk]
-        cells = (y[:, :, None] * columns + x[:, None]).flatten(1)
-        nearest.append(start + cells.gather(1, order).T)
+        cells = (y[:, :, None] * columns + x[:, None]).flatten(1).gather(1, order).T
+        anchors = cells[:, None] * priors.per_cell + torch.arange(priors.per_cell, device=boxes.device)[:, None]
+        nearest.append(start + anchors.flatten(0, 1))
         start += count
     return torch.cat(nearest)
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from varifocal.check.match import Eye
 from varifocal.check.report import Report
 from varifocal.check.run import check_data
 from varifocal.errors import ConfigError
 from varifocal.files import write_beside
+from varifocal.models.eye import Eye
 from varifocal.places import check_target
 from varifocal.progress import progress_bar
 from varifocal.recipe import read_recipe
@@ -80,9 +80,7 @@ def _targets(options: argparse.Namespace) -> list[Path]:
 def _eye(name: str | None, overrides: list[str], model: tuple[str, Any] | None) -> Eye:
     """That of the recipe that is named, or else of the checkpoint, or else of the usual recipe."""
     if name is None and not overrides and model is not None and hasattr(model[1].info, "config"):
-        info = model[1].info
-        crop = info.recipe.get("data", {}).get("augment", {}).get("crop", 0)
-        return Eye.of(model[0], info.name, info.config, info.preprocess, crop)
+        return Eye.of_model(model[0], model[1].info)
     recipe = read_recipe(name or RECIPE, overrides)
     said = " ".join([name or RECIPE, *overrides])
     return Eye.of(said, recipe.detector, recipe.model, recipe.data.preprocess, recipe.data.augment.crop)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,48 +12,12 @@ from torch import Tensor
 
 from varifocal.assign.atss import Claims, assign_atss, claim_atss, settle
 from varifocal.check.scene import Scene
-from varifocal.models import DETECTORS
 from varifocal.models.dense import Labelling
-from varifocal.settings import Preprocess, resize_factor, resized_shape
+from varifocal.models.eye import Eye
 from varifocal.types import Priors
 
 MOST_CALLS = 2000  # of an assigner; of more pictures a random sample is looked at
 MOST_BOXES = 2048  # that are assigned together
-
-
-@dataclass(frozen=True)
-class Eye:
-    """How a detector sees a data set: its labelling, and the resize of its pictures.
-
-    ``cropped``: training cuts windows out of the resized picture, so that ``max_side`` of the resize is not for it.
-    """
-
-    name: str
-    labelling: Labelling
-    preprocess: Preprocess
-    cropped: bool = False
-
-    @classmethod
-    def of(cls, name: str, detector: str, config: Any, preprocess: Preprocess, crop: int = 0) -> Eye:
-        """``name`` is for people, ``detector`` the key of the table of detectors."""
-        return cls(name, DETECTORS[detector][0].labelling(config), preprocess, crop > 0)
-
-    def at(self, preprocess: Preprocess) -> Eye:
-        """The same with another resize."""
-        return replace(self, preprocess=preprocess)
-
-    def resized(self, sizes: Int64[np.ndarray, "M 2"]) -> Int64[np.ndarray, "M 2"]:
-        """(width, height) of each picture as the network sees it."""
-        different, place = np.unique(sizes, axis=0, return_inverse=True)
-        shapes = [self._resized(width, height) for width, height in different.tolist()]
-        return np.array(shapes, np.int64).reshape(-1, 2)[place.reshape(-1)]
-
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        if self.cropped:
-            factor = resize_factor(height, width, self.preprocess)
-            return max(round(width * factor), 1), max(round(height * factor), 1)
-        shape = resized_shape(height, width, self.preprocess)
-        return shape[1], shape[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +45,9 @@ def match(scene: Scene, eye: Eye, progress: Callable[[int], None] = lambda done:
     ``progress`` is called with the number of boxes done.
     """
     sides = eye.resized(scene.sizes)
-    factor = (sides / scene.sizes).astype(np.float32)[scene.owner]
-    boxes = scene.boxes * np.concatenate([factor, factor], axis=1)
+    boxes = scene.boxes * eye.factors(scene.sizes)[scene.owner]
     together = eye.labelling.assign is assign_atss
-    grids = _grids(sides, eye.labelling)
+    grids = eye.grids(sides)
     owned = np.unique(scene.owner)
     calls = np.unique(grids[owned], axis=0, return_inverse=True)[1].reshape(-1) if together else np.arange(len(owned))
     chosen = _sample(calls)
@@ -93,25 +55,13 @@ def match(scene: Scene, eye: Eye, progress: Callable[[int], None] = lambda done:
     done = 0
     for picture_group in _by_call(owned[chosen], calls[chosen]):
         height, width = grids[picture_group[0]].tolist()
-        priors = _priors(height, width, eye.labelling)
+        priors = eye.priors(height, width)
         for places in _blocks(scene.owner, picture_group):
             assign = _points_together if together else _points_alone
             points[places] = assign(eye.labelling, priors, boxes[places], scene.owner[places])
             done += len(places)
             progress(done)
     return Matching(points, not chosen.all())
-
-
-def _grids(sides: Int64[np.ndarray, "M 2"], labelling: Labelling) -> Int64[np.ndarray, "M 2"]:
-    """(rows, columns) of each picture's finest map; those of the coarser maps follow from them."""
-    rounded = -(-sides // labelling.divisor) * labelling.divisor
-    return -(-rounded[:, ::-1] // labelling.strides[0])
-
-
-def _priors(rows: int, columns: int, labelling: Labelling) -> Priors:
-    finest = labelling.strides[0]
-    shapes = [(-(-rows * finest // stride), -(-columns * finest // stride)) for stride in labelling.strides]
-    return labelling.grid(shapes, like=torch.zeros(0))
 
 
 def _sample(calls: Int64[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:

@@ -15,7 +15,7 @@ from varifocal.check.ask import ask
 from varifocal.check.classes import count_classes, find_in_classes
 from varifocal.check.count import count
 from varifocal.check.findings import Finding, Findings
-from varifocal.check.match import Eye, match
+from varifocal.check.match import match
 from varifocal.check.pictures import find_in_scans, find_without_boxes
 from varifocal.check.report import Decoding, MatchReport, ModelReport, Report
 from varifocal.check.scan import Scan, cost_of_decoding, scan
@@ -23,6 +23,7 @@ from varifocal.check.scene import Scene, make_scene
 from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
 from varifocal.check.split import Split
 from varifocal.data.load import find_splits, read_raw
+from varifocal.models.eye import Eye
 from varifocal.pictures import Predictor
 
 # A bar: label and total, then called with the number done.

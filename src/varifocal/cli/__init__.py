@@ -10,7 +10,7 @@ from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
 from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
 from varifocal.cli.speed import BENCH
-from varifocal.cli.study import DIAGNOSE
+from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
 from varifocal.errors import VarifocalError
 
@@ -18,8 +18,10 @@ _ALL = (
     TRAIN,
     PREVIEW,
     CHECK,
+    ASSIGN_VIEW,
     EVAL,
     DIAGNOSE,
+    ORACLE,
     PREDICT,
     CONVERT,
     CONVERT_DATA,

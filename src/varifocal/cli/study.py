@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli.common import load_model
-from varifocal.cli.options import add_measured
+from varifocal.cli.options import DATA, RECIPE_HELP, add_format, add_measured, read_count
 from varifocal.cli.verb import Verb
 
 
@@ -55,4 +55,79 @@ DIAGNOSE = Verb(
     add_diagnose,
     run_diagnose,
     usage="varifocal diagnose [-h] [--split S] [--plots DIR] [--json F] [...] (CHECKPOINT DATA | DATA --results F)",
+)
+
+
+def add_oracle(verb: argparse.ArgumentParser) -> None:
+    """Options of ``oracle``."""
+    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    add_measured(verb)
+    verb.add_argument("--chart", type=Path, metavar="F.svg", help="write the rows as bars here")
+    verb.add_argument(
+        "--assign",
+        choices=("atss", "own"),
+        default="atss",
+        help="whose positives: ATSS or the detector's (%(default)s)",
+    )
+    verb.add_argument(
+        "--topk", type=read_count, default=9, metavar="N", help="candidates a level of ATSS (%(default)s)"
+    )
+    verb.add_argument("--limit", type=read_count, metavar="N", help="look at the first N pictures alone")
+
+
+def run_oracle(options: argparse.Namespace, _: list[str]) -> None:
+    """Give the detector the truth, one quantity at a time."""
+    from varifocal.oracle.command import run_oracle
+
+    run_oracle(options, lambda: load_model(options))
+
+
+ORACLE = Verb(
+    "oracle",
+    "give a detector the truth, one quantity at a time, and see what AP it buys (the paper's table 1)",
+    "varifocal oracle runs/vfnet-1/best.safetensors my_data --chart oracle.svg --json oracle.json\n"
+    "  varifocal oracle fcos.safetensors my_data --assign own --limit 500\n\n"
+    "docs/oracle.md says what each row means.",
+    add_oracle,
+    run_oracle,
+    usage="varifocal oracle [-h] [--split S] [--assign {atss,own}] [--limit N] [--json F] [--chart F.svg] [...] "
+    "CHECKPOINT DATA",
+)
+
+
+def add_assign_view(verb: argparse.ArgumentParser) -> None:
+    """Options of ``assign-view``."""
+    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
+    verb.add_argument("--split", metavar="S", help="split of the data set (train, or the only one)")
+    add_format(verb)
+    verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    verb.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint in place of a recipe")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        default=Path("assign-view"),
+        metavar="DIR",
+        help="a page a picture, assign.json (%(default)s)",
+    )
+    verb.add_argument("--limit", type=read_count, default=12, metavar="N", help="the first N pictures (%(default)s)")
+
+
+def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Draw what training gives each object."""
+    from varifocal.assign_view.command import run_assign_view
+
+    run_assign_view(options, overrides)
+
+
+ASSIGN_VIEW = Verb(
+    "assign-view",
+    "draw which points training gives each object, level by level, and which objects get none",
+    "varifocal assign-view my_data --out points\n"
+    "  varifocal assign-view my_data --recipe vfl_foveabox_r50_1x data.preprocess.short=640\n\n"
+    "key=value words change the recipe, whose image size and assignment are drawn.",
+    add_assign_view,
+    run_assign_view,
+    usage="varifocal assign-view [-h] [--recipe NAME | --checkpoint F] [--out DIR] [--limit N] [...] DATA "
+    "[key=value ...]",
+    takes_words=True,
 )

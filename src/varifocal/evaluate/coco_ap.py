@@ -66,6 +66,8 @@ def coco_ap(
     categories: Sequence[Category],
     detections: Sequence[Detections],
     max_detections: int = 100,
+    *,
+    without_false: bool = False,
 ) -> CocoMetrics:
     """COCO metrics of ``detections[i]``, found in ``samples[i]``.
 
@@ -74,6 +76,10 @@ def coco_ap(
     Boxes are xyxy in pixels of the original picture; labels of both index ``categories``. A crowd box takes
     any number of detections and counts neither for nor against them. Boxes are small,
     medium or large by the areas of the samples, as in COCO's own evaluation.
+
+    ``without_false`` answers what a perfect threshold would give: at each IoU the detections that are false there, by
+    the evaluation's own matching, are taken away. That moves no other match and leaves a precision of 1 at every recall
+    that is reached.
 
     Raises:
         ValueError: there is not one Detections per sample, or a label is no index of ``categories``.
@@ -90,10 +96,10 @@ def coco_ap(
     evaluator.accumulate()
     accumulated = evaluator.eval
     assert accumulated is not None  # accumulate() has just made it
-    return CocoMetrics(
-        **_twelve(accumulated["precision"], accumulated["recall"]),
-        per_class=_per_class(accumulated["precision"], categories),
-    )
+    precision = accumulated["precision"]
+    if without_false:
+        precision = np.where(precision > 0, 1.0, precision)  # 0 where a recall is not reached, -1 without labels
+    return CocoMetrics(**_twelve(precision, accumulated["recall"]), per_class=_per_class(precision, categories))
 
 
 def _both_sides(

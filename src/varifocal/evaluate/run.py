@@ -37,6 +37,13 @@ def evaluate_model(
     Raises:
         DataError: the model lacks a class of the data set.
     """
+    check_classes(model, data)
+    found = detect_all(model, data.samples, progress)
+    return measure(model, data, found), found
+
+
+def check_classes(model: Predictor, data: DataSet) -> None:
+    """Raises DataError: the model lacks a class of the data set."""
     known = {category.name: category for category in model.categories}
     missing = [category.name for category in data.categories if category.name not in known]
     if missing:
@@ -44,14 +51,18 @@ def evaluate_model(
             f"{data.source}: the model was not trained on {', '.join(missing[:5])} ({len(missing)} of "
             f"{len(data.categories)} classes); it knows {', '.join(list(known)[:10])}."
         )
-    found = detect_all(model, data.samples, progress)
-    return measure(model, data, found), found
 
 
-def measure(model: Predictor, data: DataSet, found: Sequence[Detections]) -> CocoMetrics:
-    """The COCO metrics of what a model found, with as many boxes a picture as the model gives, at least 100."""
+def measure(
+    model: Predictor, data: DataSet, found: Sequence[Detections], *, without_false: bool = False
+) -> CocoMetrics:
+    """The COCO metrics of what a model found, with as many boxes a picture as the model gives, at least 100.
+
+    ``without_false`` is that of :func:`coco_ap`.
+    """
     relabelled = [relabel(one, data.categories) for one in found]
-    return coco_ap(data.samples, data.categories, relabelled, model.info.postprocess.max_detections)
+    most = model.info.postprocess.max_detections
+    return coco_ap(data.samples, data.categories, relabelled, most, without_false=without_false)
 
 
 def relabel(found: Detections, categories: Sequence[Category]) -> Detections:

@@ -22,12 +22,13 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseTargets,
     Labelling,
-    assign_batch,
     centerness,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     normalisers,
@@ -109,8 +110,7 @@ class ATSS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        labelling = self.labelling(self.config)
-        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points, anchors = (
             each.expand(len(targets), -1, -1)[dense.positive] for each in (priors.points, square_anchors(priors))
@@ -136,6 +136,10 @@ class ATSS(nn.Module):
             "box": (box * central).sum() / weight,
             "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from varifocal.boxes import boxes_to_distances, clip_boxes
 from varifocal.losses import ScoreLoss, score_loss
 from varifocal.priors import within_picture
-from varifocal.types import Assignment, Priors, Targets
+from varifocal.types import Assignment, Outputs, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]
 
@@ -67,6 +67,14 @@ def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B
     return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
 
 
+def unflatten_levels(
+    values: Float[Tensor, "B N C"], shapes: Sequence[tuple[int, int]]
+) -> list[Float[Tensor, "B C _ _"]]:
+    """The opposite of :func:`flatten_levels`, for levels of these (height, width)."""
+    levels = values.split([height * width for height, width in shapes], dim=1)
+    return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
+
+
 def map_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
     """(height, width) of each level."""
     return tuple((level.shape[2], level.shape[3]) for level in maps)
@@ -104,6 +112,14 @@ def assign_batch(
     rows = [_assign_one(assign, own, target, divisor, mask_crowd) for own, target in zip(each, targets, strict=True)]
     positive, labels, boxes, counted = (torch.stack(column) for column in zip(*rows, strict=True))
     return DenseTargets(positive, labels, boxes, counted)
+
+
+def label_points(
+    labelling: Labelling, outputs: Outputs, targets: Sequence[Targets], *, mask_crowd: bool = True
+) -> DenseTargets:
+    """What the points of a batch of outputs should predict, each picture by itself; see :func:`assign_batch`."""
+    priors = labelling.grid(outputs.shapes, like=wide(outputs.tensors["logits"]))
+    return assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=mask_crowd)
 
 
 def _assign_one(

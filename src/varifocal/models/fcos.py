@@ -22,12 +22,13 @@ from varifocal.losses import ScoreLoss, giou_loss, iou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    DenseTargets,
     Labelling,
-    assign_batch,
     centerness,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     normalisers,
@@ -123,7 +124,7 @@ class FCOS(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(self.labelling(self.config).assign, priors, targets)
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
@@ -142,6 +143,10 @@ class FCOS(nn.Module):
             "box": (box_loss(boxes, truth) * central).sum() / weight,
             "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        return label_points(self.labelling(self.config), outputs, targets)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""

@@ -26,10 +26,10 @@ from varifocal.models.dense import (
     PAPER_DIVISOR,
     DenseTargets,
     Labelling,
-    assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     normalisers,
@@ -105,7 +105,7 @@ class FoveaBox(nn.Module):
         config = self.config
         logits, logs = wide(outputs.tensors["logits"]), wide(outputs.tensors["logs"])
         priors = self._priors(outputs, logits)
-        dense = self._assign(priors, targets)
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         sizes = [targets[0].size if self._paper else target.size for target in targets]
         boxes = self._boxes(priors, logs.detach(), sizes)[dense.positive]
@@ -124,6 +124,13 @@ class FoveaBox(nn.Module):
         box = F.smooth_l1_loss(logs[dense.positive], wanted, beta=SMOOTH_BELOW, reduction="sum")
         divisors = self._divisors(dense, logits.dtype)
         return {"cls": cls / divisors[0], "box": box / divisors[1]}
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        if self._paper:  # the authors' assignment does not know where a picture ends
+            height, width = (side * self.strides[0] for side in outputs.shapes[0])
+            targets = [replace(target, size=(height, width)) for target in targets]
+        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
@@ -161,12 +168,6 @@ class FoveaBox(nn.Module):
         """Clipped to each picture's (height, width) if given."""
         boxes = distances_to_boxes(priors.points.expand(logs.shape[0], -1, -1), logs.exp() * self._unit(priors))
         return clip_each(boxes, sizes and [(height - self.border, width - self.border) for height, width in sizes])
-
-    def _assign(self, priors: Priors, targets: Sequence[Targets]) -> DenseTargets:
-        if self._paper:  # the authors' assignment does not know where a picture ends
-            height, width = (side * self.strides[0] for side in priors.shapes[0])
-            targets = [replace(target, size=(height, width)) for target in targets]
-        return assign_batch(self.labelling(self.config).assign, priors, targets, mask_crowd=not self._paper)
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
         """Of the classification loss and of the box loss."""

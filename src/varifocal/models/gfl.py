@@ -21,11 +21,12 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseTargets,
     Labelling,
-    assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     normalisers,
@@ -107,8 +108,7 @@ class GFL(nn.Module):
         config, paper = self.config, self.config.compat == "paper"
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        labelling = self.labelling(self.config)
-        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not paper)
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         strides = priors.strides.expand(len(targets), -1)[dense.positive][:, None]
@@ -130,6 +130,10 @@ class GFL(nn.Module):
             "box": BOX_WEIGHT * (giou_loss(boxes, truth) * scores).sum() / weight,
             "distribution": DISTRIBUTION_WEIGHT * (spread * scores).sum() / weight,
         }
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""

@@ -25,13 +25,13 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
-    Assign,
     DenseTargets,
     Labelling,
     assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     positive_counts,
@@ -41,7 +41,7 @@ from varifocal.models.fpn import FPN
 from varifocal.models.layers import StarConv, init_head, predictor, prior_logit, tower
 from varifocal.ops.star_conv import point_taps
 from varifocal.priors import grid_points
-from varifocal.types import Assignment, Decoded, Outputs, Priors, Targets
+from varifocal.types import Decoded, Outputs, Priors, Targets
 
 POINTS = 9
 SMOOTH_BELOW = 0.11  # where the box losses turn from square to linear
@@ -150,10 +150,9 @@ class RepPoints(nn.Module):
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         boxes = {name: self._boxes(priors, outputs.tensors[f"{name}_points"]) for name in ("initial", "refined")}
-        proposals = [replace(priors, anchors=anchors) for anchors in boxes["initial"].detach()]
         dense = {
-            "initial": self._assign(self.labelling(self.config).assign, priors, targets),
-            "refined": self._assign(self._overlapping, proposals, targets),
+            "initial": label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper),
+            "refined": self.assign(outputs, targets),
         }
         positives = {name: found.positive for name, found in dense.items()}
         divisors = positive_counts(list(positives.values()), logits.dtype, each_image=self._paper)
@@ -166,6 +165,18 @@ class RepPoints(nn.Module):
             found, wanted = ((x / unit)[positives[name]] for x in (boxes[name], dense[name].boxes))
             losses[name] = weight * F.smooth_l1_loss(found, wanted, beta=SMOOTH_BELOW, reduction="sum") / divisor
         return losses
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What the score and the refined box of each point should be; :meth:`loss` teaches just that.
+
+        The first boxes, as they are predicted, are the anchors.
+        """
+        initial = outputs.tensors["initial_points"].detach()
+        priors = self._priors(outputs, wide(initial))
+        proposals = [replace(priors, anchors=anchors) for anchors in self._boxes(priors, initial).detach()]
+        assign = partial(assign_max_iou, match_apart=self._paper)
+        divisor = self.labelling(self.config).divisor
+        return assign_batch(assign, proposals, targets, divisor=divisor, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
@@ -198,11 +209,3 @@ class RepPoints(nn.Module):
         mean = x_y.mean(dim=-2)
         corner = priors.points.repeat(1, 2)
         return corner + torch.cat([mean - half, mean + half], dim=-1) * priors.strides[:, None]
-
-    def _assign(self, assign: Assign, priors: Priors | Sequence[Priors], targets: Sequence[Targets]) -> DenseTargets:
-        return assign_batch(
-            assign, priors, targets, divisor=self.labelling(self.config).divisor, mask_crowd=not self._paper
-        )
-
-    def _overlapping(self, priors: Priors, boxes: Tensor) -> Assignment:
-        return assign_max_iou(priors, boxes, match_apart=self._paper)

@@ -21,11 +21,12 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseTargets,
     Labelling,
-    assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     positive_counts,
@@ -101,8 +102,7 @@ class RetinaNet(nn.Module):
         """
         logits, deltas = wide(outputs.tensors["logits"]), wide(outputs.tensors["deltas"])
         priors = self._priors(outputs, logits)
-        labelling = self.labelling(self.config)
-        dense = assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=not self._paper)
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         anchors = self._anchors(priors, len(targets))[dense.positive]
         moved = deltas[dense.positive]
@@ -113,6 +113,10 @@ class RetinaNet(nn.Module):
             "cls": classification_loss(self.config, logits, dense, quality) / divisor,
             "box": (moved - encode_deltas(anchors, truth)).abs().sum() / divisor,
         }
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""

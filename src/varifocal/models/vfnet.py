@@ -23,14 +23,16 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseTargets,
     Labelling,
-    assign_batch,
     classification_loss,
     clip_each,
     flatten_levels,
+    label_points,
     level_strides,
     map_shapes,
     normalisers,
+    unflatten_levels,
     wide,
 )
 from varifocal.models.fpn import FPN
@@ -103,11 +105,18 @@ class VFNetHead(nn.Module):
         init_head(self)
         nn.init.constant_(self.cls.bias, prior_logit())  # type: ignore[arg-type]
 
-    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels."""
+    def forward(
+        self, levels: Sequence[Float[Tensor, "B C _ _"]], given: Sequence[Float[Tensor, "B 4 _ _"]] | None = None
+    ) -> dict[str, list[Tensor]]:
+        """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels.
+
+        ``given`` are first boxes, as distances, which take the place of the predicted ones where they are above zero.
+        """
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
         maps = {"initial": [self._initial(i, features) for i, features in enumerate(reg_features)]}
+        if given is not None:
+            maps["initial"] = [torch.where(a > 0, a, b) for a, b in zip(given, maps["initial"], strict=True)]
         cells = [self._cells(*pair) for pair in zip(maps["initial"], self.strides, strict=True)]
         taps = star_taps(cells) if self.config.star else None
         if self.reg_star is not None:
@@ -151,9 +160,17 @@ class VFNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """``images`` are normalised; their sides are best a multiple of 32."""
-        maps = self.head(self.neck(self.backbone(images)))
-        tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return self._outputs(self.head(self.neck(self.backbone(images))))
+
+    def look_again(self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Float[Tensor, "B N 4"]) -> Outputs:
+        """What the head makes of first boxes that it did not predict: its star looks there, and it refines them.
+
+        Args:
+            levels: the maps of the neck.
+            initial: distances (l, t, r, b) in pixels of the input; where they are not above zero the head's own stay.
+        """
+        shapes = map_shapes(levels)
+        return self._outputs(self.head(levels, unflatten_levels(initial, shapes)))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
         """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimised (section 3.6).
@@ -163,13 +180,7 @@ class VFNet(nn.Module):
         """
         logits = wide(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
-        dense = assign_batch(
-            self.labelling(self.config).assign,
-            priors,
-            targets,
-            divisor=self.labelling(self.config).divisor,
-            mask_crowd=not self._paper,
-        )
+        dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         names = [name for name in ("initial", "refined") if name in outputs.tensors]
@@ -184,6 +195,10 @@ class VFNet(nn.Module):
         for name, weight, divisor in zip(names, self.config.box_weights[-len(names) :], divisors[1:], strict=True):
             losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
         return losses
+
+    def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
+        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
         """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
@@ -201,6 +216,10 @@ class VFNet(nn.Module):
             return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
         assign = partial(assign_fcos, radius=1.5 if config.assigner == "fcos-centre" else None)
         return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign, divisor)
+
+    def _outputs(self, maps: dict[str, list[Tensor]]) -> Outputs:
+        tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
+        return Outputs(tensors, map_shapes(maps["logits"]))
 
     @property
     def _paper(self) -> bool:

@@ -61,8 +61,9 @@ def _hard_nms(
     from torchvision.ops import nms
 
     order = scores.sort(descending=True, stable=True).indices
-    if len(order) == 0:
-        return order, scores
+    if len(order) == 0 or config.iou >= 1:  # no two boxes overlap by more
+        keep = order[: config.max_detections]
+        return keep, scores[keep]
     boxes = boxes.double()
     apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
     count = FIRST_LOOK * config.max_detections

@@ -7,7 +7,7 @@ import torch
 
 from varifocal.assign import atss
 from varifocal.assign.atss import assign_atss
-from varifocal.priors import grid_points, within_picture
+from varifocal.priors import grid_anchors, grid_points, within_picture
 from varifocal.types import Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]
@@ -149,3 +149,22 @@ def test_a_box_without_area_gets_nothing(side):
     bad = torch.tensor([[50.0, 40.0, 50.0, side]], dtype=torch.float64)
     assert (assign_atss(priors, bad).gt == -1).all()
     assert (assign_atss(priors, torch.cat([bad, boxes])).gt == 1).any()
+
+
+def test_several_anchors_a_cell_are_candidates_each_by_its_own_overlap():
+    priors, boxes = scene(5, 12)
+    many = grid_anchors(priors, scales=(4.0, 5.0), ratios=(0.5, 1.0, 2.0))
+    assert many.anchors is not None
+    anchors, points = many.anchors.tolist(), many.points.tolist()
+    best = [(0.0, -1)] * len(anchors)
+    for i, box in enumerate(boxes.tolist()):
+        near = [6 * cell + k for cell in literal_nearest(priors, box, 4) for k in range(6)]
+        overlaps = [iou(anchors[n], box) for n in near]
+        threshold = statistics.mean(overlaps) + statistics.stdev(overlaps)
+        for n, overlap in zip(near, overlaps, strict=True):
+            (x, y), (left, top, right, bottom) = points[n], box
+            if overlap >= threshold and min(x - left, y - top, right - x, bottom - y) > 0.01 and overlap > best[n][0]:
+                best[n] = overlap, i
+    expected = [owner for _, owner in best]
+    assert assign_atss(many, boxes, topk=4).gt.tolist() == expected
+    assert len(set(expected)) > 5

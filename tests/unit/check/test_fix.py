@@ -11,12 +11,12 @@ from PIL import Image
 
 from varifocal.check import fix
 from varifocal.check.fix import check_new, write_fixed
-from varifocal.check.match import Eye
 from varifocal.check.plan import turn_boxes
 from varifocal.check.run import check_data
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
 from varifocal.errors import ConfigError, DataError
+from varifocal.models.eye import Eye
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.settings import Preprocess
 

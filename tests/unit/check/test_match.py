@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from varifocal.check import match as module
-from varifocal.check.match import Eye, match
+from varifocal.check.match import match
 from varifocal.check.scene import Scene
 from varifocal.models import DETECTORS
 from varifocal.models.dense import assign_batch
+from varifocal.models.eye import Eye
 from varifocal.settings import Preprocess, resized_shape
 from varifocal.types import Targets
 

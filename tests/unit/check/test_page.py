@@ -12,12 +12,12 @@ from PIL import Image
 from varifocal.check import page as module
 from varifocal.check.findings import Finding
 from varifocal.check.html import bar, heat_map
-from varifocal.check.match import Eye
 from varifocal.check.page import make_page
 from varifocal.check.run import check_data
 from varifocal.check.split import Split
 from varifocal.check.thumbs import SIDE, thumbs_of
 from varifocal.data.load import read_raw
+from varifocal.models.eye import Eye
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.settings import Preprocess
 

@@ -8,10 +8,10 @@ import pytest
 from messy import EXPECTED, make_messy
 
 from varifocal.check.findings import KINDS, LISTED, Finding, Findings
-from varifocal.check.match import Eye
 from varifocal.check.run import check_data
 from varifocal.data.embedded import trees_folder
 from varifocal.errors import ConfigError, DataError
+from varifocal.models.eye import Eye
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.settings import Preprocess
 

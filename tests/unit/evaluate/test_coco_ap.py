@@ -286,3 +286,30 @@ def test_more_than_100_detections_a_picture_equal_pycocotools():
 def test_a_limit_below_100_stays_coco_s():
     samples, detections = random_case(0)
     assert coco_ap(samples, CATEGORIES, detections, 5) == coco_ap(samples, CATEGORIES, detections)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_false_is_what_pycocotools_says_when_they_are_taken_away(seed):
+    """IoU by IoU: what matches nothing there and is not ignored is removed, and the rest evaluated at that IoU."""
+    samples, detections = random_case(seed)
+    everything = pycocotools_evaluation(samples, CATEGORIES, detections)
+    owner = [(i, j) for i, one in enumerate(detections) for j in range(len(one))]  # of detection id - 1
+    whole = [entry for entry in everything.evalImgs if entry and entry["aRng"] == everything.params.areaRng[0]]
+    expected = []
+    for t in range(10):
+        kept = [[] for _ in detections]
+        for entry in whole:
+            good = (entry["dtMatches"][t] > 0) | (entry["dtIgnore"][t] > 0)
+            for number in np.array(entry["dtIds"])[good]:
+                picture, place = owner[number - 1]
+                kept[picture].append(place)
+        left = []
+        for one, places in zip(detections, kept, strict=True):
+            chosen = np.sort(np.array(places, int))
+            left.append(make_detections(one.boxes[chosen], one.scores[chosen], one.labels[chosen]))
+        precision = pycocotools_evaluation(samples, CATEGORIES, left).eval["precision"][t, :, :, 0, -1]
+        expected.append(precision[precision > -1].mean())
+    found = coco_ap(samples, CATEGORIES, detections, without_false=True)
+    three = numbers(found, ["AP", "AP50", "AP75"])
+    assert three == pytest.approx([np.mean(expected), expected[0], expected[5]], abs=1e-9)
+    assert coco_ap(samples, CATEGORIES, detections).AP < found.AP < 1

@@ -1,0 +1,78 @@
+"""The verb ``assign-view``: options to pages, and a summary to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from varifocal.assign_view.view import AssignView, assign_view, write_view
+from varifocal.data.load import find_splits, load_dataset
+from varifocal.errors import ConfigError, DataError
+from varifocal.models.eye import Eye
+from varifocal.places import check_folder
+from varifocal.predict import load
+from varifocal.progress import progress_bar
+from varifocal.recipe import pixels, read_recipe
+from varifocal.records import DataSet
+from varifocal.runtime import is_exported
+
+RECIPE = "vfnet_r50_1x"
+TOLD = 10  # objects without a point that are named in the terminal
+
+
+def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Draw, write, tell."""
+    eye, difficult = _eye(options.recipe, options.checkpoint, overrides)
+    check_folder(options.out)
+    data = _read(options, difficult)
+    view = assign_view(replace(data, samples=data.samples[: options.limit]), eye)
+    with progress_bar("drawing", len(view.pictures)) as advance:
+        places = write_view(view, options.out, advance)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    tell(view)
+    print(f"{options.out}: {len(places)} of {len(data.samples)} pictures, and assign.json with everything as numbers")
+
+
+def _eye(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> tuple[Eye, Any]:
+    """Whose assignment, and what it does with boxes that are marked as difficult."""
+    if checkpoint is None:
+        chosen = read_recipe(recipe or RECIPE, overrides)
+        said = " ".join([recipe or RECIPE, *overrides])
+        eye = Eye.of(said, chosen.detector, chosen.model, pixels(chosen), chosen.data.augment.crop)
+        return eye, chosen.data.difficult
+    if recipe is not None or overrides:
+        raise ConfigError("--checkpoint has a recipe of its own; leave --recipe and key=value words out.")
+    if is_exported(checkpoint):
+        raise ConfigError(f"{checkpoint}: an exported file is not trained; give the checkpoint it was made of.")
+    info = load(checkpoint).info
+    return Eye.of_model(checkpoint.name, info), info.recipe.get("data", {}).get("difficult", "ignore")
+
+
+def _read(options: argparse.Namespace, difficult: Any) -> DataSet:
+    splits = find_splits(options.data, format=options.format)
+    usual = next((split for split in splits if split.startswith("train")), None)
+    split = options.split or (splits[0] if len(splits) == 1 else usual)
+    if split is None:
+        raise DataError(f"{options.data}: has the splits {', '.join(splits)}; name one with --split.")
+    return load_dataset(options.data, split, format=options.format, invalid_boxes="drop", difficult=difficult)
+
+
+def tell(view: AssignView) -> None:
+    """Points by level, and the objects that get none."""
+    levels = ", ".join(f"{count:,} of stride {stride}" for stride, count in zip(view.strides, view.points, strict=True))
+    print(f"{view.objects:,} objects, {sum(view.points):,} positive points: {levels}")
+    if not view.unmatched:
+        return
+    print(f"{view.unmatched:,} objects get no point, so training never learns from them:")
+    lost = ((one, number) for one in view.pictures for number in one.unmatched.tolist())
+    for _, (one, number) in zip(range(TOLD), lost, strict=False):
+        x1, y1, x2, y2 = one.boxes[number].tolist()
+        name = view.categories[one.sample.labels[one.places[number]]].name
+        box = one.sample.boxes[one.places[number]].tolist()
+        print(f"  {one.sample.file}: {name} {[round(side, 1) for side in box]}, seen as {x2 - x1:.3g} x {y2 - y1:.3g}")
+    if view.unmatched > TOLD:
+        print(f"  and {view.unmatched - TOLD:,} more, in assign.json")

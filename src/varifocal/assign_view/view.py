@@ -1,0 +1,92 @@
+"""The assignment of a data set: one page a picture, and everything as numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from varifocal.assign_view.assigned import Assigned, assign_sample
+from varifocal.assign_view.draw import draw_assigned
+from varifocal.data.finish import check_size
+from varifocal.data.images import read_image
+from varifocal.files import write_beside
+from varifocal.models.eye import Eye
+from varifocal.places import save_picture
+from varifocal.records import Category, DataSet
+
+NUMBERS = "assign.json"
+
+
+@dataclass(frozen=True, eq=False)
+class AssignView:
+    """What the assignment of ``eye`` gives the pictures of a data set."""
+
+    eye: str
+    data: str
+    strides: tuple[int, ...]
+    categories: tuple[Category, ...]
+    pictures: tuple[Assigned, ...]
+
+    @property
+    def objects(self) -> int:
+        return sum(len(one.boxes) for one in self.pictures)
+
+    @property
+    def unmatched(self) -> int:
+        """Objects without any point."""
+        return sum(len(one.unmatched) for one in self.pictures)
+
+    @property
+    def points(self) -> list[int]:
+        """Positive points of each level."""
+        return [sum(int((one.level == level).sum()) for one in self.pictures) for level in range(len(self.strides))]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``points`` are by level, as ``strides`` are."""
+        return {
+            "kind": "assign-view",
+            "eye": self.eye,
+            "data": self.data,
+            "strides": list(self.strides),
+            "objects": self.objects,
+            "unmatched": self.unmatched,
+            "points": self.points,
+            "pictures": [one.to_json(self.categories) for one in self.pictures],
+        }
+
+
+def assign_view(data: DataSet, eye: Eye) -> AssignView:
+    """The points that training would give each object of each picture; no picture is opened."""
+    pictures = tuple(assign_sample(sample, eye) for sample in data.samples)
+    return AssignView(eye.name, str(data.source), eye.labelling.strides, tuple(data.categories), pictures)
+
+
+def write_view(view: AssignView, out: Path, progress: Callable[[int], None] = lambda done: None) -> list[Path]:
+    """A page of each picture and ``assign.json`` in the folder ``out``; where the pages are.
+
+    Raises:
+        DataError: a picture cannot be read or is not of the size that is recorded.
+    """
+    places = _places(view.pictures, out)
+    for done, (one, place) in enumerate(zip(view.pictures, places, strict=True), start=1):
+        image = read_image(one.sample.file)
+        check_size(one.sample, image)
+        save_picture(draw_assigned(image, one, view.categories, view.eye), place)
+        progress(done)
+    write_beside(out / NUMBERS, json.dumps(view.to_json(), indent=1).encode())
+    return places
+
+
+def _places(pictures: Sequence[Assigned], out: Path) -> list[Path]:
+    """By the names of the files; the second a.jpg becomes a-2.png."""
+    taken: dict[Path, None] = {}
+    for one in pictures:
+        number, place = 1, out / f"{one.sample.file.stem}.png"
+        while place in taken:
+            number += 1
+            place = out / f"{one.sample.file.stem}-{number}.png"
+        taken[place] = None
+    return list(taken)

@@ -1,0 +1,216 @@
+"""The study: one pass of the network a picture, and every row from what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+
+from varifocal.data.finish import check_size
+from varifocal.data.images import read_image
+from varifocal.evaluate.run import check_classes, measure
+from varifocal.oracle.again import kept_pyramid, look_again
+from varifocal.oracle.duplicates import one_each
+from varifocal.oracle.overwrite import overwrite
+from varifocal.oracle.positives import Labeller, Positives, Truth, atss_labeller, find_positives
+from varifocal.oracle.result import BASELINE, OracleRow, OracleStudy
+from varifocal.oracle.rows import CENTERNESS, REFINEMENT, Given, Row, all_rows, split_rows
+from varifocal.pictures import BATCH, join_windows
+from varifocal.predict import Look, Model
+from varifocal.records import DataSet, Detections
+from varifocal.settings import PostProcess
+from varifocal.tiles import Tiling, windows
+from varifocal.types import Decoded
+from varifocal.views import join
+
+ALL = 10**9  # detections: all of them
+
+
+class Strand(NamedTuple):
+    """One way from what the network said to detections: what is given, how it is scored, what follows.
+
+    ``centerness``: scores are multiplied by it; None where there is none. ``tiling`` says how the windows of a large
+    picture are joined.
+    """
+
+    given: Given
+    centerness: bool | None
+    settings: PostProcess
+    tiling: Tiling
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row with one way to score, and the strands that it is made of.
+
+    The first is what the model does; a row that suppresses by truth has a second, in which nothing is suppressed.
+    """
+
+    row: Row
+    strands: tuple[Strand, ...]
+
+    def finish(self, found: Mapping[Strand, Detections], truth: Truth) -> Detections:
+        """The picture's detections, from those of each strand."""
+        ordinary = found[self.strands[0]]
+        if self.row.one_each is None:
+            return ordinary
+        most = self.strands[0].settings.max_detections
+        return one_each(found[self.strands[1]], ordinary, truth, self.row.one_each, most)
+
+
+def oracle_study(
+    model: Model,
+    data: DataSet,
+    *,
+    assign: Literal["atss", "own"] = "atss",
+    topk: int = 9,
+    rows: Sequence[Row] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> OracleStudy:
+    """Evaluate a model on a data set with each row's truth in the place of what was predicted.
+
+    Pictures are read, resized, cut into windows and looked at as :func:`varifocal.evaluate.run.evaluate_model` does, so
+    that the row ``nothing`` is its result. In a window an object counts when at least half of it is seen there, and its
+    box is the whole one.
+
+    Args:
+        model: of any detector.
+        data: the pictures and their labels; crowd regions have no positives. Pictures without boxes count.
+        assign: which points are positive: "atss", as in the paper, or what the detector is taught ("own").
+        topk: candidates a level of that ATSS.
+        rows: those of :func:`varifocal.oracle.rows.all_rows` when left out; a baseline is always measured.
+        progress: called with the number of pictures done.
+
+    Raises:
+        DataError: the model lacks a class of the data set, or a picture cannot be read.
+    """
+    check_classes(model, data)
+    wanted = all_rows(topk if assign == "atss" else None) if rows is None else rows
+    present, absent = split_rows(_with_baseline(wanted), model.info.name, model.detector)
+    cases = [case for row in present for case in _cases(row, model)]
+    detector: Any = model.detector
+    labellers: dict[int | None, Labeller] = {
+        row.given.topk: atss_labeller(detector, row.given.topk) for row in present if row.given.topk is not None
+    }
+    labellers[None] = detector.assign if assign == "own" else atss_labeller(detector, topk)
+    asker = _Asker(model, cases, labellers)
+    found: list[list[Detections]] = [[] for _ in cases]
+    truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
+    for done, (sample, truth) in enumerate(zip(data.samples, truths, strict=True), start=1):
+        image = read_image(sample.file)
+        check_size(sample, image)
+        for each, detections in zip(found, asker.ask(image, truth), strict=True):
+            each.append(detections)
+        progress(done)
+    return OracleStudy(
+        model.info.name,
+        str(data.source),
+        len(data.samples),
+        sum(len(truth.labels) for truth in truths),
+        "own" if assign == "own" else f"atss top-k {topk}",
+        asker.positives,
+        _measured(model, data, cases, found),
+        absent,
+    )
+
+
+def _with_baseline(rows: Sequence[Row]) -> list[Row]:
+    first = [row for row in rows if row.name == BASELINE] or [Row(BASELINE, "all as predicted")]
+    return [*first, *(row for row in rows if row.name != BASELINE)]
+
+
+def _cases(row: Row, model: Model) -> list[Case]:
+    info = model.info
+    unsuppressed = replace(info.postprocess, method="nms", iou=1.0, max_detections=ALL)
+    ways: tuple[bool | None, ...] = (False, True) if CENTERNESS.has(model.detector) else (None,)
+    if row.need is CENTERNESS:
+        ways = (True,)
+    cases = []
+    for centerness in ways:
+        strands = [Strand(row.given, centerness, info.postprocess, info.tiling)]
+        if row.one_each is not None:
+            strands.append(Strand(row.given, centerness, unsuppressed, replace(info.tiling, vote=0.0)))
+        cases.append(Case(row, tuple(strands)))
+    return cases
+
+
+def _measured(
+    model: Model, data: DataSet, cases: Sequence[Case], found: Sequence[Sequence[Detections]]
+) -> tuple[OracleRow, ...]:
+    rows: list[OracleRow] = []
+    baseline: dict[bool | None, float] = {}
+    for case, detections in zip(cases, found, strict=True):
+        row = case.row
+        metrics = measure(model, data, detections, without_false=row.without_false)
+        centerness = case.strands[0].centerness
+        gain = metrics.AP - baseline.setdefault(centerness, metrics.AP)  # the baseline is the first row
+        rows.append(OracleRow(row.name, row.meaning, centerness, metrics, gain))
+    return tuple(rows)
+
+
+class _Seen(NamedTuple):
+    """One look at a few windows, with the positives of each assignment."""
+
+    look: Look
+    decoded: Decoded
+    positives: dict[int | None, Positives]
+
+
+class _Asker:
+    """Asks the network about one picture after the other; ``positives`` counts those of the first labeller."""
+
+    def __init__(self, model: Model, cases: Sequence[Case], labellers: dict[int | None, Labeller]) -> None:
+        self.model, self.cases, self.labellers = model, cases, labellers
+        self.strands = tuple(dict.fromkeys(strand for case in cases for strand in case.strands))
+        self.again = any(case.row.need is REFINEMENT for case in cases)
+        self.positives = 0
+
+    @torch.inference_mode()
+    def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
+        """The picture's detections of every case."""
+        views, tiling = self.model.info.views, self.model.info.tiling
+        places = windows(image.height, image.width, tiling)
+        parts: dict[Strand, list[Detections]] = {strand: [] for strand in self.strands}
+        at_once = max(BATCH // views.count, 1)
+        for start in range(0, len(places), at_once):
+            few = places[start : start + at_once]
+            images = [image.crop(place) for place in few]
+            seen = self._look(images, [truth.within(place) for place in few])
+            for strand, part in parts.items():
+                part += self._detect(strand, seen, images)
+        size = (image.height, image.width)
+        found = {
+            strand: join_windows(part, places, size, strand.tiling, strand.settings) for strand, part in parts.items()
+        }
+        return [case.finish(found, truth) for case in self.cases]
+
+    def _look(self, images: list[Image.Image], truths: Sequence[Truth]) -> list[_Seen]:
+        model, seen = self.model, []
+        with kept_pyramid(model) as pyramid:
+            for look in model.looks(images):
+                decoded = model.decode(look)
+                targets = [
+                    truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
+                    for truth, image, shape in zip(truths, images, look.shapes, strict=True)
+                ]
+                positives = {
+                    topk: find_positives(model.detector, look, decoded, targets, labeller)
+                    for topk, labeller in self.labellers.items()
+                }
+                self.positives += len(positives[None].point)
+                if self.again:
+                    positives[None] = look_again(model, look, pyramid, decoded, positives[None])
+                seen.append(_Seen(look, decoded, positives))
+        return seen
+
+    def _detect(self, strand: Strand, seen: Sequence[_Seen], images: Sequence[Image.Image]) -> list[Detections]:
+        """What the strand finds in each of the windows."""
+        looks = []
+        for look, decoded, positives in seen:
+            changed = overwrite(decoded, positives[strand.given.topk], strand.given)
+            changed = changed._replace(quality=None) if strand.centerness is False else changed
+            looks.append(look.to_pictures(changed, images))
+        return [self.model.finish(join([look[i] for look in looks]), strand.settings) for i in range(len(images))]
