@@ -151,3 +151,26 @@ def test_wrong_labels_and_counts_are_refused():
     bad = Detections(np.array([[0.0, 0, 9, 9]]), np.array([0.5]), np.array([3]), CATEGORIES)
     with pytest.raises(ValueError, match="label 3 is no index"):
         diagnose([bad, *detections[1:]], data)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_boxes_overlapped_alike_the_later_is_taken_as_in_pycocotools(turned):
+    """Which one is taken shows in the second detection, which overlaps only one of them."""
+    data, _ = make_data(0)
+    boxes = np.array([[0.0, 0, 100, 100], [40, 0, 140, 100]])[:: -1 if turned else 1]
+    truth = replace(
+        data.samples[0],
+        boxes=boxes,
+        labels=np.zeros(2, np.int64),
+        crowd=np.zeros(2, bool),
+        areas=np.full(2, 1e4),
+    )
+    between = Detections(
+        np.array([[20.0, 0, 120, 100], [-30, 0, 95, 100]]), np.array([0.9, 0.8]), np.zeros(2, int), CATEGORIES
+    )
+    data = replace(data, samples=[truth])
+    precision, recall = pycocotools_curves(data, [between])
+    found = diagnose([between], data).given.whole
+    assert recall[0, 0] == (0.5 if turned else 1)
+    assert np.array_equal(found.recall, recall[..., 0])
+    assert np.array_equal(found.precision, precision[..., 0])
