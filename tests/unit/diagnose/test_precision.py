@@ -171,6 +171,6 @@ def test_of_two_boxes_overlapped_alike_the_later_is_taken_as_in_pycocotools(turn
     data = replace(data, samples=[truth])
     precision, recall = pycocotools_curves(data, [between])
     found = diagnose([between], data).given.whole
-    assert recall[0, 0] == (0.5 if turned else 1)
+    assert recall[0, 0, 0] == (0.5 if turned else 1)
     assert np.array_equal(found.recall, recall[..., 0])
     assert np.array_equal(found.precision, precision[..., 0])

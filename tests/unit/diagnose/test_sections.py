@@ -69,6 +69,15 @@ def test_second_boxes_cost_the_rest_by_hand():
     assert worth.boxes == pytest.approx(3 / 10 * 50 / 101)
 
 
+def test_a_recall_that_is_reached_with_little_precision_is_reached():
+    """Six exact boxes of one object, then one of another, so that the precision there is 2 / 7."""
+    sample = make_sample([[0, 0, 100, 100], [200, 200, 250, 250]], [0, 0])
+    boxes = [*([[0, 0, 100, 100]] * 6), [200, 200, 250, 249]]
+    worth = diagnose([make_found(boxes, np.linspace(0.9, 0.3, 7), [0] * 7)], make_set([sample])).ranking.worth
+    assert worth.ceiling == pytest.approx(1)
+    assert worth.duplicates == pytest.approx(50 / 101 * (1 - 2 / 7))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_correlations_equal_scipy_over_a_literal_list(seed):
     data, detections = make_data(seed, crowd=0.3)
@@ -212,6 +221,12 @@ def test_confusion_equals_a_literal_loop():
     assert np.array_equal(confusion.counts, counts)
     assert (counts[:3].sum(axis=1) == diagnose(detections, data).table.objects).all()
     assert counts[:3, :3].sum() > counts.diagonal()[:3].sum() > 0
+
+
+def test_of_two_boxes_of_other_classes_the_one_overlapped_most_is_confused():
+    sample = make_sample([[0, 0, 100, 60], [0, 0, 100, 90], [0, 0, 100, 55]], [0, 1, 0])
+    confusion = diagnose([make_found([[0, 0, 100, 100]], [0.9], [2])], make_set([sample])).confusion
+    assert confusion.counts.tolist() == [[0, 0, 0, 2], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_the_usual_score_is_that_of_the_best_f1():
