@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from varifocal.data.readers.json_stream import read_list
 
 from varifocal.data.coco_results import read_results
+from varifocal.data.readers.json_stream import read_list
 from varifocal.errors import DataError
 from varifocal.records import Category, DataSet, Sample
 
