@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from varifocal.data.archive import Tree
 from varifocal.data.names import canonical, leaves_folder
-from varifocal.data.raw import RawSet, short
+from varifocal.data.raw import RawSet, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, hull, to_number, turned
 from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.data.tree import PictureFinder, Texts, names_in
@@ -94,7 +94,7 @@ class _Reading:
             columns.changed[f"shapes without an area ({tag}) were left out"] += 1
             return
         if tag not in _SHAPES:
-            self.report("malformed", line, f"has a shape <{tag}>, which is not known", "take it out", self.image)
+            self.report("malformed", line, f"has a shape <{cut(tag)}>, which is not known", "take it out", self.image)
             return
         if attributes.get("outside") == "1":
             columns.changed["boxes marked as outside were left out"] += 1
@@ -104,7 +104,7 @@ class _Reading:
         box, odd = _SHAPES[tag](columns, attributes)
         index = columns.box(self.image, label, box, line, odd=odd)
         if label < 0 or not name:
-            known = ", ".join(self.labels) or "none"
+            known = short_list(self.labels) or "none"
             text = f"has the label {short(name)}, which is not among the labels of the file ({known})"
             self.report("unknown-class", line, text, "add it there or mend it", self.image, index)
 

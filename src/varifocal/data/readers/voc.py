@@ -16,7 +16,7 @@ import numpy as np
 
 from varifocal.data.archive import Tree
 from varifocal.data.names import canonical, leaves_folder
-from varifocal.data.raw import Files, RawSet, short
+from varifocal.data.raw import Files, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.xml_text import line_of_element, parse_xml, root_tag
 from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
@@ -139,7 +139,7 @@ def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | Data
     if latin:
         reading.latin.append(name)
     if root.tag != "annotation":
-        columns.problem("malformed", file, "", f"this is <{root.tag}> and not VOC's <annotation>", "take it away")
+        columns.problem("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
         return
     image = _read_picture(reading, root, file, finder)
     reading.files.append((folder, name))
@@ -194,13 +194,20 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
     difficult = _text(node, "difficult") or "0"
     if difficult not in ("0", "1", "Unspecified"):
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
-    values = [to_number(word) for word in words]
-    odd = "" if all(value == value for value in values) else " ".join(words)
+    values, odd = _corners(words)
     crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
-    box = columns.box(image, columns.label(name), [NAN] * 4 if odd else values, number, odd=odd, **flags)
-    if reading.from_zero < 0 and not odd and any(0 <= value < 1 for value in values[:2]):
+    box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
+    if reading.from_zero < 0 and (0 <= values[0] < 1 or 0 <= values[1] < 1):
         reading.from_zero = box
+
+
+def _corners(words: list[str]) -> tuple[list[float], str]:
+    """Four numbers, or four times NaN and what stands there instead."""
+    values = [to_number(word) for word in words]
+    if all(value == value for value in values):
+        return values, ""
+    return [NAN] * 4, " ".join(words)
 
 
 def _text(node: ET.Element, name: str) -> str:

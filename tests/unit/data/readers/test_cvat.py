@@ -4,6 +4,7 @@ import pytest
 from folders import fill, found, refused
 
 from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.errors import DataError
 from varifocal.records import Category
 
 LABELS = "".join(f"<label><name>{name}</name><color>#1</color></label>\n" for name in ("owl", "cat"))
@@ -149,3 +150,11 @@ def test_two_exports(tmp_path):
         fill(tmp_path, {name: cvat(image(BOX)), "a.png": (100, 50)})
     refused(tmp_path, "several exports, one.xml, two.xml")
     assert len(load_dataset(tmp_path / "one.xml").samples) == 1
+
+
+def test_a_long_label_does_not_make_a_long_message(tmp_path):
+    long = "<meta><task><labels><label><name>" + "x" * 5000 + "</name></label></labels></task></meta>"
+    with pytest.raises(DataError) as caught:
+        load_dataset(write(tmp_path, image(BOX), meta=long))
+    assert "has the label 'cat', which is not among the labels of the file (xxxx" in str(caught.value)
+    assert len(str(caught.value)) < 600
