@@ -67,7 +67,8 @@ def tell(view: AssignView) -> None:
     print(f"{view.objects:,} objects, {sum(view.points):,} positive points: {levels}")
     if not view.unmatched:
         return
-    print(f"{view.unmatched:,} objects get no point, so training never learns from them:")
+    who, whom = ("object gets", "it") if view.unmatched == 1 else ("objects get", "them")
+    print(f"{view.unmatched:,} {who} no point, so training never learns from {whom}:")
     lost = ((one, number) for one in view.pictures for number in one.unmatched.tolist())
     for _, (one, number) in zip(range(TOLD), lost, strict=False):
         x1, y1, x2, y2 = one.boxes[number].tolist()
