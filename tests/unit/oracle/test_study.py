@@ -308,13 +308,14 @@ def test_nothing_is_what_eval_says(data, name):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"tiling": Tiling(64, 24, 0.6)},
+        {"tiling": Tiling(64, 24, 0.3)},
         {"tiling": Tiling(64, 24)},
+        {"tiling": Tiling(0, 0, 0.3)},
         {"views": Views((1.0, 1.5), flip=True)},
         {"postprocess": replace(POST, method="soft-nms")},
         {"postprocess": replace(POST, select="points", per_level=20)},
     ],
-    ids=["vote", "windows", "views", "soft", "points"],
+    ids=["vote", "windows", "whole", "views", "soft", "points"],
 )
 def test_nothing_is_what_eval_says_however_pictures_are_read(data, settings):
     model = random_model("fcos")
