@@ -17,6 +17,7 @@ from varifocal.export.graph import capture, export_info, graph_info, output_name
 from varifocal.export.parity import Parity, compare
 from varifocal.export.settings import ExportSettings, check_settings
 from varifocal.files import write_together
+from varifocal.models.fuse import computing
 from varifocal.predict import Model
 from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
 from varifocal.runtime.exported import ExportedModel
@@ -60,8 +61,10 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
     model = model.to("cpu").eval()
     graph = graph_info(model, settings, OPSET)
     with _quiet():
+        captured = capture(model, settings, graph)
+    with _quiet(), computing(settings.computed, "cpu"):
         program = torch.onnx.export(
-            capture(model, settings, graph),
+            captured,
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
-from export_cases import BACKBONES, CASES, FREE, SHAPES, same_outputs
+from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, noise, same_outputs, torch_says
 
 import varifocal
 from varifocal.errors import ConfigError
 from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
+from varifocal.export.parity import BOUNDS, SIDE
 from varifocal.runtime.session import Session
 
 
@@ -17,6 +19,19 @@ from varifocal.runtime.session import Session
 def test_every_detector(build_tiny, name, options, size, deform):
     built = build_tiny(name, ExportSettings(size, deform=deform), **options)
     same_outputs(built, Session(built.content), SHAPES[size])
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0"])
+def test_half_precision(build_tiny, backbone):
+    """Weights and products have eleven bits; what goes in and comes out, and with it every place, has 24."""
+    built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, deformable_tower=True)
+    whole = build_tiny("vfnet", ExportSettings(FIXED), backbone="test_resnet", deformable_tower=True)
+    assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
+    pixels = noise(2, 3, *FIXED)
+    wanted, found = torch_says(built.model, pixels), Session(built.content).run(pixels)
+    assert all(values.dtype == np.float32 for values in found.values())
+    assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < BOUNDS["fp16"].score
+    assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < BOUNDS["fp16"].box * SIDE
 
 
 def test_windows_want_a_size(tiny):
