@@ -13,7 +13,7 @@ from varifocal.errors import ConfigError
 from varifocal.export.settings import ExportSettings, check_backbone, multiple_of
 from varifocal.export.suppress import select_in_graph
 from varifocal.models.flops import count_flops
-from varifocal.models.fuse import Precision, computing, prediction_network
+from varifocal.models.fuse import computing, prediction_network
 from varifocal.models.info import ModelInfo
 from varifocal.models.positions import fix_positions
 from varifocal.models.same_padding import fix_padding
@@ -73,12 +73,14 @@ def _has_quality(info: ModelInfo) -> bool:
 def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> ExportedProgram:
     """The network in plain operators and, for "deformconv" and suppression, the package's own two.
 
+    Of "fp16" the program holds the weights, but the casts between the types only where torch notes them: it is to be
+    taken apart under :func:`varifocal.models.fuse.computing`, too.
+
     Raises:
         ConfigError: the backbone does something that depends on the values of pixels or sizes.
     """
     check_backbone(settings, model.detector, model.info.config.backbone.name)
-    precision: Precision = "fp16" if settings.precision == "fp16" else "fp32"
-    network: Any = prediction_network(model.detector, precision)
+    network: Any = prediction_network(model.detector, settings.computed)
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
@@ -90,12 +92,13 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MOST) for axis, name in ((2, "h"), (3, "w"))}
         shapes = {0: Dim("batch", min=1, max=MOST), **sides}
     example = torch.zeros(BATCH, 3, *size)
-    fix_padding(network.backbone, example)
+    with computing(settings.computed, "cpu"):
+        fix_padding(network.backbone, example)
     if graph.size is not None:
         fix_positions(network.backbone, size)
     wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
     try:
-        with exporting(settings.form), torch.no_grad(), computing(precision, "cpu"):
+        with exporting(settings.form), torch.no_grad(), computing(settings.computed, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]

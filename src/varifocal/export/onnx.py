@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -17,9 +18,11 @@ from varifocal.export.graph import capture, export_info, graph_info, output_name
 from varifocal.export.parity import Parity, compare
 from varifocal.export.settings import ExportSettings, check_settings
 from varifocal.files import write_together
+from varifocal.models.fuse import computing
 from varifocal.predict import Model
 from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
 from varifocal.runtime.exported import ExportedModel
+from varifocal.runtime.inside import GRAPH, graph_mark
 from varifocal.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -60,8 +63,10 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
     model = model.to("cpu").eval()
     graph = graph_info(model, settings, OPSET)
     with _quiet():
+        captured = capture(model, settings, graph)
+    with _quiet(), computing(settings.computed, "cpu"):
         program = torch.onnx.export(
-            capture(model, settings, graph),
+            captured,
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
@@ -90,10 +95,11 @@ def _forget_sources(proto: Any) -> None:
 
 
 def described(content: bytes, info: ExportInfo) -> bytes:
-    """The same file with this description inside, in place of one that is there."""
+    """The same file with this description inside, in place of one that is there, and a mark by which damage is seen."""
     onnx = _onnx()
     proto = onnx.load_model_from_string(content)
-    onnx.helper.set_model_props(proto, {KEY: json.dumps(to_json(info))})
+    mark = graph_mark(io.BytesIO(proto.SerializeToString()))
+    onnx.helper.set_model_props(proto, {KEY: json.dumps(to_json(info)), GRAPH: mark})
     written: bytes = proto.SerializeToString()
     return written
 

@@ -34,6 +34,11 @@ class ExportSettings:
         """``deform`` with "auto" decided."""
         return "deformconv" if self.deform == "auto" else self.deform
 
+    @property
+    def computed(self) -> Literal["fp32", "fp16"]:
+        """What convolutions of the float graph compute in."""
+        return "fp16" if self.precision == "fp16" else "fp32"
+
 
 def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
     """That the model can be exported so.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from varifocal.errors import CheckpointError
@@ -13,6 +15,8 @@ from varifocal.runtime.description import KEY
 
 PT2_PLACE = f"extra/{KEY}.json"  # in the archive of torch.export, below a folder of any name
 MOST = 2**24  # bytes of a description: many thousand classes
+CHUNK = 2**20  # bytes that are read at once
+GRAPH = f"{KEY}_graph"  # the key of what a file of ONNX says of the rest of it, see graph_mark
 PROPERTIES, KEY_FIELD, VALUE_FIELD = 14, 1, 2  # of onnx.ModelProto and of its StringStringEntryProto
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how protobuf stores a field
 
@@ -63,6 +67,46 @@ def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
     return values
 
 
+def checksum(file: BufferedIOBase, size: int, before: int = 0) -> int:
+    """The CRC-32 of so many bytes from where the file stands, after that of others."""
+    check = before
+    while size and (chunk := file.read(min(CHUNK, size))):
+        size, check = size - len(chunk), zlib.crc32(chunk, check)
+    return check
+
+
+def graph_mark(file: BufferedIOBase) -> str:
+    """What a file of ONNX says of everything in it but its properties: as many bytes, and their CRC-32.
+
+    Raises:
+        ValueError, EOFError: it is damaged.
+    """
+    size = check = 0
+    for field in _fields(file):
+        if field.number != PROPERTIES:
+            file.seek(field.begin)
+            size, check = size + field.end - field.begin, checksum(file, field.end - field.begin, check)
+    return f"{size} {check:08x}"
+
+
+def check_graph(path: Path, name: str) -> None:
+    """That a file of ONNX has the graph with which it was written; without its mark nothing is known of it.
+
+    Raises:
+        CheckpointError: it is missing, or damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            wanted = _property(file, GRAPH)
+            good = wanted is None or wanted == graph_mark(file)
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+    except (ValueError, EOFError) as error:
+        raise CheckpointError(f"{name}: damaged or not an ONNX file.") from error
+    if not good:
+        raise CheckpointError(f"{name}: damaged (other bytes than when it was written); copy it again.")
+
+
 def _read_archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -79,10 +123,8 @@ def _read_archive(path: Path) -> str:
 def _read_onnx(path: Path) -> str:
     """Of a serialised ``ModelProto``; the graph, which holds the weights, is skipped and not read."""
     with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
         try:
-            found = _property(file, size)
+            found = _property(file, KEY)
         except (ValueError, EOFError) as error:
             raise CheckpointError(f"{path}: damaged or not an ONNX file.") from error
     if found is None:
@@ -90,25 +132,42 @@ def _read_onnx(path: Path) -> str:
     return found
 
 
-def _property(file: IO[bytes], size: int) -> str | None:
-    while file.tell() < size:
-        number, kind = divmod(_varint(file), 8)
-        if kind == VARINT:
-            _varint(file)
-            continue
-        length = {FIXED64: 8, FIXED32: 4}.get(kind) or (_varint(file) if kind == BYTES else -1)
-        end = file.tell() + length
-        if length < 0 or end > size:
-            raise EOFError
-        if number == PROPERTIES and kind == BYTES and length <= MOST:
-            key, value = _entry(file, end)
-            if key == KEY:
+def _property(file: BufferedIOBase, wanted: str) -> str | None:
+    for field in _fields(file):
+        if field.number == PROPERTIES and field.end - field.content <= MOST:
+            file.seek(field.content)
+            key, value = _entry(file, field.end)
+            if key == wanted:
                 return value
-        file.seek(end)
     return None
 
 
-def _entry(file: IO[bytes], end: int) -> tuple[str, str]:
+class _Field(NamedTuple):
+    """``begin`` is where its head is, ``content`` what follows that, ``end`` what follows the field."""
+
+    number: int
+    begin: int
+    content: int
+    end: int
+
+
+def _fields(file: BufferedIOBase) -> Iterator[_Field]:
+    """The fields of a serialised ``ModelProto``, without those inside of them."""
+    size, end = file.seek(0, 2), 0
+    while end < size:
+        begin = file.seek(end)
+        number, kind = divmod(_varint(file), 8)
+        if kind == VARINT:
+            _varint(file)
+        length = _varint(file) if kind == BYTES else {VARINT: 0, FIXED64: 8, FIXED32: 4}.get(kind, -1)
+        content = file.tell()
+        end = content + length
+        if length < 0 or end > size:
+            raise EOFError
+        yield _Field(number, begin, content, end)
+
+
+def _entry(file: BufferedIOBase, end: int) -> tuple[str, str]:
     texts = {KEY_FIELD: b"", VALUE_FIELD: b""}
     while file.tell() < end:
         number, kind = divmod(_varint(file), 8)
@@ -118,7 +177,7 @@ def _entry(file: IO[bytes], end: int) -> tuple[str, str]:
     return texts[KEY_FIELD].decode(), texts[VALUE_FIELD].decode()
 
 
-def _varint(file: IO[bytes]) -> int:
+def _varint(file: BufferedIOBase) -> int:
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

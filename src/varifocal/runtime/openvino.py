@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ from jaxtyping import Float
 
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
-from varifocal.runtime.inside import read_ir
+from varifocal.runtime.inside import checksum, read_ir
 from varifocal.runtime.lower import faster_in_bf16
 
 NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
 INSTALL = 'pip install "openvino>=2025.4"'
-CHUNK = 2**20  # bytes that are read at once
 WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
 
 
@@ -84,11 +82,9 @@ def import_openvino(install: str = INSTALL) -> Any:
 
 def weights_mark(file: Path) -> str:
     """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
-    size = check = 0
+    size = file.stat().st_size
     with open(file, "rb") as content:
-        while chunk := content.read(CHUNK):
-            size, check = size + len(chunk), zlib.crc32(chunk, check)
-    return f"{size} {check:08x}"
+        return f"{size} {checksum(content, size):08x}"
 
 
 def _check_weights(file: Path, wanted: str | None, name: str) -> None:

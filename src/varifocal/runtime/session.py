@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import KEY
-from varifocal.runtime.inside import not_ours
+from varifocal.runtime.inside import check_graph, not_ours
 
 NEEDED = (1, 25)  # the first whose CPU has DeformConv
 INSTALL = 'pip install "onnxruntime>=1.25"'
@@ -87,11 +87,11 @@ def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: in
     options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
     try:
         if isinstance(content, Path):
-            content.open("rb").close()  # says by itself what is wrong with a file that cannot be read
+            check_graph(content, name)
             return runtime.InferenceSession(str(content), options, providers=providers)  # faster than from its bytes
         return runtime.InferenceSession(content, options, providers=providers)
-    except OSError as error:
-        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # its errors share no type of their own
         reason = " ".join(str(error).split())
         if "opset" in reason:

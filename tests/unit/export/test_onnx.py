@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
-from export_cases import BACKBONES, CASES, FREE, SHAPES, same_outputs
+from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, noise, same_outputs, torch_says
 
-import varifocal
-from varifocal.errors import ConfigError
+import varifocal as vf
+from varifocal.errors import CheckpointError, ConfigError
 from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
+from varifocal.export.parity import BOUNDS, SIDE
+from varifocal.runtime import read_info
 from varifocal.runtime.session import Session
 
 
@@ -17,6 +20,19 @@ from varifocal.runtime.session import Session
 def test_every_detector(build_tiny, name, options, size, deform):
     built = build_tiny(name, ExportSettings(size, deform=deform), **options)
     same_outputs(built, Session(built.content), SHAPES[size])
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0"])
+def test_half_precision(build_tiny, backbone):
+    """Weights and products have eleven bits; what goes in and comes out, and with it every place, has 24."""
+    built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, deformable_tower=True)
+    whole = build_tiny("vfnet", ExportSettings(FIXED), backbone="test_resnet", deformable_tower=True)
+    assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
+    pixels = noise(2, 3, *FIXED)
+    wanted, found = torch_says(built.model, pixels), Session(built.content).run(pixels)
+    assert all(values.dtype == np.float32 for values in found.values())
+    assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < BOUNDS["fp16"].score
+    assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < BOUNDS["fp16"].box * SIDE
 
 
 def test_windows_want_a_size(tiny):
@@ -35,6 +51,19 @@ def test_other_backbones(build_tiny, backbone):
 def test_a_file_says_nothing_of_the_machine_that_wrote_it(build_tiny):
     """The exporter notes lines of code and the paths of their files for every node."""
     content = build_tiny("vfnet", ExportSettings(FREE)).content
-    for path in (varifocal.__file__, timm.__file__, __file__):
+    for path in (vf.__file__, timm.__file__, __file__):
         assert str(Path(path).parent).encode() not in content
     assert b"File " not in content
+
+
+def test_weights_that_changed_on_the_way_are_seen(build_tiny, tmp_path):
+    """A file with other weights runs as well, and finds other things."""
+    built = build_tiny("vfnet", ExportSettings(FREE))
+    content, file = bytearray(built.content), tmp_path / "best.onnx"
+    file.write_bytes(content)
+    assert vf.load(file).info == built.info
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"best\.onnx: damaged \(other bytes than when it was written\); copy it"):
+        vf.load(file)
+    assert read_info(file) == built.info

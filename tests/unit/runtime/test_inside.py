@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from varifocal.errors import CheckpointError
-from varifocal.runtime.inside import MOST, read_description
+from varifocal.runtime.inside import GRAPH, MOST, check_graph, graph_mark, read_description
 
 TEXT = json.dumps({"format": 1, "names": ["Käfer", "<&>\"'", "a" * 300]})
 
@@ -87,3 +87,26 @@ def test_a_description_without_end_is_not_unpacked(tmp_path):
         packed.writestr("best/extra/varifocal.json", b" " * (MOST + 1))
     with pytest.raises(CheckpointError, match="its varifocal description is damaged"):
         read_description(file)
+
+
+def test_any_damage_of_a_graph_is_seen(tmp_path):
+    """A byte changed, lost or more; properties are no part of it, and a file without a mark is taken as it is."""
+    model = onnx.load_model_from_string(onnx_file())
+    mark = graph_mark(io.BytesIO(model.SerializeToString()))
+    onnx.helper.set_model_props(model, {"varifocal": TEXT, GRAPH: mark})
+    content, file = model.SerializeToString(), tmp_path / "best.onnx"
+    graph = len(model.graph.SerializeToString())
+    assert content.index(model.graph.SerializeToString()) < 100
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, graph, 200):
+        changed = content[:place] + bytes([content[place] ^ rng.integers(1, 256)]) + content[place + 1 :]
+        for bad in (changed, content[:place] + content[place + 1 :], content[:place] + b"0" + content[place:]):
+            file.write_bytes(bad)
+            with pytest.raises(CheckpointError, match=r"^best: damaged"):
+                check_graph(file, "best")
+    for good in (content, content.replace(b"fer", b"FER"), onnx_file()):
+        file.write_bytes(good)
+        check_graph(file, "best")
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"^best: cannot be read \(No such file"):
+        check_graph(file, "best")
