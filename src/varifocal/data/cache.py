@@ -51,9 +51,10 @@ class PictureCache:
         """Keep a copy, if there is room."""
         with self._lock:
             first = int(self._used[0])
-            if self._places[index, 1] or first + pixels.nbytes > self.limit:
+            if self._places[index, 2] or first + pixels.nbytes > self.limit:
                 return
             self._used[0] += pixels.nbytes
+            self._places[index, 2] = pixels.shape[1]  # another process with the same picture need not put it, too
         self._pixels[first : first + pixels.nbytes].reshape(pixels.shape)[:] = pixels
         with self._lock:  # only now can others see it
             self._places[index] = first, *pixels.shape[:2]

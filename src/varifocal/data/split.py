@@ -150,7 +150,8 @@ def assign(
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the class that is left in the fewest groups is
     dealt out first, each group to the side that still wants more of it, since with common classes there is always
-    room to make good. Large groups come first, equal ones in an order that the seed draws.
+    room to make good. Large groups come first, equal ones in an order that the seed draws. A class of a single group
+    is trained on; of two groups or more neither side stays empty.
     """
     total = int(group_of.max()) + 1
     sizes = np.bincount(group_of, minlength=total)
@@ -162,16 +163,19 @@ def assign(
     room = np.array([1 - share, share]) * sizes.sum()
     side = np.full(total, -1)
     left = (counts > 0).sum(axis=0)
+    alone = left == 1
     while (left > 0).any():
         chosen = int(np.argmin(np.where(left > 0, left, total + 1)))
         for group in order[(counts[order, chosen] > 0) & (side[order] < 0)]:
-            to = _hungrier(wanted[:, chosen], room)
+            to = 0 if alone[chosen] else _hungrier(wanted[:, chosen], room)
             side[group] = to
             wanted[to] -= counts[group]
             room[to] -= sizes[group]
             left -= counts[group] > 0
     if not (side == 1).any():
         side[order[-1]] = 1
+    if not (side == 0).any():
+        side[order[0]] = 0
     return (side == 1)[group_of]
 
 

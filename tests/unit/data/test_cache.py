@@ -84,3 +84,24 @@ def test_where_memory_cannot_be_shared_each_process_has_its_part(monkeypatch):
 def test_more_than_there_can_be():
     with pytest.raises(ConfigError, match=r"^data\.cache=\d+: so many bytes cannot be had"):
         PictureCache(1, 2**70)
+
+
+def test_two_processes_that_put_the_same_picture_take_its_room_once():
+    cache = PictureCache(2, 1000)
+    pixels, meanwhile = cache._pixels, []
+
+    class Slow:
+        """Memory that is written to only after another process has put the same picture, too."""
+
+        def __getitem__(self, part):
+            if not meanwhile:
+                meanwhile.append(cache.get(1))
+                cache.put(1, picture(1))
+            return pixels[part]
+
+    cache._pixels = Slow()
+    cache.put(1, picture(1))
+    cache._pixels = pixels
+    assert meanwhile == [None]  # it cannot be seen before it is whole
+    assert cache.used == 105
+    assert (cache.get(1) == picture(1)).all()

@@ -100,6 +100,18 @@ def test_a_class_in_one_picture_is_trained_on():
         assert held.sum() == 2
 
 
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.9])
+def test_a_large_share_leaves_something_to_train_on(share):
+    for count in range(2, 9):
+        held = assign(np.ones((count, 1), bool), np.arange(count), share, 0)
+        assert 0 < held.sum() < count
+    # one class in all, another in a single picture, whatever the seed
+    shows = np.ones((20, 2), bool)
+    shows[:, 1] = np.arange(20) == 7
+    for seed in range(10):
+        assert not assign(shows, np.arange(20), share, seed)[7]
+
+
 def test_small_sets(tmp_path):
     for count, expected in ((2, 1), (3, 1), (4, 1), (10, 2)):
         held = assign(np.ones((count, 1), bool), np.arange(count), 0.2, 0)
