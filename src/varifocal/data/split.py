@@ -71,24 +71,32 @@ def hold_out(
     """Which pictures are held out, about that ``share`` of each class, and a sentence that says so.
 
     Every picture is decoded once, to keep those together that are the same or nearly so; ``progress`` is called with
-    the number done. The same data and ``seed`` give the same parts, whatever the machine.
+    the number done. The same data and ``seed`` give the same parts, whatever the machine. A picture that cannot be
+    read is never held out: it cannot be measured on, and training counts it.
 
     Raises:
         ConfigError: the share is not above 0 and at most ``MOST``.
-        DataError: a picture cannot be read, or all look alike.
+        DataError: no picture can be read, or all look alike.
     """
     if not 0 < share <= MOST:
         raise ConfigError(f"--val {share:g}: the share of the pictures to hold out is above 0 and at most {MOST}.")
-    group_of, joined = alike(data.samples, progress)
+    group_of, joined, bad = alike(data.samples, progress)
     total = len(data.samples)
-    if group_of.max(initial=0) == 0:
+    good = np.ones(total, bool)
+    good[list(bad)] = False
+    groups = np.unique(group_of[good], return_inverse=True)[1].reshape(-1)
+    if bad and not len(groups):
+        raise next(iter(bad.values()))
+    if groups.max(initial=0) == 0:
         raise DataError(
             f"{data.source}: its {total} pictures are one, or look alike, and cannot be split; "
             "give it pictures of other scenes, or leave --val out"
         )
-    held = assign(class_counts(data), group_of, share, seed)
+    held = np.zeros(total, bool)
+    held[good] = assign(class_counts(data)[good], groups, share, seed)
     count = int(held.sum())
     kept = f"; {joined} of them look like another and stay with it" if joined else ""
+    kept += f"; {len(bad)} cannot be read and are among those to train on" if bad else ""
     note = (
         f"{data.source.name}: split by seed {seed} into {total - count} pictures to train on and {count} to validate "
         f"on ({count / total:.1%}){kept}."
@@ -98,27 +106,28 @@ def hold_out(
 
 def alike(
     samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
-) -> tuple[Int64[np.ndarray, "M"], int]:
-    """A group for each picture, counted from 0, the same for those that look nearly the same; how many share theirs.
-
-    Raises:
-        DataError: a picture cannot be read.
-    """
+) -> tuple[Int64[np.ndarray, "M"], int, dict[int, DataError]]:
+    """A group for each picture, counted from 0, the same for those that look nearly the same; how many share theirs;
+    and why, by place, of those that cannot be read, which are groups of their own."""
     greys = np.zeros((len(samples), THUMB, THUMB), np.uint8)
     digests = [b""] * len(samples)
+    bad: dict[int, DataError] = {}
 
     def take(place: int, look: Look) -> None:
         if look.error is not None or look.grey is None:
-            raise look.error or DataError(f"{samples[place].file}: the image cannot be read; replace it")
-        greys[place], digests[place] = look.grey, look.digest
+            bad[place] = look.error or DataError(f"{samples[place].file}: the image cannot be read; replace it")
+        else:
+            greys[place], digests[place] = look.grey, look.digest
         progress(place + 1)
 
     look_at_all(_FilesOf(samples), take, _THREADS)
-    members = near_groups(greys, np.ones(len(samples), bool), perceptual_hash(greys), same_bytes(digests))
+    usable = np.ones(len(samples), bool)
+    usable[list(bad)] = False
+    members = near_groups(greys, usable, perceptual_hash(greys), same_bytes(digests))
     first = np.arange(len(samples))
     for group in members:
         first[group] = group[0]
-    return np.unique(first, return_inverse=True)[1].reshape(-1), sum(map(len, members))
+    return np.unique(first, return_inverse=True)[1].reshape(-1), sum(map(len, members)), bad
 
 
 class _FilesOf(Sequence):

@@ -32,7 +32,8 @@ def test_what_looks_alike_stays_together(tmp_path):
     pictures |= {"03-copy.png": scene(3), "03-bright.png": scene(3, 12), "03-small.jpg": scene(3, 0, (48, 36), 60)}
     pictures |= {"07-copy.png": scene(7), "19.jpg": scene(19, 0, (64, 48), 75)}
     data = data_of(tmp_path, pictures, dict.fromkeys(pictures, "0 0.5 0.5 0.5 0.5"))
-    group_of, joined = alike(data.samples)
+    group_of, joined, bad = alike(data.samples)
+    assert not bad
     names = [sample.file.stem[:2] for sample in data.samples]
     for i, first in enumerate(names):
         for j, second in enumerate(names):
@@ -126,10 +127,28 @@ def test_what_cannot_be(tmp_path):
     for share in (0, -0.1, 0.95, 1, 20, float("nan")):
         with pytest.raises(ConfigError, match=r"--val .*: the share"):
             hold_out(data, share)
-    content = (tmp_path / "images/b.png").read_bytes()
-    (tmp_path / "images/b.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"images/b\.png: the image is damaged or cut short"):
+    for name in ("a.png", "b.png"):
+        cut_short(tmp_path / "images" / name)
+    with pytest.raises(DataError, match=r"images/a\.png: the image is damaged or cut short"):
         hold_out(data, 0.5)
+
+
+def cut_short(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def test_what_cannot_be_read_is_left_to_the_training_which_counts_it(tmp_path):
+    pictures = {f"{i:02}.png": scene(i) for i in range(20)}
+    data = data_of(tmp_path, pictures, dict.fromkeys(pictures, "0 0.5 0.5 0.5 0.5"))
+    damaged = {3, 11, 12}
+    for i in damaged:
+        cut_short(tmp_path / f"images/{i:02}.png")
+    for seed in range(5):
+        held, note = hold_out(data, 0.5, seed)
+        assert not held[list(damaged)].any()
+        assert held.sum() == 8  # half of the 17 that can be read, with as many to learn from or one more
+        assert "; 3 cannot be read and are among those to train on" in note
 
 
 def test_pictures_without_boxes_are_split_too(tmp_path):
