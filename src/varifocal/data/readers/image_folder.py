@@ -13,7 +13,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.names import STANDARD, canonical, leaves_folder
 from varifocal.data.raw import Place, RawSet, short
 from varifocal.data.readers.columns import Columns
-from varifocal.data.readers.objects import ObjectReader, record_size
+from varifocal.data.readers.objects import ObjectReader, line_object, record_size
 from varifocal.data.tree import PictureFinder, Texts, names_in
 from varifocal.errors import DataError
 
@@ -52,7 +52,7 @@ def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
         columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
     objects.finish()
     columns.notes += texts.notes(source)
-    return columns.finish([source], xywh=True)
+    return columns.finish([source], line_object, xywh=True)
 
 
 def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:

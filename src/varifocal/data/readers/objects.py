@@ -19,6 +19,7 @@ CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "class
 _MAX_ID = 2**31
 _MAX_SIDE = 2**31 - 1
 _ABSENT = object()
+_SHIFT = 24  # bits of an object's index beside the number of its record
 
 
 @dataclass
@@ -32,7 +33,8 @@ class ObjectReader:
     unknown: list[tuple[Place, int, int, int]] = field(default_factory=list)  # place, class, picture, box
 
     def read(self, record: Mapping[str, Any], image: int, place: Place, number: int | None = None) -> None:
-        """Add the boxes of a picture, each at its index in the record unless they share a ``number``.
+        """Add the boxes of a picture, each at its index in the record, which has a ``number`` in its file if it is not
+        a file by itself.
 
         A record without objects is a picture without any.
         """
@@ -52,7 +54,7 @@ class ObjectReader:
                 image,
                 label,
                 (x, y, x + width, y + height),
-                index if number is None else number,
+                index | (number or 0) << _SHIFT,
                 crowd=crowd in (1, True),
                 area=area if type(area) in (int, float) and abs(area) < 1e300 else NAN,
                 odd=odd,
@@ -158,4 +160,14 @@ def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
 
 def object_of(file: Any, number: int) -> str:
     """The place of an object in the record that is a file by itself."""
-    return f"objects[{number}]"
+    return f"objects[{number & ((1 << _SHIFT) - 1)}]"
+
+
+def line_object(file: Any, number: int) -> str:
+    """The place of an object in the record that is a line."""
+    return f"line {number >> _SHIFT} {object_of(file, number)}"
+
+
+def row_object(file: Any, number: int) -> str:
+    """The place of an object in the record that is a row."""
+    return f"row {number >> _SHIFT} {object_of(file, number)}"

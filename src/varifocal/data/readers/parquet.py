@@ -22,7 +22,7 @@ from varifocal.data.images import read_sizes
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.raw import Place, RawSet, short_list
 from varifocal.data.readers.columns import Columns, problem_of
-from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size
+from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size, row_object
 from varifocal.data.tree import names_in
 from varifocal.errors import ConfigError, DataError
 
@@ -152,12 +152,8 @@ def read_parquet(source: Tree, data: Tree, split: str) -> RawSet:
         columns.problem("missing-image", source, "", "there are no rows in it", "name another file")
     objects.finish()
     places = np.array(rows, np.int64).reshape(-1, 3)
-    raw = columns.finish([file for file, _ in files], _row_of, file_of=places[:, 0], xywh=True)
+    raw = columns.finish([file for file, _ in files], row_object, file_of=places[:, 0], xywh=True)
     return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, places, columns.names))))
-
-
-def _row_of(file: Any, number: int) -> str:
-    return f"row {number}"
 
 
 def _read_row(columns: Columns, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:

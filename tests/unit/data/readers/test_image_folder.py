@@ -109,8 +109,13 @@ def test_splits(tmp_path):
 
 
 def test_places(tmp_path):
-    raw = read_raw(write(tmp_path, line(), "\n", line(name="sub/b.png")))
-    assert str(raw.boxes.where(1)) == "metadata.jsonl line 3"
+    two = line(name="sub/b.png", objects={"bbox": [[1, 2, 3, 4], [5, 6, 7, 8]], "categories": ["a", "b"]})
+    raw = read_raw(write(tmp_path, line(), "\n", two))
+    assert [str(raw.boxes.where(index)) for index in range(3)] == [
+        "metadata.jsonl line 1 objects[0]",
+        "metadata.jsonl line 3 objects[0]",
+        "metadata.jsonl line 3 objects[1]",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

@@ -70,8 +70,8 @@ def test_several_files_and_splits(tmp_path):
     assert list(found(load_dataset(tmp_path, "train"))) == ["train-00000-of-00002.png", "train-00001-of-00002.png"]
     raw = read_raw(tmp_path, "train")
     assert [str(raw.boxes.where(index)) for index in (0, 1)] == [
-        "train-00000-of-00002.parquet row 0",
-        "train-00001-of-00002.parquet row 1",
+        "train-00000-of-00002.parquet row 0 objects[0]",
+        "train-00001-of-00002.parquet row 1 objects[0]",
     ]
 
 
@@ -83,7 +83,7 @@ def test_several_files_and_splits(tmp_path):
         ([row(categories=[])], ["row 0 has the bbox", "the same length"]),
         ([row(b"nothing")], ["/a.png: this is not an image"]),
         ([row(None), row()], ["/a.png: ", "no picture"]),
-        ([row(), row(boxes=[(1, 2, 0, 4)])], ["row 1 ('a.png', 100 x 50 pixels) has the bbox [1, 2, 0, 4]"]),
+        ([row(), row(boxes=[(1, 2, 0, 4)])], ["row 1 objects[0] ('a.png', 100 x 50 pixels) has the bbox [1, 2, 0, 4]"]),
         ([{"image": "x", "objects": []}], ["the column image holds string"]),
         ([{"image": {"path": "x"}, "objects": []}], ["holds no bytes (found: path)"]),
         ([{"image": RED}], ["there is no column objects (found: image)"]),
