@@ -109,13 +109,15 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
             _write(folder / "labels" / part.split / f"{Path(name).stem}.txt", lines)
         flagged = part.mine(part.raw.boxes.crowd | part.raw.boxes.difficult)
         if flagged:
-            notes.append(f"{part.split}: {flagged} crowd or difficult boxes are objects like all others in YOLO.")
+            said = "box is an object" if flagged == 1 else "boxes are objects"
+            notes.append(f"{part.split}: {flagged} crowd or difficult {said} like all others in YOLO.")
         notes += _lost_areas(part)
     description: dict[str, object] = {key: given[0] if len(given) == 1 else given for key, given in folders.items()}
     description |= {"nc": len(categories), "names": [one.name for one in categories]}
     _write(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
     if [one.id for one in categories] != list(range(len(categories))):
-        notes.append(f"the class ids became 0 to {len(categories) - 1}, as YOLO wants them.")
+        ids = f"ids became 0 to {len(categories) - 1}, as YOLO wants them"
+        notes.append(f"the class {'id became 0, as YOLO wants it' if len(categories) == 1 else ids}.")
     return notes
 
 

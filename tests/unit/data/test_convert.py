@@ -95,6 +95,15 @@ def test_flags(tmp_path, to, kept):
         assert sorted(now.images.ids.tolist()) == sorted(was.images.ids.tolist())
 
 
+def test_one_class_and_one_flag_are_told_as_one(tmp_path):
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    node = f"<annotation><object><name>a</name><difficult>1</difficult>{box}</object></annotation>"
+    fill(tmp_path / "in", {"a.png": (20, 20), "a.xml": node})
+    notes = convert(tmp_path / "in", tmp_path / "out", "yolo")
+    assert "the class id became 0, as YOLO wants it." in notes
+    assert any("1 crowd or difficult box is an object like all others" in note for note in notes)
+
+
 def test_pycocotools_reads_it(tmp_path):
     from pycocotools.coco import COCO
 
