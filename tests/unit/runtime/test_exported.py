@@ -214,7 +214,7 @@ def test_damaged_files(tmp_path):
 
 
 def test_onnxruntime_tells_nobody(tmp_path, monkeypatch):
-    """Nor does it leave anything: 1.29 and newer note an identifier and what there is to be sent under these folders."""
+    """Nor does it leave anything: 1.29 and newer note an identifier, and what is to be sent, under these folders."""
     file = graph_file(tmp_path / "m.onnx", GOOD)
     home = tmp_path / "home"
     home.mkdir()
