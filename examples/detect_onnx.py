@@ -16,6 +16,8 @@ def detect(model: str, photo: str) -> list[dict]:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     info = json.loads(session.get_modelmeta().custom_metadata_map["varifocal"])
     rule, graph = info["preprocess"], info["graph"]
+    if graph["nms"] != "in":
+        sys.exit(f"{model}: leaves suppression to its caller; export it with --nms in")
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
 
     # 1. resize by the model's own rule, and until it fits where the input has a fixed size

@@ -70,7 +70,6 @@ DOORS = {
     "lightning": {"train/"},
     "lightning_fabric": {"train/"},
     "supervision": {"records.py"},
-    "nncf": {"export/"},
     "onnx": {"export/"},
     "onnxruntime": {"export/", "runtime/"},
     "openvino": {"export/", "runtime/"},

@@ -65,6 +65,12 @@ def exported(tmp_path_factory):
     return folder / "tiny.onnx"
 
 
+def test_the_documentation_installs_what_the_extras_name():
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    wanted = [*extra("runtime"), *(one for one in extra("openvino") if one.startswith("openvino"))]
+    assert [one for one in wanted if f'"{one}"' not in text] == []
+
+
 @pytest.mark.slow
 def test_an_installation_without_torch_predicts(python, exported, tmp_path):
     assert "No module named 'torch'" in run(python, "-c", "import torch").stderr

@@ -33,11 +33,12 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for path, part in parts.items():
             os.replace(part, path)
     except OSError as error:
-        for part in parts.values():
-            _remove(part)
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
         ) from error
+    finally:  # also of an interruption; those that are in their places are there no more
+        for part in parts.values():
+            _remove(part)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -114,10 +114,16 @@ def new_export(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, f
     It has the first of the suffixes, what lies beside it has the others.
 
     Raises:
-        ConfigError: one of its files, or the description beside it, is there and not ``force``, or cannot be written.
+        ConfigError: the checkpoint is missing, or exported already; or one of the files, or the description beside
+            them, is there and not ``force``, or cannot be written.
     """
-    from varifocal.runtime.description import beside  # not for a verb's --help
+    from varifocal.runtime import is_exported  # not for a verb's --help
+    from varifocal.runtime.description import beside
 
+    if is_exported(checkpoint):
+        raise ConfigError(f"{checkpoint}: is an exported file; name the checkpoint that it was made of.")
+    if not checkpoint.is_file():
+        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.")
     suffix = suffixes[0]
     target = checkpoint.with_suffix(suffix) if out is None else out
     if target.is_dir() or target.suffix == "":

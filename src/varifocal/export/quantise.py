@@ -80,10 +80,10 @@ def export_int8(
             advance(1)
         if all(within(name, int8.keep) for name in network.blocks):
             raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")
+        judge = _Judge(model, int8, progress)  # before the calibration, since other data are wrong more often
         with progress("calibrating", len(views)) as advance:
             network.calibrate(views, advance)
         built = network.build(int8.keep)
-        judge = _Judge(model, int8, progress)
         accuracy = judge.accuracy(built, "measuring the int8 file", network.measured.pictures)
         if not accuracy.sound:
             raise ExportError(_complaint(target, accuracy, _find_mend(network, judge, views), network, judge))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,6 +58,8 @@ class Session:
 
 
 def _onnxruntime() -> Any:
+    # from 1.29 on it else leaves an identifier on the disk and tells its makers of every session; "0" lets it
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -74,6 +77,8 @@ def _providers(runtime: Any, device: str) -> list[Any]:
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return ["CPUExecutionProvider"]
+    if number and not number.isdecimal():
+        raise ConfigError(f"--device {device}: no such device; name one as cuda or cuda:1.")
     if kind == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
         return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
     raise ConfigError(

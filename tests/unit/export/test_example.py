@@ -48,6 +48,17 @@ def test_the_example_says_what_the_package_says(exported, photo):
     assert np.allclose([one["box"] for one in found], wanted.boxes, atol=1e-3)
 
 
+def test_the_example_says_what_it_cannot_run(tiny, unchecked, tmp_path, photo):
+    with unchecked():
+        content, _ = build_onnx(tiny("vfnet"), ExportSettings(None))
+    (tmp_path / "out.onnx").write_bytes(content)
+    command = [sys.executable, EXAMPLE, tmp_path / "out.onnx", photo]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.splitlines()[-1].endswith("out.onnx: leaves suppression to its caller; export it with --nms in")
+    assert "Traceback" not in said.stderr
+
+
 def test_the_example_is_a_program(exported, photo):
     said = subprocess.run([sys.executable, EXAMPLE, exported, photo], capture_output=True, text=True, check=True)
     first = said.stdout.splitlines()[0]

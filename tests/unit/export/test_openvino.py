@@ -267,6 +267,14 @@ def test_the_verb(cached, tmp_path, capsys):
     (tmp_path / "best.xml").unlink()
     assert main(command) == 2
     assert "best.bin: is there already" in capsys.readouterr().err
+    for wrong, message in (
+        (tmp_path / "gone.safetensors", "there is no such file; name a checkpoint"),
+        (tmp_path, "there is no such file; name a checkpoint"),
+        (tmp_path / "best.onnx", "is an exported file; name the checkpoint that it was made of"),
+    ):
+        assert main(["export", str(wrong), "--out", str(tmp_path / "new")]) == 2
+        assert f"{wrong}: {message}" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
     assert main([*command, "--force"]) == 0
     photo = Path(__file__).parents[3] / "docs" / "demo.jpg"
     assert main(["predict", str(tmp_path / "best.xml"), str(photo), "--json", str(tmp_path / "found.json")]) == 0

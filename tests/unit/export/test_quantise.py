@@ -5,6 +5,7 @@ as large as the others and read by nobody, so that in float it does nothing, and
 """
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -159,6 +160,19 @@ def test_openvino(checkpoint, wounded, data, capfd):
 def test_everything_kept(checkpoint, data, capfd):
     assert export(checkpoint, data, "--keep", "backbone,neck,head") == 2
     assert "leave nothing to int8" in capfd.readouterr().err
+
+
+def test_what_is_wrong_with_other_pictures_is_said_before_the_calibration(checkpoint, data, tmp_path, capfd):
+    content = json.loads((data / "instances_val.json").read_text())
+    content["categories"][0]["name"] = "bird"
+    for image in content["images"]:
+        shutil.copy(data / image["file_name"], tmp_path)
+    birds = tmp_path / "birds.json"
+    birds.write_text(json.dumps(content))
+    assert export(checkpoint, data, "--val", str(birds)) == 2
+    told = capfd.readouterr().err
+    assert "birds.json: the model was not trained on bird" in told
+    assert "calibrating" not in told
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,19 @@ def test_what_a_killed_write_left_is_used_up(old):
     assert torch.equal(read_checkpoint(path)[0]["a"], torch.zeros(2))
 
 
+def test_an_interrupted_write_leaves_nothing(old, monkeypatch):
+    path, content = old
+
+    def interrupted(number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(path, {"a": torch.zeros(2)}, {})
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == content
+
+
 def test_a_future_format_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "new.safetensors"
     monkeypatch.setattr(weights, "FORMAT", 2)

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -210,12 +213,27 @@ def test_damaged_files(tmp_path):
         vf.load(file)
 
 
+def test_onnxruntime_tells_nobody(tmp_path, monkeypatch):
+    """Nor does it leave anything: 1.29 and newer note an identifier, and what is to be sent, under these folders."""
+    file = graph_file(tmp_path / "m.onnx", GOOD)
+    home = tmp_path / "home"
+    home.mkdir()
+    own = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    others = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    command = [sys.executable, "-c", f"import varifocal; varifocal.load({str(file)!r})"]
+    subprocess.run(command, check=True, env={**others, **own})
+    assert list(home.iterdir()) == []
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    vf.load(file)
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
+
+
 def test_a_runtime_that_is_missing_or_too_old(tmp_path, monkeypatch):
     file = graph_file(tmp_path / "m.onnx", GOOD)
     monkeypatch.setattr(onnxruntime, "__version__", "1.24.4")
     with pytest.raises(ConfigError, match=r"onnxruntime 1\.24\.4 is too old.* need 1\.25 or newer: pip install"):
         vf.load(file)
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r'needs the package onnxruntime: pip install "onnxruntime>=1\.25"'):
         vf.load(file)
 
@@ -224,5 +242,7 @@ def test_devices_and_precisions_that_there_are_not(tmp_path):
     file = graph_file(tmp_path / "m.onnx", GOOD)
     with pytest.raises(ConfigError, match=r"--device tpu: this onnxruntime cannot use it"):
         vf.load(file, "tpu")
+    with pytest.raises(ConfigError, match=r"--device cuda:x: no such device; name one as cuda or cuda:1"):
+        vf.load(file, "cuda:x")
     with pytest.raises(ConfigError, match=r"the precision of an ONNX file is its own"):
         vf.load(file, precision="bf16")
