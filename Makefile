@@ -1,8 +1,10 @@
 # Everything a newcomer needs: "make demo" to see it work, "make check" before a change is sent.
-# Settings: PYTHON (the interpreter of .venv, 3.10 or newer), ARGS (passed on), THREADS (of torch in the tests).
+# Settings: PYTHON (the interpreter of .venv, 3.10 or newer), ARGS (passed on), WORKERS (processes of
+# the tests, about 6 GB each) and THREADS (of torch in each of them).
 
 PYTHON ?= python3
-THREADS ?= 2
+WORKERS ?= 2
+THREADS ?= 1
 BIN := .venv/bin
 BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
 
@@ -16,10 +18,10 @@ demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded pictures: ma
 	$(BIN)/varifocal demo $(ARGS)
 
 test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
-	OMP_NUM_THREADS=$(THREADS) scripts/check
+	OMP_NUM_THREADS=$(THREADS) WORKERS=$(WORKERS) scripts/check
 
 bench: .venv/dev.stamp  ## Measure speed on a quiet machine and write docs/speed.md (some minutes)
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
