@@ -49,6 +49,9 @@ print(time.perf_counter() - begun)
 """
 
 
+FLOAT = "norms, predictions and where deformable convolutions look stay in float32"
+
+
 def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any]:
     """Normalisation, network and decoding as ``Model.predict`` computes them."""
     prepared = Model(own.detector, own.info)
@@ -173,7 +176,9 @@ def rows_of(found: dict[str, float], calls: dict[str, Any]) -> list[Row]:
     goals = {"ONNX Runtime fp32": Goal(1.0), "OpenVINO int8": Goal(1 / 3.5)}
     rows = [Row("torch fp32", found["torch fp32"], "ms")]
     rows += [
-        Row(name, found[name], "ms", goals.get(name), "torch fp32", found["torch fp32"])
+        Row(
+            name, found[name], "ms", goals.get(name), "torch fp32", found["torch fp32"], FLOAT if "int8" in name else ""
+        )
         for name in calls
         if name != "torch fp32"
     ]
