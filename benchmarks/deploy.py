@@ -176,9 +176,7 @@ def rows_of(found: dict[str, float], calls: dict[str, Any]) -> list[Row]:
     goals = {"ONNX Runtime fp32": Goal(1.0), "OpenVINO int8": Goal(1 / 3.5)}
     rows = [Row("torch fp32", found["torch fp32"], "ms")]
     rows += [
-        Row(
-            name, found[name], "ms", goals.get(name), "torch fp32", found["torch fp32"], FLOAT if "int8" in name else ""
-        )
+        Row(name, found[name], "ms", goals.get(name), "torch fp32", found["torch fp32"], FLOAT * ("int8" in name))
         for name in calls
         if name != "torch fp32"
     ]
