@@ -1,8 +1,10 @@
 """The paper's claims at a small scale: python benchmarks/paper/run.py [--minutes 180] [--seeds 0,1,2] [--only atss]
 
-Trains every row of ROWS with every seed, the first seed of all rows first, on the frames of ``frames.py`` (made if they
-are not there), and keeps metrics in ``results.json`` beside this file. A run that stands there is not done again, one
-that was cut off goes on; after ``--minutes`` no new one is begun. ``table.py`` makes the page of the results.
+Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
+that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
+again, one that was cut off goes on; after ``--minutes`` no new one is begun. ``table.py`` makes the page of the
+results. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
+belongs to the one that began it.
 
 All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
 the weights that are not pretrained and the order of the pictures, so that runs of one seed make a pair.
@@ -11,11 +13,12 @@ the weights that are not pretrained and the order of the pictures, so that runs 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -38,23 +41,16 @@ def _losses(detector: str) -> list[Row]:
     ]
 
 
-def rows() -> dict[str, Row]:
-    """By name, the claims that matter most first. Table 3's last row is VFNet with the varifocal loss."""
+def rows() -> list[list[Row]]:
+    """In groups, the claims that matter most first. Table 3's last row is VFNet with the varifocal loss."""
     named = {row.name: row for row in SWEEPS["table3"]}
-    vfnet = {row.name: row for row in _losses("vfnet")}
+    vfnet, atss = ({row.name: row for row in _losses(detector)} for detector in ("vfnet", "atss"))
     weighting = ("detector=vfnet", "model.loss=varifocal", "model.iou_weighted=false")
-    listed = [
-        named["star-refine"],
-        named["raw-focal"],
-        named["raw-varifocal"],
-        named["star"],
-        named["fcos-atss"],
-        vfnet["vfnet-focal"],
-        vfnet["vfnet-quality-focal"],
-        *_losses("atss"),
-        Row("vfnet-unweighted", weighting),
+    return [
+        list(named.values()),
+        [vfnet["vfnet-focal"], atss["atss-focal"], atss["atss-varifocal"]],
+        [vfnet["vfnet-quality-focal"], atss["atss-quality-focal"], Row("vfnet-unweighted", weighting)],
     ]
-    return {row.name: row for row in listed}
 
 
 def make_frames(folder: Path) -> None:
@@ -76,29 +72,53 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="", help="rows whose names begin so")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where data and checkpoints lie")
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(2)
-    data = options.runs / "frames"
+    torch.set_num_threads(options.threads)
     options.runs.mkdir(parents=True, exist_ok=True)
-    make_frames(data)
-    content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"runs": []}
-    done = {(run["row"], run["seed"]) for run in content["runs"]}
+    make_frames(options.runs / "frames")
     begun = time.monotonic()
-    for seed in (int(word) for word in options.seeds.split(",")):
-        for name, row in rows().items():
-            if (name, seed) in done or not name.startswith(options.only):
+    seeds = [int(word) for word in options.seeds.split(",")]
+    for row, seed in [(row, seed) for group in rows() for seed in seeds for row in group]:
+        if not row.name.startswith(options.only):
+            continue
+        if time.monotonic() - begun > options.minutes * 60:
+            raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
+        folder = options.runs / row.name
+        folder.mkdir(exist_ok=True)
+        with (folder / f"seed{seed}.lock").open("w") as lock:
+            if _taken(lock) or any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"]):
                 continue
-            if time.monotonic() - begun > options.minutes * 60:
-                raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
-            started = time.monotonic()
-            print(f"{name}, seed {seed}", flush=True)
-            folder = options.runs / name
-            (one,) = run_rows([row], data, folder, recipe=str(RECIPE), seeds=[seed], name="paper")
-            minutes = (time.monotonic() - started) / 60
-            content["runs"].append({**one, "minutes": round(minutes, 2), "machine": machine()})
-            content["frames"], content["script"] = FRAMES, "benchmarks/paper/run.py"
-            write_beside(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
-            print(f"  AP {100 * one['metrics']['AP']:.1f}, {minutes:.1f} minutes", flush=True)
+            _train(row, seed, options.runs / "frames", folder)
+
+
+def _taken(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _train(row: Row, seed: int, data: Path, folder: Path) -> None:
+    started = time.monotonic()
+    print(f"{row.name}, seed {seed}", flush=True)
+    (one,) = run_rows([row], data, folder, recipe=str(RECIPE), seeds=[seed], name="paper")
+    minutes = (time.monotonic() - started) / 60
+    with (folder.parent / "results.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = read_results()
+        content["runs"].append({**one, "minutes": round(minutes, 2), "machine": machine()})
+        write_beside(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+    print(f"{row.name}, seed {seed}: AP {100 * one['metrics']['AP']:.1f}, {minutes:.1f} minutes", flush=True)
+
+
+def read_results() -> dict[str, Any]:
+    """What ``results.json`` holds, or no runs."""
+    if RESULTS.exists():
+        content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+        return content
+    return {"script": "benchmarks/paper/run.py", "frames": FRAMES, "runs": []}
 
 
 if __name__ == "__main__":
