@@ -23,7 +23,7 @@ LAYERS = [
     ("views", "pictures"),
     ("models", "runtime"),
     ("predict",),
-    ("evaluate",),
+    ("evaluate", "stars"),
     ("export", "loading"),
     ("train",),
     ("recipe",),
