@@ -13,7 +13,7 @@ PACKAGE = "varifocal"
 # Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
-    ("errors", "progress", "ahead", "charts"),
+    ("errors", "progress", "ahead", "charts", "page"),
     ("config", "files", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
