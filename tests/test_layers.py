@@ -31,6 +31,7 @@ LAYERS = [
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
     ("check", "diagnose", "oracle", "assign_view"),
+    ("report",),
     ("cli",),
     ("__init__", "__main__"),
 ]

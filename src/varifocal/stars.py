@@ -103,10 +103,11 @@ def _detect(model: Model, images: list[Image.Image], settings: PostProcess) -> l
         first.append(look.to_pictures(decoded._replace(boxes=initial), images))
         # a point travels as a box without a size
         centre.append(look.to_pictures(decoded._replace(boxes=torch.cat([points, points], dim=-1)), images))
-    return [
-        _select(model, *(join([look[i] for look in looks]) for looks in (final, first, centre)), settings)
-        for i in range(len(images))
-    ]
+    pairs = []
+    for i in range(len(images)):
+        one, initial_one, centre_one = (join([look[i] for look in looks]) for looks in (final, first, centre))
+        pairs.append(_select(model, one, initial_one, centre_one, settings))
+    return pairs
 
 
 def _first_boxes(model: Model, look: Look) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N 4"]]:

@@ -108,7 +108,8 @@ def _kind(report: Report, kind: str, level: Level, room: Room) -> str:
     opened = " open" if level in ("loss", "suspect") else ""
     return (
         f'<details class="{level}"{opened}><summary><span class="count">{total:,}</span>'
-        f'<span class="what">{html.text(html.capital(known.title))}<span>{html.text(html.capital(known.meaning))}</span></span>'
+        f'<span class="what">{html.text(html.capital(known.title))}'
+        f"<span>{html.text(html.capital(known.meaning))}</span></span>"
         f'</summary><div class="inside">{mosaic}{_list(shown, total, len(pictured), report)}</div></details>'
     )
 
