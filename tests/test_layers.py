@@ -13,7 +13,7 @@ PACKAGE = "varifocal"
 # Lowest first. A room is a file or a folder directly in the package; rooms of one row do not know each other.
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
-    ("errors", "progress", "ahead", "charts"),
+    ("errors", "progress", "ahead", "charts", "page"),
     ("config", "files", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
@@ -23,7 +23,7 @@ LAYERS = [
     ("views", "pictures"),
     ("models", "runtime"),
     ("predict",),
-    ("evaluate",),
+    ("evaluate", "stars"),
     ("export", "loading"),
     ("train",),
     ("recipe",),
@@ -31,6 +31,7 @@ LAYERS = [
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
     ("check", "diagnose", "oracle", "assign_view"),
+    ("report",),
     ("cli",),
     ("__init__", "__main__"),
 ]

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 
 from varifocal.data.images import read_image, upright_rgb
 from varifocal.errors import DataError
 from varifocal.records import Category, Detections
 from varifocal.settings import PostProcess, Views
-from varifocal.tiles import Tiling, Window, merge, windows
+from varifocal.tiles import Tiling, Window, merge_traced, windows
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
@@ -98,9 +99,17 @@ def join_windows(
     parts: list[Detections], places: list[Window], size: tuple[int, int], tiling: Tiling, settings: PostProcess
 ) -> Detections:
     """The detections of a picture of (height, width) from those of its windows, in pixels of each window."""
+    return join_windows_traced(parts, places, size, tiling, settings)[0]
+
+
+def join_windows_traced(
+    parts: list[Detections], places: list[Window], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+) -> tuple[Detections, Int64[np.ndarray, "K"]]:
+    """As :func:`join_windows`, and for each detection its place among those of all windows, one after the other."""
     if len(places) == 1 and not (tiling.size and tiling.vote):
-        return parts[0]  # suppressed already, and scores that soft suppression lowered must not meet it twice
-    return merge(parts, places, *size, tiling, settings.iou, settings.max_detections)
+        # suppressed already, and scores that soft suppression lowered must not meet it twice
+        return parts[0], np.arange(len(parts[0]))
+    return merge_traced(parts, places, *size, tiling, settings.iou, settings.max_detections)
 
 
 def open_picture(picture: Picture) -> Image.Image:

@@ -100,16 +100,26 @@ def merge(
     is longer than the overlap. Then class-wise suppression at ``iou`` joins what several windows found, and the
     best ``most`` stay.
     """
-    boxes, scores, labels = [], [], []
+    return merge_traced(parts, places, height, width, tiling, iou, most)[0]
+
+
+def merge_traced(
+    parts: list[Detections], places: list[Window], height: int, width: int, tiling: Tiling, iou: float, most: int
+) -> tuple[Detections, Int64[np.ndarray, "K"]]:
+    """As :func:`merge`, and for each detection its place among those of all windows, one window after the other."""
+    boxes, scores, labels, origins = [], [], [], []
+    start = 0
     for part, place in zip(parts, places, strict=True):
         keep = ~_left_to_neighbour(part.boxes, place, height, width, tiling.overlap)
+        origins.append(start + np.flatnonzero(keep))
+        start += len(part)
         boxes.append(part.boxes[keep] + np.array([place[0], place[1]] * 2, dtype=np.float32))
         scores.append(part.scores[keep])
         labels.append(part.labels[keep])
     box, score, label = (np.concatenate(arrays) for arrays in (boxes, scores, labels))
     kept = hard_nms(box, score, label, iou, most)
     final = _voted(box, score, label, kept, tiling.vote) if tiling.vote else box[kept]
-    return Detections(final, score[kept], label[kept], parts[0].categories)
+    return Detections(final, score[kept], label[kept], parts[0].categories), np.concatenate(origins)[kept]
 
 
 def _voted(

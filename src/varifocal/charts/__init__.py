@@ -11,3 +11,5 @@ from varifocal.charts.plot import Line as Line
 from varifocal.charts.plot import Mark as Mark
 from varifocal.charts.plot import Steps as Steps
 from varifocal.charts.plot import plot as plot
+from varifocal.charts.svg import DARK_STYLE as DARK_STYLE
+from varifocal.charts.svg import STYLE as STYLE

@@ -10,12 +10,7 @@ TONES = 6  # colours that can be told apart, also by those who see fewer
 SMALL = 11.0  # size of the letters, in the units of the drawing; a title has 14
 WIDTH = 480.0
 
-# Light and dark by what the reader's system says; in a page the page's own background shows through.
-_STYLE = """
-.vf { color-scheme: light dark; --ink: #1d1f24; --soft: #5b6069; --line: #dcdad5; --paper: #ffffff; --t0: #2f6db3;
- --t1: #c2500f; --t2: #1d7a3e; --t3: #8d4bab; --t4: #85690a; --t5: #6b7079; font: 11px system-ui, sans-serif; }
-@media (prefers-color-scheme: dark) { .vf { --ink: #e8e6e1; --soft: #a9aeb7; --line: #3b4048; --paper: #1e2126;
- --t0: #7fb0ee; --t1: #ff9a5c; --t2: #6fd08f; --t3: #d3a1f0; --t4: #e0c04a; --t5: #9aa0a9; } }
+_RULES = """
 .vf text { fill: var(--ink); } .vf .soft { fill: var(--soft); } .vf .title { font-size: 14px; font-weight: 600; }
 .vf .grid { stroke: var(--line); stroke-width: 1; } .vf .paper { fill: var(--paper); }
 .vf .curve { fill: none; stroke-width: 2; stroke-linejoin: round; } .vf .faint { stroke-width: 1; opacity: 0.35; }
@@ -24,6 +19,15 @@ _STYLE = """
 _TONES = "\n".join(
     f".vf .s{tone} {{ stroke: var(--t{tone}); }} .vf .f{tone} {{ fill: var(--t{tone}); }}" for tone in range(TONES)
 )
+# of charts on light paper, and what dark paper changes: for pages that hold many charts and choose themselves
+STYLE = (
+    """.vf { --ink: #1d1f24; --soft: #5b6069; --line: #dcdad5; --paper: #ffffff; --t0: #2f6db3;
+ --t1: #c2500f; --t2: #1d7a3e; --t3: #8d4bab; --t4: #85690a; --t5: #6b7079; font: 11px system-ui, sans-serif; }"""
+    + _RULES
+    + _TONES
+)
+DARK_STYLE = """.vf { --ink: #e8e6e1; --soft: #a9aeb7; --line: #3b4048; --paper: #1e2126;
+ --t0: #7fb0ee; --t1: #ff9a5c; --t2: #6fd08f; --t3: #d3a1f0; --t4: #e0c04a; --t5: #9aa0a9; }"""
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 4")  # of lines, so that no one needs the colours
 
 
@@ -35,7 +39,9 @@ def draw(title: str, description: str, height: float, body: Iterable[str], width
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vf" viewBox="0 0 {width:g} {height:g}" '
         f'role="img" aria-labelledby="{key}t {key}d">'
         f'<title id="{key}t">{escape(title)}</title><desc id="{key}d">{escape(description)}</desc>'
-        f"<style>{_STYLE}{_TONES}</style>"
+        # light and dark by what the reader's system says
+        f"<style>.vf {{ color-scheme: light dark; }} {STYLE} "
+        f"@media (prefers-color-scheme: dark) {{ {DARK_STYLE} }}</style>"
         f'<rect class="paper" width="{width:g}" height="{height:g}"/>'
         f"{text(12, 20, shortened(title, width - 20, 14), 'title')}{content}</svg>\n"
     )

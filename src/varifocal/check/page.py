@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.resources import files
 
-from varifocal.check import html
 from varifocal.check.findings import LEVELS, Finding, Level, kind_of
+from varifocal.check.html import heat_map, histogram
 from varifocal.check.report import Report
 from varifocal.check.thumbs import thumbs_of
 from varifocal.check.words import (
@@ -19,6 +19,8 @@ from varifocal.check.words import (
     verdict_words,
     where,
 )
+from varifocal.page import html
+from varifocal.page.frame import document
 
 ROWS = 40  # findings of a kind that are listed; the JSON has more
 FIRST = 4  # of these that are seen at once
@@ -37,12 +39,7 @@ def make_page(report: Report) -> str:
     room = Room(MOST_THUMBS)
     parts = [_head(report), *_findings(report, room), _plots(report), _classes(report), _foot(report)]
     style = (files("varifocal") / "check" / "page.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.text(report.data)}: data check</title><style>{style}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return document(f"{report.data}: data check", "".join(parts), styles=[style])
 
 
 class Room:
@@ -72,17 +69,15 @@ def _head(report: Report) -> str:
     ]
     levels = [level for level in LEVELS if any(report.findings.kinds(level))]
     links = [*((f"level-{name}", LEVEL_TITLES[name]) for name in levels), ("plots", "sizes"), ("classes", "classes")]
-    nav = "".join(f'<li><a href="#{place}">{html.text(word)}</a></li>' for place, word in links)
     said = "".join(
-        f"<p>{html.text(_capital(sentence).rstrip('.'))}.</p>"
+        f"<p>{html.text(html.capital(sentence).rstrip('.'))}.</p>"
         for sentence in (decoding_words(report), model_words(report), matching_words(report), *report.notes)
         if sentence
     )
     return (
         f"<h1>{html.text(report.data)}</h1>"
-        f'<p class="verdict {level}">{html.text(_capital(verdict_words(report)))}.</p>'
-        f'<nav aria-label="Parts of this page"><ul>{nav}</ul></nav>'
-        f"{html.table('Splits', ('split', *names), rows)}{said}{_advice(report)}"
+        f'<p class="verdict {level}">{html.text(html.capital(verdict_words(report)))}.</p>'
+        f"{html.navigation(links)}{html.table('Splits', ('split', *names), rows)}{said}{_advice(report)}"
     )
 
 
@@ -91,14 +86,14 @@ def _advice(report: Report) -> str:
         return ""
     typed = " ".join(report.advice.overrides)
     code = f"<p><code>{html.text(typed)}</code></p>" if typed else ""
-    return f"<p>{html.text(_capital(advice_words(report)))}.</p>{code}"
+    return f"<p>{html.text(html.capital(advice_words(report)))}.</p>{code}"
 
 
 def _findings(report: Report, room: Room) -> Iterator[str]:
     for level in LEVELS:
         kinds = list(report.findings.kinds(level))
         if kinds:
-            yield f'<section id="level-{level}"><h2>{html.text(_capital(LEVEL_TITLES[level]))}</h2>'
+            yield f'<section id="level-{level}"><h2>{html.text(html.capital(LEVEL_TITLES[level]))}</h2>'
             if level == "suspect":
                 yield f"<p>{KEY}</p>"
             for kind in kinds:
@@ -113,7 +108,8 @@ def _kind(report: Report, kind: str, level: Level, room: Room) -> str:
     opened = " open" if level in ("loss", "suspect") else ""
     return (
         f'<details class="{level}"{opened}><summary><span class="count">{total:,}</span>'
-        f'<span class="what">{html.text(_capital(known.title))}<span>{html.text(_capital(known.meaning))}</span></span>'
+        f'<span class="what">{html.text(html.capital(known.title))}'
+        f"<span>{html.text(html.capital(known.meaning))}</span></span>"
         f'</summary><div class="inside">{mosaic}{_list(shown, total, len(pictured), report)}</div></details>'
     )
 
@@ -164,8 +160,8 @@ def _mosaic(report: Report, listed: list[Finding], room: Room, most: int) -> tup
 
 def _plots(report: Report) -> str:
     statistics = report.statistics
-    plots = "".join(html.histogram(one) for one in statistics.histograms)
-    heat = html.heat_map("Where the centres of the boxes lie in their pictures", statistics.centres)
+    plots = "".join(histogram(one) for one in statistics.histograms)
+    heat = heat_map("Where the centres of the boxes lie in their pictures", statistics.centres)
     sizes = ""
     if statistics.picture_sizes:
         most = max(count for *_, count in statistics.picture_sizes)
@@ -211,7 +207,3 @@ def _classes(report: Report) -> str:
 def _foot(report: Report) -> str:
     recipe = f" with the recipe {report.matching.recipe}" if report.matching else ""
     return f"<footer>varifocal check{html.text(recipe)}. The file of --json lists more findings of each kind.</footer>"
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from varifocal.check.findings import FOUND, Finding
 from varifocal.check.split import Split
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
+from varifocal.page.jpeg import jpeg_uri
 
 SIDE = 256  # pixels of the longer side
 QUALITY = 72
@@ -94,9 +93,7 @@ def _svg(picture: Image.Image, place: tuple[int, int, int, int], marks: Sequence
     factor = SIDE / max(width, height)
     small = (max(round(width * factor), 1), max(round(height * factor), 1))
     part = picture.resize(small, Image.Resampling.BILINEAR, box=place, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    part.save(buffer, "JPEG", quality=QUALITY)
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    uri = jpeg_uri(part, QUALITY)
     lines = []
     for kind, word, box in marks:
         shape, title = _shape(box, (left, top), factor), f"<title>{escape(word)}</title>" if word else ""

@@ -10,7 +10,7 @@ from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
 from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
 from varifocal.cli.speed import BENCH
-from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE
+from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE, REPORT
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
 from varifocal.errors import VarifocalError
 
@@ -22,6 +22,7 @@ _ALL = (
     EVAL,
     DIAGNOSE,
     ORACLE,
+    REPORT,
     PREDICT,
     CONVERT,
     CONVERT_DATA,

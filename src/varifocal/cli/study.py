@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from varifocal.cli.common import load_model
+from varifocal.cli.common import load_model, usable_device
 from varifocal.cli.options import DATA, RECIPE_HELP, add_format, add_measured, read_count
 from varifocal.cli.verb import Verb
 
@@ -130,4 +130,38 @@ ASSIGN_VIEW = Verb(
     usage="varifocal assign-view [-h] [--recipe NAME | --checkpoint F] [--out DIR] [--limit N] [...] DATA "
     "[key=value ...]",
     takes_words=True,
+)
+
+
+def add_report(verb: argparse.ArgumentParser) -> None:
+    """Options of ``report``."""
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run or of a sweep")
+    verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="F", help="the page (%(default)s)")
+    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    verb.add_argument("--data", type=Path, metavar="DATA", help="measure on this (what each run was validated on)")
+    verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
+    add_format(verb)
+    verb.add_argument("--baseline", metavar="ROW", help="row of a sweep that the others are compared with (the first)")
+    verb.add_argument(
+        "--examples", type=int, default=8, metavar="N", help="pictures to show, half of them the worst (%(default)s)"
+    )
+    verb.add_argument("--fast", action="store_true", help="ask no network: no diagnosis, no pictures")
+    verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def run_report(options: argparse.Namespace, _: list[str]) -> None:
+    """Put runs side by side on one page."""
+    from varifocal.report.command import run_report
+
+    run_report(options, usable_device)
+
+
+REPORT = Verb(
+    "report",
+    "put runs or a sweep on one page: curves, numbers, diagnosis, pictures, the star of each box",
+    "varifocal report runs/focal runs/varifocal --out report.html\n"
+    "  varifocal report sweeps/table3 --baseline raw-focal\n\n"
+    "docs/report.md says what the page shows.",
+    add_report,
+    run_report,
 )

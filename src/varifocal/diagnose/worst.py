@@ -14,13 +14,19 @@ from varifocal.diagnose.tide import IGNORED, KINDS, Errors
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A detection of a bad picture: xyxy pixels, ``kind`` is "right", "ignored" or one of TIDE's kinds."""
+    """A detection of a picture: xyxy pixels, ``kind`` is "right", "ignored" or one of TIDE's kinds.
+
+    ``place`` is its index in the picture's detections; ``truth`` the index in the sample of the box of its class that
+    it overlaps most, by ``iou``, and -1 where it overlaps none.
+    """
 
     box: Float[np.ndarray, "4"]
     label: int
     score: float
     iou: float
     kind: str
+    place: int
+    truth: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,28 +62,34 @@ def worst_pictures(
     pictures = len(table.samples)
     cost = np.bincount(table.found.image[wrong], np.maximum(table.found.score[wrong], 0), minlength=pictures)
     cost += np.bincount(table.truth.image[free], minlength=pictures)
+    counts = np.bincount(table.found.image[wrong], minlength=pictures)
     order = np.argsort(-cost, kind="stable")[:most]
-    found = np.searchsorted(table.found.image, [order, order + 1])
     truth = np.searchsorted(table.truth.image, [order, order + 1])
     listed = []
     for i, image in enumerate(order.tolist()):
         if cost[image] <= 0:
             break
         own = np.arange(*truth[:, i])
-        detections = np.arange(*found[:, i])
         listed.append(
             Picture(
                 int(table.samples[image]),
                 float(cost[image]),
-                int(wrong[detections].sum()),
+                int(counts[image]),
                 int((~table.truth.crowd[own]).sum()),
-                tuple(_seen(table, matches, errors, at) for at in detections[read[detections]].tolist()),
+                look_at(table, matches, errors, image, score),
                 tuple(Unfound(_xyxy(table.truth.boxes[at]), int(table.truth.label[at])) for at in own[free[own]]),
             )
         )
     by_sample = np.empty(pictures)
     by_sample[table.samples] = cost
     return by_sample, tuple(listed)
+
+
+def look_at(table: Table, matches: Matches, errors: Errors, image: int, score: float) -> tuple[Seen, ...]:
+    """What was found from ``score`` on in the picture of rank ``image``, best first."""
+    detections = np.arange(*np.searchsorted(table.found.image, [image, image + 1]))
+    read = detections[table.found.score[detections] >= score]
+    return tuple(_seen(table, matches, errors, at) for at in read.tolist())
 
 
 def _seen(table: Table, matches: Matches, errors: Errors, at: int) -> Seen:
@@ -87,8 +99,16 @@ def _seen(table: Table, matches: Matches, errors: Errors, at: int) -> Seen:
         kind = "ignored"
     else:
         kind = KINDS[errors.kinds[at]]
-    found = table.found
-    return Seen(_xyxy(found.boxes[at]), int(found.label[at]), float(found.score[at]), float(table.own.iou[at]), kind)
+    found, best = table.found, int(table.own.truth[at])
+    return Seen(
+        _xyxy(found.boxes[at]),
+        int(found.label[at]),
+        float(found.score[at]),
+        float(table.own.iou[at]),
+        kind,
+        int(found.place[at]),
+        int(table.truth.place[best]) if best >= 0 else -1,
+    )
 
 
 def _xyxy(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:

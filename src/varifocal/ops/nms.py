@@ -27,6 +27,18 @@ def select_detections(
     the scores that pass the threshold; "points" are ranked by the product, "pairs" by the score alone, as the two
     generations of mmdetection do. Suppression is class-wise.
     """
+    point, score, label = select_points(boxes, scores, counts, config, quality)
+    return boxes[point], score, label
+
+
+def select_points(
+    boxes: Float[Tensor, "N 4"],
+    scores: Float[Tensor, "N C"],
+    counts: Sequence[int],
+    config: PostProcess,
+    quality: Float[Tensor, "N"] | None = None,
+) -> tuple[Int64[Tensor, "K"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
+    """As :func:`select_detections`, with the place of each box among the N in the stead of the box itself."""
     start, points, labels = 0, [], []
     for count in counts:
         level = slice(start, start + count)
@@ -43,10 +55,10 @@ def select_detections(
         score = score * quality[point]
     if config.select == "pairs":
         sound = (box[:, 2:] > box[:, :2]).all(dim=1)
-        box, score, label = box[sound], score[sound], label[sound]
+        point, box, score, label = point[sound], box[sound], score[sound], label[sound]
     suppress = _soft_nms if config.method == "soft-nms" else _hard_nms
     keep, score = suppress(box, score, label, config)
-    return box[keep], score, label[keep]
+    return point[keep], score, label[keep]
 
 
 def _hard_nms(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from varifocal.check import page as module
 from varifocal.check.findings import Finding
-from varifocal.check.html import bar, heat_map
+from varifocal.check.html import heat_map
 from varifocal.check.page import make_page
 from varifocal.check.run import check_data
 from varifocal.check.split import Split
@@ -19,6 +19,7 @@ from varifocal.check.thumbs import SIDE, thumbs_of
 from varifocal.data.load import read_raw
 from varifocal.models.eye import Eye
 from varifocal.models.vfnet import VFNetConfig
+from varifocal.page.html import bar
 from varifocal.settings import Preprocess
 
 EYE = Eye.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short=128, long=256))

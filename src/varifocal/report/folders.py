@@ -1,0 +1,132 @@
+"""What the folder of a run holds, whole or in parts: what is missing or cannot be read is a sentence in ``notes``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from varifocal.errors import ConfigError, VarifocalError
+from varifocal.recipe import Recipe, read_recipe
+from varifocal.run import DATA, RECIPE
+from varifocal.sweep import METRICS
+
+LOG = "log.jsonl"
+BEST = "best.safetensors"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
+    ``data`` and ``digest`` name what it was trained on."""
+
+    name: str
+    folder: Path
+    recipe: Recipe | None
+    steps: tuple[dict[str, Any], ...]
+    validations: tuple[dict[str, Any], ...]
+    metrics: dict[str, Any] | None
+    checkpoint: Path | None
+    data: str | None
+    digest: str | None
+    notes: tuple[str, ...]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether anything of a run is there."""
+    return any((folder / name).is_file() for name in (RECIPE, LOG, METRICS, BEST))
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """All there is of a run.
+
+    Raises:
+        ConfigError: there is nothing of one.
+    """
+    if not is_run(folder):
+        raise ConfigError(
+            f"{folder}: neither a run (no {RECIPE}, {LOG}, {METRICS} or {BEST}) nor a sweep (no {RESULTS}); "
+            "name the folder that train --out or sweep --out made."
+        )
+    notes: list[str] = []
+    recipe = _part(folder / RECIPE, notes, lambda file: read_recipe(str(file)))
+    metrics = _part(folder / METRICS, notes, _read_metrics)
+    data = _part(folder / DATA, notes, _read_object) or {}
+    lines = _part(folder / LOG, notes, _read_log) or []
+    if not (folder / BEST).is_file():
+        notes.append(f"{BEST} is missing, so its detections cannot be looked at")
+    return Run(
+        name,
+        folder,
+        recipe,
+        tuple(line for line in lines if "loss" in line),
+        tuple(line for line in lines if isinstance(line.get("validation"), dict)),
+        metrics,
+        folder / BEST if (folder / BEST).is_file() else None,
+        _text(data.get("data")),
+        _text(data.get("sha256")),
+        tuple(notes),
+    )
+
+
+def name_runs(folders: Sequence[Path]) -> list[str]:
+    """The names of the folders, with as many folders above them as it takes to tell them apart, or a number."""
+    resolved = [folder.resolve() for folder in folders]
+    for depth in range(1, max((len(folder.parts) for folder in resolved), default=1)):
+        names = ["/".join(folder.parts[-depth:]) for folder in resolved]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{folder.name} ({number})" for number, folder in enumerate(resolved, start=1)]
+
+
+def _part(file: Path, notes: list[str], read: Callable[[Path], Any]) -> Any:
+    if not file.is_file():
+        notes.append(f"{file.name} is missing")
+        return None
+    try:
+        return read(file)
+    except (VarifocalError, OSError, ValueError, TypeError, KeyError) as error:
+        notes.append(f"{file.name} cannot be read ({' '.join(str(error).split())})")
+        return None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    """Numbers by name, and ``per_class``, numbers by class; anything else is left out."""
+    value = _read_object(file)
+    per_class = value.get("per_class")
+    classes = {str(k): v for k, v in per_class.items() if _is_number(v)} if isinstance(per_class, dict) else {}
+    return {name: one for name, one in value.items() if _is_number(one)} | {"per_class": classes}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_log(file: Path) -> list[dict[str, Any]]:
+    """Lines that are whole; the last one may have been cut off by a kill."""
+    lines = []
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and _is_number(line.get("step")):
+            lines.append(line)
+    if not lines:
+        raise ValueError("it has no line of a step")
+    return lines
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

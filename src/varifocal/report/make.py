@@ -1,0 +1,88 @@
+"""Folders to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from varifocal.errors import ConfigError
+from varifocal.records import DataSet
+from varifocal.report.examples import make_examples
+from varifocal.report.folders import Run, name_runs, read_run
+from varifocal.report.measure import Bar, Measured, Shelf, look_at_run
+from varifocal.report.report import Report, Shown
+from varifocal.report.sweeps import Sweep, is_sweep, read_sweep, shown_runs
+
+MOST_RUNS = 6  # as many as there are colours to tell them apart
+
+
+@contextmanager
+def _no_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
+def make_report(
+    folders: Sequence[Path | str],
+    *,
+    data: DataSet | None = None,
+    baseline: str | None = None,
+    examples: int = 8,
+    look: bool = True,
+    device: str = "cpu",
+    bar: Bar = _no_bar,
+) -> Report:
+    """Read runs and sweeps, look at their validation pictures through their best weights, and compare.
+
+    What a run lacks is left out and said in its notes.
+
+    Args:
+        folders: of runs, as training leaves them, and of sweeps, of which each row is shown by the run of its first
+            seed. The other runs are compared with the first one.
+        data: labelled pictures in the place of those that each run was validated on.
+        baseline: the row that the others of a sweep are compared with; the first one as a rule.
+        examples: how many pictures the page shows, half of them the worst.
+        look: without it no network runs: there is no diagnosis and there are no examples.
+        device: where the networks run.
+        bar: shows progress, called with what is done and how often.
+
+    Raises:
+        ConfigError: a folder is neither of a run nor of a sweep, or there is no such baseline.
+    """
+    runs, sweeps, notes = _read([Path(folder) for folder in folders], baseline)
+    shelf = Shelf()
+    shown = []
+    for run in runs:
+        seen = look_at_run(run, shelf, data, device, bar) if look else "the networks were not asked (--fast)"
+        shown.append(_shown(run, seen, data is not None))
+    found = make_examples([one.measured for one in shown], examples)
+    name = None if data is None else str(data.source)
+    return Report(tuple(shown), tuple(sweeps), found, name, tuple(notes))
+
+
+def _read(folders: Sequence[Path], baseline: str | None) -> tuple[list[Run], list[Sweep], list[str]]:
+    if not folders:
+        raise ConfigError("name at least one folder of a run or a sweep.")
+    sweeps = [read_sweep(folder, baseline) for folder in folders if is_sweep(folder)]
+    if baseline is not None and not sweeps:
+        raise ConfigError(f"--baseline {baseline}: is a row of a sweep, and none is named.")
+    places: list[Path] = []
+    notes: list[str] = []
+    by_folder = {sweep.folder: sweep for sweep in sweeps}
+    for folder in folders:
+        more, words = shown_runs(by_folder[folder]) if folder in by_folder else ([folder], [])
+        places += more
+        notes += words
+    places = list(dict.fromkeys(places))
+    if len(places) > MOST_RUNS:
+        left = ", ".join(place.name for place in places[MOST_RUNS:])
+        notes.append(f"a page shows {MOST_RUNS} runs side by side; left out: {left}")
+        places = places[:MOST_RUNS]
+    return [read_run(*pair) for pair in zip(places, name_runs(places), strict=True)], sweeps, notes
+
+
+def _shown(run: Run, seen: Measured | str, other_data: bool) -> Shown:
+    if isinstance(seen, str):
+        return Shown(run, None, None if other_data else run.metrics, (*run.notes, seen))
+    metrics = seen.metrics if other_data or run.metrics is None else run.metrics
+    return Shown(run, seen, metrics, (*run.notes, *seen.notes))

@@ -1,0 +1,145 @@
+"""What the best weights of a run find in its validation pictures: detections, stars, metrics and diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.data.finish import check_size
+from varifocal.data.images import read_image
+from varifocal.diagnose import Diagnosis, Settings, diagnose
+from varifocal.diagnose.table import overlap
+from varifocal.errors import DataError, VarifocalError
+from varifocal.evaluate.run import check_classes, detect_all, measure, relabel
+from varifocal.predict import load
+from varifocal.recipe import read_splits
+from varifocal.records import DataSet, Detections
+from varifocal.report.folders import Run
+from varifocal.run import fingerprint
+from varifocal.stars import Stars, has_stars, predict_with_stars
+
+WORST = 0  # of a diagnosis that are listed: the report chooses its pictures by the costs
+Bar = Callable[[str, int], Any]  # a context of a function that is called with the number done
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the second look does to the boxes of true positives (IoU 0.5): means over ``count`` of them, and the share
+    whose refined box is nearer to the truth than the first one."""
+
+    count: int
+    initial: float
+    refined: float
+    better: float
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """``detections[i]`` and ``stars[i]`` belong to ``data.samples[i]``; labels index the classes of the data. There are
+    no ``stars`` of another detector than VFNet. ``key`` tells data sets apart; ``refines``: there is a refined box."""
+
+    data: DataSet
+    key: str
+    detections: Sequence[Detections]
+    stars: Sequence[Stars] | None
+    refines: bool
+    metrics: dict[str, Any]
+    diagnosis: Diagnosis
+    notes: tuple[str, ...] = ()
+
+    @property
+    def gain(self) -> Gain | None:
+        """None without stars or without a true positive."""
+        if self.stars is None or not self.refines:
+            return None
+        table = self.diagnosis.table
+        right = self.diagnosis.given.matches.right[0]
+        if not right.any():
+            return None
+        where = list(zip(table.samples[table.found.image[right]].tolist(), table.found.place[right], strict=True))
+        truth = _corners(table.truth.boxes[self.diagnosis.given.matches.truth[0][right]])
+        first = pair_iou(np.stack([self.stars[i].initial[at] for i, at in where]), truth)
+        last = pair_iou(np.stack([self.stars[i].refined[at] for i, at in where]), truth)
+        return Gain(len(first), float(first.mean()), float(last.mean()), float((last > first).mean()))
+
+
+@dataclass
+class Shelf:
+    """Data sets that were read, so that runs on the same data read it once."""
+
+    parts: dict[tuple[str, str], tuple[DataSet, DataSet | None]] = field(default_factory=dict)
+
+    def of(self, run: Run) -> tuple[DataSet, str | None]:
+        """What a run was validated on, and a sentence where the labels are not those it was trained with.
+
+        Raises:
+            DataError: there is none any more; other errors are those of the readers.
+        """
+        if run.recipe is None or run.data is None:
+            raise DataError("its folder does not say which data it was validated on; name it with --data")
+        if not Path(run.data).exists():
+            raise DataError(f"its data {run.data} is not there any more; say where with --data")
+        key = (run.data, repr(run.recipe.data))
+        if key not in self.parts:
+            self.parts[key] = read_splits(Path(run.data), run.recipe.data)
+        training, validation = self.parts[key]
+        if validation is None:
+            raise DataError(f"its data {run.data} has no validation split; name pictures with labels with --data")
+        changed = run.digest is not None and fingerprint(training) != run.digest
+        return validation, f"the labels of {run.data} were changed since it was trained" if changed else None
+
+
+def look_at_run(run: Run, shelf: Shelf, given: DataSet | None, device: str, bar: Bar) -> Measured | str:
+    """What the run's best weights find, in ``given`` data or its own; or why there is nothing, in a sentence."""
+    if run.checkpoint is None:
+        return "without its best weights there is no diagnosis and no example"
+    try:
+        data, note = (given, None) if given is not None else shelf.of(run)
+        model = load(run.checkpoint, device)
+        check_classes(model, data)
+        with bar(f"detecting, {run.name}", len(data.samples)) as advance:
+            found, stars = _detect(model, data, advance)
+    except (VarifocalError, OSError) as error:
+        return " ".join(str(error).split()).rstrip(".")
+    metrics = measure(model, data, found).to_json()
+    kept = [_known(one, data) for one in found]
+    detections = [relabel(one, data.categories) for one in found]
+    most = max(model.info.postprocess.max_detections, 100)
+    diagnosis = diagnose(detections, data, Settings(max_detections=most, worst=WORST))
+    own_stars = None if stars is None else [one.take(keep) for one, keep in zip(stars, kept, strict=True)]
+    refines = bool(getattr(model.info.config, "refine", False))
+    notes = () if note is None else (note,)
+    return Measured(data, fingerprint(data), detections, own_stars, refines, metrics, diagnosis, notes)
+
+
+def pair_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
+    """Of xyxy boxes, row by row, in float64 as the diagnosis has it."""
+    sides = [np.concatenate([x[:, :2], x[:, 2:] - x[:, :2]], axis=1) for x in (a.astype(float), b.astype(float))]
+    return overlap(sides[0], sides[1], np.zeros(len(a), bool))
+
+
+def _corners(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _detect(model: Any, data: DataSet, advance: Callable[[int], None]) -> tuple[list[Detections], list[Stars] | None]:
+    if not has_stars(model):
+        return detect_all(model, data.samples, advance), None
+    pairs = []
+    for done, sample in enumerate(data.samples, start=1):
+        image = read_image(sample.file)
+        check_size(sample, image)
+        pairs.append(predict_with_stars(model, image))
+        advance(done)
+    return [found for found, _ in pairs], [stars for _, stars in pairs]
+
+
+def _known(found: Detections, data: DataSet) -> np.ndarray:
+    """The places of the detections whose class the data has, which are what ``relabel`` keeps."""
+    names = {category.name for category in data.categories}
+    return np.flatnonzero(np.array([category.name in names for category in found.categories])[found.labels])

@@ -1,0 +1,184 @@
+"""What a sweep says: mean and spread of each row over its seeds, and each row against a baseline, in words."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from varifocal.compare import Difference, paired_difference
+from varifocal.errors import ConfigError
+from varifocal.report.folders import RESULTS, is_run
+
+SHOWN = ("AP", "AP50", "AP75")
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """``values`` are the metrics by seed, shares of 1; ``paper`` the AP that the paper reports on COCO, in percent."""
+
+    name: str
+    paper: float | None
+    values: dict[str, dict[int, float]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that have an AP, in order."""
+        return sorted(self.values["AP"])
+
+    def mean(self, metric: str) -> float | None:
+        """Over the seeds; None where there is none."""
+        known = self.values[metric].values()
+        return statistics.mean(known) if known else None
+
+    def spread(self, metric: str) -> float | None:
+        """The standard deviation over the seeds; None of fewer than two."""
+        known = list(self.values[metric].values())
+        return statistics.stdev(known) if len(known) > 1 else None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """``row`` against the baseline in one metric; ``difference`` (row minus baseline, shares of 1) is None where they
+    share no seed."""
+
+    row: str
+    baseline: str
+    metric: str
+    difference: Difference | None
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse" or "open"."""
+        return "open" if self.difference is None else self.difference.verdict
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        one = self.difference
+        if one is None:
+            return f"{self.row} against {self.baseline} is open: they share no seed"
+        points = f"{100 * one.mean:+.2f} {self.metric}"
+        seeds = f"{one.pairs} {'seed' if one.pairs == 1 else 'seeds'}"
+        if one.low is None or one.high is None:
+            return f"{self.row} against {self.baseline} is open: {points} with {seeds}, too few for an interval"
+        interval = (
+            f"{100 * one.confidence:.0f} % interval {100 * one.low:+.2f} to {100 * one.high:+.2f}, p {p_words(one)}"
+        )
+        if self.verdict == "open":
+            return f"{self.row} against {self.baseline} is open: {points} ({interval}, {seeds})"
+        return f"{self.row} is {self.verdict} than {self.baseline}: {points} ({interval}, {seeds})"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """``baseline`` is the name of the row that the others are compared with."""
+
+    name: str
+    folder: Path
+    rows: tuple[Row, ...]
+    baseline: str
+    statements: tuple[Statement, ...]
+    notes: tuple[str, ...] = ()
+
+    def of(self, metric: str) -> list[Statement]:
+        """The statements on one metric, in the order of the rows."""
+        return [one for one in self.statements if one.metric == metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "rows": [
+                {
+                    "name": row.name,
+                    "paper_AP": row.paper,
+                    "seeds": row.seeds,
+                    **{metric: {"mean": row.mean(metric), "spread": row.spread(metric)} for metric in SHOWN},
+                }
+                for row in self.rows
+            ],
+            "statements": [
+                {
+                    "row": one.row,
+                    "metric": one.metric,
+                    "verdict": one.verdict,
+                    "words": one.words,
+                    "difference": None if one.difference is None else asdict(one.difference),
+                }
+                for one in self.statements
+            ],
+        }
+
+
+def p_words(one: Difference) -> str:
+    """The p of a difference."""
+    if one.p is None:
+        return "-"
+    return "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether the folder holds a sweep's results."""
+    return (folder / RESULTS).is_file()
+
+
+def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
+    """The results of a sweep; the first row is the baseline where none is named.
+
+    Raises:
+        ConfigError: the results cannot be read, or there is no such row.
+    """
+    try:
+        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        rows = _rows(content["runs"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"{folder / RESULTS}: not the results of a sweep ({type(error).__name__}: {error}); run the sweep again."
+        ) from error
+    if not rows:
+        raise ConfigError(f"{folder / RESULTS}: has no run yet; run the sweep.")
+    names = [row.name for row in rows]
+    if baseline is not None and baseline not in names:
+        raise ConfigError(f"--baseline {baseline}: {folder} has no such row; choose from {', '.join(names)}.")
+    base = rows[names.index(baseline)] if baseline is not None else rows[0]
+    statements = [_state(row, base, metric) for metric in SHOWN for row in rows if row is not base]
+    return Sweep(str(content.get("sweep") or folder.name), folder, tuple(rows), base.name, tuple(statements))
+
+
+def shown_runs(sweep: Sweep) -> tuple[list[Path], list[str]]:
+    """The run of each row that stands for it, that of its first seed with a folder, and sentences on the others."""
+    folders, notes = [], []
+    for row in sweep.rows:
+        there = [seed for seed in row.seeds if is_run(sweep.folder / f"{row.name}-seed{seed}")]
+        if there:
+            folders.append(sweep.folder / f"{row.name}-seed{there[0]}")
+        else:
+            notes.append(f"the row {row.name} has no run folder in {sweep.folder}, so only its numbers are shown")
+    return folders, notes
+
+
+def _rows(runs: list[dict[str, Any]]) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for one in runs:
+        name, seed, metrics = str(one["row"]), int(one["seed"]), one["metrics"]
+        paper = None if one.get("paper_AP") is None else float(one["paper_AP"])
+        row = rows.setdefault(name, Row(name, paper, {metric: {} for metric in SHOWN}))
+        for metric in SHOWN:
+            value = float(metrics.get(metric, -1))
+            if value >= 0:  # -1 stands for nothing to find
+                row.values[metric][seed] = value
+    return list(rows.values())
+
+
+def _state(row: Row, base: Row, metric: str) -> Statement:
+    own, other = row.values[metric], base.values[metric]
+    seeds = sorted(set(own) & set(other))
+    if not seeds:
+        return Statement(row.name, base.name, metric, None)
+    change = paired_difference([other[seed] for seed in seeds], [own[seed] for seed in seeds], CONFIDENCE)
+    return Statement(row.name, base.name, metric, change)

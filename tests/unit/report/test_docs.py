@@ -1,0 +1,44 @@
+"""docs/report.md says what the code does."""
+
+import json
+import re
+from pathlib import Path
+
+from run_folders import reread
+
+from varifocal.report import examples, make, sweeps
+from varifocal.report.curves import POINTS
+
+DOC = (Path(__file__).parents[3] / "docs" / "report.md").read_text(encoding="utf-8")
+
+
+def test_every_key_of_the_json_is_told(report, tmp_path):
+    keys = set(re.findall(r"`(\w+)`", DOC))
+    told = report.to_json()
+    assert keys >= {*told, *told["runs"][0], *told["runs"][0]["refinement"], *told["examples"][0]}
+    runs = [{"row": row, "seed": seed, "metrics": {"AP": 0.1 * seed}} for row in ("a", "b") for seed in (1, 2)]
+    (tmp_path / "results.json").write_text(json.dumps({"sweep": "s", "runs": runs}))
+    sweep = sweeps.read_sweep(tmp_path).to_json()
+    assert keys >= {*sweep, *sweep["rows"][0], *sweep["rows"][0]["AP"]}
+    assert keys >= {*sweep["statements"][0], *sweep["statements"][0]["difference"]}
+
+
+def test_the_limits_are_those_of_the_code():
+    said = " ".join(DOC.split())
+    assert f"At most {examples.MOST_BOXES} boxes of a run" in said
+    assert f"pictures take at most {examples.MOST_BYTES // 10**6})" in said
+    assert f"of long runs {POINTS} points" in said
+    assert make.MOST_RUNS == 6
+    assert "At most six runs" in said
+
+
+def test_the_python_lines_run(folders):
+    data, (first, second) = folders
+    model, split = reread(first, data)
+    code = re.search(r"```python\n(.*?)```", DOC, re.DOTALL).group(1)
+    for old, new in (("runs/focal", first), ("runs/varifocal", second), ("street.jpg", split.samples[0].file)):
+        code = code.replace(f'"{old}"', repr(str(new)))
+    scope = {"model": model}
+    exec(code, scope)
+    assert scope["page"].startswith("<!doctype html>")
+    assert scope["stars"].points.shape == (len(scope["found"]), 9, 2)

@@ -1,0 +1,146 @@
+"""What a run lacks is said, and the rest is shown; nothing at all is an error."""
+
+import json
+import shutil
+
+import pytest
+from page_reader import Page
+from run_folders import make_model
+
+import varifocal as vf
+from varifocal.cli import main
+from varifocal.data.load import load_dataset
+from varifocal.errors import ConfigError
+from varifocal.predict import save
+from varifocal.report import make_page, make_report
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    return shutil.copytree(folders[1][1], tmp_path / "run")
+
+
+def read(report):
+    return Page(make_page(report))
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "lost", "kept"),
+    [
+        ("log.jsonl", "run: log.jsonl is missing.", "Learning rate", "Metrics, %"),
+        ("best.safetensors", "without its best weights there is no diagnosis", "Precision and recall", "Metrics, %"),
+        ("data.json", "its folder does not say which data", "Precision and recall", "Learning rate"),
+        ("recipe.yaml", "run: recipe.yaml is missing.", "Precision and recall", "Learning rate"),
+        ("metrics.json", "run: metrics.json is missing.", "no such words", "Metrics, %"),
+    ],
+)
+def test_without_one_file(run, name, said, lost, kept):
+    (run / name).unlink()
+    words = read(make_report([run], examples=1)).words
+    assert said in words
+    assert lost not in words
+    assert kept in words
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "data.json", "recipe.yaml", "metrics.json", "best.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": ', b"\xff\x00", b'{"AP": NaN, "per_class": 3, "data": 4}'])
+def test_with_one_file_damaged(run, name, content):
+    (run / name).write_bytes(content)
+    make_page(make_report([run], examples=1))
+
+
+def test_without_metrics_they_are_measured(run):
+    (run / "metrics.json").unlink()
+    report = make_report([run], examples=0)
+    measured = report.runs[0].measured
+    assert report.runs[0].metrics["AP"] == pytest.approx(measured.diagnosis.ap["AP"], abs=1e-9)
+
+
+def test_other_data(folders, run):
+    """Named data is measured, whatever the run says of itself."""
+    data = load_dataset(folders[0], "train")
+    report = make_report([run], data=data, examples=1)
+    shown = report.runs[0]
+    assert shown.metrics["AP"] == pytest.approx(shown.measured.diagnosis.ap["AP"], abs=1e-9) != 0.133
+    assert f"Measured on {data.source}" in read(report).words
+    (run / "best.safetensors").unlink()
+    assert make_report([run], data=data).runs[0].metrics is None
+
+
+def test_data_that_is_gone_or_changed(run):
+    known = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps({**known, "data": "nowhere"}))
+    assert "its data nowhere is not there any more; say where with --data" in read(make_report([run])).words
+    (run / "data.json").write_text(json.dumps({**known, "sha256": "0"}))
+    report = make_report([run], examples=1)
+    assert report.runs[0].measured is not None
+    assert "were changed since it was trained" in read(report).words
+
+
+def test_a_model_that_lacks_a_class(run):
+    save(make_model(["berry"]), run / "best.safetensors")
+    assert "the model was not trained on" in read(make_report([run])).words
+
+
+def test_another_detector_has_no_star(run):
+    model = vf.create("atss", backbone="test_resnet", classes=[c.name for c in make_model(["a"]).categories], width=32)
+    save(model, run / "best.safetensors")
+    data = run.parent / "data"
+    data.mkdir()
+    shutil.copy(next((run.parents[1]).rglob("val/*.png"), None) or _picture(data), data / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 96, "height": 80}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30]}],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (data / "annotations.json").write_text(json.dumps(content))
+    report = make_report([run], data=load_dataset(data))
+    assert report.runs[0].measured.stars is None
+    assert report.runs[0].measured.gain is None
+    Page(make_page(report))
+
+
+def _picture(folder):
+    from PIL import Image
+
+    Image.new("RGB", (96, 80), (90, 120, 40)).save(folder / "made.png")
+    return folder / "made.png"
+
+
+def test_nothing_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="neither a run"):
+        make_report([tmp_path])
+    with pytest.raises(ConfigError, match="name at least one"):
+        make_report([])
+
+
+def test_more_runs_than_colours(run, tmp_path):
+    others = [shutil.copytree(run, tmp_path / f"other{i}") for i in range(6)]
+    report = make_report([run, *others, run], look=False)
+    assert len(report.runs) == 6
+    assert report.notes == ("a page shows 6 runs side by side; left out: other5",)
+    assert "the networks were not asked (--fast)" in read(report).words
+
+
+def test_runs_of_one_name(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "b" / "run")
+    assert [one.name for one in make_report([run, other], look=False).runs] == [f"{tmp_path.name}/run", "b/run"]
+
+
+def test_the_verb(folders, run, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    words = ["report", str(run), "--out", str(out), "--json", str(tmp_path / "r.json"), "--examples", "1"]
+    assert main([*words, "--data", str(folders[0]), "--split", "val"]) == 0
+    assert Page(out.read_text(encoding="utf-8")).table("Metrics")["metric"] == ["run"]
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told["runs"][0]["diagnosis"]["pictures"] == 3
+    assert f"{out}: 1 run" in capsys.readouterr().out
+    for wrong, said in (
+        ([str(tmp_path / "no")], "neither a run"),
+        ([str(run), "--split", "val"], "are those of --data"),
+        ([str(run), "--examples", "-1"], "below 0"),
+        ([str(run), "--baseline", "a"], "is a row of a sweep"),
+        ([str(run), "--json", str(out)], "give each a file of its own"),
+    ):
+        assert main(["report", "--out", str(out), *wrong]) == 2
+        assert said in capsys.readouterr().err

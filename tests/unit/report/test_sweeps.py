@@ -1,0 +1,105 @@
+"""What a sweep says, by hand."""
+
+import json
+
+import pytest
+from page_reader import Page
+
+from varifocal.errors import ConfigError
+from varifocal.report import make_page, make_report
+from varifocal.report.forest import forest
+from varifocal.report.sweeps import read_sweep
+
+# AP of the seeds 0, 1, 2; Student's t of two degrees of freedom has 95 % within 4.302653
+T = 4.302653
+
+
+def write(folder, rows, paper=None):
+    """Rows of AP by seed; AP50 is twice that, of AP75 there is nothing to find."""
+    folder.mkdir(exist_ok=True)
+    runs = [
+        {"row": name, "seed": seed, "paper_AP": paper, "metrics": {"AP": ap, "AP50": 2 * ap, "AP75": -1}}
+        for name, values in rows.items()
+        for seed, ap in values.items()
+    ]
+    (folder / "results.json").write_text(json.dumps({"sweep": "table3", "runs": runs}))
+    return folder
+
+
+ROWS = {
+    "base": {0: 0.30, 1: 0.32, 2: 0.31},
+    "open": {0: 0.31, 1: 0.34, 2: 0.34},  # +1, +2, +3 points
+    "good": {0: 0.320, 1: 0.341, 2: 0.332},  # +2.0, +2.1, +2.2
+    "bad": {0: 0.280, 1: 0.299, 2: 0.288},  # -2.0, -2.1, -2.2
+    "single": {1: 0.33},
+    "strange": {7: 0.5},
+}
+
+
+def test_statements_by_hand(tmp_path):
+    sweep = read_sweep(write(tmp_path, ROWS))
+    said = {one.row: one.words for one in sweep.of("AP")}
+    half, small = T / 3**0.5, 0.1 * T / 3**0.5
+    loose = f"95 % interval {2 - half:+.2f} to {2 + half:+.2f}"
+    above = f"95 % interval {2.1 - small:+.2f} to {2.1 + small:+.2f}"
+    below = f"95 % interval {-2.1 - small:+.2f} to {-2.1 + small:+.2f}"
+    assert said == {
+        # t = 2 / (1 / sqrt 3), p = 1 - t / sqrt(t^2 + 2)
+        "open": f"open against base is open: +2.00 AP ({loose}, p 0.074, 3 seeds)",
+        # t = 2.1 / (0.1 / sqrt 3) = 36.37
+        "good": f"good is better than base: +2.10 AP ({above}, p < 0.001, 3 seeds)",
+        "bad": f"bad is worse than base: -2.10 AP ({below}, p < 0.001, 3 seeds)",
+        "single": "single against base is open: +1.00 AP with 1 seed, too few for an interval",
+        "strange": "strange against base is open: they share no seed",
+    }
+    assert [one.verdict for one in sweep.of("AP50")] == ["open", "better", "worse", "open", "open"]
+    assert all(one.difference is None for one in sweep.of("AP75"))
+    base = sweep.rows[0]
+    assert (base.mean("AP"), base.spread("AP")) == (pytest.approx(0.31), pytest.approx(0.01))
+    assert base.mean("AP75") is None
+    assert sweep.rows[4].spread("AP") is None
+
+
+def test_another_baseline(tmp_path):
+    sweep = read_sweep(write(tmp_path, ROWS), "good")
+    assert sweep.baseline == "good"
+    assert [one.row for one in sweep.of("AP")] == ["base", "open", "bad", "single", "strange"]
+    assert sweep.of("AP")[0].verdict == "worse"
+    with pytest.raises(ConfigError, match=r"no such row; choose from base, open"):
+        read_sweep(tmp_path, "none")
+    with pytest.raises(ConfigError, match="is a row of a sweep"):
+        make_report([tmp_path.parent], baseline="good")
+
+
+def test_the_page_of_a_sweep_without_runs(tmp_path):
+    """Only results.json: the tables, the statements, and what is missing."""
+    rows = {"base": ROWS["base"], "<b>": ROWS["good"], "open": ROWS["open"]}
+    report = make_report([write(tmp_path, rows, paper=39.0)])
+    page = make_page(report)
+    read = Page(page)
+    assert report.runs == ()
+    assert "the row <b> has no run folder" in read.words
+    means = read.table("Mean over the seeds")
+    assert means["base"] == ["31.0 ± 1.0", "62.0 ± 2.0", "-", "0, 1, 2", "39.0"]
+    small = 0.1 * T / 3**0.5
+    against = read.table("Against base")
+    assert against["<b>, AP"] == ["better", "+2.10", f"{2.1 - small:+.2f} to {2.1 + small:+.2f}", "< 0.001", "3"]
+    assert against["<b>, AP75"] == ["open", "-", "-", "-", "0"]
+    assert "<b>" not in page
+    assert len(read.ids) == len(set(read.ids))
+    assert json.loads(json.dumps(report.to_json()))["sweeps"][0]["statements"][0]["verdict"] == "better"
+
+
+def test_intervals_are_drawn_where_they_are(tmp_path):
+    sweep = read_sweep(write(tmp_path, ROWS))
+    drawn = forest("AP", sweep.of("AP"))
+    assert drawn.count('<rect class="f2"') == 1  # better
+    assert drawn.count('<rect class="f1"') == 1  # worse
+    assert forest("AP75", sweep.of("AP75")) == ""
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"row": "a"}]}', '{"runs": [3]}', '{"runs": []}'])
+def test_results_that_are_none(tmp_path, text):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ConfigError, match="run the sweep"):
+        read_sweep(tmp_path)
