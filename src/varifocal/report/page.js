@@ -75,7 +75,8 @@
       this.slider.value = value;
       this.marks.forEach((mark, place) => mark.classList.toggle("low", this.known.found[place].score < least));
       this.element.querySelector(".least").textContent = least.toFixed(2);
-      this.element.querySelector(".count").textContent = this.visible().length;
+      const shown = this.visible().length;
+      this.element.querySelector(".count").textContent = `${shown} ${shown === 1 ? "box" : "boxes"}`;
       this.rove();
     }
 

@@ -32,14 +32,15 @@ KINDS = {
     "score-iou": "Score and IoU",
     "confusion": "Confusion",
 }
-KEYS = (
-    ("k-truth", "true box"),
-    ("k-right", "right"),
-    ("k-wrong", "wrong"),
-    ("k-initial", "first box and its nine points"),
-    ("k-refined", "refined box"),
-    ("k-kept", "mean of windows"),
-)
+KEYS = {
+    "In the pictures": (("k-truth", "true box"), ("k-right", "right"), ("k-wrong", "wrong")),
+    "Below a chosen one": (
+        ("k-truth", "true box"),
+        ("k-initial", "first box and its nine points"),
+        ("k-refined", "refined box"),
+        ("k-kept", "mean of windows"),
+    ),
+}
 
 
 class _Charts:
@@ -141,9 +142,7 @@ def _diagnosis(report: Report, charts: _Charts) -> str:
 def _examples(report: Report) -> str:
     if not report.examples:
         return ""
-    keys = "".join(
-        f'<span class="whole"><span class="key {kind}" aria-hidden="true"></span>{words}</span>' for kind, words in KEYS
-    )
+    keys = "".join(f'<p class="keys">{where}: {_keys(kinds)}</p>' for where, kinds in KEYS.items())
     pictures = "".join(example_html(report, number, one) for number, one in enumerate(report.examples))
     many = "1 picture" if len(report.examples) == 1 else f"{len(report.examples)} pictures"
     size = sum(len(one.uri) for one in report.examples) / 1e6
@@ -153,9 +152,15 @@ def _examples(report: Report) -> str:
         '<p class="hint">Choose a box, by click or with Tab and the arrow keys: below the picture are its first box, '
         "the nine points its star reads, the refined box, and how IoU and score moved. Other runs show what they found "
         "of the same object. The slider hides what scores less, in all pictures of the run.</p>"
-        f'<p class="keys">{keys}</p><p class="soft small">{many} in the page, {max(size, 0.1):.1f} MB. {without}</p>'
+        f'{keys}<p class="soft small">{many} in the page, {max(size, 0.1):.1f} MB. {without}</p>'
         '<p class="truths-box"><input type="checkbox" id="truths" checked> <label for="truths">True boxes</label></p>'
         f"{pictures}"
+    )
+
+
+def _keys(kinds: tuple[tuple[str, str], ...]) -> str:
+    return "".join(
+        f'<span class="whole"><span class="key {kind}" aria-hidden="true"></span>{words}</span>' for kind, words in kinds
     )
 
 

@@ -151,9 +151,10 @@ def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
 
 
 def shown_runs(sweep: Sweep) -> tuple[list[Path], list[str]]:
-    """The run of each row that stands for it, that of its first seed with a folder, and sentences on the others."""
+    """The run of each row that stands for it, that of its first seed with a folder, and sentences on the others; the
+    baseline comes first."""
     folders, notes = [], []
-    for row in sweep.rows:
+    for row in sorted(sweep.rows, key=lambda row: row.name != sweep.baseline):
         there = [seed for seed in row.seeds if is_run(sweep.folder / f"{row.name}-seed{seed}")]
         if there:
             folders.append(sweep.folder / f"{row.name}-seed{there[0]}")

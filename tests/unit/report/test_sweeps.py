@@ -8,7 +8,7 @@ from page_reader import Page
 from varifocal.errors import ConfigError
 from varifocal.report import make_page, make_report
 from varifocal.report.forest import forest
-from varifocal.report.sweeps import read_sweep
+from varifocal.report.sweeps import read_sweep, shown_runs
 
 # AP of the seeds 0, 1, 2; Student's t of two degrees of freedom has 95 % within 4.302653
 T = 4.302653
@@ -69,6 +69,16 @@ def test_another_baseline(tmp_path):
         read_sweep(tmp_path, "none")
     with pytest.raises(ConfigError, match="is a row of a sweep"):
         make_report([tmp_path.parent], baseline="good")
+
+
+def test_the_run_of_the_baseline_comes_first(tmp_path):
+    """The others are compared with it, in the numbers too."""
+    for name in ("base-seed0", "good-seed0", "bad-seed1", "bad-seed2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").touch()
+    folders, notes = shown_runs(read_sweep(write(tmp_path, ROWS), "good"))
+    assert [folder.name for folder in folders] == ["good-seed0", "base-seed0", "bad-seed1"]
+    assert len(notes) == 3
 
 
 def test_the_page_of_a_sweep_without_runs(tmp_path):
