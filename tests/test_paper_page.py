@@ -49,6 +49,32 @@ def test_claims_by_hand(script):
     assert any("11 runs of 5 minutes, seeds 0, 1, 2, 3 (2030-01-02, Abacus, torch 3.0)" in line for line in lines)
 
 
+def test_oracles_by_hand(script):
+    """Two seeds: means and standard deviations; gains of 2 and 4 are 3 within t(1) = 12.7062 standard errors of 1."""
+
+    def study(row, seed, **aps):
+        rows = []
+        for name, ap in aps.items():
+            oracle, _, way = name.partition("__")
+            centerness = {"with": True, "without": False, "": None}[way]
+            rows.append({"oracle": oracle, "centerness": centerness, "metrics": {"AP": ap}})
+        return {"row": row, "seed": seed, "rows": rows}
+
+    studies = [
+        study("fcos-atss", 0, nothing__without=0.3, nothing__with=0.32, gt_bbox__without=0.5, gt_cls_iou__without=0.52),
+        study("fcos-atss", 1, nothing__without=0.3, nothing__with=0.34, gt_bbox__without=0.5, gt_cls_iou__without=0.54),
+        study("star-refine", 0, nothing=0.4, gt_refine=0.6),
+    ]
+    content = {"runs": [run("raw-focal", 0, 0.1)], "frames": {"train": 12, "val": 4}, "oracles": studies}
+    lines = script.page(content).splitlines()
+    assert "| `nothing` | 30.0 ± 0.0 | 33.0 ± 1.4 | 38.5 | 39.2 |" in lines
+    assert "| `gt_ctr` | - | - | - | 41.1 |" in lines
+    # t = 3, so that p = 1 - 2 atan(3) / pi
+    assert "| IoU as the score, beside true boxes | +18.6 | +3.0 | -9.7 to +15.7 | 0.2 | open |" in lines
+    assert "| true centerness | +1.9 | - | - | - | not run |" in lines
+    assert "| `gt_refine` | 60.0 |" in lines
+
+
 def test_every_row_of_a_claim_is_trained(script, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "paper")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

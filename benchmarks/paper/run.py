@@ -17,6 +17,7 @@ import fcntl
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,6 +32,7 @@ from varifocal.sweep import SWEEPS, Row, run_rows  # noqa: E402
 
 RESULTS = HERE / "results.json"
 RECIPE = HERE / "recipe.yaml"
+LONG = 12  # epochs of the rows that ask whether a part only needs more time
 FRAMES = {"train": 1200, "val": 400, "seed": 0}
 
 
@@ -50,7 +52,13 @@ def rows() -> list[list[Row]]:
         list(named.values()),
         [vfnet["vfnet-focal"], atss["atss-focal"], atss["atss-varifocal"]],
         [vfnet["vfnet-quality-focal"], atss["atss-quality-focal"], Row("vfnet-unweighted", weighting)],
+        [_longer(named[name]) for name in ("raw-varifocal", "star", "star-refine")],
     ]
+
+
+def _longer(row: Row) -> Row:
+    times = (f"train.epochs={LONG}", f"train.validate_every={LONG}")
+    return replace(row, name=f"{row.name}-long", overrides=(*row.overrides, *times))
 
 
 def make_frames(folder: Path) -> None:

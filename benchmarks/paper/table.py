@@ -33,6 +33,24 @@ CLAIMS = (
     Claim("Table 5: varifocal for focal, ATSS", "atss-focal", "atss-varifocal", 0.9),
     Claim("Table 5: varifocal for quality focal, ATSS", "atss-quality-focal", "atss-varifocal", 0.4),
     Claim("Table 2: positives weighted by their IoU", "vfnet-unweighted", "star-refine", 0.4),
+    Claim("Twelve epochs: the star", "raw-varifocal-long", "star-long", 0.6),
+    Claim("Twelve epochs: the refinement", "star-long", "star-refine-long", 0.9),
+)
+ORACLES = (  # of FCOS+ATSS: the row, what the paper's table 1 has without and with centerness
+    ("nothing", 38.5, 39.2),
+    ("gt_ctr", None, 41.1),
+    ("gt_ctr_iou", None, 43.5),
+    ("gt_bbox", 56.1, 56.3),
+    ("gt_cls", 43.1, 58.1),
+    ("gt_cls_iou", 74.7, 67.4),
+)
+WORTH = (  # the second should have a higher AP than the first: row and whether multiplied by centerness
+    ("true centerness", ("nothing", True), ("gt_ctr", True), 1.9),
+    ("IoU in the place of centerness", ("nothing", True), ("gt_ctr_iou", True), 4.3),
+    ("true boxes", ("nothing", False), ("gt_bbox", False), 17.6),
+    ("IoU as the score", ("nothing", False), ("gt_cls_iou", False), 36.2),
+    ("IoU as the score, beside true boxes", ("gt_bbox", False), ("gt_cls_iou", False), 18.6),
+    ("IoU as the score, beside certain classes with centerness", ("gt_cls", True), ("gt_cls_iou", False), 16.6),
 )
 NAMES = {
     "star-refine": "VFNet: star, refinement, varifocal",
@@ -46,6 +64,9 @@ NAMES = {
     "atss-quality-focal": "ATSS, quality focal",
     "atss-varifocal": "ATSS, varifocal",
     "vfnet-unweighted": "VFNet, varifocal, positives not weighted",
+    "raw-varifocal-long": "raw VFNet, varifocal, twelve epochs",
+    "star-long": "VFNet without refinement, twelve epochs",
+    "star-refine-long": "VFNet, varifocal, twelve epochs",
 }
 HEAD = """\
 # The paper's claims, at a small scale
@@ -59,6 +80,12 @@ few and so short runs do not tell.
 epochs; {runs} runs of {each:.0f} minutes, seeds {seeds} ({made}).
 Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
 `python benchmarks/paper/run.py`. All rows share the recipe, and nothing was tuned for one of them.
+"""
+ORACLE_HEAD = """\
+## What the truth would buy
+
+Table 1: the truth about one quantity at the positives of ATSS, all else as predicted, on the validation frames
+([how](oracle.md)). Mean over the seeds and standard deviation; made by `benchmarks/paper/oracles.py`.
 """
 VERDICTS = {"better": "holds", "worse": "**does not hold**", "open": "open"}
 
@@ -89,6 +116,7 @@ def page(content: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|",
             *(_row(name, runs) for name in NAMES if any(run["row"] == name for run in runs)),
             "",
+            *_oracles(content.get("oracles", [])),
         ]
     )
 
@@ -101,8 +129,11 @@ def difference(one: Claim, runs: list[dict[str, Any]]) -> Difference | None:
 
 
 def _claim(one: Claim, runs: list[dict[str, Any]]) -> str:
-    paper = "-" if one.paper is None else f"{one.paper:+.1f}"
-    found = difference(one, runs)
+    return _said(one.what, one.paper, difference(one, runs))
+
+
+def _said(what: str, expected: float | None, found: Difference | None) -> str:
+    paper = "-" if expected is None else f"{expected:+.1f}"
     if found is None:
         cells = ("-", "-", "-", "not run")
     elif found.low is None or found.high is None or found.p is None:
@@ -114,18 +145,55 @@ def _claim(one: Claim, runs: list[dict[str, Any]]) -> str:
             f"{found.p:.2g}",
             VERDICTS[found.verdict],
         )
-    return f"| {' | '.join((one.what, paper, *cells))} |"
+    return f"| {' | '.join((what, paper, *cells))} |"
 
 
 def _row(name: str, runs: list[dict[str, Any]]) -> str:
     own = [run for run in runs if run["row"] == name]
-    cells = []
-    for metric in METRICS:
-        values = [100 * run["metrics"][metric] for run in own]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.1f}{spread}")
+    cells = [_mean({run["seed"]: 100 * run["metrics"][metric] for run in own}) for metric in METRICS]
     paper = own[0]["paper_AP"]
     return f"| {' | '.join((NAMES[name], *cells, str(len(own)), '-' if paper is None else f'{paper:.1f}'))} |"
+
+
+def _oracles(studies: list[dict[str, Any]]) -> list[str]:
+    """Table 1; nothing where none was made. AP by detector, row, centerness and seed."""
+    found: dict[tuple[str, str, bool | None], dict[int, float]] = {}
+    for one in studies:
+        for row in one["rows"]:
+            place = found.setdefault((one["row"], row["oracle"], row["centerness"]), {})
+            place[one["seed"]] = 100 * row["metrics"]["AP"]
+    if not found:
+        return []
+    own = {key[1:]: values for key, values in found.items() if key[0] == "fcos-atss"}
+    lines = [
+        ORACLE_HEAD,
+        "| FCOS+ATSS | AP | AP x centerness | COCO (paper) | COCO x centerness (paper) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, *papers in ORACLES:
+        cells = [_mean(own.get((name, with_it), {})) for with_it in (False, True)]
+        lines.append(f"| {' | '.join((f'`{name}`', *cells, *('-' if one is None else str(one) for one in papers)))} |")
+    lines += ["", "| claim | on COCO (paper) | here | 95 % interval | p | |", "|---|---|---|---|---|---|"]
+    for what, first, second, paper in WORTH:
+        sides = own.get(first, {}), own.get(second, {})
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        pairs = paired_difference(*([side[seed] for seed in seeds] for side in sides)) if seeds else None
+        lines.append(_said(what, paper, pairs))
+    names = list(dict.fromkeys(row for detector, row, _ in found if detector != "fcos-atss"))
+    others = [one for one in NAMES if any(key[0] == one for key in found) and one != "fcos-atss"]
+    if others:
+        lines += ["", f"| | {' | '.join(NAMES[one] for one in others)} |", f"|---|{'---|' * len(others)}"]
+        lines += [
+            f"| {' | '.join((f'`{row}`', *(_mean(found.get((o, row, None), {})) for o in others)))} |" for row in names
+        ]
+    return [*lines, ""]
+
+
+def _mean(values: dict[int, float]) -> str:
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values.values()):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values.values()):.1f}{spread}"
 
 
 def main() -> None:
