@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import varifocal.predict as predict_module
-from varifocal.cli import VERBS, main
+from varifocal.cli import VERBS, main, parse
 from varifocal.data.preprocess import Preprocess
 from varifocal.models.convert import coco_categories
 from varifocal.models.weights import KEY
@@ -560,3 +560,29 @@ def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     shapes.clear()
     assert main(["predict", str(small), str(data / "images" / "0.png"), "--json", str(tmp_path / "d.json")]) == 0
     assert shapes == eight[:1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["diagnose", "best", "data", "--split", "val"],
+        ["diagnose", "data", "--results", "found.json"],
+        ["report", "first", "second", "third", "--out", "page.html"],
+        ["predict", "best", "a.jpg", "b.jpg", "--tta"],
+        ["average", "a", "b", "--out", "mean.safetensors"],
+        ["zoo", "vfnet_r50_1x", "vfnet_r101_2x", "--json", "zoo.json"],
+        ["train", "data", "train.lr=0.1", "--recipe", "mine.yaml"],
+    ],
+)
+def test_options_stand_anywhere(words):
+    """Of the same options every order means the same; positional arguments keep theirs."""
+    options = next(place for place, word in enumerate(words) if word.startswith("--"))
+    verb, *named = words[:options]
+    wanted = parse(words)
+    for place in range(len(named) + 1):
+        assert parse([verb, *named[:place], *words[options:], *named[place:]]) == wanted
+
+
+def test_words_behind_two_dashes_are_no_options():
+    options, _ = parse(["predict", "--tta", "best", "--", "-odd.jpg", "--tta"])
+    assert (options.images, options.tta) == (["-odd.jpg", "--tta"], True)

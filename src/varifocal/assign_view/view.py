@@ -12,6 +12,7 @@ from varifocal.assign_view.assigned import Assigned, assign_sample
 from varifocal.assign_view.draw import draw_assigned
 from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
+from varifocal.errors import ConfigError
 from varifocal.files import write_beside
 from varifocal.models.eye import Eye
 from varifocal.places import save_picture
@@ -65,19 +66,28 @@ def assign_view(data: DataSet, eye: Eye) -> AssignView:
 
 
 def write_view(view: AssignView, out: Path, progress: Callable[[int], None] = lambda done: None) -> list[Path]:
-    """A page of each picture and ``assign.json`` in the folder ``out``; where the pages are.
+    """``assign.json`` and a page of each picture in the folder ``out``; where the pages are.
 
     Raises:
+        ConfigError: a page would overwrite a picture, or anything that no earlier call has put there.
         DataError: a picture cannot be read or is not of the size that is recorded.
     """
     places = _places(view.pictures, out)
+    _check_free(places, view.pictures, ours=(out / NUMBERS).is_file())
+    write_beside(out / NUMBERS, json.dumps(view.to_json(), indent=1).encode())
     for done, (one, place) in enumerate(zip(view.pictures, places, strict=True), start=1):
         image = read_image(one.sample.file)
         check_size(one.sample, image)
         save_picture(draw_assigned(image, one, view.categories, view.eye), place)
         progress(done)
-    write_beside(out / NUMBERS, json.dumps(view.to_json(), indent=1).encode())
     return places
+
+
+def _check_free(places: Sequence[Path], pictures: Sequence[Assigned], *, ours: bool) -> None:
+    sources = {file.resolve() for one in pictures if isinstance(file := one.sample.file, Path)}
+    for place in places:
+        if place.resolve() in sources or (place.exists() and not ours):
+            raise ConfigError(f"{place}: would be overwritten by its page; choose another --out.")
 
 
 def _places(pictures: Sequence[Assigned], out: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
 from varifocal.cli.speed import BENCH
 from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE, REPORT
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
+from varifocal.cli.verb import VerbParser
 from varifocal.errors import VarifocalError
 
 _ALL = (
@@ -78,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
     for verb in VERBS.values():
         verb.add_to(verbs)
     return parser

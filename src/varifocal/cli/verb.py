@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+
+class VerbParser(argparse.ArgumentParser):
+    """Takes options also between positional arguments, some of which may be left out or be several.
+
+    Before Python 3.12.7 argparse itself gives those before an option to all positional arguments, so that in
+    ``diagnose CHECKPOINT --split val DATA`` CHECKPOINT would be the data and DATA one word too many.
+    """
+
+    _again = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As always, and where words are left over once more, now the options before the positional arguments."""
+        found, rest = super().parse_known_args(args, namespace)
+        # what stands behind -- is positional, which the second time would forget
+        if self._again or not rest or "--" in (args or ()):
+            return found, rest
+        self._again = True  # the two steps of the second time call this too
+        try:
+            return self.parse_known_intermixed_args(args)
+        finally:
+            self._again = False
 
 
 @dataclass(frozen=True)

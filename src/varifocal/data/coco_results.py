@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from operator import itemgetter
@@ -110,7 +111,7 @@ def _plain(rows: list[tuple[Any, ...]]) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return type(value) in _NUMBERS and bool(abs(value) <= np.finfo(np.float64).max)
+    return type(value) in _NUMBERS and bool(abs(value) <= sys.float_info.max)
 
 
 def _numbered(ids: Sequence[int], data: DataSet) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.precision <= 1:
             raise ConfigError(f"precision {self.precision:g}: is above 0 and at most 1.")
+        if self.score is not None and not math.isfinite(self.score):
+            raise ConfigError(f"score {self.score:g}: is a finite number.")
         if not 0.1 <= self.iou < 1:
             raise ConfigError(f"iou {self.iou:g}: is at least 0.1 and below 1.")
         if self.max_detections < 1 or self.worst < 0:

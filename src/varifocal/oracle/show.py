@@ -14,7 +14,7 @@ from varifocal.oracle.result import BASELINE, OracleRow, OracleStudy
 def show(study: OracleStudy) -> RenderableType:
     """The table, then what is not in it and why."""
     title = f"{study.detector} on {study.data}: {study.pictures:,} pictures, {study.objects:,} objects"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, pad_edge=False, title=Text(title, "bold"), title_justify="left")
     for name in ("given", "scored by", "AP", "AP50", "AP75", "gain"):
         table.add_column(name, justify="left" if name in ("given", "scored by") else "right", no_wrap=True)
     table.add_column("what is replaced", style="dim")
@@ -24,7 +24,12 @@ def show(study: OracleStudy) -> RenderableType:
         gain = "" if baseline else f"{100 * row.gain:+.1f}"
         metrics = row.metrics
         table.add_row(
-            row.name, scored_by(row), *_percents(metrics.AP, metrics.AP50, metrics.AP75), gain, row.meaning, style=style
+            Text(row.name),
+            scored_by(row),
+            *_percents(metrics.AP, metrics.AP50, metrics.AP75),
+            gain,
+            Text(row.meaning),
+            style=style,
         )
     where = f"Positives: {study.assign}, {study.positives:,} of them."
     return Group(table, Text(where), *(Text(line, style="dim") for line in _absent(study)))

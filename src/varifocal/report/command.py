@@ -23,8 +23,6 @@ def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> Non
     Raises:
         ConfigError: options that say nothing possible, and as of ``make_report``.
     """
-    if options.examples < 0:
-        raise ConfigError(f"--examples {options.examples}: no number of pictures is below 0.")
     if options.data is None and (options.split or options.format):
         raise ConfigError("--split and --format are those of --data; name it, or leave them out.")
     if options.json is not None and options.json.resolve() == options.out.resolve():

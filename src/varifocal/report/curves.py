@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from varifocal.charts import Axis, Line, plot
-from varifocal.report.folders import Run
+from varifocal.report.folders import Run, is_number
 
 POINTS = 150  # of a curve; more steps are averaged
 USUAL = ("loss", "cls", "initial", "refined")
@@ -37,7 +36,7 @@ def make_curves(runs: Sequence[Run]) -> list[str]:
 
 
 def _steps(run: Run, name: str) -> Curve:
-    pairs = [(line["step"] + 1, line[name]) for line in run.steps if _number(line.get(name))]
+    pairs = [(line["step"] + 1, line[name]) for line in run.steps if is_number(line.get(name))]
     return _averaged(*_columns(pairs))
 
 
@@ -48,11 +47,7 @@ def _validated(run: Run, name: str) -> Curve:
 
 def _valid(line: dict, name: str) -> bool:
     value = line["validation"].get(name)
-    return _number(value) and value >= 0  # -1 stands for nothing to find
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return is_number(value) and value >= 0  # -1 stands for nothing to find
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> Curve:

@@ -19,7 +19,7 @@ from varifocal.report.measure import Measured, pair_iou
 MOST_BOXES = 400  # detections of a run in a picture
 MOST_ON_PAGE = 6000
 MOST_BYTES = 3_000_000  # of all pictures of a page, as text
-SIDES = (1024, 800, 640, 512, 384, 256)  # pixels of the longer side: the first that fits
+SIDES = (1024, 800, 640, 512, 384, 256, 192, 128)  # pixels of the longer side: the first that fits
 QUALITY = 80
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +74,21 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
-    """The names of the folders, with as many folders above them as it takes to tell them apart, or a number."""
+    """The names of different folders, with as many folders above them as it takes to tell them apart."""
     resolved = [folder.resolve() for folder in folders]
-    for depth in range(1, max((len(folder.parts) for folder in resolved), default=1)):
+    depth, names = 0, [""] * len(resolved)
+    while len(set(names)) < len(names) or not depth:
+        depth += 1
         names = ["/".join(folder.parts[-depth:]) for folder in resolved]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{folder.name} ({number})" for number, folder in enumerate(resolved, start=1)]
+    return names
+
+
+def each_once(folders: Sequence[Path]) -> list[Path]:
+    """The folders, without those that were named before in the same or in another spelling."""
+    known: dict[Path, Path] = {}
+    for folder in folders:
+        known.setdefault(folder.resolve(), folder)
+    return list(known.values())
 
 
 def _part(file: Path, notes: list[str], read: Callable[[Path], Any]) -> Any:
@@ -89,7 +97,7 @@ def _part(file: Path, notes: list[str], read: Callable[[Path], Any]) -> Any:
         return None
     try:
         return read(file)
-    except (VarifocalError, OSError, ValueError, TypeError, KeyError) as error:
+    except (VarifocalError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         notes.append(f"{file.name} cannot be read ({' '.join(str(error).split())})")
         return None
 
@@ -105,12 +113,13 @@ def _read_metrics(file: Path) -> dict[str, Any]:
     """Numbers by name, and ``per_class``, numbers by class; anything else is left out."""
     value = _read_object(file)
     per_class = value.get("per_class")
-    classes = {str(k): v for k, v in per_class.items() if _is_number(v)} if isinstance(per_class, dict) else {}
-    return {name: one for name, one in value.items() if _is_number(one)} | {"per_class": classes}
+    classes = {str(k): v for k, v in per_class.items() if is_number(v)} if isinstance(per_class, dict) else {}
+    return {name: one for name, one in value.items() if is_number(one)} | {"per_class": classes}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether it is one that a float can be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _read_log(file: Path) -> list[dict[str, Any]]:
@@ -119,9 +128,9 @@ def _read_log(file: Path) -> list[dict[str, Any]]:
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and _is_number(line.get("step")):
+        if isinstance(line, dict) and is_number(line.get("step")) and line["step"] >= 0:
             lines.append(line)
     if not lines:
         raise ValueError("it has no line of a step")

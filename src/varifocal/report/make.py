@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from varifocal.errors import ConfigError
 from varifocal.records import DataSet
 from varifocal.report.examples import make_examples
-from varifocal.report.folders import Run, name_runs, read_run
+from varifocal.report.folders import Run, each_once, name_runs, read_run
 from varifocal.report.measure import Bar, Measured, Shelf, look_at_run
 from varifocal.report.report import Report, Shown
 from varifocal.report.sweeps import Sweep, is_sweep, read_sweep, shown_runs
 
 MOST_RUNS = 6  # as many as there are colours to tell them apart
+MOST_EXAMPLES = 100
 
 
 @contextmanager
@@ -41,26 +43,31 @@ def make_report(
             seed. The other runs are compared with the first one.
         data: labelled pictures in the place of those that each run was validated on.
         baseline: the row that the others of a sweep are compared with; the first one as a rule.
-        examples: how many pictures the page shows, half of them the worst.
+        examples: how many pictures the page shows, half of them the worst; at most 100.
         look: without it no network runs: there is no diagnosis and there are no examples.
         device: where the networks run.
         bar: shows progress, called with what is done and how often.
 
     Raises:
-        ConfigError: a folder is neither of a run nor of a sweep, or there is no such baseline.
+        ConfigError: a folder is neither of a run nor of a sweep, there is no such baseline, or it is too many examples.
     """
+    if not 0 <= examples <= MOST_EXAMPLES:
+        raise ConfigError(f"{examples} examples: a page shows 0 to {MOST_EXAMPLES} pictures; choose a number of these.")
     runs, sweeps, notes = _read([Path(folder) for folder in folders], baseline)
     shelf = Shelf()
-    shown = []
+    shown: list[Shown] = []
     for run in runs:
         seen = look_at_run(run, shelf, data, device, bar) if look else "the networks were not asked (--fast)"
-        shown.append(_shown(run, seen, data is not None))
+        one = _shown(run, seen, data is not None)
+        shown.append(_beside(shown[0], one) if shown else one)
     found = make_examples([one.measured for one in shown], examples)
     name = None if data is None else str(data.source)
+    notes += () if data is None else data.notes
     return Report(tuple(shown), tuple(sweeps), found, name, tuple(notes))
 
 
 def _read(folders: Sequence[Path], baseline: str | None) -> tuple[list[Run], list[Sweep], list[str]]:
+    folders = each_once(folders)
     if not folders:
         raise ConfigError("name at least one folder of a run or a sweep.")
     sweeps = [read_sweep(folder, baseline) for folder in folders if is_sweep(folder)]
@@ -73,7 +80,7 @@ def _read(folders: Sequence[Path], baseline: str | None) -> tuple[list[Run], lis
         more, words = shown_runs(by_folder[folder]) if folder in by_folder else ([folder], [])
         places += more
         notes += words
-    places = list(dict.fromkeys(places))
+    places = each_once(places)
     if len(places) > MOST_RUNS:
         left = ", ".join(place.name for place in places[MOST_RUNS:])
         notes.append(f"a page shows {MOST_RUNS} runs side by side; left out: {left}")
@@ -86,3 +93,19 @@ def _shown(run: Run, seen: Measured | str, other_data: bool) -> Shown:
         return Shown(run, None, None if other_data else run.metrics, (*run.notes, seen))
     metrics = seen.metrics if other_data or run.metrics is None else run.metrics
     return Shown(run, seen, metrics, (*run.notes, *seen.notes))
+
+
+def _beside(first: Shown, one: Shown) -> Shown:
+    """A run beside the first one, with a note where they were not asked the same."""
+    if first.measured is not None and one.measured is not None:
+        if one.measured.key == first.measured.key:
+            return one
+        note = (
+            f"was measured on other pictures or labels than {first.name}, so no difference between them is told "
+            "and they share no examples"
+        )
+        return replace(one, notes=(*one.notes, note), comparable=False)
+    if None in (first.run.digest, one.run.digest) or one.run.digest == first.run.digest:
+        return one
+    note = f"was trained on other pictures or labels than {first.name}: see that both were validated on the same"
+    return replace(one, notes=(*one.notes, note))

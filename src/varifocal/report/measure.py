@@ -113,7 +113,8 @@ def look_at_run(run: Run, shelf: Shelf, given: DataSet | None, device: str, bar:
     diagnosis = diagnose(detections, data, Settings(max_detections=most, worst=WORST))
     own_stars = None if stars is None else [one.take(keep) for one, keep in zip(stars, kept, strict=True)]
     refines = bool(getattr(model.info.config, "refine", False))
-    notes = () if note is None else (note,)
+    told = () if given is not None else data.notes  # of given data they are told once
+    notes = told if note is None else (*told, note)
     return Measured(data, fingerprint(data), detections, own_stars, refines, metrics, diagnosis, notes)
 
 

@@ -58,7 +58,7 @@ def make_page(report: Report) -> str:
     """The whole page."""
     charts = _Charts()
     parts = {
-        "sweeps": ("Sweep", "".join(_sweep(one, charts) for one in report.sweeps)),
+        "sweeps": ("Sweep", "".join(_sweep(report, one, charts) for one in report.sweeps)),
         "numbers": ("Numbers", _numbers(report)),
         "examples": ("Examples and the star", _examples(report)),
         "curves": ("Training", _curves(report, charts)),
@@ -101,7 +101,7 @@ def _list(sentences: Sequence[str]) -> str:
     return f'<ul class="said">{items}</ul>'
 
 
-def _sweep(sweep: Sweep, charts: _Charts) -> str:
+def _sweep(report: Report, sweep: Sweep, charts: _Charts) -> str:
     said = _list([one.words for one in sweep.statements if one.metric == "AP"])
     plots = [forest(f"{name} against {sweep.baseline}", sweep.of(name)) for name in SHOWN]
     drawn = "".join(charts(svg) for svg in plots if svg)
@@ -112,7 +112,7 @@ def _sweep(sweep: Sweep, charts: _Charts) -> str:
         "by chance.</p>"
         f'<div class="charts">{drawn}</div>'
     )  # fmt: skip
-    below = "<p>Below, each row is shown by the run of its first seed.</p>"
+    below = "<p>Below, each row is shown by the run of its first seed.</p>" if report.runs else ""
     return f"<h3>{html.text(sweep.name)}</h3>{sweep_table(sweep)}{shown}{below}"
 
 

@@ -16,12 +16,14 @@ VERSION = 1  # of the JSON: grows when a key changes its meaning or goes
 @dataclass(frozen=True, eq=False)
 class Shown:
     """One run of a report. ``metrics`` are shares of 1: those of the data that was named, or else those the run wrote
-    at its end, or else measured anew. ``notes`` say what is missing."""
+    at its end, or else measured anew. ``notes`` say what is missing. Not ``comparable`` are those that were measured
+    on other pictures or labels than the first run's."""
 
     run: Run
     measured: Measured | None
     metrics: dict[str, Any] | None
     notes: tuple[str, ...]
+    comparable: bool = True
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from varifocal.compare import Difference, paired_difference
 from varifocal.errors import ConfigError
-from varifocal.report.folders import RESULTS, is_run
+from varifocal.report.folders import RESULTS, is_number, is_run
 
 SHOWN = ("AP", "AP50", "AP75")
 CONFIDENCE = 0.95
@@ -60,7 +60,7 @@ class Statement:
         """One sentence."""
         one = self.difference
         if one is None:
-            return f"{self.row} against {self.baseline} is open: they share no seed"
+            return f"{self.row} against {self.baseline} is open: they have no {self.metric} of the same seed"
         points = f"{100 * one.mean:+.2f} {self.metric}"
         seeds = f"{one.pairs} {'seed' if one.pairs == 1 else 'seeds'}"
         if one.low is None or one.high is None:
@@ -136,7 +136,7 @@ def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
     try:
         content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         rows = _rows(content["runs"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{folder / RESULTS}: not the results of a sweep ({type(error).__name__}: {error}); run the sweep again."
         ) from error
@@ -170,8 +170,8 @@ def _rows(runs: list[dict[str, Any]]) -> list[Row]:
         paper = None if one.get("paper_AP") is None else float(one["paper_AP"])
         row = rows.setdefault(name, Row(name, paper, {metric: {} for metric in SHOWN}))
         for metric in SHOWN:
-            value = float(metrics.get(metric, -1))
-            if value >= 0:  # -1 stands for nothing to find
+            value = metrics.get(metric, -1)
+            if is_number(value) and value >= 0:  # -1 stands for nothing to find
                 row.values[metric][seed] = value
     return list(rows.values())
 

@@ -58,7 +58,7 @@ DIAGNOSED: tuple[Number, ...] = (
 def metrics_table(report: Report) -> str:
     """The COCO numbers of all runs."""
     rows = [
-        (html.text(words), *_compared([_metric(one, name) for one in report.runs], 100, 1))
+        (html.text(words), *_compared(report, [_metric(one, name) for one in report.runs], 100, 1))
         for name, words in NAMES.items()
         if any(_metric(one, name) is not None for one in report.runs)
     ]
@@ -74,7 +74,7 @@ def class_table(report: Report) -> str:
     if len(names) < 2:
         return ""
     rows = [
-        (html.text(name), *_compared([_known(_per_class(one).get(name)) for one in report.runs], 100, 1))
+        (html.text(name), *_compared(report, [_known(_per_class(one).get(name)) for one in report.runs], 100, 1))
         for name in names[:MOST_CLASSES]
     ]
     rest = (
@@ -95,7 +95,7 @@ def diagnosis_table(report: Report) -> str:
     for words, value, factor, digits, more in DIAGNOSED:
         values = [None if one is None else value(one) for one in seen]
         better = None if words == "Score of the best F1" else more
-        rows.append((html.text(words), *_compared(values, factor, digits, better)))
+        rows.append((html.text(words), *_compared(report, values, factor, digits, better)))
     return html.table("Why, in numbers", ("", *(one.name for one in report.runs)), rows, classes="compared")
 
 
@@ -172,16 +172,16 @@ def _known(value: float | None) -> float | None:
 
 
 def _compared(
-    values: Sequence[float | None], factor: float, digits: int, more_is_better: bool | None = True
+    report: Report, values: Sequence[float | None], factor: float, digits: int, more_is_better: bool | None = True
 ) -> Iterator[str]:
-    """The first value, and the others with what they are more than the first."""
+    """The first value, and the others with what they are more than the first where that says anything."""
     first = values[0]
-    for number, value in enumerate(values):
+    for number, (one, value) in enumerate(zip(report.runs, values, strict=True)):
         if value is None:
             yield "-"
             continue
         said = f"{factor * value:.{digits}f}"
-        if number and first is not None:
+        if number and first is not None and one.comparable:
             said += f" {_delta(factor * (value - first), digits, more_is_better)}"
         yield said
 

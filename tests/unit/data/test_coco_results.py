@@ -67,6 +67,8 @@ def test_nothing_found(tmp_path, content):
         (GOOD | {"bbox": {"x": 1}}, "has the bbox"),
         (GOOD | {"bbox": [1, 2, float("nan"), 4]}, "has the bbox"),
         (GOOD | {"score": float("inf")}, "has the score inf; it should be a finite number"),
+        (GOOD | {"score": 10**400}, "has the score 1000"),
+        (GOOD | {"bbox": [1, 2, 10**400, 4]}, "has the bbox"),
         (GOOD | {"score": None}, "has the score None"),
         (GOOD | {"score": "0.5"}, "has the score '0.5'"),
         (GOOD | {"score": True}, "has the score True"),

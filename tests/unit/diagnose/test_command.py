@@ -144,6 +144,12 @@ def test_mistakes_are_said_in_a_sentence(folder, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("score", ["nan", "inf"])
+def test_a_least_score_is_a_number(folder, capsys, score):
+    assert main(["diagnose", str(folder), "--results", str(folder.parent / "results.json"), "--score", score]) == 2
+    assert f"score {score}: is a finite number" in capsys.readouterr().err
+
+
 def test_nothing_is_shown_as_dashes(tmp_path):
     data, detections = make_data(0, pictures=3)
     nothing = [one.filter(2.0) for one in detections]

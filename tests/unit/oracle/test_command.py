@@ -103,3 +103,26 @@ def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
 def test_assign_view_says_what_cannot_be(folder, capsys, words, message):
     assert main(["assign-view", "data", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_assign_view_keeps_the_pictures_of_the_data(folder, capsys):
+    """Pages are called like their pictures: in the same folder they would take their places."""
+    before = (folder / "data/images/a.png").read_bytes()
+    words = ["assign-view", "data", "--checkpoint", "fcos.safetensors"]
+    for _ in range(2):
+        assert main([*words, "--out", "data/images"]) == 2
+        assert "a.png: would be overwritten by its page; choose another --out" in capsys.readouterr().err
+        assert (folder / "data/images/a.png").read_bytes() == before
+        (folder / "data/images/assign.json").write_text("{}")  # as an earlier call would have left it
+    (folder / "mine").mkdir()
+    (folder / "mine/b.png").write_bytes(b"mine")
+    assert main([*words, "--out", "mine"]) == 2
+    assert (folder / "mine/b.png").read_bytes() == b"mine"
+    assert main([*words, "--out", "points"]) == main([*words, "--out", "points"]) == 0
+
+
+def test_assign_view_keeps_its_numbers_where_a_picture_cannot_be_drawn(folder, capsys):
+    (folder / "data/images/b.png").write_bytes(b"cut off")
+    assert main(["assign-view", "data", "--checkpoint", "fcos.safetensors", "--out", "points"]) == 2
+    assert "b.png" in capsys.readouterr().err
+    assert json.loads((folder / "points/assign.json").read_text())["objects"] == 3

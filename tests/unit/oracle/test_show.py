@@ -3,7 +3,7 @@
 import io
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from rich.console import Console
@@ -51,6 +51,14 @@ def test_the_table_has_numbers_in_percent_and_what_is_absent():
     assert "No gt_ctr, gt_ctr_iou: no [c]." in text
     assert "fcos on a&b.json: 2 pictures, 3 objects" in text
     assert "Positives: own, 4 of them." in text
+
+
+def test_names_are_no_markup():
+    """A folder or a row of one's own may be called like a style."""
+    one = replace(study(("half[b]", None, 0.3, 0.0)), data="my[b]data[/c]", detector="x[red]")
+    text = printed(one)
+    assert "x[red] on my[b]data[/c]: 2 pictures" in text
+    assert "half[b]" in text
 
 
 def bars_of(one):

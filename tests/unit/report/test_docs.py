@@ -30,6 +30,8 @@ def test_the_limits_are_those_of_the_code():
     assert f"of long runs {POINTS} points" in said
     assert make.MOST_RUNS == 6
     assert "At most six runs" in said
+    assert f"`--examples` (8, at most {make.MOST_EXAMPLES})" in said
+    assert f"of all runs and pictures together {examples.MOST_ON_PAGE:,}" in said
 
 
 def test_the_python_lines_run(folders):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from page_reader import Page
@@ -116,7 +117,7 @@ def test_nothing_is_an_error(tmp_path):
 
 def test_more_runs_than_colours(run, tmp_path):
     others = [shutil.copytree(run, tmp_path / f"other{i}") for i in range(6)]
-    report = make_report([run, *others, run], look=False)
+    report = make_report([run, *others], look=False)
     assert len(report.runs) == 6
     assert report.notes == ("a page shows 6 runs side by side; left out: other5",)
     assert "the networks were not asked (--fast)" in read(report).words
@@ -138,9 +139,90 @@ def test_the_verb(folders, run, tmp_path, capsys):
     for wrong, said in (
         ([str(tmp_path / "no")], "neither a run"),
         ([str(run), "--split", "val"], "are those of --data"),
-        ([str(run), "--examples", "-1"], "below 0"),
+        ([str(run), "--examples", "-1"], "a page shows 0 to 100 pictures"),
         ([str(run), "--baseline", "a"], "is a row of a sweep"),
         ([str(run), "--json", str(out)], "give each a file of its own"),
     ):
         assert main(["report", "--out", str(out), *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+HUGE = "1" + "0" * 400
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        f'{{"step": {HUGE}, "loss": 1}}',
+        f'{{"step": 1, "loss": {HUGE}}}',
+        '{"step": 1, "loss": 1' + "0" * 5000 + "}",
+        '{"step": 0, "loss": NaN, "lr": 0.1}',
+        '{"step": 0, "loss": 1, "validation": {"AP": null}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_log_with_numbers_that_are_none(run, log):
+    (run / "log.jsonl").write_text(log + '\n{"step": 4, "loss": 2, "lr": 0.5}\n')
+    page = make_page(make_report([run], look=False))
+    assert "run ends at 2." in page
+    assert 'points="nan' not in page
+    assert ",nan" not in page
+
+
+@pytest.mark.parametrize("metrics", ["[" * 100_000, f'{{"AP": {HUGE}, "AP50": 0.2}}'])
+def test_metrics_that_are_too_much(run, metrics):
+    (run / "metrics.json").write_text(metrics)
+    assert "AP" not in (make_report([run], look=False).runs[0].metrics or {})
+
+
+def test_a_step_before_the_first_is_none(run):
+    (run / "log.jsonl").write_text('{"step": -1, "loss": 2, "lr": 0.5}\n')
+    assert "log.jsonl cannot be read (it has no line of a step)" in read(make_report([run], look=False)).words
+
+
+def test_other_pictures_are_not_subtracted(folders, run, tmp_path):
+    """Numbers of other pictures, or of other labels of the same ones, are no gain over the first run's."""
+    data = shutil.copytree(folders[0], tmp_path / "fewer")
+    file = data / "val" / "annotations.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "annotations": content["annotations"][1:]}))
+    known = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps({**known, "data": str(data)}))
+    first = folders[1][0]
+    for folders_, cells in (([first, run], ["12.3", "13.3"]), ([run, first], ["13.3", "12.3"])):
+        report = make_report(folders_, examples=1)
+        page = read(report)
+        assert page.table("Metrics")["AP"] == cells
+        assert page.table("AP by class")["berry"] == [f"{float(cell) + 7.7:.1f}" for cell in cells]
+        assert all("(" not in cell for row in page.table("Why").values() for cell in row)
+        said = f"{report.runs[1].name}: was measured on other pictures or labels than {report.runs[0].name}"
+        assert said in page.words
+        assert [len(one.scenes) for one in report.examples] == [1]
+    assert "(+1.0)" in read(make_report([first, folders[1][1]], examples=0)).table("Metrics")["AP"][1]
+
+
+def test_other_training_data_is_told_where_nothing_was_measured(folders, run):
+    known = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps({**known, "sha256": "0"}))
+    first = folders[1][0]
+    said = "run: was trained on other pictures or labels than "
+    assert said in read(make_report([first, run], look=False)).words
+    assert "was trained on other" not in read(make_report([first, folders[1][1]], look=False)).words
+
+
+def test_what_reading_left_out_of_the_data_is_told(folders, run):
+    data = replace(load_dataset(folders[0], "val"), notes=("3 boxes were left out",))
+    assert "3 boxes were left out." in read(make_report([run], data=data, examples=0)).words
+
+
+def test_a_folder_named_twice_is_one_run(folders, run, tmp_path, monkeypatch):
+    (tmp_path / "results.json").write_text('{"runs": [{"row": "a", "seed": 0, "metrics": {"AP": 0.5}}]}')
+    monkeypatch.chdir(tmp_path)
+    report = make_report(["run", tmp_path, run, "."], look=False)
+    assert (len(report.runs), len(report.sweeps)) == (1, 1)
+
+
+@pytest.mark.parametrize("count", [-1, 101])
+def test_how_many_pictures_a_page_holds(run, count):
+    with pytest.raises(ConfigError, match="0 to 100"):
+        make_report([run], examples=count)

@@ -50,10 +50,11 @@ def test_statements_by_hand(tmp_path):
         "good": f"good is better than base: +2.10 AP ({above}, p < 0.001, 3 seeds)",
         "bad": f"bad is worse than base: -2.10 AP ({below}, p < 0.001, 3 seeds)",
         "single": "single against base is open: +1.00 AP with 1 seed, too few for an interval",
-        "strange": "strange against base is open: they share no seed",
+        "strange": "strange against base is open: they have no AP of the same seed",
     }
     assert [one.verdict for one in sweep.of("AP50")] == ["open", "better", "worse", "open", "open"]
     assert all(one.difference is None for one in sweep.of("AP75"))
+    assert sweep.of("AP75")[1].words == "good against base is open: they have no AP75 of the same seed"
     base = sweep.rows[0]
     assert (base.mean("AP"), base.spread("AP")) == (pytest.approx(0.31), pytest.approx(0.01))
     assert base.mean("AP75") is None
@@ -89,6 +90,7 @@ def test_the_page_of_a_sweep_without_runs(tmp_path):
     read = Page(page)
     assert report.runs == ()
     assert "the row <b> has no run folder" in read.words
+    assert "Below, each row" not in read.words
     means = read.table("Mean over the seeds")
     assert means["base"] == ["31.0 ± 1.0", "62.0 ± 2.0", "-", "0, 1, 2", "39.0"]
     small = 0.1 * T / 3**0.5
@@ -108,8 +110,19 @@ def test_intervals_are_drawn_where_they_are(tmp_path):
     assert forest("AP75", sweep.of("AP75")) == ""
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"row": "a"}]}', '{"runs": [3]}', '{"runs": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 100_000, '{"runs": [{"row": "a"}]}', '{"runs": [3]}', '{"runs": []}']
+)
 def test_results_that_are_none(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ConfigError, match="run the sweep"):
         read_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["null", "NaN", "Infinity", '"0.3"', "1" + "0" * 400])
+def test_a_result_that_is_no_number_is_left_out(tmp_path, value):
+    """A run whose evaluation failed takes no seed from the others."""
+    runs = [f'{{"row": "a", "seed": {seed}, "metrics": {{"AP": {ap}}}}}' for seed, ap in ((0, 0.5), (1, value))]
+    (tmp_path / "results.json").write_text(f'{{"runs": [{", ".join(runs)}]}}')
+    (row,) = read_sweep(tmp_path).rows
+    assert (row.seeds, row.mean("AP"), row.spread("AP")) == ([0], 0.5, None)
