@@ -141,7 +141,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, metavar="DATA", help="measure on this (what each run was validated on)")
     verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
     add_format(verb)
-    verb.add_argument("--baseline", metavar="ROW", help="row of a sweep that the others are compared with (the first)")
+    verb.add_argument("--baseline", metavar="ROW", help="row of a sweep that all others are compared with")
     verb.add_argument(
         "--examples", type=int, default=8, metavar="N", help="pictures to show, half of them the worst (%(default)s)"
     )

@@ -129,6 +129,7 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
     from rich.console import Console
 
     from varifocal import sweep
+    from varifocal.report.sweeps import read_sweep
 
     out = options.out or Path("runs") / options.table
     results = sweep.run_sweep(
@@ -140,7 +141,9 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
         overrides=[*data_words(options), *overrides],
     )
     Console().print(sweep.table(results, options.table))
-    print(f"Runs and results.json: {out}")
+    for one in read_sweep(out).of("AP"):
+        print(f"{one.words}.")
+    print(f"Runs and results.json: {out}; on one page: varifocal report {out}")
 
 
 SWEEP = Verb(

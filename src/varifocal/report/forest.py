@@ -8,7 +8,7 @@ from varifocal.charts import svg
 from varifocal.charts.ticks import ticks, written
 from varifocal.report.sweeps import Statement
 
-_LEFT, _RIGHT, _TOP, _PITCH = 160.0, 20.0, 44.0, 26.0
+_LEFT, _RIGHT, _TOP, _PITCH = 170.0, 20.0, 44.0, 26.0
 TONES = {"better": 2, "worse": 1, "open": 5}
 
 
@@ -23,12 +23,14 @@ def forest(title: str, statements: Sequence[Statement]) -> str:
     low, high = low - room, high + room
     scale = (svg.WIDTH - _LEFT - _RIGHT) / (high - low)
     bottom = _TOP + _PITCH * len(known)
+    alone = len({one.baseline for one, _ in known}) == 1
     body = list(_grid(low, high, scale, bottom))
     for number, (one, d) in enumerate(known):
         y = _TOP + _PITCH * (number + 0.5)
         tone = TONES[one.verdict]
+        label = one.row if alone else f"{one.row} / {one.baseline}"
         at = _LEFT + (100 * d.mean - low) * scale
-        body.append(svg.text(_LEFT - 8, y + 4, svg.shortened(one.row, _LEFT - 20), "", "end"))
+        body.append(svg.text(_LEFT - 8, y + 4, svg.shortened(label, _LEFT - 20), "", "end"))
         if d.low is not None and d.high is not None:
             first, last = (_LEFT + (100 * value - low) * scale for value in (d.low, d.high))
             body.append(svg.line(first, y, last, y, f"curve s{tone}"))
@@ -44,4 +46,4 @@ def _grid(low: float, high: float, scale: float, bottom: float) -> Iterator[str]
         yield svg.text(x, bottom + 15, written(value), "soft", "middle")
     zero = _LEFT - low * scale
     yield svg.line(zero, _TOP - 4, zero, bottom, "curve s5")
-    yield svg.text((_LEFT + svg.WIDTH - _RIGHT) / 2, bottom + 33, "points more than the baseline", "", "middle")
+    yield svg.text((_LEFT + svg.WIDTH - _RIGHT) / 2, bottom + 33, "points more than the other row", "", "middle")

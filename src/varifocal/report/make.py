@@ -42,7 +42,7 @@ def make_report(
         folders: of runs, as training leaves them, and of sweeps, of which each row is shown by the run of its first
             seed. The other runs are compared with the first one.
         data: labelled pictures in the place of those that each run was validated on.
-        baseline: the row that the others of a sweep are compared with; the first one as a rule.
+        baseline: the row that the others of a sweep are compared with; as of ``read_sweep`` when left out.
         examples: how many pictures the page shows, half of them the worst; at most 100.
         look: without it no network runs: there is no diagnosis and there are no examples.
         device: where the networks run.

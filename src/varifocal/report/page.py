@@ -103,7 +103,8 @@ def _list(sentences: Sequence[str]) -> str:
 
 def _sweep(report: Report, sweep: Sweep, charts: _Charts) -> str:
     said = _list([one.words for one in sweep.statements if one.metric == "AP"])
-    plots = [forest(f"{name} against {sweep.baseline}", sweep.of(name)) for name in SHOWN]
+    against = "row against row" if sweep.baseline is None else f"against {sweep.baseline}"
+    plots = [forest(f"{name} {against}", sweep.of(name)) for name in SHOWN]
     drawn = "".join(charts(svg) for svg in plots if svg)
     shown = "" if not sweep.statements else (
         f"{said}{statement_table(sweep)}"
@@ -159,9 +160,8 @@ def _examples(report: Report) -> str:
 
 
 def _keys(kinds: tuple[tuple[str, str], ...]) -> str:
-    return "".join(
-        f'<span class="whole"><span class="key {kind}" aria-hidden="true"></span>{words}</span>' for kind, words in kinds
-    )
+    key = '<span class="whole"><span class="key {}" aria-hidden="true"></span>{}</span>'
+    return "".join(key.format(kind, words) for kind, words in kinds)
 
 
 def _gains(report: Report) -> Iterator[str]:

@@ -18,11 +18,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Row:
-    """``values`` are the metrics by seed, shares of 1; ``paper`` the AP that the paper reports on COCO, in percent."""
+    """``values`` are the metrics by seed, shares of 1; ``paper`` the AP that the paper reports on COCO, in percent;
+    ``against`` the row of the table without what this one adds."""
 
     name: str
     paper: float | None
     values: dict[str, dict[int, float]]
+    against: str | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -75,12 +77,13 @@ class Statement:
 
 @dataclass(frozen=True)
 class Sweep:
-    """``baseline`` is the name of the row that the others are compared with."""
+    """``baseline`` is the name of the row that all others are compared with; None where rows are compared with
+    different ones."""
 
     name: str
     folder: Path
     rows: tuple[Row, ...]
-    baseline: str
+    baseline: str | None
     statements: tuple[Statement, ...]
     notes: tuple[str, ...] = ()
 
@@ -105,6 +108,7 @@ class Sweep:
             "statements": [
                 {
                     "row": one.row,
+                    "against": one.baseline,
                     "metric": one.metric,
                     "verdict": one.verdict,
                     "words": one.words,
@@ -128,7 +132,8 @@ def is_sweep(folder: Path) -> bool:
 
 
 def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
-    """The results of a sweep; the first row is the baseline where none is named.
+    """The results of a sweep. Where no baseline is named each row is compared with the one of its table that lacks what
+    it adds, or else with the first.
 
     Raises:
         ConfigError: the results cannot be read, or there is no such row.
@@ -145,9 +150,22 @@ def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
     names = [row.name for row in rows]
     if baseline is not None and baseline not in names:
         raise ConfigError(f"--baseline {baseline}: {folder} has no such row; choose from {', '.join(names)}.")
-    base = rows[names.index(baseline)] if baseline is not None else rows[0]
-    statements = [_state(row, base, metric) for metric in SHOWN for row in rows if row is not base]
-    return Sweep(str(content.get("sweep") or folder.name), folder, tuple(rows), base.name, tuple(statements))
+    pairs = _pairs(rows, baseline)
+    bases = {base.name for _, base in pairs}
+    statements = [_state(row, base, metric) for metric in SHOWN for row, base in pairs]
+    one = (baseline or names[0]) if not bases else (bases.pop() if len(bases) == 1 else None)
+    return Sweep(str(content.get("sweep") or folder.name), folder, tuple(rows), one, tuple(statements))
+
+
+def _pairs(rows: list[Row], baseline: str | None) -> list[tuple[Row, Row]]:
+    """Rows, each with what it is compared with."""
+    by_name = {row.name: row for row in rows}
+    if baseline is None:
+        own = [(row, by_name[row.against]) for row in rows if row.against in by_name and row.against != row.name]
+        if own:
+            return own
+    base = rows[0] if baseline is None else by_name[baseline]
+    return [(row, base) for row in rows if row is not base]
 
 
 def shown_runs(sweep: Sweep) -> tuple[list[Path], list[str]]:
@@ -168,7 +186,8 @@ def _rows(runs: list[dict[str, Any]]) -> list[Row]:
     for one in runs:
         name, seed, metrics = str(one["row"]), int(one["seed"]), one["metrics"]
         paper = None if one.get("paper_AP") is None else float(one["paper_AP"])
-        row = rows.setdefault(name, Row(name, paper, {metric: {} for metric in SHOWN}))
+        against = None if one.get("against") is None else str(one["against"])
+        row = rows.setdefault(name, Row(name, paper, {metric: {} for metric in SHOWN}, against))
         for metric in SHOWN:
             value = metrics.get(metric, -1)
             if is_number(value) and value >= 0:  # -1 stands for nothing to find

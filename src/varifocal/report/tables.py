@@ -131,14 +131,14 @@ def sweep_table(sweep: Sweep) -> str:
 
 
 def statement_table(sweep: Sweep) -> str:
-    """Each row against the baseline."""
+    """Each row against the baseline, or against its own."""
     rows = []
     for one in sweep.statements:
         d = one.difference
         interval = "-" if d is None or d.low is None or d.high is None else f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
         rows.append(
             (
-                f"{html.text(one.row)}, {one.metric}",
+                html.text(f"{one.row}{f' against {one.baseline}' if sweep.baseline is None else ''}, {one.metric}"),
                 f'<strong class="{one.verdict}">{one.verdict}</strong>',
                 "-" if d is None else f"{100 * d.mean:+.2f}",
                 interval,
@@ -147,7 +147,8 @@ def statement_table(sweep: Sweep) -> str:
             )
         )
     head = ("row", "verdict", "difference", "95 % interval", "p", "seeds")
-    return html.table(f"Against {sweep.baseline}, in points, seed by seed", head, rows)
+    what = "Row against row" if sweep.baseline is None else f"Against {sweep.baseline}"
+    return html.table(f"{what}, in points, seed by seed", head, rows)
 
 
 def _spread(row: Row, metric: str) -> str:

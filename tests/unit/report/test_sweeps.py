@@ -9,12 +9,13 @@ from varifocal.errors import ConfigError
 from varifocal.report import make_page, make_report
 from varifocal.report.forest import forest
 from varifocal.report.sweeps import read_sweep, shown_runs
+from varifocal.sweep import SWEEPS
 
 # AP of the seeds 0, 1, 2; Student's t of two degrees of freedom has 95 % within 4.302653
 T = 4.302653
 
 
-def write(folder, rows, paper=None):
+def write(folder, rows, paper=None, against=None):
     """Rows of AP by seed; AP50 is twice that, of AP75 there is nothing to find."""
     folder.mkdir(exist_ok=True)
     runs = [
@@ -22,6 +23,8 @@ def write(folder, rows, paper=None):
         for name, values in rows.items()
         for seed, ap in values.items()
     ]
+    for run in runs:
+        run["against"] = (against or {}).get(run["row"])
     (folder / "results.json").write_text(json.dumps({"sweep": "table3", "runs": runs}))
     return folder
 
@@ -70,6 +73,35 @@ def test_another_baseline(tmp_path):
         read_sweep(tmp_path, "none")
     with pytest.raises(ConfigError, match="is a row of a sweep"):
         make_report([tmp_path.parent], baseline="good")
+
+
+def test_each_row_against_its_own(tmp_path):
+    """As the losses of several detectors; what is not there and the row itself are nothing to compare with."""
+    against = {"good": "base", "open": "good", "bad": "nobody", "single": "single"}
+    sweep = read_sweep(write(tmp_path, ROWS, against=against))
+    assert sweep.baseline is None
+    assert [(one.row, one.baseline) for one in sweep.of("AP")] == [("open", "good"), ("good", "base")]
+    assert [round(100 * one.difference.mean, 6) for one in sweep.of("AP")] == [-0.1, 2.1]  # (-1 - 0.1 + 0.8) / 3
+    page = Page(make_page(make_report([tmp_path])))
+    assert page.table("Row against row")["good against base, AP"][:2] == ["better", "+2.10"]
+    assert "AP row against row" in page.words
+
+    named = read_sweep(tmp_path, "bad")
+    assert (named.baseline, {one.baseline for one in named.statements}) == ("bad", {"bad"})
+
+    one = read_sweep(write(tmp_path, ROWS, against={"open": "good", "bad": "good"}))
+    assert (one.baseline, [s.row for s in one.of("AP")]) == ("good", ["open", "bad"])
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_rows_of_the_tables_differ_from_what_they_are_compared_with_in_one_thing(name):
+    rows = {row.name: row for row in SWEEPS[name]}
+    pairs = [(row, rows[row.against]) for row in rows.values() if row.against is not None]
+    assert pairs
+    for row, base in pairs:
+        settings, others = (dict(word.split("=", 1) for word in one.overrides) for one in (row, base))
+        changed = {key for key in settings.keys() & others.keys() if settings[key] != others[key]}
+        assert len(changed) == 1 or changed <= {"model.gamma", "model.alpha"}, (row.name, changed)
 
 
 def test_the_run_of_the_baseline_comes_first(tmp_path):
