@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name, seed in [(name, int(seed)) for seed in options.seeds.split(",") for name in DETECTORS]:
-        checkpoint = options.runs / name / f"{name}-seed{seed}" / "best.safetensors"
+        checkpoint = options.runs / f"{name}-seed{seed}" / "best.safetensors"
         known = any((one["row"], one["seed"]) == (name, seed) for one in read_results().get("oracles", []))
         if known or not checkpoint.exists():
             continue

@@ -3,7 +3,7 @@
 Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
 that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
 again, one that was cut off goes on; after ``--minutes`` no new one is begun. ``table.py`` makes the page of the
-results. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
+results, ``varifocal report runs/paper`` shows curves, pictures and diagnosis. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
 belongs to the one that began it.
 
 All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
@@ -92,12 +92,10 @@ def main() -> None:
             continue
         if time.monotonic() - begun > options.minutes * 60:
             raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
-        folder = options.runs / row.name
-        folder.mkdir(exist_ok=True)
-        with (folder / f"seed{seed}.lock").open("w") as lock:
+        with (options.runs / f"{row.name}-seed{seed}.lock").open("w") as lock:
             if _taken(lock) or any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"]):
                 continue
-            _train(row, seed, options.runs / "frames", folder)
+            _train(row, seed, options.runs)
 
 
 def _taken(lock: TextIO) -> bool:
@@ -108,16 +106,17 @@ def _taken(lock: TextIO) -> bool:
     return False
 
 
-def _train(row: Row, seed: int, data: Path, folder: Path) -> None:
+def _train(row: Row, seed: int, folder: Path) -> None:
     started = time.monotonic()
     print(f"{row.name}, seed {seed}", flush=True)
-    (one,) = run_rows([row], data, folder, recipe=str(RECIPE), seeds=[seed], name="paper")
+    (one,) = run_rows([row], folder / "frames", folder, recipe=str(RECIPE), seeds=[seed], name="paper")
     minutes = (time.monotonic() - started) / 60
-    with (folder.parent / "results.lock").open("w") as lock:
+    with (folder / "results.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = read_results()
         content["runs"].append({**one, "minutes": round(minutes, 2), "machine": machine()})
         write_beside(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+        write_beside(folder / "results.json", json.dumps({"sweep": "paper", "runs": content["runs"]}).encode())
     print(f"{row.name}, seed {seed}: AP {100 * one['metrics']['AP']:.1f}, {minutes:.1f} minutes", flush=True)
 
 
