@@ -115,7 +115,9 @@ def fingerprint(data: DataSet) -> str:
     """A digest of file names and labels, which says whether two data sets train the same."""
     digest = hashlib.sha256()
     for sample in data.samples:
-        digest.update(f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode())
+        digest.update(
+            f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode(errors="surrogatepass")
+        )
         for part in (sample.boxes, sample.labels, sample.crowd):
             digest.update(part.tobytes())
     digest.update(repr(data.categories).encode())

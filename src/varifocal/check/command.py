@@ -48,7 +48,7 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
     if options.html is not None:
         from varifocal.check.page import make_page
 
-        write_beside(options.html, make_page(report).encode())
+        write_beside(options.html, make_page(report).encode(errors="replace"))  # names may be no text
     if options.fix is not None:
         _fix(report, options)
     return report.exit_code

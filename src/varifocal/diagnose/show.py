@@ -121,7 +121,8 @@ def _classes(found: Diagnosis) -> Table:
 def _pictures(found: Diagnosis) -> Table:
     table = _table("worst pictures", "cost", "wrong", "not found", "boxes")
     for one in found.worst[:PICTURES]:
-        name = Text(found.data.samples[one.sample].file.name, overflow="fold")
+        file = found.data.samples[one.sample].file.name.encode(errors="replace").decode()  # bytes may be no text
+        name = Text(file, overflow="fold")
         table.add_row(name, f"{one.cost:.2f}", f"{one.wrong:,}", f"{len(one.missed):,}", f"{one.objects:,}")
     return table
 

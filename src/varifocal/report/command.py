@@ -43,7 +43,7 @@ def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> Non
         device="cpu" if options.fast else usable(options.device),
         bar=_bar,
     )
-    page = make_page(report).encode()
+    page = make_page(report).encode(errors="replace")  # names of files are bytes, and may be no text
     write_beside(options.out, page)
     if options.json is not None:
         write_beside(options.json, json.dumps(report.to_json()).encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from varifocal.data.finish import check_size
@@ -106,6 +107,8 @@ def look_at_run(run: Run, shelf: Shelf, given: DataSet | None, device: str, bar:
             found, stars = _detect(model, data, advance)
     except (VarifocalError, OSError) as error:
         return " ".join(str(error).split()).rstrip(".")
+    except (MemoryError, torch.OutOfMemoryError):  # the other runs may have room
+        return f"there is not enough memory on {device} to look at its pictures"
     metrics = measure(model, data, found).to_json()
     kept = [_known(one, data) for one in found]
     detections = [relabel(one, data.categories) for one in found]

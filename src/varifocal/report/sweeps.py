@@ -85,7 +85,6 @@ class Sweep:
     rows: tuple[Row, ...]
     baseline: str | None
     statements: tuple[Statement, ...]
-    notes: tuple[str, ...] = ()
 
     def of(self, metric: str) -> list[Statement]:
         """The statements on one metric, in the order of the rows."""

@@ -1,15 +1,19 @@
 """The verb: exit codes, files, and errors of one sentence."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from messy import make_messy
+from PIL import Image
 
 from varifocal.cli import main
 from varifocal.data.embedded import trees_folder
+from varifocal.data.load import load_dataset
 from varifocal.models.weights import read_info
 from varifocal.predict import create, save
+from varifocal.run import fingerprint
 
 SMALL = ["data.preprocess.short=128", "data.preprocess.long=256"]
 
@@ -86,3 +90,21 @@ def test_one_sentence_and_exit_code_two(folder, tmp_path, capsys, arguments, wor
     assert code == 2
     assert len(errors) == 1
     assert words in errors[0]
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """Linux lets a file be called by bytes that are no UTF-8: the page is written, and a run knows the data again."""
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    Image.new("RGB", (96, 80)).save(made := tmp_path / "made.png")
+    try:
+        made.rename(tmp_path / "images/caf\udce9.png")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (tmp_path / "labels/caf\udce9.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [cat]\n")
+    main(["check", str(tmp_path), "--html", str(tmp_path / "check.html")])
+    assert "caf?.png" in (tmp_path / "check.html").read_text(encoding="utf-8")
+    data = load_dataset(tmp_path, "train")
+    other = replace(data, samples=(replace(data.samples[0], file=tmp_path / "caf\udce8.png"),))
+    assert fingerprint(data) == fingerprint(data) != fingerprint(other)

@@ -2,6 +2,8 @@
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -171,3 +173,14 @@ def test_eighty_columns_are_enough(folder):
     assert max(map(len, lines)) <= 80
     assert len(lines) < 50
     assert not any("…" in line for line in lines)
+
+
+def test_a_name_that_is_no_text_is_shown(folder):
+    """Linux lets a file be called by bytes that are no UTF-8, which no terminal can show."""
+    data = load_dataset(folder, "val")
+    data = replace(data, samples=tuple(replace(one, file=Path("caf\udce9.png")) for one in data.samples))
+    found = diagnose(read_results(folder.parent / "results.json", data), data)
+    terminal = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    Console(width=120, file=terminal).print(show(found))
+    terminal.flush()
+    assert b"caf?.png" in terminal.buffer.getvalue()

@@ -5,7 +5,9 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from page_reader import Page
+from PIL import Image
 from run_folders import make_model
 
 import varifocal as vf
@@ -13,7 +15,7 @@ from varifocal.cli import main
 from varifocal.data.load import load_dataset
 from varifocal.errors import ConfigError
 from varifocal.predict import save
-from varifocal.report import make_page, make_report
+from varifocal.report import make_page, make_report, measure
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_another_detector_has_no_star(run):
     save(model, run / "best.safetensors")
     data = run.parent / "data"
     data.mkdir()
-    shutil.copy(next((run.parents[1]).rglob("val/*.png"), None) or _picture(data), data / "1.png")
+    Image.new("RGB", (96, 80), (90, 120, 40)).save(data / "1.png")
     content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 96, "height": 80}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30]}],
@@ -99,13 +101,6 @@ def test_another_detector_has_no_star(run):
     assert report.runs[0].measured.stars is None
     assert report.runs[0].measured.gain is None
     Page(make_page(report))
-
-
-def _picture(folder):
-    from PIL import Image
-
-    Image.new("RGB", (96, 80), (90, 120, 40)).save(folder / "made.png")
-    return folder / "made.png"
 
 
 def test_nothing_is_an_error(tmp_path):
@@ -226,3 +221,38 @@ def test_a_folder_named_twice_is_one_run(folders, run, tmp_path, monkeypatch):
 def test_how_many_pictures_a_page_holds(run, count):
     with pytest.raises(ConfigError, match="0 to 100"):
         make_report([run], examples=count)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_run_without_memory_leaves_the_others(folders, monkeypatch, error):
+    """What was found for the others may have taken hours."""
+    usual, asked = measure._detect, []
+
+    def detect(*arguments):
+        asked.append(arguments)
+        if len(asked) == 2:
+            raise error
+        return usual(*arguments)
+
+    monkeypatch.setattr(measure, "_detect", detect)
+    report = make_report(folders[1], examples=1)
+    assert [one.measured is None for one in report.runs] == [False, True]
+    assert "second: there is not enough memory on cpu" in read(report).words
+
+
+def test_names_that_are_no_text(folders, run, tmp_path, capsys):
+    """Linux lets a file be called by bytes that are no UTF-8."""
+    names = [category.name for category in load_dataset(folders[0], "val").categories]
+    for part in ("images", "labels"):
+        (tmp_path / "yolo" / part).mkdir(parents=True)
+    try:
+        Image.new("RGB", (96, 80)).save(file := tmp_path / "made.png")
+        file.rename(tmp_path / "yolo/images/caf\udce9.png")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (tmp_path / "yolo/labels/caf\udce9.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (tmp_path / "yolo/data.yaml").write_text(json.dumps({"train": "images", "val": "images", "names": names}))
+    words = ["report", str(run), "--data", str(tmp_path / "yolo"), "--split", "val", "--out", str(tmp_path / "p.html")]
+    assert main([*words, "--json", str(tmp_path / "p.json")]) == 0
+    assert "caf?.png: number 1 of the worst" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "p.json").read_text())["examples"][0]["file"].endswith("caf\udce9.png")
