@@ -10,6 +10,7 @@ from varifocal.charts import Axis, Line, plot
 from varifocal.report.folders import Run, is_number
 
 POINTS = 150  # of a curve; more steps are averaged
+SEEN = 0.015  # of the axis, to both sides of a single point
 USUAL = ("loss", "cls", "initial", "refined")
 OTHER = ("step", "memory_mb", "seconds", "lr")
 VALIDATED = ("AP", "AP50")
@@ -72,13 +73,13 @@ def _chart(name: str, curves: Sequence[Curve], runs: Sequence[Run], *, percent: 
     ends = [f"{runs[number].name} ends at {y[-1]:.3g}" for number, (_, y) in known]
     said = f"{title}{', %' if percent else ''}, against steps: {'; '.join(ends)}."
     last = max(float(x[-1]) for _, (x, _) in known)
-    lines = [Line(*_drawn(x, y), runs[number].name, number) for number, (x, y) in known]
+    lines = [Line(*_drawn(x, y, last), runs[number].name, number) for number, (x, y) in known]
     unit = "AP, %" if percent else ("rate" if name == "lr" else "loss")
     return plot(title, said, Axis("step", 0.0, last), Axis(unit, 0.0, high * 1.05 or 1.0), lines)
 
 
-def _drawn(x: np.ndarray, y: np.ndarray) -> Curve:
-    """A single point as a short line, so that it is seen."""
+def _drawn(x: np.ndarray, y: np.ndarray, last: float) -> Curve:
+    """A single point as a short line, on an axis from 0 to ``last``, so that it is seen."""
     if len(x) > 1:
         return x, y
-    return np.array([0.97 * x[0], x[0]]), np.repeat(y, 2)
+    return np.clip([x[0] - SEEN * last, x[0] + SEEN * last], 0, last), np.repeat(y, 2)
