@@ -3,8 +3,8 @@
 Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
 that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
 again, one that was cut off goes on; after ``--minutes`` no new one is begun. ``table.py`` makes the page of the
-results, ``varifocal report runs/paper`` shows curves, pictures and diagnosis. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
-belongs to the one that began it.
+results, ``varifocal report runs/paper`` shows curves, pictures and diagnosis. Several of these commands may run side by
+side, each with its own share of the cores in ``--threads``: a run belongs to the one that began it.
 
 All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
 the weights that are not pretrained and the order of the pictures, so that runs of one seed make a pair.

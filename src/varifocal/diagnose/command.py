@@ -16,7 +16,7 @@ from varifocal.diagnose.report import Settings
 from varifocal.diagnose.run import diagnose
 from varifocal.diagnose.show import show
 from varifocal.errors import ConfigError
-from varifocal.evaluate.run import evaluate_model, relabel
+from varifocal.evaluate.run import check_classes, detect_all, relabel
 from varifocal.files import write_beside, write_together
 from varifocal.places import check_folder, check_target
 from varifocal.progress import progress_bar
@@ -39,12 +39,13 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     if options.plots is not None:
         check_folder(options.plots)
     found = _find(options, load)
-    Console().print(show(found))
+    plots = {} if options.plots is None else make_plots(found)
     if options.json is not None:
         write_beside(options.json, json.dumps(found.to_json()).encode())
     if options.plots is not None:
-        plots = make_plots(found)
         write_together({options.plots / name: text.encode() for name, text in plots.items()})
+    Console().print(show(found))  # after the files, which a closed pipe must not cost
+    if options.plots is not None:
         print(f"{options.plots}: {', '.join(plots)}")
 
 
@@ -67,7 +68,8 @@ def _detections(results: Path | None, model: Any, data: DataSet) -> tuple[list[D
     """One of each sample with labels of the data, and how many COCO's evaluation reads of a picture."""
     if results is not None:
         return read_results(results, data), 100
+    check_classes(model, data)
     with progress_bar("detecting", len(data.samples)) as advance:
-        _, found = evaluate_model(model, data, advance)
+        found = detect_all(model, data.samples, advance)
     most: int = model.info.postprocess.max_detections
     return [relabel(one, data.categories) for one in found], max(most, 100)

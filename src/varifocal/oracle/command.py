@@ -38,11 +38,11 @@ def run_oracle(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         study = oracle_study(model, data, assign=options.assign, topk=options.topk, progress=advance)
     for note in data.notes:
         print(note, file=sys.stderr)
-    Console().print(show(study))
     if options.json is not None:
         write_beside(options.json, json.dumps(study.to_json(), indent=1).encode())
     if options.chart is not None:
         write_beside(options.chart, chart(study).encode())
+    Console().print(show(study))  # after the files, which a closed pipe must not cost
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:

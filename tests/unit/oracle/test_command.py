@@ -1,5 +1,6 @@
 """The verbs as a person meets them."""
 
+import contextlib
 import json
 
 import pytest
@@ -44,6 +45,17 @@ def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     assert [row["name"] for row in held["rows"] if row["centerness"]][:3] == ["nothing", "gt_ctr", "gt_ctr_iou"]
     assert held["absent"] == {"gt_refine": "fcos refines no first box: only a VFNet with refine=true does"}
     assert (folder / "o.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("words", [["oracle", "--limit", "1"], ["diagnose"]])
+def test_a_closed_pipe_costs_no_file(folder, monkeypatch, words):
+    def closed(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(f"varifocal.{words[0]}.command.show", closed)
+    with contextlib.suppress(BrokenPipeError, SystemExit):
+        main([*words, "fcos.safetensors", "data", "--json", "o.json"])
+    assert (folder / "o.json").exists()
 
 
 def test_oracle_limits_pictures_and_agrees_with_eval(folder):
