@@ -11,6 +11,7 @@ from typing import Any
 
 from varifocal.data.coco_results import read_results
 from varifocal.datasets import eval_data
+from varifocal.diagnose.doubts import doubts
 from varifocal.diagnose.plots import make_plots
 from varifocal.diagnose.report import Settings
 from varifocal.diagnose.run import diagnose
@@ -33,6 +34,8 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
 
     if (options.checkpoint is None) == (options.results is None):
         raise ConfigError("name either a checkpoint before DATA, or what a detector found with --results FILE.")
+    if options.results is not None:
+        _refuse_settings_of_a_model(options)
     _settings(options, 100)  # mistakes are told before the work
     if options.json is not None:
         check_target(options.json)
@@ -47,6 +50,12 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     Console().print(show(found))  # after the files, which a closed pipe must not cost
     if options.plots is not None:
         print(f"{options.plots}: {', '.join(plots)}")
+
+
+def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:
+    given = [name for name in ("tta", "tile", "overlap") if getattr(options, name) not in (None, False)]
+    if given:
+        raise ConfigError(f"--{given[0]} is for a checkpoint; leave it out with --results.")
 
 
 def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
@@ -67,7 +76,10 @@ def _settings(options: argparse.Namespace, usual: int) -> Settings:
 def _detections(results: Path | None, model: Any, data: DataSet) -> tuple[list[Detections], int]:
     """One of each sample with labels of the data, and how many COCO's evaluation reads of a picture."""
     if results is not None:
-        return read_results(results, data), 100
+        read = read_results(results, data)
+        for doubt in doubts(read, data):
+            print(f"{results}: {doubt}", file=sys.stderr)
+        return read, 100
     check_classes(model, data)
     with progress_bar("detecting", len(data.samples)) as advance:
         found = detect_all(model, data.samples, advance)

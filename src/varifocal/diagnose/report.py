@@ -45,11 +45,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.precision <= 1:
-            raise ConfigError(f"precision {self.precision:g}: is above 0 and at most 1.")
+            raise ConfigError(f"wanted precision {self.precision:g}: must be above 0 and at most 1.")
         if self.score is not None and not math.isfinite(self.score):
-            raise ConfigError(f"score {self.score:g}: is a finite number.")
+            raise ConfigError(f"score {self.score:g}: must be a finite number.")
         if not 0.1 <= self.iou < 1:
-            raise ConfigError(f"iou {self.iou:g}: is at least 0.1 and below 1.")
+            raise ConfigError(f"iou {self.iou:g}: must be at least 0.1 and below 1.")
         if self.max_detections < 1 or self.worst < 0:
             raise ConfigError("at least one detection a picture is read, and no number of pictures is below 0.")
 

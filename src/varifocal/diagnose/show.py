@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from varifocal.diagnose.doubts import mixed_pairs
 from varifocal.diagnose.plots import percent
-from varifocal.diagnose.precision import ASPECTS, SIZES
+from varifocal.diagnose.precision import SIZES, by_aspect, by_size
 from varifocal.diagnose.ranking import Worth
 from varifocal.diagnose.report import Diagnosis
 from varifocal.diagnose.thresholds import Operating
@@ -51,9 +52,20 @@ def _worth(found: Diagnosis) -> Table:
     near = [ranking.near, *ranking.by_size.values()]
     table.add_row("correlation of score and IoU, Spearman", *(_three(one.spearman) for one in near))
     table.add_row("and Kendall, of detections from IoU 0.1 on", *(_three(one.kendall) for one in near))
-    shapes = ", ".join(f"{name} {percent(found.ap[name])}" for name in ASPECTS)
-    table.caption = f"AP by shape: {shapes}"
+    table.add_row("boxes", *_counts(found))
+    table.caption = f"AP by shape: {_shapes(found)}"
     return table
+
+
+def _counts(found: Diagnosis) -> list[str]:
+    """The boxes of each column."""
+    sizes = by_size(found.table).values()
+    return [f"{int(found.table.objects.sum()):,}", *(f"{int(one.truth.sum()):,}" for one in sizes)]
+
+
+def _shapes(found: Diagnosis) -> str:
+    shapes = by_aspect(found.table).items()
+    return ", ".join(f"{name} {percent(found.ap[name])} ({int(one.truth.sum()):,} boxes)" for name, one in shapes)
 
 
 def _errors(found: Diagnosis) -> Table:
@@ -86,6 +98,10 @@ def _scores(found: Diagnosis) -> Table:
         f"{int(counts.diagonal().sum()):,} boxes found, {mixed:,} as another class, "
         f"{int(counts[:-1, -1].sum()):,} not; {int(counts[-1].sum()):,} detections of nothing",
     )
+    pairs = mixed_pairs(found.confusion, [category.name for category in found.data.categories])
+    if pairs:
+        doubt = "; are the category ids those of the data?" if mixed > counts.diagonal().sum() else ""
+        grid.add_row("taken for another", Text(", ".join(pairs) + doubt))
     return grid
 
 

@@ -66,6 +66,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _refuse_what_is_not_ours(path: Path) -> None:
+    if path.is_dir():
+        best = path / "best.safetensors"
+        mend = f"name {best}" if best.is_file() else "name a .safetensors file"
+        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {mend}.")
     try:
         with open(path, "rb") as file:
             start = file.read(9)

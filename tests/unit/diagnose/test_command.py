@@ -132,11 +132,13 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
         (["any.safetensors", "DATA", "--results", "RESULTS"], "name either a checkpoint before DATA"),
         (["DATA"], "name either a checkpoint before DATA"),
         (["DATA", "--results", "no.json"], "no.json: the file cannot be read"),
-        (["DATA", "--results", "RESULTS", "--wanted-precision", "90"], "precision 90: is above 0 and at most 1"),
-        (["DATA", "--results", "RESULTS", "--iou", "0"], "iou 0: is at least 0.1"),
+        (["DATA", "--results", "RESULTS", "--wanted-precision", "90"], "precision 90: must be above 0 and at most 1"),
+        (["DATA", "--results", "RESULTS", "--iou", "0"], "iou 0: must be at least 0.1"),
         (["DATA", "--results", "RESULTS", "--max-detections", "0"], "at least one detection"),
         (["DATA", "--results", "RESULTS", "--json", "/dev/null/x"], "cannot be written"),
         (["DATA", "--results", "RESULTS", "--plots", "RESULTS"], "cannot be written"),
+        (["DATA", "--results", "RESULTS", "--tta"], "--tta is for a checkpoint"),
+        (["DATA", "DATA"], "is a folder and should be a checkpoint"),
         (["nowhere", "--results", "RESULTS"], "nowhere: there is no such file or folder"),
     ],
 )
@@ -149,7 +151,7 @@ def test_mistakes_are_said_in_a_sentence(folder, capsys, words, message):
 @pytest.mark.parametrize("score", ["nan", "inf"])
 def test_a_least_score_is_a_number(folder, capsys, score):
     assert main(["diagnose", str(folder), "--results", str(folder.parent / "results.json"), "--score", score]) == 2
-    assert f"score {score}: is a finite number" in capsys.readouterr().err
+    assert f"score {score}: must be a finite number" in capsys.readouterr().err
 
 
 def test_nothing_is_shown_as_dashes(tmp_path):

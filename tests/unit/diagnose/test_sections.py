@@ -319,9 +319,9 @@ def test_all_missed_costs_all():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"precision": 0}, "precision 0: is above 0"),
+        ({"precision": 0}, "precision 0: must be above 0"),
         ({"precision": 90}, "precision 90"),
-        ({"iou": 0.05}, "iou 0.05: is at least 0.1"),
+        ({"iou": 0.05}, "iou 0.05: must be at least 0.1"),
         ({"max_detections": 0}, "at least one detection"),
     ],
 )
