@@ -53,7 +53,7 @@ def _worth(found: Diagnosis) -> Table:
     table.add_row("correlation of score and IoU, Spearman", *(_three(one.spearman) for one in near))
     table.add_row("and Kendall, of detections from IoU 0.1 on", *(_three(one.kendall) for one in near))
     table.add_row("boxes", *_counts(found))
-    table.caption = f"AP by shape: {_shapes(found)}"
+    table.caption = f"AP by shape (boxes): {_shapes(found)}"
     return table
 
 
@@ -65,7 +65,7 @@ def _counts(found: Diagnosis) -> list[str]:
 
 def _shapes(found: Diagnosis) -> str:
     shapes = by_aspect(found.table).items()
-    return ", ".join(f"{name} {percent(found.ap[name])} ({int(one.truth.sum()):,} boxes)" for name, one in shapes)
+    return ", ".join(f"{name} {percent(found.ap[name])} ({int(one.truth.sum()):,})" for name, one in shapes)
 
 
 def _errors(found: Diagnosis) -> Table:

@@ -84,7 +84,8 @@ class Shelf:
         if run.recipe is None or run.data is None:
             raise DataError("its folder does not say which data it was validated on; name it with --data")
         if not Path(run.data).exists():
-            raise DataError(f"its data {run.data} is not there any more; say where with --data")
+            where = "" if Path(run.data).is_absolute() else f" (looked for in {Path.cwd()})"
+            raise DataError(f"its data {run.data} is not there{where}; say where with --data")
         key = (run.data, repr(run.recipe.data))
         if key not in self.parts:
             self.parts[key] = read_splits(Path(run.data), run.recipe.data)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,7 +74,10 @@ def test_other_data(folders, run):
 def test_data_that_is_gone_or_changed(run):
     known = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps({**known, "data": "nowhere"}))
-    assert "its data nowhere is not there any more; say where with --data" in read(make_report([run])).words
+    assert (
+        f"its data nowhere is not there (looked for in {Path.cwd()}); say where with --data"
+        in read(make_report([run])).words
+    )
     (run / "data.json").write_text(json.dumps({**known, "sha256": "0"}))
     report = make_report([run], examples=1)
     assert report.runs[0].measured is not None
