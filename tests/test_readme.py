@@ -33,7 +33,7 @@ def test_every_command_it_names_is_there():
 
     parser = make_parser()
     verbs = set(parser._subparsers._group_actions[0].choices)
-    named = set(re.findall(r"^varifocal (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^varifocal ([\w-]+)", README, re.MULTILINE))
     assert named
     assert named <= verbs
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
