@@ -10,9 +10,10 @@ from pathlib import Path
 from varifocal.errors import ConfigError
 from varifocal.records import DataSet
 from varifocal.report.examples import make_examples
-from varifocal.report.folders import Run, each_once, name_runs, read_run
+from varifocal.report.folders import Run, each_once, is_run, name_runs, read_run
 from varifocal.report.measure import Bar, Measured, Shelf, look_at_run
 from varifocal.report.report import Report, Shown
+from varifocal.report.seeds import NAME, BySeed, group_by_seed
 from varifocal.report.sweeps import Sweep, is_sweep, read_sweep, shown_runs
 
 MOST_RUNS = 6  # as many as there are colours to tell them apart
@@ -40,9 +41,11 @@ def make_report(
 
     Args:
         folders: of runs, as training leaves them, and of sweeps, of which each row is shown by the run of its first
-            seed. The other runs are compared with the first one.
+            seed. Runs that differ in nothing but the seed are rows of a sweep of their own (``group_by_seed``), each
+            shown by its first. The other runs are compared with the first one.
         data: labelled pictures in the place of those that each run was validated on.
-        baseline: the row that the others of a sweep are compared with; as of ``read_sweep`` when left out.
+        baseline: the row that the others of a sweep are compared with; as of ``read_sweep`` and ``group_by_seed`` when
+            left out.
         examples: how many pictures the page shows, half of them the worst; at most 100.
         look: without it no network runs: there is no diagnosis and there are no examples.
         device: where the networks run.
@@ -70,22 +73,44 @@ def _read(folders: Sequence[Path], baseline: str | None) -> tuple[list[Run], lis
     folders = each_once(folders)
     if not folders:
         raise ConfigError("name at least one folder of a run or a sweep.")
-    sweeps = [read_sweep(folder, baseline) for folder in folders if is_sweep(folder)]
-    if baseline is not None and not sweeps:
-        raise ConfigError(f"--baseline {baseline}: is a row of a sweep, and none is named.")
+    named = [folder for folder in folders if is_sweep(folder)]
+    by_seed = _by_seed(folders, named, baseline)
+    sweeps = {folder: _sweep(folder, baseline, by_seed) for folder in named}
+    if baseline is not None and not sweeps and baseline not in by_seed.rows:
+        rows = f"choose from {', '.join(by_seed.rows)}" if by_seed.rows else "and none is named"
+        raise ConfigError(f"--baseline {baseline}: is a row of a sweep, {rows}.")
     places: list[Path] = []
     notes: list[str] = []
-    by_folder = {sweep.folder: sweep for sweep in sweeps}
-    for folder in folders:
-        more, words = shown_runs(by_folder[folder]) if folder in by_folder else ([folder], [])
-        places += more
+    for folder in folders if by_seed.first is None else each_once([by_seed.first, *folders]):
+        more, words = shown_runs(sweeps[folder]) if folder in sweeps else ([folder], [])
+        places += [place for place in more if place not in by_seed.hidden]
         notes += words
+    if by_seed.hidden:
+        many = "1 run of another seed stands" if len(by_seed.hidden) == 1 else (
+            f"{len(by_seed.hidden)} runs of other seeds stand"
+        )  # fmt: skip
+        notes.append(f"{many} in the table of the {NAME} only")
     places = each_once(places)
     if len(places) > MOST_RUNS:
         left = ", ".join(place.name for place in places[MOST_RUNS:])
         notes.append(f"a page shows {MOST_RUNS} runs side by side; left out: {left}")
         places = places[:MOST_RUNS]
-    return [read_run(*pair) for pair in zip(places, name_runs(places), strict=True)], sweeps, notes
+    runs = [read_run(*pair) for pair in zip(places, name_runs(places), strict=True)]
+    return runs, [*sweeps.values(), *by_seed.sweeps], notes
+
+
+def _by_seed(folders: Sequence[Path], sweeps: Sequence[Path], baseline: str | None) -> BySeed:
+    """Of the runs that were named one by one and are of none of the sweeps."""
+    within = {folder.resolve() for folder in sweeps}
+    alone = [folder for folder in folders if folder not in sweeps and folder.resolve().parent not in within]
+    runs = [read_run(*pair) for pair in zip(alone, name_runs(alone), strict=True) if is_run(pair[0])] if alone else []
+    return group_by_seed(runs, baseline)
+
+
+def _sweep(folder: Path, baseline: str | None, by_seed: BySeed) -> Sweep:
+    if baseline in by_seed.rows and baseline not in [row.name for row in read_sweep(folder).rows]:
+        return read_sweep(folder)
+    return read_sweep(folder, baseline)
 
 
 def _shown(run: Run, seen: Measured | str, other_data: bool) -> Shown:

@@ -113,7 +113,8 @@ def _sweep(report: Report, sweep: Sweep, charts: _Charts) -> str:
         "by chance.</p>"
         f'<div class="charts">{drawn}</div>'
     )  # fmt: skip
-    below = "<p>Below, each row is shown by the run of its first seed.</p>" if report.runs else ""
+    run = "the run of its first seed" if sweep.folder is not None else "the first of its runs"
+    below = f"<p>Below, each row is shown by {run}.</p>" if report.runs else ""
     return f"<h3>{html.text(sweep.name)}</h3>{sweep_table(sweep)}{shown}{below}"
 
 

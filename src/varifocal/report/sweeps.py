@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ class Statement:
 @dataclass(frozen=True)
 class Sweep:
     """``baseline`` is the name of the row that all others are compared with; None where rows are compared with
-    different ones."""
+    different ones. There is no ``folder`` of runs that were named one by one."""
 
     name: str
-    folder: Path
+    folder: Path | None
     rows: tuple[Row, ...]
     baseline: str | None
     statements: tuple[Statement, ...]
@@ -139,7 +140,7 @@ def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
     """
     try:
         content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        rows = _rows(content["runs"])
+        rows = make_rows(content["runs"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{folder / RESULTS}: not the results of a sweep ({type(error).__name__}: {error}); run the sweep again."
@@ -149,14 +150,19 @@ def read_sweep(folder: Path, baseline: str | None = None) -> Sweep:
     names = [row.name for row in rows]
     if baseline is not None and baseline not in names:
         raise ConfigError(f"--baseline {baseline}: {folder} has no such row; choose from {', '.join(names)}.")
+    return make_sweep(str(content.get("sweep") or folder.name), folder, rows, baseline)
+
+
+def make_sweep(name: str, folder: Path | None, rows: Sequence[Row], baseline: str | None = None) -> Sweep:
+    """What at least one row says; ``baseline`` as of ``read_sweep``, the name of one of the rows."""
     pairs = _pairs(rows, baseline)
     bases = {base.name for _, base in pairs}
     statements = [_state(row, base, metric) for metric in SHOWN for row, base in pairs]
-    one = (baseline or names[0]) if not bases else (bases.pop() if len(bases) == 1 else None)
-    return Sweep(str(content.get("sweep") or folder.name), folder, tuple(rows), one, tuple(statements))
+    one = (baseline or rows[0].name) if not bases else (bases.pop() if len(bases) == 1 else None)
+    return Sweep(name, folder, tuple(rows), one, tuple(statements))
 
 
-def _pairs(rows: list[Row], baseline: str | None) -> list[tuple[Row, Row]]:
+def _pairs(rows: Sequence[Row], baseline: str | None) -> list[tuple[Row, Row]]:
     """Rows, each with what it is compared with."""
     by_name = {row.name: row for row in rows}
     if baseline is None:
@@ -170,7 +176,10 @@ def _pairs(rows: list[Row], baseline: str | None) -> list[tuple[Row, Row]]:
 def shown_runs(sweep: Sweep) -> tuple[list[Path], list[str]]:
     """The run of each row that stands for it, that of its first seed with a folder, and sentences on the others; the
     baseline comes first."""
-    folders, notes = [], []
+    folders: list[Path] = []
+    notes: list[str] = []
+    if sweep.folder is None:
+        return folders, notes
     for row in sorted(sweep.rows, key=lambda row: row.name != sweep.baseline):
         there = [seed for seed in row.seeds if is_run(sweep.folder / f"{row.name}-seed{seed}")]
         if there:
@@ -180,7 +189,12 @@ def shown_runs(sweep: Sweep) -> tuple[list[Path], list[str]]:
     return folders, notes
 
 
-def _rows(runs: list[dict[str, Any]]) -> list[Row]:
+def make_rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Of what is known of runs: ``row``, ``seed``, ``metrics`` and, where there are such, ``against`` and ``paper_AP``.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: a run is not of that form.
+    """
     rows: dict[str, Row] = {}
     for one in runs:
         name, seed, metrics = str(one["row"]), int(one["seed"]), one["metrics"]

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from run_folders import reread
 
 from varifocal.report import examples, make, sweeps
@@ -21,6 +22,17 @@ def test_every_key_of_the_json_is_told(report, tmp_path):
     sweep = sweeps.read_sweep(tmp_path).to_json()
     assert keys >= {*sweep, *sweep["rows"][0], *sweep["rows"][0]["AP"]}
     assert keys >= {*sweep["statements"][0], *sweep["statements"][0]["difference"]}
+
+
+def test_the_results_of_a_sweep_have_the_form_that_is_told(tmp_path):
+    (text,) = re.findall(r"```json\n(.*?)```", DOC, re.DOTALL)
+    (tmp_path / "results.json").write_text(text)
+    sweep = sweeps.read_sweep(tmp_path)
+    assert [(row.name, row.against, row.paper, row.mean("AP")) for row in sweep.rows] == [
+        ("focal", None, 39.0, 0.381),
+        ("varifocal", "focal", None, 0.392),
+    ]
+    assert (sweep.name, sweep.of("AP")[0].difference.mean) == ("mine", pytest.approx(0.011))
 
 
 def test_the_limits_are_those_of_the_code():

@@ -5,9 +5,12 @@ import json
 import pytest
 from page_reader import Page
 
+from varifocal.cli import main
 from varifocal.errors import ConfigError
+from varifocal.recipe import Recipe, override, write_recipe
 from varifocal.report import make_page, make_report
 from varifocal.report.forest import forest
+from varifocal.report.seeds import row_names
 from varifocal.report.sweeps import read_sweep, shown_runs
 from varifocal.sweep import SWEEPS
 
@@ -158,3 +161,116 @@ def test_a_result_that_is_no_number_is_left_out(tmp_path, value):
     (tmp_path / "results.json").write_text(f'{{"runs": [{", ".join(runs)}]}}')
     (row,) = read_sweep(tmp_path).rows
     assert (row.seeds, row.mean("AP"), row.spread("AP")) == ([0], 0.5, None)
+
+
+def run_of(folder, seed, ap, *words, digest="one"):
+    """A run that ``varifocal train`` left, without weights and log."""
+    folder.mkdir(parents=True)
+    write_recipe(override(Recipe(), [f"train.seed={seed}", *words]), folder / "recipe.yaml")
+    (folder / "metrics.json").write_text(json.dumps({"AP": ap, "AP50": 2 * ap, "AP75": -1, "per_class": {}}))
+    (folder / "data.json").write_text(json.dumps({"data": "somewhere", "sha256": digest}))
+    return folder
+
+
+def make_rows(root, names=("base", "good", "bad")):
+    """The runs of some of ROWS, the rows told apart by a setting."""
+    losses = {"base": "focal", "good": "varifocal", "bad": "quality-focal", "single": "quality-focal"}
+    return [
+        run_of(root / f"{name}-seed{seed}", seed, ap, f"model.loss={losses[name]}")
+        for name in names
+        for seed, ap in ROWS[name].items()
+    ]
+
+
+def test_runs_that_differ_in_the_seed_are_rows(tmp_path):
+    """Three rows of three seeds, of which one run each is shown."""
+    report = make_report(make_rows(tmp_path), look=False)
+    (sweep,) = report.sweeps
+    assert (sweep.name, sweep.baseline) == ("runs by seed", "base")
+    assert [(row.name, row.values["AP"]) for row in sweep.rows] == [
+        (name, ROWS[name]) for name in ("base", "good", "bad")
+    ]
+    small = 0.1 * T / 3**0.5
+    above, below = (f"{middle - small:+.2f} to {middle + small:+.2f}" for middle in (2.1, -2.1))
+    assert [one.words for one in sweep.of("AP")] == [
+        f"good is better than base: +2.10 AP (95 % interval {above}, p < 0.001, 3 seeds)",
+        f"bad is worse than base: -2.10 AP (95 % interval {below}, p < 0.001, 3 seeds)",
+    ]
+    assert [one.name for one in report.runs] == ["base-seed0", "good-seed0", "bad-seed0"]
+    assert report.notes == ("6 runs of other seeds stand in the table of the runs by seed only",)
+    page = Page(make_page(report))
+    assert page.table("Against base")["good, AP"][:2] == ["better", "+2.10"]
+    assert page.table("Metrics")["metric"] == ["base-seed0", "good-seed0", "bad-seed0"]
+    assert "each row is shown by the first of its runs" in page.words
+    assert json.loads(json.dumps(report.to_json()))["sweeps"][0]["baseline"] == "base"
+
+
+def test_the_baseline_of_runs_by_seed(tmp_path, capsys):
+    folders = make_rows(tmp_path, ("base", "good", "single"))
+    report = make_report(folders, look=False, baseline="good")
+    (sweep,) = report.sweeps
+    assert [(one.row, one.baseline) for one in sweep.of("AP")] == [("base", "good"), ("single", "good")]
+    assert sweep.of("AP")[1].words.startswith("single against good is open: -1.10 AP with 1 seed")
+    assert [one.name for one in report.runs] == ["good-seed0", "base-seed0", "single-seed1"]
+    words = ["report", *map(str, folders), "--out", str(tmp_path / "page.html"), "--fast", "--baseline"]
+    assert main([*words, "single"]) == 0
+    assert main([*words, "none"]) == 2
+    assert "choose from base, good, single" in capsys.readouterr().err
+
+    other = write(tmp_path / "sweep", {"x": ROWS["base"], "y": ROWS["good"]})
+    report = make_report([other, *folders], look=False, baseline="good")
+    assert [one.baseline for one in report.sweeps] == ["x", "good"]
+    assert [one.baseline for one in make_report([other, *folders], look=False, baseline="y").sweeps] == ["y", "base"]
+    with pytest.raises(ConfigError, match="no such row; choose from x, y"):
+        make_report([other, *folders], look=False, baseline="none")
+
+
+def test_runs_that_make_no_sweep(tmp_path):
+    """One seed each; a single row; two rows on different pictures; runs of which something is missing."""
+    one_each = [run_of(tmp_path / name, 0, 0.3, f"model.loss={name}") for name in ("focal", "varifocal")]
+    again = run_of(tmp_path / "again", 0, 0.4, "model.loss=focal")
+    assert make_report([*one_each, again], look=False).sweeps == ()
+    seeds = [run_of(tmp_path / f"seed{seed}", seed, 0.3, "model.loss=focal") for seed in (1, 2)]
+    assert make_report(seeds, look=False).sweeps == ()
+    assert len(make_report([*seeds, *one_each], look=False).sweeps) == 1
+    far = run_of(tmp_path / "far", 0, 0.3, "model.loss=varifocal", digest="two")
+    other = run_of(tmp_path / "other", 0, 0.3, "model.loss=varifocal", "data.val_split=test")
+    assert make_report([*seeds, far, other], look=False).sweeps == ()
+    for file in ("metrics.json", "recipe.yaml", "data.json"):
+        poor = run_of(tmp_path / f"no-{file}", 0, 0.3, "model.loss=varifocal")
+        (poor / file).unlink()
+        report = make_report([*seeds, poor], look=False)
+        assert (report.sweeps, len(report.runs)) == ((), 3)
+
+
+def test_runs_of_a_named_sweep_are_no_second_one(tmp_path):
+    folders = make_rows(tmp_path, ("base", "good"))
+    report = make_report([write(tmp_path, ROWS), *folders], look=False)
+    assert [one.name for one in report.sweeps] == ["table3"]
+    assert len(report.runs) == 6
+
+
+def test_seeds_take_no_place_on_the_page(tmp_path):
+    """More runs than are shown side by side, of fewer rows."""
+    folders = make_rows(tmp_path)
+    plain = [run_of(tmp_path / f"plain{i}", 0, 0.3, f"train.epochs={i}", digest=str(i)) for i in range(2, 6)]
+    report = make_report([*folders, *plain], look=False)
+    names = ["base-seed0", "good-seed0", "bad-seed0", "plain2", "plain3", "plain4"]
+    assert [one.name for one in report.runs] == names
+    assert report.notes[-1] == "a page shows 6 runs side by side; left out: plain5"
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ([["a-seed0", "a-seed1"], ["b_seed0", "b_seed1"], ["c-s10"], ["d/seed0"]], ["a", "b", "c", "d"]),
+        ([["a-seed0", "b-seed1"], ["c", "d"], ["seeds", "class3"]], ["a-seed0", "c", "seeds"]),
+        ([["a-s8"], ["a-s4"]], ["a-s8", "a-s4"]),
+        ([["a", "a-seed1"], ["a-seed0"]], ["a", "a-seed0"]),
+        ([["a", "b"], ["a-seed0", "a-seed1"]], ["a", "a-seed0"]),
+        ([["a-seed0", "b-seed1"], ["a-seed0-seed1"]], ["a-seed0", "a-seed0-seed1"]),
+        ([["-seed0", "-seed1"]], ["-seed0"]),
+    ],
+)
+def test_what_a_row_is_called(rows, names):
+    assert row_names(rows) == names
