@@ -138,7 +138,8 @@
       const last = [2, 3].map((i) => Math.max(...boxes.map((box) => box[i])));
       const side = 1.5 * Math.max(last[0] - first[0], last[1] - first[1], 4);
       const corner = [0, 1].map((i) => (first[i] + last[i] - side) / 2);
-      const words = "Close-up: " + found.name + (found.initial ? ", first box, star, refined box" : "");
+      const parts = this.known.refines ? ", first box, star, refined box" : ", box, star";
+      const words = "Close-up: " + found.name + (found.initial ? parts : "");
       const svg = make("svg", { viewBox: [...corner, side, side].join(" "), class: "closeup", role: "img", "aria-label": words });
       svg.append(make("use", { href: this.picture.querySelector("use").getAttribute("href") }));
       const rect = (box, kind) => {
@@ -150,7 +151,7 @@
       if (found.refined) rect(found.refined, "c-refined");
       if (!found.refined || this.moved(found)) rect(found.box, found.refined ? "c-kept" : "c-refined");
       if (found.initial) {
-        rect(found.initial, "c-initial"); // above the refined box, which often lies on it: it is dashed
+        if (this.known.refines) rect(found.initial, "c-initial"); // above the refined box, which often lies on it: it is dashed
         this.star(svg, found, side);
       }
       this.element.querySelector(".close").replaceChildren(svg);
@@ -192,8 +193,8 @@
       };
       if (found.initial) {
         const [before, after] = found.truth < 0 ? [null, null] : found.ious;
-        row("first box", before, "k-initial");
-        row("refined box", after, "k-refined", change(after, before));
+        if (this.known.refines) row("first box", before, "k-initial");
+        row(this.known.refines ? "refined box" : "box", after, "k-refined", this.known.refines ? change(after, before) : "");
         if (this.moved(found)) row("mean of windows", iou, "k-kept", change(iou, after));
       } else row("box", iou, "k-refined");
       row("score (less the IoU)", found.score, "", change(found.score, iou));

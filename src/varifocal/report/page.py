@@ -13,7 +13,7 @@ from varifocal.page.frame import document
 from varifocal.report.curves import make_curves
 from varifocal.report.forest import forest
 from varifocal.report.report import Report
-from varifocal.report.scenes import NO_STAR, example_html, scene_data
+from varifocal.report.scenes import NO_STAR, example_html, refines, scene_data
 from varifocal.report.sweeps import SHOWN, Sweep
 from varifocal.report.tables import (
     class_table,
@@ -32,14 +32,10 @@ KINDS = {
     "score-iou": "Score and IoU",
     "confusion": "Confusion",
 }
-KEYS = {
-    "In the pictures": (("k-truth", "true box"), ("k-right", "right"), ("k-wrong", "wrong")),
-    "Below a chosen one": (
-        ("k-truth", "true box"),
-        ("k-initial", "first box and its nine points"),
-        ("k-refined", "refined box"),
-        ("k-kept", "mean of windows"),
-    ),
+IN_PICTURES = (("k-truth", "true box"), ("k-right", "right"), ("k-wrong", "wrong"))
+HINTS = {  # by whether a run of the page refines its boxes
+    True: "its first box, the nine points its star reads, the refined box",
+    False: "its box, the nine points its star reads",
 }
 
 
@@ -144,20 +140,39 @@ def _diagnosis(report: Report, charts: _Charts) -> str:
 def _examples(report: Report) -> str:
     if not report.examples:
         return ""
-    keys = "".join(f'<p class="keys">{where}: {_keys(kinds)}</p>' for where, kinds in KEYS.items())
+    parts = (("In the pictures", IN_PICTURES), ("Below a chosen one", _below(report)))
+    keys = "".join(f'<p class="keys">{where}: {_keys(kinds)}</p>' for where, kinds in parts)
     pictures = "".join(example_html(report, number, one) for number, one in enumerate(report.examples))
     many = "1 picture" if len(report.examples) == 1 else f"{len(report.examples)} pictures"
     size = sum(len(one.uri) for one in report.examples) / 1e6
     without = "" if all(scene.stars for one in report.examples for scene in one.scenes if scene.found) else NO_STAR
     return (
         f"{_list(list(_gains(report)))}"
-        '<p class="hint">Choose a box, by click or with Tab and the arrow keys: below the picture are its first box, '
-        "the nine points its star reads, the refined box, and how IoU and score moved. Other runs show what they found "
+        '<p class="hint">Choose a box, by click or with Tab and the arrow keys: below the picture are '
+        f"{HINTS[any(_refining(report))]}, and how IoU and score moved. Other runs show what they found "
         "of the same object. The slider hides what scores less, in all pictures of the run.</p>"
         f'{keys}<p class="soft small">{many} in the page, {max(size, 0.1):.1f} MB. {without}</p>'
         '<p class="truths-box"><input type="checkbox" id="truths" checked> <label for="truths">True boxes</label></p>'
         f"{pictures}"
     )
+
+
+def _refining(report: Report) -> list[bool]:
+    """Of each run with stars whether its boxes are refined; as if they were where no run has any."""
+    stars = [
+        refines(report, number)
+        for number, one in enumerate(report.runs)
+        if one.measured is not None and one.measured.stars is not None
+    ]
+    return stars or [True]
+
+
+def _below(report: Report) -> tuple[tuple[str, str], ...]:
+    """The colours of the close-up."""
+    known = _refining(report)
+    last = "refined box" if all(known) else ("refined box, or the only one" if any(known) else "box")
+    first = "first box and its nine points" if any(known) else "nine points of the star"
+    return ("k-truth", "true box"), ("k-initial", first), ("k-refined", last), ("k-kept", "mean of windows")
 
 
 def _keys(kinds: tuple[tuple[str, str], ...]) -> str:

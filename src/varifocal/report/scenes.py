@@ -48,6 +48,7 @@ def scene_data(report: Report) -> str:
     scenes = {
         f"{number}-{scene.run}": {
             "size": [example.sample.width, example.sample.height],
+            "refines": refines(report, scene.run),
             "truth": [_numbers(box) for box in example.sample.boxes],
             "found": [_found(seen, scene, i, names) for i, seen in enumerate(scene.found)],
         }
@@ -62,6 +63,12 @@ def first_score(report: Report, run: int) -> float:
     seen = report.runs[run].measured
     best = None if seen is None else seen.diagnosis.thresholds.f1
     return FLOOR if best is None else int(100 * best.score) / 100
+
+
+def refines(report: Report, run: int) -> bool:
+    """Whether the boxes of a run are refined, so that a star lies on another box than the last."""
+    seen = report.runs[run].measured
+    return seen is not None and seen.stars is not None and seen.refines
 
 
 def _scene(report: Report, number: int, example: Example, scene: Scene, names: Sequence[Category]) -> str:

@@ -1,13 +1,19 @@
 """Examples, stars and gains against slow loops over what the network says."""
 
 import json
+import re
+import subprocess
+from dataclasses import replace
+from importlib.resources import files
+from shutil import which
 
 import numpy as np
 import pytest
 from page_reader import Page
-from run_folders import reread
+from run_folders import make_model, make_run, reread
 
 from varifocal.report import examples as module
+from varifocal.report import make_page, make_report
 from varifocal.report.examples import make_examples
 from varifocal.report.scenes import scene_data
 from varifocal.stars import predict_with_stars
@@ -43,6 +49,7 @@ def test_scenes_are_what_the_networks_say(folders, report, page):
             found, stars = predict_with_stars(model, str(sample.file))
             scene = told[f"{number}-{run}"]
             assert scene["size"] == [96, 80]
+            assert scene["refines"] is True
             assert scene["truth"] == [[pytest.approx(float(side), abs=0.051) for side in box] for box in sample.boxes]
             assert len(scene["found"]) == len(found) > 0
             for i, one in enumerate(scene["found"]):
@@ -105,3 +112,42 @@ def test_size_and_number_are_bounded(report, monkeypatch):
             assert len(scene.found) == len(scene.stars) == 3 < scene.total
             scores = [found.score for found in scene.found]
             assert scores == sorted(scores, reverse=True)
+
+
+def test_without_refinement_there_is_one_box(folders, report, tmp_path):
+    """The star lies on the box itself; with a run that refines beside it both are told."""
+    data, (first, _) = folders
+    model = make_model([one.name for one in reread(first, data)[0].categories], refine=False)
+    plain = make_report([make_run(tmp_path / "plain", data, model, "model.refine=false")], examples=1)
+    told = json.loads(scene_data(plain))["0-0"]
+    assert told["refines"] is False
+    for one in told["found"]:
+        assert one["refined"] == one["box"] == [min(max(x, 0), (96, 80)[i % 2]) for i, x in enumerate(one["initial"])]
+    words = Page(make_page(plain)).words
+    assert "its first box" not in words
+    assert "true boxnine points of the starboxmean of windows" in words
+    mixed = replace(report, runs=(*report.runs, *plain.runs))
+    assert "refined box, or the only one" in Page(make_page(mixed)).words
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node")
+@pytest.mark.parametrize(("refines", "rows"), [(True, ["first box", "refined box"]), (False, ["box"])])
+def test_the_rows_of_the_table(refines, rows):
+    """What the script says of a box, run without a browser: the method ``tell`` with a page that only notes words."""
+    code = (files("varifocal") / "report" / "page.js").read_text(encoding="utf-8")
+    tell = re.search(r"\n    tell\(found\) \{.*?\n    \}\n", code, re.DOTALL).group()
+    program = f"""
+      const said = [];
+      const element = () => ({{ append(words) {{ if (typeof words === "string") said.push(words); }},
+                               appendChild: element, setAttribute() {{}}, replaceChildren() {{}} }});
+      const document = {{ createElement: element }}, say = (name, words) => {{ if (name === "td") said.push(words);
+                                                                             return element(); }};
+      class Scene {{ {tell} moved() {{ return false; }} }}
+      const one = new Scene();
+      one.known = {{ refines: {json.dumps(refines)} }};
+      one.element = {{ querySelector: element }};
+      one.tell({{ name: "owl", kind: "right", truth: 0, iou: 0.74, score: 0.5, initial: [], ious: [0.7, 0.74] }});
+      console.log(JSON.stringify(said));"""
+    said = json.loads(subprocess.run(["node", "-e", program], capture_output=True, check=True, text=True).stdout)
+    assert said[0::2] == [*rows, "score (less the IoU)"]
+    assert said[1::2] == [*(["0.70", "0.74 (+0.04)"] if refines else ["0.74"]), "0.50 (\u22120.24)"]
