@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from varifocal.records import DataSet
 from varifocal.runtime import is_exported
 
 RECIPE = "vfnet_r50_1x"
-TOLD = 10  # objects without a point that are named in the terminal
+TOLD = 10  # objects without a point, and classes of such, that are named in the terminal
 
 
 def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -34,6 +35,10 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     for note in data.notes:
         print(note, file=sys.stderr)
     tell(view)
+    if options.checkpoint is None:
+        print(f"By the recipe {view.eye}; --checkpoint F shows what a run's own training does.")
+    if len(places) < len(data.samples):
+        print(f"{len(places):,} of {len(data.samples):,} pictures; --limit {len(data.samples)} looks at all.")
     print(f"{options.out}: {len(places)} of {len(data.samples)} pictures, and assign.json with everything as numbers")
 
 
@@ -62,7 +67,7 @@ def _read(options: argparse.Namespace, difficult: Any) -> DataSet:
 
 
 def tell(view: AssignView) -> None:
-    """Points by level, and the objects that get none."""
+    """Points by level, and the objects that get none, counted by class."""
     levels = ", ".join(f"{count:,} of stride {stride}" for stride, count in zip(view.strides, view.points, strict=True))
     print(f"{view.objects:,} objects, {sum(view.points):,} positive points: {levels}")
     if not view.unmatched:
@@ -77,3 +82,7 @@ def tell(view: AssignView) -> None:
         print(f"  {one.sample.file}: {name} {[round(side, 1) for side in box]}, seen as {x2 - x1:.3g} x {y2 - y1:.3g}")
     if view.unmatched > TOLD:
         print(f"  and {view.unmatched - TOLD:,} more, in assign.json")
+    classes = Counter(one["class"] for one in view.orphans)
+    told = [f"{name} {count:,}" for name, count in classes.most_common(TOLD)]
+    more = [f"{len(classes) - TOLD:,} other classes"] if len(classes) > TOLD else []
+    print(f"without a point: {', '.join(told + more)}")

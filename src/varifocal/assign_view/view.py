@@ -41,6 +41,19 @@ class AssignView:
         return sum(len(one.unmatched) for one in self.pictures)
 
     @property
+    def orphans(self) -> list[dict[str, Any]]:
+        """The objects without any point, as plain values: ``file``, ``box`` (xyxy in its pixels) and ``class``."""
+        return [
+            {
+                "file": str(one.sample.file),
+                "box": one.sample.boxes[place].tolist(),
+                "class": self.categories[one.sample.labels[place]].name,
+            }
+            for one in self.pictures
+            for place in one.places[one.unmatched].tolist()
+        ]
+
+    @property
     def points(self) -> list[int]:
         """Positive points of each level."""
         return [sum(int((one.level == level).sum()) for one in self.pictures) for level in range(len(self.strides))]
@@ -55,6 +68,7 @@ class AssignView:
             "objects": self.objects,
             "unmatched": self.unmatched,
             "points": self.points,
+            "orphans": self.orphans,
             "pictures": [one.to_json(self.categories) for one in self.pictures],
         }
 

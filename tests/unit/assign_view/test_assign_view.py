@@ -9,6 +9,7 @@ from PIL import Image
 
 from varifocal.assign_view import draw as module
 from varifocal.assign_view.assigned import assign_sample
+from varifocal.assign_view.command import tell
 from varifocal.assign_view.draw import LEVELS, LOST, draw_assigned
 from varifocal.assign_view.view import assign_view, write_view
 from varifocal.check.match import match
@@ -156,6 +157,24 @@ def test_the_folder_holds_a_page_a_picture_and_the_numbers(tmp_path):
     assert first["boxes"][1]["class"] == "owl"
     assert np.sum([box["points"] for one in (first, last) for box in one["boxes"]], axis=0).tolist() == held["points"]
     assert held["points"] == view.points
+    assert held["orphans"] == [{"file": str(tmp_path / "x/a.png"), "box": list(BOXES[2]), "class": "owl"}]
+
+
+def test_objects_without_a_point_are_counted_by_class(tmp_path, capsys):
+    """Boxes of two pixels lie between the points; a crowd region before one moves its place."""
+    lost = [(40, 40, 42, 42), (60, 40, 62, 42), (80, 40, 82, 42)]
+    boxes = [BOXES[0], *lost, BOXES[1]]
+    sample = sample_of(boxes, [True, False, False, False, False], labels=[0, 1, 0, 1, 0])
+    view = assign_view(DataSet((sample, sample), CATEGORIES, tmp_path / "data.json"), eye_of())
+    assert [(one["box"], one["class"]) for one in view.orphans] == 2 * [
+        (list(box), name) for box, name in zip(lost, ("cat", "owl", "cat"), strict=True)
+    ]
+    tell(view)
+    assert capsys.readouterr().out.endswith("\nwithout a point: cat 4, owl 2\n")
+    names = tuple(Category(i, f"c{i}") for i in range(12))
+    many = [sample_of(lost[:1], labels=[i]) for i in range(12)]
+    tell(assign_view(DataSet(tuple(many), names, tmp_path / "data.json"), eye_of()))
+    assert capsys.readouterr().out.endswith(", c8 1, c9 1, 2 other classes\n")
 
 
 def test_a_picture_of_another_size_is_said(tmp_path):

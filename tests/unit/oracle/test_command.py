@@ -92,13 +92,19 @@ def test_assign_view_draws_and_tells(folder, capsys):
     assert "3 objects, " in out
     assert "1 object gets no point, so training never learns from it:" in out
     assert "a.png: cat [44.0, 0.0, 47.0, 3.0], seen as 3 x 3" in out
+    assert "without a point: cat 1\n" in out
+    assert f"By the recipe vfl_foveabox_r50_1x {' '.join(words[2:])}; --checkpoint F shows what a run's own" in out
+    assert "--limit" not in out
     assert sorted(path.name for path in (folder / "points").iterdir()) == ["a.png", "assign.json", "b.png"]
     assert json.loads((folder / "points/assign.json").read_text())["unmatched"] == 1
 
 
 def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
     assert main(["assign-view", "data", "--checkpoint", "fcos.safetensors", "--limit", "1"]) == 0
-    assert "assign-view: 1 of 2 pictures" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "assign-view: 1 of 2 pictures" in out
+    assert "\n1 of 2 pictures; --limit 2 looks at all.\n" in out
+    assert "By the recipe" not in out
     held = json.loads((folder / "assign-view/assign.json").read_text())
     assert (held["eye"], held["strides"]) == ("fcos.safetensors", [8, 16, 32])
 
