@@ -1,6 +1,7 @@
 """What a sweep says, by hand."""
 
 import json
+import re
 
 import pytest
 from page_reader import Page
@@ -143,6 +144,39 @@ def test_intervals_are_drawn_where_they_are(tmp_path):
     assert drawn.count('<rect class="f2"') == 1  # better
     assert drawn.count('<rect class="f1"') == 1  # worse
     assert forest("AP75", sweep.of("AP75")) == ""
+
+
+def intervals(drawn):
+    """From which x to which, of the lines that are coloured by a verdict, but for the line at zero."""
+    found = re.findall(r'<line class="curve s\d" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawn)
+    return [(float(x1), float(x2)) for x1, y1, x2, y2 in found if y1 == y2]
+
+
+def test_an_interval_of_two_seeds_does_not_make_the_others_specks(tmp_path):
+    """Of +1 and +5 points it is 3 +- 25.4 (Student's t of one degree of freedom: 12.706); its mean stays in."""
+    rows = {"base": ROWS["base"], "good": ROWS["good"], "two": {0: 0.31, 1: 0.37}}
+    drawn = forest("AP", read_sweep(write(tmp_path, rows)).of("AP"))
+    good, two = intervals(drawn)
+    # zero to 3 points, 2.5 times as wide about its middle, and 8 % at both ends: -2.85 to 5.85 on x from 170 to 460
+    small = 0.1 * T / 3**0.5
+    assert good == pytest.approx([170 + (2.1 + sign * small + 2.85) * 290 / 8.7 for sign in (-1, 1)], abs=0.1)
+    assert two == (170, 460)
+    assert re.findall(r'<path class="f5" d="M(\d+)\.0 [\d.]+l(-?\d)', drawn) == [("170", "8"), ("460", "-8")]
+    assert drawn.count("<path") == 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"base": ROWS["base"], "two": {0: 0.31, 1: 0.37}},  # no row of three seeds to be seen beside
+        {name: ROWS[name] for name in ("base", "open", "good", "bad")},
+        {"base": ROWS["base"], "same": ROWS["base"], "two": {0: 0.30, 1: 0.32}},
+    ],
+)
+def test_other_intervals_are_drawn_whole(tmp_path, rows):
+    drawn = forest("AP", read_sweep(write(tmp_path, rows)).of("AP"))
+    assert "<path" not in drawn
+    assert all(170 < first <= last < 460 for first, last in intervals(drawn))
 
 
 @pytest.mark.parametrize(
