@@ -141,7 +141,9 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, metavar="DATA", help="measure on this (what each run was validated on)")
     verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
     add_format(verb)
-    verb.add_argument("--baseline", metavar="ROW", help="row of a sweep that all others are compared with")
+    verb.add_argument(
+        "--baseline", metavar="ROW", help="row of a sweep, or of runs by seed, that all others are compared with"
+    )
     verb.add_argument(
         "--examples", type=int, default=8, metavar="N", help="pictures to show, half of them the worst (%(default)s)"
     )
@@ -160,7 +162,8 @@ REPORT = Verb(
     "report",
     "put runs or a sweep on one page: curves, numbers, diagnosis, pictures, the star of each box",
     "varifocal report runs/focal runs/varifocal --out report.html\n"
-    "  varifocal report sweeps/table3 --baseline raw-focal\n\n"
+    "  varifocal report sweeps/table3 --baseline raw-focal\n"
+    "  varifocal report runs/a-seed* runs/b-seed*     # is b better than a?\n\n"
     "docs/report.md says what the page shows.",
     add_report,
     run_report,

@@ -14,7 +14,7 @@ from varifocal.report.sweeps import SHOWN, Row, Sweep, p_words
 MOST_CLASSES = 100
 CAUTION = (
     "In brackets: more than the first run. The difference of two runs is not yet that of two methods: another seed "
-    "moves both. A sweep over seeds says how much is chance."
+    "moves both. A sweep, or runs of several seeds, say how much is chance."
 )
 NAMES = {
     "AP": "AP",
