@@ -155,16 +155,19 @@ def _row(name: str, runs: list[dict[str, Any]]) -> str:
     return f"| {' | '.join((NAMES[name], *cells, str(len(own)), '-' if paper is None else f'{paper:.1f}'))} |"
 
 
+Found = dict[tuple[str, bool | None], dict[int, float]]  # AP by oracle and centerness, then by seed
+
+
 def _oracles(studies: list[dict[str, Any]]) -> list[str]:
-    """Table 1; nothing where none was made. AP by detector, row, centerness and seed."""
-    found: dict[tuple[str, str, bool | None], dict[int, float]] = {}
+    """Table 1; nothing where none was made."""
+    found: dict[str, Found] = {}
     for one in studies:
         for row in one["rows"]:
-            place = found.setdefault((one["row"], row["oracle"], row["centerness"]), {})
+            place = found.setdefault(one["row"], {}).setdefault((row["oracle"], row["centerness"]), {})
             place[one["seed"]] = 100 * row["metrics"]["AP"]
     if not found:
         return []
-    own = {key[1:]: values for key, values in found.items() if key[0] == "fcos-atss"}
+    own = found.pop("fcos-atss", {})
     lines = [
         ORACLE_HEAD,
         "| FCOS+ATSS | AP | AP x centerness | COCO (paper) | COCO x centerness (paper) |",
@@ -174,18 +177,24 @@ def _oracles(studies: list[dict[str, Any]]) -> list[str]:
         cells = [_mean(own.get((name, with_it), {})) for with_it in (False, True)]
         lines.append(f"| {' | '.join((f'`{name}`', *cells, *('-' if one is None else str(one) for one in papers)))} |")
     lines += ["", "| claim | on COCO (paper) | here | 95 % interval | p | |", "|---|---|---|---|---|---|"]
-    for what, first, second, paper in WORTH:
-        sides = own.get(first, {}), own.get(second, {})
-        seeds = sorted(sides[0].keys() & sides[1].keys())
-        pairs = paired_difference(*([side[seed] for seed in seeds] for side in sides)) if seeds else None
-        lines.append(_said(what, paper, pairs))
-    names = list(dict.fromkeys(row for detector, row, _ in found if detector != "fcos-atss"))
-    others = [one for one in NAMES if any(key[0] == one for key in found) and one != "fcos-atss"]
-    if others:
-        lines += ["", f"| | {' | '.join(NAMES[one] for one in others)} |", f"|---|{'---|' * len(others)}"]
-        lines += [
-            f"| {' | '.join((f'`{row}`', *(_mean(found.get((o, row, None), {})) for o in others)))} |" for row in names
-        ]
+    lines += [_said(what, paper, _gain(own, first, second)) for what, first, second, paper in WORTH]
+    return [*lines, "", *_others(found)]
+
+
+def _gain(found: Found, first: tuple[str, bool], second: tuple[str, bool]) -> Difference | None:
+    sides = found.get(first, {}), found.get(second, {})
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    return paired_difference(*([side[seed] for seed in seeds] for side in sides)) if seeds else None
+
+
+def _others(found: dict[str, Found]) -> list[str]:
+    """The same rows of detectors without centerness."""
+    names = [name for name in NAMES if name in found]
+    if not names:
+        return []
+    rows = list(dict.fromkeys(row for name in names for row, _ in found[name]))
+    lines = [f"| | {' | '.join(NAMES[name] for name in names)} |", f"|---|{'---|' * len(names)}"]
+    lines += [f"| {' | '.join((f'`{row}`', *(_mean(found[n].get((row, None), {})) for n in names)))} |" for row in rows]
     return [*lines, ""]
 
 

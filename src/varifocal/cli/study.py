@@ -142,7 +142,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
     add_format(verb)
     verb.add_argument(
-        "--baseline", metavar="ROW", help="row of a sweep, or of runs by seed, that all others are compared with"
+        "--baseline", metavar="ROW", help="row of a sweep or of runs by seed that the others are compared with"
     )
     verb.add_argument(
         "--examples", type=int, default=8, metavar="N", help="pictures to show, half of them the worst (%(default)s)"

@@ -43,6 +43,19 @@ def group_by_seed(runs: Sequence[Run], baseline: str | None = None) -> BySeed:
         runs: of different names and folders; the first of a row stands for it.
         baseline: the row that the others are compared with; the first where it is left out or is no row of a sweep.
     """
+    groups = [group for group in _groups(runs) if len(group) > 1 and any(len(row) > 1 for row in group)]
+    rows = [row for group in groups for row in group]
+    names = row_names([[run.name for run in row.values()] for row in rows])
+    folders = [[run.folder for run in row.values()] for row in rows]
+    stands = {name: row[0] for name, row in zip(names, folders, strict=True)}
+    after = iter(names)
+    sweeps = tuple(_sweep([(next(after), row) for row in group], baseline) for group in groups)
+    first = stands.get(baseline) if baseline is not None else None
+    return BySeed(sweeps, first, frozenset(folder for row in folders for folder in row[1:]))
+
+
+def _groups(runs: Sequence[Run]) -> list[list[dict[int, Run]]]:
+    """Rows, each by seed, that were trained on the same data."""
     by_row: dict[str, dict[int, Run]] = {}
     for run in runs:
         if run.recipe is not None and run.digest is not None and (run.metrics or {}).get("AP", -1) >= 0:
@@ -50,15 +63,7 @@ def group_by_seed(runs: Sequence[Run], baseline: str | None = None) -> BySeed:
     by_data: dict[tuple[Any, ...], list[dict[int, Run]]] = {}
     for row in by_row.values():
         by_data.setdefault(_data(next(iter(row.values()))), []).append(row)
-    groups = [group for group in by_data.values() if len(group) > 1 and any(len(row) > 1 for row in group)]
-    rows = [row for group in groups for row in group]
-    names = iter(row_names([[run.name for run in row.values()] for row in rows]))
-    named = [[(next(names), row) for row in group] for group in groups]
-    folders = [[run.folder for run in row.values()] for row in rows]
-    sweeps = tuple(_sweep(group, baseline) for group in named)
-    stands = dict(zip([name for group in named for name, _ in group], folders, strict=True))
-    first = stands[baseline][0] if baseline in stands else None
-    return BySeed(sweeps, first, frozenset(folder for row in folders for folder in row[1:]))
+    return list(by_data.values())
 
 
 def row_names(rows: Sequence[Sequence[str]]) -> list[str]:
