@@ -217,7 +217,7 @@ def test_other_files_are_refused(tmp_path):
         load(text)
     with pytest.raises(CheckpointError, match="No such file"):
         load(tmp_path / "missing.safetensors")
-    with pytest.raises(CheckpointError, match="Is a directory"):
+    with pytest.raises(CheckpointError, match="is a folder and should be a checkpoint"):
         load(tmp_path)
 
 
