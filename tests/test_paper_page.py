@@ -46,7 +46,10 @@ def test_claims_by_hand(script):
         "| Table 3: VFNet beside FCOS+ATSS | +2.4 | - | - | - | not run |",
     ]
     assert "| raw VFNet, focal | 20.0 ± 10.0 | 40.0 ± 20.0 | 10.0 ± 5.0 | 3 | 39.0 |" in lines
-    assert any("11 runs of 5 minutes, seeds 0, 1, 2, 3 (2030-01-02, Abacus, torch 3.0)" in line for line in lines)
+    assert any(
+        "11 runs of 5 minutes (median, two side by side on two cores), seeds 0, 1, 2, 3" in line for line in lines
+    )
+    assert "(2030-01-02, Abacus, torch 3.0)." in lines
 
 
 def test_oracles_by_hand(script):
