@@ -92,7 +92,7 @@ def main() -> None:
             continue
         if time.monotonic() - begun > options.minutes * 60:
             raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
-        with (options.runs / f"{row.name}-seed{seed}.lock").open("w") as lock:
+        with (options.runs / f".{row.name}-seed{seed}.lock").open("w") as lock:
             if _taken(lock) or any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"]):
                 continue
             _train(row, seed, options.runs)
@@ -111,7 +111,7 @@ def _train(row: Row, seed: int, folder: Path) -> None:
     print(f"{row.name}, seed {seed}", flush=True)
     (one,) = run_rows([row], folder / "frames", folder, recipe=str(RECIPE), seeds=[seed], name="paper")
     minutes = (time.monotonic() - started) / 60
-    with (folder / "results.lock").open("w") as lock:
+    with (folder / ".results.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = read_results()
         content["runs"].append({**one, "minutes": round(minutes, 2), "machine": machine()})

@@ -82,7 +82,12 @@ def tell(view: AssignView) -> None:
         print(f"  {one.sample.file}: {name} {[round(side, 1) for side in box]}, seen as {x2 - x1:.3g} x {y2 - y1:.3g}")
     if view.unmatched > TOLD:
         print(f"  and {view.unmatched - TOLD:,} more, in assign.json")
+    print(f"without a point: {_by_class(view)}")
+
+
+def _by_class(view: AssignView) -> str:
+    """How many objects without a point each class has, the most first."""
     classes = Counter(one["class"] for one in view.orphans)
     told = [f"{name} {count:,}" for name, count in classes.most_common(TOLD)]
     more = [f"{len(classes) - TOLD:,} other classes"] if len(classes) > TOLD else []
-    print(f"without a point: {', '.join(told + more)}")
+    return ", ".join(told + more)
