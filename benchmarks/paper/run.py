@@ -36,29 +36,40 @@ LONG = 12  # epochs of the rows that ask whether a part only needs more time
 FRAMES = {"train": 1200, "val": 400, "seed": 0}
 
 
-def _losses(detector: str) -> list[Row]:
-    return [
-        Row(f"{detector}-{loss}", (f"detector={detector}", f"model.loss={loss}"))
-        for loss in ("focal", "quality-focal", "varifocal")
-    ]
+LOSSES = ("focal", "quality-focal", "varifocal", "mal", "ia-bce")
+NORM = "model.star_norm=group"
+
+
+def _losses(detector: str, name: str, *overrides: str) -> dict[str, Row]:
+    """A row of each loss, under its name."""
+    return {loss: Row(f"{name}-{loss}", (f"detector={detector}", *overrides, f"model.loss={loss}")) for loss in LOSSES}
 
 
 def rows() -> list[list[Row]]:
-    """In groups, the claims that matter most first. Table 3's last row is VFNet with the varifocal loss."""
+    """In groups, the claims that matter most first. Table 3's last row is VFNet with the varifocal loss, with the norm
+    as without."""
     named = {row.name: row for row in SWEEPS["table3"]}
-    vfnet, atss = ({row.name: row for row in _losses(detector)} for detector in ("vfnet", "atss"))
+    normed = {f"{name}-norm": _changed(named[name], "norm", NORM) for name in ("star", "star-refine")}
+    vfnet, normed_vfnet = _losses("vfnet", "vfnet"), _losses("vfnet", "vfnet-norm", NORM)
+    atss = _losses("atss", "atss")
     weighting = ("detector=vfnet", "model.loss=varifocal", "model.iou_weighted=false")
+    reppoints = Row("reppoints-varifocal", ("detector=reppoints", "model.loss=varifocal"))
+    times = (f"train.epochs={LONG}", f"train.validate_every={LONG}")
+    long = [named[name] for name in ("raw-varifocal", "star", "star-refine")]
     return [
         list(named.values()),
-        [vfnet["vfnet-focal"], atss["atss-focal"], atss["atss-varifocal"]],
-        [vfnet["vfnet-quality-focal"], atss["atss-quality-focal"], Row("vfnet-unweighted", weighting)],
-        [_longer(named[name]) for name in ("raw-varifocal", "star", "star-refine")],
+        list(normed.values()),
+        [vfnet["focal"], atss["focal"], atss["varifocal"]],
+        [row for loss, row in normed_vfnet.items() if loss != "varifocal"],
+        [atss[loss] for loss in ("quality-focal", "mal", "ia-bce")],
+        [reppoints, _changed(reppoints, "norm", NORM)],
+        [_changed(row, "long", *times) for row in (*long, *normed.values(), named["fcos-atss"])],
+        [vfnet["quality-focal"], Row("vfnet-unweighted", weighting)],
     ]
 
 
-def _longer(row: Row) -> Row:
-    times = (f"train.epochs={LONG}", f"train.validate_every={LONG}")
-    return replace(row, name=f"{row.name}-long", overrides=(*row.overrides, *times))
+def _changed(row: Row, how: str, *overrides: str) -> Row:
+    return replace(row, name=f"{row.name}-{how}", overrides=(*row.overrides, *overrides))
 
 
 def make_frames(folder: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from varifocal.boxes import EPS, pair_giou, pair_iou
 
-ScoreLoss = Literal["varifocal", "focal", "quality-focal"]
+ScoreLoss = Literal["varifocal", "focal", "quality-focal", "mal", "ia-bce"]
 
 
 def varifocal_loss(
@@ -26,13 +26,17 @@ def varifocal_loss(
     alpha: float = 0.75,
     gamma: float = 2.0,
     iou_weighted: bool = True,
+    positive: Bool[Tensor, "*n"] | None = None,
+    detach_weight: bool = False,
 ) -> Float[Tensor, "*n"]:
     """Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, equation 2); for use in any detector.
 
-    With p = sigmoid(logits) and target q: ``q * BCE(p, q)`` where q > 0 and ``alpha * p^gamma * BCE(p, 0)`` where
-    q = 0. Set q to the IoU of the predicted box with its ground truth at the true class of a positive point and to 0
-    everywhere else, and detach it. Only negatives are focused, and alpha scales only them. The factor p^gamma takes
-    part in the gradient, as in the authors' code.
+    With p = sigmoid(logits) and target q: ``q * BCE(p, q)`` at positives and ``alpha * p^gamma * BCE(p, q)`` at
+    negatives, where q = 0. Set q to the IoU of the predicted box with its ground truth at the true class of a positive
+    point and to 0 everywhere else, and detach it. Only negatives are focused, and alpha scales only them.
+
+    RT-DETR and D-FINE use a variant: ``detach_weight=True`` with ``positive`` as their matching says. A match with
+    q = 0 is then a positive of weight 0, where the paper's rule makes it a negative.
 
     Args:
         logits: scores before the sigmoid.
@@ -40,13 +44,17 @@ def varifocal_loss(
         alpha: weight of the negatives.
         gamma: how strongly easy negatives are turned down.
         iou_weighted: weigh a positive by its q; otherwise by 1.
+        positive: which entries are positives; by default those with q > 0, as in the paper.
+        detach_weight: keep p^gamma out of the gradient; by default it takes part, as in the authors' code.
 
     Returns:
         The loss of each entry; sum it and divide by the number of positive points.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    positive = targets if iou_weighted else torch.ones_like(targets)
-    return entropy * torch.where(targets > 0, positive, alpha * logits.sigmoid().pow(gamma))
+    weight = targets if iou_weighted else torch.ones_like(targets)
+    p = logits.sigmoid()
+    focus = (p.detach() if detach_weight else p).pow(gamma)
+    return entropy * torch.where(targets > 0 if positive is None else positive, weight, alpha * focus)
 
 
 def focal_loss(
@@ -72,6 +80,48 @@ def quality_focal_loss(
     return entropy * (targets - logits.sigmoid()).abs().pow(beta)
 
 
+def matchability_aware_loss(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    gamma: float = 1.5,
+    positive: Bool[Tensor, "*n"] | None = None,
+) -> Float[Tensor, "*n"]:
+    """Matchability-aware loss, MAL (Huang et al., DEIM, CVPR 2025, equation 3); for use in any detector.
+
+    With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
+    ``BCE(p, q^gamma)`` at positives and ``p^gamma * BCE(p, 0)`` at negatives, whose factor p^gamma is detached as in
+    the authors' code. Unlike in the varifocal loss a positive with a bad box keeps its full weight, and no alpha scales
+    the negatives. ``gamma`` 1.5 is that of the authors' recipes. ``positive`` as in :func:`varifocal_loss`.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, targets.pow(gamma), reduction="none")
+    negative = ~(targets > 0 if positive is None else positive)
+    return entropy * torch.where(negative, logits.detach().sigmoid().pow(gamma), 1.0)
+
+
+def iou_aware_bce_loss(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    positive: Bool[Tensor, "*n"] | None = None,
+) -> Float[Tensor, "*n"]:
+    """IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2, whose settings
+    RF-DETR shares); for use in any detector.
+
+    With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
+    ``BCE(p, t)`` at positives, where ``t = max(p^alpha * q^(1 - alpha), 0.01)`` is detached, and
+    ``p^gamma * BCE(p, 0)`` at negatives. The factor p^gamma takes part in the gradient, as in LW-DETR's code.
+    ``positive`` as in :func:`varifocal_loss`.
+    """
+    p = logits.sigmoid()
+    score = (p.detach().pow(alpha) * targets.pow(1 - alpha)).clamp(min=0.01)
+    is_positive = targets > 0 if positive is None else positive
+    entropy = F.binary_cross_entropy_with_logits(logits, torch.where(is_positive, score, 0.0), reduction="none")
+    return entropy * torch.where(is_positive, 1.0, p.pow(gamma))
+
+
 def score_loss(
     kind: ScoreLoss,
     logits: Float[Tensor, "*n"],
@@ -86,12 +136,16 @@ def score_loss(
     """The classification loss of that name; ``targets`` hold 1 for focal loss, the IoU for the others.
 
     ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, ``focal_alpha`` and ``focal_gamma``
-    those of focal loss; quality focal loss runs at its paper's setting.
+    those of focal loss; the others run at their papers' settings.
     """
     if kind == "varifocal":
         return varifocal_loss(logits, targets, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
     if kind == "quality-focal":
         return quality_focal_loss(logits, targets)
+    if kind == "mal":
+        return matchability_aware_loss(logits, targets)
+    if kind == "ia-bce":
+        return iou_aware_bce_loss(logits, targets)
     return focal_loss(logits, targets, alpha=focal_alpha, gamma=focal_gamma)
 
 

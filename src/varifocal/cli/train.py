@@ -15,7 +15,7 @@ from varifocal.errors import ConfigError
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
 
-LOSSES = ("varifocal", "focal", "quality-focal")
+LOSSES = ("varifocal", "focal", "quality-focal", "mal", "ia-bce")
 
 
 def add_train(verb: argparse.ArgumentParser) -> None:

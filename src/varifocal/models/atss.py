@@ -49,7 +49,7 @@ class ATSSConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. Without ``centerness`` neither is the branch
+    of the varifocal loss, the others run at their papers' settings. Without ``centerness`` neither is the branch
     there nor are the boxes weighted by it.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: with the varifocal loss they train the

@@ -48,7 +48,7 @@ class FCOSConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. The improved FCOS sets all of the following:
+    of the varifocal loss, the others run at their papers' settings. The improved FCOS sets all of the following:
     ``centre_sampling`` takes only points near the centre of a box, ``centerness_on_reg`` reads the centerness from the
     tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
     ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.

@@ -47,7 +47,7 @@ class GFLConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. ``bins`` is the number of distances that a
+    of the varifocal loss, the others run at their papers' settings. ``bins`` is the number of distances that a
     side may have: 0, 1, ... strides.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they take crowd regions for background,

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from varifocal.ops.deform_conv import DeformConv
 from varifocal.ops.star_conv import Taps, star_conv
 
+StarNorm = Literal["none", "group"]
+
 
 def group_norm(width: int) -> nn.GroupNorm:
     """32 groups, fewer where they do not divide the width."""
@@ -53,18 +55,25 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
 
 
 class StarConv(nn.Module):
-    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without ``taps``."""
+    """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without ``taps``.
 
-    def __init__(self, width: int) -> None:
+    ``norm="group"`` adds a group norm after it, as every other convolution of these heads has one; the papers that use
+    the layer have "none".
+    """
+
+    def __init__(self, width: int, norm: StarNorm = "none") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, width, 3, 3))
         nn.init.normal_(self.weight, std=0.01)
+        self.norm = group_norm(width) if norm == "group" else None
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: Taps | None) -> list[Float[Tensor, "B C _ _"]]:
-        """All levels at once, which share the weight."""
+        """All levels at once, which share weight and norm."""
         if taps is None:
-            return [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
-        return star_conv(levels, taps, self.weight)
+            convolved = [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
+        else:
+            convolved = star_conv(levels, taps, self.weight)
+        return convolved if self.norm is None else [self.norm(level) for level in convolved]
 
 
 class TwinTowers(nn.Module):

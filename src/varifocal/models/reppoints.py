@@ -38,7 +38,7 @@ from varifocal.models.dense import (
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import StarConv, init_head, predictor, prior_logit, tower
+from varifocal.models.layers import StarConv, StarNorm, init_head, predictor, prior_logit, tower
 from varifocal.ops.star_conv import point_taps
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
@@ -52,8 +52,9 @@ class RepPointsConfig:
     """Every switch of the detector; the defaults are the authors' but for ``compat``.
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. ``point_scale`` is the side of a level's
+    levels from stride 8 on. ``star_norm="group"`` puts a group norm between each convolution that reads the points and
+    its ReLU; the authors have none. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are
+    those of the varifocal loss, the others run at their papers' settings. ``point_scale`` is the side of a level's
     typical object in strides, for the first assignment and as the unit of the box losses. ``gradient_factor`` is the
     share of the offsets' gradient that reaches the first points, ``moment_factor`` that of the boxes' gradient that
     reaches the moment. ``box_weights`` weigh the losses of first and refined box.
@@ -68,6 +69,7 @@ class RepPointsConfig:
     width: int = 256
     levels: int = 5
     convs: int = 3
+    star_norm: StarNorm = "none"
     loss: ScoreLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
@@ -93,9 +95,9 @@ class RepPointsHead(nn.Module):
         self.reg_tower = tower(width, width, config.convs)
         self.initial_conv = predictor(width, width)
         self.initial = nn.Conv2d(width, 2 * POINTS, 1)
-        self.cls_star = StarConv(width)
+        self.cls_star = StarConv(width, config.star_norm)
         self.cls = nn.Conv2d(width, config.num_classes, 1)
-        self.pts_refine_star = StarConv(width)
+        self.pts_refine_star = StarConv(width, config.star_norm)
         self.pts_refine = nn.Conv2d(width, 2 * POINTS, 1)
         self.moment = nn.Parameter(torch.zeros(2))
         init_head(self)

@@ -44,7 +44,7 @@ class RetinaNetConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. A cell has anchors of every one of ``ratios``
+    of the varifocal loss, the others run at their papers' settings. A cell has anchors of every one of ``ratios``
     (height over width) in ``octave_steps`` sizes, from ``anchor_scale`` strides on and below twice that.
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any

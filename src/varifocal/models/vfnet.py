@@ -36,7 +36,7 @@ from varifocal.models.dense import (
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import StarConv, conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.models.layers import StarConv, StarNorm, conv_norm_relu, init_head, predictor, prior_logit, tower
 from varifocal.models.pafpn import PAFPN
 from varifocal.ops.star_conv import star_taps
 from varifocal.priors import grid_points
@@ -49,11 +49,12 @@ class VFNetConfig:
 
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``deformable_tower`` makes the last convolution of each tower a DCNv2, "pafpn" is the neck
-    of VFNet-X. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the other two run at their papers' settings. ``distance_unit`` scales the first box of a
-    level: its "range" (8 strides) or its "stride". ``gradient_factor`` is the share of the offsets' gradient that
-    reaches the first box. ``box_weights`` weigh the GIoU losses of first and refined box; without refinement the last
-    one weighs the only box.
+    of VFNet-X. ``star_norm="group"`` puts a group norm between each star convolution and its ReLU, with which the star
+    learns within a few hundred steps (docs/paper.md); the authors have none. ``loss`` is the classification loss;
+    ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, the others run at their papers' settings.
+    ``distance_unit`` scales the first box of a level: its "range" (8 strides) or its "stride". ``gradient_factor`` is
+    the share of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU losses of first and
+    refined box; without refinement the last one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, and bound the normalisers a process at a time. "none" ignores
@@ -70,6 +71,7 @@ class VFNetConfig:
     deformable_tower: bool = False
     star: bool = True
     refine: bool = True
+    star_norm: StarNorm = "none"
     loss: ScoreLoss = "varifocal"
     alpha: float = 0.75
     gamma: float = 2.0
@@ -93,13 +95,13 @@ class VFNetHead(nn.Module):
         self.reg_conv = conv_norm_relu(width, width)
         self.reg = predictor(width, 4)
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in strides)
-        self.reg_star = StarConv(width) if config.refine else None
+        self.reg_star = StarConv(width, config.star_norm) if config.refine else None
         if config.refine:
             self.reg_refine = predictor(width, 4)
             self.scales_refine = nn.ParameterList(torch.tensor(1.0) for _ in strides)
         # without either second look the branch has a plain layer more, so that raw VFNet is four deep like FCOS
         second_look = config.star or config.refine
-        self.cls_star = StarConv(width) if second_look else None
+        self.cls_star = StarConv(width, config.star_norm) if second_look else None
         self.cls_conv = None if second_look else conv_norm_relu(width, width)
         self.cls = predictor(width, config.num_classes)
         init_head(self)
