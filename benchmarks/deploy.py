@@ -37,6 +37,7 @@ from varifocal.export.quantise_network import Int8Network
 from varifocal.files import write_together
 from varifocal.predict import Model, save
 from varifocal.runtime import load_exported
+from varifocal.runtime.description import Int8Target
 from varifocal.tiles import Tiling
 from varifocal.zoo import count
 
@@ -72,12 +73,12 @@ def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]
     return lambda: session.run(pixels)
 
 
-def write_int8(own: Model, file: Path) -> None:
+def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
     """A file in eight bits, calibrated on a few windows."""
     views = choose_views(load_dataset(trees_folder(), "train"), Tiling(256, 0), most=8)
     with tempfile.TemporaryDirectory() as folder:
         form = form_of("onnx" if file.suffix == ".onnx" else "openvino")
-        network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder))
+        network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder), target)
         network.calibrate(views)
         built = network.build()
         write_together(built.files(built.info))

@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
+INT8 = Path(__file__).with_name("int8_targets.json")
 PAGE = ROOT / "docs" / "speed.md"
 DEPLOY = ROOT / "docs" / "deploy.md"
 BEGIN, END = "<!-- {}: benchmarks/speed_table.py -->", "<!-- end of {} -->"
@@ -184,6 +185,36 @@ def runtimes(speed: dict[str, Any], accuracy: dict[str, Any]) -> str:
     )
 
 
+RUNTIME_NAMES = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def int8_targets(content: dict[str, Any]) -> str:
+    """The tables of docs/deploy.md on both kinds of int8: what they find on both kinds of processor, and how fast."""
+    models = list(dict.fromkeys(row["model"] for row in content["rows"]))
+    lines = [
+        f"| runtime | `--int8-target` | {' | '.join(f'{name}: with VNNI | {name}: AVX2 only' for name in models)} |",
+        f"|---|---|{'---|---|' * len(models)}",
+    ]
+    found = {(row["model"], row["format"], row["target"], row["processor"]): row for row in content["rows"]}
+    for format, target in dict.fromkeys((row["format"], row["target"]) for row in content["rows"]):
+        cells = [_found(found.get((name, format, target, where))) for name in models for where in ("here", "avx2")]
+        lines.append(f"| {RUNTIME_NAMES[format]} | {target or 'fp32'} | {' | '.join(cells)} |")
+    lines += ["", "AP on the validation images, and how many detections have a score over 0.3.", ""]
+    latency = content.get("latency", {"here": {}, "avx2": {}})
+    if latency["here"]:
+        lines += ["| VFNet-R50, 800x1216 | with VNNI | AVX2 only |", "|---|---|---|"]
+    for name, here in latency["here"].items():
+        format, target = name.split()
+        avx2 = latency["avx2"].get(name)
+        cells = (f"{RUNTIME_NAMES[format]}, {target}", f"{here:,.0f} ms", "-" if avx2 is None else f"{avx2:,.0f} ms")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"`{content['script']}`, {made_with(content['machine'])}."])
+
+
+def _found(row: dict[str, Any] | None) -> str:
+    return "-" if row is None or row["AP"] is None else f"{row['AP']:.1f} / {row['confident']}"
+
+
 def with_table(text: str, table: str, name: str = "speed table") -> str:
     """The text with the table between the two marks of that name."""
     begin, end = BEGIN.format(name), END.format(name)
@@ -192,12 +223,14 @@ def with_table(text: str, table: str, name: str = "speed table") -> str:
 
 
 def main() -> None:
-    """Write all three."""
+    """Write all four."""
     results, readme = read(RESULTS), ROOT / "README.md"
     PAGE.write_text(page(results), encoding="utf-8")
     readme.write_text(with_table(readme.read_text(encoding="utf-8"), front(results)), encoding="utf-8")
     table = runtimes(results["deploy"], results["deploy_accuracy"])
-    DEPLOY.write_text(with_table(DEPLOY.read_text(encoding="utf-8"), table, "runtimes"), encoding="utf-8")
+    deploy = with_table(DEPLOY.read_text(encoding="utf-8"), table, "runtimes")
+    targets = int8_targets(json.loads(INT8.read_text(encoding="utf-8")))
+    DEPLOY.write_text(with_table(deploy, targets, "int8 targets"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,37 @@ def test_the_page_on_deploying_is_what_the_script_makes():
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     table = script.runtimes(RESULTS["deploy"], RESULTS["deploy_accuracy"])
     assert script.with_table(page, table, "runtimes") == page
+    targets = script.int8_targets(json.loads(script.INT8.read_text(encoding="utf-8")))
+    assert script.with_table(page, targets, "int8 targets") == page
+
+
+def test_int8_targets_by_hand():
+    """What was not measured is a dash, not a zero."""
+    rows = [
+        {"model": "loom", "format": "torch", "target": None, "processor": "here", "AP": 16.96, "confident": 584},
+        {"model": "loom", "format": "onnx", "target": "vnni", "processor": "here", "AP": 17.0, "confident": 590},
+        {"model": "loom", "format": "onnx", "target": "vnni", "processor": "avx2", "AP": None, "confident": None},
+        {"model": "loom", "format": "openvino", "target": "portable", "processor": "avx2", "AP": 0.0, "confident": 0},
+    ]
+    machine = {"date": "2030-01-02", "cpu": "Abacus", "threads": 1, "gpu": None, "versions": {"python": "3.13"}}
+    latency = {"here": {"onnx vnni": 1234.5, "openvino portable": 70.4}, "avx2": {"openvino portable": 99.9}}
+    content = {"script": "a.py", "machine": machine, "rows": rows, "latency": latency}
+    assert script.int8_targets(content).splitlines() == [
+        "| runtime | `--int8-target` | loom: with VNNI | loom: AVX2 only |",
+        "|---|---|---|---|",
+        "| torch | fp32 | 17.0 / 584 | - |",
+        "| ONNX Runtime | vnni | 17.0 / 590 | - |",
+        "| OpenVINO | portable | - | 0.0 / 0 |",
+        "",
+        "AP on the validation images, and how many detections have a score over 0.3.",
+        "",
+        "| VFNet-R50, 800x1216 | with VNNI | AVX2 only |",
+        "|---|---|---|",
+        "| ONNX Runtime, vnni | 1,234 ms | - |",
+        "| OpenVINO, portable | 70 ms | 100 ms |",
+        "",
+        "`a.py`, 2030-01-02, Abacus, 1 thread, python 3.13.",
+    ]
 
 
 def test_runtimes_by_hand(monkeypatch):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.runtime import is_exported, read_info
+from varifocal.runtime.processor import has_vnni
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from varifocal.records import Category
-    from varifocal.runtime.description import ExportInfo
+    from varifocal.runtime.description import ExportInfo, GraphInfo
 
 SHOWN = 12  # classes that are named
 
@@ -64,13 +65,26 @@ def _exported_rows(path: Path, info: ExportInfo) -> Iterator[tuple[str, str]]:
     yield "detector", f"{info.detector}, exported, {weight:.1f} MB"
     yield "classes", _classes(info.categories)
     yield "input", f"{size}; multiples of {graph.multiple}" if graph.size is None else size
-    yield "graph", _fields(graph, "size", "multiple", "strides", "per_cell", "border")
+    yield "graph", _fields(graph, "size", "multiple", "strides", "per_cell", "border", "int8_target")
+    if graph.precision == "int8":
+        yield "int8", _int8(graph)
     yield from _settings(info)
     yield "made with", ", ".join(f"{name} {version}" for name, version in info.versions.items())
     yield (
         "against torch",
         ", ".join(f"{name}={_short(value)}" for name, value in info.parity.items() if name != "bound"),
     )
+
+
+def _int8(graph: GraphInfo) -> str:
+    if not graph.wants_vnni:
+        return "portable: the same results on every processor"
+    here = {
+        True: "this processor computes it exactly",
+        False: "this processor has no VNNI and cannot run it",
+        None: "unknown of this processor",
+    }
+    return f"for x86 processors with VNNI, and others than x86; {here[has_vnni()]}"
 
 
 def _settings(info: Any) -> Iterator[tuple[str, str]]:

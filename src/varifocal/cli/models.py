@@ -179,6 +179,11 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     int8.add_argument(
         "--keep", type=read_names, default=[], metavar="NAME,NAME", help="parts to keep in floating point, as head.cls"
     )
+    int8.add_argument(
+        "--int8-target",
+        choices=("portable", "vnni"),
+        help="the same results on every processor, or weights of one bit more, exact on x86 with VNNI only (portable)",
+    )
 
 
 def run_export(options: argparse.Namespace, _: list[str]) -> None:

@@ -50,6 +50,7 @@ def _check(options: argparse.Namespace) -> None:
         "--val": options.val is not None,
         "--max-drop": options.max_drop is not None,
         "--keep": bool(options.keep),
+        "--int8-target": options.int8_target is not None,
     }
     if options.precision == "int8":
         if options.images is not None:
@@ -72,6 +73,7 @@ def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSetti
         _data(options.val or options.calibrate, ("val", "test"), "--val"),
         1.0 if options.max_drop is None else options.max_drop,
         tuple(options.keep),
+        target=options.int8_target or "portable",
     )
     return export_int8(model, target, settings, int8, options.format, progress_bar)
 

@@ -26,7 +26,9 @@ from varifocal.files import write_together
 from varifocal.pictures import Predictor
 from varifocal.predict import Model
 from varifocal.records import DataSet, Detections
+from varifocal.runtime.description import Int8Target
 from varifocal.runtime.exported import ExportedModel
+from varifocal.runtime.processor import has_vnni
 from varifocal.settings import Views
 from varifocal.tiles import Tiling
 
@@ -41,6 +43,8 @@ class Int8:
 
     At most ``pictures`` of ``calibration``, chosen by ``seed``, say what the tensors hold; on ``validation`` AP may
     drop by ``max_drop`` points (of 100). The modules ``keep`` stay in floating point, as ``backbone.layer1``.
+    ``target`` "portable" rounds weights to seven bits, with which every processor computes the same; "vnni" to eight,
+    which are exact only on x86 processors with VNNI, and on others than x86.
     """
 
     calibration: DataSet
@@ -49,12 +53,18 @@ class Int8:
     keep: tuple[str, ...] = ()
     pictures: int = MOST
     seed: int = 0
+    target: Int8Target = "portable"
 
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:
             raise ConfigError(f"--max-drop {self.max_drop:g}: a drop of AP in points is at least 0.")
         if not self.validation.samples:
             raise DataError(f"{self.validation.source}: holds no pictures to measure AP on; name others with --val.")
+        if self.target == "vnni" and has_vnni() is False:
+            raise ConfigError(
+                "--int8-target vnni: this processor has no VNNI and would measure another model than the one that runs "
+                "elsewhere; use --int8-target portable, or export on a processor with VNNI."
+            )
 
 
 def export_int8(
@@ -76,7 +86,7 @@ def export_int8(
     views = choose_views(int8.calibration, model.info.tiling, int8.pictures, int8.seed)
     with TemporaryDirectory() as folder:
         with progress("making the graph", 1) as advance:
-            network = Int8Network(model, settings, form, target, Path(folder))
+            network = Int8Network(model, settings, form, target, Path(folder), int8.target)
             advance(1)
         if all(within(name, int8.keep) for name in network.blocks):
             raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")

@@ -52,7 +52,7 @@ def _openvino(proto: Any, sampled: Mapping[str, Range], info: ExportInfo, target
     graph = to_openvino(proto.SerializeToString())
     if info.graph.size is not None:
         graph.reshape([1, 3, *info.graph.size])
-        use_rows(graph, sampled)
+        use_rows(graph, sampled, info.graph.int8_target or "portable")
     file = folder / target.name
     save_openvino(graph, file, info)
 

@@ -9,9 +9,13 @@ from jaxtyping import Float, Int8
 
 from varifocal.export.quantise_graph import Graph, attribute
 from varifocal.export.quantise_plan import Plan
+from varifocal.runtime.description import Int8Target
 
 LEVELS = 255  # steps of a tensor, 0 to 255
-MOST = 127  # of a weight, on either side of zero
+# Steps of a weight on either side of zero. Without VNNI an x86 processor multiplies unsigned by signed bytes with an
+# instruction (pmaddubsw) that adds two products in 16 bits and cuts off what does not fit: 2 * 255 * 64 fits, and
+# 2 * 255 * 127 does not.
+WEIGHT_STEPS: dict[Int8Target, int] = {"portable": 64, "vnni": 127}
 PREFIX = "int8."
 
 
@@ -45,12 +49,12 @@ class Weights(NamedTuple):
         return found
 
 
-def round_weights(values: np.ndarray) -> Weights:
-    """Each output by its own largest magnitude, symmetric about zero."""
+def round_weights(values: np.ndarray, most: int) -> Weights:
+    """Weights in whole steps, symmetric about zero; the largest magnitude of each output becomes ``most``."""
     largest = np.abs(values).reshape(len(values), -1).max(axis=1)
-    scale = np.maximum(largest / MOST, 1e-12).astype(np.float32)
+    scale = np.maximum(largest / most, 1e-12).astype(np.float32)
     steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
-    return Weights(np.clip(steps, -MOST, MOST).astype(np.int8), scale)
+    return Weights(np.clip(steps, -most, most).astype(np.int8), scale)
 
 
 def bias_shift(
@@ -69,10 +73,11 @@ def bias_shift(
     return found
 
 
-def insert(proto: Any, plan: Plan, ranges: dict[str, Range], means: dict[str, np.ndarray]) -> Any:
+def insert(proto: Any, plan: Plan, ranges: dict[str, Range], means: dict[str, np.ndarray], target: Int8Target) -> Any:
     """A copy of the graph with what the plan says in eight bits.
 
-    ``ranges`` are those of the tensors that the plan names, ``means`` [C] those of the convolutions' inputs.
+    ``ranges`` are those of the tensors that the plan names, ``means`` [C] those of the convolutions' inputs. ``target``
+    says for which processors weights are rounded, see :data:`WEIGHT_STEPS`.
     """
     import onnx
 
@@ -88,7 +93,7 @@ def insert(proto: Any, plan: Plan, ranges: dict[str, Range], means: dict[str, np
     first: list[Any] = []
     for node in graph.nodes("Conv"):
         if node.name in plan.convolutions:
-            first += _quantise_weights(node, graph, weights, means)
+            first += _quantise_weights(node, graph, weights, means, WEIGHT_STEPS[target])
     _order(copy, first, after)
     return copy
 
@@ -128,14 +133,16 @@ def _pair(name: str, own: Range, constants: _Constants) -> list[Any]:
     ]
 
 
-def _quantise_weights(node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray]) -> list[Any]:
+def _quantise_weights(
+    node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray], most: int
+) -> list[Any]:
     """Change a convolution in place; the node that reads its weights, if they have none yet."""
     from onnx import helper
 
     source, features = node.input[1], node.input[0].removeprefix(PREFIX).removesuffix(".read")
     values = graph.constant(source)
     assert values is not None, "the plan has only convolutions of constant weights"
-    weights = round_weights(values)
+    weights = round_weights(values, most)
     steps = f"{PREFIX}{source}"
     reader = []
     if not constants.has(steps):

@@ -15,23 +15,34 @@ from varifocal.export.quantise_insert import insert
 from varifocal.export.quantise_plan import convolutions, make_plan
 from varifocal.export.settings import ExportSettings
 from varifocal.predict import Model
+from varifocal.runtime.description import Int8Target
 
 
 class Int8Network:
     """The float graph with what its tensors hold, from which files of any choice of blocks are made.
 
-    They will be ``target``; until then they lie in ``folder``. ``blocks`` are the parts that have convolutions.
+    They will be ``target``; until then they lie in ``folder``. ``processors`` are those on which their products are
+    exact. ``blocks`` are the parts that have convolutions.
     """
 
     measured: Measured
 
-    def __init__(self, model: Model, settings: ExportSettings, form: Form, target: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: ExportSettings,
+        form: Form,
+        target: Path,
+        folder: Path,
+        processors: Int8Target = "portable",
+    ) -> None:
         import onnx
 
         deform = form.deform if settings.deform == "auto" else settings.deform
         content, info = build_onnx(model, replace(settings, precision="fp32", deform=deform))
         self.content, self.form, self.target, self._folder = content, form, target, folder
-        self.info = replace(info, graph=replace(info.graph, precision="int8"))
+        self.processors = processors
+        self.info = replace(info, graph=replace(info.graph, precision="int8", int8_target=processors))
         self.graph = Graph(onnx.load_model_from_string(content))
         self.blocks = blocks(module_of(node) for node in [*convolutions(self.graph), *self.graph.nodes("DeformConv")])
         self._count = 0
@@ -47,7 +58,7 @@ class Int8Network:
     def build(self, keep: Sequence[str] = ()) -> Built:
         """The file with these blocks in floating point, in no place yet but ready to run."""
         plan = make_plan(self.graph, tuple(keep), both_ends=self.form.both_ends)
-        proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means)
+        proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means, self.processors)
         sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}
         sampled = {name: own for name, own in sampled.items() if name in plan.sampled}
         self._count += 1

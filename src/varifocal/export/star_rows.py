@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from varifocal.export.quantise_insert import LEVELS, MOST, Range, round_weights
+from varifocal.export.quantise_insert import LEVELS, WEIGHT_STEPS, Range, round_weights
+from varifocal.runtime.description import Int8Target
 
 PRODUCT = "product"  # ends the name of the product of a convolution in rows
+GRID = 127  # steps on either side of zero that OpenVINO takes for weights in int8, whatever part of them is used
 
 
-def use_rows(graph: Any, ranges: Mapping[str, Range]) -> list[str]:
+def use_rows(graph: Any, ranges: Mapping[str, Range], target: Int8Target) -> list[str]:
     """Replace, in place, the deformable convolutions that have a range by name; the names of those that are replaced.
 
     ``ranges`` are those of their features: what is read between cells lies within. Only in a graph of a fixed input
     size, since OpenVINO's embedding bag wants to know how many rows are read, and only convolutions without groups and
-    with one field of offsets.
+    with one field of offsets. ``target`` says for which processors their weights are rounded.
     """
     done: list[str] = []
     cells: dict[Any, tuple[Any, Any]] = {}  # both stars of a level look at the same places
@@ -35,14 +37,14 @@ def use_rows(graph: Any, ranges: Mapping[str, Range]) -> list[str]:
             continue
         given = node.get_attributes()
         if given["group"] == given["deformable_group"] == 1:
-            node.output(0).replace(_in_rows(node, given, ranges[name], cells).output(0))
+            node.output(0).replace(_in_rows(node, given, ranges[name], WEIGHT_STEPS[target], cells).output(0))
             done.append(name)
     if done:
         graph.validate_nodes_and_infer_types()
     return done
 
 
-def _in_rows(node: Any, given: Mapping[str, Any], own: Range, cells: dict[Any, tuple[Any, Any]]) -> Any:
+def _in_rows(node: Any, given: Mapping[str, Any], own: Range, most: int, cells: dict[Any, tuple[Any, Any]]) -> Any:
     """The node that gives what ``node`` gave, [B, O, h, w]."""
     from openvino import opset8 as op
 
@@ -64,7 +66,7 @@ def _in_rows(node: Any, given: Mapping[str, Any], own: Range, cells: dict[Any, t
     bag = op.embedding_bag_packed_sum(table, *cells[key])
     read = _rounded(op.reshape(bag, _whole(-1, taps * channels), False), own)
     values = weight.get_node().data.transpose(0, 2, 3, 1).reshape(outputs, taps * channels)
-    product = op.matmul(read, _rounded_weights(np.ascontiguousarray(values)), False, True)
+    product = op.matmul(read, _rounded_weights(np.ascontiguousarray(values), most), False, True)
     product.set_friendly_name(f"{node.get_friendly_name()}/{PRODUCT}")
     rows, columns = offsets.get_shape()[2:]
     return op.transpose(op.reshape(product, _whole(batch, rows, columns, outputs), False), _whole(0, 3, 1, 2))
@@ -120,13 +122,13 @@ def _rounded(values: Any, own: Range) -> Any:
     return op.fake_quantize(values, *bounds, *bounds, LEVELS + 1)
 
 
-def _rounded_weights(values: np.ndarray) -> Any:
-    """[O, K]: each row in eight bits, symmetric about zero."""
+def _rounded_weights(values: np.ndarray, most: int) -> Any:
+    """[O, K]: each row in whole steps, at most ``most`` on either side of zero."""
     from openvino import opset8 as op
 
-    largest = round_weights(values).scale[:, None] * np.float32(MOST)
+    largest = round_weights(values, most).scale[:, None] * np.float32(GRID)
     bounds = [op.constant(-largest), op.constant(largest)]
-    return op.fake_quantize(op.constant(values), *bounds, *bounds, 2 * MOST + 1)
+    return op.fake_quantize(op.constant(values), *bounds, *bounds, 2 * GRID + 1)
 
 
 def _whole(*values: int) -> Any:

@@ -13,6 +13,8 @@ from varifocal.records import Category
 from varifocal.settings import PostProcess, Preprocess, Views
 from varifocal.tiles import Tiling
 
+Int8Target = Literal["portable", "vnni"]
+
 FORMAT = 1  # raised when an older version of the package could not run the file
 KEY = "varifocal"
 
@@ -25,7 +27,9 @@ class GraphInfo:
     of its levels, finest first; a level has ``per_cell`` boxes for each of ceil(height / stride) x ceil(width / stride)
     cells. ``border`` is how many pixels before the end of a picture its boxes end. With ``nms`` "in" the graph
     suppresses, with "out" its caller does. ``precision`` is that of its convolutions, ``deform`` the form of its
-    deformable ones.
+    deformable ones. ``int8_target`` says of int8 on which processors its products are exact: "portable" on all, "vnni"
+    on x86 with VNNI and on others than x86; None with other precisions, and in older files, which are of the kind
+    "vnni".
     """
 
     size: tuple[int, int] | None
@@ -37,6 +41,12 @@ class GraphInfo:
     precision: str = "fp32"
     deform: str = "deformconv"
     opset: int = 20
+    int8_target: Int8Target | None = None
+
+    @property
+    def wants_vnni(self) -> bool:
+        """Whether its products are exact on some processors only."""
+        return self.precision == "int8" and self.int8_target != "portable"
 
     def counts(self, height: int, width: int) -> tuple[int, ...]:
         """How many boxes each level has for an input of that size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from varifocal.errors import CheckpointError, ConfigError
 from varifocal.runtime.description import ExportInfo, from_json
 from varifocal.runtime.inside import read_description
 from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.runtime.processor import has_vnni
 from varifocal.runtime.session import Runner, Session
 
 ARCHIVE = ".pt2"  # known, but not run here
@@ -63,8 +65,9 @@ def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", thre
     """The graph of an exported file; ``threads`` None leaves their number to the runtime.
 
     Raises:
-        ConfigError: the runtime is missing or too old, or has no such device or precision; or the file is one of
-            torch.export, whose reader runs what a file tells it to.
+        ConfigError: the runtime is missing or too old, or has no such device or precision; the file is in int8 for
+            processors with VNNI, and this one has none; or it is one of torch.export, whose reader runs what a file
+            tells it to.
         CheckpointError: not an exported model of this package, damaged, or of a newer version.
     """
     if path.suffix.lower() == ARCHIVE:
@@ -75,7 +78,24 @@ def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", thre
     if path.suffix.lower() not in FORMATS:
         raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
     info = read_info(path)
+    if device == "cpu" and info.graph.wants_vnni:
+        _check_vnni(path)
     return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, threads), info)
+
+
+def _check_vnni(path: Path) -> None:
+    known = has_vnni()
+    if known is False:
+        raise ConfigError(
+            f"{path}: its int8 weights are for x86 processors with VNNI; this one has none and would find other boxes. "
+            "Export it again with --int8-target portable."
+        )
+    if known is None:
+        warnings.warn(
+            f"{path}: its int8 weights are for x86 processors with VNNI, and whether this one has it cannot be seen; "
+            "export it with --int8-target portable to be sure.",
+            stacklevel=4,
+        )
 
 
 def read_info(path: Path) -> ExportInfo:

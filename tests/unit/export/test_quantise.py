@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from int8_products import RESTRICTED
 from PIL import Image
 
 import varifocal as vf
@@ -19,6 +20,7 @@ from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
 from varifocal.export.quantise_graph import Graph, module_of
 from varifocal.predict import save
+from varifocal.runtime.processor import has_vnni
 
 SIZE = (128, 192)
 GUILTY = "head.cls_tower"
@@ -122,6 +124,7 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
     described = json.loads((checkpoint.parent / "best.onnx.json").read_text())
     parity = described["parity"]
     assert described["graph"]["precision"] == parity["precision"] == "int8"
+    assert described["graph"]["int8_target"] == "portable"
     assert parity["kept"] == [GUILTY]
     assert parity["ap_before"] > 0.9
     assert parity["ap_after"] >= parity["ap_before"] - 0.15
@@ -137,6 +140,7 @@ def test_the_file_finds_what_the_checkpoint_does(checkpoint, wounded, data):
         assert not np.array_equal(found.scores[:5], wanted.scores[:5])
 
 
+@pytest.mark.skipif(RESTRICTED, reason="OpenVINO crashes where a variable restricts its convolutions to AVX2 alone")
 def test_openvino(checkpoint, wounded, data, capfd):
     """In its form the star is in eight bits, too, and the file, of one picture, runs for several."""
     assert export(checkpoint, data, "--format", "openvino") == 2
@@ -155,6 +159,24 @@ def test_openvino(checkpoint, wounded, data, capfd):
     capfd.readouterr()
     assert main(["eval", str(file), str(data), "--precision", "bf16"]) == 2
     assert "computes in int8 already" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not has_vnni(), reason="needs VNNI, or another processor than x86")
+def test_for_vnni(checkpoint, data):
+    assert export(checkpoint, data, "--keep", GUILTY, "--int8-target", "vnni") == 0
+    assert json.loads((checkpoint.parent / "best.onnx.json").read_text())["graph"]["int8_target"] == "vnni"
+    held = Graph(onnx.load(checkpoint.with_suffix(".onnx"))).proto.graph.initializer
+    steps = [onnx.numpy_helper.to_array(one) for one in held if one.data_type == onnx.TensorProto.INT8 and one.dims]
+    assert max(np.abs(one.astype(int)).max() for one in steps) == 127
+
+
+def test_for_vnni_without_it(checkpoint, data, monkeypatch, capfd):
+    import varifocal.export.quantise as module
+
+    monkeypatch.setattr(module, "has_vnni", lambda: False)
+    assert export(checkpoint, data, "--int8-target", "vnni") == 2
+    assert "--int8-target vnni: this processor has no VNNI" in capfd.readouterr().err
+    assert left(checkpoint) == ["best.safetensors"]
 
 
 def test_everything_kept(checkpoint, data, capfd):
@@ -181,6 +203,7 @@ def test_what_is_wrong_with_other_pictures_is_said_before_the_calibration(checkp
         (["--precision", "int8"], "--precision int8 needs --calibrate DATA"),
         (["--calibrate", "DATA"], "--calibrate: is for --precision int8 only"),
         (["--keep", "neck"], "--keep: is for --precision int8 only"),
+        (["--int8-target", "portable"], "--int8-target: is for --precision int8 only"),
         (["--precision", "int8", "--calibrate", "DATA", "--images", "x"], "name them with --val DATA/SPLIT"),
         (["--precision", "int8", "--calibrate", "DATA", "--max-drop", "-1"], "--max-drop -1: a drop of AP"),
         (["--precision", "int8", "--calibrate", "DATA", "--max-drop", "nan"], "--max-drop nan: a drop of AP"),

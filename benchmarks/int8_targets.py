@@ -1,0 +1,155 @@
+"""int8 files for every processor and for those with VNNI, on both kinds: python benchmarks/int8_targets.py
+
+    python benchmarks/int8_targets.py --model trees runs/trees-1/best.safetensors \
+        --model frames runs/paper/star-refine-norm-seed0/best.safetensors runs/paper/frames
+
+Every model is exported to ONNX and OpenVINO with ``--int8-target portable`` and ``vnni`` and measured on its validation
+images, here and on a processor with AVX2 and without VNNI: OpenVINO is restricted to AVX2 by a variable that it obeys,
+ONNX Runtime, which has none, runs in the emulator ``qemu-x86_64 -cpu Haswell`` where that is installed. Then the
+latency of VFNet-R50 at 800x1216 with random weights, all by turns in one process, and OpenVINO again restricted to
+AVX2. Results in ``int8_targets.json``; ``speed_table.py`` makes the table of docs/deploy.md of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "int8_targets.json"
+FORMATS = {"onnx": "onnx", "openvino": "xml"}
+TARGETS = ("portable", "vnni")
+CONFIDENT = 0.3
+LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")
+
+
+def accuracy(file: Path, data: Path) -> dict[str, float]:
+    """AP in points of a file on the validation split, and how many detections it has over a score of 0.3."""
+    from varifocal.data.load import load_split
+    from varifocal.evaluate.run import evaluate_model
+    from varifocal.loading import load
+
+    metrics, found = evaluate_model(load(file), load_split(data, ("val", "test"), "--val"))
+    return {"AP": 100 * metrics.AP, "confident": sum(len(one.filter(CONFIDENT)) for one in found)}
+
+
+def latency(files: dict[str, Path], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each file, by turns, with two threads."""
+    from deploy import SIZE, in_file
+    from harness import medians
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *SIZE)).astype(np.float32)
+    return medians({name: in_file(file, "fp32", pixels) for name, file in files.items()}, rounds, warmup=2)
+
+
+def elsewhere(words: list[str], limit: dict[str, str], emulator: tuple[str, ...] = ()) -> Any:
+    """What this script prints in a process of its own that is restricted so."""
+    command = [*emulator, sys.executable, str(HERE / Path(__file__).name), "--worker", *words]
+    done = subprocess.run(command, check=False, env={**os.environ, **limit}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def worker(words: list[str]) -> None:
+    """Measure in this process and print it."""
+    what, *rest = words
+    if what == "accuracy":
+        print(json.dumps(accuracy(Path(rest[0]), Path(rest[1]))))
+    else:
+        print(json.dumps(latency({word.split("=")[0]: Path(word.split("=")[1]) for word in rest[1:]}, int(rest[0]))))
+
+
+def without_vnni(file: Path, data: Path) -> dict[str, float] | None:
+    """Of a processor with AVX2 only; None where it cannot be emulated."""
+    words = ["accuracy", str(file), str(data)]
+    if file.suffix == ".xml":
+        return elsewhere(words, LIMIT)  # type: ignore[no-any-return]
+    if shutil.which(EMULATOR[0]) is None:
+        return None
+    return elsewhere(words, {"OMP_NUM_THREADS": "1"}, EMULATOR)  # type: ignore[no-any-return]
+
+
+def measure_model(name: str, checkpoint: Path, data: Path, folder: Path) -> list[dict[str, Any]]:
+    """A row of the checkpoint in torch and one of each file on each processor."""
+    from varifocal.cli import main as varifocal
+    from varifocal.loading import load
+
+    tiling = load(checkpoint).info.tiling
+    size = ["--size", f"{tiling.size}x{tiling.size}"] if tiling.size else []
+    rows = [{"model": name, "format": "torch", "target": None, "processor": "here", **accuracy(checkpoint, data)}]
+    for format, suffix in FORMATS.items():
+        for target in TARGETS:
+            file = folder / f"{name}-{target}.{suffix}"
+            words = ["--format", format, "--precision", "int8", "--int8-target", target, "--calibrate", str(data)]
+            if varifocal(["export", str(checkpoint), *size, *words, "--max-drop", "100", "--out", str(file)]):
+                raise SystemExit(f"{file}: the export failed")
+            for processor, found in (("here", accuracy(file, data)), ("avx2", without_vnni(file, data))):
+                row = {"model": name, "format": format, "target": target, "processor": processor}
+                rows.append({**row, **(found or {"AP": None, "confident": None})})
+                print(rows[-1], flush=True)
+    return rows
+
+
+def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Of VFNet-R50: all files by turns here, those of OpenVINO by turns on AVX2."""
+    from deploy import SIZE, write_int8
+    from network import model
+    from varifocal.export import ExportSettings
+    from varifocal.export.onnx import export_onnx
+    from varifocal.export.openvino import build_openvino, save_openvino
+    from varifocal.export.pictures import comparison_pictures
+
+    own = model("vfnet_r50_1x")
+    files = {"onnx fp32": folder / "r50.onnx", "openvino fp32": folder / "r50.xml"}
+    export_onnx(own, files["onnx fp32"], ExportSettings(SIZE), comparison_pictures(None, own.info))
+    graph, info = build_openvino(own, ExportSettings(SIZE))
+    save_openvino(graph, files["openvino fp32"], info)
+    for format, suffix in FORMATS.items():
+        for target in TARGETS:
+            files[f"{format} {target}"] = folder / f"r50-{target}.{suffix}"
+            write_int8(own, files[f"{format} {target}"], target)
+    ours = [f"{name}={file}" for name, file in files.items() if file.suffix == ".xml"]
+    return {
+        "here": latency(files, rounds),
+        "avx2": elsewhere(["latency", str(rounds), *ours], LIMIT),
+    }
+
+
+def main() -> None:
+    """Measure all and keep it."""
+    from harness import machine
+    from varifocal.data.embedded import trees_folder
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", action="append", nargs="+", default=[], metavar="WORD", help="NAME CHECKPOINT [DATA]"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of the latencies; 0 leaves them as they are")
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return worker(options.worker)
+    content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, checkpoint, *data in options.model:
+            found = measure_model(name, Path(checkpoint), Path(data[0]) if data else trees_folder(), Path(folder))
+            content["rows"] = [row for row in content["rows"] if row["model"] != name] + found
+        if options.rounds:
+            content["latency"] = measure_latency(Path(folder), options.rounds)
+    content |= {"script": "benchmarks/int8_targets.py", "machine": machine()}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
