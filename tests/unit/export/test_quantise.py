@@ -27,7 +27,7 @@ DROP = "15"  # points; the other parts of a network that never learnt anything c
 
 @pytest.fixture(scope="module")
 def wounded(tiny):
-    model = tiny("vfnet", convs=2)
+    model = tiny("vfnet", convs=2, star_norm="group")
     first, second = model.detector.head.cls_tower
     with torch.no_grad():
         first[1].bias[0] = 3e4
@@ -119,6 +119,7 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
     # beside the part that is kept only what says something and what steers is float
     assert {name for name in floats if not name.startswith(GUILTY)} == {"head.cls", "head.reg", "head.reg_refine"}
     assert {name.split(".")[0] for name in rounded} == {"backbone", "neck", "head"}
+    assert {"head.cls_star", "head.reg_star"} < rounded  # each with a norm between its product and the ReLU
     described = json.loads((checkpoint.parent / "best.onnx.json").read_text())
     parity = described["parity"]
     assert described["graph"]["precision"] == parity["precision"] == "int8"
