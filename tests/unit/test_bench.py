@@ -65,7 +65,8 @@ def by_hand() -> int:
         width *= 2
     levels = (8 * 12, 4 * 6, 2 * 3)
     neck = sum(n * (c * 32 + 9 * 32 * 32) for n, c in zip(levels, (128, 256, 512), strict=True))
-    # a layer in each tower, one before the first box, two stars (norms count nowhere); two classes, twice four distances
+    # a layer in each tower, one before the first box, two stars, whose norms count nowhere; two classes and twice four
+    # distances
     head = sum(levels) * 9 * 32 * (5 * 32 + 2 + 4 + 4)
     return 2 * (backbone + neck + head)
 
