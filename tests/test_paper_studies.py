@@ -42,8 +42,10 @@ def runs(tmp_path):
     torch.manual_seed(0)
     recipe = override(Recipe(), [*TINY, "model.star_norm=group"])
     model = make_model(recipe, load_dataset(data, "val").categories)
-    with torch.no_grad():
+    with torch.no_grad():  # boxes of some 24 pixels, with scores on both sides of 0.3
         model.detector.head.cls.bias.fill_(-1.0)
+        model.detector.head.cls.weight.normal_(std=0.1)
+        model.detector.head.reg.bias.fill_(-1.6)
     place = folder / "star-refine-norm-seed0"
     save(model, place / "best.safetensors")
     write_recipe(recipe, place / "recipe.yaml")
@@ -136,7 +138,7 @@ def test_ranking_is_that_of_the_diagnosis(scripts, runs, monkeypatch):
     assert main(["diagnose", str(checkpoint), str(folder / "frames"), "--split", "val", "--json", str(file)]) == 0
     wanted, numbers = json.loads(file.read_text()), entry["metrics"]
     near, worth = wanted["ranking"]["near"], wanted["ranking"]["worth"]
-    assert numbers["near"] == near["count"] > 20
+    assert numbers["near"] == near["count"] > 10
     pairs = [
         ("spearman", near["spearman"]),
         ("kendall", near["kendall"]),

@@ -119,7 +119,6 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
     # beside the part that is kept only what says something and what steers is float
     assert {name for name in floats if not name.startswith(GUILTY)} == {"head.cls", "head.reg", "head.reg_refine"}
     assert {name.split(".")[0] for name in rounded} == {"backbone", "neck", "head"}
-    assert {"head.cls_star", "head.reg_star"} < rounded  # each with a norm between its product and the ReLU
     described = json.loads((checkpoint.parent / "best.onnx.json").read_text())
     parity = described["parity"]
     assert described["graph"]["precision"] == parity["precision"] == "int8"
