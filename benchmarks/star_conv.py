@@ -1,13 +1,14 @@
 """The star convolution beside the plain 3x3 convolution of the same shape, on a CPU: python benchmarks/star_conv.py
 
-Forward, both branches of a level, forward and backward, bfloat16, extra memory; 256 channels, the levels of a picture
-of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part of every measurement.
-torchvision's operator stands beside them, for what the structure is worth.
+Forward, both branches of a level, both with a group norm behind each, forward and backward, bfloat16, extra memory; 256
+channels, the levels of a picture of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part
+of every measurement. torchvision's operator stands beside them, for what the structure is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from harness import Goal, Row, extra_megabytes, medians, write
+from varifocal.models.layers import group_norm
 from varifocal.ops.star_conv import star_conv, star_offsets, star_taps
 
 WIDTH = 256
@@ -25,16 +27,18 @@ FORWARD_NOTE = (
 SMALL_NOTE = "About 1 ms for a level whatever its size: places, the layout of the weights, and Python between them"
 MEMORY_NOTE = "A run's columns or slopes, the gradients of the kernel, and what oneDNN lays out anew for its product"
 LEVELS = {"P3": (100, 152), "P4": (50, 76), "P5": (25, 38), "P6": (13, 19), "P7": (7, 10)}
+P3 = LEVELS["P3"]
 
 
-def inputs(level: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features of two branches, distances in cells, weight."""
+def inputs(
+    size: tuple[int, int], dtype: torch.dtype = torch.float32, channels: int = WIDTH
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features of two branches on a map of (height, width), distances in cells, weight."""
     rng = torch.Generator().manual_seed(0)
-    height, width = LEVELS[level]
-    first, second = (torch.randn(1, WIDTH, height, width, generator=rng).to(dtype) for _ in range(2))
+    first, second = (torch.randn(1, channels, *size, generator=rng).to(dtype) for _ in range(2))
     first, second = (part.contiguous(memory_format=torch.channels_last) for part in (first, second))
-    distances = torch.rand(1, 4, height, width, generator=rng) * 8
-    weight = (torch.randn(WIDTH, WIDTH, 3, 3, generator=rng) * 0.01).to(dtype)
+    distances = torch.rand(1, 4, *size, generator=rng) * 8
+    weight = (torch.randn(channels, channels, 3, 3, generator=rng) * 0.01).to(dtype)
     return first, second, distances, weight.contiguous(memory_format=torch.channels_last)
 
 
@@ -42,7 +46,7 @@ def forward_rows() -> list[Row]:
     """One branch at P3, in both types, and torchvision's operator."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
-        x, _, distances, weight = inputs("P3", dtype)
+        x, _, distances, weight = inputs(P3, dtype)
         calls: dict[str, Callable[[], object]] = {
             "plain": lambda x=x, w=weight: F.conv2d(x, w, padding=1),
             "star": lambda x=x, d=distances, w=weight: star_conv([x], star_taps([d]), w),
@@ -65,8 +69,8 @@ def pair_rows() -> list[Row]:
     """Both branches of each level, and of all."""
     rows = []
     sums = {"plain": 0.0, "star": 0.0}
-    for level in LEVELS:
-        first, second, distances, weight = inputs(level)
+    for level, size in LEVELS.items():
+        first, second, distances, weight = inputs(size)
 
         def stars(parts: tuple[Tensor, ...] = (first, second), d: Tensor = distances, w: Tensor = weight) -> None:
             taps = star_taps([d])
@@ -89,9 +93,47 @@ def pair_rows() -> list[Row]:
     return rows
 
 
+def normed_rows(
+    sizes: Sequence[tuple[int, int]] = tuple(LEVELS.values()), channels: int = WIDTH, rounds: int = 25
+) -> list[Row]:
+    """Both branches of all levels with a group norm behind each convolution (``model.star_norm=group``), beside plain
+    convolutions with the same norm and beside stars without one."""
+    norm = group_norm(channels)
+    parts = [inputs(size, channels=channels) for size in sizes]
+
+    def pairs(star: bool, normed: bool) -> None:
+        for first, second, distances, weight in parts:
+            taps = star_taps([distances]) if star else None
+            for part in (first, second):
+                found = F.conv2d(part, weight, padding=1) if taps is None else star_conv([part], taps, weight)[0]
+                if normed:
+                    norm(found)
+
+    calls: dict[str, Callable[[], object]] = {
+        f"{kind}{', normed' if normed else ''}": partial(pairs, kind == "star", normed)
+        for kind in ("plain", "star")
+        for normed in (False, True)
+    }
+    with torch.inference_mode():
+        found = medians(calls, rounds=rounds)
+    what = "pair of stars with group norm, all levels"
+    return [
+        Row(
+            what,
+            found["star, normed"],
+            "ms",
+            Goal(1.2),
+            "plain pairs with group norm",
+            found["plain, normed"],
+            FORWARD_NOTE,
+        ),
+        Row(what, found["star, normed"], "ms", None, "pair of stars without", found["star"]),
+    ]
+
+
 def training_row() -> Row:
     """Gradients of features, distances and weight; of the plain convolution those of features and weight."""
-    x, _, distances, weight = (part.requires_grad_() for part in inputs("P3"))
+    x, _, distances, weight = (part.requires_grad_() for part in inputs(P3))
     grad = torch.randn_like(x)
     found = medians(
         {
@@ -107,7 +149,7 @@ def training_row() -> Row:
 
 def memory_row() -> Row:
     """What the process needs on top of inputs and result, against all columns at once."""
-    x, _, distances, weight = inputs("P3")
+    x, _, distances, weight = inputs(P3)
     columns = 9 * x.numel() * x.element_size() / 2**20
     result = x.numel() * x.element_size() / 2**20
     with torch.inference_mode():
@@ -117,7 +159,7 @@ def memory_row() -> Row:
 
 def training_memory_row() -> Row:
     """The same for forward and backward, beside the result and the gradient of the features."""
-    x, _, distances, weight = (part.requires_grad_() for part in inputs("P3"))
+    x, _, distances, weight = (part.requires_grad_() for part in inputs(P3))
     grad = torch.randn_like(x)
     columns, result = (n * x.numel() * x.element_size() / 2**20 for n in (9, 2))
 
@@ -131,7 +173,8 @@ def training_memory_row() -> Row:
 
 def main() -> None:
     """Measure all and keep it."""
-    write("star_conv", [*forward_rows(), *pair_rows(), training_row(), memory_row(), training_memory_row()])
+    forward = [*forward_rows(), *pair_rows(), *normed_rows()]
+    write("star_conv", [*forward, training_row(), memory_row(), training_memory_row()])
 
 
 if __name__ == "__main__":

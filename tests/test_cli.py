@@ -198,6 +198,7 @@ def test_a_bad_validation_picture_costs_no_training(data, tmp_path, capsys):
         (["train.accumulate=0"], "train.accumulate: Input should be greater than 0 (got 0)"),
         (["train.epochs=0"], "train.epochs: Input should be greater than 0 (got 0)"),
         (["train.lr=0"], "train.lr: Input should be greater than 0 (got 0)"),
+        (["model.star_norm=batch"], "model: star_norm: Input should be 'none' or 'group' (got 'batch')"),
         (["data.augment.jitter=[0,1]"], "data.augment.jitter.0: Input should be greater than 0 (got 0)"),
         (["train.milestones=[8, 11]"], "train.milestones.0: Input should be less than or equal to 1 (got 8)"),
         (["train.precision=fp64"], "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),

@@ -103,6 +103,27 @@ def test_ratio_and_goal_follow_from_the_numbers(name):
             assert row["met"] == (measured <= limit if side == "most" else measured >= limit)
 
 
+def test_stars_with_norms_stand_beside_plain_convolutions_with_norms(monkeypatch):
+    """Each kind runs, and a row has its own peer: 5 ms beside 2 and beside 3."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    stars = load("star_conv")
+    ran = []
+
+    def medians(calls, rounds):
+        ran.extend(calls)
+        for call in calls.values():
+            call()
+        return {"plain": 1.0, "plain, normed": 2.0, "star": 3.0, "star, normed": 5.0}
+
+    monkeypatch.setattr(stars, "medians", medians)
+    rows = stars.normed_rows(sizes=[(6, 5), (3, 2)], channels=8)
+    assert ran == ["plain", "plain, normed", "star", "star, normed"]
+    assert [(one.value, one.peer, one.ratio) for one in rows] == [
+        (5.0, "plain pairs with group norm", 2.5),
+        (5.0, "pair of stars without", 5 / 3),
+    ]
+
+
 def row(**other):
     plain = {"what": "thing", "value": 2.0, "unit": "ms", "goal": None, "peer": "", "peer_value": None, "note": ""}
     return {**plain, "ratio": None, "met": None, **other}

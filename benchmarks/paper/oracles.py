@@ -6,32 +6,28 @@ of the oracle study reaches in ``results.json``. What stands there is not done a
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from run import RESULTS, read_results
+import studies
 
 from varifocal.data.load import load_dataset
-from varifocal.files import write_beside
 from varifocal.oracle import oracle_study
 from varifocal.oracle.rows import FURTHER, PAPER
 from varifocal.predict import load
 from varifocal.progress import progress_bar
 
-DETECTORS = ("fcos-atss", "raw-varifocal", "star-refine")
+DETECTORS = ("fcos-atss", "raw-varifocal", "star-refine", "star-refine-norm")
 METRICS = ("AP", "AP50", "AP75")
 ROWS = (*PAPER, *FURTHER)
 
 
-def study(checkpoint: Path, frames: Path, words: str) -> list[dict[str, Any]]:
+def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
     """The rows of one run."""
     data = load_dataset(frames, "val")
     with progress_bar(words, len(data.samples)) as advance:
         found = oracle_study(load(checkpoint), data, rows=ROWS, progress=advance)
-    return [
+    rows = [
         {
             "oracle": row.name,
             "centerness": row.centerness,
@@ -39,26 +35,8 @@ def study(checkpoint: Path, frames: Path, words: str) -> list[dict[str, Any]]:
         }
         for row in found.rows
     ]
-
-
-def main() -> None:
-    """Study what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    for name, seed in [(name, int(seed)) for seed in options.seeds.split(",") for name in DETECTORS]:
-        checkpoint = options.runs / f"{name}-seed{seed}" / "best.safetensors"
-        known = any((one["row"], one["seed"]) == (name, seed) for one in read_results().get("oracles", []))
-        if known or not checkpoint.exists():
-            continue
-        rows = study(checkpoint, options.runs / "frames", f"{name}, seed {seed}")
-        content = read_results()
-        content.setdefault("oracles", []).append({"row": name, "seed": seed, "rows": rows})
-        write_beside(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+    return {"rows": rows}
 
 
 if __name__ == "__main__":
-    main()
+    studies.main(__doc__, "oracles", study, DETECTORS)

@@ -2,9 +2,10 @@
 
 Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
 that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
-again, one that was cut off goes on; after ``--minutes`` no new one is begun. ``table.py`` makes the page of the
-results, ``varifocal report runs/paper`` shows curves, pictures and diagnosis. Several of these commands may run side by
-side, each with its own share of the cores in ``--threads``: a run belongs to the one that began it.
+again (but with ``--again``, where its checkpoint is gone), one that was cut off goes on; after ``--minutes`` no new one
+is begun. ``table.py`` makes the page of the results, ``varifocal report runs/paper`` shows curves, pictures and
+diagnosis. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
+belongs to the one that began it.
 
 All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
 the weights that are not pretrained and the order of the pictures, so that runs of one seed make a pair.
@@ -32,6 +33,7 @@ from varifocal.sweep import SWEEPS, Row, run_rows  # noqa: E402
 
 RESULTS = HERE / "results.json"
 RECIPE = HERE / "recipe.yaml"
+CHECKPOINT = "best.safetensors"
 LONG = 12  # epochs of the rows that ask whether a part only needs more time
 FRAMES = {"train": 1200, "val": 400, "seed": 0}
 
@@ -92,6 +94,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose names begin so")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where data and checkpoints lie")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--again", action="store_true", help="train what results.json has, too, where its checkpoint is not in --runs"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.runs.mkdir(parents=True, exist_ok=True)
@@ -104,7 +109,7 @@ def main() -> None:
         if time.monotonic() - begun > options.minutes * 60:
             raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
         with (options.runs / f".{row.name}-seed{seed}.lock").open("w") as lock:
-            if _taken(lock) or any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"]):
+            if _taken(lock) or _done(row, seed, options.runs if options.again else None):
                 continue
             _train(row, seed, options.runs)
 
@@ -117,24 +122,41 @@ def _taken(lock: TextIO) -> bool:
     return False
 
 
+def _done(row: Row, seed: int, runs: Path | None) -> bool:
+    """Whether the results have the run and, where there must be one, its folder has the checkpoint."""
+    known = any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"])
+    return known and (runs is None or (runs / f"{row.name}-seed{seed}" / CHECKPOINT).is_file())
+
+
 def _train(row: Row, seed: int, folder: Path) -> None:
     started = time.monotonic()
     print(f"{row.name}, seed {seed}", flush=True)
     (one,) = run_rows([row], folder / "frames", folder, recipe=str(RECIPE), seeds=[seed], name="paper")
     minutes = (time.monotonic() - started) / 60
-    with (folder / ".results.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        content = read_results()
-        content["runs"].append({**one, "minutes": round(minutes, 2), "machine": machine()})
-        write_beside(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
-        write_beside(folder / "results.json", json.dumps({"sweep": "paper", "runs": content["runs"]}).encode())
+    content = keep(folder, "runs", {**one, "minutes": round(minutes, 2), "machine": machine()})
+    write_beside(folder / "results.json", json.dumps({"sweep": "paper", "runs": content["runs"]}).encode())
     print(f"{row.name}, seed {seed}: AP {100 * one['metrics']['AP']:.1f}, {minutes:.1f} minutes", flush=True)
 
 
-def read_results() -> dict[str, Any]:
-    """What ``results.json`` holds, or no runs."""
-    if RESULTS.exists():
-        content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+def keep(folder: Path, key: str, entry: dict[str, Any], results: Path | None = None) -> dict[str, Any]:
+    """Put an entry in a list of the results in place of that of the same row and seed; what they hold then.
+
+    Other commands that work on the same ``folder`` of runs wait meanwhile.
+    """
+    with (folder / ".results.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = read_results(results)
+        others = [one for one in content.get(key, []) if any(one[name] != entry[name] for name in ("row", "seed"))]
+        content[key] = [*others, entry]
+        write_beside(results or RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+    return content
+
+
+def read_results(results: Path | None = None) -> dict[str, Any]:
+    """What ``results.json``, or another file of results, holds, or no runs."""
+    file = results or RESULTS
+    if file.exists():
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return content
     return {"script": "benchmarks/paper/run.py", "frames": FRAMES, "runs": []}
 

@@ -94,9 +94,11 @@ def matchability_aware_loss(
     the authors' code. Unlike in the varifocal loss a positive with a bad box keeps its full weight, and no alpha scales
     the negatives. ``gamma`` 1.5 is that of the authors' recipes. ``positive`` as in :func:`varifocal_loss`.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits, targets.pow(gamma), reduction="none")
-    negative = ~(targets > 0 if positive is None else positive)
-    return entropy * torch.where(negative, logits.detach().sigmoid().pow(gamma), 1.0)
+    is_positive = targets > 0 if positive is None else positive
+    # 0^0 is 1: without the choice a negative would have that target with gamma 0
+    score = torch.where(is_positive, targets.pow(gamma), 0.0)
+    entropy = F.binary_cross_entropy_with_logits(logits, score, reduction="none")
+    return entropy * torch.where(is_positive, 1.0, logits.detach().sigmoid().pow(gamma))
 
 
 def iou_aware_bce_loss(
@@ -116,7 +118,7 @@ def iou_aware_bce_loss(
     ``positive`` as in :func:`varifocal_loss`.
     """
     p = logits.sigmoid()
-    score = (p.detach().pow(alpha) * targets.pow(1 - alpha)).clamp(min=0.01)
+    score = (p.pow(alpha) * targets.pow(1 - alpha)).clamp(min=0.01).detach()
     is_positive = targets > 0 if positive is None else positive
     entropy = F.binary_cross_entropy_with_logits(logits, torch.where(is_positive, score, 0.0), reduction="none")
     return entropy * torch.where(is_positive, 1.0, p.pow(gamma))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -91,7 +91,8 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe of the package by name, or a YAML file, with ``key=value`` overrides.
 
     A file with ``base: NAME`` says only what differs from that recipe, which may have a base of its own. A base that is
-    a file is found from the folder of the file that names it.
+    a file is found from the folder of the file that names it. Where a file or an override changes the detector, those
+    settings of the model that only the former one has go with it.
 
     Raises:
         ConfigError: no such recipe (lists them), not a mapping, an unknown key (lists the valid ones), a wrong value,
@@ -101,7 +102,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _values(path, ())
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
     if chosen:
-        values["detector"] = chosen[-1]
+        values = {**_for_detector(values, chosen[-1]), "detector": chosen[-1]}
     where = f"override 'detector={chosen[-1]}'" if chosen else str(path)
     return override(update(_blank(values.get("detector", "vfnet"), where), values, str(path)), overrides)
 
@@ -129,7 +130,17 @@ def _values(path: Path, above: tuple[Path, ...]) -> dict[Any, Any]:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: must be the name of a recipe or a .yaml file (got {base!r}).")
-    return _over(_values(_recipe_path(base, path.parent), (*above, path.resolve())), values)
+    below = _values(_recipe_path(base, path.parent), (*above, path.resolve()))
+    return _over(_for_detector(below, values.get("detector")), values)
+
+
+def _for_detector(values: dict[Any, Any], detector: Any) -> dict[Any, Any]:
+    """The values without those settings of the model that their own detector has and this one has not."""
+    own, model = values.get("detector", "vfnet"), values.get("model")
+    if not isinstance(model, dict) or not all(isinstance(one, str) and one in DETECTORS for one in (own, detector)):
+        return values  # nothing to change, or for another check to refuse
+    before, after = ({field.name for field in fields(DETECTORS[one][1])} for one in (own, detector))
+    return {**values, "model": {key: value for key, value in model.items() if key in after or key not in before}}
 
 
 def _over(base: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
@@ -207,8 +218,14 @@ def start_from(model: Model, source: Model, name: str) -> None:
     """Copy weights from a trained model; the class predictor starts anew when the classes differ.
 
     Raises:
-        CheckpointError: any other weight is missing or of another shape.
+        CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
     """
+    norms = [getattr(one.info.config, "star_norm", None) for one in (model, source)]
+    if norms[0] != norms[1] and None not in norms:  # else a norm that is not wanted would be dropped without a word
+        raise CheckpointError(
+            f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
+            f"model.star_norm={norms[1]}."
+        )
     wanted, given = model.detector.state_dict(), source.detector.state_dict()
     same_classes = [c.name for c in model.categories] == [c.name for c in source.categories]
     fresh = () if same_classes else ("head.cls.",)

@@ -8,10 +8,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from varifocal.config import to_dict
 from varifocal.errors import ConfigError
+from varifocal.losses import ScoreLoss
 from varifocal.models.weights import write_beside
 from varifocal.recipe import Recipe, read_recipe, read_splits
 from varifocal.run import DATA, RECIPE, fingerprint, resume_run, run_recipe
@@ -62,6 +63,15 @@ def _losses(detector: str, *papers: float) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _every_loss(name: str, recipe: str, *settings: str) -> tuple[Row, ...]:
+    """A row of each loss, all of them from one recipe, against the varifocal loss."""
+    rows = []
+    for loss in get_args(ScoreLoss):
+        against = None if loss == "varifocal" else f"{name}-varifocal"
+        rows.append(Row(f"{name}-{loss}", (*settings, f"model.loss={loss}"), None, recipe, against))
+    return tuple(rows)
+
+
 def _part(name: str, paper: float, against: str, *, star: bool, refine: bool, loss: str) -> Row:
     settings = (
         "detector=vfnet",
@@ -106,6 +116,11 @@ SWEEPS: dict[str, tuple[Row, ...]] = {
         *_losses("foveabox", 36.3, 36.9, 37.2),
         *_losses("reppoints", 38.3, 39.2, 39.7),
         *_losses("atss", 39.3, 39.8, 40.2),
+    ),
+    # every loss on two detectors; of a table of our own, so that there is no AP of the paper beside it
+    "losses": (
+        *_every_loss("vfnet-norm", "vfnet_r50_1x", "detector=vfnet", "model.star_norm=group"),
+        *_every_loss("atss", "vfl_atss_r50_1x", "detector=atss"),
     ),
 }
 

@@ -11,8 +11,10 @@ LOOK_UPS = "gridsample"
 # other sizes and numbers than those of the example, a level of one cell among them
 SHAPES = {FIXED: [(1, 3, 96, 128), (3, 3, 96, 128)], FREE: [(1, 3, 32, 160), (3, 3, 128, 96)]}
 # name, options, size, form of deformable convolutions
+# every deformable layer, a norm behind each
+NORMED = {"deformable_tower": True, "star_norm": "group"}
 CASES = [
-    ("vfnet", {"deformable_tower": True}, FIXED, "auto"),
+    ("vfnet", NORMED, FIXED, "auto"),
     ("vfnet", {}, FREE, "auto"),
     ("fcos", {}, FIXED, "auto"),
     *(
@@ -24,9 +26,7 @@ CASES = [
         if deform == "auto" or name in ("vfnet", "reppoints")
     ),
     *(
-        pytest.param(
-            "vfnet", {"deformable_stages": (5,), "deformable_tower": True}, size, deform, marks=pytest.mark.slow
-        )
+        pytest.param("vfnet", {"deformable_stages": (5,), **NORMED}, size, deform, marks=pytest.mark.slow)
         for size, deform in ((FREE, "auto"), (FIXED, LOOK_UPS))
     ),
 ]

@@ -15,6 +15,7 @@ ADAMW = [
     "train.clip=5.0",
     "train.validate_every=2",
     "train.schedule=cosine",
+    "model.star_norm=group",
 ]
 SWA = [*SGD, "train.epochs=2", "train.swa_epochs=2"]
 

@@ -50,7 +50,7 @@ def small_peak(monkeypatch):
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)
-    save(create("vfnet", classes=["cat", "dog"], **TINY), path)
+    save(create("vfnet", classes=["cat", "dog"], star_norm="group", **TINY), path)
     return path
 
 
@@ -65,7 +65,8 @@ def by_hand() -> int:
         width *= 2
     levels = (8 * 12, 4 * 6, 2 * 3)
     neck = sum(n * (c * 32 + 9 * 32 * 32) for n, c in zip(levels, (128, 256, 512), strict=True))
-    # a layer in each tower, one before the first box, two stars; two classes and twice four distances
+    # a layer in each tower, one before the first box, two stars, whose norms count nowhere; two classes and twice four
+    # distances
     head = sum(levels) * 9 * 32 * (5 * 32 + 2 + 4 + 4)
     return 2 * (backbone + neck + head)
 

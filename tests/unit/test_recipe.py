@@ -86,7 +86,11 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ("train.lr.x=1", r"^override 'train\.lr\.x=1': train\.lr: .*number \(got \{'x': 1\}\)\.$"),
         ("train.lr=fast", r"train\.lr: .*number.*got 'fast'"),
         ("train.epochs=1.5", r"train\.epochs: .*got 1\.5"),
-        ("model.loss=hinge", r"model: loss: .*'varifocal', 'focal' or 'quality-focal'"),
+        (
+            "model.loss=hinge",
+            r"model: loss: .*'varifocal', 'focal', 'quality-focal', 'mal' or 'ia-bce' \(got 'hinge'\)",
+        ),
+        ("model.star_norm=batch", r"model: star_norm: .*'none' or 'group' \(got 'batch'\)"),
         ("train.lr", r"write it as key=value"),
         ("train.batch=0", r"train\.batch: .*greater than 0 \(got 0\)"),
         ("train.precision=32", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
@@ -108,6 +112,7 @@ def test_wrong_overrides(assignment, said):
         ("just text", r"must be a mapping of keys, not a str"),
         ("train: {speed: 1}", r"r\.yaml: train: there is no 'speed' here\. .*Valid keys"),
         ("train: {lr: []}", r"r\.yaml: train\.lr"),
+        ("model: {star_norm: layer}", r"r\.yaml: model: star_norm: .*'none' or 'group' \(got 'layer'\)"),
         ("\x00", r"not YAML"),
         ("train: {lr: 2020-13-45}", r"r\.yaml: not YAML \(month"),
         ("1: 2", r"r\.yaml: there is no 1 here\. Valid keys: "),
@@ -151,6 +156,21 @@ def test_a_base_is_one_of_the_package_or_a_file_beside(tmp_path, monkeypatch):
     recipe = read_recipe(str(tmp_path / "deep" / "other.yaml"))
     base = read_recipe("vfnet_r50_1x")
     assert recipe == replace(base, train=replace(base.train, lr=0.3, epochs=3))
+
+
+def test_what_only_the_former_detector_has_goes_with_it(tmp_path):
+    """``trees`` norms the star of its VFNet; ATSS has none, and a key that no detector has is still refused."""
+    assert read_recipe("trees").model.star_norm == "group"
+    write_files(tmp_path, mine="base: trees\ndetector: atss\n", own="base: mine.yaml\nmodel: {star_norm: group}\n")
+    for recipe in (read_recipe("trees", ["detector=atss"]), read_recipe(str(tmp_path / "mine.yaml"))):
+        assert recipe.detector == "atss"
+        assert (recipe.model.width, recipe.model.levels) == (96, 4)
+    assert read_recipe("trees", ["detector=reppoints"]).model.star_norm == "group"
+    with pytest.raises(ConfigError, match=r"there is no 'star_norm' here"):
+        read_recipe(str(tmp_path / "own.yaml"))
+    write_files(tmp_path, typo="base: trees\nmodel: {star_nrom: group}\n")
+    with pytest.raises(ConfigError, match=r"there is no 'star_nrom' here"):
+        read_recipe(str(tmp_path / "typo.yaml"), ["detector=atss"])
 
 
 @pytest.mark.parametrize(
@@ -208,6 +228,18 @@ def test_starting_from_weights(tmp_path):
     make_model(start, (*CATEGORIES, Category(1, "c")))  # another number of classes is no obstacle
     with pytest.raises(CheckpointError, match="is missing or of another shape"):
         make_model(override(start, ["model.width=64"]), CATEGORIES)
+
+
+@pytest.mark.parametrize(("trained", "wanted"), [("none", "group"), ("group", "none")])
+def test_starting_from_weights_with_another_star_is_refused(tmp_path, trained, wanted):
+    """A norm that the file has and the recipe does not want would be dropped, and the star say something else."""
+    path = tmp_path / "w.safetensors"
+    save(make_model(override(TINY, [f"model.star_norm={trained}"]), CATEGORIES), path)
+    start = override(TINY, [f"train.weights={path}", f"model.star_norm={wanted}"])
+    said = rf"w\.safetensors: was trained with model\.star_norm={trained} and this recipe says {wanted}; start from"
+    with pytest.raises(CheckpointError, match=said):
+        make_model(start, CATEGORIES)
+    make_model(override(start, [f"model.star_norm={trained}"]), CATEGORIES)
 
 
 def write_split(folder, split, name="a", boxes=()):

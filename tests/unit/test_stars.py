@@ -84,9 +84,9 @@ def test_windows_and_mirrored_looks(monkeypatch):
 
 
 @pytest.mark.parametrize("tiling", [Tiling(), Tiling(40, 10), Tiling(40, 10, 0.5)])
-@pytest.mark.parametrize("select", ["pairs", "points"])
-def test_detections_are_those_of_prediction(tiling, select):
-    model = make_model()
+@pytest.mark.parametrize(("select", "norm"), [("pairs", "none"), ("points", "group")])
+def test_detections_are_those_of_prediction(tiling, select, norm):
+    model = make_model(star_norm=norm)
     post = PostProcess(score_threshold=0.0, per_level=30, max_detections=50, select=select)
     model.info = replace(model.info, tiling=tiling, postprocess=post)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)

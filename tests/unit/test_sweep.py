@@ -1,14 +1,18 @@
 """Sweeps: which runs are done, gone on with, or left, and what stands in the table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 from tiny_data import make_data
 
+import varifocal.cli.train as train_verbs
 import varifocal.sweep as sweep
 from varifocal.errors import ConfigError
+from varifocal.losses import ScoreLoss
 from varifocal.recipe import make_job, read_recipe, write_recipe
 from varifocal.run import fingerprint
 from varifocal.sweep import SWEEPS, run_sweep, table
@@ -111,6 +115,25 @@ def test_varifocal_rows_of_table_5_start_as_the_paper_trained_them():
     assert starts["retinanet-varifocal"] == starts["foveabox-varifocal"] == starts["reppoints-varifocal"] == 0.1
 
 
+def test_the_sweep_of_losses_has_each_on_both_detectors():
+    """All rows of a detector differ in the loss alone; the command names every table and loss there is."""
+    losses = get_args(ScoreLoss)
+    assert losses == train_verbs.LOSSES
+    assert tuple(SWEEPS) == train_verbs.TABLES
+    rows = {row.name: row for row in SWEEPS["losses"]}
+    assert list(rows) == [f"{name}-{loss}" for name in ("vfnet-norm", "atss") for loss in losses]
+    for name in ("vfnet-norm", "atss"):
+        recipes = [read_recipe(rows[f"{name}-{loss}"].recipe, rows[f"{name}-{loss}"].overrides) for loss in losses]
+        assert [one.model.loss for one in recipes] == list(losses)
+        assert len({repr(replace(one, model=replace(one.model, loss="focal"))) for one in recipes}) == 1
+        assert [rows[f"{name}-{loss}"].against for loss in losses] == [
+            None if loss == "varifocal" else f"{name}-varifocal" for loss in losses
+        ]
+    assert recipes[0].detector == "atss"
+    first = read_recipe("trees", rows["vfnet-norm-mal"].overrides)
+    assert (first.detector, first.model.star_norm) == ("vfnet", "group")
+
+
 def test_the_digest_is_that_of_the_run_folder(tmp_path):
     data = make_data(tmp_path / "data", pictures=2)
     recipe = read_recipe("trees", ["data.val_split=val"])
@@ -125,7 +148,7 @@ def test_a_wrong_override_shows_before_the_first_run(runs, tmp_path):
 
 
 def test_an_unknown_table_lists_the_known(tmp_path):
-    with pytest.raises(ConfigError, match="choose from table2, table3, table5"):
+    with pytest.raises(ConfigError, match="choose from table2, table3, table5, losses"):
         run_sweep("table9", "data", tmp_path, recipe=None, seeds=[0])
 
 

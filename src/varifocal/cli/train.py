@@ -15,7 +15,9 @@ from varifocal.errors import ConfigError
 if TYPE_CHECKING:
     from varifocal.evaluate.coco_ap import CocoMetrics
 
+# said here too, because their own homes import torch
 LOSSES = ("varifocal", "focal", "quality-focal", "mal", "ia-bce")
+TABLES = ("table2", "table3", "table5", "losses")
 
 
 def add_train(verb: argparse.ArgumentParser) -> None:
@@ -115,7 +117,7 @@ DEMO = Verb(
 
 def add_sweep(verb: argparse.ArgumentParser) -> None:
     """Options of ``sweep``."""
-    verb.add_argument("table", choices=("table2", "table3", "table5"))
+    verb.add_argument("table", choices=TABLES)
     verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
     add_format(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
@@ -148,14 +150,16 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
 
 SWEEP = Verb(
     "sweep",
-    "train every row of one of the paper's tables and compare them",
+    "train every row of one of the paper's tables, or every loss, and compare them",
     "varifocal sweep table3 my_data --recipe my.yaml --seeds 0,1,2 train.epochs=6\n\n"
-    "table2: settings of the varifocal loss; table3: the parts of VFNet; table5: the losses in other detectors.\n"
+    "table2: settings of the varifocal loss; table3: the parts of VFNet; table5: the losses in other detectors;\n"
+    "losses: every IoU-aware loss and focal loss, on VFNet with star_norm=group and on ATSS.\n"
     "What is finished is not done again, what was cut off goes on: repeat the command.",
     add_sweep,
     run_sweep,
     usage=(
-        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5} DATA [key=value ...]"
+        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5,losses} DATA "
+        "[key=value ...]"
     ),
     takes_words=True,
 )

@@ -29,10 +29,12 @@ def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any
         config = replace(model.info.config, backbone=backbone)
         model = Model(DETECTORS[name][0](config), replace(model.info, config=config))
     generator = torch.Generator().manual_seed(1)
+    # what a norm makes of size one wants smaller weights for scores of the same spread
+    spread = 0.03 if options.get("star_norm") == "group" else 0.3
     with torch.no_grad():
         for place, weight in model.detector.named_parameters():
             if place.endswith(("cls.weight", "offset.weight")):
-                scale = 0.3 if place.endswith("cls.weight") else 0.05
+                scale = spread if place.endswith("cls.weight") else 0.05
                 weight.copy_(scale * torch.randn(weight.shape, generator=generator))
             elif place.endswith("cls.bias"):
                 weight.fill_(-2)

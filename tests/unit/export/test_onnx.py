@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
-from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, noise, same_outputs, torch_says
+from export_cases import BACKBONES, CASES, FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
 
 import varifocal as vf
 from varifocal.errors import CheckpointError, ConfigError
@@ -25,8 +25,8 @@ def test_every_detector(build_tiny, name, options, size, deform):
 @pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0"])
 def test_half_precision(build_tiny, backbone):
     """Weights and products have eleven bits; what goes in and comes out, and with it every place, has 24."""
-    built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, deformable_tower=True)
-    whole = build_tiny("vfnet", ExportSettings(FIXED), backbone="test_resnet", deformable_tower=True)
+    built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, **NORMED)
+    whole = build_tiny("vfnet", ExportSettings(FIXED), backbone="test_resnet", **NORMED)
     assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
     pixels = noise(2, 3, *FIXED)
     wanted, found = torch_says(built.model, pixels), Session(built.content).run(pixels)

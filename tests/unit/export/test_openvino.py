@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from export_cases import BACKBONES, CASES, FIXED, FREE, SHAPES, noise, same_outputs, torch_says
+from export_cases import BACKBONES, CASES, FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
 from PIL import Image
 
 import varifocal as vf
@@ -136,7 +136,7 @@ def test_precisions_of_an_exported_file(exported, cached):
 @pytest.mark.skipif(lacks_bf16(), reason="this processor has no arithmetic in bf16")
 def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
     """It runs picture by picture, and what several say is what each says alone."""
-    built = build_tiny("vfnet", ExportSettings(FIXED), deformable_tower=True)
+    built = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)
     save_openvino(to_openvino(built.content), tmp_path / "fixed.xml", built.info)
     session = OpenvinoSession(tmp_path / "fixed.xml", precision="bf16")
     pixels = noise(3, 3, *FIXED)
@@ -147,11 +147,16 @@ def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
         assert np.array_equal(session.run(pixels[i : i + 1])["scores"][0], found["scores"][i])
 
 
-def test_norms_of_groups_have_one_operator(build_tiny):
-    """Of a tiny network: three levels, a norm in either tower and in the convolution before the first boxes."""
-    kinds = [node.get_type_name() for node in to_openvino(build_tiny("vfnet", ExportSettings(FREE)).content).get_ops()]
-    assert kinds.count("GroupNormalization") == 9
-    assert kinds.count("DeformableConvolution") == 6
+@pytest.mark.parametrize(
+    ("size", "options", "norms", "deformable"),
+    # three levels; a norm in either tower and in the convolution before the first boxes, and one behind each star
+    [(FREE, {}, 3 * 3, 3 * 2), (FIXED, NORMED, 3 * 5, 3 * 4)],
+)
+def test_norms_of_groups_have_one_operator(build_tiny, size, options, norms, deformable):
+    content = build_tiny("vfnet", ExportSettings(size), **options).content
+    kinds = [node.get_type_name() for node in to_openvino(content).get_ops()]
+    assert kinds.count("GroupNormalization") == norms
+    assert kinds.count("DeformableConvolution") == deformable
     assert "MVN" not in kinds
 
 

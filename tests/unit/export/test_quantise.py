@@ -29,7 +29,7 @@ DROP = "15"  # points; the other parts of a network that never learnt anything c
 
 @pytest.fixture(scope="module")
 def wounded(tiny):
-    model = tiny("vfnet", convs=2)
+    model = tiny("vfnet", convs=2, star_norm="group")
     first, second = model.detector.head.cls_tower
     with torch.no_grad():
         first[1].bias[0] = 3e4

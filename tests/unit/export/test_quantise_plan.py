@@ -18,7 +18,19 @@ def graph(nodes, *outputs, **constants):
     return Graph(model(nodes, {"w": W, **constants}, outputs))
 
 
-def pyramid():
+def group_norm(source, output, module):
+    """As ONNX has it before it knows groups of channels: instances of flattened groups, then scale and shift."""
+    return [
+        node("Reshape", [source, "groups"], f"{output}.groups", module),
+        node("InstanceNormalization", [f"{output}.groups", "ones", "zeros"], f"{output}.normed", module),
+        node("Shape", [source], f"{output}.shape", module),
+        node("Reshape", [f"{output}.normed", f"{output}.shape"], f"{output}.maps", module),
+        node("Mul", [f"{output}.maps", "half"], f"{output}.scaled", module),
+        node("Add", [f"{output}.scaled", "half"], output, module),
+    ]
+
+
+def pyramid(norm=False):
     """A backbone with a residual, a neck with a sum of two levels, and two predictors, one of which steers a look-up.
 
     images - c1 - relu - pool - c2 -(+)- relu s - lateral ------(+)- merged - c4 - tower - r - look-up at p - c5 - y
@@ -44,12 +56,14 @@ def pyramid():
         node("Slice", ["grid", "starts", "ends", "axes"], "place", "head"),
         node("GridSample", ["r4", "place"], "read", "head.star"),
         conv("read", "c5", "head.star"),
-        node("Relu", ["c5"], "r5", "head"),
+        *(group_norm("c5", "n5", "head.star.norm") if norm else []),
+        node("Relu", ["n5" if norm else "c5"], "r5", "head"),
         conv("r5", "cls", "head.cls"),
         node("Sigmoid", ["cls"], "y"),
     ]
     whole = {name: np.array([value]) for name, value in (("starts", 0), ("ends", 2), ("axes", 3))}
-    return graph(nodes, "y", half=np.float32(0.5).reshape(1), one=np.ones(4, np.float32), **whole)
+    groups = {"groups": np.array([0, 1, -1]), "ones": np.ones(1, np.float32), "zeros": np.zeros(1, np.float32)}
+    return graph(nodes, "y", half=np.float32(0.5).reshape(1), one=np.ones(4, np.float32), **whole, **groups)
 
 
 def test_what_steers_or_answers():
@@ -76,6 +90,18 @@ def test_everything(both_ends):
         assert plan.sums == {"sum"}
     assert plan.everywhere == both_ends
     assert set(plan.tensors) <= set(possible(pyramid()))
+
+
+def test_a_norm_behind_the_star_stays_float_between_eight_bits():
+    """What follows its product is no answer and steers nothing: the plan is that without a norm, and no tensor within
+    the norm is rounded."""
+    for both_ends in (False, True):
+        plan = make_plan(pyramid(norm=True), (), both_ends=both_ends)
+        plain = make_plan(pyramid(), (), both_ends=both_ends)
+        assert (plan.convolutions, plan.tensors, plan.sums) == (plain.convolutions, plain.tensors, plain.sums)
+        assert ("c5" in plan.tensors) == both_ends  # ONNX Runtime multiplies in eight bits only into eight
+        assert not any(name.startswith("n5") for name in plan.tensors)
+    assert {name for name in possible(pyramid(norm=True)) if name.startswith("n5")} == set()
 
 
 def test_who_reads_eight_bits():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_cases import FIXED, FREE, SHAPES, noise, same_outputs, torch_says
+from export_cases import FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
 
 import varifocal as vf
 from varifocal.cli import main
@@ -54,14 +54,14 @@ def build(tiny, unchecked):
 
 @pytest.fixture(scope="module")
 def free(build):
-    return build("vfnet", FREE)
+    return build("vfnet", FREE, star_norm="group")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [FIXED, FREE])
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector(build, name, size):
-    options = {"deformable_stages": (5,), "deformable_tower": True} if name == "vfnet" else {}
+    options = {"deformable_stages": (5,), **NORMED} if name == "vfnet" else {}
     built = build(name, size, **options)
     program = torch.export.load(io.BytesIO(built.content))
     names = ["boxes", "scores", "quality"]

@@ -13,11 +13,11 @@ from varifocal.ops.star_conv import point_taps
 class Small(nn.Module):
     """A strided convolution, a deformable one, and a star convolution that is called twice."""
 
-    def __init__(self):
+    def __init__(self, norm="none"):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.deform = DeformConv(8, 4)
-        self.cls_star = StarConv(4)
+        self.cls_star = StarConv(4, norm)
 
     def forward(self, images):
         features = self.deform(self.stem(images))
@@ -25,9 +25,10 @@ class Small(nn.Module):
         return self.cls_star(self.cls_star([features], taps), taps)
 
 
+@pytest.mark.parametrize("norm", ["none", "group"])  # norms count nowhere in the field
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_by_hand(device):
-    counted = count_flops(Small().to(device).eval(), (16, 24))
+def test_by_hand(device, norm):
+    counted = count_flops(Small(norm).to(device).eval(), (16, 24))
     cells = 8 * 12
     stem = 2 * cells * 8 * 3 * 9
     offsets, deformed = 2 * cells * 27 * 8 * 9, 2 * cells * 4 * 8 * 9

@@ -190,10 +190,16 @@ def test_shared_layers_stay():
     assert norms(found) == 1
 
 
-@pytest.mark.parametrize("detector", ["vfnet", "atss", "fcos", "retinanet", "foveabox", "reppoints", "gfl"])
-def test_bfloat16_is_near(detector):
+@pytest.mark.parametrize(
+    ("detector", "options"),
+    [
+        *((name, {}) for name in ("vfnet", "atss", "fcos", "retinanet", "foveabox", "reppoints", "gfl")),
+        *((name, {"star_norm": "group"}) for name in ("vfnet", "reppoints")),
+    ],
+)
+def test_bfloat16_is_near(detector, options):
     """Within a few roundings of 2^-9 each; distances and points leave as float32."""
-    net = network(detector=detector)
+    net = network(detector=detector, **options)
     images = torch.randn(1, 3, 64, 96)
     low = fuse.prediction_network(net, "bf16")
     with torch.inference_mode():
@@ -202,6 +208,9 @@ def test_bfloat16_is_near(detector):
             found = low(images)
     assert_close(found, wanted, 0.06)
     assert low.backbone is not net.backbone
+    if options:
+        assert low.head.cls_star.weight.dtype == torch.bfloat16
+        assert {values.dtype for values in low.head.cls_star.norm.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("backbone", ["convnext_atto", "vit_tiny_patch16_224"])

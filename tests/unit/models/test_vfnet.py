@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from varifocal.models.backbone import BackboneConfig
+from varifocal.models.layers import StarConv
 from varifocal.models.pafpn import PAFPN
+from varifocal.models.reppoints import RepPoints, RepPointsConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.ops.star_conv import point_taps, star_conv
 
 BACKBONE = BackboneConfig("resnet18")
 
@@ -36,3 +40,57 @@ def test_start_of_a_deformable_tower():
 def test_the_neck_is_what_the_config_says():
     assert isinstance(VFNet(VFNetConfig(3, BACKBONE, 32, neck="pafpn")).neck, PAFPN)
     assert not isinstance(VFNet(VFNetConfig(3, BACKBONE, 32)).neck, PAFPN)
+
+
+@pytest.mark.parametrize(("width", "groups"), [(64, 32), (96, 32), (40, 8), (9, 1)])
+@pytest.mark.parametrize("on_grid", [False, True])
+def test_a_group_norm_follows_the_star(width, groups, on_grid):
+    """By hand on what comes without one, which is the bare convolution to the last bit."""
+    torch.manual_seed(0)
+    levels = [torch.randn(2, width, 5, 6), torch.randn(2, width, 3, 3)]
+    taps = None if on_grid else point_taps([torch.randn(2, 18, *level.shape[2:]) for level in levels])
+    star = StarConv(width, "group")
+    bare = StarConv(width)
+    bare.load_state_dict({"weight": star.weight})
+    torch.nn.init.uniform_(star.norm.weight, 0.5, 1.5)
+    torch.nn.init.uniform_(star.norm.bias, -1, 1)
+    plain = [F.conv2d(x, star.weight, padding=1) for x in levels] if on_grid else star_conv(levels, taps, star.weight)
+    assert all(torch.equal(a, b) for a, b in zip(bare(levels, taps), plain, strict=True))
+    for found, before in zip(star(levels, taps), plain, strict=True):
+        wanted = F.group_norm(before, groups, star.norm.weight, star.norm.bias)
+        torch.testing.assert_close(found, wanted)
+
+
+NORMS = {f"head.{branch}_star.norm.{part}" for branch in ("cls", "reg") for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    ("star", "refine", "names"),
+    [
+        (True, True, NORMS),
+        (False, True, NORMS),
+        (True, False, {n for n in NORMS if ".cls_" in n}),
+        (False, False, set()),
+    ],
+)
+def test_the_norms_of_the_star_are_all_that_it_adds(star, refine, names):
+    """The same seed starts the same weights with and without them; they start as no change of scale."""
+    states = []
+    for norm in ("none", "group"):
+        torch.manual_seed(0)
+        config = VFNetConfig(3, BACKBONE, 32, levels=3, convs=1, star=star, refine=refine, star_norm=norm)
+        states.append(VFNet(config).state_dict())
+    before, after = states
+    assert after.keys() - before.keys() == names
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all((after[name] == float(name.endswith("weight"))).all() for name in names)
+
+
+def test_reppoints_norms_what_it_reads_at_its_points():
+    head = RepPoints(RepPointsConfig(3, BACKBONE, 32, levels=3, convs=1, star_norm="group")).head
+    assert {name for name, _ in head.named_parameters() if ".norm." in name} == {
+        f"{branch}_star.norm.{part}" for branch in ("cls", "pts_refine") for part in ("weight", "bias")
+    }
+    bare = RepPoints(RepPointsConfig(3, BACKBONE, 32, levels=3, convs=1)).head
+    assert bare.cls_star.norm is None
+    assert bare.pts_refine_star.norm is None

@@ -22,7 +22,7 @@ from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.models.weights import load_into, read_checkpoint, read_info, write_checkpoint
 from varifocal.ops.nms import PostProcess
-from varifocal.predict import build, load, save
+from varifocal.predict import build, create, load, save
 from varifocal.types import Category
 
 INFO = ModelInfo(
@@ -61,6 +61,22 @@ def test_save_and_load_give_the_same_model(tmp_path, model):
         assert tensor.dtype == state[name].dtype, name
         assert torch.equal(tensor, state[name]), name
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["vfnet", "reppoints"])
+def test_a_checkpoint_from_before_a_field_of_the_star_says_the_same(tmp_path, name):
+    """Its description has no ``star_norm`` and its weights no norm."""
+    torch.manual_seed(0)
+    made = create(name, backbone="test_resnet", num_classes=3, width=32, levels=3, convs=1)
+    old = describe(made.info)
+    assert old["config"].pop("star_norm") == "none"
+    write_checkpoint(tmp_path / "old.safetensors", made.detector.state_dict(), old)
+    again = load(tmp_path / "old.safetensors")
+    assert again.info.config == made.info.config
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        wanted, found = made(images).tensors, again(images).tensors
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 def test_save_with_metrics_leaves_the_model_as_it_is(tmp_path, model):
@@ -249,6 +265,7 @@ DAMAGES = [
     lambda d: d.update(config=3),
     lambda d: d["config"].update(width="wide"),
     lambda d: d["config"].update(of_the_future=1),
+    lambda d: d["config"].update(star_norm="layer"),
     lambda d: d.update(categories=3),
     lambda d: d.update(categories=[1, 2, 3]),
     lambda d: d.update(categories=[["x", "a"], [2, "b"], [3, "c"]]),

@@ -233,8 +233,23 @@ def star(features, distances, stride, weight):
     return found
 
 
-def test_a_true_first_box_is_refined_and_scored_by_what_the_star_sees_there(data, monkeypatch):
-    model = random_model("vfnet")
+def normed(features, norm):
+    """Channels in groups, each group of a picture brought to mean 0 and deviation 1, then scaled and shifted."""
+    if norm is None:
+        return features
+    groups = features.reshape(norm.num_groups, -1)
+    mean, variance = groups.mean(dim=1, keepdim=True), groups.var(dim=1, keepdim=True, correction=0)
+    found = ((groups - mean) / (variance + norm.eps).sqrt()).reshape(features.shape)
+    return found * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+@pytest.mark.parametrize("norm", ["none", "group"])
+def test_a_true_first_box_is_refined_and_scored_by_what_the_star_sees_there(data, monkeypatch, norm):
+    model = random_model("vfnet", star_norm=norm, width=64)  # 32 groups of two channels
+    if norm == "group":
+        for part in (model.detector.head.cls_star, model.detector.head.reg_star):
+            torch.nn.init.uniform_(part.norm.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(part.norm.bias, -0.5, 0.5)
     one = replace(data, samples=data.samples[:1])
     seen = recorded(monkeypatch)
     study = oracle_study(model, one, rows=FURTHER)
@@ -254,9 +269,13 @@ def test_a_true_first_box_is_refined_and_scored_by_what_the_star_sees_there(data
                 if given[start + i] >= 0:
                     (x, y), box = case.points[start + i][0], case.objects[given[start + i]]
                     first[:, i // columns, i % columns] = torch.tensor([x - box[0], y - box[1], box[2] - x, box[3] - y])
-            change = head.reg_refine(star(reg[0], first, stride, head.reg_star.weight).relu()[None])[0]
+            seen_again = [
+                normed(star(found[0], first, stride, part.weight), part.norm).relu()[None]
+                for found, part in ((reg, head.reg_star), (cls, head.cls_star))
+            ]
+            change = head.reg_refine(seen_again[0])[0]
             refined = (change * head.scales_refine[level]).exp() * first
-            logits = head.cls(star(cls[0], first, stride, head.cls_star.weight).relu()[None])[0]
+            logits = head.cls(seen_again[1])[0]
             for i in range(count):
                 if given[start + i] >= 0:
                     where = slice(None), i // columns, i % columns

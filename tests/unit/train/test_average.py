@@ -19,7 +19,7 @@ def make(classes=("a", "b"), **options):
 def three(tmp_path_factory):
     """Checkpoints whose k-th weight is w + 2^k; the counters of the batch norms are 10, 20 and 30."""
     folder = tmp_path_factory.mktemp("average")
-    model, paths = make(), []
+    model, paths = make(star_norm="group"), []
     start = {name: tensor.clone() for name, tensor in model.detector.state_dict().items()}
     for k in range(3):
         for name, tensor in model.detector.state_dict().items():
@@ -71,9 +71,10 @@ def test_one_checkpoint_is_its_own_mean(three, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"refine": False}, "another model than"),
-        ({"classes": ("a", "c")}, "other classes than"),
-        ({"classes": ("b", "a")}, "other classes than"),
+        ({"star_norm": "group", "refine": False}, "another model than"),
+        ({"star_norm": "none"}, "another model than"),
+        ({"star_norm": "group", "classes": ("a", "c")}, "other classes than"),
+        ({"star_norm": "group", "classes": ("b", "a")}, "other classes than"),
     ],
 )
 def test_another_model_is_refused(three, tmp_path, options, said):
@@ -88,7 +89,7 @@ def test_another_model_is_refused(three, tmp_path, options, said):
 
 def test_weights_that_came_from_elsewhere_are_no_other_model(three, tmp_path):
     _, paths = three
-    other = make()
+    other = make(star_norm="group")
     backbone = replace(other.info.config.backbone, pretrained="timm")
     other.info = replace(other.info, config=replace(other.info.config, backbone=backbone))
     save(other, tmp_path / "other.safetensors")

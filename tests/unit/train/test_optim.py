@@ -15,7 +15,7 @@ from varifocal.ops.deform_conv import DeformConv
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
-CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1)
+CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1, star_norm="group")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,8 @@ def test_every_learning_parameter_is_in_exactly_one_group(detector, rules):
         ("head.scales.0", 0.1, 0.01),
         ("head.cls_tower.0.1.bias", 0.1, 0.01),  # of a norm
         ("head.cls_tower.0.1.weight", 0.1, 0.01),
+        ("head.reg_star.norm.weight", 0.1, 0.01),
+        ("head.reg_star.norm.bias", 0.1, 0.01),
         ("backbone.net.layer2.0.conv1.weight", 0.025, 0.01),
         ("backbone.net.layer2.0.bn1.bias", 0.025, 0.01),
     ],

@@ -1,0 +1,124 @@
+"""The page's sections on the losses and on the refinement, of what ``ranking.py`` and ``refinement.py`` found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cells import gain, gain_cell, interval, line, mean_cell, table, values_of
+from claims import LOSS_ROWS, NAMES, spoken
+
+
+class Column(NamedTuple):
+    """A quantity of the table of losses: where it stands, what it is multiplied by, decimals."""
+
+    what: str
+    place: str
+    metric: str
+    factor: float = 100.0
+    digits: int = 1
+
+
+COLUMNS = (
+    Column("AP", "runs", "AP"),
+    Column("AP75", "runs", "AP75"),
+    Column("rank correlation", "ranking", "spearman", 1.0, 3),
+    Column("calibration error", "ranking", "laece"),
+)
+LOSS_HEAD = """\
+## The losses
+
+Every IoU-aware score loss of the package and focal loss, on two detectors; `varifocal sweep losses` trains the same
+rows. *Rank correlation* is Spearman's, of score and IoU with the best box of the class over the detections near one,
+higher is better; *calibration error* is LaECE in points, lower is better ([how](diagnose.md)). Mean over the seeds and
+standard deviation; the last two columns are made by `benchmarks/paper/ranking.py`.
+"""
+PAIRS = """\
+The other losses beside varifocal, over runs of the same seed: mean and 95 % interval, bold where it leaves zero out.
+"""
+REFINEMENT_HEAD = """\
+## What the refinement does to the boxes
+
+Mean IoU with its object of the first and of the refined box, at the points of the validation frames that training would
+call positive; made by `benchmarks/paper/refinement.py`. *Nearer* is the share of the points whose refined box is nearer
+to its object than the first one.
+"""
+
+
+def loss_section(content: Mapping[str, Any]) -> list[str]:
+    """Five losses by two detectors, and the differences with the varifocal loss; nothing where none was trained."""
+    trained = {run["row"] for run in content["runs"]}
+    if not any(row in trained for rows in LOSS_ROWS.values() for row in rows.values()):
+        return []
+    means = table(("", *(column.what for column in COLUMNS), "runs"), _means(content))
+    return [LOSS_HEAD, *means, PAIRS, *table(("", *(column.what for column in COLUMNS)), _pairs(content))]
+
+
+def _means(content: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for detector, names in LOSS_ROWS.items():
+        for loss, name in names.items():
+            cells = [mean_cell(_values(content, name, column), column.digits) for column in COLUMNS]
+            count = sum(run["row"] == name for run in content["runs"])
+            rows.append([f"{detector}, {spoken(loss)}", *cells, str(count)])
+    return rows
+
+
+def _pairs(content: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for detector, names in LOSS_ROWS.items():
+        for loss, name in names.items():
+            if loss != "varifocal":
+                sides = [[_values(content, row, column) for row in (names["varifocal"], name)] for column in COLUMNS]
+                cells = [gain_cell(gain(*pair), column.digits) for pair, column in zip(sides, COLUMNS, strict=True)]
+                rows.append([f"{detector}: {spoken(loss)} for varifocal", *cells])
+    return rows
+
+
+def _values(content: Mapping[str, Any], row: str, column: Column) -> dict[int, float]:
+    return values_of(content.get(column.place, []), row, column.metric, column.factor)
+
+
+def refinement_section(studies: list[dict[str, Any]]) -> list[str]:
+    """First and refined boxes; nothing where none was measured."""
+    names = [name for name in NAMES if any(one["row"] == name for one in studies)]
+    if not names:
+        return []
+    rows = []
+    for name in names:
+        first, refined, better = (
+            {one["seed"]: 100 * one["positives"][key] for one in studies if one["row"] == name}
+            for key in ("initial", "refined", "better")
+        )
+        found = gain(first, refined)
+        assert found is not None, "both are of the same studies"
+        cells = mean_cell(first), mean_cell(refined), f"{found.mean:+.1f}", interval(found) or "one seed"
+        rows.append([NAMES[name], *cells, mean_cell(better, 0)])
+    head = ("mean IoU, points", "first box", "refined box", "gain", "95 % interval", "nearer, %")
+    return [REFINEMENT_HEAD, *table(head, rows), *_by_first_box(studies, names)]
+
+
+def _by_first_box(studies: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """The gain by the IoU of the first box, over all seeds together."""
+    bins = list(dict.fromkeys((part["from"], part["to"]) for one in studies for part in one["bins"]))
+    lines = [
+        "The same gain by the IoU of the first box, all seeds together, with the share of the points:",
+        "",
+        line("", *(f"{100 * low:.0f} to {100 * high:.0f}" for low, high in bins)),
+        f"|---|{'---|' * len(bins)}",
+    ]
+    for name in names:
+        cells = []
+        total = sum(one["positives"]["count"] for one in studies if one["row"] == name)
+        for low, high in bins:
+            parts = [
+                p for one in studies if one["row"] == name for p in one["bins"] if (p["from"], p["to"]) == (low, high)
+            ]
+            count = sum(part["count"] for part in parts)
+            if not count:
+                cells.append("-")
+                continue
+            moved = sum(part["count"] * (part["refined"] - part["initial"]) for part in parts if part["count"])
+            cells.append(f"{100 * moved / count:+.1f} ({100 * count / total:.0f} %)")
+        lines.append(line(NAMES[name], *cells))
+    return [*lines, ""]

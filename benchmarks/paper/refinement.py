@@ -1,0 +1,106 @@
+"""What the refinement does to the boxes: python benchmarks/paper/refinement.py [--only star] [--threads 1]
+
+Looks at every VFNet with refinement that ``run.py`` trained, on the frames it was measured on: the IoU with its object
+of the first and of the refined box, at the points that training would call positive and over the true positives (IoU
+0.5) among the detections, and by the IoU of the first box. Boxes are not clipped to the frame. Kept in
+``results.json``; what stands there is not done again. May run beside ``run.py``, with ``nice``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import studies
+import torch
+from jaxtyping import Float
+from run import RECIPE, rows
+
+from varifocal.boxes import distances_to_boxes, pair_iou
+from varifocal.data.images import read_image
+from varifocal.data.load import load_dataset
+from varifocal.oracle.positives import Truth
+from varifocal.predict import Model, load
+from varifocal.progress import progress_bar
+from varifocal.recipe import read_recipe
+from varifocal.records import DataSet
+from varifocal.report.folders import read_run
+from varifocal.report.measure import Shelf, look_at_run
+
+EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the IoU of a first box
+
+
+class Pairs(NamedTuple):
+    """The IoU with its object of the first and of the refined box, of P points."""
+
+    initial: Float[np.ndarray, "P"]
+    refined: Float[np.ndarray, "P"]
+
+
+def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
+    """The numbers of one run; of the true positives None where there is none."""
+    data, model = load_dataset(frames, "val"), load(checkpoint)
+    with progress_bar(f"{words}, positives", len(data.samples)) as advance:
+        pairs = at_positives(model, data, advance)
+    seen = look_at_run(read_run(checkpoint.parent, words), Shelf(), data, "cpu", progress_bar)
+    gain = None if isinstance(seen, str) else seen.gain
+    return {
+        "positives": moved(pairs),
+        "true_positives": None if gain is None else vars(gain),
+        "bins": by_first_box(pairs),
+    }
+
+
+@torch.inference_mode()
+def at_positives(model: Model, data: DataSet, progress: Callable[[int], None] = lambda done: None) -> Pairs:
+    """At the points that the detector's own assignment gives an object, over all pictures."""
+    detector, found = model.detector, []
+    for done, sample in enumerate(data.samples, start=1):
+        image = read_image(sample.file)
+        truth = Truth.of(sample, data.categories, model.categories)
+        for look in model.looks([image]):
+            (shape,) = look.shapes
+            targets = truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
+            dense = detector.assign(look.outputs, [targets])
+            here = dense.positive
+            points = detector.labelling(detector.config).grid(look.outputs.shapes, like=dense.boxes).points[here[0]]
+            both = (distances_to_boxes(points, look.outputs.tensors[name][here]) for name in ("initial", "refined"))
+            found.append(torch.stack([pair_iou(boxes, dense.boxes[here]) for boxes in both]))
+        progress(done)
+    return Pairs(*torch.cat(found, dim=1).double().cpu().numpy())
+
+
+def moved(pairs: Pairs) -> dict[str, float | int | None]:
+    """How many points, the mean IoU of first and refined box, and the share whose refined box is nearer."""
+    count = len(pairs.initial)
+    if not count:
+        return {"count": 0, "initial": None, "refined": None, "better": None}
+    return {
+        "count": count,
+        "initial": float(pairs.initial.mean()),
+        "refined": float(pairs.refined.mean()),
+        "better": float((pairs.refined > pairs.initial).mean()),
+    }
+
+
+def by_first_box(pairs: Pairs) -> list[dict[str, float | int | None]]:
+    """The same by the IoU of the first box; 1 is in the last part."""
+    place = np.minimum(np.searchsorted(EDGES, pairs.initial, side="right") - 1, len(EDGES) - 2)
+    parts = []
+    for i, (low, high) in enumerate(pairwise(EDGES)):
+        own = Pairs(*(values[place == i] for values in pairs))
+        parts.append({"from": low, "to": high, **moved(own)})
+    return parts
+
+
+def refining() -> list[str]:
+    """The rows of ``run.py`` that refine a first box."""
+    names = {row.name: read_recipe(str(RECIPE), row.overrides) for group in rows() for row in group}
+    return [name for name, recipe in names.items() if getattr(recipe.model, "refine", False)]
+
+
+if __name__ == "__main__":
+    studies.main(__doc__, "refinement", study, refining())
