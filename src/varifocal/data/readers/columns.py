@@ -180,8 +180,8 @@ class Columns:
 
     def shared_labels(self, file: Tree, first: str, other: str, image: int) -> None:
         """Doubt the labels of an image, as another one has the same file of labels."""
-        text = f"is the file of labels of {first} and of {other}, and can only belong to one of them"
-        self.doubts.add(Problem("shared-labels", Place(file, ""), text, "give the other another name", image=image))
+        text = f"belongs to {first} and to {other}, which differ in their suffix alone"
+        self.doubts.add(Problem("shared-labels", Place(file, ""), text, "give one of them another name", image=image))
 
     def image_of(self, box: int) -> int:
         """The picture of a box."""
@@ -239,7 +239,7 @@ class Columns:
         if self.doubts:
             count, first = self.doubts.counts.total(), self.doubts[0]
             files = "1 file of labels belongs" if count == 1 else f"{count} files of labels belong"
-            self.notes.append(f"{self.source.name}: {files} to two images, first {first.place}, which {first.text}.")
+            self.notes.append(f"{self.source.name}: {files} to two images, first: {first.place} {first.text}.")
         changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
         raw = RawSet(self.format, self.source, self.split, images, boxes, categories, self.problems, notes, self.doubts)

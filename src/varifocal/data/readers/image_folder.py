@@ -88,7 +88,10 @@ def find_image_folder(path: Tree) -> dict[str, Tree]:
         raise DataError(f"{path}: there is no {NAME} in it or in a folder in it")
     found: dict[str, Tree] = {}
     for file in files:
-        found.setdefault(canonical(file.parent.name), file)
+        name = canonical(file.parent.name)
+        if name in found:
+            raise DataError(f"{path}: {found[name]} and {file} are both the split {name}; name one of them")
+        found[name] = file
     return found
 
 

@@ -178,7 +178,7 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
     columns, base = reading.columns, base_of(source)
     folder = xml_place(base)
     stems = xml_stems(folder)
-    columns.notes += read_lists(source.parent, base).notes(source.parent.name)
+    columns.notes += read_lists(source.parent, base).notes()
     for number, line in enumerate(Texts().read(source).split("\n"), start=1):
         line = line.strip()
         if not line:

@@ -26,11 +26,12 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
 class Lists:
     """The lists of a folder by split, those of single classes, and those of which nothing is understood."""
 
+    folder: str
     splits: dict[str, Tree] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
-    def notes(self, folder: str) -> list[str]:
+    def notes(self) -> list[str]:
         """What a user should know of the lists that are left out."""
         notes = []
         if self.classes:
@@ -39,10 +40,10 @@ class Lists:
                 if len(self.classes) == 1
                 else (f"{len(self.classes)} lists of single classes are")
             )
-            notes.append(f"{folder}: {count} left out, first {self.classes[0]}.")
+            notes.append(f"{self.folder}: {count} left out, first {self.classes[0]}.")
         if self.others:
             what = "list that is empty or names no XML file of the set"
-            notes.append(f"{folder}: left out is a {what}: {short_list(self.others)}.")
+            notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
         return notes
 
 
@@ -61,10 +62,10 @@ def find_voc(path: Tree) -> dict[str, Tree]:
         return found
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
     for place in (base, folder):
-        splits = {canonical(name): place / name for name in names_in(place)[0]}
-        splits = {name: inner for name, inner in splits.items() if name in STANDARD and has_xml(inner)}
-        if splits:
-            return splits
+        inner = [place / name for name in names_in(place)[0] if canonical(name) in STANDARD and has_xml(place / name)]
+        meant = [canonical(one.name) for one in inner]
+        if inner:  # train1 and train2 keep their names
+            return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}
@@ -121,7 +122,7 @@ def xml_stems(folder: Tree) -> dict[str, str]:
 def read_lists(place: Tree, base: Tree) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
-    lists = Lists()
+    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS)
     for name in names_in(place)[1]:
         if not name.endswith(".txt"):
             continue

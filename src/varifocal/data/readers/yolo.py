@@ -8,7 +8,7 @@ without one, ``classes.txt`` or ``obj.names`` names the classes and folders are 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from varifocal.data.archive import Tree
@@ -143,36 +143,49 @@ def _pictures(entry: Entry, reading: _Reading) -> Iterator[Found]:
 
 def _from_list(file: Tree, reading: _Reading) -> Iterator[Found]:
     """The pictures that a text file names, with the folders as it has them."""
-    root, split = reading.layout.root, reading.columns.split
-    whole = finder_of([root], root, split, reading.options)
-    beside = PictureFinder([file.parent]) if reading.options.images is None else whole
-    lookup, found = Lookup(), list[Found | None]()
-    for number, line in enumerate(reading.texts.read(file).split("\n"), start=1):
-        name = line.strip()
-        name = name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
-        if not name:
-            continue
-        inside = reading.layout.inside(name)
-        # what begins with a dot is meant from the list, all else from the data folder; either may be written
-        tried = (beside, whole) if name.startswith("./") else (whole, beside)
-        places = (finder.find(inside) for finder in tried) if inside is not None else iter(())
-        place = next((place for place in places if place is not None), None)
-        if place is None:
-            lookup.add(Lost(len(found), (name,), whole), Place(file, f"line {number}"), _NAMES)
-        found.append(None if place is None else (place[0], (inside or "").rpartition("/")[0], place[1]))
-    outcome = lookup.finish(file, lambda: {(one[0], one[2]) for one in found if one is not None})
+    root, images = reading.layout.root, reading.options.images
+    whole = finder_of([root], root, reading.columns.split, reading.options)
+    beside = PictureFinder([file.parent]) if images is None else whole
+    lines = list(_lines(reading.texts.read(file)))
+    paths = [reading.layout.inside(name) for _, name in lines]
+    # what begins with a dot is meant from the list, all else from the data folder; either may be written
+    places = [
+        _first(path, (beside, whole) if name.startswith("./") else (whole, beside))
+        for (_, name), path in zip(lines, paths, strict=True)
+    ]
+    lookup = Lookup()
+    for index, (number, name) in enumerate(lines):
+        if places[index] is None:
+            lookup.add(Lost(index, (name,), whole), Place(file, f"line {number}"), _NAMES)
+    outcome = lookup.finish(file, lambda: {place for place in places if place is not None})
     for problem in outcome.problems:
         reading.columns.problems.add(replace(problem, image=-1))
     reading.columns.notes += [outcome.note] if outcome.note else []
-    for index, one in enumerate(found):
-        if one is not None:
-            yield one
-        elif index in outcome.places:
-            folder, name = outcome.places[index]
-            yield folder, _below(folder, whole.top), name
+    for index, (place, path) in enumerate(zip(places, paths, strict=True)):
+        found = place or outcome.places.get(index)
+        if found is not None:
+            by_end = place is None and images is None
+            yield found[0], _below(found[0], root) if by_end else (path or "").rpartition("/")[0], found[1]
 
 
-def _below(folder: Tree, top: Tree | None) -> str:
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number and name of each line that is not empty, without quotes around it."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        name = line.strip()
+        if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+            name = name[1:-1]
+        if name:
+            yield number, name
+
+
+def _first(path: str | None, finders: Sequence[PictureFinder]) -> tuple[Tree, str] | None:
+    """The first place at which a path is found; none for one that leaves the data folder."""
+    if path is None:
+        return None
+    return next((place for finder in finders if (place := finder.find(path)) is not None), None)
+
+
+def _below(folder: Tree, top: Tree) -> str:
     """The path of a folder from another one on that it lies in."""
     return str(folder).removeprefix(str(top)).strip("/")
 
@@ -255,7 +268,8 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
         columns.problem("malformed", file, place, text, "divide pixels by the size of the picture", image=image)
         return
     reading.used.add(category)
-    label = columns.label(category) if reading.layout.unnamed else reading.classes.get(category, -1)
+    unnamed = reading.layout.unnamed and category >= 0
+    label = columns.label(category) if unnamed else reading.classes.get(category, -1)
     if label < 0:
         reading.unknown.append((columns.boxes, number, category))
     odd = "" if all(value == value for value in values) else " ".join(words[1:])

@@ -86,7 +86,7 @@ def _from_darknet(file: Tree) -> Layout:
     """A ``.data`` file of Darknet; its paths are those of the machine that was trained on."""
     texts = Texts()
     content = darknet.read_description(texts.read(file))
-    layout = Layout(file, file.parent)
+    layout = Layout(file, file.parent, foreign=True)
     layout.given = {split: [content[key]] for key, split in darknet.SPLITS.items() if content.get(key)}
     if not layout.given:
         raise DataError(f"{file}: there is no train or valid in it; say where the list of the pictures is")
@@ -249,7 +249,10 @@ def has_yolo(folder: Tree) -> str:
     file = description_of(folder)
     if file is not None and (darknet.is_description(file) or _describes_data(file)):
         return file.name
-    for place in (word for words in folder_splits(folder).values() for word in words):
+    words = [word for words in folder_splits(folder).values() for word in words]
+    if words and words[0].endswith(".txt"):
+        return words[0] if class_file(folder) is not None else ""
+    for place in words:
         pictures = folder / place if place != "." else folder
         for name in (name for name in names_in(pictures)[1][:100] if is_picture(name)):
             for labels in (label_place(pictures, folder), pictures):

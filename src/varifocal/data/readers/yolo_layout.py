@@ -35,7 +35,8 @@ class Entry:
 @dataclass
 class Layout:
     """A data set as its ``data.yaml`` describes it. ``given`` are the words of each split, ``root`` the data folder;
-    ``keypoint_values`` is how many values of a line follow the box. With ``unnamed`` nothing names the classes."""
+    ``keypoint_values`` is how many values of a line follow the box. With ``unnamed`` nothing names the classes, with
+    ``foreign`` paths are by rule those of the machine that was trained on."""
 
     source: Tree
     root: Tree
@@ -45,6 +46,7 @@ class Layout:
     notes: list[str] = field(default_factory=list)
     keypoint_values: int = 0
     unnamed: bool = False
+    foreign: bool = False
 
     def entries(self, split: str, images: Tree | None = None) -> list[Entry]:
         """The folders and lists of a split, below the folder of ``images`` where there is one.
@@ -113,7 +115,7 @@ class Layout:
     def far(self, split: str) -> list[str]:
         """A note on words of a split that begin on another machine."""
         notes = []
-        for word in self.given[split]:
+        for word in self.given[split] if not self.foreign else ():
             found = self._look(word)
             plain = self.inside(re.sub(r"^(\.\./)+", "", word.replace("\\", "/")))  # Roboflow's way is no other machine
             if found is not None and (plain is None or not is_there(self.root / plain)):
@@ -184,7 +186,7 @@ def listed_names(layout: Layout, file: Tree, texts: Texts) -> tuple[Category, ..
 def number_classes(layout: Layout, count: int) -> None:
     """Classes that have a number and no name."""
     layout.categories = tuple(Category(number, f"class_{number}") for number in range(count))
-    layout.notes.append(f"{layout.source.name}: nothing names its {count} classes; they are called class_0 and so on.")
+    layout.notes.append(f"{layout.source.name}: nothing names its classes; they are called class_0 and so on.")
 
 
 def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:

@@ -157,7 +157,9 @@ def test_missing_and_double_pictures(tmp_path):
     fill(tmp_path, voc(xml(obj()), **{"Annotations/b.xml": xml(name="a.png")}))
     refused(tmp_path, "Annotations/b.xml: is of the picture a.png, of which a.xml is, too")
     fill(tmp_path, {"Annotations/b.xml": xml(name="b.png")})
-    refused(tmp_path, "Annotations/b.xml: has the filename 'b.png', which is not found in", str(tmp_path / "JPEGImages"))
+    refused(
+        tmp_path, "Annotations/b.xml: has the filename 'b.png', which is not found in", str(tmp_path / "JPEGImages")
+    )
 
 
 @pytest.mark.parametrize(
