@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset
+from varifocal.data.options import images_word
+from varifocal.data.roles import measured_split, parted_split
 from varifocal.data.split import load_parts
-from varifocal.errors import DataError
 from varifocal.progress import progress_bar
 from varifocal.records import DataSet
+
+
+def reading(options: argparse.Namespace, data: Path | str) -> dict[str, Any]:
+    """How a data set is read, as the options say: format, folder of the images, what unlabeled images are."""
+    images = images_word(options.images, Path(data)) if options.images else ""
+    return {"format": options.format, "images": images, "unlabeled": options.unlabeled or ""}
 
 
 def eval_data(options: argparse.Namespace) -> DataSet:
@@ -20,17 +28,13 @@ def eval_data(options: argparse.Namespace) -> DataSet:
     Raises:
         DataError: there are several splits, none of them usual; and as :func:`varifocal.data.load.load_dataset`.
     """
-    read: dict[str, Any] = {"format": options.format, "invalid_boxes": "drop"}
+    read: dict[str, Any] = {**reading(options, options.data), "invalid_boxes": "drop"}
     splits = find_splits(options.data, format=options.format)
     if options.val is not None:
-        split = options.split or (splits[0] if len(splits) == 1 else "train")
+        split = options.split or parted_split(options.data, splits)
         with progress_bar("comparing pictures", None) as advance:
             return load_parts(options.data, options.val, options.val_seed, split=split, progress=advance, **read)[1]
-    usual = [wanted for wanted in ("val", "test") if any(split.startswith(wanted) for split in splits)]
-    split = options.split or (splits[0] if len(splits) == 1 else next(iter(usual), None))
-    if split is None:
-        raise DataError(f"{options.data}: has the splits {', '.join(splits)}; name one with --split.")
-    return load_dataset(options.data, split, **read)
+    return load_dataset(options.data, options.split or measured_split(options.data, splits), **read)
 
 
 def convert_data(options: argparse.Namespace) -> None:
@@ -41,12 +45,12 @@ def convert_data(options: argparse.Namespace) -> None:
             options.out,
             options.to,
             split=options.split,
-            format=options.format,
             val=options.val,
             seed=options.val_seed,
             pictures=options.pictures,
             drop_invalid=options.drop_invalid,
             progress=advance,
+            **reading(options, options.data),
         )
     for note in notes:
         print(note, file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,10 @@ from pydantic import ByteSize, Field
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment, Share
 from varifocal.data.load import find_splits, load_dataset
+from varifocal.data.names import canonical
+from varifocal.data.options import Unlabeled
 from varifocal.data.preprocess import Preprocess
+from varifocal.data.roles import parted_split, training_split, validation_split
 from varifocal.data.sampling import Sampling
 from varifocal.data.split import load_parts
 from varifocal.errors import CheckpointError, ConfigError, DataError
@@ -38,8 +40,11 @@ from varifocal.views import Views
 class DataConfig:
     """Which splits are used, how often pictures come, how they are resized and varied, and what is left out.
 
-    ``format`` is a name of ``varifocal.data.readers.formats.READERS``; empty, it is recognised. ``val_share`` of the
-    pictures are held out for validation by ``split_seed`` where the data was never split; 0 holds none out.
+    ``format`` is a name of ``varifocal.data.readers.formats.READERS``; empty, it is recognised. ``images`` is the
+    folder of the images where it is not the one in which the format keeps them, absolute or from the data folder on.
+    ``unlabeled`` images, which have no file of labels, are left out ("skip"), images without objects ("background"), or
+    what the format means by them (empty). ``val_share`` of the pictures are held out for validation by ``split_seed``
+    where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
     Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
     evaluation ignores them in both cases. ``repeat_rare`` and ``background`` are those of
@@ -48,6 +53,8 @@ class DataConfig:
     """
 
     format: str = ""
+    images: str = ""
+    unlabeled: Unlabeled = ""
     train_split: str = "train"
     val_split: str = "val"
     val_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
@@ -240,48 +247,41 @@ def start_from(model: Model, source: Model, name: str) -> None:
 def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
     """The training and the validation split; with ``val_share`` the two parts of the split that there is.
 
-    A data set of a single split, such as a file by itself, is trained on without validation. One without the recipe's
-    validation split gives its test split instead, or none; the notes of the training set say so.
+    Which they are :mod:`varifocal.data.roles` says. Where there is no validation, or it is on another split than the
+    one that is wanted, the notes of the training set say so.
     """
-    load = partial(load_dataset, path, format=config.format, invalid_boxes=config.invalid_boxes)
+    read: dict[str, Any] = {key: getattr(config, key) for key in ("format", "images", "unlabeled", "invalid_boxes")}
     splits = find_splits(path, format=config.format)
-    alone = len(splits) == 1 and (path.is_file() or splits[0] == "all")
     if config.val_share:
-        return _held_out(path, config, splits, splits[0] if alone else config.train_split)
-    if alone:
-        note = f"{path}: there is one split, so there is no validation; hold pictures out for it with --val 0.2."
-        training = load(difficult=config.difficult)
-        return replace(training, notes=(*training.notes, note)), None
-    training = load(config.train_split, difficult=config.difficult)
-    if not config.val_split:
-        return training, None
-    wanted = [name for name in (config.val_split, "test") if any(split.startswith(name) for split in splits)]
-    if not wanted:
-        note = f"{path}: no split {config.val_split!r} (there are {', '.join(splits)}), so there is no validation."
-        return replace(training, notes=(*training.notes, note)), None
-    if wanted[0] != config.val_split:
-        note = f"{path}: no split {config.val_split!r}, so validation is on {wanted[0]!r}."
-        training = replace(training, notes=(*training.notes, note))
-    return training, load(wanted[0])
+        split = parted_split(path, splits, config.train_split, config.val_split)
+        with progress_bar("comparing pictures", None) as advance:
+            return load_parts(
+                path,
+                config.val_share,
+                config.split_seed,
+                split=split,
+                difficult=config.difficult,
+                progress=advance,
+                **read,
+            )
+    split = training_split(path, splits, config.train_split)
+    training = load_dataset(path, split, difficult=config.difficult, **read)
+    chosen = validation_split(path, splits, split, config.val_split)
+    note = _validation_note(splits, chosen, config.val_split)
+    if note:
+        training = replace(training, notes=(*training.notes, f"{path}: {note}"))
+    return training, None if chosen is None else load_dataset(path, chosen, **read)
 
 
-def _held_out(path: Path, config: DataConfig, splits: Sequence[str], split: str) -> tuple[DataSet, DataSet]:
-    """Two parts of what was never split."""
-    if config.val_split and any(name.startswith(config.val_split) for name in splits):
-        raise ConfigError(
-            f"{path}: there is a split {config.val_split!r} already (of {', '.join(splits)}); leave --val out."
-        )
-    with progress_bar("comparing pictures", None) as advance:
-        return load_parts(
-            path,
-            config.val_share,
-            config.split_seed,
-            split=split,
-            format=config.format,
-            invalid_boxes=config.invalid_boxes,
-            difficult=config.difficult,
-            progress=advance,
-        )
+def _validation_note(splits: Sequence[str], chosen: str | None, wanted: str) -> str:
+    """What a user should know of the validation split, "" where it is the one that is wanted."""
+    if not wanted or (chosen is not None and canonical(chosen) == canonical(wanted)):
+        return ""
+    if chosen is not None:
+        return f"no split {wanted!r}, so validation is on {chosen!r}."
+    if len(splits) == 1:
+        return "there is one split, so there is no validation; hold pictures out for it with --val 0.2."
+    return f"no split {wanted!r} (there are {', '.join(splits)}), so there is no validation."
 
 
 def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:

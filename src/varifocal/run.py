@@ -65,9 +65,9 @@ def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = 
 
 def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
     if first_process():
-        for part in (job.training, job.validation):
-            for note in part.notes if part else ():
-                print(note, file=sys.stderr)
+        notes = (note for part in (job.training, job.validation) if part for note in part.notes)
+        for note in dict.fromkeys(notes):
+            print(note, file=sys.stderr)
         if not any((~sample.crowd).any() for sample in job.training.samples):
             pictures = f"none of the {len(job.training.samples)} training pictures"
             print(f"{pictures} has an object to learn: the detector will learn to find nothing.", file=sys.stderr)

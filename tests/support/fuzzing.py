@@ -13,7 +13,7 @@ import math
 import random
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,32 @@ def picture(name: str, folder: str = "") -> str:
     return parts[0]
 
 
+def pictures(names: Iterable[Any], folder: str = "") -> dict[str, str]:
+    """The picture that each name means: exactly, or by its end where no other name means that picture."""
+    meant: dict[str, str] = {}
+    others = []
+    for name in dict.fromkeys(names):
+        try:
+            meant[name] = picture(name, folder)
+        except WrongError:
+            others.append(name)
+    taken = set(meant.values())
+    ends: dict[str, str] = {}
+    for name in others:
+        if not name.isascii() or set(name) & set("%?") or "://" in name:
+            raise UnclearError
+        drive = 2 if name[1:2] == ":" and name[0].isalpha() else 0
+        parts = [part for part in name[drive:].replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        last = parts[-1].lower() if parts else ""
+        stem = last in ("a", "b")  # a name without suffix
+        check(stem or last in SIZES, f"no picture {name!r}")
+        ends[name] = f"{last}.png" if stem else last
+    for name, end in ends.items():
+        same = [other for other, its in ends.items() if its == end]
+        check(end not in taken and len({other.replace("\\", "/") for other in same}) == 1, f"{name!r} may be several")
+    return meant | ends
+
+
 def number(value: Any) -> float:
     check(type(value) in (int, float), f"{value!r} is no number")
     try:
@@ -279,10 +305,11 @@ def coco_reference(files: dict[str, bytes]) -> Objects:
         names[one["id"]] = one["name"]
     unique(list(names.values()))
     images = {}
+    check(all(isinstance(one.get("file_name"), str) for one in content["images"]), "file_name")
+    meant = pictures((one["file_name"] for one in content["images"]), "images")
     for one in content["images"]:
-        check(isinstance(one.get("file_name"), str), "file_name")
         check(small(one.get("id")) not in images, "twice")
-        images[one["id"]] = name = picture(one["file_name"], "images")
+        images[one["id"]] = name = meant[one["file_name"]]
         check(all(1 <= small(one.get(side)) < 2**31 for side in ("width", "height")), "size")
         if (one["width"], one["height"]) != SIZES[name] or name in result:
             raise UnclearError
@@ -307,29 +334,66 @@ def yolo_reference(files: dict[str, bytes]) -> Objects:
     if not isinstance(content, dict) or content.get("train") != "images" or set(content) - {"train", "names"}:
         raise UnclearError
     names = content.get("names")
-    check(isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names), "names")
-    check(not any(isinstance(name, bool) or not str(name).strip() for name in names), "names")
-    names = [str(name) for name in names]
+    if names is not None:  # else classes are called by their numbers
+        check(isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names), "names")
+        check(not any(isinstance(name, bool) or not str(name).strip() for name in names), "names")
+        names = [str(name) for name in names]
+        unique(names)
+    return {name: yolo_objects(name, files[f"labels/{name[0]}.txt"], names) for name in SIZES}
+
+
+def unix(content: bytes) -> str:
+    return decoded(content).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def yolo_objects(name: str, content: bytes, names: list[str] | None) -> list[tuple[str, list[float]]]:
+    found = []
+    for line in unix(content).split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        check(len(words) == 5 or (len(words) >= 7 and len(words) % 2), f"{len(words)} values")
+        label, *values = map(text_number, words)
+        check(label == int(label) and label >= 0 and (names is None or label < len(names)), f"class {label}")
+        check(all(-0.01 <= value <= 1.01 for value in values), "no share")
+        if len(values) == 4:
+            x, y, w, h = values
+            shares = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+        else:
+            shares = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+        box = [share * side for share, side in zip(shares, SIZES[name] * 2, strict=True)]
+        found.append((str(int(label)) if names is None else names[int(label)], inside(name, *box)))
+    return found
+
+
+def darknet_reference(files: dict[str, bytes]) -> Objects:
+    if files["obj.data"] != DARKNET.encode():
+        raise UnclearError
+    names = [line.strip() for line in unix(files["obj.names"]).rstrip().split("\n")]
+    check(all(names) and len(names) == 2, "names")
     unique(names)
-    result: Objects = {}
-    for name in SIZES:
-        result[name] = []
-        for line in decoded(files[f"labels/{name[0]}.txt"]).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
-            words = line.split()
-            if not words:
-                continue
-            check(len(words) == 5 or (len(words) >= 7 and len(words) % 2), f"{len(words)} values")
-            label, *values = map(text_number, words)
-            check(label == int(label) and 0 <= label < len(names), f"class {label}")
-            check(all(-0.01 <= value <= 1.01 for value in values), "no share")
-            if len(values) == 4:
-                x, y, w, h = values
-                shares = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-            else:
-                shares = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
-            box = [share * side for share, side in zip(shares, SIZES[name] * 2, strict=True)]
-            result[name].append((names[int(label)], inside(name, *box)))
+    lines = [line.strip() for line in unix(files["train.txt"]).split("\n")]
+    lines = [line for line in lines if line]
+    if not lines or any("/" not in line or set(line) & set("\"'\\") for line in lines):
+        raise UnclearError
+    meant = pictures(lines, "obj_train_data")
+    if len(set(meant.values())) < len(lines):
+        raise UnclearError
+    result = {}
+    for name in meant.values():
+        result[name] = yolo_objects(name, files[f"obj_train_data/{name[0]}.txt"], names)
     return result
+
+
+def voc_lists_reference(files: dict[str, bytes]) -> Objects:
+    lines = [line.strip() for line in unix(files["ImageSets/Main/train.txt"]).split("\n")]
+    lines = [line for line in lines if line]
+    if not lines or not all(re.fullmatch(r"[a-z0-9_]+", line) for line in lines):
+        raise UnclearError
+    check(all(line in ("a", "b") for line in lines), "no XML")
+    if len(set(lines)) < len(lines):
+        raise UnclearError
+    return {f"{line}.png": [("cat", inside(f"{line}.png", 10, 10, 30, 20))] for line in lines}
 
 
 def xml_root(content: bytes) -> ET.Element:
@@ -441,13 +505,14 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         rows = list(csv.reader(io.StringIO(rest, newline=""), skipinitialspace=True, strict=True))
     except csv.Error:
         raise WrongError("no CSV") from None
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    check(all(row[0].strip() for row in rows), "no picture")
+    meant = pictures(row[0].strip() for row in rows)
+    named: dict[str, str] = {}
     for row in rows:
-        if not any(cell.strip() for cell in row):
-            continue
-        name, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
-        check(name, "no picture")
-        if name not in SIZES:
-            picture(name)
+        written, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
+        name = meant[written]
+        if named.setdefault(name, written) != written:
             raise UnclearError
         result.setdefault(name, [])
         if not any(words) and not label:
@@ -478,16 +543,17 @@ def record_objects(name: str, record: Any) -> list[tuple[str, list[float]]]:
 def image_folder_reference(files: dict[str, bytes]) -> Objects:
     result: Objects = {}
     text = decoded(files["metadata.jsonl"]).replace("\r\n", "\n").replace("\r", "\n")
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
-        record = loaded(line)
-        check(isinstance(record, dict) and isinstance(record.get("file_name"), str), "record")
-        if record["file_name"] not in SIZES:
-            picture(record["file_name"])
+    records = [loaded(line) for line in text.split("\n") if line.strip()]
+    for record in records:
+        check(isinstance(record, dict) and isinstance(record.get("file_name"), str) and record["file_name"], "record")
+    names = [record["file_name"] for record in records]
+    unique(names)
+    meant = pictures(names)
+    for record in records:
+        name = meant[record["file_name"]]
+        if name in result:
             raise UnclearError
-        check(record["file_name"] not in result, "twice")
-        result[record["file_name"]] = record_objects(record["file_name"], record)
+        result[name] = record_objects(name, record)
     check(any(result.values()), "nothing")
     return result
 
@@ -568,6 +634,14 @@ def _record(**more: str) -> str:
     return json.dumps({**more, "objects": objects})
 
 
+def _one_box(name: str) -> str:
+    sides = "<xmin>11</xmin><ymin>11</ymin><xmax>30</xmax><ymax>20</ymax>"
+    size = "<size><width>{}</width><height>{}</height></size>".format(*SIZES[name])
+    box = f"<object><name>cat</name><bndbox>{sides}</bndbox></object>"
+    return f"<annotation><filename>{name}</filename>{size}{box}</annotation>"
+
+
+DARKNET = _lines("classes = 2", "train = data/train.txt", "names = data/obj.names", "backup = backup/")
 FLAT = dict(PICTURES)
 INNER = {f"images/{name}": content for name, content in PICTURES.items()}
 YOLO_LABEL = _lines("0 0.25 0.45 0.3 0.1", "1 0.5 0.5 1 1", "0 0.1 0.1 0.9 0.1 0.5 0.8")
@@ -585,6 +659,31 @@ TARGETS = {
         ("labels/a.txt", "labels/b.txt", "data.yaml"),
         ("\n", "0.5 ", " 0.5", "1.0", "1.5", "2", "#", ":", "- ", "names:", "&a", "*a", "!!python/object:x"),
         yolo_reference,
+    ),
+    "darknet": Target(
+        "yolo",
+        {
+            "obj.data": DARKNET,
+            "obj.names": "cat\nowl\n",
+            "train.txt": "data/obj_train_data/a.png\ndata/obj_train_data/b.png\n",
+            "obj_train_data/a.txt": YOLO_LABEL,
+            "obj_train_data/b.txt": "1 0.5 0.5 0.25 0.125",
+            **{f"obj_train_data/{name}": content for name, content in PICTURES.items()},
+        },
+        ("obj.data", "obj.names", "train.txt", "obj_train_data/a.txt"),
+        ("data/", "obj_train_data/", "./", "C:\\x\\b.png", "%20", "valid = ", "classes = ", "#", "=", ".PNG"),
+        darknet_reference,
+    ),
+    "voc-lists": Target(
+        "voc",
+        {
+            **{f"Annotations/{name[0]}.xml": _one_box(name) for name in SIZES},
+            **{f"JPEGImages/{name}": content for name, content in PICTURES.items()},
+            "ImageSets/Main/train.txt": "a\nb\n",
+        },
+        ("ImageSets/Main/train.txt",),
+        ("a", "b", " 1", " -1", '"', "a.png", "JPEGImages/", "Annotations/b.xml", "\\", "c d"),
+        voc_lists_reference,
     ),
     "voc": Target(
         "voc",

@@ -11,7 +11,9 @@ from typing import Any
 
 from varifocal.assign_view.view import AssignView, assign_view, write_view
 from varifocal.data.load import find_splits, load_dataset
-from varifocal.errors import ConfigError, DataError
+from varifocal.data.roles import training_split
+from varifocal.datasets import reading
+from varifocal.errors import ConfigError
 from varifocal.models.eye import Eye
 from varifocal.places import check_folder
 from varifocal.predict import load
@@ -59,11 +61,9 @@ def _eye(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> t
 
 def _read(options: argparse.Namespace, difficult: Any) -> DataSet:
     splits = find_splits(options.data, format=options.format)
-    usual = next((split for split in splits if split.startswith("train")), None)
-    split = options.split or (splits[0] if len(splits) == 1 else usual)
-    if split is None:
-        raise DataError(f"{options.data}: has the splits {', '.join(splits)}; name one with --split.")
-    return load_dataset(options.data, split, format=options.format, invalid_boxes="drop", difficult=difficult)
+    split = options.split or training_split(options.data, splits, option="--split ")
+    read = reading(options, options.data)
+    return load_dataset(options.data, split, invalid_boxes="drop", difficult=difficult, **read)
 
 
 def tell(view: AssignView) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from varifocal.check.report import Report
 from varifocal.check.run import check_data
+from varifocal.datasets import reading
 from varifocal.errors import ConfigError
 from varifocal.files import write_beside
 from varifocal.models.eye import Eye
@@ -37,7 +38,7 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
         options.data,
         eye,
         split=options.split,
-        format=options.format,
+        **reading(options, options.data),
         decode=not options.fast,
         model=model,
         bar=_bar,

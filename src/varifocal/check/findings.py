@@ -28,11 +28,15 @@ KINDS = {
     "unreadable-image": Kind("loss", "unreadable pictures", "not a picture, or its header is damaged"),
     "truncated-image": Kind("loss", "pictures cut short", "the header is sound, the pixels are damaged or end early"),
     "outside-folder": Kind("loss", "pictures outside the data folder", "the name climbs out of the folder"),
+    "ambiguous-image": Kind("loss", "names that several images end in", "they begin on another machine"),
     "bad-size": Kind("loss", "impossible picture sizes", "the recorded width or height cannot be"),
     "rotated-image": Kind(
         "loss", "pictures labelled before their EXIF rotation", "the recorded size is that of the unrotated picture"
     ),
     "size-differs": Kind("loss", "recorded size is not the picture's", "so the boxes do not fit the picture"),
+    "shared-labels": Kind(
+        "warning", "files of labels that two images share", "the images differ in their suffix alone"
+    ),
     "turned-image": Kind("note", "pictures with an EXIF rotation", "boxes must be those of the upright picture"),
     "leaked-image": Kind("warning", "pictures in two splits", "the same bytes: a measurement on them says too much"),
     "near-leak": Kind("warning", "nearly the same picture in two splits", "copies, or neighbours in a film"),
@@ -66,6 +70,7 @@ KINDS = {
     "empty-class": Kind("warning", "classes without a box", "the detector will learn never to say them"),
     "twin-classes": Kind("warning", "classes that may be one", "their names differ in case, spelling or number"),
     "rare-class": Kind("note", "rare classes", "fewer than 20 boxes in all"),
+    "missing-labels": Kind("loss", "images without the labels that are named", "no file of labels is there"),
     "malformed": Kind("loss", "malformed records", "something is missing in them or of the wrong kind"),
     "twice": Kind("loss", "ids or names that are there twice", "each must be its own"),
     # what a model says of the labels

@@ -23,7 +23,15 @@ from varifocal.records import Category, StoredFile
 
 # What a cleaned copy has no more; the other kinds are left for a person, and counted.
 MENDED = {
-    *("missing-image", "unreadable-image", "truncated-image", "outside-folder", "bad-size", "rotated-image"),
+    *(
+        "missing-image",
+        "ambiguous-image",
+        "unreadable-image",
+        "truncated-image",
+        "outside-folder",
+        "bad-size",
+        "rotated-image",
+    ),
     *("size-differs", "not-a-number", "no-area", "outside", "over-border", "duplicate-box", "unknown-class"),
     *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category"),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from varifocal.check.findings import Finding, Findings
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
+from varifocal.data.names import share_images
 from varifocal.data.near import bit_distance, near_groups, perceptual_hash, same_bytes
 
 Place = tuple[int, int]  # split, picture
@@ -104,7 +105,7 @@ def _add_groups(
     sentence: str,
     hashes: np.ndarray | None = None,
 ) -> None:
-    within, across = _pairs(places, members)
+    within, across = _pairs(places, members, [split.name for split in splits])
     for kind, pairs in zip(kinds, (within, across), strict=True):
         for i, split in enumerate(splits):
             own = [(a, b) for a, b in pairs if places[a][0] == i]
@@ -124,17 +125,21 @@ def _add_groups(
 
 
 def _pairs(
-    places: Sequence[Place], members: Sequence[Sequence[int]]
+    places: Sequence[Place], members: Sequence[Sequence[int]], names: Sequence[str]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(picture, earlier one) within a split, and the first of a later split with the first of the earliest."""
+    """(picture, earlier one) within a split, and the first of a later split with the first of the earliest.
+
+    "trainval" is "train" and "val" together, by the ``names`` of the splits, and leaks into neither.
+    """
     within, across = [], []
     for group in members:
         first: dict[int, int] = {}
         for member in group:
             split = places[member][0]
+            others = [other for place, other in first.items() if not share_images(names[place], names[split])]
             if split in first:
                 within.append((member, first[split]))
-            elif first:
-                across.append((member, next(iter(first.values()))))
+            elif others:
+                across.append((member, others[0]))
             first.setdefault(split, member)
     return within, across

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from varifocal.check.scene import Scene, make_scene
 from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
 from varifocal.check.split import Split
 from varifocal.data.load import find_splits, read_raw
+from varifocal.data.options import Unlabeled
+from varifocal.data.raw import RawSet
 from varifocal.models.eye import Eye
 from varifocal.pictures import Predictor
 
@@ -42,11 +45,14 @@ def check_data(
     *,
     split: str | None = None,
     format: str | None = None,
+    images: str = "",
+    unlabeled: Unlabeled = "",
     decode: bool = True,
     model: tuple[str, Predictor] | None = None,
     bar: Bar = no_bar,
 ) -> Report:
-    """Look at everything in a data set, or at one ``split`` of it.
+    """Look at everything in a data set, or at one ``split`` of it; ``images`` and ``unlabeled`` are those of
+    :func:`varifocal.data.load.load_dataset`.
 
     ``eye`` says whose assignment and image size is tried. Without ``decode`` no picture is opened but where a format
     does not record sizes, and a few to say what decoding would cost. ``model``, by its name, is asked about the labels
@@ -56,7 +62,8 @@ def check_data(
         DataError: the data set cannot be read at all.
         ConfigError: an unknown format.
     """
-    splits = _read(Path(data), split, format, bar)
+    read = partial(read_raw, format=format, images=images, unlabeled=unlabeled)
+    splits = _read(Path(data), [split] if split is not None else find_splits(data, format=format), read, bar)
     found = Findings()
     copies = [_look_at_labels(found, one) for one in splits]
     decoding, scans = _decode(found, splits, bar) if decode else (_not_decoded(splits), [])
@@ -69,7 +76,7 @@ def check_data(
     scale = np.sqrt(resized.prod(axis=1) / scene.sizes.prod(axis=1))
     statistics = count(splits, scene.sides * scale[scene.owner], points)
     asked = None if model is None else _ask(found, splits, model, bar)
-    notes = tuple(note for one in splits for note in one.raw.notes)
+    notes = tuple(dict.fromkeys(note for one in splits for note in one.raw.notes))
     return Report(str(data), splits, found, classes, statistics, decoding, matching, advice, asked, notes, scans)
 
 
@@ -78,12 +85,11 @@ def _ask(found: Findings, splits: Sequence[Split], model: tuple[str, Predictor],
         return ask(found, splits, model[1], model[0], advance)
 
 
-def _read(data: Path, split: str | None, format: str | None, bar: Bar) -> list[Split]:
-    names: Sequence[str | None] = [split] if split is not None else find_splits(data, format=format)
+def _read(data: Path, names: Sequence[str], read: Callable[[Path, str], RawSet], bar: Bar) -> list[Split]:
     splits = []
     with bar("reading", len(names)) as advance:
         for done, name in enumerate(names, start=1):
-            splits.append(Split.of(read_raw(data, name, format=format)))
+            splits.append(Split.of(read(data, name)))
             advance(done)
     return splits
 

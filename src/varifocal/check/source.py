@@ -16,8 +16,9 @@ from varifocal.data.raw import Problem
 def find_in_source(found: Findings, split: Split) -> None:
     """What was wrong while reading: malformed records, unknown classes, missing pictures."""
     problems: dict[str, list[Problem]] = defaultdict(list)
-    for problem in split.raw.problems:
+    for problem in (*split.raw.problems, *split.raw.doubts):
         problems[problem.kind].append(problem)
+    counts = split.raw.problems.counts + split.raw.doubts.counts
     for kind, listed in problems.items():
 
         def make(problem: Problem) -> Finding:
@@ -27,7 +28,7 @@ def find_in_source(found: Findings, split: Split) -> None:
             place, file = problem.place.text, str(problem.place.file)
             return Finding(problem.kind, split.name, problem.text + mend, file, place, problem.image)
 
-        found.add(kind, split.name, listed, make, split.raw.problems.counts[kind])
+        found.add(kind, split.name, listed, make, counts[kind])
 
 
 def find_faults(found: Findings, split: Split) -> None:

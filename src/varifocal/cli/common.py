@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
+from varifocal.data.options import images_word
 from varifocal.errors import ConfigError
 
 
@@ -41,6 +44,12 @@ def usable_device(name: str) -> str:
 
 
 def data_words(options: argparse.Namespace) -> list[str]:
-    """What --format and --val mean in a recipe."""
-    words = {"data.format": options.format, "data.val_share": options.val}
+    """What --format, --images, --unlabeled and --val mean in a recipe."""
+    images = images_word(options.images, Path(options.data)) if options.images else None
+    words = {
+        "data.format": options.format,
+        "data.images": None if images is None else json.dumps(images),  # a name may look like YAML
+        "data.unlabeled": options.unlabeled,
+        "data.val_share": options.val,
+    }
     return [f"{key}={value}" for key, value in words.items() if value]

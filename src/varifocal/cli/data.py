@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from varifocal.cli.common import data_words, load_model
-from varifocal.cli.options import DATA, RECIPE_HELP, add_device, add_format, add_looks, read_count, read_share
+from varifocal.cli.options import DATA, RECIPE_HELP, add_device, add_looks, add_reading, read_count, read_share
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError
 from varifocal.places import check_target, save_picture
@@ -22,7 +22,7 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--count", type=read_count, default=12, metavar="N", help="pictures (%(default)s)")
     verb.add_argument("--epoch", type=read_count, default=1, metavar="N", help="of this epoch (%(default)s)")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="without what train --val SHARE holds out")
 
 
@@ -69,7 +69,7 @@ def add_check(verb: argparse.ArgumentParser) -> None:
     """Options of ``check``."""
     verb.add_argument("data", type=Path, metavar="DATA", help="data set: folder or annotation file")
     verb.add_argument("--split", metavar="S", help="look at this split alone (all)")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument(
         "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
@@ -117,7 +117,7 @@ def add_convert_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("out", type=Path, metavar="OUT", help="folder to write, which must not be there")
     verb.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="what OUT is")
     verb.add_argument("--split", metavar="S", help="this split alone (all)")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
     verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="which pictures these are (0)")
     verb.add_argument(

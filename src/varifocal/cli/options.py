@@ -72,9 +72,18 @@ def read_seconds(text: str) -> float:
     return seconds
 
 
-def add_format(verb: argparse.ArgumentParser) -> None:
-    """The format of the data set, where it is not recognised by looking."""
-    verb.add_argument("--format", metavar="NAME", help="of the data set: coco, voc, yolo, ... (recognised by looking)")
+def add_reading(verb: argparse.ArgumentParser, whose: str = "the data set") -> None:
+    """How a data set is read, where looking at it does not say."""
+    verb.add_argument("--format", metavar="NAME", help=f"of {whose}: coco, voc, yolo, ... (recognised by looking)")
+    verb.add_argument(
+        "--images", metavar="DIR", help="folder of its images, where it is not the one that the format keeps them in"
+    )
+    verb.add_argument(
+        "--unlabeled",
+        choices=("skip", "background"),
+        help="images without a file of labels: leave them out, or take them as images without objects (as the format "
+        "means it)",
+    )
 
 
 def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
@@ -107,7 +116,7 @@ def add_measured(verb: argparse.ArgumentParser) -> None:
     """What a model is measured on, and how it looks at pictures."""
     verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
     verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
     verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
     verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")

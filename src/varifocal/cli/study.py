@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli.common import load_model, usable_device
-from varifocal.cli.options import DATA, RECIPE_HELP, add_format, add_measured, read_count
+from varifocal.cli.options import DATA, RECIPE_HELP, add_measured, add_reading, read_count
 from varifocal.cli.verb import Verb
 
 
@@ -99,7 +99,7 @@ def add_assign_view(verb: argparse.ArgumentParser) -> None:
     """Options of ``assign-view``."""
     verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
     verb.add_argument("--split", metavar="S", help="split of the data set (train, or the only one)")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint in place of a recipe")
     verb.add_argument(
@@ -140,7 +140,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
     verb.add_argument("--data", type=Path, metavar="DATA", help="measure on this (what each run was validated on)")
     verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
-    add_format(verb)
+    add_reading(verb, "DATA")
     verb.add_argument(
         "--baseline", metavar="ROW", help="row of a sweep or of runs by seed that the others are compared with"
     )

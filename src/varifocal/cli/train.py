@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.cli.common import data_words
-from varifocal.cli.options import DATA, RECIPE_HELP, add_format, read_numbers, read_share
+from varifocal.cli.options import DATA, RECIPE_HELP, add_reading, read_numbers, read_share
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError
 
@@ -26,7 +26,7 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
     verb.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument(
         "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out (0.2)"
     )
@@ -41,7 +41,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.run import first_process, free_folder, resume_run, run_recipe
 
     if options.resume is not None:
-        if any((overrides, options.recipe, options.out, options.format, options.val, options.strict)):
+        given = (options.recipe, options.out, options.format, options.images, options.unlabeled, options.val)
+        if any((overrides, *given, options.strict)):
             raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
         metrics, run = resume_run(options.data, options.resume), options.resume
     else:
@@ -81,8 +82,8 @@ TRAIN = Verb(
     add_train,
     run_train,
     usage=(
-        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--val SHARE] "
-        "[--strict] DATA [key=value ...]"
+        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
+        "[--unlabeled {skip,background}] [--val SHARE] [--strict] DATA [key=value ...]"
     ),
     takes_words=True,
 )
@@ -119,7 +120,7 @@ def add_sweep(verb: argparse.ArgumentParser) -> None:
     """Options of ``sweep``."""
     verb.add_argument("table", choices=TABLES)
     verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
-    add_format(verb)
+    add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
     verb.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     verb.add_argument("--seeds", type=read_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")

@@ -16,8 +16,10 @@ from PIL import Image
 from varifocal.data.finish import box_problems, finish, judge, raise_first
 from varifocal.data.images import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
+from varifocal.data.options import Unlabeled
 from varifocal.data.raw import RawSet
 from varifocal.data.readers.columns import measured
+from varifocal.data.roles import made_of_others, parted_split
 from varifocal.data.split import hold_out
 from varifocal.data.writers import WRITERS, Part
 from varifocal.errors import ConfigError, DataError
@@ -34,6 +36,8 @@ def convert(
     *,
     split: str | None = None,
     format: str | None = None,
+    images: str = "",
+    unlabeled: Unlabeled = "",
     val: float | None = None,
     seed: int = 0,
     pictures: Literal["link", "copy"] = "link",
@@ -42,36 +46,46 @@ def convert(
 ) -> list[str]:
     """Write all splits of a data set, or one, to the new folder ``out``; what was done and what is lost, as sentences.
 
-    ``val`` holds that share of a data set of one split out, as the split "val". Pictures become links to where they
-    are, or copies; those of an archive are always copied. ``progress`` is called with the number of pictures done.
+    ``format``, ``images`` and ``unlabeled`` are those of ``load_dataset``. A split that is others together, as
+    "trainval" is, is written only if it is asked for. ``val`` holds that share of what is trained on out, as the split
+    "val". Pictures become links to where they are, or copies; those of an archive are always copied. ``progress`` is
+    called with the number of pictures done.
 
     Raises:
-        ConfigError: ``out`` is there already, or cannot be written; an unknown format.
+        ConfigError: ``out`` is there already, or cannot be written; an unknown format; ``val`` where there is a
+            validation split.
         DataError: anything is wrong with the data set; invalid boxes only without ``drop_invalid``.
     """
     _refuse_existing(out)
-    chosen = _read(source, split, format)
-    notes = [note for raw in chosen for note in raw.notes]
+    splits = [split] if split is not None else find_splits(source, format=format)
+    joined = made_of_others(splits)
+    notes = [f"{source}: the split {name!r} is others together and is left out." for name in joined]
+    splits = [name for name in splits if name not in joined]
+    parted = None if val is None else parted_split(source, splits)
+    chosen = _read(source, splits, format, images, unlabeled)
+    notes += dict.fromkeys(note for raw in chosen for note in raw.notes)
     raws = [measured(raw) for raw in chosen]
     keeps = [_judge(raw, drop_invalid, notes) for raw in raws]
     shares = [(raw.split, raw, np.arange(len(raw.images)), keep) for raw, keep in zip(raws, keeps, strict=True)]
-    if val is not None:
-        shares = _hold_out(source, raws, keeps[0], val, seed, drop_invalid, notes)
+    if val is not None and parted is not None:
+        place = splits.index(parted)
+        shares[place : place + 1] = _hold_out(raws[place], keeps[place], val, seed, drop_invalid, notes)
     categories, labels = _join_classes(raws)
     with _beside(out) as folder:
         namer = _Namer(flat=to == "voc")
         parts = []
-        for name, raw, images, keep in shares:
+        for name, raw, chosen_images, keep in shares:
             label = labels[raws.index(raw)]
-            parts.append(Part(name, raw, images, namer.names(raw, images), keep, label))
+            parts.append(Part(name, raw, chosen_images, namer.names(raw, chosen_images), keep, label))
         notes += WRITERS[to][0](folder, parts, categories)
         _put_pictures(folder, parts, WRITERS[to][1], pictures, progress)
     return notes
 
 
-def _read(source: Path | str, split: str | None, format: str | None) -> list[RawSet]:
-    names = [split] if split is not None else find_splits(source, format=format)
-    found = [read_raw(source, name, format=format) for name in names]
+def _read(
+    source: Path | str, splits: Sequence[str], format: str | None, images: str, unlabeled: Unlabeled
+) -> list[RawSet]:
+    found = [read_raw(source, name, format=format, images=images, unlabeled=unlabeled) for name in splits]
     for raw in found:
         raise_first(raw.problems)
     return found
@@ -90,17 +104,8 @@ def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
 
 
 def _hold_out(
-    source: Path | str,
-    raws: Sequence[RawSet],
-    keep: np.ndarray,
-    val: float,
-    seed: int,
-    drop_invalid: bool,
-    notes: list[str],
+    raw: RawSet, keep: np.ndarray, val: float, seed: int, drop_invalid: bool, notes: list[str]
 ) -> list[tuple[str, RawSet, np.ndarray, np.ndarray]]:
-    if len(raws) != 1:
-        raise ConfigError(f"{source}: has {len(raws)} splits already; name the one to split with --split.")
-    raw = raws[0]
     held, note = hold_out(finish(raw, invalid_boxes="drop" if drop_invalid else "error"), val, seed)
     notes.append(note)
     return [("train", raw, np.flatnonzero(~held), keep), ("val", raw, np.flatnonzero(held), keep)]

@@ -209,12 +209,23 @@ def _match(pattern: str, suffixes: Collection[str]) -> list[Path]:
     if os.path.isdir(pattern):
         return _walk(pattern, suffixes)
     files: list[Path] = []
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    for match in sorted(glob.glob(_with_real_folders(pattern), recursive=True)):
         if os.path.isdir(match):
             files += _walk(match, suffixes)
         elif _has_suffix(match, suffixes):
             files.append(Path(match))
     return files
+
+
+def _with_real_folders(pattern: str) -> str:
+    """The glob in which the signs of folders that are there, called [v2] or a*b, say, are signs of names."""
+    place = pattern
+    while place and not os.path.isdir(place):
+        above = os.path.dirname(place)
+        if above == place:
+            return pattern
+        place = above
+    return glob.escape(place) + pattern[len(place) :]
 
 
 def _walk(folder: str, suffixes: Collection[str]) -> list[Path]:

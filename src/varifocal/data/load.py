@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from varifocal.data.archive import Tree, is_archive, open_archive
 from varifocal.data.finish import finish
-from varifocal.data.names import canonical, match_split
+from varifocal.data.names import match_split, meant_by
+from varifocal.data.options import ReadOptions, Unlabeled, open_images
 from varifocal.data.raw import RawSet
 from varifocal.data.readers.formats import READERS, recognise_tree
+from varifocal.data.roles import measured_split, training_split
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 
@@ -51,10 +52,18 @@ def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
     return list(READERS[_format(tree, format)].splits(tree))
 
 
-def read_raw(path: Path | str, split: str | None = None, *, format: str | None = None) -> RawSet:
+def read_raw(
+    path: Path | str,
+    split: str | None = None,
+    *,
+    format: str | None = None,
+    images: str = "",
+    unlabeled: Unlabeled = "",
+) -> RawSet:
     """One split as its source has it, with everything that is wrong in its ``problems``.
 
     ``split`` may be left out where there is only one; "train", "val" and "test" also match names such as "train2017".
+    ``images`` and ``unlabeled`` are those of :func:`load_dataset`.
 
     Raises:
         DataError: no such data set or split, or its description cannot be read at all.
@@ -64,7 +73,7 @@ def read_raw(path: Path | str, split: str | None = None, *, format: str | None =
     reader = READERS[_format(tree, format)]
     splits = reader.splits(tree)
     name = match_split(path, list(splits), split)
-    return reader.read(splits[name], tree, name)
+    return reader.read(splits[name], tree, name, ReadOptions(open_images(images, tree), unlabeled))
 
 
 def load_dataset(
@@ -72,18 +81,22 @@ def load_dataset(
     split: str | None = None,
     *,
     format: str | None = None,
+    images: str = "",
+    unlabeled: Unlabeled = "",
     invalid_boxes: Literal["error", "drop"] = "error",
     difficult: Literal["ignore", "learn"] = "ignore",
 ) -> DataSet:
     """The samples of one split, in the order of the source, and the categories.
 
     ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
-    be left out where there is only one. Boxes become xyxy in pixels, float32, clipped to the picture's size.
-    Boxes without area, wholly outside or with something that is not a finite number stop the load; with
-    ``invalid_boxes="drop"`` they are left out. Boxes marked as difficult are ignored as crowd regions are, with
-    ``difficult="learn"`` they are objects. ``notes`` counts what was clipped by more than one pixel and
-    what was left out. Of pictures whose size the source does not say the header is read; ``check_size`` compares
-    sizes once a picture is opened.
+    be left out where there is only one. ``images`` is the folder of the images where that is not the one in which the
+    format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels, are left out
+    ("skip"), images without objects ("background") or, by default, what the format means by them. Boxes become xyxy in
+    pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with something that is not a
+    finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked as difficult are ignored
+    as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what was clipped by more than
+    one pixel and what was left out. Of pictures whose size the source does not say the header is read; ``check_size``
+    compares sizes once a picture is opened.
 
     Raises:
         DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a
@@ -92,13 +105,14 @@ def load_dataset(
     """
     if invalid_boxes not in ("error", "drop"):
         raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
-    return finish(read_raw(path, split, format=format), invalid_boxes=invalid_boxes, difficult=difficult)
+    raw = read_raw(path, split, format=format, images=images, unlabeled=unlabeled)
+    return finish(raw, invalid_boxes=invalid_boxes, difficult=difficult)
 
 
-def load_split(path: Path | str, usual: Sequence[str], option: str) -> DataSet:
+def load_split(path: Path | str, role: Literal["train", "val"], option: str) -> DataSet:
     """The data set ``DATA`` or one split of it, ``DATA/split``; invalid boxes are left out.
 
-    Without a split the first of the ``usual`` ones that there is, or the only one. ``option`` is what named the path.
+    Without a split the one that is trained on, or the one that is measured on. ``option`` is what named the path.
 
     Raises:
         DataError: there are several splits, none of them usual; and as :func:`load_dataset`.
@@ -108,10 +122,8 @@ def load_split(path: Path | str, usual: Sequence[str], option: str) -> DataSet:
     if own is not None:
         return load_dataset(path.parent, own, invalid_boxes="drop")
     splits = find_splits(path)
-    chosen = [split for wanted in usual for split in splits if canonical(split) == wanted]
-    if not chosen and len(splits) > 1:
-        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, as {option} {path / splits[0]}.")
-    return load_dataset(path, (chosen or splits)[0], invalid_boxes="drop")
+    choose = training_split if role == "train" else measured_split
+    return load_dataset(path, choose(path, splits, option=f"{option} {path}/"), invalid_boxes="drop")
 
 
 def _split_of(path: Path) -> str | None:
@@ -126,7 +138,8 @@ def _split_of(path: Path) -> str | None:
         splits = find_splits(path.parent)
     except DataError:
         return None
-    return next((split for split in splits if path.name == split or path.name == canonical(split)), None)
+    meant = meant_by(path.name, splits)
+    return meant[0] if meant else None
 
 
 def _format(tree: Tree, format: str | None) -> str:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from varifocal.errors import DataError
 
 STANDARD = frozenset(["train", "val", "test"])
-_OTHER_NAMES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
+_SPELLINGS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "validate", "validating", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
+    "trainval": ("trainval", "trainvalid", "trainvalidation", "trainandval"),
+}
+_MEANT = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
+_PARTS = {"trainval": ("train", "val", "valminusminival"), "val": ("minival", "valminusminival")}
+_NUMBER = re.compile(r"[-_ .]?\d+k?$|^\d+[-_ .]")  # of a year, a part, or the size: train2017, val-00, 2007_train
+_SIGNS = re.compile(r"[-_ .+&]+")
+_AFFIX = re.compile(r"(?:sets?|splits?|data|images?|imgs|list)$")  # trainset, val_images
 
 # Absolute on any system, a climb out of the folder, or no name at all.
 _UNSAFE = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\x00|^$|/$")
@@ -20,10 +31,14 @@ def leaves_folder(file_name: str) -> bool:
     return _UNSAFE.search(file_name.replace("\\", "/")) is not None
 
 
+@lru_cache(maxsize=4096)
 def canonical(split: str) -> str:
-    """What "valid", "train2017" and the like mean: "train", "val" or "test"; other names in small letters."""
-    stem = re.sub(r"[-_ ]?\d+$", "", split.lower()) or split.lower()
-    return _OTHER_NAMES.get(stem, stem)
+    """What "valid", "Train2017", "test_set" and the like mean: "train", "val", "test" or "trainval"; other names in
+    small letters, without a number at their end."""
+    small = split.strip().lower()
+    stem = _NUMBER.sub("", small) or small
+    bare = _SIGNS.sub("", stem)
+    return _MEANT.get(bare) or _MEANT.get(_AFFIX.sub("", bare)) or stem
 
 
 def match_split(path: Any, splits: Sequence[str], split: str | None) -> str:
@@ -36,10 +51,8 @@ def match_split(path: Any, splits: Sequence[str], split: str | None) -> str:
     """
     if split is None:
         matches = list(splits)
-    elif split in splits:
-        matches = [split]
     else:
-        matches = [name for name in splits if canonical(name) == canonical(split)]
+        matches = meant_by(split, splits)
     listed = ", ".join(splits)
     if not matches:
         raise DataError(f"{path}: there is no split {split!r}; available: {listed}")
@@ -48,3 +61,17 @@ def match_split(path: Any, splits: Sequence[str], split: str | None) -> str:
     if len(matches) > 1:
         raise DataError(f"{path}: split {split!r} fits more than one; name one of them: {', '.join(matches)}")
     return matches[0]
+
+
+def meant_by(wanted: str, splits: Sequence[str]) -> list[str]:
+    """The splits that a name means: the one called so, or else all whose names mean the same."""
+    if wanted in splits:
+        return [wanted]
+    return [name for name in splits if canonical(name) == canonical(wanted)]
+
+
+def share_images(one: str, other: str) -> bool:
+    """Whether two splits have images in common by their names: "trainval" is "train" and "val" together, and COCO's
+    "minival" is a part of "val"."""
+    first, second = canonical(one), canonical(other)
+    return first == second == "trainval" or second in _PARTS.get(first, ()) or first in _PARTS.get(second, ())

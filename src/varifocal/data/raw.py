@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -41,8 +41,8 @@ class Problem:
     """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
 
     ``kind`` is one of a few words: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
-    "unknown-image", "missing-image", "missing-labels", "unreadable-image", "outside-folder", "bad-size",
-    "bad-category", "twice", and of boxes "not-a-number", "no-area", "outside".
+    "unknown-image", "missing-image", "ambiguous-image", "missing-labels", "unreadable-image", "outside-folder",
+    "bad-size", "bad-category", "twice", "shared-labels", and of boxes "not-a-number", "no-area", "outside".
     ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
     """
 
@@ -119,6 +119,21 @@ class Files(Sequence[Any]):
             folder_of.append(-1 if place is None else folders.setdefault(place[0], len(folders)))
             names.append("" if place is None else place[1])
         return cls(list(folders), np.array(folder_of, np.int64), names)
+
+    def placed(self, places: Mapping[int, tuple[Tree, str]]) -> Files:
+        """The same column with pictures that were not found at these places."""
+        folders, folder_of, names = list(self._folders), self._folder_of.copy(), list(self._names)
+        numbers = {folder: number for number, folder in enumerate(folders)}
+        for index, (folder, name) in places.items():
+            folder_of[index] = numbers.setdefault(folder, len(numbers))
+            names[index] = name
+        return Files(list(numbers), folder_of, names)
+
+    def places(self) -> Iterator[tuple[Tree, str]]:
+        """Folder and name of each picture that is found."""
+        for folder, name in zip(self._folder_of.tolist(), self._names, strict=True):
+            if folder >= 0:
+                yield self._folders[folder], name
 
     @property
     def missing(self) -> Int64[np.ndarray, "K"]:
@@ -197,7 +212,8 @@ class RawSet:
     """One split of a data set as its source has it.
 
     ``format`` is a name of ``varifocal.data.load.READERS``, ``source`` the file or folder it was read from. ``notes``
-    are sentences for the user on what was understood but not taken as it is.
+    are sentences for the user on what was understood but not taken as it is. ``doubts`` are worth a look, and stop
+    nothing.
     """
 
     format: str
@@ -208,6 +224,7 @@ class RawSet:
     categories: tuple[Category, ...]
     problems: Problems
     notes: tuple[str, ...] = ()
+    doubts: Problems = field(default_factory=Problems)
 
 
 def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:

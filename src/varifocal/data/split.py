@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Int64
 from varifocal.data.images import THUMB, Look, look_at_all
 from varifocal.data.load import load_dataset
 from varifocal.data.near import near_groups, perceptual_hash, same_bytes
+from varifocal.data.options import Unlabeled
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet, Sample
 
@@ -46,6 +48,8 @@ def load_parts(
     *,
     split: str | None = None,
     format: str | None = None,
+    images: str = "",
+    unlabeled: Unlabeled = "",
     invalid_boxes: Literal["error", "drop"] = "error",
     difficult: Literal["ignore", "learn"] = "ignore",
     progress: Callable[[int], None] = lambda done: None,
@@ -55,11 +59,12 @@ def load_parts(
     The other options are those of ``load_dataset``; ``difficult`` is for the first part, in the second they are always
     ignored. Errors are those of ``load_dataset`` and :func:`hold_out`.
     """
-    data = load_dataset(path, split, format=format, invalid_boxes=invalid_boxes)
+    load = partial(
+        load_dataset, path, split, format=format, images=images, unlabeled=unlabeled, invalid_boxes=invalid_boxes
+    )
+    data = load()
     held, note = hold_out(data, share, seed, progress)
-    whole = data
-    if difficult != "ignore":
-        whole = load_dataset(path, split, format=format, invalid_boxes=invalid_boxes, difficult=difficult)
+    whole = data if difficult == "ignore" else load(difficult=difficult)
     training = Picked(whole.samples, np.flatnonzero(~held))
     validation = Picked(data.samples, np.flatnonzero(held))
     return replace(whole, samples=training, notes=(*whole.notes, note)), replace(data, samples=validation, notes=())

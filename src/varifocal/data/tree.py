@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from varifocal.data.archive import Tree
 from varifocal.data.images import SUFFIXES
@@ -52,10 +52,14 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def walk(folder: Tree) -> Iterator[tuple[Tree, str, list[str]]]:
+def walk(folder: Tree, *, skip_closed: bool = False) -> Iterator[tuple[Tree, str, list[str]]]:
     """Each folder below and including ``folder``: itself, its path from there ("" first), its files' names.
 
-    A folder is visited once, whatever links lead to it, so that a link to a folder above ends.
+    A folder is visited once, whatever links lead to it, so that a link to a folder above ends. One that cannot be read
+    is an error, or with ``skip_closed`` empty.
+
+    Raises:
+        DataError: a folder cannot be read.
     """
     seen: set[tuple[int, int]] = set()
     left: list[tuple[Tree, str]] = [(folder, "")]
@@ -69,7 +73,12 @@ def walk(folder: Tree) -> Iterator[tuple[Tree, str, list[str]]]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-        folders, files = names_in(place)
+        try:
+            folders, files = names_in(place)
+        except DataError:
+            if not skip_closed:
+                raise
+            folders, files = [], []
         yield place, path, files
         left += [(place / name, f"{path}/{name}".strip("/")) for name in reversed(folders)]
 
@@ -78,6 +87,14 @@ def is_there(path: Tree) -> bool:
     """Whether there is such a file or folder; a name that no file system could hold is not."""
     try:
         return path.is_dir() or path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Tree) -> bool:
+    """Whether there is such a folder."""
+    try:
+        return path.is_dir()
     except (OSError, ValueError):
         return False
 
@@ -192,13 +209,16 @@ class Texts:
 class PictureFinder:
     """Finds pictures by the names that annotations give them, in the folders where they may lie.
 
-    A folder is listed once, whatever the number of pictures.
+    A folder is listed once, whatever the number of pictures. ``top`` is the folder that all of them lie in, whatever
+    their names begin with, and ``split`` the split they are of: what :func:`varifocal.data.find.locate` looks at.
     """
 
-    def __init__(self, roots: Sequence[Tree]) -> None:
+    def __init__(self, roots: Sequence[Tree], top: Tree | None = None, split: str = "") -> None:
         self.roots = [root for root in dict.fromkeys(roots) if is_there(root)]
+        self.top, self.split = top, split
         self._listings: dict[str, list[tuple[Tree, frozenset[str]]]] = {}
         self._stems: dict[Tree, dict[str, str]] = {}
+        self._twins: dict[Tree, list[str]] = {}  # pictures of which another has the stem
 
     def find(self, name: str) -> tuple[Tree, str] | None:
         """Folder and file name of the picture of that name, which may have folders in it; None if there is none."""
@@ -212,15 +232,6 @@ class PictureFinder:
                 return place, tail
         return None
 
-    def find_tail(self, name: str) -> tuple[Tree, str] | None:
-        """As ``find``, but for names that begin with folders of another machine, which are taken off one by one."""
-        parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-        for start in range(len(parts)):
-            found = self.find("/".join(parts[start:]))
-            if found is not None:
-                return found
-        return None
-
     def find_stem(self, stem: str) -> tuple[Tree, str] | None:
         """The picture whose name without suffix is ``stem``."""
         folder, _, tail = stem.rpartition("/")
@@ -231,6 +242,16 @@ class PictureFinder:
             if tail in self._stems[place]:
                 return place, self._stems[place][tail]
         return None
+
+    def same_stem(self, place: Tree, name: str) -> list[str]:
+        """Other pictures in a folder that differ from one in their suffix alone."""
+        if place not in self._twins:
+            count: Counter[str] = Counter()
+            pictures = [one for one in _listing(place) if is_picture(one)]
+            count.update(os.path.splitext(one)[0] for one in pictures)
+            self._twins[place] = sorted(one for one in pictures if count[os.path.splitext(one)[0]] > 1)
+        stem = os.path.splitext(name)[0]
+        return [one for one in self._twins[place] if one != name and os.path.splitext(one)[0] == stem]
 
     def _places(self, folder: str) -> list[tuple[Tree, frozenset[str]]]:
         """The folder of that path below each root, with what is in it."""

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.raw import RawSet
+from varifocal.data.roles import is_to_train
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -127,7 +128,7 @@ def yolo_split(split: str) -> str:
     Raises:
         DataError: there is none.
     """
-    name = "train" if split == "all" else canonical(split)
+    name = "train" if is_to_train(split) else canonical(split)
     if name not in STANDARD:
         raise DataError(
             f"the split {split!r} has no name in YOLO, which knows train, val and test; choose with --split"

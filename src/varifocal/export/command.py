@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from varifocal.errors import ConfigError
 from varifocal.export import FORMATS
@@ -69,8 +69,8 @@ def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSetti
     from varifocal.export.quantise import Int8, export_int8
 
     int8 = Int8(
-        _data(options.calibrate, ("train",), "--calibrate"),
-        _data(options.val or options.calibrate, ("val", "test"), "--val"),
+        _data(options.calibrate, "train", "--calibrate"),
+        _data(options.val or options.calibrate, "val", "--val"),
         1.0 if options.max_drop is None else options.max_drop,
         tuple(options.keep),
         target=options.int8_target or "portable",
@@ -78,10 +78,10 @@ def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSetti
     return export_int8(model, target, settings, int8, options.format, progress_bar)
 
 
-def _data(path: Path, usual: tuple[str, ...], option: str) -> DataSet:
+def _data(path: Path, role: Literal["train", "val"], option: str) -> DataSet:
     from varifocal.data.load import load_split
 
-    data = load_split(path, usual, option)
+    data = load_split(path, role, option)
     for note in data.notes:
         print(note, file=sys.stderr)
     return data

@@ -23,8 +23,10 @@ def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> Non
     Raises:
         ConfigError: options that say nothing possible, and as of ``make_report``.
     """
-    if options.data is None and (options.split or options.format):
-        raise ConfigError("--split and --format are those of --data; name it, or leave them out.")
+    if options.data is None and (options.split or options.format or options.images or options.unlabeled):
+        raise ConfigError(
+            "--split, --format, --images and --unlabeled are those of --data; name it, or leave them out."
+        )
     if options.json is not None and options.json.resolve() == options.out.resolve():
         raise ConfigError(f"{options.out}: is named by --json and by --out; give each a file of its own.")
     for target in (options.out, options.json):

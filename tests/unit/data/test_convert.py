@@ -217,7 +217,7 @@ def test_a_part_is_held_out(tmp_path):
     parts = [found(load_dataset(tmp_path / "out", split)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [7, 3]
     assert {**parts[0], **parts[1]} == found(load_dataset(tmp_path / "in"))
-    with pytest.raises(ConfigError, match="has 2 splits already"):
+    with pytest.raises(ConfigError, match="there is a split 'val' already"):
         convert(tmp_path / "out", tmp_path / "again", "coco", val=0.3)
 
 

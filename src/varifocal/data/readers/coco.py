@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from varifocal.data.archive import Tree
+from varifocal.data.find import Lost, finder_of
 from varifocal.data.names import leaves_folder
+from varifocal.data.options import ReadOptions
 from varifocal.data.raw import (
     LISTED,
     Files,
@@ -28,6 +30,7 @@ from varifocal.data.raw import (
 )
 from varifocal.data.readers.coco_layout import picture_roots
 from varifocal.data.readers.json_stream import read_object
+from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category
@@ -45,6 +48,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
 }
 _WORDS = {int: "a whole number", str: "a text", list: "a list [x, y, width, height]"}
+_NAMES = Words("has the file_name", "put it there or take it out of the json")
 _GET = {key: itemgetter(*fields) for key, fields in _FIELDS.items()}
 
 
@@ -73,6 +77,7 @@ class _Found:
     columns: list[tuple[np.ndarray, ...]] = field(default_factory=list)
     odd: dict[int, str] = field(default_factory=dict)
     boxes: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def take(self, key: str, first: int, records: list[Any]) -> None:
         """The next records of a section."""
@@ -149,7 +154,7 @@ class _Found:
         return False
 
 
-def read_coco(file: Tree, data: Tree, split: str) -> RawSet:
+def read_coco(file: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """One json of a data set that lies in ``data``, which is the folder or the json itself.
 
     Raises:
@@ -158,12 +163,14 @@ def read_coco(file: Tree, data: Tree, split: str) -> RawSet:
     found = _Found(file)
     _check_sections(read_object(file, _SECTIONS, found.take), file)
     categories = _read_categories(found)
-    images = _read_images(found, PictureFinder(picture_roots(file, data, split)))
+    roots = picture_roots(file, data, split)
+    images = _read_images(found, finder_of(roots, roots[-1], split, options))
     boxes = _read_boxes(found, images, categories)
     problems = Problems()
     for key in ("categories", "images", "annotations"):
         problems.extend(found.problems[key])
-    return RawSet("coco", file, split, images, boxes, tuple(Category(*pair) for pair in categories), problems)
+    classes = tuple(Category(*pair) for pair in categories)
+    return RawSet("coco", file, split, images, boxes, classes, problems, tuple(found.notes))
 
 
 def _check_sections(content: dict[str, Any], file: Tree) -> None:
@@ -260,32 +267,22 @@ def _read_images(found: _Found, finder: PictureFinder) -> RawImages:
     if not (np.diff(np.sort(ids)) > 0).all():
         _report_copies(found, "images", ids.tolist(), "image id")
     sizes = np.concatenate([np.empty((0, 2), np.int64), *found.sizes])
-    files = Files.of(_find(found, ids, finder))
-    _report_missing(found, ids, files, finder)
+    files = _find(found, ids, finder)
     return RawImages(found.names, files, sizes, ids)
 
 
-def _find(found: _Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> Iterable[tuple[Tree, str] | None]:
-    for index, name in enumerate(found.names):
-        if leaves_folder(name):
-            text = f"has the file_name {short(name)}, which is not a file inside the data folder"
-            mend = "write it relative to that folder, without '..'"
-            found.report("outside-folder", "images", f"image {ids[index]}", text, mend, image=index)
-            yield None
-        else:
-            yield finder.find(name)
-
-
-def _report_missing(found: _Found, ids: Int64[np.ndarray, "M"], files: Files, finder: PictureFinder) -> None:
-    roots = ", ".join(map(str, finder.roots))
-    missing = np.array([index for index in files.missing if not leaves_folder(found.names[index])], np.int64)
-
-    def make(index: int) -> Problem:
-        text = f"is not found in {roots}"
-        place = Place(found.file, f"image {ids[index]}, {short(found.names[index])},")
-        return Problem("missing-image", place, text, "put it there or take it out of the json", image=index)
-
-    found.problems["images"].add_many("missing-image", missing, make)
+def _find(found: _Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> Files:
+    """The file of each image, by its name or else by the end of that; those that are nowhere become problems."""
+    files = Files.of(None if leaves_folder(name) else finder.find(name) for name in found.names)
+    lookup = Lookup()
+    for index in files.missing.tolist():
+        place = Place(found.file, f"image {ids[index]}")
+        lookup.add(Lost(index, (found.names[index],), finder), place, _NAMES)
+    outcome = lookup.finish(found.file, lambda: set(files.places()))
+    for problem in outcome.problems:
+        found.problems["images"].add(problem)
+    found.notes += [outcome.note] if outcome.note else []
+    return files.placed(outcome.places) if outcome.places else files
 
 
 def _read_boxes(found: _Found, images: RawImages, categories: Sequence[tuple[int, str]]) -> RawBoxes:

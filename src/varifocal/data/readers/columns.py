@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from varifocal.data.archive import Tree
+from varifocal.data.find import Lost
 from varifocal.data.images import read_sizes
+from varifocal.data.names import leaves_folder
 from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, cut
+from varifocal.data.readers.lookup import Lookup, Words
+from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -49,7 +53,7 @@ class Columns:
 
     def __init__(self, format: str, source: Tree, split: str) -> None:
         self.format, self.source, self.split = format, source, split
-        self.problems = Problems()
+        self.problems, self.doubts = Problems(), Problems()
         self.notes: list[str] = []
         self.names: list[str] = []
         self.categories: tuple[Category, ...] | None = None
@@ -62,6 +66,7 @@ class Columns:
         self._image_of, self._label_of, self._numbers = array("q"), array("q"), array("q")
         self._xyxy, self._areas = array("d"), array("d")
         self._crowd, self._difficult = bytearray(), bytearray()
+        self._lookup, self._lost = Lookup(), False  # whether any picture is still to be looked for
 
     def picture(
         self, name: str, found: tuple[Tree, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None
@@ -76,6 +81,54 @@ class Columns:
         self._sizes.extend(size)
         self._ids.append(index + 1 if id is None else id)
         return index
+
+    def named(
+        self,
+        finder: PictureFinder,
+        name: str,
+        place: Place,
+        words: Words = Words(),  # noqa: B008  # a tuple
+        *,
+        size: tuple[int, int] = (0, 0),
+        found: tuple[Tree, str] | None = None,
+        also: tuple[str, ...] = (),
+        upload: bool = False,
+        record: str = "",
+    ) -> int:
+        """Add a picture by the name that stands at ``place``; its index.
+
+        Where it is not ``found`` under that name it is looked for by the end of it, or of ``also``, once all names are
+        known. ``record`` says what is of the picture, of which there may be one only.
+        """
+        if found is None and not leaves_folder(name):
+            found = finder.find(name)
+        image = self.picture(name, found, size)
+        if found is None:
+            self._lookup.add(Lost(image, (name, *also), finder, upload), place, words, record)
+            self._lost = True
+        elif (problem := self._lookup.twice(image, found, place, record)) is not None:
+            self.problems.add(problem)
+        return image
+
+    def find_lost(self) -> None:
+        """Look for the pictures that are not where their names say, now that all names are known."""
+        if not self._lost:
+            return
+        self._lost = False
+        outcome = self._lookup.finish(self.source, lambda: set(self.places()))
+        for image, found in outcome.places.items():
+            self._folder_of[image] = self._folders.setdefault(found[0], len(self._folders))
+            self._tails[image] = found[1]
+        for problem in outcome.problems:
+            self.problems.add(problem)
+        self.notes += [outcome.note] if outcome.note else []
+
+    def places(self) -> Iterator[tuple[Tree, str]]:
+        """Folder and file name of each picture that is found so far."""
+        folders = list(self._folders)
+        for folder, name in zip(self._folder_of, self._tails, strict=True):
+            if folder >= 0:
+                yield folders[folder], name
 
     def box(
         self,
@@ -125,6 +178,11 @@ class Columns:
         """Report what an error about a file says."""
         self.problems.add(problem_of(kind, file, error, image))
 
+    def shared_labels(self, file: Tree, first: str, other: str, image: int) -> None:
+        """Doubt the labels of an image, as another one has the same file of labels."""
+        text = f"belongs to {first} and to {other}, which differ in their suffix alone"
+        self.doubts.add(Problem("shared-labels", Place(file, ""), text, "give one of them another name", image=image))
+
     def image_of(self, box: int) -> int:
         """The picture of a box."""
         return self._image_of[box]
@@ -154,6 +212,7 @@ class Columns:
         With ``shares`` the boxes are shares of width and height, and the sizes of the pictures are read where they are
         not known.
         """
+        self.find_lost()
         images = RawImages(
             self.names,
             Files(list(self._folders), np.frombuffer(self._folder_of, np.int64), self._tails),
@@ -177,9 +236,13 @@ class Columns:
             xywh=xywh,
             odd=self.odd,
         )
+        if self.doubts:
+            count, first = self.doubts.counts.total(), self.doubts[0]
+            files = "1 file of labels belongs" if count == 1 else f"{count} files of labels belong"
+            self.notes.append(f"{self.source.name}: {files} to two images, first: {first.place} {first.text}.")
         changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
-        raw = RawSet(self.format, self.source, self.split, images, boxes, categories, self.problems, notes)
+        raw = RawSet(self.format, self.source, self.split, images, boxes, categories, self.problems, notes, self.doubts)
         return in_pixels(measured(raw)) if shares else raw
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
@@ -196,6 +259,7 @@ class Columns:
 
     def no_classes(self) -> None:
         """Report that there is nothing to learn, where there is no class at all."""
+        self.find_lost()  # a picture that is missing is what to mend first
         if not self._classes and not self.categories:
             self.problem(
                 "bad-category", self.source, "", "there is no box with a class in it", "label the pictures first"

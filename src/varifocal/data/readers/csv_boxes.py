@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical, leaves_folder
-from varifocal.data.raw import RawSet, short, short_list
+from varifocal.data.find import finder_of
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Place, RawSet, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.tree import PictureFinder, Texts, decode, names_in
 from varifocal.errors import DataError
@@ -65,7 +67,7 @@ class _Reading:
     numbers: int = 0  # boxes that are numbers
 
 
-def read_csv(source: Tree, data: Tree, split: str) -> RawSet:
+def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """The lines of a split: of the whole file, or those whose column "split" says so.
 
     Raises:
@@ -78,7 +80,7 @@ def read_csv(source: Tree, data: Tree, split: str) -> RawSet:
     base = data if data.is_dir() else source.parent
     roots = [source.parent / split, source.parent / "images" / split, base / split, base / "images" / split]
     roots += [source.parent / "images", source.parent, base / "images", base]
-    reading = _Reading(columns, table, PictureFinder(roots))
+    reading = _Reading(columns, table, finder_of(roots, base, split, options))
     for number, row in _rows(text, table, source):
         if "split" in table.place and canonical(table.cell(row, "split") or "all") != split:
             continue
@@ -203,18 +205,8 @@ def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
                 "bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image
             )
         return image
-    leaves = leaves_folder(name)
-    found = None if leaves else reading.finder.find(name)
-    image = reading.images[name] = columns.picture(name, found, size)
-    reading.sizes[image] = size
-    if leaves:
-        text = f"names the picture {short(name)}, which is not a file inside the data folder"
-        mend = "write it relative to that folder, without '..'"
-        columns.problem("outside-folder", columns.source, f"line {number}", text, mend, image=image)
-    elif found is None:
-        text = f"names the picture {short(name)}, which is not found in {', '.join(map(str, reading.finder.roots))}"
-        mend = "put it there or take the line out"
-        columns.problem("missing-image", columns.source, f"line {number}", text, mend, image=image)
+    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size)
+    reading.images[name], reading.sizes[image] = image, size
     return image
 
 

@@ -10,15 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import canonical, leaves_folder
-from varifocal.data.raw import RawSet, cut, short, short_list
+from varifocal.data.find import finder_of
+from varifocal.data.names import canonical
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Place, RawSet, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, hull, to_number, turned
+from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.data.tree import PictureFinder, Texts, names_in
 from varifocal.errors import DataError
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")
 _MAX_SIDE = 2**31 - 1
+_NAMES = Words("has the image", "put it there or take it out of the XML", "write its name relative to that folder")
 
 Box = tuple[float, float, float, float]
 
@@ -73,16 +77,7 @@ class _Reading:
         sides = [to_number(attributes.get(side, "")) for side in ("width", "height")]
         valid = all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides)
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
-        if leaves_folder(name):
-            image = columns.picture(name, None, size)
-            text = f"has the image {short(name)}, which is not a file inside the data folder"
-            self.report("outside-folder", line, text, "write its name relative to that folder", image)
-            return image
-        found = self.finder.find(name)
-        image = columns.picture(name, found, size)
-        if found is None:
-            text = f"has the image {short(name)}, which is not found in {', '.join(map(str, self.finder.roots))}"
-            self.report("missing-image", line, text, "put it there or take it out of the XML", image)
+        image = columns.named(self.finder, name, Place(self.file, f"line {line}"), _NAMES, size=size)
         if not valid and "width" in attributes:
             text = f"has the size {short(attributes.get('width'))} x {short(attributes.get('height'))}"
             self.report("bad-size", line, text, "width and height are whole numbers of pixels", image)
@@ -164,7 +159,7 @@ def _mask(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[flo
 _SHAPES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
 
 
-def read_cvat(source: Tree, data: Tree, split: str) -> RawSet:
+def read_cvat(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """The pictures of one subset of an export; "all" has those of every subset.
 
     Raises:
@@ -173,7 +168,7 @@ def read_cvat(source: Tree, data: Tree, split: str) -> RawSet:
     columns = Columns("cvat", source, split)
     base = data if data.is_dir() else source.parent
     roots = [base / "images" / split, base / "images", source.parent / "images", source.parent, base]
-    reading = _Reading(columns, PictureFinder(roots), source)
+    reading = _Reading(columns, finder_of(roots, base, split, options), source)
     latin = scan_xml(source, reading.start, reading.end)
     for name in reading.labels:
         if not name:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from varifocal.data.archive import Tree
+from varifocal.data.options import ReadOptions
 from varifocal.data.raw import RawSet
 from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import find_coco
@@ -17,11 +18,12 @@ from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
 from varifocal.data.readers.label_studio import begins_as_tasks, exports, find_label_studio, read_label_studio
 from varifocal.data.readers.parquet import find_parquet, parquet_files, read_parquet
-from varifocal.data.readers.voc import find_voc, has_voc, read_voc
+from varifocal.data.readers.voc import read_voc
+from varifocal.data.readers.voc_layout import find_voc, has_voc
 from varifocal.data.readers.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.readers.yolo import read_yolo
-from varifocal.data.readers.yolo_layout import find_yolo, has_yolo
+from varifocal.data.readers.yolo_find import find_yolo, has_yolo
 from varifocal.data.tree import names_in
 from varifocal.errors import DataError
 
@@ -32,7 +34,8 @@ class Reader:
     what speaks for the format in a folder, "" where nothing does."""
 
     splits: Callable[[Tree], dict[str, Tree]]
-    read: Callable[[Tree, Tree, str], RawSet]  # what the splits gave, the path itself, the name of the split
+    # what the splits gave, the path itself, the name of the split, and what the user says of the data
+    read: Callable[[Tree, Tree, str, ReadOptions], RawSet]
     seen: Callable[[Tree], str]
 
 
@@ -136,7 +139,7 @@ def _of_file(file: Tree) -> str:
         return "label-studio" if begins_as_tasks(file) else "coco"
     if suffix == ".xml":
         return "cvat" if root_tag(file) == "annotations" else "voc"
-    if suffix in (".yaml", ".yml"):
+    if suffix in (".yaml", ".yml", ".data"):
         return "yolo"
     if suffix in TABLES or (suffix == ".txt" and has_boxes(file)):
         return "csv"

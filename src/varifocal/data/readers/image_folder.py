@@ -10,24 +10,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.find import finder_of
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short
 from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.objects import ObjectReader, line_object, record_size
-from varifocal.data.tree import PictureFinder, Texts, names_in
+from varifocal.data.tree import Texts, names_in
 from varifocal.errors import DataError
 
 NAME = "metadata.jsonl"
+_NAMES = Words(inside="write it relative to the folder of this file")
 
 
-def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
+def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """One ``metadata.jsonl``, or the lines of it whose pictures lie in the folder of the split.
 
     Raises:
         DataError: the file cannot be read. A line that is wrong is a problem of the set.
     """
     columns = Columns("image-folder", source, split)
-    finder, objects = PictureFinder([source.parent]), ObjectReader(columns)
+    finder = finder_of([source.parent], data if data.is_dir() else source.parent, split, options)
+    objects = ObjectReader(columns)
     inner = split != "all" and canonical(source.parent.name) != split and not source.stem.startswith(split)
     texts = Texts()
     taken: set[str] = set()
@@ -43,7 +48,7 @@ def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
             continue
         if inner and _split_of(name) != split:
             continue
-        image = _picture(columns, finder, record, name, number)
+        image = columns.named(finder, name, place, _NAMES, size=record_size(record))
         if name in taken:
             columns.problem("twice", source, place.text, f"names {short(name)} once more", "join the two", image=image)
         taken.add(name)
@@ -68,21 +73,6 @@ def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:
     return record
 
 
-def _picture(columns: Columns, finder: PictureFinder, record: dict[str, Any], name: str, number: int) -> int:
-    leaves = leaves_folder(name)
-    found = None if leaves else finder.find(name)
-    image = columns.picture(name, found, record_size(record))
-    if leaves:
-        text = f"names the picture {short(name)}, which is not a file inside the data folder"
-        mend = "write it relative to the folder of this file"
-        columns.problem("outside-folder", columns.source, f"line {number}", text, mend, image=image)
-    elif found is None:
-        text = f"names the picture {short(name)}, which is not found in {columns.source.parent}"
-        mend = "put it there or take the line out"
-        columns.problem("missing-image", columns.source, f"line {number}", text, mend, image=image)
-    return image
-
-
 def find_image_folder(path: Tree) -> dict[str, Tree]:
     """The splits: a file in each folder, or one whose pictures lie in folders called train and so on, or "all".
 
@@ -98,7 +88,10 @@ def find_image_folder(path: Tree) -> dict[str, Tree]:
         raise DataError(f"{path}: there is no {NAME} in it or in a folder in it")
     found: dict[str, Tree] = {}
     for file in files:
-        found.setdefault(canonical(file.parent.name), file)
+        name = canonical(file.parent.name)
+        if name in found:
+            raise DataError(f"{path}: {found[name]} and {file} are both the split {name}; name one of them")
+        found[name] = file
     return found
 
 

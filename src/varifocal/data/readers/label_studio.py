@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import RawSet, short
+from varifocal.data.find import finder_of
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Place, RawSet, short
 from varifocal.data.readers.columns import NAN, Columns, hull, turned
 from varifocal.data.readers.cvat import ellipse_box
+from varifocal.data.readers.lookup import Words
 from varifocal.data.tree import PictureFinder, names_in, read_bytes
 from varifocal.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
+_NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
 # Shapes with an area, and the numbers that describe them; of a polygon these are points.
@@ -29,7 +32,7 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
 }
 
 
-def read_label_studio(source: Tree, data: Tree, split: str) -> RawSet:
+def read_label_studio(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """The labelled tasks of an export.
 
     Raises:
@@ -37,12 +40,12 @@ def read_label_studio(source: Tree, data: Tree, split: str) -> RawSet:
     """
     columns = Columns("label-studio", source, split)
     base = data if data.is_dir() else source.parent
-    finder = PictureFinder([base / "images", base, source.parent / "images", source.parent])
-    taken: dict[tuple[Tree, str], int] = {}
+    roots = [base / "images", base, source.parent / "images", source.parent]
+    finder = finder_of(roots, base, split, options)
     for number, task in enumerate(read_tasks(source)):
-        result = _result_of(columns, task, number)
+        result = _result_of(columns, task, number, options)
         if result is not None:
-            _read_task(columns, finder, taken, task, number, result)
+            _read_task(columns, finder, task, number, result)
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "none of its tasks is labelled", "export the labelled tasks")
     columns.no_classes()
@@ -78,8 +81,8 @@ def is_task(task: Any) -> bool:
     return labelled and isinstance(task.get("data"), dict)
 
 
-def _result_of(columns: Columns, task: Any, number: int) -> list[Any] | None:
-    """What was drawn in a task; None where nobody has labelled it, or it is no task."""
+def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
+    """What was drawn in a task; None where nobody has labelled it and that is no label, or it is no task."""
 
     def refuse(text: str, mend: str) -> None:
         columns.problem("malformed", columns.source, f"[{number}]", text, mend)
@@ -95,6 +98,8 @@ def _result_of(columns: Columns, task: Any, number: int) -> list[Any] | None:
         refuse("has annotations that are no list of objects", "export it again")
         return None
     done = [one for one in given if not one.get("was_cancelled")]
+    if not done and options.unlabeled == "background":
+        return []
     if not done:
         columns.changed["tasks that nobody has labelled were left out"] += 1
         return None
@@ -107,27 +112,14 @@ def _result_of(columns: Columns, task: Any, number: int) -> list[Any] | None:
     return result
 
 
-def _read_task(
-    columns: Columns,
-    finder: PictureFinder,
-    taken: dict[tuple[Tree, str], int],
-    task: dict[str, Any],
-    number: int,
-    result: list[Any],
-) -> None:
+def _read_task(columns: Columns, finder: PictureFinder, task: dict[str, Any], number: int, result: list[Any]) -> None:
     place = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
     name = _picture_name(task["data"])
     if name is None:
         columns.problem("malformed", columns.source, place, "names no picture in its data", "take the task out")
         return
-    found = _find(finder, name)
-    image = columns.picture(name, found, _size(result))
-    if found is None:
-        text = f"names the picture {short(name)}, which is not found in {', '.join(map(str, finder.roots))}"
-        columns.problem("missing-image", columns.source, place, text, "put it there or take the task out", image=image)
-    elif taken.setdefault(found, number) != number:
-        text = f"is of the picture {found[1]}, of which [{taken[found]}] is, too"
-        columns.problem("twice", columns.source, place, text, "take one of the two out", image=image)
+    at = Place(columns.source, place)
+    image = columns.named(finder, name, at, _NAMES, size=_size(result), upload=True, record=f"[{number}]")
     for index, one in enumerate(result):
         if isinstance(one, dict) and one.get("type") in list(_KEYS):
             _read_shape(columns, image, one, number, index)
@@ -144,22 +136,6 @@ def _picture_name(data: dict[str, Any]) -> str | None:
     words = [data[key] for key in ("image", "img", "picture", "photo") if isinstance(data.get(key), str)]
     words += [value for value in data.values() if isinstance(value, str)]
     return next((word for word in words if word.strip()), None)
-
-
-def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
-    """By the end of an address: folders and host are those of a server. Uploads have eight letters put before."""
-    try:
-        parts = urlsplit(name)
-        queried = parse_qs(parts.query).get("d")
-    except ValueError:
-        return None
-    path = unquote(queried[0] if queried else parts.path)
-    found = finder.find_tail(path)
-    if found is None:
-        prefix, dash, rest = path.rpartition("/")[2].partition("-")
-        if dash and len(prefix) == 8 and all(letter in "0123456789abcdef" for letter in prefix):
-            found = finder.find_tail(rest)
-    return found
 
 
 def _size(result: list[Any]) -> tuple[int, int]:

@@ -20,6 +20,7 @@ import numpy as np
 from varifocal.data.archive import Tree
 from varifocal.data.images import read_sizes
 from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short_list
 from varifocal.data.readers.columns import Columns, problem_of
 from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size, row_object
@@ -128,13 +129,14 @@ class _Cells(Sequence[Any]):
         return len(self.paths)
 
 
-def read_parquet(source: Tree, data: Tree, split: str) -> RawSet:
+def read_parquet(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """All files of a split, in the order of their names.
 
     Raises:
         DataError: a file is damaged, or its columns are not understood.
-        ConfigError: pyarrow is not installed.
+        ConfigError: pyarrow is not installed, or a folder of images is named.
     """
+    options.refuse_images(source)
     columns = Columns("parquet", source, split)
     objects = ObjectReader(columns)
     files: list[tuple[Path, str]] = []

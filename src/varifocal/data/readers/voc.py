@@ -15,16 +15,29 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import canonical, leaves_folder
-from varifocal.data.raw import Files, RawSet, cut, short
+from varifocal.data.find import Place as Found
+from varifocal.data.find import finder_of, parts_of
+from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Files, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
-from varifocal.data.readers.xml_text import line_of_element, parse_xml, root_tag
+from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.voc_layout import (
+    base_of,
+    entry_of,
+    image_roots,
+    read_lists,
+    top_of,
+    xml_place,
+    xml_stems,
+)
+from varifocal.data.readers.xml_text import line_of_element, parse_xml
 from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
 from varifocal.errors import DataError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _MAX_SIDE = 2**31 - 1
+_MENDS = ("put it there or take the XML away", "write the name of the picture alone")
 
 
 @dataclass
@@ -32,49 +45,103 @@ class _Reading:
     """What is shared by all files of a split."""
 
     columns: Columns
+    data: Tree
+    options: ReadOptions
     latin: list[str] = field(default_factory=list)
     files: list[tuple[Tree, str] | None] = field(default_factory=list)  # folder and name of each picture's XML
     from_zero: int = -1  # the first box that begins below 1
-    taken: dict[tuple[Tree, str], str] = field(default_factory=dict)  # picture -> the XML that names it
+    renamed: list[tuple[str, str]] = field(default_factory=list)  # XML files that name another picture, and that
+    bare: list[Found] = field(default_factory=list)  # pictures that a list names and that have no XML
+    finders: dict[Tree, PictureFinder] = field(default_factory=dict)
+
+    def finder(self, folder: Tree) -> PictureFinder:
+        """Finds the pictures of the XML files of a folder."""
+        if folder not in self.finders:
+            roots, top = image_roots(folder, self.data), top_of(folder, self.data)
+            self.finders[folder] = finder_of(roots, top, self.columns.split, self.options)
+        return self.finders[folder]
 
 
-def read_voc(source: Tree, data: Tree, split: str) -> RawSet:
+def read_voc(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """One split; ``source`` is a list in ``ImageSets/Main``, a folder of XML files, or a single one.
 
     Raises:
         DataError: a folder cannot be read. Whatever is wrong with a file is a problem of the set.
     """
     columns = Columns("voc", source, split)
-    reading = _Reading(columns)
-    finders: dict[Tree, PictureFinder] = {}
-    places = list(_files(source, columns))
+    reading = _Reading(columns, data, options)
+    places = list(_files(source, reading))
     files = (folder / name for folder, name in places)
     for (folder, name), (_, content) in zip(places, read_many(files), strict=True):
-        if folder not in finders:
-            finders[folder] = PictureFinder(_roots(folder, data))
-        _read_file(reading, folder, name, content, finders[folder])
+        _read_file(reading, folder, name, content)
+    columns.find_lost()
+    _take_unlabeled(reading)
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
     columns.no_classes()
-    columns.notes += Texts(reading.latin).notes(source)
-    if split == "all":
-        columns.notes += _without_xml(reading)
+    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
 
 
-def _without_xml(reading: _Reading) -> list[str]:
-    """A note on pictures beside those that are named: VOC does not say that nothing is on them."""
-    used = {folder: set[str]() for folder, _ in reading.taken}
-    for folder, name in reading.taken:
-        used[folder].add(name)
-    left = [
-        name for folder, names in used.items() for name in names_in(folder)[1] if is_picture(name) and name not in names
-    ]
-    if not left:
+def _renamed(reading: _Reading) -> list[str]:
+    """A note on XML files whose picture was found by their own name."""
+    if not reading.renamed:
         return []
-    pictures = "1 picture has" if len(left) == 1 else f"{len(left)} pictures have"
-    return [f"{reading.columns.source.name}: {pictures} no XML and are left out, first {left[0]}."]
+    count = len(reading.renamed)
+    files = "1 XML file names a picture that is" if count == 1 else f"{count} XML files name pictures that are"
+    name, given = reading.renamed[0]
+    first = f"first {name} with {short(given)}"
+    return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
+
+
+def _take_unlabeled(reading: _Reading) -> None:
+    """Pictures without XML: without objects where the user says so, else counted, as VOC does not say what they are."""
+    columns = reading.columns
+    left = [*reading.bare, *_without_xml(reading)]
+    if not left:
+        return
+    if reading.options.unlabeled == "background":
+        for folder, name in left:
+            columns.picture(name, (folder, name))
+            reading.files.append(None)
+        return
+    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
+    is_left = "is" if len(left) == 1 else "are"
+    columns.notes.append(
+        f"{columns.source.name}: {images} no XML and {is_left} left out, first {left[0][1]}; "
+        "--unlabeled background takes them as images without objects."
+    )
+
+
+def _without_xml(reading: _Reading) -> Iterator[Found]:
+    """Pictures without XML in the folders of the split's pictures; a list says by itself what belongs to the split."""
+    columns, source = reading.columns, reading.columns.source
+    if not source.is_dir():
+        return
+    used: dict[Tree, set[str]] = {}
+    for folder, name in columns.places():
+        used.setdefault(folder, set()).add(name)
+    split = canonical(columns.split)
+    stems: dict[str, str] | None = None
+    for folder, names in used.items():
+        left = [name for name in names_in(folder)[1] if is_picture(name) and name not in names]
+        # where splits share a folder, what no XML of any of them names is counted once, with those to train on
+        shared = split in STANDARD and folder != source and not _is_of(split, folder, reading.data)
+        if not left or (shared and split != "train"):
+            continue
+        if shared and stems is None:
+            stems = xml_stems(source.parent)
+        yield from ((folder, name) for name in left if not shared or os.path.splitext(name)[0] not in (stems or {}))
+
+
+def _is_of(split: str, folder: Tree, data: Tree) -> bool:
+    """Whether a folder or one above it in the data is called like the split."""
+    while folder not in (data, folder.parent):
+        if canonical(folder.name) == split:
+            return True
+        folder = folder.parent
+    return False
 
 
 def _object_of(file: Tree, number: int) -> str:
@@ -95,7 +162,7 @@ def _shifted(raw: RawSet, from_zero: int) -> RawSet:
     return replace(raw, notes=(*raw.notes, note))
 
 
-def _files(source: Tree, columns: Columns) -> Iterator[tuple[Tree, str]]:
+def _files(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
     """Folder and name of each XML file of a split."""
     if source.is_file() and source.suffix.lower() == ".xml":
         yield source.parent, source.name
@@ -103,31 +170,34 @@ def _files(source: Tree, columns: Columns) -> Iterator[tuple[Tree, str]]:
         for folder, _, names in walk(source):
             yield from ((folder, name) for name in names if name.lower().endswith(".xml"))
     else:
-        folder = source.parent.parent.parent / "Annotations"
-        listed = frozenset(names_in(folder)[1])
-        for number, line in enumerate(Texts().read(source).split("\n"), start=1):
-            words = line.split()
-            if not words:
-                continue
-            name = f"{words[0]}.xml"
-            if name in listed:
-                yield folder, name
-            else:
-                text = f"names {short(words[0])}, and there is no {name} in {folder}"
-                columns.problem("missing-labels", source, f"line {number}", text, "put it there or take the line out")
+        yield from _listed(source, reading)
 
 
-def _roots(folder: Tree, data: Tree) -> list[Tree]:
-    """Where the pictures of a folder of XML files may lie."""
-    above = folder.parent
-    roots = [above / "JPEGImages", above / "images", folder]
-    if folder.name not in _FOLDERS and above.name in _FOLDERS:  # Annotations/train beside JPEGImages/train
-        beside = above.parent
-        roots = [beside / name / folder.name for name in ("JPEGImages", "images")] + [beside / "JPEGImages"] + roots
-    return [*roots, above, data if data.is_dir() else data.parent]
+def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
+    """The XML files that a list names; of a line without one the picture, if it is there."""
+    columns, base = reading.columns, base_of(source)
+    folder = xml_place(base)
+    stems = xml_stems(folder)
+    columns.notes += read_lists(source.parent, base).notes()
+    for number, line in enumerate(Texts().read(source).split("\n"), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        name = entry_of(line, stems)
+        if name:
+            path, _, name = name.rpartition("/")
+            yield folder / path if path else folder, name
+            continue
+        stem = (parts_of(line) or (line,))[-1]
+        found = reading.finder(folder).find_stem(os.path.splitext(stem)[0] if is_picture(stem) else stem)
+        if found is not None:
+            reading.bare.append(found)
+        else:
+            text = f"names {short(line)}, and there is no {cut(stem)}.xml in {folder}"
+            columns.problem("missing-labels", source, f"line {number}", text, "put it there or take the line out")
 
 
-def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError, finder: PictureFinder) -> None:
+def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError) -> None:
     columns, file = reading.columns, folder / name
     try:
         if isinstance(content, DataError):
@@ -141,34 +211,41 @@ def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | Data
     if root.tag != "annotation":
         columns.problem("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
         return
-    image = _read_picture(reading, root, file, finder)
+    image = _read_picture(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
     for number, node in enumerate(root.iterfind("object"), start=1):
         _read_object(reading, image, node, file, number)
 
 
 def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: PictureFinder) -> int:
-    columns = reading.columns
-    given = _text(root, "filename")
+    """Add the picture of an XML file: the one that it names, or the one that is called like the XML.
+
+    Some programs leave the suffix out, or the name of another picture in.
+    """
+    columns, given = reading.columns, _text(root, "filename")
     stem = os.path.splitext(file.name)[0]
-    found, wrong = None, None
-    if given and leaves_folder(given):
-        text = f"has the filename {short(given)}, which is not a file inside the data folder"
-        wrong = ("outside-folder", text, "write the name of the picture alone")
-    else:
-        # some programs leave the suffix out, or the name of another picture in
-        found = (finder.find(given) if given and is_picture(given) else None) or finder.find_stem(stem)
-        if found is None:
-            text = f"the picture {short(given or stem)} is not found in {', '.join(map(str, finder.roots))}"
-            wrong = ("missing-image", text, "put it there or take the XML away")
-    image = columns.picture(given or stem, found, _size(root))
-    if wrong is not None:
-        kind, text, mend = wrong
-        columns.problem(kind, file, "", text, mend, image=image)
-    elif found is not None and reading.taken.setdefault(found, file.name) != file.name:
-        text = f"is of the picture {found[1]}, of which {reading.taken[found]} is, too"
-        columns.problem("twice", file, "", text, "take one of the two away", image=image)
-    return image
+    found = finder.find(given) if given and is_picture(given) and not leaves_folder(given) else None
+    if found is None and len(parts_of(given)) <= 1 and not leaves_folder(given or stem):
+        found = finder.find_stem(stem)
+        if found is not None:
+            _note_renamed(reading, file, given, stem)
+            _doubt_twins(columns, finder, found, file)
+    words = Words("has the filename" if given else "is of the picture", *_MENDS)
+    return columns.named(
+        finder, given or stem, Place(file, ""), words, size=_size(root), found=found, also=(stem,), record=file.name
+    )
+
+
+def _note_renamed(reading: _Reading, file: Tree, given: str, stem: str) -> None:
+    if given and given not in (stem, file.name) and os.path.splitext(given)[0] != stem:
+        reading.renamed.append((file.name, given))
+
+
+def _doubt_twins(columns: Columns, finder: PictureFinder, found: Found, file: Tree) -> None:
+    """An XML file that names none of two pictures may be of either."""
+    twins = finder.same_stem(*found)
+    if twins:
+        columns.shared_labels(file, found[1], twins[0], len(columns.names))
 
 
 def _size(root: ET.Element) -> tuple[int, int]:
@@ -222,66 +299,3 @@ def _missing(name: str, words: list[str] | None) -> tuple[str, str, str]:
     if words is None:
         return "malformed", "has no bndbox", "add it, or take the object out"
     return "malformed", f"has a bndbox without {_SIDES[words.index('')]}", "add it, or take the object out"
-
-
-def find_voc(path: Tree) -> dict[str, Tree]:
-    """The splits: the lists in ``ImageSets/Main``, or folders of XML files called train, val and so on, or all.
-
-    Raises:
-        DataError: there are no XML files, or several data sets.
-    """
-    if path.is_file():
-        return {"all": path}
-    folder = _descend(path)
-    found = _lists(folder / "ImageSets" / "Main")
-    if found:
-        return found
-    base = next((folder / name for name in _FOLDERS if (folder / name).is_dir()), folder)
-    for place in (base, folder):
-        splits = {canonical(name): place / name for name in names_in(place)[0]}
-        splits = {name: inner for name, inner in splits.items() if name in ("train", "val", "test") and has_xml(inner)}
-        if splits:
-            return splits
-    if not has_xml(base):
-        raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
-    return {"all": base}
-
-
-def _descend(path: Tree) -> Tree:
-    """From VOCdevkit to the only data set in it."""
-    inner = [path / name for name in names_in(path)[0] if (path / name / "Annotations").is_dir()]
-    if not inner or (path / "Annotations").is_dir():
-        return path
-    if len(inner) > 1 and not any(canonical(place.name) in ("train", "val", "test") for place in inner):
-        raise DataError(f"{path}: there are several data sets, {', '.join(place.name for place in inner)}; name one")
-    return inner[0] if len(inner) == 1 else path
-
-
-def _lists(folder: Tree) -> dict[str, Tree]:
-    """Lists of all pictures of a split; those of single classes have a second column and are left out."""
-    found = {}
-    for name in names_in(folder)[1]:
-        if name.endswith(".txt"):
-            lines = Texts().read(folder / name).split("\n", 1)
-            if len(lines[0].split()) == 1:
-                found[os.path.splitext(name)[0]] = folder / name
-    return found
-
-
-def has_xml(folder: Tree) -> bool:
-    """Whether the first XML file below a folder is one of VOC."""
-    for place, _, names in walk(folder):
-        for name in names:
-            if name.lower().endswith(".xml"):
-                return root_tag(place / name) == "annotation"
-    return False
-
-
-def has_voc(folder: Tree) -> str:
-    """What speaks for VOC in a folder: its first XML file, or those of the folder that the annotations have."""
-    place = next((folder / name for name in _FOLDERS[:3] if (folder / name).is_dir()), None)
-    if place is not None:
-        return place.name if has_xml(place) else ""
-    if any((folder / name / "Annotations").is_dir() for name in names_in(folder)[0]):
-        return "Annotations"
-    return "XML files" if has_xml(folder) else ""

@@ -13,6 +13,7 @@ from typing import Any
 
 from varifocal.data.archive import ArchivePath, Tree, open_archive
 from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, short
 from varifocal.data.readers.columns import Columns
 from varifocal.data.readers.objects import ObjectReader, object_of, record_size
@@ -22,23 +23,37 @@ from varifocal.errors import DataError
 _NUMBER = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
 
 
-def read_webdataset(source: Tree, data: Tree, split: str) -> RawSet:
+def read_webdataset(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """The samples of all shards of a split, in the order of the shards.
 
     Raises:
         DataError: a shard is damaged or no plain archive.
+        ConfigError: a folder of images is named.
     """
+    options.refuse_images(source)
     columns = Columns("webdataset", source, split)
     objects = ObjectReader(columns)
     files: list[tuple[Tree, str] | None] = []
     for shard in _shards(source, split):
         for folder, key, picture, labels in _samples(shard):
-            _read_sample(columns, objects, folder, key, picture, labels)
+            if labels is None and options.unlabeled == "skip":
+                columns.changed["images without a JSON were left out"] += 1
+                continue
+            _read_sample(columns, objects, folder, key, picture, labels, options)
             files.append(None if labels is None else (folder, labels))
+            _doubt_twins(columns, files)
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no pictures in it", "name other shards")
     objects.finish()
     return columns.finish(Files.of(files), object_of, xywh=True)
+
+
+def _doubt_twins(columns: Columns, files: list[tuple[Tree, str] | None]) -> None:
+    """The last picture, if the one before it has the same JSON: they differ in their suffix alone."""
+    last = files[-1]
+    if last is not None and last in files[-2:-1]:
+        first, other = columns.names[-2:]
+        columns.shared_labels(last[0] / last[1], first, other, len(files) - 1)
 
 
 def _samples(shard: ArchivePath) -> Iterator[tuple[ArchivePath, str, str, str | None]]:
@@ -53,7 +68,13 @@ def _samples(shard: ArchivePath) -> Iterator[tuple[ArchivePath, str, str, str | 
 
 
 def _read_sample(
-    columns: Columns, objects: ObjectReader, folder: ArchivePath, key: str, picture: str, labels: str | None
+    columns: Columns,
+    objects: ObjectReader,
+    folder: ArchivePath,
+    key: str,
+    picture: str,
+    labels: str | None,
+    options: ReadOptions,
 ) -> None:
     name = f"{folder}/{picture}"
     record: Any = None
@@ -66,6 +87,8 @@ def _read_sample(
                 "malformed", folder / labels, "", f"this is not valid JSON ({error})", "make the shard again"
             )
     image = columns.picture(name, (folder, picture), record_size(record) if isinstance(record, dict) else (0, 0))
+    if labels is None and options.unlabeled == "background":
+        return
     if labels is None:
         text = "there is no JSON of the same name beside the picture"
         columns.problem("missing-labels", folder / picture, "", text, "add one, or take the picture out", image=image)

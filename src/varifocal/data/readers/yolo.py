@@ -8,13 +8,18 @@ without one, ``classes.txt`` or ``obj.names`` names the classes and folders are 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import Files, RawSet, cut, short, short_list
+from varifocal.data.find import Lost, finder_of, fold
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Files, Place, RawSet, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
-from varifocal.data.readers.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
+from varifocal.data.readers.lookup import Lookup, Words
+from varifocal.data.readers.yolo_find import read_layout
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place
 from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
 from varifocal.errors import DataError
 
@@ -22,6 +27,7 @@ from varifocal.errors import DataError
 _LEAST, _MOST = -0.01, 1.01
 
 Found = tuple[Tree, str, str]  # the folder of a picture, the path of that as the source has it, the picture's name
+_NAMES = Words(inside="write it from that folder on")
 
 
 @dataclass
@@ -30,65 +36,158 @@ class _Reading:
 
     columns: Columns
     layout: Layout
+    options: ReadOptions
     texts: Texts = field(default_factory=Texts)
     labels: list[tuple[Tree, str] | None] = field(default_factory=list)  # folder and name of each picture's file
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
-    places: dict[Tree, tuple[Tree, ...]] = field(default_factory=dict)  # folder of pictures -> where labels may lie
+    places: dict[tuple[Tree, str], tuple[Tree, ...]] = field(default_factory=dict)  # of pictures -> of their labels
     listings: dict[Tree, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
-    lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same, those without a picture
+    folded: dict[Tree, dict[str, str]] = field(default_factory=dict)  # the same in the form in which names are compared
+    lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same files, those without a picture
+    shared: list[int] = field(default_factory=list)  # pictures whose labels another one has, too
+    bare: list[str] = field(default_factory=list)  # pictures without labels
 
 
-def read_yolo(source: Tree, data: Tree, split: str) -> RawSet:
+def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
     """One split; ``source`` is the ``data.yaml``, or the folder where there is none.
 
     Raises:
-        DataError: ``data.yaml`` cannot be understood, or names a folder that is not there.
+        DataError: ``data.yaml`` cannot be understood.
     """
     layout = read_layout(source)
     columns = Columns("yolo", source, split)
-    columns.categories = layout.categories
-    reading = _Reading(columns, layout)
+    columns.categories = None if layout.unnamed else layout.categories
+    reading = _Reading(columns, layout, options)
     reading.classes = {category.id: index for index, category in enumerate(layout.categories)}
     for kind, text, mend in layout.problems:
         columns.problem(kind, source, "", text, mend)
-    entries = layout.entries(split)
+    try:
+        entries = layout.entries(split, options.images)
+    except DataError as error:
+        columns.failure("missing-image", source, error)
+        entries = []
     for entry in entries:
-        for folder, path, name in _pictures(entry, reading):
-            columns.picture(f"{path}/{name}" if path else name, (folder, name))
-            reading.labels.append(_label_file(reading, folder, os.path.splitext(name)[0] + ".txt"))
+        for found in _pictures(entry, reading):
+            _take(reading, entry, *found)
     _read_labels(reading)
     _report_unknown(reading)
-    _report_missing(reading, listed=any(entry.is_file() for entry in entries))
-    columns.notes += [*layout.notes, *reading.texts.notes(source)]
+    _report_missing(reading, listed=any(entry.place.is_file() or entry.shared for entry in entries))
+    _doubt_shared(reading)
+    columns.notes += [*layout.notes, *layout.absent(), *layout.far(split), *reading.texts.notes(source)]
+    columns.notes += _unlabeled(reading)
+    if layout.unnamed:
+        columns.no_classes()
     return columns.finish(Files.of(reading.labels), shares=True)
 
 
-def _pictures(entry: Tree, reading: _Reading) -> Iterator[Found]:
-    """The pictures of a folder, or those that a text file lists, one a line."""
-    if not entry.is_file():
-        yield from pictures_below(entry)
+def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> None:
+    """Add a picture with its file of labels; without one, as the user says."""
+    columns = reading.columns
+    labels = _label_file(reading, entry, folder, path, os.path.splitext(name)[0])
+    if labels is None:
+        if entry.shared:  # it may be of another split
+            return
+        reading.bare.append(name)
+        if reading.options.unlabeled == "skip":
+            return
+    image = columns.picture(f"{path}/{name}" if path else name, (folder, name))
+    reading.labels.append(labels)
+    if labels is not None:
+        if labels[1] not in reading.lonely[labels[0]]:
+            reading.shared.append(image)
+        reading.lonely[labels[0]].discard(labels[1])
+
+
+def _unlabeled(reading: _Reading) -> list[str]:
+    """A note on pictures without labels, where the user does not say what they are."""
+    bare, unlabeled = reading.bare, reading.options.unlabeled
+    if not bare or unlabeled == "background":
+        return []
+    one = len(bare) == 1
+    what = "1 image has no file of labels and" if one else f"{len(bare)} images have no file of labels and"
+    if unlabeled == "skip":
+        done = "is left out" if one else "are left out"
+    else:
+        done = "counts as one without objects" if one else "count as images without objects"
+    return [f"{reading.columns.source.name}: {what} {done}, first {bare[0]}."]
+
+
+def _doubt_shared(reading: _Reading) -> None:
+    """Pictures that have the labels of another one; the same picture that is listed twice is none."""
+    if not reading.shared:
         return
-    columns, root = reading.columns, reading.layout.root
-    finders = PictureFinder([root]), PictureFinder([entry.parent])
-    for number, line in enumerate(reading.texts.read(entry).split("\n"), start=1):
+    columns = reading.columns
+    first: dict[tuple[Tree, str] | None, int] = {}
+    wanted = {reading.labels[image] for image in reading.shared}
+    for image, labels in enumerate(reading.labels):
+        if labels in wanted:
+            first.setdefault(labels, image)
+    places = list(columns.places())  # all pictures of YOLO are found
+    for image in reading.shared:
+        labels = reading.labels[image]
+        assert labels is not None, "a picture without labels shares none"
+        if places[image] != places[first[labels]]:
+            names = columns.names[first[labels]], columns.names[image]
+            columns.shared_labels(labels[0] / labels[1], *names, image)
+
+
+def _pictures(entry: Entry, reading: _Reading) -> Iterator[Found]:
+    """The pictures of a folder, or those that a text file lists, one a line."""
+    if entry.place.is_file():
+        yield from _from_list(entry.place, reading)
+    else:
+        yield from pictures_below(entry.place)
+
+
+def _from_list(file: Tree, reading: _Reading) -> Iterator[Found]:
+    """The pictures that a text file names, with the folders as it has them."""
+    root, images = reading.layout.root, reading.options.images
+    whole = finder_of([root], root, reading.columns.split, reading.options)
+    beside = PictureFinder([file.parent]) if images is None else whole
+    lines = list(_lines(reading.texts.read(file)))
+    paths = [reading.layout.inside(name) for _, name in lines]
+    # what begins with a dot is meant from the list, all else from the data folder; either may be written
+    places = [
+        _first(path, (beside, whole) if name.startswith("./") else (whole, beside))
+        for (_, name), path in zip(lines, paths, strict=True)
+    ]
+    lookup = Lookup()
+    for index, (number, name) in enumerate(lines):
+        if places[index] is None:
+            lookup.add(Lost(index, (name,), whole), Place(file, f"line {number}"), _NAMES)
+    outcome = lookup.finish(file, lambda: {place for place in places if place is not None})
+    for problem in outcome.problems:
+        reading.columns.problems.add(replace(problem, image=-1))
+    reading.columns.notes += [outcome.note] if outcome.note else []
+    for index, (place, path) in enumerate(zip(places, paths, strict=True)):
+        found = place or outcome.places.get(index)
+        if found is not None:
+            by_end = place is None and images is None
+            yield found[0], _below(found[0], root) if by_end else (path or "").rpartition("/")[0], found[1]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number and name of each line that is not empty, without quotes around it."""
+    for number, line in enumerate(text.split("\n"), start=1):
         name = line.strip()
-        if not name:
-            continue
-        inside = reading.layout.inside(name)
-        if inside is None:
-            text = f"names the picture {short(name)}, which is not a file inside the data folder {root}"
-            columns.problem("outside-folder", entry, f"line {number}", text, "write it from that folder on")
-            continue
-        # what begins with a dot is meant from the list, all else from the data folder; either may be written
-        tried = finders[::-1] if name.startswith("./") else finders
-        found = next((place for finder in tried if (place := finder.find(inside)) is not None), None)
-        if found is None:
-            text = f"names the picture {short(name)}, which is not found in {root}"
-            columns.problem("missing-image", entry, f"line {number}", text, "put it there or take the line out")
-        else:
-            yield found[0], inside.rpartition("/")[0], found[1]
+        if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+            name = name[1:-1]
+        if name:
+            yield number, name
+
+
+def _first(path: str | None, finders: Sequence[PictureFinder]) -> tuple[Tree, str] | None:
+    """The first place at which a path is found; none for one that leaves the data folder."""
+    if path is None:
+        return None
+    return next((place for finder in finders if (place := finder.find(path)) is not None), None)
+
+
+def _below(folder: Tree, top: Tree) -> str:
+    """The path of a folder from another one on that it lies in."""
+    return str(folder).removeprefix(str(top)).strip("/")
 
 
 def _read_labels(reading: _Reading) -> None:
@@ -109,19 +208,44 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, folder: Tree, name: str) -> tuple[Tree, str] | None:
+def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
     """In the folder of labels that mirrors that of pictures, or beside the picture."""
-    if folder not in reading.places:
-        reading.places[folder] = tuple(dict.fromkeys((label_place(folder, reading.layout.root), folder)))
-    for place in reading.places[folder]:
+    if (folder, path) not in reading.places:
+        reading.places[folder, path] = tuple(dict.fromkeys(_label_places(reading, entry, folder, path)))
+    for place in reading.places[folder, path]:
         if place not in reading.listings:
-            names = [file for file in names_in(place)[1] if file.endswith(".txt") and file.lower() not in NOT_LABELS]
+            names = [file for file in names_in(place)[1] if _is_label(file)]
             reading.listings[place] = frozenset(names)
             reading.lonely[place] = set(names)
+        name = f"{stem}.txt"
         if name in reading.listings[place]:
-            reading.lonely[place].discard(name)
             return place, name
+        if place not in reading.folded:
+            reading.folded[place] = {fold(file): file for file in reading.listings[place]}
+        other = reading.folded[place].get(fold(name))
+        if other is not None:
+            return place, other
     return None
+
+
+def _is_label(file: str) -> bool:
+    return file.lower().endswith(".txt") and file.lower() not in NOT_LABELS
+
+
+def _label_places(reading: _Reading, entry: Entry, folder: Tree, path: str) -> Iterator[Tree]:
+    """Where the labels of the pictures of a folder may lie, ``path`` being its path as the source has it."""
+    root = reading.layout.root
+    if reading.options.images is not None:
+        if entry.place.is_file():
+            yield label_place(root / path, root)
+            yield from (root / "labels" / tail for tail in (path, path.rpartition("/")[2], ""))
+            yield root
+        elif entry.labels is not None:
+            yield entry.labels / path if path else entry.labels
+            yield entry.labels
+        root = reading.options.images
+    yield label_place(folder, root)
+    yield folder
 
 
 def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: list[str]) -> None:
@@ -144,7 +268,8 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
         columns.problem("malformed", file, place, text, "divide pixels by the size of the picture", image=image)
         return
     reading.used.add(category)
-    label = reading.classes.get(category, -1)
+    unnamed = reading.layout.unnamed and category >= 0
+    label = columns.label(category) if unnamed else reading.classes.get(category, -1)
     if label < 0:
         reading.unknown.append((columns.boxes, number, category))
     odd = "" if all(value == value for value in values) else " ".join(words[1:])
@@ -209,15 +334,16 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
     columns = reading.columns
     if not columns.names:
         text = f"split {columns.split!r} has no pictures"
-        columns.problem("missing-image", columns.source, "", text, "put them there")
+        if not columns.problems:
+            columns.problem("missing-image", columns.source, "", text, "put them there")
         return
-    if not any(reading.labels):
+    if not any(reading.labels) and reading.options.unlabeled != "background":
         place = " or ".join(str(place) for place in list(reading.listings)[:2])
         text = f"no picture of split {columns.split!r} has a file of labels; they were looked for in {place}"
         columns.problem("malformed", columns.source, "", text, "put a text file of the same name there for each")
     if listed:  # a list may name some of the pictures
         return
     for folder, names in reading.lonely.items():
-        for name in sorted(names):
+        for name in sorted(name for name in names if canonical(name[:-4]) not in (*STANDARD, "trainval")):
             mend = "put the picture beside the others, or take the labels away"
             columns.problem("missing-image", folder / name, "", "no picture belongs to these labels", mend)

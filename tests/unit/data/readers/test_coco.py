@@ -358,7 +358,7 @@ def test_missing_pictures(tmp_path, write):
     path = write(coco(images=[image(1), image(2, "2.jpg"), image(3, "sub/3.jpg"), image(4, "4.jpg")]))
     for name in ("2.jpg", "sub/3.jpg"):
         (tmp_path / "images" / name).unlink()
-    refused(path, "image 2, '2.jpg', is not found", str(tmp_path / "images"), "(1 more like it)")
+    refused(path, "image 2 has the file_name '2.jpg', which is not found", str(tmp_path / "images"), "(1 more like it)")
 
 
 def test_long_values_are_shortened(write):

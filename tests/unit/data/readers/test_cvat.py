@@ -120,7 +120,7 @@ def test_wrong_shapes(tmp_path, shape, parts):
     ("inside", "parts"),
     [
         (image(BOX, "b.png"), ["line 7 has the image 'b.png', which is not found in", "images"]),
-        (image(BOX, "../a.png"), ["'../a.png', which is not a file inside"]),
+        (image(BOX, "../b.png"), ["'../b.png', which is not a file inside"]),
         (image(BOX, ""), ["the image ''"]),
         (image(BOX) + "\n" + image(BOX), ["has the image 'a.png' once more"]),
         (image(BOX).replace('"100"', '"x"'), ["has the size 'x' x '50'"]),

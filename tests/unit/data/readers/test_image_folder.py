@@ -69,7 +69,7 @@ def test_flags_and_areas(tmp_path):
         ("{}", ["has the file_name None"]),
         ('{"file_name": ""}', ["has the file_name ''"]),
         (line(name="c.png"), ["names the picture 'c.png', which is not found in"]),
-        (line(name="../a.png"), ["'../a.png', which is not a file inside"]),
+        (line(name="../c.png"), ["'../c.png', which is not a file inside"]),
         (line(name="sub/b.png") * 2, ["names 'sub/b.png' once more"]),
         (line([(1, 2, 3)]), ["objects[0] has the bbox [1, 2, 3]", "[x, y, width, height]"]),
         (line([3]), ["objects[0] has the bbox 3"]),

@@ -136,8 +136,6 @@ def test_wrong_objects(tmp_path, node, parts):
         (xml(obj()).encode("utf-16")[:-1], ["is not UTF-16"]),
         ('<?xml version="1.0" encoding="no-such"?>\n' + xml(obj()), ["no-such"]),
         ('<?xml version="1.0" encoding="ascii"?>\n<annotation>\u00e9</annotation>', ["ascii"]),
-        (xml(obj(), name="../a.png"), ["the filename '../a.png'", "inside the data folder"]),
-        (xml(obj(), name="C:\\x\\a.png"), ["inside the data folder"]),
     ],
 )
 def test_wrong_files(tmp_path, text, parts):
@@ -159,7 +157,9 @@ def test_missing_and_double_pictures(tmp_path):
     fill(tmp_path, voc(xml(obj()), **{"Annotations/b.xml": xml(name="a.png")}))
     refused(tmp_path, "Annotations/b.xml: is of the picture a.png, of which a.xml is, too")
     fill(tmp_path, {"Annotations/b.xml": xml(name="b.png")})
-    refused(tmp_path, "Annotations/b.xml: the picture 'b.png' is not found in", str(tmp_path / "JPEGImages"))
+    refused(
+        tmp_path, "Annotations/b.xml: has the filename 'b.png', which is not found in", str(tmp_path / "JPEGImages")
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,9 @@ def test_pictures_without_xml_are_counted(tmp_path):
     fill(tmp_path, voc(xml(obj()), **{"JPEGImages/b.png": (9, 9), "JPEGImages/c.png": (9, 9), "JPEGImages/x.txt": ""}))
     data = load_dataset(tmp_path)
     assert len(data.samples) == 1
-    assert data.notes == ("Annotations: 2 pictures have no XML and are left out, first b.png.",)
+    assert data.notes == (
+        "Annotations: 2 images have no XML and are left out, first b.png; "
+        "--unlabeled background takes them as images without objects.",
+    )
     fill(tmp_path, {"ImageSets/Main/train.txt": "a"})
     assert load_dataset(tmp_path).notes == ()

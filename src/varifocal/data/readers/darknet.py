@@ -1,0 +1,66 @@
+"""Darknet's files: ``obj.data`` says where the lists of pictures and of class names are, as in CVAT's "YOLO 1.1"."""
+
+from __future__ import annotations
+
+import re
+
+from varifocal.data.archive import Tree
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.tree import decode, is_picture, names_in
+from varifocal.errors import DataError
+
+SUFFIX = ".data"
+SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # keys of a description
+_FOLDER = re.compile(r"obj_(\w+)_data")
+_LOOK = 1 << 12  # bytes
+
+
+def read_description(text: str) -> dict[str, str]:
+    """The keys and values of a description, a pair on each line with an equals sign between."""
+    lines = (line.partition("#")[0].partition("=") for line in text.split("\n"))
+    return {key.strip().lower(): value.strip() for key, sign, value in lines if sign}
+
+
+def is_description(file: Tree) -> bool:
+    """Whether a file is called like a description, and is one."""
+    if not file.name.lower().endswith(SUFFIX):
+        return False
+    content = read_description(_beginning(file))
+    return bool({"names", "classes"} & set(content)) and bool(set(SPLITS) & set(content))
+
+
+def description_of(folder: Tree) -> Tree | None:
+    """The description in a folder.
+
+    Raises:
+        DataError: there are several, none of them called obj.data.
+    """
+    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith(SUFFIX)]
+    found = [file for file in files if is_description(file)]
+    usual = [file for file in found if file.name == "obj.data"]
+    if len(found) > 1 and not usual:
+        names = ", ".join(file.name for file in found)
+        raise DataError(f"{folder}: there are several descriptions, {names}; name the one that is meant")
+    return next(iter(usual or found), None)
+
+
+def split_of_folder(name: str) -> str:
+    """The split of a folder that CVAT calls obj_train_data; "" of others."""
+    match = _FOLDER.fullmatch(name)
+    return canonical(match[1]) if match is not None and canonical(match[1]) in STANDARD else ""
+
+
+def lists_pictures(file: Tree) -> bool:
+    """Whether a file is a text file whose first line is the name of a picture."""
+    if not file.name.endswith(".txt") or canonical(file.stem) not in STANDARD:
+        return False
+    line = next((line for line in _beginning(file).split("\n") if line.strip()), "")
+    return is_picture(line.strip().strip('"'))
+
+
+def _beginning(file: Tree) -> str:
+    try:
+        with file.open("rb") as stream:
+            return decode(stream.read(_LOOK), file)[0]
+    except (OSError, ValueError, DataError):
+        return ""

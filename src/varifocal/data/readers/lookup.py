@@ -1,0 +1,92 @@
+"""Images that are not where their names say: remembered while a source is read, looked for when all names are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from varifocal.data.archive import Tree
+from varifocal.data.find import AMBIGUOUS, Lost, locate, not_found, note_of
+from varifocal.data.names import leaves_folder
+from varifocal.data.raw import Place, Problem, short
+
+
+class Words(NamedTuple):
+    """How a reader says that an image is not found: a verb before its name, what to do, and what to do about a name
+    that leaves the data folder."""
+
+    said: str = "names the picture"
+    mend: str = "put it there or take the line out"
+    inside: str = "write it relative to that folder, without '..'"
+
+
+class _Named(NamedTuple):
+    """An image that is not where its name says, where it stands in the source, and the record that is of it."""
+
+    lost: Lost
+    place: Place
+    words: Words
+    record: str
+
+
+@dataclass
+class Outcome:
+    """Where images were found after all, what is wrong with the others, and a note for the user."""
+
+    places: dict[int, tuple[Tree, str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    note: str = ""
+
+
+class Lookup:
+    """The images of one split that are not found at once, and the records that images belong to."""
+
+    def __init__(self) -> None:
+        self._lost: list[_Named] = []
+        self._records: dict[tuple[Tree, str], str] = {}
+
+    def add(self, lost: Lost, place: Place, words: Words, record: str = "") -> None:
+        """Remember an image that is not where its name says."""
+        self._lost.append(_Named(lost, place, words, record))
+
+    def twice(self, image: int, found: tuple[Tree, str], place: Place, record: str) -> Problem | None:
+        """The problem that a second record is of the same image."""
+        first = self._records.setdefault(found, record) if record else record
+        if first == record:
+            return None
+        text = f"is of the picture {found[1]}, of which {first} is, too"
+        return Problem("twice", place, text, "take one of the two away", image=image)
+
+    def finish(self, source: Tree, taken: Callable[[], set[tuple[Tree, str]]]) -> Outcome:
+        """Look for all that were lost; ``taken`` gives the images that others are, by their whole names."""
+        lost, self._lost = self._lost, []
+        located = locate((one.lost for one in lost), taken)
+        outcome = Outcome(located.places)
+        told: list[_Named] = []
+        for one in lost:
+            index = one.lost.image
+            found = located.places.get(index)
+            if found is None:
+                outcome.problems.append(_problem(one, located.several.get(index, [])))
+                continue
+            if (copy := self.twice(index, found, one.place, one.record)) is not None:
+                outcome.problems.append(copy)
+            # a server's address has never been a path, so that its end in a usual folder is what is meant
+            if not one.lost.upload or index in located.far:
+                told.append(one)
+        if told:
+            first = told[0].lost
+            outcome.note = note_of(source, len(told), first.names[0], located.places[first.image])
+        return outcome
+
+
+def _problem(one: _Named, several: Sequence[str]) -> Problem:
+    name, words = one.lost.names[0], one.words
+    if several:
+        kind, text, mend = "ambiguous-image", not_found(name, several, []), AMBIGUOUS
+    elif leaves_folder(name) and not one.lost.upload:
+        kind, text, mend = "outside-folder", "which is not a file inside the data folder", words.inside
+    else:
+        kind, text, mend = "missing-image", not_found(name, [], one.lost.finder.roots), words.mend
+    return Problem(kind, one.place, f"{words.said} {short(name)}, {text}", mend, image=one.lost.image)

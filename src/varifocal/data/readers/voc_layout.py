@@ -1,0 +1,201 @@
+"""Where a Pascal VOC data set keeps its files: the XML files of each split, the lists that name them, the images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from varifocal.data.archive import Tree
+from varifocal.data.find import fold, parts_of
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.raw import short_list
+from varifocal.data.readers.xml_text import root_tag
+from varifocal.data.tree import Texts, is_picture, names_in, walk
+from varifocal.errors import DataError
+
+FOLDERS = ("Annotations", "annotations", "xmls", "labels")
+_LISTS = "ImageSets"
+_LOOKED_AT = 200  # lines of a list that say what kind of list it is
+_FLAGS = ("-1", "0", "1")  # of an image in the list of a class: not in it, in it but difficult, in it
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
+
+
+@dataclass
+class Lists:
+    """The lists of a folder by split, those of single classes, and those of which nothing is understood."""
+
+    folder: str
+    splits: dict[str, Tree] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """What a user should know of the lists that are left out."""
+        notes = []
+        if self.classes:
+            count = (
+                "1 list of a single class is"
+                if len(self.classes) == 1
+                else (f"{len(self.classes)} lists of single classes are")
+            )
+            notes.append(f"{self.folder}: {count} left out, first {self.classes[0]}.")
+        if self.others:
+            what = "list that is empty or names no XML file of the set"
+            notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
+        return notes
+
+
+def find_voc(path: Tree) -> dict[str, Tree]:
+    """The splits: the lists in ``ImageSets/Main``, or folders of XML files called train, val and so on, or all.
+
+    Raises:
+        DataError: there are no XML files, or several data sets.
+    """
+    if path.is_file():
+        return {"all": path}
+    folder = _descend(path)
+    place = list_place(folder)
+    found = {} if place is None else read_lists(place, folder).splits
+    if found:
+        return found
+    base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
+    for place in (base, folder):
+        inner = [place / name for name in names_in(place)[0] if canonical(name) in STANDARD and has_xml(place / name)]
+        meant = [canonical(one.name) for one in inner]
+        if inner:  # train1 and train2 keep their names
+            return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
+    if not has_xml(base):
+        raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
+    return {"all": base}
+
+
+def _descend(path: Tree) -> Tree:
+    """From VOCdevkit to the only data set in it."""
+    inner = [path / name for name in names_in(path)[0] if (path / name / "Annotations").is_dir()]
+    if not inner or (path / "Annotations").is_dir():
+        return path
+    if len(inner) > 1 and not any(canonical(place.name) in STANDARD for place in inner):
+        raise DataError(f"{path}: there are several data sets, {', '.join(place.name for place in inner)}; name one")
+    return inner[0] if len(inner) == 1 else path
+
+
+def list_place(folder: Tree) -> Tree | None:
+    """The folder of the lists: ``ImageSets/Main``, or else ``ImageSets`` itself."""
+    for place in (folder / _LISTS / "Main", folder / _LISTS):
+        if any(name.endswith(".txt") for name in names_in(place)[1]):
+            return place
+    return None
+
+
+def base_of(source: Tree) -> Tree:
+    """The data set that a list belongs to."""
+    return source.parent.parent if source.parent.name == _LISTS else source.parent.parent.parent
+
+
+def xml_place(base: Tree) -> Tree:
+    """The folder of the XML files that lists name."""
+    return next((base / name for name in FOLDERS if (base / name).is_dir()), base / FOLDERS[0])
+
+
+def xml_stems(folder: Tree) -> dict[str, str]:
+    """The paths of the XML files below a folder, by what a list may call them: the path without suffix, as it is and in
+    the form in which names are compared, or the name alone where no other has it."""
+    found: dict[str, str] = {}
+    alone: dict[str, str] = {}
+    for _, path, names in walk(folder):
+        for name in names:
+            if name.lower().endswith(".xml"):
+                whole = f"{path}/{name}" if path else name
+                found[whole[:-4]] = whole
+                if path:
+                    alone[name[:-4]] = "" if name[:-4] in alone else whole
+    for stem, whole in list(found.items()):
+        found.setdefault(fold(stem), whole)
+    for stem, whole in alone.items():
+        if whole:
+            found.setdefault(stem, whole)
+    return found
+
+
+def read_lists(place: Tree, base: Tree) -> Lists:
+    """The lists of images in a folder, and the others."""
+    stems = xml_stems(xml_place(base))
+    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS)
+    for name in names_in(place)[1]:
+        if not name.endswith(".txt"):
+            continue
+        lines = [line.strip() for line in Texts().read(place / name).split("\n")[: 4 * _LOOKED_AT]]
+        lines = [line for line in lines if line][:_LOOKED_AT]
+        if not lines:
+            lists.others.append(name)
+        elif any(known(line, stems) for line in lines) or all(len(line.split()) == 1 for line in lines):
+            lists.splits[os.path.splitext(name)[0]] = place / name
+        elif all(line.split()[-1] in _FLAGS for line in lines):
+            lists.classes.append(name)
+        elif any(entry_of(line, stems) for line in lines):
+            lists.splits[os.path.splitext(name)[0]] = place / name
+        else:
+            lists.others.append(name)
+    return lists
+
+
+def known(text: str, stems: Mapping[str, str]) -> str:
+    """The XML file that a whole text names: by its stem or an image's name, in quotes or behind folders; or ""."""
+    quoted = _QUOTED.fullmatch(text)
+    if quoted is not None and not quoted[2]:
+        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    parts = parts_of(text)
+    for name in (text, *("/".join(parts[start:]) for start in range(len(parts)))):
+        stem = os.path.splitext(name)[0] if is_picture(name) or name.lower().endswith(".xml") else name
+        for spelling in (name, stem, fold(stem)):
+            if spelling in stems:
+                return stems[spelling]
+    return ""
+
+
+def entry_of(line: str, stems: Mapping[str, str]) -> str:
+    """The XML file that a line of a list names; "" where there is none. Names may have spaces, with quotes or without;
+    what may follow is a number, or the XML file itself after the image."""
+    quoted = _QUOTED.fullmatch(line)
+    words = line.split()
+    texts = [line, f'"{quoted[1]}"' if quoted else "", " ".join(words[:-1]) if words[-1] in _FLAGS else ""]
+    texts += [words[-1] if words[-1].lower().endswith(".xml") else "", words[0]]
+    return next((found for text in texts if text and (found := known(text, stems))), "")
+
+
+def has_xml(folder: Tree) -> bool:
+    """Whether the first XML file below a folder is one of VOC."""
+    for place, _, names in walk(folder):
+        for name in names:
+            if name.lower().endswith(".xml"):
+                return root_tag(place / name) == "annotation"
+    return False
+
+
+def has_voc(folder: Tree) -> str:
+    """What speaks for VOC in a folder: its first XML file, or those of the folder that the annotations have."""
+    place = next((folder / name for name in FOLDERS[:3] if (folder / name).is_dir()), None)
+    if place is not None:
+        return place.name if has_xml(place) else ""
+    if any((folder / name / "Annotations").is_dir() for name in names_in(folder)[0]):
+        return "Annotations"
+    return "XML files" if has_xml(folder) else ""
+
+
+def image_roots(folder: Tree, data: Tree) -> list[Tree]:
+    """Where the images of a folder of XML files may lie."""
+    above = folder.parent
+    roots = [above / "JPEGImages", above / "images", folder]
+    if folder.name not in FOLDERS and above.name in FOLDERS:  # Annotations/train beside JPEGImages/train
+        beside = above.parent
+        roots = [beside / name / folder.name for name in ("JPEGImages", "images")] + [beside / "JPEGImages"] + roots
+    return [*roots, above, data if data.is_dir() else data.parent]
+
+
+def top_of(folder: Tree, data: Tree) -> Tree:
+    """The data folder of XML files in ``folder``."""
+    if data.is_dir():
+        return data
+    return folder.parent if folder.name in FOLDERS else folder

@@ -1,0 +1,271 @@
+"""How a YOLO data set is known and described: by a ``data.yaml``, by Darknet's ``.data`` file, or by its folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from varifocal.data.archive import Tree
+from varifocal.data.names import leaves_folder
+from varifocal.data.raw import short
+from varifocal.data.readers import darknet
+from varifocal.data.readers.yolo_layout import (
+    MOST_CLASSES,
+    Layout,
+    class_file,
+    label_place,
+    listed_names,
+    number_classes,
+    read_names,
+    split_of,
+    tails_of,
+)
+from varifocal.data.tree import Texts, is_folder, is_picture, is_there, names_in
+from varifocal.errors import DataError
+
+_KEYS = ("train", "val", "valid", "validation", "test")
+
+
+def read_layout(source: Tree) -> Layout:
+    """The layout that a ``data.yaml`` describes, or that of a folder without one.
+
+    Raises:
+        DataError: it cannot be understood.
+    """
+    if source.is_dir():
+        return _from_folder(source)
+    return _from_darknet(source) if darknet.is_description(source) else _from_yaml(source)
+
+
+def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
+    """The keys of a YAML file.
+
+    Raises:
+        DataError: not YAML, or not keys and values.
+    """
+    text = texts.read(file)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise DataError(f"{file}: this is not valid YAML{line} ({error.problem or error.context}); mend it") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file}: the YAML cannot be read ({reason}); mend it") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: this is {short(content)} and should have the keys names, train and val; mend it")
+    return content
+
+
+def _from_yaml(file: Tree) -> Layout:
+    texts = Texts()
+    content = read_yaml(file, texts)
+    layout = Layout(file, file.parent, notes=texts.notes(file))
+    _read_root(layout, content.get("path"))
+    for key, value in content.items():
+        words = value if isinstance(value, list) else [value]
+        wrong = not words or not all(isinstance(word, str) and word.strip() for word in words)
+        # other programs' settings may be called training
+        if split_of(key) and value is not None and (not wrong or key.lower() in _KEYS):
+            if wrong:
+                raise DataError(f"{file}: {key} is {short(value)}; it names a folder, a list of pictures, or several")
+            layout.given.setdefault(split_of(key), []).extend(words)
+    if not layout.given:
+        raise DataError(f"{file}: there is no train, val or test in it; say where the pictures of each split are")
+    layout.categories = read_names(layout, content)
+    layout.keypoint_values = _read_points(layout, content.get("kpt_shape"))
+    return layout
+
+
+def _from_darknet(file: Tree) -> Layout:
+    """A ``.data`` file of Darknet; its paths are those of the machine that was trained on."""
+    texts = Texts()
+    content = darknet.read_description(texts.read(file))
+    layout = Layout(file, file.parent, foreign=True)
+    layout.given = {split: [content[key]] for key, split in darknet.SPLITS.items() if content.get(key)}
+    if not layout.given:
+        raise DataError(f"{file}: there is no train or valid in it; say where the list of the pictures is")
+    words = [layout.root / tail for tail in tails_of(content.get("names", ""))]
+    names = next((place for place in words if is_there(place)), None) or class_file(file.parent)
+    count = content.get("classes", "")
+    if names is not None:
+        layout.categories = listed_names(layout, names, texts)
+    elif count.isdecimal() and 0 < int(count) < MOST_CLASSES:
+        number_classes(layout, int(count))
+    else:
+        raise DataError(f"{file}: the list of class names, {short(content.get('names'))}, is not found; put it there")
+    if names is not None and count.isdecimal() and int(count) != len(layout.categories):
+        text = f"classes is {count} but {names.name} has {len(layout.categories)}"
+        layout.problems.append(("bad-category", text, "mend the one that is wrong"))
+    layout.notes += texts.notes(file)
+    return layout
+
+
+def _read_root(layout: Layout, given: Any) -> None:
+    if given is None:
+        return
+    if not isinstance(given, str):
+        raise DataError(f"{layout.source}: path is {short(given)}; it should be a folder")
+    name = given.replace("\\", "/")
+    if (isinstance(layout.root, Path) or not leaves_folder(name)) and is_folder(layout.root / name):
+        layout.root = layout.root / name
+        return
+    taken = next((place for tail in tails_of(given) if is_folder(place := layout.root / tail)), layout.root)
+    what = "the folder of the file" if taken is layout.root else str(taken)
+    layout.root = taken
+    layout.notes.append(f"{layout.source.name}: path, {short(given)}, is not there; {what} is taken.")
+
+
+def _read_points(layout: Layout, shape: Any) -> int:
+    if shape is None:
+        return 0
+    if not (
+        isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and 0 < side < 1000 for side in shape)
+    ):
+        raise DataError(f"{layout.source}: kpt_shape is {short(shape)}; it is the number of points and 2 or 3")
+    layout.notes.append(f"{layout.source.name}: the points of each object are not used, its box is.")
+    return int(shape[0]) * int(shape[1])
+
+
+def _from_folder(folder: Tree) -> Layout:
+    """A folder without ``data.yaml``: names from a list beside, splits from the folders of pictures."""
+    layout = Layout(folder, folder, given=folder_splits(folder))
+    file = class_file(folder, *(folder / word for words in layout.given.values() for word in words if word != "."))
+    if file is None:
+        raise DataError(
+            f"{folder}: the labels are numbers and nothing names their classes; add classes.txt, a name on each line, "
+            "or a data.yaml"
+        )
+    texts = Texts()
+    layout.categories = listed_names(layout, file, texts)
+    layout.notes = [*texts.notes(file), *_left_out(layout)]
+    return layout
+
+
+def _left_out(layout: Layout) -> list[str]:
+    """Notes on pictures beside the folders of the splits."""
+    images = layout.root / "images"
+    used = {word.split("/")[1] for words in layout.given.values() for word in words if word.startswith("images/")}
+    if not used:
+        return []
+    folders, files = names_in(images)
+    others = [name for name in folders if name not in used and any(map(is_picture, names_in(images / name)[1]))]
+    notes = [f"{layout.root.name}: the folder images/{name} is of no split and is left out." for name in others]
+    loose = sum(map(is_picture, files))
+    if loose:
+        what = "1 picture beside the folders in images is" if loose == 1 else f"{loose} pictures beside the folders are"
+        notes.append(f"{layout.root.name}: {what} of no split and left out.")
+    return notes
+
+
+def folder_splits(folder: Tree) -> dict[str, list[str]]:
+    """Split -> the folders or the lists of its pictures, where no description says what they are."""
+    folders, files = names_in(folder)
+    lists = _by_split((name[:-4], name) for name in files if darknet.lists_pictures(folder / name))
+    here = {"all": ["."]} if any(map(is_picture, files)) else {}
+    if "images" in folders or ("labels" in folders and not here):
+        inner = names_in(folder / ("images" if "images" in folders else "labels"))[0]
+        return _by_split((name, f"images/{name}") for name in inner) or lists or {"all": ["images"]}
+    splits = _by_split((name, name) for name in folders)
+    splits = splits or _by_split((darknet.split_of_folder(name), name) for name in folders)
+    if not splits or lists:
+        return lists or here
+    for names in splits.values():
+        names[:] = [f"{name}/images" if "images" in names_in(folder / name)[0] else name for name in names]
+    return splits
+
+
+def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Split -> words, of pairs of a name and a word; names that mean no split are left out."""
+    found: dict[str, list[str]] = {}
+    for name, word in pairs:
+        if split := split_of(name):
+            found.setdefault(split, []).append(word)
+    return found
+
+
+def find_yolo(path: Tree) -> dict[str, Tree]:
+    """The splits that are there, each with what ``read_layout`` takes.
+
+    Raises:
+        DataError: it cannot be understood, or none of its splits is there.
+    """
+    source = description_of(path) or path
+    layout = read_layout(source)
+    found = layout.present()
+    if not found and not layout.given:
+        raise DataError(f"{path}: there are no pictures in it; put them into images/train and images/val, say")
+    if not found:
+        layout.entries(next(iter(layout.given)))
+    return dict.fromkeys(found, source)
+
+
+def description_of(path: Tree) -> Tree | None:
+    """What describes the data set of a folder: its ``data.yaml``, or a ``.data`` file of Darknet.
+
+    Raises:
+        DataError: there are several.
+    """
+    file = yaml_of(path)
+    if file is not None and (path.is_file() or _describes_data(file)):
+        return file
+    return darknet.description_of(path) or file
+
+
+def yaml_of(path: Tree) -> Tree | None:
+    """The ``data.yaml`` of a folder, under whatever name: the only YAML file in it that has names and a split.
+
+    Raises:
+        DataError: there are several, none of them called data.yaml.
+    """
+    if path.is_file():
+        return path
+    files = [path / name for name in names_in(path)[1] if name.endswith((".yaml", ".yml"))]
+    for file in files:
+        if file.name in ("data.yaml", "data.yml", "dataset.yaml"):
+            return file
+    fitting = [file for file in files if _describes_data(file)]
+    if len(fitting) > 1:
+        names = ", ".join(file.name for file in fitting)
+        raise DataError(f"{path}: there are several descriptions, {names}; name the one that is meant")
+    return fitting[0] if fitting else None
+
+
+def _describes_data(file: Tree) -> bool:
+    try:
+        content = read_yaml(file, Texts())
+    except DataError:
+        return False
+    return bool({"names", "nc"} & set(content)) and any(map(split_of, content))
+
+
+def has_yolo(folder: Tree) -> str:
+    """What speaks for YOLO in a folder: a ``data.yaml``, or numbers in the text file of a picture."""
+    file = description_of(folder)
+    if file is not None and (darknet.is_description(file) or _describes_data(file)):
+        return file.name
+    words = [word for words in folder_splits(folder).values() for word in words]
+    if words and words[0].endswith(".txt"):
+        return words[0] if class_file(folder) is not None else ""
+    for place in words:
+        pictures = folder / place if place != "." else folder
+        for name in (name for name in names_in(pictures)[1][:100] if is_picture(name)):
+            for labels in (label_place(pictures, folder), pictures):
+                label = labels / f"{os.path.splitext(name)[0]}.txt"
+                if label.is_file() and _begins_with_numbers(label):
+                    return f"{labels.name}/{label.name}"
+    return ""
+
+
+def _begins_with_numbers(file: Tree) -> bool:
+    with file.open("rb") as stream:
+        words = stream.read(200).split(b"\n", 1)[0].split()
+    try:
+        return len(words) >= 5 and all(abs(float(word)) < 1e6 for word in words)
+    except ValueError:
+        return False
