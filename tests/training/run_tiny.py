@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric.plugins.precision import DoublePrecision
 
 import varifocal.files as files_module
 import varifocal.train.log as log_module
@@ -111,10 +112,11 @@ def nan_on(job: Any, at_step: int) -> None:
     job.model.detector.loss = loss
 
 
-def in_float64() -> None:
-    """What is trained from now on computes in float64; Fabric gives outputs in torch's default type."""
-    torch.set_default_dtype(torch.float64)
+def in_float64(detector: torch.nn.Module) -> None:
+    """The detector trains and predicts in float64; what is drawn at random stays the same."""
     loop_module.PRECISION = {"fp32": "64-true"}
+    DoublePrecision.convert_output = lambda _, data: data  # else to torch's default type, which is float32
+    detector.register_forward_pre_hook(lambda _, given: (given[0].double(),))
 
 
 def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = None) -> int:
@@ -126,7 +128,7 @@ def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = 
     if attempt.get("nan_rank") == int(os.environ.get("RANK", "0")):
         nan_on(job, 3)
     if case.get("double"):
-        in_float64()
+        in_float64(job.model.detector)
     if "at" in attempt:
         kill_at(attempt["at"], attempt["n"])
     if ready is not None:
