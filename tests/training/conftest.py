@@ -12,6 +12,8 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("run_tiny.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+if "TORCH_ONEDNN_MAX_CPU_ISA" in os.environ:  # kept from OpenVINO, which does not run in these processes
+    ENVIRONMENT["ONEDNN_MAX_CPU_ISA"] = os.environ["TORCH_ONEDNN_MAX_CPU_ISA"]
 
 Plan = Callable[[Path, list[dict[str, Any]]], tuple[list[list[dict[str, Any]]], str]]
 

@@ -3,13 +3,14 @@
 The plan is a list of cases. Each attempt of a case is a forked process (or two that form a gloo group), so that torch
 is imported once. A case::
 
-    {"data": folder, "run": folder, "overrides": [...], "world": 1 or 2, "in_order": bool,
+    {"data": folder, "run": folder, "overrides": [...], "world": 1 or 2, "in_order": bool, "double": bool,
      "attempts": [{"at": event, "n": count} or {"seconds": s} or {"nan_rank": r} or {}, ...]}
 
 ``at`` names the moment at which the process kills itself with SIGKILL, at its ``n``-th time: "half" of a checkpoint
 is written, "flushed" but not moved, "moved", "step" (weights updated, nothing logged), "logged". ``seconds``: the
-parent kills it that long after training began. An attempt resumes when the run folder has a state. The results are,
-for each case, each attempt's exit statuses by rank (negative: the signal; "timeout") and its seconds.
+parent kills it that long after training began. An attempt resumes when the run folder has a state. ``double`` trains
+in float64, from the same first weights. The results are, for each case, each attempt's exit statuses by rank
+(negative: the signal; "timeout") and its seconds.
 
 ``python run_tiny.py --one CASE.json`` runs one case as it is, for torchrun.
 """
@@ -30,9 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric.plugins.precision import DoublePrecision
 
 import varifocal.files as files_module
 import varifocal.train.log as log_module
+import varifocal.train.loop as loop_module
 from varifocal.config import override
 from varifocal.data.sampling import EpochOrder
 from varifocal.errors import VarifocalError
@@ -109,6 +112,13 @@ def nan_on(job: Any, at_step: int) -> None:
     job.model.detector.loss = loss
 
 
+def in_float64(detector: torch.nn.Module) -> None:
+    """The detector trains and predicts in float64; what is drawn at random stays the same."""
+    loop_module.PRECISION = {"fp32": "64-true"}
+    DoublePrecision.convert_output = lambda _, data: data  # else to torch's default type, which is float32
+    detector.register_forward_pre_hook(lambda _, given: (given[0].double(),))
+
+
 def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = None) -> int:
     if case.get("in_order"):
         EpochOrder.__call__ = lambda self, _: np.arange(self.length)
@@ -117,6 +127,8 @@ def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = 
     job = make_job(override(Recipe(), case["overrides"]), case["data"], run)
     if attempt.get("nan_rank") == int(os.environ.get("RANK", "0")):
         nan_on(job, 3)
+    if case.get("double"):
+        in_float64(job.model.detector)
     if "at" in attempt:
         kill_at(attempt["at"], attempt["n"])
     if ready is not None:

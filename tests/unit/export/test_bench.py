@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from openvino_cpu import has_bf16, without_bf16
 
 from varifocal.bench import bench, peak, run
 from varifocal.bench.exported import Job, one_pass
@@ -103,12 +104,21 @@ def test_a_pass_finds_what_prediction_finds(folder, name, batch):
 
 
 @FILES
-def test_threads_and_precision(folder, name):
+def test_threads(folder, name):
     report = bench(str(folder / name), Settings(SIZE, threads=1, repeats=1, runtime=RUNTIMES[name]))
     assert report.machine["threads"] == 1
-    if name == "tiny.xml":
-        settings = Settings(SIZE, precision="bf16", repeats=1, runtime="openvino")
-        assert bench(str(folder / name), settings).settings["precision"] == "bf16"
+
+
+@pytest.mark.skipif(not has_bf16(), reason="OpenVINO has no arithmetic in bf16 on this processor")
+def test_precision(folder):
+    settings = Settings(SIZE, precision="bf16", repeats=1, runtime="openvino")
+    assert bench(str(folder / "tiny.xml"), settings).settings["precision"] == "bf16"
+
+
+def test_a_precision_that_the_processor_lacks(folder, capsys, monkeypatch):
+    without_bf16(monkeypatch)
+    told = refused(capsys, folder / "tiny.xml", "--precision", "bf16")
+    assert told.endswith("tiny.xml: this processor has no arithmetic in bf16; use --precision fp32.")
 
 
 @FILES

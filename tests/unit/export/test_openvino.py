@@ -10,10 +10,10 @@ import numpy as np
 import openvino
 import pytest
 from export_cases import BACKBONES, CASES, FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
+from openvino_cpu import has_bf16, without_bf16
 from PIL import Image
 
 import varifocal as vf
-from varifocal.bench.machine import lacks_bf16
 from varifocal.cli import main
 from varifocal.errors import CheckpointError, ConfigError, ExportError
 from varifocal.export import ExportSettings, export_openvino
@@ -118,22 +118,22 @@ def test_an_exported_file_predicts_what_the_checkpoint_does(exported, cached, ph
     assert described["versions"]["openvino"] == openvino.__version__.split("-")[0]
 
 
-def test_precisions_of_an_exported_file(exported, cached):
-    """fp32 is exact; bf16 is another precision, where the processor has it."""
+def test_precisions_of_an_exported_file(exported, cached, monkeypatch):
+    """fp32 is exact; bf16 is another precision."""
     pixels = noise(1, 3, 96, 128)
     wanted = torch_says(cached, pixels).scores.numpy()
     assert np.abs(vf.load(exported, precision="fp32").session.run(pixels)["scores"] - wanted).max() < 1e-5
     with pytest.raises(ConfigError, match=r"best\.xml: OpenVINO computes in fp32 or bf16 on a CPU, not in fp16"):
         vf.load(exported, precision="fp16")
-    if lacks_bf16():
-        with pytest.raises(ConfigError, match=r"this processor has no arithmetic in bf16; use --precision fp32"):
-            vf.load(exported, precision="bf16")
-    else:
+    if has_bf16():
         low = vf.load(exported, precision="bf16").session.run(pixels)["scores"]
         assert 1e-5 < np.abs(low - wanted).max() < 0.05
+    without_bf16(monkeypatch)
+    with pytest.raises(ConfigError, match=r"best\.xml: this processor has no arithmetic in bf16; use --precision fp32"):
+        vf.load(exported, precision="bf16")
 
 
-@pytest.mark.skipif(lacks_bf16(), reason="this processor has no arithmetic in bf16")
+@pytest.mark.skipif(not has_bf16(), reason="OpenVINO has no arithmetic in bf16 on this processor")
 def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
     """It runs picture by picture, and what several say is what each says alone."""
     built = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)
