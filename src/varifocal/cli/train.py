@@ -78,7 +78,8 @@ TRAIN = Verb(
     "  varifocal train photos_with_labels --val 0.2 --format yolo\n"
     "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
     "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
-    "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.",
+    "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.\n"
+    "With few images add model.star_norm=group (docs/training-data.md).",
     add_train,
     run_train,
     usage=(
