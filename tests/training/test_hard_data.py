@@ -8,11 +8,14 @@ from tiny_data import HARD, TINY, make_data
 
 # group norms see the padding of a batch, so two processes equal one to rounding only where pictures are of one size
 ONE_SIZE = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}"]
+# overrides, processes, whether in float64, attempts
 RUNS = {
-    "whole": (["train.workers=0", "data.cache=0"], 1, [{}]),
-    "killed": (["train.workers=2"], 1, [{"at": "half", "n": 3}, {"at": "step", "n": 4}, {}]),
-    "two": (["train.workers=1"], 2, [{}]),
+    "whole": (["train.workers=0", "data.cache=0"], 1, False, [{}]),
+    "killed": (["train.workers=2"], 1, False, [{"at": "half", "n": 3}, {"at": "step", "n": 4}, {}]),
+    "one": (["train.workers=0", "data.cache=0"], 1, True, [{}]),
+    "two": (["train.workers=1"], 2, True, [{}]),
 }
+TOLERANCE = 1e-10  # of float64, as in test_parallel.py
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +29,10 @@ def runs(tmp_path_factory, run_plan):
             "run": str(folder / name),
             "overrides": [*TINY, *HARD, *ONE_SIZE, *overrides],
             "world": world,
+            "double": double,
             "attempts": attempts,
         }
-        for name, (overrides, world, attempts) in RUNS.items()
+        for name, (overrides, world, double, attempts) in RUNS.items()
     ]
     results, said = run_plan(folder, cases)
     return folder, {name: [a["codes"] for a in attempts] for name, attempts in zip(RUNS, results, strict=True)}, said
@@ -62,15 +66,16 @@ def test_a_killed_run_ends_in_the_same_bytes(runs):
 
 def test_two_processes_learn_what_one_does(runs):
     folder, codes, _ = runs
+    assert codes["one"] == [[0]]
     assert codes["two"] == [[0, 0]]
-    one, two = lines(folder / "whole"), lines(folder / "two")
+    one, two = lines(folder / "one"), lines(folder / "two")
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two, strict=True):
         assert a.get("bad_pictures") == b.get("bad_pictures")
         for term in {"loss", "cls", "initial", "refined"} & a.keys():
-            assert a[term] == pytest.approx(b[term], abs=5e-6), (a["step"], term)
-    states = [load_file(folder / name / "state.safetensors") for name in ("whole", "two")]
-    assert max((states[0][k].float() - states[1][k].float()).abs().max().item() for k in states[0]) < 1e-5
+            assert a[term] == pytest.approx(b[term], abs=TOLERANCE), (a["step"], term)
+    states = [load_file(folder / name / "state.safetensors") for name in ("one", "two")]
+    assert max((states[0][k].double() - states[1][k].double()).abs().max().item() for k in states[0]) < TOLERANCE
 
 
 def test_the_bad_picture_is_told_of_in_both(runs):
