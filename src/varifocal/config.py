@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
@@ -23,7 +24,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     _reject_unknown(kind, values, where)
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        return _adapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -34,7 +35,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
 def update(config: T, values: Mapping[Any, Any], where: str) -> T:
@@ -46,7 +47,7 @@ def update(config: T, values: Mapping[Any, Any], where: str) -> T:
     _reject_unknown(kind, values, where)
     free = [
         key
-        for key, hint in get_type_hints(kind).items()
+        for key, hint in _hints(kind).items()
         if hint is Any and dataclasses.is_dataclass(getattr(config, key))
     ]
     kept = {
@@ -56,6 +57,18 @@ def update(config: T, values: Mapping[Any, Any], where: str) -> T:
     bound = {key: value for key, value in values.items() if key not in free}
     fresh = from_dict(kind, _merged(to_dict(config), bound), where)
     return dataclasses.replace(fresh, **kept)  # type: ignore[type-var]
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    """What reads and writes a dataclass; pydantic takes some twenty milliseconds to make one."""
+    return TypeAdapter(kind)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields by name."""
+    return get_type_hints(kind)
 
 
 def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
@@ -92,7 +105,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
 
 
 def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(_unknown(where, key, list(hints)))

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+from pydantic import TypeAdapter
 
+import varifocal.config as config_module
 from varifocal.config import from_dict, override, to_dict, update
 from varifocal.errors import ConfigError
 
@@ -120,3 +122,16 @@ def test_update_replaces_only_what_is_named():
     assert update(config, {}, "file") == config
     with pytest.raises(ConfigError, match=r"file: inner: there is no 'rat' here"):
         update(config, {"inner": {"rat": 0.5}}, "file")
+
+
+def test_what_reads_a_kind_is_made_once(monkeypatch):
+    """Making it takes pydantic longer than anything else here, and a run of many overrides would make dozens."""
+    made = []
+    monkeypatch.setattr(config_module, "TypeAdapter", lambda kind: made.append(kind) or TypeAdapter(kind))
+
+    @dataclass(frozen=True)
+    class Fresh:
+        steps: int = 3
+
+    assert override(Fresh(), ["steps=7", "steps=8"]) == Fresh(8)
+    assert made == [Fresh]

@@ -319,7 +319,7 @@ def leave_together(fabric: Fabric) -> None:
     gloo aborts at exit in about one of four runs when models or optimizers outlive their group; those of a run are
     locals of a function that has returned, and the collector takes what refers to itself.
     """
-    gc.collect()
     if dist.is_available() and dist.is_initialized():
+        gc.collect()
         fabric.barrier()
         dist.destroy_process_group()

@@ -1,5 +1,8 @@
 """Tiny networks of every detector whose scores are spread out, so that there is something to detect and suppress."""
 
+import hashlib
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -9,6 +12,7 @@ from typing import Any, NamedTuple
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock  # torch needs it
 
 from varifocal.export import ExportSettings
 from varifocal.export.onnx import build_onnx
@@ -74,13 +78,23 @@ class Built(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def build_tiny() -> Callable[..., Built]:
-    """Makes a network and its ONNX file by the detector's name, export settings and options; each once."""
+def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
+    """Makes a network and its ONNX file by the detector's name, export settings and options; each once.
+
+    The files are shared by all processes of the tests, since making one takes up to ten seconds.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
     @cache
     def build(name: str, settings: ExportSettings, **options: Any) -> Built:
         model = make_tiny(name, **options)
-        with _unchecked():
-            return Built(model, *build_onnx(model, settings))
+        words = repr((name, settings, sorted(options.items())))
+        file = shared / f"exported-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                with _unchecked():
+                    file.write_bytes(pickle.dumps(build_onnx(model, settings)))
+        return Built(model, *pickle.loads(file.read_bytes()))
 
     return build

@@ -11,18 +11,15 @@ import pytest
 from PIL import Image
 
 from varifocal.export import ExportSettings
-from varifocal.export.onnx import build_onnx
 from varifocal.runtime import load_exported
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "detect_onnx.py"
 
 
 @pytest.fixture(scope="module", params=[(96, 128), None], ids=["fixed", "free"])
-def exported(request, tiny, tmp_path_factory, unchecked):
-    with unchecked():
-        content, _ = build_onnx(tiny("vfnet"), ExportSettings(request.param, nms="in"))
+def exported(request, build_tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("example") / "tiny.onnx"
-    path.write_bytes(content)
+    path.write_bytes(build_tiny("vfnet", ExportSettings(request.param, nms="in")).content)
     return path
 
 
@@ -48,10 +45,8 @@ def test_the_example_says_what_the_package_says(exported, photo):
     assert np.allclose([one["box"] for one in found], wanted.boxes, atol=1e-3)
 
 
-def test_the_example_says_what_it_cannot_run(tiny, unchecked, tmp_path, photo):
-    with unchecked():
-        content, _ = build_onnx(tiny("vfnet"), ExportSettings(None))
-    (tmp_path / "out.onnx").write_bytes(content)
+def test_the_example_says_what_it_cannot_run(build_tiny, tmp_path, photo):
+    (tmp_path / "out.onnx").write_bytes(build_tiny("vfnet", ExportSettings(None)).content)
     command = [sys.executable, EXAMPLE, tmp_path / "out.onnx", photo]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout) == (1, "")
