@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from varifocal.data.raw import short, short_list
 from varifocal.data.readers.coco_ids import Ids
+from varifocal.data.tree import is_picture
 from varifocal.records import DataSet, StoredFile
 
 _NOTHING, _SEVERAL = -1, -2
@@ -100,7 +101,7 @@ def join_classes(column: Column, data: DataSet) -> Joined:
     if any(name in by_name for name in column.names):
         named = column.through([by_name.get(name, _NOTHING) for name in column.names])
         return _by_names(column, codes, places, named, "class", "class name")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if column.named.any():
         notes = ("none of its class names is one of the data set; ids alone say which is meant.",)
     texts = _texts_as_names(column.ids, codes, by_name)
@@ -245,7 +246,8 @@ class FileNames:
             return _NOTHING
         places = self._names.get(parts[0])
         if places is None:
-            places = self._stems.get(os.path.splitext(parts[0])[0]) or self._stems.get(parts[0]) or []
+            stem = os.path.splitext(parts[0])[0] if is_picture(parts[0]) else parts[0]  # not of "scene.2"
+            places = self._stems.get(stem, [])
         if len(places) < 2:
             return places[0] if places else _NOTHING
         shared = [_shared(self._paths[place][1:], parts[1:]) for place in places]

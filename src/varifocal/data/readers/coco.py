@@ -121,7 +121,7 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
         found.changed["categories are there once more, with the same id and name"] += len(found.categories) - len(pairs)
     ids = found.ids["categories"]
     codes = np.array([code for code, _ in pairs], np.int64)
-    ids.settle(codes)
+    ids.settle(codes, (column[2] for column in found.columns))
     numbers = ids.numbered(codes).tolist()
     copies = _report_copies(found, "categories", numbers, "category id")
     kept = (index for index in range(len(pairs)) if index not in copies)
@@ -141,7 +141,7 @@ def _read_images(found: Found, finder: PictureFinder) -> RawImages:
     if not found.names and not found.problems["images"] and not found.idless:
         found.report("malformed", "images", "", "'images' is empty", "a data set needs at least one image")
     codes = np.concatenate([np.empty(0, np.int64), *found.image_ids])
-    found.ids["images"].settle(codes)
+    found.ids["images"].settle(codes, (column[1] for column in found.columns))
     ids = found.ids["images"].numbered(codes)
     if not (np.diff(np.sort(ids)) > 0).all():
         _report_copies(found, "images", ids.tolist(), "image id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,11 @@ class Ids:
             return int(text)
         return self.texts.setdefault(text, _TEXTS + len(self.texts))
 
-    def settle(self, codes: Int64[np.ndarray, "M"]) -> None:
+    def settle(self, codes: Int64[np.ndarray, "M"], referred: Iterable[Int64[np.ndarray, "K"]] = ()) -> None:
         """Give numbers to the texts among ``codes``, which are the ids of all records of the section.
 
-        "0001" gets 1 where nothing else has it, other texts the first numbers from 1 on that are free, in their order.
+        "0001" gets 1 where nothing else has it, other texts the first numbers from 1 on, in their order, that no record
+        has and that none of the ids in ``referred`` means.
         """
         if not self.texts:
             return
@@ -61,6 +62,9 @@ class Ids:
             if number is not None and number not in taken:
                 self.numbers[text] = number
                 taken.add(number)
+        for part in referred:
+            taken.update(part[part > _LEAST].tolist())
+        taken.update(number for text in self.texts if (number := _number(text)) is not None)
         free = 1
         for text in known:
             if text in self.numbers:
@@ -69,6 +73,7 @@ class Ids:
                 free += 1
             taken.add(free)
             self.numbers[text] = free
+        self.numbers = {text: self.numbers[text] for text in known}  # in their order
         self._shown = {number: text for text, number in self.numbers.items()}
 
     def numbered(self, codes: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:

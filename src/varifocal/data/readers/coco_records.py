@@ -88,7 +88,8 @@ class Found:
     def _look_at_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
         """The rows of the records that can be understood, and these themselves; the others are reported."""
         read = {"images": self._image, "annotations": self._annotation, "categories": self._category}[key]
-        rows, good = [], []
+        rows: list[Any] = []
+        good: list[Any] = []
         for index, record in enumerate(records, start=first):
             place = f"{key}[{index}]"
             if type(record) is not dict:
@@ -158,7 +159,7 @@ class Found:
         sides = np.array([row[2:] for row in rows], np.int64)
         valid = np.asarray((sides >= 1) & (sides <= _MAX_SIDE)).all(axis=1)
         if not valid.all():
-            self.changed["images have no width and height that can be; these were read from the image files"] += int(
+            self.changed["images have no usable width and height; their sizes were read from the image files"] += int(
                 (~valid).sum()
             )
         self.sizes.append(np.where(valid.reshape(-1, 1), sides, 0))

@@ -84,7 +84,7 @@ class _Reading:
             text = f"has the image {short(name)}, which is not found in {', '.join(map(str, self.finder.roots))}"
             self.report("missing-image", line, text, "put it there or take it out of the XML", image)
         if not valid and "width" in attributes:
-            columns.changed["images have no width and height that can be; these were read from the image files"] += 1
+            columns.changed["images have no usable width and height; their sizes were read from the image files"] += 1
         return image
 
     def shape(self, tag: str, attributes: Mapping[str, str], line: int) -> None:

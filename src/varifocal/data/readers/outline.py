@@ -24,7 +24,8 @@ def outline_box(outline: Any) -> Box | None:
     if not isinstance(outline, list) or not outline:
         return None
     polygons = outline if all(isinstance(one, list) for one in outline) else [outline]
-    xs, ys = [], []
+    xs: list[float] = []
+    ys: list[float] = []
     for polygon in polygons:
         if len(polygon) % 2 or not all(type(value) in (int, float) and abs(value) < _MOST for value in polygon):
             return None
