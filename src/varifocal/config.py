@@ -24,7 +24,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     _reject_unknown(kind, values, where)
     try:
-        return _adapter(kind).validate_python(dict(values))
+        return _adapter(kind).validate_python(dict(values))  # type: ignore[arg-type]  # mypy takes no type for hashable
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -35,7 +35,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
-    return _adapter(type(config)).dump_python(config, mode="json")
+    return _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]  # mypy takes no type for hashable
 
 
 def update(config: T, values: Mapping[Any, Any], where: str) -> T:
@@ -45,11 +45,8 @@ def update(config: T, values: Mapping[Any, Any], where: str) -> T:
     """
     kind = type(config)
     _reject_unknown(kind, values, where)
-    free = [
-        key
-        for key, hint in _hints(kind).items()
-        if hint is Any and dataclasses.is_dataclass(getattr(config, key))
-    ]
+    hints = _hints(kind)  # type: ignore[arg-type]  # mypy takes no type for hashable
+    free = [key for key, hint in hints.items() if hint is Any and dataclasses.is_dataclass(getattr(config, key))]
     kept = {
         key: update(getattr(config, key), _mapping(values.get(key, {}), f"{where}: {key}"), f"{where}: {key}")
         for key in free

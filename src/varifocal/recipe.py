@@ -13,6 +13,7 @@ from pydantic import ByteSize, Field
 
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment, Share
+from varifocal.data.classes import learned_classes
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.names import canonical
 from varifocal.data.options import Unlabeled
@@ -47,7 +48,8 @@ class DataConfig:
     where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
     Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
-    evaluation ignores them in both cases. ``repeat_rare`` and ``background`` are those of
+    evaluation ignores them in both cases. ``keep_unused_classes`` makes classes without any box outputs of the model,
+    too, as a fixed list of classes wants it. ``repeat_rare`` and ``background`` are those of
     :class:`varifocal.data.sampling.Sampling`. ``cache`` bounds the decoded pictures that all loading processes of a
     machine keep together, in bytes or as 512MiB, 2GiB; 0 keeps none.
     """
@@ -61,6 +63,7 @@ class DataConfig:
     split_seed: int = 0
     invalid_boxes: Literal["error", "drop"] = "error"
     difficult: Literal["ignore", "learn"] = "ignore"
+    keep_unused_classes: bool = False
     repeat_rare: Share = 0.0
     background: Share = 1.0
     cache: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
@@ -112,6 +115,19 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         values = {**_for_detector(values, chosen[-1]), "detector": chosen[-1]}
     where = f"override 'detector={chosen[-1]}'" if chosen else str(path)
     return override(update(_blank(values.get("detector", "vfnet"), where), values, str(path)), overrides)
+
+
+def read_recipe_of_run(path: Path) -> Recipe:
+    """The recipe that a run has written. One from before there was ``data.keep_unused_classes`` kept them.
+
+    Raises:
+        ConfigError: as of :func:`read_recipe`.
+    """
+    recipe = read_recipe(str(path))
+    said = _values(path, ()).get("data")
+    if isinstance(said, dict) and "keep_unused_classes" not in said:
+        recipe = replace(recipe, data=replace(recipe.data, keep_unused_classes=True))
+    return recipe
 
 
 def _recipe_path(name: str, folder: Path) -> Path:
@@ -244,12 +260,19 @@ def start_from(model: Model, source: Model, name: str) -> None:
         tensor.copy_(given[key])
 
 
-def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
+def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[DataSet, DataSet | None]:
     """The training and the validation split; with ``val_share`` the two parts of the split that there is.
 
     Which they are :mod:`varifocal.data.roles` says. Where there is no validation, or it is on another split than the
-    one that is wanted, the notes of the training set say so.
+    one that is wanted, the notes of the training set say so. Classes without a box in either are left out unless the
+    config keeps them, or the training set lists ``count`` classes, the number that a recipe may say.
     """
+    training, validation = _read_splits(path, config)
+    keep_all = config.keep_unused_classes or len(training.categories) == count
+    return learned_classes(training, validation, keep_all=keep_all)
+
+
+def _read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
     read: dict[str, Any] = {key: getattr(config, key) for key in ("format", "images", "unlabeled", "invalid_boxes")}
     splits = find_splits(path, format=config.format)
     if config.val_share:
@@ -290,7 +313,7 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
     Raises:
         DataError, ConfigError, CheckpointError: as the parts say; the classes of the two splits must agree.
     """
-    training, validation = read_splits(Path(data), recipe.data)
+    training, validation = read_splits(Path(data), recipe.data, recipe.model.num_classes)
     if validation is not None:
         unknown = {c.name for c in validation.categories} - {c.name for c in training.categories}
         if unknown:

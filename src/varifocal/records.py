@@ -6,7 +6,7 @@ Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -64,6 +64,19 @@ class Sample:
     areas: Float[np.ndarray, "N"] | None = None
 
 
+@dataclass(frozen=True)
+class SourceIds:
+    """How the source writes the ids that are whole numbers here.
+
+    ``images`` and ``classes`` give the number of an id that is another text there, such as "abc". ``counted``: the
+    format has no ids of images, these count from 1.
+    """
+
+    images: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    counted: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """Samples and the classes that their labels index: ``categories[label]``.
@@ -75,6 +88,7 @@ class DataSet:
     categories: tuple[Category, ...]
     source: StoredFile
     notes: tuple[str, ...] = ()
+    ids: SourceIds = field(default_factory=SourceIds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from varifocal.errors import ConfigError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.models.weights import write_beside
 from varifocal.progress import progress_bar
-from varifocal.recipe import Recipe, make_job, read_recipe, write_recipe
+from varifocal.recipe import Recipe, make_job, read_recipe_of_run, write_recipe
 from varifocal.train.checkpoint import STATE
 from varifocal.train.loop import Job, train
 from varifocal.train.results import write_results
@@ -47,7 +47,7 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
     resume = (run / STATE).is_file()
-    job = _seeded_job(read_recipe(str(run / RECIPE)), data, run, resumed=resume)
+    job = _seeded_job(read_recipe_of_run(run / RECIPE), data, run, resumed=resume)
     begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
     if begun_with["sha256"] != fingerprint(job.training):
         raise ConfigError(

@@ -184,7 +184,7 @@ def run_rows(
 
 def data_digest(recipe: Recipe, data: Path | str) -> str:
     """The fingerprint that a run on this data keeps in its folder."""
-    return fingerprint(read_splits(Path(data), recipe.data)[0])
+    return fingerprint(read_splits(Path(data), recipe.data, recipe.model.num_classes)[0])
 
 
 def _metrics_of(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:

@@ -57,6 +57,9 @@ WORDS = (
     *("cat", "owl", "9" * 400, "9" * 5000, "[" * 50, "{" * 50, "-", "+", ".", "e", "\\", "\\u00e9", "'", '"', ",", ";"),
 )
 JSON_WORDS = (
+    '"1"',
+    '"abc"',
+    "1.0",
     "[",
     "]",
     "{",
@@ -259,10 +262,15 @@ def inside(name: str, x1: float, y1: float, x2: float, y2: float) -> list[float]
     return [round(float(value), 4) for value in box]
 
 
+def in_order(name: str, x1: float, y1: float, x2: float, y2: float) -> list[float]:
+    """A box whose corners may be any two that lie opposite each other."""
+    return inside(name, min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+
+
 def from_xywh(name: str, box: Any) -> list[float]:
     check(isinstance(box, list) and len(box) == 4, f"box {box!r}")
     x, y, width, height = map(number, box)
-    return inside(name, x, y, x + width, y + height)
+    return in_order(name, x, y, x + width, y + height)
 
 
 def small(value: Any) -> int:
@@ -279,6 +287,52 @@ def loaded(text: str) -> Any:
 
 def unique(values: list[Any]) -> None:
     check(len(set(values)) == len(values), "twice")
+
+
+def coco_id(value: Any) -> str:
+    """What an id is told apart by: 1, 1.0, "1" and "01" are one, where nothing else is called so."""
+    check(type(value) in (int, float, str) and str(value).strip(), f"{value!r} is no id")
+    check(not isinstance(value, float) or math.isfinite(value), f"{value!r} is no id")
+    text = str(int(value)) if isinstance(value, float) and value == int(value) and abs(value) < 2**53 else str(value)
+    found = re.fullmatch(r"([+-]?)([0-9]{1,18})(\.0*)?", text.strip(), re.ASCII)
+    return text if found is None else str(int(found[1] + found[2]))
+
+
+def coco_ids(values: list[Any]) -> list[str]:
+    """Of the records of a section; texts that only look like the number of another are not followed."""
+    ids = [coco_id(value) for value in values]
+    if len({str(value) for value in values}) > len(set(ids)):
+        raise UnclearError
+    unique(ids)
+    return ids
+
+
+def json_number(value: Any) -> float:
+    """A number, or a text that is one."""
+    return text_number(value) if isinstance(value, str) else number(value)
+
+
+def coco_box(name: str, one: dict[str, Any]) -> list[float]:
+    """The box of an annotation, with its corners in any order."""
+    if not one.get("bbox") and one.get("segmentation"):
+        polygons = one["segmentation"]
+        if not isinstance(polygons, list) or not all(isinstance(polygon, list) and polygon for polygon in polygons):
+            raise UnclearError
+        if any(len(polygon) % 2 or not all(type(v) in (int, float) for v in polygon) for polygon in polygons):
+            raise UnclearError
+        xs, ys = ([number(v) for polygon in polygons for v in polygon[start::2]] for start in (0, 1))
+        check(all(abs(v) < 1e15 for v in (*xs, *ys)), "outline")
+        return inside(name, min(xs), min(ys), max(xs), max(ys))
+    check(isinstance(one.get("bbox"), list) and len(one["bbox"]) == 4, f"box {one.get('bbox')!r}")
+    x, y, width, height = map(json_number, one["bbox"])
+    return in_order(name, x, y, x + width, y + height)
+
+
+def coco_flag(value: Any) -> None:
+    if value is None or value == "":
+        return
+    check(type(value) in (int, float, str, bool), "flag")
+    check((text_number(value) if isinstance(value, str) else value) in (0, 1), "flag")
 
 
 def coco_reference(files: dict[str, bytes]) -> Objects:
@@ -298,32 +352,51 @@ def coco_reference(files: dict[str, bytes]) -> Objects:
         check(sum(name == key for name, _ in pairs) == 1, "sections")
         check(isinstance(content[key], list) and all(isinstance(one, dict) for one in content[key]), "sections")
     check(content["images"] and content["categories"], "empty")
-    names, result = {}, {}
-    for one in content["categories"]:
-        check(isinstance(one.get("name"), str) and one["name"].strip(), "name")
-        check(small(one.get("id")) not in names, "twice")
-        names[one["id"]] = one["name"]
-    unique(list(names.values()))
-    images = {}
-    check(all(isinstance(one.get("file_name"), str) for one in content["images"]), "file_name")
-    meant = pictures((one["file_name"] for one in content["images"]), "images")
+    names, images, result = coco_names(content), {}, {}
     for one in content["images"]:
-        check(small(one.get("id")) not in images, "twice")
-        images[one["id"]] = name = meant[one["file_name"]]
-        check(all(1 <= small(one.get(side)) < 2**31 for side in ("width", "height")), "size")
-        if (one["width"], one["height"]) != SIZES[name] or name in result:
+        if not isinstance(one.get("file_name"), str) or not one["file_name"].strip():
+            check(not isinstance(one.get("file_name"), str) or one["file_name"] != "", "file_name")
+            raise UnclearError
+    meant = pictures((one["file_name"] for one in content["images"]), "images")
+    for id, one in zip(coco_ids([one.get("id") for one in content["images"]]), content["images"], strict=True):
+        images[id] = name = meant[one["file_name"]]
+        if coco_size(one) not in (None, SIZES[name]) or name in result:
             raise UnclearError
         result[name] = []
-    ids = []
     for one in content["annotations"]:
-        ids.append(small(one.get("id")))
-        check(small(one.get("image_id")) in images and small(one.get("category_id")) in names, "unknown")
+        image, category = coco_id(one.get("image_id")), coco_id(one.get("category_id"))
+        check(image in images and category in names, "unknown")
         for flag in ("iscrowd", "difficult"):
-            check(type(one.get(flag, 0)) in (int, bool) and one.get(flag, 0) in (0, 1), flag)
-        name = images[one["image_id"]]
-        result[name].append((names[one["category_id"]], from_xywh(name, one.get("bbox"))))
-    unique(ids)
+            coco_flag(one.get(flag))
+        name = images[image]
+        result[name].append((names[category], coco_box(name, one)))
     return result
+
+
+def coco_names(content: dict[str, Any]) -> dict[str, str]:
+    """The name of each class; of two that are called the same one may have no box."""
+    found: dict[str, str] = {}
+    ids = [coco_id(one.get("id")) for one in content["categories"]]
+    if len(set(ids)) < len(ids) or len({str(one.get("id")) for one in content["categories"]}) > len(set(ids)):
+        raise UnclearError  # the same once more, or not
+    for id, one in zip(ids, content["categories"], strict=True):
+        check(type(one.get("name")) in (str, int, float) and str(one["name"]).strip(), "name")
+        found[id] = str(one["name"])
+    used = {coco_id(one.get("category_id")) for one in content["annotations"]}
+    for name in set(found.values()):
+        check(sum(found.get(id) == name for id in used) < 2, "two classes of one name")
+    return found
+
+
+def coco_size(one: dict[str, Any]) -> tuple[float, float] | None:
+    """The size of an image, None where it is not said or cannot be."""
+    sides = []
+    for key in ("width", "height"):
+        try:
+            sides.append(json_number(one.get(key)))
+        except WrongError:
+            return None
+    return (sides[0], sides[1]) if all(1 <= side < 2**31 and side == int(side) for side in sides) else None
 
 
 def yolo_reference(files: dict[str, bytes]) -> Objects:
@@ -338,7 +411,8 @@ def yolo_reference(files: dict[str, bytes]) -> Objects:
         check(isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names), "names")
         check(not any(isinstance(name, bool) or not str(name).strip() for name in names), "names")
         names = [str(name) for name in names]
-        unique(names)
+        if len(set(names)) < len(names):  # one class where only one of them has boxes
+            raise UnclearError
     return {name: yolo_objects(name, files[f"labels/{name[0]}.txt"], names) for name in SIZES}
 
 
@@ -355,14 +429,14 @@ def yolo_objects(name: str, content: bytes, names: list[str] | None) -> list[tup
         check(len(words) == 5 or (len(words) >= 7 and len(words) % 2), f"{len(words)} values")
         label, *values = map(text_number, words)
         check(label == int(label) and label >= 0 and (names is None or label < len(names)), f"class {label}")
-        check(all(-0.01 <= value <= 1.01 for value in values), "no share")
+        check(all(-4 <= value <= 5 for value in values), "no fraction")
         if len(values) == 4:
             x, y, w, h = values
             shares = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
         else:
             shares = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
         box = [share * side for share, side in zip(shares, SIZES[name] * 2, strict=True)]
-        found.append((str(int(label)) if names is None else names[int(label)], inside(name, *box)))
+        found.append((str(int(label)) if names is None else names[int(label)], in_order(name, *box)))
     return found
 
 
@@ -371,7 +445,8 @@ def darknet_reference(files: dict[str, bytes]) -> Objects:
         raise UnclearError
     names = [line.strip() for line in unix(files["obj.names"]).rstrip().split("\n")]
     check(all(names) and len(names) == 2, "names")
-    unique(names)
+    if len(set(names)) < len(names):
+        raise UnclearError
     lines = [line.strip() for line in unix(files["train.txt"]).split("\n")]
     lines = [line for line in lines if line]
     if not lines or any("/" not in line or set(line) & set("\"'\\") for line in lines):
@@ -426,6 +501,7 @@ def voc_reference(files: dict[str, bytes]) -> Objects:
         check((node.findtext("difficult") or "0").strip() in ("", "0", "1", "Unspecified"), "difficult")
         rows.append((name, [text_number(word) for word in words]))
     check(rows, "nothing")
+    rows = [(name, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) for name, (x1, y1, x2, y2) in rows]
     one = 0 if any(0 <= value < 1 for _, box in rows for value in box[:2]) else 1
     return {"a.png": [(name, inside("a.png", x1 - one, y1 - one, x2, y2)) for name, (x1, y1, x2, y2) in rows]}
 
@@ -452,7 +528,7 @@ def cvat_reference(files: dict[str, bytes]) -> Objects:
                 raise UnclearError
             box = [text_number(one.get(side, "nothing")) for side in ("xtl", "ytl", "xbr", "ybr")]
             check(one.get("label") in labels, "label")
-            result[name].append((one.get("label", ""), inside(name, *box)))
+            result[name].append((one.get("label", ""), in_order(name, *box)))
     return result
 
 
@@ -489,7 +565,7 @@ def label_studio_reference(files: dict[str, bytes]) -> Objects:
             check(labels[0].strip(), "label")
             x, y, w, h = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
             box = [share * side for share, side in zip((x, y, x + w, y + h), size * 2, strict=True)]
-            result[name].append((labels[0], inside(name, *box)))
+            result[name].append((labels[0], in_order(name, *box)))
     check(any(result.values()), "nothing")
     return result
 
@@ -520,7 +596,7 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         check(label and all(words), "a cell is missing")
         values = [text_number(word) for word in words]
         shares.append(all(0 <= value <= 1 for value in values))
-        result[name].append((label, inside(name, *values)))
+        result[name].append((label, in_order(name, *values)))
     check(shares and not all(shares), "nothing, or shares")
     return result
 
@@ -586,6 +662,18 @@ def _coco() -> str:
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
 
+def _coco_odd() -> str:
+    """What can be understood: ids that are texts, no sizes, no ids of annotations, outlines in place of boxes."""
+    images = [{"id": f"img_{name[0]}", "file_name": name} for name in SIZES]
+    annotations = [
+        {"image_id": "img_a", "category_id": "c", "bbox": ["10", 20.5, 30, 5]},
+        {"image_id": "img_a", "category_id": 7.0, "bbox": [100, 50, -100, -50]},
+        {"image_id": "img_b", "category_id": "c", "bbox": None, "segmentation": [[1, 2, 4, 2], [3, 5, 9.5, 6]]},
+    ]
+    categories = [{"id": 0, "name": "cat"}, {"id": "c", "name": "cat"}, {"id": "7", "name": "owl"}]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+
 def _voc() -> str:
     objects = ""
     for name, corners in (("cat", (11, 21, 40, 25)), ("owl", (1, 1, 100, 50))):
@@ -648,6 +736,7 @@ YOLO_LABEL = _lines("0 0.25 0.45 0.3 0.1", "1 0.5 0.5 1 1", "0 0.1 0.1 0.9 0.1 0
 
 TARGETS = {
     "coco": Target("coco", {"train.json": _coco(), **INNER}, ("train.json",), JSON_WORDS, coco_reference),
+    "coco-odd": Target("coco", {"train.json": _coco_odd(), **INNER}, ("train.json",), JSON_WORDS, coco_reference),
     "yolo": Target(
         "yolo",
         {

@@ -330,7 +330,7 @@ def test_a_resumed_job_looks_for_no_weights(tmp_path, monkeypatch):
 
 def test_a_job_needs_the_same_classes_in_both_splits(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
-        write_split(tmp_path, split, name)
+        write_split(tmp_path, split, name, boxes=[[1, 1, 3, 3]])
     with pytest.raises(DataError, match="classes b are not in "):
         make_job(TINY, tmp_path, tmp_path / "run")
     alone = make_job(override(TINY, ["data.val_split=''"]), tmp_path, tmp_path / "run")

@@ -39,10 +39,10 @@ def ask(
     Classes are matched by name; labels of a class that the model does not know are neither doubted nor missed.
 
     Raises:
-        DataError: the model knows no class of the data set.
+        DataError: the model knows no class of the data set that has boxes.
     """
     names = [category.name for category in model.categories]
-    known = {category.name for split in splits for category in split.raw.categories}
+    known = {name for split in splits for name in split.used_names}
     if not known & set(names):
         raise DataError(
             f"{splits[0].raw.source}: the model knows none of its classes; it knows {', '.join(names[:10])}."

@@ -91,19 +91,24 @@ def find_in_classes(found: Findings, splits: Sequence[Split], rows: Sequence[Cla
 
 
 def _mismatches(found: Findings, splits: Sequence[Split]) -> None:
-    """Training refuses classes of another split that its own split does not name."""
+    """Training refuses boxes of a class that its own split does not name, and cannot learn one without boxes there."""
     training = next((split for split in splits if split.name.startswith("train")), None)
     if training is None:
         return
-    known = {category.name for category in training.raw.categories}
+    named = {category.name for category in training.raw.categories}
     for split in splits:
-        strange = [category.name for category in split.raw.categories if category.name not in known]
+        strange = [one.name for one in split.raw.categories if one.name in split.used_names - training.used_names]
 
         def make(one: str, split: Split = split) -> Finding:
             text = f"the class {one!r} is not among those of {training.name}"
             return Finding("class-mismatch", split.name, text, str(split.raw.source))
 
-        found.add("class-mismatch", split.name, strange, make)
+        def lonely(one: str, split: Split = split) -> Finding:
+            text = f"the class {one!r} has boxes here and none in {training.name}"
+            return Finding("unlearned-class", split.name, text, str(split.raw.source))
+
+        found.add("class-mismatch", split.name, [one for one in strange if one not in named], make)
+        found.add("unlearned-class", split.name, [one for one in strange if one in named], lonely)
 
 
 def _boxes(count: int) -> str:

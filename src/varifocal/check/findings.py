@@ -29,7 +29,7 @@ KINDS = {
     "truncated-image": Kind("loss", "pictures cut short", "the header is sound, the pixels are damaged or end early"),
     "outside-folder": Kind("loss", "pictures outside the data folder", "the name climbs out of the folder"),
     "ambiguous-image": Kind("loss", "names that several images end in", "they begin on another machine"),
-    "bad-size": Kind("loss", "impossible picture sizes", "the recorded width or height cannot be"),
+    "bad-size": Kind("loss", "pictures with two sizes", "two records of one picture give it different sizes"),
     "rotated-image": Kind(
         "loss", "pictures labelled before their EXIF rotation", "the recorded size is that of the unrotated picture"
     ),
@@ -51,6 +51,9 @@ KINDS = {
         "loss", "boxes that no point is given to", "the detector's assignment never trains on them at this size"
     ),
     "over-border": Kind("warning", "boxes that reach over the border", "by more than one pixel; they are clipped"),
+    "swapped-corners": Kind(
+        "warning", "boxes with swapped corners", "from right to left or from bottom to top; they are put in order"
+    ),
     "duplicate-box": Kind("warning", "boxes that are there twice", "the same box of the same class"),
     "near-duplicate-box": Kind("warning", "nearly the same boxes", "of one class, with an IoU of 0.9 or more"),
     "two-classes": Kind("warning", "boxes of two classes", "the same place (IoU of 0.9 or more) has another class too"),
@@ -67,7 +70,10 @@ KINDS = {
     "unknown-image": Kind("loss", "boxes of unknown pictures", "the picture is not in the list of pictures"),
     "bad-category": Kind("loss", "impossible classes", "a class without a name, or no classes at all"),
     "class-mismatch": Kind("loss", "classes of another split only", "training wants them in its own split too"),
-    "empty-class": Kind("warning", "classes without a box", "the detector will learn never to say them"),
+    "empty-class": Kind("note", "classes without a box", "training leaves them out"),
+    "unlearned-class": Kind(
+        "warning", "classes without a box to train on", "another split measures what training never shows"
+    ),
     "twin-classes": Kind("warning", "classes that may be one", "their names differ in case, spelling or number"),
     "rare-class": Kind("note", "rare classes", "fewer than 20 boxes in all"),
     "missing-labels": Kind("loss", "images without the labels that are named", "no file of labels is there"),

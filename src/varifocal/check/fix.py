@@ -33,6 +33,7 @@ MENDED = {
         "rotated-image",
     ),
     *("size-differs", "not-a-number", "no-area", "outside", "over-border", "duplicate-box", "unknown-class"),
+    "swapped-corners",
     *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category"),
 }
 
@@ -217,10 +218,13 @@ def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> N
         "counts": counts,
         "changes": [change._asdict() for change in changes],
         "left": left,
+        "notes": report.notes,
     }
     (folder / "changes.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     lines = [f"{many(len(changes), 'change')} to {report.data}", *(str(change) for change in changes)]
     if left:
         lines += ["", "Left for you to decide, as counted in the source:"]
         lines += [f"{count}: {kind_of(kind).title} ({kind_of(kind).meaning})" for kind, count in left.items()]
+    if report.notes:
+        lines += ["", "Read otherwise than it stands in the source:", *report.notes]
     (folder / "changes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,9 +1,10 @@
 """What a cleaned copy would change, decided before anything is written; only what is unambiguous is changed.
 
 Dropped: pictures that are missing, damaged or of another size than recorded, with their boxes; boxes that cannot be or
-have no known class; exact copies of a box; a copy of a picture whose labels are the same, too. Mended: boxes over the
-border are clipped, boxes recorded before the EXIF rotation are turned with it, classes that differ in case, spaces or
-signs alone become the one with most boxes, and every split lists the classes of all. Everything else is left alone.
+have no known class; pictures of which no object is left, since they would become background; exact copies of a box; a
+copy of a picture whose labels are the same, too. Mended: corners are put in order, boxes over the border are clipped,
+boxes recorded before the EXIF rotation are turned with it, classes that differ in case, spaces or signs alone become
+the one with most boxes, and every split lists the classes of all. Everything else is left alone.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def _plan(split: Split, scan: Scan, merged: dict[str, str]) -> Plan:
     changes += told
     boxes, told = _possible(split, pictures)
     changes += told
+    changes += _drop_emptied(split, pictures, boxes)
     names = [merged[category.name] for category in split.raw.categories]
     for category, name in zip(split.raw.categories, names, strict=True):
         if name != category.name:
@@ -176,10 +178,33 @@ def _possible(split: Split, pictures: Bool[np.ndarray, "M"]) -> tuple[Bool[np.nd
     for kind, text in FAULTS.items():
         for box in np.flatnonzero(split.verdict.faults[kind] & there).tolist():
             changes.append(_of_box("box dropped", split, box, f"{boxes.show(box)} {text}"))
+    for box in boxes.swapped[there[boxes.swapped] & split.verdict.good[boxes.swapped]].tolist():
+        why = "it was written from right to left or from bottom to top"
+        changes.append(_of_box("box put in order", split, box, why))
     unknown = there & split.verdict.good & (boxes.labels < 0)
     for box in np.flatnonzero(unknown).tolist():
         changes.append(_of_box("box dropped", split, box, "its class is not known"))
     return there & split.verdict.good & (boxes.labels >= 0), changes
+
+
+def _drop_emptied(split: Split, pictures: Bool[np.ndarray, "M"], boxes: Bool[np.ndarray, "N"]) -> list[Change]:
+    """Drop pictures that had objects and have none any more: what is on them would be taught as background."""
+    raw = split.raw.boxes
+    many_pictures = len(split.raw.images)
+    objects = ~raw.crowd & ~raw.difficult
+    emptied = np.zeros(many_pictures, bool)
+    for which in (objects, np.ones(len(raw), bool)):  # regions alone are no objects, and no background either
+        had, left = (np.bincount(raw.images[part], minlength=many_pictures) > 0 for part in (which, which & boxes))
+        emptied |= had & ~left
+    damaged = np.array(sorted(split.raw.problems.damaged), np.int64)
+    emptied[damaged] |= np.bincount(raw.images[objects & boxes], minlength=many_pictures)[damaged] == 0
+    changes = []
+    for image in np.flatnonzero(emptied & pictures).tolist():
+        pictures[image] = False
+        boxes[split.boxes_of(image)] = False
+        why = "none of its objects can be used, and without them it would be background"
+        changes.append(Change("picture dropped", split.name, split.picture_name(image), "", why))
+    return changes
 
 
 def _of_box(what: str, split: Split, box: int, why: str) -> Change:

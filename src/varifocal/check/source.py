@@ -32,7 +32,7 @@ def find_in_source(found: Findings, split: Split) -> None:
 
 
 def find_faults(found: Findings, split: Split) -> None:
-    """Boxes that cannot be, and those that are clipped."""
+    """Boxes that cannot be, and those that are put in order or clipped."""
     for kind, text in FAULTS.items():
 
         def make(box: int, kind: str = kind, text: str = text) -> Finding:
@@ -40,6 +40,11 @@ def find_faults(found: Findings, split: Split) -> None:
 
         found.add(kind, split.name, np.flatnonzero(split.verdict.faults[kind]).tolist(), make)
 
+    def swapped(box: int) -> Finding:
+        text = "is written from right to left or from bottom to top, and is put in order"
+        return split.on_box("swapped-corners", box, text)
+
+    found.add("swapped-corners", split.name, split.raw.boxes.swapped.tolist(), swapped)
     places = np.flatnonzero(split.verdict.clipped)
     free = split.raw.boxes.xyxy[places]
     limit = np.tile(split.raw.images.sizes[split.raw.boxes.images[places]], 2)

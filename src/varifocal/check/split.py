@@ -34,6 +34,12 @@ class Split:
         return self.verdict.good & (boxes.labels >= 0) & ~boxes.crowd & ~boxes.difficult
 
     @cached_property
+    def used_names(self) -> frozenset[str]:
+        """The names of the classes that have boxes, of whatever kind."""
+        labels = self.raw.boxes.labels
+        return frozenset(self.raw.categories[label].name for label in np.unique(labels[labels >= 0]).tolist())
+
+    @cached_property
     def sound_places(self) -> Int64[np.ndarray, "K"]:
         """Places of the sound boxes in the columns, in the order of the source."""
         return np.flatnonzero(self.sound)

@@ -31,14 +31,14 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from varifocal.datasets import eval_data
-    from varifocal.evaluate.run import evaluate_model
+    from varifocal.evaluate.run import evaluate_model, fit_classes
     from varifocal.files import write_beside
     from varifocal.progress import progress_bar
 
     if options.json is not None:
         check_target(options.json)
     model = load_model(options)
-    data = eval_data(options)
+    data = fit_classes(model, eval_data(options))
     with progress_bar("evaluating", len(data.samples)) as advance:
         metrics, _found = evaluate_model(model, data, advance)
     for note in data.notes:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
 from varifocal.data.raw import short, short_list
+from varifocal.data.readers.coco_ids import Ids, are_plain
 from varifocal.data.readers.json_stream import read_list
+from varifocal.data.result_join import Column, Joined, join_classes, join_images
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Detections
 
@@ -23,12 +25,18 @@ _GET = itemgetter(*_KEYS)
 _NUMBERS = {int, float}
 
 
-def read_results(file: Path, data: DataSet) -> list[Detections]:
+def _ignore(note: str) -> None:
+    """Nobody wants to know."""
+
+
+def read_results(file: Path, data: DataSet, tell: Callable[[str], None] = _ignore) -> list[Detections]:
     """The detections of each sample of ``data``, best first; of equal scores the first in the file comes first.
 
-    Pictures and classes are found by the ids that the data set has. Boxes and scores are float64, as they stand; boxes
+    Images and classes are found by the ids that the data set has, or by the ``file_name`` and ``category_name`` of the
+    entries where they have some that the data set knows; ``tell`` gets a sentence where ids and names contradict each
+    other, and on entries that belong to nothing in the data set. Boxes and scores are float64, as they stand; boxes
     without width or height stay, as they do in COCO's own evaluation. Entries are read some at a time: a million takes
-    about 60 MB.
+    about 80 MB.
 
     Raises:
         DataError: the file cannot be read or is no list of such entries, an id is unknown or used by two pictures, or a
@@ -37,33 +45,37 @@ def read_results(file: Path, data: DataSet) -> list[Detections]:
     taken = _Taken(file, data)
     if read_list(file, taken.take) is None:
         raise DataError(f"{file}: this is not a list of COCO results; {MEND}")
-    return taken.finish()
+    return taken.finish(tell)
 
 
 class _Taken:
-    """The columns of the entries so far: picture, label, and box and score in one."""
+    """The columns of the entries so far: image, class, and box and score in one."""
 
     def __init__(self, file: Path, data: DataSet) -> None:
         self.file, self.data = file, data
-        self.places = _numbered([sample.image_id for sample in data.samples], data)
-        self.labels = {category.id: label for label, category in enumerate(data.categories)}
-        self.index: list[Int64[np.ndarray, "n 2"]] = [np.empty((0, 2), np.int64)]
+        self.images, self.classes = Column(Ids()), Column(Ids())
         self.values: list[Float[np.ndarray, "n 5"]] = [np.empty((0, 5))]
+        if len({sample.image_id for sample in data.samples}) < len(data.samples):
+            raise DataError(
+                f"{data.source}: two pictures have one id, so that results cannot be told apart; number them"
+            )
 
     def take(self, first: int, entries: list[Any]) -> None:
         """The next entries, checked."""
         try:
             rows = list(map(_GET, entries))
-            index = np.array([(self.places[row[0]], self.labels[row[1]]) for row in rows], np.int64)
             values = np.array([(*row[2], row[3]) for row in rows])
             sound = values.shape == (len(rows), 5) and values.dtype.kind in "if" and _plain(rows)
         except (KeyError, TypeError, ValueError, IndexError):
             sound = False
         if not sound or not np.isfinite(values).all() or (values[:, 2:4] < 0).any():
             self.complain(first, entries)
-            # nothing is wrong: a whole number was too long for NumPy's integers
+            # nothing is wrong: ids are texts, or a whole number was too long for NumPy's integers
+            rows = list(map(_GET, entries))
             values = np.array([[*map(float, (*row[2], row[3]))] for row in rows])
-        self.index.append(index)
+        names = ("file_name", "category_name")
+        for column, place, name in zip((self.images, self.classes), (0, 1), names, strict=True):
+            column.take([row[place] for row in rows], [entry.get(name) for entry in entries], plain=sound)
         self.values.append(values.astype(np.float64))
 
     def complain(self, first: int, entries: list[Any]) -> None:
@@ -80,21 +92,31 @@ class _Taken:
         missing = [key for key in _KEYS if key not in entry]
         if missing:
             return f"has no {missing[0]!r}; {MEND}"
-        for key, known, where in (("image_id", self.places, "image"), ("category_id", self.labels, "category")):
-            if type(entry[key]) is not int or entry[key] not in known:
-                return f"has the {key} {short(entry[key])}, which no {where} of {self.data.source} has; {_ids(known)}"
+        for key, where, known in (
+            ("image_id", "image", (sample.image_id for sample in self.data.samples)),
+            ("category_id", "category", (category.id for category in self.data.categories)),
+        ):
+            if Ids().code(entry[key]) is None:
+                return (
+                    f"has the {key} {short(entry[key])}, which no {where} of {self.data.source} has; {_ids([*known])}"
+                )
         box, score = entry["bbox"], entry["score"]
         if type(box) is not list or len(box) != 4 or not all(map(_finite, box)) or min(box[2:]) < 0:
             return f"has the bbox {short(box)}; a box is [x, y, width, height] in pixels, no side below 0"
         return None if _finite(score) else f"has the score {short(score)}; it should be a finite number"
 
-    def finish(self) -> list[Detections]:
+    def finish(self, tell: Callable[[str], None]) -> list[Detections]:
         """One of each sample."""
-        (places, labels), values = np.concatenate(self.index).T, np.concatenate(self.values)
-        self.index.clear()
+        values = np.concatenate(self.values)
         self.values.clear()
-        order = np.lexsort((-values[:, 4], places))
-        places, labels, values = places[order], labels[order], values[order]
+        images, classes = join_images(self.images, self.data), join_classes(self.classes, self.data)
+        self.refuse(images, "image_id", "image", [sample.image_id for sample in self.data.samples])
+        self.refuse(classes, "category_id", "category", [category.id for category in self.data.categories])
+        for note in (*images.notes, *classes.notes):
+            tell(note)
+        kept = np.flatnonzero((images.places >= 0) & (classes.places >= 0))
+        order = kept[np.lexsort((-values[kept, 4], images.places[kept]))]
+        places, labels, values = images.places[order], classes.places[order], values[order]
         values[:, 2:4] += values[:, :2]
         ends = np.searchsorted(places, np.arange(len(self.data.samples) + 1))
         return [
@@ -102,25 +124,28 @@ class _Taken:
             for start, end in pairwise(ends.tolist())
         ]
 
+    def refuse(self, joined: Joined, key: str, where: str, known: list[int]) -> None:
+        """Raise where an entry has an id that nothing in the data set has."""
+        if joined.unknown is None:
+            return
+        entry, id = joined.unknown
+        raise DataError(
+            f"{self.file}: entry {entry} has the {key} {id}, which no {where} of {self.data.source} has; "
+            f"{_ids(known)}{joined.hint}"
+        )
+
 
 def _plain(rows: list[tuple[Any, ...]]) -> bool:
     """Whether ids and numbers are of the right types; NumPy by itself would take true for 1."""
     images, categories, boxes, scores = zip(*rows, strict=True)
     numbers = set(map(type, chain(chain.from_iterable(boxes), scores)))
-    return set(map(type, chain(images, categories))) <= {int} and numbers <= _NUMBERS
+    whole = set(map(type, chain(images, categories))) <= {int}
+    return whole and numbers <= _NUMBERS and are_plain(images) and are_plain(categories)
 
 
 def _finite(value: Any) -> bool:
     return type(value) in _NUMBERS and bool(abs(value) <= sys.float_info.max)
 
 
-def _numbered(ids: Sequence[int], data: DataSet) -> dict[int, int]:
-    places = {id: place for place, id in enumerate(ids)}
-    if len(places) < len(ids):
-        raise DataError(f"{data.source}: two pictures have one id, so that results cannot be told apart; number them")
-    return places
-
-
-def _ids(known: dict[int, int]) -> str:
-    first = list(known)[:5]
-    return f"the ids there are {short_list(first)}{' and others' if len(known) > len(first) else ''}"
+def _ids(known: list[int]) -> str:
+    return f"the ids there are {short_list(known[:5])}{' and others' if len(known) > 5 else ''}"

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from varifocal.data.finish import box_problems, finish, judge, raise_first
+from varifocal.data.finish import box_problems, emptied_notes, finish, judge, raise_first, swapped_notes
 from varifocal.data.images import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.options import Unlabeled
@@ -98,8 +98,10 @@ def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
     problems = box_problems(raw, verdict)
     if not drop_invalid:
         raise_first(problems, _DROP)
+    notes += swapped_notes(raw)
     for kind, count in problems.counts.items():
         notes.append(f"{raw.source.name}: {count} boxes were left out ({kind}).")
+    notes += emptied_notes(raw, verdict)
     return verdict.good
 
 

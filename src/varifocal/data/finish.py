@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
 from varifocal.data.images import read_stored_size
-from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet
+from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet, box_note
 from varifocal.data.readers.columns import measured
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Sample, StoredFile
@@ -67,7 +67,8 @@ def finish(
         raise_first(box_problems(raw, verdict), ", or leave such boxes out with data.invalid_boxes=drop")
     # VOC's difficult objects are neither asked for nor wrong when found, as COCO's crowds are
     ignored = raw.boxes.crowd | raw.boxes.difficult if difficult == "ignore" else raw.boxes.crowd
-    return DataSet(_group(raw, verdict, ignored), raw.categories, raw.source, (*raw.notes, *_notes(raw, verdict)))
+    notes = (*raw.notes, *_notes(raw, verdict))
+    return DataSet(_group(raw, verdict, ignored), raw.categories, raw.source, notes, raw.ids)
 
 
 def raise_first(problems: Problems, mend: str = "") -> None:
@@ -124,20 +125,29 @@ def _box_problem(raw: RawSet, kind: str, index: int) -> Problem:
 
 
 def _notes(raw: RawSet, verdict: Verdict) -> list[str]:
-    notes = []
+    notes = swapped_notes(raw)
     for kind in DROPPABLE:
-        notes += _note(raw, verdict.faults[kind], "left out", f"it {FAULTS[kind]}")
-    return notes + _note(raw, verdict.clipped, "clipped", "it reaches over the border of its image")
+        notes += box_note(raw, np.flatnonzero(verdict.faults[kind]), "left out", f"it {FAULTS[kind]}")
+    notes += emptied_notes(raw, verdict)
+    return notes + box_note(raw, np.flatnonzero(verdict.clipped), "clipped", "it reaches over the border of its image")
 
 
-def _note(raw: RawSet, which: np.ndarray, done: str, why: str) -> list[str]:
-    where = np.flatnonzero(which)
-    if not len(where):
+def swapped_notes(raw: RawSet) -> list[str]:
+    """A sentence on the boxes whose corners were put in order, if there are any."""
+    why = "it is written from right to left or from bottom to top"
+    return box_note(raw, raw.boxes.swapped, "put in order", why)
+
+
+def emptied_notes(raw: RawSet, verdict: Verdict) -> list[str]:
+    """A sentence on images of which every box was left out: they count as images without objects from then on."""
+    had = np.bincount(raw.boxes.images, minlength=len(raw.images)) > 0
+    kept = np.bincount(raw.boxes.images[verdict.good], minlength=len(raw.images)) > 0
+    emptied = np.flatnonzero(had & ~kept)
+    if not len(emptied):
         return []
-    boxes = "1 box was" if len(where) == 1 else f"{len(where)} boxes were"
-    place = raw.boxes.where(int(where[0]))
-    first = place.text if place.file == raw.source else str(place)
-    return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
+    one = len(emptied) == 1
+    images = "1 image has no box left and counts" if one else f"{len(emptied)} images have no box left and count"
+    return [f"{raw.source.name}: {images} as without objects, first {raw.images.names[int(emptied[0])]}."]
 
 
 def check_size(sample: Sample, image: Image.Image) -> None:

@@ -18,9 +18,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from varifocal.data.archive import Tree
-from varifocal.records import Category, StoredFile
+from varifocal.records import Category, SourceIds, StoredFile
 
 LISTED = 1000  # problems of one kind that are kept; further ones are counted
+
+# What is wrong with an object that could not be read: nothing of it is in the columns.
+_OF_OBJECTS = ("malformed", "unknown-class")
 
 # Boxes with one of these are left out where the user asks for it; nothing else is ever left out in silence.
 DROPPABLE = ("not-a-number", "no-area", "outside")
@@ -61,10 +64,14 @@ class Problem:
 
 
 class Problems(Sequence[Problem]):
-    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all."""
+    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all.
+
+    ``damaged`` are the images of which some object could not be read, all of them.
+    """
 
     def __init__(self, problems: Iterable[Problem] = ()) -> None:
         self.counts: Counter[str] = Counter()
+        self.damaged: set[int] = set()
         self._listed: list[Problem] = []
         for problem in problems:
             self.add(problem)
@@ -72,6 +79,8 @@ class Problems(Sequence[Problem]):
     def add(self, problem: Problem) -> None:
         """Count it, and keep it while there are few of its kind."""
         self.counts[problem.kind] += 1
+        if problem.image >= 0 and problem.box < 0 and problem.kind in _OF_OBJECTS:
+            self.damaged.add(problem.image)
         if self.counts[problem.kind] <= LISTED:
             self._listed.append(problem)
 
@@ -88,6 +97,7 @@ class Problems(Sequence[Problem]):
         for problem in others:
             self.add(problem)
         self.counts.update({kind: count - kept[kind] for kind, count in others.counts.items()})
+        self.damaged |= others.damaged
 
     @overload
     def __getitem__(self, index: int) -> Problem: ...
@@ -159,7 +169,7 @@ class Files(Sequence[Any]):
 
 @dataclass(frozen=True, eq=False)
 class RawImages:
-    """Columns of M pictures: the name in the source, the file, (width, height) in pixels or 0 where the format does
+    """Columns of M pictures: the name in the source, the file, (width, height) in pixels or 0 where the source does
     not say, and the id, which counts from 1 where the format has none."""
 
     names: Sequence[str]
@@ -176,10 +186,11 @@ class RawBoxes:
     """Columns of N boxes in the order of the source.
 
     ``images`` and ``labels`` index the pictures and the categories; a label is -1 where the class is unknown.
-    ``xyxy`` is what the format means, in pixels of the upright picture, neither clipped nor put in order; NaN where
-    the source holds no number. ``areas`` are square pixels, NaN where the source gives none. ``where`` tells the place
-    of a box in the source. Messages show boxes as the source does: ``xywh`` with width and height, ``origin`` being
-    the number of the first pixel, ``odd`` what stands there in place of numbers.
+    ``xyxy`` is what the format means, in pixels of the upright picture, not clipped; NaN where the source holds no
+    number. Its corners are in order, upper left before lower right; ``swapped`` are the boxes of which the source has
+    them otherwise (see :func:`in_order`). ``areas`` are square pixels, NaN where the source gives none. ``where`` tells
+    the place of a box in the source. Messages show boxes as the source does: ``xywh`` with width and height, ``origin``
+    being the number of the first pixel, ``odd`` what stands there in place of numbers.
     """
 
     images: Int64[np.ndarray, "N"]
@@ -192,6 +203,7 @@ class RawBoxes:
     xywh: bool = False
     origin: int = 0
     odd: dict[int, str] = field(default_factory=dict)
+    swapped: Int64[np.ndarray, "K"] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -225,6 +237,31 @@ class RawSet:
     problems: Problems
     notes: tuple[str, ...] = ()
     doubts: Problems = field(default_factory=Problems)
+    ids: SourceIds = field(default_factory=SourceIds)
+
+
+def in_order(xyxy: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N 4"], Int64[np.ndarray, "K"]]:
+    """The boxes with x1 <= x2 and y1 <= y2, and which ones were drawn from right to left or from bottom to top.
+
+    The rectangle is known whichever way it was drawn. Boxes that are not finite stay as they are.
+    """
+    swapped = np.flatnonzero((xyxy[:, 2:] < xyxy[:, :2]).any(axis=1))
+    swapped = swapped[np.isfinite(xyxy[swapped]).all(axis=1)]
+    if len(swapped):
+        xyxy = xyxy.copy()
+        low, high = xyxy[swapped, :2], xyxy[swapped, 2:]
+        xyxy[swapped] = np.concatenate([np.minimum(low, high), np.maximum(low, high)], axis=1)
+    return xyxy, swapped
+
+
+def box_note(raw: RawSet, which: Int64[np.ndarray, "K"], done: str, why: str) -> list[str]:
+    """A sentence on the boxes ``which``, with their count and the place of the first; none where there are none."""
+    if not len(which):
+        return []
+    boxes = "1 box was" if len(which) == 1 else f"{len(which)} boxes were"
+    place = raw.boxes.where(int(which[0]))
+    first = place.text if place.file == raw.source else str(place)
+    return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
 
 
 def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:

@@ -17,7 +17,7 @@ from varifocal.diagnose.report import Settings
 from varifocal.diagnose.run import diagnose
 from varifocal.diagnose.show import show
 from varifocal.errors import ConfigError
-from varifocal.evaluate.run import check_classes, detect_all, relabel
+from varifocal.evaluate.run import detect_all, fit_classes, relabel
 from varifocal.files import write_beside, write_together
 from varifocal.places import check_folder, check_target
 from varifocal.progress import progress_bar
@@ -62,6 +62,8 @@ def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
     """The diagnosis; notes of the data go to stderr."""
     model = None if options.checkpoint is None else load()
     data = eval_data(options)
+    if model is not None:
+        data = fit_classes(model, data)
     detections, usual = _detections(options.results, model, data)
     for note in data.notes:
         print(note, file=sys.stderr)
@@ -76,11 +78,10 @@ def _settings(options: argparse.Namespace, usual: int) -> Settings:
 def _detections(results: Path | None, model: Any, data: DataSet) -> tuple[list[Detections], int]:
     """One of each sample with labels of the data, and how many COCO's evaluation reads of a picture."""
     if results is not None:
-        read = read_results(results, data)
+        read = read_results(results, data, lambda note: print(f"{results}: {note}", file=sys.stderr))
         for doubt in doubts(read, data):
             print(f"{results}: {doubt}", file=sys.stderr)
         return read, 100
-    check_classes(model, data)
     with progress_bar("detecting", len(data.samples)) as advance:
         found = detect_all(model, data.samples, advance)
     most: int = model.info.postprocess.max_detections

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from varifocal.data.classes import class_list, used_classes, with_classes
 from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
 from varifocal.errors import DataError
@@ -32,25 +34,40 @@ def evaluate_model(
 ) -> tuple[CocoMetrics, list[Detections]]:
     """The COCO metrics of a model on a data set, and what it found.
 
-    Classes are matched by name, so that neither ids nor their order matter.
+    Classes are matched by name, so that neither ids nor their order matter; those that have no box and that the model
+    does not know are left out.
 
     Raises:
-        DataError: the model lacks a class of the data set.
+        DataError: the model lacks a class that has boxes.
     """
-    check_classes(model, data)
+    data = fit_classes(model, data)
     found = detect_all(model, data.samples, progress)
     return measure(model, data, found), found
 
 
-def check_classes(model: Predictor, data: DataSet) -> None:
-    """Raises DataError: the model lacks a class of the data set."""
-    known = {category.name: category for category in model.categories}
-    missing = [category.name for category in data.categories if category.name not in known]
-    if missing:
+def fit_classes(model: Predictor, data: DataSet) -> DataSet:
+    """The data set without the classes that have no box and that the model does not know; a note names them.
+
+    Raises:
+        DataError: the model lacks a class that has boxes, or knows none of the classes.
+    """
+    known = {category.name for category in model.categories}
+    keep = np.array([category.name in known for category in data.categories], bool)
+    if keep.all():
+        return data
+    used = used_classes(data)
+    missing = used & ~keep if keep.any() else ~keep
+    if missing.any():
+        names = [category.name for category, one in zip(data.categories, missing, strict=True) if one]
+        total = int(used.sum()) if keep.any() else len(data.categories)
         raise DataError(
-            f"{data.source}: the model was not trained on {', '.join(missing[:5])} ({len(missing)} of "
-            f"{len(data.categories)} classes); it knows {', '.join(list(known)[:10])}."
+            f"{data.source}: the model was not trained on {', '.join(names[:5])} ({len(names)} of {total} classes); "
+            f"it knows {', '.join(list(dict.fromkeys(c.name for c in model.categories))[:10])}."
         )
+    names = [category.name for category, one in zip(data.categories, keep, strict=True) if not one]
+    done = "has no box and is not known to" if len(names) == 1 else "have no box and are not known to"
+    note = f"{data.source.name}: {class_list(names)} {done} the model; left out."
+    return replace(with_classes(data, keep), notes=(*data.notes, note))
 
 
 def measure(

@@ -12,6 +12,7 @@ from typing import Any
 
 from varifocal.datasets import eval_data
 from varifocal.errors import ConfigError
+from varifocal.evaluate.run import fit_classes
 from varifocal.files import write_beside
 from varifocal.oracle.chart import chart
 from varifocal.oracle.show import show
@@ -31,7 +32,8 @@ def run_oracle(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         )
     for target in _targets(options):
         check_target(target)
-    model, data = load(), eval_data(options)
+    model = load()
+    data = fit_classes(model, eval_data(options))
     if options.limit is not None:
         data = replace(data, samples=data.samples[: options.limit])
     with progress_bar("asking", len(data.samples)) as advance:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
-from varifocal.evaluate.run import check_classes, measure
+from varifocal.evaluate.run import fit_classes, measure
 from varifocal.oracle.again import kept_pyramid, look_again
 from varifocal.oracle.duplicates import one_each
 from varifocal.oracle.overwrite import overwrite
@@ -85,9 +85,9 @@ def oracle_study(
         progress: called with the number of pictures done.
 
     Raises:
-        DataError: the model lacks a class of the data set, or a picture cannot be read.
+        DataError: the model lacks a class that has boxes, or a picture cannot be read.
     """
-    check_classes(model, data)
+    data = fit_classes(model, data)
     wanted = all_rows(topk if assign == "atss" else None) if rows is None else rows
     present, absent = split_rows(_with_baseline(wanted), model.info.name, model.detector)
     cases = [case for row in present for case in _cases(row, model)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.errors import ConfigError, VarifocalError
-from varifocal.recipe import Recipe, read_recipe
+from varifocal.recipe import Recipe, read_recipe_of_run
 from varifocal.run import DATA, RECIPE
 from varifocal.sweep import METRICS
 
@@ -53,7 +53,7 @@ def read_run(folder: Path, name: str) -> Run:
             "name the folder that train --out or sweep --out made."
         )
     notes: list[str] = []
-    recipe = _part(folder / RECIPE, notes, lambda file: read_recipe(str(file)))
+    recipe = _part(folder / RECIPE, notes, read_recipe_of_run)
     metrics = _part(folder / METRICS, notes, _read_metrics)
     data = _part(folder / DATA, notes, _read_object) or {}
     lines = _part(folder / LOG, notes, _read_log) or []

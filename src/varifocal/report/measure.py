@@ -16,7 +16,7 @@ from varifocal.data.images import read_image
 from varifocal.diagnose import Diagnosis, Settings, diagnose
 from varifocal.diagnose.table import overlap
 from varifocal.errors import DataError, VarifocalError
-from varifocal.evaluate.run import check_classes, detect_all, measure, relabel
+from varifocal.evaluate.run import detect_all, fit_classes, measure, relabel
 from varifocal.predict import load
 from varifocal.recipe import read_splits
 from varifocal.records import DataSet, Detections
@@ -86,9 +86,9 @@ class Shelf:
         if not Path(run.data).exists():
             where = "" if Path(run.data).is_absolute() else f" (looked for in {Path.cwd()})"
             raise DataError(f"its data {run.data} is not there{where}; say where with --data")
-        key = (run.data, repr(run.recipe.data))
+        key = (run.data, repr((run.recipe.data, run.recipe.model.num_classes)))
         if key not in self.parts:
-            self.parts[key] = read_splits(Path(run.data), run.recipe.data)
+            self.parts[key] = read_splits(Path(run.data), run.recipe.data, run.recipe.model.num_classes)
         training, validation = self.parts[key]
         if validation is None:
             raise DataError(f"its data {run.data} has no validation split; name pictures with labels with --data")
@@ -103,7 +103,7 @@ def look_at_run(run: Run, shelf: Shelf, given: DataSet | None, device: str, bar:
     try:
         data, note = (given, None) if given is not None else shelf.of(run)
         model = load(run.checkpoint, device)
-        check_classes(model, data)
+        fit_classes(model, data)  # or an error; the data stays whole, so that runs can be compared
         with bar(f"detecting, {run.name}", len(data.samples)) as advance:
             found, stars = _detect(model, data, advance)
     except (VarifocalError, OSError) as error:

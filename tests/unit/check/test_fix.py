@@ -55,7 +55,8 @@ def test_the_changes(fixed):
             *(("train", "picture dropped with 1 box", name) for name in ("cut.jpg", "empty.png", "missing.png")),
             ("train", "picture dropped with 1 box", "smaller.png"),
             ("train", "1 box turned", "rotated.jpg"),
-            *[("train", "box dropped", "impossible.png")] * 5,
+            *[("train", "box dropped", "impossible.png")] * 4,
+            ("train", "box put in order", "impossible.png"),
             ("train", "box dropped", "boxes.png"),
             ("train", "box clipped", "impossible.png"),
             ("train", "class merged", "class 'Car'"),
@@ -98,6 +99,7 @@ def test_the_copy_can_be_trained_on_and_keeps_the_rest(fixed):
     assert by_name["sizes.png"].crowd.tolist() == [False, False, False, True, True]
     assert by_name["impossible.png"].boxes.tolist() == [
         [40, 40, 100, 100],
+        [10, 5, 30, 10],
         [152, 60, 192, 100],
         [5, 5, 35, 35],
     ]
@@ -229,7 +231,80 @@ def test_a_change_of_a_record_names_its_file(tmp_path):
     data.mkdir()
     for i in range(2):
         picture(i).save(data / f"{i}.png")
-        (data / f"{i}.txt").write_text("0 0.3 0.3 0.2 0.2\n" + "0 1.3 0.7 0.2 0.2\n" * i)
+        (data / f"{i}.txt").write_text("0 0.3 0.3 0.2 0.2\n" + "0 13 0.7 0.2 0.2\n" * i)
     (data / "classes.txt").write_text("cat\n")
     (change,) = write_fixed(check_data(data, EYE), tmp_path / "out")
-    assert str(change).startswith("all, 1.txt line 2: record left out or renumbered: has the value 1.3")
+    assert str(change).startswith("all, 1.txt line 2: record left out or renumbered: has the value 13")
+
+
+def test_a_picture_with_objects_never_becomes_one_without(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [[5, 5, 20, 20]]
+    records = [
+        (1, "a.png", [[5, 5, 0, 20], [9, 9, 9, 0]]),
+        (2, "b.png", [[5, 5, 0, 20], *rows]),
+        (3, "c.png", []),
+        (4, "d.png", [[1, 2, 3]]),  # refused by the reader: not even a box
+        (5, "e.png", [[5, 5, 0, 20], [30, 10, 20, 20]]),
+        (6, "f.png", [[1, 2, 3], *rows]),
+    ]
+    folder = set_of(data, records, a=1, b=2, c=3, d=4, e=5, f=6)
+    content = json.loads((folder / "train.json").read_text())
+    content["annotations"][6]["iscrowd"] = 1  # what is left of e.png is a region
+    (folder / "train.json").write_text(json.dumps(content))
+    changes = write_fixed(check_data(folder, EYE), tmp_path / "out")
+    kept = load_dataset(tmp_path / "out", "train")
+    assert {sample.file.name: len(sample.boxes) for sample in kept.samples} == {"b.png": 1, "c.png": 0, "f.png": 1}
+    dropped = [change for change in changes if change.what == "picture dropped"]
+    assert [change.picture for change in dropped] == ["a.png", "d.png", "e.png"]
+    assert {change.why for change in dropped} == {
+        "none of its objects can be used, and without them it would be background"
+    }
+
+
+def test_pictures_whose_labels_cannot_be_read_are_no_background(tmp_path):
+    """Whatever the format says of them: here two text files of YOLO, of which one holds pixels."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for i, line in enumerate(["0 0.5 0.5 0.5 0.5", "0 50 40 20 20", ""]):
+        picture(i).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text(line)
+    (data / "classes.txt").write_text("cat\n")
+    write_fixed(check_data(data, EYE), tmp_path / "out")
+    kept = load_dataset(tmp_path / "out", "all")
+    assert {sample.file.name: len(sample.boxes) for sample in kept.samples} == {"0.png": 1, "2.png": 0}
+
+
+def test_what_was_understood_is_said_in_the_copy(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    folder = set_of(data, [(1, "a.png", [[30, 20, -20, 10]])], a=1)
+    content = json.loads((folder / "train.json").read_text())
+    del content["images"][0]["width"]
+    (folder / "train.json").write_text(json.dumps(content))
+    (change,) = write_fixed(check_data(folder, EYE), tmp_path / "out")
+    assert str(change).startswith("train, a.png, annotation 0 of image 1: box put in order: it was written from right")
+    lines = (tmp_path / "out" / "changes.txt").read_text().splitlines()
+    assert lines[-2:] == [
+        "Read otherwise than it stands in the source:",
+        "train.json: 1 images have no usable width and height; their sizes were read from the image files.",
+    ]
+    (sample,) = load_dataset(tmp_path / "out", "train").samples
+    assert sample.boxes.tolist() == [[10, 20, 30, 30]]
+    assert (sample.width, sample.height) == (64, 48)
+
+
+def test_classes_of_one_name_are_joined(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    folder = set_of(data, [(1, "a.png", [[5, 5, 20, 20], [30, 10, 20, 20]])], a=1)
+    content = json.loads((folder / "train.json").read_text())
+    content["categories"].append({"id": 2, "name": "a"})
+    content["annotations"][1]["category_id"] = 2
+    (folder / "train.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="join them with varifocal check --fix"):
+        load_dataset(folder, "train")
+    write_fixed(check_data(folder, EYE), tmp_path / "out")
+    assert [one.name for one in load_dataset(tmp_path / "out", "train").categories] == ["a"]
+    assert len(load_dataset(tmp_path / "out", "train").samples[0].boxes) == 2

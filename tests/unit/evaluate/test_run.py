@@ -1,5 +1,6 @@
 """A model is measured by the names of its classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from varifocal.errors import DataError
-from varifocal.evaluate.run import detect_all, evaluate_model, relabel
+from varifocal.evaluate.run import detect_all, evaluate_model, fit_classes, relabel
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.predict import Model
@@ -81,11 +82,41 @@ def test_the_right_boxes_under_wrong_names_are_worth_nothing(data):
 
 
 def test_a_class_that_the_model_lacks_is_named(data):
-    wider = DataSet(data.samples, (*OF_DATA, Category(1, "emu")), data.source)
+    first = replace(data.samples[0], labels=np.array([2, 1]))
+    wider = DataSet((first, data.samples[1]), (*OF_DATA, Category(1, "emu")), data.source)
     with pytest.raises(
-        DataError, match=r"data\.json: the model was not trained on emu \(1 of 3 classes\).*cat, dog, owl"
+        DataError, match=r"data\.json: the model was not trained on emu \(1 of 2 classes\).*cat, dog, owl"
     ):
         evaluate_model(Oracle([]), wider)
+
+
+def test_a_class_without_a_box_that_the_model_lacks_is_left_out(data):
+    """In front of the others, as Roboflow writes it, so that all labels move."""
+    moved = [replace(sample, labels=sample.labels + 1) for sample in data.samples]
+    wider = DataSet(moved, (Category(0, "kitchen"), *OF_DATA), data.source, notes=("one",))
+    fitting = fit_classes(Oracle([]), wider)
+    assert fitting.categories == OF_DATA
+    assert [sample.labels.tolist() for sample in fitting.samples] == [[0, 1], [1, 1]]
+    assert [sample.labels.tolist() for sample in fitting.samples[1:]] == [[1, 1]]
+    told = "data.json: the class kitchen has no box and is not known to the model; left out."
+    assert fitting.notes == ("one", told)
+    assert fit_classes(Oracle([]), fitting) is fitting
+    metrics, _ = evaluate_model(Oracle([detections([2, 0]), detections([0, 0])]), wider)
+    assert metrics.per_class == pytest.approx({"owl": 1.0, "cat": 1.0})
+
+
+def test_a_class_that_only_a_crowd_has_is_used(data):
+    first = replace(data.samples[0], labels=np.array([2, 1]), crowd=np.array([True, False]))
+    wider = DataSet((first, data.samples[1]), (*OF_DATA, Category(1, "emu")), data.source)
+    with pytest.raises(DataError, match="emu"):
+        fit_classes(Oracle([]), wider)
+
+
+def test_no_class_in_common(data):
+    nothing = [replace(one, boxes=one.boxes[:0], labels=one.labels[:0], crowd=one.crowd[:0]) for one in data.samples]
+    with pytest.raises(DataError, match=r"not trained on emu, ibis \(2 of 2 classes\)"):
+        fit_classes(Oracle([]), DataSet(nothing, (Category(1, "emu"), Category(2, "ibis")), data.source))
+    assert fit_classes(Oracle([]), DataSet(nothing, OF_DATA, data.source)).categories == OF_DATA
 
 
 def test_progress_counts_and_sizes_are_checked(data):

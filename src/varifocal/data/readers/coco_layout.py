@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from varifocal.data.archive import Tree
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.tree import names_in
 from varifocal.errors import DataError
 
-_ALONE = ("annotations.json", "_annotations.coco.json")
-_PREFIXES = ("instances_", "annotations_")
+_FIFTYONE = "labels.json"
+_ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
+# What stands before the split in a file's name, in the order in which files of one split are taken.
+_PREFIXES = re.compile(r"(instances_|annotations_)|(lvis_v[0-9.]+_)|(person_keypoints_)")
+_LOOK = 1 << 16  # bytes
+_SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find_coco(path: Tree) -> dict[str, Tree]:
     """The annotation file of each split of a data set; a json file is a data set of one split.
 
     Recognised in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test),
-    ``SPLIT/_annotations.coco.json`` (Roboflow) and ``SPLIT/annotations.json``; without any of these
-    ``SPLIT.json`` or ``instances_SPLIT.json``, and a single ``annotations.json`` or
-    ``_annotations.coco.json``, which is the split "all". Splits carry the names they have on disk, such as
-    "train2017", but "valid" is "val".
+    ``SPLIT/_annotations.coco.json`` (Roboflow), ``SPLIT/labels.json`` (FiftyOne) and ``SPLIT/annotations.json``;
+    without any of these ``SPLIT.json`` or ``instances_SPLIT.json``, and a single one of the others, which is the split
+    "all". ``lvis_v1_SPLIT.json`` and, where there are no ``instances_SPLIT.json``, ``person_keypoints_SPLIT.json`` are
+    taken like these. Splits carry the names they have on disk, such as "train2017", but "valid" is "val".
 
     Raises:
         DataError: ``path`` is a folder without annotation files.
@@ -41,27 +47,51 @@ def picture_roots(json: Tree, data: Tree, split: str) -> list[Tree]:
     base = data if data.is_dir() else _base_of(json)
     names = dict.fromkeys([split, canonical(split), *(["valid"] if canonical(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
-    return [*roots, base / "images", json.parent, base]
+    return [*roots, base / "images", json.parent / "data", json.parent, base]
+
+
+def begins_as_coco(file: Tree) -> bool:
+    """Whether a json names two sections of COCO at its beginning and its end, or one where it is too large to see."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_LOOK)
+            stream.seek(max(stream.seek(0, 2) - _LOOK, 0))
+            text = start + stream.read()
+    except OSError:
+        return False
+    sections = sum(key in text for key in _SECTIONS)
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (2 if len(text) < 2 * _LOOK else 1)
 
 
 def _candidates(folder: Tree) -> list[Tree]:
-    nested = [file for file in _json_files(folder / "annotations") if _is_usual(file)]
+    nested = sorted((file for file in _json_files(folder / "annotations") if _is_usual(file)), key=_rank)
     inner = [folder / name for name in names_in(folder)[0] if name != "annotations"]
     for name in _ALONE:
-        nested += [place / name for place in inner if (place / name).is_file()]
+        nested += [place / name for place in inner if _is_data(place / name)]
     return nested or _beside_the_pictures(folder)
+
+
+def _is_data(file: Tree) -> bool:
+    """Whether a file is there and a data set; ``labels.json`` may also be a list of classes."""
+    return file.is_file() and (file.name != _FIFTYONE or begins_as_coco(file))
 
 
 def _beside_the_pictures(folder: Tree) -> list[Tree]:
     alone = [place / name for place in (folder, folder / "annotations") for name in _ALONE]
-    alone = [file for file in alone if file.is_file()]
-    others = [file for file in _json_files(folder) if file.name not in _ALONE]
+    alone = [file for file in alone if _is_data(file)]
+    others = sorted((file for file in _json_files(folder) if file.name not in _ALONE), key=_rank)
     # Beside annotations.json any other json is probably no data set.
     return alone + others if not alone or any(map(_is_usual, others)) else alone
 
 
 def _is_usual(file: Tree) -> bool:
-    return file.name.startswith(_PREFIXES) or canonical(file.stem) in STANDARD
+    return _PREFIXES.match(file.name) is not None or canonical(file.stem) in STANDARD
+
+
+def _rank(file: Tree) -> int:
+    """Of several files of a split that with the lowest is taken."""
+    prefix = _PREFIXES.match(file.name)
+    return 0 if prefix is None else prefix.lastindex or 0
 
 
 def _json_files(folder: Tree) -> list[Tree]:
@@ -73,8 +103,8 @@ def _split_of(file: Tree, data: Tree | None = None) -> str:
     if file.name in _ALONE:
         inside = file.parent != data and (data is not None or canonical(file.parent.name) in STANDARD)
         name = file.parent.name if inside and file.parent.name != "annotations" else "all"
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    prefix = _PREFIXES.match(name)
+    name = name[prefix.end() :] if prefix is not None else name
     return "val" if name == "valid" else name
 
 

@@ -16,11 +16,12 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import Lost
 from varifocal.data.images import read_sizes
 from varifocal.data.names import leaves_folder
-from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, cut
+from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, cut, in_order
+from varifocal.data.readers.classes import clash, join_twins, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
-from varifocal.records import Category
+from varifocal.records import Category, SourceIds
 
 NAN = float("nan")
 
@@ -59,6 +60,7 @@ class Columns:
         self.categories: tuple[Category, ...] | None = None
         self.odd: dict[int, str] = {}
         self.changed: Counter[str] = Counter()  # what was understood but not taken as it is, with counts
+        self.counted = True  # the ids of the images are not those of the source
         self._classes: dict[Any, int] = {}
         self._folders: dict[Tree, int] = {}
         self._tails: list[str] = []
@@ -80,6 +82,7 @@ class Columns:
         self._folder_of.append(folder)
         self._sizes.extend(size)
         self._ids.append(index + 1 if id is None else id)
+        self.counted = self.counted and id is None
         return index
 
     def named(
@@ -225,16 +228,18 @@ class Columns:
         else:
             file_of = image_of if len(files) != 1 else np.zeros(len(image_of), np.int64)
         labels, categories = self._sorted_classes()
+        xyxy, swapped = in_order(np.frombuffer(self._xyxy, np.float64).reshape(-1, 4))
         boxes = RawBoxes(
             image_of,
             labels,
-            np.frombuffer(self._xyxy, np.float64).reshape(-1, 4),
+            xyxy,
             np.frombuffer(self._crowd, np.bool_),
             np.frombuffer(self._difficult, np.bool_),
             np.frombuffer(self._areas, np.float64),
             Where(files, file_of, np.frombuffer(self._numbers, np.int64), words),
             xywh=xywh,
             odd=self.odd,
+            swapped=swapped,
         )
         if self.doubts:
             count, first = self.doubts.counts.total(), self.doubts[0]
@@ -242,13 +247,28 @@ class Columns:
             self.notes.append(f"{self.source.name}: {files} to two images, first: {first.place} {first.text}.")
         changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
-        raw = RawSet(self.format, self.source, self.split, images, boxes, categories, self.problems, notes, self.doubts)
+        raw = RawSet(
+            self.format,
+            self.source,
+            self.split,
+            images,
+            boxes,
+            categories,
+            self.problems,
+            notes,
+            doubts=self.doubts,
+            ids=SourceIds(counted=self.counted),
+        )
         return in_pixels(measured(raw)) if shares else raw
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
         labels = self.labels
         if self.categories is not None:
-            return labels, self.categories
+            joined = join_twins(labels, self.categories)
+            self.notes += joined_notes(self.source.name, joined.names)
+            for name in joined.clashes:
+                self.problem("twice", self.source, "", *clash(name))
+            return joined.labels, joined.categories
         names = sorted(self._classes)
         place = np.empty(len(names) + 1, np.int64)
         place[[self._classes[name] for name in names]] = np.arange(len(names))

@@ -79,8 +79,7 @@ class _Reading:
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
         image = columns.named(self.finder, name, Place(self.file, f"line {line}"), _NAMES, size=size)
         if not valid and "width" in attributes:
-            text = f"has the size {short(attributes.get('width'))} x {short(attributes.get('height'))}"
-            self.report("bad-size", line, text, "width and height are whole numbers of pixels", image)
+            columns.changed["images have no usable width and height; their sizes were read from the image files"] += 1
         return image
 
     def shape(self, tag: str, attributes: Mapping[str, str], line: int) -> None:

@@ -11,7 +11,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import RawSet
 from varifocal.data.readers.coco import read_coco
-from varifocal.data.readers.coco_layout import find_coco
+from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
 from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
 from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv
 from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
@@ -85,22 +85,6 @@ READERS = {
     "parquet": Reader(find_parquet, read_parquet, _parquet_seen),
     "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
 }
-
-_LOOK = 1 << 16  # bytes
-_SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
-
-
-def begins_as_coco(file: Tree) -> bool:
-    """Whether a json names two sections of COCO at its beginning and its end, or one where it is too large to see."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(_LOOK)
-            stream.seek(max(stream.seek(0, 2) - _LOOK, 0))
-            text = start + stream.read()
-    except OSError:
-        return False
-    sections = sum(key in text for key in _SECTIONS)
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (2 if len(text) < 2 * _LOOK else 1)
 
 
 def recognise_tree(path: Tree) -> str:

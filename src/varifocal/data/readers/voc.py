@@ -275,7 +275,7 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
     crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
     box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
-    if reading.from_zero < 0 and (0 <= values[0] < 1 or 0 <= values[1] < 1):
+    if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box
 
 

@@ -23,8 +23,8 @@ from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_
 from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
 from varifocal.errors import DataError
 
-# Shares a little beyond the picture come from rounding; they are clipped with the rest.
-_LEAST, _MOST = -0.01, 1.01
+# Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
+_LEAST, _MOST = -4.0, 5.0
 
 Found = tuple[Tree, str, str]  # the folder of a picture, the path of that as the source has it, the picture's name
 _NAMES = Words(inside="write it from that folder on")
@@ -264,7 +264,7 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
         values = values[:4]
     beyond = [word for word, value in zip(words[1:], values, strict=False) if value < _LEAST or value > _MOST]
     if beyond:
-        text = f"has the value {cut(beyond[0])}, but YOLO writes shares of the picture's width and height, from 0 to 1"
+        text = f"has the value {cut(beyond[0])}, but YOLO writes fractions of the image's width and height, from 0 to 1"
         columns.problem("malformed", file, place, text, "divide pixels by the size of the picture", image=image)
         return
     reading.used.add(category)

@@ -241,10 +241,8 @@ def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Categ
             layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", mend))
             name = str(name)
         found.append(Category(number, name))
-    for kind, values in (("number", [one.id for one in found]), ("name", [one.name for one in found])):
-        for index in first_copies(values):
-            text = f"the class {kind} {short(values[index])} is there twice"
-            layout.problems.append(("twice", text, "each must be its own"))
+    for index in first_copies([one.id for one in found]):  # of names the boxes say whether two are one class
+        layout.problems.append(("twice", f"the class number {found[index].id} is there twice", "each must be its own"))
     if not found:
         layout.problems.append(("bad-category", "names is empty", "list the classes in the order of their numbers"))
     return tuple(sorted(found, key=lambda one: one.id))

@@ -70,7 +70,7 @@ def test_latin_is_noted(tmp_path):
         ("a.png,30,15,inf,25,cat", ["which holds something"]),
         ("a.png,30,15,1_0,25,cat", ["which holds something"]),
         ('a.png,30,15,"50,5",25,cat', ["which holds something"]),
-        ("a.png,50,15,30,25,cat", ["[50, 15, 30, 25], which has no area", "'a.png', 100 x 50 pixels"]),
+        ("a.png,50,15,50,25,cat", ["[50, 15, 50, 25], which has no area", "'a.png', 100 x 50 pixels"]),
         ("a.png,150,15,180,25,cat", ["lies wholly outside"]),
         ('a.png,30,15,50,25,"cat', ["is not CSV"]),
         ('a.png,30,15,50,25,"cat"x', ["is not CSV"]),
@@ -119,6 +119,12 @@ def test_splits(tmp_path):
     fill(tmp_path / "flat", {"train.csv": HEADER + LINE, "val.csv": HEADER + LINE, "images/a.png": (100, 50)})
     fill(tmp_path / "flat", {"classes.csv": "cat,0\n"})
     assert find_splits(tmp_path / "flat") == ["train", "val"]
+
+
+def test_corners_are_put_in_order(tmp_path):
+    data = load_dataset(write(tmp_path, f"{HEADER}a.png,50,15,30,25,cat\na.png,30,25,50,15,cat\n"))
+    assert found(data) == {"a.png": [("cat", BOX), ("cat", BOX)]}
+    assert data.notes[0].startswith("boxes.csv: 2 boxes were put in order, first that of line 2: ")
 
 
 def test_places(tmp_path):

@@ -103,7 +103,7 @@ def test_other_shapes(tmp_path):
         (BOX.replace('"50"', '"x"'), ["the box 30.00 15 x 25.5 0, which holds something"]),
         (BOX.replace('xbr="50"', ""), ["the box 30.00 15 nothing 25.5 0"]),
         (BOX.replace('"50"', '"inf"'), ["not a finite number"]),
-        (BOX.replace('"50"', '"30"'), ["no area"]),
+        (BOX.replace('"50"', '"30.00"'), ["no area"]),
         (BOX.replace("z_order", "rotation").replace('rotation="0"', 'rotation="x"'), ["not a finite number"]),
         ('<polygon label="cat" points="1,2;3"/>', ["'1,2;3', which holds something"]),
         ('<polygon label="cat"/>', ["'nothing', which"]),
@@ -123,13 +123,30 @@ def test_wrong_shapes(tmp_path, shape, parts):
         (image(BOX, "../b.png"), ["'../b.png', which is not a file inside"]),
         (image(BOX, ""), ["the image ''"]),
         (image(BOX) + "\n" + image(BOX), ["has the image 'a.png' once more"]),
-        (image(BOX).replace('"100"', '"x"'), ["has the size 'x' x '50'"]),
         ('<track id="0"><box frame="1"/></track>', ["line 7 has a track", "CVAT for images"]),
         ("<image>", ["not valid XML at line 8"]),
     ],
 )
 def test_wrong_files(tmp_path, inside, parts):
     refused(write(tmp_path, inside), *parts)
+
+
+@pytest.mark.parametrize("side", ["x", "0", "-1", "99.5", ""])
+def test_a_size_that_cannot_be_is_read_from_the_image(tmp_path, side):
+    data = load_dataset(write(tmp_path, image(BOX).replace('"100"', f'"{side}"')))
+    assert (data.samples[0].width, data.samples[0].height) == (100, 50)
+    assert data.notes == (
+        "annotations.xml: 1 images have no usable width and height; their sizes were read from the image files.",
+    )
+
+
+def test_corners_are_put_in_order_and_outlines_are_clipped(tmp_path):
+    swapped = BOX.replace('"50"', '"10"')
+    outline = '<polygon label="cat" points="80,20;130,20;130,-5"/>'
+    data = load_dataset(write(tmp_path, image(swapped + outline)))
+    assert [box for _, box in found(data)["a.png"]] == [[10, 15, 30, 25.5], [80, 0, 100, 20]]
+    assert "1 box was put in order" in data.notes[1]
+    assert "1 box was clipped" in data.notes[2]
 
 
 def test_without_a_list_of_labels(tmp_path):

@@ -63,6 +63,51 @@ def test_ways_to_write_a_box(tmp_path, text, box):
     assert sum("outline" in note for note in data.notes) == (len(text.split()) > 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("1 0.9 0.5 0.4 0.2", [70, 20, 100, 30]),
+        ("1 1.01 0.5 0.4 0.2", [81, 20, 100, 30]),
+        ("1 0.4 0.4 0.2 1.2", [30, 0, 50, 50]),
+        ("1 0.05 0.5 0.3 0.2", [0, 20, 20, 30]),
+        ("1 0.8 0.4 1.0824 0.5 1.06 0.7 0.78 0.6", [78, 20, 100, 35]),  # four corners
+        ("1 -0.3 0.4 0.2 -0.1 0.4 1.9", [0, 0, 40, 50]),
+        ("1 -3 -3 4 -3 4 4", [0, 0, 100, 50]),
+    ],
+)
+def test_objects_over_the_border_are_clipped_whatever_their_form(tmp_path, text, box):
+    fill(tmp_path, simple(f"{text}\n"))
+    data = load_dataset(tmp_path, "train")
+    assert found(data) == {"a.png": [("dog", box)]}
+    assert data.notes[-1].startswith(
+        "data.yaml: 1 box was clipped, first that of a.txt line 1: it reaches over the border"
+    )
+
+
+def test_negative_sides_are_put_in_order(tmp_path):
+    fill(tmp_path, simple("1 0.4 0.4 -0.2 0.2\n1 0.4 0.4 0.2 -0.2\n"))
+    data = load_dataset(tmp_path, "train")
+    assert found(data) == {"a.png": [("dog", BOX)] * 2}
+    assert data.notes[0].startswith("data.yaml: 2 boxes were put in order, first that of a.txt line 1")
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_two_classes_of_one_name_of_which_one_has_no_box(tmp_path, label):
+    fill(
+        tmp_path,
+        simple(f"{label} 0.4 0.4 0.2 0.2\n2 0.4 0.4 0.2 0.2\n", "train: images/train\nnames: [cup, cup, owl]\n"),
+    )
+    data = load_dataset(tmp_path, "train")
+    assert [(one.id, one.name) for one in data.categories] == [(label, "cup"), (2, "owl")]
+    assert found(data) == {"a.png": [("cup", BOX), ("owl", BOX)]}
+    assert "of two classes called 'cup' one has no box" in data.notes[0]
+
+
+def test_two_classes_of_one_name_that_both_have_boxes(tmp_path):
+    fill(tmp_path, simple("0 0.4 0.4 0.2 0.2\n1 0.4 0.4 0.2 0.2\n", "train: images/train\nnames: [cup, cup]\n"))
+    refused(tmp_path, "the class name 'cup' is there twice, and both have boxes", "check --fix", split="train")
+
+
 def test_points_are_not_an_outline(tmp_path):
     fill(tmp_path, simple("1 0.4 0.4 0.2 0.2 0.1 0.1 2 0.9 0.9 1\n", YAML + "kpt_shape: [2, 3]\n"))
     data = load_dataset(tmp_path, "train")
@@ -83,8 +128,9 @@ def test_points_are_not_an_outline(tmp_path):
         ("1.5 0.4 0.4 0.2 0.2", ["begins with '1.5'"]),
         ("nan 0.4 0.4 0.2 0.2", ["begins with 'nan'"]),
         ("1 40 20 20 10", ["has the value 40,", "from 0 to 1", "divide pixels"]),
-        ("1 0.4 0.4 0.2 1.2", ["has the value 1.2,"]),
-        ("1 0.4 -0.4 0.2 0.2", ["has the value -0.4,"]),
+        ("1 0.4 0.4 0.2 5.1", ["has the value 5.1,"]),
+        ("1 0.1 0.1 0.9 0.1 0.5 80", ["has the value 80,", "divide pixels"]),
+        ("1 0.4 -4.1 0.2 0.2", ["has the value -4.1,"]),
         ("1 0.4 inf 0.2 0.2", ["has the value inf,"]),
         ("3 0.4 0.4 0.2 0.2", ["has the class 3", "0 cat, 1 dog, 2 owl", "add the class"]),
         ("-1 0.4 0.4 0.2 0.2", ["has the class -1"]),
@@ -101,6 +147,8 @@ def test_wrong_lines(tmp_path, line, parts, option):
     ("line", "why"),
     [
         ("1 0.4 0.4 0 0.2", "no area"),
+        ("1 1.4 0.4 0.2 0.2", "lies wholly outside"),
+        ("1 1.4 0.4 1.2 0.4 1.2 0.9", "lies wholly outside"),
         ("1 0.4 0.4 1_0 0.2", "0.4 0.4 1_0 0.2"),
         ("1 0.4 x 0.2 0.2", "not a finite number"),
         ("1 0.4 nan 0.2 0.2", "not a finite number"),
@@ -167,7 +215,6 @@ def test_names(tmp_path, names, ids):
         ("train: images/train\nnames: []\n", ["names is empty"]),
         ("train: images/train\nnames: [cat, no]\n", ["class 1 has the name False", "quotes"]),
         ("train: images/train\nnames: [cat, '']\n", ["class 1 has the name ''"]),
-        ("train: images/train\nnames: [cat, cat]\n", ["class name 'cat' is there twice"]),
         ("train: images/train\nnames: {0: cat, '0': dog}\n", ["class number 0 is there twice"]),
         ("train: images/train\nnames: {cat: 0}\n", ["names has the key 'cat'"]),
         ("train: images/train\nnc: 3\nnames: [cat, dog]\n", ["nc is 3 but names has 2"]),

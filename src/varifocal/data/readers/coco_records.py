@@ -1,0 +1,306 @@
+"""The records of a COCO file, some at a time, into columns.
+
+Records that are what COCO says are read column by column. The others are looked at one by one: what can be understood
+is taken and counted in ``changed``, the rest is reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.data.archive import Tree
+from varifocal.data.raw import LISTED, Place, Problem, Problems, short
+from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
+from varifocal.data.readers.columns import NAN, to_number
+from varifocal.data.readers.outline import outline_box
+
+SECTIONS = ("images", "annotations", "categories")
+MEND = "a COCO file is an object with images, annotations and categories"
+_MAX_SIDE = 2**31 - 1
+_ABSENT = object()
+
+# What each field of a record must be.
+_FIELDS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
+    "categories": {"id": int, "name": str},
+}
+_GET = {key: itemgetter(*fields) for key, fields in _FIELDS.items()}
+# Where the name of an image stands when there is no file_name; LVIS has addresses alone.
+_OTHER_NAMES = ("filename", "coco_url", "path", "url")
+_NO_BOX = [NAN] * 4
+
+Wrong = tuple[str, str]  # what is wrong with a record, and how to mend it
+
+
+@dataclass
+class Found:
+    """What was collected of a file so far: lists of columns, one for each run of records.
+
+    Ids are codes of :class:`Ids`. ``nameless`` are images whose name was refused. ``lost`` are the image ids of annotations that were refused, ``idless`` what is wrong with
+    images whose boxes cannot be told from those of unknown images.
+    """
+
+    file: Tree
+    ids: dict[str, Ids] = field(default_factory=lambda: {key: Ids() for key in SECTIONS})
+    problems: dict[str, Problems] = field(default_factory=lambda: {key: Problems() for key in SECTIONS})
+    changed: Counter[str] = field(default_factory=Counter)
+    categories: list[tuple[int, str]] = field(default_factory=list)
+    image_ids: list[np.ndarray] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sizes: list[np.ndarray] = field(default_factory=list)
+    columns: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+    odd: dict[int, str] = field(default_factory=dict)
+    boxes: int = 0
+    notes: list[str] = field(default_factory=list)
+    nameless: set[int] = field(default_factory=set)
+    lost: list[int] = field(default_factory=list)
+    idless: Problems = field(default_factory=Problems)
+
+    def take(self, key: str, first: int, records: list[Any]) -> None:
+        """The next records of a section."""
+        rows = _rows(key, records)
+        if rows is None:
+            rows, records = self._look_at_each(key, first, records)
+        if not rows:
+            return
+        if key == "categories":
+            self.categories += rows
+        elif key == "images":
+            self._take_images(rows)
+        else:
+            self._take_annotations(rows, records)
+
+    def report(self, kind: str, section: str, place: str, text: str, mend: str, *, image: int = -1) -> None:
+        """Report what is wrong."""
+        self.problems[section].add(Problem(kind, Place(self.file, place), text, mend, image=image))
+
+    def _look_at_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The rows of the records that can be understood, and these themselves; the others are reported."""
+        read = {"images": self._image, "annotations": self._annotation, "categories": self._category}[key]
+        rows: list[Any] = []
+        good: list[Any] = []
+        for index, record in enumerate(records, start=first):
+            place = f"{key}[{index}]"
+            if type(record) is not dict:
+                self.report("malformed", key, place, f"is {short(record)} and should be an object", MEND)
+                continue
+            if "id" in record:
+                place += f" (id {short(record['id'])})"
+            row = read(record, index, place, len(rows))
+            if row is not None:
+                rows.append(row)
+                good.append(record)
+        return rows, good
+
+    def _image(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
+        code = self.ids["images"].code(record.get("id"))
+        image = len(self.names) + row
+        if code is None:
+            wrong = _no_id(record, "id")
+            self.idless.add(Problem("malformed", Place(self.file, f"images[{index}]"), *wrong))
+            return None
+        name, key = _name_of(record)
+        if name is None:
+            self.report("malformed", "images", place, *_no_field(record, "file_name", "a text"), image=image)
+            self.nameless.add(image)
+            name = short(record.get("file_name"))
+        elif key != "file_name":
+            self.changed[f"images have no file_name; the end of their {key} was taken"] += 1
+        return code, name, *(_side(record.get(side)) for side in ("width", "height"))
+
+    def _annotation(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
+        image, category = (self.ids[key].code(record.get(name)) for key, name in _REFERS.items())
+        box = record.get("bbox")
+        wrong = None
+        if image is None:
+            wrong = _no_id(record, "image_id")
+        elif category is None:
+            wrong = _no_id(record, "category_id")
+        elif box is not None and not isinstance(box, list):
+            wrong = _no_field(record, "bbox", "a list [x, y, width, height]")
+        elif box and len(box) != 4:
+            place = f"annotation {short(record.get('id'))} of image {short(record['image_id'])}"
+            wrong = f"has the bbox {short(box)} of {len(box)} values", "a box is [x, y, width, height]"
+        if wrong is not None:
+            self.report("malformed", "annotations", place, *wrong)
+            if image is not None:
+                self.lost.append(image)
+            return None
+        code = self.ids["annotations"].code(record.get("id"))
+        if code is None:
+            self.changed["annotations have no id"] += 1
+            code = without_id(index)
+        return code, image, category, box or _NO_BOX
+
+    def _category(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[int, str] | None:
+        code, name = self.ids["categories"].code(record.get("id")), record.get("name")
+        if type(name) in (int, float):
+            self.changed["classes are called by a number"] += 1
+            name = str(name)
+        if code is None or not isinstance(name, str):
+            wrong = _no_id(record, "id") if code is None else _no_field(record, "name", "a text")
+            self.report("malformed", "categories", f"categories[{index}]" if code is None else place, *wrong)
+            return None
+        return code, name
+
+    def _take_images(self, rows: list[Any]) -> None:
+        sides = np.array([row[2:] for row in rows], np.int64)
+        valid = np.asarray((sides >= 1) & (sides <= _MAX_SIDE)).all(axis=1)
+        if not valid.all():
+            self.changed["images have no usable width and height; their sizes were read from the image files"] += int(
+                (~valid).sum()
+            )
+        self.sizes.append(np.where(valid.reshape(-1, 1), sides, 0))
+        self.image_ids.append(np.array([row[0] for row in rows], np.int64))
+        self.names += [row[1] for row in rows]
+
+    def _take_annotations(self, rows: list[Any], records: list[dict[str, Any]]) -> None:
+        ids, image_ids, category_ids, raw = zip(*rows, strict=True)
+        xywh, texts = _to_array(raw)
+        if texts:
+            self.changed["boxes have numbers that are written as texts"] += texts
+        xyxy = _to_xyxy(xywh)
+        for index in np.flatnonzero(~np.isfinite(xywh).all(axis=1)).tolist():
+            self._without_box(xyxy, index, raw[index], records[index])
+        flags = (
+            [self._flag(ids[index], record, "iscrowd") for index, record in enumerate(records)],
+            [self._flag(ids[index], record, "difficult") for index, record in enumerate(records)],
+        )
+        self.columns.append(
+            (
+                *(np.array(column, np.int64) for column in (ids, image_ids, category_ids)),
+                *(np.array(column, bool) for column in flags),
+                np.array([_number(record.get("area")) for record in records], np.float64),
+                xyxy,
+            )
+        )
+        self.boxes += len(ids)
+
+    def _without_box(self, xyxy: np.ndarray, index: int, raw: list[Any], record: dict[str, Any]) -> None:
+        """A record whose bbox is none: the box around its outline, or what stands there for a message."""
+        box = outline_box(record.get("segmentation"))
+        if box is not None:
+            self.changed["annotations have no bbox; the upright boxes around their outlines were taken"] += 1
+            xyxy[index] = box
+        elif len(self.odd) < LISTED:
+            self.odd[self.boxes + index] = "null" if raw is _NO_BOX else short(raw)
+
+    def _flag(self, id: int, record: dict[str, Any], key: str) -> bool:
+        value = record.get(key, 0)
+        if value in (0, 1) and type(value) in (int, bool):
+            return bool(value)
+        if value is None or value == "":
+            return False
+        number = to_number(value) if isinstance(value, str) else value
+        if type(number) is float and number in (0, 1):
+            return bool(number)
+        self.report("malformed", "annotations", self.annotation(id), f"has the {key} {short(value)}", "it is 0 or 1")
+        return False
+
+    def annotation(self, id: int) -> str:
+        """The place of an annotation, by its id or, where it has none, by its index."""
+        index = index_of(id)
+        return f"annotations[{index}]" if index is not None else f"annotation {self.ids['annotations'].show(id)}"
+
+
+_REFERS = {"images": "image_id", "categories": "category_id"}
+
+
+def _rows(key: str, records: list[Any]) -> list[Any] | None:
+    """The fields of all records, or None where any record is not what it must be."""
+    try:
+        rows = list(map(_GET[key], records))
+    except (KeyError, TypeError, IndexError):
+        return None
+    if set(map(type, records)) != {dict}:
+        return None
+    for column, wanted in zip(zip(*rows, strict=True), _FIELDS[key].values(), strict=True):
+        if set(map(type, column)) != {wanted}:
+            return None
+        if wanted is int and not are_plain(column):
+            return None
+        if wanted is list and set(map(len, column)) != {4}:
+            return None
+    return rows
+
+
+def _no_id(record: dict[str, Any], key: str) -> Wrong:
+    return _no_field(record, key, "a whole number or a text")
+
+
+def _no_field(record: dict[str, Any], key: str, wanted: str) -> Wrong:
+    """What is wrong with a field that is missing or of the wrong kind."""
+    value = record.get(key, _ABSENT)
+    if value is _ABSENT:
+        return f"has no {key!r}", f"add it, {wanted}"
+    return f"has the {key} {short(value)}", f"it should be {wanted}"
+
+
+def _name_of(record: dict[str, Any]) -> tuple[str | None, str]:
+    """The name of an image's file, and the key it stands under; of an address the path."""
+    given = record.get("file_name")
+    if isinstance(given, str) and given.strip():
+        return given, "file_name"
+    for key in _OTHER_NAMES:
+        value = record.get(key)
+        if isinstance(value, str) and value.strip() and (name := _path_of(value)):
+            return name, key
+    return (given if isinstance(given, str) else None), "file_name"
+
+
+def _path_of(address: str) -> str:
+    """The path of an address, "" where it is none; any other text as it is."""
+    if "://" not in address:
+        return address
+    try:
+        return unquote(urlsplit(address).path).lstrip("/")
+    except ValueError:
+        return ""
+
+
+def _side(value: Any) -> int:
+    """A side in pixels, 0 where the value is none."""
+    number = to_number(value) if isinstance(value, str) else value
+    if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
+        return 0
+    return int(number)
+
+
+def _to_array(rows: Sequence[list[Any]]) -> tuple[Float[np.ndarray, "N 4"], int]:
+    """Float64, with NaN for what is no number, and how many rows have numbers that are texts."""
+    if set(map(type, chain.from_iterable(rows))) <= {int, float}:
+        try:
+            return np.array(rows, dtype=np.float64).reshape(-1, 4), 0
+        except OverflowError:
+            pass
+    texts = sum(any(isinstance(value, str) and to_number(value) == to_number(value) for value in row) for row in rows)
+    numbers = [[to_number(value) if isinstance(value, str) else _number(value) for value in row] for row in rows]
+    return np.array(numbers, dtype=np.float64).reshape(-1, 4), texts
+
+
+def _to_xyxy(xywh: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = xywh[:, :2] + xywh[:, 2:]
+    # a sum of two finite numbers may overflow; the box is then as far as a number goes
+    finite = np.isfinite(xywh).all(axis=1)
+    far[finite] = np.clip(far[finite], -np.finfo(np.float64).max, np.finfo(np.float64).max)
+    return np.concatenate([xywh[:, :2], far], axis=1)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        return NAN
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")

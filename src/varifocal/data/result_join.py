@@ -1,0 +1,270 @@
+"""Which image and which class of a data set the entry of a results file is of: by id, or by name where these disagree.
+
+Ids of a results file are often not those of the data set: a program numbers the images of a folder as it finds them,
+takes the number in a file's name, or counts classes from 0. A name, where an entry has one, says what is meant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from varifocal.data.raw import short, short_list
+from varifocal.data.readers.coco_ids import Ids
+from varifocal.data.tree import is_picture
+from varifocal.records import DataSet, StoredFile
+
+_NOTHING, _SEVERAL = -1, -2
+
+
+@dataclass
+class Column:
+    """What entries say of their image or of their class: ids as codes of ``ids``, and names as places in ``names``, -1
+    where an entry has none."""
+
+    ids: Ids
+    codes: list[Int64[np.ndarray, "n"]] = field(default_factory=list)
+    names: dict[str, int] = field(default_factory=dict)
+    name_of: list[Int64[np.ndarray, "n"]] = field(default_factory=list)
+
+    def take(self, ids: Sequence[Any], names: Sequence[Any], *, plain: bool) -> None:
+        """The next entries; ``plain`` says that all ids are whole numbers that stand for themselves."""
+        codes = ids if plain else [self.ids.code(id) for id in ids]
+        self.codes.append(np.array(codes, np.int64))
+        known = self.names
+        places = [known.setdefault(name, len(known)) if type(name) is str and name else -1 for name in names]
+        self.name_of.append(np.array(places, np.int32))
+
+    def all_codes(self) -> Int64[np.ndarray, "N"]:
+        """The codes of all entries."""
+        return np.concatenate([np.empty(0, np.int64), *self.codes])
+
+    def through(self, places: Sequence[int]) -> Int64[np.ndarray, "N"]:
+        """For each entry the number that its name has in ``places``, -1 where it has no name."""
+        return np.append(np.array(places, np.int64), _NOTHING)[np.concatenate([np.empty(0, np.int32), *self.name_of])]
+
+    @property
+    def named(self) -> np.ndarray:
+        """Which entries have a name."""
+        return np.asarray(np.concatenate([np.empty(0, np.int32), *self.name_of]) >= 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The place of the image, or of the class, of each entry in the data set, -1 of those that are left out.
+
+    ``unknown`` is the first entry with an id that the data set does not have, and that id, where this cannot be;
+    ``hint`` says what the ids look like.
+    """
+
+    places: Int64[np.ndarray, "N"]
+    notes: tuple[str, ...] = ()
+    unknown: tuple[int, str] | None = None
+    hint: str = ""
+
+
+def join_images(column: Column, data: DataSet) -> Joined:
+    """By the file names of the entries where any is that of an image of the data set, else by ids.
+
+    Ids that the data set does not have, or cannot have as its format has none, are looked for among the names of the
+    files: as the name itself, its stem, or the number that the stem is.
+    """
+    files = FileNames([sample.file for sample in data.samples])
+    by_id = {sample.image_id: place for place, sample in enumerate(data.samples)}
+    codes = column.all_codes()
+    places = _look_up(column.ids, codes, {**data.ids.images}, by_id)
+    notes: list[str] = []
+    if not column.named.any() or not any(files.find(name) >= 0 for name in column.names):
+        if column.named.any() and len(codes):
+            notes.append("none of its file names is that of an image of the data set; ids alone say which is meant.")
+        return _by_stems(column, codes, places, files, data, notes)
+    found = [files.find(name) for name in column.names]
+    named = column.through(found)
+    listed, name_of = list(column.names), column.through(range(len(found)))
+    for entry in np.flatnonzero(named == _SEVERAL).tolist():
+        fits = files.fits(listed[name_of[entry]], int(places[entry]))
+        named[entry] = places[entry] if fits else _NOTHING
+    return _by_names(column, codes, places, named, "image", "file name")
+
+
+def join_classes(column: Column, data: DataSet) -> Joined:
+    """By the class names of the entries where any is one of the data set, else by ids."""
+    by_name = {category.name: place for place, category in enumerate(data.categories)}
+    by_id = {category.id: place for place, category in enumerate(data.categories)}
+    codes = column.all_codes()
+    places = _look_up(column.ids, codes, {**data.ids.classes}, by_id)
+    if any(name in by_name for name in column.names):
+        named = column.through([by_name.get(name, _NOTHING) for name in column.names])
+        return _by_names(column, codes, places, named, "class", "class name")
+    notes: tuple[str, ...] = ()
+    if column.named.any():
+        notes = ("none of its class names is one of the data set; ids alone say which is meant.",)
+    texts = _texts_as_names(column.ids, codes, by_name)
+    places = np.where(places < 0, texts, places)
+    return _refused(column, codes, places, notes, hint=_offset(codes[~column.ids.are_texts(codes)], list(by_id)))
+
+
+def _by_names(
+    column: Column,
+    codes: Int64[np.ndarray, "N"],
+    by_id: Int64[np.ndarray, "N"],
+    named: Int64[np.ndarray, "N"],
+    what: str,
+    name: str,
+) -> Joined:
+    """Entries with a name by that, ``named`` being the places; those that have none by their ids."""
+    chosen = np.where(column.named, named, by_id)
+    notes = []
+    wrong = int((column.named & (named >= 0) & (by_id != named)).sum())
+    if wrong:
+        notes.append(
+            f"{_entries(wrong)} {'has' if wrong == 1 else 'have'} the {what} id of another {what} than the {name} "
+            "says; the names were taken."
+        )
+    strange = column.named & (chosen < 0)
+    if strange.any():
+        listed = list(column.names)
+        names = dict.fromkeys(listed[place] for place in column.through(range(len(listed)))[strange].tolist())
+        of = f"{what}es" if what == "class" else f"{what}s"
+        many = _entries(int(strange.sum()))
+        notes.append(f"{many} of {of} that the data set does not have left out: {short_list(names, 4)}.")
+    return _refused(column, codes, chosen, tuple(notes), excused=column.named)
+
+
+def _by_stems(
+    column: Column,
+    codes: Int64[np.ndarray, "N"],
+    places: Int64[np.ndarray, "N"],
+    files: FileNames,
+    data: DataSet,
+    notes: Sequence[str],
+) -> Joined:
+    """Entries by their ids, or all by the names of files where only so every entry has an image."""
+    texts = _texts_as_names(column.ids, codes, files)
+    numbers = files.numbers()
+    stems = np.array([numbers.get(code, _NOTHING) for code in codes.tolist()] if numbers else texts, np.int64)
+    stems = np.where(texts >= 0, texts, stems)
+    everywhere = len(codes) and (stems >= 0).all()
+    if everywhere and (stems != places).any() and (data.ids.counted or (places < 0).any()):
+        notes = (*notes, "its image ids are the names of the files, without suffix, and are taken so.")
+        return Joined(stems, tuple(notes))
+    return _refused(column, codes, np.where(places < 0, texts, places), tuple(notes))
+
+
+def _refused(
+    column: Column,
+    codes: Int64[np.ndarray, "N"],
+    places: Int64[np.ndarray, "N"],
+    notes: tuple[str, ...] = (),
+    *,
+    excused: np.ndarray | None = None,
+    hint: str = "",
+) -> Joined:
+    """The places, with the first entry whose id is unknown, unless its name is known to be of nothing."""
+    bad = np.flatnonzero((places < 0) if excused is None else (places < 0) & ~excused)
+    if not len(bad):
+        return Joined(places, notes)
+    code = int(codes[bad[0]])
+    shown = column.ids.show(code)
+    return Joined(places, notes, (int(bad[0]), shown if shown.lstrip("-").isdigit() else short(shown)), hint)
+
+
+def _look_up(
+    ids: Ids, codes: Int64[np.ndarray, "N"], texts: Mapping[str, int], places: Mapping[int, int]
+) -> Int64[np.ndarray, "N"]:
+    """The place of each id, -1 of those that are unknown; ``texts`` gives the numbers of ids that are texts."""
+    used, index = np.unique(codes, return_inverse=True)
+    numbers = ids.numbered(used).tolist()
+    known = [texts.get(ids.show(code), number) for code, number in zip(used.tolist(), numbers, strict=True)]
+    return np.array([places.get(number, _NOTHING) for number in known], np.int64)[index.reshape(-1)]
+
+
+def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str, int] | FileNames) -> np.ndarray:
+    """For ids that are texts the place of the thing that is called so, -1 for the others."""
+    find = names.find if isinstance(names, FileNames) else lambda name: names.get(name, _NOTHING)
+    used, index = np.unique(codes, return_inverse=True)
+    texts = zip(used.tolist(), ids.are_texts(used).tolist(), strict=True)
+    found = [max(find(ids.show(code)), _NOTHING) if text else _NOTHING for code, text in texts]
+    return np.array(found, np.int64)[index.reshape(-1)]
+
+
+def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
+    """What class ids look like that are not all known: one off, or places in the list of classes."""
+    used = np.unique(used)
+    if not len(used) or np.isin(used, known).all():
+        return ""
+    for step, text in ((1, "low; add 1 to each"), (-1, "high; subtract 1 from each")):
+        if np.isin(used + step, known).all():
+            return f", and all of them seem one too {text}"
+    for first in (0, 1):
+        if used[0] >= first and used[-1] < first + len(known):
+            return f", and all of them seem to count the classes from {first}; give them the ids of the data set"
+    return ""
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count:,} entries"
+
+
+class FileNames:
+    """Finds images by the end of their paths: with folders, by the name alone, or by the name without its suffix."""
+
+    def __init__(self, files: Sequence[StoredFile]) -> None:
+        self._paths = [_parts(str(file)) for file in files]
+        self._names: dict[str, list[int]] = {}
+        self._stems: dict[str, list[int]] = {}
+        for place, file in enumerate(files):
+            self._names.setdefault(file.name, []).append(place)
+            self._stems.setdefault(file.stem, []).append(place)
+        self._found: dict[str, int] = {}
+
+    def find(self, name: str) -> int:
+        """The place of the image that a path means; -1 where there is none, -2 where there are several."""
+        if name not in self._found:
+            self._found[name] = self._find(_parts(name))
+        return self._found[name]
+
+    def fits(self, name: str, place: int) -> bool:
+        """Whether the image at that place, -1 for none, has the name of a file, whatever its folder."""
+        parts = _parts(name)
+        return place >= 0 and bool(parts) and self._paths[place][:1] == parts[:1]
+
+    def numbers(self) -> dict[int, int]:
+        """The place of each image by the number that its stem is; empty unless all are different numbers."""
+        if not all(stem.isascii() and stem.isdigit() and len(stem) < 18 for stem in self._stems):
+            return {}
+        numbers = {int(stem): places[0] for stem, places in self._stems.items()}
+        return numbers if len(numbers) == len(self._paths) else {}
+
+    def _find(self, parts: list[str]) -> int:
+        if not parts:
+            return _NOTHING
+        places = self._names.get(parts[0])
+        if places is None:
+            stem = os.path.splitext(parts[0])[0] if is_picture(parts[0]) else parts[0]  # not of "scene.2"
+            places = self._stems.get(stem, [])
+        if len(places) < 2:
+            return places[0] if places else _NOTHING
+        shared = [_shared(self._paths[place][1:], parts[1:]) for place in places]
+        best = max(shared)
+        return places[shared.index(best)] if shared.count(best) == 1 else _SEVERAL
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a path, the last one first."""
+    return [part for part in reversed(path.replace("\\", "/").split("/")) if part not in ("", ".")]
+
+
+def _shared(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many parts two paths share from their ends on."""
+    count = 0
+    for one, other in zip(a, b, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
