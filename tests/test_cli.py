@@ -156,7 +156,7 @@ def test_one_json_is_trained_on(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("splits", "word", "note"),
     [
-        (["train"], [], "no split 'val' (there are train), so there is no validation"),
+        (["train"], [], "there is one split, so there is no validation"),
         (["train", "test"], [], "no split 'val', so validation is on 'test'"),
         (["train", "val"], ["data.val_split="], None),
     ],
@@ -253,15 +253,15 @@ def test_help_loads_nothing_heavy():
     ("edit", "words"),
     [
         (lambda c: c["annotations"][0].update(bbox=[200, 10, 30, 20]), ["annotation 1", "outside"]),
-        (lambda c: c["annotations"][0].update(bbox=[10, 10, -3, 20]), ["annotation 1"]),
+        (lambda c: c["annotations"][0].update(bbox=[10, 10, 0, 20]), ["annotation 1"]),
         (lambda c: c["annotations"][0].update(bbox=[10, float("nan"), 3, 20]), ["annotation 1"]),
         (lambda c: c["annotations"][0].update(category_id=99), ["annotation 1", "99"]),
-        (lambda c: c["annotations"][1].update(id=1), ["1"]),
+        (lambda c: c["annotations"][0].update(image_id=99), ["annotation 1", "99"]),
         (lambda c: c["images"][1].update(id=1), ["1"]),
         (lambda c: c["images"].clear(), ["train.json"]),
         (lambda c: c.pop("categories"), ["categories"]),
     ],
-    ids=["outside", "negative", "nan", "category", "annotation-id", "image-id", "empty", "not-coco"],
+    ids=["outside", "no area", "nan", "category", "image of another set", "image-id", "empty", "not-coco"],
 )
 def test_bad_labels_stop_training_before_it_starts(data, tmp_path, capsys, edit, words):
     change(data, "train", edit)

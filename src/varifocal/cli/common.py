@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.options import images_word
 from varifocal.errors import ConfigError
 
 
@@ -45,6 +44,8 @@ def usable_device(name: str) -> str:
 
 def data_words(options: argparse.Namespace) -> list[str]:
     """What --format, --images, --unlabeled and --val mean in a recipe."""
+    from varifocal.data.options import images_word
+
     images = images_word(options.images, Path(options.data)) if options.images else None
     words = {
         "data.format": options.format,

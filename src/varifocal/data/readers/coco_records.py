@@ -46,8 +46,9 @@ Wrong = tuple[str, str]  # what is wrong with a record, and how to mend it
 class Found:
     """What was collected of a file so far: lists of columns, one for each run of records.
 
-    Ids are codes of :class:`Ids`. ``nameless`` are images whose name was refused. ``lost`` are the image ids of annotations that were refused, ``idless`` what is wrong with
-    images whose boxes cannot be told from those of unknown images.
+    Ids are codes of :class:`Ids`. ``nameless`` are images whose name was refused. ``lost`` are the image ids of
+    annotations that were refused, ``idless`` what is wrong with images whose boxes cannot be told from those of unknown
+    images.
     """
 
     file: Tree

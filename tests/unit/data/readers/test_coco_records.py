@@ -302,14 +302,14 @@ def test_lvis_names_its_images_by_their_address(tmp_path):
     os.rename(root / "val2017/000000397133.jpg", root / "000000397133.jpg")
     assert load_dataset(root, "val").samples[0].file == root / "000000397133.jpg"
     os.remove(root / "000000397133.jpg")
-    refused(root, "image 0, 'val2017/000000397133.jpg', is not found", split="val")
+    refused(root, "image 0 has the file_name 'val2017/000000397133.jpg', which is not found in", split="val")
 
 
 def test_an_address_leads_nowhere_else(tmp_path):
     fill(tmp_path, {"1.png": (100, 50)})
     images = [{"id": 1, "path": "/etc/../../1.png"}, {"id": 2, "coco_url": "http://h/%2e%2e/%2e%2e/1.png"}]
     path = write(tmp_path / "set", [], images)
-    refused(path, "is not found", "(1 more like it)")
+    refused(path, "which is not a file inside the data folder", "(1 more like it)")
 
 
 def test_boxes_of_a_refused_image_are_no_complaint_of_their_own(tmp_path):
