@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from varifocal.data.archive import Tree
-from varifocal.data.images import SUFFIXES
+from varifocal.data.image_kinds import SUFFIXES, UNREAD, suffix_of
 from varifocal.errors import DataError
 
 MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
@@ -84,15 +84,25 @@ def is_there(path: Tree) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file name ends as those of pictures do."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return suffix_of(name) in SUFFIXES
 
 
-def pictures_below(folder: Tree) -> Iterator[tuple[Tree, str, str]]:
-    """Each picture below a folder: the folder it lies in, the path of that from ``folder``, its name."""
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as those of images do, also of such as are not read."""
+    return suffix_of(name) in SUFFIXES or suffix_of(name) in UNREAD
+
+
+def pictures_below(folder: Tree, passed: list[str] | None = None) -> Iterator[tuple[Tree, str, str]]:
+    """Each picture below a folder: the folder it lies in, the path of that from ``folder``, its name.
+
+    Names of images that are not read are added to ``passed``.
+    """
     for place, path, files in walk(folder):
         for name in files:
             if is_picture(name):
                 yield place, path, name
+            elif passed is not None and is_image_name(name):
+                passed.append(name)
 
 
 def decode(content: bytes, file: object) -> tuple[str, bool]:

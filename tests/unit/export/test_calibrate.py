@@ -15,6 +15,7 @@ from varifocal.runtime.description import ExportInfo, GraphInfo
 from varifocal.settings import Preprocess
 from varifocal.tiles import Tiling
 
+INFO = ExportInfo("vfnet", (Category(1, "a"),), GraphInfo(None, (8,)))
 RNG = np.random.default_rng(0)
 
 
@@ -47,19 +48,19 @@ def test_windows_of_a_model_that_reads_such(tmp_path):
     data = data_set(tmp_path, [(30, 20), (10, 10)])
     views = choose_views(data, Tiling(10, 0), 99)
     assert len(views) == 6 + 1
-    sizes = [image.size for image in read_views(views)]
+    sizes = [image.size for image in read_views(views, INFO)]
     assert sizes == [(10, 10)] * 7
     assert len(choose_views(data, Tiling(10, 0), 4)) == 4
     whole = np.asarray(Image.open(data.samples[0].file))
-    shown = np.concatenate([np.asarray(image).ravel() for image in read_views(views[:6])])
+    shown = np.concatenate([np.asarray(image).ravel() for image in read_views(views[:6], INFO)])
     assert np.array_equal(np.sort(shown), np.sort(whole.ravel()))
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path):
     data = data_set(tmp_path, [None, (9, 7), None])
-    assert [image.size for image in read_views(choose_views(data, Tiling()))] == [(9, 7)]
+    assert [image.size for image in read_views(choose_views(data, Tiling()), INFO)] == [(9, 7)]
     with pytest.raises(DataError, match=r"none of the 2 pictures to calibrate on can be read; the first: .*0\.png"):
-        list(read_views([view for view in choose_views(data, Tiling()) if view.sample.image_id != 1]))
+        list(read_views([view for view in choose_views(data, Tiling()) if view.sample.image_id != 1], INFO))
 
 
 def test_no_pictures_at_all(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
+from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical, leaves_folder
 from varifocal.data.raw import Place, RawSet, short
 from varifocal.data.readers.columns import Columns
@@ -31,6 +32,7 @@ def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
     inner = split != "all" and canonical(source.parent.name) != split and not source.stem.startswith(split)
     texts = Texts()
     taken: set[str] = set()
+    folders = {source.parent: None}
     for number, line in enumerate(texts.read(source).split("\n"), start=1):
         if not line.strip():
             continue
@@ -43,7 +45,7 @@ def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
             continue
         if inner and _split_of(name) != split:
             continue
-        image = _picture(columns, finder, record, name, number)
+        image = _picture(columns, finder, record, name, number, folders)
         if name in taken:
             columns.problem("twice", source, place.text, f"names {short(name)} once more", "join the two", image=image)
         taken.add(name)
@@ -51,7 +53,8 @@ def read_image_folder(source: Tree, data: Tree, split: str) -> RawSet:
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
     objects.finish()
-    columns.notes += texts.notes(source)
+    beside = (name for folder in folders for name in names_in(folder)[1] if name not in taken)
+    columns.notes += [*texts.notes(source), *passed_over(beside, source.name)]
     return columns.finish([source], line_object, xywh=True)
 
 
@@ -68,9 +71,12 @@ def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:
     return record
 
 
-def _picture(columns: Columns, finder: PictureFinder, record: dict[str, Any], name: str, number: int) -> int:
+def _picture(
+    columns: Columns, finder: PictureFinder, record: dict[str, Any], name: str, number: int, folders: dict[Tree, None]
+) -> int:
     leaves = leaves_folder(name)
     found = None if leaves else finder.find(name)
+    folders.update({found[0]: None} if found else {})
     image = columns.picture(name, found, record_size(record))
     if leaves:
         text = f"names the picture {short(name)}, which is not a file inside the data folder"

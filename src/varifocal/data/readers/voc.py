@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from varifocal.data.archive import Tree
+from varifocal.data.listing import passed_over
 from varifocal.data.names import canonical, leaves_folder
 from varifocal.data.raw import Files, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.xml_text import line_of_element, parse_xml, root_tag
-from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
+from varifocal.data.tree import PictureFinder, Texts, is_image_name, is_picture, names_in, read_many, walk
 from varifocal.errors import DataError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -68,13 +69,13 @@ def _without_xml(reading: _Reading) -> list[str]:
     used = {folder: set[str]() for folder, _ in reading.taken}
     for folder, name in reading.taken:
         used[folder].add(name)
-    left = [
-        name for folder, names in used.items() for name in names_in(folder)[1] if is_picture(name) and name not in names
-    ]
+    free = [name for folder, names in used.items() for name in names_in(folder)[1] if name not in names]
+    left = [name for name in free if is_picture(name)]
+    notes = passed_over(free, reading.columns.source.name)
     if not left:
-        return []
+        return notes
     pictures = "1 picture has" if len(left) == 1 else f"{len(left)} pictures have"
-    return [f"{reading.columns.source.name}: {pictures} no XML and are left out, first {left[0]}."]
+    return [f"{reading.columns.source.name}: {pictures} no XML and are left out, first {left[0]}.", *notes]
 
 
 def _object_of(file: Tree, number: int) -> str:
@@ -157,7 +158,7 @@ def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: Pictu
         wrong = ("outside-folder", text, "write the name of the picture alone")
     else:
         # some programs leave the suffix out, or the name of another picture in
-        found = (finder.find(given) if given and is_picture(given) else None) or finder.find_stem(stem)
+        found = (finder.find(given) if given and is_image_name(given) else None) or finder.find_stem(stem)
         if found is None:
             text = f"the picture {short(given or stem)} is not found in {', '.join(map(str, finder.roots))}"
             wrong = ("missing-image", text, "put it there or take the XML away")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
+from varifocal.data.listing import passed_over
 from varifocal.data.raw import Files, RawSet, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
 from varifocal.data.readers.yolo_layout import NOT_LABELS, Layout, label_place, read_layout
@@ -38,6 +39,7 @@ class _Reading:
     places: dict[Tree, tuple[Tree, ...]] = field(default_factory=dict)  # folder of pictures -> where labels may lie
     listings: dict[Tree, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
     lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same, those without a picture
+    passed: list[str] = field(default_factory=list)  # names of images that are not read
 
 
 def read_yolo(source: Tree, data: Tree, split: str) -> RawSet:
@@ -61,14 +63,14 @@ def read_yolo(source: Tree, data: Tree, split: str) -> RawSet:
     _read_labels(reading)
     _report_unknown(reading)
     _report_missing(reading, listed=any(entry.is_file() for entry in entries))
-    columns.notes += [*layout.notes, *reading.texts.notes(source)]
+    columns.notes += [*layout.notes, *reading.texts.notes(source), *passed_over(reading.passed, source.name)]
     return columns.finish(Files.of(reading.labels), shares=True)
 
 
 def _pictures(entry: Tree, reading: _Reading) -> Iterator[Found]:
     """The pictures of a folder, or those that a text file lists, one a line."""
     if not entry.is_file():
-        yield from pictures_below(entry)
+        yield from pictures_below(entry, reading.passed)
         return
     columns, root = reading.columns, reading.layout.root
     finders = PictureFinder([root]), PictureFinder([entry.parent])

@@ -193,5 +193,16 @@ def test_pictures_without_xml_are_counted(tmp_path):
     data = load_dataset(tmp_path)
     assert len(data.samples) == 1
     assert data.notes == ("Annotations: 2 pictures have no XML and are left out, first b.png.",)
+    fill(tmp_path, {"JPEGImages/d.nef": "x"})
+    left, kinds = load_dataset(tmp_path).notes
+    assert left == data.notes[0]
+    assert kinds.startswith("Annotations: 1 image is left out, of a kind that is not read (.nef: 1), first d.nef;")
     fill(tmp_path, {"ImageSets/Main/train.txt": "a"})
     assert load_dataset(tmp_path).notes == ()
+
+
+def test_an_xml_of_an_image_that_is_not_read_does_not_call_it_missing(tmp_path):
+    fill(tmp_path, {"Annotations/a.xml": xml(obj(), name="a.psd"), "JPEGImages/a.psd": b"8BPS"})
+    raw = read_raw(tmp_path)
+    assert [problem.kind for problem in raw.problems] == []
+    assert raw.images.files[0] == tmp_path / "JPEGImages" / "a.psd"

@@ -1,0 +1,109 @@
+"""Image files found on disk: by files, folders and globs, and what else lies there."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, suffix_of
+from varifocal.data.opened import read_head
+from varifocal.errors import DataError
+
+_NAMED = 6  # suffixes that are listed in a sentence
+
+
+def list_images(patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The image files that files, folders and glob patterns name, each once, in the order given.
+
+    A folder gives what lies in it at any depth, sorted by path, and without hidden files: by its suffix, one of
+    ``suffixes`` in lower case, and of files without a suffix those that begin as an image does. A glob (``*``, ``?``,
+    ``[]``, ``**``) gives its sorted matches: folders as above, files by suffix too. A file named in full is taken
+    whatever its suffix.
+
+    Raises:
+        DataError: a pattern finds no image, or a folder cannot be read.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        passed: Counter[str] = Counter()
+        files = _match(pattern, suffixes, passed)
+        if not files:
+            raise DataError(
+                f"{pattern}: no image is found there{_passed(passed)}; name an image, a folder of images or a glob"
+            )
+        found.update(dict.fromkeys(files))
+    if not found:
+        raise DataError("no images are named; name an image, a folder of images or a glob")
+    return list(found)
+
+
+def _passed(passed: Counter[str]) -> str:
+    """What lies there instead."""
+    if not passed:
+        return ""
+    total = sum(passed.values())
+    return f", but {total} other {'file' if total == 1 else 'files'} ({_by_suffix(passed)})"
+
+
+def _by_suffix(counts: Counter[str]) -> str:
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    listed = [f"{suffix or 'no suffix'}: {count}" for suffix, count in ordered[:_NAMED]]
+    more = len(counts) - len(listed)
+    return ", ".join(listed) + (f" and {more} more suffixes" if more else "")
+
+
+def passed_over(names: Iterable[str], source: str) -> list[str]:
+    """A note on files that are images by their names, but of kinds that are not read; none where there are none."""
+    found = [name for name in names if suffix_of(name) in UNREAD]
+    if not found:
+        return []
+    counts = Counter(suffix_of(name) for name in found)
+    images = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+    return [
+        f"{source}: {images} left out, of a kind that is not read ({_by_suffix(counts)}), first {found[0]}; "
+        "convert them to JPEG, PNG or TIFF."
+    ]
+
+
+def _match(pattern: str, suffixes: Collection[str], passed: Counter[str]) -> list[Path]:
+    if os.path.isfile(pattern):
+        return [Path(pattern)]
+    if os.path.isdir(pattern):
+        return _walk(pattern, suffixes, passed)
+    files: list[Path] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        if os.path.isdir(match):
+            files += _walk(match, suffixes, passed)
+        elif _is_image(Path(match), suffixes, passed):
+            files.append(Path(match))
+    return files
+
+
+def _walk(folder: str, suffixes: Collection[str], passed: Counter[str]) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions")
+
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(root)
+        # A link to a folder above would otherwise be walked for ever.
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        places = (Path(root, name) for name in names if not name.startswith("."))
+        files += [place for place in places if _is_image(place, suffixes, passed)]
+    return sorted(files)
+
+
+def _is_image(file: Path, suffixes: Collection[str], passed: Counter[str]) -> bool:
+    suffix = suffix_of(file.name)
+    if suffix in suffixes or (not suffix and file.is_file() and begins_as_image(read_head(file))):
+        return True
+    passed[suffix] += 1
+    return False
