@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, TypeGuard, overload, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -22,7 +22,15 @@ from varifocal.tiles import Tiling, Window, merge_traced, windows
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | IO[bytes]
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is opened with "rb", or what is read as such."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | Readable
 MAY_BE_GIVEN = (
     "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
     "grey values [H, W], or a list of these"
@@ -68,7 +76,7 @@ class Predictor(Protocol):
 def predict_pictures(
     detect: Detect,
     info: Settings,
-    pictures: Sequence[Picture],
+    pictures: Sequence[Any],
     score_threshold: float | None,
     max_detections: int | None,
 ) -> list[Detections]:
@@ -87,8 +95,8 @@ def predict_pictures(
     return found if score_threshold is None else [one.filter(score_threshold) for one in found]
 
 
-def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:
-    def opened(some: Sequence[Picture]) -> list[Image.Image]:
+def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Any], settings: PostProcess) -> list[Detections]:
+    def opened(some: Sequence[Any]) -> list[Image.Image]:
         return [open_picture(one, info.preprocess.range, large=info.tiling.size > 0) for one in some]
 
     found: list[Detections] = []
@@ -126,15 +134,13 @@ def join_windows_traced(
     return merge_traced(parts, places, *size, tiling, settings.iou, settings.max_detections)
 
 
-def is_one(pictures: object) -> TypeGuard[Picture]:
+def is_one(pictures: Any) -> bool:
     """Whether one image is given, and not a list of them.
 
     Raises:
         DataError: neither.
     """
-    if isinstance(pictures, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview)):
-        return True
-    if hasattr(pictures, "read"):
+    if isinstance(pictures, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, Readable)):
         return True
     if not isinstance(pictures, Sequence):
         raise DataError(f"picture: a value of type {type(pictures).__name__} is given; {MAY_BE_GIVEN}.")
@@ -150,8 +156,8 @@ def read_for(info: Settings, file: StoredFile) -> Image.Image:
     return read_image(file, info.preprocess.range, large=info.tiling.size > 0)
 
 
-def open_picture(picture: Picture, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
-    """An upright RGB image in memory; ``levels`` and ``large`` are those of ``read_image``.
+def open_picture(picture: Any, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
+    """An upright RGB image in memory of a ``Picture``; ``levels`` and ``large`` are those of ``read_image``.
 
     Raises:
         DataError: a file or its bytes cannot be read as an image, or something else is given.
@@ -201,7 +207,7 @@ def _in_memory(picture: Any) -> _InMemory:
     """The bytes that are given, or those of a file object from its beginning."""
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return _InMemory("picture", bytes(picture))
-    if not hasattr(picture, "read"):
+    if not isinstance(picture, Readable):
         raise DataError(f"picture: a value of type {type(picture).__name__} is given; {MAY_BE_GIVEN}.")
     name = picture.name if isinstance(getattr(picture, "name", None), str) else "picture"
     try:

@@ -107,7 +107,7 @@ class Model(nn.Module):
 
     def predict(
         self,
-        pictures: Picture | Sequence[Picture],
+        pictures: Any,  # what else is given gets a sentence
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -69,7 +69,7 @@ class _PillowLimit:
             self._users += 1
             current = Image.MAX_IMAGE_PIXELS
             if current is not None:
-                Image.MAX_IMAGE_PIXELS = max(current, -(-limit // 2))  # twice as many are refused
+                Image.MAX_IMAGE_PIXELS = max(current, limit)  # it warns beyond, and refuses twice as many
         try:
             yield
         finally:
@@ -102,7 +102,7 @@ def opened(path: StoredFile, limit: int, *, large: bool = False) -> Iterator[Ima
     try:
         # Pillow maps a file of a path into memory, and does not close one that it is given
         with ExitStack() as stack:
-            file = path if isinstance(path, Path) else cast(IO[bytes], stack.enter_context(path.open("rb")))
+            file = path if isinstance(path, Path) else stack.enter_context(path.open("rb"))
             image = stack.enter_context(_open(path, file))
             if image.size[0] * image.size[1] > limit:
                 raise DataError(f"{path}: {_beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
@@ -111,14 +111,14 @@ def opened(path: StoredFile, limit: int, *, large: bool = False) -> Iterator[Ima
             yield image
     except (DataError, MemoryError):
         raise
-    except Image.DecompressionBombError as error:  # of Pillow, whose limit is then the same
+    except Image.DecompressionBombError as error:  # of Pillow, beyond twice the limit
         pixels = re.search(r"\d+", str(error))
         raise DataError(f"{path}: {_beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
     except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
         raise DataError(f"{path}: {_explain(error, path)}") from None
 
 
-def _open(path: StoredFile, file: Path | IO[bytes]) -> Image.Image:
+def _open(path: StoredFile, file: Any) -> Image.Image:
     try:
         return Image.open(file, formats=_known_formats())
     except UnidentifiedImageError:

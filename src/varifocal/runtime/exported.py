@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -52,7 +52,7 @@ class ExportedModel:
 
     def predict(
         self,
-        pictures: Picture | Sequence[Picture],
+        pictures: Any,  # what else is given gets a sentence
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,

@@ -6,6 +6,7 @@ import tifffile
 from deep_images import float_tiff, png16, tiff
 from PIL import Image
 
+from varifocal.config import from_dict
 from varifocal.data.images import read_image
 from varifocal.errors import ConfigError, DataError
 from varifocal.settings import Preprocess
@@ -149,7 +150,21 @@ def test_rotation_and_range_together(tmp_path):
     assert image.tolist() == [[literal(2000, 0, 4095), 0], [255, literal(1000, 0, 4095)]]
 
 
-@pytest.mark.parametrize("bad", [(5, 5), (9, 1), (0, float("inf")), (0, float("nan")), (1,), "auto", 5])
+@pytest.mark.parametrize("bad", [(5.0, 5.0), (9.0, 1.0), (0.0, float("inf")), (0.0, float("nan"))])
 def test_ranges_that_cannot_be(bad):
     with pytest.raises(ConfigError, match="give two numbers, the lower first"):
         Preprocess(range=bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("auto", r"^word: range: .*valid tuple, or: .*'image' or 'percentile' \(got 'auto'\)\.$"),
+        (5, r"^word: range: .*valid tuple, or: .*'image' or 'percentile' \(got 5\)\.$"),
+        ([1], r"^word: range"),
+        ([9, 1], r"^word: preprocess: range=\(9\.0, 1\.0\): give two numbers, the lower first"),
+    ],
+)
+def test_ranges_of_a_recipe_that_cannot_be(given, words):
+    with pytest.raises(ConfigError, match=words):
+        from_dict(Preprocess, {"range": given}, "word")
