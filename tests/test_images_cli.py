@@ -79,6 +79,14 @@ def test_images_of_kinds_that_are_not_read_are_each_named(predict, tmp_path):
     assert "Thumbs" not in err
 
 
+def test_images_with_an_unknown_suffix_get_a_note(predict, tmp_path):
+    image = square(tmp_path / "in" / "ok.png")
+    image.save(tmp_path / "in" / "b.jpg_large", format="JPEG")
+    code, found, err = predict("in")
+    assert (code, len(found)) == (0, 1)
+    assert "1 image is left out, with an unknown suffix (.jpg_large: 1), first b.jpg_large; rename them" in err
+
+
 def test_a_folder_of_other_files_says_what_they_are(predict, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("x")

@@ -171,13 +171,14 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
 
     from varifocal import video
     from varifocal.data.image_kinds import SUFFIXES, UNREAD
-    from varifocal.data.images import list_images
+    from varifocal.data.listing import list_images, odd_images
     from varifocal.files import write_beside
     from varifocal.fonts import font_note
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
-    files = outside(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES), out)
+    odd: list[Path] = []
+    files = outside(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
     films = video.find_videos(files, out)
     target = options.json or Path(out or ".") / "detections.json"
     places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
@@ -194,7 +195,11 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
             _predict_film(model, film, places[film], options)
         except DataError as error:
             errors.append(str(error))
-    notes = [*_frames_note(stacks), *(font_note(one.name for one in model.categories) if places else ())]
+    notes = [
+        *odd_images(odd, "IMAGES"),
+        *_frames_note(stacks),
+        *(font_note(one.name for one in model.categories) if places else ()),
+    ]
     return _tell(len(entries), done, errors, notes, target)
 
 

@@ -66,12 +66,27 @@ _OF_IMAGES = re.compile(
     rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
     re.DOTALL,
 )
+# What downloads and editors make of a suffix: a.jpg_large, a.jpeg!d, a.png~
+_CHANGED = re.compile(r"\.(jpe?g|png|tiff?|bmp|webp|gif|heic|avif)[^./\\]+$", re.IGNORECASE)
+_TEXTS = [".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".htm", ".log", ".py"]
+_OTHER = frozenset([*_TEXTS, ".zip", ".tar"])
 HEAD = 512  # bytes that tell a kind
 
 
 def suffix_of(name: str) -> str:
     """The suffix of a file name in lower case, with its dot; empty where there is none."""
     return os.path.splitext(name)[1].lower()
+
+
+def has_changed_suffix(name: str) -> bool:
+    """Whether a file name ends as that of an image with something behind it."""
+    return suffix_of(name) not in SUFFIXES and suffix_of(name) not in UNREAD and _CHANGED.search(name) is not None
+
+
+def may_be_image(name: str) -> bool:
+    """Whether the name of a file leaves it open whether that is an image."""
+    suffix = suffix_of(name)
+    return suffix not in SUFFIXES and suffix not in UNREAD and suffix not in _OTHER
 
 
 def kind_of_head(head: bytes) -> str:

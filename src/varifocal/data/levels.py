@@ -62,7 +62,9 @@ def depth_of(image: Image.Image) -> Depth | None:
             tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
             _number(tags.get(_NODATA)),
         )
-    color = image.mode in ("RGB", "RGBA") and any(_raw_mode(tile)[-4:] in _SWAPPED for tile in _tiles(image))
+    # colors that are multiplied by their alpha have no low bytes of their own
+    raw = [_raw_mode(tile) for tile in _tiles(image)]
+    color = bool(raw) and all(mode[:-4] in ("RGB", "RGBA", "RGBX") and mode[-4:] in _SWAPPED for mode in raw)
     return Depth(color=True) if color else None
 
 

@@ -52,4 +52,17 @@ def test_the_note_counts_by_suffix():
         "photos: 3 images are left out, of a kind that is not read (.dng: 2, .psd: 1), first b.DNG; convert them to "
         "JPEG, PNG or TIFF."
     ]
-    assert passed_over(["a.jpg", "a.txt", "b"], "photos") == []
+    assert passed_over(["a.jpg", "a.jpg.json", "a.txt", "b"], "photos") == []
+    assert passed_over(["a.jpg_large", "b.PNG~"], "photos") == [
+        "photos: 2 images are left out, with an unknown suffix (.jpg_large: 1, .png~: 1), first a.jpg_large; rename "
+        "them."
+    ]
+
+
+def test_images_with_an_unknown_suffix_are_collected(tmp_path):
+    for name in ("a.jpg", "b.jpg_large", "c.part", "d.txt"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, format="JPEG")
+    (tmp_path / "e.bin").write_bytes(b"no image")
+    odd = []
+    assert [file.name for file in list_images([str(tmp_path)], odd=odd)] == ["a.jpg"]
+    assert sorted(file.name for file in odd) == ["b.jpg_large", "c.part"]
