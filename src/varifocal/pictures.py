@@ -209,11 +209,12 @@ def _in_memory(picture: Any) -> _InMemory:
         return _InMemory("picture", bytes(picture))
     if not isinstance(picture, Readable):
         raise DataError(f"picture: a value of type {type(picture).__name__} is given; {MAY_BE_GIVEN}.")
-    name = picture.name if isinstance(getattr(picture, "name", None), str) else "picture"
+    file: Any = picture
+    name = file.name if isinstance(getattr(file, "name", None), str) else "picture"
     try:
-        if hasattr(picture, "seekable") and picture.seekable():
-            picture.seek(0)
-        content = picture.read()
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        content = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed, or no UTF-8 is read as text
         raise DataError(f"{name}: cannot be read ({error}); open it once more with 'rb'.") from error
     if inspect.iscoroutine(content):

@@ -317,7 +317,7 @@ def _to_rgb(
     levels: Levels | None = None,
     low: Callable[[], Image.Image] | None = None,
 ) -> Image.Image:
-    """An RGB copy of a decoded image; ``low`` gives the low bytes of one whose ``depth`` has 16-bit colors."""
+    """A decoded image as RGB; ``low`` gives the low bytes of one whose ``depth`` has 16-bit colors."""
     if depth is not None and (not depth.color or (low is not None and needs_low(image, depth, levels))):
         values = stored_values(image, depth, low or (lambda: image))
         return Image.fromarray(to_levels(values, depth, levels, path)).convert("RGB")
@@ -326,6 +326,8 @@ def _to_rgb(
     image = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
     if image.mode not in _MODES:
         raise DataError(f"{path}: pixels of type {image.mode!r} are not read; save the image as 8-bit RGB")
+    if image.mode == "RGB" and not image.readonly:  # else Pillow holds the file mapped into memory
+        return image._new(image.im)  # the same pixels: converting would copy them
     return image.convert("RGB")
 
 

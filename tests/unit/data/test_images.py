@@ -206,13 +206,28 @@ def test_extreme_sizes(tmp_path, size):
     assert read_image(path).getpixel((size[0] - 1, 0)) == GREEN
 
 
-def test_result_outlives_its_file(tmp_path):
-    path = tmp_path / "a.png"
-    corners().save(path)
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp"])
+def test_result_outlives_its_file(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    corners().save(path, **({"lossless": True} if suffix == "webp" else {}))
     image = read_image(path)
+    path.write_bytes(bytes(path.stat().st_size))
     path.unlink()
     assert image.getpixel((0, 0)) == RED
     assert type(image) is Image.Image
+    image.putpixel((0, 0), BLUE)
+    assert image.getpixel((0, 0)) == BLUE
+
+
+def test_an_rgb_image_is_there_once(tmp_path, monkeypatch):
+    """A copy of a large one takes gigabytes."""
+    corners().save(tmp_path / "a.png")
+
+    def copy(self):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(Image.Image, "copy", copy)
+    assert read_image(tmp_path / "a.png").getpixel((0, 0)) == RED
 
 
 def png_header(path: Path, width: int, height: int) -> None:
@@ -225,7 +240,8 @@ def test_decompression_bomb(tmp_path, read):
     """Headers are read of what may be cut into windows, too."""
     path = tmp_path / "bomb.png"
     png_header(path, 50_000, 40_000)
-    refused(path, "2000000000", "178956970" if read is read_image else "1073741824", read=read)
+    size, limit = ("2000000000", "178956970") if read is read_image else ("50000 x 40000", "1073741824")
+    refused(path, size, limit, read=read)
 
 
 @pytest.mark.parametrize("read", [read_image, read_size])
