@@ -129,8 +129,8 @@ def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
         "--range",
         type=read_levels,
         metavar="LOW,HIGH",
-        help="values that are black and white in images of more than 8 bits; image or percentile: each image's own "
-        "(the model's recipe)",
+        help=f"{whose}values that are black and white in images of more than 8 bits; image or percentile: each image's "
+        "own (the model's recipe)",
     )
 
 

@@ -28,7 +28,6 @@ from varifocal.data.levels import (
     used_values,
 )
 from varifocal.data.listing import list_images as list_images
-from varifocal.data.opened import MAX_PIXELS as MAX_PIXELS
 from varifocal.data.opened import opened, pixel_limit, quiet
 from varifocal.errors import DataError
 from varifocal.records import StoredFile
@@ -119,10 +118,10 @@ def count_frames(path: StoredFile) -> int:
 
 def _frames(image: Image.Image) -> int:
     """How many images an opened file holds, as far as it is whole; the image is then another one."""
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return 1
     pages = 0
     try:
+        if image.format == "MPO" or not getattr(image, "is_animated", False):
+            return 1
         if image.format != "TIFF":
             return int(image.n_frames)  # type: ignore[attr-defined]
         for number in count():
@@ -232,7 +231,8 @@ def _look_at(path: StoredFile, *, limit: int, levels: Levels | None, large: bool
             size = stored[::-1] if orientation >= 5 else stored
             look = Look(size, stored, orientation, _digest(path))
             depth = depth_of(image)
-            image.draft("L", (4 * THUMB, 4 * THUMB))
+            if image.format in ("JPEG", "MPO"):  # of HEIC it would decode a thumbnail, whatever is wrong with the rest
+                image.draft("L", (4 * THUMB, 4 * THUMB))
             image.load()
             if depth is None:
                 flat = image if image.mode == "L" else _to_rgb(image, str(path))

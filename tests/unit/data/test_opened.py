@@ -238,6 +238,20 @@ def test_frames_and_pages_are_counted(tmp_path, suffix):
     assert count_frames(path) == 1
 
 
+def test_a_damaged_second_frame_is_no_reason_to_refuse_the_first(tmp_path):
+    path = tmp_path / "a.gif"
+    FRAMES[0].save(path, save_all=True, append_images=FRAMES[1:2])
+    content = path.read_bytes()
+    looks = []
+    for place in range(content.rindex(b"\x21\xf9"), len(content)):  # within the second frame
+        for value in (0x21, 0x2C, 0x3B, 0xFF):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            assert read_image(path).size == (8, 6)
+            assert count_frames(path) >= 1
+            look_at_all([path], lambda _, look: looks.append(look), 1)
+    assert all(look.error is None for look in looks)
+
+
 def test_smaller_copies_and_masks_in_a_tiff_are_no_pages(tmp_path):
     import tifffile
 
