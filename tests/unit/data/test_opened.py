@@ -80,6 +80,23 @@ def test_heic_is_read_where_a_package_does(tmp_path, monkeypatch):
     has_heif.cache_clear()
 
 
+def test_heic_with_the_package_itself(tmp_path):
+    """Whole and cut short; decoding small, as check does, has to find the damage too."""
+    package = pytest.importorskip("pillow_heif")
+    noise = np.random.default_rng(0).integers(0, 255, (96, 128, 1), dtype=np.uint8).repeat(3, axis=2)
+    heif = package.from_bytes("RGB", (128, 96), noise.tobytes())
+    heif.save(tmp_path / "a.heic", quality=100)
+    assert np.abs(np.asarray(read_image(tmp_path / "a.heic")).astype(int) - noise).mean() < 3
+    assert read_size(tmp_path / "a.heic") == (128, 96)
+    content = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "b.heic").write_bytes(content[: len(content) // 2])
+    assert "a HEIC image that is damaged" in why(tmp_path / "b.heic")
+    looks = {}
+    look_at_all([tmp_path / "a.heic", tmp_path / "b.heic"], looks.__setitem__, 1)
+    assert looks[0].error is None
+    assert looks[1].error is not None
+
+
 @pytest.mark.parametrize(
     ("name", "head", "words"),
     [

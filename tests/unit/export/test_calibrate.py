@@ -122,3 +122,12 @@ def test_numbers_that_are_none(tmp_path):
     views = choose_views(data_set(tmp_path, [(32, 32)]), Tiling())
     with pytest.raises(ExportError, match=r"numbers that are not finite"):
         measure(proto.SerializeToString(), INFO, views)
+
+
+def test_deep_images_are_calibrated_on_by_the_models_range(tmp_path):
+    data = data_set(tmp_path, [(8, 8)])
+    Image.fromarray(np.full((8, 8), 2000, np.uint16)).save(data.samples[0].file)
+    for levels, grey in (((1000.0, 3000.0), 128), (None, 125)):
+        info = replace(INFO, preprocess=Preprocess(range=levels))
+        (image,) = read_views(choose_views(data, Tiling()), info)
+        assert image.getpixel((3, 3)) == (grey,) * 3

@@ -206,3 +206,8 @@ def test_an_xml_of_an_image_that_is_not_read_does_not_call_it_missing(tmp_path):
     raw = read_raw(tmp_path)
     assert [problem.kind for problem in raw.problems] == []
     assert raw.images.files[0] == tmp_path / "JPEGImages" / "a.psd"
+
+
+def test_the_jpg_of_a_heic_is_the_image_of_an_xml_without_a_suffix(tmp_path):
+    files = {"Annotations/a.xml": xml(obj(), name="a"), "JPEGImages/a.heic": "x", "JPEGImages/a.jpg": (100, 50)}
+    assert found(load_dataset(fill(tmp_path, files))) == {"a.jpg": [("cat", [30, 15, 50, 25])]}
