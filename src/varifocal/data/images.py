@@ -76,11 +76,19 @@ def read_image(path: StoredFile, levels: Levels | None = None, *, large: bool = 
 
 
 def upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) -> Image.Image:
-    """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors."""
+    """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors.
+
+    Raises:
+        DataError: as ``read_image``; a range is named, and the image has colors of 16 bits.
+    """
     if type(image) is Image.Image and image.mode == "RGB" and _orientation(image) == 1:
         return image  # a large one need not be there twice
     depth = depth_of(image)
-    return _upright(image, name, None if depth is not None and depth.color else depth, levels, lambda: image)
+    if depth is not None and depth.color:
+        if levels is not None:
+            raise DataError(f"{name}: Pillow gives 8 of the 16 bits of its colors; give the file's path or its bytes")
+        depth = None
+    return _upright(image, name, depth, levels, lambda: image)
 
 
 def _upright(

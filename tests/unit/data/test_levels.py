@@ -7,7 +7,8 @@ from deep_images import float_tiff, png16, tiff
 from PIL import Image
 
 from varifocal.config import from_dict
-from varifocal.data.images import read_image
+from varifocal.data.images import look_at_all, read_image, upright_rgb
+from varifocal.data.levels import Used
 from varifocal.errors import ConfigError, DataError
 from varifocal.settings import Preprocess
 
@@ -94,6 +95,24 @@ def test_16_bit_colors_of_the_whole_range_are_as_pillow_reads_them(tmp_path):
     assert (np.asarray(read_image(png16(tmp_path / "a.png", values))) == values >> 8).all()
 
 
+def test_a_named_range_of_bright_colors_needs_the_low_bytes(tmp_path):
+    """Of 20000..20255 the high bytes tell two values apart."""
+    values = np.arange(20000, 20256, 16, dtype=np.uint16).reshape(1, 16, 1).repeat(3, axis=2)
+    found = np.asarray(read_image(png16(tmp_path / "a.png", values), (20000.0, 20240.0)))[0, :, 0].tolist()
+    assert found == list(range(0, 256, 17))
+
+
+def test_16_bit_colors_that_pillow_opened_are_not_put_in_a_range_that_they_have_lost(tmp_path):
+    path = png16(tmp_path / "a.png", np.full((2, 2, 3), 1000, np.uint16))
+    with (
+        Image.open(path) as image,
+        pytest.raises(DataError, match="8 of the 16 bits of its colors; give the file's path"),
+    ):
+        upright_rgb(image, "picture", (0.0, 4095.0))
+    with Image.open(path) as image:
+        assert upright_rgb(image, "picture").getpixel((0, 0)) == (3, 3, 3)
+
+
 def test_floating_point_has_no_range_by_itself(tmp_path):
     values = np.array([[-20.0, 0.0, 15.5, 36.6, 120.0]], np.float32)
     path = float_tiff(tmp_path / "a.tif", values)
@@ -105,10 +124,10 @@ def test_floating_point_has_no_range_by_itself(tmp_path):
     assert greys(path, "image") == [literal(value, -20, 120) for value in values[0].tolist()]
 
 
-@pytest.mark.parametrize("nodata", [None, "-3.40282346638529e+38", "-9999"])
+@pytest.mark.parametrize("nodata", [None, "3.40282346638529e+38", "-9999"])
 def test_pixels_without_a_value_are_black_and_move_no_range(tmp_path, nodata):
     """GDAL writes the value that stands for none as a text, with fewer digits than it has."""
-    odd = np.nan if nodata is None else np.float32(-3.4028235e38 if "e" in nodata else nodata)
+    odd = np.nan if nodata is None else np.float32(3.4028235e38 if "e" in nodata else nodata)
     values = np.array([[odd, 10.0, 20.0, 30.0, np.inf]], np.float32)
     path = float_tiff(tmp_path / "a.tif", values, **({} if nodata is None else {"t42113": nodata}))
     assert greys(path, "image") == [0, 0, 128, 255, 255]
@@ -127,6 +146,9 @@ def test_12_bits_that_the_file_declares(tmp_path):
     """Two pixels in three bytes."""
     path = tiff(tmp_path / "a.tif", bytes([0x80, 0x0F, 0xFF, 0x00, 0x00, 0x10]), (4, 1), t258=12)
     assert greys(path) == [literal(value, 0, 4095) for value in (0x800, 0xFFF, 0x000, 0x010)]
+    looks = []
+    look_at_all([path], lambda _, look: looks.append(look), 1)
+    assert looks[0].used == Used(0, 4095, 4095)
 
 
 @pytest.mark.parametrize(("levels", "low", "high"), [(None, 0, 1023), ((0, 511), 0, 511), ("image", 3, 1000)])

@@ -90,7 +90,7 @@ def test_heic_with_the_package_itself(tmp_path):
     assert read_size(tmp_path / "a.heic") == (128, 96)
     content = (tmp_path / "a.heic").read_bytes()
     (tmp_path / "b.heic").write_bytes(content[: len(content) // 2])
-    assert "a HEIC image that is damaged" in why(tmp_path / "b.heic")
+    assert "damaged" in why(tmp_path / "b.heic")
     looks = {}
     look_at_all([tmp_path / "a.heic", tmp_path / "b.heic"], looks.__setitem__, 1)
     assert looks[0].error is None
