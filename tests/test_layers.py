@@ -14,7 +14,7 @@ PACKAGE = "varifocal"
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
     ("errors", "progress", "ahead", "charts", "page"),
-    ("config", "files", "settings", "records", "compare"),
+    ("config", "files", "fonts", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
     ("priors", "ops", "losses", "draw"),
@@ -66,6 +66,8 @@ MODEL_PARTS = {
 # Third parties that have doors: the files or folders that may import them.
 DOORS = {
     "av": {"video.py"},
+    "pillow_heif": {"data/opened.py"},
+    "pi_heif": {"data/opened.py"},
     "timm": {"models/backbone.py", "models/same_padding.py"},
     "hotcoco": {"evaluate/coco_ap.py"},
     "lightning": {"train/"},

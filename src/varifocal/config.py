@@ -26,11 +26,18 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return _adapter(kind).validate_python(dict(values))  # type: ignore[arg-type]  # mypy takes no type for hashable
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {key}: {first['msg']} (got {first['input']!r}).") from error
+        key, message, given = _first_mistake(error)
+        raise ConfigError(f"{where}: {key}: {message} (got {given!r}).") from error
     except ConfigError as error:  # of the dataclass itself
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _first_mistake(error: ValidationError) -> tuple[str, str, Any]:
+    """Key, message and value of the first mistake; of a field of several types, what each of them says."""
+    found = error.errors()
+    keys = [".".join(str(part) for part in one["loc"] if "[" not in str(part)) for one in found]  # without their names
+    messages = dict.fromkeys(one["msg"] for one, key in zip(found, keys, strict=True) if key == keys[0])
+    return keys[0], ", or: ".join(messages), found[0]["input"]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

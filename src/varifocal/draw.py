@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from varifocal.fonts import Font, font_for, shown_name
 from varifocal.records import Category, Detections, Sample
 
 MOST_TEXTS = 60  # more would hide the picture; the best boxes get theirs
@@ -20,7 +21,6 @@ PAPER, INK = (250, 250, 250), (20, 20, 20)
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def draw_labels(
     Boxes are xyxy in pixels of ``image``, parts of pixels count.
     """
     canvas = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    names = [_short(categories[label].name) for label in labels]
+    names = [_name(categories[label]) for label in labels]
     for mark in _marks(boxes[ignored], labels[ignored], [""] * int(ignored.sum()), image.size, 1.0):
         _hatch(canvas, mark)
     return _draw(canvas, _marks(boxes, labels, names, image.size, 1.0))
@@ -90,13 +90,14 @@ def class_colour(label: int) -> Colour:
 
 
 def _detection_marks(detections: Detections, size: tuple[int, int], scale: float) -> list[_Mark]:
-    texts = [f"{_short(name)} {score:.2f}" for name, score in zip(detections.names, detections.scores, strict=True)]
+    names = [_name(detections.categories[label]) for label in detections.labels]
+    texts = [f"{name} {score:.2f}" for name, score in zip(names, detections.scores, strict=True)]
     return _marks(detections.boxes, detections.labels, texts, size, scale)
 
 
 def _label_marks(sample: Sample, categories: Sequence[Category], size: tuple[int, int], scale: float) -> list[_Mark]:
     texts = [
-        _short(categories[label].name) + (" (crowd)" if crowd else "")
+        _name(categories[label]) + (" (crowd)" if crowd else "")
         for label, crowd in zip(sample.labels, sample.crowd, strict=True)
     ]
     return _marks(sample.boxes, sample.labels, texts, size, scale)
@@ -131,7 +132,8 @@ def _hatch(canvas: Image.Image, mark: _Mark) -> None:
     canvas.paste(mark.colour, (x1, y1, x2 + 1, y2 + 1), Image.fromarray(stripes))
 
 
-def _short(name: str) -> str:
+def _name(category: Category) -> str:
+    name = shown_name(category.name, category.id)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
@@ -144,11 +146,12 @@ def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
         x1, y1, x2, y2 = mark.corners
         thin = max(1, min(x2 - x1, y2 - y1) // 6)  # a small box is not to be filled by its edges
         pen.rectangle(mark.corners, outline=mark.colour, width=min(line, thin))
-    font = _font(image.size)
+    letters = _letters(image.size)
     taken: list[Rectangle] = []
     for mark in marks:
         if len(taken) == MOST_TEXTS:
             break
+        font = font_for(mark.text, letters)
         place = _place(pen, font, mark, image.size, taken)
         if place is not None:
             taken.append(place)
@@ -158,8 +161,9 @@ def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
     return canvas
 
 
-def _font(size: tuple[int, int]) -> Font:
-    return ImageFont.load_default(min(40, max(11, round(max(size) / 42))))
+def _letters(size: tuple[int, int]) -> int:
+    """Pixels of the letters on an image of that size."""
+    return min(40, max(11, round(max(size) / 42)))
 
 
 def _margin(font: Font) -> int:
@@ -167,7 +171,7 @@ def _margin(font: Font) -> int:
 
 
 def _line_height(font: Font) -> int:
-    """Pixels of the tallest letters, the same for every text so that labels line up."""
+    """Pixels of the tallest letters, the same for every text of a script so that labels line up."""
     _, top, _, bottom = font.getbbox("Ág")
     return round(bottom - top)
 
@@ -210,7 +214,9 @@ def _readable_on(colour: Colour) -> Colour:
 def _beside(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """The pictures side by side, each under its caption; a cell is as wide as the wider of the two."""
     tallest = max(picture.height for _, picture in panels)
-    font = _font(max((picture.size for _, picture in panels), key=max))
+    font = font_for(
+        "".join(text for text, _ in panels), _letters(max((picture.size for _, picture in panels), key=max))
+    )
     margin = 2 * _margin(font)
     strip = _line_height(font) + 2 * margin
     cells = [max(picture.width, round(font.getlength(text)) + 2 * margin) for text, picture in panels]

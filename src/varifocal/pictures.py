@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,13 +16,25 @@ from PIL import Image
 
 from varifocal.data.images import read_image, upright_rgb
 from varifocal.errors import DataError
-from varifocal.records import Category, Detections
-from varifocal.settings import PostProcess, Views
+from varifocal.records import Category, Detections, StoredFile
+from varifocal.settings import Levels, PostProcess, Preprocess, Views
 from varifocal.tiles import Tiling, Window, merge_traced, windows
 
 BATCH = 8  # pictures of a list, or windows of a large one, that are in memory together
 
-Picture = str | Path | Image.Image | np.ndarray
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is opened with "rb", or what is read as such."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | Readable
+MAY_BE_GIVEN = (
+    "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
+    "grey values [H, W], or a list of these"
+)
 Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
 
 
@@ -27,6 +42,8 @@ Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
 class Settings(Protocol):
     """What every description of a model says of its pictures and boxes."""
 
+    @property
+    def preprocess(self) -> Preprocess: ...
     @property
     def postprocess(self) -> PostProcess: ...
     @property
@@ -59,7 +76,7 @@ class Predictor(Protocol):
 def predict_pictures(
     detect: Detect,
     info: Settings,
-    pictures: Sequence[Picture],
+    pictures: Sequence[Any],
     score_threshold: float | None,
     max_detections: int | None,
 ) -> list[Detections]:
@@ -78,12 +95,17 @@ def predict_pictures(
     return found if score_threshold is None else [one.filter(score_threshold) for one in found]
 
 
-def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Picture], settings: PostProcess) -> list[Detections]:
-    if info.tiling.size:
-        return [_detect_tiled(detect, info.tiling, open_picture(picture), settings) for picture in pictures]
+def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Any], settings: PostProcess) -> list[Detections]:
+    def opened(some: Sequence[Any]) -> list[Image.Image]:
+        return [open_picture(one, info.preprocess.range, large=info.tiling.size > 0) for one in some]
+
     found: list[Detections] = []
+    if info.tiling.size:
+        for i in range(len(pictures)):  # one large image in memory at a time
+            found.append(_detect_tiled(detect, info.tiling, opened(pictures[i : i + 1])[0], settings))
+        return found
     for start in range(0, len(pictures), BATCH):
-        found += detect([open_picture(picture) for picture in pictures[start : start + BATCH]], settings)
+        found += detect(opened(pictures[start : start + BATCH]), settings)
     return found
 
 
@@ -112,21 +134,92 @@ def join_windows_traced(
     return merge_traced(parts, places, *size, tiling, settings.iou, settings.max_detections)
 
 
-def open_picture(picture: Picture) -> Image.Image:
-    """An upright RGB picture in memory.
+def is_one(pictures: Any) -> bool:
+    """Whether one image is given, and not a list of them.
 
     Raises:
-        DataError: a file cannot be read as a picture, or an array is not RGB bytes.
+        DataError: neither.
+    """
+    if isinstance(pictures, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, Readable)):
+        return True
+    if not isinstance(pictures, Sequence):
+        raise DataError(f"picture: a value of type {type(pictures).__name__} is given; {MAY_BE_GIVEN}.")
+    return False
+
+
+def read_for(info: Settings, file: StoredFile) -> Image.Image:
+    """The image of a file as a model of that description wants it: by its range of values, large if it reads windows.
+
+    Raises:
+        DataError: as :func:`varifocal.data.images.read_image`.
+    """
+    return read_image(file, info.preprocess.range, large=info.tiling.size > 0)
+
+
+def open_picture(picture: Any, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
+    """An upright RGB image in memory of a ``Picture``; ``levels`` and ``large`` are those of ``read_image``.
+
+    Raises:
+        DataError: a file or its bytes cannot be read as an image, or something else is given.
     """
     if isinstance(picture, Image.Image):
         try:
-            return upright_rgb(picture, "picture")
+            return upright_rgb(picture, "picture", levels)
         except OSError as error:  # Pillow decodes an opened file only now
             raise DataError(f"picture: cannot be decoded ({error}); open another copy of it.") from error
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise DataError(
-                f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB bytes, uint8 [H, W, 3]."
-            )
+        return _from_array(picture, levels)
+    if isinstance(picture, (str, os.PathLike)):
+        return read_image(Path(picture), levels, large=large)
+    return read_image(_in_memory(picture), levels, large=large)
+
+
+def _from_array(picture: np.ndarray, levels: Levels | None) -> Image.Image:
+    if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
         return Image.fromarray(picture)
-    return read_image(Path(picture))
+    if picture.dtype.name in ("uint8", "uint16", "int32", "float32") and picture.ndim == 2 and picture.size:
+        return upright_rgb(Image.fromarray(picture), "picture", levels)
+    raise DataError(
+        f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB bytes, uint8 [H, W, 3], or grey "
+        "values, [H, W] of uint8, uint16, int32 or float32."
+    )
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """The content of a file, in place of the file."""
+
+    name: str
+    content: bytes
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    def open(self, mode: Literal["rb"]) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _in_memory(picture: Any) -> _InMemory:
+    """The bytes that are given, or those of a file object from its beginning."""
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _InMemory("picture", bytes(picture))
+    if not isinstance(picture, Readable):
+        raise DataError(f"picture: a value of type {type(picture).__name__} is given; {MAY_BE_GIVEN}.")
+    file: Any = picture
+    name = file.name if isinstance(getattr(file, "name", None), str) else "picture"
+    try:
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or no UTF-8 is read as text
+        raise DataError(f"{name}: cannot be read ({error}); open it once more with 'rb'.") from error
+    if inspect.iscoroutine(content):
+        content.close()
+        raise DataError(f"{name}: is read with await; give its bytes, await file.read().")
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise DataError(f"{name}: gives {type(content).__name__} and not bytes; open it with 'rb'.")
+    return _InMemory(name, bytes(content))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -30,7 +29,7 @@ from varifocal.models.fuse import Precision, Prepared, check_precision, computin
 from varifocal.models.info import ModelInfo, describe, from_description
 from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
 from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.pictures import BATCH, Picture, predict_pictures
+from varifocal.pictures import BATCH, Picture, is_one, predict_pictures
 from varifocal.types import Category, Decoded, Detections, Outputs
 from varifocal.views import join, mirror, scaled
 
@@ -108,7 +107,7 @@ class Model(nn.Module):
 
     def predict(
         self,
-        pictures: Picture | Sequence[Picture],
+        pictures: Any,  # what else is given gets a sentence
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -116,9 +115,10 @@ class Model(nn.Module):
         """Detect in one picture or a list of them.
 
         Args:
-            pictures: a path, a Pillow image, an array [H, W, 3] of RGB bytes, or a list of these. A list is run
-                in batches. A model with ``info.tiling`` reads a larger picture in overlapping windows, one with
-                ``info.views`` looks at each picture or window several times.
+            pictures: a path, the bytes of a file or a file opened with "rb", a Pillow image, an array [H, W, 3] of
+                RGB bytes or [H, W] of grey values, or a list of these. A list is run in batches. A model with
+                ``info.tiling`` reads a larger picture in overlapping windows, one with ``info.views`` looks at each
+                picture or window several times.
             score_threshold: least score; the model's own threshold (0.05 as a rule) when left out, which a detector
                 with centerness applies to the class score alone.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.
@@ -127,9 +127,9 @@ class Model(nn.Module):
             :class:`Detections` in pixels of the picture as it stands upright, or a list of them.
 
         Raises:
-            DataError: a file cannot be read as a picture.
+            DataError: a file cannot be read as a picture, or something else is given.
         """
-        if isinstance(pictures, (str, Path, Image.Image, np.ndarray)):
+        if is_one(pictures):
             return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
         return predict_pictures(self._detect, self.info, pictures, score_threshold, max_detections)
 

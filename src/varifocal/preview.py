@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from varifocal.data.loader import Batches, TrainingSet
 from varifocal.data.preprocess import Preprocess, normalise
 from varifocal.draw import INK, PAPER, draw_labels
 from varifocal.errors import ConfigError, VarifocalError
+from varifocal.fonts import font_for, font_note
 from varifocal.recipe import Recipe, pixels, read_splits
 from varifocal.types import Batch, Category, Targets
 
@@ -67,7 +68,8 @@ def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epo
     cells = list(islice(found, min(count, examples.order.length)))
     title = f"{Path(name).stem} on {Path(data).name}: the first {len(cells)} pictures of epoch {epoch}"
     image = _page(title, cells, training.categories)
-    return Preview(image, _summary(cells), (*training.notes, *examples.order.notes, *bad.values()))
+    notes = font_note(category.name for category in training.categories)
+    return Preview(image, _summary(cells), (*training.notes, *examples.order.notes, *bad.values(), *notes))
 
 
 def _cells(batches: object, preprocess: Preprocess, bad: dict[int, str]) -> Iterator[_Cell]:
@@ -95,7 +97,7 @@ def _page(title: str, cells: list[_Cell], categories: tuple[Category, ...]) -> I
     widths = [max(row[i].width for row in rows if i < len(row)) for i in range(columns)]
     head = TITLE + SMALL + 2 * GAP
     height = head + sum(max(cell.height for cell in row) + GAP for row in rows)
-    font, small = _font(TITLE), _font(SMALL)
+    font, small = font_for(title, TITLE), font_for(LEGEND, SMALL)
     least = max(int(font.getlength(title)), int(small.getlength(LEGEND))) + 2 * GAP
     page = Image.new("RGB", (max(sum(widths) + GAP * (columns + 1), least), height), PAPER)
     pen = ImageDraw.Draw(page)
@@ -132,7 +134,7 @@ def _draw(cell: _Cell, categories: tuple[Category, ...]) -> Image.Image:
     framed = Image.new("RGB", (size[0], size[1] + strip), PAPER)
     pen = ImageDraw.Draw(framed)
     for line, (text, colour) in enumerate(zip(texts, (INK, GREY), strict=True)):
-        pen.text((0, line * (SMALL + 3)), text, colour, _font(SMALL), anchor="lt")
+        pen.text((0, line * (SMALL + 3)), text, colour, font_for(text, SMALL), anchor="lt")
     framed.paste(picture, (0, strip))
     return framed
 
@@ -149,7 +151,7 @@ def _texts(cell: _Cell, width: int) -> tuple[str, str]:
 
 
 def _fitting(text: str, width: int) -> str:
-    font = _font(SMALL)
+    font = font_for(text, SMALL)
     if font.getlength(text) <= width:
         return text
     while len(text) > 1 and font.getlength(text + "…") > width:
@@ -162,7 +164,3 @@ def _summary(cells: list[_Cell]) -> str:
     ignored = sum(int(cell.targets.crowd.sum()) for cell in cells)
     empty = sum(bool(cell.targets.crowd.all()) for cell in cells)
     return f"{len(cells)} pictures, {empty} of them without an object; {objects} objects, {ignored} ignored regions"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

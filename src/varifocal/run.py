@@ -12,6 +12,7 @@ import torch
 
 from varifocal.errors import ConfigError
 from varifocal.evaluate.coco_ap import CocoMetrics
+from varifocal.fonts import check_font, font_note
 from varifocal.models.weights import write_beside
 from varifocal.progress import progress_bar
 from varifocal.recipe import Recipe, make_job, read_recipe_of_run, write_recipe
@@ -59,6 +60,7 @@ def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
 
 def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:
     """The same fresh weights for the same seed, also for a run that was cut off before its first checkpoint."""
+    check_font()  # before the work: it is wanted at the end
     torch.manual_seed(recipe.train.seed)
     return make_job(recipe, data, run, resumed=resumed)
 
@@ -66,7 +68,8 @@ def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = 
 def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
     if first_process():
         notes = (note for part in (job.training, job.validation) if part for note in part.notes)
-        for note in dict.fromkeys(notes):
+        drawn = () if job.validation is None else font_note(one.name for one in job.validation.categories)
+        for note in dict.fromkeys([*notes, *drawn]):
             print(note, file=sys.stderr)
         if not any((~sample.crowd).any() for sample in job.training.samples):
             pictures = f"none of the {len(job.training.samples)} training pictures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,6 +10,10 @@ from varifocal.errors import ConfigError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+# The values of an image of more than 8 bits that become black and white: two numbers, or those that each image itself
+# spans ("image"), or its 1st and 99th percentile.
+Levels = tuple[float, float] | Literal["image", "percentile"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class Preprocess:
     ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole picture, for the sake of
     memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
     the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
+
+    ``range`` is for images of more than 8 bits, others do not feel it: (low, high) are the values that become 0 and
+    255, for all images alike; "image" takes the least and the largest value of each image by itself, "percentile" its
+    1st and 99th percentile, which a few dead pixels do not move. Without it 16 bits are scaled from 0..65535, but from
+    0..4095 where an image has no larger value, and floating-point numbers are refused.
     """
 
     short: int = 800
@@ -30,6 +40,22 @@ class Preprocess:
     divisor: int = 32
     max_side: int = 4096
     bgr: bool = False
+    range: Levels | None = None
+
+    def __post_init__(self) -> None:
+        bounds = self.range
+        if bounds is None or bounds in ("image", "percentile"):
+            return
+        numbers = isinstance(bounds, tuple) and len(bounds) == 2 and all(map(_is_finite, bounds))
+        if not numbers or bounds[0] >= bounds[1]:  # type: ignore[operator]
+            raise ConfigError(
+                f"preprocess: range={bounds}: give two numbers, the lower first, such as [0, 4095], or one of "
+                "the words image and percentile."
+            )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:

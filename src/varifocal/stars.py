@@ -66,7 +66,8 @@ def predict_with_stars(model: Model, picture: Picture) -> tuple[Detections, Star
     """
     if not has_stars(model):
         raise ValueError("only a VFNet checkpoint with model.star has stars")
-    image, tiling, settings = open_picture(picture), model.info.tiling, model.info.postprocess
+    tiling, settings = model.info.tiling, model.info.postprocess
+    image = open_picture(picture, model.info.preprocess.range, large=tiling.size > 0)
     places = windows(image.height, image.width, tiling)
     crops = [image.crop(place) for place in places] if tiling.size else [image]
     at_once = max(BATCH // model.info.views.count, 1)  # batches as prediction makes them

@@ -16,12 +16,19 @@ import numpy as np
 from PIL import Image
 
 from varifocal.ahead import ahead
-from varifocal.data.images import MAX_PIXELS, read_size
+from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
+from varifocal.data.images import read_size
+from varifocal.data.opened import LIMIT, pixel_limit, read_head
 from varifocal.errors import ConfigError, DataError
 from varifocal.pictures import BATCH, Predictor
 from varifocal.records import Detections
 
-SUFFIXES = frozenset([".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"])
+# fmt: off
+SUFFIXES = frozenset([
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv",
+    ".3gp", ".3g2",
+])
+# fmt: on
 
 # Containers of video and no other: FFmpeg would also follow playlists, which name other files and addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
@@ -72,13 +79,16 @@ class _Frame(NamedTuple):
 def is_video(path: Path) -> bool:
     """Whether a file is to be read as a video: by its content, and by its suffix where that says nothing.
 
-    What can be read as a picture is one, an animation too.
+    What can be read as a picture is one, an animation too; and what is an image of another kind by its content or its
+    suffix is no video, though HEIC and some raw files of cameras are in the container of MP4.
     """
     try:
         read_size(path)
         return False
     except DataError:
-        if path.suffix.lower() in SUFFIXES:
+        if suffix_of(path.name) in UNREAD | HEIF or kind_of_head(read_head(path)):
+            return False
+        if suffix_of(path.name) in SUFFIXES:
             return True
     try:
         read_film(path)
@@ -302,9 +312,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             raise DataError(f"{path}: holds no video, sound at most; leave it out.")
         stream = container.streams.video[0]
-        if not 0 < stream.width * stream.height <= MAX_PIXELS:
+        if not 0 < stream.width * stream.height <= pixel_limit():
             raise DataError(
-                f"{path}: frames of {stream.width} x {stream.height} pixels; between 1 and {MAX_PIXELS} can be read."
+                f"{path}: frames of {stream.width} x {stream.height} pixels; between 1 and {pixel_limit()} can be "
+                f"read; raise that with --max-pixels N or the environment variable {LIMIT}."
             )
         yield container, stream
 

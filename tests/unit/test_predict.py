@@ -1,7 +1,9 @@
 """From pictures to detections, with a detector whose boxes are known."""
 
+import io
+import tempfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
 from varifocal.predict import Model
 from varifocal.tiles import Tiling
-from varifocal.types import Category, Decoded, Outputs
+from varifocal.types import Category, Decoded, Detections, Outputs
 
 CATEGORIES = (Category(7, "spot"), Category(3, "other"))
 
@@ -145,14 +147,15 @@ def test_grey_of_16_bits_in_memory_is_scaled_by_its_range(model, tmp_path):
 
 
 def test_a_picture_of_no_known_range_is_a_sentence(model):
-    with pytest.raises(DataError, match=r"^picture: pixels of type 'F' have no known range; save "):
+    with pytest.raises(DataError, match=r"^picture: pixels of type 'F' have no known range; .*name the range with "):
         model.predict(Image.new("F", (40, 30)))
 
 
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((40, 30), np.uint8),
+        np.zeros((40, 30), np.int64),
+        np.zeros((0, 30), np.uint8),
         np.zeros((40, 30, 4), np.uint8),
         np.zeros((3, 40, 30), np.uint8),
         np.zeros((1, 40, 30, 3), np.uint8),
@@ -165,8 +168,122 @@ def test_only_arrays_of_rgb_bytes_are_taken(model, array):
     with pytest.raises(DataError) as error:
         model.predict([spot(), array])
     assert str(error.value) == (
-        f"picture: an array of {array.dtype} and shape {array.shape}; give RGB bytes, uint8 [H, W, 3]."
+        f"picture: an array of {array.dtype} and shape {array.shape}; give RGB bytes, uint8 [H, W, 3], or grey values, "
+        "[H, W] of uint8, uint16, int32 or float32."
     )
+
+
+def test_grey_arrays_are_taken_by_the_models_range(model):
+    values = np.full((250, 400), 1000, np.float32)
+    values[60:160, 120:220] = 3000
+    model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=(1000.0, 3000.0)))
+    wanted = model.predict(spot()).boxes
+    for kind in (np.uint16, np.int32, np.float32):
+        assert np.array_equal(model.predict(values.astype(kind)).boxes, wanted)
+    assert np.array_equal(model.predict(np.asarray(spot().convert("L"))).boxes, wanted)
+
+
+def png_bytes(image):
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_bytes_and_opened_files_are_read_as_a_file_is(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    spot().save(tmp_path / "a.png", exif=exif)
+    content = (tmp_path / "a.png").read_bytes()
+    wanted = model.predict(tmp_path / "a.png").boxes
+    buffer = io.BytesIO(content)
+    with open(tmp_path / "a.png", "rb") as file, tempfile.SpooledTemporaryFile() as spooled:
+        spooled.write(content)  # and left at its end, as uploads are
+        given = [content, bytearray(content), memoryview(content), buffer, buffer, file, spooled]
+        for one in given:
+            assert np.array_equal(model.predict(one).boxes, wanted)
+        listed = model.predict([*given, tmp_path / "a.png", PurePath(tmp_path / "a.png")])
+    assert len(listed) == 9
+    assert all(np.array_equal(one.boxes, wanted) for one in listed)
+
+
+def test_what_is_wrong_with_bytes_is_a_sentence(model, tmp_path):
+    with pytest.raises(DataError, match=r"^picture: the image is empty \(0 bytes\); "):
+        model.predict(b"")
+    with pytest.raises(DataError, match=r"^picture: this is not an image of a known format"):
+        model.predict([b"hello"])
+    with pytest.raises(DataError, match=r"^picture: the image is damaged or cut short"):
+        model.predict(png_bytes(spot())[:200])
+    (tmp_path / "a.png").write_bytes(b"hello")
+    with open(tmp_path / "a.png", "rb") as file, pytest.raises(DataError, match=r"a\.png: this is not an image"):
+        model.predict(file)
+
+
+class Upload:
+    """A file of a web framework, whose read has to be awaited."""
+
+    async def read(self):
+        return b""
+
+
+def text_file(path):
+    path.write_text("hello")
+    return open(path, encoding="utf-8")
+
+
+def test_anything_else_is_a_sentence_that_says_what_may_be_given(model, tmp_path):
+    odd = [None, 5, 2.5, True, {"a": 1}, {spot}, object(), torch.zeros(3, 4, 4), (one for one in [spot()])]
+    for one in odd:
+        for given in (one, [spot(), one]):
+            with pytest.raises(DataError) as error:
+                model.predict(given)
+            text = str(error.value)
+            assert text.startswith(f"picture: a value of type {type(one).__name__} is given; give a path, the bytes")
+            assert "\n" not in text
+    with pytest.raises(DataError, match=r"is read with await; give its bytes, await file\.read\(\)"):
+        model.predict(Upload())
+    file = text_file(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"a\.txt: gives str and not bytes; open it with 'rb'"):
+        model.predict(file)
+    file.close()
+    with pytest.raises(DataError, match=r"a\.txt: cannot be read .*; open it once more"):
+        model.predict(file)
+
+
+def test_the_range_travels_with_a_checkpoint(tmp_path):
+    made = vf.create("vfnet", backbone="resnet18", num_classes=1, width=32, levels=3, convs=1)
+    for levels in ((0.0, 4095.0), "image", None):
+        made.info = replace(made.info, preprocess=replace(made.info.preprocess, range=levels))
+        vf.predict.save(made, tmp_path / "m.safetensors")
+        assert vf.load(tmp_path / "m.safetensors").info.preprocess.range == levels
+
+
+def test_each_images_own_range_is_that_of_the_whole_image_in_every_window(model):
+    """Not that of a window, in which the brightest pixel would be white."""
+    values = np.zeros((40, 80), np.uint16)
+    values[10:20, 10:20], values[10:20, 60:70] = 300, 2000
+    seen = []
+    detect = model._detect
+    model._detect = lambda images, settings: seen.extend(images) or detect([spot()] * len(images), settings)
+    model.info = replace(
+        model.info, tiling=Tiling(40, 0), preprocess=replace(model.info.preprocess, range="image", scale=1.0)
+    )
+    model.predict(values)
+    assert [np.asarray(window).max() for window in seen] == [round(300 * 255 / 2000), 255]
+
+
+def test_turned_images_are_cut_into_windows_upright(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (90, 30)).save(tmp_path / "a.jpg", exif=exif)  # upright 30 wide and 90 high
+    seen = []
+    model._detect = lambda images, settings: seen.extend(image.size for image in images) or [empty()] * len(images)
+    model.info = replace(model.info, tiling=Tiling(30, 0))
+    model.predict(tmp_path / "a.jpg")
+    assert seen == [(30, 30)] * 3
+
+
+def empty():
+    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), CATEGORIES)
 
 
 def test_views_of_arrays_are_taken(model):

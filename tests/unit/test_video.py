@@ -9,6 +9,7 @@ from itertools import islice
 import av
 import numpy as np
 import pytest
+from deep_images import HEIC_HEAD
 from films import FRAMES, HEIGHT, WIDTH, box, decoded, film, picture
 from PIL import Image
 from squares import squares_model
@@ -235,8 +236,8 @@ def test_a_video_without_a_frame(model, tmp_path):
 
 def test_frames_larger_than_a_picture_may_be(model, tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4")
-    monkeypatch.setattr(video, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(DataError, match="frames of 64 x 48 pixels; between 1 and 3071"):
+    monkeypatch.setenv("VARIFOCAL_MAX_PIXELS", str(WIDTH * HEIGHT - 1))
+    with pytest.raises(DataError, match=r"frames of 64 x 48 pixels; between 1 and 3071 .* --max-pixels N"):
         predict_video(model, path)
 
 
@@ -333,6 +334,9 @@ def test_what_is_a_video(tmp_path):
     frames[0].save(tmp_path / "d.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "e.txt").write_text("hello")
     (tmp_path / "f.mov").write_text("hello")
+    for name in ("g.heic", "h.jpg", "i.dng", "j.mp4"):  # in the container of MP4, and all of them images
+        (tmp_path / name).write_bytes((b"hello " if name == "i.dng" else HEIC_HEAD) + made.read_bytes())
+    (tmp_path / "k.wmv").write_text("hello")
     wanted = {
         "a.mp4": True,
         "a.bin": True,
@@ -341,5 +345,10 @@ def test_what_is_a_video(tmp_path):
         "d.gif": False,
         "e.txt": False,
         "f.mov": True,
+        "g.heic": False,
+        "h.jpg": False,
+        "i.dng": False,
+        "j.mp4": False,
+        "k.wmv": True,
     }
     assert {name: is_video(tmp_path / name) for name in wanted} == wanted

@@ -14,6 +14,7 @@ from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.roles import training_split
 from varifocal.datasets import reading
 from varifocal.errors import ConfigError
+from varifocal.fonts import font_note
 from varifocal.models.eye import Eye
 from varifocal.places import check_folder
 from varifocal.predict import load
@@ -34,7 +35,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     view = assign_view(replace(data, samples=data.samples[: options.limit]), eye)
     with progress_bar("drawing", len(view.pictures)) as advance:
         places = write_view(view, options.out, advance)
-    for note in data.notes:
+    for note in (*data.notes, *font_note(one.name for one in data.categories)):
         print(note, file=sys.stderr)
     tell(view)
     if options.checkpoint is None:

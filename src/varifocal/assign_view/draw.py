@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from varifocal.assign_view.assigned import Assigned
 from varifocal.draw import INK, PAPER, Colour
+from varifocal.fonts import font_for, shown_name
 from varifocal.records import Category
 
 SIDE, MOST = 1400, 2600  # pixels of the large panel's longer side: smaller pictures are enlarged, larger ones shrunk
@@ -108,16 +109,17 @@ def _head(one: Assigned, categories: Sequence[Category], eye: str, width: int) -
     height = top + (legend[-1][1] + 1 + lines) * (TEXT + 6) + MARGIN
     head = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(head)
-    pen.text((0, MARGIN), one.sample.file.name, INK, _font(TITLE), anchor="lt")
-    pen.text((0, MARGIN + TITLE + 6), seen, SOFT, _font(TEXT), anchor="lt")
+    pen.text((0, MARGIN), one.sample.file.name, INK, font_for(one.sample.file.name, TITLE), anchor="lt")
+    pen.text((0, MARGIN + TITLE + 6), seen, SOFT, font_for(seen, TEXT), anchor="lt")
     for level, (left, row, caption) in enumerate(legend):
         _key(pen, left, top + row * (TEXT + 6), LEVELS[level % len(LEVELS)], caption)
     top += (legend[-1][1] + 1) * (TEXT + 6)
     if names:
-        pen.text((0, top), f"{_many(len(lost), 'object')} without any point, red:", LOST, _font(TEXT), anchor="lt")
+        text = f"{_many(len(lost), 'object')} without any point, red:"
+        pen.text((0, top), text, LOST, font_for(text, TEXT), anchor="lt")
     for number, name in enumerate(names):
         place = number % COLUMNS * width // COLUMNS, top + (number // COLUMNS + 1) * (TEXT + 6)
-        pen.text(place, name, INK, _font(TEXT), anchor="lt")
+        pen.text(place, name, INK, font_for(name, TEXT), anchor="lt")
     return head
 
 
@@ -131,7 +133,8 @@ def _caption(one: Assigned, level: int) -> str:
 
 def _describe(one: Assigned, number: int, categories: Sequence[Category]) -> str:
     x1, y1, x2, y2 = one.boxes[number].tolist()
-    name = categories[one.sample.labels[one.places[number]]].name
+    category = categories[one.sample.labels[one.places[number]]]
+    name = shown_name(category.name, category.id)
     return f"{name}, seen as {x2 - x1:.3g} x {y2 - y1:.3g} pixels at ({x1:.0f}, {y1:.0f})"
 
 
@@ -140,7 +143,7 @@ def _wrapped(captions: Sequence[str], width: int) -> list[tuple[int, int, str]]:
     found: list[tuple[int, int, str]] = []
     left, row = 0, 0
     for caption in captions:
-        length = round(TEXT + 2 + _font(TEXT).getlength(caption))
+        length = round(TEXT + 2 + font_for(caption, TEXT).getlength(caption))
         if left and left + length > width:
             left, row = 0, row + 1
         found.append((left, row, caption))
@@ -151,12 +154,8 @@ def _wrapped(captions: Sequence[str], width: int) -> list[tuple[int, int, str]]:
 def _key(pen: ImageDraw.ImageDraw, left: int, top: int, colour: Colour, text: str) -> None:
     """A dot and its meaning."""
     pen.ellipse((left, top + 1, left + TEXT - 3, top + TEXT - 2), fill=colour, outline=(0, 0, 0))
-    pen.text((left + TEXT + 2, top), text, INK, _font(TEXT), anchor="lt")
+    pen.text((left + TEXT + 2, top), text, INK, font_for(text, TEXT), anchor="lt")
 
 
 def _many(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

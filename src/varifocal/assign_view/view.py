@@ -90,7 +90,7 @@ def write_view(view: AssignView, out: Path, progress: Callable[[int], None] = la
     _check_free(places, view.pictures, ours=(out / NUMBERS).is_file())
     write_beside(out / NUMBERS, json.dumps(view.to_json(), indent=1).encode())
     for done, (one, place) in enumerate(zip(view.pictures, places, strict=True), start=1):
-        image = read_image(one.sample.file)
+        image = read_image(one.sample.file, "image", large=True)
         check_size(one.sample, image)
         save_picture(draw_assigned(image, one, view.categories, view.eye), place)
         progress(done)

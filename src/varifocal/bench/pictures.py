@@ -33,7 +33,7 @@ def read_pictures(pattern: str | None) -> tuple[list[Picture], str]:
         return [made_picture()], "one made JPEG, 640 wide and 480 high"
     files = list_images([pattern])
     for file in files[:MOST]:
-        read_image(file)  # says what is wrong with it, which a decoder of bytes cannot
+        read_image(file, "image")  # says what is wrong with it, which a decoder of bytes cannot
     used = f"{len(files)}" if len(files) <= MOST else f"the first {MOST} of {len(files)}"
     return [_read(file) for file in files[:MOST]], f"{pattern} ({used})"
 
@@ -64,4 +64,4 @@ def decode(picture: Picture) -> Image.Image:
     """The upright RGB picture, as :func:`varifocal.data.images.read_image` gives it of the file."""
     with Image.open(io.BytesIO(picture.data)) as image:
         image.load()
-        return upright_rgb(image, picture.name)
+        return upright_rgb(image, picture.name, "image")

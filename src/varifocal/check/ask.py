@@ -12,9 +12,8 @@ from varifocal.check.findings import FOUND, Finding, Findings
 from varifocal.check.labels import SAME_PLACE, Doubt, Found, Labels, Look, Usual, doubts, look, usual
 from varifocal.check.report import ModelReport
 from varifocal.check.split import Split
-from varifocal.data.images import read_image
 from varifocal.errors import DataError
-from varifocal.pictures import Predictor
+from varifocal.pictures import Predictor, read_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def _show(split: Split, image: int, model: Predictor, names: Sequence[str]) -> _
     """None of a picture that cannot be read, or is not of the recorded size."""
     file = split.picture_file(image)
     try:
-        picture = None if file is None else read_image(file)
+        picture = None if file is None else read_for(model.info, file)
     except DataError:
         return None
     if picture is None or picture.size != tuple(split.raw.images.sizes[image].tolist()):

@@ -27,6 +27,9 @@ KINDS = {
     "missing-image": Kind("loss", "pictures that are not there", "listed in the annotations, not found on disk"),
     "unreadable-image": Kind("loss", "unreadable pictures", "not a picture, or its header is damaged"),
     "truncated-image": Kind("loss", "pictures cut short", "the header is sound, the pixels are damaged or end early"),
+    "no-range": Kind(
+        "loss", "images without a known range", "their numbers are no levels of grey; see data.preprocess.range"
+    ),
     "outside-folder": Kind("loss", "pictures outside the data folder", "the name climbs out of the folder"),
     "ambiguous-image": Kind("loss", "names that several images end in", "they begin on another machine"),
     "bad-size": Kind("loss", "pictures with two sizes", "two records of one picture give it different sizes"),
@@ -42,6 +45,11 @@ KINDS = {
     "near-leak": Kind("warning", "nearly the same picture in two splits", "copies, or neighbours in a film"),
     "duplicate-image": Kind("warning", "pictures that are there twice", "the same bytes in one split"),
     "near-duplicate": Kind("warning", "nearly the same pictures", "copies in one split, or neighbours in a film"),
+    "narrow-range": Kind(
+        "warning", "images that use little of their range", "few of 256 levels are left; see data.preprocess.range"
+    ),
+    "beyond-range": Kind("note", "images beyond data.preprocess.range", "values outside it are cut off"),
+    "several-images": Kind("note", "files with several pages or frames", "only the first is read"),
     "no-boxes": Kind("note", "pictures without boxes", "background; right only if nothing is there to label"),
     # boxes
     "not-a-number": Kind("loss", "boxes that are not numbers", "something in them is not finite"),

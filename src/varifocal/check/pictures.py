@@ -7,19 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from varifocal.check.findings import Finding, Findings
+from varifocal.check.ranges import find_ranges, find_several
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
 from varifocal.data.names import share_images
 from varifocal.data.near import bit_distance, near_groups, perceptual_hash, same_bytes
+from varifocal.settings import Levels
 
 Place = tuple[int, int]  # split, picture
 
 
-def find_in_scans(found: Findings, splits: Sequence[Split], scans: Sequence[Scan]) -> None:
+def find_in_scans(found: Findings, splits: Sequence[Split], scans: Sequence[Scan], levels: Levels | None) -> None:
     """All that decoding shows."""
     for split, scan in zip(splits, scans, strict=True):
         _unreadable(found, split, scan)
         _wrong_size(found, split, scan)
+        find_several(found, split, scan)
+    find_ranges(found, splits, scans, levels)
     _copies(found, splits, scans)
 
 

@@ -66,7 +66,7 @@ def check_data(
     splits = _read(Path(data), [split] if split is not None else find_splits(data, format=format), read, bar)
     found = Findings()
     copies = [_look_at_labels(found, one) for one in splits]
-    decoding, scans = _decode(found, splits, bar) if decode else (_not_decoded(splits), [])
+    decoding, scans = _decode(found, splits, eye, bar) if decode else (_not_decoded(splits), [])
     classes = count_classes(splits)
     find_in_classes(found, splits, classes)
     scene = make_scene(splits, copies)
@@ -104,7 +104,7 @@ def _look_at_labels(found: Findings, split: Split) -> np.ndarray:
     return copies
 
 
-def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> tuple[Decoding, list[Scan]]:
+def _decode(found: Findings, splits: Sequence[Split], eye: Eye, bar: Bar) -> tuple[Decoding, list[Scan]]:
     begun = time.perf_counter()
     total = sum(len(split.raw.images) for split in splits)
     scans, before = [], 0
@@ -114,9 +114,10 @@ def _decode(found: Findings, splits: Sequence[Split], bar: Bar) -> tuple[Decodin
             def moved(done: int, before: int = before) -> None:
                 advance(before + done)
 
-            scans.append(scan(split.raw.images.files, moved))
+            levels = eye.preprocess.range
+            scans.append(scan(split.raw.images.files, moved, levels=levels, large=eye.cropped))
             before += len(split.raw.images)
-    find_in_scans(found, splits, scans)
+    find_in_scans(found, splits, scans, eye.preprocess.range)
     return Decoding(True, total, time.perf_counter() - begun), scans
 
 

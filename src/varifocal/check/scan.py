@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from varifocal.data.images import THUMB, Look, look_at_all
+from varifocal.data.levels import Used
 from varifocal.records import StoredFile
+from varifocal.settings import Levels
 
 SAMPLE = 128  # pictures that are decoded to say what decoding all would cost
 
@@ -21,7 +23,8 @@ class Scan:
     """Columns of M files as they were found: see :class:`varifocal.data.images.Look`.
 
     ``seen`` is False where no file was given, or it could not be read; ``errors`` has the kind and the sentence of
-    those that could not, by place.
+    those that could not, by place. ``used`` are the values of images of more than 8 bits, ``unknown`` says of some of
+    these why their range is not known, and ``frames`` how many images a file holds where it holds several.
     """
 
     seen: Bool[np.ndarray, "M"]
@@ -31,10 +34,23 @@ class Scan:
     digests: list[bytes]
     greys: UInt8[np.ndarray, "M s s"]
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+    used: dict[int, Used] = field(default_factory=dict)
+    unknown: dict[int, str] = field(default_factory=dict)
+    frames: dict[int, int] = field(default_factory=dict)
 
 
-def scan(files: Sequence[StoredFile | None], progress: Callable[[int], None], threads: int | None = None) -> Scan:
-    """Decode every file; ``progress`` is called with the number done. None stands for a picture that is missing."""
+def scan(
+    files: Sequence[StoredFile | None],
+    progress: Callable[[int], None],
+    threads: int | None = None,
+    *,
+    levels: Levels | None = None,
+    large: bool = False,
+) -> Scan:
+    """Decode every file; ``progress`` is called with the number done. None stands for a picture that is missing.
+
+    ``levels`` and ``large`` are those of ``read_image``.
+    """
     total = len(files)
     there = [index for index in range(total) if files[index] is not None]
     found = Scan(
@@ -50,15 +66,18 @@ def scan(files: Sequence[StoredFile | None], progress: Callable[[int], None], th
         index = there[place]
         found.sizes[index], found.stored[index] = look.size, look.stored
         found.orientations[index], found.digests[index] = look.orientation, look.digest
-        if look.error is not None:
-            kind = "truncated-image" if look.size != (0, 0) else "unreadable-image"
-            found.errors[index] = (kind, str(look.error).removeprefix(f"{files[index]}: "))
-        elif look.grey is not None:
+        text = "" if look.error is None else str(look.error).removeprefix(f"{files[index]}: ")
+        if look.grey is None:
+            found.errors[index] = ("truncated-image" if look.size != (0, 0) else "unreadable-image", text)
+        else:
             found.seen[index] = True
             found.greys[index] = look.grey
+            found.unknown.update({index: text} if text else {})
+        found.used.update({index: look.used} if look.used else {})
+        found.frames.update({index: look.frames} if look.frames > 1 else {})
         progress(place + 1)
 
-    look_at_all(_There(files, there), take, threads or usable_threads())
+    look_at_all(_There(files, there), take, threads or usable_threads(), levels=levels, large=large)
     return found
 
 

@@ -46,7 +46,7 @@ def thumbs_of(finding: Finding, splits: Sequence[Split]) -> list[Thumb]:
     for owner, image in pictures:
         file = owner.picture_file(image)
         try:
-            picture = None if file is None else read_image(file)
+            picture = None if file is None else read_image(file, "image", large=True)
         except DataError:
             picture = None
         if picture is None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from varifocal.cli.common import in_environment
 from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
 from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
     options, words = parse(arguments)
     try:
-        code: int = VERBS[options.verb].run(options, words) or 0
+        with in_environment(options):
+            code: int = VERBS[options.verb].run(options, words) or 0
     except VarifocalError as error:
         print(f"varifocal {options.verb}: {error}", file=sys.stderr)
         return 2

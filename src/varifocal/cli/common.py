@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,36 @@ def load_model(options: argparse.Namespace) -> Any:
     device = options.device if is_exported(options.checkpoint) else usable_device(options.device)
     model = load(options.checkpoint, device, options.precision)
     model.info = replace(model.info, tiling=chosen(model.info.tiling, options.tile, options.overlap))
+    if options.range is not None:
+        model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=options.range))
     if options.tta:
         model.info = replace(model.info, views=PAPER_VIEWS)
     return model
+
+
+@contextmanager
+def in_environment(options: argparse.Namespace) -> Iterator[None]:
+    """While a verb runs, --max-pixels and --font stand in the environment, where loading processes find them too.
+
+    Raises:
+        ConfigError: --font names no font.
+    """
+    wanted = {
+        "VARIFOCAL_MAX_PIXELS": getattr(options, "max_pixels", None),
+        "VARIFOCAL_FONT": getattr(options, "font", None),
+    }
+    given = {name: str(value) for name, value in wanted.items() if value is not None}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        if "VARIFOCAL_FONT" in given:
+            from varifocal.fonts import check_font
+
+            check_font()
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def usable_device(name: str) -> str:

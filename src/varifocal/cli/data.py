@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 
 from varifocal.cli.common import data_words, load_model
-from varifocal.cli.options import DATA, RECIPE_HELP, add_device, add_looks, add_reading, read_count, read_share
+from varifocal.cli.options import (
+    DATA,
+    RECIPE_HELP,
+    add_device,
+    add_font,
+    add_looks,
+    add_reading,
+    read_count,
+    read_share,
+)
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError
 from varifocal.places import check_target, save_picture
@@ -23,6 +32,7 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--count", type=read_count, default=12, metavar="N", help="pictures (%(default)s)")
     verb.add_argument("--epoch", type=read_count, default=1, metavar="N", help="of this epoch (%(default)s)")
     add_reading(verb)
+    add_font(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="without what train --val SHARE holds out")
 
 

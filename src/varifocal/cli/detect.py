@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.cli.common import load_model
-from varifocal.cli.options import add_device, add_looks, add_measured
+from varifocal.cli.options import add_device, add_font, add_limit, add_looks, add_measured
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError, DataError
 from varifocal.places import check_folder, check_target, outside, picture_places, save_picture
@@ -48,7 +48,9 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
         write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
 
 
-def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> int:
+def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str], target: Path) -> int:
+    for note in notes:
+        print(note, file=sys.stderr)
     if done:
         print(f"{detections} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
     for message in errors:
@@ -59,13 +61,45 @@ def _tell(detections: int, done: int, errors: Sequence[str], target: Path) -> in
 def _predict_one(
     model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    from varifocal.data.images import read_image
+    from varifocal.pictures import read_for
 
-    image = read_image(file)
+    image = read_for(model.info, file)
     found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
     if place is not None:
         save_picture(found.draw(image), place)
     return found.to_coco(image_id, str(file))
+
+
+def _predict_all(
+    model: Predictor, files: Sequence[Path], places: dict[Path, Path], options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
+    """What is found in images, what is wrong with those that cannot be read, and which files hold how many images."""
+    from varifocal.data.images import count_frames
+    from varifocal.progress import progress_bar
+
+    entries: list[dict[str, Any]] = []
+    errors: list[str] = []
+    stacks: dict[Path, int] = {}
+    with progress_bar("detecting", len(files)) as advance:
+        for i, file in enumerate(files, start=1):
+            try:
+                entries += _predict_one(model, file, i, places.get(file), options)
+            except DataError as error:
+                errors.append(str(error))
+            else:
+                if (frames := count_frames(file)) > 1:
+                    stacks[file] = frames
+            advance(i)
+    return entries, errors, stacks
+
+
+def _frames_note(stacks: dict[Path, int]) -> list[str]:
+    """A sentence on files that hold several images."""
+    if not stacks:
+        return []
+    file, count = next(iter(stacks.items()))
+    files = "1 file holds" if len(stacks) == 1 else f"{len(stacks)} files hold"
+    return [f"{files} several pages or frames, of which only the first was looked at; {file} holds {count}."]
 
 
 def _predict_film(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
@@ -126,6 +160,8 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
         "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
     )
     add_looks(verb)
+    add_limit(verb)
+    add_font(verb)
     add_device(verb)
 
 
@@ -134,13 +170,15 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     import json
 
     from varifocal import video
-    from varifocal.data.images import SUFFIXES, list_images
+    from varifocal.data.image_kinds import SUFFIXES, UNREAD
+    from varifocal.data.listing import list_images, odd_images
     from varifocal.files import write_beside
-    from varifocal.progress import progress_bar
+    from varifocal.fonts import font_note
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
-    files = outside(list_images(options.images, SUFFIXES | video.SUFFIXES), out)
+    odd: list[Path] = []
+    files = outside(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
     films = video.find_videos(files, out)
     target = options.json or Path(out or ".") / "detections.json"
     places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
@@ -149,15 +187,7 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
         check_folder(out)
     model = load_model(options)
     pictures = [file for file in files if file not in films]
-    entries: list[dict[str, Any]] = []
-    errors: list[str] = []
-    with progress_bar("detecting", len(pictures)) as advance:
-        for i, file in enumerate(pictures, start=1):
-            try:
-                entries += _predict_one(model, file, i, places.get(file), options)
-            except DataError as error:
-                errors.append(str(error))
-            advance(i)
+    entries, errors, stacks = _predict_all(model, pictures, places, options)
     write_beside(target, json.dumps(entries, indent=1).encode())
     done = len(pictures) - len(errors)
     for film in films:
@@ -165,7 +195,12 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
             _predict_film(model, film, places[film], options)
         except DataError as error:
             errors.append(str(error))
-    return _tell(len(entries), done, errors, target)
+    notes = [
+        *odd_images(odd, "IMAGES"),
+        *_frames_note(stacks),
+        *(font_note(one.name for one in model.categories) if places else ()),
+    ]
+    return _tell(len(entries), done, errors, notes, target)
 
 
 PREDICT = Verb(

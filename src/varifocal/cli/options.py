@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
@@ -84,6 +85,37 @@ def add_reading(verb: argparse.ArgumentParser, whose: str = "the data set") -> N
         help="images without a file of labels: leave them out, or take them as images without objects (as the format "
         "means it)",
     )
+    add_limit(verb)
+
+
+def read_levels(text: str) -> tuple[float, float] | str:
+    """A range of values: two numbers with a comma, or whose own range it is."""
+    if text in ("image", "percentile"):
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not two numbers, the lower first, such as 0,4095, nor image or percentile"
+        )
+    return low, high
+
+
+def add_limit(verb: argparse.ArgumentParser) -> None:
+    """How large images may be."""
+    verb.add_argument(
+        "--max-pixels",
+        type=read_count,
+        metavar="N",
+        help="most pixels of an image (179 million; 1,074 million with --tile or data.augment.crop)",
+    )
+
+
+def add_font(verb: argparse.ArgumentParser) -> None:
+    """The font of what is drawn."""
+    verb.add_argument("--font", metavar="FILE", help="font of class names on images (one that is found)")
 
 
 def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
@@ -101,6 +133,13 @@ def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
         type=read_share_or_pixels,
         metavar="X",
         help="least overlap of the windows, as a share below 1 or in pixels (0.2)",
+    )
+    verb.add_argument(
+        "--range",
+        type=read_levels,
+        metavar="LOW,HIGH",
+        help=f"{whose}values that are black and white in images of more than 8 bits; image or percentile: each image's "
+        "own (the model's recipe)",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli.common import load_model, usable_device
-from varifocal.cli.options import DATA, RECIPE_HELP, add_measured, add_reading, read_count
+from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_measured, add_reading, read_count
 from varifocal.cli.verb import Verb
 
 
@@ -100,6 +100,7 @@ def add_assign_view(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
     verb.add_argument("--split", metavar="S", help="split of the data set (train, or the only one)")
     add_reading(verb)
+    add_font(verb)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint in place of a recipe")
     verb.add_argument(

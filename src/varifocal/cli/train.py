@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.cli.common import data_words
-from varifocal.cli.options import DATA, RECIPE_HELP, add_reading, read_numbers, read_share
+from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, read_numbers, read_share
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError
 
@@ -27,6 +27,7 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
     verb.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
     add_reading(verb)
+    add_font(verb)
     verb.add_argument(
         "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out (0.2)"
     )

@@ -1,42 +1,42 @@
-"""Pictures on disk: find, measure and decode them; whatever is wrong with one becomes a ``DataError``."""
+"""Images on disk: measured and decoded; whatever is wrong with one becomes a ``DataError``."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
-import stat
 import struct
-import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import IO, NamedTuple, cast
+from functools import partial
+from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
+from varifocal.data.image_kinds import SUFFIXES as SUFFIXES
+from varifocal.data.levels import (
+    Depth,
+    Used,
+    bounds,
+    depth_of,
+    needs_low,
+    stored_values,
+    swap_bytes,
+    to_levels,
+    used_values,
+)
+from varifocal.data.listing import list_images as list_images
+from varifocal.data.opened import opened, pixel_limit, quiet
 from varifocal.errors import DataError
 from varifocal.records import StoredFile
+from varifocal.settings import Levels
 
-# Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
-MAX_PIXELS = 178_956_970
 _TOGETHER = 256  # headers that a thread reads before it looks for more
 
-# fmt: off
-SUFFIXES = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
-])
-# fmt: on
-
-# Pillow would also open formats that run other programs (EPS starts Ghostscript).
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF")
-
-_MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"])
+_MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
+_STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colors are multiplied by their alpha
 
 THUMB = 16  # side of the small grey picture by which pictures are compared
 _AHEAD = 1024  # files that wait for a thread
@@ -52,31 +52,93 @@ _TURNS = {
 }
 
 
-def read_image(path: StoredFile) -> Image.Image:
-    """The upright picture as RGB, 8 bits a channel, in memory and detached from its file.
+def read_image(path: StoredFile, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
+    """The upright image as RGB, 8 bits a channel, in memory and detached from its file.
 
-    EXIF rotation is applied. 16-bit grey is scaled from 0..65535 to 0..255. Of an animation the first frame
-    is read. Alpha is dropped, as OpenCV and Pillow's own conversion to RGB do, so that a picture handed over
-    in memory and one read from disk are the same; a background would be an invented colour.
+    EXIF rotation is applied. Of an animation or a stack the first image is read. Alpha is dropped, as OpenCV and
+    Pillow's own conversion to RGB do, so that an image handed over in memory and one read from disk are the same; a
+    background would be an invented color.
+
+    ``levels`` is ``Preprocess.range``: the values of an image of more than 8 bits that become 0 and 255. Without it,
+    16 bits are scaled from 0..65535, but from 0..4095 where no value is larger: cameras of 10 and 12 bits write such
+    files, and 16 of 256 levels would be left of them. With ``large``, for what is cut into windows, more pixels
+    are allowed.
 
     Raises:
-        DataError: the file is missing, empty, a folder, not an image, damaged, cut short, larger than
-            ``MAX_PIXELS``, or holds pixels without a known range (floating point).
+        DataError: the file is missing, empty, a folder, not an image, damaged, cut short, has more pixels than
+            :func:`varifocal.data.opened.pixel_limit`, or holds numbers without a known range and none is named.
     """
-    with _quiet(), _opened(path) as image:
+    limit = pixel_limit(large=large)
+    with quiet(limit), opened(path, limit, large=large) as image:
+        depth = depth_of(image)
         image.load()
-        return upright_rgb(image, str(path))
+        return _upright(image, str(path), depth, levels, partial(_low_bytes, path, limit))
 
 
-def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors."""
+def upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) -> Image.Image:
+    """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors.
+
+    Raises:
+        DataError: as ``read_image``; a range is named, and the image has colors of 16 bits.
+    """
+    if type(image) is Image.Image and image.mode == "RGB" and _orientation(image) == 1:
+        return image  # a large one need not be there twice
+    depth = depth_of(image)
+    if depth is not None and depth.color:
+        if levels is not None:
+            raise DataError(f"{name}: Pillow gives 8 of the 16 bits of its colors; give the file's path or its bytes")
+        depth = None
+    return _upright(image, name, depth, levels, lambda: image)
+
+
+def _upright(
+    image: Image.Image, name: str, depth: Depth | None, levels: Levels | None, low: Callable[[], Image.Image]
+) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
-    rgb = _to_rgb(image, name)
+    rgb = _to_rgb(image, name, depth, levels, low)
     if turn is not None:
         rgb = rgb.transpose(turn)
     # What is upright now must not be rotated again by a reader of the EXIF data.
     rgb.info = {}
     return rgb
+
+
+def _low_bytes(path: StoredFile, limit: int) -> Image.Image:
+    """The image of 16-bit colors once more, decoded to the low bytes of its numbers."""
+    with opened(path, limit) as image:
+        swap_bytes(image)
+        image.load()
+        return image
+
+
+def count_frames(path: StoredFile) -> int:
+    """How many images a file holds: the pages of a TIFF, or the frames of an animation; ``read_image`` reads the first.
+
+    Smaller copies in a TIFF and what a telephone puts beside its photograph (depth, a second exposure) do not count.
+
+    Raises:
+        DataError: as :func:`read_size`.
+    """
+    limit = pixel_limit(large=True)
+    with quiet(limit), opened(path, limit, large=True) as image:
+        return _frames(image)
+
+
+def _frames(image: Image.Image) -> int:
+    """How many images an opened file holds, as far as it is whole; the image is then another one."""
+    pages = 0
+    try:
+        if image.format == "MPO" or not getattr(image, "is_animated", False):
+            return 1
+        if image.format != "TIFF":
+            return int(image.n_frames)  # type: ignore[attr-defined]
+        for number in count():
+            image.seek(number)
+            kind = image.tag_v2.get(ExifTags.Base.NewSubfileType, 0)  # type: ignore[attr-defined]
+            pages += not kind & 0b101  # neither a smaller copy nor a mask
+    except Exception:  # the end, or whatever Pillow raises on a damaged page: the first one was sound
+        pass
+    return max(pages, 1)
 
 
 def read_size(path: StoredFile) -> tuple[int, int]:
@@ -85,12 +147,13 @@ def read_size(path: StoredFile) -> tuple[int, int]:
     Raises:
         DataError: as ``read_image``, as far as the header shows it.
     """
-    with _quiet():
-        return _upright_size(path)
+    limit = pixel_limit(large=True)
+    with quiet(limit):
+        return _upright_size(path, limit)
 
 
-def _upright_size(path: StoredFile) -> tuple[int, int]:
-    with _opened(path) as image:
+def _upright_size(path: StoredFile, limit: int) -> tuple[int, int]:
+    with opened(path, limit, large=True) as image:
         width, height = _stored(image)
         orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
     return (height, width) if orientation >= 5 else (width, height)
@@ -102,35 +165,38 @@ def read_stored_size(path: StoredFile) -> tuple[int, int]:
     Raises:
         DataError: as ``read_size``.
     """
-    with _quiet(), _opened(path) as image:
+    limit = pixel_limit(large=True)
+    with quiet(limit), opened(path, limit, large=True) as image:
         return _stored(image)
 
 
 def read_sizes(files: Sequence[StoredFile], threads: int = 4) -> list[tuple[int, int] | DataError]:
     """``read_size`` of many files at once, in their order; what one raises stands in its place."""
 
+    limit = pixel_limit(large=True)
+
     def read(part: Sequence[StoredFile]) -> list[tuple[int, int] | DataError]:
-        return [_size_or_error(file) for file in part]
+        return [_size_or_error(file, limit) for file in part]
 
     parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
-    # the filters of warnings belong to all threads: they are set once, around them
-    with _quiet(), ThreadPoolExecutor(threads) as pool:
+    with quiet(limit), ThreadPoolExecutor(threads) as pool:
         return [size for sizes in pool.map(read, parts) for size in sizes]
 
 
-def _size_or_error(file: StoredFile) -> tuple[int, int] | DataError:
+def _size_or_error(file: StoredFile, limit: int) -> tuple[int, int] | DataError:
     try:
-        return _upright_size(file)
+        return _upright_size(file, limit)
     except DataError as error:
         return error
 
 
 class Look(NamedTuple):
-    """What is seen of one picture by decoding it; ``error`` says why it cannot be read.
+    """What is seen of one image by decoding it; ``error`` says why it cannot be read.
 
-    ``size`` is (width, height) in pixels of the upright picture and ``stored`` before the EXIF rotation; both are
+    ``size`` is (width, height) in pixels of the upright image and ``stored`` before the EXIF rotation; both are
     (0, 0) where the header cannot be read either. ``digest`` is a hash of the file's bytes. ``grey`` is the upright
-    picture on a square of ``THUMB`` pixels.
+    image on a square of ``THUMB`` pixels. ``used`` are the values of one of more than 8 bits, which may have an error
+    and be seen all the same, where its range is not known. ``frames`` is how many images the file holds.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -139,32 +205,67 @@ class Look(NamedTuple):
     digest: bytes = b""
     grey: UInt8[np.ndarray, "s s"] | None = None
     error: DataError | None = None
+    used: Used | None = None
+    frames: int = 1
 
 
-def look_at_all(files: Sequence[StoredFile], take: Callable[[int, Look], None], threads: int) -> None:
+def look_at_all(
+    files: Sequence[StoredFile],
+    take: Callable[[int, Look], None],
+    threads: int,
+    *,
+    levels: Levels | None = "image",
+    large: bool = True,
+) -> None:
     """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
 
-    A file has an error exactly where ``read_image`` has one. JPEGs are decoded small, which finds the same damage.
+    A file has an error exactly where ``read_image`` has one with the same ``levels`` and ``large``. JPEGs are decoded
+    small, which finds the same damage.
     """
-    with _quiet(), ThreadPoolExecutor(threads) as pool:
+    limit = pixel_limit(large=large)
+    with quiet(limit), ThreadPoolExecutor(threads) as pool:
+        look = partial(_look_at, limit=limit, levels=levels, large=large)
         for start in range(0, len(files), _AHEAD):
-            for i, look in enumerate(pool.map(_look_at, files[start : start + _AHEAD]), start):
-                take(i, look)
+            for i, one in enumerate(pool.map(look, files[start : start + _AHEAD]), start):
+                take(i, one)
 
 
-def _look_at(path: StoredFile) -> Look:
+def _look_at(path: StoredFile, *, limit: int, levels: Levels | None, large: bool) -> Look:
     look = Look()
     try:
-        with _opened(path) as image:
+        with opened(path, limit, large=large) as image:
             stored = _stored(image)
             orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
             size = stored[::-1] if orientation >= 5 else stored
             look = Look(size, stored, orientation, _digest(path))
-            image.draft("L", (4 * THUMB, 4 * THUMB))
+            depth = depth_of(image)
+            if image.format in ("JPEG", "MPO"):  # of HEIC it would decode a thumbnail, whatever is wrong with the rest
+                image.draft("L", (4 * THUMB, 4 * THUMB))
             image.load()
-            return look._replace(grey=_small_grey(image, str(path)))
+            if depth is None:
+                flat = image if image.mode == "L" else _to_rgb(image, str(path))
+                look = look._replace(grey=_small_grey(image, flat))
+            else:
+                look = _look_deep(image, look, depth, levels, path, limit)
+            return look._replace(frames=_frames(image))
     except DataError as error:
         return look._replace(error=error)
+
+
+def _look_deep(
+    image: Image.Image, look: Look, depth: Depth, levels: Levels | None, path: StoredFile, limit: int
+) -> Look:
+    """What is seen of an image of more than 8 bits, compared with others by its own range of values."""
+    low = partial(_low_bytes, path, limit)
+    whole = needs_low(image, depth, levels) or not depth.color
+    values = stored_values(image, depth, low) if whole else np.asarray(image.convert("RGB")).astype(np.uint16) * 257
+    grey = Image.fromarray(to_levels(values, depth, "image", str(path)))
+    look = look._replace(used=used_values(values, depth), grey=_small_grey(image, grey))
+    try:
+        bounds(values, depth, None if levels is None else "image", str(path))
+    except DataError as error:
+        return look._replace(error=error)
+    return look
 
 
 def _digest(path: StoredFile) -> bytes:
@@ -175,144 +276,11 @@ def _digest(path: StoredFile) -> bytes:
     return digest.digest()
 
 
-def _small_grey(image: Image.Image, path: str) -> UInt8[np.ndarray, "s s"]:
-    flat = image if image.mode == "L" else _to_rgb(image, path)
+def _small_grey(image: Image.Image, flat: Image.Image) -> UInt8[np.ndarray, "s s"]:
+    """The upright thumbnail of what ``image`` became."""
     small = flat.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
     turn = _TURNS.get(_orientation(image))  # after decoding, which turns a TIFF by itself
     return np.asarray(small if turn is None else small.transpose(turn))
-
-
-def list_images(patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """The image files that files, folders and glob patterns name, each once, in the order given.
-
-    A folder gives what lies in it at any depth, sorted by path, by its suffix, one of ``suffixes`` in lower case, and
-    without hidden files. A glob (``*``, ``?``, ``[]``, ``**``) gives its sorted matches: folders as above, files by
-    suffix too. A file named in full is taken whatever its suffix.
-
-    Raises:
-        DataError: a pattern finds no image, or a folder cannot be read.
-    """
-    found: dict[Path, None] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files = _match(pattern, suffixes)
-        if not files:
-            raise DataError(f"{pattern}: no image is found there; name an image, a folder of images or a glob")
-        found.update(dict.fromkeys(files))
-    if not found:
-        raise DataError("no images are named; name an image, a folder of images or a glob")
-    return list(found)
-
-
-def _match(pattern: str, suffixes: Collection[str]) -> list[Path]:
-    if os.path.isfile(pattern):
-        return [Path(pattern)]
-    if os.path.isdir(pattern):
-        return _walk(pattern, suffixes)
-    files: list[Path] = []
-    for match in sorted(glob.glob(_with_real_folders(pattern), recursive=True)):
-        if os.path.isdir(match):
-            files += _walk(match, suffixes)
-        elif _has_suffix(match, suffixes):
-            files.append(Path(match))
-    return files
-
-
-def _with_real_folders(pattern: str) -> str:
-    """The glob in which the signs of folders that are there, called [v2] or a*b, say, are signs of names."""
-    place = pattern
-    while place and not os.path.isdir(place):
-        above = os.path.dirname(place)
-        if above == place:
-            return pattern
-        place = above
-    return glob.escape(place) + pattern[len(place) :]
-
-
-def _walk(folder: str, suffixes: Collection[str]) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions")
-
-    files: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        status = os.stat(root)
-        # A link to a folder above would otherwise be walked for ever.
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(root, name) for name in names if not name.startswith(".") and _has_suffix(name, suffixes)]
-    return sorted(files)
-
-
-def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
-    return os.path.splitext(name)[1].lower() in suffixes
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings (large picture, odd metadata); what they announce is checked here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        Image.init()
-        yield
-
-
-@contextmanager
-def _opened(path: StoredFile) -> Iterator[Image.Image]:
-    """The file opened by Pillow, with every failure inside the block turned into a ``DataError``."""
-    if isinstance(path, Path):
-        _check_file(path)
-    try:
-        # Pillow maps a file of a path into memory, and does not close one that it is given
-        with ExitStack() as stack:
-            file = path if isinstance(path, Path) else cast(IO[bytes], stack.enter_context(path.open("rb")))
-            formats = [name for name in _FORMATS if name in Image.OPEN]
-            image = stack.enter_context(Image.open(file, formats=formats))
-            _check_pixels(image, path)
-            yield image
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
-        raise DataError(f"{path}: {_explain(error)}") from None
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        numbers = re.findall(r"\d+", str(error))
-        size, limit = numbers if len(numbers) == 2 else ("too many", str(MAX_PIXELS))
-        return f"the image has {size} pixels, above the limit of {limit}; cut it into tiles or make it smaller"
-    if isinstance(error, UnidentifiedImageError):
-        return "this is not an image of a known format, or its header is damaged; replace it or leave it out"
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"the file cannot be read ({error.strerror}); check its permissions and its disk"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"the image is damaged or cut short ({reason}); replace it or leave it out"
-
-
-def _check_file(path: Path) -> None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: the image does not exist; check the path") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the image cannot be reached ({error}); check the path") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise DataError(f"{path}: this is a folder and not an image; name a file in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: this is not a regular file; name an image file")
-    if status.st_size == 0:
-        raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out")
-
-
-def _check_pixels(image: Image.Image, path: StoredFile) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{path}: the image has {width} x {height} pixels, above the limit of {MAX_PIXELS}; "
-            "cut it into tiles or make it smaller"
-        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -350,19 +318,32 @@ def _stored(image: Image.Image) -> tuple[int, int]:
     return int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
 
 
-def _to_rgb(image: Image.Image, path: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _grey16_to_grey8(image, path)
+def _to_rgb(
+    image: Image.Image,
+    path: str,
+    depth: Depth | None = None,
+    levels: Levels | None = None,
+    low: Callable[[], Image.Image] | None = None,
+) -> Image.Image:
+    """A decoded image as RGB; ``low`` gives the low bytes of one whose ``depth`` has 16-bit colors."""
+    if depth is not None and (not depth.color or (low is not None and needs_low(image, depth, levels))):
+        values = stored_values(image, depth, low or (lambda: image))
+        return Image.fromarray(to_levels(values, depth, levels, path)).convert("RGB")
+    if image.mode == "LAB":
+        return _from_lab(image, path)
+    image = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
     if image.mode not in _MODES:
-        raise DataError(f"{path}: pixels of type {image.mode!r} have no known range; save the image as 8-bit RGB")
+        raise DataError(f"{path}: pixels of type {image.mode!r} are not read; save the image as 8-bit RGB")
+    if image.mode == "RGB" and not image.readonly:  # else Pillow holds the file mapped into memory
+        return image._new(image.im)  # the same pixels: converting would copy them
     return image.convert("RGB")
 
 
-def _grey16_to_grey8(image: Image.Image, path: str) -> Image.Image:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise DataError(
-            f"{path}: grey values run from {low} to {high}, outside 0..65535; save the image with 8 or 16 bits"
-        )
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+def _from_lab(image: Image.Image, path: str) -> Image.Image:
+    try:
+        from PIL import ImageCms
+
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))  # type: ignore[return-value]
+    except ImportError as error:
+        raise DataError(f"{path}: Pillow is built without what converts CIELAB; save the image as 8-bit RGB") from error

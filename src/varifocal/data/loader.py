@@ -115,7 +115,7 @@ class TrainingSet(Dataset):
         if kept is not None:
             return torch.from_numpy(kept).permute(2, 0, 1)
         sample = self.samples[index]
-        picture = read_image(sample.file)
+        picture = read_image(sample.file, self.preprocess.range, large=self.config.crop > 0)
         check_size(sample, picture)
         image = image_to_tensor(picture)
         if self.cache is not None:

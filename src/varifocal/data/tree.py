@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from varifocal.data.archive import Tree
-from varifocal.data.images import SUFFIXES
+from varifocal.data.image_kinds import HEIF, SUFFIXES, UNREAD, suffix_of
 from varifocal.errors import DataError
 
 MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
@@ -101,15 +101,30 @@ def is_folder(path: Tree) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file name ends as those of pictures do."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return suffix_of(name) in SUFFIXES
 
 
-def pictures_below(folder: Tree) -> Iterator[tuple[Tree, str, str]]:
-    """Each picture below a folder: the folder it lies in, the path of that from ``folder``, its name."""
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as those of images do, also of such as are not read."""
+    return suffix_of(name) in SUFFIXES or suffix_of(name) in UNREAD
+
+
+def _unusual(name: str) -> tuple[bool, str]:
+    """Of images of one stem the last in this order is taken last: a copy of a telephone's HEIC before that itself."""
+    return suffix_of(name) in HEIF, name
+
+
+def pictures_below(folder: Tree, passed: list[str] | None = None) -> Iterator[tuple[Tree, str, str]]:
+    """Each picture below a folder: the folder it lies in, the path of that from ``folder``, its name.
+
+    Names of images that are not read are added to ``passed``.
+    """
     for place, path, files in walk(folder):
         for name in files:
             if is_picture(name):
                 yield place, path, name
+            elif passed is not None and is_image_name(name):
+                passed.append(name)
 
 
 def decode(content: bytes, file: object) -> tuple[str, bool]:
@@ -237,7 +252,7 @@ class PictureFinder:
         folder, _, tail = stem.rpartition("/")
         for place, listing in self._places(folder):
             if place not in self._stems:
-                pictures = sorted(filter(is_picture, listing), reverse=True)
+                pictures = sorted(filter(is_picture, listing), key=_unusual, reverse=True)
                 self._stems[place] = {os.path.splitext(name)[0]: name for name in pictures}
             if tail in self._stems[place]:
                 return place, self._stems[place][tail]

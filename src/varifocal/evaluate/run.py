@@ -9,10 +9,9 @@ import numpy as np
 
 from varifocal.data.classes import class_list, used_classes, with_classes
 from varifocal.data.finish import check_size
-from varifocal.data.images import read_image
 from varifocal.errors import DataError
 from varifocal.evaluate.coco_ap import CocoMetrics, coco_ap
-from varifocal.pictures import Predictor
+from varifocal.pictures import Predictor, read_for
 from varifocal.records import Category, DataSet, Detections, Sample
 
 
@@ -22,7 +21,7 @@ def detect_all(
     """Detections of each sample; ``progress`` is called with the number done. One picture is in memory at a time."""
     found = []
     for done, sample in enumerate(samples, start=1):
-        image = read_image(sample.file)
+        image = read_for(model.info, sample.file)
         check_size(sample, image)
         found.append(model.predict(image))
         progress(done)

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from varifocal.data.finish import check_size
-from varifocal.data.images import read_image
 from varifocal.errors import DataError, ExportError
 from varifocal.export.quantise_graph import Graph
 from varifocal.export.quantise_insert import Range
 from varifocal.export.quantise_plan import convolutions, possible
+from varifocal.pictures import Settings, read_for
 from varifocal.records import DataSet, Sample
 from varifocal.runtime.description import ExportInfo
 from varifocal.runtime.exported import ExportedModel
@@ -58,7 +58,7 @@ def choose_views(data: DataSet, tiling: Tiling, most: int = MOST, seed: int = 0)
     return [views[place] for place in np.sort(rng.permutation(len(views))[:most])]
 
 
-def read_views(views: Sequence[View]) -> Iterator[Image.Image]:
+def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
     """The pictures or windows, a file decoded once for those that follow each other; what cannot be read is left out.
 
     Raises:
@@ -70,7 +70,7 @@ def read_views(views: Sequence[View]) -> Iterator[Image.Image]:
         if view.sample is not last:
             last = view.sample
             try:
-                image = read_image(last.file)
+                image = read_for(info, last.file)
                 check_size(last, image)
             except DataError as error:
                 image, first = None, first or error
@@ -103,7 +103,7 @@ def measure(
     session = Session(proto.SerializeToString(), name="the float network")
     exported = ExportedModel(session, info)
     extremes, sums, done = [], [np.zeros(0)] * len(inputs), 0
-    for done, image in enumerate(read_views(views), start=1):
+    for done, image in enumerate(read_views(views, info), start=1):
         batch = exported.batch([image], [exported.fitted_shape(image, info.preprocess)])
         found = session.run(batch)
         extremes.append([[float(found[name]) for name in _extremes(i)] for i in range(len(tensors))])

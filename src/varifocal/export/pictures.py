@@ -7,6 +7,7 @@ from PIL import Image
 from varifocal.data.embedded import trees_folder
 from varifocal.data.images import list_images, read_image
 from varifocal.models.info import ModelInfo
+from varifocal.pictures import read_for
 
 MOST = 8
 SIDE = 512  # pixels of the package's photographs, so that the comparison takes seconds
@@ -21,7 +22,7 @@ def comparison_pictures(pattern: str | None, info: ModelInfo) -> list[Image.Imag
     if pattern is None:
         found = [read_image(file) for file in list_images([str(trees_folder())])]
         return [_middle(image, info.tiling.size or SIDE) for image in found]
-    found = [read_image(file) for file in list_images([pattern])[:MOST]]
+    found = [read_for(info, file) for file in list_images([pattern])[:MOST]]
     return [_middle(image, info.tiling.size) for image in found] if info.tiling.size else found
 
 

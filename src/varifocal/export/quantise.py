@@ -23,6 +23,7 @@ from varifocal.export.quantise_graph import plain_name, within
 from varifocal.export.quantise_network import Int8Network
 from varifocal.export.settings import ExportSettings, check_settings
 from varifocal.files import write_together
+from varifocal.models.info import ModelInfo
 from varifocal.pictures import Predictor
 from varifocal.predict import Model
 from varifocal.records import DataSet, Detections
@@ -96,7 +97,9 @@ def export_int8(
         built = network.build(int8.keep)
         accuracy = judge.accuracy(built, "measuring the int8 file", network.measured.pictures)
         if not accuracy.sound:
-            raise ExportError(_complaint(target, accuracy, _find_mend(network, judge, views), network, judge))
+            raise ExportError(
+                _complaint(target, accuracy, _find_mend(network, judge, views, model.info), network, judge)
+            )
         write_together(built.files(replace(built.info, parity=accuracy.to_json())))
     return accuracy
 
@@ -139,9 +142,9 @@ class _Judge:
         return metrics.AP, found
 
 
-def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View]) -> Mend:
+def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View], info: ModelInfo) -> Mend:
     """What to keep: blocks are ranked on a few pictures, and tried on all that AP is measured on."""
-    images = list(read_views(views[:: max(len(views) // LOOKED_AT, 1)][:LOOKED_AT]))
+    images = list(read_views(views[:: max(len(views) // LOOKED_AT, 1)][:LOOKED_AT], info))
     names = [name for name in network.blocks if not within(name, judge.int8.keep)]
 
     def detect(keep: Sequence[str]) -> list[Detections]:

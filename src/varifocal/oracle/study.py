@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from varifocal.data.finish import check_size
-from varifocal.data.images import read_image
 from varifocal.evaluate.run import fit_classes, measure
 from varifocal.oracle.again import kept_pyramid, look_again
 from varifocal.oracle.duplicates import one_each
@@ -18,7 +17,7 @@ from varifocal.oracle.overwrite import overwrite
 from varifocal.oracle.positives import Labeller, Positives, Truth, atss_labeller, find_positives
 from varifocal.oracle.result import BASELINE, OracleRow, OracleStudy
 from varifocal.oracle.rows import CENTERNESS, REFINEMENT, Given, Row, all_rows, split_rows
-from varifocal.pictures import BATCH, join_windows
+from varifocal.pictures import BATCH, join_windows, read_for
 from varifocal.predict import Look, Model
 from varifocal.records import DataSet, Detections
 from varifocal.settings import PostProcess
@@ -100,7 +99,7 @@ def oracle_study(
     found: list[list[Detections]] = [[] for _ in cases]
     truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
     for done, (sample, truth) in enumerate(zip(data.samples, truths, strict=True), start=1):
-        image = read_image(sample.file)
+        image = read_for(model.info, sample.file)
         check_size(sample, image)
         for each, detections in zip(found, asker.ask(image, truth), strict=True):
             each.append(detections)

@@ -88,7 +88,7 @@ def _choose(costs: Float[np.ndarray, "M"], count: int, seed: int) -> list[tuple[
 
 def _embed(sample: Sample, most: int) -> str | None:
     try:
-        picture = read_image(sample.file)
+        picture = read_image(sample.file, "image", large=True)
     except DataError:
         return None
     uri = ""

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 
 from varifocal.data.finish import check_size
-from varifocal.data.images import read_image
 from varifocal.diagnose import Diagnosis, Settings, diagnose
 from varifocal.diagnose.table import overlap
 from varifocal.errors import DataError, VarifocalError
 from varifocal.evaluate.run import detect_all, fit_classes, measure, relabel
+from varifocal.pictures import read_for
 from varifocal.predict import load
 from varifocal.recipe import read_splits
 from varifocal.records import DataSet, Detections
@@ -137,7 +137,7 @@ def _detect(model: Any, data: DataSet, advance: Callable[[int], None]) -> tuple[
         return detect_all(model, data.samples, advance), None
     pairs = []
     for done, sample in enumerate(data.samples, start=1):
-        image = read_image(sample.file)
+        image = read_for(model.info, sample.file)
         check_size(sample, image)
         pairs.append(predict_with_stars(model, image))
         advance(done)

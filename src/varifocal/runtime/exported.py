@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from PIL import Image
 
 from varifocal.arrays import select_detections
 from varifocal.errors import ConfigError
-from varifocal.pictures import BATCH, Picture, predict_pictures
+from varifocal.pictures import BATCH, Picture, is_one, predict_pictures
 from varifocal.records import Category, Detections
 from varifocal.runtime.description import ExportInfo, pad_colour
 from varifocal.runtime.formats import open_exported
@@ -52,7 +52,7 @@ class ExportedModel:
 
     def predict(
         self,
-        pictures: Picture | Sequence[Picture],
+        pictures: Any,  # what else is given gets a sentence
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -63,11 +63,11 @@ class ExportedModel:
         resize; the sides keep their ratio.
 
         Raises:
-            DataError: a file cannot be read as a picture.
+            DataError: a file cannot be read as a picture, or something else is given.
             ConfigError: the file suppresses by itself, and a lower threshold or more boxes are asked for than it was
                 exported with, or several views.
         """
-        if isinstance(pictures, (str, Path, Image.Image, np.ndarray)):
+        if is_one(pictures):
             return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]
         self._check(score_threshold, max_detections)
         return predict_pictures(self._detect, self.info, pictures, score_threshold, max_detections)

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from varifocal.data.images import read_image
 from varifocal.draw import draw_comparison
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import evaluate_model
 from varifocal.models.weights import write_beside
+from varifocal.pictures import read_for
 from varifocal.predict import load
 from varifocal.types import DataSet
 
@@ -29,7 +29,8 @@ def write_results(
     order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:PICTURES]
     for i in order:
         sample = data.samples[i]
-        picture = draw_comparison(read_image(sample.file), sample, data.categories, found[i], threshold=DRAWN_SCORE)
+        image = read_for(model.info, sample.file)
+        picture = draw_comparison(image, sample, data.categories, found[i], threshold=DRAWN_SCORE)
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG")
         write_beside(run / "pictures" / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())

@@ -14,6 +14,7 @@ from varifocal.check.labels import Found, Labels, Usual, doubts, look, usual
 from varifocal.check.split import Split
 from varifocal.data.load import read_raw
 from varifocal.errors import DataError
+from varifocal.runtime.description import ExportInfo, GraphInfo
 from varifocal.types import Category, Detections
 
 SIDE = 400
@@ -202,7 +203,7 @@ class Right:
     def __init__(self, truth, names):
         self.truth = truth
         self.categories = tuple(Category(i, name) for i, name in enumerate(names))
-        self.info, self.device = None, "cpu"
+        self.info, self.device = ExportInfo("vfnet", self.categories, GraphInfo(None, (8,))), "cpu"
 
     def predict(self, image):
         rows = self.truth[image.getpixel((0, 0))[0]]

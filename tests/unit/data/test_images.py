@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from varifocal.data import images
+from varifocal.data import opened
 from varifocal.data.images import list_images, read_image, read_size, read_stored_size
 from varifocal.errors import DataError
 
@@ -141,7 +141,7 @@ def test_grey_beyond_16_bits_is_refused(tmp_path):
     refused(path, "-5", "70000", "65535")
 
 
-def test_float_pixels_are_refused(tmp_path):
+def test_float_pixels_are_refused_without_a_range(tmp_path):
     path = tmp_path / "a.tiff"
     Image.new("F", (2, 2), 0.5).save(path)
     refused(path, "'F'", "8-bit RGB")
@@ -206,13 +206,28 @@ def test_extreme_sizes(tmp_path, size):
     assert read_image(path).getpixel((size[0] - 1, 0)) == GREEN
 
 
-def test_result_outlives_its_file(tmp_path):
-    path = tmp_path / "a.png"
-    corners().save(path)
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp"])
+def test_result_outlives_its_file(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    corners().save(path, **({"lossless": True} if suffix == "webp" else {}))
     image = read_image(path)
+    path.write_bytes(bytes(path.stat().st_size))
     path.unlink()
     assert image.getpixel((0, 0)) == RED
     assert type(image) is Image.Image
+    image.putpixel((0, 0), BLUE)
+    assert image.getpixel((0, 0)) == BLUE
+
+
+def test_an_rgb_image_is_there_once(tmp_path, monkeypatch):
+    """A copy of a large one takes gigabytes."""
+    corners().save(tmp_path / "a.png")
+
+    def copy(self):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(Image.Image, "copy", copy)
+    assert read_image(tmp_path / "a.png").getpixel((0, 0)) == RED
 
 
 def png_header(path: Path, width: int, height: int) -> None:
@@ -222,9 +237,11 @@ def png_header(path: Path, width: int, height: int) -> None:
 
 @pytest.mark.parametrize("read", [read_image, read_size])
 def test_decompression_bomb(tmp_path, read):
+    """Headers are read of what may be cut into windows, too."""
     path = tmp_path / "bomb.png"
     png_header(path, 50_000, 40_000)
-    refused(path, "2000000000", "178956970", read=read)
+    size, limit = ("2000000000", "178956970") if read is read_image else ("50000 x 40000", "1073741824")
+    refused(path, size, limit, read=read)
 
 
 @pytest.mark.parametrize("read", [read_image, read_size])
@@ -232,7 +249,7 @@ def test_own_limit_holds_where_pillow_has_none(tmp_path, monkeypatch, read):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     path = tmp_path / "bomb.png"
     png_header(path, 50_000, 40_000)
-    refused(path, "50000 x 40000", "178956970", read=read)
+    refused(path, "50000 x 40000", "178956970" if read is read_image else "1073741824", read=read)
 
 
 def test_large_but_allowed_does_not_warn(tmp_path):
@@ -242,11 +259,11 @@ def test_large_but_allowed_does_not_warn(tmp_path):
 
 
 def test_limit_itself_is_allowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 6)
+    monkeypatch.setattr(opened, "MAX_PIXELS", 6)
     path = tmp_path / "a.png"
     corners().save(path)
     assert read_image(path).size == (3, 2)
-    monkeypatch.setattr(images, "MAX_PIXELS", 5)
+    monkeypatch.setattr(opened, "MAX_PIXELS", 5)
     refused(path, "3 x 2", "limit of 5")
 
 

@@ -243,3 +243,30 @@ def test_collate_takes_the_first_error(samples):
     batch = collate([good, good], 32)
     assert isinstance(batch, Batch)
     assert len(batch.targets) == len(batch.files) == len(batch.images) == 2
+
+
+def deep_sample(folder):
+    """Grey of 12 bits in a file of 16, with one bright pixel of 16 bits: 1000 of 4095 are 62."""
+    values = np.full((30, 40), 1000, np.uint16)
+    values[0, 0] = 60000
+    Image.fromarray(values).save(folder / "deep.png")
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
+    return Sample(folder / "deep.png", 1, 40, 30, *none)
+
+
+@pytest.mark.parametrize(("levels", "grey"), [(None, 4), ((0.0, 4095.0), 62), ((1000.0, 3000.0), 0)])
+def test_the_range_of_the_preprocessing_reaches_training_and_its_cache(tmp_path, levels, grey):
+    plain = Augment(flip=0.0)
+    data = TrainingSet([deep_sample(tmp_path)], replace(PLAIN, range=levels), plain, 0, cache_bytes=2**20)
+    for _ in range(2):  # read, and kept
+        assert data[0, 0, 0].image[:, 5, 5].tolist() == [grey] * 3
+    assert data.cache.used
+
+
+def test_large_images_may_be_cut_into_crops(tmp_path, samples, monkeypatch):
+    monkeypatch.setattr("varifocal.data.opened.MAX_PIXELS", 1000)
+    whole, cropped = make_set(samples, config=Augment()), make_set(samples, config=Augment(crop=16))
+    error = whole[0, 0, 0]
+    assert isinstance(error, DataError)
+    assert "in training with data.augment.crop" in str(error)
+    assert cropped[0, 0, 0].image.shape == (3, 16, 16)

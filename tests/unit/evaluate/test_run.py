@@ -13,6 +13,8 @@ from varifocal.evaluate.run import detect_all, evaluate_model, fit_classes, rela
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.predict import Model
+from varifocal.settings import Preprocess
+from varifocal.tiles import Tiling
 from varifocal.types import Category, DataSet, Detections, Sample
 
 OF_MODEL = (Category(1, "cat"), Category(2, "dog"), Category(3, "owl"))
@@ -128,3 +130,20 @@ def test_progress_counts_and_sizes_are_checked(data):
     )
     with pytest.raises(DataError, match="41 x 20"):
         detect_all(Oracle([detections([0])]), [wrong])
+
+
+def test_deep_and_large_images_are_read_as_the_model_says(tmp_path, monkeypatch):
+    """1000..3000 are black and white; 800 pixels are too many for a model that does not read windows."""
+    monkeypatch.setattr("varifocal.data.opened.MAX_PIXELS", 700)
+    Image.fromarray(np.full((20, 40), 2000, np.uint16)).save(tmp_path / "a.png")
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
+    samples = [Sample(tmp_path / "a.png", 1, 40, 20, *none)]
+    seen = []
+    model = Oracle([])
+    model.predict = lambda image: seen.append(image.getpixel((0, 0))) or detections([])
+    model.info = replace(model.info, preprocess=Preprocess(range=(1000.0, 3000.0)))
+    with pytest.raises(DataError, match="read it in windows with --tile"):
+        detect_all(model, samples)
+    model.info = replace(model.info, tiling=Tiling(16))
+    detect_all(model, samples)
+    assert seen == [(128, 128, 128)]

@@ -15,6 +15,7 @@ from varifocal.runtime.description import ExportInfo, GraphInfo
 from varifocal.settings import Preprocess
 from varifocal.tiles import Tiling
 
+INFO = ExportInfo("vfnet", (Category(1, "a"),), GraphInfo(None, (8,)))
 RNG = np.random.default_rng(0)
 
 
@@ -47,19 +48,19 @@ def test_windows_of_a_model_that_reads_such(tmp_path):
     data = data_set(tmp_path, [(30, 20), (10, 10)])
     views = choose_views(data, Tiling(10, 0), 99)
     assert len(views) == 6 + 1
-    sizes = [image.size for image in read_views(views)]
+    sizes = [image.size for image in read_views(views, INFO)]
     assert sizes == [(10, 10)] * 7
     assert len(choose_views(data, Tiling(10, 0), 4)) == 4
     whole = np.asarray(Image.open(data.samples[0].file))
-    shown = np.concatenate([np.asarray(image).ravel() for image in read_views(views[:6])])
+    shown = np.concatenate([np.asarray(image).ravel() for image in read_views(views[:6], INFO)])
     assert np.array_equal(np.sort(shown), np.sort(whole.ravel()))
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path):
     data = data_set(tmp_path, [None, (9, 7), None])
-    assert [image.size for image in read_views(choose_views(data, Tiling()))] == [(9, 7)]
+    assert [image.size for image in read_views(choose_views(data, Tiling()), INFO)] == [(9, 7)]
     with pytest.raises(DataError, match=r"none of the 2 pictures to calibrate on can be read; the first: .*0\.png"):
-        list(read_views([view for view in choose_views(data, Tiling()) if view.sample.image_id != 1]))
+        list(read_views([view for view in choose_views(data, Tiling()) if view.sample.image_id != 1], INFO))
 
 
 def test_no_pictures_at_all(tmp_path):
@@ -121,3 +122,12 @@ def test_numbers_that_are_none(tmp_path):
     views = choose_views(data_set(tmp_path, [(32, 32)]), Tiling())
     with pytest.raises(ExportError, match=r"numbers that are not finite"):
         measure(proto.SerializeToString(), INFO, views)
+
+
+def test_deep_images_are_calibrated_on_by_the_models_range(tmp_path):
+    data = data_set(tmp_path, [(8, 8)])
+    Image.fromarray(np.full((8, 8), 2000, np.uint16)).save(data.samples[0].file)
+    for levels, grey in (((1000.0, 3000.0), 128), (None, 125)):
+        info = replace(INFO, preprocess=Preprocess(range=levels))
+        (image,) = read_views(choose_views(data, Tiling()), info)
+        assert image.getpixel((3, 3)) == (grey,) * 3

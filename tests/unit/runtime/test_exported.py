@@ -1,5 +1,6 @@
 """Running exported files: pictures in, boxes back, and one sentence for every file that is none."""
 
+import io
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import varifocal as vf
-from varifocal.errors import CheckpointError, ConfigError
+from varifocal.errors import CheckpointError, ConfigError, DataError
 from varifocal.records import Category
 from varifocal.runtime import ExportedModel, is_exported, load_exported
 from varifocal.runtime.description import ExportInfo, GraphInfo, from_json, pad_colour, to_json
@@ -152,6 +153,41 @@ def test_descriptions_come_back():
     fixed = replace(info, graph=GraphInfo((64, 96), (8, 16), per_cell=9, nms="in"))
     assert from_json(json.dumps(to_json(fixed)), "x") == fixed
     assert fixed.graph.counts(64, 96) == (8 * 12 * 9, 4 * 6 * 9)
+
+
+@pytest.mark.parametrize("levels", [(0.0, 4095.0), "image", None])
+def test_the_range_of_deep_images_travels_with_the_file(levels):
+    info = make().info
+    info = replace(info, preprocess=replace(info.preprocess, range=levels))
+    assert from_json(json.dumps(to_json(info)), "x") == info
+    before = to_json(info)
+    del before["preprocess"]["range"]  # as files of before say it
+    assert from_json(json.dumps(before), "x").preprocess.range is None
+
+
+def test_deep_images_are_read_by_the_range_in_the_description(tmp_path):
+    values = np.full((250, 400), 1000, np.uint16)
+    values[60:160, 120:220], values[0, 0] = 3000, 9000
+    Image.fromarray(values).save(tmp_path / "a.png")
+    model = make()
+    model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=(1000, 3000)))
+    for given in (tmp_path / "a.png", values, (tmp_path / "a.png").read_bytes()):
+        assert model.predict(given).boxes.tolist()[0] == [0, 0, 220, 160]
+    assert model.session.batches[0][0, :, 30, 30].tolist() == [0, 0, 0]
+    assert model.session.batches[0][0, :, 100, 150].tolist() == [255, 255, 255]
+
+
+def test_bytes_and_files_are_taken_and_anything_else_is_a_sentence(tmp_path):
+    spot().save(tmp_path / "a.png")
+    content, model = (tmp_path / "a.png").read_bytes(), make()
+    wanted = model.predict(tmp_path / "a.png").boxes
+    with open(tmp_path / "a.png", "rb") as file:
+        for given in (content, bytearray(content), memoryview(content), io.BytesIO(content), file):
+            assert np.array_equal(model.predict(given).boxes, wanted)
+            assert np.array_equal(model.predict([given, given])[1].boxes, wanted)
+    for odd in (None, 5, {}, [None], [[content]]):
+        with pytest.raises(DataError, match=r"^picture: a value of type .* is given; give a path, the bytes of a file"):
+            model.predict(odd)
 
 
 def graph_file(path, description, opset=17, domain=""):

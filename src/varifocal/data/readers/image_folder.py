@@ -11,6 +11,7 @@ from typing import Any
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
+from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short
@@ -56,7 +57,9 @@ def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
     objects.finish()
-    columns.notes += texts.notes(source)
+    folders = dict.fromkeys([source.parent, *(folder for folder, _ in columns.places())])
+    beside = (name for folder in folders for name in names_in(folder)[1] if name not in taken)
+    columns.notes += [*texts.notes(source), *passed_over(beside, source.name)]
     return columns.finish([source], line_object, xywh=True)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from varifocal.data.archive import Tree
 from varifocal.data.find import Place as Found
 from varifocal.data.find import finder_of, parts_of
+from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, cut, short
@@ -32,7 +33,7 @@ from varifocal.data.readers.voc_layout import (
     xml_stems,
 )
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
-from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
+from varifocal.data.tree import PictureFinder, Texts, is_image_name, is_picture, names_in, read_many, walk
 from varifocal.errors import DataError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -125,10 +126,14 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
     split = canonical(columns.split)
     stems: dict[str, str] | None = None
     for folder, names in used.items():
-        left = [name for name in names_in(folder)[1] if is_picture(name) and name not in names]
+        beside = [name for name in names_in(folder)[1] if name not in names]
+        left = [name for name in beside if is_picture(name)]
         # where splits share a folder, what no XML of any of them names is counted once, with those to train on
         shared = split in STANDARD and folder != source and not _is_of(split, folder, reading.data)
-        if not left or (shared and split != "train"):
+        if shared and split != "train":
+            continue
+        columns.notes += passed_over(beside, source.name)
+        if not left:
             continue
         if shared and stems is None:
             stems = xml_stems(source.parent)
@@ -231,7 +236,7 @@ def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: Pictu
     """
     columns, given = reading.columns, _text(root, "filename")
     stem = os.path.splitext(file.name)[0]
-    found = finder.find(given) if given and is_picture(given) and not leaves_folder(given) else None
+    found = finder.find(given) if given and is_image_name(given) and not leaves_folder(given) else None
     if found is None and len(parts_of(given)) <= 1 and not leaves_folder(given or stem):
         found = finder.find_stem(stem)
         if found is not None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.data.archive import ArchivePath, Tree, open_archive
+from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, short
 from varifocal.data.readers.columns import Columns
 from varifocal.data.readers.objects import ObjectReader, object_of, record_size
-from varifocal.data.tree import is_picture, names_in, read_bytes, walk
+from varifocal.data.tree import is_image_name, is_picture, names_in, read_bytes, walk
 from varifocal.errors import DataError
 
 _NUMBER = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
@@ -34,8 +35,9 @@ def read_webdataset(source: Tree, data: Tree, split: str, options: ReadOptions) 
     columns = Columns("webdataset", source, split)
     objects = ObjectReader(columns)
     files: list[tuple[Tree, str] | None] = []
+    passed: list[str] = []
     for shard in _shards(source, split):
-        for folder, key, picture, labels in _samples(shard):
+        for folder, key, picture, labels in _samples(shard, passed):
             if labels is None and options.unlabeled == "skip":
                 columns.changed["images without a JSON were left out"] += 1
                 continue
@@ -45,6 +47,7 @@ def read_webdataset(source: Tree, data: Tree, split: str, options: ReadOptions) 
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no pictures in it", "name other shards")
     objects.finish()
+    columns.notes += passed_over(passed, source.name)
     return columns.finish(Files.of(files), object_of, xywh=True)
 
 
@@ -56,8 +59,8 @@ def _doubt_twins(columns: Columns, files: list[tuple[Tree, str] | None]) -> None
         columns.shared_labels(last[0] / last[1], first, other, len(files) - 1)
 
 
-def _samples(shard: ArchivePath) -> Iterator[tuple[ArchivePath, str, str, str | None]]:
-    """Folder, key, name of the picture and of the JSON of each sample."""
+def _samples(shard: ArchivePath, passed: list[str] | None = None) -> Iterator[tuple[ArchivePath, str, str, str | None]]:
+    """Folder, key, name of the picture and of the JSON of each sample; names of images not read go to ``passed``."""
     for folder, _, names in walk(shard):
         assert isinstance(folder, ArchivePath)
         labels = {name.partition(".")[0]: name for name in names if name.endswith(".json")}
@@ -65,6 +68,8 @@ def _samples(shard: ArchivePath) -> Iterator[tuple[ArchivePath, str, str, str | 
             if is_picture(name):
                 key = name.partition(".")[0]
                 yield folder, key, name, labels.get(key)
+            elif passed is not None and is_image_name(name):
+                passed.append(name)
 
 
 def _read_sample(

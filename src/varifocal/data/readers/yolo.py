@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import Lost, finder_of, fold
+from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, cut, short, short_list
@@ -48,6 +49,7 @@ class _Reading:
     lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same files, those without a picture
     shared: list[int] = field(default_factory=list)  # pictures whose labels another one has, too
     bare: list[str] = field(default_factory=list)  # pictures without labels
+    passed: list[str] = field(default_factory=list)  # names of images that are not read
 
 
 def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
@@ -76,6 +78,7 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
     _report_missing(reading, listed=any(entry.place.is_file() or entry.shared for entry in entries))
     _doubt_shared(reading)
     columns.notes += [*layout.notes, *layout.absent(), *layout.far(split), *reading.texts.notes(source)]
+    columns.notes += passed_over(reading.passed, source.name)
     columns.notes += _unlabeled(reading)
     if layout.unnamed:
         columns.no_classes()
@@ -138,7 +141,7 @@ def _pictures(entry: Entry, reading: _Reading) -> Iterator[Found]:
     if entry.place.is_file():
         yield from _from_list(entry.place, reading)
     else:
-        yield from pictures_below(entry.place)
+        yield from pictures_below(entry.place, reading.passed)
 
 
 def _from_list(file: Tree, reading: _Reading) -> Iterator[Found]:

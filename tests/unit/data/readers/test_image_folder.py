@@ -123,3 +123,12 @@ def test_encodings(tmp_path, encoding):
     text = line(categories=["b\u00eate"]).replace("\\u00ea", "\u00ea").replace("\n", "\r\n")
     data = load_dataset(write(tmp_path) and fill(tmp_path, {"metadata.jsonl": text.encode(encoding)}))
     assert found(data) == {"a.png": [("b\u00eate", BOX)]}
+
+
+def test_images_beside_it_that_are_not_read_are_counted(tmp_path):
+    write(tmp_path, line(), line([], [], "sub/b.png"))
+    fill(tmp_path, {"sub/c.dng": "x", "d.svg": "<svg>", "e.txt": "x"})
+    (note,) = load_dataset(tmp_path).notes
+    assert note.startswith(
+        "metadata.jsonl: 2 images are left out, of a kind that is not read (.dng: 1, .svg: 1), first"
+    )

@@ -214,5 +214,21 @@ def test_pictures_without_xml_are_counted(tmp_path):
         "Annotations: 2 images have no XML and are left out, first b.png; "
         "--unlabeled background takes them as images without objects.",
     )
+    fill(tmp_path, {"JPEGImages/d.nef": "x"})
+    left, kinds = load_dataset(tmp_path).notes
+    assert left == data.notes[0]
+    assert kinds.startswith("Annotations: 1 image is left out, of a kind that is not read (.nef: 1), first d.nef;")
     fill(tmp_path, {"ImageSets/Main/train.txt": "a"})
     assert load_dataset(tmp_path).notes == ()
+
+
+def test_an_xml_of_an_image_that_is_not_read_does_not_call_it_missing(tmp_path):
+    fill(tmp_path, {"Annotations/a.xml": xml(obj(), name="a.psd"), "JPEGImages/a.psd": b"8BPS"})
+    raw = read_raw(tmp_path)
+    assert [problem.kind for problem in raw.problems] == []
+    assert raw.images.files[0] == tmp_path / "JPEGImages" / "a.psd"
+
+
+def test_the_jpg_of_a_heic_is_the_image_of_an_xml_without_a_suffix(tmp_path):
+    files = {"Annotations/a.xml": xml(obj(), name="a"), "JPEGImages/a.heic": "x", "JPEGImages/a.jpg": (100, 50)}
+    assert found(load_dataset(fill(tmp_path, files))) == {"a.jpg": [("cat", [30, 15, 50, 25])]}

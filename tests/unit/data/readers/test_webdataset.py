@@ -65,3 +65,9 @@ def test_a_damaged_shard(tmp_path):
     shard(tmp_path / "train-0.tar", "a")
     (tmp_path / "train-1.tar").write_bytes((tmp_path / "train-0.tar").read_bytes()[:700])
     refused(tmp_path, f"{tmp_path}/train-1.tar: the archive is cut short")
+
+
+def test_images_that_are_not_read_are_counted(tmp_path):
+    shard(tmp_path / "train-0.tar", "a", **{"b.dng": "x", "b.json": labels()})
+    (note,) = load_dataset(tmp_path).notes
+    assert "1 image is left out, of a kind that is not read (.dng: 1), first b.dng" in note

@@ -338,3 +338,22 @@ def test_a_loop_of_links(tmp_path):
     fill(tmp_path, simple())
     (tmp_path / "images/train/again").symlink_to(tmp_path / "images", target_is_directory=True)
     assert found(load_dataset(tmp_path, "train")) == {"a.png": [("dog", BOX)]}
+
+
+def test_images_that_are_not_read_are_counted(tmp_path):
+    fill(tmp_path, simple() | {"images/train/b.dng": "x", "images/train/c.psd": "x", "images/train/d.DNG": "x"})
+    (note,) = load_dataset(tmp_path, "train").notes
+    assert note == (
+        "data.yaml: 3 images are left out, of a kind that is not read (.dng: 2, .psd: 1), first b.dng; convert them to "
+        "JPEG, PNG or TIFF."
+    )
+
+
+def test_a_heic_image_is_not_left_out(tmp_path):
+    """Without its package it is a problem with a sentence, and not a label without an image."""
+    from deep_images import HEIC_HEAD
+
+    fill(tmp_path, simple() | {"images/train/b.HEIC": HEIC_HEAD + bytes(100), "labels/train/b.txt": LINE})
+    (problem,) = read_raw(tmp_path, "train").problems
+    assert problem.kind == "unreadable-image"
+    assert "HEIC" in problem.text
