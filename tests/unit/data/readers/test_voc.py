@@ -215,7 +215,7 @@ def test_pictures_without_xml_are_counted(tmp_path):
         "--unlabeled background takes them as images without objects.",
     )
     fill(tmp_path, {"JPEGImages/d.nef": "x"})
-    left, kinds = load_dataset(tmp_path).notes
+    kinds, left = load_dataset(tmp_path).notes
     assert left == data.notes[0]
     assert kinds.startswith("Annotations: 1 image is left out, of a kind that is not read (.nef: 1), first d.nef;")
     fill(tmp_path, {"ImageSets/Main/train.txt": "a"})

@@ -342,7 +342,7 @@ def test_a_loop_of_links(tmp_path):
 
 def test_images_that_are_not_read_are_counted(tmp_path):
     fill(tmp_path, simple() | {"images/train/b.dng": "x", "images/train/c.psd": "x", "images/train/d.DNG": "x"})
-    (note,) = load_dataset(tmp_path, "train").notes
+    (note,) = (note for note in load_dataset(tmp_path, "train").notes if "of a kind" in note or "suffix" in note)
     assert note == (
         "data.yaml: 3 images are left out, of a kind that is not read (.dng: 2, .psd: 1), first b.dng; convert them to "
         "JPEG, PNG or TIFF."
