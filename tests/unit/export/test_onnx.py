@@ -26,7 +26,7 @@ def test_every_detector(build_tiny, name, options, size, deform):
 def test_half_precision(build_tiny, backbone):
     """Weights and products have eleven bits; what goes in and comes out, and with it every place, has 24."""
     built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, **NORMED)
-    whole = build_tiny("vfnet", ExportSettings(FIXED), backbone="test_resnet", **NORMED)
+    whole = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)  # of test_resnet
     assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
     pixels = noise(2, 3, *FIXED)
     wanted, found = torch_says(built.model, pixels), Session(built.content).run(pixels)

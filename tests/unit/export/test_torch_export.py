@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from varifocal.models import DETECTORS
 from varifocal.predict import save
 from varifocal.runtime import read_info
 
+DEFORMABLE = {"deformable_stages": (5,), **NORMED}
 PLAIN = """
 import sys
 class Blocked:
@@ -29,8 +31,9 @@ class Blocked:
             raise ImportError(f"{name} is not to be imported")
 sys.meta_path.insert(0, Blocked())
 import numpy, torch
-program = torch.export.load(sys.argv[1])
-numpy.savez(sys.argv[3], *program.module()(torch.from_numpy(numpy.load(sys.argv[2]))))
+module = torch.export.load(sys.argv[1]).module()
+for given, found in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
+    numpy.savez(found, *module(torch.from_numpy(numpy.load(given))))
 """
 
 
@@ -45,6 +48,9 @@ class Built:
 
 @pytest.fixture(scope="module")
 def build(tiny, unchecked):
+    """Makes a network and its program by name, size and options; each once."""
+
+    @cache
     def make(name, size, **options):
         with unchecked():
             return Built(tiny(name, **options), ExportSettings(size))
@@ -54,15 +60,14 @@ def build(tiny, unchecked):
 
 @pytest.fixture(scope="module")
 def free(build):
-    return build("vfnet", FREE, star_norm="group")
+    return build("vfnet", FREE, **DEFORMABLE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [FIXED, FREE])
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector(build, name, size):
-    options = {"deformable_stages": (5,), **NORMED} if name == "vfnet" else {}
-    built = build(name, size, **options)
+    built = build(name, size, **(DEFORMABLE if name == "vfnet" else {}))
     program = torch.export.load(io.BytesIO(built.content))
     names = ["boxes", "scores", "quality"]
     number = len(program.module()(torch.zeros(1, 3, *FIXED)))
@@ -72,14 +77,16 @@ def test_every_detector(build, name, size):
 def test_plain_torch_runs_the_file(free, tmp_path):
     """In a process that cannot import this package or what it needs beside torch, for other sizes and numbers."""
     (tmp_path / "tiny.pt2").write_bytes(free.content)
-    for shape in SHAPES[FREE]:
-        np.save(tmp_path / "pixels.npy", noise(*shape))
-        files = [tmp_path / name for name in ("tiny.pt2", "pixels.npy", "found.npz")]
-        command = [sys.executable, "-c", PLAIN, *map(str, files)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    places = []
+    for number, shape in enumerate(SHAPES[FREE]):
+        places += [tmp_path / f"pixels-{number}.npy", tmp_path / f"found-{number}.npz"]
+        np.save(places[-2], noise(*shape))
+    command = [sys.executable, "-c", PLAIN, *map(str, [tmp_path / "tiny.pt2", *places])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for number, shape in enumerate(SHAPES[FREE]):
         wanted = torch_says(free.model, noise(*shape))
-        with np.load(tmp_path / "found.npz") as found:
+        with np.load(tmp_path / f"found-{number}.npz") as found:
             assert np.abs(found["arr_0"] - wanted.boxes.numpy()).max() < 1e-3
             assert np.abs(found["arr_1"] - wanted.scores.numpy()).max() < 3e-5
 
