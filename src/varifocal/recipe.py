@@ -14,7 +14,7 @@ from pydantic import ByteSize, Field
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment, Share
 from varifocal.data.load import find_splits, load_dataset
-from varifocal.data.names import canonical
+from varifocal.data.names import canonical, meant_by, share_images
 from varifocal.data.options import Unlabeled
 from varifocal.data.preprocess import Preprocess
 from varifocal.data.roles import parted_split, training_split, validation_split
@@ -267,13 +267,13 @@ def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None
     split = training_split(path, splits, config.train_split)
     training = load_dataset(path, split, difficult=config.difficult, **read)
     chosen = validation_split(path, splits, split, config.val_split)
-    note = _validation_note(splits, chosen, config.val_split)
+    note = _validation_note(splits, split, chosen, config.val_split)
     if note:
         training = replace(training, notes=(*training.notes, f"{path}: {note}"))
     return training, None if chosen is None else load_dataset(path, chosen, **read)
 
 
-def _validation_note(splits: Sequence[str], chosen: str | None, wanted: str) -> str:
+def _validation_note(splits: Sequence[str], training: str, chosen: str | None, wanted: str) -> str:
     """What a user should know of the validation split, "" where it is the one that is wanted."""
     if not wanted or (chosen is not None and canonical(chosen) == canonical(wanted)):
         return ""
@@ -281,6 +281,9 @@ def _validation_note(splits: Sequence[str], chosen: str | None, wanted: str) -> 
         return f"no split {wanted!r}, so validation is on {chosen!r}."
     if len(splits) == 1:
         return "there is one split, so there is no validation; hold pictures out for it with --val 0.2."
+    shared = [name for name in meant_by(wanted, splits) if share_images(name, training)]
+    if shared:
+        return f"the split {shared[0]!r} has images of {training!r}, which is trained on, so there is no validation."
     return f"no split {wanted!r} (there are {', '.join(splits)}), so there is no validation."
 
 

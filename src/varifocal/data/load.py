@@ -129,7 +129,7 @@ def load_split(path: Path | str, role: Literal["train", "val"], option: str) -> 
 def _split_of(path: Path) -> str | None:
     """The split of its parent that a path names, unless it is a data set by itself."""
     try:
-        recognise(path)
+        find_splits(path)
     except DataError:
         pass
     else:

@@ -189,12 +189,19 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
             yield folder / path if path else folder, name
             continue
         stem = (parts_of(line) or (line,))[-1]
-        found = reading.finder(folder).find_stem(os.path.splitext(stem)[0] if is_picture(stem) else stem)
-        if found is not None:
+        stem = os.path.splitext(stem)[0] if is_picture(stem) else stem
+        found = reading.finder(folder).find_stem(stem)
+        if found is not None and stem not in stems:
             reading.bare.append(found)
-        else:
-            text = f"names {short(line)}, and there is no {cut(stem)}.xml in {folder}"
-            columns.problem("missing-labels", source, f"line {number}", text, "put it there or take the line out")
+            continue
+        there, mend = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
+        if stem in stems:
+            there, mend = (
+                f"several folders of {folder} have a {cut(stem)}.xml",
+                "write the folder of the one that is meant",
+            )
+        text = f"names {short(line)}, and {there}"
+        columns.problem("missing-labels", source, f"line {number}", text, mend)
 
 
 def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError) -> None:

@@ -101,7 +101,7 @@ def xml_place(base: Tree) -> Tree:
 
 def xml_stems(folder: Tree) -> dict[str, str]:
     """The paths of the XML files below a folder, by what a list may call them: the path without suffix, as it is and in
-    the form in which names are compared, or the name alone where no other has it."""
+    the form in which names are compared, or the name alone; "" where several have it."""
     found: dict[str, str] = {}
     alone: dict[str, str] = {}
     for _, path, names in walk(folder):
@@ -113,10 +113,7 @@ def xml_stems(folder: Tree) -> dict[str, str]:
                     alone[name[:-4]] = "" if name[:-4] in alone else whole
     for stem, whole in list(found.items()):
         found.setdefault(fold(stem), whole)
-    for stem, whole in alone.items():
-        if whole:
-            found.setdefault(stem, whole)
-    return found
+    return alone | found
 
 
 def read_lists(place: Tree, base: Tree) -> Lists:
@@ -150,7 +147,7 @@ def known(text: str, stems: Mapping[str, str]) -> str:
     for name in (text, *("/".join(parts[start:]) for start in range(len(parts)))):
         stem = os.path.splitext(name)[0] if is_picture(name) or name.lower().endswith(".xml") else name
         for spelling in (name, stem, fold(stem)):
-            if spelling in stems:
+            if stems.get(spelling):
                 return stems[spelling]
     return ""
 

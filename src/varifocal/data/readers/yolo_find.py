@@ -27,6 +27,7 @@ from varifocal.data.readers.yolo_layout import (
 from varifocal.data.tree import Texts, is_folder, is_picture, is_there, names_in
 from varifocal.errors import DataError
 
+_USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
@@ -38,7 +39,7 @@ def read_layout(source: Tree) -> Layout:
     """
     if source.is_dir():
         return _from_folder(source)
-    return _from_darknet(source) if darknet.is_description(source) else _from_yaml(source)
+    return _from_darknet(source) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source)
 
 
 def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
@@ -227,7 +228,7 @@ def yaml_of(path: Tree) -> Tree | None:
         return path
     files = [path / name for name in names_in(path)[1] if name.endswith((".yaml", ".yml"))]
     for file in files:
-        if file.name in ("data.yaml", "data.yml", "dataset.yaml"):
+        if file.name in _USUAL:
             return file
     fitting = [file for file in files if _describes_data(file)]
     if len(fitting) > 1:
@@ -241,7 +242,7 @@ def _describes_data(file: Tree) -> bool:
         content = read_yaml(file, Texts())
     except DataError:
         return False
-    return bool({"names", "nc"} & set(content)) and any(map(split_of, content))
+    return bool({"names", "nc"} & set(content) or file.name in _USUAL) and any(map(split_of, content))
 
 
 def has_yolo(folder: Tree) -> str:

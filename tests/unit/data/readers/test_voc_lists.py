@@ -1,0 +1,115 @@
+"""Lists of Pascal VOC: names with spaces and quotes, lists of single classes, trainval, lists that are left out."""
+
+import pytest
+from folders import fill, found, refused
+
+from varifocal.data.load import find_splits, load_dataset, recognise
+from varifocal.data.readers.voc_layout import entry_of
+
+BOX = [("cat", [2.0, 2.0, 6.0, 6.0])]
+
+
+def voc(*names: str, folder: str = "", **lists: str) -> dict:
+    sides = "<xmin>3</xmin><ymin>3</ymin><xmax>6</xmax><ymax>6</ymax>"
+    node = f"<object><name>cat</name><bndbox>{sides}</bndbox></object>"
+    files: dict = {}
+    for name in names:
+        files[f"Annotations/{folder}{name}.xml"] = f"<annotation><filename>{name}.png</filename>{node}</annotation>"
+        files[f"JPEGImages/{name}.png"] = (20, 10)
+    return files | {f"ImageSets/Main/{name}.txt": text for name, text in lists.items()}
+
+
+def splits(path) -> dict[str, list[str]]:
+    return {split: [file[:-4] for file in found(load_dataset(path, split))] for split in find_splits(path)}
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", '"{}"', " {} ", "{}.png", "{}.xml", "JPEGImages/{}.png", "C:\\x\\{}.png", "./{}"]
+)
+def test_names_with_spaces(tmp_path, line):
+    names = ["photo 0 (copy)", "photo 1 (copy)", "plain", "two  spaces"]
+    text = "\n".join(line.format(name) for name in names[1:])
+    fill(tmp_path, voc(*names, train=text, val=line.format(names[0])))
+    assert recognise(tmp_path) == "voc"
+    assert splits(tmp_path) == {"train": names[1:], "val": names[:1]}
+
+
+def test_names_that_end_like_the_lines_of_a_class(tmp_path):
+    """ "photo 1" is a name here and not "photo" with a 1 behind it."""
+    names = ["photo 0", "photo 1", "photo -1", "photo"]
+    fill(tmp_path, voc(*names, train="photo 0\nphoto 1\n", val="photo -1\nphoto\n"))
+    assert splits(tmp_path) == {"train": names[:2], "val": names[2:]}
+
+
+def test_lists_of_a_class_are_left_out_and_said(tmp_path):
+    lists = {"train": "a\n", "cat_train": "a  1\nb b -1\n", "cat_val": '"b b" 0\n', "none": "", "odd": "x 1 2\n"}
+    fill(tmp_path, voc("a", "b b", **lists, val="b b"))
+    assert splits(tmp_path) == {"train": ["a"], "val": ["b b"]}
+    assert load_dataset(tmp_path, "val").notes == (
+        "ImageSets/Main: 2 lists of single classes are left out, first cat_train.txt.",
+        "ImageSets/Main: left out is a list that is empty or names no XML file of the set: none.txt, odd.txt.",
+    )
+
+
+def test_lists_of_a_class_alone_are_no_splits(tmp_path):
+    fill(tmp_path, voc("a", "b", cat_train="a 1\nb -1\n"))
+    assert find_splits(tmp_path) == ["all"]
+    assert len(load_dataset(tmp_path).samples) == 2
+
+
+@pytest.mark.parametrize("place", ["ImageSets/Main", "ImageSets"])
+def test_splits_of_any_name(tmp_path, place):
+    files = voc("a", "b", "c")
+    fill(tmp_path, files | {f"{place}/Train.txt": "a", f"{place}/Validation.txt": "b", f"{place}/trainval.txt": "a\nb"})
+    assert splits(tmp_path) == {"Train": ["a"], "Validation": ["b"], "trainval": ["a", "b"]}
+
+
+def test_pairs_and_folders_in_lists(tmp_path):
+    fill(tmp_path, voc("a", "b", folder="sub/", train="JPEGImages/a.png Annotations/sub/a.xml\n", val="sub/b\n"))
+    assert splits(tmp_path) == {"train": ["a"], "val": ["b"]}
+
+
+def test_a_line_without_xml(tmp_path):
+    fill(tmp_path, voc("a", train="a\nb b\n"))
+    refused(tmp_path, "ImageSets/Main/train.txt: line 2 names 'b b', and there is no b b.xml in")
+    fill(tmp_path, {"JPEGImages/b b.png": (20, 10)})
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": BOX}
+    assert data.notes[0].startswith("train.txt: 1 image has no XML and is left out, first b b.png;")
+    data = load_dataset(tmp_path, unlabeled="background")
+    assert found(data) == {"a.png": BOX, "b b.png": []}
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("a", "a.xml"),
+        ("A", "a.xml"),
+        ("a 1", "a.xml"),
+        ('"b \\"c\\"" -1', 'b "c".xml'),
+        ('b "c"', 'b "c".xml'),
+        ("x 1", ""),
+        ("sub/d", "sub/d.xml"),
+        ("d", "sub/d.xml"),
+        ("e", ""),
+        ("other/e", "other/e.xml"),
+    ],
+)
+def test_what_a_line_means(line, file):
+    stems = {"a": "a.xml", 'b "c"': 'b "c".xml', "sub/d": "sub/d.xml", "d": "sub/d.xml", "other/e": "other/e.xml"}
+    assert entry_of(line, stems) == file
+
+
+def test_names_in_two_folders_are_not_guessed(tmp_path):
+    files = voc("a", folder="x/") | voc("a", folder="y/", train="a\n")
+    refused(fill(tmp_path, files), "line 1 names 'a', and several folders of", "have a a.xml; write the folder")
+    fill(tmp_path, {"ImageSets/Main/train.txt": "y/a\n"})
+    assert len(load_dataset(tmp_path).samples) == 1
+
+
+def test_folders_of_one_meaning_keep_their_names(tmp_path):
+    text = voc("a")["Annotations/a.xml"]
+    fill(tmp_path, {f"{name}/a.xml": text for name in ("train1", "train2", "Valid")})
+    fill(tmp_path, {f"{name}/a.png": (20, 10) for name in ("train1", "train2", "Valid")})
+    assert find_splits(tmp_path) == ["val", "train1", "train2"]
