@@ -156,7 +156,7 @@ def test_one_json_is_trained_on(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("splits", "word", "note"),
     [
-        (["train"], [], "no split 'val' (there are train), so there is no validation"),
+        (["train"], [], "there is one split, so there is no validation"),
         (["train", "test"], [], "no split 'val', so validation is on 'test'"),
         (["train", "val"], ["data.val_split="], None),
     ],

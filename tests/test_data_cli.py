@@ -51,27 +51,39 @@ def refused(capsys, *arguments) -> str:
     return line
 
 
-def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys):
+def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monkeypatch):
+    """The images lie outside the data folder, and the run remembers where, whatever the working directory."""
     run, checkpoint = tmp_path / "run", tmp_path / "run/best.safetensors"
     assert "--format" in refused(capsys, "train", unsplit, "--out", run, *TINY)
-    words = ["--format", "yolo", "--val", "0.3"]
+    (unsplit / "images").rename(tmp_path / "[v2]")
+    assert "--images" in refused(capsys, "train", unsplit, "--format", "yolo", *TINY)
+    monkeypatch.chdir(tmp_path)
+    images = ["--images", "[v2]"]
+    words = ["--format", "yolo", "--val", "0.3", *images]
     assert main(["train", str(unsplit), "--out", str(run), *words, *TINY, "data.split_seed=4"]) == 0
     said = capsys.readouterr()
     assert "split by seed 4 into 7 pictures to train on and 3 to validate on (30.0%)" in said.err
     assert (run / "metrics.json").is_file()
     assert "val_share: 0.3" in (run / "recipe.yaml").read_text()
+    assert f"images: {tmp_path}/[v2]\n" in (run / "recipe.yaml").read_text()
     measured = json.loads((run / "metrics.json").read_text())
     assert main(["eval", str(checkpoint), str(unsplit), *words, "--val-seed", "4", "--json", str(tmp_path / "m")]) == 0
     assert json.loads((tmp_path / "m").read_text()) == measured
+    monkeypatch.chdir(unsplit)
     assert main(["train", str(unsplit), "--resume", str(run)]) == 0
-    assert "--resume" in refused(capsys, "train", unsplit, "--resume", run, *words)
-    assert main(["eval", str(checkpoint), str(unsplit), "--format", "yolo"]) == 0
+    for given in (words, ["--images", tmp_path], ["--unlabeled", "skip"]):
+        assert "--resume" in refused(capsys, "train", unsplit, "--resume", run, *given)
+    assert main(["eval", str(checkpoint), str(unsplit), "--format", "yolo", "--images", f"{tmp_path}/[v2]"]) == 0
     assert "no split 'val'" in refused(capsys, "eval", checkpoint, unsplit, "--format", "yolo", "--split", "val")
 
 
 def test_a_data_set_with_a_validation_split_is_not_split_again(unsplit, tmp_path, capsys):
     fill(unsplit, {"data.yaml": "train: images\nval: images\nnames: [cat, dog]\n"})
     message = refused(capsys, "train", unsplit, "--out", tmp_path / "run", "--format", "yolo", "--val", "0.3", *TINY)
+    assert "there is a split 'val' already (of train, val); leave --val out." in message
+    message = refused(
+        capsys, "convert-data", unsplit, tmp_path / "out", "--to", "coco", "--format", "yolo", "--val", "0.3"
+    )
     assert "there is a split 'val' already (of train, val); leave --val out." in message
     assert "'kitti' is not known" in refused(capsys, "train", unsplit, "--format", "kitti", *TINY)
 
@@ -94,6 +106,27 @@ def test_convert_data(unsplit, tmp_path, capsys):
     assert "is there already" in refused(capsys, "convert-data", unsplit, out, "--to", "coco", "--format", "yolo")
     with pytest.raises(SystemExit):
         main(["convert-data", str(unsplit), str(out)])
+
+
+def test_check_preview_and_conversion_take_the_images_where_they_are(unsplit, tmp_path, capsys, monkeypatch):
+    (unsplit / "images/3.png").rename(unsplit / "images/e.png")
+    (unsplit / "labels/3.txt").unlink()
+    (unsplit / "images").rename(unsplit / "a*b")
+    monkeypatch.chdir(tmp_path)
+    words = ["--format", "yolo", "--images", "a*b"]
+    assert main(["check", str(unsplit), *words, "--fast", "--json", "c.json", *TINY]) == 0
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["decoding"]["pictures"] == 10
+    assert content["counts"]["no-boxes"]["count"] == 1
+    assert main(["preview", str(unsplit), *words, "--unlabeled", "skip", "--count", "2", *TINY]) == 0
+    assert (tmp_path / "preview.png").is_file()
+    said = capsys.readouterr().err
+    assert "1 image has no file of labels and is left out, first e.png." in said
+    for unlabeled, count in (("background", 10), ("skip", 9)):
+        out = tmp_path / unlabeled
+        assert main(["convert-data", str(unsplit), str(out), "--to", "coco", *words, "--unlabeled", unlabeled]) == 0
+        assert len(list((out / "images/train").iterdir())) == count
+    assert main(["convert-data", str(unsplit), str(tmp_path / "not"), "--to", "coco", "--format", "yolo"]) == 2
 
 
 def test_a_data_set_without_an_object_is_said_to_have_none(tmp_path, capsys):

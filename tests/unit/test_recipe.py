@@ -261,7 +261,27 @@ def write_split(folder, split, name="a", boxes=()):
         (("train", "val", "test"), "val", "val", None),
         (("train", "val", "test"), "test", "test", None),
         (("train", "test"), "val", "test", "no split 'val', so validation is on 'test'."),
-        (("train",), "val", None, "no split 'val' (there are train), so there is no validation."),
+        (
+            ("train",),
+            "val",
+            None,
+            "there is one split, so there is no validation; hold pictures out for it with --val 0.2.",
+        ),
+        (("Train", "Validation"), "val", "Validation", None),
+        (("train", "dev", "test"), "val", "dev", None),
+        (("trainval", "Test"), "val", "Test", "no split 'val', so validation is on 'Test'."),
+        (
+            ("default",),
+            "val",
+            None,
+            "there is one split, so there is no validation; hold pictures out for it with --val 0.2.",
+        ),
+        (
+            ("trainval", "val"),
+            "val",
+            None,
+            "the split 'val' has images of 'trainval', which is trained on, so there is no validation.",
+        ),
         (("train", "extra"), "val", None, "no split 'val' (there are extra, train), so there is no validation."),
         (("train", "val"), "", None, None),
     ],
@@ -270,9 +290,24 @@ def test_the_validation_split(tmp_path, there, wanted, found, said):
     for split in there:
         write_split(tmp_path, split)
     training, validation = read_splits(tmp_path, DataConfig(val_split=wanted))
-    assert training.source == tmp_path / "train" / "annotations.json"
+    assert training.source == tmp_path / there[0] / "annotations.json"
     assert (None if validation is None else validation.source.parent.name) == found
     assert [note.removeprefix(f"{tmp_path}: ") for note in training.notes] == [said] * (said is not None)
+
+
+@pytest.mark.parametrize("name", ["default", "Result", "val", "batch 7"])
+def test_a_single_split_of_any_name_is_parted(tmp_path, name):
+    write_split(tmp_path, name)
+    content = json.loads((tmp_path / name / "annotations.json").read_text())
+    content["images"] = [{"id": i, "file_name": f"{i}.png", "width": 9, "height": 9} for i in range(10)]
+    (tmp_path / name / "annotations.json").write_text(json.dumps(content))
+    for i in range(10):
+        pixels = np.random.default_rng(i).integers(0, 255, (9, 9, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    training, validation = read_splits(tmp_path, DataConfig(val_share=0.3))
+    assert (len(training.samples), len(validation.samples)) == (7, 3)
+    training, validation = read_splits(tmp_path, DataConfig())
+    assert (len(training.samples), validation) == (10, None)
 
 
 def test_one_json_is_trained_on_without_validation(tmp_path):

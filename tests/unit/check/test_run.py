@@ -1,11 +1,14 @@
 """The whole check on a set in which every kind of defect is there a known number of times."""
 
+import io
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
+from folders import fill
 from messy import EXPECTED, make_messy
+from PIL import Image
 
 from varifocal.check.findings import KINDS, LISTED, Finding, Findings
 from varifocal.check.run import check_data
@@ -68,7 +71,7 @@ def test_what_is_found_names_its_place(report):
     (tiny,) = report.findings.of("tiny-box")
     assert tiny.place == "annotation 161 of image 24"
     (missing,) = report.findings.of("missing-image")
-    assert "missing.png" in missing.place
+    assert "missing.png" in missing.text
     texts = {one.text for one in report.findings.of("twin-classes")}
     assert texts == {
         "'car' (63 boxes) and 'Car' (1 box) differ in case, spaces or signs alone",
@@ -172,3 +175,60 @@ def test_many_findings_are_counted_and_a_thousand_listed():
     assert len(found) == LISTED + 3
     assert found.of("tiny-box")[0].text == "999"
     assert not found.loses
+
+
+def voc_lists(tmp_path, **lists):
+    rng = np.random.default_rng(0)
+    files = {f"ImageSets/Main/{name}.txt": "\n".join(text) for name, text in lists.items()}
+    box = "<object><name>cat</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
+    for name in "abcd":
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(buffer, "PNG")
+        files |= {f"JPEGImages/{name}.png": buffer.getvalue()}
+        files |= {f"Annotations/{name}.xml": f"<annotation><filename>{name}.png</filename>{box}</annotation>"}
+    return fill(tmp_path, files)
+
+
+def test_trainval_is_no_leak_between_its_parts(tmp_path):
+    report = check_data(voc_lists(tmp_path, train="ab", val="c", trainval="abc", test="d"), eye())
+    assert not {"leaked-image", "near-leak"} & set(counted(report))
+    assert [split.name for split in report.splits] == ["test", "train", "trainval", "val"]
+    # what is really in two of them is, and by the part and by the whole
+    report = check_data(voc_lists(tmp_path, train="ab", val="ac", trainval="abc", test="bd"), eye())
+    leaks = [(one.split, one.file[-5:], one.text) for one in report.findings.of("leaked-image")]
+    assert sorted(leaks) == [
+        ("train", "b.png", "has the same bytes as b.png of test"),
+        ("trainval", "b.png", "has the same bytes as b.png of test"),
+        ("val", "a.png", "has the same bytes as a.png of train"),
+    ]
+
+
+def test_images_that_share_their_labels_are_worth_a_look(tmp_path):
+    files = {"data.yaml": "train: images\nnames: [cat]\n", "labels/a.txt": "0 0.5 0.5 0.5 0.5\n"}
+    fill(tmp_path, files | {"images/a.jpg": (64, 64), "images/a.png": (60, 60)})
+    report = check_data(tmp_path, eye())
+    (one,) = report.findings.of("shared-labels")
+    assert (one.level, one.file, one.image) == ("warning", str(tmp_path / "labels/a.txt"), 1)
+    assert one.text.startswith("belongs to a.jpg and to a.png, which differ in their suffix alone;")
+    assert report.exit_code == 0
+
+
+def test_an_end_of_several_images_is_a_loss(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "C:\\x\\a.png", "width": 64, "height": 64}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 40, 40]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    fill(tmp_path, {"a.json": json.dumps(content), "p/a.png": (64, 64), "q/a.png": (64, 64)})
+    report = check_data(tmp_path, eye())
+    (one,) = report.findings.of("ambiguous-image")
+    assert "p/a.png, q/a.png" in one.text
+    assert report.exit_code == 1
+    report = check_data(tmp_path, eye(), images="q")
+    assert report.exit_code == 0
+    assert report.splits[0].raw.images.files[0] == tmp_path / "q/a.png"
+
+
+def test_a_note_that_all_splits_have_is_told_once(tmp_path):
+    report = check_data(voc_lists(tmp_path, train="ab", val="cd", cat_train=["a 1", "b -1"]), eye())
+    assert report.notes == ("ImageSets/Main: 1 list of a single class is left out, first cat_train.txt.",)

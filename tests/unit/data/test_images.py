@@ -399,3 +399,26 @@ def test_unreadable_folder(tree):
             list_images([str(tree)])
     finally:
         (tree / "sub").chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["[v2]", "a*b", "what?", "x [1-3] *"])
+def test_folders_with_the_signs_of_globs_in_their_names(tmp_path, name):
+    for folder in (name, f"sets/{name}/deep", "v", "aab"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / folder / "p.png")
+    assert list_images([f"{tmp_path}/{name}"]) == [tmp_path / name / "p.png"]
+    assert list_images([f"{tmp_path}/{name}/*.png"]) == [tmp_path / name / "p.png"]
+    assert list_images([f"{tmp_path}/{name}/p.png"]) == [tmp_path / name / "p.png"]
+    assert list_images([f"{tmp_path}/sets/{name}/*/?.png"]) == [tmp_path / "sets" / name / "deep/p.png"]
+    assert list_images([f"{tmp_path}/sets/{name}/**"]) == [tmp_path / "sets" / name / "deep/p.png"]
+
+
+def test_globs_beside_folders_with_their_signs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("[v2]", "v", "v3"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (2, 2)).save(tmp_path / folder / "p.png")
+    assert list_images(["v[3-5]/*.png"]) == [Path("v3/p.png")]
+    assert list_images(["[v2]/*.png"]) == [Path("[v2]/p.png")]
+    assert sorted(list_images(["v*/*.png"])) == [Path("v/p.png"), Path("v3/p.png")]
+    assert list_images(["[[]v2]/*.png"]) == [Path("[v2]/p.png")]
