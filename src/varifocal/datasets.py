@@ -10,6 +10,8 @@ from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.split import load_parts
 from varifocal.errors import DataError
+from varifocal.files import sweep_parts
+from varifocal.locks import claimed_file
 from varifocal.progress import progress_bar
 from varifocal.records import DataSet
 
@@ -35,7 +37,8 @@ def eval_data(options: argparse.Namespace) -> DataSet:
 
 def convert_data(options: argparse.Namespace) -> None:
     """Write a data set in another format, and say what that loses; errors as of ``convert``."""
-    with progress_bar("writing pictures", None) as advance:
+    with claimed_file(options.out), progress_bar("writing pictures", None) as advance:
+        sweep_parts([options.out])
         notes = convert(
             options.data,
             options.out,

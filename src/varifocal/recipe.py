@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files
@@ -18,7 +18,7 @@ from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.preprocess import Preprocess
 from varifocal.data.sampling import Sampling
 from varifocal.data.split import load_parts
-from varifocal.errors import CheckpointError, ConfigError, DataError
+from varifocal.errors import ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.info import ModelInfo
@@ -30,6 +30,7 @@ from varifocal.progress import progress_bar
 from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
+from varifocal.train.start import start_from
 from varifocal.types import Category, DataSet
 from varifocal.views import Views
 
@@ -158,10 +159,17 @@ def _folder() -> Any:
     return files("varifocal") / "recipes"
 
 
-def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool = True) -> Model:
+def make_model(
+    recipe: Recipe,
+    categories: Sequence[Category],
+    *,
+    weights: bool = True,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Model:
     """A model with fresh weights for these classes, or with those of ``train.weights``.
 
-    Without ``weights`` neither a pretrained backbone nor ``train.weights`` is looked for.
+    Without ``weights`` neither a pretrained backbone nor ``train.weights`` is looked for. ``tell`` gets a sentence on
+    what was taken from ``train.weights``.
 
     Raises:
         ConfigError: ``model.num_classes`` is neither 0 nor the number of classes.
@@ -190,7 +198,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
-        start_from(model, load(recipe.train.weights), recipe.train.weights)
+        tell(start_from(model, load(recipe.train.weights), recipe.train.weights))
     return model
 
 
@@ -201,23 +209,6 @@ def pixels(recipe: Recipe) -> Preprocess:
         return given
     mean, std = pixel_statistics(recipe.model.backbone)
     return replace(given, mean=mean, std=std)
-
-
-def start_from(model: Model, source: Model, name: str) -> None:
-    """Copy weights from a trained model; the class predictor starts anew when the classes differ.
-
-    Raises:
-        CheckpointError: any other weight is missing or of another shape.
-    """
-    wanted, given = model.detector.state_dict(), source.detector.state_dict()
-    same_classes = [c.name for c in model.categories] == [c.name for c in source.categories]
-    fresh = () if same_classes else ("head.cls.",)
-    for key, tensor in wanted.items():
-        if key.startswith(fresh) and fresh:
-            continue
-        if key not in given or given[key].shape != tensor.shape:
-            raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
-        tensor.copy_(given[key])
 
 
 def read_splits(path: Path, config: DataConfig) -> tuple[DataSet, DataSet | None]:
@@ -281,6 +272,17 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
                 f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
                 "the two splits must name the same classes."
             )
-    model = make_model(recipe, training.categories, weights=not resumed)
+    notes: list[str] = []
+    model = make_model(recipe, training.categories, weights=not resumed, tell=notes.append)
     config = recipe.data
-    return Job(model, training, validation, config.augment, recipe.train, run, config.sampling, config.cache)
+    return Job(
+        model,
+        training,
+        validation,
+        config.augment,
+        recipe.train,
+        run,
+        config.sampling,
+        config.cache,
+        tuple(notes),
+    )

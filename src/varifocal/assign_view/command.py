@@ -12,6 +12,7 @@ from typing import Any
 from varifocal.assign_view.view import AssignView, assign_view, write_view
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.errors import ConfigError, DataError
+from varifocal.locks import claimed_folder
 from varifocal.models.eye import Eye
 from varifocal.places import check_folder
 from varifocal.predict import load
@@ -30,7 +31,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     check_folder(options.out)
     data = _read(options, difficult)
     view = assign_view(replace(data, samples=data.samples[: options.limit]), eye)
-    with progress_bar("drawing", len(view.pictures)) as advance:
+    with claimed_folder(options.out), progress_bar("drawing", len(view.pictures)) as advance:
         places = write_view(view, options.out, advance)
     for note in data.notes:
         print(note, file=sys.stderr)
