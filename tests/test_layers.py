@@ -14,7 +14,7 @@ PACKAGE = "varifocal"
 # __init__ and __main__ are those of the package itself.
 LAYERS = [
     ("errors", "progress", "ahead", "charts", "page"),
-    ("config", "files", "fonts", "settings", "records", "compare"),
+    ("config", "files", "fonts", "locks", "settings", "records", "compare"),
     ("types", "arrays"),
     ("boxes", "tiles"),
     ("priors", "ops", "losses", "draw"),
@@ -27,7 +27,7 @@ LAYERS = [
     ("export", "loading"),
     ("train",),
     ("recipe",),
-    ("recipes",),
+    ("recipes", "resumed"),
     ("run",),
     ("demo", "bench", "serve", "sweep", "zoo", "places", "video", "about", "preview", "datasets"),
     ("check", "diagnose", "oracle", "assign_view"),

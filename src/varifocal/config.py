@@ -6,14 +6,16 @@ import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from varifocal.errors import ConfigError
 
 T = TypeVar("T")
+AtLeast0 = Annotated[int, Field(ge=0)]
+AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:

@@ -12,6 +12,8 @@ from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.options import images_word
 from varifocal.data.roles import measured_split, parted_split
 from varifocal.data.split import load_parts
+from varifocal.files import sweep_parts
+from varifocal.locks import claimed_file
 from varifocal.progress import progress_bar
 from varifocal.records import DataSet
 
@@ -39,7 +41,8 @@ def eval_data(options: argparse.Namespace) -> DataSet:
 
 def convert_data(options: argparse.Namespace) -> None:
     """Write a data set in another format, and say what that loses; errors as of ``convert``."""
-    with progress_bar("writing pictures", None) as advance:
+    with claimed_file(options.out), progress_bar("writing pictures", None) as advance:
+        sweep_parts([options.out])
         notes = convert(
             options.data,
             options.out,

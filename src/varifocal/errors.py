@@ -27,3 +27,7 @@ class TrainingError(VarifocalError):
 
 class ExportError(VarifocalError):
     """An exported network computes something else than the checkpoint; nothing is kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where the message says what is kept and how to go on."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from varifocal.errors import CheckpointError
+
+PART = ".part"  # ends the name of what is not yet whole
+_SHOWN = 40  # characters of the file's own name in that of its part, which may not be much longer than it
 
 
 def write_beside(path: Path, content: bytes) -> None:
@@ -24,8 +29,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     Raises:
         CheckpointError: one cannot be written; what was in the places is kept.
     """
-    # always the same names: what a kill leaves is used up by the next write
-    parts = {path: path.with_name(f".{path.name}.part") for path in contents}
+    parts = {path: part_of(path) for path in contents}
     path = next(iter(parts))
     try:
         for path, content in contents.items():
@@ -41,6 +45,27 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             _remove(part)
 
 
+def part_of(path: Path) -> Path:
+    """A name beside ``path`` for what will be moved there, which no other call and no other process gets."""
+    return path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(6)}{PART}")
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is one that was not made whole, by its name."""
+    return path.name.startswith(".") and path.name.endswith(PART)
+
+
+def sweep_parts(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left of these files or folders, which no other process may be writing."""
+    folders: dict[Path, set[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, set()).add(path.name[:_SHOWN])
+    for folder, names in folders.items():
+        for part in folder.glob(f".*{PART}"):
+            if part.name[1:].rsplit(".", 2)[0] in names:
+                _remove(part)
+
+
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
@@ -50,6 +75,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,9 @@ def check_target(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder; name a file.")
     check_folder(file.parent)
-    trial = file.with_name(f".{file.name}.trial")
+    from varifocal.files import part_of
+
+    trial = part_of(file)  # a name of its own: another process may try the same place
     try:
         trial.touch()
         trial.unlink()
@@ -95,17 +98,29 @@ def save_picture(image: Image, place: Path) -> None:
     write_beside(place, buffer.getvalue())
 
 
-def new_checkpoint(file: Path) -> None:
-    """That a checkpoint can be written there and overwrites nothing.
+@contextmanager
+def making_checkpoint(file: Path) -> Iterator[None]:
+    """While a checkpoint is made: that it can be written there, overwrites nothing, and that nobody else makes it.
 
     Raises:
-        ConfigError: it is there, its name does not end in .safetensors, or its folder cannot be written.
+        ConfigError: it is there, its name does not end in .safetensors, its folder cannot be written, or another
+            process is writing it.
     """
-    if file.exists():
-        raise ConfigError(f"{file}: is there already; choose another --out or remove it.")
+    from varifocal.locks import claimed_file
+
     if file.suffix != ".safetensors":
         raise ConfigError(f"{file}: the name of a checkpoint ends in .safetensors.")
+    refuse_existing(file)
     check_target(file)
+    with claimed_file(file):
+        refuse_existing(file)  # again: another process may have made it in between
+        yield
+
+
+def refuse_existing(file: Path) -> None:
+    """Raises ConfigError: it is there."""
+    if file.exists():
+        raise ConfigError(f"{file}: is there already; choose another --out or remove it.")
 
 
 def new_export(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, force: bool) -> Path:

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
     """A bar on stderr while the block runs; call what it gives with the number done so far.
 
-    ``total`` None is not known. With ``unit`` the bar also tells how many are done a second.
+    ``total`` None is not known; of 0 there is nothing to show. With ``unit`` the bar also tells how many are done a
+    second.
     """
+    if total == 0:
+        yield lambda done: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

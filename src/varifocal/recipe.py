@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from varifocal.data.preprocess import Preprocess
 from varifocal.data.roles import parted_split, training_split, validation_split
 from varifocal.data.sampling import Sampling
 from varifocal.data.split import load_parts
-from varifocal.errors import CheckpointError, ConfigError, DataError
+from varifocal.errors import ConfigError, DataError
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import pixel_statistics, without_weights
 from varifocal.models.info import ModelInfo
@@ -33,6 +33,7 @@ from varifocal.progress import progress_bar
 from varifocal.tiles import Tiling
 from varifocal.train.loop import Job
 from varifocal.train.optim import TrainConfig
+from varifocal.train.start import start_from
 from varifocal.types import Category, DataSet
 from varifocal.views import Views
 
@@ -192,10 +193,17 @@ def _folder() -> Any:
     return files("varifocal") / "recipes"
 
 
-def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool = True) -> Model:
+def make_model(
+    recipe: Recipe,
+    categories: Sequence[Category],
+    *,
+    weights: bool = True,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Model:
     """A model with fresh weights for these classes, or with those of ``train.weights``.
 
-    Without ``weights`` neither a pretrained backbone nor ``train.weights`` is looked for.
+    Without ``weights`` neither a pretrained backbone nor ``train.weights`` is looked for. ``tell`` gets a sentence on
+    what was taken from ``train.weights``.
 
     Raises:
         ConfigError: ``model.num_classes`` is neither 0 nor the number of classes.
@@ -224,7 +232,7 @@ def make_model(recipe: Recipe, categories: Sequence[Category], *, weights: bool 
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
-        start_from(model, load(recipe.train.weights), recipe.train.weights)
+        tell(start_from(model, load(recipe.train.weights), recipe.train.weights))
     return model
 
 
@@ -235,29 +243,6 @@ def pixels(recipe: Recipe) -> Preprocess:
         return given
     mean, std = pixel_statistics(recipe.model.backbone)
     return replace(given, mean=mean, std=std)
-
-
-def start_from(model: Model, source: Model, name: str) -> None:
-    """Copy weights from a trained model; the class predictor starts anew when the classes differ.
-
-    Raises:
-        CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
-    """
-    norms = [getattr(one.info.config, "star_norm", None) for one in (model, source)]
-    if norms[0] != norms[1] and None not in norms:  # else a norm that is not wanted would be dropped without a word
-        raise CheckpointError(
-            f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
-            f"model.star_norm={norms[1]}."
-        )
-    wanted, given = model.detector.state_dict(), source.detector.state_dict()
-    same_classes = [c.name for c in model.categories] == [c.name for c in source.categories]
-    fresh = () if same_classes else ("head.cls.",)
-    for key, tensor in wanted.items():
-        if key.startswith(fresh) and fresh:
-            continue
-        if key not in given or given[key].shape != tensor.shape:
-            raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
-        tensor.copy_(given[key])
 
 
 def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[DataSet, DataSet | None]:
@@ -324,6 +309,17 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
                 f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
                 "the two splits must name the same classes."
             )
-    model = make_model(recipe, training.categories, weights=not resumed)
+    notes: list[str] = []
+    model = make_model(recipe, training.categories, weights=not resumed, tell=notes.append)
     config = recipe.data
-    return Job(model, training, validation, config.augment, recipe.train, run, config.sampling, config.cache)
+    return Job(
+        model,
+        training,
+        validation,
+        config.augment,
+        recipe.train,
+        run,
+        config.sampling,
+        config.cache,
+        tuple(notes),
+    )

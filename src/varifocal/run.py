@@ -5,57 +5,95 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from varifocal.errors import ConfigError
+from varifocal.errors import ConfigError, Interrupted
 from varifocal.evaluate.coco_ap import CocoMetrics
+from varifocal.files import is_part, sweep_parts
 from varifocal.fonts import check_font, font_note
+from varifocal.locks import LOCK, claimed_folder, fresh
 from varifocal.models.weights import write_beside
 from varifocal.progress import progress_bar
 from varifocal.recipe import Recipe, make_job, read_recipe_of_run, write_recipe
+from varifocal.resumed import Progress, changed
+from varifocal.train.bad_pictures import LIST as BAD_PICTURES
 from varifocal.train.checkpoint import STATE
 from varifocal.train.loop import Job, train
-from varifocal.train.results import write_results
+from varifocal.train.results import METRICS, PICTURES, read_metrics, write_results
 from varifocal.types import DataSet
 
 RECIPE = "recipe.yaml"
 DATA = "data.json"
+RUNS = Path("runs")  # where a run goes that nobody gave a folder
+# what a run leaves for a person, in the order in which it is told
+RESULTS = ("best.safetensors", "last.safetensors", METRICS, "log.jsonl", RECIPE, f"{PICTURES}/")
+_FILES = (RECIPE, DATA, STATE, METRICS, BAD_PICTURES, "best.safetensors", "last.safetensors", "log.jsonl")
 
 
 def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | None:
     """Train from the start into a new folder; the best weights' metrics, if there is a validation split.
 
     Raises:
-        ConfigError: the folder is there and not empty.
+        ConfigError: the folder is there and not empty, or another process has just begun a run in it.
+        Interrupted: Ctrl-C; the message says what is kept and how to go on.
     """
-    job = _seeded_job(recipe, data, run)
-    if first_process():
-        start_folder(run)
-        write_recipe(recipe, run / RECIPE)
-        write_beside(run / DATA, json.dumps({"data": str(data), "sha256": fingerprint(job.training)}).encode())
-    return _train_and_measure(job, resume=False)
+    with _begun(run):
+        job = _seeded_job(recipe, data, run)
+        if first_process():
+            write_recipe(recipe, run / RECIPE)
+            place = {"data": str(data), "absolute": os.path.abspath(data), "sha256": fingerprint(job.training)}
+            write_beside(run / DATA, json.dumps(place).encode())
+        return _train_and_measure(job, data, resume=False)
 
 
-def resume_run(data: Path | str, run: Path) -> CocoMetrics | None:
+def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
     """Go on where a run was cut off, with its own recipe and on the same data.
 
+    ``changes`` are ``key=value`` words for what may change in a run that has begun (``varifocal.resumed.CHANGEABLE``):
+    more ``train.epochs`` extend one, also one that is finished. A finished run that is not extended is not trained or
+    measured again.
+
     Raises:
-        ConfigError: the folder is no run, or the data is not what the run began with.
+        ConfigError: the folder is no run, or another process writes to it; the data is not what the run began with; or
+            a change cannot be made any more.
+        Interrupted: Ctrl-C; the message says what is kept and how to go on.
     """
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
-    resume = (run / STATE).is_file()
-    job = _seeded_job(read_recipe_of_run(run / RECIPE), data, run, resumed=resume)
+    with _claimed(run, "or name another run"):
+        resume = (run / STATE).is_file()
+        before = read_recipe_of_run(run / RECIPE)
+        recipe = changed(before, changes, run)
+        job = _seeded_job(recipe, data, run, resumed=resume)
+        _check_data(job, data, run)
+        progress = Progress.of(run, before, recipe, job) if resume else None
+        if first_process() and progress is not None and progress.finished:
+            metrics = read_metrics(run / METRICS) if job.validation is not None else None
+            if metrics is not None or job.validation is None:
+                print(progress.tell_end(_command(data, run)), file=sys.stderr)
+                return metrics
+        if first_process() and recipe != before:
+            with suppress(FileNotFoundError):
+                (run / METRICS).unlink()  # of weights that will not be the best any more
+            write_recipe(recipe, run / RECIPE)
+        if first_process() and progress is not None:
+            print(progress.tell(), file=sys.stderr)
+        return _train_and_measure(job, data, resume=resume)
+
+
+def _check_data(job: Job, data: Path | str, run: Path) -> None:
     begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
     if begun_with["sha256"] != fingerprint(job.training):
         raise ConfigError(
             f"{data}: not the data that {run} began with ({begun_with['data']}), or its labels were changed since; "
             "give that data, or start a new run with train.weights."
         )
-    return _train_and_measure(job, resume=resume)
 
 
 def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> Job:
@@ -65,21 +103,32 @@ def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = 
     return make_job(recipe, data, run, resumed=resumed)
 
 
-def _train_and_measure(job: Job, *, resume: bool) -> CocoMetrics | None:
+def _train_and_measure(job: Job, data: Path | str, *, resume: bool) -> CocoMetrics | None:
     if first_process():
-        notes = (note for part in (job.training, job.validation) if part for note in part.notes)
-        drawn = () if job.validation is None else font_note(one.name for one in job.validation.categories)
-        for note in dict.fromkeys([*notes, *drawn]):
-            print(note, file=sys.stderr)
-        if not any((~sample.crowd).any() for sample in job.training.samples):
-            pictures = f"none of the {len(job.training.samples)} training pictures"
-            print(f"{pictures} has an object to learn: the detector will learn to find nothing.", file=sys.stderr)
-    train(job, resume=resume)
-    if not first_process() or job.validation is None:
-        return None
-    device = str(next(job.model.parameters()).device)
-    with progress_bar("measuring the best weights", len(job.validation.samples)) as advance:
-        return write_results(job.run, job.validation, device, advance)
+        _introduce(job)
+    try:
+        train(job, resume=resume)
+        if not first_process() or job.validation is None:
+            return None
+        device = str(next(job.model.parameters()).device)
+        with progress_bar("measuring the best weights", len(job.validation.samples)) as advance:
+            return write_results(job.run, job.validation, device, advance)
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"{str(error) or 'interrupted'}; go on with: {_command(data, job.run)}") from error
+
+
+def _introduce(job: Job) -> None:
+    notes = (note for part in (job.training, job.validation) if part for note in part.notes)
+    drawn = () if job.validation is None else font_note(one.name for one in job.validation.categories)
+    for note in dict.fromkeys([*job.notes, *notes, *drawn]):
+        print(note, file=sys.stderr)
+    if not any((~sample.crowd).any() for sample in job.training.samples):
+        pictures = f"none of the {len(job.training.samples)} training pictures"
+        print(f"{pictures} has an object to learn: the detector will learn to find nothing.", file=sys.stderr)
+
+
+def _command(data: Path | str, run: Path) -> str:
+    return shlex.join(["varifocal", "train", str(data), "--resume", str(run)])
 
 
 def first_process() -> bool:
@@ -95,7 +144,8 @@ def start_folder(run: Path) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        busy = any(run.iterdir())
+        # what a process that was killed, or has just begun, may leave is nothing yet
+        busy = any(path.name != LOCK and not is_part(path) for path in run.iterdir())
     except OSError as error:
         raise ConfigError(
             f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out."
@@ -106,12 +156,63 @@ def start_folder(run: Path) -> None:
         )
 
 
+@contextmanager
+def _begun(run: Path) -> Iterator[None]:
+    """The folder of a new run, for this process alone; it goes away again where nothing was put into it."""
+    if not first_process():
+        yield
+        return
+    with fresh(run):
+        start_folder(run)
+        with _claimed(run, "or choose another --out"):
+            start_folder(run)  # again: another process may have begun, and ended, in between
+            yield
+
+
+@contextmanager
+def _claimed(run: Path, instead: str) -> Iterator[None]:
+    """The folder of a run for this process alone, or for the processes of which it is the first."""
+    if not first_process():
+        yield
+        return
+    with claimed_folder(run, instead):
+        sweep_parts(run / name for name in _FILES)
+        yield
+
+
+@contextmanager
+def run_folder(out: Path | None, name: str) -> Iterator[Path]:
+    """``out``, or without one a new folder, which goes away again where nothing was put into it."""
+    if out is not None:
+        yield out
+        return
+    with fresh(RUNS):
+        run = free_folder(name)
+        try:
+            yield run
+        finally:
+            with suppress(OSError):
+                run.rmdir()
+
+
 def free_folder(name: str) -> Path:
-    """``runs/NAME-1``, or with the first number that is free."""
+    """``runs/NAME-1``, or with the first number that is free; it is made, so that no other process takes it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     number = 1
-    while (Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{name}-{number}"
+    while True:
+        run = RUNS / f"{name}-{number}"
+        try:
+            RUNS.mkdir(exist_ok=True)
+            run.mkdir()
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ConfigError(f"{run}: cannot be made ({error.strerror}); name another place with --out.") from error
+        else:
+            return run
 
 
 def fingerprint(data: DataSet) -> str:

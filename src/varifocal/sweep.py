@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from varifocal.config import to_dict
-from varifocal.errors import ConfigError
+from varifocal.errors import ConfigError, Interrupted
+from varifocal.locks import claimed_folder
 from varifocal.losses import ScoreLoss
 from varifocal.models.weights import write_beside
 from varifocal.recipe import Recipe, read_recipe, read_splits
 from varifocal.run import DATA, RECIPE, fingerprint, resume_run, run_recipe
+from varifocal.train.results import METRICS as METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-METRICS = "metrics.json"
 SHOWN = ("AP", "AP50", "AP75")
 
 
@@ -142,11 +143,16 @@ def run_sweep(
         overrides: ``key=value`` for every row; a row's own come after them.
 
     Raises:
-        ConfigError: no such sweep, or as :func:`run_rows`.
+        ConfigError: no such sweep, another process writes to ``out``, or as :func:`run_rows`.
+        Interrupted: Ctrl-C; the message says how to go on.
     """
     if name not in SWEEPS:
         raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
-    return run_rows(SWEEPS[name], data, out, recipe=recipe, seeds=seeds, overrides=overrides, name=name)
+    try:
+        with claimed_folder(out):
+            return run_rows(SWEEPS[name], data, out, recipe=recipe, seeds=seeds, overrides=overrides, name=name)
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted; what is done is kept, repeat the command to go on.") from error
 
 
 def run_rows(

@@ -20,6 +20,7 @@ from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
 from varifocal.data.images import read_size
 from varifocal.data.opened import LIMIT, pixel_limit, read_head
 from varifocal.errors import ConfigError, DataError
+from varifocal.files import part_of
 from varifocal.pictures import BATCH, Predictor
 from varifocal.records import Detections
 
@@ -190,7 +191,7 @@ def annotate_video(
     film = read_film(path)
     seen = predict_video(model, path, every=every, score_threshold=score_threshold, max_detections=max_detections)
     lines = place.with_suffix(".jsonl")
-    parts = [one.with_name(f".{one.name}.part") for one in (place, lines)]
+    parts = [part_of(one) for one in (place, lines)]
     frames = objects = 0
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

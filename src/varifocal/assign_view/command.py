@@ -15,6 +15,7 @@ from varifocal.data.roles import training_split
 from varifocal.datasets import reading
 from varifocal.errors import ConfigError
 from varifocal.fonts import font_note
+from varifocal.locks import claimed_folder
 from varifocal.models.eye import Eye
 from varifocal.places import check_folder
 from varifocal.predict import load
@@ -33,7 +34,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     check_folder(options.out)
     data = _read(options, difficult)
     view = assign_view(replace(data, samples=data.samples[: options.limit]), eye)
-    with progress_bar("drawing", len(view.pictures)) as advance:
+    with claimed_folder(options.out), progress_bar("drawing", len(view.pictures)) as advance:
         places = write_view(view, options.out, advance)
     for note in (*data.notes, *font_note(one.name for one in data.categories)):
         print(note, file=sys.stderr)

@@ -93,6 +93,8 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change
             shutil.rmtree(beside, ignore_errors=True)
             raise
     except OSError as error:
+        if os.path.lexists(out):
+            raise ConfigError(f"{out}: another process has just made it; choose another --fix.") from error
         raise ConfigError(f"{out}: cannot be written ({error.strerror}); nothing was left there.") from error
     return changes
 

@@ -14,7 +14,7 @@ from varifocal.cli.speed import BENCH
 from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE, REPORT
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
 from varifocal.cli.verb import VerbParser
-from varifocal.errors import VarifocalError
+from varifocal.errors import Interrupted, VarifocalError
 
 _ALL = (
     TRAIN,
@@ -59,8 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         install = f"pip install {PACKAGES[error.name]}"
         print(f"varifocal {options.verb}: needs the package {error.name}: {install}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\nvarifocal {options.verb}: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(
+            f"\nvarifocal {options.verb}: {error if isinstance(error, Interrupted) else 'interrupted.'}",
+            file=sys.stderr,
+        )
         return 130
     return code
 

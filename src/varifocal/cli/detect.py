@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ def _predict_one(
 
 
 def _predict_all(
-    model: Predictor, files: Sequence[Path], places: dict[Path, Path], options: argparse.Namespace
+    model: Predictor, files: Sequence[Path], places: Mapping[Path, Path], options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
     """What is found in images, what is wrong with those that cannot be read, and which files hold how many images."""
     from varifocal.data.images import count_frames
@@ -167,13 +167,11 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     """Detect in every picture and video; one that cannot be read is named at the end, the others are still done."""
-    import json
-
     from varifocal import video
     from varifocal.data.image_kinds import SUFFIXES, UNREAD
-    from varifocal.data.listing import list_images, odd_images
-    from varifocal.files import write_beside
-    from varifocal.fonts import font_note
+    from varifocal.data.listing import list_images
+    from varifocal.files import sweep_parts
+    from varifocal.locks import claimed_folder
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
@@ -183,14 +181,34 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     target = options.json or Path(out or ".") / "detections.json"
     places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
     check_target(target)
-    if out is not None:
-        check_folder(out)
+    if out is None:
+        return _predict(options, files, films, places, target, odd)
+    check_folder(out)
+    with claimed_folder(out):
+        sweep_parts([target, *places.values()])
+        return _predict(options, files, films, places, target, odd)
+
+
+def _predict(
+    options: argparse.Namespace,
+    files: Sequence[Path],
+    films: Container[Path],
+    places: Mapping[Path, Path],
+    target: Path,
+    odd: Sequence[Path],
+) -> int:
+    import json
+
+    from varifocal.data.listing import odd_images
+    from varifocal.files import write_beside
+    from varifocal.fonts import font_note
+
     model = load_model(options)
     pictures = [file for file in files if file not in films]
     entries, errors, stacks = _predict_all(model, pictures, places, options)
     write_beside(target, json.dumps(entries, indent=1).encode())
     done = len(pictures) - len(errors)
-    for film in films:
+    for film in (file for file in files if file in films):
         try:
             _predict_film(model, film, places[film], options)
         except DataError as error:

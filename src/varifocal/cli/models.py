@@ -7,7 +7,7 @@ from pathlib import Path
 
 from varifocal.cli.options import read_names, read_size
 from varifocal.cli.verb import Verb
-from varifocal.places import check_target, new_checkpoint
+from varifocal.places import check_target, making_checkpoint
 
 
 def add_convert(verb: argparse.ArgumentParser) -> None:
@@ -19,11 +19,15 @@ def add_convert(verb: argparse.ArgumentParser) -> None:
 
 def run_convert(options: argparse.Namespace, _: list[str]) -> None:
     """Read a published file, check that every weight has its place, write safetensors, say what went where."""
+    with making_checkpoint(options.out):
+        _convert(options)
+
+
+def _convert(options: argparse.Namespace) -> None:
     from varifocal.models.convert import is_backbone, read_backbone, read_published, read_state
     from varifocal.models.weights import load_into, write_checkpoint
     from varifocal.predict import build, save
 
-    new_checkpoint(options.out)
     if is_backbone(read_state(options.file)[0]):
         name, tensors = read_backbone(options.file)
         write_checkpoint(options.out, tensors, {"kind": "backbone", "name": name})
@@ -67,8 +71,8 @@ def run_average(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.predict import save
     from varifocal.train.average import average_checkpoints
 
-    new_checkpoint(options.out)
-    save(average_checkpoints(options.checkpoints), options.out)
+    with making_checkpoint(options.out):
+        save(average_checkpoints(options.checkpoints), options.out)
     print(f"{options.out}: the mean of {len(options.checkpoints)} checkpoints; measure it with varifocal eval.")
 
 
@@ -189,9 +193,14 @@ def add_export(verb: argparse.ArgumentParser) -> None:
 def run_export(options: argparse.Namespace, _: list[str]) -> None:
     """Write a checkpoint for another runtime, and show how near it is to torch."""
     from varifocal.export.command import FORMATS, run_export
+    from varifocal.locks import claimed_file
     from varifocal.places import new_export
 
-    run_export(options, new_export(options.checkpoint, options.out, FORMATS[options.format][1], force=options.force))
+    suffixes = FORMATS[options.format][1]
+    target = new_export(options.checkpoint, options.out, suffixes, force=options.force)
+    with claimed_file(target):
+        new_export(options.checkpoint, options.out, suffixes, force=options.force)  # again, now that nobody else can
+        run_export(options, target)
 
 
 EXPORT = Verb(

@@ -25,11 +25,16 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", metavar="DATA", help=DATA)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
-    verb.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run exactly where it was cut off")
+    verb.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run exactly where it was cut off; train.epochs=N makes it longer, also when it is finished",
+    )
     add_reading(verb)
     add_font(verb)
     verb.add_argument(
-        "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out (0.2)"
+        "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out, such as 0.2"
     )
     verb.add_argument(
         "--strict", action="store_true", help="stop at the first unreadable picture (train.bad_pictures=0)"
@@ -39,36 +44,42 @@ def add_train(verb: argparse.ArgumentParser) -> None:
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train, or go on with a run, and show the metrics."""
     from varifocal.recipe import read_recipe
-    from varifocal.run import first_process, free_folder, resume_run, run_recipe
+    from varifocal.run import resume_run, run_folder, run_recipe
 
     if options.resume is not None:
-        given = (options.recipe, options.out, options.format, options.images, options.unlabeled, options.val)
-        if any((overrides, *given, options.strict)):
-            raise ConfigError("--resume goes on with the run's own recipe in its own folder; leave the rest out.")
-        metrics, run = resume_run(options.data, options.resume), options.resume
-    else:
-        name = options.recipe or "vfnet_r50_1x"
-        if options.out is None and "WORLD_SIZE" in os.environ:
-            raise ConfigError("several processes need the same run folder: name it with --out.")
-        run = options.out or free_folder(Path(name).stem)
-        strict = ["train.bad_pictures=0"] if options.strict else []
-        metrics = run_recipe(read_recipe(name, [*data_words(options), *strict, *overrides]), options.data, run)
-    if first_process():
-        _show(metrics, run)
+        own = ("recipe", "out", "format", "images", "unlabeled", "val", "strict")
+        wrong = [f"--{name}" for name in own if getattr(options, name)]
+        if wrong:
+            raise ConfigError(
+                f"--resume goes on with the run's own recipe in its own folder; leave {' and '.join(wrong)} out."
+            )
+        _show(resume_run(options.data, options.resume, overrides), options.resume)
+        return
+    if options.out is None and "WORLD_SIZE" in os.environ:
+        raise ConfigError("several processes need the same run folder: name it with --out.")
+    name = options.recipe or "vfnet_r50_1x"
+    strict = ["train.bad_pictures=0"] if options.strict else []
+    recipe = read_recipe(name, [*data_words(options), *strict, *overrides])
+    with run_folder(options.out, Path(name).stem) as run:
+        _show(run_recipe(recipe, options.data, run), run)
 
 
 def _show(metrics: CocoMetrics | None, run: Path) -> None:
+    """What a run has left, as the first of its processes says it."""
     from rich.console import Console
 
+    from varifocal.run import RESULTS, first_process
     from varifocal.train.bad_pictures import LIST as BAD_PICTURES
 
+    if not first_process():
+        return
     if metrics is not None:
         Console().print(metrics.table())
     bad = run / BAD_PICTURES
     if bad.is_file():
         count = len(bad.read_text(encoding="utf-8").splitlines())
         print(f"{count} {'picture' if count == 1 else 'pictures'} could not be used: {bad}")
-    print(f"Run folder: {run} (best.safetensors, metrics.json, log.jsonl, recipe.yaml, pictures/)")
+    print(f"Run folder: {run} ({', '.join(name for name in RESULTS if (run / name).exists())})")
     print(f"Try: varifocal predict {run / 'best.safetensors'} IMAGES")
 
 
@@ -100,11 +111,11 @@ def add_demo(verb: argparse.ArgumentParser) -> None:
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train and test on the embedded pictures."""
     from varifocal.demo import EXPLANATION, run_demo
-    from varifocal.run import free_folder
+    from varifocal.run import run_folder
 
-    run = options.out or free_folder("trees")
-    metrics, seconds = run_demo(run, [f"model.loss={options.loss}", *overrides])
-    _show(metrics, run)
+    with run_folder(options.out, "trees") as run:
+        metrics, seconds = run_demo(run, [f"model.loss={options.loss}", *overrides])
+        _show(metrics, run)
     print(f"{seconds / 60:.1f} minutes. {EXPLANATION}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,15 +168,16 @@ def _refuse_existing(out: Path) -> None:
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` that becomes it at the end, or goes away where anything fails."""
-    folder = out.parent / f".{out.name}.part"
+    folder = out.parent / f".{out.name[:40]}.{secrets.token_hex(6)}.part"  # as of files, of no other process
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
         folder.mkdir()
         yield folder
         _refuse_existing(out)
         os.rename(folder, out)
     except OSError as error:
+        if folder.exists():  # else it is in its place
+            _refuse_existing(out)  # another process has just put it there
         raise ConfigError(
             f"{out}: cannot be written ({error.strerror or error}); make room or choose another folder."
         ) from error

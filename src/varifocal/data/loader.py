@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -243,6 +244,7 @@ class _Collate:
 
 
 def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the process that trains says when there is an end
     torch.set_num_threads(1)
     worker = get_worker_info()
     data = worker.dataset if worker is not None else None

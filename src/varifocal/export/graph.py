@@ -19,7 +19,7 @@ from varifocal.models.positions import fix_positions
 from varifocal.models.same_padding import fix_padding
 from varifocal.ops.export_forms import exporting
 from varifocal.predict import Model, build
-from varifocal.runtime.description import ExportInfo, GraphInfo
+from varifocal.runtime.description import OUTSIDE, ExportInfo, GraphInfo
 from varifocal.settings import PostProcess, Preprocess
 from varifocal.types import Decoded
 
@@ -31,32 +31,51 @@ MOST = 1024  # pictures, and steps of a side: a bound that torch wants
 class DetectorGraph(nn.Module):
     """Pixels 0..255, RGB, float32 [B, 3, H, W], to ``boxes``, ``scores`` and, if there is such, ``quality``.
 
-    With ``select`` the boxes are suppressed: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K], else all of them:
-    [B, N, 4], [B, N, C] and [B, N]. Boxes are xyxy pixels of the input, which alone clips them.
+    All of them: ``boxes`` [B, N, 4], ``scores`` [B, N, C] and ``quality`` [B, N]. Boxes are xyxy pixels of the input,
+    which alone clips them.
+
+    With ``select`` they are suppressed: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K]. Boxes are clipped before
+    that, to what each picture covers of its input, less the ``border``: a picture ends where all that follows, to the
+    right or below, is ``OUTSIDE``.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, select: PostProcess | None) -> None:
+    def __init__(
+        self, network: nn.Module, preprocess: Preprocess, select: PostProcess | None = None, border: int = 0
+    ) -> None:
         super().__init__()
-        self.network, self.bgr, self.select = network, preprocess.bgr, select
+        self.network, self.bgr, self.select, self.border = network, preprocess.bgr, select, border
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         pixels = images.flip(1) if self.bgr else images
+        if self.select is not None:  # beside a picture is the mean colour, as in training
+            pixels = torch.where(pixels > OUTSIDE / 2, pixels, self.mean)
         decoded: Decoded = self.network.decode(self.network((pixels - self.mean) / self.std), None)  # type: ignore[operator]
-        height, width = images.shape[2:]
-        x1, y1, x2, y2 = decoded.boxes.unbind(dim=2)
-        sides = [(x1, width), (y1, height), (x2, width), (y2, height)]
-        boxes = torch.stack([side.clamp(0, limit) for side, limit in sides], dim=2)
         if self.select is not None:
+            boxes = _clipped(decoded.boxes, *self._covered(images))
             return select_in_graph(decoded._replace(boxes=boxes), self.select)
+        boxes = _clipped(decoded.boxes, *images.shape[2:])
         if decoded.quality is None:
             return boxes, decoded.scores
         return boxes, decoded.scores, decoded.quality
+
+    def _covered(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Height and width [B, 1] in which boxes of each picture may lie."""
+        rows, columns = ((images.amax(dim=(1, axis)) > OUTSIDE / 2).sum(dim=1, keepdim=True) for axis in (3, 2))
+        return rows - self.border, columns - self.border
+
+
+def _clipped(boxes: Tensor, height: Any, width: Any) -> Tensor:
+    x1, y1, x2, y2 = boxes.unbind(dim=2)
+    sides = [(x1, width), (y1, height), (x2, width), (y2, height)]
+    if isinstance(height, Tensor):
+        return torch.stack([side.clamp(min=0).minimum(limit.to(side.dtype)) for side, limit in sides], dim=2)
+    return torch.stack([side.clamp(0, limit) for side, limit in sides], dim=2)
 
 
 def output_names(info: ModelInfo, settings: ExportSettings) -> list[str]:
@@ -96,7 +115,8 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         fix_padding(network.backbone, example)
     if graph.size is not None:
         fix_positions(network.backbone, size)
-    wrapped = DetectorGraph(network, model.info.preprocess, model.info.postprocess if graph.nms == "in" else None)
+    select = model.info.postprocess if graph.nms == "in" else None
+    wrapped = DetectorGraph(network, model.info.preprocess, select, graph.border)
     try:
         with exporting(settings.form), torch.no_grad(), computing(settings.computed, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
@@ -156,4 +176,5 @@ def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
         info.views,
         versions,
         work=(*size, operations),
+        pad=(OUTSIDE,) * 3 if graph.nms == "in" else None,
     )

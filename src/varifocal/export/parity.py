@@ -85,9 +85,11 @@ class Parity:
         if lost > bound.unmatched * self.detections + (1 if self.detections >= SAID_MANY else 0):
             far.append(f"{lost} detections of {self.detections} have no partner")
         if far:
+            others = ["--nms out"] if self.score is None else []
+            others += ["--precision fp32"] if self.precision != "fp32" else []
             raise ExportError(
-                f"{name}: is not kept, because it differs from torch: {', '.join(far)}; try another --deform or "
-                "--precision fp32."
+                f"{name}: is not kept, because it differs from torch: {', '.join(far)}; try "
+                f"{' or '.join([*others, 'another --deform'])}."
             )
 
     def table(self) -> Table:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.boxes import decode_deltas, pair_iou
+from varifocal.config import AtLeast0, AtLeast1
 from varifocal.losses import ScoreLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -60,9 +61,9 @@ class ATSSConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 256
-    levels: int = 5
-    convs: int = 4
+    width: AtLeast1 = 256
+    levels: AtLeast1 = 5
+    convs: AtLeast0 = 4
     loss: ScoreLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0

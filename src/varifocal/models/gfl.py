@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.boxes import boxes_to_distances, distances_to_boxes, pair_iou
+from varifocal.config import AtLeast0, AtLeast1
 from varifocal.losses import ScoreLoss, distribution_focal_loss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -58,14 +60,14 @@ class GFLConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 256
-    levels: int = 5
-    convs: int = 4
+    width: AtLeast1 = 256
+    levels: AtLeast1 = 5
+    convs: AtLeast0 = 4
     loss: ScoreLoss = "quality-focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
-    bins: int = 17
+    bins: Annotated[int, Field(ge=2)] = 17
     compat: Literal["none", "paper"] = "none"
 
 

@@ -16,9 +16,25 @@ from varifocal.ops.star_conv import Taps, star_conv
 StarNorm = Literal["none", "group"]
 
 
-def group_norm(width: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """torch's, also of a map of one cell in groups of one channel, which torch refuses (pytorch/pytorch#19250).
+
+    A single value less its mean is zero, so that the bias is left, whatever the value.
+    """
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """See the class."""
+        height, width = input.shape[2:]
+        known = isinstance(height, int) and isinstance(width, int)  # in a graph for any size they are symbols
+        if known and height * width * self.num_channels == self.num_groups:
+            weight, bias = (one[:, None, None] for one in (self.weight, self.bias))
+            return (input - input) * weight + bias  # to the last bit, and with gradients of zero for the rest
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(width: int) -> GroupNorm:
     """32 groups, fewer where they do not divide the width."""
-    return nn.GroupNorm(math.gcd(32, width), width)
+    return GroupNorm(math.gcd(32, width), width)
 
 
 def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias: bool = False) -> nn.Sequential:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.nearest_point import assign_nearest_point
 from varifocal.boxes import pair_iou
+from varifocal.config import AtLeast0, AtLeast1
 from varifocal.losses import ScoreLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -66,9 +67,9 @@ class RepPointsConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 256
-    levels: int = 5
-    convs: int = 3
+    width: AtLeast1 = 256
+    levels: AtLeast1 = 5
+    convs: AtLeast0 = 3
     star_norm: StarNorm = "none"
     loss: ScoreLoss = "focal"
     alpha: float = 0.75

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.boxes import decode_deltas, encode_deltas, pair_iou
+from varifocal.config import AtLeast0, AtLeast1
 from varifocal.losses import ScoreLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -54,16 +56,16 @@ class RetinaNetConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 256
-    levels: int = 5
-    convs: int = 4
+    width: AtLeast1 = 256
+    levels: AtLeast1 = 5
+    convs: AtLeast0 = 4
     loss: ScoreLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
     anchor_scale: float = 4.0
-    octave_steps: int = 3
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    octave_steps: AtLeast1 = 3
+    ratios: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     compat: Literal["none", "paper"] = "none"
 
 

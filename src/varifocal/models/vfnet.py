@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
 from varifocal.boxes import distances_to_boxes, pair_iou
+from varifocal.config import AtLeast0, AtLeast1
 from varifocal.losses import ScoreLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -64,9 +65,9 @@ class VFNetConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 256
-    levels: int = 5
-    convs: int = 3
+    width: AtLeast1 = 256
+    levels: AtLeast1 = 5
+    convs: AtLeast0 = 3
     neck: Literal["fpn", "pafpn"] = "fpn"
     deformable_tower: bool = False
     star: bool = True

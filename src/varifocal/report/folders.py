@@ -22,7 +22,8 @@ RESULTS = "results.json"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
-    ``data`` and ``digest`` name what it was trained on."""
+    ``data`` and ``digest`` name what it was trained on: ``data`` as it was typed, ``place`` from wherever it is called.
+    """
 
     name: str
     folder: Path
@@ -34,6 +35,13 @@ class Run:
     data: str | None
     digest: str | None
     notes: tuple[str, ...]
+    place: str | None = None
+
+    @property
+    def data_place(self) -> str | None:
+        """Where the data is found from here: at its own place, or at what was typed; the latter if at neither."""
+        places = [place for place in (self.place, self.data) if place is not None]
+        return next((place for place in places if Path(place).exists()), self.data)
 
 
 def is_run(folder: Path) -> bool:
@@ -70,6 +78,7 @@ def read_run(folder: Path, name: str) -> Run:
         _text(data.get("data")),
         _text(data.get("sha256")),
         tuple(notes),
+        _text(data.get("absolute")),
     )
 
 

@@ -81,19 +81,21 @@ class Shelf:
         Raises:
             DataError: there is none any more; other errors are those of the readers.
         """
-        if run.recipe is None or run.data is None:
+        place = run.data_place
+        if run.recipe is None or place is None:
             raise DataError("its folder does not say which data it was validated on; name it with --data")
-        if not Path(run.data).exists():
-            where = "" if Path(run.data).is_absolute() else f" (looked for in {Path.cwd()})"
-            raise DataError(f"its data {run.data} is not there{where}; say where with --data")
-        key = (run.data, repr((run.recipe.data, run.recipe.model.num_classes)))
+        if not Path(place).exists():
+            looked = " and ".join([str(Path.cwd()), *([] if run.place is None else [str(Path(run.place).parent)])])
+            where = "" if Path(place).is_absolute() else f" (looked for in {looked})"
+            raise DataError(f"its data {place} is not there{where}; say where with --data")
+        key = (place, repr((run.recipe.data, run.recipe.model.num_classes)))
         if key not in self.parts:
-            self.parts[key] = read_splits(Path(run.data), run.recipe.data, run.recipe.model.num_classes)
+            self.parts[key] = read_splits(Path(place), run.recipe.data, run.recipe.model.num_classes)
         training, validation = self.parts[key]
         if validation is None:
-            raise DataError(f"its data {run.data} has no validation split; name pictures with labels with --data")
+            raise DataError(f"its data {place} has no validation split; name pictures with labels with --data")
         changed = run.digest is not None and fingerprint(training) != run.digest
-        return validation, f"the labels of {run.data} were changed since it was trained" if changed else None
+        return validation, f"the labels of {place} were changed since it was trained" if changed else None
 
 
 def look_at_run(run: Run, shelf: Shelf, given: DataSet | None, device: str, bar: Bar) -> Measured | str:

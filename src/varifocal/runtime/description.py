@@ -17,6 +17,7 @@ Int8Target = Literal["portable", "vnni"]
 
 FORMAT = 1  # raised when an older version of the package could not run the file
 KEY = "varifocal"
+OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where a picture ends
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class ExportInfo:
 
     ``versions`` are those of the package and of what it exported with; ``parity`` is what the comparison with torch
     found. ``work`` are the operations for one picture of (height, width), two a multiply-add: (800, 1216, 4.1e11), or
-    nothing in files that do not say.
+    nothing in files that do not say. ``pad`` is what fills the input beside a picture, red, green and blue, where it is
+    not the colour that becomes zero in the graph.
     """
 
     detector: str
@@ -72,6 +74,12 @@ class ExportInfo:
     versions: dict[str, str] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     work: tuple[int, ...] = ()
+    pad: tuple[float, ...] | None = None
+
+    @property
+    def pad_colour(self) -> tuple[float, ...]:
+        """Red, green and blue of what fills the input beside a picture."""
+        return pad_colour(self.preprocess) if self.pad is None else self.pad
 
     def operations(self, height: int, width: int) -> int:
         """For one picture of that size, in proportion to its area; 0 where the file does not say."""
@@ -81,7 +89,7 @@ class ExportInfo:
 
 
 def pad_colour(preprocess: Preprocess) -> tuple[float, ...]:
-    """Red, green and blue that become zero in the graph: what fills the input beside a picture."""
+    """Red, green and blue that become zero in the graph."""
     return tuple(reversed(preprocess.mean)) if preprocess.bgr else preprocess.mean
 
 
@@ -98,7 +106,7 @@ def to_json(info: ExportInfo) -> dict[str, Any]:
         "detector": info.detector,
         "categories": [[category.id, category.name] for category in info.categories],
         "graph": asdict(info.graph),
-        "pad": list(pad_colour(info.preprocess)),
+        "pad": list(info.pad_colour),
         "preprocess": asdict(info.preprocess),
         "postprocess": asdict(info.postprocess),
         "tiling": asdict(info.tiling),
@@ -137,6 +145,7 @@ def from_json(text: str, source: str) -> ExportInfo:
             values["versions"],
             values["parity"],
             tuple(int(number) for number in values.get("work", ())),
+            (OUTSIDE,) * 3 if values.get("pad") == [OUTSIDE] * 3 else None,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{source}: its varifocal description is damaged ({error}).") from error

@@ -14,7 +14,7 @@ from varifocal.arrays import select_detections
 from varifocal.errors import ConfigError
 from varifocal.pictures import BATCH, Picture, is_one, predict_pictures
 from varifocal.records import Category, Detections
-from varifocal.runtime.description import ExportInfo, pad_colour
+from varifocal.runtime.description import ExportInfo
 from varifocal.runtime.formats import open_exported
 from varifocal.runtime.session import Runner
 from varifocal.settings import PostProcess, Preprocess, resized_shape, scaled
@@ -163,8 +163,10 @@ class ExportedModel:
         for i, (image, shape) in enumerate(zip(images, shapes, strict=True)):
             box, score = self._to_picture(outputs["boxes"][i], image, shape), outputs["scores"][i]
             label = outputs["labels"][i].astype(np.int64)  # ONNX Runtime has another name for the same type
-            # what lay in the padding has no area left
-            keep = np.flatnonzero((label >= 0) & (box[:, 2:] > box[:, :2]).all(axis=1))[: settings.max_detections]
+            keep = label >= 0
+            if settings.select == "pairs":  # as everywhere: of these a box needs an area, and none is in the padding
+                keep &= (box[:, 2:] > box[:, :2]).all(axis=1)
+            keep = np.flatnonzero(keep)[: settings.max_detections]
             found.append(Detections(box[keep], score[keep], label[keep], self.categories))
         return found
 
@@ -179,13 +181,13 @@ class ExportedModel:
     def batch(
         self, images: Sequence[Image.Image], shapes: Sequence[tuple[int, int]], *, flip: bool = False
     ) -> Float[np.ndarray, "B 3 H W"]:
-        """The graph's input: each picture resized at the top left, the mean colour elsewhere."""
+        """The graph's input: each picture resized at the top left, the file's ``pad`` elsewhere."""
         graph = self.info.graph
         height, width = graph.size or (
             -(-max(shape[axis] for shape in shapes) // graph.multiple) * graph.multiple for axis in (0, 1)
         )
         batch = np.empty((len(images), 3, height, width), np.float32)
-        batch[:] = np.array(pad_colour(self.info.preprocess), np.float32)[:, None, None]
+        batch[:] = np.array(self.info.pad_colour, np.float32)[:, None, None]
         for place, image, shape in zip(batch, images, shapes, strict=True):
             pixels = np.asarray(resize(image, *shape)).transpose(2, 0, 1)
             place[:, : shape[0], : shape[1]] = pixels[:, :, ::-1] if flip else pixels

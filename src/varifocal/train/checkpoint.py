@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from varifocal.errors import CheckpointError
-from varifocal.models.weights import load_into, read_checkpoint, write_checkpoint
+from varifocal.models.weights import load_into, read_checkpoint, read_info, write_checkpoint
 
 STATE = "state.safetensors"
 
@@ -32,20 +32,31 @@ def save_state(
     write_checkpoint(run / STATE, tensors, {"kind": "state", "place": place})
 
 
+def read_place(run: Path) -> dict[str, Any]:
+    """The ``place`` of the run's state, without its weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    info = read_info(run / STATE)
+    if info.get("kind") != "state":
+        raise CheckpointError(f"{run / STATE}: not the state of a run.")
+    place: dict[str, Any] = info["place"]
+    return place
+
+
 def load_state(run: Path, parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put the run's state back and return its ``place``.
 
     Raises:
         CheckpointError: there is none, or it does not fit this model or optimizer.
     """
-    path = run / STATE
-    tensors, info = read_checkpoint(path)
-    if info.get("kind") != "state":
-        raise CheckpointError(f"{path}: not the state of a run.")
+    path, place = run / STATE, read_place(run)
+    tensors, _ = read_checkpoint(path)
     for part, module in parts.items():
         load_into(module, _under(tensors, part), path)
     _load_optimizer(optimizer, _under(tensors, "optimizer"), path)
-    return info["place"]
+    return place
 
 
 def _under(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

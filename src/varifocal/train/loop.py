@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,14 @@ from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
 from varifocal.data.preprocess import Preprocess, normalise
 from varifocal.data.sampling import Sampling
-from varifocal.errors import ConfigError, TrainingError, VarifocalError
+from varifocal.errors import ConfigError, Interrupted, TrainingError, VarifocalError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import detect_all, measure
 from varifocal.predict import Model, save
 from varifocal.train.bad_pictures import BadPictures
 from varifocal.train.checkpoint import load_state, save_state
 from varifocal.train.ema import Averages
+from varifocal.train.interrupt import Interruption
 from varifocal.train.log import RunLog
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, make_optimizer, set_lr
 from varifocal.types import Batch, DataSet, Targets
@@ -42,7 +43,10 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What to train on what, and where to keep it; ``cache_bytes`` of decoded pictures are kept on this machine."""
+    """What to train on what, and where to keep it; ``cache_bytes`` of decoded pictures are kept on this machine.
+
+    ``notes`` are sentences on how the model begins.
+    """
 
     model: Model
     training: DataSet
@@ -52,6 +56,7 @@ class Job:
     run: Path
     sampling: Sampling = field(default_factory=Sampling)
     cache_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def train(job: Job, *, resume: bool = False) -> dict[str, float]:
@@ -64,10 +69,17 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
         TrainingError: a loss is not finite or too large; the last checkpoint is untouched.
         DataError: more pictures cannot be read than the config lets pass, or one of the validation.
         CheckpointError: nothing to resume from, or a checkpoint cannot be written.
+        Interrupted: Ctrl-C; the step it came in is finished, and the state of the run is written.
     """
     fabric = start_fabric(job.config)
-    metrics = _run(job, fabric, resume)
-    leave_together(fabric)
+    metrics, stopped = dict[str, float](), ""
+    try:
+        metrics = _run(job, fabric, resume)
+    except Interrupted as error:
+        stopped = str(error)
+    leave_together(fabric)  # after the exception, whose trace refers to all that the run had
+    if stopped:
+        raise Interrupted(stopped)
     return metrics
 
 
@@ -88,12 +100,14 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
         place = load_state(job.run, parts, optimizer)
     bad = _bad_pictures(job, fabric, place)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
-    with RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log:
+    with (
+        RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
+        Interruption(quiet=fabric.global_rank > 0) as interruption,
+    ):
+        keeper = _Keeper(job, fabric, averages, parts, optimizer, place, steps, log, interruption)
         _introduce(log, config, data)
-        if not place.get("measured", True):  # the run was cut off by a validation picture, by now mended
-            _validate(job, averages.best(), place, log, fabric)
-            if fabric.is_global_zero:
-                save_state(job.run, parts, optimizer, place)
+        if not place.get("measured", True):  # the run was cut off while it was measured
+            keeper.keep(measure=True, save=True)
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
             bad.add(group, fabric.device)
             place["bad_pictures"] = bad.rows()
@@ -110,18 +124,54 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             log.step(step, terms, lr)
             _tell_of_bad_pictures(log, bad, step, config.accumulate, batches.per_epoch)
             place["step"] = step + 1
+            stop = interruption.anywhere(fabric.device)
             measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
-            keep = _due(step, steps, config.save_every)
+            keep = stop or _due(step, steps, config.save_every)
             if measure or keep:
                 check_weights(detector, step, group)
-            place["measured"] = not measure
-            try:
-                if measure:
-                    _validate(job, averages.best(), place, log, fabric)
-            finally:  # a validation picture that cannot be read does not cost the training before it
-                if keep and fabric.is_global_zero:
-                    save_state(job.run, parts, optimizer, place)
+            keeper.keep(measure=measure, save=keep, stop=stop)
     return place["metrics"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Keeper:
+    """What is measured and written between steps."""
+
+    job: Job
+    fabric: Fabric
+    averages: Averages
+    parts: dict[str, nn.Module]
+    optimizer: torch.optim.Optimizer
+    place: dict[str, Any]
+    steps: int
+    log: RunLog
+    interruption: Interruption
+
+    def keep(self, *, measure: bool, save: bool, stop: bool = False) -> None:
+        """Measure, and write the state of the run, where these are due.
+
+        Raises:
+            Interrupted: a person wishes to ``stop``; the state is written, and measuring is left for later.
+        """
+        self.place["measured"] = not measure
+        try:
+            if measure and not stop:
+                _validate(self.job, self.averages.best(), self.place, self.log, self.fabric, self.interruption.check)
+        except KeyboardInterrupt:
+            stop = save = self.interruption.noted is not None
+            if not stop:
+                raise
+        finally:  # a validation picture that cannot be read does not cost the training before it
+            if save and self.fabric.is_global_zero:
+                save_state(self.job.run, self.parts, self.optimizer, self.place)
+        if stop:
+            raise Interrupted(f"interrupted after step {self.place['step']} of {self.steps}, which is kept")
+
+
+def schedule_of(job: Job) -> Schedule:
+    """How many steps a run has, and at which rate each is."""
+    data = make_training_set(replace(job, cache_bytes=0))
+    return Schedule(job.config, Batches(data, job.config.batch).per_epoch)
 
 
 def make_training_set(job: Job) -> TrainingSet:
@@ -172,10 +222,24 @@ def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, s
         images, targets = to_device(batch, fabric.device, job.model.info.preprocess)
         # processes exchange gradients once a step, at its last batch
         with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
-            losses = detector.loss(network(images), targets)
+            losses = detector.loss(_outputs(network, images, step, batch), targets)
             terms.append(check_losses(losses, job.config.max_loss, step, batch))
             fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
     return mean_terms(terms)
+
+
+def _outputs(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
+    try:
+        return network(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = images.shape[2:]
+        raise TrainingError(
+            f"step {step + 1}: a batch norm of the backbone cannot learn from the single value that {batch.files[0]} "
+            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch "
+            "or larger pictures."
+        ) from error
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
@@ -278,26 +342,35 @@ def _due(step: int, steps: int, every: int) -> bool:
     return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
 
 
-def _validate(job: Job, detector: nn.Module, place: dict[str, Any], log: RunLog, fabric: Fabric) -> None:
+def _validate(
+    job: Job,
+    detector: nn.Module,
+    place: dict[str, Any],
+    log: RunLog,
+    fabric: Fabric,
+    progress: Callable[[int], None],
+) -> None:
     """Measure, keep the best, and write the weights as they are now."""
     model = Model(detector, job.model.info)
     numbers: dict[str, float] = {}
     if job.validation is not None:
-        numbers = headline(validate(model, job.validation, fabric.global_rank, fabric.world_size))
+        numbers = headline(validate(model, job.validation, fabric.global_rank, fabric.world_size, progress))
         log.validation(place["step"] - 1, numbers)
     better = numbers.get("AP", 0.0) > place["best"] or job.validation is None
-    if better:
-        place["best"], place["metrics"] = numbers.get("AP", 0.0), numbers
     if fabric.is_global_zero:
         save(model, job.run / "last.safetensors", metrics=numbers)
         if better:
             save(model, job.run / "best.safetensors", metrics=numbers)
+    if better:  # not before they are written, which may be interrupted
+        place["best"], place["metrics"] = numbers.get("AP", 0.0), numbers
     place["measured"] = True
 
 
-def validate(model: Model, data: DataSet, rank: int = 0, world: int = 1) -> CocoMetrics:
+def validate(
+    model: Model, data: DataSet, rank: int = 0, world: int = 1, progress: Callable[[int], None] = lambda done: None
+) -> CocoMetrics:
     """COCO metrics, each process detecting in its share of the pictures."""
-    found: list[Any] = [detect_all(model, data.samples[rank::world])]
+    found: list[Any] = [detect_all(model, data.samples[rank::world], progress)]
     if world > 1:
         mine = found[0]
         found = [None] * world

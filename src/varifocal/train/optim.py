@@ -130,7 +130,7 @@ class Schedule:
     """
 
     def __init__(self, config: TrainConfig, per_epoch: int) -> None:
-        self.config = config
+        self.config, self.per_epoch = config, per_epoch
         self.plain = count_steps(config, per_epoch)
         self.cycle = max(per_epoch // config.accumulate, 1)
         self.steps = self.plain + config.swa_epochs * self.cycle

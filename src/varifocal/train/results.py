@@ -15,7 +15,9 @@ from varifocal.pictures import read_for
 from varifocal.predict import load
 from varifocal.types import DataSet
 
-PICTURES = 8
+METRICS = "metrics.json"
+PICTURES = "pictures"
+MOST = 8  # pictures that are drawn
 DRAWN_SCORE = 0.4
 
 
@@ -25,13 +27,21 @@ def write_results(
     """Evaluate ``best.safetensors``; write ``metrics.json`` and ``pictures/`` (labels left, detections right)."""
     model = load(run / "best.safetensors", device)
     metrics, found = evaluate_model(model, data, progress)
-    write_beside(run / "metrics.json", json.dumps(metrics.to_json(), indent=1).encode())
-    order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:PICTURES]
+    write_beside(run / METRICS, json.dumps(metrics.to_json(), indent=1).encode())
+    order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:MOST]
     for i in order:
         sample = data.samples[i]
         image = read_for(model.info, sample.file)
         picture = draw_comparison(image, sample, data.categories, found[i], threshold=DRAWN_SCORE)
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG")
-        write_beside(run / "pictures" / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
+        write_beside(run / PICTURES / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
     return metrics
+
+
+def read_metrics(file: Path) -> CocoMetrics | None:
+    """What :func:`write_results` wrote there, or None where it is not there or not whole."""
+    try:
+        return CocoMetrics(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

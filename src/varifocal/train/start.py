@@ -1,0 +1,72 @@
+"""Where a model that is trained begins: with the weights of another one, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from varifocal.errors import CheckpointError
+from varifocal.predict import Model
+
+PREDICTOR = "head.cls."  # begins the names of a detector's weights that belong to its classes
+NAMED = 5  # classes that a sentence names
+
+
+def start_from(model: Model, source: Model, name: str) -> str:
+    """Copy the weights of a trained model, and return a sentence on what was copied and what starts anew.
+
+    The class predictor is copied class by class, by the names, in whatever order the two models have them.
+
+    Raises:
+        CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
+    """
+    norms = [getattr(one.info.config, "star_norm", None) for one in (model, source)]
+    if norms[0] != norms[1] and None not in norms:  # else a norm that is not wanted would be dropped without a word
+        raise CheckpointError(
+            f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
+            f"model.star_norm={norms[1]}."
+        )
+    wanted, given = model.detector.state_dict(), source.detector.state_dict()
+    names, known = ([category.name for category in one.categories] for one in (model, source))
+    for key, tensor in wanted.items():
+        copied = given.get(key)
+        if copied is not None and key.startswith(PREDICTOR):
+            copied = copy_classes(copied, known, tensor, names)
+        if copied is None or copied.shape != tensor.shape:
+            raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
+        tensor.copy_(copied)
+    return f"{name}: {_sentence(names, known)}."
+
+
+def copy_classes(given: Tensor, known: Sequence[str], fresh: Tensor, names: Sequence[str]) -> Tensor | None:
+    """The rows of a class predictor for the classes ``names``, or None where the two predictors do not fit.
+
+    They are those of ``given``, whose classes are ``known``, or for a class that it does not know those of ``fresh``. A
+    detector with several anchors a cell has the rows of all classes for one anchor after the other.
+    """
+    anchors = len(fresh) // len(names)
+    if len(given) != anchors * len(known) or given.shape[1:] != fresh.shape[1:]:
+        return None
+    old, new = given.unflatten(0, (anchors, len(known))), fresh.clone().unflatten(0, (anchors, len(names)))
+    for place, name in enumerate(names):
+        if name in known:
+            new[:, place] = old[:, known.index(name)]
+    return new.flatten(0, 1)
+
+
+def _sentence(names: Sequence[str], known: Sequence[str]) -> str:
+    if list(names) == list(known):
+        return "all weights are copied"
+    groups = {
+        "copied": [name for name in names if name in known],
+        "starting anew": [name for name in names if name not in known],
+        "not in the data": [name for name in known if name not in names],
+    }
+    said = "; ".join(f"{words}: {_listed(group)}" for words, group in groups.items() if group)
+    return f"all weights are copied, those of the class predictor by the names of the classes ({said})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
