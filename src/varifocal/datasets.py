@@ -12,8 +12,6 @@ from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.options import images_word
 from varifocal.data.roles import measured_split, parted_split
 from varifocal.data.split import load_parts
-from varifocal.files import sweep_parts
-from varifocal.locks import claimed_file
 from varifocal.progress import progress_bar
 from varifocal.records import DataSet
 
@@ -41,8 +39,7 @@ def eval_data(options: argparse.Namespace) -> DataSet:
 
 def convert_data(options: argparse.Namespace) -> None:
     """Write a data set in another format, and say what that loses; errors as of ``convert``."""
-    with claimed_file(options.out), progress_bar("writing pictures", None) as advance:
-        sweep_parts([options.out])
+    with progress_bar("writing pictures", None) as advance:
         notes = convert(
             options.data,
             options.out,

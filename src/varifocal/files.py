@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from varifocal.errors import CheckpointError
+from varifocal.locks import is_at, release, try_lock
 
 PART = ".part"  # ends the name of what is not yet whole
-_SHOWN = 40  # characters of the file's own name in that of its part, which may not be much longer than it
 
 
 def write_beside(path: Path, content: bytes) -> None:
@@ -29,25 +29,22 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     Raises:
         CheckpointError: one cannot be written; what was in the places is kept.
     """
-    parts = {path: part_of(path) for path in contents}
-    path = next(iter(parts))
+    parts: dict[Path, _Part] = {}
+    path = next(iter(contents))
     try:
         for path, content in contents.items():
-            _write(parts[path], content)
-        for path, part in parts.items():
-            os.replace(part, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path] = _Part(path)
+            parts[path].write(content)
+        for path in contents:
+            parts[path].move()
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
         ) from error
     finally:  # also of an interruption; those that are in their places are there no more
         for part in parts.values():
-            _remove(part)
-
-
-def part_of(path: Path) -> Path:
-    """A name beside ``path`` for what will be moved there, which no other call and no other process gets."""
-    return path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(6)}{PART}")
+            part.drop()
 
 
 def is_part(path: Path) -> bool:
@@ -55,30 +52,57 @@ def is_part(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(PART)
 
 
-def sweep_parts(paths: Iterable[Path]) -> None:
-    """Remove what killed processes left of these files or folders, which no other process may be writing."""
-    folders: dict[Path, set[str]] = {}
-    for path in paths:
-        folders.setdefault(path.parent, set()).add(path.name[:_SHOWN])
-    for folder, names in folders.items():
-        for part in folder.glob(f".*{PART}"):
-            if part.name[1:].rsplit(".", 2)[0] in names:
-                _remove(part)
+class _Part:
+    """What will be at ``path``, until it is whole: a file beside it that no other process and no other thread writes.
+
+    Its name is always the same, so that what a kill leaves is used up by the next write; while another process is
+    writing there it is one of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.moved = path, False
+        self.file, descriptor = _usual(path) or _own(path)
+        try:
+            self.stream = open(descriptor, "wb")  # noqa: SIM115  # it is to outlive this call
+        except BaseException:
+            release(lambda: os.close(descriptor), self.file)
+            raise
+
+    def write(self, content: bytes) -> None:
+        """Everything, flushed to the disk."""
+        self.stream.write(content)
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+
+    def move(self) -> None:
+        """Into its place. It stays open and locked until it is there, where the system can do that."""
+        if sys.platform == "win32":
+            self.stream.close()
+        os.replace(self.file, self.path)
+        self.moved = True
+
+    def drop(self) -> None:
+        """Remove what was not moved, and close it."""
+        release(self.stream.close, None if self.moved else self.file)
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _usual(path: Path) -> tuple[Path, int] | None:
+    """The part under its usual name, empty, and None where another process writes it or there are no locks."""
+    file = path.with_name(f".{path.name}{PART}")
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            taken = try_lock(descriptor)
+        except OSError:
+            taken = False
+        if taken and is_at(descriptor, file):
+            os.ftruncate(descriptor, 0)
+            return file, descriptor
+        os.close(descriptor)
+        if not taken:
+            return None  # else it has just been moved into its place, and the name is free again
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder may not be readable either; the first error is the one to tell
+def _own(path: Path) -> tuple[Path, int]:
+    file = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART}")
+    return file, os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,11 +32,13 @@ def claimed(lock: Path, refusal: str) -> Iterator[None]:
         ConfigError: somebody else holds it, said in the words ``refusal``; or the file cannot be made.
     """
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         held = _Held.take(lock)
     except OSError as error:
-        raise ConfigError(f"{lock}: cannot be made ({error.strerror}); choose another place.") from error
+        raise ConfigError(f"{lock.parent}: cannot be written ({error.strerror}); choose another place.") from error
     if held is None:
-        raise ConfigError(refusal)
+        mark = _mark_of(lock)
+        raise ConfigError(f"{refusal} If there is none, remove {mark}." if mark.exists() else refusal)
     try:
         yield
     finally:
@@ -53,7 +55,7 @@ def claimed_folder(folder: Path, instead: str = "or choose another --out") -> It
         ConfigError: another process is writing to it, or it cannot be made.
     """
     words = f"{folder}: another process is writing to this folder; wait until it ends, {instead}."
-    with _made(folder), claimed(folder / LOCK, words):
+    with fresh(folder), claimed(folder / LOCK, words):
         yield
 
 
@@ -62,20 +64,10 @@ def claimed_file(file: Path) -> Iterator[None]:
     """The sole right to make this file, and what belongs to it, or a folder of this name.
 
     Raises:
-        ConfigError: another process is writing it, or its folder cannot be made.
+        ConfigError: another process is writing it, or its folder cannot be written.
     """
     words = f"{file}: another process is writing it; wait until it ends, or choose another place."
-    with _made(file.parent), claimed(file.with_name(f".{file.name}{LOCK}"), words):
-        yield
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    with fresh(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another place.") from error
+    with claimed(file.with_name(f".{file.name}{LOCK}"), words):
         yield
 
 
@@ -105,7 +97,7 @@ class _Held:
         while True:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                taken = _lock(descriptor)
+                taken = try_lock(descriptor)
             except OSError as error:
                 os.close(descriptor)
                 if error.errno not in _NO_LOCKS:
@@ -114,14 +106,14 @@ class _Held:
             if not taken:
                 os.close(descriptor)
                 return None
-            if _is_at(descriptor, file):
+            if is_at(descriptor, file):
                 return cls(file, descriptor)
             os.close(descriptor)  # the holder before has just removed it
 
     @classmethod
     def _mark(cls, file: Path) -> _Held | None:
         """Where there are no locks: whoever makes a file that says whose it is."""
-        mark, host = file.with_name(f"{file.name}-of"), socket.gethostname()
+        mark, host = _mark_of(file), socket.gethostname()
         with suppress(OSError):
             file.unlink()
         for _ in range(2):
@@ -138,15 +130,8 @@ class _Held:
 
     def release(self) -> None:
         """Let go of it, and remove the file."""
-        if self.descriptor < 0:
-            return
-        if sys.platform != "win32":  # while it is held, so that nobody else's is removed
-            with suppress(OSError):
-                self.file.unlink()
-        self._forget()
-        if sys.platform == "win32":  # which removes no file that is open, and so nobody else's
-            with suppress(OSError):
-                self.file.unlink()
+        if self.descriptor >= 0:
+            release(self._forget, self.file)
 
     def _forget(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
@@ -154,7 +139,27 @@ class _Held:
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _mark_of(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}-of")
+
+
+def release(close: Callable[[], None], file: Path | None) -> None:
+    """Remove a locked file, and close what holds the lock; never a file that somebody else has locked by then."""
+    if sys.platform == "win32":  # which removes no file that is open
+        close()
+    if file is not None:
+        with suppress(OSError):
+            file.unlink()
+    if sys.platform != "win32":
+        close()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Whether an open file can be locked for this descriptor alone, until it is closed.
+
+    Raises:
+        OSError: the file system knows no locks.
+    """
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -167,7 +172,8 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _is_at(descriptor: int, file: Path) -> bool:
+def is_at(descriptor: int, file: Path) -> bool:
+    """Whether an open file is the one that is there under this name now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(file))
     except FileNotFoundError:

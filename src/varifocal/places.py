@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,7 @@ def check_target(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder; name a file.")
     check_folder(file.parent)
-    from varifocal.files import part_of
-
-    trial = part_of(file)  # a name of its own: another process may try the same place
+    trial = file.with_name(f".{file.name}.{secrets.token_hex(6)}.trial")  # another process may try the same place
     try:
         trial.touch()
         trial.unlink()

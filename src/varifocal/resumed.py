@@ -106,7 +106,7 @@ class Progress:
         said += [f"{key}={new} (was {old})" for key, old, new in self.changes]
         if any(key in ("train.epochs", "train.milestones") for key, _, _ in self.changes):
             said.append(self._rates())
-        return ", ".join(said)
+        return "; ".join(said)
 
     def _rates(self) -> str:
         config, plain = self.schedule.config, self.schedule.plain
@@ -115,8 +115,8 @@ class Progress:
         drops = sorted(round(share * plain) for share in config.milestones)
         ahead = " and ".join(str(drop) for drop in drops if drop > self.done)
         falls = f"falls after step {ahead}" if ahead else "falls no more"
-        shares = "the milestones stay at their fractions of the length"
-        return f"{shares}: the learning rate is {self.schedule.lr(self.done):.3g} here and {falls}"
+        rate = f"the learning rate is {self.schedule.lr(self.done):.3g} here and {falls}"
+        return f"the milestones lie at their fractions of this length, so that {rate}"
 
     def _check(self, before: TrainConfig, after: TrainConfig) -> None:
         if before.epochs == after.epochs:

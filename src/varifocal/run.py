@@ -15,14 +15,13 @@ import torch
 
 from varifocal.errors import ConfigError, Interrupted
 from varifocal.evaluate.coco_ap import CocoMetrics
-from varifocal.files import is_part, sweep_parts
+from varifocal.files import is_part
 from varifocal.fonts import check_font, font_note
 from varifocal.locks import LOCK, claimed_folder, fresh
 from varifocal.models.weights import write_beside
 from varifocal.progress import progress_bar
 from varifocal.recipe import Recipe, make_job, read_recipe_of_run, write_recipe
 from varifocal.resumed import Progress, changed
-from varifocal.train.bad_pictures import LIST as BAD_PICTURES
 from varifocal.train.checkpoint import STATE
 from varifocal.train.loop import Job, train
 from varifocal.train.results import METRICS, PICTURES, read_metrics, write_results
@@ -33,7 +32,6 @@ DATA = "data.json"
 RUNS = Path("runs")  # where a run goes that nobody gave a folder
 # what a run leaves for a person, in the order in which it is told
 RESULTS = ("best.safetensors", "last.safetensors", METRICS, "log.jsonl", RECIPE, f"{PICTURES}/")
-_FILES = (RECIPE, DATA, STATE, METRICS, BAD_PICTURES, "best.safetensors", "last.safetensors", "log.jsonl")
 
 
 def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | None:
@@ -66,7 +64,7 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
     """
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
-    with _claimed(run, "or name another run"):
+    with claimed_run(run, "or name another run"):
         resume = (run / STATE).is_file()
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed(before, changes, run)
@@ -82,8 +80,8 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
             with suppress(FileNotFoundError):
                 (run / METRICS).unlink()  # of weights that will not be the best any more
             write_recipe(recipe, run / RECIPE)
-        if first_process() and progress is not None:
-            print(progress.tell(), file=sys.stderr)
+        if first_process():
+            print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
         return _train_and_measure(job, data, resume=resume)
 
 
@@ -144,13 +142,16 @@ def start_folder(run: Path) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        # what a process that was killed, or has just begun, may leave is nothing yet
-        busy = any(path.name != LOCK and not is_part(path) for path in run.iterdir())
+        _refuse_busy(run)
     except OSError as error:
         raise ConfigError(
             f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out."
         ) from error
-    if busy:
+
+
+def _refuse_busy(run: Path) -> None:
+    # what a process that was killed, or has just begun, may leave is nothing yet
+    if not all(path.name.startswith(LOCK) or is_part(path) for path in run.iterdir()):
         raise ConfigError(
             f"{run}: is not empty; go on with: varifocal train DATA --resume {run}, or choose another --out."
         )
@@ -164,19 +165,22 @@ def _begun(run: Path) -> Iterator[None]:
         return
     with fresh(run):
         start_folder(run)
-        with _claimed(run, "or choose another --out"):
-            start_folder(run)  # again: another process may have begun, and ended, in between
+        with claimed_run(run):
+            _refuse_busy(run)  # again: another process may have begun, and ended, in between
             yield
 
 
 @contextmanager
-def _claimed(run: Path, instead: str) -> Iterator[None]:
-    """The folder of a run for this process alone, or for the processes of which it is the first."""
+def claimed_run(run: Path, instead: str = "or choose another --out") -> Iterator[None]:
+    """The folder of a run for this process alone, or for the processes of which it is the first.
+
+    Raises:
+        ConfigError: another process is writing to it.
+    """
     if not first_process():
         yield
         return
     with claimed_folder(run, instead):
-        sweep_parts(run / name for name in _FILES)
         yield
 
 

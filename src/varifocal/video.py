@@ -20,7 +20,7 @@ from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
 from varifocal.data.images import read_size
 from varifocal.data.opened import LIMIT, pixel_limit, read_head
 from varifocal.errors import ConfigError, DataError
-from varifocal.files import part_of
+from varifocal.locks import claimed_file
 from varifocal.pictures import BATCH, Predictor
 from varifocal.records import Detections
 
@@ -190,11 +190,22 @@ def annotate_video(
     """
     film = read_film(path)
     seen = predict_video(model, path, every=every, score_threshold=score_threshold, max_detections=max_detections)
+    with claimed_file(place):
+        return _annotate(path, film, seen, place, every, progress)
+
+
+def _annotate(
+    path: Path,
+    film: Film,
+    seen: Generator[SeenFrame, None, None],
+    place: Path,
+    every: int,
+    progress: Callable[[int], None],
+) -> tuple[int, int]:
     lines = place.with_suffix(".jsonl")
-    parts = [part_of(one) for one in (place, lines)]
+    parts = [one.with_name(f".{one.name}.part") for one in (place, lines)]
     frames = objects = 0
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         with closing(ahead(seen, _room(film))) as ready, open(parts[1], "w", encoding="utf-8") as text:
             first = next(ready)
             with _encoder(parts[0], first.image.size, film, every) as encode:

@@ -40,6 +40,7 @@ from varifocal.config import override
 from varifocal.data.sampling import EpochOrder
 from varifocal.errors import VarifocalError
 from varifocal.recipe import Recipe, make_job
+from varifocal.run import claimed_run
 from varifocal.train.loop import train
 
 LIMIT = 90.0  # seconds that an attempt may take
@@ -134,7 +135,8 @@ def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = 
     if ready is not None:
         os.write(ready, b"1")
     try:
-        train(job, resume=(run / "state.safetensors").exists())
+        with claimed_run(run):
+            train(job, resume=(run / "state.safetensors").exists())
     except VarifocalError as error:
         print(f"rank {os.environ.get('RANK', '0')}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -170,7 +170,6 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal import video
     from varifocal.data.image_kinds import SUFFIXES, UNREAD
     from varifocal.data.listing import list_images
-    from varifocal.files import sweep_parts
     from varifocal.locks import claimed_folder
 
     _check_limits(options)
@@ -185,7 +184,6 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
         return _predict(options, files, films, places, target, odd)
     check_folder(out)
     with claimed_folder(out):
-        sweep_parts([target, *places.values()])
         return _predict(options, files, films, places, target, odd)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from varifocal.data.roles import made_of_others, parted_split
 from varifocal.data.split import hold_out
 from varifocal.data.writers import WRITERS, Part
 from varifocal.errors import ConfigError, DataError
+from varifocal.locks import claimed_file
 from varifocal.records import Category, StoredFile
 
 _DROP = ", or leave such boxes out with --drop-invalid"
@@ -167,22 +167,21 @@ def _refuse_existing(out: Path) -> None:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that becomes it at the end, or goes away where anything fails."""
-    folder = out.parent / f".{out.name[:40]}.{secrets.token_hex(6)}.part"  # as of files, of no other process
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        yield folder
-        _refuse_existing(out)
-        os.rename(folder, out)
-    except OSError as error:
-        if folder.exists():  # else it is in its place
-            _refuse_existing(out)  # another process has just put it there
-        raise ConfigError(
-            f"{out}: cannot be written ({error.strerror or error}); make room or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A folder beside ``out`` that becomes it at the end, or goes away where anything fails; for one process."""
+    folder = out.parent / f".{out.name}.part"
+    with claimed_file(out):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+            folder.mkdir()
+            yield folder
+            _refuse_existing(out)
+            os.rename(folder, out)
+        except OSError as error:
+            raise ConfigError(
+                f"{out}: cannot be written ({error.strerror or error}); make room or choose another folder."
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_pictures(

@@ -22,8 +22,7 @@ RESULTS = "results.json"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
-    ``data`` and ``digest`` name what it was trained on: ``data`` as it was typed, ``place`` from wherever it is called.
-    """
+    ``data`` and ``digest`` name what it was trained on, as it was typed, and ``place`` says where that was then."""
 
     name: str
     folder: Path

@@ -7,7 +7,6 @@ process-wide state, so that several runs fit into one process. Everything else i
 from __future__ import annotations
 
 import gc
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,12 +22,13 @@ from varifocal.data.augment import Augment
 from varifocal.data.loader import Batches, TrainingSet
 from varifocal.data.preprocess import Preprocess, normalise
 from varifocal.data.sampling import Sampling
-from varifocal.errors import ConfigError, Interrupted, TrainingError, VarifocalError
+from varifocal.errors import ConfigError, Interrupted, VarifocalError
 from varifocal.evaluate.coco_ap import CocoMetrics
 from varifocal.evaluate.run import detect_all, measure
 from varifocal.predict import Model, save
 from varifocal.train.bad_pictures import BadPictures
 from varifocal.train.checkpoint import load_state, save_state
+from varifocal.train.checks import check_losses, check_weights, mean_terms, outputs_of
 from varifocal.train.ema import Averages
 from varifocal.train.interrupt import Interruption
 from varifocal.train.log import RunLog
@@ -112,24 +112,11 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             bad.add(group, fabric.device)
             place["bad_pictures"] = bad.rows()
             lr = schedule.lr(step)
-            set_lr(optimizer, lr)
-            # dropout and the like depend on the step alone, so that a resumed run repeats them
-            seed_everything((config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
-            terms = _add_gradients(network, job, group, fabric, step)
-            if config.clip:
-                fabric.clip_gradients(network, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad()
+            terms = _take_step(network, optimizer, job, group, fabric, step, lr)
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
             _tell_of_bad_pictures(log, bad, step, config.accumulate, batches.per_epoch)
-            place["step"] = step + 1
-            stop = interruption.anywhere(fabric.device)
-            measure = _due(step, steps, config.validate_every * batches.per_epoch // config.accumulate)
-            keep = stop or _due(step, steps, config.save_every)
-            if measure or keep:
-                check_weights(detector, step, group)
-            keeper.keep(measure=measure, save=keep, stop=stop)
+            keeper.after_step(step, group, batches.per_epoch)
     return place["metrics"]
 
 
@@ -146,6 +133,17 @@ class _Keeper:
     steps: int
     log: RunLog
     interruption: Interruption
+
+    def after_step(self, step: int, group: list[Batch], per_epoch: int) -> None:
+        """Measure and write what is due; raises as :meth:`keep`, and TrainingError for weights that are not finite."""
+        config = self.job.config
+        self.place["step"] = step + 1
+        stop = self.interruption.anywhere(self.fabric.device)
+        measure = _due(step, self.steps, config.validate_every * per_epoch // config.accumulate)
+        save = stop or _due(step, self.steps, config.save_every)
+        if measure or save:
+            check_weights(self.job.model.detector, step, group)
+        self.keep(measure=measure, save=save, stop=stop)
 
     def keep(self, *, measure: bool, save: bool, stop: bool = False) -> None:
         """Measure, and write the state of the run, where these are due.
@@ -214,6 +212,27 @@ def seed_everything(seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def _take_step(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    job: Job,
+    group: list[Batch],
+    fabric: Fabric,
+    step: int,
+    lr: float,
+) -> dict[str, float]:
+    """Move the weights once, by the batches of a step; their mean loss terms."""
+    set_lr(optimizer, lr)
+    # dropout and the like depend on the step alone, so that a resumed run repeats them
+    seed_everything((job.config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
+    terms = _add_gradients(network, job, group, fabric, step)
+    if job.config.clip:
+        fabric.clip_gradients(network, optimizer, max_norm=job.config.clip, error_if_nonfinite=False)
+    optimizer.step()
+    optimizer.zero_grad()
+    return terms
+
+
 def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, step: int) -> dict[str, float]:
     """Forward and backward of the batches of one step; their mean loss terms."""
     detector: Any = job.model.detector
@@ -222,24 +241,10 @@ def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, s
         images, targets = to_device(batch, fabric.device, job.model.info.preprocess)
         # processes exchange gradients once a step, at its last batch
         with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
-            losses = detector.loss(_outputs(network, images, step, batch), targets)
+            losses = detector.loss(outputs_of(network, images, step, batch), targets)
             terms.append(check_losses(losses, job.config.max_loss, step, batch))
             fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
     return mean_terms(terms)
-
-
-def _outputs(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
-    try:
-        return network(images)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        height, width = images.shape[2:]
-        raise TrainingError(
-            f"step {step + 1}: a batch norm of the backbone cannot learn from the single value that {batch.files[0]} "
-            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch "
-            "or larger pictures."
-        ) from error
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
@@ -282,60 +287,6 @@ def to_device(batch: Batch, device: torch.device, preprocess: Preprocess) -> tup
     images = normalise(pixels, [target.size for target in batch.targets], preprocess)
     moved = [Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets]
     return images, moved
-
-
-def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batch) -> dict[str, float]:
-    """The terms as numbers, averaged over the processes.
-
-    All processes stop when one must: a process left alone would wait for the others forever.
-
-    Raises:
-        TrainingError: not finite, or above ``limit``; names the step, the pictures and the largest term.
-    """
-    terms = {name: loss.item() for name, loss in losses.items()}
-    total = sum(terms.values())
-    bad = not (math.isfinite(total) and total <= limit)
-    means, any_bad = _exchange(terms, bad, next(iter(losses.values())).device)
-    if not any_bad:
-        return means
-    if not bad:
-        raise TrainingError(f"step {step + 1}: the loss of another process is not finite or too large; it says more.")
-    worst = max(terms, key=lambda name: abs(terms[name]) if math.isfinite(terms[name]) else math.inf)
-    raise TrainingError(
-        f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
-        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip=10, or look at these "
-        "pictures' boxes."
-    )
-
-
-def _exchange(terms: dict[str, float], bad: bool, device: torch.device) -> tuple[dict[str, float], bool]:
-    """The terms averaged over the processes, and whether any process is bad."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return terms, bad
-    values = torch.tensor([*terms.values(), float(bad)], dtype=torch.float64, device=device)
-    dist.all_reduce(values)
-    *means, count = values.tolist()
-    return {name: mean / dist.get_world_size() for name, mean in zip(terms, means, strict=True)}, count > 0
-
-
-def mean_terms(terms: list[dict[str, float]]) -> dict[str, float]:
-    """The terms of a step, averaged over its batches."""
-    return {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
-
-
-def check_weights(detector: nn.Module, step: int, group: list[Batch]) -> None:
-    """Looked at before anything is written: a finite loss can have a gradient that is not.
-
-    Raises:
-        TrainingError: a weight is not finite; names the step, the pictures and the weight.
-    """
-    for name, weight in detector.named_parameters():
-        if not weight.isfinite().all():
-            files = ", ".join(file for batch in group for file in batch.files)
-            raise TrainingError(
-                f"step {step + 1}: {name} is not finite after {files}; the last checkpoint is kept. Lower train.lr, "
-                "or set train.clip=10."
-            )
 
 
 def _due(step: int, steps: int, every: int) -> bool:
