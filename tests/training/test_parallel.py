@@ -83,14 +83,18 @@ def apart(one, two):
 
 
 def test_two_processes_in_float32(runs):
-    """They are no further from one process than rounding moves that: from what it learns in float64, on this processor.
+    """They round no worse than one does on this processor: how far each ends from the same in float64.
 
-    Two runs of rounding errors are compared, each of which may be the larger.
+    The largest error of a run is that of a few weights of the first layers, whose gradients are the longest sums, times
+    the momentum of all steps; of one run it was up to five times that of the other. Sums in half precision, or of one
+    process alone, are a thousand times as far off.
     """
     folder, results, _ = runs
     assert results["float32 1"]["codes"] == [0]
     assert results["float32 2"]["codes"] == [0, 0]
-    assert apart(folder / "float32 1", folder / "float32 2") < 8 * apart(folder / "float32 1", folder / "varifocal 1")
+    one, two = (apart(folder / f"float32 {world}", folder / f"varifocal {world}") for world in (1, 2))
+    assert 0 < one < 1e-4
+    assert 0 < two < 30 * one
 
 
 def test_the_compared_runs_did_learn_something(runs):
