@@ -1,7 +1,7 @@
 """Damage annotation files at random and read them, for as long as there is time: python scripts/fuzz_readers.py 600
 
 Every reader gets its share of the seconds. What comes of it must be a DataError of one line or what the slow literal
-reader in tests/support/fuzzing.py makes of the same bytes. Stops at the first failure and prints how to repeat it.
+reader in tests/support makes of the same bytes. Stops at the first failure and prints how to repeat it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from folders import fill
-from fuzzing import TARGETS, Target, attempt, damage, random_edits
+from fuzzing import Target, attempt, damage, random_edits
+from fuzzing_formats import ALL_TARGETS
 
 
 def run(target: Target, seconds: float, seed: int) -> Counter[str]:
@@ -46,14 +47,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Damage annotation files at random and read them.")
     parser.add_argument("seconds", type=float, help="in all")
     parser.add_argument("--seed", type=int, default=0, help="other inputs for another number (%(default)s)")
-    parser.add_argument("--format", choices=list(TARGETS), action="append", help="only this one (all)")
+    parser.add_argument("--format", choices=list(ALL_TARGETS), action="append", help="only this one (all)")
     options = parser.parse_args()
-    names = options.format or list(TARGETS)
+    names = options.format or list(ALL_TARGETS)
     total = 0
     for name in names:
-        ends = run(TARGETS[name], options.seconds / len(names), options.seed)
+        ends = run(ALL_TARGETS[name], options.seconds / len(names), options.seed)
         total += ends.total()
-        print(f"{name:13} {ends.total():8} inputs: " + ", ".join(f"{count} {end}" for end, count in ends.most_common()))
+        print(f"{name:16} {ends.total():8} inputs: " + ", ".join(f"{count} {end}" for end, count in ends.most_common()))
     print(f"{total} inputs")
 
 

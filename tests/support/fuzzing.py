@@ -591,13 +591,15 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         if named.setdefault(name, written) != written:
             raise UnclearError
         result.setdefault(name, [])
-        if not any(words) and not label:
+        if not any(words):
             continue
         check(label and all(words), "a cell is missing")
         values = [text_number(word) for word in words]
         shares.append(all(0 <= value <= 1 for value in values))
         result[name].append((label, in_order(name, *values)))
-    check(shares and not all(shares), "nothing, or shares")
+    check(shares, "nothing")
+    if all(shares):  # which are read as such
+        raise UnclearError
     return result
 
 

@@ -52,6 +52,7 @@ KINDS = {
     "several-images": Kind("note", "files with several pages or frames", "only the first is read"),
     "no-boxes": Kind("note", "pictures without boxes", "background; right only if nothing is there to label"),
     # boxes
+    "no-label": Kind("loss", "boxes without a label", "nobody has said what is in them"),
     "not-a-number": Kind("loss", "boxes that are not numbers", "something in them is not finite"),
     "no-area": Kind("loss", "boxes without area", "width or height is not above 0"),
     "outside": Kind("loss", "boxes outside their picture", "nothing of them is inside"),

@@ -32,8 +32,8 @@ MENDED = {
         "bad-size",
         "rotated-image",
     ),
-    *("size-differs", "not-a-number", "no-area", "outside", "over-border", "duplicate-box", "unknown-class"),
-    "swapped-corners",
+    *("no-label", "not-a-number", "no-area", "outside", "over-border", "duplicate-box", "unknown-class"),
+    *("size-differs", "swapped-corners"),
     *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category"),
 }
 

@@ -17,7 +17,7 @@ from varifocal.data.finish import box_problems, emptied_notes, finish, judge, ra
 from varifocal.data.images import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.options import Unlabeled
-from varifocal.data.raw import RawSet
+from varifocal.data.raw import NO_LABEL, RawSet
 from varifocal.data.readers.columns import measured
 from varifocal.data.roles import made_of_others, parted_split
 from varifocal.data.split import hold_out
@@ -120,7 +120,9 @@ def _join_classes(raws: Sequence[RawSet]) -> tuple[tuple[Category, ...], list[np
         return raws[0].categories, [raw.boxes.labels for raw in raws]
     names = sorted({category.name for raw in raws for category in raw.categories})
     place = {name: index for index, name in enumerate(names)}
-    labels = [np.array([place[one.name] for one in raw.categories], np.int64)[raw.boxes.labels] for raw in raws]
+    # boxes of no class, which are not written, keep their labels
+    own = [np.array([*(place[one.name] for one in raw.categories), NO_LABEL, -1], np.int64) for raw in raws]
+    labels = [places[raw.boxes.labels] for places, raw in zip(own, raws, strict=True)]
     return tuple(Category(index, name) for index, name in enumerate(names, start=1)), labels
 
 

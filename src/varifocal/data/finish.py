@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
 from varifocal.data.images import read_stored_size
-from varifocal.data.raw import DROPPABLE, Place, Problem, Problems, RawSet, box_note
+from varifocal.data.raw import DROPPABLE, NO_LABEL, Place, Problem, Problems, RawSet, box_note
 from varifocal.data.readers.columns import measured
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Sample, StoredFile
 
 # Each way in which a box can be wrong, in the order in which they are looked for.
 FAULTS = {
+    "no-label": "has no label (the name of its class)",
     "not-a-number": "holds something that is not a finite number",
     "no-area": "has no area (width and height must be above 0)",
     "outside": "lies wholly outside its image",
@@ -99,6 +100,9 @@ def judge(raw: RawSet) -> Verdict:
             # Too thin to be told from nothing in float32.
             empty |= ~outside & (inside[:, 2:] <= inside[:, :2]).any(axis=1)
             over = ((free < -1) | (free > limit + 1)).any(axis=1)
+        # one fault a box: that nobody knows what it is comes before where it lies
+        faults["no-label"][part] = nameless = raw.boxes.labels[part] == NO_LABEL
+        missing = missing | nameless
         faults["not-a-number"][part] = ~finite & ~missing
         faults["no-area"][part] = finite & empty & ~missing
         faults["outside"][part] = finite & outside & ~missing

@@ -26,7 +26,9 @@ LISTED = 1000  # problems of one kind that are kept; further ones are counted
 _OF_OBJECTS = ("malformed", "unknown-class")
 
 # Boxes with one of these are left out where the user asks for it; nothing else is ever left out in silence.
-DROPPABLE = ("not-a-number", "no-area", "outside")
+DROPPABLE = ("no-label", "not-a-number", "no-area", "outside")
+
+NO_LABEL = -2  # the label of a box that has none at all; -1 is that of a class that is not known
 
 
 class Place(NamedTuple):
@@ -45,7 +47,7 @@ class Problem:
 
     ``kind`` is one of a few words: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
     "unknown-image", "missing-image", "ambiguous-image", "missing-labels", "unreadable-image", "outside-folder",
-    "bad-size", "bad-category", "twice", "shared-labels", and of boxes "not-a-number", "no-area", "outside".
+    "bad-size", "bad-category", "twice", "shared-labels", and of boxes "no-label", "not-a-number", "no-area", "outside".
     ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
     """
 
@@ -185,12 +187,13 @@ class RawImages:
 class RawBoxes:
     """Columns of N boxes in the order of the source.
 
-    ``images`` and ``labels`` index the pictures and the categories; a label is -1 where the class is unknown.
-    ``xyxy`` is what the format means, in pixels of the upright picture, not clipped; NaN where the source holds no
-    number. Its corners are in order, upper left before lower right; ``swapped`` are the boxes of which the source has
-    them otherwise (see :func:`in_order`). ``areas`` are square pixels, NaN where the source gives none. ``where`` tells
-    the place of a box in the source. Messages show boxes as the source does: ``xywh`` with width and height, ``origin``
-    being the number of the first pixel, ``odd`` what stands there in place of numbers.
+    ``images`` and ``labels`` index the pictures and the categories; a label is -1 where the class is unknown and
+    ``NO_LABEL`` where the source gives none. ``xyxy`` is what the format means, in pixels of the upright picture, not
+    clipped; NaN where the source holds no number. Its corners are in order, upper left before lower right; ``swapped``
+    are the boxes of which the source has them otherwise (see :func:`in_order`). ``areas`` are square pixels, NaN where
+    the source gives none. ``where`` tells the place of a box in the source. Messages show boxes as the source does:
+    ``xywh`` with width and height, ``origin`` being the number of the first pixel, ``odd`` what stands there in place
+    of numbers.
     """
 
     images: Int64[np.ndarray, "N"]

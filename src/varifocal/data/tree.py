@@ -7,6 +7,8 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 
@@ -20,12 +22,39 @@ _THREADS, _TOGETHER = 8, 64  # that read ahead, and the files that one reads at 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
+_remembered: ContextVar[dict[Tree, tuple[list[str], list[str]]] | None] = ContextVar("_remembered", default=None)
+
+
+@contextmanager
+def remember_folders() -> Iterator[None]:
+    """List each folder once while several formats look at a data set, which may have a million files in one."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
 def names_in(folder: Tree, *, hidden: bool = False) -> tuple[list[str], list[str]]:
     """The names of folders and of files in a folder, sorted, by default without hidden ones; none if it is none.
 
     Raises:
         DataError: it cannot be read.
     """
+    known = _remembered.get()
+    found = known.get(folder) if known is not None else None
+    if found is None:
+        found = _list(folder)
+        if known is not None:
+            known[folder] = found
+    folders, files = found
+    if hidden:
+        return list(folders), list(files)
+    return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+
+
+def _list(folder: Tree) -> tuple[list[str], list[str]]:
+    """The names of folders and of files in a folder, sorted."""
     if not isinstance(folder, Path):
         folders, files = folder.names()
     else:
@@ -38,10 +67,7 @@ def names_in(folder: Tree, *, hidden: bool = False) -> tuple[list[str], list[str
             pass
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: the folder cannot be read ({error}); check its permissions") from None
-    folders, files = sorted(folders), sorted(files)
-    if hidden:
-        return folders, files
-    return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+    return sorted(folders), sorted(files)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -52,19 +78,19 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def walk(folder: Tree, *, skip_closed: bool = False) -> Iterator[tuple[Tree, str, list[str]]]:
+def walk(folder: Tree, *, skip_closed: bool = False, wide: bool = False) -> Iterator[tuple[Tree, str, list[str]]]:
     """Each folder below and including ``folder``: itself, its path from there ("" first), its files' names.
 
-    A folder is visited once, whatever links lead to it, so that a link to a folder above ends. One that cannot be read
-    is an error, or with ``skip_closed`` empty.
+    Each is followed by those in it, or with ``wide`` by those beside it. A folder is visited once, whatever links lead
+    to it, so that a link to a folder above ends. One that cannot be read is an error, or with ``skip_closed`` empty.
 
     Raises:
         DataError: a folder cannot be read.
     """
     seen: set[tuple[int, int]] = set()
-    left: list[tuple[Tree, str]] = [(folder, "")]
+    left: deque[tuple[Tree, str]] = deque([(folder, "")])
     while left:
-        place, path = left.pop()
+        place, path = left.popleft()
         if isinstance(place, Path):
             try:
                 status = os.stat(place)
@@ -80,7 +106,11 @@ def walk(folder: Tree, *, skip_closed: bool = False) -> Iterator[tuple[Tree, str
                 raise
             folders, files = [], []
         yield place, path, files
-        left += [(place / name, f"{path}/{name}".strip("/")) for name in reversed(folders)]
+        inner = [(place / name, f"{path}/{name}".strip("/")) for name in folders]
+        if wide:
+            left.extend(inner)
+        else:
+            left.extendleft(reversed(inner))
 
 
 def is_there(path: Tree) -> bool:

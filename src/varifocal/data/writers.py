@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 from xml.sax.saxutils import escape
@@ -102,7 +102,9 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
     """
     notes = []
     folders: dict[str, list[str]] = {}
-    for part in parts:
+    for whole in parts:
+        part, told = _without_regions(whole)
+        notes += told
         folders.setdefault(yolo_split(part.split), []).append(f"images/{part.split}")
         (folder / "labels" / part.split).mkdir(parents=True)
         for image, name, places in part:
@@ -120,6 +122,24 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
         ids = f"ids became 0 to {len(categories) - 1}, as YOLO wants them"
         notes.append(f"the class {'id became 0, as YOLO wants it' if len(categories) == 1 else ids}.")
     return notes
+
+
+def _without_regions(part: Part) -> tuple[Part, list[str]]:
+    """The part without regions that are to be ignored for several classes, and a note on them.
+
+    As objects of each of these classes, which is what they would be in YOLO, they would teach what is not there.
+    """
+    boxes = part.raw.boxes
+    crowd = np.flatnonzero(boxes.crowd)
+    places = np.column_stack([boxes.images[crowd], boxes.xyxy[crowd]])
+    _, where, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
+    regions = np.zeros(len(boxes), bool)
+    regions[crowd] = counts[where.reshape(-1)] > 1
+    count = part.mine(regions)
+    if not count:
+        return part, []
+    note = f"{part.split}: {count} boxes of regions to be ignored for several classes are left out, as YOLO has none."
+    return replace(part, keep=part.keep & ~regions), [note]
 
 
 def yolo_split(split: str) -> str:

@@ -11,6 +11,7 @@ from messy import EXPECTED, make_messy
 from PIL import Image
 
 from varifocal.check.findings import KINDS, LISTED, Finding, Findings
+from varifocal.check.fix import MENDED
 from varifocal.check.run import check_data
 from varifocal.data.embedded import trees_folder
 from varifocal.errors import ConfigError, DataError
@@ -46,6 +47,17 @@ def test_every_defect_is_found_as_often_as_it_is_there(report):
     found = counted(report)
     del found["unmatched-box"]
     assert found == EXPECTED
+
+
+def test_boxes_without_a_label(tmp_path):
+    table = "image,xmin,ymin,xmax,ymax,label\na.png,1,2,30,40,cat\na.png,5,6,27,38,\na.png,7,8,29,30,\n"
+    fill(tmp_path, {"boxes.csv": table, "a.png": (64, 64)})
+    report = check_data(tmp_path, eye())
+    assert report.findings.total("no-label") == 2
+    first = report.findings.of("no-label")[0]
+    assert (first.level, first.place) == ("loss", "line 3")
+    assert "has no label" in first.text
+    assert "no-label" in MENDED
 
 
 def test_what_is_found_names_its_place(report):

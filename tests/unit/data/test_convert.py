@@ -308,3 +308,25 @@ def test_a_link_to_nowhere_is_no_picture(tmp_path):
     with pytest.raises(DataError, match=r"a\.png: the file cannot be read"):
         convert(tmp_path / "in", tmp_path / "out", "coco")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
+def test_regions_to_be_ignored_are_no_objects_of_every_class(tmp_path, to):
+    lines = "10,20,30,5,1,4,0,0\n0,0,9,9,0,0,0,0\n"
+    fill(tmp_path / "in", {"images/a.png": (100, 50), "annotations/a.txt": lines})
+    notes = convert(tmp_path / "in", tmp_path / "out", to)
+    (sample,) = load_dataset(tmp_path / "out").samples
+    assert sample.boxes[~sample.crowd].tolist() == [[10, 20, 40, 25]]
+    assert sample.crowd.sum() == (0 if to == "yolo" else 10)
+    assert any("10 boxes of regions to be ignored" in note for note in notes) == (to == "yolo")
+
+
+def test_boxes_without_a_label(tmp_path):
+    table = "image,xmin,ymin,xmax,ymax,label\n"
+    fill(tmp_path / "in", {"train.csv": f"{table}a.png,1,2,3,4,cat\na.png,5,6,7,8,\n", "images/a.png": (100, 50)})
+    fill(tmp_path / "in", {"val.csv": f"{table}a.png,1,2,3,4,owl\n"})
+    with pytest.raises(DataError, match="which has no label"):
+        convert(tmp_path / "in", tmp_path / "out", "coco")
+    notes = convert(tmp_path / "in", tmp_path / "out", "coco", drop_invalid=True)
+    assert "train.csv: 1 boxes were left out (no-label)." in notes
+    assert found(load_dataset(tmp_path / "out", "train")) == {"a.png": [("cat", [1, 2, 3, 4])]}

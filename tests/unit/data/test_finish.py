@@ -7,7 +7,7 @@ from folders import fill
 
 from varifocal.data import finish as finish_module
 from varifocal.data.finish import box_problems, finish, judge
-from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet
+from varifocal.data.raw import LISTED, NO_LABEL, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -82,6 +82,18 @@ def test_against_a_literal_loop(monkeypatch, chunk):
         width, height = SIZES[images[index]]
         clipped = np.clip(boxes[index], 0, [width, height, width, height]).astype(np.float32)
         assert verdict.boxes[index].tolist() == clipped.tolist()
+
+
+def test_a_box_without_a_label_has_that_fault_alone():
+    raw = raw_set([[1, 2, 3, 4], [1, 2, 1, 4], [np.nan, 2, 3, 4], [1, 2, 3, 4]], [0, 0, 0, 0])
+    raw.boxes.labels[:3] = NO_LABEL
+    verdict = judge(raw)
+    assert verdict.faults["no-label"].tolist() == [True, True, True, False]
+    assert not any(verdict.faults[kind].any() for kind in ("not-a-number", "no-area", "outside"))
+    assert verdict.good.tolist() == [False, False, False, True]
+    problems = box_problems(raw, verdict)
+    assert [problem.kind for problem in problems] == ["no-label"] * 3
+    assert "has the box [1, 2, 3, 4], which has no label (the name of its class)" in problems[0].sentence
 
 
 def test_no_boxes():

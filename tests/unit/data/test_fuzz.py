@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from folders import fill, found, pack
 from fuzzing import TARGETS, WORDS, attempt, damage
+from fuzzing_formats import ALL_TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,18 +20,18 @@ from varifocal.errors import DataError
 INPUTS = int(os.environ.get("VARIFOCAL_FUZZ", "200"))
 
 
-@pytest.mark.parametrize("name", list(TARGETS))
+@pytest.mark.parametrize("name", list(ALL_TARGETS))
 def test_undamaged_they_are_read(tmp_path, name):
-    target = TARGETS[name]
+    target = ALL_TARGETS[name]
     fill(tmp_path, target.files)
     for file in target.damaged:
         content = target.files[file]
         assert attempt(target, tmp_path, file, content.encode() if isinstance(content, str) else content) == "read"
 
 
-@pytest.mark.parametrize("name", list(TARGETS))
+@pytest.mark.parametrize("name", list(ALL_TARGETS))
 def test_damaged_they_are_refused_or_right(name):
-    target = TARGETS[name]
+    target = ALL_TARGETS[name]
     edit = st.tuples(
         st.integers(0, 6),
         st.integers(0, 1000),

@@ -16,7 +16,19 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import Lost
 from varifocal.data.images import read_sizes
 from varifocal.data.names import leaves_folder
-from varifocal.data.raw import LISTED, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, cut, in_order
+from varifocal.data.raw import (
+    LISTED,
+    NO_LABEL,
+    Files,
+    Place,
+    Problem,
+    Problems,
+    RawBoxes,
+    RawImages,
+    RawSet,
+    cut,
+    in_order,
+)
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.tree import PictureFinder
@@ -190,6 +202,10 @@ class Columns:
         """The picture of a box."""
         return self._image_of[box]
 
+    def all_labels(self) -> list[int]:
+        """The labels of all classes that are known so far."""
+        return list(range(len(self._classes) if self.categories is None else len(self.categories)))
+
     @property
     def boxes(self) -> int:
         """How many there are so far."""
@@ -270,9 +286,9 @@ class Columns:
                 self.problem("twice", self.source, "", *clash(name))
             return joined.labels, joined.categories
         names = sorted(self._classes)
-        place = np.empty(len(names) + 1, np.int64)
+        place = np.empty(len(names) + 2, np.int64)
         place[[self._classes[name] for name in names]] = np.arange(len(names))
-        place[-1] = -1  # of an unknown class, which has the label -1
+        place[[-1, NO_LABEL]] = -1, NO_LABEL  # of an unknown class and of none
         if names and isinstance(names[0], int):
             return place[labels], tuple(Category(id, str(id)) for id in names)
         return place[labels], tuple(Category(index, name) for index, name in enumerate(names, start=1))

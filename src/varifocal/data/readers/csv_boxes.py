@@ -1,57 +1,32 @@
 """Boxes in a table: a line for each, with the picture, the corners in pixels and the class.
 
 The columns are found by their names, in any order; without a header they are image, xmin, ymin, xmax, ymax, label. A
-picture without objects is a line with empty corners and an empty label.
+box may be x, y, width and height as well, also as one cell ``[x, y, width, height]``. A picture without objects is a
+line without a box. Open Images is such a table, with codes for classes and images of which most people have a part.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Place, RawSet, short, short_list
+from varifocal.data.raw import NO_LABEL, Place, RawSet, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
-from varifocal.data.tree import PictureFinder, Texts, decode, names_in
+from varifocal.data.readers.csv_columns import WANTED, Table, table_of
+from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note
+from varifocal.data.readers.label_files import image_folders, image_roots, parts_between, split_of_parts
+from varifocal.data.readers.open_images import class_names
+from varifocal.data.tree import PictureFinder, Texts, decode, is_picture, names_in
 from varifocal.errors import DataError
 
-_NAMES = {
-    "image": ("image", "filename", "imagename", "imagepath", "imagefile", "path", "file", "img", "imageid"),
-    "xmin": ("xmin", "x1", "left", "bboxxmin", "xtl"),
-    "ymin": ("ymin", "y1", "top", "bboxymin", "ytl"),
-    "xmax": ("xmax", "x2", "right", "bboxxmax", "xbr"),
-    "ymax": ("ymax", "y2", "bottom", "bboxymax", "ybr"),
-    "label": ("label", "class", "classname", "category", "name", "labelname", "categoryname"),
-    "width": ("width", "imagewidth", "imgwidth"),
-    "height": ("height", "imageheight", "imgheight"),
-    "split": ("split", "set", "subset", "usage"),
-}
-_ROLES = {name: role for role, names in _NAMES.items() for name in names}
-_WANTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
-_SIDES = _WANTED[1:5]
-_DELIMITERS = (",", ";", "\t", "|")
 _MAX_SIDE = 2**31 - 1
 SUFFIXES = (".csv", ".tsv")
-
-
-@dataclass
-class _Table:
-    """How a file is to be read: its delimiter, the column of each role, and the line where boxes begin."""
-
-    delimiter: str
-    place: dict[str, int]
-    header: bool
-
-    def cell(self, row: Sequence[str], role: str) -> str:
-        """The text of a column, "" where the row is too short."""
-        index = self.place.get(role, -1)
-        return row[index].strip() if 0 <= index < len(row) else ""
 
 
 @dataclass
@@ -59,9 +34,10 @@ class _Reading:
     """What is shared by all lines of a file."""
 
     columns: Columns
-    table: _Table
+    table: Table
     finder: PictureFinder
-    images: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)  # code -> name
+    images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     shares: int = 0  # boxes within 0 and 1
     numbers: int = 0  # boxes that are numbers
@@ -76,80 +52,48 @@ def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     columns = Columns("csv", source, split)
     texts = Texts()
     text = texts.read(source)
-    table = _table_of(text, source)
+    table = table_of(text, source)
     base = data if data.is_dir() else source.parent
-    roots = [source.parent / split, source.parent / "images" / split, base / split, base / "images" / split]
-    roots += [source.parent / "images", source.parent, base / "images", base]
-    reading = _Reading(columns, table, finder_of(roots, base, split, options))
+    reading = _Reading(columns, table, finder_of(_roots(source, base, split, table), base, split, options))
+    if table.of_open_images:
+        reading.classes = class_names(source)
     for number, row in _rows(text, table, source):
         if "split" in table.place and canonical(table.cell(row, "split") or "all") != split:
             continue
         _read_row(reading, row, number)
-    if not columns.names and not columns.problems:
-        columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
-    if reading.numbers and reading.shares == reading.numbers:
-        text = "all boxes lie between 0 and 1, which are shares of the picture and not pixels"
-        columns.problem("malformed", source, "", text, "multiply x by the width and y by the height of the picture")
-    columns.no_classes()
+    _report(reading)
     columns.notes += texts.notes(source)
-    return columns.finish([source])
+    # pixels of a data set are not all below 1
+    shares = reading.numbers > 0 and reading.shares == reading.numbers
+    if shares:
+        columns.notes.append(f"{source.name}: all boxes lie between 0 and 1, which is taken for shares of the image.")
+    return columns.finish([source], shares=shares)
 
 
-def _table_of(text: str, file: Tree) -> _Table:
-    """Read the header, or guess that there is none.
-
-    Raises:
-        DataError: it says which columns are missing or there twice.
-    """
-    line = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda one: len(_split(line, one)))
-    cells = _split(line, delimiter)
-    roles = [_role(cell) for cell in cells]
-    if not any(roles) and _is_row(cells, delimiter):
-        return _Table(delimiter, {role: index for index, role in enumerate(_WANTED)}, header=False)
-    return _Table(delimiter, _places(cells, roles, file), header=True)
+def _roots(source: Tree, base: Tree, split: str, table: Table) -> list[Tree]:
+    """Where the pictures of a table may lie."""
+    roots = [source.parent / split, source.parent / "images" / split, base / split, base / "images" / split]
+    roots += [source.parent / "images", source.parent, base / "images", base]
+    return roots + (image_roots(base, source.parent, split, image_folders(base)) if table.of_open_images else [])
 
 
-def _is_row(cells: list[str], delimiter: str) -> bool:
-    """Whether the first line is one of the table: a picture with four numbers or with nothing."""
-    numbers = all(to_number(_dot(cell, delimiter)) == to_number(cell) for cell in cells[1:5])
-    return len(cells) >= len(_WANTED) and (numbers or not any(cells[1:6]))
+def _report(reading: _Reading) -> None:
+    """What is known only at the end."""
+    columns, source = reading.columns, reading.columns.source
+    absent = [name for name, image in reading.images.items() if image < 0]
+    if not columns.names and absent:
+        text = f"none of the {len(absent)} images it names is there"
+        columns.problem("missing-image", source, "", text, "put them into a folder beside it")
+    elif not columns.names and not columns.problems:
+        columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
+    elif absent:
+        columns.notes.append(absent_note(source, absent))
+    if "label" not in reading.table.place and columns.boxes:
+        columns.notes.append(one_class_note(source))
+    columns.no_classes()
 
 
-def _places(cells: list[str], roles: list[str | None], file: Tree) -> dict[str, int]:
-    """Where each column stands by what it means."""
-    place: dict[str, int] = {}
-    for index, role in enumerate(roles):
-        if role is not None and place.setdefault(role, index) != index:
-            raise DataError(
-                f"{file}: the columns {cells[place[role]]!r} and {cells[index]!r} both mean {role}; keep one"
-            )
-    missing = [role for role in _WANTED if role not in place]
-    if missing:
-        raise DataError(
-            f"{file}: the header has no {' and no '.join(missing)} (found: {short_list(cells)}); "
-            f"the columns are {', '.join(_WANTED)}, in any order"
-        )
-    return place
-
-
-def _split(line: str, delimiter: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
-    except csv.Error:
-        return []
-
-
-def _role(cell: str) -> str | None:
-    return _ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower()))
-
-
-def _dot(cell: str, delimiter: str) -> str:
-    """A number with a decimal comma, where that does not end a cell."""
-    return cell.replace(",", ".") if delimiter != "," else cell
-
-
-def _rows(text: str, table: _Table, file: Tree) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, table: Table, file: Tree) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not empty."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=table.delimiter, skipinitialspace=True, strict=True)
     header = table.header
@@ -167,27 +111,37 @@ def _rows(text: str, table: _Table, file: Tree) -> Iterator[tuple[int, list[str]
 
 def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     columns, table = reading.columns, reading.table
-    words = [table.cell(row, side) for side in _SIDES]
     name, label = table.cell(row, "image"), table.cell(row, "label")
-
-    def report(kind: str, text: str, mend: str, image: int = -1) -> None:
-        columns.problem(kind, columns.source, f"line {number}", text, mend, image=image)
-
+    if "label" not in table.place:
+        label = ONE_CLASS
     if not name:
-        report("malformed", "names no picture", "add it, or take the line out")
+        text = "names no picture"
+        columns.problem("malformed", columns.source, f"line {number}", text, "add it, or take the line out")
         return
     image = _picture(reading, row, name, number)
-    if not any(words) and not label:
+    boxes = table.boxes(row)
+    if image < 0:
         return
-    if not all(words):
-        report("malformed", f"has no {_SIDES[words.index('')]}", "give all four corners, or none and no label", image)
+    if not boxes and label and "label" in table.place:
+        columns.changed["lines have a label and no box, and count as images without objects"] += 1
+    for words in boxes:
+        _read_box(reading, row, words, label, image, number)
+
+
+def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, image: int, number: int) -> None:
+    columns, table = reading.columns, reading.table
+    if len(words) != 4 or not all(words):
+        lacks = (
+            f"has no {table.box[words.index('')]}" if len(table.box) == 4 else f"has the box {short(' '.join(words))}"
+        )
+        mend = "give all four, or none" if len(table.box) == 4 else "a box is four numbers"
+        columns.problem("malformed", columns.source, f"line {number}", lacks, mend, image=image)
         return
-    if not label:
-        report("unknown-class", "has a box without a label", "add it, or take the line out", image)
-        return
-    values = [to_number(_dot(word, table.delimiter)) for word in words]
+    values = table.corners(words)
     odd = "" if all(value == value for value in values) else " ".join(words)
-    columns.box(image, columns.label(label), [NAN] * 4 if odd else values, number, odd=odd)
+    number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
+    flags = {role: table.cell(row, role).lower() in ("1", "true") for role in ("crowd", "difficult")}
+    columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
     if not odd:
         reading.numbers += 1
         reading.shares += all(0 <= value <= 1 for value in values)
@@ -199,18 +153,27 @@ def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
     size = _size(table, row)
     if name in reading.images:
         image = reading.images[name]
-        if size != reading.sizes[image]:
+        if image >= 0 and size != reading.sizes[image]:
             text = f"gives the picture {short(name)} another size than a line before"
             columns.problem(
                 "bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image
             )
         return image
-    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size)
+    found = _without_suffix(reading.finder, name)
+    if found is None and table.of_open_images:
+        reading.images[name] = -1
+        return -1
+    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
     reading.images[name], reading.sizes[image] = image, size
     return image
 
 
-def _size(table: _Table, row: list[str]) -> tuple[int, int]:
+def _without_suffix(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+    """The file of a picture whose name lacks its suffix, if it is one."""
+    return None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+
+
+def _size(table: Table, row: list[str]) -> tuple[int, int]:
     sides = [to_number(table.cell(row, side)) for side in ("width", "height")]
     if all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
         return int(sides[0]), int(sides[1])
@@ -225,12 +188,12 @@ def find_csv(path: Tree) -> dict[str, Tree]:
     """
     files = [path] if path.is_file() else box_tables(path)
     if not files:
-        raise DataError(f"{path}: there is no CSV file of boxes in it; the columns are {', '.join(_WANTED)}")
+        raise DataError(f"{path}: there is no CSV file of boxes in it; the columns are {', '.join(WANTED)}")
     if len(files) == 1:
         return _splits_in(files[0], path)
     found: dict[str, Tree] = {}
     for file in files:
-        name = canonical(file.stem if file.parent == path else file.parent.name)
+        name = _split_of(file, path)
         if name in found:
             raise DataError(f"{path}: {found[name]} and {file} are both the split {name}; name one of them")
         found[name] = file
@@ -239,17 +202,25 @@ def find_csv(path: Tree) -> dict[str, Tree]:
 
 def _splits_in(file: Tree, path: Tree) -> dict[str, Tree]:
     text = Texts().read(file)
-    table = _table_of(text, file)
+    table = table_of(text, file)
     if "split" in table.place:
         names = {canonical(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
         return dict.fromkeys(names or ["all"], file)
-    name = canonical(file.stem if file.parent == path or path.is_file() else file.parent.name)
+    name = _split_of(file, path)
     return {name if name in STANDARD else "all": file}
 
 
+def _split_of(file: Tree, path: Tree) -> str:
+    """The split that a table is of, by its own name and those of the folders down to it."""
+    inner = () if path.is_file() else parts_between(path, file.parent)
+    name = split_of_parts([*inner, file.stem])
+    return name if name in STANDARD else canonical(inner[-1] if inner else file.stem)
+
+
 def box_tables(folder: Tree) -> list[Tree]:
-    """The tables of boxes in a folder, or else in those right below it."""
-    for places in ([folder], [folder / name for name in names_in(folder)[0]]):
+    """The tables of boxes in a folder, or else in those right below it, or in the folders "labels" of these."""
+    inner = [folder / name for name in names_in(folder)[0]]
+    for places in ([folder], inner, [place / "labels" for place in inner]):
         files = [place / name for place in places for name in names_in(place)[1] if name.lower().endswith(SUFFIXES)]
         found = [file for file in files[:1000] if has_boxes(file)]
         if found:
@@ -262,7 +233,7 @@ def has_boxes(file: Tree) -> bool:
     try:
         with file.open("rb") as stream:
             text, _ = decode(stream.read(1 << 16), file)
-        _table_of(text, file)
+        table_of(text, file)
     except (OSError, ValueError, DataError):
         return False
     return True

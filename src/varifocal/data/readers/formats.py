@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from varifocal.data.archive import Tree
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import RawSet
+from varifocal.data.readers.box_texts import DOTA, KITTI, VISDRONE
 from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
 from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
 from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv
 from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
-from varifocal.data.readers.label_studio import begins_as_tasks, exports, find_label_studio, read_label_studio
+from varifocal.data.readers.json_lists import CREATEML, find_bdd, read_bdd
+from varifocal.data.readers.label_files import SNIFFED
+from varifocal.data.readers.label_studio import exports, find_label_studio, read_label_studio
+from varifocal.data.readers.labelme import LABELME
 from varifocal.data.readers.parquet import find_parquet, parquet_files, read_parquet
+from varifocal.data.readers.sniff import json_kind, table_kind, text_kind
+from varifocal.data.readers.supervisely import SUPERVISELY
+from varifocal.data.readers.unread import refuse_unread, unread_kind
+from varifocal.data.readers.via import VIA
 from varifocal.data.readers.voc import read_voc
 from varifocal.data.readers.voc_layout import find_voc, has_voc
 from varifocal.data.readers.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.readers.yolo import read_yolo
-from varifocal.data.readers.yolo_find import find_yolo, has_yolo
-from varifocal.data.tree import names_in
+from varifocal.data.readers.yolo_find import find_yolo, has_yolo, has_yolo_labels
+from varifocal.data.readers.yolo_keras import YOLO_KERAS
+from varifocal.data.tree import names_in, remember_folders, walk
 from varifocal.errors import DataError
 
 
 @dataclass(frozen=True)
 class Reader:
     """One format: the splits of a path, each with the file or folder that says what is in it; the reader of one; and
-    what speaks for the format in a folder, "" where nothing does."""
+    what speaks for the format in a folder, "" where nothing does. Without ``seen`` it is the content of files."""
 
     splits: Callable[[Tree], dict[str, Tree]]
     # what the splits gave, the path itself, the name of the split, and what the user says of the data
     read: Callable[[Tree, Tree, str, ReadOptions], RawSet]
-    seen: Callable[[Tree], str]
+    seen: Callable[[Tree], str] | None = None
 
 
 def _coco_seen(folder: Tree) -> str:
@@ -44,7 +54,7 @@ def _coco_seen(folder: Tree) -> str:
         files = list(find_coco(folder).values())
     except DataError:
         return ""
-    return next((file.name for file in files[:20] if begins_as_coco(file)), "")
+    return next((file.name for file in files[:20] if _is_coco(file)), "")
 
 
 def _cvat_seen(folder: Tree) -> str:
@@ -84,7 +94,18 @@ READERS = {
     "image-folder": Reader(find_image_folder, read_image_folder, _image_folder_seen),
     "parquet": Reader(find_parquet, read_parquet, _parquet_seen),
     "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
+    "bdd100k": Reader(find_bdd, read_bdd),
+    **{
+        one.name: Reader(one.splits, one.read)
+        for one in (LABELME, CREATEML, VIA, SUPERVISELY, VISDRONE, KITTI, DOTA, YOLO_KERAS)
+    },
 }
+_BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
+_FOLDERS = 64  # of a data set that are looked through for files that are told by their content
+
+
+def _is_coco(file: Tree) -> bool:
+    return begins_as_coco(file) and json_kind(file) not in ("coco-panoptic", "datumaro")
 
 
 def recognise_tree(path: Tree) -> str:
@@ -95,12 +116,14 @@ def recognise_tree(path: Tree) -> str:
     """
     if path.is_file():
         return _of_file(path)
-    found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
+    found = claims(path)
     if len(found) > 1:
         listed = ", ".join(f"{name} ({seen})" for name, seen in found.items())
         raise DataError(f"{path}: this looks like {listed}; say which is meant with --format, or name its file")
     if found:
         return next(iter(found))
+    for kind, seen in _unread_below(path):
+        refuse_unread(path, kind, seen)
     if any(name.endswith(".json") for place in (path, path / "annotations") for name in names_in(place)[1]):
         return "coco"  # whose reader says best what is wrong with a json
     raise DataError(
@@ -109,18 +132,63 @@ def recognise_tree(path: Tree) -> str:
     )
 
 
+def claims(path: Tree) -> dict[str, str]:
+    """The formats that something in a folder speaks for, each with what that is."""
+    with remember_folders():
+        return _claims(path)
+
+
+def _claims(path: Tree) -> dict[str, str]:
+    found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
+    by_content = [name for name, reader in READERS.items() if reader.seen is None]
+    found |= {name: seen for name, seen in reversed(list(_by_content(path))) if name in by_content}
+    if "dota" in found and "yolo" in found and not has_yolo_labels(path):
+        del found["yolo"]  # Roboflow puts a data.yaml beside
+    return {name: found[name] for name in READERS if name in found}
+
+
 def _seen(reader: Reader, path: Tree) -> str:
     try:
-        return reader.seen(path)
+        return reader.seen(path) if reader.seen is not None else ""
     except DataError as error:
         # several files of a format also speak for it; which is meant is asked when it is read
         return str(error)[:80]
 
 
+def _files_below(path: Tree) -> Iterator[Tree]:
+    """The first files of each suffix that are told by their content, of each of the first folders."""
+    for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
+        for suffix in _BY_CONTENT:
+            matching = (folder / name for name in names if name.lower().endswith(suffix))
+            yield from islice(matching, SNIFFED)
+
+
+def _by_content(path: Tree) -> Iterator[tuple[str, str]]:
+    for file in _files_below(path):
+        suffix = file.suffix.lower()
+        if suffix == ".json" and _is_coco(file):
+            continue
+        kind = _BY_CONTENT[suffix](file).removesuffix("-image")
+        if kind:
+            yield kind, f"{file.parent.name}/{file.name}" if str(file.parent) != str(path) else file.name
+
+
+def _unread_below(path: Tree) -> Iterator[tuple[str, str]]:
+    """Formats that are not read, told by names or content."""
+    for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
+        for name in [folder.name, *names[:100]]:
+            if kind := unread_kind(folder if name == folder.name else folder / name):
+                yield kind, name
+
+
 def _of_file(file: Tree) -> str:
     suffix = file.suffix.lower()
+    kind = "" if suffix == ".json" and _is_coco(file) else _kind_of(file)
+    refuse_unread(file, kind)
+    if kind in READERS:
+        return kind
     if suffix == ".json":
-        return "label-studio" if begins_as_tasks(file) else "coco"
+        return "coco"
     if suffix == ".xml":
         return "cvat" if root_tag(file) == "annotations" else "voc"
     if suffix in (".yaml", ".yml", ".data"):
@@ -131,9 +199,14 @@ def _of_file(file: Tree) -> str:
     if found is None:
         raise DataError(
             f"{file}: a file ending in {suffix or 'nothing'} is no data set that is known; name its annotations "
-            "(.json, .xml, .yaml, .csv, .jsonl, .parquet), an archive (.zip, .tar) or its folder"
+            "(.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
         )
     return found
+
+
+def _kind_of(file: Tree) -> str:
+    look = _BY_CONTENT.get(file.suffix.lower())
+    return unread_kind(file) or (look(file).removesuffix("-image") if look is not None else "")
 
 
 def _contents(folder: Tree) -> str:

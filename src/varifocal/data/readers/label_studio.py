@@ -1,5 +1,6 @@
-"""Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks, one a picture.
+"""Label Studio's exports as JSON, JSON-MIN and CSV (https://labelstud.io/guide/export): a list of tasks, one a picture.
 
+Where the interface has ``<Rectangle>`` and ``<Labels>`` apart, a region is two results with one id, shape and label.
 Numbers are percent of the picture's width and height; a rectangle is turned clockwise about its top left corner.
 Turned rectangles, polygons and ellipses are reduced to the upright boxes around them; brushes, points and the like are
 left out and counted. A task that nobody has labelled is not a picture without objects, and is left out, too.
@@ -13,23 +14,27 @@ from typing import Any
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Place, RawSet, short
+from varifocal.data.raw import NO_LABEL, Place, RawSet, short
 from varifocal.data.readers.columns import NAN, Columns, hull, turned
 from varifocal.data.readers.cvat import ellipse_box
+from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
-from varifocal.data.tree import PictureFinder, names_in, read_bytes
+from varifocal.data.readers.sniff import json_kind, table_kind
+from varifocal.data.tree import PictureFinder, is_picture, names_in, read_bytes
 from varifocal.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
 _NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
+_MOST_FILES = 100  # of a folder that are looked at
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
 # Shapes with an area, and the numbers that describe them; of a polygon these are points.
 _KEYS: dict[str, tuple[str, ...] | None] = {
-    "rectanglelabels": ("x", "y", "width", "height"),
-    "ellipselabels": ("x", "y", "radiusX", "radiusY"),
-    "polygonlabels": None,
+    "rectangle": ("x", "y", "width", "height"),
+    "ellipse": ("x", "y", "radiusX", "radiusY"),
+    "polygon": None,
 }
+_NAMING = ("labels", "choices")  # types of results that say what a region is that another has drawn
 
 
 def read_label_studio(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
@@ -60,11 +65,13 @@ def read_tasks(file: Tree) -> list[Any]:
     """The tasks of an export.
 
     Raises:
-        DataError: not JSON, or not a list.
+        DataError: not JSON, or not a list; or not CSV.
     """
+    if file.name.lower().endswith(".csv"):
+        return to_tasks(read_csv_records(file))
     content = read_bytes(file)
     try:
-        tasks = json.loads(content.decode(json.detect_encoding(content)))
+        tasks: Any = json.loads(content.decode(json.detect_encoding(content)))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
@@ -72,7 +79,7 @@ def read_tasks(file: Tree) -> list[Any]:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
     if not isinstance(tasks, list):
         raise DataError(f"{file}: this is {short(tasks)} and should be a list of tasks; export as JSON")
-    return tasks
+    return to_tasks(tasks) if is_minimal(tasks) else tasks
 
 
 def is_task(task: Any) -> bool:
@@ -88,10 +95,7 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
         columns.problem("malformed", columns.source, f"[{number}]", text, mend)
 
     if not is_task(task):
-        minimal = isinstance(task, dict) and "data" not in task
-        refuse(
-            f"is {short(task)}, which is no task", "export as JSON, not as JSON-MIN" if minimal else "export it again"
-        )
+        refuse(f"is {short(task)}, which is no task", "export it again")
         return None
     given = task.get("annotations", task.get("completions"))
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
@@ -120,21 +124,63 @@ def _read_task(columns: Columns, finder: PictureFinder, task: dict[str, Any], nu
         return
     at = Place(columns.source, place)
     image = columns.named(finder, name, at, _NAMES, size=_size(result), upload=True, record=f"[{number}]")
+    names, drawn = _names_apart(result), _drawn(result)
+    used: set[tuple[str, Any]] = set()  # id and type of the results that only name what another has drawn
     for index, one in enumerate(result):
-        if isinstance(one, dict) and one.get("type") in list(_KEYS):
-            _read_shape(columns, image, one, number, index)
-        elif isinstance(one, dict):
+        if not isinstance(one, dict):
+            text = f"is {short(one)}"
+            columns.problem("malformed", columns.source, f"{place} result {index}", text, "it should be an object")
+        elif kind := _shape_of(one, drawn):
+            own = _own_labels(one)
+            if not own and _id_of(one) in names:
+                type, own = names[_id_of(one)]
+                used.add((_id_of(one), type))
+            _read_shape(columns, image, one, kind, own, number, index)
+    for one in result:
+        if isinstance(one, dict) and not _shape_of(one, drawn) and (_id_of(one), one.get("type")) not in used:
             columns.changed[f"results of the type {short(one.get('type'))} were left out"] += 1
-        else:
-            columns.problem(
-                "malformed", columns.source, f"{place} result {index}", f"is {short(one)}", "it should be an object"
-            )
+
+
+def _id_of(one: dict[str, Any]) -> str:
+    return repr(one.get("id"))
+
+
+def _own_labels(one: dict[str, Any]) -> Any:
+    """What a result says that its region is, None where it says nothing."""
+    value, kind = one.get("value"), one.get("type")
+    return value.get(kind) if isinstance(value, dict) and isinstance(kind, str) else None
+
+
+def _drawn(result: list[Any]) -> set[str]:
+    """The ids of the regions that are drawn."""
+    kinds = {*_KEYS, *(f"{kind}labels" for kind in _KEYS)}
+    return {_id_of(one) for one in result if isinstance(one, dict) and one.get("type") in list(kinds)}
+
+
+def _names_apart(result: list[Any]) -> dict[str, tuple[str, Any]]:
+    """Type and value of the results that only say what a region is, by its id; labels come before choices."""
+    found: dict[str, tuple[str, Any]] = {}
+    for kind in _NAMING:
+        for one in result:
+            if isinstance(one, dict) and one.get("type") == kind and one.get("id") and _own_labels(one):
+                found.setdefault(_id_of(one), (kind, _own_labels(one)))
+    return found
+
+
+def _shape_of(one: dict[str, Any], drawn: set[str]) -> str:
+    """The shape that a result draws, "" where it draws none."""
+    kind, value = one.get("type"), one.get("value")
+    if kind == "labels" and _id_of(one) not in drawn and isinstance(value, dict):
+        return next((shape for key, shape in SHAPES.items() if key in value), "")
+    kind = kind.removesuffix("labels") if isinstance(kind, str) else ""
+    return kind if kind in _KEYS else ""
 
 
 def _picture_name(data: dict[str, Any]) -> str | None:
     """The picture of a task, whatever the labelling interface calls it."""
     words = [data[key] for key in ("image", "img", "picture", "photo") if isinstance(data.get(key), str)]
-    words += [value for value in data.values() if isinstance(value, str)]
+    others = [value for value in data.values() if isinstance(value, str)]
+    words += sorted(others, key=lambda value: not is_picture(value.partition("?")[0]) and not is_picture(value))
     return next((word for word in words if word.strip()), None)
 
 
@@ -147,9 +193,11 @@ def _size(result: list[Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def _read_shape(columns: Columns, image: int, one: dict[str, Any], number: int, index: int) -> None:
+def _read_shape(
+    columns: Columns, image: int, one: dict[str, Any], kind: str, labels: Any, number: int, index: int
+) -> None:
     at = number << _SHIFT | index
-    kind, value = one["type"], one.get("value")
+    value = one.get("value")
     place = _place(columns.source, at)
 
     def report(what: str, text: str, mend: str) -> None:
@@ -162,19 +210,20 @@ def _read_shape(columns: Columns, image: int, one: dict[str, Any], number: int, 
         text = f"is of a picture turned by {short(one['image_rotation'])} degrees"
         report("malformed", text, "turn the picture itself")
         return
-    labels = value.get(kind)
-    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str) or not labels[0].strip():
-        report("unknown-class", f"has the {kind} {short(labels)}", "it should be the name of one class")
+    labels = [] if labels is None else labels
+    if not isinstance(labels, list) or len(labels) > 1 or not all(isinstance(label, str) for label in labels):
+        report("unknown-class", f"has the {one['type']} {short(labels)}", "it should be the name of one class")
         return
+    label = columns.label(labels[0]) if labels and labels[0].strip() else NO_LABEL
     raw, numbers = _numbers(kind, value)
     if numbers is None:
-        columns.box(image, columns.label(labels[0]), [NAN] * 4, at, odd=short(raw))
+        columns.box(image, label, [NAN] * 4, at, odd=short(raw))
         return
     size = _size([one])
     if numbers[-1] and size == (0, 0):
         report("malformed", "is turned and has no original_width and original_height", "export it again")
         return
-    columns.box(image, columns.label(labels[0]), _to_box(columns, kind, numbers, size), at)
+    columns.box(image, label, _to_box(columns, kind, numbers, size), at)
 
 
 def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]:
@@ -197,13 +246,13 @@ def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, 
     """The upright box in shares of the picture; a turn does not keep shares, and is done in pixels."""
     *shares, degrees = numbers
     shares = [share / 100 for share in shares]
-    if kind == "polygonlabels":
+    if kind == "polygon":
         columns.changed["outlines became the upright boxes around them"] += 1
         return list(hull(list(zip(shares[::2], shares[1::2], strict=True))))
     sides = [max(side, 1) for side in size] * 2
     a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
     box = (a, b, a + c, b + d)
-    if kind == "ellipselabels":
+    if kind == "ellipse":
         columns.changed["ellipses became the upright boxes around them"] += 1
         box = ellipse_box(a, b, c, d, degrees)
     elif degrees:
@@ -226,16 +275,12 @@ def find_label_studio(path: Tree) -> dict[str, Tree]:
 
 
 def exports(folder: Tree) -> list[Tree]:
-    """The JSON files of a folder that begin as a list of tasks."""
-    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith(".json")]
-    return [file for file in files if begins_as_tasks(file)]
+    """The files of a folder that are an export."""
+    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith((".json", ".csv"))]
+    return [file for file in files[:_MOST_FILES] if is_export(file)]
 
 
-def begins_as_tasks(file: Tree) -> bool:
-    """Whether a JSON file is a list whose first element is a task, seen from its beginning."""
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(1 << 16).decode("utf-8-sig", "ignore").lstrip()
-    except OSError:
-        return False
-    return text.startswith("[") and '"data"' in text and ('"annotations"' in text or '"completions"' in text)
+def is_export(file: Tree) -> bool:
+    """Whether a JSON or CSV file is an export, seen from its beginning."""
+    kind = table_kind(file) if file.name.lower().endswith(".csv") else json_kind(file)
+    return kind == "label-studio"

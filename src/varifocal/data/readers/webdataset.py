@@ -18,6 +18,7 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, short
 from varifocal.data.readers.columns import Columns
 from varifocal.data.readers.objects import ObjectReader, object_of, record_size
+from varifocal.data.readers.sniff import json_kind
 from varifocal.data.tree import is_image_name, is_picture, names_in, read_bytes, walk
 from varifocal.errors import DataError
 
@@ -141,4 +142,6 @@ def has_samples(tree: Tree) -> bool:
     """Whether the first picture of an archive has a JSON of the same name beside it."""
     if not isinstance(tree, ArchivePath):
         return False
-    return next((labels is not None for _, _, _, labels in _samples(tree)), False)
+    first = next(_samples(tree), None)
+    # labelme's JSON lies beside its image, too
+    return first is not None and first[3] is not None and not json_kind(first[0] / first[3])

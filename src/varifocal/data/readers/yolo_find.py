@@ -250,6 +250,11 @@ def has_yolo(folder: Tree) -> str:
     file = description_of(folder)
     if file is not None and (darknet.is_description(file) or _describes_data(file)):
         return file.name
+    return has_yolo_labels(folder)
+
+
+def has_yolo_labels(folder: Tree) -> str:
+    """A list of pictures with names of classes beside it, or the first text file of numbers of a picture, if any."""
     words = [word for words in folder_splits(folder).values() for word in words]
     if words and words[0].endswith(".txt"):
         return words[0] if class_file(folder) is not None else ""

@@ -113,7 +113,8 @@ def test_who_labelled(tmp_path):
         (rectangle(rotation="x"), ["which holds"]),
         (rectangle(width=0), ["no area"]),
         (rectangle(x=200), ["lies wholly outside"]),
-        (rectangle(rectanglelabels=[]), ["has the rectanglelabels []", "one class"]),
+        (rectangle(rectanglelabels=[]), ["which has no label", "data.invalid_boxes=drop"]),
+        (rectangle(rectanglelabels=[" "]), ["which has no label"]),
         (rectangle(rectanglelabels=["a", "b"]), ["has the rectanglelabels ['a', 'b']"]),
         (rectangle(rectanglelabels=[3]), ["has the rectanglelabels [3]"]),
         (rectangle(more={"value": 3}), ["has the value 3"]),
@@ -133,7 +134,7 @@ def test_wrong_results(tmp_path, result, parts):
     ("wrong", "parts"),
     [
         (3, ["[1] is 3, which is no task"]),
-        ({"image": "a.png", "label": [], "id": 3}, ["JSON-MIN"]),
+        ({"image": "a.png", "label": [], "id": 3}, ["[1] is", "which is no task"]),
         (task() | {"data": {}}, ["[1] (id 7) names no picture"]),
         (task() | {"annotations": 3}, ["[1] has annotations that are no list"]),
         (task() | {"annotations": [{"result": 3}]}, ["[1] has the result 3"]),
@@ -177,3 +178,75 @@ def test_a_size_that_is_not_recorded(tmp_path):
 def test_places(tmp_path):
     raw = read_raw(write(tmp_path, task(image="n.png", annotations=[]), task(rectangle(), rectangle())))
     assert str(raw.boxes.where(1)) == "export.json [1] result 1"
+
+
+def apart(label: str | None, id="r", kind="labels", **value) -> list[dict]:
+    """A region as two results: its shape, and what it is."""
+    shape = {"x": 30, "y": 30, "width": 20, "height": 20, "rotation": 0} | value
+    size = {"original_width": 100, "original_height": 50, "image_rotation": 0}
+    drawn = {"id": id, "type": "rectangle", "value": shape} | size
+    return [drawn, *([{"id": id, "type": kind, "value": shape | {kind: [label]}} | size] if label else [])]
+
+
+def test_rectangle_and_labels_apart(tmp_path):
+    owl = apart("owl", "s", x=0, y=0, width=100, height=100)
+    write(tmp_path, task(*apart("cat"), owl[1], owl[0]))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
+    assert data.notes == ()
+
+
+def test_choices_of_a_region_name_it_where_labels_do_not(tmp_path):
+    choices = apart("small", kind="choices")[1]
+    write(tmp_path, task(*apart("cat", kind="choices"), *apart("cat", "s"), choices | {"id": "s"}))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX), ("cat", BOX)]}
+    assert data.notes == ("export.json: 1 results of the type 'choices' were left out.",)
+
+
+def test_labels_that_have_the_numbers_alone(tmp_path):
+    text = {"id": "t", "type": "labels", "value": {"start": 1, "end": 2, "labels": ["cat"]}}
+    write(tmp_path, task(apart("cat")[1], text))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX)]}
+    assert data.notes == ("export.json: 1 results of the type 'labels' were left out.",)
+
+
+def test_regions_without_a_label_can_be_left_out(tmp_path):
+    write(tmp_path, task(rectangle(), *apart(None), rectangle(rectanglelabels=[])))
+    refused(tmp_path, "result 1", "which has no label", "(1 more like it)")
+    data = load_dataset(tmp_path, invalid_boxes="drop")
+    assert found(data) == {"a.png": [("cat", BOX)]}
+    assert data.notes == (
+        "export.json: 2 boxes were left out, first that of [0] result 1: it has no label (the name of its class).",
+    )
+
+
+def minimal(image="/data/upload/1/a.png", number=1, **drawn) -> dict:
+    value = rectangle()["value"] | {"original_width": 100, "original_height": 50}
+    return {"image": image, "id": number, "annotation_id": number, "annotator": 1} | (drawn or {"label": [value]})
+
+
+def test_json_min(tmp_path):
+    shape = {"x": 0, "y": 0, "width": 100, "height": 100, "original_width": 100, "original_height": 50}
+    # with Rectangle and Labels apart, both have the numbers
+    two = minimal("b.png", 2, rect=[shape], what=[shape | {"labels": ["owl"]}])
+    write(tmp_path, minimal(), two, minimal(number=3))
+    fill(tmp_path, {"images/b.png": (100, 50)})
+    assert recognise(tmp_path) == recognise(tmp_path / "export.json") == "label-studio"
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX)], "b.png": [("owl", [0, 0, 100, 50])]}
+    assert [note.partition(": ")[2][:25] for note in data.notes] == ["1 tasks were labelled mor"]
+
+
+def test_csv(tmp_path):
+    row = minimal()
+    cells = [
+        '"' + json.dumps(row["label"]).replace('"', '""') + '"' if key == "label" else str(row[key]) for key in row
+    ]
+    text = ",".join(row) + "\n" + ",".join(cells) + "\n"
+    fill(tmp_path, {"export.csv": text, "images/a.png": (100, 50)})
+    assert recognise(tmp_path) == recognise(tmp_path / "export.csv") == "label-studio"
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)]}
+    fill(tmp_path, {"export.csv": text + 'x,"'})
+    refused(tmp_path, "is not CSV", "export as JSON")

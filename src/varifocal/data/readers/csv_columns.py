@@ -1,0 +1,163 @@
+"""The columns of a table of boxes: what each means, by its name or, without a header, by its place."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from varifocal.data.archive import Tree
+from varifocal.data.raw import short_list
+from varifocal.data.readers.columns import to_number
+from varifocal.data.tree import is_picture
+from varifocal.errors import DataError
+
+_NAMES = {
+    "image": (
+        *("image", "filename", "imagename", "imagepath", "imagefile", "path", "file", "img", "frame"),
+        *("imgpath", "imgname", "filepath", "picture", "imagefilename"),
+    ),
+    "image id": ("imageid", "imgid", "patientid", "fileid"),
+    "xmin": ("xmin", "x1", "left", "bboxxmin", "bboxx1", "xtl", "minx", "bboxleft"),
+    "ymin": ("ymin", "y1", "top", "bboxymin", "bboxy1", "ytl", "miny", "bboxtop"),
+    "xmax": ("xmax", "x2", "right", "bboxxmax", "bboxx2", "xbr", "maxx", "bboxright"),
+    "ymax": ("ymax", "y2", "bottom", "bboxymax", "bboxy2", "ybr", "maxy", "bboxbottom"),
+    "x": ("x", "bboxx", "boxx"),
+    "y": ("y", "bboxy", "boxy"),
+    "x middle": ("xcenter", "xcentre", "cx", "centerx"),
+    "y middle": ("ycenter", "ycentre", "cy", "centery"),
+    "box width": ("w", "bboxwidth", "bboxw", "boxwidth", "boxw"),
+    "box height": ("h", "bboxheight", "bboxh", "boxheight", "boxh"),
+    "bbox": ("bbox", "box", "boundingbox", "bboxxywh"),
+    "corners": ("bboxxyxy", "boxxyxy"),
+    "boxes": ("boxesstring",),
+    "label": ("label", "class", "classname", "category", "name", "labelname", "categoryname", "objectclass"),
+    "label id": ("classid", "categoryid", "labelid"),
+    "width": ("width", "imagewidth", "imgwidth", "imgw", "imagew"),
+    "height": ("height", "imageheight", "imgheight", "imgh", "imageh"),
+    "split": ("split", "set", "subset", "usage"),
+    "crowd": ("isgroupof", "iscrowd"),
+    "difficult": ("difficult", "isdifficult"),
+    "confidence": ("confidence",),
+}
+_ROLES = {name: role for role, names in _NAMES.items() for name in names}
+WANTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
+_DELIMITERS = (",", ";", "\t", "|")
+# The ways in which a box can be written, the first that has all its columns counts.
+_WAYS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("bbox",),
+    ("corners",),
+    ("boxes",),
+    ("x", "y", "box width", "box height"),
+    ("xmin", "ymin", "box width", "box height"),
+    ("x middle", "y middle", "box width", "box height"),
+    ("x", "y", "width", "height"),
+    ("xmin", "ymin", "width", "height"),
+    ("x middle", "y middle", "width", "height"),
+)
+_MAKE_SENSE = ("label", "x", "y", "box width", "box height", "image", "width", "height")
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a file is to be read: its delimiter, the column of each role, whether its first line names them, and the
+    columns that hold a box."""
+
+    delimiter: str
+    place: dict[str, int]
+    header: bool
+    box: tuple[str, ...]
+
+    def cell(self, row: Sequence[str], role: str) -> str:
+        """The text of a column, "" where the row is too short."""
+        index = self.place.get(role, -1)
+        return row[index].strip() if 0 <= index < len(row) else ""
+
+    def boxes(self, row: Sequence[str]) -> list[list[str]]:
+        """The words of each box in a row, four where it is whole; none where there is no box."""
+        if len(self.box) == 4:
+            words = [self.cell(row, role) for role in self.box]
+            return [words] if any(words) else []
+        cell = self.cell(row, self.box[0])
+        parts = cell.split(";") if self.box == ("boxes",) else [cell.strip("[](){}")]
+        return [re.split(r"[,\s]+", part.strip()) for part in parts if part.strip() and part.strip() != "no_box"]
+
+    def corners(self, words: Iterable[str]) -> list[float]:
+        """A box as x1, y1, x2, y2, NaN for what is no number."""
+        a, b, c, d = (to_number(self.dot(word)) for word in words)
+        if self.box[0] in ("corners", "boxes") or self.box[-1] == "ymax":
+            return [a, b, c, d]
+        if self.box[0] == "x middle":
+            a, b = a - c / 2, b - d / 2
+        return [a, b, a + c, b + d]
+
+    def dot(self, cell: str) -> str:
+        """A number with a decimal comma, where that does not end a cell, with a point."""
+        return cell.replace(",", ".") if self.delimiter != "," else cell
+
+    @property
+    def of_open_images(self) -> bool:
+        """Whether these are the columns of Open Images."""
+        return {"image id", "label", "crowd", "confidence"} <= set(self.place)
+
+
+def table_of(text: str, file: Tree) -> Table:
+    """Read the header, or see that there is none.
+
+    Raises:
+        DataError: it says which columns are missing or there twice.
+    """
+    line = next((line for line in text.split("\n") if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=lambda one: len(_split(line, one)))
+    cells = _split(line, delimiter)
+    roles = [_ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower())) for cell in cells]
+    if not any(roles):
+        for order in (_MAKE_SENSE, WANTED):
+            table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
+            # makesense.ai has the image behind the box, where others have the class
+            fits = order == WANTED or is_picture(table.cell(cells, "image"))
+            if fits and len(cells) >= len(order) and _is_row(table, cells):
+                return table
+    return _with_header(delimiter, cells, roles, file)
+
+
+def _is_row(table: Table, cells: list[str]) -> bool:
+    """Whether a line is one of the table: an image that is no number, with four numbers or with nothing."""
+    name = table.cell(cells, "image")
+    if not name or to_number(name) == to_number(name):
+        return False
+    sides = [to_number(table.dot(table.cell(cells, role))) for role in table.box]
+    return all(side == side for side in sides) or not any(cells[1 : len(table.place)])
+
+
+def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file: Tree) -> Table:
+    """Where each column stands by what it means."""
+    place: dict[str, int] = {}
+    for index, role in enumerate(roles):
+        if role is not None and place.setdefault(role, index) != index:
+            raise DataError(
+                f"{file}: the columns {cells[place[role]]!r} and {cells[index]!r} both mean {role}; keep one"
+            )
+    for role, other in (("image", "image id"), ("label", "label id")):
+        if role not in place and other in place:
+            place[role] = place[other]
+    box = next((way for way in _WAYS if all(role in place for role in way)), None)
+    if box is None or "image" not in place:
+        missing = [role for role in WANTED[:5] if role not in place and (role == "image" or box is None)]
+        raise DataError(
+            f"{file}: the header has no {' and no '.join(missing)} (found: {short_list(cells)}); "
+            f"the columns are {', '.join(WANTED)}, in any order"
+        )
+    if "width" in box:  # then it is not that of the image
+        place |= {"box width": place.pop("width"), "box height": place.pop("height")}
+        box = (*box[:2], "box width", "box height")
+    return Table(delimiter, place, True, box)
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+    except csv.Error:
+        return []

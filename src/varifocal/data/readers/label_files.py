@@ -1,0 +1,229 @@
+"""Where data sets with a label file for each image keep them, and the loop over these files.
+
+Labels lie beside their images or in a folder of their own (``labels/train`` beside ``images/train``, ``train/ann``
+beside ``train/img``, ``label_2`` beside ``image_2``); what lies there is told by the content of the files, not by the
+names of the folders. Splits are folders, or the lists in ``ImageSets``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from varifocal.data.archive import Tree
+from varifocal.data.find import finder_of
+from varifocal.data.listing import passed_over
+from varifocal.data.names import STANDARD, canonical
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import Files, RawSet, cut, short
+from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.items import Item, Items, PlaceOf, finished
+from varifocal.data.readers.yolo_layout import NOT_LABELS
+from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
+from varifocal.errors import DataError
+
+SNIFFED = 8  # files of a folder that are looked at to tell its format
+_FEW = 8  # folders with images that are looked through for each folder of labels
+
+
+def split_of_parts(parts: Sequence[str]) -> str:
+    """The split that folders name, the last one first: "train", "val" or "test", also within longer names such as
+    "VisDrone2019-DET-train"; else "all"."""
+    for part in reversed(parts):
+        for word in (part, *reversed(re.split(r"[-_. ]+", part))):
+            if canonical(word) in STANDARD:
+                return canonical(word)
+    return "all"
+
+
+def parts_between(data: Tree, folder: Tree) -> tuple[str, ...]:
+    """The names of the folders from the data folder down to one below it."""
+    parts: list[str] = []
+    while str(folder) != str(data) and folder.name and folder != folder.parent:
+        parts.append(folder.name)
+        folder = folder.parent
+    return tuple(reversed(parts))
+
+
+def image_folders(data: Tree) -> list[Tree]:
+    """All folders with images, below and including ``data``."""
+    return [folder for folder, _, names in walk(data) if any(map(is_picture, names))]
+
+
+def image_roots(data: Tree, labels: Tree, split: str, folders: Sequence[Tree]) -> list[Tree]:
+    """Where the images of a folder of labels may lie, the nearest first; those of other splits are left out.
+
+    Of several at the same distance those come first whose name ends in the number of the label folder (``image_2`` of
+    ``label_2``), then by name. At last come the folders around, for names that have folders in them.
+    """
+    own = parts_between(data, labels)
+    number = re.findall(r"\d+$", labels.name)
+
+    def distance(folder: Tree) -> tuple[int, bool, str]:
+        shared = sum(part in parts_between(data, folder) for part in own)
+        return -shared, re.findall(r"\d+$", folder.name) != number, str(folder)
+
+    def fits(folder: Tree) -> bool:
+        found = split_of_parts(parts_between(data, folder))
+        return "all" in (split, found) or found == split
+
+    around = [labels]
+    while str(around[-1]) != str(data) and around[-1] != around[-1].parent:
+        around.append(around[-1].parent)
+    beside = [labels] if labels in folders else []
+    near = [] if beside else sorted(filter(fits, folders), key=distance)[:_FEW]
+    return list(dict.fromkeys([*beside, *near, *around]))
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """A format with a label file for each image.
+
+    ``kind`` tells the format of a file, ``parse`` makes an item of its text, or None of a file that is something else;
+    ``words`` are for the place of an object in it. ``classes`` are the names of all classes where the format has them.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    kind: Callable[[Tree], str]
+    parse: Callable[[str, Tree], Item | None]
+    words: PlaceOf
+    classes: tuple[str, ...] = ()
+
+    def folders(self, data: Tree) -> Iterator[Tree]:
+        """The folders below and including ``data`` with label files of this format, told by the first of them."""
+        for folder, _, names in walk(data):
+            files = [folder / name for name in names if name.lower().endswith(self.suffix)][:SNIFFED]
+            if any(self.kind(file) == self.name for file in files):
+                yield folder
+
+    def splits(self, data: Tree) -> dict[str, Tree]:
+        """The splits: a single label file, the lists in ImageSets, or folders; each with the file or folder to read.
+
+        Raises:
+            DataError: there are no labels of this format.
+        """
+        if data.is_file():
+            return {"all": data}
+        found: dict[str, list[Tree]] = {}
+        for folder in self.folders(data):
+            found.setdefault(split_of_parts(parts_between(data, folder)), []).append(folder)
+        if not found:
+            mend = "name the folder that has them"
+            raise DataError(f"{data}: there are no labels of {self.title} in it ({self.suffix} files); {mend}")
+        lists = _lists(data) if len(found) == 1 else {}
+        return lists or {split: places[0] if len(places) == 1 else data for split, places in found.items()}
+
+    def read(self, source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+        """One split, as ``splits`` gives it.
+
+        Raises:
+            DataError: a folder or a list cannot be read. Whatever is wrong with a label file is a problem of the set.
+        """
+        columns, texts = Columns(self.name, source, split), Texts()
+        if self.classes:
+            columns.declare(self.classes)
+        items = Items(columns)
+        base = data if data.is_dir() else source.parent
+        folders = image_folders(base)
+        finders: dict[Tree, PictureFinder] = {}
+        kept: list[tuple[Tree, str] | None] = []
+        places = list(self._files(columns, base, texts))
+        for (folder, name), (file, content) in zip(places, read_many(f / n for f, n in places), strict=True):
+            if folder not in finders:
+                own = split_of_parts(parts_between(base, folder))  # a list may name another
+                finders[folder] = finder_of(image_roots(base, folder, own, folders), base, own, options)
+            item = self._item(columns, content, file, texts, finders[folder])
+            if item is not None and items.add(item, file, finders[folder], self.words):
+                kept.append((folder, name))
+        columns.find_lost()
+        for place in self._unlabeled(columns, options):
+            columns.picture(place[1], place)
+            kept.append(None)
+        columns.notes += texts.notes(source)
+        return finished(items, Files.of(kept), self.words)
+
+    def _item(
+        self, columns: Columns, content: bytes | DataError, file: Tree, texts: Texts, finder: PictureFinder
+    ) -> Item | None:
+        """What a label file says, None where it is something else or wrong, which is noted."""
+        try:
+            if isinstance(content, DataError):
+                raise content
+            item = self.parse(texts.decode(content, file), file)
+        except DataError as error:
+            columns.failure("malformed", file, error)
+            return None
+        stem = os.path.splitext(file.stem)[0] if is_picture(file.stem) else file.stem
+        if item is None and finder.find_stem(stem) is not None:
+            text = f"this is not a label file of {self.title}, though an image has its name"
+            columns.problem("malformed", file, "", text, "mend it or take it away")
+        elif item is None:
+            columns.changed[f"{self.suffix} files that are no labels were passed over"] += 1
+        return item
+
+    def _files(self, columns: Columns, base: Tree, texts: Texts) -> Iterator[tuple[Tree, str]]:
+        """Folder and name of each label file of a split."""
+        source, split = columns.source, columns.split
+        if source.is_file() and not _is_list(source):
+            yield source.parent, source.name
+        elif source.is_file():
+            yield from self._listed(columns, base, texts)
+        else:
+            for folder in self.folders(source):
+                if split_of_parts(parts_between(base, folder)) == split:
+                    yield from ((folder, name) for name in self._names(folder))
+
+    def _listed(self, columns: Columns, base: Tree, texts: Texts) -> Iterator[tuple[Tree, str]]:
+        """The label files that a list names by their stems, a line for each."""
+        found = {
+            os.path.splitext(name)[0]: (folder, name) for folder in self.folders(base) for name in self._names(folder)
+        }
+        for number, line in enumerate(texts.read(columns.source).split("\n"), start=1):
+            stem = line.strip()
+            if stem in found:
+                yield found[stem]
+            elif stem:
+                text = f"names {short(stem)}, and there is no {cut(stem)}{self.suffix} among the labels"
+                mend = "put it there or take the line out"
+                columns.problem("missing-labels", columns.source, f"line {number}", text, mend)
+
+    def _names(self, folder: Tree) -> Iterator[str]:
+        for name in names_in(folder)[1]:
+            if name.lower().endswith(self.suffix) and name.lower() not in NOT_LABELS:
+                yield name
+
+    def _unlabeled(self, columns: Columns, options: ReadOptions) -> list[tuple[Tree, str]]:
+        """The images beside those that have labels, if the user says that nothing is on them; else they are counted."""
+        if columns.source.is_file():
+            return []
+        used: dict[Tree, set[str]] = {}
+        for folder, name in columns.places():
+            used.setdefault(folder, set()).add(name)
+        beside = [(folder, name) for folder, names in used.items() for name in names_in(folder)[1] if name not in names]
+        columns.notes += passed_over([name for _, name in beside], columns.source.name)
+        left = [(folder, name) for folder, name in beside if is_picture(name)]
+        if left and options.unlabeled != "background":
+            one, name = len(left) == 1, columns.source.name
+            images, out = ("1 image has", "is") if one else (f"{len(left)} images have", "are")
+            columns.notes.append(
+                f"{name}: {images} no {self.suffix} file of labels and {out} left out, first {left[0][1]}; "
+                "--unlabeled background takes them as images without objects."
+            )
+        return left if options.unlabeled == "background" else []
+
+
+def _is_list(file: Tree) -> bool:
+    return file.suffix == ".txt" and file.parent.name in ("ImageSets", "Main")
+
+
+def _lists(data: Tree) -> dict[str, Tree]:
+    """The lists in ``ImageSets``, by split."""
+    for folder in (data / "ImageSets" / "Main", data / "ImageSets"):
+        names = [name for name in names_in(folder)[1] if name.endswith(".txt")]
+        if names:
+            return {os.path.splitext(name)[0]: folder / name for name in names}
+    return {}

@@ -1,0 +1,40 @@
+"""What Open Images adds to a table of boxes: the names of its classes, which are codes such as ``/m/01yrx`` there.
+
+https://storage.googleapis.com/openimages/web/download_v7.html; the names stand in ``class-descriptions-boxable.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from varifocal.data.archive import Tree
+from varifocal.data.tree import Texts, names_in
+from varifocal.errors import DataError
+
+_FOLDERS = ("", "metadata")
+
+
+def class_names(file: Tree) -> dict[str, str]:
+    """Code -> name of each class, from a table beside a file or in the folder above; empty where there is none.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    for base in (file.parent, file.parent.parent):
+        for inner in _FOLDERS:
+            folder = base / inner if inner else base
+            for name in names_in(folder)[1]:
+                if name.lower().endswith(".csv") and name.lower().startswith(("class-descriptions", "classes")):
+                    return _pairs(folder / name)
+    return {}
+
+
+def _pairs(file: Tree) -> dict[str, str]:
+    try:
+        rows = list(csv.reader(io.StringIO(Texts().read(file), newline=""), skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{file}: this is not CSV ({error}); download it again") from None
+    return {
+        row[0].strip(): row[1].strip() for row in rows if len(row) == 2 and row[0].startswith("/") and row[1].strip()
+    }

@@ -1,0 +1,85 @@
+"""Where data sets with one file of labels for a split keep it, and how its records become columns.
+
+The file lies beside the images or in a folder of its own; its name, or that of a folder around it, tells the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from varifocal.data.archive import Tree
+from varifocal.data.find import finder_of
+from varifocal.data.names import STANDARD
+from varifocal.data.options import ReadOptions
+from varifocal.data.raw import RawSet
+from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.items import Item, Items, PlaceOf, finished
+from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, parts_between, split_of_parts
+from varifocal.data.tree import names_in, walk
+from varifocal.errors import DataError
+
+
+@dataclass(frozen=True)
+class RecordFiles:
+    """A format with a file for each split.
+
+    ``kind`` tells the format of a file. ``scan(file, columns, add)`` calls ``add`` with each image of a file, and may
+    declare classes or add notes; ``words`` are for the place of an object.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    kind: Callable[[Tree], str]
+    scan: Callable[[Tree, Columns, Callable[[Item], None]], None]
+    words: PlaceOf
+
+    def files(self, data: Tree) -> Iterator[Tree]:
+        """The files of this format below a folder."""
+        for folder, _, _ in walk(data):
+            yield from self.files_in(folder)
+
+    def files_in(self, folder: Tree) -> Iterator[Tree]:
+        """The files of this format in a folder; one with very many files of a suffix has none."""
+        names = [name for name in names_in(folder)[1] if name.lower().endswith(self.suffixes)]
+        if len(names) <= SNIFFED:
+            yield from (folder / name for name in names if self.kind(folder / name) == self.name)
+
+    def splits(self, data: Tree) -> dict[str, Tree]:
+        """The splits, each with its file.
+
+        Raises:
+            DataError: there is none, or several of one split.
+        """
+        if data.is_file():
+            return {split_of_parts([data.stem]): data}
+        found: dict[str, Tree] = {}
+        for file in self.files(data):
+            split = split_of_parts([*parts_between(data, file.parent), file.stem])
+            if split in found:
+                both = f"{found[split]} and {file}"
+                of = f"the split {split}" if split in STANDARD else "of no split that their names tell"
+                raise DataError(f"{data}: {both} are both {of}; name the one that is meant")
+            found[split] = file
+        if not found:
+            raise DataError(f"{data}: there is no file of {self.title} in it; name the file")
+        return found
+
+    def read(self, source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+        """One split, as ``splits`` gives it.
+
+        Raises:
+            DataError: the file cannot be read. Whatever is wrong with a record is a problem of the set.
+        """
+        columns = Columns(self.name, source, split)
+        items = Items(columns)
+        base = data if data.is_dir() else source.parent
+        roots = image_roots(base, source.parent, split, image_folders(base))
+        finder = finder_of(roots, base, split, options)
+
+        def add(item: Item) -> None:
+            items.add(item, source, finder, self.words)
+
+        self.scan(source, columns, add)
+        return finished(items, [source], self.words)

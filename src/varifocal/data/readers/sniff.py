@@ -1,0 +1,142 @@
+"""What a JSON, CSV or text file looks like, seen from its beginning and its end: the name of a format, or "".
+
+Beside the formats that are read these are some that are not (``unread``), so that a message can name them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from varifocal.data.archive import Tree
+from varifocal.data.readers.columns import to_number
+from varifocal.data.tree import decode
+from varifocal.errors import DataError
+
+_LOOK = 1 << 16  # bytes
+_LINES = 20  # of a text that are looked at
+_KEY = re.compile(r'"([^"\\\n]{1,64})"\s*:')
+
+
+class _Rule(NamedTuple):
+    """A JSON file of ``kind`` begins with ``opening`` (with either bracket where that is empty) and has all keys of
+    ``every`` and, if there are any, one of ``some``, at whatever depth."""
+
+    kind: str
+    opening: str
+    every: frozenset[str]
+    some: frozenset[str] = frozenset()
+
+
+def _rule(kind: str, opening: str, every: str, some: str = "") -> _Rule:
+    return _Rule(kind, opening, frozenset(every.split()), frozenset(some.split()))
+
+
+# The first one that fits.
+_RULES = (
+    _rule("coco-panoptic", "{", "segments_info"),
+    _rule("labelbox", "", "data_row"),
+    _rule("openlabel", "{", "openlabel"),
+    _rule("unity", "{", "captures annotations"),
+    _rule("label-studio", "[", "data", "annotations completions predictions"),
+    _rule("label-studio", "[", "", "annotation_id rectanglelabels polygonlabels original_width"),
+    _rule("labelme", "{", "shapes", "imagePath imageHeight shape_type"),
+    _rule("via", "{", "", "_via_img_metadata shape_attributes region_attributes"),
+    _rule("via", "{", "filename regions size"),
+    _rule("via-3", "{", "project view metadata attribute"),
+    _rule("createml", "[", "", "imagefilename coordinates imageURL"),
+    _rule("createml", "[", "image annotations"),
+    _rule("bdd100k-image", "{", "frames objects"),
+    _rule("bdd100k", "{", "frames labels"),
+    _rule("bdd100k", "[", "", "box2d poly2d"),
+    _rule("bdd100k", "[", "name labels"),
+    _rule("supervisely", "{", "objects size", "classTitle tags description"),
+    _rule("cityscapes", "{", "imgHeight imgWidth objects"),
+    _rule("darwin", "", "annotations", "bounding_box slots"),
+    _rule("scale", "", "response", "params task_id callback_url"),
+    _rule("datumaro", "{", "items categories"),
+    _rule("vott", "{", "asset regions"),
+    _rule("superannotate", "{", "instances metadata"),
+    _rule("sagemaker", "{", "source-ref"),
+    _rule("cloud-annotations", "{", "annotations labels type version"),
+    _rule("captions", "{", "prefix suffix image"),
+)
+
+
+# Names in the first line of a CSV.
+_HEADERS = {"via": ("filename", "region_shape_attributes"), "label-studio": ("annotation_id", "annotator")}
+
+
+def ends_of(file: Tree) -> bytes:
+    """The first and the last bytes of a file, all of a short one; nothing of one that cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_LOOK)
+            if len(start) < _LOOK:
+                return start
+            stream.seek(max(stream.seek(0, 2) - _LOOK, _LOOK))
+            return start + b"\n" + stream.read()
+    except (OSError, ValueError):
+        return b""
+
+
+def json_kind(file: Tree) -> str:
+    """The format that the keys of a JSON file speak for."""
+    text = ends_of(file).decode("utf-8-sig", "ignore").replace("\x00", "").lstrip()
+    keys = frozenset(_KEY.findall(text))
+    for rule in _RULES:
+        if text[:1] in (rule.opening or "[{") and rule.every <= keys and (not rule.some or rule.some & keys):
+            return rule.kind
+    return ""
+
+
+def table_kind(file: Tree) -> str:
+    """The format that the header of a CSV file speaks for, where it is none of boxes alone."""
+    line = ends_of(file)[: 1 << 12].decode("utf-8-sig", "ignore").split("\n")[0]
+    for kind, columns in _HEADERS.items():
+        if all(column in line for column in columns):
+            return kind
+    return "automl" if re.match(r"(TRAIN|VALIDATION|TEST|UNASSIGNED|TRAINING),", line) else ""
+
+
+def text_kind(file: Tree) -> str:
+    """The format that the first lines of a text file speak for."""
+    try:
+        text, _ = decode(ends_of(file)[:_LOOK], file)
+    except DataError:
+        return ""
+    lines = [line.strip() for line in text.split("\n")[:_LINES] if line.strip()]
+    if not lines:
+        return ""
+    if lines[0].startswith(("imagesource:", "gsd:")):
+        return "dota"
+    kinds = {_line_kind(line) for line in lines} - {""}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _line_kind(line: str) -> str:
+    cells = [cell.strip() for cell in line.rstrip(",").split(",")]
+    if len(cells) >= 8 and all(_is_number(cell) for cell in cells):
+        return "visdrone" if len(cells) == 8 and _is_visdrone(cells) else "mot"
+    words = line.split()
+    if len(words) >= 9 and all(map(_is_number, words[:8])) and not _is_number(words[8]):
+        return "dota"
+    if len(words) in (15, 16) and not _is_number(words[0]) and all(map(_is_number, words[1:])):
+        return "kitti"
+    if len(words) in (17, 18) and not _is_number(words[2]) and all(map(_is_number, words[:2] + words[3:])):
+        return "kitti-tracking"
+    if len(words) >= 5 and not _is_number(words[0]) and all(map(_is_number, words[-4:])):
+        return "class-and-box"
+    if re.search(r"\s-?[\d.]+(,-?[\d.]+){3},\d+$", line):
+        return "yolo-keras"
+    return ""
+
+
+def _is_visdrone(cells: list[str]) -> bool:
+    *_, score, category, truncation, occlusion = map(to_number, cells)
+    return score in (0, 1) and 0 <= category <= 11 and truncation in (0, 1) and occlusion in (0, 1, 2)
+
+
+def _is_number(word: str) -> bool:
+    value = to_number(word)
+    return value == value

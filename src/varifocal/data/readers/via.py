@@ -1,0 +1,201 @@
+"""VGG Image Annotator, version 1 and 2 (https://www.robots.ox.ac.uk/~vgg/software/via): its project, JSON and CSV.
+
+The class is one of the attributes that a user has made up for regions: the one called class, label, name or the like,
+or the only one. Circles, ellipses and polygons become the upright boxes around them; points and lines are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from varifocal.data.archive import Tree
+from varifocal.data.raw import short, short_list
+from varifocal.data.readers.columns import Columns, hull
+from varifocal.data.readers.cvat import ellipse_box
+from varifocal.data.readers.items import (
+    CIRCLE,
+    ELLIPSE,
+    ONE_CLASS,
+    OUTLINE,
+    Entry,
+    Fault,
+    Item,
+    LeftOut,
+    Shape,
+    number_of,
+    one_class_note,
+    record_and_index,
+    to_label,
+    to_numbers,
+)
+from varifocal.data.readers.json_lists import Add
+from varifocal.data.readers.json_stream import read_object
+from varifocal.data.readers.labelme import parse_json
+from varifocal.data.readers.record_files import RecordFiles
+from varifocal.data.readers.sniff import json_kind, table_kind
+from varifocal.data.tree import Texts
+from varifocal.errors import DataError
+
+_CLASSES = ("class", "label", "name", "category", "type", "object", "classname", "species")
+_KEYS = {
+    "rect": ("x", "y", "width", "height"),
+    "circle": ("cx", "cy", "r"),
+    "ellipse": ("cx", "cy", "rx", "ry"),
+    "polygon": ("all_points_x", "all_points_y"),
+}
+_HEADER = ("filename", "region_shape_attributes", "region_attributes")
+
+Region = tuple[int, Any, Any]  # its place, its shape attributes, its own attributes
+
+
+def _kind(file: Tree) -> str:
+    return table_kind(file) if file.name.lower().endswith(".csv") else json_kind(file)
+
+
+def _scan(file: Tree, columns: Columns, add: Add) -> None:
+    if file.name.lower().endswith(".csv"):
+        images = _from_csv(file, columns)
+    else:
+        images = [(name, list(_regions(number, given))) for number, (name, given) in enumerate(_records(file, columns))]
+    key = _class_key(file, (own for _, regions in images for _, _, own in regions))
+    if key is None:
+        columns.notes.append(one_class_note(file))
+    for number, (name, regions) in enumerate(images):
+        add(Item(name, (_entry(region, key) for region in regions), place=f"image {number}"))
+
+
+def _records(file: Tree, columns: Columns) -> list[tuple[Any, Any]]:
+    """Name and regions of each image of a JSON file."""
+    content: Any = read_object(file, (), lambda key, first, records: None)
+    content = content.get("_via_img_metadata", content)
+    if not isinstance(content, dict) or "" in content:
+        raise DataError(
+            f"{file}: this is not VIA but {short(content)}; save the project or export the annotations again"
+        )
+    found = []
+    for key, record in content.items():
+        if isinstance(record, dict) and "filename" in record:
+            found.append((record["filename"], record.get("regions")))
+        else:
+            text = f"is {short(record)}, which names no image"
+            columns.problem("malformed", file, short(key), text, "export the annotations again")
+    return found
+
+
+def _regions(number: int, given: Any) -> Iterator[Region]:
+    """The regions of an image, a list or, in version 1, an object whose keys are their numbers."""
+    if isinstance(given, dict):
+        given = list(given.values())
+    if given is not None and not isinstance(given, list):
+        given = [given]
+    for index, region in enumerate(given or []):
+        place = number_of(number, index)
+        if isinstance(region, dict):
+            yield place, region.get("shape_attributes"), region.get("region_attributes")
+        else:
+            yield place, region, None
+
+
+def _from_csv(file: Tree, columns: Columns) -> list[tuple[Any, list[Region]]]:
+    """Name and regions of each image of a CSV file, which has a line for each region."""
+    texts = Texts()
+    reader = csv.reader(io.StringIO(texts.read(file), newline=""), strict=True)
+    images: dict[str, list[Region]] = {}
+    try:
+        header = [name.lstrip("#") for name in next(reader, [])]
+        if not all(name in header for name in _HEADER):
+            raise DataError(f"{file}: this is not a CSV of VIA (found: {short_list(header)}); export it again")
+        places = [header.index(name) for name in _HEADER]
+        for row in reader:
+            if any(row):
+                name, shape, own = (row[place] if place < len(row) else "" for place in places)
+                regions = images.setdefault(name, [])
+                if shape not in ("", "{}"):
+                    regions.append((reader.line_num, _json_cell(shape, file), _json_cell(own or "{}", file)))
+    except csv.Error as error:
+        raise DataError(f"{file}: line {reader.line_num} is not CSV ({error}); export it again") from None
+    columns.notes += texts.notes(file)
+    return list(images.items())
+
+
+def _json_cell(text: str, file: Tree) -> Any:
+    try:
+        return parse_json(text, file)
+    except DataError:
+        return text
+
+
+def _class_key(file: Tree, attributes: Iterable[Any]) -> str | None:
+    """The attribute that holds the class; None where no region has any.
+
+    Raises:
+        DataError: there are several and none has a usual name.
+    """
+    counts: Counter[str] = Counter()
+    for own in attributes:
+        if isinstance(own, Mapping):
+            counts.update(key for key, value in own.items() if value not in ("", {}, None))
+    if len(counts) <= 1:
+        return next(iter(counts), None)
+    named = [key for usual in _CLASSES for key in counts if key.lower().replace("_", "").replace(" ", "") == usual]
+    if not named:
+        text = f"its regions have the attributes {short_list(counts)}, and none is called class or label"
+        raise DataError(f"{file}: {text}; rename the one that holds the class")
+    return named[0]
+
+
+def _entry(region: Region, key: str | None) -> Entry:
+    place, shape, own = region
+    if not isinstance(shape, Mapping):
+        return Fault(place, f"has the shape_attributes {short(shape)}", "they should be an object")
+    kind = shape.get("name")
+    if kind not in list(_KEYS):
+        return LeftOut(f"regions of the shape {short(kind)} were left out")
+    given = own.get(key) if isinstance(own, Mapping) else None
+    label = ONE_CLASS if key is None else _label(given)
+    if label is None:
+        return Fault(
+            place, f"has the {short(key)} {short(given)}", "it should be the name of one class", "unknown-class"
+        )
+    box = _box(kind, shape)
+    note = {"circle": CIRCLE, "ellipse": ELLIPSE, "polygon": OUTLINE}.get(kind, "")
+    return Shape(place, label, box or (), odd="" if box else short(dict(shape)), note=note)
+
+
+def _label(given: Any) -> str | None:
+    """The class, which may be the only one that is ticked; "" where there is none, None for anything else."""
+    if isinstance(given, Mapping):
+        ticked = [name for name, on in given.items() if on in (True, "true", "1")]
+        return ticked[0] if len(ticked) == 1 else None if ticked else ""
+    return to_label(given)
+
+
+def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    given = [shape.get(key) for key in _KEYS[kind]]
+    if kind == "polygon":
+        xs, ys = map(to_numbers, given)
+        return None if not xs or not ys or len(xs) != len(ys) else hull(list(zip(xs, ys, strict=True)))
+    numbers = to_numbers(given)
+    if numbers is None:
+        return None
+    if kind == "rect":
+        x, y, width, height = numbers
+        return x, y, x + width, y + height
+    x, y, *radii = numbers
+    turn = to_numbers([shape.get("theta", 0)])
+    return ellipse_box(x, y, radii[0], radii[-1], math.degrees(turn[0] if turn else 0.0))
+
+
+def _place(file: Any, number: int) -> str:
+    if file.name.lower().endswith(".csv"):
+        return f"line {number}"
+    image, region = record_and_index(number)
+    return f"image {image} regions[{region}]"
+
+
+VIA = RecordFiles("via", "VGG Image Annotator", (".json", ".csv"), _kind, _scan, _place)

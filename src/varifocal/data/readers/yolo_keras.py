@@ -1,0 +1,76 @@
+"""A text file with a line for each image, ``path x1,y1,x2,y2,class x1,y1,x2,y2,class ...``, in pixels.
+
+Keras's YOLOv3 and PyTorch's YOLOv4 train on it, and Roboflow exports it. Classes are the lines of ``_classes.txt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from varifocal.data.archive import Tree
+from varifocal.data.raw import short, short_list
+from varifocal.data.readers.columns import Columns, to_number
+from varifocal.data.readers.items import Entry, Fault, Item, Shape, number_of, record_and_index
+from varifocal.data.readers.json_lists import Add
+from varifocal.data.readers.record_files import RecordFiles
+from varifocal.data.readers.sniff import text_kind
+from varifocal.data.tree import Texts
+
+_MOST = 10**6  # classes
+_CLASS_FILES = ("_classes.txt", "classes.txt", "class_names.txt", "coco_classes.txt", "obj.names")
+
+
+def _scan(file: Tree, columns: Columns, add: Add) -> None:
+    texts = Texts()
+    text = texts.read(file)
+    names = _names(file, texts)
+    if names:
+        columns.declare(names)
+    else:
+        columns.notes.append(f"{file.name}: classes are numbers without names ({_CLASS_FILES[0]} is not beside it).")
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = line.split(" ")
+        first = next((at for at, word in enumerate(words) if at and "," in word), len(words))
+        name = " ".join(words[:first]).strip()
+        if line.strip():
+            entries = _entries(number, [word for word in words[first:] if word.strip()], names)
+            add(Item(name, entries, place=f"line {number}"))
+    columns.notes += texts.notes(file)
+
+
+def _names(file: Tree, texts: Texts) -> list[str]:
+    """The names of the classes 0, 1, ... from the list beside the file or in the folder above."""
+    for folder in (file.parent, file.parent.parent):
+        for name in _CLASS_FILES:
+            if (folder / name).is_file():
+                lines = [line.strip() for line in texts.read(folder / name).rstrip().split("\n")]
+                return lines if all(lines) and len(set(lines)) == len(lines) else []
+    return []
+
+
+def _entries(line: int, words: list[str], names: list[str]) -> Iterator[Entry]:
+    for index, word in enumerate(words):
+        yield _entry(number_of(line, index), word.strip(), names)
+
+
+def _entry(place: int, word: str, names: list[str]) -> Entry:
+    cells = word.split(",")
+    if len(cells) != 5:
+        return Fault(place, f"is {short(word)}", "a box is x1,y1,x2,y2,class without spaces")
+    category = to_number(cells[4])
+    known = 0 <= category < (len(names) or _MOST) and category == int(category)
+    if not known:
+        listed = short_list(f"{index} {name}" for index, name in enumerate(names)) or "whole numbers"
+        return Fault(place, f"has the class {short(cells[4])}", f"the classes are {listed}", "unknown-class")
+    label = names[int(category)] if names else str(int(category))
+    box = [to_number(cell) for cell in cells[:4]]
+    return Shape(place, label, box, odd="" if all(side == side for side in box) else ",".join(cells[:4]))
+
+
+def _place(file: Any, number: int) -> str:
+    line, index = record_and_index(number)
+    return f"line {line} box {index}"
+
+
+YOLO_KERAS = RecordFiles("yolo-keras", "YOLO for Keras", (".txt",), text_kind, _scan, _place)
