@@ -15,7 +15,7 @@ from varifocal.cli import main
 from varifocal.config import override
 from varifocal.errors import ConfigError, Interrupted
 from varifocal.locks import claimed_folder
-from varifocal.recipe import Recipe
+from varifocal.recipe import Recipe, write_recipe
 from varifocal.resumed import CHANGEABLE, changed
 from varifocal.run import free_folder, resume_run, run_folder, run_recipe
 
@@ -35,6 +35,17 @@ def recipe(*words):
 
 def lines(run):
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    """The command with the recipe of these tests; its exit code."""
+
+    def call(run, *words):
+        write_recipe(recipe(), tmp_path / "even.yaml")
+        return main(["train", str(data), "--recipe", str(tmp_path / "even.yaml"), "--out", str(run), *words])
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -240,11 +251,12 @@ def press_at(monkeypatch, name, at):
     [("_add_gradients", 2, 2), ("_add_gradients", 3, 3), ("detect_all", 1, 2), ("detect_all", 2, 4)],
     ids=["last step of an epoch", "first step of an epoch", "measuring", "measuring at the end"],
 )
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data, finished, tmp_path, capfd, monkeypatch, name, at, step):
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    train, data, finished, tmp_path, capfd, monkeypatch, name, at, step
+):
     run = tmp_path / "a run"
-    words = [str(data), "--out", str(run), *EVEN, "train.epochs=2"]
     press_at(monkeypatch, name, at)
-    assert main(["train", *words]) == 130
+    assert train(run, "train.epochs=2") == 130
     said = capfd.readouterr().err
     command = f"varifocal train {data} --resume '{run}'"
     assert f"interrupted after step {step} of 4, which is kept; go on with: {command}\n" in said
@@ -263,11 +275,11 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(data, finished, tmp_pa
 
 
 @pytest.mark.usefixtures("default_handler")
-def test_the_second_time_stops_at_once(data, tmp_path, monkeypatch, capsys):
+def test_the_second_time_stops_at_once(train, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("varifocal.train.interrupt.PATIENCE", -1)
     press_at(monkeypatch, "_add_gradients", 2)
     press_at(monkeypatch, "check_losses", 2)
-    assert main(["train", str(data), "--out", str(tmp_path / "run"), *EVEN]) == 130
+    assert train(tmp_path / "run") == 130
     assert f"interrupted; go on with: varifocal train {data} --resume {tmp_path / 'run'}\n" in capsys.readouterr().err
     assert not (tmp_path / "run" / "state.safetensors").exists()
     assert main(["train", str(data), "--resume", str(tmp_path / "run"), "train.epochs=1"]) == 0
@@ -303,10 +315,9 @@ def test_a_sweep_says_to_repeat_the_command(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("validation", [True, False])
-def test_the_last_line_names_what_is_there(data, tmp_path, capsys, validation):
+def test_the_last_line_names_what_is_there(train, tmp_path, capsys, validation):
     run = tmp_path / "run"
-    words = ["train.epochs=1", *([] if validation else ["data.val_split="])]
-    assert main(["train", str(data), "--out", str(run), *EVEN, *words]) == 0
+    assert train(run, "train.epochs=1", *([] if validation else ["data.val_split="])) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Run folder: ")]
     named = line[line.index("(") + 1 : -1].split(", ")
     assert all((run / name).exists() for name in named)

@@ -27,8 +27,7 @@ class GroupNorm(nn.GroupNorm):
         height, width = input.shape[2:]
         known = isinstance(height, int) and isinstance(width, int)  # in a graph for any size they are symbols
         if known and height * width * self.num_channels == self.num_groups:
-            weight, bias = (one[:, None, None] for one in (self.weight, self.bias))
-            return (input - input) * weight + bias  # to the last bit, and with gradients of zero for the rest
+            input = input - input  # so that rounding leaves the bias as it is
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 

@@ -1,0 +1,47 @@
+"""The group norm of necks, towers and stars, against the formula; and of a single value."""
+
+import pytest
+import torch
+
+from varifocal.models.layers import GroupNorm, group_norm
+
+
+def literal(x, groups, weight, bias):
+    """Group by group, in float64."""
+    x, result = x.double(), torch.empty_like(x, dtype=torch.float64)
+    size = x.shape[1] // groups
+    for b in range(x.shape[0]):
+        for g in range(groups):
+            part = x[b, g * size : (g + 1) * size]
+            result[b, g * size : (g + 1) * size] = (part - part.mean()) / (part.var(unbiased=False) + 1e-5).sqrt()
+    return result * weight.double()[:, None, None] + bias.double()[:, None, None]
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 3, 5), (1, 32, 1, 1), (3, 32, 1, 1), (1, 64, 1, 1), (1, 32, 1, 2)])
+def test_it_is_the_formula_also_of_a_single_value(shape):
+    torch.manual_seed(0)
+    norm = group_norm(shape[1])
+    assert norm.num_groups == 32
+    assert isinstance(norm, torch.nn.GroupNorm)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = (100 * torch.randn(shape)).requires_grad_()
+    found, wanted = norm(x), literal(x.detach(), 32, norm.weight.detach(), norm.bias.detach())
+    assert (found.double() - wanted).abs().max() < 1e-4
+    found.square().sum().backward()
+    assert all(part.grad.isfinite().all() for part in (x, norm.weight, norm.bias))
+    if shape[2:] == (1, 1) and shape[1] == 32:
+        assert torch.equal(found, norm.bias[:, None, None].expand(shape))
+        assert not x.grad.any()
+        assert torch.allclose(norm.bias.grad, 2 * shape[0] * norm.bias.detach())
+
+
+def test_in_half_precision_a_single_value_has_the_type_of_others():
+    norm = group_norm(32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert norm(torch.randn(1, 32, 1, 1).bfloat16()).dtype == norm(torch.randn(1, 32, 2, 2).bfloat16()).dtype
+
+
+def test_a_width_that_the_groups_do_not_divide():
+    assert [group_norm(width).num_groups for width in (256, 48, 20, 3)] == [32, 16, 4, 1]
+    assert type(group_norm(8)) is GroupNorm
