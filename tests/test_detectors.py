@@ -47,6 +47,7 @@ LENGTHS = ("initial", "refined", "distances")
 TRAINING = (1, 80, 5e-3)
 SLOW_TRAINING = {
     "fcos": (1, 120, 5e-3),
+    "retinanet": (1, 100, 5e-3),
     "reppoints": (0, 150, 5e-3),  # its second stage begins to learn when the first has
 }
 SIZE = (64, 96)  # height, width; maps of 8x12, 4x6 and 2x3
@@ -353,14 +354,18 @@ OVERFITS = [
 
 @pytest.mark.parametrize(("name", "row"), cases(OVERFITS))
 def test_overfits_two_pictures(name, row):
-    """To a COCO AP above 0.9, over IoUs of 0.5 to 0.95; the objects lead the list, each with its class."""
+    """To a COCO AP above 0.9, over IoUs of 0.5 to 0.95; the objects lead the list, each with its class.
+
+    Three objects at ten IoUs make steps of 1/30. Another order of sums leads to other weights: of runs whose first
+    weights were moved by a millionth, the least found 29/30, two steps above the bound.
+    """
     convs, steps, rate = SLOW_TRAINING.get(name, TRAINING)
     model = build(name, {**row, "convs": convs}, norm_eval=False).train()
     pictures, truths = squares()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate * min((step + 1) / 5, (steps - step) / (steps / 3), 1)
+            group["lr"] = rate * min((step + 1) / 5, (steps - step) / (steps / 1.5), 1)
         optimiser.zero_grad()
         total(model, model(pictures), truths).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
