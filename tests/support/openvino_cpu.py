@@ -4,7 +4,7 @@ import openvino
 
 
 def has_bf16() -> bool:
-    """OpenVINO's own word: with AVX-512 it has bf16 also where the system lists no instruction for it."""
+    """OpenVINO's own word, which need not agree with the system's list of instructions."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
