@@ -19,7 +19,7 @@ from fuzzing import (
     WrongError,
     check,
     decoded,
-    inside,
+    in_order,
     text_number,
 )
 
@@ -91,7 +91,7 @@ def labelme_reference(files: dict[str, bytes]) -> Objects:
                 raise UnclearError
             if kind in ("rectangle", "polygon"):
                 corners = points(one.get("points"), 2 if kind == "rectangle" else 3)
-                result[name].append((label(one.get("label")), inside(name, *hull(corners))))
+                result[name].append((label(one.get("label")), in_order(name, *hull(corners))))
     check(any(result.values()), "nothing")
     return result
 
@@ -109,7 +109,7 @@ def createml_reference(files: dict[str, bytes]) -> Objects:
             check(isinstance(box, dict), "coordinates")
             x, y, width, height = numbers([box.get(key) for key in ("x", "y", "width", "height")])
             sides = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            result[name].append((label(one.get("label")), inside(name, *sides)))
+            result[name].append((label(one.get("label")), in_order(name, *sides)))
     check(any(result.values()), "nothing")
     return result
 
@@ -130,7 +130,7 @@ def bdd_reference(files: dict[str, bytes]) -> Objects:
                 continue
             check(isinstance(box, dict), "box2d")
             sides = numbers([box.get(key) for key in ("x1", "y1", "x2", "y2")])
-            result[name].append((label(one.get("category")), inside(name, *sides)))
+            result[name].append((label(one.get("category")), in_order(name, *sides)))
     check(any(result.values()), "nothing")
     return result
 
@@ -165,7 +165,7 @@ def via_reference(files: dict[str, bytes]) -> Objects:
             raise UnclearError
         said = label(own.get("class") if isinstance(own, dict) else None) if keys else "object"
         x, y, width, height = numbers([shape.get(key) for key in ("x", "y", "width", "height")])
-        result[name].append((said, inside(name, x, y, x + width, y + height)))
+        result[name].append((said, in_order(name, x, y, x + width, y + height)))
     check(any(result.values()), "nothing")
     return result
 
@@ -187,7 +187,7 @@ def supervisely_reference(files: dict[str, bytes]) -> Objects:
             if kind in ("rectangle", "polygon"):
                 check(isinstance(one.get("points"), dict), "points")
                 x1, y1, x2, y2 = hull(points(one["points"].get("exterior"), 1))
-                result[name].append((label(one.get("classTitle")), inside(name, x1, y1, x2 + 1, y2 + 1)))
+                result[name].append((label(one.get("classTitle")), in_order(name, x1, y1, x2 + 1, y2 + 1)))
     check(any(result.values()), "nothing")
     return result
 
@@ -210,7 +210,7 @@ def visdrone_reference(files: dict[str, bytes]) -> Objects:
             x, y, width, height = map(text_number, words[:4])
             category = text_number(words[5])
             check(category in range(12), "category")
-            box = inside(name, x, y, x + width, y + height)
+            box = in_order(name, x, y, x + width, y + height)
             whole = category in (0, 11)
             result[name] += [(one, box) for one in (VISDRONE if whole else [VISDRONE[int(category) - 1]])]
     return result
@@ -234,7 +234,7 @@ def kitti_reference(files: dict[str, bytes]) -> Objects:
             words = line.split()
             check(len(words) >= 8, "count")
             check(not is_number(words[0]), "class")
-            box = inside(name, *map(text_number, words[4:8]))
+            box = in_order(name, *map(text_number, words[4:8]))
             if words[0] == "DontCare":
                 regions.append((name, box))
             else:
@@ -263,7 +263,7 @@ def dota_reference(files: dict[str, bytes]) -> Objects:
             flagged = len(words) > 9 and words[-1] in ("0", "1", "2")
             said = " ".join(words[8:-1] if flagged else words[8:])
             box = [min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])]
-            result[name].append((said, inside(name, *box)))
+            result[name].append((said, in_order(name, *box)))
     check(any(result.values()), "nothing")
     return result
 
@@ -284,7 +284,7 @@ def yolo_keras_reference(files: dict[str, bytes]) -> Objects:
             check(len(cells) == 5, "count")
             category = text_number(cells[4])
             check(category in (0, 1), "class")
-            box = inside(name, *map(text_number, cells[:4]))
+            box = in_order(name, *map(text_number, cells[:4]))
             result[name].append((("cat", "owl")[int(category)], box))
     return result
 
@@ -317,7 +317,7 @@ def csv_bbox_reference(files: dict[str, bytes]) -> Objects:
         check(said, "label")
         x, y, width, height = map(text_number, words)
         shares.append(all(0 <= value <= 1 for value in (x, y, x + width, y + height)))
-        result[f"{name}.png"].append((said, inside(f"{name}.png", x, y, x + width, y + height)))
+        result[f"{name}.png"].append((said, in_order(f"{name}.png", x, y, x + width, y + height)))
     if shares and all(shares):
         raise UnclearError
     check(shares, "nothing")
@@ -350,7 +350,7 @@ def minimal_reference(files: dict[str, bytes]) -> Objects:
             x, y, width, height = numbers([value[key] for key in ("x", "y", "width", "height")])
             shares = [x / 100, y / 100, (x + width) / 100, (y + height) / 100]
             box = [share * side for share, side in zip(shares, SIZES[name] * 2, strict=True)]
-            result[name].append((said[0], inside(name, *box)))
+            result[name].append((said[0], in_order(name, *box)))
     check(any(result.values()), "nothing")
     return result
 

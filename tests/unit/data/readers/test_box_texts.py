@@ -115,13 +115,20 @@ def test_wrong_lines(tmp_path, format, line, parts):
 def test_missing_images_and_missing_labels(tmp_path, format):
     write(tmp_path, LINES[format])
     fill(tmp_path, {"images/b.png": (9, 9)})
-    assert load_dataset(tmp_path).notes == ("labels: 1 image has no .txt file of labels and is left out, first b.png.",)
+    assert load_dataset(tmp_path).notes == (
+        "labels: 1 image has no .txt file of labels and is left out, first b.png"
+        "; --unlabeled background takes them as images without objects.",
+    )
     fill(tmp_path, {"labels/c.txt": LINES[format]})
-    refused(tmp_path, f"{tmp_path}/labels/c.txt: the image 'c' is not found in {tmp_path}/images", "put it there")
+    refused(
+        tmp_path,
+        f"{tmp_path}/labels/c.txt: is of the image 'c', which is not found in {tmp_path}/images",
+        "put it there",
+    )
 
 
 def test_images_of_another_split_are_not_taken(tmp_path):
     fill(tmp_path, {"train/labels/a.txt": KITTI, "val/images/a.png": (100, 50), "val/labels/a.txt": KITTI})
     assert find_splits(tmp_path) == ["train", "val"]
     assert len(load_dataset(tmp_path, "val").samples) == 1
-    refused(tmp_path, "the image 'a' is not found in", split="train")
+    refused(tmp_path, "is of the image 'a', which is not found in", split="train")

@@ -86,15 +86,15 @@ def test_bdd100k_with_a_file_for_each_image(tmp_path):
         (3, ["labels.json: [1] is 3", "should be an object"]),
         ({"annotations": []}, ["[1] names no image"]),
         ({"image": 3}, ["[1] names no image but 3"]),
-        ({"image": "b.png"}, ["[1] the image 'b.png' is not found in", "images"]),
-        ({"image": "images/a.png"}, ["[1] is of the image a.png, of which labels.json [0] is, too"]),
+        ({"image": "b.png"}, ["[1] is of the image 'b.png', which is not found in", "images"]),
+        ({"image": "images/a.png"}, ["[1] is of the picture a.png, of which labels.json [0] is, too"]),
         ({"image": "c.png", "annotations": 3}, ["[1] annotations[0] has the annotations 3"]),
         ({"image": "c.png", "annotations": [3]}, ["[1] annotations[0] is 3"]),
         ({"image": "c.png", "annotations": [createml(label=[])]}, ["[1] annotations[0] has the label []"]),
         ({"image": "c.png", "annotations": [createml(label="")]}, ["which has no label", "drop"]),
         ({"image": "c.png", "annotations": [createml(x="1")]}, ["which holds something"]),
         ({"image": "c.png", "annotations": [{"label": "cat"}]}, ["the box None, which holds something"]),
-        ({"image": "c.png", "annotations": [createml(width=-1)]}, ["no area"]),
+        ({"image": "c.png", "annotations": [createml(width=0)]}, ["no area"]),
     ],
 )
 def test_wrong_records(tmp_path, one, parts):

@@ -103,7 +103,8 @@ def test_images_without_a_file_and_files_that_are_no_labels(tmp_path):
     assert found(data) == {"a.png": [("cat", BOX)]}
     assert sorted(note.partition(": ")[2] for note in data.notes) == [
         "1 .json files that are no labels were passed over.",
-        "2 images have no .json file of labels and are left out, first b.png.",
+        "2 images have no .json file of labels and are left out, first b.png"
+        "; --unlabeled background takes them as images without objects.",
     ]
     fill(tmp_path, {"b.json": "{}"})
     refused(tmp_path, f"{tmp_path}/b.json: this is not a label file of labelme, though an image has its name")
@@ -135,7 +136,7 @@ def test_wrong_shapes(tmp_path, one, parts):
         ('{"shapes": ' + "[" * 100_000, ["cannot be read"]),
         (json.dumps({"shapes": 3}), ["has the shapes 3"]),
         (labels(), ["no box with a class"]),
-        (labels(shape(), path="c.png"), ["the image 'c.png' is not found in", "b.json"]),
+        (labels(shape(), path="c.png"), ["is of the image 'c.png', which is not found in", "b.json"]),
     ],
 )
 def test_wrong_files(tmp_path, text, parts):
@@ -149,7 +150,7 @@ def test_wrong_files(tmp_path, text, parts):
 def test_one_image_of_two_files(tmp_path):
     write(tmp_path, shape())
     fill(tmp_path, {"b.json": labels(shape(), path="a.png")})
-    refused(tmp_path, "b.json", "is of the image a.png, of which a.json is, too")
+    refused(tmp_path, "b.json", "is of the picture a.png, of which a.json is, too")
 
 
 def test_places_and_encodings(tmp_path):

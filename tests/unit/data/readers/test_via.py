@@ -135,8 +135,8 @@ def test_wrong_regions(tmp_path, one, parts):
         (record(region(a="x", b="y")), ["the attributes a, b", "rename the one that holds the class"]),
         ([], ["this is not VIA"]),
         ({"x": 3, **record(region())}, ["'x' is 3, which names no image"]),
-        (record(region()) | {"y": {"filename": "a.png"}}, ["is of the image a.png"]),
-        (record(region(), name="c.png"), ["the image 'c.png' is not found"]),
+        (record(region()) | {"y": {"filename": "a.png"}}, ["is of the picture a.png"]),
+        (record(region(), name="c.png"), ["is of the image 'c.png', which is not found"]),
         (record(region(), name=""), ["names no image"]),
     ],
 )
