@@ -6,6 +6,7 @@ import re
 
 from varifocal.data.archive import Tree
 from varifocal.data.names import STANDARD, canonical
+from varifocal.data.roles import is_named
 from varifocal.data.tree import names_in
 from varifocal.errors import DataError
 
@@ -20,7 +21,7 @@ _SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 def find_coco(path: Tree) -> dict[str, Tree]:
     """The annotation file of each split of a data set; a json file is a data set of one split.
 
-    Recognised in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test),
+    Recognised in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test, default, ...),
     ``SPLIT/_annotations.coco.json`` (Roboflow), ``SPLIT/labels.json`` (FiftyOne) and ``SPLIT/annotations.json``;
     without any of these ``SPLIT.json`` or ``instances_SPLIT.json``, and a single one of the others, which is the split
     "all". ``lvis_v1_SPLIT.json`` and, where there are no ``instances_SPLIT.json``, ``person_keypoints_SPLIT.json`` are
@@ -64,7 +65,8 @@ def begins_as_coco(file: Tree) -> bool:
 
 
 def _candidates(folder: Tree) -> list[Tree]:
-    nested = sorted((file for file in _json_files(folder / "annotations") if _is_usual(file)), key=_rank)
+    inside = [file for file in _json_files(folder / "annotations") if file.name not in _ALONE]
+    nested = sorted(filter(_is_usual, inside), key=_rank) or list(filter(begins_as_coco, inside))
     inner = [folder / name for name in names_in(folder)[0] if name != "annotations"]
     for name in _ALONE:
         nested += [place / name for place in inner if _is_data(place / name)]
@@ -80,12 +82,14 @@ def _beside_the_pictures(folder: Tree) -> list[Tree]:
     alone = [place / name for place in (folder, folder / "annotations") for name in _ALONE]
     alone = [file for file in alone if _is_data(file)]
     others = sorted((file for file in _json_files(folder) if file.name not in _ALONE), key=_rank)
+    # what is no data set by its name and its content is another program's
+    others = [file for file in others if _is_usual(file) or begins_as_coco(file)] or others
     # Beside annotations.json any other json is probably no data set.
     return alone + others if not alone or any(map(_is_usual, others)) else alone
 
 
 def _is_usual(file: Tree) -> bool:
-    return _PREFIXES.match(file.name) is not None or canonical(file.stem) in STANDARD
+    return _PREFIXES.match(file.name) is not None or is_named(file.stem)
 
 
 def _rank(file: Tree) -> int:

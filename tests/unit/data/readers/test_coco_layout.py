@@ -38,7 +38,18 @@ def touch(root: Path, *names: str) -> None:
             },
         ),
         (["train/annotations.json"], {"train": "train/annotations.json"}),
-        (["train.json", "scene.json", ".x.json"], {"scene": "scene.json", "train": "train.json"}),
+        (["train.json", "scene.json", ".x.json"], {"train": "train.json"}),
+        (["scene.json", ".x.json"], {"scene": "scene.json"}),
+        (["annotations/default.json", "package.json"], {"default": "annotations/default.json"}),
+        (
+            ["annotations/trainval.json", "annotations/Test.json", "annotations/result.json"],
+            {
+                "Test": "annotations/Test.json",
+                "result": "annotations/result.json",
+                "trainval": "annotations/trainval.json",
+            },
+        ),
+        (["result.json", "notes.json"], {"result": "result.json"}),
         (["instances_val.json"], {"val": "instances_val.json"}),
         (["annotations.json", "info.json"], {"all": "annotations.json"}),
         (["annotations/annotations.json"], {"all": "annotations/annotations.json"}),
@@ -49,6 +60,19 @@ def touch(root: Path, *names: str) -> None:
 def test_layouts(tmp_path, files, expected):
     touch(tmp_path, *files)
     assert find_coco(tmp_path) == {name: tmp_path / file for name, file in expected.items()}
+
+
+def test_what_is_coco_is_a_split_under_any_name(tmp_path):
+    content = '{"images": [], "annotations": [], "categories": []}'
+    for name in ("annotations/part 1.json", "annotations/part 2.json", "whole.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "annotations/other.json").write_text("{}")
+    assert list(find_coco(tmp_path)) == ["part 1", "part 2"]
+    for name in ("1", "2"):
+        (tmp_path / f"annotations/part {name}.json").unlink()
+    (tmp_path / "settings.json").write_text("{}")
+    assert list(find_coco(tmp_path)) == ["whole"]
 
 
 @pytest.mark.parametrize(
