@@ -56,7 +56,7 @@ def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epo
     """
     if epoch > recipe.train.epochs + recipe.train.swa_epochs:
         raise ConfigError(f"--epoch {epoch}: the recipe has {recipe.train.epochs + recipe.train.swa_epochs} epochs.")
-    training = read_splits(Path(data), recipe.data)[0]
+    training = read_splits(Path(data), recipe.data, recipe.model.num_classes)[0]
     preprocess, config = pixels(recipe), recipe.data
     examples = TrainingSet(
         training.samples, preprocess, config.augment, recipe.train.seed, sampling=config.sampling, strict=False

@@ -269,7 +269,7 @@ def in_order(name: str, x1: float, y1: float, x2: float, y2: float) -> list[floa
 
 def from_xywh(name: str, box: Any) -> list[float]:
     check(isinstance(box, list) and len(box) == 4, f"box {box!r}")
-    x, y, width, height = map(number, box)
+    x, y, width, height = map(json_number, box)
     return in_order(name, x, y, x + width, y + height)
 
 
@@ -314,7 +314,11 @@ def json_number(value: Any) -> float:
 
 def coco_box(name: str, one: dict[str, Any]) -> list[float]:
     """The box of an annotation, with its corners in any order."""
-    if not one.get("bbox") and one.get("segmentation"):
+    given = one.get("bbox")
+    sound = isinstance(given, list) and len(given) == 4
+    if one.get("segmentation") and not (sound and all(type(v) in (int, float) and abs(v) < 1e308 for v in given)):
+        if sound:
+            raise UnclearError
         polygons = one["segmentation"]
         if not isinstance(polygons, list) or not all(isinstance(polygon, list) and polygon for polygon in polygons):
             raise UnclearError
@@ -323,8 +327,8 @@ def coco_box(name: str, one: dict[str, Any]) -> list[float]:
         xs, ys = ([number(v) for polygon in polygons for v in polygon[start::2]] for start in (0, 1))
         check(all(abs(v) < 1e15 for v in (*xs, *ys)), "outline")
         return inside(name, min(xs), min(ys), max(xs), max(ys))
-    check(isinstance(one.get("bbox"), list) and len(one["bbox"]) == 4, f"box {one.get('bbox')!r}")
-    x, y, width, height = map(json_number, one["bbox"])
+    check(sound, f"box {given!r}")
+    x, y, width, height = map(json_number, given)
     return in_order(name, x, y, x + width, y + height)
 
 

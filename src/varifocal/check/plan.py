@@ -177,7 +177,7 @@ def _possible(split: Split, pictures: Bool[np.ndarray, "M"]) -> tuple[Bool[np.nd
     changes = []
     for kind, text in FAULTS.items():
         for box in np.flatnonzero(split.verdict.faults[kind] & there).tolist():
-            changes.append(_of_box("box dropped", split, box, f"{boxes.show(box)} {text}"))
+            changes.append(_of_box("box dropped", split, box, boxes.said(box, text)))
     for box in boxes.swapped[there[boxes.swapped] & split.verdict.good[boxes.swapped]].tolist():
         why = "it was written from right to left or from bottom to top"
         changes.append(_of_box("box put in order", split, box, why))

@@ -36,7 +36,7 @@ def find_faults(found: Findings, split: Split) -> None:
     for kind, text in FAULTS.items():
 
         def make(box: int, kind: str = kind, text: str = text) -> Finding:
-            return split.on_box(kind, box, f"is {split.raw.boxes.show(box)}, {text}")
+            return split.on_box(kind, box, split.raw.boxes.said(box, text))
 
         found.add(kind, split.name, np.flatnonzero(split.verdict.faults[kind]).tolist(), make)
 

@@ -123,9 +123,7 @@ def _box_problem(raw: RawSet, kind: str, index: int) -> Problem:
     width, height = raw.images.sizes[image].tolist()
     place = raw.boxes.where(index)
     detailed = Place(place.file, f"{place.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip())
-    word = "bbox" if raw.boxes.xywh else "box"
-    text = f"has the {word} {raw.boxes.show(index)}, which {FAULTS[kind]}"
-    return Problem(kind, detailed, text, "mend it", image=image, box=index)
+    return Problem(kind, detailed, raw.boxes.said(index, FAULTS[kind]), "mend it", image=image, box=index)
 
 
 def _notes(raw: RawSet, verdict: Verdict) -> list[str]:

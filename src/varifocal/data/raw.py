@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from varifocal.data.archive import Tree
 from varifocal.records import Category, SourceIds, StoredFile
 
+NO_BOX = "nothing"  # stands in the place of a box that is not there at all
 LISTED = 1000  # problems of one kind that are kept; further ones are counted
 
 # What is wrong with an object that could not be read: nothing of it is in the columns.
@@ -220,6 +221,11 @@ class RawBoxes:
             box[2:] = box[2] - box[0], box[3] - box[1]
         box[:2] = box[0] + self.origin, box[1] + self.origin
         return "[" + ", ".join(f"{value:.10g}" for value in box) + "]"
+
+    def said(self, index: int, fault: str) -> str:
+        """What is wrong with a box, as the end of a sentence about the object."""
+        word, shown = "bbox" if self.xywh else "box", self.show(index)
+        return f"has no {word}" if shown == NO_BOX else f"has the {word} {shown}, which {fault}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import LISTED, Place, Problem, Problems, short
+from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, short
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
-from varifocal.data.readers.columns import NAN, to_number
+from varifocal.data.readers.columns import NAN, to_number, whole_side
 from varifocal.data.readers.outline import outline_box
 
 SECTIONS = ("images", "annotations", "categories")
@@ -117,7 +117,7 @@ class Found:
             name = short(record.get("file_name"))
         elif key != "file_name":
             self.changed[f"images have no file_name; the end of their {key} was taken"] += 1
-        return code, name, *(_side(record.get(side)) for side in ("width", "height"))
+        return code, name, *(whole_side(record.get(side)) for side in ("width", "height"))
 
     def _annotation(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
         image, category = (self.ids[key].code(record.get(name)) for key, name in _REFERS.items())
@@ -127,9 +127,11 @@ class Found:
             wrong = _no_id(record, "image_id")
         elif category is None:
             wrong = _no_id(record, "category_id")
-        elif box is not None and not isinstance(box, list):
+        elif box is None or box == [] or outline_box(record.get("segmentation")) is not None:
+            box = box if isinstance(box, list) and len(box) == 4 else _NO_BOX
+        elif not isinstance(box, list):
             wrong = _no_field(record, "bbox", "a list [x, y, width, height]")
-        elif box and len(box) != 4:
+        elif len(box) != 4:
             place = f"annotation {short(record.get('id'))} of image {short(record['image_id'])}"
             wrong = f"has the bbox {short(box)} of {len(box)} values", "a box is [x, y, width, height]"
         if wrong is not None:
@@ -141,7 +143,7 @@ class Found:
         if code is None:
             self.changed["annotations have no id"] += 1
             code = without_id(index)
-        return code, image, category, box or _NO_BOX
+        return code, image, category, box
 
     def _category(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
@@ -191,10 +193,10 @@ class Found:
         """A record whose bbox is none: the box around its outline, or what stands there for a message."""
         box = outline_box(record.get("segmentation"))
         if box is not None:
-            self.changed["annotations have no bbox; the upright boxes around their outlines were taken"] += 1
+            self.changed["annotations have no usable bbox; the upright boxes around their outlines were taken"] += 1
             xyxy[index] = box
         elif len(self.odd) < LISTED:
-            self.odd[self.boxes + index] = "null" if raw is _NO_BOX else short(raw)
+            self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else short(raw)
 
     def _flag(self, id: int, record: dict[str, Any], key: str) -> bool:
         value = record.get(key, 0)
@@ -267,14 +269,6 @@ def _path_of(address: str) -> str:
         return unquote(urlsplit(address).path).lstrip("/")
     except ValueError:
         return ""
-
-
-def _side(value: Any) -> int:
-    """A side in pixels, 0 where the value is none."""
-    number = to_number(value) if isinstance(value, str) else value
-    if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
-        return 0
-    return int(number)
 
 
 def _to_array(rows: Sequence[list[Any]]) -> tuple[Float[np.ndarray, "N 4"], int]:

@@ -36,6 +36,7 @@ from varifocal.errors import DataError
 from varifocal.records import Category, SourceIds
 
 NAN = float("nan")
+_MAX_SIDE = 2**31 - 1
 
 
 def line_of(file: Tree, number: int) -> str:
@@ -346,6 +347,14 @@ def to_number(text: str) -> float:
         return NAN if "_" in text else float(text)
     except ValueError:
         return NAN
+
+
+def whole_side(value: Any) -> int:
+    """A side in pixels that is written as a number or as a text, 0 where it is none."""
+    number = to_number(value) if isinstance(value, str) else value
+    if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
+        return 0
+    return int(number)
 
 
 def hull(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from varifocal.data.raw import LISTED, Place, Problem, short, short_list
-from varifocal.data.readers.columns import NAN, Columns, count_from_one
+from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, short, short_list
+from varifocal.data.readers.columns import NAN, Columns, count_from_one, to_number, whole_side
 from varifocal.records import Category
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
 _MAX_ID = 2**31
-_MAX_SIDE = 2**31 - 1
 _ABSENT = object()
 _SHIFT = 24  # bits of an object's index beside the number of its record
 
@@ -44,12 +43,12 @@ class ObjectReader:
             label = self._label(category, image, at)
             if label is None:
                 continue
-            values = _numbers(box)
+            values = [NAN] * 4 if box is _ABSENT or box is None or box == [] else _numbers(box)
             if values is None:
                 self._report(image, at, f"has the bbox {short(box)}", "a box is [x, y, width, height]")
                 continue
             x, y, width, height = values
-            odd = "" if all(value == value for value in values) else short(box)
+            odd = "" if all(value == value for value in values) else short(box) if box else NO_BOX
             self.columns.box(
                 image,
                 label,
@@ -147,15 +146,14 @@ def _numbers(box: Any) -> list[float] | None:
     """Four numbers, NaN for what is none; None where there are not four."""
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return None
-    return [float(value) if type(value) in (int, float) and abs(value) < 1e300 else NAN for value in box]
+    numbers = [to_number(value) if isinstance(value, str) else value for value in box]
+    return [float(value) if type(value) in (int, float) and abs(value) < 1e300 else NAN for value in numbers]
 
 
 def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
     """Width and height where a record has them, else 0."""
-    width, height = record.get("width"), record.get("height")
-    if type(width) is int and type(height) is int and 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
-        return width, height
-    return 0, 0
+    width, height = (whole_side(record.get(side)) for side in ("width", "height"))
+    return (width, height) if width and height else (0, 0)
 
 
 def object_of(file: Any, number: int) -> str:

@@ -153,7 +153,10 @@ POLYGON = [10, 20, 40.5, 22, 30, 45]
 AROUND = [10, 20, 40.5, 45]
 
 
-@pytest.mark.parametrize("absent", [{}, {"bbox": None}, {"bbox": []}, {"bbox": [None] * 4}])
+@pytest.mark.parametrize(
+    "absent",
+    [{}, {"bbox": None}, {"bbox": []}, {"bbox": [None] * 4}, {"bbox": [1, 2, 3]}, {"bbox": "1 2 3 4"}, {"bbox": 0}],
+)
 @pytest.mark.parametrize(
     ("outline", "expected"),
     [
@@ -169,7 +172,7 @@ AROUND = [10, 20, 40.5, 45]
 def test_a_box_that_is_missing_is_taken_from_the_outline(tmp_path, absent, outline, expected):
     data = load_dataset(write(tmp_path, [{**without(box(), "bbox"), **absent, "segmentation": outline}]))
     assert found(data) == {"1.png": [("tree", expected)]}
-    note = "val.json: 1 annotations have no bbox; the upright boxes around their outlines were taken."
+    note = "val.json: 1 annotations have no usable bbox; the upright boxes around their outlines were taken."
     assert data.notes[0] == note
 
 
@@ -207,7 +210,7 @@ NO_OUTLINE = [
 def test_without_box_and_outline_it_is_a_box_that_can_be_dropped(tmp_path, outline, absent):
     annotations = [{**without(box(8), "bbox"), **absent, "segmentation": outline}, box(9)]
     path = write(tmp_path, annotations)
-    refused(path, "annotation 8 of image 1", "has the bbox null", "data.invalid_boxes=drop")
+    refused(path, "annotation 8 of image 1", "has no bbox; mend it, or leave", "data.invalid_boxes=drop")
     data = load_dataset(path, invalid_boxes="drop")
     assert found(data) == {"1.png": [("tree", BOX)]}
     assert data.notes[0].startswith("val.json: 1 box was left out, first that of annotation 8 of image 1")
