@@ -85,7 +85,7 @@ def test_a_data_set_with_a_validation_split_is_not_split_again(unsplit, tmp_path
         capsys, "convert-data", unsplit, tmp_path / "out", "--to", "coco", "--format", "yolo", "--val", "0.3"
     )
     assert "there is a split 'val' already (of train, val); leave --val out." in message
-    assert "'kitti' is not known" in refused(capsys, "train", unsplit, "--format", "kitti", *TINY)
+    assert "'loom' is not known" in refused(capsys, "train", unsplit, "--format", "loom", *TINY)
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-1", "x", "nan"])

@@ -18,6 +18,8 @@ from varifocal.data.load import load_dataset
 from varifocal.diagnose import diagnose
 from varifocal.diagnose.plots import make_plots
 from varifocal.diagnose.show import show
+from varifocal.settings import Preprocess, Views
+from varifocal.tiles import Tiling
 
 PLOTS = ["confusion.svg", "errors.svg", "precision-recall.svg", "reliability.svg", "score-iou.svg", "worth.svg"]
 
@@ -108,6 +110,7 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
 
     class Info:
         postprocess = Post()
+        preprocess, tiling, views = Preprocess(), Tiling(), Views()
 
     class Model:
         info, device = Info(), "cpu"

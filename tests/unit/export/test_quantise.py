@@ -24,7 +24,7 @@ from varifocal.runtime.processor import has_vnni
 
 SIZE = (128, 192)
 GUILTY = "head.cls_tower"
-DROP = "15"  # points; the other parts of a network that never learnt anything cost several
+DROP = "25"  # points; weights in 64 steps cost the other parts of a network that never learnt anything some twenty
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
     assert described["graph"]["int8_target"] == "portable"
     assert parity["kept"] == [GUILTY]
     assert parity["ap_before"] > 0.9
-    assert parity["ap_after"] >= parity["ap_before"] - 0.15
+    assert parity["ap_after"] >= parity["ap_before"] - 0.25
     assert (parity["pictures"], parity["calibrated"]) == (3, 4)
 
 
