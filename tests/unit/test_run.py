@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from tiny_data import TINY, make_data
 
 import varifocal.run as run_module
@@ -19,14 +21,15 @@ from varifocal.recipe import Recipe, write_recipe
 from varifocal.resumed import CHANGEABLE, changed
 from varifocal.run import free_folder, resume_run, run_folder, run_recipe
 
-# two steps an epoch, each of the same rate, so that a run of more epochs begins as one of fewer
+# Two images of two crops each make two steps an epoch, each of the same rate, so that a run of more epochs begins as one
+# of fewer.
 EVEN = [*TINY, "train.batch=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every=0"]
 BYTES = ("state", "last", "best")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("run") / "data", pictures=4)
+    return make_data(tmp_path_factory.mktemp("run") / "data", pictures=2)
 
 
 def recipe(*words):
@@ -129,8 +132,12 @@ def test_an_extended_run_is_the_longer_run(data, tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"{short}: goes on at step 5 of 8; train.epochs=4 (was 2); the milestones lie at their fractions" in said
     assert metrics == run_recipe(recipe("train.epochs=4"), data, whole)
-    for name in BYTES:
+    for name in ("state", "last"):
         assert (short / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes(), name
+    # the best weights are of the first epochs, and say how many were planned then
+    best, wanted = (load_file(run / "best.safetensors") for run in (short, whole))
+    assert best.keys() == wanted.keys()
+    assert all(torch.equal(best[key], wanted[key]) for key in wanted)
     assert (short / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
     assert (short / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
     assert lines(short)[: len(kept)] == kept
@@ -190,7 +197,13 @@ def test_what_can_no_more_change_is_named(finished, data):
 
 
 def test_every_changeable_key_is_one(tmp_path):
-    values = {"data.cache": 0, "train.device": "cuda", "train.milestones": [0.3], "train.tensorboard": True}
+    values = {
+        "data.cache": 0,
+        "train.device": "cuda",
+        "train.milestones": [0.3],
+        "train.tensorboard": True,
+        "train.validate_every": 2,
+    }
     for key in CHANGEABLE:
         new = changed(Recipe(), [f"{key}={values.get(key, 1)}"], tmp_path)
         assert new != Recipe(), key
