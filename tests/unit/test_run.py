@@ -21,8 +21,8 @@ from varifocal.recipe import Recipe, write_recipe
 from varifocal.resumed import CHANGEABLE, changed
 from varifocal.run import free_folder, resume_run, run_folder, run_recipe
 
-# Two images of two crops each make two steps an epoch, each of the same rate, so that a run of more epochs begins as one
-# of fewer.
+# Two images of two crops each make two steps an epoch, all of one rate, so that a run of more epochs begins as a run
+# of fewer epochs.
 EVEN = [*TINY, "train.batch=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every=0"]
 BYTES = ("state", "last", "best")
 
