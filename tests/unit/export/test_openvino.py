@@ -34,9 +34,7 @@ def test_every_detector(build_tiny, tmp_path, name, options, size, deform):
 
 @pytest.mark.slow
 # of any size OpenVINO resizes a plain transformer's position embeddings otherwise; the comparison refuses such a file
-@pytest.mark.parametrize(
-    ("backbone", "size"), [(name, FIXED if name == "test_vit" else FREE) for name in BACKBONES]
-)
+@pytest.mark.parametrize(("backbone", "size"), [(name, FIXED if name == "test_vit" else FREE) for name in BACKBONES])
 def test_other_backbones(build_tiny, tmp_path, backbone, size):
     built = build_tiny("fcos", ExportSettings(size), backbone=backbone)
     save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
