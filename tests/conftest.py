@@ -3,8 +3,12 @@
 And tests under a limit on the processor's instructions (``make test ISA=avx2``).
 """
 
+import ctypes
 import gc
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,8 @@ if LIMIT in os.environ:
     # crashes where its oneDNN then refuses what it counts on.
     torch.ops.mkldnn._is_mkldnn_bf16_supported()
     os.environ[f"TORCH_{LIMIT}"] = os.environ.pop(LIMIT)
+
+LARGE = 3 << 29  # bytes; a process that has imported everything takes less
 
 # By CPU time, longest first. Whole files go to the processes of pytest-xdist, and whoever is done takes the next one:
 # a long file at the end would keep one process busy while the others wait. What is not named here follows as it is.
@@ -38,3 +44,19 @@ def pytest_collection_finish() -> None:
     """What is there by now stays: collections, of which tracing a network starts thousands, need not visit it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """What a file of large networks leaves is freed, and returned to the system: all processes share its memory."""
+    yield
+    if sys.platform == "linux" and _resident() > LARGE:
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+        if trim is not None:
+            trim(0)
+
+
+def _resident() -> int:
+    """Memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-from functools import cache
+from collections.abc import Callable, Hashable
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,23 @@ from fill import filled
 from torch import Tensor
 
 DATA = Path(__file__).parent / "data"
+
+
+def keep_last(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Like :func:`functools.cache`, but what is kept is dropped before something else is made.
+
+    A network in float64 with the graph of a pass and its gradients takes the better part of a gigabyte.
+    """
+    kept: dict[tuple[Hashable, ...], Any] = {}
+
+    @wraps(make)
+    def last(*given: Hashable) -> Any:
+        if given not in kept:
+            kept.clear()
+            kept[given] = make(*given)
+        return kept[given]
+
+    return last
 
 
 @cache

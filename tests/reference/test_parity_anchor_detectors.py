@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from fill import filled, pictures, random_direction
+from stored import keep_last
 from torch import Tensor
 
 from varifocal.models import DETECTORS
@@ -61,6 +62,7 @@ AUTHORS = {
         {"cls": ("logits", "logits"), "pts_init": ("initial_points",) * 2, "pts_refine": ("refined_points",) * 2},
     ),
 }
+EACH = pytest.mark.parametrize("name", AUTHORS, scope="module")  # all tests of one network, then those of the next
 # In float32 rounding decides which of many anchors around its small box have the highest overlap: the authors' own
 # losses in float32 and float64 are a tenth apart. In float64 all agree.
 ILL_CONDITIONED = {("retinanet", "mixed")}
@@ -109,7 +111,7 @@ def network() -> Callable[[str], Any]:
 def run64(network) -> Callable[[str], Run]:
     """The float64 network in training and what it says about picture b."""
 
-    @cache
+    @keep_last
     def run(name: str) -> Run:
         model = copy.deepcopy(network(name)).double().train()
         maps: dict[str, list[Tensor]] = {}
@@ -162,7 +164,7 @@ def projection(name: str, gradient: Tensor) -> float:
 
 
 @pytest.mark.parametrize("loss", ["focal", "varifocal"])
-@pytest.mark.parametrize("name", AUTHORS)
+@EACH
 def test_every_weight_of_the_authors_has_its_place(name, loss):
     """Of both losses: the authors' two networks have the same keys."""
     with torch.device("meta"):
@@ -173,7 +175,7 @@ def test_every_weight_of_the_authors_has_its_place(name, loss):
     assert {key: value.shape for key, value in mapped.items()} == ours
 
 
-@pytest.mark.parametrize("name", AUTHORS)
+@EACH
 def test_forward_and_losses_in_float32(name, network):
     """Maps to 1e-5 of their largest magnitude, losses on picture b to 1e-5."""
     model = network(name).eval()
@@ -227,7 +229,7 @@ def test_every_stored_case_is_compared():
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("loss", ["focal", "varifocal"])
-@pytest.mark.parametrize("name", AUTHORS)
+@EACH
 def test_losses_of_maps(name, loss, case, run64):
     """Losses to 1e-9 and the gradient of every map, level by level, to 1e-6; a map off by a last bit moves it less."""
     run = run64(name)
@@ -245,7 +247,7 @@ def test_losses_of_maps(name, loss, case, run64):
         assert projection(key, gradient) == pytest.approx(product, abs=1e-6 * norm + 1e-15), key
 
 
-@pytest.mark.parametrize("name", AUTHORS)
+@EACH
 def test_losses_and_gradients_in_float64(name, run64):
     """Losses to 1e-9 in each case; all parameter gradients of the weighted sum of the cases.
 
@@ -280,7 +282,7 @@ def test_losses_and_gradients_in_float64(name, run64):
     ("setting", "post"),
     [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
 )
-@pytest.mark.parametrize("name", AUTHORS)
+@EACH
 def test_detections(name, setting, post, select, prefix, network, run64):
     """The same boxes in the same order, of both pictures of b.
 
