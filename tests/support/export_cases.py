@@ -10,9 +10,9 @@ FIXED, FREE = (96, 128), None
 LOOK_UPS = "gridsample"
 # other sizes and numbers than those of the example, a level of one cell among them
 SHAPES = {FIXED: [(1, 3, 96, 128), (3, 3, 96, 128)], FREE: [(1, 3, 32, 160), (3, 3, 128, 96)]}
+# name, options, size, form of deformable convolutions
 # every deformable layer, a norm behind each
 NORMED = {"deformable_tower": True, "star_norm": "group"}
-# name, options, size, form of deformable convolutions
 CASES = [
     ("vfnet", NORMED, FIXED, "auto"),
     ("vfnet", {}, FREE, "auto"),

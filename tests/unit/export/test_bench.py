@@ -82,7 +82,7 @@ def test_the_report_is_that_of_a_checkpoint(folder, tmp_path, capsys, name):
 
 
 def test_work_is_counted_exactly_at_the_size_of_a_file(build_tiny):
-    built = build_tiny("vfnet", ExportSettings(SIZE), **NORMED)
+    built = build_tiny("vfnet", ExportSettings(SIZE), deformable_tower=True)
     assert built.info.work[:2] == SIZE
     assert built.info.operations(*SIZE) == count_flops(built.model.detector, SIZE)[""]
     assert built.info.operations(2 * SIZE[0], SIZE[1]) == 2 * built.info.operations(*SIZE)
