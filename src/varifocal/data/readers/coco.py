@@ -29,7 +29,7 @@ from varifocal.data.raw import (
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
 from varifocal.data.readers.coco_layout import picture_roots
 from varifocal.data.readers.coco_records import MEND, SECTIONS, Found
-from varifocal.data.readers.json_stream import read_object
+from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
@@ -86,7 +86,7 @@ def _check_sections(content: dict[str, Any], file: Tree) -> None:
         if key not in content:
             found = short_list(content) or "nothing"
             raise DataError(f"{file}: this is not COCO, {key!r} is missing (found: {found}); {MEND}")
-        if type(content[key]) is not int:
+        if not isinstance(content[key], Count):
             raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {MEND}")
 
 

@@ -258,10 +258,7 @@ class Columns:
             odd=self.odd,
             swapped=swapped,
         )
-        if self.doubts:
-            count, first = self.doubts.counts.total(), self.doubts[0]
-            files = "1 file of labels belongs" if count == 1 else f"{count} files of labels belong"
-            self.notes.append(f"{self.source.name}: {files} to two images, first: {first.place} {first.text}.")
+        self.notes += self._doubt_notes()
         changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
         raw = RawSet(
@@ -277,6 +274,14 @@ class Columns:
             ids=SourceIds(counted=self.counted),
         )
         return in_pixels(measured(raw)) if shares else raw
+
+    def _doubt_notes(self) -> list[str]:
+        """A note on files of labels that two images share; none where there are none."""
+        if not self.doubts:
+            return []
+        count, first = self.doubts.counts.total(), self.doubts[0]
+        files = "1 file of labels belongs" if count == 1 else f"{count} files of labels belong"
+        return [f"{self.source.name}: {files} to two images, first: {first.place} {first.text}."]
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
         labels = self.labels

@@ -26,6 +26,10 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode
 Take = Callable[[str, int, list[Any]], None]
 
 
+class Count(int):
+    """How many elements a list had that was handed on while it was read; a number that stands in the file is none."""
+
+
 def read_object(file: Tree, lists: Collection[str], take: Take) -> dict[str, Any]:
     """The keys of the object in ``file``, without those of ``lists`` whose value is a list.
 
@@ -124,7 +128,7 @@ class _Reader:
         self.place += 1
         if key in lists and key in found:
             raise DataError(f"{self.file}: {short(key)} is there twice; join the two")
-        found[key] = self.records(key, take) if self.peek() == "[" and key in lists else self.value()
+        found[key] = Count(self.records(key, take)) if self.peek() == "[" and key in lists else self.value()
         return self.goes_on("}")
 
     def records(self, key: str, take: Take) -> int:
