@@ -26,7 +26,7 @@ from varifocal.data.readers.items import (
     to_numbers,
     to_size,
 )
-from varifocal.data.readers.json_stream import read_list, read_object
+from varifocal.data.readers.json_stream import Count, read_list, read_object
 from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.labelme import parse_json
 from varifocal.data.readers.record_files import RecordFiles
@@ -104,7 +104,7 @@ def _scan_bdd(file: Tree, columns: Columns, add: Add) -> None:
     if read_list(file, take) is not None:
         return
     content = read_object(file, ("frames",), lambda _, first, records: take(first, records))
-    if type(content.get("frames")) is not int:
+    if not isinstance(content.get("frames"), Count):
         raise DataError(
             f"{file}: this is not BDD100K, which is a list of images or has one under 'frames'; name another"
         )
