@@ -14,8 +14,14 @@ ROOT = Path(__file__).parents[1]
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ISA")
+
+
 def asked(*words):
-    return subprocess.run(["make", "-n", "test", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    """What make would run, also where the tests themselves were begun by make with settings of its own."""
+    env = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    command = ["make", "-n", "test", *words]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
 @NEEDS_MAKE

@@ -27,7 +27,8 @@ PLOTS = ["confusion.svg", "errors.svg", "precision-recall.svg", "reliability.svg
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A COCO data set with pictures, and the results of a made detector."""
-    root = tmp_path_factory.mktemp("made")
+    root = tmp_path_factory.mktemp("made") / "data"
+    root.mkdir()
     data, detections = make_data(0, pictures=8)
     boxes = [
         (sample, box, label, crowd)

@@ -69,14 +69,16 @@ def test_statements_by_hand(tmp_path):
 
 
 def test_another_baseline(tmp_path):
-    sweep = read_sweep(write(tmp_path, ROWS), "good")
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    sweep = read_sweep(write(folder, ROWS), "good")
     assert sweep.baseline == "good"
     assert [one.row for one in sweep.of("AP")] == ["base", "open", "bad", "single", "strange"]
     assert sweep.of("AP")[0].verdict == "worse"
     with pytest.raises(ConfigError, match=r"no such row; choose from base, open"):
-        read_sweep(tmp_path, "none")
+        read_sweep(folder, "none")
     with pytest.raises(ConfigError, match="is a row of a sweep"):
-        make_report([tmp_path.parent], baseline="good")
+        make_report([tmp_path], baseline="good")
 
 
 def test_each_row_against_its_own(tmp_path):
