@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from fill import filled, pictures, random_direction
+from stored import keep_last
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
@@ -111,14 +112,14 @@ def network() -> Callable[[str], nn.Module]:
 
 @pytest.fixture(scope="module")
 def network64(network) -> Callable[[str], nn.Module]:
-    return cache(lambda base: copy.deepcopy(network(base)).double().train())
+    return keep_last(lambda base: copy.deepcopy(network(base)).double().train())
 
 
 @pytest.fixture(scope="module")
 def outputs64(network64) -> Callable[[str, str], Outputs]:
     """What a float64 network says about a picture, in training; of picture b with its graph."""
 
-    @cache
+    @keep_last
     def run(base: str, picture: str) -> Outputs:
         with torch.set_grad_enabled(picture == "b"):
             return network64(base)(PICTURES[picture].double())
@@ -249,13 +250,13 @@ def test_forward_in_float64(base, picture, rounded):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_losses_of_stored_outputs(name, case, network64, rounded):
+def test_losses_of_stored_outputs(name, case, network, rounded):
     """Losses to 1e-9 and the gradient of every map, level by level."""
     base = VARIANTS[name][0]
     theirs = stored_losses(name)[case]["head_f64"]
     maps = {key: value.double().requires_grad_() for key, value in rounded(base, "b").tensors.items()}
     outputs = Outputs(maps, rounded(base, "b").shapes)
-    losses = losses_of(name, network64(base), outputs, case)
+    losses = losses_of(name, network(base), outputs, case)
     assert_losses(name, case, losses, theirs)
     sum(losses.values()).backward()
     of_map = {
@@ -327,11 +328,11 @@ def literal_iou(a: list[float], b: list[float]) -> float:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_varifocal_loss_of_atss(case, network64, rounded):
+def test_varifocal_loss_of_atss(case, network, rounded):
     """Each negative, of the padding too, costs .75 p^2 BCE(x, 0); a positive of IoU q costs q BCE(x, q)."""
     outputs = rounded("atss_r50", "b")
     values = {key: value.double() for key, value in outputs.tensors.items()}
-    judge = copy.copy(network64("atss_r50"))
+    judge = copy.copy(network("atss_r50"))
     judge.config = config_of("atss_r50", {"loss": "varifocal"})
     found = judge.loss(Outputs(values, outputs.shapes), targets_of(case))
     priors = grid_points(outputs.shapes, (8, 16, 32, 64, 128), like=values["logits"])
@@ -350,7 +351,7 @@ def test_varifocal_loss_of_atss(case, network64, rounded):
         p = 1 / (1 + math.exp(-logits[image, point, label].item()))
         total -= each[image, point, label].item() + q * (q * math.log(p) + (1 - q) * math.log(1 - p))
     assert found["cls"].item() == pytest.approx(total / count, rel=1e-9)
-    focal = losses_of("atss_r50", network64("atss_r50"), Outputs(values, outputs.shapes), case)
+    focal = losses_of("atss_r50", network("atss_r50"), Outputs(values, outputs.shapes), case)
     assert {key: found[key].item() for key in ("box", "centerness")} == pytest.approx(
         {key: focal[key].item() for key in ("box", "centerness")}, rel=1e-12
     )
