@@ -1,13 +1,13 @@
 """int8 files for every processor and for those with VNNI, on both kinds: python benchmarks/int8_targets.py
 
     python benchmarks/int8_targets.py --model trees runs/trees-1/best.safetensors \
-        --model frames runs/paper/star-refine-norm-seed0/best.safetensors runs/paper/frames
+        --model frames runs/paper/star-refine-norm-seed0/best.safetensors runs/paper/frames 100
 
 Every model is exported to ONNX and OpenVINO with ``--int8-target portable`` and ``vnni`` and measured on its validation
-images, here and on a processor with AVX2 and without VNNI: OpenVINO is restricted to AVX2 by a variable that it obeys,
-ONNX Runtime, which has none, runs in the emulator ``qemu-x86_64 -cpu Haswell`` where that is installed. Then the
-latency of VFNet-R50 at 800x1216 with random weights, all by turns in one process, and OpenVINO again restricted to
-AVX2. Results in ``int8_targets.json``; ``speed_table.py`` makes the table of docs/deploy.md of them.
+images, or on so many of them, here and on a processor with AVX2 and without VNNI: OpenVINO is restricted to AVX2 by a
+variable that it obeys, ONNX Runtime, which has none, runs in the emulator ``qemu-x86_64 -cpu Haswell`` where that is
+installed. Then the latency of VFNet-R50 at 800x1216 with random weights, all by turns in one process, and OpenVINO
+again restricted to AVX2. Results in ``int8_targets.json``; ``speed_table.py`` makes the tables of docs/deploy.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")
 
 
-def accuracy(file: Path, data: Path) -> dict[str, float]:
-    """AP in points of a file on the validation split, and how many detections it has over a score of 0.3."""
+def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
+    """AP in points of a file on the first images of the validation split, and its detections over a score of 0.3."""
     from varifocal.data.load import load_split
     from varifocal.evaluate.run import evaluate_model
     from varifocal.loading import load
 
-    metrics, found = evaluate_model(load(file), load_split(data, ("val", "test"), "--val"))
+    split = load_split(data, ("val", "test"), "--val")
+    metrics, found = evaluate_model(load(file), replace(split, samples=split.samples[:images]))
     return {"AP": 100 * metrics.AP, "confident": sum(len(one.filter(CONFIDENT)) for one in found)}
 
 
@@ -65,14 +67,14 @@ def worker(words: list[str]) -> None:
     """Measure in this process and print it."""
     what, *rest = words
     if what == "accuracy":
-        print(json.dumps(accuracy(Path(rest[0]), Path(rest[1]))))
+        print(json.dumps(accuracy(Path(rest[0]), Path(rest[1]), int(rest[2]) or None)))
     else:
         print(json.dumps(latency({word.split("=")[0]: Path(word.split("=")[1]) for word in rest[1:]}, int(rest[0]))))
 
 
-def without_vnni(file: Path, data: Path) -> dict[str, float] | None:
+def without_vnni(file: Path, data: Path, images: int | None) -> dict[str, float] | None:
     """Of a processor with AVX2 only; None where it cannot be emulated."""
-    words = ["accuracy", str(file), str(data)]
+    words = ["accuracy", str(file), str(data), str(images or 0)]
     if file.suffix == ".xml":
         return elsewhere(words, LIMIT)  # type: ignore[no-any-return]
     if shutil.which(EMULATOR[0]) is None:
@@ -80,22 +82,24 @@ def without_vnni(file: Path, data: Path) -> dict[str, float] | None:
     return elsewhere(words, {"OMP_NUM_THREADS": "1"}, EMULATOR)  # type: ignore[no-any-return]
 
 
-def measure_model(name: str, checkpoint: Path, data: Path, folder: Path) -> list[dict[str, Any]]:
+def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, folder: Path) -> list[dict[str, Any]]:
     """A row of the checkpoint in torch and one of each file on each processor."""
     from varifocal.cli import main as varifocal
     from varifocal.loading import load
 
     tiling = load(checkpoint).info.tiling
     size = ["--size", f"{tiling.size}x{tiling.size}"] if tiling.size else []
-    rows = [{"model": name, "format": "torch", "target": None, "processor": "here", **accuracy(checkpoint, data)}]
+    own = accuracy(checkpoint, data, images)
+    rows = [{"model": name, "format": "torch", "target": None, "processor": "here", "images": images, **own}]
     for format, suffix in FORMATS.items():
         for target in TARGETS:
             file = folder / f"{name}-{target}.{suffix}"
             words = ["--format", format, "--precision", "int8", "--int8-target", target, "--calibrate", str(data)]
             if varifocal(["export", str(checkpoint), *size, *words, "--max-drop", "100", "--out", str(file)]):
                 raise SystemExit(f"{file}: the export failed")
-            for processor, found in (("here", accuracy(file, data)), ("avx2", without_vnni(file, data))):
-                row = {"model": name, "format": format, "target": target, "processor": processor}
+            here, avx2 = accuracy(file, data, images), without_vnni(file, data, images)
+            for processor, found in (("here", here), ("avx2", avx2)):
+                row = {"model": name, "format": format, "target": target, "processor": processor, "images": images}
                 rows.append({**row, **(found or {"AP": None, "confident": None})})
                 print(rows[-1], flush=True)
     return rows
@@ -133,7 +137,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", action="append", nargs="+", default=[], metavar="WORD", help="NAME CHECKPOINT [DATA]"
+        "--model", action="append", nargs="+", default=[], metavar="WORD", help="NAME CHECKPOINT [DATA [IMAGES]]"
     )
     parser.add_argument("--rounds", type=int, default=5, help="of the latencies; 0 leaves them as they are")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
@@ -142,8 +146,9 @@ def main() -> None:
         return worker(options.worker)
     content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        for name, checkpoint, *data in options.model:
-            found = measure_model(name, Path(checkpoint), Path(data[0]) if data else trees_folder(), Path(folder))
+        for name, checkpoint, *more in options.model:
+            data, images = Path(more[0]) if more else trees_folder(), int(more[1]) if more[1:] else None
+            found = measure_model(name, Path(checkpoint), data, images, Path(folder))
             content["rows"] = [row for row in content["rows"] if row["model"] != name] + found
         if options.rounds:
             content["latency"] = measure_latency(Path(folder), options.rounds)

@@ -199,7 +199,9 @@ def int8_targets(content: dict[str, Any]) -> str:
     for format, target in dict.fromkeys((row["format"], row["target"]) for row in content["rows"]):
         cells = [_found(found.get((name, format, target, where))) for name in models for where in ("here", "avx2")]
         lines.append(f"| {RUNTIME_NAMES[format]} | {target or 'fp32'} | {' | '.join(cells)} |")
-    lines += ["", "AP on the validation images, and how many detections have a score over 0.3.", ""]
+    few = [f"{name}: the first {images}" for name, images in _numbers(content).items() if images]
+    which = f" ({'; '.join(few)})" if few else ""
+    lines += ["", f"AP on the validation images{which}, and how many detections have a score over 0.3.", ""]
     latency = content.get("latency", {"here": {}, "avx2": {}})
     if latency["here"]:
         lines += ["| VFNet-R50, 800x1216 | with VNNI | AVX2 only |", "|---|---|---|"]
@@ -209,6 +211,11 @@ def int8_targets(content: dict[str, Any]) -> str:
         cells = (f"{RUNTIME_NAMES[format]}, {target}", f"{here:,.0f} ms", "-" if avx2 is None else f"{avx2:,.0f} ms")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"`{content['script']}`, {made_with(content['machine'])}."])
+
+
+def _numbers(content: dict[str, Any]) -> dict[str, int | None]:
+    """On how many images each model was measured; None for all."""
+    return {row["model"]: row.get("images") for row in content["rows"]}
 
 
 def _found(row: dict[str, Any] | None) -> str:

@@ -21,8 +21,8 @@ from pathlib import Path
 from varifocal.locks import claimed_folder
 with claimed_folder(Path(sys.argv[1])):
     child = os.fork() if len(sys.argv) > 2 else -1
-    if child:
-        print(child, flush=True)
+    if child <= 0:  # the child says who it is, so that it has come to be when this is read
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
