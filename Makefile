@@ -1,6 +1,6 @@
 # Everything a newcomer needs: "make demo" to see it work, "make check" before a change is sent.
 # Settings: PYTHON (the interpreter of .venv, 3.10 or newer), ARGS (passed on), WORKERS (processes of
-# the tests, about 6 GB each), THREADS (of torch in each of them) and ISA (avx2 or sse: what of the processor the tests'
+# the tests, about 4 GB each), THREADS (of torch in each of them) and ISA (avx2 or sse: what of the processor the tests'
 # libraries may use, see docs/processors.md).
 
 PYTHON ?= python3
@@ -9,6 +9,7 @@ THREADS ?= 1
 BIN := .venv/bin
 ISA_avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 OPENBLAS_CORETYPE=Haswell
 ISA_sse := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
+DIST := --dist loadfile --no-loadscope-reorder
 LIMIT = $(if $(ISA),$(or $(ISA_$(ISA)),$(error ISA=$(ISA): there is no such limit; use ISA=avx2 or ISA=sse)))
 BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
 
@@ -22,7 +23,7 @@ demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded pictures: ma
 	$(BIN)/varifocal demo $(ARGS)
 
 test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
-	$(LIMIT) OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(LIMIT) OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) $(ARGS)
 
 check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
 	OMP_NUM_THREADS=$(THREADS) WORKERS=$(WORKERS) scripts/check

@@ -24,12 +24,21 @@ if LIMIT in os.environ:
 
 LARGE = 3 << 29  # bytes; a process that has imported everything takes less
 
-# By CPU time, longest first. Whole files go to the processes of pytest-xdist, and whoever is done takes the next one:
-# a long file at the end would keep one process busy while the others wait. What is not named here follows as it is.
+# By time, longest first. "make test" gives whole files to the processes of pytest-xdist, and whoever is done takes the
+# next one: a long file at the end would keep one process busy while the others wait. What is not named here follows as
+# it is.
 LONGEST = (
     "unit/export/test_onnx.py",
+    "test_tutorial.py",
     "unit/export/test_torch_export.py",
+    "test_detectors.py",
+    "unit/ops/test_star_conv.py",
+    "training/test_parallel.py",
     "unit/export/test_openvino.py",
+    "reference/test_parity_vfnet.py",
+    "unit/data/test_fuzz.py",
+    "training/test_resume.py",
+    "test_cli.py",
 )
 
 
