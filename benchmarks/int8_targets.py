@@ -40,7 +40,7 @@ def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
     from varifocal.evaluate.run import evaluate_model
     from varifocal.loading import load
 
-    split = load_split(data, ("val", "test"), "--val")
+    split = load_split(data, "val", "--val")
     metrics, found = evaluate_model(load(file), replace(split, samples=split.samples[:images]))
     return {"AP": 100 * metrics.AP, "confident": sum(len(one.filter(CONFIDENT)) for one in found)}
 
