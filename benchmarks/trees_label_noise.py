@@ -1,4 +1,4 @@
-"""The AP that the labels' own noise leaves to a perfect detector: python benchmarks/trees_label_noise.py [CHECKPOINT ...]
+"""The AP that noise in the labels leaves to a perfect detector: python benchmarks/trees_label_noise.py [CHECKPOINT ...]
 
 A perfect detector finds every tree, nothing else, and the box that the tree has. The labels are such boxes with each
 edge moved by a normal number, of a standard deviation that is a fraction of the box's width or height: what is measured
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import machine
 
+from harness import machine
 from varifocal.arrays import box_iou, pair_iou
 from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_split
