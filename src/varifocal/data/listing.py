@@ -74,9 +74,12 @@ def _by_suffix(counts: Counter[str]) -> str:
 
 def passed_over(names: Iterable[str], source: str) -> list[str]:
     """Notes on files that are images by their names, but of kinds that are not read, or with a changed suffix."""
-    names = list(names)
-    unread = [name for name in names if suffix_of(name) in UNREAD]
-    changed = [name for name in names if has_changed_suffix(name)]
+    unread, changed = [], []
+    for name in names:  # of which there may be a million
+        if suffix_of(name) in UNREAD:
+            unread.append(name)
+        elif has_changed_suffix(name):
+            changed.append(name)
     notes = _left_out(unread, source, "of a kind that is not read", "convert them to JPEG, PNG or TIFF")
     return [*notes, *_left_out(changed, source, "with an unknown suffix", "rename them")]
 
