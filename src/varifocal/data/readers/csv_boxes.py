@@ -16,7 +16,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.names import STANDARD, canonical
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_LABEL, Place, RawSet, short
+from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note
@@ -130,15 +130,8 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
 
 def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, image: int, number: int) -> None:
     columns, table = reading.columns, reading.table
-    if len(words) != 4 or not all(words):
-        lacks = (
-            f"has no {table.box[words.index('')]}" if len(table.box) == 4 else f"has the box {short(' '.join(words))}"
-        )
-        mend = "give all four, or none" if len(table.box) == 4 else "a box is four numbers"
-        columns.problem("malformed", columns.source, f"line {number}", lacks, mend, image=image)
-        return
-    values = table.corners(words)
-    odd = "" if all(value == value for value in values) else " ".join(words)
+    values = table.corners(words) if len(words) == 4 else [NAN] * 4
+    odd = "" if all(value == value for value in values) else cut(" ".join(word or NO_BOX for word in words))
     number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
     flags = {role: table.cell(row, role).lower() in ("1", "true") for role in ("crowd", "difficult")}
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)

@@ -15,7 +15,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_LABEL, Place, RawSet, short
-from varifocal.data.readers.columns import NAN, Columns, hull, turned
+from varifocal.data.readers.columns import NAN, Columns, hull, turned, whole_side
 from varifocal.data.readers.cvat import ellipse_box
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
@@ -23,7 +23,6 @@ from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.data.tree import PictureFinder, is_picture, names_in, read_bytes
 from varifocal.errors import DataError
 
-_MAX_SIDE = 2**31 - 1
 _NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
 _MOST_FILES = 100  # of a folder that are looked at
@@ -187,8 +186,8 @@ def _picture_name(data: dict[str, Any]) -> str | None:
 def _size(result: list[Any]) -> tuple[int, int]:
     for one in result:
         if isinstance(one, dict):
-            width, height = one.get("original_width"), one.get("original_height")
-            if type(width) is int and type(height) is int and 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
+            width, height = (whole_side(one.get(side)) for side in ("original_width", "original_height"))
+            if width and height:
                 return width, height
     return 0, 0
 

@@ -20,7 +20,7 @@ from varifocal.data.find import finder_of, parts_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import STANDARD, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, Place, RawSet, cut, short
+from varifocal.data.raw import NO_BOX, NO_LABEL, Files, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.voc_layout import (
@@ -276,23 +276,23 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
         columns.problem(kind, file, _object_of(file, number), text, mend, image=image)
 
     name, corners = _text(node, "name"), node.find("bndbox")
-    words = None if corners is None else [_text(corners, side) for side in _SIDES]
-    if words is None or not name or "" in words:
-        report(*_missing(name, words))
-        return
+    words = [] if corners is None else [_text(corners, side) or NO_BOX for side in _SIDES]
     difficult = _text(node, "difficult") or "0"
     if difficult not in ("0", "1", "Unspecified"):
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
     values, odd = _corners(words)
     crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
-    box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
+    label = columns.label(name) if name else NO_LABEL
+    box = columns.box(image, label, values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box
 
 
 def _corners(words: list[str]) -> tuple[list[float], str]:
     """Four numbers, or four times NaN and what stands there instead."""
+    if not words:
+        return [NAN] * 4, NO_BOX
     values = [to_number(word) for word in words]
     if all(value == value for value in values):
         return values, ""
@@ -302,12 +302,3 @@ def _corners(words: list[str]) -> tuple[list[float], str]:
 def _text(node: ET.Element, name: str) -> str:
     """What stands in a child, empty where there is none."""
     return (node.findtext(name) or "").strip()
-
-
-def _missing(name: str, words: list[str] | None) -> tuple[str, str, str]:
-    """What an object lacks: kind, text and mend of the problem."""
-    if not name:
-        return "unknown-class", "has no name", "give it the name of its class"
-    if words is None:
-        return "malformed", "has no bndbox", "add it, or take the object out"
-    return "malformed", f"has a bndbox without {_SIDES[words.index('')]}", "add it, or take the object out"

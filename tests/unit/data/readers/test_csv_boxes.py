@@ -59,7 +59,7 @@ def test_latin_is_noted(tmp_path):
     [
         ("a.png,30,15,50,25", ["which has no label", "data.invalid_boxes=drop"]),
         ("a.png,30,15,50,25, ", ["which has no label", "data.invalid_boxes=drop"]),
-        ("a.png,30,,50,25,cat", ["has no ymin"]),
+        ("a.png,30,,50,25,cat", ["has the box 30 nothing 50 25, which holds something", "data.invalid_boxes=drop"]),
         (",30,15,50,25,cat", ["names no picture"]),
         ("b.png,30,15,50,25,cat", ["names the picture 'b.png', which is not found in", "images"]),
         ("../a.png,30,15,50,25,cat", ["'../a.png', which is not a file inside"]),
@@ -187,8 +187,8 @@ def test_shares_of_the_picture(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "parts"),
     [
-        ('"[30, 15, 20]"', ["line 2 has the box '30 15 20'", "a box is four numbers"]),
-        ('"[30, 15, , 10]"', ["line 2 has the box"]),
+        ('"[30, 15, 20]"', ["line 2", "has the box 30 15 20, which holds something", "data.invalid_boxes=drop"]),
+        ('"[30, 15, , 10]"', ["has the box 30 15 10, which"]),
         ('"[30, 15, x, 10]"', ["which holds something"]),
         ('"[30, 15, 0, 10]"', ["no area"]),
     ],

@@ -92,6 +92,23 @@ def test_other_shapes(tmp_path):
         assert part in notes
 
 
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        (rectangle(x=50, width=-20), BOX),
+        (rectangle(x=90, width=20), [90, 15, 100, 25]),
+        (
+            {"type": "polygonlabels", "value": {"points": [[90, 30], [120, 30], [120, 50]], "polygonlabels": ["cat"]}},
+            None,
+        ),
+        (rectangle(more={"original_width": 100.0, "original_height": "50"}), BOX),
+    ],
+)
+def test_what_is_put_in_order_and_clipped(tmp_path, shape, box):
+    write(tmp_path, task(shape))
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", box or [90, 15, 100, 25])]}
+
+
 def test_who_labelled(tmp_path):
     nobody = task(image="n.png") | {"annotations": []}
     cancelled = task(image="c.png") | {"annotations": [{"was_cancelled": True, "result": [rectangle()]}]}
