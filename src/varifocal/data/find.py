@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical, share_images
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import short
 from varifocal.data.tree import PictureFinder, is_picture, walk
@@ -294,7 +294,8 @@ def _usual(finder: PictureFinder) -> list[tuple[str, ...]]:
 def _of_other_split(folders: Sequence[str], split: str) -> bool:
     """Whether a path leads through the folder of another split, whose images are not ours, whatever their names."""
     own = canonical(split)
-    return own in STANDARD and any(canonical(name) in STANDARD - {own} for name in folders)
+    others = (name for name in folders if canonical(name) in NAMED - {own})
+    return own in NAMED and any(not share_images(own, name) for name in others)
 
 
 def not_found(name: str, several: Sequence[str], roots: Iterable[Tree]) -> str:

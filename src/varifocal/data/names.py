@@ -10,6 +10,7 @@ from typing import Any
 from varifocal.errors import DataError
 
 STANDARD = frozenset(["train", "val", "test"])
+NAMED = STANDARD | {"trainval"}  # names by which files and folders say which split they are of
 _SPELLINGS = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "validate", "validating", "dev", "development", "eval", "evaluation"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.roles import is_named
 from varifocal.data.tree import names_in
 from varifocal.errors import DataError
@@ -105,7 +105,7 @@ def _json_files(folder: Tree) -> list[Tree]:
 def _split_of(file: Tree, data: Tree | None = None) -> str:
     name = file.stem
     if file.name in _ALONE:
-        inside = file.parent != data and (data is not None or canonical(file.parent.name) in STANDARD)
+        inside = file.parent != data and (data is not None or canonical(file.parent.name) in NAMED)
         name = file.parent.name if inside and file.parent.name != "annotations" else "all"
     prefix = _PREFIXES.match(name)
     name = name[prefix.end() :] if prefix is not None else name

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
@@ -200,14 +200,14 @@ def _splits_in(file: Tree, path: Tree) -> dict[str, Tree]:
         names = {canonical(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
         return dict.fromkeys(names or ["all"], file)
     name = _split_of(file, path)
-    return {name if name in STANDARD else "all": file}
+    return {name if name in NAMED else "all": file}
 
 
 def _split_of(file: Tree, path: Tree) -> str:
     """The split that a table is of, by its own name and those of the folders down to it."""
     inner = () if path.is_file() else parts_between(path, file.parent)
     name = split_of_parts([*inner, file.stem])
-    return name if name in STANDARD else canonical(inner[-1] if inner else file.stem)
+    return name if name in NAMED else canonical(inner[-1] if inner else file.stem)
 
 
 def box_tables(folder: Tree) -> list[Tree]:

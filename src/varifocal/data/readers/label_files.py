@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical, share_images
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, RawSet, cut, short
 from varifocal.data.readers.columns import Columns
@@ -29,11 +29,11 @@ _FEW = 8  # folders with images that are looked through for each folder of label
 
 
 def split_of_parts(parts: Sequence[str]) -> str:
-    """The split that folders name, the last one first: "train", "val" or "test", also within longer names such as
-    "VisDrone2019-DET-train"; else "all"."""
+    """The split that folders name, the last one first: "train", "val", "test" or "trainval", also within longer
+    names such as "VisDrone2019-DET-train"; else "all"."""
     for part in reversed(parts):
         for word in (part, *reversed(re.split(r"[-_. ]+", part))):
-            if canonical(word) in STANDARD:
+            if canonical(word) in NAMED:
                 return canonical(word)
     return "all"
 
@@ -67,7 +67,7 @@ def image_roots(data: Tree, labels: Tree, split: str, folders: Sequence[Tree]) -
 
     def fits(folder: Tree) -> bool:
         found = split_of_parts(parts_between(data, folder))
-        return "all" in (split, found) or found == split
+        return "all" in (split, found) or found == split or share_images(found, split)
 
     around = [labels]
     while str(around[-1]) != str(data) and around[-1] != around[-1].parent:

@@ -18,7 +18,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import Place as Found
 from varifocal.data.find import finder_of, parts_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_BOX, NO_LABEL, Files, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
@@ -129,7 +129,7 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
         beside = [name for name in names_in(folder)[1] if name not in names]
         left = [name for name in beside if is_picture(name)]
         # where splits share a folder, what no XML of any of them names is counted once, with those to train on
-        shared = split in STANDARD and folder != source and not _is_of(split, folder, reading.data)
+        shared = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
         if shared and split != "train":
             continue
         columns.notes += passed_over(beside, source.name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import fold, parts_of
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.raw import short_list
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.tree import Texts, is_picture, names_in, walk
@@ -62,7 +62,7 @@ def find_voc(path: Tree) -> dict[str, Tree]:
         return found
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
     for place in (base, folder):
-        inner = [place / name for name in names_in(place)[0] if canonical(name) in STANDARD and has_xml(place / name)]
+        inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
         meant = [canonical(one.name) for one in inner]
         if inner:  # train1 and train2 keep their names
             return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
@@ -76,7 +76,7 @@ def _descend(path: Tree) -> Tree:
     inner = [path / name for name in names_in(path)[0] if (path / name / "Annotations").is_dir()]
     if not inner or (path / "Annotations").is_dir():
         return path
-    if len(inner) > 1 and not any(canonical(place.name) in STANDARD for place in inner):
+    if len(inner) > 1 and not any(canonical(place.name) in NAMED for place in inner):
         raise DataError(f"{path}: there are several data sets, {', '.join(place.name for place in inner)}; name one")
     return inner[0] if len(inner) == 1 else path
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from varifocal.data.archive import ArchivePath, Tree, open_archive
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, short
 from varifocal.data.readers.columns import Columns
@@ -121,7 +121,7 @@ def _shards(source: Tree, split: str) -> list[ArchivePath]:
 def _split_of(file: Path) -> str:
     """train-000123.tar is of the split train; what is no usual name is of "all"."""
     name = canonical(_NUMBER.sub("", file.stem))
-    return next((split for split in (name, canonical(name.rpartition("-")[2])) if split in STANDARD), "all")
+    return next((split for split in (name, canonical(name.rpartition("-")[2])) if split in NAMED), "all")
 
 
 def find_webdataset(path: Tree) -> dict[str, Tree]:

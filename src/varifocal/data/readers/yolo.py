@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from varifocal.data.archive import Tree
 from varifocal.data.find import Lost, finder_of, fold
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
@@ -347,6 +347,6 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
     if listed:  # a list may name some of the pictures
         return
     for folder, names in reading.lonely.items():
-        for name in sorted(name for name in names if canonical(name[:-4]) not in (*STANDARD, "trainval")):
+        for name in sorted(name for name in names if canonical(name[:-4]) not in NAMED):
             mend = "put the picture beside the others, or take the labels away"
             columns.problem("missing-image", folder / name, "", "no picture belongs to these labels", mend)

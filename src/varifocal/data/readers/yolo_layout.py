@@ -11,7 +11,7 @@ from typing import Any
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import parts_of
-from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.raw import first_copies, short
 from varifocal.data.tree import Texts, is_folder, is_there, names_in
 from varifocal.errors import DataError
@@ -144,13 +144,13 @@ def tails_of(word: str) -> list[str]:
 
 def _last_named(parts: Sequence[str]) -> int:
     """The place of the last part that is called like a split, or else of the last one."""
-    named = [place for place, part in enumerate(parts) if canonical(os.path.splitext(part)[0]) in STANDARD]
+    named = [place for place, part in enumerate(parts) if canonical(os.path.splitext(part)[0]) in NAMED]
     return named[-1] if named else len(parts) - 1
 
 
 def split_of(key: Any) -> str:
     """The split that a key of ``data.yaml`` or a folder means; "" for others."""
-    return canonical(key) if isinstance(key, str) and canonical(key) in STANDARD else ""
+    return canonical(key) if isinstance(key, str) and canonical(key) in NAMED else ""
 
 
 def label_place(folder: Tree, root: Tree) -> Tree:

@@ -242,4 +242,4 @@ def test_an_object_without_box_or_name_can_be_left_out(tmp_path, wrong):
     fill(tmp_path, {"a.png": (100, 50), "a.xml": xml(wrong, obj())})
     data = load_dataset(tmp_path, invalid_boxes="drop")
     assert found(data) == {"a.png": [("cat", [30, 15, 50, 25])]}
-    assert ": 1 box was left out, first that of a.xml object 1" in data.notes[0], data.notes
+    assert ": 1 box was left out, first that of a.xml line 4 (object 1)" in data.notes[0], data.notes
