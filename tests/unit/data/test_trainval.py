@@ -70,7 +70,7 @@ def test_images_of_coco_s_trainval_lie_in_the_folders_of_its_parts(tmp_path):
 def test_an_image_is_found_by_its_end_in_a_folder_that_the_split_shares(tmp_path, split, folder):
     fill(tmp_path, {f"{split}.json": coco_json(TRUTH["val"]), f"deep/{folder}/v.png": png(48, 64)})
     if folder == "test":
-        with pytest.raises(DataError, match="v.png"):
+        with pytest.raises(DataError, match=r"v\.png"):
             load_dataset(tmp_path, split)
     else:
         assert names(tmp_path, split) == ["v.png"]
