@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 from varifocal.data.archive import Tree
 from varifocal.data.names import NAMED, canonical, share_images
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import short
+from varifocal.data.raw import counted, short
 from varifocal.data.tree import PictureFinder, is_picture, walk
 
 Place = tuple[Tree, str]  # folder and file name
@@ -309,9 +309,5 @@ def not_found(name: str, several: Sequence[str], roots: Iterable[Tree]) -> str:
 
 def note_of(source: Tree, count: int, name: str, place: Place) -> str:
     """The note on images that were found by the end of their names: how many, the first's name and where it is."""
-    images = (
-        "1 image is found by the end of its name"
-        if count == 1
-        else (f"{count} images are found by the end of their names")
-    )
+    images = counted(count, "(image is found by the end of its name|images are found by the end of their names)")
     return f"{source.name}: {images}, first {short(name)} as {_joined(place)}."

@@ -18,6 +18,7 @@ from varifocal.data.image_kinds import (
     suffix_of,
 )
 from varifocal.data.opened import read_head
+from varifocal.data.raw import counted
 from varifocal.errors import DataError
 
 _NAMED = 6  # suffixes that are listed in a sentence
@@ -95,7 +96,7 @@ def _left_out(names: Sequence[str], source: str, why: str, mend: str) -> list[st
     if not names:
         return []
     counts = Counter(suffix_of(name) for name in names)
-    images = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+    images = counted(len(names), "(image is|images are)")
     return [f"{source}: {images} left out, {why} ({_by_suffix(counts)}), first {names[0]}; {mend}."]
 
 

@@ -14,6 +14,7 @@ _FIFTYONE = "labels.json"
 _ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
 # What stands before the split in a file's name, in the order in which files of one split are taken.
 _PREFIXES = re.compile(r"(instances_|annotations_)|(lvis_v[0-9.]+_)|(person_keypoints_)")
+_OF_BOXES = 3  # the rank of files that have the boxes of others once more, and keypoints
 _LOOK = 1 << 16  # bytes
 _SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 
@@ -28,13 +29,16 @@ def find_coco(path: Tree) -> dict[str, Tree]:
     taken like these. Splits carry the names they have on disk, such as "train2017", but "valid" is "val".
 
     Raises:
-        DataError: ``path`` is a folder without annotation files.
+        DataError: ``path`` is a folder without annotation files, or with two of one split.
     """
     if path.is_file():
         return {_split_of(path): path}
     found: dict[str, Tree] = {}
     for file in _candidates(path):
-        found.setdefault(_split_of(file, path), file)
+        split = _split_of(file, path)
+        other = found.setdefault(split, file)
+        if other is not file and _rank(file) < _OF_BOXES:
+            raise DataError(f"{path}: {other} and {file} are both the split {split}; name the one that is meant")
     if not found:
         raise DataError(
             f"{path}: no COCO annotations are found; expected annotations/instances_train.json, "

@@ -82,7 +82,10 @@ def _report(reading: _Reading) -> None:
     columns, source = reading.columns, reading.columns.source
     absent = [name for name, image in reading.images.items() if image < 0]
     if not columns.names and absent:
-        text = f"none of the {len(absent)} images it names is there"
+        names = (
+            "the image that it names is not" if len(absent) == 1 else f"none of the {len(absent)} images it names is"
+        )
+        text = f"{names} there"
         columns.problem("missing-image", source, "", text, "put them into a folder beside it")
     elif not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
@@ -123,7 +126,9 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     if image < 0:
         return
     if not boxes and label and "label" in table.place:
-        columns.changed["lines have a label and no box, and count as images without objects"] += 1
+        columns.changed[
+            "(line has|lines have) a label and no box, and (counts as an image|count as images) without objects"
+        ] += 1
     for words in boxes:
         _read_box(reading, row, words, label, image, number)
 

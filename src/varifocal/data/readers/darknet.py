@@ -10,7 +10,13 @@ from varifocal.data.tree import decode, is_picture, names_in
 from varifocal.errors import DataError
 
 SUFFIX = ".data"
-SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test", "trainval": "trainval"}  # keys of a description
+SPLITS = {
+    "train": "train",
+    "valid": "val",
+    "val": "val",
+    "test": "test",
+    "trainval": "trainval",
+}  # keys of a description
 _FOLDER = re.compile(r"obj_(\w+)_data")
 _LOOK = 1 << 12  # bytes
 

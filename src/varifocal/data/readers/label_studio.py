@@ -17,6 +17,7 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_LABEL, Place, RawSet, short
 from varifocal.data.readers.columns import NAN, Columns, hull, turned, whole_side
 from varifocal.data.readers.cvat import ellipse_box
+from varifocal.data.readers.items import ELLIPSE, OUTLINE, TURNED
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.sniff import json_kind, table_kind
@@ -104,10 +105,12 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
     if not done and options.unlabeled == "background":
         return []
     if not done:
-        columns.changed["tasks that nobody has labelled were left out"] += 1
+        columns.changed["(task|tasks) that nobody has labelled (was|were) left out"] += 1
         return None
     if len(done) > 1:
-        columns.changed["tasks were labelled more than once; the ground truth, or else the first, was taken"] += 1
+        columns.changed[
+            "(task was|tasks were) labelled more than once; the ground truth, or else the first, was taken"
+        ] += 1
     result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
     if not isinstance(result, list):
         refuse(f"has the result {short(result)}", "it should be a list")
@@ -137,7 +140,7 @@ def _read_task(columns: Columns, finder: PictureFinder, task: dict[str, Any], nu
             _read_shape(columns, image, one, kind, own, number, index)
     for one in result:
         if isinstance(one, dict) and not _shape_of(one, drawn) and (_id_of(one), one.get("type")) not in used:
-            columns.changed[f"results of the type {short(one.get('type'))} were left out"] += 1
+            columns.changed[f"(result|results) of the type {short(one.get('type'))} (was|were) left out"] += 1
 
 
 def _id_of(one: dict[str, Any]) -> str:
@@ -246,16 +249,16 @@ def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, 
     *shares, degrees = numbers
     shares = [share / 100 for share in shares]
     if kind == "polygon":
-        columns.changed["outlines became the upright boxes around them"] += 1
+        columns.changed[OUTLINE] += 1
         return list(hull(list(zip(shares[::2], shares[1::2], strict=True))))
     sides = [max(side, 1) for side in size] * 2
     a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
     box = (a, b, a + c, b + d)
     if kind == "ellipse":
-        columns.changed["ellipses became the upright boxes around them"] += 1
+        columns.changed[ELLIPSE] += 1
         box = ellipse_box(a, b, c, d, degrees)
     elif degrees:
-        columns.changed["turned boxes became the upright boxes around them"] += 1
+        columns.changed[TURNED] += 1
         box = turned(box, degrees, (a, b))
     return [number / side for number, side in zip(box, sides, strict=True)]
 

@@ -20,7 +20,7 @@ from varifocal.data.find import finder_of, parts_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_BOX, NO_LABEL, Files, Place, RawSet, cut, short
+from varifocal.data.raw import NO_BOX, NO_LABEL, Files, Place, RawSet, counted, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.voc_layout import (
@@ -29,6 +29,7 @@ from varifocal.data.readers.voc_layout import (
     image_roots,
     read_lists,
     top_of,
+    unsplit,
     xml_place,
     xml_stems,
 )
@@ -80,7 +81,7 @@ def read_voc(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
     columns.no_classes()
-    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading)]
+    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading), *unsplit(source)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
 
@@ -89,8 +90,7 @@ def _renamed(reading: _Reading) -> list[str]:
     """A note on XML files whose picture was found by their own name."""
     if not reading.renamed:
         return []
-    count = len(reading.renamed)
-    files = "1 XML file names a picture that is" if count == 1 else f"{count} XML files name pictures that are"
+    files = counted(len(reading.renamed), "XML (file names a picture that is|files name pictures that are)")
     name, given = reading.renamed[0]
     first = f"first {name} with {short(given)}"
     return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
@@ -107,10 +107,9 @@ def _take_unlabeled(reading: _Reading) -> None:
             columns.picture(name, (folder, name))
             reading.files.append(None)
         return
-    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
-    is_left = "is" if len(left) == 1 else "are"
+    images = counted(len(left), "(image has no XML and is|images have no XML and are) left out")
     columns.notes.append(
-        f"{columns.source.name}: {images} no XML and {is_left} left out, first {left[0][1]}; "
+        f"{columns.source.name}: {images}, first {left[0][1]}; "
         "--unlabeled background takes them as images without objects."
     )
 

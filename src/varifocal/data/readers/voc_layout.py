@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from varifocal.data.archive import Tree
 from varifocal.data.find import fold, parts_of
 from varifocal.data.names import NAMED, canonical
-from varifocal.data.raw import short_list
+from varifocal.data.raw import counted, short_list
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.tree import Texts, is_picture, names_in, walk
 from varifocal.errors import DataError
@@ -30,20 +30,31 @@ class Lists:
     splits: dict[str, Tree] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    stems: dict[str, str] = field(default_factory=dict)  # as of xml_stems
+
+    def unlisted(self) -> list[str]:
+        """The XML files that no list of a split names."""
+        left = dict.fromkeys(self.stems.values())
+        left.pop("", None)
+        for file in self.splits.values():
+            lines = [line.strip() for line in Texts().read(file).split("\n")]
+            for line in lines if left else ():
+                if line:
+                    left.pop(self.stems.get(line) or entry_of(line, self.stems), None)
+        return list(left)
 
     def notes(self) -> list[str]:
         """What a user should know of the lists that are left out."""
         notes = []
         if self.classes:
-            count = (
-                "1 list of a single class is"
-                if len(self.classes) == 1
-                else (f"{len(self.classes)} lists of single classes are")
-            )
+            count = counted(len(self.classes), "(list of a single class is|lists of single classes are)")
             notes.append(f"{self.folder}: {count} left out, first {self.classes[0]}.")
         if self.others:
             what = "list that is empty or names no XML file of the set"
             notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
+        if unlisted := self.unlisted():
+            count = counted(len(unlisted), "XML (file is|files are)")
+            notes.append(f"{self.folder}: {count} in no list and left out, first {unlisted[0]}.")
         return notes
 
 
@@ -69,6 +80,20 @@ def find_voc(path: Tree) -> dict[str, Tree]:
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}
+
+
+def unsplit(source: Tree) -> list[str]:
+    """Notes on XML files beside the folders of the splits, of which ``source`` is one."""
+    if not source.is_dir() or canonical(source.name) not in NAMED:
+        return []
+    folders, files = names_in(source.parent)
+    others = [name for name in folders if canonical(name) not in NAMED and has_xml(source.parent / name)]
+    notes = [f"{source.parent.name}: the folder {name} has XML files of no split and is left out." for name in others]
+    loose = [name for name in files if name.lower().endswith(".xml") and root_tag(source.parent / name) == "annotation"]
+    if loose:
+        count = counted(len(loose), "XML (file|files) beside the folders of the splits (is|are)")
+        notes.append(f"{source.parent.name}: {count} of no split and left out, first {loose[0]}.")
+    return notes
 
 
 def _descend(path: Tree) -> Tree:
@@ -119,7 +144,7 @@ def xml_stems(folder: Tree) -> dict[str, str]:
 def read_lists(place: Tree, base: Tree) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
-    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS)
+    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS, stems=stems)
     for name in names_in(place)[1]:
         if not name.endswith(".txt"):
             continue

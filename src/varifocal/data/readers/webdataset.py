@@ -40,7 +40,7 @@ def read_webdataset(source: Tree, data: Tree, split: str, options: ReadOptions) 
     for shard in _shards(source, split):
         for folder, key, picture, labels in _samples(shard, passed):
             if labels is None and options.unlabeled == "skip":
-                columns.changed["images without a JSON were left out"] += 1
+                columns.changed["(image|images) without a JSON (was|were) left out"] += 1
                 continue
             _read_sample(columns, objects, folder, key, picture, labels, options)
             files.append(None if labels is None else (folder, labels))

@@ -16,8 +16,9 @@ from varifocal.data.find import Lost, finder_of, fold
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, Place, RawSet, cut, short, short_list
+from varifocal.data.raw import Files, Place, RawSet, counted, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
+from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place
@@ -108,13 +109,9 @@ def _unlabeled(reading: _Reading) -> list[str]:
     bare, unlabeled = reading.bare, reading.options.unlabeled
     if not bare or unlabeled == "background":
         return []
-    one = len(bare) == 1
-    what = "1 image has no file of labels and" if one else f"{len(bare)} images have no file of labels and"
-    if unlabeled == "skip":
-        done = "is left out" if one else "are left out"
-    else:
-        done = "counts as one without objects" if one else "count as images without objects"
-    return [f"{reading.columns.source.name}: {what} {done}, first {bare[0]}."]
+    done = "(is|are) left out" if unlabeled == "skip" else "(counts as one|count as images) without objects"
+    what = counted(len(bare), f"(image has|images have) no file of labels and {done}")
+    return [f"{reading.columns.source.name}: {what}, first {bare[0]}."]
 
 
 def _doubt_shared(reading: _Reading) -> None:
@@ -283,13 +280,13 @@ def _box(columns: Columns, values: list[float]) -> tuple[float, float, float, fl
     if len(values) == 4:
         x, y, width, height = values
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    columns.changed["outlines became the upright boxes around them"] += 1
+    columns.changed[OUTLINE] += 1
     return hull(list(zip(values[::2], values[1::2], strict=True)))
 
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
     """Text and mend where a line has a number of values that means nothing."""
-    text = f"has {count} values"
+    text = f"has {counted(count, '(value|values)')}"
     if keypoint_values:
         mend = f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
         return None if count == 5 + keypoint_values else (text, mend)

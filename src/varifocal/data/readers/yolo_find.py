@@ -11,7 +11,7 @@ import yaml
 
 from varifocal.data.archive import Tree
 from varifocal.data.names import leaves_folder
-from varifocal.data.raw import short
+from varifocal.data.raw import counted, short
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
     MOST_CLASSES,
@@ -159,7 +159,7 @@ def _left_out(layout: Layout) -> list[str]:
     notes = [f"{layout.root.name}: the folder images/{name} is of no split and is left out." for name in others]
     loose = sum(map(is_picture, files))
     if loose:
-        what = "1 picture beside the folders in images is" if loose == 1 else f"{loose} pictures beside the folders are"
+        what = counted(loose, "(picture|pictures) beside the folders in images (is|are)")
         notes.append(f"{layout.root.name}: {what} of no split and left out.")
     return notes
 

@@ -12,7 +12,7 @@ from typing import Any
 from varifocal.data.archive import Tree
 from varifocal.data.find import parts_of
 from varifocal.data.names import NAMED, canonical, leaves_folder
-from varifocal.data.raw import first_copies, short
+from varifocal.data.raw import counted, first_copies, short
 from varifocal.data.tree import Texts, is_folder, is_there, names_in
 from varifocal.errors import DataError
 from varifocal.records import Category
@@ -203,7 +203,7 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
             f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their numbers"
         )
     if count is not None and count != len(pairs):
-        text = f"nc is {short(count)} but names has {len(pairs)} classes"
+        text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
         layout.problems.append(("bad-category", text, "take nc out, or mend the one that is wrong"))
     return _categories(layout, pairs)
 

@@ -167,7 +167,7 @@ def test_a_label_without_a_box_is_an_image_without_objects(tmp_path):
     fill(tmp_path, {"images/b.png": (40, 30)})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)], "b.png": []}
-    assert data.notes == ("boxes.csv: 1 lines have a label and no box, and count as images without objects.",)
+    assert data.notes == ("boxes.csv: 1 line has a label and no box, and counts as an image without objects.",)
 
 
 def test_boxes_without_a_label_can_be_left_out(tmp_path):
@@ -211,7 +211,7 @@ def test_open_images(tmp_path):
     assert found(data) == {"a.png": [("Cat", BOX), ("Owl", [0, 0, 100, 50])]}
     assert data.samples[0].crowd.tolist() == [False, True]
     assert "train-annotations-bbox.csv: 1 image is named and not there, and left out, first '0001'." in data.notes
-    refused(tmp_path, "none of the 1 images it names is there", split="val")
+    refused(tmp_path, "the image that it names is not there", split="val")
 
 
 def test_open_images_as_fiftyone_keeps_them(tmp_path):
