@@ -101,10 +101,10 @@ def hold_out(
     held = np.zeros(total, bool)
     held[good] = assign(class_counts(data)[good], groups, share, seed)
     count = int(held.sum())
-    alike = counted(joined, "of them (looks like another and stays|look like another and stay) with it")
+    stay = counted(joined, "of them (looks like another and stays|look like another and stay) with it")
     unread = counted(len(bad), "cannot be read and (is|are) among those to train on")
     trained = counted(total - count, "(picture|pictures)")
-    kept = (f"; {alike}" if joined else "") + (f"; {unread}" if bad else "")
+    kept = (f"; {stay}" if joined else "") + (f"; {unread}" if bad else "")
     note = (
         f"{data.source.name}: split by seed {seed} into {trained} to train on and {count} to validate "
         f"on ({count / total:.1%}){kept}."
