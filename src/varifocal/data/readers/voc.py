@@ -20,8 +20,8 @@ from varifocal.data.find import finder_of, parts_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_BOX, NO_LABEL, Files, Place, RawSet, counted, cut, short
-from varifocal.data.readers.columns import NAN, Columns, to_number
+from varifocal.data.raw import NO_LABEL, Files, Place, RawSet, counted, cut, short
+from varifocal.data.readers.columns import Columns, to_number
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.voc_layout import (
     base_of,
@@ -33,11 +33,12 @@ from varifocal.data.readers.voc_layout import (
     xml_place,
     xml_stems,
 )
+from varifocal.data.readers.voc_shapes import corners_of, text_of
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
 from varifocal.data.tree import PictureFinder, Texts, is_image_name, is_picture, names_in, read_many, walk
 from varifocal.errors import DataError
 
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _MAX_SIDE = 2**31 - 1
 _MENDS = ("put it there or take the XML away", "write the name of the picture alone")
 
@@ -233,7 +234,7 @@ def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: Pictu
 
     Some programs leave the suffix out, or the name of another picture in.
     """
-    columns, given = reading.columns, _text(root, "filename")
+    columns, given = reading.columns, text_of(root, "filename")
     stem = os.path.splitext(file.name)[0]
     found = finder.find(given) if given and is_image_name(given) and not leaves_folder(given) else None
     if found is None and len(parts_of(given)) <= 1 and not leaves_folder(given or stem):
@@ -262,7 +263,7 @@ def _doubt_twins(columns: Columns, finder: PictureFinder, found: Found, file: Tr
 def _size(root: ET.Element) -> tuple[int, int]:
     """As recorded; many files have zeros there, which leaves it to the picture."""
     node = root.find("size")
-    sides = [to_number(_text(node, side)) for side in ("width", "height")] if node is not None else []
+    sides = [to_number(text_of(node, side)) for side in ("width", "height")] if node is not None else []
     if len(sides) == 2 and all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
         return int(sides[0]), int(sides[1])
     return 0, 0
@@ -274,30 +275,15 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
     def report(kind: str, text: str, mend: str) -> None:
         columns.problem(kind, file, _object_of(file, number), text, mend, image=image)
 
-    name, corners = _text(node, "name"), node.find("bndbox")
-    words = [] if corners is None else [_text(corners, side) or NO_BOX for side in _SIDES]
-    difficult = _text(node, "difficult") or "0"
-    if difficult not in ("0", "1", "Unspecified"):
+    name, difficult = text_of(node, "name"), text_of(node, "difficult")
+    if difficult.lower() not in _FLAGS:
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
-    values, odd = _corners(words)
-    crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
-    flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
+    values, odd, note = corners_of(node)
+    if note:
+        columns.changed[note] += 1
+    crowd = text_of(node, "crowd") == "1"  # as data that was converted to VOC has it
+    flags = {"crowd": crowd, "difficult": _FLAGS.get(difficult.lower(), False) and not crowd}
     label = columns.label(name) if name else NO_LABEL
     box = columns.box(image, label, values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box
-
-
-def _corners(words: list[str]) -> tuple[list[float], str]:
-    """Four numbers, or four times NaN and what stands there instead."""
-    if not words:
-        return [NAN] * 4, NO_BOX
-    values = [to_number(word) for word in words]
-    if all(value == value for value in values):
-        return values, ""
-    return [NAN] * 4, " ".join(words)
-
-
-def _text(node: ET.Element, name: str) -> str:
-    """What stands in a child, empty where there is none."""
-    return (node.findtext(name) or "").strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
@@ -17,6 +17,7 @@ from varifocal.errors import DataError
 
 FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _LISTS = "ImageSets"
+_DEEP = 3  # levels of folders that are looked through
 _LOOKED_AT = 200  # lines of a list that say what kind of list it is
 _FLAGS = ("-1", "0", "1")  # of an image in the list of a class: not in it, in it but difficult, in it
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
@@ -66,7 +67,10 @@ def find_voc(path: Tree) -> dict[str, Tree]:
     """
     if path.is_file():
         return {"all": path}
-    folder = _descend(path)
+    kits = _kits(path)
+    if len(kits) > 1:
+        return _of_kits(path, kits)
+    folder = kits[0] if kits else path
     place = list_place(folder)
     found = {} if place is None else read_lists(place, folder).splits
     if found:
@@ -77,6 +81,8 @@ def find_voc(path: Tree) -> dict[str, Tree]:
         meant = [canonical(one.name) for one in inner]
         if inner:  # train1 and train2 keep their names
             return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
+    if inner := _split_folders(folder):
+        return inner
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}
@@ -96,14 +102,49 @@ def unsplit(source: Tree) -> list[str]:
     return notes
 
 
-def _descend(path: Tree) -> Tree:
-    """From VOCdevkit to the only data set in it."""
-    inner = [path / name for name in names_in(path)[0] if (path / name / "Annotations").is_dir()]
-    if not inner or (path / "Annotations").is_dir():
-        return path
-    if len(inner) > 1 and not any(canonical(place.name) in NAMED for place in inner):
-        raise DataError(f"{path}: there are several data sets, {', '.join(place.name for place in inner)}; name one")
-    return inner[0] if len(inner) == 1 else path
+def _below(path: Tree) -> Iterator[Tree]:
+    """The folders in a folder, those in these, and so on, a few levels deep."""
+    level = [path]
+    for _ in range(_DEEP):
+        level = [place / name for place in level for name in names_in(place)[0]]
+        yield from level
+
+
+def _kits(path: Tree) -> list[Tree]:
+    """The development kits in a folder: the folder itself if it has ``Annotations``, or else those below that do.
+
+    Folders called train, val and so on are splits of one and no kits.
+    """
+    if (path / FOLDERS[0]).is_dir():
+        return []
+    found = [place for place in _below(path) if (place / FOLDERS[0]).is_dir()]
+    return [] if any(canonical(place.name) in NAMED for place in found) else found
+
+
+def _of_kits(path: Tree, kits: Sequence[Tree]) -> dict[str, Tree]:
+    """The splits of several development kits, as VOC's own are of training and of test images.
+
+    Raises:
+        DataError: they are not told apart by the lists in them.
+    """
+    found: dict[str, Tree] = {}
+    for kit in kits:
+        place = list_place(kit)
+        lists = {} if place is None else read_lists(place, kit).splits
+        if not lists or set(lists) & set(found):
+            names = [str(one).removeprefix(str(path)).strip("/") for one in kits]
+            raise DataError(f"{path}: there are several data sets, {short_list(names)}; name one")
+        found |= lists
+    return found
+
+
+def _split_folders(path: Tree) -> dict[str, Tree]:
+    """Folders of XML files deeper in a folder that are called train, val and so on, if there is one of each name."""
+    found: dict[str, list[Tree]] = {}
+    for place in _below(path):
+        if canonical(place.name) in NAMED and has_xml(place):
+            found.setdefault(canonical(place.name), []).append(place)
+    return {name: places[0] for name, places in found.items()} if all(len(one) == 1 for one in found.values()) else {}
 
 
 def list_place(folder: Tree) -> Tree | None:
@@ -167,7 +208,14 @@ def known(text: str, stems: Mapping[str, str]) -> str:
     """The XML file that a whole text names: by its stem or an image's name, in quotes or behind folders; or ""."""
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None and not quoted[2]:
-        text = re.sub(r"\\(.)", r"\1", quoted[1])
+        plain = re.sub(r"\\(.)", r"\1", quoted[1])
+        # a backslash in quotes may stand before a quote, or between folders of Windows
+        return _named(plain, stems) or (_named(quoted[1], stems) if plain != quoted[1] else "")
+    return _named(text, stems)
+
+
+def _named(text: str, stems: Mapping[str, str]) -> str:
+    """The XML file that a text without quotes names; or ""."""
     parts = parts_of(text)
     for name in (text, *("/".join(parts[start:]) for start in range(len(parts)))):
         stem = os.path.splitext(name)[0] if is_picture(name) or name.lower().endswith(".xml") else name

@@ -89,7 +89,7 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
 def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> None:
     """Add a picture with its file of labels; without one, as the user says."""
     columns = reading.columns
-    labels = _label_file(reading, entry, folder, path, os.path.splitext(name)[0])
+    labels = _label_file(reading, entry, folder, path, name)
     if labels is None:
         if entry.shared:  # it may be of another split
             return
@@ -208,8 +208,13 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
-    """In the folder of labels that mirrors that of pictures, or beside the picture."""
+def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> tuple[Tree, str] | None:
+    """In the folder of labels that mirrors that of pictures, or beside the picture: a.txt, or else a.jpg.txt."""
+    stem = os.path.splitext(name)[0]
+    return _label_of(reading, entry, folder, path, stem) or _label_of(reading, entry, folder, path, name)
+
+
+def _label_of(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
     if (folder, path) not in reading.places:
         reading.places[folder, path] = tuple(dict.fromkeys(_label_places(reading, entry, folder, path)))
     for place in reading.places[folder, path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.data.archive import Tree
-from varifocal.data.find import parts_of
+from varifocal.data.find import fold, parts_of
 from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.raw import counted, first_copies, short
 from varifocal.data.tree import Texts, is_folder, is_there, names_in
@@ -105,7 +105,9 @@ class Layout:
             if is_there(found):
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
-        return next((place for tail in tails_of(word) if is_there(place := self.root / tail)), None)
+        tails = tails_of(word)
+        found = (place for tail in tails if is_there(place := self.root / tail))
+        return next(found, None) or next((place for tail in tails if (place := in_any_letters(self.root, tail))), None)
 
     def _labels(self, word: str) -> Tree | None:
         """The folder of the labels of a word that names a folder of pictures, if there is one."""
@@ -135,6 +137,18 @@ class Layout:
         return "/".join(part for part in name.split("/") if part != ".")
 
 
+def in_any_letters(root: Tree, path: str) -> Tree | None:
+    """What a path leads to where capital and small letters make no difference, if it is one thing."""
+    place = root
+    for part in path.split("/"):
+        folders, files = names_in(place)
+        found = [name for name in (*folders, *files) if fold(name) == fold(part)]
+        if len(found) != 1:
+            return None
+        place = place / found[0]
+    return place
+
+
 def tails_of(word: str) -> list[str]:
     """The ends of a path, the longest first. The folder of a split is never taken off, so that two splits whose paths
     differ in it alone do not become one."""
@@ -153,19 +167,36 @@ def split_of(key: Any) -> str:
     return canonical(key) if isinstance(key, str) and canonical(key) in NAMED else ""
 
 
+def _labels_in(folder: Tree) -> str:
+    """The name of the folder "labels" in another one, in whatever letters."""
+    if is_folder(folder / "labels"):
+        return "labels"
+    return next((name for name in names_in(folder)[0] if name.lower() == "labels"), "labels")
+
+
 def label_place(folder: Tree, root: Tree) -> Tree:
-    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path."""
+    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path, in
+    capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
         first = len(root.parts) - 1 if isinstance(root, Path) else 0
-        places = [index for index in range(max(first, 0), len(parts)) if parts[index] == "images"]
-        return Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]) if places else folder
+        places = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() == "images"]
+        if not places:
+            return folder
+        above = Path(*parts[: places[-1]])
+        return Path(above, _labels_in(above), *parts[places[-1] + 1 :])
     parts = folder.inside.split("/")
-    places = [index for index, part in enumerate(parts) if part == "images"]
+    places = [index for index, part in enumerate(parts) if part.lower() == "images"]
     if not places:
         return folder
-    parts[places[-1]] = "labels"
+    parts[places[-1]] = _labels_in(folder.top() / "/".join(parts[: places[-1]]))
     return folder.top() / "/".join(parts)
+
+
+def class_files(folders: Iterable[Tree]) -> list[Tree]:
+    """The lists of class names that lie beside labels, one in each folder at most."""
+    found = (folder / name for folder in dict.fromkeys(folders) for name in names_in(folder)[1] if name in CLASS_FILES)
+    return list({file.parent: file for file in found}.values())
 
 
 def class_file(folder: Tree, *others: Tree) -> Tree | None:
@@ -202,7 +233,7 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
         raise DataError(
             f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their numbers"
         )
-    if count is not None and count != len(pairs):
+    if count is not None and str(count).strip() != str(len(pairs)):
         text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
         layout.problems.append(("bad-category", text, "take nc out, or mend the one that is wrong"))
     return _categories(layout, pairs)
