@@ -81,8 +81,8 @@ def find_voc(path: Tree) -> dict[str, Tree]:
         meant = [canonical(one.name) for one in inner]
         if inner:  # train1 and train2 keep their names
             return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
-    if inner := _split_folders(folder):
-        return inner
+    if deeper := _split_folders(folder):
+        return deeper
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}

@@ -106,8 +106,8 @@ class Layout:
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
         tails = tails_of(word)
-        found = (place for tail in tails if is_there(place := self.root / tail))
-        return next(found, None) or next((place for tail in tails if (place := in_any_letters(self.root, tail))), None)
+        exact = next((place for tail in tails if is_there(place := self.root / tail)), None)
+        return exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
 
     def _labels(self, word: str) -> Tree | None:
         """The folder of the labels of a word that names a folder of pictures, if there is one."""
