@@ -28,6 +28,7 @@ Place = tuple[Tree, str]  # folder and file name
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes before the names of uploaded files
+_LIKELY = re.compile(r"^(?=[0-9]*[a-f])[0-9a-f]{8}-(?=.)")
 AMBIGUOUS = "write the folders of the one that is meant, or name the folder of the images with --images"
 _MOST = 5_000_000  # images that are indexed; in a folder of more none is found by its end
 
@@ -250,8 +251,12 @@ def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[P
 
 
 def _without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:
-    """The same without the eight letters that Label Studio writes before the names of uploaded files."""
-    uploaded = [parts for parts in written if parts and (sure or "upload" in parts) and _UPLOAD.match(parts[-1])]
+    """The same without the eight letters that Label Studio writes before the names of uploaded files, in all exports.
+
+    Where nothing else speaks for an upload, eight digits are a date.
+    """
+    sure_or_not = ((sure or "upload" in parts, parts) for parts in written if parts)
+    uploaded = [parts for known, parts in sure_or_not if (_UPLOAD if known else _LIKELY).match(parts[-1])]
     return [(*parts[:-1], _UPLOAD.sub("", parts[-1])) for parts in uploaded]
 
 

@@ -41,6 +41,8 @@ _RULES = (
     _rule("label-studio", "[", "data", "annotations completions predictions"),
     _rule("label-studio", "[", "", "annotation_id rectanglelabels polygonlabels original_width"),
     _rule("label-studio-task", "{", "data result", "annotations task completed_by"),
+    _rule("fiftyone", "{", "labels bounding_box classes"),
+    _rule("fiftyone", "{", "samples filepath"),
     _rule("labelme", "{", "shapes", "imagePath imageHeight shape_type"),
     _rule("via", "{", "", "_via_img_metadata shape_attributes region_attributes"),
     _rule("via", "{", "filename regions size"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from varifocal.data.names import leaves_folder
 from varifocal.data.raw import counted, short
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
+    IMAGES,
+    LABELS,
     MOST_CLASSES,
     Layout,
+    called,
     class_file,
     class_files,
     label_place,
@@ -167,7 +170,7 @@ def _beside_labels(folders: Iterable[Tree]) -> Tree | None:
 
 def _left_out(layout: Layout) -> list[str]:
     """Notes on pictures beside the folders of the splits."""
-    images = layout.root / _called("images", names_in(layout.root)[0])
+    images = layout.root / called(IMAGES, names_in(layout.root)[0])
     head = f"{images.name}/"
     used = {word.split("/")[1] for words in layout.given.values() for word in words if word.startswith(head)}
     if not used:
@@ -187,14 +190,14 @@ def folder_splits(folder: Tree) -> dict[str, list[str]]:
     folders, files = names_in(folder)
     lists = _by_split((name[:-4], name) for name in files if darknet.lists_pictures(folder / name))
     here = {"all": ["."]} if any(map(is_picture, files)) else {}
-    images, labels = _called("images", folders), _called("labels", folders)
+    images, labels = called(IMAGES, folders), called(LABELS, folders)
     if images in folders or (labels in folders and not here):
         inner = names_in(folder / (images if images in folders else labels))[0]
         return _by_split((name, f"{images}/{name}") for name in inner) or lists or {"all": [images]}
     splits = _by_split((name, name) for name in folders)
     splits = splits or _by_split((darknet.split_of_folder(name), name) for name in folders)
     if not splits or lists:
-        return lists or here
+        return lists or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
     for names in splits.values():
         names[:] = [_with_images(folder, name) for name in names]
     return splits
@@ -203,13 +206,8 @@ def folder_splits(folder: Tree) -> dict[str, list[str]]:
 def _with_images(folder: Tree, name: str) -> str:
     """The folder of a split's images, as a path: that of the split, or one called images in it."""
     inner = names_in(folder / name)[0]
-    images = _called("images", inner)
+    images = called(IMAGES, inner)
     return f"{name}/{images}" if images in inner else name
-
-
-def _called(name: str, folders: Sequence[str]) -> str:
-    """The name as it stands among those of folders, in whatever letters; itself where it does not."""
-    return name if name in folders else next((one for one in folders if one.lower() == name), name)
 
 
 def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -19,6 +19,9 @@ from varifocal.records import Category
 
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 MOST_CLASSES = 100_000
+# What folders of images and of labels are called, in small letters, the usual name first.
+IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+LABELS = ("labels", "label", "annotations", "annotation")
 NOT_LABELS = frozenset([*CLASS_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "notes.txt"])
 
 
@@ -167,26 +170,30 @@ def split_of(key: Any) -> str:
     return canonical(key) if isinstance(key, str) and canonical(key) in NAMED else ""
 
 
+def called(usual: Sequence[str], folders: Sequence[str]) -> str:
+    """The first of some usual names that a folder has, as it is written there; the first of all where none has it."""
+    there = {name.lower(): name for name in folders}
+    return next((there[name] for name in usual if name in there), usual[0])
+
+
 def _labels_in(folder: Tree) -> str:
-    """The name of the folder "labels" in another one, in whatever letters."""
-    if is_folder(folder / "labels"):
-        return "labels"
-    return next((name for name in names_in(folder)[0] if name.lower() == "labels"), "labels")
+    """The name of the folder of labels in another one."""
+    return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, names_in(folder)[0])
 
 
 def label_place(folder: Tree, root: Tree) -> Tree:
-    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path, in
-    capital or small letters."""
+    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path, or
+    what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
         first = len(root.parts) - 1 if isinstance(root, Path) else 0
-        places = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() == "images"]
+        places = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() in IMAGES]
         if not places:
             return folder
         above = Path(*parts[: places[-1]])
         return Path(above, _labels_in(above), *parts[places[-1] + 1 :])
     parts = folder.inside.split("/")
-    places = [index for index, part in enumerate(parts) if part.lower() == "images"]
+    places = [index for index, part in enumerate(parts) if part.lower() in IMAGES]
     if not places:
         return folder
     parts[places[-1]] = _labels_in(folder.top() / "/".join(parts[: places[-1]]))

@@ -30,6 +30,12 @@ def yolo_files(images: str, labels: str, suffix: str = ".txt") -> dict:
         yolo_files("Images/{split}/", "Labels/{split}/") | NAMES,
         yolo_files("IMAGES/{split}/", "labels/{split}/") | NAMES,
         yolo_files("images/{split}/", "labels/{split}/", ".png.txt") | NAMES,
+        yolo_files("{split}/image/", "{split}/label/") | NAMES,
+        yolo_files("imgs/{split}/", "Annotations/{split}/") | NAMES,
+        # as Darknet's own script leaves VOC
+        yolo_files("JPEGImages/", "labels/")
+        | {f"{split}.txt": "".join(f"/home/me/JPEGImages/{one.name}\n" for one in TRUTH[split]) for split in TRUTH}
+        | {"voc.names": "cat\nowl\n"},
         # labelImg leaves the list where it saves the labels
         yolo_files("images/{split}/", "labels/{split}/")
         | {f"labels/{split}/classes.txt": "cat\nowl\n" for split in ("train", "val")},
@@ -39,6 +45,13 @@ def yolo_files(images: str, labels: str, suffix: str = ".txt") -> dict:
 )
 def test_yolo(tmp_path, files):
     assert read(fill(tmp_path, files)) == ("yolo", TWO)
+
+
+def test_yolo_of_fiftyone(tmp_path):
+    """Its YOLOv4Dataset: images and labels in one folder, and a list that names no split."""
+    files = {f"data/{one.stem}.txt": yolo_lines(one) for _, one in each()} | pictures("data/")
+    files |= {"obj.names": "cat\nowl\n", "images.txt": "".join(f"data/{one.name}\n" for _, one in each())}
+    assert read(fill(tmp_path, files)) == ("yolo", {"all": {**TWO["train"], **TWO["val"]}})
 
 
 def test_lists_of_classes_that_differ_are_not_chosen_between(tmp_path):
@@ -183,6 +196,30 @@ def test_csv_of_traffic_signs(tmp_path):
 def test_single_tasks_of_label_studio_are_named(tmp_path, task):
     fill(tmp_path, {f"{number}.json": json.dumps(task) for number in (1, 2)} | {"a.png": A.size})
     refused(tmp_path, "this looks like single tasks of Label Studio", "export all of them there, as JSON")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"labels.json": {"classes": ["cat"], "labels": {"a": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}}},
+        {"metadata.json": {}, "samples.json": {"samples": [{"filepath": "data/a.png", "tags": []}]}},
+    ],
+)
+def test_fiftyone_s_own_json_is_named(tmp_path, files):
+    fill(tmp_path, {name: json.dumps(content) for name, content in files.items()} | {"data/a.png": A.size})
+    refused(tmp_path, "this looks like FiftyOne's own JSON", "export a COCODetectionDataset")
+
+
+@pytest.mark.parametrize("format", ["coco", "voc"])
+def test_names_of_label_studio_s_uploads_in_other_exports(tmp_path, format):
+    name = "0123abcd-a.png"
+    files = {
+        "coco": {"result.json": coco_json(TRUTH["train"][:1]).replace("a.png", f"images/{name}")},
+        "voc": {"Annotations/0123abcd-a.xml": voc_xml(A).replace("a.png", name)},
+    }[format]
+    data = load_dataset(fill(tmp_path, files | {"images/a.png": A.size}))
+    assert list(found(data)) == ["a.png"]
+    assert "1 image is found by the end of its name" in data.notes[0]
 
 
 def test_none_of_them_is_taken_for_another_format(tmp_path):
