@@ -291,12 +291,13 @@ def _box(columns: Columns, values: list[float]) -> tuple[float, float, float, fl
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
     """Text and mend where a line has a number of values that means nothing."""
+    if not keypoint_values and (count == 5 or (count >= 7 and count % 2)):
+        return None
+    if keypoint_values and count == 5 + keypoint_values:
+        return None
     text = f"has {counted(count, '(value|values)')}"
     if keypoint_values:
-        mend = f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
-        return None if count == 5 + keypoint_values else (text, mend)
-    if count == 5 or (count >= 7 and count % 2):
-        return None
+        return text, f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
     if count == 6:
         return text, "these look like predictions; take the score out, a label is: class x y width height"
     return text, "a label is: class x y width height, or class and the x y of at least three points"
