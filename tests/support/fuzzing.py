@@ -356,6 +356,8 @@ def coco_reference(files: dict[str, bytes]) -> Objects:
         check(sum(name == key for name, _ in pairs) == 1, "sections")
         check(isinstance(content[key], list) and all(isinstance(one, dict) for one in content[key]), "sections")
     check(content["images"] and content["categories"], "empty")
+    once_each(content["images"], ("id", "file_name", "width", "height"))
+    once_each(content["annotations"], ("id", "image_id", "category_id", "bbox"))
     names, images, result = coco_names(content), {}, {}
     for one in content["images"]:
         if not isinstance(one.get("file_name"), str) or not one["file_name"].strip():
@@ -375,6 +377,12 @@ def coco_reference(files: dict[str, bytes]) -> Objects:
         name = images[image]
         result[name].append((names[category], coco_box(name, one)))
     return result
+
+
+def once_each(records: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
+    """What is there twice in these fields may be the same once more."""
+    if len({json.dumps([one.get(key) for key in keys]) for one in records}) < len(records):
+        raise UnclearError
 
 
 def coco_names(content: dict[str, Any]) -> dict[str, str]:
@@ -486,8 +494,13 @@ def xml_root(content: bytes) -> ET.Element:
         raise WrongError("no XML") from None
 
 
+FLAGS = ("", "0", "1", "true", "false", "unspecified")
+
+
 def voc_reference(files: dict[str, bytes]) -> Objects:
     root = xml_root(files["Annotations/a.xml"])
+    if root.tag.startswith("{"):
+        raise UnclearError
     check(root.tag == "annotation", "tag")
     given = (root.findtext("filename") or "").strip()
     if given != "a.png":
@@ -500,9 +513,11 @@ def voc_reference(files: dict[str, bytes]) -> Objects:
         name = (node.findtext("name") or "").strip()
         check(name, "name")
         box = node.find("bndbox")
+        if box is None and {"polygon", "robndbox"} & {child.tag for child in node}:
+            raise UnclearError
         check(box is not None, "bndbox")
         words = [(box.findtext(side) or "").strip() for side in ("xmin", "ymin", "xmax", "ymax")]
-        check((node.findtext("difficult") or "0").strip() in ("", "0", "1", "Unspecified"), "difficult")
+        check((node.findtext("difficult") or "0").strip().lower() in FLAGS, "difficult")
         rows.append((name, [text_number(word) for word in words]))
     check(rows, "nothing")
     rows = [(name, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) for name, (x1, y1, x2, y2) in rows]

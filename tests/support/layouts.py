@@ -49,13 +49,14 @@ ALL = {"all": (*TRUTH["train"], *TRUTH["val"])}
 @dataclass(frozen=True)
 class Layout:
     """``files`` writes the splits that it is given; ``splits`` maps the truth's to those that are read, ``labels`` its
-    classes. Without ``empty`` the format cannot hold images without objects."""
+    classes. With ``numbered`` these have no names. Without ``empty`` the format cannot hold images without objects."""
 
     format: str
     files: Callable[[], Files]
     what: str
     truth: dict[str, tuple[Picture, ...]] = field(default_factory=lambda: TRUTH)
     one_class: str = ""
+    numbered: bool = False
     empty: bool = True
     packed: bool = True
 
@@ -122,6 +123,32 @@ def coco_flat() -> Files:
     return {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | pictures("images/{split}/")
 
 
+def coco_fiftyone() -> Files:
+    """FiftyOne's COCODetectionDataset, exported split by split."""
+    files: Files = {f"{split}/labels.json": coco_json(all) for split, all in TRUTH.items()}
+    return files | pictures("{split}/data/")
+
+
+def coco_fiftyone_alone() -> Files:
+    return {"labels.json": coco_json(ALL["all"])} | pictures("data/")
+
+
+def lvis() -> Files:
+    """LVIS v1: ``coco_url`` in place of ``file_name``, and lists of images that were looked through for each class."""
+    files: Files = {}
+    for split, all in TRUTH.items():
+        content = json.loads(coco_json(all))
+        for image in content["images"]:
+            image["coco_url"] = f"http://images.cocodataset.org/{split}2017/{image.pop('file_name')}"
+            image |= {"not_exhaustive_category_ids": [], "neg_category_ids": [2]}
+        for category in content["categories"]:
+            category |= {"synset": f"{category['name']}.n.01", "frequency": "r", "image_count": 2, "def": "a thing"}
+        for annotation in content["annotations"]:
+            annotation.pop("iscrowd")
+        files[f"annotations/lvis_v1_{split}.json"] = json.dumps(content)
+    return files | pictures("{split}2017/")
+
+
 def voc_xml(one: Picture) -> str:
     objects = ""
     for name, x, y, width, height in one.objects:
@@ -143,6 +170,21 @@ def voc_beside() -> Files:
     folder = {"train": "train", "val": "valid"}
     files: Files = {f"{folder[split]}/{one.stem}.xml": voc_xml(one) for split, one in each()}
     return files | {f"{folder[split]}/{one.name}": png(*one.size) for split, one in each()}
+
+
+def voc_flat() -> Files:
+    """Images and XML files in one folder, as labelImg leaves them."""
+    return {f"{one.stem}.xml": voc_xml(one) for _, one in each()} | pictures("")
+
+
+def voc_fiftyone() -> Files:
+    """FiftyOne's VOCDetectionDataset, exported split by split; it writes whole paths and counts from 1."""
+    files: Files = {}
+    for split, one in each():
+        text = voc_xml(one).replace(f"<filename>{one.name}", f"<folder></folder><filename>{one.name}")
+        path = f"<path>/home/me/export/{split}/data/{one.name}</path>"
+        files[f"{split}/labels/{one.stem}.xml"] = text.replace("<size>", f"{path}<size>")
+    return files | pictures("{split}/data/")
 
 
 def yolo_lines(one: Picture) -> str:
@@ -182,6 +224,63 @@ def yolo_roboflow() -> Files:
     )
     files["README.roboflow.txt"] = "exported\n"
     return files | {f"{folder[split]}/images/{one.name}": png(*one.size) for split, one in each()}
+
+
+def yolo_yaml(text: str, *, lists: bool = False) -> Callable[[], Files]:
+    """``images/train``, ``labels/train`` and a ``data.yaml`` of this text, with lists of the images if wanted."""
+
+    def files() -> Files:
+        found = yolo() | {"data.yaml": text}
+        for split, all in TRUTH.items() if lists else ():
+            found[f"{split}.txt"] = "".join(f"./images/{split}/{one.name}\n" for one in all)
+        return found
+
+    return files
+
+
+def yolo_several() -> Files:
+    """A split of several folders."""
+    files: Files = {f"labels/{one.stem}/{one.stem}.txt": yolo_lines(one) for _, one in each()}
+    files["data.yaml"] = "train: [images/a, images/b, images/empty]\nval: [images/v]\nnc: 2\nnames: [cat, owl]\n"
+    return files | {f"images/{one.stem}/{one.name}": png(*one.size) for _, one in each()}
+
+
+def darknet() -> Files:
+    """``obj.data`` with the names and the lists; labels lie beside the images."""
+    files: Files = {f"obj/{one.stem}.txt": yolo_lines(one) for _, one in each()}
+    files["obj.data"] = (
+        "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n"
+    )
+    for split, name in (("train", "train"), ("val", "valid")):
+        files[f"{name}.txt"] = "".join(f"data/obj/{one.name}\n" for one in TRUTH[split])
+    return files | {"obj.names": "cat\nowl\n"} | pictures("obj/")
+
+
+def cvat_yolo() -> Files:
+    """CVAT's "YOLO 1.1": a folder and a list for each subset."""
+    folder = {"train": ("obj_train_data", "train"), "val": ("obj_valid_data", "valid")}
+    files: Files = {f"{folder[split][0]}/{one.stem}.txt": yolo_lines(one) for split, one in each()}
+    for split, (place, key) in folder.items():
+        files[f"{key}.txt"] = "".join(f"data/{place}/{one.name}\n" for one in TRUTH[split])
+    lines = ["classes = 2", "train = data/train.txt", "valid = data/valid.txt", "names = data/obj.names"]
+    files |= {"obj.data": "\n".join([*lines, "backup = backup/\n"]), "obj.names": "cat\nowl\n"}
+    return files | {f"{folder[split][0]}/{one.name}": png(*one.size) for split, one in each()}
+
+
+def cvat_ultralytics() -> Files:
+    """CVAT's "Ultralytics YOLO Detection": a list for each subset."""
+    files = yolo_yaml("train: train.txt\nval: val.txt\nnames:\n  0: cat\n  1: owl\npath: .\n")()
+    for split, all in TRUTH.items():
+        files[f"{split}.txt"] = "".join(f"data/images/{split}/{one.name}\n" for one in all)
+    return files
+
+
+def yolo_fiftyone() -> Files:
+    """FiftyOne's YOLOv5Dataset: one ``dataset.yaml``, the paths of its own machine."""
+    text = "names:\n  0: cat\n  1: owl\npath: /home/me/export\ntrain: ./images/train/\nval: ./images/val/\n"
+    files = yolo()
+    del files["data.yaml"]
+    return files | {"dataset.yaml": text}
 
 
 def yolo_classes() -> Files:
@@ -584,11 +683,37 @@ LAYOUTS = {
     "coco-instances": Layout("coco", coco_instances, "annotations/instances_train2017.json, train2017/"),
     "coco-roboflow": Layout("coco", coco_roboflow, "train/_annotations.coco.json beside the images"),
     "coco-flat": Layout("coco", coco_flat, "train.json, images/train/"),
+    "coco-fiftyone": Layout("coco", coco_fiftyone, "train/labels.json, train/data/ (FiftyOne)"),
+    "coco-fiftyone-alone": Layout("coco", coco_fiftyone_alone, "labels.json, data/ (FiftyOne)", ALL),
+    "lvis": Layout("coco", lvis, "annotations/lvis_v1_train.json with coco_url, train2017/"),
     "voc-devkit": Layout("voc", voc_devkit, "Annotations/, JPEGImages/, ImageSets/Main/"),
     "voc-beside": Layout("voc", voc_beside, "train/ with XML beside the images (Roboflow)"),
+    "voc-flat": Layout("voc", voc_flat, "XML and images in one folder", ALL),
+    "voc-fiftyone": Layout("voc", voc_fiftyone, "train/labels/, train/data/ (FiftyOne)"),
     "yolo": Layout("yolo", yolo, "data.yaml, images/train/, labels/train/"),
     "yolo-outlines": Layout("yolo", lambda: yolo(polygon_lines), "the same with outlines or oriented boxes"),
     "yolo-roboflow": Layout("yolo", yolo_roboflow, "data.yaml with ../train/images, train/images/, train/labels/"),
+    "yolo-lists": Layout(
+        "yolo",
+        yolo_yaml("train: train.txt\nval: val.txt\nnames: [cat, owl]\n", lists=True),
+        "data.yaml with lists of images",
+    ),
+    "yolo-several": Layout("yolo", yolo_several, "data.yaml with several folders for a split"),
+    "yolo-nc": Layout(
+        "yolo",
+        yolo_yaml("path: ../datasets/mine\ntrain: images/train\nval: images/val\nnc: 2\n"),
+        "data.yaml with nc alone; path of another machine",
+        numbered=True,
+    ),
+    "yolo-absolute": Layout(
+        "yolo",
+        yolo_yaml("train: /content/mine/images/train\nval: C:\\set\\images\\val\nnames: [cat, owl]\n"),
+        "data.yaml with absolute paths of another machine",
+    ),
+    "yolo-fiftyone": Layout("yolo", yolo_fiftyone, "dataset.yaml with path, images/train/, labels/train/ (FiftyOne)"),
+    "darknet": Layout("yolo", darknet, "obj.data, obj.names, train.txt with data/obj/a.png, obj/ (Darknet)"),
+    "cvat-yolo": Layout("yolo", cvat_yolo, "obj.data, obj_train_data/, train.txt (CVAT's YOLO 1.1)"),
+    "cvat-ultralytics": Layout("yolo", cvat_ultralytics, "data.yaml, train.txt (CVAT's Ultralytics YOLO)"),
     "yolo-classes": Layout("yolo", yolo_classes, "classes.txt, train/images/, train/labels/"),
     "yolo-keras": Layout(
         "yolo-keras", yolo_keras, "train/_annotations.txt, train/_classes.txt (Roboflow, YOLOv3 and v4)"
@@ -632,6 +757,7 @@ def expected(layout: Layout) -> dict[str, dict[str, list[tuple[str, list[float]]
     """Split -> file name -> class and corners of each object, as the layout holds them."""
     found: dict[str, dict[str, list[tuple[str, list[float]]]]] = {}
     names = VISDRONE if layout.format == "visdrone" else {}
+    names = {"cat": "class_0", "owl": "class_1"} if layout.numbered else names
     for split, all in layout.truth.items():
         found[split] = {
             one.name: sorted(

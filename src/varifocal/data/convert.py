@@ -17,7 +17,7 @@ from varifocal.data.finish import box_problems, emptied_notes, finish, judge, ra
 from varifocal.data.images import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.options import Unlabeled
-from varifocal.data.raw import NO_LABEL, RawSet
+from varifocal.data.raw import NO_LABEL, RawSet, counted
 from varifocal.data.readers.columns import measured
 from varifocal.data.roles import made_of_others, parted_split
 from varifocal.data.split import hold_out
@@ -101,7 +101,7 @@ def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
         raise_first(problems, _DROP)
     notes += swapped_notes(raw)
     for kind, count in problems.counts.items():
-        notes.append(f"{raw.source.name}: {count} boxes were left out ({kind}).")
+        notes.append(f"{raw.source.name}: {counted(count, '(box was|boxes were)')} left out ({kind}).")
     notes += emptied_notes(raw, verdict)
     return verdict.good
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical, share_images
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import short
+from varifocal.data.raw import counted, short
 from varifocal.data.tree import PictureFinder, is_picture, walk
 
 Place = tuple[Tree, str]  # folder and file name
@@ -28,6 +28,7 @@ Place = tuple[Tree, str]  # folder and file name
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes before the names of uploaded files
+_LIKELY = re.compile(r"^(?=[0-9]*[a-f])[0-9a-f]{8}-(?=.)")
 AMBIGUOUS = "write the folders of the one that is meant, or name the folder of the images with --images"
 _MOST = 5_000_000  # images that are indexed; in a folder of more none is found by its end
 
@@ -250,8 +251,12 @@ def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[P
 
 
 def _without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:
-    """The same without the eight letters that Label Studio writes before the names of uploaded files."""
-    uploaded = [parts for parts in written if parts and (sure or "upload" in parts) and _UPLOAD.match(parts[-1])]
+    """The same without the eight letters that Label Studio writes before the names of uploaded files, in all exports.
+
+    Where nothing else speaks for an upload, eight digits are a date.
+    """
+    sure_or_not = ((sure or "upload" in parts, parts) for parts in written if parts)
+    uploaded = [parts for known, parts in sure_or_not if (_UPLOAD if known else _LIKELY).match(parts[-1])]
     return [(*parts[:-1], _UPLOAD.sub("", parts[-1])) for parts in uploaded]
 
 
@@ -294,7 +299,8 @@ def _usual(finder: PictureFinder) -> list[tuple[str, ...]]:
 def _of_other_split(folders: Sequence[str], split: str) -> bool:
     """Whether a path leads through the folder of another split, whose images are not ours, whatever their names."""
     own = canonical(split)
-    return own in STANDARD and any(canonical(name) in STANDARD - {own} for name in folders)
+    others = (name for name in folders if canonical(name) in NAMED - {own})
+    return own in NAMED and any(not share_images(own, name) for name in others)
 
 
 def not_found(name: str, several: Sequence[str], roots: Iterable[Tree]) -> str:
@@ -308,9 +314,5 @@ def not_found(name: str, several: Sequence[str], roots: Iterable[Tree]) -> str:
 
 def note_of(source: Tree, count: int, name: str, place: Place) -> str:
     """The note on images that were found by the end of their names: how many, the first's name and where it is."""
-    images = (
-        "1 image is found by the end of its name"
-        if count == 1
-        else (f"{count} images are found by the end of their names")
-    )
+    images = counted(count, "(image is found by the end of its name|images are found by the end of their names)")
     return f"{source.name}: {images}, first {short(name)} as {_joined(place)}."

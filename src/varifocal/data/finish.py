@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
 from varifocal.data.images import read_stored_size
-from varifocal.data.raw import DROPPABLE, NO_LABEL, Place, Problem, Problems, RawSet, box_note
+from varifocal.data.raw import DROPPABLE, NO_LABEL, Place, Problem, Problems, RawSet, box_note, counted
 from varifocal.data.readers.columns import measured
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Sample, StoredFile
@@ -147,8 +147,7 @@ def emptied_notes(raw: RawSet, verdict: Verdict) -> list[str]:
     emptied = np.flatnonzero(had & ~kept)
     if not len(emptied):
         return []
-    one = len(emptied) == 1
-    images = "1 image has no box left and counts" if one else f"{len(emptied)} images have no box left and count"
+    images = counted(len(emptied), "(image has no box left and counts|images have no box left and count)")
     return [f"{raw.source.name}: {images} as without objects, first {raw.images.names[int(emptied[0])]}."]
 
 

@@ -18,6 +18,7 @@ from varifocal.data.image_kinds import (
     suffix_of,
 )
 from varifocal.data.opened import read_head
+from varifocal.data.raw import counted
 from varifocal.errors import DataError
 
 _NAMED = 6  # suffixes that are listed in a sentence
@@ -74,9 +75,12 @@ def _by_suffix(counts: Counter[str]) -> str:
 
 def passed_over(names: Iterable[str], source: str) -> list[str]:
     """Notes on files that are images by their names, but of kinds that are not read, or with a changed suffix."""
-    names = list(names)
-    unread = [name for name in names if suffix_of(name) in UNREAD]
-    changed = [name for name in names if has_changed_suffix(name)]
+    unread, changed = [], []
+    for name in names:  # of which there may be a million
+        if suffix_of(name) in UNREAD:
+            unread.append(name)
+        elif has_changed_suffix(name):
+            changed.append(name)
     notes = _left_out(unread, source, "of a kind that is not read", "convert them to JPEG, PNG or TIFF")
     return [*notes, *_left_out(changed, source, "with an unknown suffix", "rename them")]
 
@@ -92,7 +96,7 @@ def _left_out(names: Sequence[str], source: str, why: str, mend: str) -> list[st
     if not names:
         return []
     counts = Counter(suffix_of(name) for name in names)
-    images = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+    images = counted(len(names), "(image is|images are)")
     return [f"{source}: {images} left out, {why} ({_by_suffix(counts)}), first {names[0]}; {mend}."]
 
 

@@ -10,8 +10,9 @@ from varifocal.data.finish import finish
 from varifocal.data.names import match_split, meant_by
 from varifocal.data.options import ReadOptions, Unlabeled, open_images
 from varifocal.data.raw import RawSet
-from varifocal.data.readers.formats import READERS, recognise_tree
+from varifocal.data.readers.formats import READERS, Reader, data_inside, recognise_tree
 from varifocal.data.roles import measured_split, training_split
+from varifocal.data.tree import remember_folders
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 
@@ -38,7 +39,7 @@ def recognise(path: Path | str) -> str:
     Raises:
         DataError: nothing fits, or more than one format does; what was seen is said.
     """
-    return recognise_tree(open_data(path))
+    return _recognised(open_data(path))[1]
 
 
 def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
@@ -48,8 +49,8 @@ def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
         DataError: there is no such path, or nothing in it that is understood.
         ConfigError: an unknown format.
     """
-    tree = open_data(path)
-    return list(READERS[_format(tree, format)].splits(tree))
+    tree, reader = _opened(path, format)
+    return list(reader.splits(tree))
 
 
 def read_raw(
@@ -69,8 +70,7 @@ def read_raw(
         DataError: no such data set or split, or its description cannot be read at all.
         ConfigError: an unknown format, or one that needs a package that is not installed.
     """
-    tree = open_data(path)
-    reader = READERS[_format(tree, format)]
+    tree, reader = _opened(path, format)
     splits = reader.splits(tree)
     name = match_split(path, list(splits), split)
     return reader.read(splits[name], tree, name, ReadOptions(open_images(images, tree), unlabeled))
@@ -142,9 +142,18 @@ def _split_of(path: Path) -> str | None:
     return meant[0] if meant else None
 
 
-def _format(tree: Tree, format: str | None) -> str:
-    if format is None or format == "":
-        return recognise_tree(tree)
+def _opened(path: Path | str, format: str | None) -> tuple[Tree, Reader]:
+    """The data set of a path, and the reader of the format that is named or recognised."""
+    tree = open_data(path)
+    if not format:
+        tree, format = _recognised(tree)
     if format not in READERS:
         raise ConfigError(f"the format {format!r} is not known; the formats are {', '.join(READERS)}.")
-    return format
+    return tree, READERS[format]
+
+
+def _recognised(tree: Tree) -> tuple[Tree, str]:
+    """A data set, which may be the only folder in another one, with its format."""
+    with remember_folders():
+        tree = data_inside(tree)
+        return tree, recognise_tree(tree)

@@ -10,6 +10,7 @@ from typing import Any
 from varifocal.errors import DataError
 
 STANDARD = frozenset(["train", "val", "test"])
+NAMED = STANDARD | {"trainval"}  # names by which files and folders say which split they are of
 _SPELLINGS = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "validate", "validating", "dev", "development", "eval", "evaluation"),
@@ -20,7 +21,9 @@ _MEANT = {spelling: name for name, spellings in _SPELLINGS.items() for spelling 
 _PARTS = {"trainval": ("train", "val", "valminusminival"), "val": ("minival", "valminusminival")}
 _NUMBER = re.compile(r"[-_ .]?\d+k?$|^\d+[-_ .]")  # of a year, a part, or the size: train2017, val-00, 2007_train
 _SIGNS = re.compile(r"[-_ .+&]+")
-_AFFIX = re.compile(r"(?:sets?|splits?|data|images?|imgs|list)$")  # trainset, val_images
+_AFFIX = re.compile(  # trainset, val_images, train_annotations
+    r"(?:sets?|splits?|data|images?|imgs|list|annotations?|labels?|instances|coco|boxes|bbox|bboxes|gt)$"
+)
 
 # Absolute on any system, a climb out of the folder, or no name at all.
 _UNSAFE = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\x00|^$|/$")

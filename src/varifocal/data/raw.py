@@ -6,6 +6,7 @@ or stops at the first problem; who wants to know all problems looks at the colum
 
 from __future__ import annotations
 
+import re
 import reprlib
 from array import array
 from collections import Counter
@@ -29,6 +30,7 @@ _OF_OBJECTS = ("malformed", "unknown-class")
 # Boxes with one of these are left out where the user asks for it; nothing else is ever left out in silence.
 DROPPABLE = ("no-label", "not-a-number", "no-area", "outside")
 
+_BY_COUNT = re.compile(r"\(([^()|]*)\|([^()|]*)\)")
 NO_LABEL = -2  # the label of a box that has none at all; -1 is that of a class that is not known
 
 
@@ -267,10 +269,15 @@ def box_note(raw: RawSet, which: Int64[np.ndarray, "K"], done: str, why: str) ->
     """A sentence on the boxes ``which``, with their count and the place of the first; none where there are none."""
     if not len(which):
         return []
-    boxes = "1 box was" if len(which) == 1 else f"{len(which)} boxes were"
+    boxes = counted(len(which), "(box was|boxes were)")
     place = raw.boxes.where(int(which[0]))
     first = place.text if place.file == raw.source else str(place)
     return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
+
+
+def counted(count: int, text: str) -> str:
+    """A count and what is counted; in the words (one|many) stands for what goes with one or with several."""
+    return f"{count} " + _BY_COUNT.sub(lambda match: match[1] if count == 1 else match[2], text)
 
 
 def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:

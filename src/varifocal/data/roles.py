@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from varifocal.data.names import STANDARD, canonical, match_split, meant_by, share_images
+from varifocal.data.names import NAMED, canonical, match_split, meant_by, share_images
 from varifocal.errors import ConfigError, DataError
 
 # Names that programs give to images that nobody has put into a split.
@@ -87,7 +87,7 @@ def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", valida
 
 def is_named(split: str) -> bool:
     """Whether a name is one that data sets give to a split, or programs to what was never split."""
-    return canonical(split) in {*STANDARD, "trainval", *_UNNAMED}
+    return canonical(split) in NAMED | _UNNAMED
 
 
 def is_to_train(split: str) -> bool:

@@ -15,6 +15,7 @@ from varifocal.data.images import THUMB, Look, look_at_all
 from varifocal.data.load import load_dataset
 from varifocal.data.near import near_groups, perceptual_hash, same_bytes
 from varifocal.data.options import Unlabeled
+from varifocal.data.raw import counted
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet, Sample
 
@@ -100,10 +101,12 @@ def hold_out(
     held = np.zeros(total, bool)
     held[good] = assign(class_counts(data)[good], groups, share, seed)
     count = int(held.sum())
-    kept = f"; {joined} of them look like another and stay with it" if joined else ""
-    kept += f"; {len(bad)} cannot be read and are among those to train on" if bad else ""
+    stay = counted(joined, "of them (looks like another and stays|look like another and stay) with it")
+    unread = counted(len(bad), "cannot be read and (is|are) among those to train on")
+    trained = counted(total - count, "(picture|pictures)")
+    kept = (f"; {stay}" if joined else "") + (f"; {unread}" if bad else "")
     note = (
-        f"{data.source.name}: split by seed {seed} into {total - count} pictures to train on and {count} to validate "
+        f"{data.source.name}: split by seed {seed} into {trained} to train on and {count} to validate "
         f"on ({count / total:.1%}){kept}."
     )
     return held, note

@@ -28,7 +28,8 @@ _remembered: ContextVar[dict[Tree, tuple[list[str], list[str]]] | None] = Contex
 @contextmanager
 def remember_folders() -> Iterator[None]:
     """List each folder once while several formats look at a data set, which may have a million files in one."""
-    token = _remembered.set({})
+    known = _remembered.get()
+    token = _remembered.set({} if known is None else known)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ import yaml
 from jaxtyping import Bool, Int64
 
 from varifocal.data.names import STANDARD, canonical
-from varifocal.data.raw import RawSet
+from varifocal.data.raw import RawSet, counted
 from varifocal.data.roles import is_to_train
 from varifocal.errors import DataError
 from varifocal.records import Category
@@ -138,7 +138,8 @@ def _without_regions(part: Part) -> tuple[Part, list[str]]:
     count = part.mine(regions)
     if not count:
         return part, []
-    note = f"{part.split}: {count} boxes of regions to be ignored for several classes are left out, as YOLO has none."
+    left_out = counted(count, "(box|boxes) of regions to be ignored for several classes (is|are) left out")
+    note = f"{part.split}: {left_out}, as YOLO has none."
     return replace(part, keep=part.keep & ~regions), [note]
 
 

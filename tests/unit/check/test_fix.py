@@ -288,7 +288,7 @@ def test_what_was_understood_is_said_in_the_copy(tmp_path):
     lines = (tmp_path / "out" / "changes.txt").read_text().splitlines()
     assert lines[-2:] == [
         "Read otherwise than it stands in the source:",
-        "train.json: 1 images have no usable width and height; their sizes were read from the image files.",
+        "train.json: 1 image has no usable width and height; its size was read from the image file.",
     ]
     (sample,) = load_dataset(tmp_path / "out", "train").samples
     assert sample.boxes.tolist() == [[10, 20, 30, 30]]

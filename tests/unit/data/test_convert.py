@@ -242,7 +242,7 @@ def test_nothing_is_left_of_a_failure(tmp_path):
         convert(original, tmp_path / "out", "coco")
     assert sorted(tmp_path.rglob("*")) == before
     notes = convert(original, tmp_path / "out", "coco", drop_invalid=True)
-    assert "instances_val.json: 1 boxes were left out (no-area)." in notes
+    assert "instances_val.json: 1 box was left out (no-area)." in notes
     (tmp_path / "flat").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         convert(original, tmp_path / "flat/out", "coco", drop_invalid=True)
@@ -328,5 +328,5 @@ def test_boxes_without_a_label(tmp_path):
     with pytest.raises(DataError, match="which has no label"):
         convert(tmp_path / "in", tmp_path / "out", "coco")
     notes = convert(tmp_path / "in", tmp_path / "out", "coco", drop_invalid=True)
-    assert "train.csv: 1 boxes were left out (no-label)." in notes
+    assert "train.csv: 1 box was left out (no-label)." in notes
     assert found(load_dataset(tmp_path / "out", "train")) == {"a.png": [("cat", [1, 2, 3, 4])]}

@@ -7,7 +7,7 @@ from folders import fill
 
 from varifocal.data import finish as finish_module
 from varifocal.data.finish import box_problems, finish, judge
-from varifocal.data.raw import LISTED, NO_LABEL, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet
+from varifocal.data.raw import LISTED, NO_LABEL, Files, Place, Problem, Problems, RawBoxes, RawImages, RawSet, counted
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -147,3 +147,15 @@ def test_the_first_problem_stops():
         finish(raw_set([], [], problems=problems), invalid_boxes="drop")
     with pytest.raises(DataError, match=r"^d/2.png: the image does not exist; check the path$"):
         finish(raw_set([], []))
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (0, "0 boxes (of a) were left out"),
+        (1, "1 box (of a) was left out"),
+        (1200, "1200 boxes (of a) were left out"),
+    ],
+)
+def test_the_words_go_by_the_count(count, sentence):
+    assert counted(count, "(box|boxes) (of a) (was|were) left out") == sentence

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from folders import fill
-from layouts import LAYOUTS, try_layout
+from layouts import LAYOUTS, expected, read, try_layout
 
 from varifocal.data.readers.formats import READERS, claims
 
@@ -22,6 +22,15 @@ def test_images_boxes_classes_and_splits_are_those_of_the_truth(tmp_path, name):
 @pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.packed])
 def test_so_they_are_in_an_archive(tmp_path, name):
     assert try_layout(LAYOUTS[name], tmp_path, packed=True) == ""
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_so_they_are_in_a_folder_around_it(tmp_path, name):
+    if LAYOUTS[name].format == "parquet":
+        pytest.importorskip("pyarrow")
+    files = LAYOUTS[name].files()
+    fill(tmp_path, {f"my set/v3/{path}": content for path, content in files.items()} | {"README.md": "mine"})
+    assert read(tmp_path) == (LAYOUTS[name].format, expected(LAYOUTS[name]))
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import Lost, finder_of
@@ -21,6 +21,7 @@ from varifocal.data.raw import (
     RawBoxes,
     RawImages,
     RawSet,
+    counted,
     first_copies,
     in_order,
     short,
@@ -102,15 +103,13 @@ def _refuse_value(content: Any, file: Tree) -> None:
 
 def _notes(found: Found) -> list[str]:
     """What was understood but not taken as it stands, with counts."""
-    notes = [*found.notes, *(f"{found.file.name}: {count} {what}." for what, count in found.changed.items())]
-    for key, what in (("images", "image ids"), ("categories", "category ids")):
+    notes = [*found.notes, *(f"{found.file.name}: {counted(count, what)}." for what, count in found.changed.items())]
+    for key, what in (("images", "image (id|ids)"), ("categories", "category (id|ids)")):
         numbers = found.ids[key].numbers
         if numbers:
             text, number = next(iter(numbers.items()))
-            notes.append(
-                f"{found.file.name}: {len(numbers)} {what} are no whole numbers and got some, "
-                f"as {short(text)} the number {number}."
-            )
+            said = counted(len(numbers), f"{what} (is no whole number and got one|are no whole numbers and got some)")
+            notes.append(f"{found.file.name}: {said}, as {short(text)} the number {number}.")
     return notes
 
 
@@ -124,7 +123,9 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
             found.report("bad-category", "categories", place, "has an empty name", "give each category a name")
     pairs = list(dict.fromkeys(found.categories))
     if len(pairs) < len(found.categories):
-        found.changed["categories are there once more, with the same id and name"] += len(found.categories) - len(pairs)
+        found.changed["(category is|categories are) there once more, with the same id and name"] += len(
+            found.categories
+        ) - len(pairs)
     ids = found.ids["categories"]
     codes = np.array([code for code, _ in pairs], np.int64)
     ids.settle(codes, (column[2] for column in found.columns))
@@ -149,11 +150,29 @@ def _read_images(found: Found, finder: PictureFinder) -> RawImages:
     codes = np.concatenate([np.empty(0, np.int64), *found.image_ids])
     found.ids["images"].settle(codes, (column[1] for column in found.columns))
     ids = found.ids["images"].numbered(codes)
-    if not (np.diff(np.sort(ids)) > 0).all():
-        _report_copies(found, "images", ids.tolist(), "image id")
     sizes = np.concatenate([np.empty((0, 2), np.int64), *found.sizes])
+    if not (np.diff(np.sort(ids)) > 0).all():
+        ids, sizes = _once(found, ids, sizes)
+        _report_copies(found, "images", ids.tolist(), "image id")
     files = _find(found, ids, finder)
     return RawImages(found.names, files, sizes, ids)
+
+
+def _once(
+    found: Found, ids: Int64[np.ndarray, "M"], sizes: Int64[np.ndarray, "M 2"]
+) -> tuple[Int64[np.ndarray, "M2"], Int64[np.ndarray, "M2 2"]]:
+    """The images without those whose whole record is there once more, as joined files have them."""
+    if found.nameless:  # problems tell images by their index
+        return ids, sizes
+    records = zip(ids.tolist(), found.names, map(tuple, sizes.tolist()), strict=True)
+    copies = list(first_copies(list(records)))
+    if copies:
+        found.changed["(image is|images are) listed once more with the same id, name and size"] += len(copies)
+        keep = np.ones(len(ids), bool)
+        keep[copies] = False
+        found.names = [name for name, kept in zip(found.names, keep.tolist(), strict=True) if kept]
+        ids, sizes = ids[keep], sizes[keep]
+    return ids, sizes
 
 
 def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> Files:
@@ -179,10 +198,10 @@ def _place(found: Found, index: int, name: str, finder: PictureFinder) -> tuple[
 def _read_boxes(found: Found, images: RawImages, categories: Sequence[Category]) -> RawBoxes:
     columns = [np.concatenate(parts) for parts in zip(_NO_COLUMNS, *found.columns, strict=True)]
     found.columns.clear()
+    odd = found.odd
+    if (np.diff(np.sort(columns[0])) == 0).any():
+        columns, odd = _own(found, columns)
     ids, image_ids, category_ids, crowd, difficult, areas, xyxy = columns
-    copies = int((np.diff(np.sort(ids)) == 0).sum())
-    if copies:
-        found.changed["annotations have the id of another, and are boxes of their own"] += copies
     image_ids = found.ids["images"].numbered(image_ids)
     category_ids = found.ids["categories"].numbered(category_ids)
     known = np.array([category.id for category in categories], np.int64)
@@ -192,17 +211,50 @@ def _read_boxes(found: Found, images: RawImages, categories: Sequence[Category])
     if not found.idless:
         _report_unknown(found, "unknown-image", image_of, image_ids, images.ids, where)
     _report_unknown(found, "unknown-class", label_of, category_ids, known, where)
-    odd = found.odd
     if (image_of < 0).any():
         keep = image_of >= 0
-        place = np.cumsum(keep) - 1
-        odd = {int(place[index]): text for index, text in odd.items() if keep[index]}
+        odd = _kept(odd, keep)
         where = _Where(found, ids[keep], image_ids[keep])
         image_of, label_of, xyxy, crowd, difficult, areas = (
             column[keep] for column in (image_of, label_of, xyxy, crowd, difficult, areas)
         )
     xyxy, swapped = in_order(xyxy)
     return RawBoxes(image_of, label_of, xyxy, crowd, difficult, areas, where, xywh=True, odd=odd, swapped=swapped)
+
+
+def _own(found: Found, columns: list[np.ndarray]) -> tuple[list[np.ndarray], dict[int, str]]:
+    """The columns without annotations that are there once more, with all they say, as joined files have them.
+
+    Others that have the id of another stay, and are counted.
+    """
+    order = np.argsort(columns[0], kind="stable")
+    pairs = order[:-1], order[1:]
+    alike = columns[0][pairs[0]] == columns[0][pairs[1]]
+    whole = alike & np.all([_equal(column[pairs[0]], column[pairs[1]]) for column in columns], axis=0)
+    keep = np.ones(len(order), bool)
+    keep[pairs[1][whole]] = False
+    for count, text in (
+        (int(whole.sum()), "(annotation is|annotations are) listed once more with the same id and box"),
+        (
+            int((alike & ~whole).sum()),
+            "(annotation has|annotations have) the id of another, and (is a box of its|are boxes of their) own",
+        ),
+    ):
+        if count:
+            found.changed[text] += count
+    return [column[keep] for column in columns], _kept(found.odd, keep)
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> Bool[np.ndarray, "N"]:
+    """Which rows are equal, numbers that are none being equal to themselves."""
+    same = (one == other) | ((one != one) & (other != other))
+    return np.asarray(same if same.ndim == 1 else same.all(axis=1))
+
+
+def _kept(odd: Mapping[int, str], keep: Bool[np.ndarray, "N"]) -> dict[int, str]:
+    """What stands in the place of boxes, by their indices among those that are kept."""
+    place = np.cumsum(keep) - 1
+    return {int(place[index]): text for index, text in odd.items() if keep[index]}
 
 
 _NO_COLUMNS = (
@@ -222,7 +274,7 @@ def _report_lost(found: Found, images: RawImages, image_of: Int64[np.ndarray, "N
     found.problems["annotations"].damaged.update(lost[lost >= 0].tolist())
     idless, strange = found.idless, int((image_of < 0).sum())
     if idless and strange:
-        more = f"{idless[0].text}, and {strange} annotations are of no image that is listed"
+        more = f"{idless[0].text}, and {counted(strange, '(annotation is|annotations are)')} of no image that is listed"
         idless = Problems([replace(idless[0], text=more), *idless[1:]])
         idless.counts.update(found.idless.counts - idless.counts)
     found.problems["images"].extend(idless)

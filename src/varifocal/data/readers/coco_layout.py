@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
+from varifocal.data.readers.label_files import parts_between, split_of_parts
 from varifocal.data.roles import is_named
 from varifocal.data.tree import names_in
 from varifocal.errors import DataError
@@ -14,6 +15,8 @@ _FIFTYONE = "labels.json"
 _ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
 # What stands before the split in a file's name, in the order in which files of one split are taken.
 _PREFIXES = re.compile(r"(instances_|annotations_)|(lvis_v[0-9.]+_)|(person_keypoints_)")
+_OF_BOXES = 3  # the rank of files that have the boxes of others once more, and keypoints
+_FEW = 20  # files of a folder
 _LOOK = 1 << 16  # bytes
 _SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 
@@ -28,13 +31,17 @@ def find_coco(path: Tree) -> dict[str, Tree]:
     taken like these. Splits carry the names they have on disk, such as "train2017", but "valid" is "val".
 
     Raises:
-        DataError: ``path`` is a folder without annotation files.
+        DataError: ``path`` is a folder without annotation files, or with two of one split.
     """
     if path.is_file():
         return {_split_of(path): path}
     found: dict[str, Tree] = {}
     for file in _candidates(path):
-        found.setdefault(_split_of(file, path), file)
+        split = _split_of(file, path)
+        other = found.setdefault(split, file)
+        if other is not file and _rank(file) < _OF_BOXES:
+            raise DataError(f"{path}: {other} and {file} are both the split {split}; name the one that is meant")
+    found = _by_their_words(found)
     if not found:
         raise DataError(
             f"{path}: no COCO annotations are found; expected annotations/instances_train.json, "
@@ -43,12 +50,23 @@ def find_coco(path: Tree) -> dict[str, Tree]:
     return found
 
 
+def _by_their_words(found: dict[str, Tree]) -> dict[str, Tree]:
+    """The same files under the splits that words in their names say, where these say it of one alone: coco_train_v2."""
+    words = {name: split_of_parts([name]) for name in found}
+    meant = [canonical(name) if canonical(name) in NAMED else words[name] for name in found]
+    return {
+        words[name] if not is_named(name) and words[name] in NAMED and meant.count(words[name]) == 1 else name: file
+        for name, file in found.items()
+    }
+
+
 def picture_roots(json: Tree, data: Tree, split: str) -> list[Tree]:
     """The folders where the pictures of a json may lie, the most specific first; ``data`` is the data set's path."""
     base = data if data.is_dir() else _base_of(json)
     names = dict.fromkeys([split, canonical(split), *(["valid"] if canonical(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
-    return [*roots, base / "images", json.parent / "data", json.parent, base]
+    roots += [base / name / "images" for name in names]
+    return [*roots, base / "images", json.parent / "data", json.parent / "images", json.parent, base]
 
 
 def begins_as_coco(file: Tree) -> bool:
@@ -70,7 +88,7 @@ def _candidates(folder: Tree) -> list[Tree]:
     inner = [folder / name for name in names_in(folder)[0] if name != "annotations"]
     for name in _ALONE:
         nested += [place / name for place in inner if _is_data(place / name)]
-    return nested or _beside_the_pictures(folder)
+    return nested or _beside_the_pictures(folder) or _in_any_folder(folder)
 
 
 def _is_data(file: Tree) -> bool:
@@ -88,6 +106,17 @@ def _beside_the_pictures(folder: Tree) -> list[Tree]:
     return alone + others if not alone or any(map(_is_usual, others)) else alone
 
 
+def _in_any_folder(folder: Tree) -> list[Tree]:
+    """The files of COCO in folders of any name, or in the folders in these; labels of single images are not meant."""
+    level = [folder]
+    for _ in range(2):
+        level = [place / name for place in level for name in names_in(place)[0]]
+        found = [files for place in level if 0 < len(files := _json_files(place)) <= _FEW]
+        if coco := [file for files in found for file in files if begins_as_coco(file)]:
+            return coco
+    return []
+
+
 def _is_usual(file: Tree) -> bool:
     return _PREFIXES.match(file.name) is not None or is_named(file.stem)
 
@@ -99,16 +128,19 @@ def _rank(file: Tree) -> int:
 
 
 def _json_files(folder: Tree) -> list[Tree]:
-    return [folder / name for name in names_in(folder)[1] if name.endswith(".json")]
+    return [folder / name for name in names_in(folder)[1] if name.lower().endswith(".json")]
 
 
 def _split_of(file: Tree, data: Tree | None = None) -> str:
     name = file.stem
     if file.name in _ALONE:
-        inside = file.parent != data and (data is not None or canonical(file.parent.name) in STANDARD)
+        inside = file.parent != data and (data is not None or canonical(file.parent.name) in NAMED)
         name = file.parent.name if inside and file.parent.name != "annotations" else "all"
     prefix = _PREFIXES.match(name)
     name = name[prefix.end() :] if prefix is not None else name
+    if data is not None and canonical(name) not in NAMED:  # train/coco.json
+        folders = split_of_parts(parts_between(data, file.parent))
+        name = folders if folders in NAMED else name
     return "val" if name == "valid" else name
 
 

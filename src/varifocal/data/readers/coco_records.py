@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, short
+from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, counted, short
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
-from varifocal.data.readers.columns import NAN, to_number, whole_side
+from varifocal.data.readers.columns import NAN, UNSIZED, to_number, whole_side
 from varifocal.data.readers.outline import outline_box
 
 SECTIONS = ("images", "annotations", "categories")
@@ -37,6 +37,10 @@ _FIELDS: dict[str, dict[str, type]] = {
 _GET = {key: itemgetter(*fields) for key, fields in _FIELDS.items()}
 # Where the name of an image stands when there is no file_name; LVIS has addresses alone.
 _OTHER_NAMES = ("filename", "coco_url", "path", "url")
+_NO_BBOX = (
+    "(annotation has|annotations have) no usable bbox; "
+    "the upright (box around its outline was|boxes around their outlines were) taken"
+)
 _NO_BOX = [NAN] * 4
 
 Wrong = tuple[str, str]  # what is wrong with a record, and how to mend it
@@ -116,7 +120,7 @@ class Found:
             self.nameless.add(image)
             name = short(record.get("file_name"))
         elif key != "file_name":
-            self.changed[f"images have no file_name; the end of their {key} was taken"] += 1
+            self.changed[f"(image has|images have) no file_name; the end of (its|their) {key} was taken"] += 1
         return code, name, *(whole_side(record.get(side)) for side in ("width", "height"))
 
     def _annotation(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
@@ -133,7 +137,10 @@ class Found:
             wrong = _no_field(record, "bbox", "a list [x, y, width, height]")
         elif len(box) != 4:
             place = f"annotation {short(record.get('id'))} of image {short(record['image_id'])}"
-            wrong = f"has the bbox {short(box)} of {len(box)} values", "a box is [x, y, width, height]"
+            wrong = (
+                f"has the bbox {short(box)} of {counted(len(box), '(value|values)')}",
+                "a box is [x, y, width, height]",
+            )
         if wrong is not None:
             self.report("malformed", "annotations", place, *wrong)
             if image is not None:
@@ -141,14 +148,14 @@ class Found:
             return None
         code = self.ids["annotations"].code(record.get("id"))
         if code is None:
-            self.changed["annotations have no id"] += 1
+            self.changed["(annotation has|annotations have) no id"] += 1
             code = without_id(index)
         return code, image, category, box
 
     def _category(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
         if type(name) in (int, float):
-            self.changed["classes are called by a number"] += 1
+            self.changed["(class is|classes are) called by a number"] += 1
             name = str(name)
         if code is None or not isinstance(name, str):
             wrong = _no_id(record, "id") if code is None else _no_field(record, "name", "a text")
@@ -160,9 +167,7 @@ class Found:
         sides = np.array([row[2:] for row in rows], np.int64)
         valid = np.asarray((sides >= 1) & (sides <= _MAX_SIDE)).all(axis=1)
         if not valid.all():
-            self.changed["images have no usable width and height; their sizes were read from the image files"] += int(
-                (~valid).sum()
-            )
+            self.changed[UNSIZED] += int((~valid).sum())
         self.sizes.append(np.where(valid.reshape(-1, 1), sides, 0))
         self.image_ids.append(np.array([row[0] for row in rows], np.int64))
         self.names += [row[1] for row in rows]
@@ -171,7 +176,7 @@ class Found:
         ids, image_ids, category_ids, raw = zip(*rows, strict=True)
         xywh, texts = _to_array(raw)
         if texts:
-            self.changed["boxes have numbers that are written as texts"] += texts
+            self.changed["(box has|boxes have) numbers that are written as texts"] += texts
         xyxy = _to_xyxy(xywh)
         for index in np.flatnonzero(~np.isfinite(xywh).all(axis=1)).tolist():
             self._without_box(xyxy, index, raw[index], records[index])
@@ -193,7 +198,7 @@ class Found:
         """A record whose bbox is none: the box around its outline, or what stands there for a message."""
         box = outline_box(record.get("segmentation"))
         if box is not None:
-            self.changed["annotations have no usable bbox; the upright boxes around their outlines were taken"] += 1
+            self.changed[_NO_BBOX] += 1
             xyxy[index] = box
         elif len(self.odd) < LISTED:
             self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else short(raw)

@@ -26,6 +26,7 @@ from varifocal.data.raw import (
     RawBoxes,
     RawImages,
     RawSet,
+    counted,
     cut,
     in_order,
 )
@@ -37,6 +38,10 @@ from varifocal.records import Category, SourceIds
 
 NAN = float("nan")
 _MAX_SIDE = 2**31 - 1
+UNSIZED = (
+    "(image has|images have) no usable width and height; "
+    "(its size was read from the image file|their sizes were read from the image files)"
+)
 
 
 def line_of(file: Tree, number: int) -> str:
@@ -259,7 +264,7 @@ class Columns:
             swapped=swapped,
         )
         self.notes += self._doubt_notes()
-        changed = [f"{self.source.name}: {count} {what}." for what, count in self.changed.items()]
+        changed = [f"{self.source.name}: {counted(count, what)}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
         raw = RawSet(
             self.format,
@@ -280,7 +285,7 @@ class Columns:
         if not self.doubts:
             return []
         count, first = self.doubts.counts.total(), self.doubts[0]
-        files = "1 file of labels belongs" if count == 1 else f"{count} files of labels belong"
+        files = counted(count, "(file of labels belongs|files of labels belong)")
         return [f"{self.source.name}: {files} to two images, first: {first.place} {first.text}."]
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_LABEL, Place, RawSet, short
+from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note
@@ -82,7 +82,10 @@ def _report(reading: _Reading) -> None:
     columns, source = reading.columns, reading.columns.source
     absent = [name for name, image in reading.images.items() if image < 0]
     if not columns.names and absent:
-        text = f"none of the {len(absent)} images it names is there"
+        names = (
+            "the image that it names is not" if len(absent) == 1 else f"none of the {len(absent)} images it names is"
+        )
+        text = f"{names} there"
         columns.problem("missing-image", source, "", text, "put them into a folder beside it")
     elif not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
@@ -123,22 +126,17 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     if image < 0:
         return
     if not boxes and label and "label" in table.place:
-        columns.changed["lines have a label and no box, and count as images without objects"] += 1
+        columns.changed[
+            "(line has|lines have) a label and no box, and (counts as an image|count as images) without objects"
+        ] += 1
     for words in boxes:
         _read_box(reading, row, words, label, image, number)
 
 
 def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, image: int, number: int) -> None:
     columns, table = reading.columns, reading.table
-    if len(words) != 4 or not all(words):
-        lacks = (
-            f"has no {table.box[words.index('')]}" if len(table.box) == 4 else f"has the box {short(' '.join(words))}"
-        )
-        mend = "give all four, or none" if len(table.box) == 4 else "a box is four numbers"
-        columns.problem("malformed", columns.source, f"line {number}", lacks, mend, image=image)
-        return
-    values = table.corners(words)
-    odd = "" if all(value == value for value in values) else " ".join(words)
+    values = table.corners(words) if len(words) == 4 else [NAN] * 4
+    odd = "" if all(value == value for value in values) else cut(" ".join(word or NO_BOX for word in words))
     number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
     flags = {role: table.cell(row, role).lower() in ("1", "true") for role in ("crowd", "difficult")}
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
@@ -207,14 +205,14 @@ def _splits_in(file: Tree, path: Tree) -> dict[str, Tree]:
         names = {canonical(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
         return dict.fromkeys(names or ["all"], file)
     name = _split_of(file, path)
-    return {name if name in STANDARD else "all": file}
+    return {name if name in NAMED else "all": file}
 
 
 def _split_of(file: Tree, path: Tree) -> str:
     """The split that a table is of, by its own name and those of the folders down to it."""
     inner = () if path.is_file() else parts_between(path, file.parent)
     name = split_of_parts([*inner, file.stem])
-    return name if name in STANDARD else canonical(inner[-1] if inner else file.stem)
+    return name if name in NAMED else canonical(inner[-1] if inner else file.stem)
 
 
 def box_tables(folder: Tree) -> list[Tree]:

@@ -14,7 +14,8 @@ from varifocal.data.find import finder_of
 from varifocal.data.names import canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, cut, short, short_list
-from varifocal.data.readers.columns import NAN, Columns, hull, to_number, turned
+from varifocal.data.readers.columns import NAN, UNSIZED, Columns, hull, to_number, turned
+from varifocal.data.readers.items import ELLIPSE, MASK, OUTLINE, TURNED
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.data.tree import PictureFinder, Texts, names_in
@@ -79,19 +80,19 @@ class _Reading:
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
         image = columns.named(self.finder, name, Place(self.file, f"line {line}"), _NAMES, size=size)
         if not valid and "width" in attributes:
-            columns.changed["images have no usable width and height; their sizes were read from the image files"] += 1
+            columns.changed[UNSIZED] += 1
         return image
 
     def shape(self, tag: str, attributes: Mapping[str, str], line: int) -> None:
         columns = self.columns
         if tag in _LEFT_OUT:
-            columns.changed[f"shapes without an area ({tag}) were left out"] += 1
+            columns.changed[f"(shape|shapes) without an area ({tag}) (was|were) left out"] += 1
             return
         if tag not in _SHAPES:
             self.report("malformed", line, f"has a shape <{cut(tag)}>, which is not known", "take it out", self.image)
             return
         if attributes.get("outside") == "1":
-            columns.changed["boxes marked as outside were left out"] += 1
+            columns.changed["(box|boxes) marked as outside (was|were) left out"] += 1
             return
         name = attributes.get("label", "")
         label = columns.known(name) if self.labels else columns.label(name)
@@ -120,12 +121,12 @@ def _box(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[floa
     x1, y1, x2, y2, degrees = numbers
     if not degrees:
         return (x1, y1, x2, y2), ""
-    columns.changed["turned boxes became the upright boxes around them"] += 1
+    columns.changed[TURNED] += 1
     return turned((x1, y1, x2, y2), degrees, ((x1 + x2) / 2, (y1 + y2) / 2)), ""
 
 
 def _polygon(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
-    columns.changed["outlines became the upright boxes around them"] += 1
+    columns.changed[OUTLINE] += 1
     words = attributes.get("points", "nothing")
     points = [tuple(map(to_number, pair.split(","))) for pair in words.split(";")]
     if not all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in points):
@@ -134,7 +135,7 @@ def _polygon(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[
 
 
 def _ellipse(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
-    columns.changed["ellipses became the upright boxes around them"] += 1
+    columns.changed[ELLIPSE] += 1
     numbers, odd = _numbers({"rotation": "0", **attributes}, ("cx", "cy", "rx", "ry", "rotation"))
     return ([NAN] * 4, odd) if odd else (ellipse_box(*numbers), "")
 
@@ -147,7 +148,7 @@ def ellipse_box(x: float, y: float, rx: float, ry: float, degrees: float) -> Box
 
 
 def _mask(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
-    columns.changed["masks became the boxes around them"] += 1
+    columns.changed[MASK] += 1
     numbers, odd = _numbers(attributes, ("left", "top", "width", "height"))
     if odd:
         return [NAN] * 4, odd

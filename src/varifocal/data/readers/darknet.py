@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 
 from varifocal.data.archive import Tree
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.tree import decode, is_picture, names_in
 from varifocal.errors import DataError
 
 SUFFIX = ".data"
-SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # keys of a description
+SPLITS = {
+    "train": "train",
+    "valid": "val",
+    "val": "val",
+    "test": "test",
+    "trainval": "trainval",
+}  # keys of a description
 _FOLDER = re.compile(r"obj_(\w+)_data")
 _LOOK = 1 << 12  # bytes
 
@@ -47,12 +53,12 @@ def description_of(folder: Tree) -> Tree | None:
 def split_of_folder(name: str) -> str:
     """The split of a folder that CVAT calls obj_train_data; "" of others."""
     match = _FOLDER.fullmatch(name)
-    return canonical(match[1]) if match is not None and canonical(match[1]) in STANDARD else ""
+    return canonical(match[1]) if match is not None and canonical(match[1]) in NAMED else ""
 
 
 def lists_pictures(file: Tree) -> bool:
     """Whether a file is a text file whose first line is the name of a picture."""
-    if not file.name.endswith(".txt") or canonical(file.stem) not in STANDARD:
+    if not file.name.endswith(".txt") or canonical(file.stem) not in NAMED:
         return False
     line = next((line for line in _beginning(file).split("\n") if line.strip()), "")
     return is_picture(line.strip().strip('"'))

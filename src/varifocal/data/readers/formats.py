@@ -19,7 +19,7 @@ from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, re
 from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
 from varifocal.data.readers.json_lists import CREATEML, find_bdd, read_bdd
-from varifocal.data.readers.label_files import SNIFFED
+from varifocal.data.readers.label_files import SNIFFED, split_of_parts
 from varifocal.data.readers.label_studio import exports, find_label_studio, read_label_studio
 from varifocal.data.readers.labelme import LABELME
 from varifocal.data.readers.parquet import find_parquet, parquet_files, read_parquet
@@ -34,7 +34,7 @@ from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.readers.yolo import read_yolo
 from varifocal.data.readers.yolo_find import find_yolo, has_yolo, has_yolo_labels
 from varifocal.data.readers.yolo_keras import YOLO_KERAS
-from varifocal.data.tree import names_in, remember_folders, walk
+from varifocal.data.tree import is_folder, names_in, remember_folders, walk
 from varifocal.errors import DataError
 
 
@@ -101,6 +101,9 @@ READERS = {
     },
 }
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
+_DEEP = 4  # folders around a data set
+_PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
+_SAID = frozenset(["readme", "license", "licence", "citation", "notes"])
 _FOLDERS = 64  # of a data set that are looked through for files that are told by their content
 
 
@@ -130,6 +133,27 @@ def recognise_tree(path: Tree) -> str:
         f"{path}: no data set is recognised; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is"
     )
+
+
+def data_inside(path: Tree) -> Tree:
+    """The data set in a folder, as unpacked downloads have it: the only folder in it that is one by itself, or else the
+    path as it is. A folder whose name says which split or which part of a data set it is stays where it is, if what is
+    around it is a data set, too."""
+    place = path
+    for _ in range(_DEEP):
+        folders = [name for name in names_in(place)[0] if name != "__MACOSX"] if is_folder(place) else []
+        if len(folders) != 1:
+            break
+        named = folders[0].lower() in _PARTS or split_of_parts(folders) != "all"
+        if (named or not all(map(_is_said, names_in(place)[1]))) and claims(place):
+            break
+        place = place / folders[0]
+    return place if place is not path and claims(place) else path
+
+
+def _is_said(name: str) -> bool:
+    """Whether a file is only for people to read."""
+    return name.lower().endswith((".md", ".pdf", ".html")) or name.partition(".")[0].lower() in _SAID
 
 
 def claims(path: Tree) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short
 from varifocal.data.readers.columns import Columns
@@ -113,9 +113,9 @@ def _splits_in(file: Tree) -> dict[str, Tree]:
     splits: dict[str, None] = {}
     for name in _names(file):
         split = _split_of(name)
-        if split not in STANDARD:
+        if split not in NAMED:
             name = canonical(file.parent.name)
-            return {name if name in STANDARD else "all": file}
+            return {name if name in NAMED else "all": file}
         splits[split] = None
     return dict.fromkeys(splits or ["all"], file)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import NO_LABEL, Place, RawSet, short
+from varifocal.data.raw import NO_LABEL, Place, RawSet, counted, short
 from varifocal.data.readers.columns import NAN, Columns
 from varifocal.data.readers.lookup import Words
 from varifocal.data.tree import PictureFinder, is_picture
@@ -20,11 +20,11 @@ _MAX_SIDE = 2**31 - 1
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
 _SHIFT = 24  # bits of an object's index beside the number of its record
 
-OUTLINE = "outlines became the upright boxes around them"
-TURNED = "turned boxes became the upright boxes around them"
-CIRCLE = "circles became the upright boxes around them"
-ELLIPSE = "ellipses became the upright boxes around them"
-MASK = "masks became the boxes around them"
+OUTLINE = "(outline|outlines) became the upright (box around it|boxes around them)"
+TURNED = "turned (box became the upright box around it|boxes became the upright boxes around them)"
+CIRCLE = "(circle|circles) became the upright (box around it|boxes around them)"
+ELLIPSE = "(ellipse|ellipses) became the upright (box around it|boxes around them)"
+MASK = "(mask|masks) became the (box around it|boxes around them)"
 
 _NAMES = Words(
     said="is of the image",
@@ -136,7 +136,9 @@ class Items:
             for label in labels:
                 self._box(shape._replace(crowd=True), image, label)
         if self.regions:
-            columns.changed["ignored regions are neither objects nor background, for every class"] += len(self.regions)
+            columns.changed[
+                "ignored (region is neither object|regions are neither objects) nor background, for every class"
+            ] += len(self.regions)
         columns.no_classes()
 
 
@@ -147,7 +149,7 @@ def one_class_note(file: Tree) -> str:
 
 def absent_note(file: Tree, names: Sequence[str]) -> str:
     """What is said of images that a source names and that are not there, where that is no mistake."""
-    images = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+    images = counted(len(names), "(image is|images are)")
     return f"{file.name}: {images} named and not there, and left out, first {short(names[0])}."
 
 

@@ -33,7 +33,7 @@ from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import json_kind
 from varifocal.errors import DataError
 
-_NO_BOX = "labels without a box (lanes, areas) were left out"
+_NO_BOX = "(label|labels) without a box (lanes, areas) (was|were) left out"
 
 Add = Callable[[Item], None]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical, share_images
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, RawSet, cut, short
+from varifocal.data.raw import Files, RawSet, counted, cut, short
 from varifocal.data.readers.columns import Columns
 from varifocal.data.readers.items import Item, Items, PlaceOf, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
@@ -29,11 +29,11 @@ _FEW = 8  # folders with images that are looked through for each folder of label
 
 
 def split_of_parts(parts: Sequence[str]) -> str:
-    """The split that folders name, the last one first: "train", "val" or "test", also within longer names such as
-    "VisDrone2019-DET-train"; else "all"."""
+    """The split that folders name, the last one first: "train", "val", "test" or "trainval", also within longer
+    names such as "VisDrone2019-DET-train"; else "all"."""
     for part in reversed(parts):
         for word in (part, *reversed(re.split(r"[-_. ]+", part))):
-            if canonical(word) in STANDARD:
+            if canonical(word) in NAMED:
                 return canonical(word)
     return "all"
 
@@ -67,7 +67,7 @@ def image_roots(data: Tree, labels: Tree, split: str, folders: Sequence[Tree]) -
 
     def fits(folder: Tree) -> bool:
         found = split_of_parts(parts_between(data, folder))
-        return "all" in (split, found) or found == split
+        return "all" in (split, found) or found == split or share_images(found, split)
 
     around = [labels]
     while str(around[-1]) != str(data) and around[-1] != around[-1].parent:
@@ -162,7 +162,9 @@ class LabelFiles:
             text = f"this is not a label file of {self.title}, though an image has its name"
             columns.problem("malformed", file, "", text, "mend it or take it away")
         elif item is None:
-            columns.changed[f"{self.suffix} files that are no labels were passed over"] += 1
+            columns.changed[
+                f"{self.suffix} (file that is no label file was|files that are no label files were) passed over"
+            ] += 1
         return item
 
     def _files(self, columns: Columns, base: Tree, texts: Texts) -> Iterator[tuple[Tree, str]]:
@@ -207,10 +209,9 @@ class LabelFiles:
         columns.notes += passed_over([name for _, name in beside], columns.source.name)
         left = [(folder, name) for folder, name in beside if is_picture(name)]
         if left and options.unlabeled != "background":
-            one, name = len(left) == 1, columns.source.name
-            images, out = ("1 image has", "is") if one else (f"{len(left)} images have", "are")
+            text = f"(image has|images have) no {self.suffix} file of labels and (is|are) left out"
             columns.notes.append(
-                f"{name}: {images} no {self.suffix} file of labels and {out} left out, first {left[0][1]}; "
+                f"{columns.source.name}: {counted(len(left), text)}, first {left[0][1]}; "
                 "--unlabeled background takes them as images without objects."
             )
         return left if options.unlabeled == "background" else []

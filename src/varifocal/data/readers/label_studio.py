@@ -15,15 +15,15 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_LABEL, Place, RawSet, short
-from varifocal.data.readers.columns import NAN, Columns, hull, turned
+from varifocal.data.readers.columns import NAN, Columns, hull, turned, whole_side
 from varifocal.data.readers.cvat import ellipse_box
+from varifocal.data.readers.items import ELLIPSE, OUTLINE, TURNED
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.data.tree import PictureFinder, is_picture, names_in, read_bytes
 from varifocal.errors import DataError
 
-_MAX_SIDE = 2**31 - 1
 _NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
 _MOST_FILES = 100  # of a folder that are looked at
@@ -105,10 +105,12 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
     if not done and options.unlabeled == "background":
         return []
     if not done:
-        columns.changed["tasks that nobody has labelled were left out"] += 1
+        columns.changed["(task|tasks) that nobody has labelled (was|were) left out"] += 1
         return None
     if len(done) > 1:
-        columns.changed["tasks were labelled more than once; the ground truth, or else the first, was taken"] += 1
+        columns.changed[
+            "(task was|tasks were) labelled more than once; the ground truth, or else the first, was taken"
+        ] += 1
     result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
     if not isinstance(result, list):
         refuse(f"has the result {short(result)}", "it should be a list")
@@ -138,7 +140,7 @@ def _read_task(columns: Columns, finder: PictureFinder, task: dict[str, Any], nu
             _read_shape(columns, image, one, kind, own, number, index)
     for one in result:
         if isinstance(one, dict) and not _shape_of(one, drawn) and (_id_of(one), one.get("type")) not in used:
-            columns.changed[f"results of the type {short(one.get('type'))} were left out"] += 1
+            columns.changed[f"(result|results) of the type {short(one.get('type'))} (was|were) left out"] += 1
 
 
 def _id_of(one: dict[str, Any]) -> str:
@@ -187,8 +189,8 @@ def _picture_name(data: dict[str, Any]) -> str | None:
 def _size(result: list[Any]) -> tuple[int, int]:
     for one in result:
         if isinstance(one, dict):
-            width, height = one.get("original_width"), one.get("original_height")
-            if type(width) is int and type(height) is int and 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
+            width, height = (whole_side(one.get(side)) for side in ("original_width", "original_height"))
+            if width and height:
                 return width, height
     return 0, 0
 
@@ -247,16 +249,16 @@ def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, 
     *shares, degrees = numbers
     shares = [share / 100 for share in shares]
     if kind == "polygon":
-        columns.changed["outlines became the upright boxes around them"] += 1
+        columns.changed[OUTLINE] += 1
         return list(hull(list(zip(shares[::2], shares[1::2], strict=True))))
     sides = [max(side, 1) for side in size] * 2
     a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
     box = (a, b, a + c, b + d)
     if kind == "ellipse":
-        columns.changed["ellipses became the upright boxes around them"] += 1
+        columns.changed[ELLIPSE] += 1
         box = ellipse_box(a, b, c, d, degrees)
     elif degrees:
-        columns.changed["turned boxes became the upright boxes around them"] += 1
+        columns.changed[TURNED] += 1
         box = turned(box, degrees, (a, b))
     return [number / side for number, side in zip(box, sides, strict=True)]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import short
+from varifocal.data.raw import counted, short
 from varifocal.data.readers.columns import hull
 from varifocal.data.readers.items import (
     CIRCLE,
@@ -86,7 +86,7 @@ def _entries(shapes: Any) -> Iterator[Entry]:
 def _entry(number: int, shape: dict[str, Any]) -> Entry:
     kind = shape.get("shape_type") or "polygon"
     if kind not in list(_AREAS):
-        return LeftOut(f"shapes of the type {short(kind)} were left out")
+        return LeftOut(f"(shape|shapes) of the type {short(kind)} (was|were) left out")
     label = to_label(shape.get("label"))
     if label is None:
         return Fault(number, f"has the label {short(shape['label'])}", "it should be a name", "unknown-class")
@@ -95,7 +95,11 @@ def _entry(number: int, shape: dict[str, Any]) -> Entry:
     if points is None:
         return Shape(number, label, (), odd=short(shape.get("points")))
     if len(points) < fewest:
-        return Fault(number, f"is a {kind} of {len(points)} points", f"it has at least {fewest}; draw it again")
+        return Fault(
+            number,
+            f"is a {kind} of {counted(len(points), '(point|points)')}",
+            f"it has at least {fewest}; draw it again",
+        )
     box = _circle(points) if kind == "circle" else hull(points)
     return Shape(number, label, box, note=note, difficult=shape.get("difficult") is True)
 

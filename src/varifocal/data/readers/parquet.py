@@ -19,7 +19,7 @@ import numpy as np
 
 from varifocal.data.archive import Tree
 from varifocal.data.images import read_sizes
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short_list
 from varifocal.data.readers.columns import Columns, problem_of
@@ -278,7 +278,7 @@ def _files_of(source: Tree, split: str) -> list[Path]:
 def _split_of(file: Path) -> str:
     """train-00000-of-00002.parquet is of the split train; what is no usual name is of "all"."""
     name = canonical(_SHARD.sub("", file.stem))
-    return name if name in STANDARD else "all"
+    return name if name in NAMED else "all"
 
 
 def find_parquet(path: Tree) -> dict[str, Tree]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.names import STANDARD
+from varifocal.data.names import NAMED
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import RawSet
 from varifocal.data.readers.columns import Columns
@@ -59,7 +59,7 @@ class RecordFiles:
             split = split_of_parts([*parts_between(data, file.parent), file.stem])
             if split in found:
                 both = f"{found[split]} and {file}"
-                of = f"the split {split}" if split in STANDARD else "of no split that their names tell"
+                of = f"the split {split}" if split in NAMED else "of no split that their names tell"
                 raise DataError(f"{data}: {both} are both {of}; name the one that is meant")
             found[split] = file
         if not found:

@@ -64,7 +64,7 @@ def _entries(objects: Any) -> Iterator[Entry]:
 def _entry(number: int, one: dict[str, Any]) -> Entry:
     kind = _kind(one)
     if kind not in ("rectangle", "polygon", "bitmap", "alpha_mask"):
-        return LeftOut(f"objects of the type {short(kind)} were left out")
+        return LeftOut(f"(object|objects) of the type {short(kind)} (was|were) left out")
     label = to_label(one.get("classTitle"))
     if label is None:
         return Fault(number, f"has the classTitle {short(one['classTitle'])}", "it should be a name", "unknown-class")

@@ -48,6 +48,8 @@ UNREAD = {
     "darwin": _Unread("V7's Darwin JSON", f"export COCO there, or {_panlabel('v7-darwin')}"),
     "scale": _Unread("Scale AI", _panlabel("scale-ai")),
     "datumaro": _Unread("Datumaro", f"export COCO with it (datum convert -f coco), or {_panlabel('datumaro')}"),
+    "label-studio-task": _Unread("single tasks of Label Studio", "export all of them there, as JSON"),
+    "fiftyone": _Unread("FiftyOne's own JSON", "export a COCODetectionDataset there"),
     "labelbox": _Unread("Labelbox", _panlabel("labelbox")),
     "vott": _Unread("VoTT's JSON", f"export Pascal VOC or CSV there, or {_panlabel('vott-json')}"),
     "superannotate": _Unread("SuperAnnotate", f"export COCO there, or {_panlabel('superannotate')}"),

@@ -155,7 +155,7 @@ def _entry(region: Region, key: str | None) -> Entry:
         return Fault(place, f"has the shape_attributes {short(shape)}", "they should be an object")
     kind = shape.get("name")
     if kind not in list(_KEYS):
-        return LeftOut(f"regions of the shape {short(kind)} were left out")
+        return LeftOut(f"(region|regions) of the shape {short(kind)} (was|were) left out")
     given = own.get(key) if isinstance(own, Mapping) else None
     label = ONE_CLASS if key is None else _label(given)
     if label is None:

@@ -18,10 +18,10 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import Place as Found
 from varifocal.data.find import finder_of, parts_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical, leaves_folder
+from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, Place, RawSet, cut, short
-from varifocal.data.readers.columns import NAN, Columns, to_number
+from varifocal.data.raw import NO_LABEL, Files, Place, RawSet, counted, cut, short
+from varifocal.data.readers.columns import Columns, to_number
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.voc_layout import (
     base_of,
@@ -29,14 +29,16 @@ from varifocal.data.readers.voc_layout import (
     image_roots,
     read_lists,
     top_of,
+    unsplit,
     xml_place,
     xml_stems,
 )
+from varifocal.data.readers.voc_shapes import corners_of, text_of
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
 from varifocal.data.tree import PictureFinder, Texts, is_image_name, is_picture, names_in, read_many, walk
 from varifocal.errors import DataError
 
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _MAX_SIDE = 2**31 - 1
 _MENDS = ("put it there or take the XML away", "write the name of the picture alone")
 
@@ -80,7 +82,7 @@ def read_voc(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     if not columns.names and not columns.problems:
         columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
     columns.no_classes()
-    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading)]
+    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading), *unsplit(source)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
 
@@ -89,8 +91,7 @@ def _renamed(reading: _Reading) -> list[str]:
     """A note on XML files whose picture was found by their own name."""
     if not reading.renamed:
         return []
-    count = len(reading.renamed)
-    files = "1 XML file names a picture that is" if count == 1 else f"{count} XML files name pictures that are"
+    files = counted(len(reading.renamed), "XML (file names a picture that is|files name pictures that are)")
     name, given = reading.renamed[0]
     first = f"first {name} with {short(given)}"
     return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
@@ -107,10 +108,9 @@ def _take_unlabeled(reading: _Reading) -> None:
             columns.picture(name, (folder, name))
             reading.files.append(None)
         return
-    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
-    is_left = "is" if len(left) == 1 else "are"
+    images = counted(len(left), "(image has no XML and is|images have no XML and are) left out")
     columns.notes.append(
-        f"{columns.source.name}: {images} no XML and {is_left} left out, first {left[0][1]}; "
+        f"{columns.source.name}: {images}, first {left[0][1]}; "
         "--unlabeled background takes them as images without objects."
     )
 
@@ -129,7 +129,7 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
         beside = [name for name in names_in(folder)[1] if name not in names]
         left = [name for name in beside if is_picture(name)]
         # where splits share a folder, what no XML of any of them names is counted once, with those to train on
-        shared = split in STANDARD and folder != source and not _is_of(split, folder, reading.data)
+        shared = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
         if shared and split != "train":
             continue
         columns.notes += passed_over(beside, source.name)
@@ -234,7 +234,7 @@ def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: Pictu
 
     Some programs leave the suffix out, or the name of another picture in.
     """
-    columns, given = reading.columns, _text(root, "filename")
+    columns, given = reading.columns, text_of(root, "filename")
     stem = os.path.splitext(file.name)[0]
     found = finder.find(given) if given and is_image_name(given) and not leaves_folder(given) else None
     if found is None and len(parts_of(given)) <= 1 and not leaves_folder(given or stem):
@@ -263,7 +263,7 @@ def _doubt_twins(columns: Columns, finder: PictureFinder, found: Found, file: Tr
 def _size(root: ET.Element) -> tuple[int, int]:
     """As recorded; many files have zeros there, which leaves it to the picture."""
     node = root.find("size")
-    sides = [to_number(_text(node, side)) for side in ("width", "height")] if node is not None else []
+    sides = [to_number(text_of(node, side)) for side in ("width", "height")] if node is not None else []
     if len(sides) == 2 and all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
         return int(sides[0]), int(sides[1])
     return 0, 0
@@ -275,39 +275,15 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, nu
     def report(kind: str, text: str, mend: str) -> None:
         columns.problem(kind, file, _object_of(file, number), text, mend, image=image)
 
-    name, corners = _text(node, "name"), node.find("bndbox")
-    words = None if corners is None else [_text(corners, side) for side in _SIDES]
-    if words is None or not name or "" in words:
-        report(*_missing(name, words))
-        return
-    difficult = _text(node, "difficult") or "0"
-    if difficult not in ("0", "1", "Unspecified"):
+    name, difficult = text_of(node, "name"), text_of(node, "difficult")
+    if difficult.lower() not in _FLAGS:
         report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
-    values, odd = _corners(words)
-    crowd = _text(node, "crowd") == "1"  # as data that was converted to VOC has it
-    flags = {"crowd": crowd, "difficult": difficult == "1" and not crowd}
-    box = columns.box(image, columns.label(name), values, number, odd=odd, **flags)
+    values, odd, note = corners_of(node)
+    if note:
+        columns.changed[note] += 1
+    crowd = text_of(node, "crowd") == "1"  # as data that was converted to VOC has it
+    flags = {"crowd": crowd, "difficult": _FLAGS.get(difficult.lower(), False) and not crowd}
+    label = columns.label(name) if name else NO_LABEL
+    box = columns.box(image, label, values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box
-
-
-def _corners(words: list[str]) -> tuple[list[float], str]:
-    """Four numbers, or four times NaN and what stands there instead."""
-    values = [to_number(word) for word in words]
-    if all(value == value for value in values):
-        return values, ""
-    return [NAN] * 4, " ".join(words)
-
-
-def _text(node: ET.Element, name: str) -> str:
-    """What stands in a child, empty where there is none."""
-    return (node.findtext(name) or "").strip()
-
-
-def _missing(name: str, words: list[str] | None) -> tuple[str, str, str]:
-    """What an object lacks: kind, text and mend of the problem."""
-    if not name:
-        return "unknown-class", "has no name", "give it the name of its class"
-    if words is None:
-        return "malformed", "has no bndbox", "add it, or take the object out"
-    return "malformed", f"has a bndbox without {_SIDES[words.index('')]}", "add it, or take the object out"

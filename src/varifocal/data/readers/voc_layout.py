@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import fold, parts_of
-from varifocal.data.names import STANDARD, canonical
-from varifocal.data.raw import short_list
+from varifocal.data.names import NAMED, canonical
+from varifocal.data.raw import counted, short_list
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.tree import Texts, is_picture, names_in, walk
 from varifocal.errors import DataError
 
 FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _LISTS = "ImageSets"
+_DEEP = 3  # levels of folders that are looked through
 _LOOKED_AT = 200  # lines of a list that say what kind of list it is
 _FLAGS = ("-1", "0", "1")  # of an image in the list of a class: not in it, in it but difficult, in it
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
@@ -30,20 +31,31 @@ class Lists:
     splits: dict[str, Tree] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    stems: dict[str, str] = field(default_factory=dict)  # as of xml_stems
+
+    def unlisted(self) -> list[str]:
+        """The XML files that no list of a split names."""
+        left = dict.fromkeys(self.stems.values())
+        left.pop("", None)
+        for file in self.splits.values():
+            lines = [line.strip() for line in Texts().read(file).split("\n")]
+            for line in lines if left else ():
+                if line:
+                    left.pop(self.stems.get(line) or entry_of(line, self.stems), None)
+        return list(left)
 
     def notes(self) -> list[str]:
         """What a user should know of the lists that are left out."""
         notes = []
         if self.classes:
-            count = (
-                "1 list of a single class is"
-                if len(self.classes) == 1
-                else (f"{len(self.classes)} lists of single classes are")
-            )
+            count = counted(len(self.classes), "(list of a single class is|lists of single classes are)")
             notes.append(f"{self.folder}: {count} left out, first {self.classes[0]}.")
         if self.others:
             what = "list that is empty or names no XML file of the set"
             notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
+        if unlisted := self.unlisted():
+            count = counted(len(unlisted), "XML (file is|files are)")
+            notes.append(f"{self.folder}: {count} in no list and left out, first {unlisted[0]}.")
         return notes
 
 
@@ -55,30 +67,84 @@ def find_voc(path: Tree) -> dict[str, Tree]:
     """
     if path.is_file():
         return {"all": path}
-    folder = _descend(path)
+    kits = _kits(path)
+    if len(kits) > 1:
+        return _of_kits(path, kits)
+    folder = kits[0] if kits else path
     place = list_place(folder)
     found = {} if place is None else read_lists(place, folder).splits
     if found:
         return found
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
     for place in (base, folder):
-        inner = [place / name for name in names_in(place)[0] if canonical(name) in STANDARD and has_xml(place / name)]
+        inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
         meant = [canonical(one.name) for one in inner]
         if inner:  # train1 and train2 keep their names
             return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
+    if deeper := _split_folders(folder):
+        return deeper
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}
 
 
-def _descend(path: Tree) -> Tree:
-    """From VOCdevkit to the only data set in it."""
-    inner = [path / name for name in names_in(path)[0] if (path / name / "Annotations").is_dir()]
-    if not inner or (path / "Annotations").is_dir():
-        return path
-    if len(inner) > 1 and not any(canonical(place.name) in STANDARD for place in inner):
-        raise DataError(f"{path}: there are several data sets, {', '.join(place.name for place in inner)}; name one")
-    return inner[0] if len(inner) == 1 else path
+def unsplit(source: Tree) -> list[str]:
+    """Notes on XML files beside the folders of the splits, of which ``source`` is one."""
+    if not source.is_dir() or canonical(source.name) not in NAMED:
+        return []
+    folders, files = names_in(source.parent)
+    others = [name for name in folders if canonical(name) not in NAMED and has_xml(source.parent / name)]
+    notes = [f"{source.parent.name}: the folder {name} has XML files of no split and is left out." for name in others]
+    loose = [name for name in files if name.lower().endswith(".xml") and root_tag(source.parent / name) == "annotation"]
+    if loose:
+        count = counted(len(loose), "XML (file|files) beside the folders of the splits (is|are)")
+        notes.append(f"{source.parent.name}: {count} of no split and left out, first {loose[0]}.")
+    return notes
+
+
+def _below(path: Tree) -> Iterator[Tree]:
+    """The folders in a folder, those in these, and so on, a few levels deep."""
+    level = [path]
+    for _ in range(_DEEP):
+        level = [place / name for place in level for name in names_in(place)[0]]
+        yield from level
+
+
+def _kits(path: Tree) -> list[Tree]:
+    """The development kits in a folder: the folder itself if it has ``Annotations``, or else those below that do.
+
+    Folders called train, val and so on are splits of one and no kits.
+    """
+    if (path / FOLDERS[0]).is_dir():
+        return []
+    found = [place for place in _below(path) if (place / FOLDERS[0]).is_dir()]
+    return [] if any(canonical(place.name) in NAMED for place in found) else found
+
+
+def _of_kits(path: Tree, kits: Sequence[Tree]) -> dict[str, Tree]:
+    """The splits of several development kits, as VOC's own are of training and of test images.
+
+    Raises:
+        DataError: they are not told apart by the lists in them.
+    """
+    found: dict[str, Tree] = {}
+    for kit in kits:
+        place = list_place(kit)
+        lists = {} if place is None else read_lists(place, kit).splits
+        if not lists or set(lists) & set(found):
+            names = [str(one).removeprefix(str(path)).strip("/") for one in kits]
+            raise DataError(f"{path}: there are several data sets, {short_list(names)}; name one")
+        found |= lists
+    return found
+
+
+def _split_folders(path: Tree) -> dict[str, Tree]:
+    """Folders of XML files deeper in a folder that are called train, val and so on, if there is one of each name."""
+    found: dict[str, list[Tree]] = {}
+    for place in _below(path):
+        if canonical(place.name) in NAMED and has_xml(place):
+            found.setdefault(canonical(place.name), []).append(place)
+    return {name: places[0] for name, places in found.items()} if all(len(one) == 1 for one in found.values()) else {}
 
 
 def list_place(folder: Tree) -> Tree | None:
@@ -119,7 +185,7 @@ def xml_stems(folder: Tree) -> dict[str, str]:
 def read_lists(place: Tree, base: Tree) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
-    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS)
+    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS, stems=stems)
     for name in names_in(place)[1]:
         if not name.endswith(".txt"):
             continue
@@ -142,7 +208,14 @@ def known(text: str, stems: Mapping[str, str]) -> str:
     """The XML file that a whole text names: by its stem or an image's name, in quotes or behind folders; or ""."""
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None and not quoted[2]:
-        text = re.sub(r"\\(.)", r"\1", quoted[1])
+        plain = re.sub(r"\\(.)", r"\1", quoted[1])
+        # a backslash in quotes may stand before a quote, or between folders of Windows
+        return _named(plain, stems) or (_named(quoted[1], stems) if plain != quoted[1] else "")
+    return _named(text, stems)
+
+
+def _named(text: str, stems: Mapping[str, str]) -> str:
+    """The XML file that a text without quotes names; or ""."""
     parts = parts_of(text)
     for name in (text, *("/".join(parts[start:]) for start in range(len(parts)))):
         stem = os.path.splitext(name)[0] if is_picture(name) or name.lower().endswith(".xml") else name

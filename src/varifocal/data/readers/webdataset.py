@@ -13,7 +13,7 @@ from typing import Any
 
 from varifocal.data.archive import ArchivePath, Tree, open_archive
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Files, Place, RawSet, short
 from varifocal.data.readers.columns import Columns
@@ -40,7 +40,7 @@ def read_webdataset(source: Tree, data: Tree, split: str, options: ReadOptions) 
     for shard in _shards(source, split):
         for folder, key, picture, labels in _samples(shard, passed):
             if labels is None and options.unlabeled == "skip":
-                columns.changed["images without a JSON were left out"] += 1
+                columns.changed["(image|images) without a JSON (was|were) left out"] += 1
                 continue
             _read_sample(columns, objects, folder, key, picture, labels, options)
             files.append(None if labels is None else (folder, labels))
@@ -121,7 +121,7 @@ def _shards(source: Tree, split: str) -> list[ArchivePath]:
 def _split_of(file: Path) -> str:
     """train-000123.tar is of the split train; what is no usual name is of "all"."""
     name = canonical(_NUMBER.sub("", file.stem))
-    return next((split for split in (name, canonical(name.rpartition("-")[2])) if split in STANDARD), "all")
+    return next((split for split in (name, canonical(name.rpartition("-")[2])) if split in NAMED), "all")
 
 
 def find_webdataset(path: Tree) -> dict[str, Tree]:

@@ -47,13 +47,22 @@ def parse_xml(content: bytes, file: Tree) -> tuple[ET.Element, bool]:
     """
     text, latin = xml_text(content, file)
     try:
-        return ET.fromstring(text), latin
+        return _without_namespace(ET.fromstring(text)), latin
     except ET.ParseError as error:
         line, column = error.position
         reason = expat.ErrorString(error.code) if error.code else str(error)
         raise _no_xml(file, line, column, reason) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: the XML cannot be read ({error}); export it again") from None
+
+
+def _without_namespace(root: ET.Element) -> ET.Element:
+    """The same elements by their names alone, where a default namespace is declared."""
+    if root.tag.startswith("{"):
+        for node in root.iter():
+            if isinstance(node.tag, str):
+                node.tag = node.tag.rpartition("}")[2]
+    return root
 
 
 def scan_xml(file: Tree, start: Callable[[str, dict[str, str], int], None], end: Callable[[str, str], None]) -> bool:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from varifocal.data.archive import Tree
 from varifocal.data.find import Lost, finder_of, fold
 from varifocal.data.listing import passed_over
-from varifocal.data.names import STANDARD, canonical
+from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, Place, RawSet, cut, short, short_list
+from varifocal.data.raw import Files, Place, RawSet, counted, cut, short, short_list
 from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
+from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place
@@ -88,7 +89,7 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
 def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> None:
     """Add a picture with its file of labels; without one, as the user says."""
     columns = reading.columns
-    labels = _label_file(reading, entry, folder, path, os.path.splitext(name)[0])
+    labels = _label_file(reading, entry, folder, path, name)
     if labels is None:
         if entry.shared:  # it may be of another split
             return
@@ -108,13 +109,9 @@ def _unlabeled(reading: _Reading) -> list[str]:
     bare, unlabeled = reading.bare, reading.options.unlabeled
     if not bare or unlabeled == "background":
         return []
-    one = len(bare) == 1
-    what = "1 image has no file of labels and" if one else f"{len(bare)} images have no file of labels and"
-    if unlabeled == "skip":
-        done = "is left out" if one else "are left out"
-    else:
-        done = "counts as one without objects" if one else "count as images without objects"
-    return [f"{reading.columns.source.name}: {what} {done}, first {bare[0]}."]
+    done = "(is|are) left out" if unlabeled == "skip" else "(counts as one|count as images) without objects"
+    what = counted(len(bare), f"(image has|images have) no file of labels and {done}")
+    return [f"{reading.columns.source.name}: {what}, first {bare[0]}."]
 
 
 def _doubt_shared(reading: _Reading) -> None:
@@ -211,8 +208,13 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
-    """In the folder of labels that mirrors that of pictures, or beside the picture."""
+def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> tuple[Tree, str] | None:
+    """In the folder of labels that mirrors that of pictures, or beside the picture: a.txt, or else a.jpg.txt."""
+    stem = os.path.splitext(name)[0]
+    return _label_of(reading, entry, folder, path, stem) or _label_of(reading, entry, folder, path, name)
+
+
+def _label_of(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
     if (folder, path) not in reading.places:
         reading.places[folder, path] = tuple(dict.fromkeys(_label_places(reading, entry, folder, path)))
     for place in reading.places[folder, path]:
@@ -283,18 +285,19 @@ def _box(columns: Columns, values: list[float]) -> tuple[float, float, float, fl
     if len(values) == 4:
         x, y, width, height = values
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    columns.changed["outlines became the upright boxes around them"] += 1
+    columns.changed[OUTLINE] += 1
     return hull(list(zip(values[::2], values[1::2], strict=True)))
 
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
     """Text and mend where a line has a number of values that means nothing."""
-    text = f"has {count} values"
-    if keypoint_values:
-        mend = f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
-        return None if count == 5 + keypoint_values else (text, mend)
-    if count == 5 or (count >= 7 and count % 2):
+    if not keypoint_values and (count == 5 or (count >= 7 and count % 2)):
         return None
+    if keypoint_values and count == 5 + keypoint_values:
+        return None
+    text = f"has {counted(count, '(value|values)')}"
+    if keypoint_values:
+        return text, f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
     if count == 6:
         return text, "these look like predictions; take the score out, a label is: class x y width height"
     return text, "a label is: class x y width height, or class and the x y of at least three points"
@@ -347,6 +350,6 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
     if listed:  # a list may name some of the pictures
         return
     for folder, names in reading.lonely.items():
-        for name in sorted(name for name in names if canonical(name[:-4]) not in (*STANDARD, "trainval")):
+        for name in sorted(name for name in names if canonical(name[:-4]) not in NAMED):
             mend = "put the picture beside the others, or take the labels away"
             columns.problem("missing-image", folder / name, "", "no picture belongs to these labels", mend)

@@ -11,12 +11,16 @@ import yaml
 
 from varifocal.data.archive import Tree
 from varifocal.data.names import leaves_folder
-from varifocal.data.raw import short
+from varifocal.data.raw import counted, short
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
+    IMAGES,
+    LABELS,
     MOST_CLASSES,
     Layout,
+    called,
     class_file,
+    class_files,
     label_place,
     listed_names,
     number_classes,
@@ -136,7 +140,8 @@ def _read_points(layout: Layout, shape: Any) -> int:
 def _from_folder(folder: Tree) -> Layout:
     """A folder without ``data.yaml``: names from a list beside, splits from the folders of pictures."""
     layout = Layout(folder, folder, given=folder_splits(folder))
-    file = class_file(folder, *(folder / word for words in layout.given.values() for word in words if word != "."))
+    places = [folder / word for words in layout.given.values() for word in words if word != "."]
+    file = class_file(folder, *places) or _beside_labels([label_place(place, folder) for place in places])
     if file is None:
         raise DataError(
             f"{folder}: the labels are numbers and nothing names their classes; add classes.txt, a name on each line, "
@@ -148,18 +153,34 @@ def _from_folder(folder: Tree) -> Layout:
     return layout
 
 
+def _beside_labels(folders: Iterable[Tree]) -> Tree | None:
+    """The list of class names in the folders of labels, where labelImg leaves it.
+
+    Raises:
+        DataError: two of them differ.
+    """
+    files = class_files(folders)
+    for file in files[1:]:
+        if Texts().read(file).split() != Texts().read(files[0]).split():
+            raise DataError(
+                f"{file}: these are other classes than in {files[0]}; put the one that is meant beside both"
+            )
+    return files[0] if files else None
+
+
 def _left_out(layout: Layout) -> list[str]:
     """Notes on pictures beside the folders of the splits."""
-    images = layout.root / "images"
-    used = {word.split("/")[1] for words in layout.given.values() for word in words if word.startswith("images/")}
+    images = layout.root / called(IMAGES, names_in(layout.root)[0])
+    head = f"{images.name}/"
+    used = {word.split("/")[1] for words in layout.given.values() for word in words if word.startswith(head)}
     if not used:
         return []
     folders, files = names_in(images)
     others = [name for name in folders if name not in used and any(map(is_picture, names_in(images / name)[1]))]
-    notes = [f"{layout.root.name}: the folder images/{name} is of no split and is left out." for name in others]
+    notes = [f"{layout.root.name}: the folder {images.name}/{name} is of no split and is left out." for name in others]
     loose = sum(map(is_picture, files))
     if loose:
-        what = "1 picture beside the folders in images is" if loose == 1 else f"{loose} pictures beside the folders are"
+        what = counted(loose, "(picture|pictures) beside the folders in images (is|are)")
         notes.append(f"{layout.root.name}: {what} of no split and left out.")
     return notes
 
@@ -169,16 +190,24 @@ def folder_splits(folder: Tree) -> dict[str, list[str]]:
     folders, files = names_in(folder)
     lists = _by_split((name[:-4], name) for name in files if darknet.lists_pictures(folder / name))
     here = {"all": ["."]} if any(map(is_picture, files)) else {}
-    if "images" in folders or ("labels" in folders and not here):
-        inner = names_in(folder / ("images" if "images" in folders else "labels"))[0]
-        return _by_split((name, f"images/{name}") for name in inner) or lists or {"all": ["images"]}
+    images, labels = called(IMAGES, folders), called(LABELS, folders)
+    if images in folders or (labels in folders and not here):
+        inner = names_in(folder / (images if images in folders else labels))[0]
+        return _by_split((name, f"{images}/{name}") for name in inner) or lists or {"all": [images]}
     splits = _by_split((name, name) for name in folders)
     splits = splits or _by_split((darknet.split_of_folder(name), name) for name in folders)
     if not splits or lists:
-        return lists or here
+        return lists or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
     for names in splits.values():
-        names[:] = [f"{name}/images" if "images" in names_in(folder / name)[0] else name for name in names]
+        names[:] = [_with_images(folder, name) for name in names]
     return splits
+
+
+def _with_images(folder: Tree, name: str) -> str:
+    """The folder of a split's images, as a path: that of the split, or one called images in it."""
+    inner = names_in(folder / name)[0]
+    images = called(IMAGES, inner)
+    return f"{name}/{images}" if images in inner else name
 
 
 def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -261,10 +290,12 @@ def has_yolo_labels(folder: Tree) -> str:
     for place in words:
         pictures = folder / place if place != "." else folder
         for name in (name for name in names_in(pictures)[1][:100] if is_picture(name)):
-            for labels in (label_place(pictures, folder), pictures):
-                label = labels / f"{os.path.splitext(name)[0]}.txt"
+            stems = os.path.splitext(name)[0], name
+            for label in (
+                place / f"{stem}.txt" for place in (label_place(pictures, folder), pictures) for stem in stems
+            ):
                 if label.is_file() and _begins_with_numbers(label):
-                    return f"{labels.name}/{label.name}"
+                    return f"{label.parent.name}/{label.name}"
     return ""
 
 

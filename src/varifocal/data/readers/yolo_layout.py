@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.data.archive import Tree
-from varifocal.data.find import parts_of
-from varifocal.data.names import STANDARD, canonical, leaves_folder
-from varifocal.data.raw import first_copies, short
+from varifocal.data.find import fold, parts_of
+from varifocal.data.names import NAMED, canonical, leaves_folder
+from varifocal.data.raw import counted, first_copies, short
 from varifocal.data.tree import Texts, is_folder, is_there, names_in
 from varifocal.errors import DataError
 from varifocal.records import Category
 
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 MOST_CLASSES = 100_000
+# What folders of images and of labels are called, in small letters, the usual name first.
+IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+LABELS = ("labels", "label", "annotations", "annotation")
 NOT_LABELS = frozenset([*CLASS_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "notes.txt"])
 
 
@@ -105,7 +108,9 @@ class Layout:
             if is_there(found):
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
-        return next((place for tail in tails_of(word) if is_there(place := self.root / tail)), None)
+        tails = tails_of(word)
+        exact = next((place for tail in tails if is_there(place := self.root / tail)), None)
+        return exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
 
     def _labels(self, word: str) -> Tree | None:
         """The folder of the labels of a word that names a folder of pictures, if there is one."""
@@ -135,6 +140,18 @@ class Layout:
         return "/".join(part for part in name.split("/") if part != ".")
 
 
+def in_any_letters(root: Tree, path: str) -> Tree | None:
+    """What a path leads to where capital and small letters make no difference, if it is one thing."""
+    place = root
+    for part in path.split("/"):
+        folders, files = names_in(place)
+        found = [name for name in (*folders, *files) if fold(name) == fold(part)]
+        if len(found) != 1:
+            return None
+        place = place / found[0]
+    return place
+
+
 def tails_of(word: str) -> list[str]:
     """The ends of a path, the longest first. The folder of a split is never taken off, so that two splits whose paths
     differ in it alone do not become one."""
@@ -144,28 +161,49 @@ def tails_of(word: str) -> list[str]:
 
 def _last_named(parts: Sequence[str]) -> int:
     """The place of the last part that is called like a split, or else of the last one."""
-    named = [place for place, part in enumerate(parts) if canonical(os.path.splitext(part)[0]) in STANDARD]
+    named = [place for place, part in enumerate(parts) if canonical(os.path.splitext(part)[0]) in NAMED]
     return named[-1] if named else len(parts) - 1
 
 
 def split_of(key: Any) -> str:
     """The split that a key of ``data.yaml`` or a folder means; "" for others."""
-    return canonical(key) if isinstance(key, str) and canonical(key) in STANDARD else ""
+    return canonical(key) if isinstance(key, str) and canonical(key) in NAMED else ""
+
+
+def called(usual: Sequence[str], folders: Sequence[str]) -> str:
+    """The first of some usual names that a folder has, as it is written there; the first of all where none has it."""
+    there = {name.lower(): name for name in folders}
+    return next((there[name] for name in usual if name in there), usual[0])
+
+
+def _labels_in(folder: Tree) -> str:
+    """The name of the folder of labels in another one."""
+    return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, names_in(folder)[0])
 
 
 def label_place(folder: Tree, root: Tree) -> Tree:
-    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path."""
+    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path, or
+    what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
         first = len(root.parts) - 1 if isinstance(root, Path) else 0
-        places = [index for index in range(max(first, 0), len(parts)) if parts[index] == "images"]
-        return Path(*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]) if places else folder
+        places = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() in IMAGES]
+        if not places:
+            return folder
+        above = Path(*parts[: places[-1]])
+        return Path(above, _labels_in(above), *parts[places[-1] + 1 :])
     parts = folder.inside.split("/")
-    places = [index for index, part in enumerate(parts) if part == "images"]
+    places = [index for index, part in enumerate(parts) if part.lower() in IMAGES]
     if not places:
         return folder
-    parts[places[-1]] = "labels"
+    parts[places[-1]] = _labels_in(folder.top() / "/".join(parts[: places[-1]]))
     return folder.top() / "/".join(parts)
+
+
+def class_files(folders: Iterable[Tree]) -> list[Tree]:
+    """The lists of class names that lie beside labels, one in each folder at most."""
+    found = (folder / name for folder in dict.fromkeys(folders) for name in names_in(folder)[1] if name in CLASS_FILES)
+    return list({file.parent: file for file in found}.values())
 
 
 def class_file(folder: Tree, *others: Tree) -> Tree | None:
@@ -202,8 +240,8 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
         raise DataError(
             f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their numbers"
         )
-    if count is not None and count != len(pairs):
-        text = f"nc is {short(count)} but names has {len(pairs)} classes"
+    if count is not None and str(count).strip() != str(len(pairs)):
+        text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
         layout.problems.append(("bad-category", text, "take nc out, or mend the one that is wrong"))
     return _categories(layout, pairs)
 

@@ -84,7 +84,7 @@ def test_dota_header_turned_boxes_and_difficult(tmp_path):
     data = load_dataset(write(tmp_path, head + DOTA + turned + "0 0 9 0 9 9 0 9 ship\n", "labelTxt-v1.5"))
     assert found(data) == {"a.png": [("ship", BOX), ("large vehicle", BOX), ("ship", [0, 0, 9, 9])]}
     assert data.samples[0].crowd.tolist() == [False, True, False]
-    assert data.notes == ("labelTxt-v1.5: 1 turned boxes became the upright boxes around them.",)
+    assert data.notes == ("labelTxt-v1.5: 1 turned box became the upright box around it.",)
 
 
 @pytest.mark.parametrize(

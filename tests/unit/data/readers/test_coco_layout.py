@@ -183,3 +183,22 @@ def test_names_that_leave_the_folder(name):
 @pytest.mark.parametrize("name", ["1.jpg", "a/b.jpg", "..1.jpg", "a..b/c...jpg", "./1.jpg", "a\\b.jpg"])
 def test_names_that_stay(name):
     assert not leaves_folder(name)
+
+
+@pytest.mark.parametrize(
+    ("files", "both"),
+    [
+        (["val.json", "valid.json"], ["val.json", "valid.json"]),
+        (["annotations/instances_val.json", "annotations/instances_valid.json"], ["_val.json", "_valid.json"]),
+        (["annotations/train.json", "annotations/instances_train.json"], ["/train.json", "instances_train.json"]),
+        (["val/labels.json", "valid/labels.json"], ["val/labels.json", "valid/labels.json"]),
+        (["val/annotations.json", "valid/_annotations.coco.json"], ["val/annotations.json", "valid/_annotations"]),
+    ],
+)
+def test_two_files_of_one_split_are_not_chosen_between(tmp_path, files, both):
+    touch(tmp_path, *files)
+    for file in files:
+        (tmp_path / file).write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(DataError, match=r"are both the split (val|train); name the one that is meant") as error:
+        find_coco(tmp_path)
+    assert all(part in str(error.value) for part in both)

@@ -50,9 +50,7 @@ def test_an_image_without_a_usable_size_is_measured(tmp_path, size):
     data = load_dataset(write(tmp_path, [box(1), box(2, 2)], images))
     assert [(sample.width, sample.height) for sample in data.samples] == [(100, 50)] * 2
     assert found(data) == {"1.png": [("tree", BOX)], "2.png": [("tree", BOX)]}
-    assert data.notes == (
-        "val.json: 1 images have no usable width and height; their sizes were read from the image files.",
-    )
+    assert data.notes == ("val.json: 1 image has no usable width and height; its size was read from the image file.",)
 
 
 def test_all_images_without_a_size_whole_columns_at_once(tmp_path):
@@ -143,10 +141,27 @@ def test_annotations_need_no_id_of_their_own(tmp_path):
     assert [one for _, one in found(data)["1.png"]] == [BOX, [1, 1, 3, 3], [2, 2, 4, 4], [3, 3, 5, 5]]
     assert data.notes == (
         "val.json: 2 annotations have no id.",
-        "val.json: 1 annotations have the id of another, and are boxes of their own.",
+        "val.json: 1 annotation has the id of another, and is a box of its own.",
     )
     path = write(tmp_path, [box(), without(box(bbox=(1, 1, 0, 2)), "id")])
     refused(path, "annotations[1] of image 1 ('1.png'")
+
+
+def test_what_is_there_twice_in_all_it_says_is_read_once(tmp_path):
+    """As programs leave it that join files: the same images and annotations after one another."""
+    images = [image(4, "4.png"), image(1), image(4, "4.png"), image(4, "4.png")]
+    boxes = [box(7, 4), box(8, 1), box(7, 4), box(8, 1, bbox=[None] * 4), box(9, 4, bbox=[None] * 4)]
+    path = write(tmp_path, [*boxes, box(9, 4, bbox=[None] * 4)], images)
+    data = load_dataset(path, invalid_boxes="drop")
+    assert found(data) == {"4.png": [("tree", BOX)], "1.png": [("tree", BOX)]}
+    assert data.notes[:3] == (
+        "val.json: 2 images are listed once more with the same id, name and size.",
+        "val.json: 2 annotations are listed once more with the same id and box.",
+        "val.json: 1 annotation has the id of another, and is a box of its own.",
+    )
+    refused(path, "annotation 8 of image 1", "has the bbox [None, None, None, None]")
+    for other in (image(4, "5.png"), image(4, "4.png", width=9)):
+        refused(write(tmp_path, [], [image(4, "4.png"), other]), "the image id 4 is there twice")
 
 
 POLYGON = [10, 20, 40.5, 22, 30, 45]
@@ -172,7 +187,7 @@ AROUND = [10, 20, 40.5, 45]
 def test_a_box_that_is_missing_is_taken_from_the_outline(tmp_path, absent, outline, expected):
     data = load_dataset(write(tmp_path, [{**without(box(), "bbox"), **absent, "segmentation": outline}]))
     assert found(data) == {"1.png": [("tree", expected)]}
-    note = "val.json: 1 annotations have no usable bbox; the upright boxes around their outlines were taken."
+    note = "val.json: 1 annotation has no usable bbox; the upright box around its outline was taken."
     assert data.notes[0] == note
 
 
@@ -235,7 +250,7 @@ def test_boxes_of_masks_are_those_of_pycocotools(seed):
 def test_numbers_in_texts(tmp_path):
     data = load_dataset(write(tmp_path, [box(bbox=["10", "20.0", 30, " 5"])]))
     assert found(data) == {"1.png": [("tree", BOX)]}
-    assert data.notes == ("val.json: 1 boxes have numbers that are written as texts.",)
+    assert data.notes == ("val.json: 1 box has numbers that are written as texts.",)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +281,7 @@ def test_flags(tmp_path, value):
 def test_a_class_may_be_called_by_a_number(tmp_path):
     data = load_dataset(write(tmp_path, [box()], categories=[{"id": 3, "name": 17}]))
     assert data.categories[0].name == "17"
-    assert data.notes == ("val.json: 1 classes are called by a number.",)
+    assert data.notes == ("val.json: 1 class is called by a number.",)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -286,7 +301,7 @@ def test_two_classes_of_one_name_without_any_box(tmp_path):
 def test_a_category_that_is_there_once_more(tmp_path):
     data = load_dataset(write(tmp_path, [box()], categories=[TREE, TREE]))
     assert found(data) == {"1.png": [("tree", BOX)]}
-    assert data.notes == ("val.json: 1 categories are there once more, with the same id and name.",)
+    assert data.notes == ("val.json: 1 category is there once more, with the same id and name.",)
 
 
 def test_lvis_names_its_images_by_their_address(tmp_path):

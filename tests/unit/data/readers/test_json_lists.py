@@ -58,7 +58,7 @@ def test_bdd100k(tmp_path):
     assert find_splits(tmp_path) == ["val"]
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])], "b.png": []}
-    assert data.notes == ("det_val.json: 1 labels without a box (lanes, areas) were left out.",)
+    assert data.notes == ("det_val.json: 1 label without a box (lanes, areas) was left out.",)
 
 
 def test_scalabel_frames_and_crowds(tmp_path):

@@ -76,7 +76,7 @@ def test_a_rectangle_turns_about_its_corner(tmp_path, degrees):
     data = load_dataset(tmp_path)
     ((_, box),) = found(data)["a.png"]
     assert box == pytest.approx([min(xs), min(ys), max(xs), max(ys)], abs=1e-3)
-    assert "1 turned boxes" in data.notes[0]
+    assert "1 turned box became" in data.notes[0]
 
 
 def test_other_shapes(tmp_path):
@@ -88,8 +88,25 @@ def test_other_shapes(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("owl", BOX)]}
     notes = " ".join(data.notes)
-    for part in ("1 outlines", "1 ellipses", "'brushlabels' were left out", "'choices' were left out"):
+    for part in ("1 outline became", "1 ellipse became", "'brushlabels' was left out", "'choices' was left out"):
         assert part in notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        (rectangle(x=50, width=-20), BOX),
+        (rectangle(x=90, width=20), [90, 15, 100, 25]),
+        (
+            {"type": "polygonlabels", "value": {"points": [[90, 30], [120, 30], [120, 50]], "polygonlabels": ["cat"]}},
+            None,
+        ),
+        (rectangle(more={"original_width": 100.0, "original_height": "50"}), BOX),
+    ],
+)
+def test_what_is_put_in_order_and_clipped(tmp_path, shape, box):
+    write(tmp_path, task(shape))
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", box or [90, 15, 100, 25])]}
 
 
 def test_who_labelled(tmp_path):
@@ -99,7 +116,7 @@ def test_who_labelled(tmp_path):
     write(tmp_path, nobody, cancelled, task() | {"annotations": [first, second]})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)]}
-    assert [note.partition(" ")[2][:20] for note in data.notes] == ["2 tasks that nobody ", "1 tasks were labelle"]
+    assert [note.partition(" ")[2][:20] for note in data.notes] == ["2 tasks that nobody ", "1 task was labelled "]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +218,7 @@ def test_choices_of_a_region_name_it_where_labels_do_not(tmp_path):
     write(tmp_path, task(*apart("cat", kind="choices"), *apart("cat", "s"), choices | {"id": "s"}))
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("cat", BOX)]}
-    assert data.notes == ("export.json: 1 results of the type 'choices' were left out.",)
+    assert data.notes == ("export.json: 1 result of the type 'choices' was left out.",)
 
 
 def test_labels_that_have_the_numbers_alone(tmp_path):
@@ -209,7 +226,7 @@ def test_labels_that_have_the_numbers_alone(tmp_path):
     write(tmp_path, task(apart("cat")[1], text))
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)]}
-    assert data.notes == ("export.json: 1 results of the type 'labels' were left out.",)
+    assert data.notes == ("export.json: 1 result of the type 'labels' was left out.",)
 
 
 def test_regions_without_a_label_can_be_left_out(tmp_path):
@@ -236,7 +253,7 @@ def test_json_min(tmp_path):
     assert recognise(tmp_path) == recognise(tmp_path / "export.json") == "label-studio"
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)], "b.png": [("owl", [0, 0, 100, 50])]}
-    assert [note.partition(": ")[2][:25] for note in data.notes] == ["1 tasks were labelled mor"]
+    assert [note.partition(": ")[2][:25] for note in data.notes] == ["1 task was labelled more "]
 
 
 def test_csv(tmp_path):

@@ -60,13 +60,13 @@ def test_other_shapes(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("cat", [35, 15, 45, 25]), ("cat", BOX), ("cat", BOX)]}
     assert sorted(note.partition(": ")[2] for note in data.notes) == [
-        "1 circles became the upright boxes around them.",
-        "1 masks became the boxes around them.",
-        "1 outlines became the upright boxes around them.",
-        "1 shapes of the type 'line' were left out.",
-        "1 shapes of the type 'linestrip' were left out.",
-        "1 shapes of the type 'point' were left out.",
-        "1 turned boxes became the upright boxes around them.",
+        "1 circle became the upright box around it.",
+        "1 mask became the box around it.",
+        "1 outline became the upright box around it.",
+        "1 shape of the type 'line' was left out.",
+        "1 shape of the type 'linestrip' was left out.",
+        "1 shape of the type 'point' was left out.",
+        "1 turned box became the upright box around it.",
     ]
 
 
@@ -102,7 +102,7 @@ def test_images_without_a_file_and_files_that_are_no_labels(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)]}
     assert sorted(note.partition(": ")[2] for note in data.notes) == [
-        "1 .json files that are no labels were passed over.",
+        "1 .json file that is no label file was passed over.",
         "2 images have no .json file of labels and are left out, first b.png"
         "; --unlabeled background takes them as images without objects.",
     ]
@@ -119,7 +119,7 @@ def test_images_without_a_file_and_files_that_are_no_labels(tmp_path):
         (shape() | {"points": None}, ["the box None, which holds something"]),
         (shape() | {"points": [[1, "2"], [3, 4]]}, ["which holds something"]),
         (shape() | {"points": [[1, math.inf], [3, 4]]}, ["which holds something"]),
-        (shape(points=[(1, 2)]), ["shapes[1] is a rectangle of 1 points"]),
+        (shape(points=[(1, 2)]), ["shapes[1] is a rectangle of 1 point"]),
         (shape("polygon", [(1, 2), (3, 4)]), ["is a polygon of 2 points"]),
         (shape(points=[(1, 2), (1, 9)]), ["no area", "'a.png', 100 x 50 pixels"]),
         (shape(points=[(200, 2), (300, 9)]), ["lies wholly outside"]),

@@ -52,9 +52,9 @@ def test_masks_polygons_and_others(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)] * 4}
     assert sorted(note.partition(": ")[2] for note in data.notes) == [
-        "1 objects of the type 'line' were left out.",
-        "1 objects of the type 'point' were left out.",
-        "1 outlines became the upright boxes around them.",
+        "1 object of the type 'line' was left out.",
+        "1 object of the type 'point' was left out.",
+        "1 outline became the upright box around it.",
         "2 masks became the boxes around them.",
     ]
 

@@ -50,9 +50,9 @@ def test_other_shapes(tmp_path):
     data = load_dataset(tmp_path)
     assert [box for _, box in found(data)["a.png"]] == [BOX, [35, 15, 45, 25], BOX, BOX]
     assert sorted(note.partition(": ")[2] for note in data.notes) == [
-        "1 circles became the upright boxes around them.",
-        "1 outlines became the upright boxes around them.",
-        "1 regions of the shape 'point' were left out.",
+        "1 circle became the upright box around it.",
+        "1 outline became the upright box around it.",
+        "1 region of the shape 'point' was left out.",
         "2 ellipses became the upright boxes around them.",
     ]
 

@@ -128,10 +128,13 @@ def test_several_kits(tmp_path):
 @pytest.mark.parametrize(
     ("node", "parts"),
     [
-        ("<object></object>", ["has no name"]),
-        ("<object><name> </name></object>", ["has no name"]),
-        ("<object><name>cat</name></object>", ["has no bndbox"]),
-        ("<object><name>cat</name><bndbox><xmin>3</xmin></bndbox></object>", ["has a bndbox without ymin"]),
+        ("<object></object>", ["has no box;", "data.invalid_boxes=drop"]),
+        (obj(name=" "), ["the box [31, 16, 50, 25], which has no label", "data.invalid_boxes=drop"]),
+        ("<object><name>cat</name></object>", ["has no box;", "data.invalid_boxes=drop"]),
+        (
+            "<object><name>cat</name><bndbox><xmin>3</xmin></bndbox></object>",
+            ["the box 3 nothing nothing nothing, which"],
+        ),
         (obj(more="<difficult>2</difficult>"), ["has the difficult '2'", "0 or 1"]),
         (obj(corners=(31, 16, "x", 25)), ["has the box 31 16 x 25, which holds something that is not a finite"]),
         (obj(corners=(31, 16, "nan", 25)), ["not a finite"]),
@@ -232,3 +235,11 @@ def test_an_xml_of_an_image_that_is_not_read_does_not_call_it_missing(tmp_path):
 def test_the_jpg_of_a_heic_is_the_image_of_an_xml_without_a_suffix(tmp_path):
     files = {"Annotations/a.xml": xml(obj(), name="a"), "JPEGImages/a.heic": "x", "JPEGImages/a.jpg": (100, 50)}
     assert found(load_dataset(fill(tmp_path, files))) == {"a.jpg": [("cat", [30, 15, 50, 25])]}
+
+
+@pytest.mark.parametrize("wrong", ["<object><name>cat</name></object>", obj(name="")])
+def test_an_object_without_box_or_name_can_be_left_out(tmp_path, wrong):
+    fill(tmp_path, {"a.png": (100, 50), "a.xml": xml(wrong, obj())})
+    data = load_dataset(tmp_path, invalid_boxes="drop")
+    assert found(data) == {"a.png": [("cat", [30, 15, 50, 25])]}
+    assert ": 1 box was left out, first that of a.xml line 4 (object 1)" in data.notes[0], data.notes

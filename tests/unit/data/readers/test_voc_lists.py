@@ -101,6 +101,29 @@ def test_what_a_line_means(line, file):
     assert entry_of(line, stems) == file
 
 
+def test_xml_files_in_no_list_are_said(tmp_path):
+    names = ["a", "b b", "c", "d", "e"]
+    fill(tmp_path, voc(*names, train='a\n"b b"\n', val="JPEGImages/c.png\n", cat_train="d 1\ne -1\na 1\n"))
+    for split, count in (("train", 2), ("val", 1)):
+        data = load_dataset(tmp_path, split)
+        assert len(data.samples) == count
+        assert data.notes[1:] == ("ImageSets/Main: 2 XML files are in no list and left out, first d.xml.",)
+
+
+def test_folders_of_xml_files_of_no_split_are_said(tmp_path):
+    node = voc("a")["Annotations/a.xml"]
+    files = {f"{name}.xml": node for name in ("train/a", "valid/a", "extra/deep/a", "extra/a", "a", "b")}
+    fill(
+        tmp_path,
+        files | {f"{name}/a.png": (20, 10) for name in ("train", "valid")} | {"other/x.txt": "", "c.xml": "<x/>"},
+    )
+    assert splits(tmp_path) == {"train": ["a"], "val": ["a"]}
+    assert load_dataset(tmp_path, "train").notes == (
+        f"{tmp_path.name}: the folder extra has XML files of no split and is left out.",
+        f"{tmp_path.name}: 2 XML files beside the folders of the splits are of no split and left out, first a.xml.",
+    )
+
+
 def test_names_in_two_folders_are_not_guessed(tmp_path):
     files = voc("a", folder="x/") | voc("a", folder="y/", train="a\n")
     refused(fill(tmp_path, files), "line 1 names 'a', and several folders of", "have a a.xml; write the folder")

@@ -123,7 +123,7 @@ def test_points_are_not_an_outline(tmp_path):
     ("line", "parts"),
     [
         ("1 0.4 0.4 0.2", ["has 4 values", "class x y width height"]),
-        ("1", ["has 1 values"]),
+        ("1", ["has 1 value"]),
         ("1 0.4 0.4 0.2 0.2 0.9", ["has 6 values", "predictions"]),
         ("1 0.4 0.4 0.2 0.2 0.9 0.9 0.1", ["has 8 values"]),
         ("dog 0.4 0.4 0.2 0.2", ["begins with 'dog'", "0 cat, 1 dog, 2 owl"]),
