@@ -207,13 +207,21 @@ def picture(name: str, folder: str = "") -> str:
     return parts[0]
 
 
-def pictures(names: Iterable[Any], folder: str = "") -> dict[str, str]:
-    """The picture that each name means: exactly, or by its end where no other name means that picture."""
+def last_of(name: str) -> str:
+    """The last part of a path."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def pictures(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> dict[str, str]:
+    """The picture that each name means: exactly, or by its end where no other name means that picture.
+
+    With ``stems`` a name without its suffix is as good as one with it.
+    """
     meant: dict[str, str] = {}
     others = []
     for name in dict.fromkeys(names):
         try:
-            meant[name] = picture(name, folder)
+            meant[name] = picture(f"{name}.png" if stems and f"{last_of(name)}.png" in SIZES else name, folder)
         except WrongError:
             others.append(name)
     taken = set(meant.values())
@@ -602,13 +610,10 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         raise WrongError("no CSV") from None
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     check(all(row[0].strip() for row in rows), "no picture")
-    meant = pictures(row[0].strip() for row in rows)
-    named: dict[str, str] = {}
+    meant = pictures((row[0].strip() for row in rows), stems=True)
     for row in rows:
         written, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
         name = meant[written]
-        if named.setdefault(name, written) != written:
-            raise UnclearError
         result.setdefault(name, [])
         if not any(words):
             continue

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
@@ -38,6 +38,7 @@ class _Reading:
     finder: PictureFinder
     classes: dict[str, str] = field(default_factory=dict)  # code -> name
     images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
+    places: dict[tuple[Tree, str], int] = field(default_factory=dict)  # of files that lie where they are named
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     shares: int = 0  # boxes within 0 and 1
     numbers: int = 0  # boxes that are numbers
@@ -146,29 +147,37 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
 
 
 def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
-    """The index of a picture, which is looked for where it is named first."""
-    columns, table = reading.columns, reading.table
-    size = _size(table, row)
-    if name in reading.images:
-        image = reading.images[name]
-        if image >= 0 and size != reading.sizes[image]:
-            text = f"gives the picture {short(name)} another size than a line before"
-            columns.problem(
-                "bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image
-            )
-        return image
-    found = _without_suffix(reading.finder, name)
-    if found is None and table.of_open_images:
-        reading.images[name] = -1
-        return -1
-    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
-    reading.images[name], reading.sizes[image] = image, size
+    """The index of an image, which is looked for where it is named first; -1 where it is left out."""
+    columns, size = reading.columns, _size(reading.table, row)
+    if name not in reading.images:
+        reading.images[name] = _new_picture(reading, name, size, number)
+    image = reading.images[name]
+    if image >= 0 and size != reading.sizes[image]:
+        text = f"gives the picture {short(name)} another size than a line before"
+        columns.problem("bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image)
     return image
 
 
-def _without_suffix(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
-    """The file of a picture whose name lacks its suffix, if it is one."""
-    return None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+def _new_picture(reading: _Reading, name: str, size: tuple[int, int], number: int) -> int:
+    """The index of an image that was not called so before: another one's, if both names are of one file."""
+    found = _find(reading.finder, name)
+    if found in reading.places:  # a.jpg, ./a.jpg and a
+        return reading.places[found]
+    if found is None and reading.table.of_open_images:
+        return -1
+    columns = reading.columns
+    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
+    reading.sizes[image] = size
+    if found is not None:
+        reading.places[found] = image
+    return image
+
+
+def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+    """The file that a name means, which may lack its suffix."""
+    if not is_picture(name) and (found := finder.find_stem(name.replace("\\", "/"))) is not None:
+        return found
+    return None if leaves_folder(name) else finder.find(name)
 
 
 def _size(table: Table, row: list[str]) -> tuple[int, int]:
