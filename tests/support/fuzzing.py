@@ -324,8 +324,10 @@ def coco_box(name: str, one: dict[str, Any]) -> list[float]:
     """The box of an annotation, with its corners in any order."""
     given = one.get("bbox")
     sound = isinstance(given, list) and len(given) == 4
-    if one.get("segmentation") and not (sound and all(type(v) in (int, float) and abs(v) < 1e308 for v in given)):
-        if sound:
+    numbers = sound and all(type(v) in (int, float) and abs(v) < 1e308 for v in given)
+    flat = numbers and 0 in given[2:]  # an outline stands in for a box that has no area, too
+    if one.get("segmentation") and (flat or not numbers):
+        if sound and not flat:
             raise UnclearError
         polygons = one["segmentation"]
         if not isinstance(polygons, list) or not all(isinstance(polygon, list) and polygon for polygon in polygons):

@@ -19,10 +19,10 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
-from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note
+from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, parts_between, split_of_parts
 from varifocal.data.readers.open_images import class_names
-from varifocal.data.tree import PictureFinder, Texts, decode, is_picture, names_in
+from varifocal.data.tree import PictureFinder, Texts, decode, names_in
 from varifocal.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
@@ -42,6 +42,12 @@ class _Reading:
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     shares: int = 0  # boxes within 0 and 1
     numbers: int = 0  # boxes that are numbers
+    flags: list[str] = field(init=False)  # columns of a box that few tables have, and no cell of theirs is looked at
+    sized: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flags = [role for role in ("crowd", "difficult") if role in self.table.place]
+        self.sized = "width" in self.table.place and "height" in self.table.place
 
 
 def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
@@ -139,7 +145,7 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
     values = table.corners(words) if len(words) == 4 else [NAN] * 4
     odd = "" if all(value == value for value in values) else cut(" ".join(word or NO_BOX for word in words))
     number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
-    flags = {role: table.cell(row, role).lower() in ("1", "true") for role in ("crowd", "difficult")}
+    flags = {role: table.cell(row, role).lower() in ("1", "true") for role in reading.flags}
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
     if not odd:
         reading.numbers += 1
@@ -148,7 +154,7 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
 
 def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
     """The index of an image, which is looked for where it is named first; -1 where it is left out."""
-    columns, size = reading.columns, _size(reading.table, row)
+    columns, size = reading.columns, _size(reading.table, row) if reading.sized else (0, 0)
     if name not in reading.images:
         reading.images[name] = _new_picture(reading, name, size, number)
     image = reading.images[name]
@@ -174,10 +180,9 @@ def _new_picture(reading: _Reading, name: str, size: tuple[int, int], number: in
 
 
 def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
-    """The file that a name means, which may lack its suffix."""
-    if not is_picture(name) and (found := finder.find_stem(name.replace("\\", "/"))) is not None:
-        return found
-    return None if leaves_folder(name) else finder.find(name)
+    """The file that a name means, with its suffix or without."""
+    found = without_suffix(finder, name)
+    return finder.find(name) if found is None and not leaves_folder(name) else found
 
 
 def _size(table: Table, row: list[str]) -> tuple[int, int]:

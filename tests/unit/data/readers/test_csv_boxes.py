@@ -116,6 +116,13 @@ def test_two_names_of_an_image_are_one_image(tmp_path, first):
     refused(write(tmp_path, sized), "line 3 gives the picture 'a.png' another size")
 
 
+def test_a_name_without_suffix_that_two_images_have(tmp_path):
+    """Nothing says which of them has the boxes."""
+    path = write(tmp_path, f"{HEADER}a,30,15,50,25,cat\n")
+    fill(tmp_path, {"images/a.jpg": (60, 40)})
+    refused(path, "line 2 names the picture 'a', whose end several images have: images/a.jpg, images/a.png")
+
+
 def test_splits(tmp_path):
     line = LINE.strip()
     write(tmp_path, f"split,{HEADER}Train,{line}\nvalid,{line.replace('cat', 'owl')}\ntrain,{line}\n")
