@@ -36,7 +36,7 @@ from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category, SourceIds
 
-_TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the image of the other"
+_TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
 _NAMES = Words("has the file_name", "put it there or take it out of the json")
 
 

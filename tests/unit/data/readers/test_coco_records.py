@@ -214,8 +214,7 @@ def test_an_image_that_is_listed_twice_is_said(tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(content))
     (note,) = load_dataset(path).notes
     assert note == (
-        "val.json: 1 image is listed once more under another id; "
-        "what one entry labels is background in the image of the other."
+        "val.json: 1 image is listed once more under another id; what one entry labels is background in the other."
     )
 
 
