@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, what it leaves, and what it says of bad input."""
 
+import argparse
 import json
 import os
 import pickle
@@ -237,6 +238,24 @@ def test_help_is_quick_and_shows_examples():
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
         assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_tells_every_option(verb, capsys):
+    """With a sentence of its own; the line of use, which some verbs write by hand, says where it leaves some out."""
+    parser = argparse.ArgumentParser(add_help=False)
+    VERBS[verb].add_options(parser)
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    said = capsys.readouterr().out
+    usage, _, rest = said.partition("\n\n")
+    for action in parser._actions:
+        for option in action.option_strings[-1:]:
+            assert action.help
+            assert option in usage or "[...]" in usage
+            assert option in rest
+    if verb in ("train", "eval", "preview"):
+        assert "[--val SHARE]" in usage
 
 
 def test_help_loads_nothing_heavy():

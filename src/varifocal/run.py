@@ -45,9 +45,18 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | Non
         job = _seeded_job(recipe, data, run)
         if first_process():
             write_recipe(recipe, run / RECIPE)
-            place = {"data": str(data), "absolute": os.path.abspath(data), "sha256": fingerprint(job.training)}
+            place = {"data": str(data), **_places(data, run), "sha256": fingerprint(job.training)}
             write_beside(run / DATA, json.dumps(place).encode())
         return _train_and_measure(job, data, resume=False)
+
+
+def _places(data: Path | str, run: Path) -> dict[str, str]:
+    """Where the data is, for who looks from another working directory or after both were moved together."""
+    absolute = os.path.abspath(data)
+    try:
+        return {"absolute": absolute, "from_run": os.path.relpath(absolute, os.path.realpath(run))}
+    except ValueError:  # on another drive of Windows
+        return {"absolute": absolute}
 
 
 def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:

@@ -207,13 +207,21 @@ def picture(name: str, folder: str = "") -> str:
     return parts[0]
 
 
-def pictures(names: Iterable[Any], folder: str = "") -> dict[str, str]:
-    """The picture that each name means: exactly, or by its end where no other name means that picture."""
+def last_of(name: str) -> str:
+    """The last part of a path."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def pictures(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> dict[str, str]:
+    """The picture that each name means: exactly, or by its end where no other name means that picture.
+
+    With ``stems`` a name without its suffix is as good as one with it.
+    """
     meant: dict[str, str] = {}
     others = []
     for name in dict.fromkeys(names):
         try:
-            meant[name] = picture(name, folder)
+            meant[name] = picture(f"{name}.png" if stems and f"{last_of(name)}.png" in SIZES else name, folder)
         except WrongError:
             others.append(name)
     taken = set(meant.values())
@@ -316,8 +324,10 @@ def coco_box(name: str, one: dict[str, Any]) -> list[float]:
     """The box of an annotation, with its corners in any order."""
     given = one.get("bbox")
     sound = isinstance(given, list) and len(given) == 4
-    if one.get("segmentation") and not (sound and all(type(v) in (int, float) and abs(v) < 1e308 for v in given)):
-        if sound:
+    numbers = sound and all(type(v) in (int, float) and abs(v) < 1e308 for v in given)
+    flat = numbers and 0 in given[2:]  # an outline stands in for a box that has no area, too
+    if one.get("segmentation") and (flat or not numbers):
+        if sound and not flat:
             raise UnclearError
         polygons = one["segmentation"]
         if not isinstance(polygons, list) or not all(isinstance(polygon, list) and polygon for polygon in polygons):
@@ -602,13 +612,10 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         raise WrongError("no CSV") from None
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     check(all(row[0].strip() for row in rows), "no picture")
-    meant = pictures(row[0].strip() for row in rows)
-    named: dict[str, str] = {}
+    meant = pictures((row[0].strip() for row in rows), stems=True)
     for row in rows:
         written, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
         name = meant[written]
-        if named.setdefault(name, written) != written:
-            raise UnclearError
         result.setdefault(name, [])
         if not any(words):
             continue

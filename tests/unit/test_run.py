@@ -343,3 +343,4 @@ def test_the_data_is_kept_as_it_was_typed_and_where_it_is(data, tmp_path, monkey
     run_recipe(recipe("train.epochs=1", "data.val_split="), "data", tmp_path / "run")
     known = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (known["data"], known["absolute"]) == ("data", str(data))
+    assert (tmp_path / "run" / known["from_run"]).resolve() == data.resolve()

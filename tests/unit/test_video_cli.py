@@ -87,3 +87,12 @@ def test_without_the_package(command, tmp_path, capsys, monkeypatch):
     assert lines == ['varifocal predict: a.mp4: a video needs the package av: pip install "varifocal[video]"']
     assert not (tmp_path / "out").exists()
     assert command("c.png", "--out", "out") == 0
+
+
+def test_without_images_there_is_no_bar_of_none(command, tmp_path, capsys):
+    film(tmp_path / "a.mp4")
+    assert command("a.mp4", "--out", "out") == 0
+    said = capsys.readouterr().err
+    assert "12/12" in said
+    assert "detecting" not in said
+    assert "0/0" not in said

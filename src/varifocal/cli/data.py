@@ -69,7 +69,7 @@ PREVIEW = Verb(
     run_preview,
     usage=(
         "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] [--format NAME] [--val SHARE] "
-        "DATA [key=value ...]"
+        "[...] DATA [key=value ...]"
     ),
     takes_words=True,
 )

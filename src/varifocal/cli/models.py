@@ -13,7 +13,7 @@ from varifocal.places import check_target, making_checkpoint
 def add_convert(verb: argparse.ArgumentParser) -> None:
     """Options of ``convert``."""
     verb.add_argument("file", type=Path, metavar="FILE.pth")
-    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="the checkpoint to write")
     verb.add_argument("--partial", action="store_true", help="keep what fits of a file that does not fit whole")
 
 
@@ -63,7 +63,7 @@ CONVERT = Verb(
 def add_average(verb: argparse.ArgumentParser) -> None:
     """Options of ``average``."""
     verb.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
-    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors")
+    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="the checkpoint to write")
 
 
 def run_average(options: argparse.Namespace, _: list[str]) -> None:

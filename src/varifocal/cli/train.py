@@ -96,7 +96,7 @@ TRAIN = Verb(
     run_train,
     usage=(
         "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
-        "[--unlabeled {skip,background}] [--val SHARE] [--strict] DATA [key=value ...]"
+        "[--unlabeled {skip,background}] [--val SHARE] [--strict] [...] DATA [key=value ...]"
     ),
     takes_words=True,
 )
@@ -172,7 +172,7 @@ SWEEP = Verb(
     add_sweep,
     run_sweep,
     usage=(
-        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] {table2,table3,table5,losses} DATA "
+        "varifocal sweep [-h] [--recipe NAME] [--seeds N,N] [--out DIR] [...] {table2,table3,table5,losses} DATA "
         "[key=value ...]"
     ),
     takes_words=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ RESULTS = "results.json"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
-    ``data`` and ``digest`` name what it was trained on, as it was typed, and ``place`` says where that was then."""
+    ``data`` and ``digest`` name what it was trained on, as it was typed; ``place`` says where that was then, and
+    ``from_run`` where from the folder of the run."""
 
     name: str
     folder: Path
@@ -35,11 +37,14 @@ class Run:
     digest: str | None
     notes: tuple[str, ...]
     place: str | None = None
+    from_run: str | None = None
 
     @property
     def data_place(self) -> str | None:
-        """Where the data is found from here: at its own place, or at what was typed; the latter if at neither."""
-        places = [place for place in (self.place, self.data) if place is not None]
+        """Where the data is found from here: where it was, at what was typed, or where it was from the run, since both
+        may have been moved together; what was typed if nowhere."""
+        moved = None if self.from_run is None else os.path.normpath(self.folder.resolve() / self.from_run)
+        places = [place for place in (self.place, self.data, moved) if place is not None]
         return next((place for place in places if Path(place).exists()), self.data)
 
 
@@ -78,6 +83,7 @@ def read_run(folder: Path, name: str) -> Run:
         _text(data.get("sha256")),
         tuple(notes),
         _text(data.get("absolute")),
+        _text(data.get("from_run")),
     )
 
 

@@ -84,6 +84,25 @@ def test_data_that_is_gone_or_changed(run):
     assert "were changed since it was trained" in read(report).words
 
 
+def test_data_is_found_from_another_working_directory(folders, tmp_path, monkeypatch):
+    """Where it was when the run began, or where it was from the run, for both may have been moved together."""
+    data = shutil.copytree(folders[0], tmp_path / "work" / "set")
+    run = shutil.copytree(folders[1][1], tmp_path / "work" / "runs" / "one")
+    known = json.loads((run / "data.json").read_text())
+    places = {"data": "set", "absolute": str(data), "from_run": "../../set"}
+    (run / "data.json").write_text(json.dumps({**known, **places}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (tmp_path / "work", tmp_path / "moved"):
+        if not folder.exists():
+            shutil.move(tmp_path / "work", folder)
+        report = make_report([Path("..") / folder.name / "runs" / "one"], examples=1)
+        assert report.runs[0].measured is not None
+        assert "is not there" not in read(report).words
+    shutil.move(tmp_path / "moved" / "runs", tmp_path / "runs")  # without its data
+    assert "its data set is not there" in read(make_report([tmp_path / "runs" / "one"])).words
+
+
 def test_a_model_that_lacks_a_class(run):
     save(make_model(["berry"]), run / "best.safetensors")
     assert "the model was not trained on" in read(make_report([run])).words

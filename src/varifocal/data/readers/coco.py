@@ -36,6 +36,7 @@ from varifocal.data.tree import PictureFinder
 from varifocal.errors import DataError
 from varifocal.records import Category, SourceIds
 
+_TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
 _NAMES = Words("has the file_name", "put it there or take it out of the json")
 
 
@@ -154,6 +155,9 @@ def _read_images(found: Found, finder: PictureFinder) -> RawImages:
     if not (np.diff(np.sort(ids)) > 0).all():
         ids, sizes = _once(found, ids, sizes)
         _report_copies(found, "images", ids.tolist(), "image id")
+    copies = len(found.names) - len(set(found.names))
+    if copies and not found.nameless:
+        found.changed[_TWICE] += copies
     files = _find(found, ids, finder)
     return RawImages(found.names, files, sizes, ids)
 

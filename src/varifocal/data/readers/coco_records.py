@@ -180,6 +180,8 @@ class Found:
         xyxy = _to_xyxy(xywh)
         for index in np.flatnonzero(~np.isfinite(xywh).all(axis=1)).tolist():
             self._without_box(xyxy, index, raw[index], records[index])
+        for index in np.flatnonzero((xywh[:, 2:] == 0).any(axis=1)).tolist():
+            self._without_area(xyxy, index, records[index])
         flags = (
             [self._flag(ids[index], record, "iscrowd") for index, record in enumerate(records)],
             [self._flag(ids[index], record, "difficult") for index, record in enumerate(records)],
@@ -202,6 +204,13 @@ class Found:
             xyxy[index] = box
         elif len(self.odd) < LISTED:
             self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else short(raw)
+
+    def _without_area(self, xyxy: np.ndarray, index: int, record: dict[str, Any]) -> None:
+        """A record whose bbox is of no width or height, as where a program fills in zeros: the box around its outline,
+        where that has an area."""
+        box = outline_box(record.get("segmentation"))
+        if box is not None and box[2] > box[0] and box[3] > box[1]:
+            self._without_box(xyxy, index, [], record)
 
     def _flag(self, id: int, record: dict[str, Any], key: str) -> bool:
         value = record.get(key, 0)

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
 from varifocal.data.readers.columns import NAN, Columns, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
-from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note
+from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, parts_between, split_of_parts
 from varifocal.data.readers.open_images import class_names
-from varifocal.data.tree import PictureFinder, Texts, decode, is_picture, names_in
+from varifocal.data.tree import PictureFinder, Texts, decode, names_in
 from varifocal.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
@@ -38,9 +38,16 @@ class _Reading:
     finder: PictureFinder
     classes: dict[str, str] = field(default_factory=dict)  # code -> name
     images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
+    places: dict[tuple[Tree, str], int] = field(default_factory=dict)  # of files that lie where they are named
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     shares: int = 0  # boxes within 0 and 1
     numbers: int = 0  # boxes that are numbers
+    flags: list[str] = field(init=False)  # columns of a box that few tables have, and no cell of theirs is looked at
+    sized: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flags = [role for role in ("crowd", "difficult") if role in self.table.place]
+        self.sized = "width" in self.table.place and "height" in self.table.place
 
 
 def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
@@ -138,7 +145,7 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
     values = table.corners(words) if len(words) == 4 else [NAN] * 4
     odd = "" if all(value == value for value in values) else cut(" ".join(word or NO_BOX for word in words))
     number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
-    flags = {role: table.cell(row, role).lower() in ("1", "true") for role in ("crowd", "difficult")}
+    flags = {role: table.cell(row, role).lower() in ("1", "true") for role in reading.flags}
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
     if not odd:
         reading.numbers += 1
@@ -146,29 +153,36 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
 
 
 def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
-    """The index of a picture, which is looked for where it is named first."""
-    columns, table = reading.columns, reading.table
-    size = _size(table, row)
-    if name in reading.images:
-        image = reading.images[name]
-        if image >= 0 and size != reading.sizes[image]:
-            text = f"gives the picture {short(name)} another size than a line before"
-            columns.problem(
-                "bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image
-            )
-        return image
-    found = _without_suffix(reading.finder, name)
-    if found is None and table.of_open_images:
-        reading.images[name] = -1
-        return -1
-    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
-    reading.images[name], reading.sizes[image] = image, size
+    """The index of an image, which is looked for where it is named first; -1 where it is left out."""
+    columns, size = reading.columns, _size(reading.table, row) if reading.sized else (0, 0)
+    if name not in reading.images:
+        reading.images[name] = _new_picture(reading, name, size, number)
+    image = reading.images[name]
+    if image >= 0 and size != reading.sizes[image]:
+        text = f"gives the picture {short(name)} another size than a line before"
+        columns.problem("bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image)
     return image
 
 
-def _without_suffix(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
-    """The file of a picture whose name lacks its suffix, if it is one."""
-    return None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+def _new_picture(reading: _Reading, name: str, size: tuple[int, int], number: int) -> int:
+    """The index of an image that was not called so before: another one's, if both names are of one file."""
+    found = _find(reading.finder, name)
+    if found in reading.places:  # a.jpg, ./a.jpg and a
+        return reading.places[found]
+    if found is None and reading.table.of_open_images:
+        return -1
+    columns = reading.columns
+    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
+    reading.sizes[image] = size
+    if found is not None:
+        reading.places[found] = image
+    return image
+
+
+def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+    """The file that a name means, with its suffix or without."""
+    found = without_suffix(finder, name)
+    return finder.find(name) if found is None and not leaves_folder(name) else found
 
 
 def _size(table: Table, row: list[str]) -> tuple[int, int]:

@@ -86,7 +86,7 @@ class Table:
 
     def corners(self, words: Iterable[str]) -> list[float]:
         """A box as x1, y1, x2, y2, NaN for what is no number."""
-        a, b, c, d = (to_number(self.dot(word)) for word in words)
+        a, b, c, d = map(to_number, words if self.delimiter == "," else map(self.dot, words))
         if self.box[0] in ("corners", "boxes") or self.box[-1] == "ymax":
             return [a, b, c, d]
         if self.box[0] == "x middle":

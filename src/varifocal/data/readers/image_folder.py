@@ -36,7 +36,6 @@ def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions
     objects = ObjectReader(columns)
     inner = split != "all" and canonical(source.parent.name) != split and not source.stem.startswith(split)
     texts = Texts()
-    taken: set[str] = set()
     for number, line in enumerate(texts.read(source).split("\n"), start=1):
         if not line.strip():
             continue
@@ -49,16 +48,14 @@ def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions
             continue
         if inner and _split_of(name) != split:
             continue
-        image = columns.named(finder, name, place, _NAMES, size=record_size(record))
-        if name in taken:
-            columns.problem("twice", source, place.text, f"names {short(name)} once more", "join the two", image=image)
-        taken.add(name)
+        image = columns.named(finder, name, place, _NAMES, size=record_size(record), record=place.text)
         objects.read(record, image, place, number)
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
     objects.finish()
-    folders = dict.fromkeys([source.parent, *(folder for folder, _ in columns.places())])
-    beside = (name for folder in folders for name in names_in(folder)[1] if name not in taken)
+    taken = set(columns.places())
+    folders = dict.fromkeys([source.parent, *(folder for folder, _ in taken)])
+    beside = (name for folder in folders for name in names_in(folder)[1] if (folder, name) not in taken)
     columns.notes += [*texts.notes(source), *passed_over(beside, source.name)]
     return columns.finish([source], line_object, xywh=True)
 

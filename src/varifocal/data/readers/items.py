@@ -154,8 +154,9 @@ def absent_note(file: Tree, names: Sequence[str]) -> str:
 
 
 def without_suffix(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
-    """The file of an image whose name lacks its suffix, if it is one."""
-    return None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+    """The file of an image whose name lacks its suffix, if only one has that stem."""
+    found = None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+    return None if found is not None and finder.same_stem(*found) else found
 
 
 def to_numbers(values: Any, count: int | None = None) -> list[float] | None:

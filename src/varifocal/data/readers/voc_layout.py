@@ -195,7 +195,7 @@ def read_lists(place: Tree, base: Tree) -> Lists:
             lists.others.append(name)
         elif any(known(line, stems) for line in lines) or all(len(line.split()) == 1 for line in lines):
             lists.splits[os.path.splitext(name)[0]] = place / name
-        elif all(line.split()[-1] in _FLAGS for line in lines):
+        elif canonical(name[:-4]) not in NAMED and all(line.split()[-1] in _FLAGS for line in lines):
             lists.classes.append(name)
         elif any(entry_of(line, stems) for line in lines):
             lists.splits[os.path.splitext(name)[0]] = place / name
@@ -211,6 +211,8 @@ def known(text: str, stems: Mapping[str, str]) -> str:
         plain = re.sub(r"\\(.)", r"\1", quoted[1])
         # a backslash in quotes may stand before a quote, or between folders of Windows
         return _named(plain, stems) or (_named(quoted[1], stems) if plain != quoted[1] else "")
+    if len(text) > 2 and text[0] == text[-1] == "'" and text not in stems:
+        text = text[1:-1]
     return _named(text, stems)
 
 

@@ -29,6 +29,14 @@ def test_what_is_read(tmp_path, format):
     assert str(read_raw(tmp_path).boxes.where(0)) == "a.txt line 1"
 
 
+@pytest.mark.parametrize("format", list(LINES))
+def test_labels_of_two_images_of_one_stem(tmp_path, format):
+    """Nothing says which of them they belong to."""
+    write(tmp_path, LINES[format])
+    fill(tmp_path, {"images/a.jpg": (60, 40)})
+    refused(tmp_path, "labels/a.txt: is of the image 'a', whose end several images have: images/a.jpg, images/a.png")
+
+
 def test_visdrone_has_ten_classes_and_ignored_regions_of_all(tmp_path):
     region, others, unsure = "0,0,10,10,0,0,0,0\n", "20,0,10,10,0,11,0,0\n", "40,0,10,10,0,9,0,0\n"
     data = load_dataset(write(tmp_path, VISDRONE + region + others + unsure))

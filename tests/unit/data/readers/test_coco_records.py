@@ -170,7 +170,17 @@ AROUND = [10, 20, 40.5, 45]
 
 @pytest.mark.parametrize(
     "absent",
-    [{}, {"bbox": None}, {"bbox": []}, {"bbox": [None] * 4}, {"bbox": [1, 2, 3]}, {"bbox": "1 2 3 4"}, {"bbox": 0}],
+    [
+        {},
+        {"bbox": None},
+        {"bbox": []},
+        {"bbox": [None] * 4},
+        {"bbox": [1, 2, 3]},
+        {"bbox": "1 2 3 4"},
+        {"bbox": 0},
+        {"bbox": [0, 0, 0, 0]},
+        {"bbox": [7, 9, 3.0, 0.0]},
+    ],
 )
 @pytest.mark.parametrize(
     ("outline", "expected"),
@@ -189,6 +199,23 @@ def test_a_box_that_is_missing_is_taken_from_the_outline(tmp_path, absent, outli
     assert found(data) == {"1.png": [("tree", expected)]}
     note = "val.json: 1 annotation has no usable bbox; the upright box around its outline was taken."
     assert data.notes[0] == note
+
+
+def test_an_outline_without_area_does_not_stand_in_for_a_box_without(tmp_path):
+    path = write(tmp_path, [box(8, bbox=[7, 9, 0, 5], segmentation=[[1, 2, 4, 2]]), box(9)])
+    refused(path, "annotation 8 of image 1", "has the bbox [7, 9, 0, 5], which has no area")
+
+
+def test_an_image_that_is_listed_twice_is_said(tmp_path):
+    """Under two ids; what the one entry labels would be background in the other without a word."""
+    path = write(tmp_path, [box()])
+    content = json.loads((tmp_path / "val.json").read_text())
+    content["images"].append({**content["images"][0], "id": 99})
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    (note,) = load_dataset(path).notes
+    assert note == (
+        "val.json: 1 image is listed once more under another id; what one entry labels is background in the other."
+    )
 
 
 def test_a_box_that_is_there_is_not_replaced_by_the_outline(tmp_path):

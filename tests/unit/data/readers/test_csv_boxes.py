@@ -104,6 +104,25 @@ def test_two_sizes_of_a_picture(tmp_path):
     refused(write(tmp_path, text), "line 3 gives the picture 'a.png' another size")
 
 
+@pytest.mark.parametrize("first", ["a", "./a.png", "images/a.png", "images\\a"])
+def test_two_names_of_an_image_are_one_image(tmp_path, first):
+    """Else the boxes of the one name would be background in the image of the other."""
+    for one, other in ((first, "a.png"), ("a.png", first)):
+        text = f"{HEADER}{one},30,15,50,25,cat\n{other},0,0,100,50,owl\n{one},,,,,\n"
+        data = load_dataset(write(tmp_path, text))
+        assert len(data.samples) == 1
+        assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
+    sized = HEADER.strip() + f",width,height\n{first},30,15,50,25,cat,100,50\na.png,30,15,50,25,cat,50,100\n"
+    refused(write(tmp_path, sized), "line 3 gives the picture 'a.png' another size")
+
+
+def test_a_name_without_suffix_that_two_images_have(tmp_path):
+    """Nothing says which of them has the boxes."""
+    path = write(tmp_path, f"{HEADER}a,30,15,50,25,cat\n")
+    fill(tmp_path, {"images/a.jpg": (60, 40)})
+    refused(path, "line 2 names the picture 'a', whose end several images have: images/a.jpg, images/a.png")
+
+
 def test_splits(tmp_path):
     line = LINE.strip()
     write(tmp_path, f"split,{HEADER}Train,{line}\nvalid,{line.replace('cat', 'owl')}\ntrain,{line}\n")

@@ -70,7 +70,14 @@ def test_flags_and_areas(tmp_path):
         ('{"file_name": ""}', ["has the file_name ''"]),
         (line(name="c.png"), ["names the picture 'c.png', which is not found in"]),
         (line(name="../c.png"), ["'../c.png', which is not a file inside"]),
-        (line(name="sub/b.png") * 2, ["names 'sub/b.png' once more"]),
+        (
+            line(name="sub/b.png") * 2,
+            ["is of the picture b.png, of which line 2 is, too; take one of the two away"],
+        ),
+        (
+            line(name="sub/b.png") + line(name="./sub//b.png"),
+            ["is of the picture b.png, of which line 2 is, too"],
+        ),
         (line([(1, 2, 3)]), ["objects[0] has the bbox [1, 2, 3]", "[x, y, width, height]"]),
         (line([3]), ["objects[0] has the bbox 3"]),
         (line([(1, 2, "x", 4)], name="sub/b.png"), ["has the bbox [1, 2, 'x', 4], which holds something"]),

@@ -24,7 +24,7 @@ def splits(path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "line", ["{}", '"{}"', " {} ", "{}.png", "{}.xml", "JPEGImages/{}.png", "C:\\x\\{}.png", "./{}"]
+    "line", ["{}", '"{}"', " {} ", "{}.png", "{}.xml", "JPEGImages/{}.png", "C:\\x\\{}.png", "./{}", "'{}'", "'{}.png'"]
 )
 def test_names_with_spaces(tmp_path, line):
     names = ["photo 0 (copy)", "photo 1 (copy)", "plain", "two  spaces"]
@@ -49,6 +49,12 @@ def test_lists_of_a_class_are_left_out_and_said(tmp_path):
         "ImageSets/Main: 2 lists of single classes are left out, first cat_train.txt.",
         "ImageSets/Main: left out is a list that is empty or names no XML file of the set: none.txt, odd.txt.",
     )
+
+
+def test_lists_called_like_splits_are_splits_whatever_stands_behind_the_names(tmp_path):
+    """Some programs write the 1 of a class's list behind every name; a split was lost so without a word."""
+    fill(tmp_path, voc("a", "b b", "c", train="a 1\nb b  -1\n", val="c 0\n"))
+    assert splits(tmp_path) == {"train": ["a", "b b"], "val": ["c"]}
 
 
 def test_lists_of_a_class_alone_are_no_splits(tmp_path):

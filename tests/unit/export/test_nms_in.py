@@ -1,0 +1,63 @@
+"""Suppression in the graph: boxes end with the image before they are compared, as in torch."""
+
+import numpy as np
+import pytest
+import torch
+from export_cases import FIXED, FREE, noise
+
+from varifocal.export import ExportSettings
+from varifocal.export.graph import OUTSIDE
+from varifocal.export.openvino import save_openvino, to_openvino
+from varifocal.ops.nms import select_detections
+from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.runtime.session import Session
+from varifocal.types import Decoded
+
+COVERED = [(96, 128), (70, 101)]  # height and width of the two images, the second with padding around
+
+
+def padded(pixels):
+    """Both images; what the second does not cover is marked as outside."""
+    pixels = pixels.copy()
+    height, width = COVERED[1]
+    pixels[1, :, height:], pixels[1, :, :, width:] = OUTSIDE, OUTSIDE
+    return pixels
+
+
+def torch_chooses(model, pixels, clipped):
+    """Boxes, scores and labels of each image, by the network itself and the package's own choice."""
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (model.info.preprocess.mean, model.info.preprocess.std))
+    images = torch.from_numpy(pixels)
+    images = torch.where(images == OUTSIDE, mean, images)
+    with torch.no_grad():
+        outputs = model.detector((images - mean) / std)
+        decoded: Decoded = model.detector.decode(outputs, COVERED if clipped else None)
+    return [
+        select_detections(decoded.boxes[i], decoded.scores[i], decoded.counts, model.info.postprocess)
+        for i in range(len(pixels))
+    ]
+
+
+def real(found, i):
+    """Scores of image ``i`` without the entries that stand for none."""
+    return found["scores"][i][found["labels"][i] >= 0]
+
+
+@pytest.mark.parametrize("size", [FIXED, FREE], ids=["fixed", "free"])
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_boxes_over_the_border_are_clipped_before_they_are_suppressed(build_tiny, tmp_path, size, runtime):
+    built = build_tiny("vfnet", ExportSettings(size, nms="in"))
+    if runtime == "openvino":
+        save_openvino(to_openvino(built.content), tmp_path / "in.xml", built.info)
+    session = Session(built.content) if runtime == "onnx" else OpenvinoSession(tmp_path / "in.xml")
+    pixels = padded(noise(2, 3, *FIXED))
+    found = session.run(pixels)
+    wanted, unclipped = (torch_chooses(built.model, pixels, clipped) for clipped in (True, False))
+    for i, (boxes, scores, labels) in enumerate(wanted):
+        assert len(scores) > 5
+        # boxes that reach over the border overlap less before they are clipped, so that more of them would stay
+        assert len(unclipped[i][1]) != len(scores) or np.abs(unclipped[i][1] - scores).max() > 1e-3
+        assert len(real(found, i)) == len(scores)
+        assert np.abs(real(found, i) - scores.numpy()).max() < 3e-5
+        assert np.array_equal(found["labels"][i][: len(labels)], labels.numpy())
+        assert np.abs(found["boxes"][i][: len(boxes)] - boxes.numpy()).max() < 1e-3

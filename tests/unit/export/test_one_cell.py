@@ -1,0 +1,36 @@
+"""Exports of networks whose last map is one cell of one channel a group, which torch's own group norm refuses."""
+
+import numpy as np
+import pytest
+from export_cases import FREE, noise, torch_says
+
+from varifocal.export import ExportSettings
+from varifocal.export.openvino import save_openvino, to_openvino
+from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.runtime.session import Session
+
+ONE = (32, 32)  # pixels, and the third level has one cell for 32
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "size"),
+    [
+        ("vfnet", {"star_norm": "group"}, ONE),
+        pytest.param("fcos", {}, ONE, marks=pytest.mark.slow),
+        pytest.param("reppoints", {}, ONE, marks=pytest.mark.slow),
+        pytest.param("vfnet", {}, FREE, marks=pytest.mark.slow),
+        pytest.param("vfnet", {"star_norm": "group"}, FREE, marks=pytest.mark.slow),
+    ],
+)
+def test_a_last_map_of_one_cell(build_tiny, tmp_path, detector, options, size):
+    built = build_tiny(detector, ExportSettings(size), width=32, **options)
+    save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
+    for session in (Session(built.content), OpenvinoSession(tmp_path / "tiny.xml")):
+        for count in (1, 2):
+            pixels = noise(count, 3, *ONE)
+            wanted, found = torch_says(built.model, pixels), session.run(pixels)
+            assert wanted.counts == built.info.graph.counts(*ONE)
+            assert wanted.counts[-1] == 1
+            assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 1e-3
+            assert np.abs(found["scores"] - wanted.scores.numpy()).max() < 3e-5
+            assert len(wanted.scores.unique()) > 10  # of 21 cells and three classes

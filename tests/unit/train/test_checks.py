@@ -1,0 +1,40 @@
+"""What a network cannot learn from is one sentence, not torch's traceback."""
+
+import pytest
+import torch
+from tiny_data import TINY, make_data
+
+from varifocal.cli import main
+from varifocal.train.checks import outputs_of
+from varifocal.types import Batch
+
+SMALL = [
+    "data.preprocess={scale: null, short: 32, long: 32}",
+    "data.augment={crop: 0, jitter: [1.0, 1.0]}",
+    "data.val_split=",
+]
+LEARNING = ["model.backbone={name: test_resnet, pretrained: none, norm_eval: false, frozen_stages: 0}"]
+
+
+@pytest.mark.parametrize(("words", "code"), [(LEARNING, 2), ([*LEARNING, "train.batch=2"], 0), ([], 0)])
+def test_a_batch_norm_with_a_single_value_to_learn_from(tmp_path, capsys, words, code):
+    """One image of 32 pixels leaves the last stage a cell; two do, or statistics that are not learned."""
+    data = make_data(tmp_path / "data", pictures=2)
+    tiny = [*TINY, *SMALL, "train.batch=1", "train.epochs=1", "model.backbone.pretrained=none", *words]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *tiny]) == code
+    said = capsys.readouterr().err
+    assert ("cannot learn from the single value that" in said) == (code == 2)
+    if code:
+        (line,) = [line for line in said.splitlines() if "single value" in line]
+        assert line.startswith("varifocal train: step 1: a batch norm of the backbone")
+        assert "at 32 x 32 pixels; set model.backbone.norm_eval=true, or take a larger train.batch" in line
+        assert ".png" in line
+
+
+def test_another_error_stays_what_it_is():
+    def network(images):
+        raise ValueError("another")
+
+    batch = Batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), (), ("a.png",))
+    with pytest.raises(ValueError, match=r"^another$"):
+        outputs_of(network, torch.zeros(1, 3, 32, 32), 0, batch)
