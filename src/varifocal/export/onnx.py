@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-NEEDED = (0, 6)  # onnxscript, for the exporters of torch 2.6 to 2.15
+NEEDED = (0, 6)  # onnxscript, for the exporters of torch 2.9 to 2.15
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules it comes from, outermost first
 OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
 

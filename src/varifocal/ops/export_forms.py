@@ -35,8 +35,8 @@ def exporting(form: ExportForm) -> Iterator[None]:
 
 
 def export_form() -> ExportForm | None:
-    """What the block that runs asks for, or None outside of one."""
-    return _FORM.get()
+    """What the block that runs asks for, or None outside of one, and where torch.compile traces."""
+    return None if torch.compiler.is_dynamo_compiling() else _FORM.get()  # torch 2.9 cannot trace a ContextVar
 
 
 def deform_conv2d_in(

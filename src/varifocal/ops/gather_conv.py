@@ -54,7 +54,9 @@ def gather_conv(
 def computing_type(weight: Tensor) -> torch.dtype:
     """The type in which a convolution with this weight computes: autocast's where that is on, or its own."""
     kind = weight.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
+    # torch.compile of torch 2.9 cannot trace the question, and compiles only for devices that have autocast
+    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
+    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
     return weight.dtype
 
