@@ -60,12 +60,19 @@ def export_torch(model: Model, target: Path, settings: ExportSettings, pictures:
     program, info = build_program(model, settings)
     content = saved(program, info)
     # what was written is what is compared
-    runner = ProgramRunner(torch.export.load(io.BytesIO(content)), output_names(model.info, settings), str(target))
+    runner = ProgramRunner(loaded(content), output_names(model.info, settings), str(target))
     parity = compare(model, ExportedModel(runner, info), pictures)
     parity.check(target)
     info = replace(info, parity=parity.to_json())
     write_together({target: saved(program, info), beside(target): json.dumps(to_json(info), indent=1).encode()})
     return parity
+
+
+def loaded(content: bytes) -> ExportedProgram:
+    """The program of a file that was written here."""
+    with warnings.catch_warnings():  # torch 2.9 gives a warning about the bytes of its own archive
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+        return torch.export.load(io.BytesIO(content))
 
 
 def build_program(model: Model, settings: ExportSettings) -> tuple[ExportedProgram, ExportInfo]:

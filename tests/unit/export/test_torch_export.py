@@ -17,7 +17,7 @@ import varifocal as vf
 from varifocal.cli import main
 from varifocal.errors import ConfigError
 from varifocal.export import ExportSettings, export_torch
-from varifocal.export.torch_export import ProgramRunner, build_program, saved
+from varifocal.export.torch_export import ProgramRunner, build_program, loaded, saved
 from varifocal.models import DETECTORS
 from varifocal.predict import save
 from varifocal.runtime import read_info
@@ -68,7 +68,7 @@ def free(build):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector(build, name, size):
     built = build(name, size, **(DEFORMABLE if name == "vfnet" else {}))
-    program = torch.export.load(io.BytesIO(built.content))
+    program = loaded(built.content)
     names = ["boxes", "scores", "quality"]
     number = len(program.module()(torch.zeros(1, 3, *FIXED)))
     same_outputs(built, ProgramRunner(program, names[:number], "tiny.pt2"), SHAPES[size])
