@@ -168,7 +168,7 @@ def main() -> None:
         for own in [found[name] / 1e3]
     ]
     rows.append(Row("export to ONNX, with the comparison", export, "s", Goal(60, of="value")))
-    write("deploy", rows, rounds=rounds)
+    write("deploy", rows, rounds=rounds, int8_target="portable")
 
 
 def rows_of(found: dict[str, float], calls: dict[str, Any]) -> list[Row]:

@@ -47,8 +47,12 @@ def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
 
 def latency(files: dict[str, Path], rounds: int) -> dict[str, float]:
     """Median milliseconds of each file, by turns, with two threads."""
+    import torch
+
     from deploy import SIZE, in_file
     from harness import medians
+
+    torch.set_num_threads(2)
 
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *SIZE)).astype(np.float32)
     return medians({name: in_file(file, "fp32", pixels) for name, file in files.items()}, rounds, warmup=2)

@@ -354,7 +354,7 @@ OVERFITS = [
 
 @pytest.mark.parametrize(("name", "row"), cases(OVERFITS))
 def test_overfits_two_pictures(name, row):
-    """To a COCO AP above 0.9, over IoUs of 0.5 to 0.95; the objects lead the list, each with its class.
+    """To a COCO AP above 27/30, over IoUs of 0.5 to 0.95; the objects lead the list, each with its class.
 
     Three objects at ten IoUs make steps of 1/30. Another order of sums leads to other weights: of runs whose first
     weights were moved by a millionth, the least found 29/30, two steps above the bound.
@@ -386,4 +386,4 @@ def test_overfits_two_pictures(name, row):
         arrays = (truth.boxes.numpy(), truth.labels.numpy(), truth.crowd.numpy())
         samples.append(Sample(Path("noise.png"), i, SIZE[1], SIZE[0], *arrays))
         detections.append(Detections(found.numpy(), scores.numpy(), labels.numpy(), CATEGORIES))
-    assert coco_ap(samples, CATEGORIES, detections).AP > 0.9
+    assert coco_ap(samples, CATEGORIES, detections).AP > 27.5 / 30  # three objects at ten IoUs: 28 of 30 at least

@@ -106,10 +106,11 @@ def test_advice_follows_from_the_numbers(scripts):
     }
     text = scripts("advice").advice([run(name, i, ap) for name, found in aps.items() for i, ap in enumerate(found)])
     text = " ".join(" ".join(text).split())
+    assert "**With few steps set `model.star_norm=group`**" in text
     assert "VFNet with the norm is above VFNet as it was published by 6.0 AP (+6.0 to +6.0). It cannot" in text
     assert "It cannot be told from FCOS+ATSS (+0.3 AP, -3.5 to +4.1)." in text
     assert "It is below raw VFNet, which has no star and no refinement, by 3.0 AP (-3.1 to -2.8)." in text
-    assert "With the norm VFNet has run beside the same without refinement with one seed alone (+6.0 AP)." in text
+    assert "With the norm VFNet is above the same without refinement by 6.0 AP, with one seed alone." in text
     assert "RepPoints with the norm has not run beside RepPoints without it yet." in text
     assert (
         "On VFNet with the norm focal is below varifocal (-9.8 AP, -10.6 to -9.1); quality focal and MAL cannot be "
@@ -202,6 +203,16 @@ def test_every_row_of_a_claim_is_trained(scripts):
     named |= {name for names in claims.LOSS_ROWS.values() for name in names.values()}
     assert named == trained
     assert claims.LOSSES == rows.LOSSES
+
+
+def test_rows_are_compared_with_their_own_kind(scripts):
+    """The refinement with the norm against the star with it, twelve epochs against twelve; and no AP of the paper."""
+    rows = {row.name: row for group in scripts("run").rows() for row in group}
+    assert rows["star-refine-norm"].against == "star-norm"
+    assert (rows["star-refine-long"].against, rows["star-long"].against) == ("star-long", "raw-varifocal-long")
+    assert rows["star-refine-norm-long"].against == "star-norm-long"
+    assert rows["raw-varifocal-long"].against is None  # its row of the table was not trained so long
+    assert {row.paper for row in rows.values() if row.name.endswith(("-norm", "-long"))} == {None}
 
 
 def test_rows_with_the_norm_differ_in_it_alone(scripts):

@@ -56,7 +56,9 @@ def test_int8_targets_by_hand():
         "| ONNX Runtime | vnni | 17.0 / 590 | - |",
         "| OpenVINO | portable | - | 0.0 / 0 |",
         "",
-        "AP on the validation images, and how many detections have a score over 0.3.",
+        "AP on the validation images, and how many detections have a score over 0.3. *AVX2 only* is emulated on the "
+        "processor with VNNI: OpenVINO under `ONEDNN_MAX_CPU_ISA=AVX2`, ONNX Runtime in QEMU (`-cpu Haswell`). No "
+        "processor without VNNI was at hand.",
         "",
         "| VFNet-R50, 800x1216 | with VNNI | AVX2 only |",
         "|---|---|---|",
@@ -80,7 +82,8 @@ def test_runtimes_by_hand(monkeypatch):
         "| Loom | int8 | 500 ms | 3.00x as fast | 12 MB | 17.0 |",
         "",
         "Latency and file of VFNet-R50 at 800x1216, one picture (`a.py`, 2030-01-02, Abacus, 1 thread, python 3.13);",
-        "AP of the model of `make demo` on the scene that it was not trained on (`b.py`, 2030-01-02).",
+        "AP of the model of `make demo` on the scene that it was not trained on (`b.py`, 2030-01-02). "
+        "The int8 files are of `--int8-target vnni`.",
     ]
 
 

@@ -16,12 +16,11 @@ def beside(subject: str, other: str, found: Difference | None) -> str:
     """One sentence on the AP of a detector and that of another, by the verdict on their difference."""
     if found is None:
         return f"{subject} has not run beside {other} yet."
-    between = interval(found)
+    between, word = interval(found), "above" if found.mean > 0 else "below"
     if between is None:
-        return f"{subject} has run beside {other} with one seed alone ({found.mean:+.1f} AP)."
+        return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP, with one seed alone."
     if found.verdict == "open":
         return f"{subject} cannot be told from {other} ({found.mean:+.1f} AP, {between})."
-    word = "above" if found.verdict == "better" else "below"
     return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP ({between})."
 
 
@@ -47,14 +46,15 @@ def advice(runs: Sequence[dict[str, Any]]) -> list[str]:
         sentence("With the norm VFNet", norm, "the same without refinement", "star-norm"),
         sentence("RepPoints with the norm", "reppoints-varifocal-norm", "RepPoints without it", "reppoints-varifocal"),
     ]
+    headline = _headline(gain(values_of(runs, plain, "AP"), values_of(runs, norm, "AP")))
     bullets = [
-        "**With few images or few steps set `model.star_norm=group`**: a group norm behind each star convolution, as "
-        f"behind every other convolution of the head. In 900 steps: {' '.join(few)}",
+        f"**{headline}**: a group norm behind each star convolution, as behind every other convolution of the head. "
+        f"In 900 steps: {' '.join(few)}",
         f"**With much time**: {' '.join(long)}",
         f"**The parts**: {' '.join(parts)}",
         f"**The loss**: {_losses(runs)}",
-        "**With published weights leave it at `none`**: files of the authors have no such norm, and training starts "
-        "only from weights of its own kind.",
+        "**With published weights leave it at `none`**: files of the authors have no such norm. A run with the norm "
+        "cannot start from weights without it, nor the other way round.",
     ]
     return [
         "## What to take",
@@ -64,6 +64,13 @@ def advice(runs: Sequence[dict[str, Any]]) -> list[str]:
         *(fill(f"- {text}", 120, subsequent_indent="  ", break_on_hyphens=False) for text in bullets),
         "",
     ]
+
+
+def _headline(found: Difference | None) -> str:
+    """What to do about the norm, by the verdict on what it changes."""
+    if found is None or found.verdict == "open" or interval(found) is None:
+        return "Whether few steps need `model.star_norm=group` is not settled"
+    return f"With few steps set `model.star_norm={'group' if found.verdict == 'better' else 'none'}`"
 
 
 def _losses(runs: Sequence[dict[str, Any]]) -> str:

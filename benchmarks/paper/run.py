@@ -52,12 +52,16 @@ def rows() -> list[list[Row]]:
     as without."""
     named = {row.name: row for row in SWEEPS["table3"]}
     normed = {f"{name}-norm": _changed(named[name], "norm", NORM) for name in ("star", "star-refine")}
+    normed["star-refine-norm"] = replace(normed["star-refine-norm"], against="star-norm")
     vfnet, normed_vfnet = _losses("vfnet", "vfnet"), _losses("vfnet", "vfnet-norm", NORM)
     atss = _losses("atss", "atss")
     weighting = ("detector=vfnet", "model.loss=varifocal", "model.iou_weighted=false")
     reppoints = Row("reppoints-varifocal", ("detector=reppoints", "model.loss=varifocal"))
     times = (f"train.epochs={LONG}", f"train.validate_every={LONG}")
     long = [named[name] for name in ("raw-varifocal", "star", "star-refine")]
+    longer = [_changed(row, "long", *times) for row in (*long, *normed.values(), named["fcos-atss"])]
+    both = {row.name for row in longer}
+    longer = [replace(row, against=f"{row.against}-long" if f"{row.against}-long" in both else None) for row in longer]
     return [
         list(named.values()),
         list(normed.values()),
@@ -65,13 +69,14 @@ def rows() -> list[list[Row]]:
         [row for loss, row in normed_vfnet.items() if loss != "varifocal"],
         [atss[loss] for loss in ("quality-focal", "mal", "ia-bce")],
         [reppoints, _changed(reppoints, "norm", NORM)],
-        [_changed(row, "long", *times) for row in (*long, *normed.values(), named["fcos-atss"])],
+        longer,
         [vfnet["quality-focal"], Row("vfnet-unweighted", weighting)],
     ]
 
 
 def _changed(row: Row, how: str, *overrides: str) -> Row:
-    return replace(row, name=f"{row.name}-{how}", overrides=(*row.overrides, *overrides))
+    """The row with something else than the paper's, so without the AP that the paper reports."""
+    return replace(row, name=f"{row.name}-{how}", overrides=(*row.overrides, *overrides), paper=None)
 
 
 def make_frames(folder: Path) -> None:
@@ -147,9 +152,17 @@ def keep(folder: Path, key: str, entry: dict[str, Any], results: Path | None = N
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = read_results(results)
         others = [one for one in content.get(key, []) if any(one[name] != entry[name] for name in ("row", "seed"))]
-        content[key] = [*others, entry]
+        content[key] = [_as_now(one) for one in (*others, entry)]
         write_beside(results or RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     return content
+
+
+def _as_now(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of the results with what its row is compared with today."""
+    row = next((row for group in rows() for row in group if row.name == run["row"]), None)
+    if row is None or "against" not in run:
+        return run
+    return {**run, "against": row.against, "paper_AP": row.paper}
 
 
 def read_results(results: Path | None = None) -> dict[str, Any]:

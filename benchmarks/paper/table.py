@@ -28,7 +28,7 @@ for training. What holds there need not hold here, and the other way round; an i
 few and so short runs do not tell.
 
 {train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three
-epochs, 900 steps; {runs} runs of {each:.0f} minutes (median, one thread), seeds {seeds}
+epochs, 900 steps; {runs} (median, one thread), seeds {seeds}
 ({made}).
 Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
 `python benchmarks/paper/run.py`. All rows share the recipe, and nothing was tuned for one of them.
@@ -86,9 +86,16 @@ def _head(runs: list[dict[str, Any]], frames: dict[str, Any]) -> str:
         dates = sorted({one["date"] for one in own if (one["cpu"], one["versions"]["torch"]) == (cpu, torch)})
         when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
         made.append(f"{when}, {cpu}, torch {torch}")
-    minutes = statistics.median(run["minutes"] for run in runs)
+    longer = [run for run in runs if run["row"].endswith("-long")]
+    lengths = [_number([run for run in runs if run not in longer])]
+    lengths += [f"and {_number(longer)} with twelve epochs"] if longer else []
     seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
-    return HEAD.format(**frames, runs=len(runs), each=minutes, seeds=seeds, made=";\n".join(made))
+    return HEAD.format(**frames, runs=" ".join(lengths), seeds=seeds, made=";\n".join(made))
+
+
+def _number(runs: list[dict[str, Any]]) -> str:
+    """So many runs, and how long one took."""
+    return f"{len(runs)} runs of {statistics.median(run['minutes'] for run in runs):.0f} minutes"
 
 
 def _parts(runs: list[dict[str, Any]]) -> list[str]:

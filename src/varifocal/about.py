@@ -82,7 +82,7 @@ def _int8(graph: GraphInfo) -> str:
     here = {
         True: "this processor computes it exactly",
         False: "this processor has no VNNI and cannot run it",
-        None: "unknown of this processor",
+        None: "whether this processor has VNNI cannot be seen",
     }
     return f"for x86 processors with VNNI, and others than x86; {here[has_vnni()]}"
 

@@ -7,7 +7,7 @@ chooses weights and normaliser. No argument is changed, nothing is kept between 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -139,6 +139,9 @@ def score_loss(
 
     ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, ``focal_alpha`` and ``focal_gamma``
     those of focal loss; the others run at their papers' settings.
+
+    Raises:
+        ValueError: there is no such loss.
     """
     if kind == "varifocal":
         return varifocal_loss(logits, targets, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
@@ -148,7 +151,9 @@ def score_loss(
         return matchability_aware_loss(logits, targets)
     if kind == "ia-bce":
         return iou_aware_bce_loss(logits, targets)
-    return focal_loss(logits, targets, alpha=focal_alpha, gamma=focal_gamma)
+    if kind == "focal":
+        return focal_loss(logits, targets, alpha=focal_alpha, gamma=focal_gamma)
+    raise ValueError(f"{kind!r}: there is no such loss; choose from {', '.join(get_args(ScoreLoss))}")
 
 
 def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

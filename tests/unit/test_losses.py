@@ -1,5 +1,6 @@
 """Losses against literal formulas, and the limits in which they become one another."""
 
+import inspect
 import math
 
 import pytest
@@ -267,3 +268,8 @@ def test_extreme_logits_stay_finite_with_gradient(loss, size):
 def test_gradient_against_differences(loss):
     logits = LOGITS.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(x, QUALITY), (logits,))
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match=r"'qfl': there is no such loss; choose from varifocal, focal, "):
+        inspect.unwrap(score_loss)("qfl", LOGITS, QUALITY)  # as it is where no types are checked

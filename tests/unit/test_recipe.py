@@ -242,6 +242,23 @@ def test_starting_from_weights_with_another_star_is_refused(tmp_path, trained, w
     make_model(override(start, [f"model.star_norm={trained}"]), CATEGORIES)
 
 
+def test_a_norm_is_no_matter_where_there_is_no_star(tmp_path):
+    """The two networks are the same then."""
+    path = tmp_path / "w.safetensors"
+    raw = override(TINY, ["model.star=false", "model.refine=false"])
+    save(make_model(raw, CATEGORIES), path)
+    made = make_model(override(raw, [f"train.weights={path}", "model.star_norm=group"]), CATEGORIES)
+    assert not any("star" in name for name in made.detector.state_dict())
+
+
+@pytest.mark.parametrize("detector", ["vfnet", "reppoints"])
+def test_the_papers_network_has_no_norm_in_its_star(detector):
+    tiny = [f"detector={detector}", "model.backbone={name: test_resnet, pretrained: none}", "model.compat=paper"]
+    with pytest.raises(ConfigError, match=r"star_norm=group: with compat=paper there is no norm in the star; set"):
+        make_model(read_recipe("trees", tiny), CATEGORIES)
+    make_model(read_recipe("trees", [*tiny, "model.star_norm=none"]), CATEGORIES)
+
+
 def write_split(folder, split, name="a", boxes=()):
     (folder / split).mkdir(parents=True)
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / split / "x.png")

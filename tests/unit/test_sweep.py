@@ -97,7 +97,7 @@ def test_one_process_only(runs, tmp_path, monkeypatch):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
 
 
-@pytest.mark.parametrize("base", ["vfnet_raw_r50_1x", "vfnet_r50_1x"])
+@pytest.mark.parametrize("base", ["vfnet_raw_r50_1x", "vfnet_r50_1x", "trees"])
 def test_the_rows_of_table_3_say_all_that_they_name(base):
     baseline, *parts = SWEEPS["table3"]
     models = [read_recipe(base, row.overrides).model for row in parts]
@@ -107,6 +107,8 @@ def test_the_rows_of_table_3_say_all_that_they_name(base):
         (False, False, "focal"), (False, False, "varifocal"), (True, False, "varifocal"), (True, True, "varifocal"),
     ]  # fmt: skip
     assert all(read_recipe(base, row.overrides).model.loss == "varifocal" for row in SWEEPS["table2"])
+    papers = [*parts, *SWEEPS["table2"], *(row for row in SWEEPS["table5"] if row.name.startswith("reppoints"))]
+    assert {read_recipe(base, row.overrides).model.star_norm for row in papers} == {"none"}
 
 
 def test_varifocal_rows_of_table_5_start_as_the_paper_trained_them():

@@ -186,7 +186,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     int8.add_argument(
         "--int8-target",
         choices=("portable", "vnni"),
-        help="the same results on every processor, or weights of one bit more, exact on x86 with VNNI only (portable)",
+        help="portable: the same results on every processor; vnni: one bit more, wrong on x86 without VNNI (portable)",
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from varifocal.errors import ConfigError
 from varifocal.ops.deform_conv import DeformConv
 from varifocal.ops.star_conv import Taps, star_conv
 
@@ -67,6 +68,19 @@ def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv
+
+
+def check_star_norm(norm: str, compat: str) -> None:
+    """Refuse an unknown norm in the star, and any in a network that is to be the paper's.
+
+    Raises:
+        ConfigError: it is one of these.
+    """
+    known = get_args(StarNorm)
+    if norm not in known:
+        raise ConfigError(f"star_norm={norm}: there is no such norm; choose from {', '.join(known)}.")
+    if compat == "paper" and norm != "none":
+        raise ConfigError(f"star_norm={norm}: with compat=paper there is no norm in the star; set star_norm=none.")
 
 
 class StarConv(nn.Module):

@@ -39,7 +39,7 @@ from varifocal.models.dense import (
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import StarConv, StarNorm, init_head, predictor, prior_logit, tower
+from varifocal.models.layers import StarConv, StarNorm, check_star_norm, init_head, predictor, prior_logit, tower
 from varifocal.ops.star_conv import point_taps
 from varifocal.priors import grid_points
 from varifocal.types import Decoded, Outputs, Priors, Targets
@@ -129,6 +129,7 @@ class RepPoints(nn.Module):
 
     def __init__(self, config: RepPointsConfig) -> None:
         super().__init__()
+        check_star_norm(config.star_norm, config.compat)
         self.config = config
         self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)

@@ -37,7 +37,16 @@ from varifocal.models.dense import (
     wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import StarConv, StarNorm, conv_norm_relu, init_head, predictor, prior_logit, tower
+from varifocal.models.layers import (
+    StarConv,
+    StarNorm,
+    check_star_norm,
+    conv_norm_relu,
+    init_head,
+    predictor,
+    prior_logit,
+    tower,
+)
 from varifocal.models.pafpn import PAFPN
 from varifocal.ops.star_conv import star_taps
 from varifocal.priors import grid_points
@@ -154,6 +163,7 @@ class VFNet(nn.Module):
 
     def __init__(self, config: VFNetConfig) -> None:
         super().__init__()
+        check_star_norm(config.star_norm, config.compat)
         self.config = config
         self.strides = self.labelling(config).strides
         self.backbone = Backbone(config.backbone)

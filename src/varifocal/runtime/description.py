@@ -15,7 +15,8 @@ from varifocal.tiles import Tiling
 
 Int8Target = Literal["portable", "vnni"]
 
-FORMAT = 1  # raised when an older version of the package could not run the file
+# Raised when an older version of the package could not run the file. 2 has int8_target, what needs none is 1.
+FORMAT = 2
 KEY = "varifocal"
 OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where a picture ends
 
@@ -100,12 +101,15 @@ def beside(path: Path) -> Path:
 
 def to_json(info: ExportInfo) -> dict[str, Any]:
     """Plain values for the file."""
+    graph = asdict(info.graph)
+    if info.graph.int8_target is None:
+        del graph["int8_target"]
     return {
-        "format": FORMAT,
+        "format": 1 if info.graph.int8_target is None else FORMAT,
         "kind": "exported",
         "detector": info.detector,
         "categories": [[category.id, category.name] for category in info.categories],
-        "graph": asdict(info.graph),
+        "graph": graph,
         "pad": list(info.pad_colour),
         "preprocess": asdict(info.preprocess),
         "postprocess": asdict(info.postprocess),

@@ -78,7 +78,7 @@ def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", thre
     if path.suffix.lower() not in FORMATS:
         raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
     info = read_info(path)
-    if device == "cpu" and info.graph.wants_vnni:
+    if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
         _check_vnni(path)
     return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, threads), info)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def start_from(model: Model, source: Model, name: str) -> str:
     Raises:
         CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
     """
-    norms = [getattr(one.info.config, "star_norm", None) for one in (model, source)]
+    norms = [_star_norm(one.info.config) for one in (model, source)]
     if norms[0] != norms[1] and None not in norms:  # else a norm that is not wanted would be dropped without a word
         raise CheckpointError(
             f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
@@ -37,6 +38,13 @@ def start_from(model: Model, source: Model, name: str) -> str:
             raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
         tensor.copy_(copied)
     return f"{name}: {_sentence(names, known)}."
+
+
+def _star_norm(config: Any) -> str | None:
+    """The norm in the star of a detector, or None where it has no star."""
+    if not getattr(config, "star", True) and not getattr(config, "refine", True):
+        return None
+    return getattr(config, "star_norm", None)
 
 
 def copy_classes(given: Tensor, known: Sequence[str], fresh: Tensor, names: Sequence[str]) -> Tensor | None:

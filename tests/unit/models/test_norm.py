@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from varifocal.models.layers import GroupNorm, group_norm
+from varifocal.errors import ConfigError
+from varifocal.models.layers import GroupNorm, check_star_norm, group_norm
 
 
 def literal(x, groups, weight, bias):
@@ -45,3 +46,8 @@ def test_in_half_precision_a_single_value_has_the_type_of_others():
 def test_a_width_that_the_groups_do_not_divide():
     assert [group_norm(width).num_groups for width in (256, 48, 20, 3)] == [32, 16, 4, 1]
     assert type(group_norm(8)) is GroupNorm
+
+
+def test_an_unknown_norm_of_the_star_is_refused():
+    with pytest.raises(ConfigError, match=r"star_norm=batch: there is no such norm; choose from none, group\."):
+        check_star_norm("batch", "none")

@@ -218,7 +218,7 @@ def test_a_file_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "newer version of varifocal (format 2, this one reads 1); run pip install --upgrade varifocal"),
+        ({"format": 3}, "newer version of varifocal (format 3, this one reads 2); run pip install --upgrade varifocal"),
         ({"format": "x"}, "its varifocal description is damaged (ValueError)"),
         ({"graph": {}}, "its varifocal description is damaged"),
         ({"preprocess": {"shrt": 3}}, "its varifocal description is damaged"),

@@ -68,6 +68,8 @@ def test_a_file_for_vnni_is_refused_without_it(target, tmp_path, monkeypatch, ca
     monkeypatch.setattr(formats, "has_vnni", lambda: False)
     with pytest.raises(ConfigError, match=r"best\.onnx: its int8 weights are for x86 processors with VNNI; this one"):
         vf.load(file)
+    with pytest.raises(ConfigError, match=r"best\.onnx: its int8 weights are for x86 processors with VNNI; this one"):
+        vf.load(file, device="cpu:0")
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     assert main(["predict", str(file), str(tmp_path / "a.png"), "--out", str(tmp_path / "found")]) == 2
     assert "--int8-target portable" in capfd.readouterr().err
@@ -93,7 +95,7 @@ def test_others_run_everywhere(info, there, tmp_path, monkeypatch):
         ("portable", False, "portable: the same results on every processor"),
         ("vnni", True, "this processor computes it exactly"),
         ("vnni", False, "this processor has no VNNI and cannot run it"),
-        (None, None, "unknown of this processor"),
+        (None, None, "whether this processor has VNNI cannot be seen"),
     ],
 )
 def test_info_says_it(target, there, words, tmp_path, monkeypatch):
@@ -107,6 +109,8 @@ def test_info_says_it(target, there, words, tmp_path, monkeypatch):
 
 def test_the_description_of_an_older_file_is_read():
     held = to_json(INFO)
-    del held["graph"]["int8_target"]
+    assert held["format"] == 1  # older versions of the package read it
+    assert "int8_target" not in held["graph"]
+    assert to_json(with_target("portable"))["format"] == 2
     assert from_json(json.dumps(held), "old.onnx").graph.wants_vnni
     assert not from_json(json.dumps(to_json(with_target("portable"))), "new.onnx").graph.wants_vnni
