@@ -32,6 +32,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import numpy, torch
 module = torch.export.load(sys.argv[1]).module()
+torch.set_grad_enabled(False)  # with torch 2.9 the weights of a file that was read need gradients
 for given, found in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
     numpy.savez(found, *module(torch.from_numpy(numpy.load(given))))
 """
