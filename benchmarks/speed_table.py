@@ -206,8 +206,8 @@ def int8_targets(content: dict[str, Any]) -> str:
     lines += [
         "",
         f"AP on the validation images{which}, and how many detections have a score over 0.3. *AVX2 only* is emulated "
-        "on the processor with VNNI: OpenVINO under `ONEDNN_MAX_CPU_ISA=AVX2`, ONNX Runtime in QEMU (`-cpu Haswell`). "
-        "No processor without VNNI was at hand.",
+        f"on the processor with VNNI, in QEMU (`-cpu Haswell`){_restricted(content)}. No processor without VNNI was "
+        "at hand.",
         "",
     ]
     latency = content.get("latency", {"here": {}, "avx2": {}})
@@ -224,6 +224,13 @@ def int8_targets(content: dict[str, Any]) -> str:
 def _numbers(content: dict[str, Any]) -> dict[str, int | None]:
     """On how many images each model was measured; None for all."""
     return {row["model"]: row.get("images") for row in content["rows"]}
+
+
+def _restricted(content: dict[str, Any]) -> str:
+    """The rows whose processor was not emulated but restricted by a variable, as a part of a sentence."""
+    rows = [row for row in content["rows"] if row["format"] == "openvino" and row["processor"] == "avx2"]
+    names = dict.fromkeys(row["model"] for row in rows if "qemu" not in row.get("how", ""))
+    return f", but OpenVINO on {' and '.join(names)} under `ONEDNN_MAX_CPU_ISA=AVX2`" if names else ""
 
 
 def _found(row: dict[str, Any] | None) -> str:

@@ -57,7 +57,7 @@ def test_int8_targets_by_hand():
         "| OpenVINO | portable | - | 0.0 / 0 |",
         "",
         "AP on the validation images, and how many detections have a score over 0.3. *AVX2 only* is emulated on the "
-        "processor with VNNI: OpenVINO under `ONEDNN_MAX_CPU_ISA=AVX2`, ONNX Runtime in QEMU (`-cpu Haswell`). No "
+        "processor with VNNI, in QEMU (`-cpu Haswell`), but OpenVINO on loom under `ONEDNN_MAX_CPU_ISA=AVX2`. No "
         "processor without VNNI was at hand.",
         "",
         "| VFNet-R50, 800x1216 | with VNNI | AVX2 only |",
