@@ -19,6 +19,18 @@ triton = pytest.importorskip("triton", reason="Triton is not installed")
 from varifocal.ops import star_kernels, star_triton  # noqa: E402
 from varifocal.ops.star_triton import Gpu, Shape, Tile, forward_tile, star_conv_triton  # noqa: E402
 
+OLD_INTERPRETER = tuple(map(int, triton.__version__.split(".")[:2])) < (
+    3,
+    6,
+)  # it takes arrays of one number for numbers
+pytestmark = [
+    pytest.mark.skipif(
+        OLD_INTERPRETER and np.lib.NumpyVersion(np.__version__) >= "2.4.0",
+        reason="the interpreter of Triton before 3.6 needs NumPy before 2.4",
+    ),
+    pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning"),
+]
+
 # processors, shared memory a block, products by groups of warps
 H200 = Gpu(132, 227 * 1024, grouped=True)
 A100 = Gpu(108, 163 * 1024, grouped=False)
