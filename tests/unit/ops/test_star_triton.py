@@ -22,7 +22,7 @@ from varifocal.ops.star_triton import Gpu, Shape, Tile, forward_tile, star_conv_
 OLD_INTERPRETER = tuple(map(int, triton.__version__.split(".")[:2])) < (
     3,
     6,
-)  # it takes arrays of one number for numbers
+)
 pytestmark = [
     pytest.mark.skipif(
         OLD_INTERPRETER and np.lib.NumpyVersion(np.__version__) >= "2.4.0",
