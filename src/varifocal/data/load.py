@@ -13,6 +13,7 @@ from varifocal.data.raw import RawSet
 from varifocal.data.readers.formats import READERS, Reader, data_inside, recognise_tree
 from varifocal.data.roles import measured_split, training_split
 from varifocal.data.tree import remember_folders
+from varifocal.data.unlisted import with_unlisted
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 
@@ -71,9 +72,14 @@ def read_raw(
         ConfigError: an unknown format, or one that needs a package that is not installed.
     """
     tree, reader = _opened(path, format)
-    splits = reader.splits(tree)
-    name = match_split(path, list(splits), split)
-    return reader.read(splits[name], tree, name, ReadOptions(open_images(images, tree), unlabeled))
+    options = ReadOptions(open_images(images, tree), unlabeled)
+    with remember_folders():
+        splits = reader.splits(tree)
+        name = match_split(path, list(splits), split)
+        raw = reader.read(splits[name], tree, name, options)
+        # BDD100K may have a folder with a file for each image
+        listed = reader.lists and raw.source.is_file()
+        return with_unlisted(raw, tree, options, reader.splits, reader.read) if listed else raw
 
 
 def load_dataset(
