@@ -97,12 +97,12 @@ def load_dataset(
     ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
     be left out where there is only one. ``images`` is the folder of the images where that is not the one in which the
     format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels or not listed
-    in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them. Boxes become xyxy in
-    pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with something that is not a
-    finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked as difficult are ignored
-    as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what was clipped by more than
-    one pixel and what was left out. Of pictures whose size the source does not say the header is read; ``check_size``
-    compares sizes once a picture is opened.
+    in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them.
+    Boxes become xyxy in pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with
+    something that is not a finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked
+    as difficult are ignored as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what
+    was clipped by more than one pixel and what was left out. Of pictures whose size the source does not say the header
+    is read; ``check_size`` compares sizes once a picture is opened.
 
     Raises:
         DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a
