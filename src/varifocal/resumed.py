@@ -98,7 +98,12 @@ class Progress:
     def tell_end(self, command: str) -> str:
         """A sentence on a finished run; ``command`` resumes it."""
         more = f"train.epochs={2 * self.schedule.config.epochs}"
-        return f"{self.run}: is finished, all {self.schedule.steps} steps are done; extend it with: {command} {more}"
+        keys = ", ".join(key for key, _, _ in self.changes)
+        done = f"{self.run}: is finished, all {self.schedule.steps} steps are done"
+        if keys:
+            verb = "changes" if len(self.changes) == 1 else "change"
+            return f"{done}; {keys} {verb} nothing any more, as only train.epochs extends it: {command} {more}"
+        return f"{done}; extend it with: {command} {more}"
 
     def tell(self) -> str:
         """A sentence on where it goes on, and what of it is new."""

@@ -167,6 +167,10 @@ def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys
     command = f"varifocal train {data} --resume {finished}"
     assert f"{finished}: is finished, all 4 steps are done; extend it with: {command} train.epochs=4" in said.err
     assert "AP" in said.out
+    assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip=1"]) == 0
+    said = capsys.readouterr().err
+    assert "steps are done; train.lr, train.clip change nothing any more, as only train.epochs extends it: " in said
+    assert said.count("\n") == 1
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from varifocal.check.findings import Finding, Findings
 from varifocal.check.scan import Scan
 from varifocal.check.split import Split
-from varifocal.data.levels import Used
+from varifocal.data.levels import SMALL, Used
 from varifocal.settings import Levels
 
 LITTLE = 1 / 4  # of what the numbers of a file can hold: less is a warning
@@ -17,11 +17,11 @@ TOPS = (1023, 4095, 16383, 65535)  # of the usual cameras
 
 def find_ranges(found: Findings, splits: Sequence[Split], scans: Sequence[Scan], levels: Levels | None) -> None:
     """Images without a known range, such as use little of it, and such as go beyond the range that is named."""
-    wanted = _suggestion([used for scan in scans for used in scan.used.values()])
+    every = [used for scan in scans for used in scan.used.values()]
     for split, scan in zip(splits, scans, strict=True):
         _add(found, "no-range", split, scan.unknown)
         if levels is None:
-            texts = {image: _narrow(used, wanted) for image, used in scan.used.items()}
+            texts = {image: _narrow(used, every) for image, used in scan.used.items()}
             _add(found, "narrow-range", split, texts)
         elif not isinstance(levels, str):
             texts = {image: _narrow_in(used, levels) for image, used in scan.used.items()}
@@ -43,10 +43,13 @@ def _add(found: Findings, kind: str, split: Split, texts: dict[int, str]) -> Non
     found.add(kind, split.name, sorted(image for image, text in texts.items() if text), make)
 
 
-def _narrow(used: Used, wanted: str) -> str:
-    if not used.top or used.high - used.low >= LITTLE * used.top:
+def _narrow(used: Used, every: Sequence[Used]) -> str:
+    """What is said of an image that uses little of the range that it is taken to have where none is named."""
+    top = SMALL if used.top > SMALL >= used.high else used.top
+    if not top or used.high - used.low >= LITTLE * top:
         return ""
-    return f"uses {used.low:g}..{used.high:g} of 0..{used.top}; data.preprocess.range={wanted} says which part counts"
+    wanted = _suggestion(every, top)
+    return f"uses {used.low:g}..{used.high:g} of 0..{top}; data.preprocess.range={wanted} says which part counts"
 
 
 def _narrow_in(used: Used, levels: tuple[float, float]) -> str:
@@ -63,12 +66,11 @@ def _beyond(used: Used, levels: tuple[float, float]) -> str:
     return f"has values of {used.low:g}..{used.high:g}, beyond data.preprocess.range, {low:g}..{high:g}"
 
 
-def _suggestion(every: Sequence[Used]) -> str:
-    """A range for all images: that of the usual camera that holds them, or what they span where that is little."""
-    if not every:
-        return ""
+def _suggestion(every: Sequence[Used], taken: int) -> str:
+    """A range for all images that is less than 0 to ``taken``: that of the usual camera that holds them, or what they
+    span where that is little, or else that of each image."""
     low, high = min(used.low for used in every), max(used.high for used in every)
     top = next((top for top in TOPS if high <= top), 0)
-    if top and low >= 0 and high - low >= LEAST * top:
+    if low >= 0 and top < taken and high - low >= LEAST * top > 0:
         return f"[0,{top}]"
-    return f"[{low:g},{high:g}]" if high > low else "image"
+    return f"[{low:g},{high:g}]" if 0 < high - low < LITTLE * taken else "image"

@@ -82,8 +82,8 @@ def add_reading(verb: argparse.ArgumentParser, whose: str = "the data set") -> N
     verb.add_argument(
         "--unlabeled",
         choices=("skip", "background"),
-        help="images without a file of labels: leave them out, or take them as images without objects (as the format "
-        "means it)",
+        help="images without a file of labels, or not listed in that of all: leave them out, or take them as images "
+        "without objects (as the format means it)",
     )
     add_limit(verb)
 

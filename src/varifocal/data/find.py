@@ -242,7 +242,7 @@ def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[P
     """The images that a lost one may be, one where it is sure; and whether it lies in a usual folder."""
     for name in one.names:
         written = list(dict.fromkeys(spellings(name)))
-        for parts in (written, _without_upload(written, one.upload)):
+        for parts in (written, without_upload(written, one.upload)):
             length, images = max((ends.search(part) for part in parts), key=lambda hit: hit[0], default=(0, []))
             if images:
                 names = {part[-1] for part in parts if part}
@@ -250,7 +250,7 @@ def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[P
     return [], False
 
 
-def _without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:
+def without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:
     """The same without the eight letters that Label Studio writes before the names of uploaded files, in all exports.
 
     Where nothing else speaks for an upload, eight digits are a date.

@@ -13,6 +13,7 @@ from varifocal.data.raw import RawSet
 from varifocal.data.readers.formats import READERS, Reader, data_inside, recognise_tree
 from varifocal.data.roles import measured_split, training_split
 from varifocal.data.tree import remember_folders
+from varifocal.data.unlisted import with_unlisted
 from varifocal.errors import ConfigError, DataError
 from varifocal.records import DataSet
 
@@ -71,9 +72,14 @@ def read_raw(
         ConfigError: an unknown format, or one that needs a package that is not installed.
     """
     tree, reader = _opened(path, format)
-    splits = reader.splits(tree)
-    name = match_split(path, list(splits), split)
-    return reader.read(splits[name], tree, name, ReadOptions(open_images(images, tree), unlabeled))
+    options = ReadOptions(open_images(images, tree), unlabeled)
+    with remember_folders():
+        splits = reader.splits(tree)
+        name = match_split(path, list(splits), split)
+        raw = reader.read(splits[name], tree, name, options)
+        # BDD100K may have a folder with a file for each image
+        listed = reader.lists and raw.source.is_file()
+        return with_unlisted(raw, tree, options, reader.splits, reader.read) if listed else raw
 
 
 def load_dataset(
@@ -90,13 +96,13 @@ def load_dataset(
 
     ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
     be left out where there is only one. ``images`` is the folder of the images where that is not the one in which the
-    format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels, are left out
-    ("skip"), images without objects ("background") or, by default, what the format means by them. Boxes become xyxy in
-    pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with something that is not a
-    finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked as difficult are ignored
-    as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what was clipped by more than
-    one pixel and what was left out. Of pictures whose size the source does not say the header is read; ``check_size``
-    compares sizes once a picture is opened.
+    format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels or not listed
+    in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them.
+    Boxes become xyxy in pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with
+    something that is not a finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked
+    as difficult are ignored as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what
+    was clipped by more than one pixel and what was left out. Of pictures whose size the source does not say the header
+    is read; ``check_size`` compares sizes once a picture is opened.
 
     Raises:
         DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a

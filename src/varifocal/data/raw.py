@@ -150,6 +150,25 @@ class Files(Sequence[Any]):
             if folder >= 0:
                 yield self._folders[folder], name
 
+    def by_folder(self) -> dict[Tree, tuple[int, set[str]]]:
+        """For each folder with pictures that are found: the index of the first of them, and the names of all."""
+        found: list[tuple[int, set[str]] | None] = [None] * len(self._folders)
+        for index, (folder, name) in enumerate(zip(self._folder_of.tolist(), self._names, strict=True)):
+            if folder >= 0:
+                place = found[folder]
+                if place is None:
+                    place = found[folder] = index, set()
+                place[1].add(name)
+        return {self._folders[number]: place for number, place in enumerate(found) if place is not None}
+
+    def extended(self, places: Iterable[tuple[Tree, str]]) -> Files:
+        """The same column with more pictures at its end."""
+        more = Files.of(places)
+        folders = {folder: number for number, folder in enumerate(self._folders)}
+        number_of = np.array([folders.setdefault(folder, len(folders)) for folder in more._folders], np.int64)
+        folder_of = np.concatenate([self._folder_of, number_of[more._folder_of]])
+        return Files(list(folders), folder_of, [*self._names, *more._names])
+
     @property
     def missing(self) -> Int64[np.ndarray, "K"]:
         """Indices of the pictures that are not found."""
@@ -236,7 +255,7 @@ class RawSet:
 
     ``format`` is a name of ``varifocal.data.load.READERS``, ``source`` the file or folder it was read from. ``notes``
     are sentences for the user on what was understood but not taken as it is. ``doubts`` are worth a look, and stop
-    nothing.
+    nothing. ``left_out`` are names of images that the source has and that were left out for a reason of its own.
     """
 
     format: str
@@ -249,6 +268,7 @@ class RawSet:
     notes: tuple[str, ...] = ()
     doubts: Problems = field(default_factory=Problems)
     ids: SourceIds = field(default_factory=SourceIds)
+    left_out: tuple[str, ...] = ()
 
 
 def in_order(xyxy: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N 4"], Int64[np.ndarray, "K"]]:

@@ -105,7 +105,10 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
     for whole in parts:
         part, told = _without_regions(whole)
         notes += told
-        folders.setdefault(yolo_split(part.split), []).append(f"images/{part.split}")
+        key = yolo_split(part.split)
+        folders.setdefault(key, []).append(f"images/{part.split}")
+        if canonical(part.split) not in (key, "all"):
+            notes.append(f"{part.split}: is called {key} in data.yaml, as YOLO knows train, val and test alone.")
         (folder / "labels" / part.split).mkdir(parents=True)
         for image, name, places in part:
             lines = "".join(_yolo_line(part, image, box) for box in places.tolist())

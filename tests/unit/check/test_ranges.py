@@ -49,15 +49,32 @@ def texts(report, kind):
 
 
 def test_images_of_12_bits_in_files_of_16(tmp_path):
+    """They have the range of 12 bits anyway: nothing is said of one that fills it, nor is that range suggested."""
     images = [noise(1520, 2224, 1), noise(1000, 4000, 2), noise(0, 65535, 3), noise(20, 230, 4, np.uint8)]
+    said = "uses 1520..2224 of 0..4095; data.preprocess.range={} says which part counts"
     report = check_data(data(tmp_path, images), eye())
-    assert texts(report, "narrow-range") == [
-        "uses 1520..2224 of 0..65535; data.preprocess.range=[0,65535] says which part counts",
-        "uses 1000..4000 of 0..65535; data.preprocess.range=[0,65535] says which part counts",
-    ]
+    assert texts(report, "narrow-range") == [said.format("image")]
     assert report.exit_code == 0
     report = check_data(data(tmp_path, images[:2]), eye())
-    assert all("range=[0,4095] says" in text for text in texts(report, "narrow-range"))
+    assert texts(report, "narrow-range") == [said.format("image")]
+    report = check_data(data(tmp_path, [noise(1520, 2224, 1), noise(1500, 2000, 2)]), eye())
+    assert texts(report, "narrow-range")[0] == said.format("[1500,2224]")
+
+
+@pytest.mark.parametrize(
+    ("spans", "wanted"),
+    [
+        ([(0, 200), (100, 1000)], "[0,1023]"),
+        ([(0, 900), (100, 16000)], "image"),
+        ([(5000, 9000), (100, 16000)], "[0,16383]"),
+        ([(28000, 29000), (27000, 33000)], "[27000,33000]"),
+        ([(28000, 29000), (0, 60000)], "image"),
+        ([(7000, 7000)], "image"),
+    ],
+)
+def test_what_is_suggested_is_less_than_what_is_taken(tmp_path, spans, wanted):
+    report = check_data(data(tmp_path, [noise(*span) for span in spans]), eye())
+    assert f"data.preprocess.range={wanted} says" in texts(report, "narrow-range")[0]
 
 
 def test_thermal_images_use_little_of_16_bits(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from folders import fill, png
 from layouts import LAYOUTS, TRUTH, coco_json, expected, pictures, read, voc_xml, yolo_lines
 
+from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.roles import training_split, validation_split
 from varifocal.errors import DataError
@@ -74,3 +75,19 @@ def test_an_image_is_found_by_its_end_in_a_folder_that_the_split_shares(tmp_path
             load_dataset(tmp_path, split)
     else:
         assert names(tmp_path, split) == ["v.png"]
+
+
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("name", ["voc-devkit", "coco-instances", "yolo"])
+def test_it_is_converted_to_what_is_read_back(tmp_path, name, to):
+    files = LAYOUTS[name].files().items()
+    there = fill(tmp_path / "in", {renamed(path): renamed(content) for path, content in files})
+    notes = convert(there, tmp_path / "out", to)
+    wanted, found = all_splits(there), all_splits(tmp_path / "out")
+    own = next(split for split in wanted if split.startswith("trainval"))
+    said = f"{own}: is called train in data.yaml, as YOLO knows train, val and test alone."
+    assert (said in notes) == (to == "yolo")
+    if to == "yolo":
+        wanted = {"train": wanted.pop(own), "val": wanted.popitem()[1]}
+    assert found == wanted
+    assert training_split("out", list(found)) == ("train" if to == "yolo" else own)

@@ -155,10 +155,10 @@ def _read_images(found: Found, finder: PictureFinder) -> RawImages:
     if not (np.diff(np.sort(ids)) > 0).all():
         ids, sizes = _once(found, ids, sizes)
         _report_copies(found, "images", ids.tolist(), "image id")
-    copies = len(found.names) - len(set(found.names))
-    if copies and not found.nameless:
-        found.changed[_TWICE] += copies
     files = _find(found, ids, finder)
+    copies = len(files) - len(files.missing) - sum(len(names) for _, names in files.by_folder().values())
+    if copies:
+        found.changed[_TWICE] += copies  # also as a.png and ./a.png
     return RawImages(found.names, files, sizes, ids)
 
 

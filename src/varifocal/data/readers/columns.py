@@ -74,6 +74,7 @@ class Columns:
         self.format, self.source, self.split = format, source, split
         self.problems, self.doubts = Problems(), Problems()
         self.notes: list[str] = []
+        self.left_out: list[str] = []  # names of images
         self.names: list[str] = []
         self.categories: tuple[Category, ...] | None = None
         self.odd: dict[int, str] = {}
@@ -277,6 +278,7 @@ class Columns:
             notes,
             doubts=self.doubts,
             ids=SourceIds(counted=self.counted),
+            left_out=tuple(self.left_out),
         )
         return in_pixels(measured(raw)) if shares else raw
 

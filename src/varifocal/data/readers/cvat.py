@@ -37,7 +37,6 @@ class _Reading:
         self.labels: list[str] = []
         self.path: list[str] = []
         self.splits: set[str] = set()
-        self.names: set[str] = set()
 
     def start(self, tag: str, attributes: dict[str, str], line: int) -> None:
         """An element begins."""
@@ -67,18 +66,15 @@ class _Reading:
         if columns.split not in (subset, "all"):
             return -1
         name = attributes.get("name", "")
-        image = self.find(name, attributes, line)
-        if name in self.names:
-            self.report("twice", line, f"has the image {short(name)} once more", "take one of the two out", image)
-        self.names.add(name)
-        return image
+        return self.find(name, attributes, line)
 
     def find(self, name: str, attributes: Mapping[str, str], line: int) -> int:
         columns = self.columns
         sides = [to_number(attributes.get(side, "")) for side in ("width", "height")]
         valid = all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides)
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
-        image = columns.named(self.finder, name, Place(self.file, f"line {line}"), _NAMES, size=size)
+        place = Place(self.file, f"line {line}")
+        image = columns.named(self.finder, name, place, _NAMES, size=size, record=place.text)
         if not valid and "width" in attributes:
             columns.changed[UNSIZED] += 1
         return image

@@ -41,12 +41,15 @@ from varifocal.errors import DataError
 @dataclass(frozen=True)
 class Reader:
     """One format: the splits of a path, each with the file or folder that says what is in it; the reader of one; and
-    what speaks for the format in a folder, "" where nothing does. Without ``seen`` it is the content of files."""
+    what speaks for the format in a folder, "" where nothing does. Without ``seen`` it is the content of files.
+
+    With ``lists`` a file lists the images of a split, so that others may lie beside these."""
 
     splits: Callable[[Tree], dict[str, Tree]]
     # what the splits gave, the path itself, the name of the split, and what the user says of the data
     read: Callable[[Tree, Tree, str, ReadOptions], RawSet]
     seen: Callable[[Tree], str] | None = None
+    lists: bool = False
 
 
 def _coco_seen(folder: Tree) -> str:
@@ -85,20 +88,18 @@ def _webdataset_seen(folder: Tree) -> str:
 
 
 READERS = {
-    "coco": Reader(find_coco, read_coco, _coco_seen),
+    "coco": Reader(find_coco, read_coco, _coco_seen, lists=True),
     "voc": Reader(find_voc, read_voc, has_voc),
     "yolo": Reader(find_yolo, read_yolo, has_yolo),
-    "cvat": Reader(find_cvat, read_cvat, _cvat_seen),
-    "label-studio": Reader(find_label_studio, read_label_studio, _label_studio_seen),
-    "csv": Reader(find_csv, read_csv, _csv_seen),
-    "image-folder": Reader(find_image_folder, read_image_folder, _image_folder_seen),
+    "cvat": Reader(find_cvat, read_cvat, _cvat_seen, lists=True),
+    "label-studio": Reader(find_label_studio, read_label_studio, _label_studio_seen, lists=True),
+    "csv": Reader(find_csv, read_csv, _csv_seen, lists=True),
+    "image-folder": Reader(find_image_folder, read_image_folder, _image_folder_seen, lists=True),
     "parquet": Reader(find_parquet, read_parquet, _parquet_seen),
     "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
-    "bdd100k": Reader(find_bdd, read_bdd),
-    **{
-        one.name: Reader(one.splits, one.read)
-        for one in (LABELME, CREATEML, VIA, SUPERVISELY, VISDRONE, KITTI, DOTA, YOLO_KERAS)
-    },
+    "bdd100k": Reader(find_bdd, read_bdd, lists=True),
+    **{one.name: Reader(one.splits, one.read, lists=True) for one in (CREATEML, VIA, YOLO_KERAS)},
+    **{one.name: Reader(one.splits, one.read) for one in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)},
 }
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
 _DEEP = 4  # folders around a data set

@@ -11,7 +11,6 @@ from typing import Any
 
 from varifocal.data.archive import Tree
 from varifocal.data.find import finder_of
-from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, canonical
 from varifocal.data.options import ReadOptions
 from varifocal.data.raw import Place, RawSet, short
@@ -53,10 +52,7 @@ def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
     objects.finish()
-    taken = set(columns.places())
-    folders = dict.fromkeys([source.parent, *(folder for folder, _ in taken)])
-    beside = (name for folder in folders for name in names_in(folder)[1] if (folder, name) not in taken)
-    columns.notes += [*texts.notes(source), *passed_over(beside, source.name)]
+    columns.notes += texts.notes(source)
     return columns.finish([source], line_object, xywh=True)
 
 

@@ -106,6 +106,7 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
         return []
     if not done:
         columns.changed["(task|tasks) that nobody has labelled (was|were) left out"] += 1
+        columns.left_out += [name] if (name := _picture_name(task["data"])) else []
         return None
     if len(done) > 1:
         columns.changed[

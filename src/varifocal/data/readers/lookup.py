@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -84,7 +85,9 @@ class Lookup:
 def _problem(one: _Named, several: Sequence[str]) -> Problem:
     name, words = one.lost.names[0], one.words
     if several:
-        kind, text, mend = "ambiguous-image", not_found(name, several, []), AMBIGUOUS
+        alike = len({os.path.splitext(path)[0] for path in several}) == 1 < len(several)
+        mend = "rename one of them, or write the suffix of the one that is meant" if alike else AMBIGUOUS
+        kind, text = "ambiguous-image", not_found(name, several, [])
     elif leaves_folder(name) and not one.lost.upload:
         kind, text, mend = "outside-folder", "which is not a file inside the data folder", words.inside
     else:

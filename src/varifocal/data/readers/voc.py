@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from varifocal.data.readers.voc_layout import (
     read_lists,
     top_of,
     unsplit,
+    without_flag,
     xml_place,
     xml_stems,
 )
@@ -41,6 +42,8 @@ from varifocal.errors import DataError
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _MAX_SIDE = 2**31 - 1
 _MENDS = ("put it there or take the XML away", "write the name of the picture alone")
+
+_Entry = tuple[Tree, int, str, str]  # a line of a list: file, number, text, and the XML file that it names or ""
 
 
 @dataclass
@@ -183,21 +186,19 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
     columns, base = reading.columns, base_of(source)
     folder = xml_place(base)
     stems = xml_stems(folder)
-    columns.notes += read_lists(source.parent, base).notes()
-    for number, line in enumerate(Texts().read(source).split("\n"), start=1):
-        line = line.strip()
-        if not line:
-            continue
-        name = entry_of(line, stems)
+    lists = read_lists(source.parent, base)
+    columns.notes += lists.notes()
+    files = next((files for files in lists.files.values() if source in files), [source])
+    entries = ((file, number, line, entry_of(line, stems)) for file, number, line in _lines(files))
+    for file, number, line, name in _once(entries) if len(files) > 1 else entries:
         if name:
             path, _, name = name.rpartition("/")
             yield folder / path if path else folder, name
             continue
-        stem = (parts_of(line) or (line,))[-1]
-        stem = os.path.splitext(stem)[0] if is_picture(stem) else stem
-        found = reading.finder(folder).find_stem(stem)
-        if found is not None and stem not in stems:
-            reading.bare.append(found)
+        stem, flagless = _stem_of(line), _stem_of(without_flag(line))
+        found = (reading.finder(folder).find_stem(one) for one in (stem, flagless) if one not in stems)
+        if picture := next(filter(None, found), None):
+            reading.bare.append(picture)
             continue
         there, mend = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
         if stem in stems:
@@ -206,7 +207,31 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
                 "write the folder of the one that is meant",
             )
         text = f"names {short(line)}, and {there}"
-        columns.problem("missing-labels", source, f"line {number}", text, mend)
+        columns.problem("missing-labels", file, f"line {number}", text, mend)
+
+
+def _stem_of(line: str) -> str:
+    """The stem of the picture that a line of a list names."""
+    name = (parts_of(line) or (line,))[-1]
+    return os.path.splitext(name)[0] if is_picture(name) else name
+
+
+def _lines(files: Sequence[Tree]) -> Iterator[tuple[Tree, int, str]]:
+    """File, number and text of each line of lists that is not empty."""
+    for file in files:
+        for number, line in enumerate(Texts().read(file).split("\n"), start=1):
+            if line := line.strip():
+                yield file, number, line
+
+
+def _once(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    """Lines without those that name what an earlier one does, as the lists of several classes do."""
+    seen: set[str] = set()
+    for entry in entries:
+        called = entry[3] or without_flag(entry[2])
+        if called not in seen:
+            seen.add(called)
+            yield entry
 
 
 def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError) -> None:

@@ -27,17 +27,37 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
 class Lists:
     """The lists of a folder by split, those of single classes, and those of which nothing is understood."""
 
-    folder: str
+    place: Tree
     splits: dict[str, Tree] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     stems: dict[str, str] = field(default_factory=dict)  # as of xml_stems
 
+    @property
+    def folder(self) -> str:
+        """The folder of the lists, for a note."""
+        return f"{_LISTS}/Main" if self.place.name == "Main" else _LISTS
+
+    @property
+    def files(self) -> dict[str, list[Tree]]:
+        """The lists of each split: one, or those of the single classes of it where there are no others.
+
+        VOC's own list of a class names all images of its split, whether the class is in them or not.
+        """
+        if self.splits:
+            return {split: [file] for split, file in self.splits.items()}
+        found: dict[str, list[Tree]] = {}
+        for name in self.classes:
+            split = canonical(name[:-4].rpartition("_")[2])
+            if split in NAMED:
+                found.setdefault(split, []).append(self.place / name)
+        return found
+
     def unlisted(self) -> list[str]:
         """The XML files that no list of a split names."""
         left = dict.fromkeys(self.stems.values())
         left.pop("", None)
-        for file in self.splits.values():
+        for file in (file for files in self.files.values() for file in files):
             lines = [line.strip() for line in Texts().read(file).split("\n")]
             for line in lines if left else ():
                 if line:
@@ -46,17 +66,29 @@ class Lists:
 
     def notes(self) -> list[str]:
         """What a user should know of the lists that are left out."""
-        notes = []
-        if self.classes:
-            count = counted(len(self.classes), "(list of a single class is|lists of single classes are)")
-            notes.append(f"{self.folder}: {count} left out, first {self.classes[0]}.")
-        if self.others:
-            what = "list that is empty or names no XML file of the set"
-            notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
+        notes = self.passed()
+        for split, files in self.files.items() if not self.splits else ():
+            notes.append(f"{self.folder}: {split} has no list of its own, and is what {_names(files)} names together.")
         if unlisted := self.unlisted():
             count = counted(len(unlisted), "XML (file is|files are)")
             notes.append(f"{self.folder}: {count} in no list and left out, first {unlisted[0]}.")
         return notes
+
+    def passed(self) -> list[str]:
+        """Notes on the lists that are not used."""
+        used = {file.name for files in self.files.values() for file in files}
+        notes, classes = [], [name for name in self.classes if name not in used]
+        if classes:
+            count = counted(len(classes), "(list of a single class is|lists of single classes are)")
+            notes.append(f"{self.folder}: {count} left out, first {classes[0]}.")
+        if self.others:
+            what = "list that is empty or names no XML file of the set"
+            notes.append(f"{self.folder}: left out is a {what}: {short_list(self.others)}.")
+        return notes
+
+
+def _names(files: Sequence[Tree]) -> str:
+    return short_list((file.name for file in files), 3)
 
 
 def find_voc(path: Tree) -> dict[str, Tree]:
@@ -72,9 +104,8 @@ def find_voc(path: Tree) -> dict[str, Tree]:
         return _of_kits(path, kits)
     folder = kits[0] if kits else path
     place = list_place(folder)
-    found = {} if place is None else read_lists(place, folder).splits
-    if found:
-        return found
+    if place is not None and (found := read_lists(place, folder).files):
+        return {split: files[0] for split, files in found.items()}
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
     for place in (base, folder):
         inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
@@ -89,9 +120,13 @@ def find_voc(path: Tree) -> dict[str, Tree]:
 
 
 def unsplit(source: Tree) -> list[str]:
-    """Notes on XML files beside the folders of the splits, of which ``source`` is one."""
-    if not source.is_dir() or canonical(source.name) not in NAMED:
+    """Notes on XML files beside the folders of the splits, of which ``source`` is one, or on lists of no split."""
+    if not source.is_dir():
         return []
+    if canonical(source.name) not in NAMED:
+        base = source.parent if source.name in FOLDERS else source
+        place = list_place(base)
+        return [] if place is None else read_lists(place, base).passed()
     folders, files = names_in(source.parent)
     others = [name for name in folders if canonical(name) not in NAMED and has_xml(source.parent / name)]
     notes = [f"{source.parent.name}: the folder {name} has XML files of no split and is left out." for name in others]
@@ -130,7 +165,8 @@ def _of_kits(path: Tree, kits: Sequence[Tree]) -> dict[str, Tree]:
     found: dict[str, Tree] = {}
     for kit in kits:
         place = list_place(kit)
-        lists = {} if place is None else read_lists(place, kit).splits
+        files = {} if place is None else read_lists(place, kit).files
+        lists = {split: one[0] for split, one in files.items()}
         if not lists or set(lists) & set(found):
             names = [str(one).removeprefix(str(path)).strip("/") for one in kits]
             raise DataError(f"{path}: there are several data sets, {short_list(names)}; name one")
@@ -185,7 +221,7 @@ def xml_stems(folder: Tree) -> dict[str, str]:
 def read_lists(place: Tree, base: Tree) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
-    lists = Lists(f"{_LISTS}/Main" if place.name == "Main" else _LISTS, stems=stems)
+    lists = Lists(place, stems=stems)
     for name in names_in(place)[1]:
         if not name.endswith(".txt"):
             continue
@@ -232,9 +268,15 @@ def entry_of(line: str, stems: Mapping[str, str]) -> str:
     what may follow is a number, or the XML file itself after the image."""
     quoted = _QUOTED.fullmatch(line)
     words = line.split()
-    texts = [line, f'"{quoted[1]}"' if quoted else "", " ".join(words[:-1]) if words[-1] in _FLAGS else ""]
+    texts = [line, f'"{quoted[1]}"' if quoted else "", without_flag(line)]
     texts += [words[-1] if words[-1].lower().endswith(".xml") else "", words[0]]
     return next((found for text in texts if text and (found := known(text, stems))), "")
+
+
+def without_flag(line: str) -> str:
+    """A line of a list without what says at its end whether a class is in the image."""
+    words = line.split()
+    return " ".join(words[:-1]) if len(words) > 1 and words[-1] in _FLAGS else line
 
 
 def has_xml(folder: Tree) -> bool:

@@ -59,7 +59,7 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
     Raises:
         DataError: ``data.yaml`` cannot be understood.
     """
-    layout = read_layout(source)
+    layout = read_layout(source, data)
     columns = Columns("yolo", source, split)
     columns.categories = None if layout.unnamed else layout.categories
     reading = _Reading(columns, layout, options)

@@ -32,18 +32,20 @@ from varifocal.data.tree import Texts, is_folder, is_picture, is_there, names_in
 from varifocal.errors import DataError
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
+_SETTINGS = ("config", "configs", "conf", "cfg", "cfgs", "settings", "yaml")
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
-def read_layout(source: Tree) -> Layout:
-    """The layout that a ``data.yaml`` describes, or that of a folder without one.
+def read_layout(source: Tree, data: Tree) -> Layout:
+    """The layout that a ``data.yaml`` describes, or that of a folder without one; all lies in the folder ``data``, or
+    in that of ``source``.
 
     Raises:
         DataError: it cannot be understood.
     """
     if source.is_dir():
         return _from_folder(source)
-    return _from_darknet(source) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source)
+    return _from_darknet(source) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source, data)
 
 
 def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
@@ -67,7 +69,7 @@ def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
     return content
 
 
-def _from_yaml(file: Tree) -> Layout:
+def _from_yaml(file: Tree, data: Tree) -> Layout:
     texts = Texts()
     content = read_yaml(file, texts)
     layout = Layout(file, file.parent, notes=texts.notes(file))
@@ -82,6 +84,8 @@ def _from_yaml(file: Tree) -> Layout:
             layout.given.setdefault(split_of(key), []).extend(words)
     if not layout.given:
         raise DataError(f"{file}: there is no train, val or test in it; say where the pictures of each split are")
+    if data.is_dir() and not layout.present():  # config/data.yaml
+        layout.root = data
     layout.categories = read_names(layout, content)
     layout.keypoint_values = _read_points(layout, content.get("kpt_shape"))
     return layout
@@ -226,7 +230,7 @@ def find_yolo(path: Tree) -> dict[str, Tree]:
         DataError: it cannot be understood, or none of its splits is there.
     """
     source = description_of(path) or path
-    layout = read_layout(source)
+    layout = read_layout(source, path)
     found = layout.present()
     if not found and not layout.given:
         raise DataError(f"{path}: there are no pictures in it; put them into images/train and images/val, say")
@@ -244,7 +248,32 @@ def description_of(path: Tree) -> Tree | None:
     file = yaml_of(path)
     if file is not None and (path.is_file() or _describes_data(file)):
         return file
-    return darknet.description_of(path) or file
+    return darknet.description_of(path) or file or _in_settings(path)
+
+
+def _in_settings(path: Tree) -> Tree | None:
+    """The only description in a folder of settings, if images and labels that it names lie in the folder around.
+
+    Raises:
+        DataError: there are several.
+    """
+    folders = [path / name for name in names_in(path)[0] if name.lower() in _SETTINGS]
+    files = [folder / name for folder in folders for name in names_in(folder)[1] if name.endswith((".yaml", ".yml"))]
+    found = [file for file in files if _describes_data(file) and _fits(file, path)]
+    if len(found) > 1:
+        names = ", ".join(f"{file.parent.name}/{file.name}" for file in found)
+        raise DataError(f"{path}: there are several descriptions, {names}; leave the one that is meant")
+    return found[0] if found else None
+
+
+def _fits(file: Tree, path: Tree) -> bool:
+    """Whether the labels of a split that a description names lie below a folder."""
+    try:
+        layout = read_layout(file, path)
+        places = [entry.place for split in layout.present() for entry in layout.entries(split)]
+    except DataError:
+        return False
+    return any(place.is_file() or is_folder(label_place(place, layout.root)) for place in places)
 
 
 def yaml_of(path: Tree) -> Tree | None:

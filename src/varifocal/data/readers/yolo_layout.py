@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from varifocal.data.archive import Tree
 from varifocal.data.find import fold, parts_of
 from varifocal.data.names import NAMED, canonical, leaves_folder
 from varifocal.data.raw import counted, first_copies, short
-from varifocal.data.tree import Texts, is_folder, is_there, names_in
+from varifocal.data.tree import Texts, is_folder, is_there, names_in, pictures_below
 from varifocal.errors import DataError
 from varifocal.records import Category
 
@@ -86,8 +87,10 @@ class Layout:
         if self.inside(word) is None:
             raise DataError(
                 f"{self.source}: {split} is {short(word)}, which leaves the data folder {self.root}; "
-                "put the pictures there, or say with path where the data folder is"
+                "put the pictures there, say with path where the data folder is, or name the folder around both"
             )
+        if _parted(word)[1]:
+            mend = "name the folder of its images, or a text file that lists them"
         raise DataError(f"{self.source}: {split} is {short(word)}, which is not found in {self.root}; {mend}")
 
     def _elsewhere(self, word: str, images: Tree) -> Entry:
@@ -110,7 +113,17 @@ class Layout:
         # Roboflow writes ../train/images for what lies beside data.yaml
         tails = tails_of(word)
         exact = next((place for tail in tails if is_there(place := self.root / tail)), None)
-        return exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
+        exact = exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
+        return exact or self._matched(word)
+
+    def _matched(self, word: str) -> Tree | None:
+        """The folder that a pattern such as train/*.jpg stands for, if all its images match."""
+        place, pattern = _parted(word)
+        folder = self._look(place) if place and pattern else None
+        if folder is None or not is_folder(folder) or len(pattern) != 1 + (pattern[0] == "**" and pattern != ["**"]):
+            return None
+        deep = "**" in pattern
+        return folder if all(_fits(pattern[-1], name, path, deep) for _, path, name in pictures_below(folder)) else None
 
     def _labels(self, word: str) -> Tree | None:
         """The folder of the labels of a word that names a folder of pictures, if there is one."""
@@ -122,7 +135,7 @@ class Layout:
         notes = []
         for word in self.given[split] if not self.foreign else ():
             found = self._look(word)
-            plain = self.inside(re.sub(r"^(\.\./)+", "", word.replace("\\", "/")))  # Roboflow's way is no other machine
+            plain = self.inside(re.sub(r"^(\.\./)+", "", _parted(word)[0]))  # Roboflow's way is no other machine
             if found is not None and (plain is None or not is_there(self.root / plain)):
                 notes.append(f"{self.source.name}: {split} is {short(word)}, found by its end as {found}.")
         return notes
@@ -138,6 +151,18 @@ class Layout:
         if leaves_folder(name):
             return None
         return "/".join(part for part in name.split("/") if part != ".")
+
+
+def _parted(word: str) -> tuple[str, list[str]]:
+    """A path up to the first part with a sign of patterns, and the parts from there on, none where there is no sign."""
+    parts = word.replace("\\", "/").split("/")
+    first = next((place for place, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    return "/".join(parts[:first]), parts[first:]
+
+
+def _fits(pattern: str, name: str, path: str, deep: bool) -> bool:
+    """Whether an image in a folder, or with ``deep`` in those below it, is one of a pattern."""
+    return (deep or not path) and (pattern == "**" or fnmatchcase(name, pattern))
 
 
 def in_any_letters(root: Tree, path: str) -> Tree | None:
@@ -234,16 +259,27 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
         return _without_names(layout, count)
     if isinstance(given, list):
         pairs = list(enumerate(given))
+    elif isinstance(given, str) and (file := _names_file(layout, given)) is not None:
+        return listed_names(layout, file, Texts())
     elif isinstance(given, dict):
         pairs = [(_key(layout, key), name) for key, name in given.items()]
     else:
         raise DataError(
-            f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their numbers"
+            f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their "
+            "numbers, or name a text file in the data folder that has them, one a line"
         )
     if count is not None and str(count).strip() != str(len(pairs)):
         text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
         layout.problems.append(("bad-category", text, "take nc out, or mend the one that is wrong"))
     return _categories(layout, pairs)
+
+
+def _names_file(layout: Layout, word: str) -> Tree | None:
+    """The text file in the data folder that has the names of the classes, one a line."""
+    folders = dict.fromkeys([layout.source.parent, layout.root])
+    places = (folder / tail for tail in tails_of(word) for folder in folders)
+    found = next((place for place in places if is_there(place) and place.is_file()), None)
+    return found if found is not None and found.name.lower().endswith((".txt", ".names", ".labels")) else None
 
 
 def _without_names(layout: Layout, count: Any) -> tuple[Category, ...]:

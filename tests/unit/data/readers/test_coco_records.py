@@ -206,13 +206,15 @@ def test_an_outline_without_area_does_not_stand_in_for_a_box_without(tmp_path):
     refused(path, "annotation 8 of image 1", "has the bbox [7, 9, 0, 5], which has no area")
 
 
-def test_an_image_that_is_listed_twice_is_said(tmp_path):
+@pytest.mark.parametrize("name", ["{}", "./{}"])
+def test_an_image_that_is_listed_twice_is_said(tmp_path, name):
     """Under two ids; what the one entry labels would be background in the other without a word."""
     path = write(tmp_path, [box()])
     content = json.loads((tmp_path / "val.json").read_text())
-    content["images"].append({**content["images"][0], "id": 99})
+    first = content["images"][0]
+    content["images"].append({**first, "id": 99, "file_name": name.format(first["file_name"])})
     (tmp_path / "val.json").write_text(json.dumps(content))
-    (note,) = load_dataset(path).notes
+    note = load_dataset(path).notes[-1]
     assert note == (
         "val.json: 1 image is listed once more under another id; what one entry labels is background in the other."
     )

@@ -47,6 +47,60 @@ def test_yolo(tmp_path, files):
     assert read(fill(tmp_path, files)) == ("yolo", TWO)
 
 
+SPLITS = yolo_files("images/{split}/", "labels/{split}/")
+LINES = "names: [cat, owl]\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"data.yaml": "train: images/train/*.png\nval: ./images/val/*\n" + LINES},
+        {"data.yaml": "train: images/train/**/*.png\nval: ['images/val/**']\n" + LINES},
+        {"config/data.yaml": "train: ../images/train\nval: ../images/val\n" + LINES},
+        {"configs/pets.yml": "path: ..\ntrain: images/train\nval: images/val\n" + LINES},
+        {"cfg/data.yaml": "train: images/train\nval: images/val\n" + LINES},
+        {"cfg/data.yaml": "path: /home/me/pets\ntrain: images/train\nval: images/val\nnames: cfg/pets.names\n"}
+        | {"cfg/pets.names": "cat\nowl\n"},
+        {"data.yaml": "train: images/train\nval: images/val\nnames: /home/me/pets/a.txt\n", "a.txt": "cat\nowl\n"},
+    ],
+)
+def test_descriptions_of_yolo(tmp_path, files):
+    assert read(fill(tmp_path, SPLITS | files)) == ("yolo", TWO)
+    notes = " ".join(load_dataset(tmp_path, "train").notes)
+    assert "found by its end" not in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "train: images/train/*.jpg",
+            ["train is 'images/train/*.jpg', which is not found", "or a text file that lists"],
+        ),
+        ("train: images/*/a.png", ["name the folder of its images, or a text file that lists them"]),
+        ("train: images/train/a*", ["name the folder of its images, or a text file that lists them"]),
+        (
+            "train: images/train\nnames: more.txt",
+            ["there are the names 'more.txt' in it", "or name a text file in the"],
+        ),
+        ("train: images/train\nnames: ../secret.txt", ["there are the names '../secret.txt' in it"]),
+        ("train: /x/pets/img", ["which leaves the data folder", "or name the folder around both"]),
+    ],
+)
+def test_descriptions_of_yolo_that_are_not_understood(tmp_path, text, parts):
+    fill(tmp_path, {"secret.txt": "cat\nowl\n"})
+    files = SPLITS | {"data.yaml": text + ("" if "names" in text else "\n" + LINES)}
+    refused(fill(tmp_path / "pets", files), *parts, split=None)
+
+
+def test_a_description_among_settings_speaks_for_yolo_only_with_its_labels(tmp_path):
+    files = {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | pictures("images/{split}/")
+    fill(tmp_path, files | {"config/model.yaml": "train: images/train\nval: images/val\n" + LINES})
+    assert recognise(tmp_path) == "coco"
+    fill(tmp_path / "two", SPLITS | {f"config/{name}.yaml": "train: images/train\n" + LINES for name in "ab"})
+    refused(tmp_path / "two", "there are several descriptions, config/a.yaml, config/b.yaml", format="yolo")
+
+
 def test_yolo_of_fiftyone(tmp_path):
     """Its YOLOv4Dataset: images and labels in one folder, and a list that names no split."""
     files = {f"data/{one.stem}.txt": yolo_lines(one) for _, one in each()} | pictures("data/")

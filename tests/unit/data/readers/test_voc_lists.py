@@ -57,10 +57,31 @@ def test_lists_called_like_splits_are_splits_whatever_stands_behind_the_names(tm
     assert splits(tmp_path) == {"train": ["a", "b b"], "val": ["c"]}
 
 
-def test_lists_of_a_class_alone_are_no_splits(tmp_path):
-    fill(tmp_path, voc("a", "b", cat_train="a 1\nb -1\n"))
-    assert find_splits(tmp_path) == ["all"]
-    assert len(load_dataset(tmp_path).samples) == 2
+def test_lists_of_classes_alone_are_the_splits_together(tmp_path):
+    """VOC's own list of a class names all images of its split; other programs' only those that have the class."""
+    cat = {"cat_train": "a  1\nb b -1\nx 1\n", "cat_val": "c 1\n"}
+    dog = {"dog_train": "a -1\nb b  1\nx -1\n", "dog_val": "d 1\n"}
+    fill(tmp_path, voc("a", "b b", "c", "d", "e", **cat, **dog) | {"JPEGImages/x.png": (20, 10)})
+    assert splits(tmp_path) == {"train": ["a", "b b"], "val": ["c", "d"]}
+    said = "has no list of its own, and is what"
+    assert load_dataset(tmp_path, "train").notes == (
+        f"ImageSets/Main: train {said} cat_train.txt, dog_train.txt names together.",
+        f"ImageSets/Main: val {said} cat_val.txt, dog_val.txt names together.",
+        "ImageSets/Main: 1 XML file is in no list and left out, first e.xml.",
+        "cat_train.txt: 1 image has no XML and is left out, first x.png; "
+        "--unlabeled background takes them as images without objects.",
+    )
+    fill(tmp_path, {"ImageSets/Main/dog_val.txt": "d 1\nnone 1\n"})
+    refused(tmp_path, "dog_val.txt: line 2 names 'none 1'", split="val")
+
+
+def test_lists_that_say_no_split_are_said(tmp_path):
+    fill(tmp_path, voc("a", "b", cat="a 1\nb -1\n", dog="a -1\nb 1\n", odd="x 1 2\n"))
+    assert splits(tmp_path) == {"all": ["a", "b"]}
+    assert load_dataset(tmp_path).notes == (
+        "ImageSets/Main: 2 lists of single classes are left out, first cat.txt.",
+        "ImageSets/Main: left out is a list that is empty or names no XML file of the set: odd.txt.",
+    )
 
 
 @pytest.mark.parametrize("place", ["ImageSets/Main", "ImageSets"])

@@ -7,7 +7,9 @@ BOX = [30.0, 15.0, 50.0, 25.0]
 
 
 def write(tmp_path, text, classes="cat\nowl\n", folder="train"):
-    files = {f"{folder}/_annotations.txt": text, f"{folder}/a.png": (100, 50), f"{folder}/b c.png": (40, 30)}
+    files = {f"{folder}/_annotations.txt": text}
+    sizes = {"a.png": (100, 50), "b c.png": (40, 30)}
+    files |= {f"{folder}/{name}": size for name, size in sizes.items() if name in text}
     return fill(tmp_path, files | ({f"{folder}/_classes.txt": classes} if classes else {}))
 
 
