@@ -113,7 +113,7 @@ def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, f
 
 
 def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Of VFNet-R50: all files by turns here, those of OpenVINO by turns on AVX2."""
+    """Of VFNet-R50: all files by turns here, those of OpenVINO by turns on AVX2, if it runs under the variable."""
     from deploy import SIZE, write_int8
     from network import model
     from varifocal.export import ExportSettings
@@ -131,10 +131,12 @@ def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
             files[f"{format} {target}"] = folder / f"r50-{target}.{suffix}"
             write_int8(own, files[f"{format} {target}"], target)
     ours = [f"{name}={file}" for name, file in files.items() if file.suffix == ".xml"]
-    return {
-        "here": latency(files, rounds),
-        "avx2": elsewhere(["latency", str(rounds), *ours], LIMIT),
-    }
+    here = latency(files, rounds)
+    try:
+        return {"here": here, "avx2": elsewhere(["latency", str(rounds), *ours], LIMIT)}
+    except SystemExit as error:  # OpenVINO 2026.4 crashes so on some processors
+        print(f"no latency of AVX2 alone: {error}", flush=True)
+        return {"here": here, "avx2": {}}
 
 
 def main() -> None:
