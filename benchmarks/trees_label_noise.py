@@ -67,7 +67,7 @@ def measured(checkpoint: Path, data: DataSet) -> dict[str, Any]:
     boxes, labels = (np.concatenate(each) for each in zip(*pairs, strict=True))
     off = (boxes - labels) / np.tile(labels[:, 2:] - labels[:, :2], 2)
     return {
-        "checkpoint": str(checkpoint),
+        "run": checkpoint.parent.name,
         "labels": sum(len(one.boxes) for one in data.samples),
         "near": len(boxes),
         "fraction": float(off.std(axis=0).mean()),

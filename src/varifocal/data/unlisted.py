@@ -54,19 +54,22 @@ def with_unlisted(raw: RawSet, data: Tree, options: ReadOptions, find: FindSplit
     passed = passed_over((name for one in beside for name in one.names), raw.source.name)
     raw = replace(raw, notes=(*raw.notes, *passed))
     left = [(one, name) for one in beside for name in one.names if is_picture(name)]
+    wanted = options.unlabeled == "background"
+    if left:
+        try:
+            listed = _listed([read(file, home, name, options) for name, file in splits.items() if name != raw.split])
+        except DataError:
+            if wanted:
+                raise
+            return raw  # who reads that split is told
+        left = [(one, name) for one, name in left if (one.folder, name) not in listed]
     if not left:
         return raw
-    wanted = options.unlabeled == "background"
-    try:
-        others = [read(source, home, name, options) for name, source in splits.items() if name != raw.split]
-    except DataError:
-        if wanted:
-            raise
-        return raw  # who reads that split is told
-    listed = _listed(others)
-    left = [(one, name) for one, name in left if (one.folder, name) not in listed]
-    if not left or wanted:
-        return _added(raw, left) if left else raw
+    return _added(raw, left) if wanted else _counted(raw, left)
+
+
+def _counted(raw: RawSet, left: Sequence[tuple[_Beside, str]]) -> RawSet:
+    """The set with a note on images that are not taken."""
     text = "(image lies|images lie) beside those that it lists and (is|are) left out"
     note = f"{raw.source.name}: {counted(len(left), text)}, first {left[0][1]}; "
     return replace(raw, notes=(*raw.notes, note + "--unlabeled background takes them as images without objects."))

@@ -6,7 +6,7 @@ A format is then a pure function from a record (a text file, an object of JSON, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +70,18 @@ class LeftOut(NamedTuple):
 
 Entry = Shape | Fault | LeftOut
 PlaceOf = Callable[[Any, int], str]  # of a file and a number: the place in words
+
+
+def entries_of(values: Any, name: str, entry: Callable[[int, dict[str, Any]], Entry]) -> Iterator[Entry]:
+    """The entries of a record's list of objects, which is its field ``name``; ``entry`` reads one of them."""
+    if not isinstance(values, list):
+        yield Fault(0, f"has the {name} {short(values)}", "they should be a list")
+        return
+    for number, one in enumerate(values):
+        if isinstance(one, dict):
+            yield entry(number, one)
+        else:
+            yield Fault(number, f"is {short(one)}", "it should be an object")
 
 
 class Item(NamedTuple):

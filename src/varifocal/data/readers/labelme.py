@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
@@ -24,6 +23,7 @@ from varifocal.data.readers.items import (
     Item,
     LeftOut,
     Shape,
+    entries_of,
     to_label,
     to_points,
     to_size,
@@ -69,18 +69,12 @@ def parse_labelme(text: str, file: Tree) -> Item | None:
     path, shapes = record.get("imagePath"), record["shapes"]
     # the image may have been renamed together with its labels
     name = path if isinstance(path, str) and path.strip() else file.stem
-    return Item(name, _entries(shapes), to_size(record.get("imageWidth"), record.get("imageHeight")), other=file.stem)
-
-
-def _entries(shapes: Any) -> Iterator[Entry]:
-    if not isinstance(shapes, list):
-        yield Fault(0, f"has the shapes {short(shapes)}", "they should be a list")
-        return
-    for number, shape in enumerate(shapes):
-        if isinstance(shape, dict):
-            yield _entry(number, shape)
-        else:
-            yield Fault(number, f"is {short(shape)}", "it should be an object")
+    return Item(
+        name,
+        entries_of(shapes, "shapes", _entry),
+        to_size(record.get("imageWidth"), record.get("imageHeight")),
+        other=file.stem,
+    )
 
 
 def _entry(number: int, shape: dict[str, Any]) -> Entry:

@@ -121,18 +121,23 @@ def _line_kind(line: str) -> str:
     cells = [cell.strip() for cell in line.rstrip(",").split(",")]
     if len(cells) >= 8 and all(_is_number(cell) for cell in cells):
         return "visdrone" if len(cells) == 8 and _is_visdrone(cells) else "mot"
-    words = line.split()
-    if len(words) >= 9 and all(map(_is_number, words[:8])) and not _is_number(words[8]):
-        return "dota"
-    if len(words) in (15, 16) and not _is_number(words[0]) and all(map(_is_number, words[1:])):
-        return "kitti"
-    if len(words) in (17, 18) and not _is_number(words[2]) and all(map(_is_number, words[:2] + words[3:])):
-        return "kitti-tracking"
-    if len(words) >= 5 and not _is_number(words[0]) and all(map(_is_number, words[-4:])):
-        return "class-and-box"
-    if re.search(r"\s-?[\d.]+(,-?[\d.]+){3},\d+$", line):
+    kind = _kind_of_words("".join("9" if _is_number(word) else "a" for word in line.split()))
+    if not kind and re.search(r"\s-?[\d.]+(,-?[\d.]+){3},\d+$", line):
         return "yolo-keras"
-    return ""
+    return kind
+
+
+# a line as one letter a word, "9" for a number and "a" for anything else; the first that fits
+_WORDS = {
+    "dota": r"9{8}a.*",
+    "kitti": r"a9{14,15}",
+    "kitti-tracking": r"99a9{14,15}",
+    "class-and-box": r"a.*9{4}",
+}
+
+
+def _kind_of_words(letters: str) -> str:
+    return next((kind for kind, pattern in _WORDS.items() if re.fullmatch(pattern, letters)), "")
 
 
 def _is_visdrone(cells: list[str]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 from varifocal.data.archive import Tree
@@ -23,6 +22,7 @@ from varifocal.data.readers.items import (
     Item,
     LeftOut,
     Shape,
+    entries_of,
     to_label,
     to_numbers,
     to_points,
@@ -47,18 +47,9 @@ def parse_supervisely(text: str, file: Tree) -> Item | None:
         return None
     size = record["size"] if isinstance(record["size"], dict) else {}
     # the file is called a.jpg.json, or a.json in old projects
-    return Item(file.stem, _entries(record["objects"]), to_size(size.get("width"), size.get("height")))
-
-
-def _entries(objects: Any) -> Iterator[Entry]:
-    if not isinstance(objects, list):
-        yield Fault(0, f"has the objects {short(objects)}", "they should be a list")
-        return
-    for number, one in enumerate(objects):
-        if isinstance(one, dict):
-            yield _entry(number, one)
-        else:
-            yield Fault(number, f"is {short(one)}", "it should be an object")
+    return Item(
+        file.stem, entries_of(record["objects"], "objects", _entry), to_size(size.get("width"), size.get("height"))
+    )
 
 
 def _entry(number: int, one: dict[str, Any]) -> Entry:

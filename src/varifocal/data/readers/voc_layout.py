@@ -107,16 +107,18 @@ def find_voc(path: Tree) -> dict[str, Tree]:
     if place is not None and (found := read_lists(place, folder).files):
         return {split: files[0] for split, files in found.items()}
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
-    for place in (base, folder):
-        inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
-        meant = [canonical(one.name) for one in inner]
-        if inner:  # train1 and train2 keep their names
-            return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
-    if deeper := _split_folders(folder):
-        return deeper
+    if splits := _called_like_splits(base) or _called_like_splits(folder) or _split_folders(folder):
+        return splits
     if not has_xml(base):
         raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
     return {"all": base}
+
+
+def _called_like_splits(place: Tree) -> dict[str, Tree]:
+    """Split -> the folder of XML files that is called like it; train1 and train2 keep their names."""
+    inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
+    meant = [canonical(one.name) for one in inner]
+    return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
 
 
 def unsplit(source: Tree) -> list[str]:

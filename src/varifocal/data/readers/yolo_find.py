@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,16 +195,19 @@ def folder_splits(folder: Tree) -> dict[str, list[str]]:
     lists = _by_split((name[:-4], name) for name in files if darknet.lists_pictures(folder / name))
     here = {"all": ["."]} if any(map(is_picture, files)) else {}
     images, labels = called(IMAGES, folders), called(LABELS, folders)
-    if images in folders or (labels in folders and not here):
-        inner = names_in(folder / (images if images in folders else labels))[0]
+    above = images if images in folders else labels if labels in folders and not here else None
+    if above is not None:  # the folders of the splits lie below those of images and labels
+        inner = names_in(folder / above)[0]
         return _by_split((name, f"{images}/{name}") for name in inner) or lists or {"all": [images]}
+    splits = lists or _by_folders(folder, folders)
+    return splits or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
+
+
+def _by_folders(folder: Tree, folders: Sequence[str]) -> dict[str, list[str]]:
+    """Split -> folders of images, of folders that are called like splits."""
     splits = _by_split((name, name) for name in folders)
     splits = splits or _by_split((darknet.split_of_folder(name), name) for name in folders)
-    if not splits or lists:
-        return lists or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
-    for names in splits.values():
-        names[:] = [_with_images(folder, name) for name in names]
-    return splits
+    return {split: [_with_images(folder, name) for name in names] for split, names in splits.items()}
 
 
 def _with_images(folder: Tree, name: str) -> str:
