@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -11,35 +11,11 @@ from jaxtyping import Float, Int64
 from varifocal.arrays import box_iou, hard_nms
 from varifocal.errors import ConfigError
 from varifocal.records import Detections
+from varifocal.settings import Tiling
 
 Window = tuple[int, int, int, int]
 VOTERS = 256
 OVERLAP = 0.2  # of windows that are asked for without one
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """Square windows of ``size`` pixels of the picture that overlap by at least ``overlap``; 0 takes it whole.
-
-    An overlap of the longest object's side has every object whole in some window. Right for aerial pictures and
-    others that are much larger than what the detector was trained on. With ``vote`` a box that suppression keeps
-    becomes the mean, weighted by score, of all boxes of its class that overlap it with at least that IoU: what
-    several windows say of an object is more exact than what the most confident says (box voting, Gidaris and
-    Komodakis, ICCV 2015, section 5). 0 leaves the best box as it is.
-    """
-
-    size: int = 0
-    overlap: int = 0
-    vote: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size < 0 or self.overlap < 0 or (self.size and self.overlap >= self.size):
-            raise ConfigError(
-                f"tiling: size={self.size}, overlap={self.overlap}; the overlap must be less than the size, and "
-                "neither is below 0."
-            )
-        if not 0 <= self.vote <= 1:
-            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")
 
 
 def chosen(own: Tiling, size: int | None, overlap: float | int | None) -> Tiling:
