@@ -19,7 +19,7 @@ BENCHMARKS := star_conv network assignment postprocess training_step data_loadin
 help:  ## Show these lines
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-6s  %s\n", $$1, $$2 }'
 
-demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded pictures: make demo ARGS="--help"
+demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded images: make demo ARGS="--help"
 	$(BIN)/varifocal demo $(ARGS)
 
 test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"

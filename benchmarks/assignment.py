@@ -1,4 +1,4 @@
-"""Which point learns which object: time and extra memory for 1,000 objects in a picture of 800 x 1333 pixels.
+"""Which point learns which object: time and extra memory for 1,000 objects in an image of 800 x 1333 pixels.
 
     python benchmarks/assignment.py
 
@@ -18,8 +18,8 @@ from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
 from varifocal.assign.fovea import assign_fovea
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.assign.nearest_point import assign_nearest_point
-from varifocal.priors import grid_anchors, grid_points, within_picture
+from varifocal.assign.point import assign_nearest_point
+from varifocal.assign.priors import crop_priors, grid_anchors, grid_priors
 
 SHAPES, STRIDES = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)], (8, 16, 32, 64, 128)
 SIZE = (800, 1333)
@@ -27,17 +27,17 @@ MILLISECONDS, MEBIBYTES = Goal(30, "value"), Goal(50, "value")
 
 
 def objects(count: int) -> Tensor:
-    """Boxes with sides of 8 to 320 pixels anywhere in the picture."""
+    """Boxes with sides of 8 to 320 pixels anywhere in the image."""
     rng = torch.Generator().manual_seed(0)
-    centre = torch.rand(count, 2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
+    center = torch.rand(count, 2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
     half = 4 * 40 ** torch.rand(count, 2, generator=rng)
-    return torch.cat([centre - half, centre + half], dim=1)
+    return torch.cat([center - half, center + half], dim=1)
 
 
 def main() -> None:
     """Measure and write ``results/assignment.json``."""
-    corners, _ = within_picture(grid_points(SHAPES, STRIDES), *SIZE)
-    middles, _ = within_picture(grid_points(SHAPES, STRIDES, offset=0.5), *SIZE)
+    corners, _ = crop_priors(grid_priors(SHAPES, STRIDES), *SIZE)
+    middles, _ = crop_priors(grid_priors(SHAPES, STRIDES, offset=0.5), *SIZE)
     anchors = grid_anchors(corners, scales=[4 * 2 ** (i / 3) for i in range(3)], ratios=[0.5, 1.0, 2.0])
     many, few = objects(1000), objects(10)
     small: dict[str, Callable[[], object]] = {

@@ -1,8 +1,8 @@
-"""What each augmentation and the cache cost a loading process, in milliseconds a picture.
+"""What each augmentation and the cache cost a loading process, in milliseconds an image.
 
     python benchmarks/augmentations.py
 
-The pictures, the core and the recipe of ``data_loading.py``; each augmentation alone, at every picture. It prints; the
+The images, the core and the recipe of ``data_loading.py``; each augmentation alone, at every image. It prints; the
 numbers that docs/training-data.md tells stand with their date in LOG.md.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from data_loading import PICTURES, load, make_batches, make_pictures
+from data_loading import IMAGES, load, make_batches, make_images
 from harness import medians
-from varifocal.data.loader import Batches, TrainingSet
-from varifocal.recipe import read_recipe
+from varifocal.data.loader import BatchSampler, TrainDataset
+from varifocal.recipes.recipe import load_recipe
 
 CASES = {
     "as the recipe says": "flip=0.5",
@@ -28,14 +28,14 @@ CASES = {
     "iou_crop": "iou_crop=1",
     "mosaic": "mosaic=1",
     "RandomPhotometricDistort": "torchvision={RandomPhotometricDistort: {}}",
-    "colour": "colour=0.4",
+    "color": "color=0.4",
 }
 
 
-def cached(batches: Batches) -> Batches:
-    """The same batches with all of their pictures in memory."""
+def cached(batches: BatchSampler) -> BatchSampler:
+    """The same batches with all of their images in memory."""
     data = batches.data
-    again = Batches(TrainingSet(data.samples, data.preprocess, data.config, 0, cache_bytes=2**28), batches.batch)
+    again = BatchSampler(TrainDataset(data.samples, data.preprocess, data.config, 0, cache_bytes=2**28), batches.batch)
     load(again, lambda batch: batch)
     return again
 
@@ -46,8 +46,8 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     name = "vfnet_r50_1x"
     with tempfile.TemporaryDirectory() as folder:
-        files = make_pictures(Path(folder))
-        sets = {what: make_batches(files, read_recipe(name, [f"data.augment.{word}"])) for what, word in CASES.items()}
+        files = make_images(Path(folder))
+        sets = {what: make_batches(files, load_recipe(name, [f"data.augment.{word}"])) for what, word in CASES.items()}
         sets["cache"] = cached(next(iter(sets.values())))
         times = medians(
             {what: lambda batches=batches: load(batches, lambda batch: batch) for what, batches in sets.items()},
@@ -55,7 +55,7 @@ def main() -> None:
             warmup=0,
         )
     for what, time in times.items():
-        print(f"{what}: {time / PICTURES:.1f} ms a picture")
+        print(f"{what}: {time / IMAGES:.1f} ms an image")
 
 
 if __name__ == "__main__":

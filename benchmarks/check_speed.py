@@ -1,11 +1,11 @@
-"""``varifocal check`` on 100,000 pictures with 700,000 boxes: annotations alone, and what decoding costs.
+"""``varifocal check`` on 100,000 images with 700,000 boxes: annotations alone, and what decoding costs.
 
     python benchmarks/check_speed.py FOLDER make     # writes the set (a minute or two, 60 MB and 100,000 links)
     python benchmarks/check_speed.py FOLDER          # measures, on a quiet machine
 
-The set is COCO with sizes as COCO has them: most pictures 640 x 480 or upright, the others of many sizes; 80 classes of
-unequal frequency, sides log-normal about 55 pixels, seven boxes a picture on average, and a thousandth of the boxes
-with each of a few defects. The picture files are links to 20 windows of the embedded photographs of 640 x 480 pixels.
+The set is COCO with sizes as COCO has them: most images 640 x 480 or upright, the others of many sizes; 80 classes of
+unequal frequency, sides log-normal about 55 pixels, seven boxes an image on average, and a thousandth of the boxes
+with each of a few defects. The image files are links to 20 windows of the embedded photographs of 640 x 480 pixels.
 Timed is the whole program, from its start in a shell to its end, with the JSON written. The result is
 ``check_speed.json``.
 """
@@ -24,10 +24,10 @@ import numpy as np
 from PIL import Image
 
 from harness import Goal, Row, write
-from varifocal.check.scan import scan, usable_threads
-from varifocal.data.embedded import trees_folder
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.tools.check.image_scan import scan_files, usable_threads
 
-PICTURES, BOXES, CLASSES, FILES = 100_000, 700_000, 80, 20
+IMAGES, BOXES, CLASSES, FILES = 100_000, 700_000, 80, 20
 DECODED = 2000
 
 
@@ -37,7 +37,7 @@ def make(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     sources = _photographs(folder, rng)
     sizes = _sizes(rng)
-    names = [f"{i:06d}.jpg" for i in range(PICTURES)]
+    names = [f"{i:06d}.jpg" for i in range(IMAGES)]
     for i, name in enumerate(names):
         os.link(sources[i % FILES], folder / "images" / name)
     images = [
@@ -49,7 +49,7 @@ def make(folder: Path) -> None:
 
 
 def _photographs(folder: Path, rng: np.random.Generator) -> list[Path]:
-    photograph = Image.open(max((trees_folder() / "images").glob("*.jpg"), key=lambda file: file.stat().st_size))
+    photograph = Image.open(max((sample_dataset_dir() / "images").glob("*.jpg"), key=lambda file: file.stat().st_size))
     sources = []
     for i in range(FILES):
         left, top = int(rng.integers(photograph.width - 640)), int(rng.integers(photograph.height - 480))
@@ -59,8 +59,8 @@ def _photographs(folder: Path, rng: np.random.Generator) -> list[Path]:
 
 
 def _sizes(rng: np.random.Generator) -> np.ndarray:
-    sizes = rng.integers(300, 641, (PICTURES, 2))
-    kind = rng.random(PICTURES)
+    sizes = rng.integers(300, 641, (IMAGES, 2))
+    kind = rng.random(IMAGES)
     sizes[kind < 0.6] = (640, 480)
     sizes[(kind >= 0.6) & (kind < 0.75)] = (480, 640)
     return sizes
@@ -71,7 +71,7 @@ def _categories() -> list[dict[str, object]]:
 
 
 def _annotations(rng: np.random.Generator, sizes: np.ndarray) -> list[dict[str, object]]:
-    owner = np.sort(rng.integers(PICTURES, size=BOXES))
+    owner = np.sort(rng.integers(IMAGES, size=BOXES))
     share = 1 / np.arange(1, CLASSES + 1)
     label = rng.choice(CLASSES, BOXES, p=share / share.sum()) + 1
     side, aspect = np.exp(rng.normal(4, 1, BOXES)), np.exp(rng.normal(0, 0.4, BOXES))
@@ -84,13 +84,13 @@ def _annotations(rng: np.random.Generator, sizes: np.ndarray) -> list[dict[str, 
     boxes[fault == 2, 0] += 30
     boxes[1:][fault[1:] == 3] = boxes[:-1][fault[1:] == 3]
     return [
-        {"id": i, "image_id": picture + 1, "category_id": number, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}
-        for i, (picture, number, box) in enumerate(zip(owner.tolist(), label.tolist(), boxes.tolist(), strict=True))
+        {"id": i, "image_id": image + 1, "category_id": number, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}
+        for i, (image, number, box) in enumerate(zip(owner.tolist(), label.tolist(), boxes.tolist(), strict=True))
     ]
 
 
 def measure(folder: Path) -> None:
-    """Time the program, then decode some pictures, and write the rows."""
+    """Time the program, then decode some images, and write the rows."""
     report = folder / "check.json"
     begun = time.perf_counter()
     done = subprocess.run(
@@ -105,14 +105,12 @@ def measure(folder: Path) -> None:
     content = json.loads(report.read_text(encoding="utf-8"))
     files = [folder / "images" / f"{i:06d}.jpg" for i in range(DECODED)]
     begun = time.perf_counter()
-    scan(files, lambda done: None)
+    scan_files(files, lambda done: None)
     decoding = (time.perf_counter() - begun) / DECODED * 1e3
     rows = [
-        Row(
-            "annotations of 100,000 pictures, 700,000 boxes", seconds, "s", Goal(60, "value"), note="the whole program"
-        ),
+        Row("annotations of 100,000 images, 700,000 boxes", seconds, "s", Goal(60, "value"), note="the whole program"),
         Row("the same, highest memory", memory, "MiB"),
-        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms a picture", note=f"{usable_threads()} threads"),
+        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms an image", note=f"{usable_threads()} threads"),
     ]
     found = {kind: row["count"] for kind, row in content["counts"].items()}
     write(

@@ -2,7 +2,7 @@
 
     python benchmarks/coco_evaluation.py
 
-5,000 pictures with 7 labelled boxes on average and 100 detections each, 80 classes, drawn with a fixed seed: objects
+5,000 images with 7 labeled boxes on average and 100 detections each, 80 classes, drawn with a fixed seed: objects
 are found several times, loosely and now and then as another class; the other detections fall anywhere, in as many
 classes as a detector is in doubt about. pycocotools has its labels in memory and indexed before its time begins, and
 is given the detections as the array that it reads fastest; ours begins with nothing but what ``predict`` returns. The
@@ -28,16 +28,16 @@ from torch import nn
 
 from harness import Goal, Row, medians, write
 from varifocal.data.load import load_dataset
-from varifocal.evaluate.coco_ap import coco_ap
-from varifocal.evaluate.run import measure
+from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.evaluation.evaluate import measure
+from varifocal.inference.model import Model
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
-from varifocal.predict import Model
-from varifocal.types import Category, DataSet, Detections, Sample
+from varifocal.types import Category, Dataset, Detections, Sample
 
-PICTURES, DETECTIONS, CLASSES, BOXES = 5000, 100, 80, 7.3
+IMAGES, DETECTIONS, CLASSES, BOXES = 5000, 100, 80, 7.3
 WIDTH, HEIGHT = 640, 480
-DOUBT = 12  # classes of a picture's other detections
+DOUBT = 12  # classes of an image's other detections
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 TOLERANCE = 1e-9
 PEER = f"pycocotools {version('pycocotools')}"
@@ -50,8 +50,8 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
 
 
-def draw_picture(rng: np.random.Generator, number: int, categories: tuple[Category, ...]) -> tuple[Sample, Detections]:
-    """A labelled picture and what a middling detector finds in it."""
+def draw_image(rng: np.random.Generator, number: int, categories: tuple[Category, ...]) -> tuple[Sample, Detections]:
+    """A labeled image and what a middling detector finds in it."""
     count = int(rng.poisson(BOXES))
     boxes, labels = random_boxes(rng, count), rng.integers(0, CLASSES, count)
     crowd = rng.random(count) < 0.01
@@ -92,7 +92,7 @@ def to_json(samples: list[Sample], categories: tuple[Category, ...]) -> dict[str
     }
 
 
-def with_pycocotools(truth: COCO, data: DataSet, found: list[Detections]) -> list[float]:
+def with_pycocotools(truth: COCO, data: Dataset, found: list[Detections]) -> list[float]:
     """Its twelve numbers."""
     ids = [category.id for category in data.categories]
     columns = []
@@ -120,7 +120,7 @@ def main() -> None:
     """Measure, compare, write the rows."""
     rng = np.random.default_rng(0)
     categories = tuple(Category(i, f"class {i}") for i in range(1, CLASSES + 1))
-    samples, found = map(list, zip(*(draw_picture(rng, i, categories) for i in range(1, PICTURES + 1)), strict=True))
+    samples, found = map(list, zip(*(draw_image(rng, i, categories) for i in range(1, IMAGES + 1)), strict=True))
     model = Model(nn.Identity(), ModelInfo("vfnet", VFNetConfig(CLASSES), categories))
     with tempfile.TemporaryDirectory() as folder:
         for sample in samples:
@@ -143,7 +143,7 @@ def main() -> None:
     difference = max(abs(getattr(metrics, name) - value) for name, value in zip(NAMES, theirs, strict=True))
     assert difference <= TOLERANCE, f"the numbers differ by {difference}"
     boxes = sum(len(sample.boxes) for sample in samples)
-    size = f"{PICTURES} pictures x {DETECTIONS} detections, {CLASSES} classes, {boxes} boxes"
+    size = f"{IMAGES} images x {DETECTIONS} detections, {CLASSES} classes, {boxes} boxes"
     rows = [
         Row(
             "COCO metrics of detections in memory",
@@ -155,7 +155,7 @@ def main() -> None:
             f"{size}; pycocotools timed once; the twelve numbers agree to {TOLERANCE:g}",
         ),
         Row(
-            "all of eval but pictures and network",
+            "all of eval but images and network",
             (ours["read"] + ours["eval"]) / 1e3,
             "s",
             peer=PEER,

@@ -2,7 +2,7 @@
 
     python benchmarks/data_loading.py
 
-64 pictures of 640 x 480, cut from the embedded aerial photographs and written with quality 90 (about 140 kB, as those
+64 images of 640 x 480, cut from the embedded aerial photographs and written with quality 90 (about 140 kB, as those
 of COCO), stay in the file cache. Everything runs in one process, on one core, with one thread. The peer decodes and
 resizes to the same 1067 x 800 with the same filter, and nothing else: no flip, no batch, no floating point.
 """
@@ -20,22 +20,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness import Goal, Row, medians, write
-from varifocal.data.embedded import trees_folder
-from varifocal.data.loader import Batches, TrainingSet
-from varifocal.data.preprocess import resized_shape
+from varifocal.data.loader import BatchSampler, TrainDataset
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.inference.model import Model
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
-from varifocal.predict import Model
-from varifocal.recipe import Recipe, read_recipe
+from varifocal.recipes.recipe import Recipe, load_recipe
+from varifocal.structures import Batch, Candidates, Outputs
 from varifocal.train.loop import to_device
-from varifocal.types import Batch, Category, Decoded, Outputs, Sample
+from varifocal.types import Category, Sample, resized_shape
 
 WIDTH, HEIGHT = 640, 480
-PICTURES = 64
-BOXES = 7  # a picture, as in COCO
+IMAGES = 64
+BOXES = 7  # an image, as in COCO
 AT_ONCE = 16  # predicted in one call
 LOADED = "training batches (decode, resize, flip, pad)"
-WHOLE = "training batches, normalised on the CPU"
+WHOLE = "training batches, normalized on the CPU"
 ALL = "predict's share without the network"
 PEER = "Pillow decode + resize"
 
@@ -50,18 +50,18 @@ class Nothing(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         return Outputs({"boxes": images.new_zeros(len(images), 1, 4)}, ((1, 1),))
 
-    def decode(self, outputs: Outputs, _: list[tuple[int, int]]) -> Decoded:
+    def decode(self, outputs: Outputs, _: list[tuple[int, int]]) -> Candidates:
         boxes = outputs.tensors["boxes"]
-        return Decoded(boxes, boxes[..., :2], (1,))
+        return Candidates(boxes, boxes[..., :2], (1,))
 
 
-def make_pictures(folder: Path) -> list[Path]:
+def make_images(folder: Path) -> list[Path]:
     """Windows of the two large photographs, anywhere in them; the same ones each time."""
     rng = np.random.default_rng(0)
-    photographs = [Image.open(file).convert("RGB") for file in sorted((trees_folder() / "images").glob("*.jpg"))]
+    photographs = [Image.open(file).convert("RGB") for file in sorted((sample_dataset_dir() / "images").glob("*.jpg"))]
     large = [photograph for photograph in photographs if min(photograph.size) > WIDTH]
     files = []
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         photograph = large[i % len(large)]
         left, top = rng.integers(photograph.width - WIDTH), rng.integers(photograph.height - HEIGHT)
         files.append(folder / f"{i}.jpg")
@@ -69,24 +69,24 @@ def make_pictures(folder: Path) -> list[Path]:
     return files
 
 
-def make_batches(files: list[Path], recipe: Recipe) -> Batches:
-    """The recipe's batches of these pictures, none kept in memory."""
+def make_batches(files: list[Path], recipe: Recipe) -> BatchSampler:
+    """The recipe's batches of these images, none kept in memory."""
     corners = np.random.default_rng(0).uniform(0, 400, (len(files), BOXES, 2))
     boxes = np.concatenate([corners, corners + 60], axis=2).astype(np.float32)
     labels, crowd = np.zeros(BOXES, np.int64), np.zeros(BOXES, bool)
     samples = [Sample(file, i, WIDTH, HEIGHT, boxes[i], labels, crowd) for i, file in enumerate(files)]
-    data = TrainingSet(samples, recipe.data.preprocess, recipe.data.augment, recipe.train.seed, cache_bytes=0)
-    return Batches(data, recipe.train.batch)
+    data = TrainDataset(samples, recipe.data.preprocess, recipe.data.augment, recipe.train.seed, cache_bytes=0)
+    return BatchSampler(data, recipe.train.batch)
 
 
 def with_pillow(files: list[Path], size: tuple[int, int]) -> None:
-    """Decode and resize, one picture in memory."""
+    """Decode and resize, one image in memory."""
     for file in files:
         with Image.open(file) as image:
             image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
 
 
-def load(batches: Batches, consume: Callable[[Batch], object]) -> None:
+def load(batches: BatchSampler, consume: Callable[[Batch], object]) -> None:
     """One epoch, in this process."""
     for batch in batches.loader(0, batches.per_epoch, workers=0):
         consume(batch)
@@ -96,12 +96,12 @@ def main() -> None:
     """Measure and write the rows."""
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    recipe = read_recipe("vfnet_r50_1x")
+    recipe = load_recipe("vfnet_r50_1x")
     preprocess = recipe.data.preprocess
     height, width = resized_shape(HEIGHT, WIDTH, preprocess)
     model = Model(Nothing(), ModelInfo("vfnet", VFNetConfig(2), (Category(1, "a"), Category(2, "b")), preprocess))
     with tempfile.TemporaryDirectory() as folder:
-        files = make_pictures(Path(folder))
+        files = make_images(Path(folder))
         kilobytes = sum(file.stat().st_size for file in files) / len(files) / 1000
         batches = make_batches(files, recipe)
         times = medians(
@@ -112,17 +112,17 @@ def main() -> None:
                 ALL: lambda: [model.predict(files[i : i + AT_ONCE]) for i in range(0, len(files), AT_ONCE)],
             }
         )
-    peer = times.pop(PEER) / PICTURES
+    peer = times.pop(PEER) / IMAGES
     notes = {
         LOADED: f"recipe vfnet_r50_1x, batches of {recipe.train.batch}, as a loading process makes them for a GPU",
         WHOLE: "the same and what is left to the training process: floating point, mean and deviation",
-        ALL: "opening, resizing, padding and normalising, post-processing of no box",
+        ALL: "opening, resizing, padding and normalizing, post-processing of no box",
     }
     rows = [
-        Row(name, time / PICTURES, "ms a picture", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
+        Row(name, time / IMAGES, "ms an image", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
     ]
-    pictures = {"size": [WIDTH, HEIGHT], "resized": [width, height], "count": PICTURES, "kilobytes": kilobytes}
-    write("data_loading", rows, pictures=pictures)
+    images = {"size": [WIDTH, HEIGHT], "resized": [width, height], "count": IMAGES, "kilobytes": kilobytes}
+    write("data_loading", rows, images=images)
 
 
 if __name__ == "__main__":

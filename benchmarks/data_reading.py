@@ -1,8 +1,8 @@
 """How long labels take to read, and how much memory: python benchmarks/data_reading.py
 
-Makes data sets of 100,000 pictures with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a
-COCO set of a million pictures, reads each in a process of its own to samples that can be trained on, and writes
-``data_reading.json`` and the table of ``docs/data.md``. Pictures are never decoded; of YOLO and CSV, which record no
+Makes data sets of 100,000 images with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a
+COCO set of a million images, reads each in a process of its own to samples that can be trained on, and writes
+``data_reading.json`` and the table of ``docs/data.md``. Images are never decoded; of YOLO and CSV, which record no
 sizes, every header is read. The files were just written, so that they come from memory as far as it goes. ``--folder``
 keeps the sets for another run, ``--only`` measures one of them. Making them takes about ten minutes and 3 GB.
 """
@@ -40,7 +40,7 @@ data = load_dataset(sys.argv[1], format=sys.argv[2])
 read = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 boxes = sum(len(sample.boxes) for sample in data.samples)
-print(json.dumps({"pictures": len(data.samples), "boxes": boxes, "seconds": round(read - imported, 1),
+print(json.dumps({"images": len(data.samples), "boxes": boxes, "seconds": round(read - imported, 1),
                   "seconds_of_import": round(imported - begun, 2), "peak_mib": round((peak - empty) / 2**10)}))
 """
 
@@ -52,7 +52,7 @@ def boxes_of(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([corners, sides], axis=1).round(2), rng.integers(0, CLASSES, BOXES)
 
 
-def put_pictures(folder: Path, count: int) -> None:
+def put_images(folder: Path, count: int) -> None:
     """One noisy JPEG under many names; a file system allows only so many names of a file."""
     folder.mkdir(parents=True)
     buffer = io.BytesIO()
@@ -69,7 +69,7 @@ def put_pictures(folder: Path, count: int) -> None:
 def make_coco(root: Path, count: int) -> None:
     """``train.json`` as MS COCO's, without outlines."""
     rng = np.random.default_rng(0)
-    put_pictures(root / "images", count)
+    put_images(root / "images", count)
     with open(root / "train.json", "w", encoding="utf-8") as file:
         width, height = SIDES
         images = (
@@ -86,9 +86,9 @@ def make_coco(root: Path, count: int) -> None:
 
 
 def make_yolo(root: Path, count: int) -> None:
-    """``data.yaml`` and a text file for each picture."""
+    """``data.yaml`` and a text file for each image."""
     rng = np.random.default_rng(0)
-    put_pictures(root / "images", count)
+    put_images(root / "images", count)
     (root / "labels").mkdir()
     names = ", ".join(f"c{i}" for i in range(CLASSES))
     (root / "data.yaml").write_text(f"train: images\nnames: [{names}]\n")
@@ -100,9 +100,9 @@ def make_yolo(root: Path, count: int) -> None:
 
 
 def make_voc(root: Path, count: int) -> None:
-    """An XML file for each picture, with what labelling programs write."""
+    """An XML file for each image, with what labeling programs write."""
     rng = np.random.default_rng(0)
-    put_pictures(root / "JPEGImages", count)
+    put_images(root / "JPEGImages", count)
     (root / "Annotations").mkdir()
     for i in range(count):
         objects = ""
@@ -121,7 +121,7 @@ def make_voc(root: Path, count: int) -> None:
 def make_csv(root: Path, count: int) -> None:
     """One table."""
     rng = np.random.default_rng(0)
-    put_pictures(root / "images", count)
+    put_images(root / "images", count)
     with open(root / "boxes.csv", "w", encoding="utf-8") as file:
         file.write("image,xmin,ymin,xmax,ymax,label\n")
         for i in range(count):
@@ -130,7 +130,7 @@ def make_csv(root: Path, count: int) -> None:
 
 
 def make_zip(root: Path, count: int) -> None:
-    """The COCO set in an archive, its pictures cut to a few bytes: they are not opened."""
+    """The COCO set in an archive, its images cut to a few bytes: they are not opened."""
     make_coco(root / "set", count)
     with zipfile.ZipFile(root / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(root / "set" / "train.json", "train.json")
@@ -138,7 +138,7 @@ def make_zip(root: Path, count: int) -> None:
             archive.writestr(zipfile.ZipInfo(f"images/{i:07}.jpg"), b"\xff\xd8")
 
 
-# name -> what makes it, how many pictures, the path that is read, the format
+# name -> what makes it, how many images, the path that is read, the format
 SETS: dict[str, tuple[Callable[[Path, int], None], int, str, str]] = {
     "coco": (make_coco, 100_000, "", "coco"),
     "yolo": (make_yolo, 100_000, "", "yolo"),
@@ -164,10 +164,10 @@ def measure(folder: Path, name: str) -> dict[str, object]:
 def table(results: dict[str, Any]) -> str:
     """What was measured, as the page shows it."""
     made = results["made"]
-    lines = ["| | pictures | boxes | seconds | memory |", "|---|---|---|---|---|"]
+    lines = ["| | images | boxes | seconds | memory |", "|---|---|---|---|---|"]
     for name in SETS:
         one = results[name]
-        numbers = f"{one['pictures']:,} | {one['boxes']:,} | {one['seconds']:.0f} | {one['peak_mib']:,} MiB"
+        numbers = f"{one['images']:,} | {one['boxes']:,} | {one['seconds']:.0f} | {one['peak_mib']:,} MiB"
         lines.append(f"| {name} | {numbers} |")
     machine = f"{made['date']}, {made['machine']}, {made['cores']} cores, Python {made['python']}"
     note = (

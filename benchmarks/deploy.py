@@ -1,8 +1,8 @@
 """VFNet-R50 in every runtime, from raw pixels to boxes and scores, by turns: python benchmarks/deploy.py [--rounds 5]
 
-800x1216, one picture, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
+800x1216, one image, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
 a few convolutions in the same run, in fp32 and in bf16. Cold start is a process of its own: import, load, the first
-picture. What eight bits cost in AP is measured with a trained model by ``deploy_accuracy.py``; how fast they are does
+image. What eight bits cost in AP is measured with a trained model by ``deploy_accuracy.py``; how fast they are does
 not depend on the weights.
 """
 
@@ -24,22 +24,22 @@ from torch import Tensor
 
 from harness import Goal, Row, medians, write
 from network import PEAK, SIZE, convolution, model
-from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_dataset
-from varifocal.data.preprocess import normalise
-from varifocal.export import ExportSettings
+from varifocal.data.preprocess import normalize
+from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.export.calibrate import choose_views
+from varifocal.export.config import ExportSettings
+from varifocal.export.images import comparison_images
 from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import build_openvino, save_openvino
-from varifocal.export.pictures import comparison_pictures
-from varifocal.export.quantise_forms import form_of
-from varifocal.export.quantise_network import Int8Network
-from varifocal.files import write_together
-from varifocal.predict import Model, save
-from varifocal.runtime import load_exported
-from varifocal.runtime.description import Int8Target
-from varifocal.tiles import Tiling
-from varifocal.zoo import count
+from varifocal.export.quantize_formats import form_of
+from varifocal.export.quantize_network import Int8Network
+from varifocal.inference.exported.info import Int8Target
+from varifocal.inference.exported.model import load_exported
+from varifocal.inference.model import Model, save
+from varifocal.tools.models import count
+from varifocal.types import Tiling
+from varifocal.utils.atomic_write import atomic_write_all
 
 COLD = """
 import time; begun = time.perf_counter()
@@ -54,14 +54,14 @@ FLOAT = "norms, predictions and where deformable convolutions look stay in float
 
 
 def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any]:
-    """Normalisation, network and decoding as ``Model.predict`` computes them."""
+    """Normalization, network and decoding as ``Model.predict`` computes them."""
     prepared = Model(own.detector, own.info)
     prepared.precision = precision  # type: ignore[assignment]
     image = torch.from_numpy(pixels).byte()
 
     def call() -> Any:
         with torch.inference_mode():
-            images: Tensor = normalise(image, [SIZE], own.info.preprocess)
+            images: Tensor = normalize(image, [SIZE], own.info.preprocess)
             return own.detector.decode(prepared.fast_forward(images), [SIZE])  # type: ignore[operator]
 
     return call
@@ -75,13 +75,13 @@ def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]
 
 def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
     """A file in eight bits, calibrated on a few windows."""
-    views = choose_views(load_dataset(trees_folder(), "train"), Tiling(256, 0), most=8)
+    views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), most=8)
     with tempfile.TemporaryDirectory() as folder:
         form = form_of("onnx" if file.suffix == ".onnx" else "openvino")
         network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder), target)
         network.calibrate(views)
         built = network.build()
-        write_together(built.files(built.info))
+        atomic_write_all(built.files(built.info))
 
 
 def megabytes(file: Path) -> float:
@@ -130,7 +130,7 @@ def main() -> None:
         for file in (onnx_int8, ir_int8):
             write_int8(own, file)
         begun = time.perf_counter()
-        export_onnx(own, onnx, ExportSettings(SIZE), comparison_pictures(None, own.info))
+        export_onnx(own, onnx, ExportSettings(SIZE), comparison_images(None, own.info))
         export = time.perf_counter() - begun
         graph, info = build_openvino(own, ExportSettings(SIZE))
         save_openvino(graph, ir, info)
@@ -163,7 +163,7 @@ def main() -> None:
     rows = rows_of(found, calls)
     rows += [Row(f"size, {name}", size, "MB") for name, size in sizes.items()]
     rows += [
-        Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value"), note=f"the picture alone takes {own:.2g} s")
+        Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value"), note=f"the image alone takes {own:.2g} s")
         for name, seconds in cold.items()
         for own in [found[name] / 1e3]
     ]

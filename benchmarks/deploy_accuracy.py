@@ -14,10 +14,10 @@ from pathlib import Path
 from deploy import megabytes
 from harness import Goal, Row, write
 from varifocal.cli import main as varifocal
-from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_dataset
-from varifocal.evaluate.run import evaluate_model
-from varifocal.loading import load
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.evaluation.evaluate import evaluate
+from varifocal.inference.loading import load
 
 # name, precision at loading, file, arguments of the export
 RUNS = (
@@ -34,7 +34,7 @@ DROP = Goal(-1.0, of="value", side="least")
 
 def measure(file: Path, precision: str) -> float:
     """AP in points on the held-out scene."""
-    metrics, _ = evaluate_model(load(file, precision=precision), load_dataset(trees_folder(), "test"))  # type: ignore[arg-type]
+    metrics, _ = evaluate(load(file, precision=precision), load_dataset(sample_dataset_dir(), "test"))  # type: ignore[arg-type]
     return 100 * metrics.AP
 
 
@@ -53,7 +53,7 @@ def main() -> None:
             place = Path(folder) / file if file else checkpoint
             if words:
                 place.parent.mkdir(exist_ok=True)
-                trees = str(trees_folder())
+                trees = str(sample_dataset_dir())
                 int8 = ["--calibrate", trees, "--val", trees, "--max-drop", "100"] if "int8" in words else []
                 if varifocal(["export", str(checkpoint), *SIZE, *words, *int8, "--out", str(place)]) != 0:
                     raise SystemExit(f"{name}: the export failed")

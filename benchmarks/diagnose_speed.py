@@ -1,6 +1,6 @@
 """How long ``varifocal diagnose`` takes on the detections of a large data set, section by section.
 
-    OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 pictures, 100 detections each, 80 classes
+    OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 images, 100 detections each, 80 classes
 
 Two thirds of the detections lie around boxes of their class, the others anywhere. Seconds go to diagnose_speed.json;
 docs/diagnose.md has them.
@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from harness import Row, write
+from varifocal.analysis import diagnosis_plots as plots
+from varifocal.analysis.diagnose import diagnose
 from varifocal.data.coco_results import read_results
-from varifocal.diagnose import diagnose, plots
-from varifocal.records import Category, DataSet, Detections, Sample
+from varifocal.types import Category, Dataset, Detections, Sample
 
 
-def make(pictures: int, each: int, classes: int, seed: int = 0) -> tuple[DataSet, list[Detections]]:
-    """Pictures of 640 x 480 pixels with 0 to 14 boxes, one in a hundred a crowd."""
+def make(images: int, each: int, classes: int, seed: int = 0) -> tuple[Dataset, list[Detections]]:
+    """Images of 640 x 480 pixels with 0 to 14 boxes, one in a hundred a crowd."""
     rng = np.random.default_rng(seed)
     categories = tuple(Category(k + 1, f"class {k}") for k in range(classes))
     samples, detections = [], []
-    for image_id in range(pictures):
+    for image_id in range(images):
         count = int(rng.integers(0, 15))
         boxes, labels = random_boxes(rng, count), rng.integers(0, classes, count)
         samples.append(Sample(Path(f"{image_id}.jpg"), image_id, 640, 480, boxes, labels, rng.random(count) < 0.01))
@@ -39,7 +40,7 @@ def make(pictures: int, each: int, classes: int, seed: int = 0) -> tuple[DataSet
         score = np.concatenate([rng.beta(2, 2, len(near)), rng.beta(1, 6, each - len(near))])
         order = np.argsort(-score)
         detections.append(Detections(found[order], score[order], guess[order], categories))
-    return DataSet(samples, categories, Path("made")), detections
+    return Dataset(samples, categories, Path("made")), detections
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -49,11 +50,11 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100)
     parser.add_argument("--classes", type=int, default=80)
     options = parser.parse_args()
-    data, detections = make(options.pictures, options.detections, options.classes)
+    data, detections = make(options.images, options.detections, options.classes)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.json"
         listed = [

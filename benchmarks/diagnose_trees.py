@@ -14,14 +14,14 @@ from pathlib import Path
 from rich.console import Console
 
 from harness import machine
-from varifocal.data.embedded import trees_folder
+from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import Diagnosis, Settings
+from varifocal.analysis.diagnosis_plots import make_plots
 from varifocal.data.load import load_dataset
-from varifocal.diagnose import diagnose
-from varifocal.diagnose.plots import make_plots
-from varifocal.diagnose.report import Diagnosis, Settings
-from varifocal.diagnose.show import show
-from varifocal.evaluate.run import detect_all, relabel
-from varifocal.loading import load
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.evaluation.evaluate import detect_all, relabel
+from varifocal.inference.loading import load
+from varifocal.tools.diagnose.console import show
 
 DOC = Path(__file__).parents[1] / "docs" / "diagnose.md"
 BEGIN, END = "<!-- example: benchmarks/diagnose_trees.py -->\n", "<!-- end of example -->"
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     model = load(parser.parse_args().checkpoint)
-    data = load_dataset(trees_folder(), "test")
+    data = load_dataset(sample_dataset_dir(), "test")
     detections = [relabel(one, data.categories) for one in detect_all(model, data.samples)]
     found = diagnose(detections, data, Settings(max_detections=model.info.postprocess.max_detections))
     text = DOC.read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def shown(found: Diagnosis) -> str:
     """The block of the page."""
     console = Console(file=io.StringIO(), width=100)
     console.print(show(found))
-    lines = [line.rstrip() for line in console.file.getvalue().replace(str(trees_folder()), "trees").splitlines()]
+    lines = [line.rstrip() for line in console.file.getvalue().replace(str(sample_dataset_dir()), "trees").splitlines()]
     where = machine()
     return (
         "```\n" + "\n".join(lines) + "\n```\n\n"

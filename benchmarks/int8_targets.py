@@ -37,11 +37,11 @@ EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")
 def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
     """AP in points of a file on the first images of the validation split, and its detections over a score of 0.3."""
     from varifocal.data.load import load_split
-    from varifocal.evaluate.run import evaluate_model
-    from varifocal.loading import load
+    from varifocal.evaluation.evaluate import evaluate
+    from varifocal.inference.loading import load
 
     split = load_split(data, "val", "--val")
-    metrics, found = evaluate_model(load(file), replace(split, samples=split.samples[:images]))
+    metrics, found = evaluate(load(file), replace(split, samples=split.samples[:images]))
     return {"AP": 100 * metrics.AP, "confident": sum(len(one.filter(CONFIDENT)) for one in found)}
 
 
@@ -92,7 +92,7 @@ def without_vnni(file: Path, data: Path, images: int | None) -> dict[str, Any] |
 def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, folder: Path) -> list[dict[str, Any]]:
     """A row of the checkpoint in torch and one of each file on each processor."""
     from varifocal.cli import main as varifocal
-    from varifocal.loading import load
+    from varifocal.inference.loading import load
 
     tiling = load(checkpoint).info.tiling
     size = ["--size", f"{tiling.size}x{tiling.size}"] if tiling.size else []
@@ -116,14 +116,14 @@ def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Of VFNet-R50: all files by turns here, those of OpenVINO by turns on AVX2, if it runs under the variable."""
     from deploy import SIZE, write_int8
     from network import model
-    from varifocal.export import ExportSettings
+    from varifocal.export.config import ExportSettings
+    from varifocal.export.images import comparison_images
     from varifocal.export.onnx import export_onnx
     from varifocal.export.openvino import build_openvino, save_openvino
-    from varifocal.export.pictures import comparison_pictures
 
     own = model("vfnet_r50_1x")
     files = {"onnx fp32": folder / "r50.onnx", "openvino fp32": folder / "r50.xml"}
-    export_onnx(own, files["onnx fp32"], ExportSettings(SIZE), comparison_pictures(None, own.info))
+    export_onnx(own, files["onnx fp32"], ExportSettings(SIZE), comparison_images(None, own.info))
     graph, info = build_openvino(own, ExportSettings(SIZE))
     save_openvino(graph, files["openvino fp32"], info)
     for format, suffix in FORMATS.items():
@@ -142,7 +142,7 @@ def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measure all and keep it."""
     from harness import machine
-    from varifocal.data.embedded import trees_folder
+    from varifocal.data.sample_dataset import sample_dataset_dir
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -156,7 +156,7 @@ def main() -> None:
     content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
     with tempfile.TemporaryDirectory() as folder:
         for name, checkpoint, *more in options.model:
-            data, images = Path(more[0]) if more else trees_folder(), int(more[1]) if more[1:] else None
+            data, images = Path(more[0]) if more else sample_dataset_dir(), int(more[1]) if more[1:] else None
             found = measure_model(name, Path(checkpoint), data, images, Path(folder))
             content["rows"] = [row for row in content["rows"] if row["model"] != name] + found
         if options.rounds:

@@ -30,18 +30,18 @@ import numpy as np
 from PIL import Image
 
 from harness import machine
-from varifocal.arrays import box_iou
-from varifocal.check.ask import ask
-from varifocal.check.findings import FOUND, Finding, Findings
-from varifocal.check.split import Split
-from varifocal.data.embedded import trees_folder
 from varifocal.data.load import read_raw
-from varifocal.predict import load
-from varifocal.recipe import read_recipe
-from varifocal.run import run_recipe
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.inference.boxes_numpy import box_iou
+from varifocal.inference.model import load
+from varifocal.recipes.recipe import load_recipe
+from varifocal.recipes.run import run_recipe
+from varifocal.tools.check.find_label_errors import find_label_errors
+from varifocal.tools.check.findings import FOUND, Finding, Findings
+from varifocal.tools.check.split import Split
 from varifocal.types import Detections
 
-SHARE = 0.1  # of the labels of a picture, for each kind of error
+SHARE = 0.1  # of the labels of an image, for each kind of error
 DRAWS = 10
 KINDS = ("missing-label", "spurious-label", "loose-box")
 Errors = dict[str, list[tuple[int, np.ndarray]]]  # of each kind (image id, box): gone, put there, or as it is now
@@ -93,7 +93,7 @@ def _xywh(box: np.ndarray) -> list[float]:
 
 
 class Remembering:
-    """A model that looks at each picture once; the errors change no picture."""
+    """A model that looks at each image once; the errors change no image."""
 
     def __init__(self, model: Any) -> None:
         self._model, self._seen = model, {}
@@ -109,7 +109,7 @@ class Remembering:
 def doubted(folder: Path, split: str, model: Any) -> list[Finding]:
     """All suspects of a split, most doubted first."""
     found, one = Findings(), Split.of(read_raw(folder, split))
-    ask(found, [one], model, "model")
+    find_label_errors(found, [one], model, "model")
     suspects = [suspect for kind in found.kinds("suspect") for suspect in found.of(kind)]
     return sorted(suspects, key=lambda suspect: -suspect.rank)
 
@@ -152,7 +152,7 @@ def score(told: Sequence[tuple[str, bool, bool]], errors: Errors, labels: int) -
 
 def held_out(model: Any, folder: Path) -> dict[str, Any]:
     """Errors in the test scene."""
-    content = json.loads((trees_folder() / "test.json").read_text(encoding="utf-8"))
+    content = json.loads((sample_dataset_dir() / "test.json").read_text(encoding="utf-8"))
     rows = defaultdict(list)
     for seed in range(DRAWS):
         wrong, errors = inject(content, np.random.default_rng(seed))
@@ -165,10 +165,10 @@ def held_out(model: Any, folder: Path) -> dict[str, Any]:
 
 def trained_on(folder: Path) -> dict[str, Any]:
     """Errors in the training scenes, seen by a model that learned from them."""
-    content = json.loads((trees_folder() / "train.json").read_text(encoding="utf-8"))
+    content = json.loads((sample_dataset_dir() / "train.json").read_text(encoding="utf-8"))
     wrong, errors = inject(content, np.random.default_rng(0))
     (folder / "train.json").write_text(json.dumps(wrong), encoding="utf-8")
-    run_recipe(read_recipe("trees", ["data.val_split="]), folder, folder / "run")
+    run_recipe(load_recipe("trees", ["data.val_split="]), folder, folder / "run")
     model = load(folder / "run" / "last.safetensors")
     told = judge(doubted(folder, "train", model), errors, [image["id"] for image in wrong["images"]])
     return {name: round(value, 3) for name, value in score(told, errors, len(content["annotations"])).items()}
@@ -184,10 +184,10 @@ def main() -> None:
     result = json.loads(target.read_text()) if target.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "trees"
-        shutil.copytree(trees_folder(), folder)
+        shutil.copytree(sample_dataset_dir(), folder)
         checkpoint = options.checkpoint
         if checkpoint is None:
-            run_recipe(read_recipe("trees"), folder, Path(name) / "run")
+            run_recipe(load_recipe("trees"), folder, Path(name) / "run")
             checkpoint = Path(name) / "run" / "best.safetensors"
         model = load(checkpoint)
         result["metrics"] = {key: round(model.info.metrics[key], 3) for key in ("AP50", "AP", "AP75")}

@@ -23,14 +23,14 @@ from torchvision.models.detection import fcos_resnet50_fpn, retinanet_resnet50_f
 from torchvision.ops import deform_conv2d
 
 from harness import Goal, Row, medians, write
+from varifocal.inference.model import Model
 from varifocal.models import layers
 from varifocal.ops import deform_conv
-from varifocal.ops.nms import select_detections
-from varifocal.ops.star_conv import Taps, star_offsets
-from varifocal.predict import Model
-from varifocal.recipe import make_model, read_recipe
+from varifocal.ops.nms import multiclass_nms
+from varifocal.ops.star_conv import SamplingPoints, star_offsets
+from varifocal.recipes.recipe import build_model, load_recipe
+from varifocal.tools.models import count
 from varifocal.types import Category
-from varifocal.zoo import count
 
 SIZE = (800, 1216)
 CLASSES = 80
@@ -45,22 +45,22 @@ def model(recipe: str) -> Model:
     """With random weights, ready to predict."""
     torch.manual_seed(0)
     categories = [Category(i, str(i)) for i in range(CLASSES)]
-    found = make_model(read_recipe(recipe, ["model.backbone.pretrained=none"]), categories, weights=False)
+    found = build_model(load_recipe(recipe, ["model.backbone.pretrained=none"]), categories, weights=False)
     return found.to(memory_format=torch.channels_last).eval()
 
 
 def detect(own: Model, image: Tensor) -> Any:
-    """Boxes, scores and labels from a normalised picture, as prediction computes them."""
+    """Boxes, scores and labels from a normalized image, as prediction computes them."""
     with torch.inference_mode():
         decoded = own.detector.decode(own.fast_forward(image), [SIZE])  # type: ignore[operator]
-        return select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
+        return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
 
 
 @contextmanager
 def scalar_operators() -> Iterator[None]:
     """The operator that mmcv and torchvision share in place of this package's own."""
 
-    def star(levels: Sequence[Tensor], taps: Taps, weight: Tensor) -> list[Tensor]:
+    def star(levels: Sequence[Tensor], taps: SamplingPoints, weight: Tensor) -> list[Tensor]:
         pairs = zip(levels, taps.distances, strict=True)
         return [deform_conv2d(level, star_offsets(place), weight, padding=1) for level, place in pairs]
 
@@ -83,7 +83,7 @@ def stand_in(own: Model, image: Tensor) -> Callable[[], Any]:
     def call() -> Any:
         with torch.inference_mode(), scalar_operators():
             decoded = detector.decode(detector(image), [SIZE])  # type: ignore[operator]
-            return select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
+            return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
 
     return call
 
@@ -91,11 +91,11 @@ def stand_in(own: Model, image: Tensor) -> Callable[[], Any]:
 def torchvision_model(build: Callable[..., Any]) -> Callable[[], Any]:
     """As torchvision runs it, its own transform included."""
     network = build(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=SIZE[0], max_size=SIZE[1]).eval()
-    picture = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
 
     def call() -> Any:
         with torch.inference_mode():
-            return network([picture])
+            return network([image])
 
     return call
 

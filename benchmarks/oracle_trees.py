@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import machine
-from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_dataset
-from varifocal.oracle import OracleStudy, oracle_study
-from varifocal.oracle.chart import chart
-from varifocal.oracle.result import BASELINE
-from varifocal.predict import load
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.inference.model import load
+from varifocal.tools.oracle.chart import chart
+from varifocal.tools.oracle.result import BASELINE, OracleStudy
+from varifocal.tools.oracle.study import oracle_study
 
 DOC = Path(__file__).parents[1] / "docs" / "oracle.md"
 BEGIN, END = "<!-- table: benchmarks/oracle_trees.py -->\n", "<!-- end of table -->"
@@ -27,7 +27,7 @@ BEGIN, END = "<!-- table: benchmarks/oracle_trees.py -->\n", "<!-- end of table 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    data = load_dataset(trees_folder(), "test")
+    data = load_dataset(sample_dataset_dir(), "test")
     study = oracle_study(load(parser.parse_args().checkpoint), data)
     before, rest = DOC.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]

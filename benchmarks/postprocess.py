@@ -1,9 +1,9 @@
-"""From the network's outputs to detections: VFNet, 80 classes, the 22,400 points of a picture of 800 x 1333 pixels.
+"""From the network's outputs to detections: VFNet, 80 classes, the 22,400 points of an image of 800 x 1333 pixels.
 
     python benchmarks/postprocess.py
 
 The outputs are made up: a background, of which up to half a per cent of the scores are over the threshold, and 60
-objects, each seen by the points around its centre. The network is run as prediction runs it, for its time alone.
+objects, each seen by the points around its center. The network is run as prediction runs it, for its time alone.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable
 import torch
 
 from harness import Goal, Row, medians, write
+from varifocal.assign.priors import grid_priors
+from varifocal.inference.model import create_model
 from varifocal.models.vfnet import VFNet
-from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.predict import create
-from varifocal.priors import grid_points
-from varifocal.types import Outputs
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Outputs
+from varifocal.types import PostProcess
 
 SHAPES, STRIDES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11)), (8, 16, 32, 64, 128)
 SIZE = (800, 1333)
@@ -27,19 +28,19 @@ GOAL, SHARE = Goal(10, "value"), Goal(0.03)
 
 
 def made_up_outputs(deviation: float) -> Outputs:
-    """Background everywhere; around an object's centre, on the level of its size, points that see it well."""
+    """Background everywhere; around an object's center, on the level of its size, points that see it well."""
     rng = torch.Generator().manual_seed(0)
-    priors = grid_points(SHAPES, STRIDES)
+    priors = grid_priors(SHAPES, STRIDES)
     count = len(priors.points)
     logits = torch.randn(count, 80, generator=rng) * deviation - 6
     distances = priors.strides[:, None] * (1 + 7 * torch.rand(count, 4, generator=rng))
     for _ in range(OBJECTS):
-        centre = torch.rand(2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
+        center = torch.rand(2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
         half = 12 * 20 ** torch.rand(2, generator=rng)
         level = int((half.prod().sqrt() / 32).log2().clamp(0, 4))
-        near = (priors.points - centre).abs().amax(dim=1) < 2 * STRIDES[level]
+        near = (priors.points - center).abs().amax(dim=1) < 2 * STRIDES[level]
         own = (near & (priors.strides == STRIDES[level])).nonzero()[:, 0]
-        sides = torch.cat([priors.points[own] - (centre - half), centre + half - priors.points[own]], dim=1)
+        sides = torch.cat([priors.points[own] - (center - half), center + half - priors.points[own]], dim=1)
         noise = 0.05 * half.mean() * torch.randn(len(own), 4, generator=rng)
         distances[own] = (sides + noise).clamp(min=1)
         logits[own, int(torch.randint(80, (1,), generator=rng))] = torch.randn(len(own), generator=rng) - 0.5
@@ -52,11 +53,11 @@ def calls_of(detector: VFNet, deviation: float) -> dict[str, Callable[[], object
     decoded = detector.decode(outputs, [SIZE])
 
     def select(settings: PostProcess) -> object:
-        return select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, settings)
+        return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, settings)
 
     def everything() -> object:
         boxes, scores, counts, _ = detector.decode(outputs, [SIZE])
-        return select_detections(boxes[0], scores[0], counts, PostProcess())
+        return multiclass_nms(boxes[0], scores[0], counts, PostProcess())
 
     return {
         "decode and select": everything,
@@ -70,7 +71,7 @@ def calls_of(detector: VFNet, deviation: float) -> dict[str, Callable[[], object
 @torch.inference_mode()
 def main() -> None:
     """Measure and write ``results/postprocess.json``."""
-    model = create("vfnet", num_classes=80)
+    model = create_model("vfnet", num_classes=80)
     detector = model.detector
     assert isinstance(detector, VFNet)
     rows, whole = [], 0.0
@@ -82,8 +83,8 @@ def main() -> None:
             whole_way = what == "decode and select"
             note = f"{over:,} scores over the threshold" if whole_way else ""
             rows.append(Row(f"{what}, deviation {name}", value, "ms", GOAL if whole_way else None, note=note))
-    picture = torch.randn(1, 3, 800, 1344).to(memory_format=torch.channels_last)
-    network = medians({"network": lambda: model.fast_forward(picture)}, rounds=3, warmup=1)["network"]
+    image = torch.randn(1, 3, 800, 1344).to(memory_format=torch.channels_last)
+    network = medians({"network": lambda: model.fast_forward(image)}, rounds=3, warmup=1)["network"]
     rows.append(Row("the slower beside the network", whole, "ms", SHARE, peer="VFNet-R50", peer_value=network))
     write("postprocess", rows)
 

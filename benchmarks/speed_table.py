@@ -24,7 +24,7 @@ FRONT = (
     ("network", "VFNet-R50, 800x1216, fp32, arithmetic", ""),
     ("star_conv", "pair of stars, P3", ""),
     ("training_step", "", ""),
-    ("data_loading", "training batches, normalised on the CPU", ""),
+    ("data_loading", "training batches, normalized on the CPU", ""),
     ("coco_evaluation", "COCO metrics of detections in memory", ""),
     ("import_time", "import varifocal", ""),
 )
@@ -180,7 +180,7 @@ def runtimes(speed: dict[str, Any], accuracy: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"Latency and file of VFNet-R50 at 800x1216, one picture ({first}, {made_with(speed['machine'])});",
+            f"Latency and file of VFNet-R50 at 800x1216, one image ({first}, {made_with(speed['machine'])});",
             f"AP of the model of `make demo` on the scene that it was not trained on ({second}, "
             f"{accuracy['machine']['date']}). The int8 files are of `--int8-target {' and '.join(sorted(targets))}`.",
         ]

@@ -1,7 +1,7 @@
 """The star convolution beside the plain 3x3 convolution of the same shape, on a CPU: python benchmarks/star_conv.py
 
 Forward, both branches of a level, both with a group norm behind each, forward and backward, bfloat16, extra memory; 256
-channels, the levels of a picture of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part
+channels, the levels of an image of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part
 of every measurement. torchvision's operator stands beside them, for what the structure is worth.
 """
 
@@ -17,12 +17,12 @@ from torchvision.ops import deform_conv2d
 
 from harness import Goal, Row, extra_megabytes, medians, write
 from varifocal.models.layers import group_norm
-from varifocal.ops.star_conv import star_conv, star_offsets, star_taps
+from varifocal.ops.star_conv import star_conv, star_offsets, star_points
 
 WIDTH = 256
 FORWARD_NOTE = (
     "Reading the rows takes 7 to 10 % of the plain convolution, the product 4 % more than it, the copy of the result "
-    "3 %, places and shares 2 %; on a machine whose last cache neighbours use, reading takes up to 25 %"
+    "3 %, places and shares 2 %; on a machine whose last cache neighbors use, reading takes up to 25 %"
 )
 SMALL_NOTE = "About 1 ms for a level whatever its size: places, the layout of the weights, and Python between them"
 MEMORY_NOTE = "A run's columns or slopes, the gradients of the kernel, and what oneDNN lays out anew for its product"
@@ -49,7 +49,7 @@ def forward_rows() -> list[Row]:
         x, _, distances, weight = inputs(P3, dtype)
         calls: dict[str, Callable[[], object]] = {
             "plain": lambda x=x, w=weight: F.conv2d(x, w, padding=1),
-            "star": lambda x=x, d=distances, w=weight: star_conv([x], star_taps([d]), w),
+            "star": lambda x=x, d=distances, w=weight: star_conv([x], star_points([d]), w),
         }
         if dtype == torch.float32:
             calls["torchvision"] = lambda x=x, d=distances, w=weight: deform_conv2d(x, star_offsets(d), w, padding=1)
@@ -73,7 +73,7 @@ def pair_rows() -> list[Row]:
         first, second, distances, weight = inputs(size)
 
         def stars(parts: tuple[Tensor, ...] = (first, second), d: Tensor = distances, w: Tensor = weight) -> None:
-            taps = star_taps([d])
+            taps = star_points([d])
             for part in parts:
                 star_conv([part], taps, w)
 
@@ -103,7 +103,7 @@ def normed_rows(
 
     def pairs(star: bool, normed: bool) -> None:
         for first, second, distances, weight in parts:
-            taps = star_taps([distances]) if star else None
+            taps = star_points([distances]) if star else None
             for part in (first, second):
                 found = F.conv2d(part, weight, padding=1) if taps is None else star_conv([part], taps, weight)[0]
                 if normed:
@@ -139,7 +139,7 @@ def training_row() -> Row:
         {
             "plain": lambda: torch.autograd.grad(F.conv2d(x, weight, padding=1), (x, weight), grad),
             "star": lambda: torch.autograd.grad(
-                star_conv([x], star_taps([distances]), weight), (x, distances, weight), [grad]
+                star_conv([x], star_points([distances]), weight), (x, distances, weight), [grad]
             ),
         },
         rounds=11,
@@ -153,7 +153,7 @@ def memory_row() -> Row:
     columns = 9 * x.numel() * x.element_size() / 2**20
     result = x.numel() * x.element_size() / 2**20
     with torch.inference_mode():
-        peak = extra_megabytes(lambda: star_conv([x], star_taps([distances]), weight))
+        peak = extra_megabytes(lambda: star_conv([x], star_points([distances]), weight))
     return Row("star, P3, extra memory, forward", max(peak - result, 0.0), "MiB", Goal(0.25), "9C columns", columns)
 
 
@@ -164,7 +164,7 @@ def training_memory_row() -> Row:
     columns, result = (n * x.numel() * x.element_size() / 2**20 for n in (9, 2))
 
     def call() -> object:
-        return torch.autograd.grad(star_conv([x], star_taps([distances]), weight), (x, distances, weight), [grad])
+        return torch.autograd.grad(star_conv([x], star_points([distances]), weight), (x, distances, weight), [grad])
 
     peak = extra_megabytes(call)
     name = "star, P3, extra memory, forward and backward"

@@ -3,8 +3,8 @@
     python benchmarks/star_conv_gpu.py            # writes results/star_conv_gpu.json
     python benchmarks/star_conv_gpu.py --tune     # tries block sizes for every level and prints them, best first
 
-256 channels, the levels of a picture of 800x1333 padded to 800x1344. "Objects" are distances as a trained network gives
-them, to the sides of the box that a cell lies in; "random" ones are apart from cell to cell, so that neighbours read
+256 channels, the levels of an image of 800x1333 padded to 800x1344. "Objects" are distances as a trained network gives
+them, to the sides of the box that a cell lies in; "random" ones are apart from cell to cell, so that neighbors read
 nothing in common. What is timed runs from a CUDA graph, many times over, so that only the device is measured; of the
 training step everything is. Float32 is measured with and without TF32 on both sides.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 from harness import Goal, Row, medians, write
 
 WIDTH = 256
-PICTURE = (800, 1344)
+IMAGE = (800, 1344)
 LEVELS = {"P3": (100, 168), "P4": (50, 84), "P5": (25, 42), "P6": (13, 21), "P7": (7, 11)}
 REPEATS = 20  # in one graph
 BATCH = 8  # of the training step
@@ -125,7 +125,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def level_rows(level: str, dtype: torch.dtype, kind: str, *, goal: bool, peer: bool) -> list[Row]:
     """Forward, and forward with backward, of one level."""
-    from varifocal.ops.star_triton import star_conv_triton
+    from varifocal.ops.kernels.star_cuda import star_conv_triton
 
     name = "TF32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else str(dtype)[6:]
     rows = []
@@ -179,14 +179,14 @@ def stars(function: Callable[..., Tensor]) -> Iterator[None]:
 
 
 def network_rows() -> list[Row]:
-    """VFNet-R50, one picture, bfloat16: the network from a graph; then boxes and suppression, as prediction does."""
+    """VFNet-R50, one image, bfloat16: the network from a graph; then boxes and suppression, as prediction does."""
     from network import model
-    from varifocal.ops.nms import select_detections
-    from varifocal.ops.star_triton import star_conv_triton
+    from varifocal.ops.kernels.star_cuda import star_conv_triton
+    from varifocal.ops.nms import multiclass_nms
 
     own = model("vfnet_r50_1x").cuda()
     own.precision = "bf16"
-    image = torch.randn(1, 3, *PICTURE, device="cuda").contiguous(memory_format=torch.channels_last)
+    image = torch.randn(1, 3, *IMAGE, device="cuda").contiguous(memory_format=torch.channels_last)
     calls: dict[str, Call] = {}
     for name, function in (("star", star_conv_triton), ("plain", plain)):
         outputs: list[Any] = []
@@ -196,36 +196,36 @@ def network_rows() -> list[Row]:
         def detect(replay: Call = replay, outputs: list[Any] = outputs) -> Any:
             replay()
             with torch.inference_mode():
-                decoded = own.detector.decode(outputs[-1], [(PICTURE[0], 1333)])  # type: ignore[operator]
-                return select_detections(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
+                decoded = own.detector.decode(outputs[-1], [(IMAGE[0], 1333)])  # type: ignore[operator]
+                return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
 
         calls |= {name: replay, f"{name}, detections": detect}
     found = {name: 1e3 / time for name, time in medians(calls, rounds=50, warmup=5).items()}
     what, peer = "VFNet-R50, 800x1333, batch 1, bf16, CUDA graph", "plain 3x3 in place of the stars"
     goal = Goal(150, of="value", side="least")
     return [
-        Row(f"{what}, network", found["star"], "pictures/s", None, peer, found["plain"]),
-        Row(f"{what}, to detections", found["star, detections"], "pictures/s", goal, peer, found["plain, detections"]),
+        Row(f"{what}, network", found["star"], "images/s", None, peer, found["plain"]),
+        Row(f"{what}, to detections", found["star, detections"], "images/s", goal, peer, found["plain, detections"]),
     ]
 
 
 def training_row() -> Row:
     """A whole step of VFNet-R50 in bfloat16: forward, loss, backward, optimizer."""
     from network import CLASSES, model
-    from varifocal.ops.star_triton import star_conv_triton
-    from varifocal.types import Targets
+    from varifocal.ops.kernels.star_cuda import star_conv_triton
+    from varifocal.structures import Targets
 
     detector = model("vfnet_r50_1x").detector.cuda().train()
     optimizer = torch.optim.SGD((p for p in detector.parameters() if p.requires_grad), lr=1e-6, momentum=0.9)
     rng = torch.Generator().manual_seed(0)
-    images = torch.randn(BATCH, 3, *PICTURE, generator=rng).to("cuda", memory_format=torch.channels_last)
+    images = torch.randn(BATCH, 3, *IMAGE, generator=rng).to("cuda", memory_format=torch.channels_last)
     corners = torch.rand(BATCH, 8, 4, generator=rng) * torch.tensor([1000, 500, 300, 250]) + torch.tensor(
         [0, 0, 30, 30]
     )
     boxes = torch.cat([corners[..., :2], corners[..., :2] + corners[..., 2:]], dim=-1).cuda()
     labels = torch.randint(CLASSES, (BATCH, 8), generator=rng).cuda()
     crowd = torch.zeros(8, dtype=torch.bool, device="cuda")
-    targets = [Targets(*pair, crowd, (PICTURE[0], 1333)) for pair in zip(boxes, labels, strict=True)]
+    targets = [Targets(*pair, crowd, (IMAGE[0], 1333)) for pair in zip(boxes, labels, strict=True)]
 
     def step(function: Callable[..., Tensor]) -> None:
         with stars(function):
@@ -237,17 +237,17 @@ def training_row() -> Row:
 
     times = medians({"star": partial(step, star_conv_triton), "plain": partial(step, plain)}, rounds=15, warmup=3)
     found = {name: BATCH * 1e3 / time for name, time in times.items()}
-    what = f"VFNet-R50, training step, {BATCH} pictures of 800x1333, bf16"
+    what = f"VFNet-R50, training step, {BATCH} images of 800x1333, bf16"
     goal = Goal(0.7, side="least")
-    return Row(what, found["star"], "pictures/s", goal, "plain 3x3 in place of the stars", found["plain"])
+    return Row(what, found["star"], "images/s", goal, "plain 3x3 in place of the stars", found["plain"])
 
 
 def tune() -> None:
     """Forward blocks for every level in bfloat16, the five best and the one that is taken."""
     from triton.runtime.errors import OutOfResources
 
-    from varifocal.ops import star_triton
-    from varifocal.ops.star_triton import Shape, Tile, star_conv_triton
+    from varifocal.ops.kernels import star_cuda as star_triton
+    from varifocal.ops.kernels.star_cuda import Shape, Tile, star_conv_triton
 
     rule = star_triton.forward_tile
     blocks = itertools.product((16, 32, 64, 128), (32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4))

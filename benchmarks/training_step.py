@@ -1,4 +1,4 @@
-"""What assignment and losses add to a training step: VFNet-R50, 2 pictures of 512 x 512, 10 objects each, 80 classes.
+"""What assignment and losses add to a training step: VFNet-R50, 2 images of 512 x 512, 10 objects each, 80 classes.
 
     python benchmarks/training_step.py
 
@@ -13,17 +13,17 @@ import torch
 from harness import Goal, Row, medians, write
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
-from varifocal.types import Outputs, Targets
+from varifocal.structures import Outputs, Targets
 
 SIDE, OBJECTS, CLASSES = 512, 10, 80
 GOAL = Goal(1.10)
 
 
 def objects(rng: torch.Generator) -> Targets:
-    """Boxes with sides of 16 to 256 pixels, clipped to the picture."""
-    centre = torch.rand(OBJECTS, 2, generator=rng) * SIDE
+    """Boxes with sides of 16 to 256 pixels, clipped to the image."""
+    center = torch.rand(OBJECTS, 2, generator=rng) * SIDE
     half = 8 * 16 ** torch.rand(OBJECTS, 2, generator=rng)
-    boxes = torch.cat([centre - half, centre + half], dim=1).clamp(0, SIDE)
+    boxes = torch.cat([center - half, center + half], dim=1).clamp(0, SIDE)
     labels = torch.randint(CLASSES, (OBJECTS,), generator=rng)
     return Targets(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool), (SIDE, SIDE))
 
@@ -34,10 +34,10 @@ def main() -> None:
     rng = torch.Generator().manual_seed(0)
     detector = VFNet(VFNetConfig(num_classes=CLASSES, backbone=BackboneConfig(pretrained="none"))).train()
     detector = detector.to(memory_format=torch.channels_last)
-    pictures = torch.randn(2, 3, SIDE, SIDE, generator=rng).to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, SIDE, SIDE, generator=rng).to(memory_format=torch.channels_last)
     targets = [objects(rng), objects(rng)]
     with torch.no_grad():
-        outputs = detector(pictures)
+        outputs = detector(images)
     fixed = {name: torch.randn(values.shape, generator=rng) for name, values in outputs.tensors.items()}
     leaves = Outputs({name: values.requires_grad_() for name, values in outputs.tensors.items()}, outputs.shapes)
 
@@ -46,11 +46,11 @@ def main() -> None:
 
     def step() -> None:
         detector.zero_grad()
-        learn(detector(pictures))
+        learn(detector(images))
 
     def network() -> None:
         detector.zero_grad()
-        said = detector(pictures).tensors
+        said = detector(images).tensors
         torch.stack([(said[name] * fixed[name]).sum() for name in fixed]).sum().backward()
 
     alone = medians({"loss": lambda: learn(leaves)}, rounds=15)["loss"]

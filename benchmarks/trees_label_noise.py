@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from harness import machine
-from varifocal.arrays import box_iou, pair_iou
-from varifocal.data.embedded import trees_folder
 from varifocal.data.load import load_split
-from varifocal.evaluate.coco_ap import coco_ap
-from varifocal.evaluate.run import evaluate_model
-from varifocal.loading import load
-from varifocal.records import DataSet, Detections
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.evaluation.evaluate import evaluate
+from varifocal.inference.boxes_numpy import box_iou, elementwise_iou
+from varifocal.inference.loading import load
+from varifocal.types import Dataset, Detections
 
 RESULTS = Path(__file__).with_name("trees_label_noise.json")
 FRACTIONS = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2)
@@ -41,7 +41,7 @@ def moved(boxes: np.ndarray, fraction: float, generator: np.random.Generator) ->
     return boxes + fraction * sides * generator.standard_normal(boxes.shape)
 
 
-def perfect(data: DataSet, fraction: float) -> dict[str, float]:
+def perfect(data: Dataset, fraction: float) -> dict[str, float]:
     """Metrics, in points, of the true boxes against moved labels, and the mean IoU of the two."""
     draws = []
     for seed in range(DRAWS):
@@ -49,20 +49,20 @@ def perfect(data: DataSet, fraction: float) -> dict[str, float]:
         labels = [replace(one, boxes=moved(one.boxes, fraction, generator), areas=None) for one in data.samples]
         found = [_detections(one.boxes, one.labels, data, generator) for one in data.samples]
         metrics = coco_ap(labels, data.categories, found, max_detections=2000)
-        iou = np.concatenate([pair_iou(a.boxes, b.boxes) for a, b in zip(labels, data.samples, strict=True)])
+        iou = np.concatenate([elementwise_iou(a.boxes, b.boxes) for a, b in zip(labels, data.samples, strict=True)])
         draws.append((100 * metrics.AP, 100 * metrics.AP50, 100 * metrics.AP75, float(iou.mean())))
     return dict(zip(("AP", "AP50", "AP75", "IoU"), np.mean(draws, axis=0).tolist(), strict=True))
 
 
-def _detections(boxes: np.ndarray, labels: np.ndarray, data: DataSet, generator: np.random.Generator) -> Detections:
+def _detections(boxes: np.ndarray, labels: np.ndarray, data: Dataset, generator: np.random.Generator) -> Detections:
     scores = np.sort(generator.random(len(boxes)))[::-1]
     order = generator.permutation(len(boxes))
     return Detections(boxes[order], scores, labels[order], tuple(data.categories))
 
 
-def measured(checkpoint: Path, data: DataSet) -> dict[str, Any]:
+def measured(checkpoint: Path, data: Dataset) -> dict[str, Any]:
     """By what fraction of the label's side the edges of the nearest detections are off, and their mean IoU."""
-    _, found = evaluate_model(load(checkpoint), data)
+    _, found = evaluate(load(checkpoint), data)
     pairs = [_nearest(one.boxes, sample.boxes) for one, sample in zip(found, data.samples, strict=True)]
     boxes, labels = (np.concatenate(each) for each in zip(*pairs, strict=True))
     off = (boxes - labels) / np.tile(labels[:, 2:] - labels[:, :2], 2)
@@ -71,7 +71,7 @@ def measured(checkpoint: Path, data: DataSet) -> dict[str, Any]:
         "labels": sum(len(one.boxes) for one in data.samples),
         "near": len(boxes),
         "fraction": float(off.std(axis=0).mean()),
-        "IoU": float(pair_iou(boxes, labels).mean()),
+        "IoU": float(elementwise_iou(boxes, labels).mean()),
     }
 
 
@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT")
     options = parser.parse_args(words)
-    data = load_split(trees_folder(), "val", "--val")
+    data = load_split(sample_dataset_dir(), "val", "--val")
     content = {
         "script": "benchmarks/trees_label_noise.py",
         "machine": machine(),

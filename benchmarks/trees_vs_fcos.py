@@ -38,17 +38,17 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from varifocal.boxes import clip_boxes
-from varifocal.data.embedded import trees_folder
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
-from varifocal.evaluate.coco_ap import coco_ap
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.inference.model import Model
 from varifocal.models.backbone import Backbone, BackboneConfig
-from varifocal.models.weights import load_into, read_checkpoint
-from varifocal.predict import Model
-from varifocal.recipe import Recipe, make_job, read_recipe
-from varifocal.tiles import Tiling
+from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
+from varifocal.recipes.recipe import Recipe, build_job, load_recipe
+from varifocal.structures import Candidates, Outputs, Targets
 from varifocal.train.loop import train
-from varifocal.types import Decoded, Detections, Outputs, Sample, Targets
+from varifocal.types import Detections, Sample, Tiling
 
 RESULTS = Path(__file__).with_name("trees_vs_fcos.json")
 MODELS = ("vfnet", "vfnet-focal", "vfnet-quality-focal", "fcos")
@@ -89,12 +89,12 @@ class TorchvisionFCOS(nn.Module):
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Tensor]:
         """torchvision's losses; boxes cut to less than the kept share are left out, it knows no ignored regions."""
-        labelled = [{"boxes": t.boxes[~t.crowd], "labels": t.labels[~t.crowd]} for t in targets]
+        labeled = [{"boxes": t.boxes[~t.crowd], "labels": t.labels[~t.crowd]} for t in targets]
         counts = [height * width for height, width in outputs.shapes]
         head = {name: outputs.tensors[name] for name in NAMES}
-        return self.net.compute_loss(labelled, head, list(outputs.tensors["anchors"]), counts)
+        return self.net.compute_loss(labeled, head, list(outputs.tensors["anchors"]), counts)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Decoded:
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
         """Boxes and sqrt(class * centerness)."""
         tensors = outputs.tensors
         boxes = [
@@ -102,7 +102,7 @@ class TorchvisionFCOS(nn.Module):
             for deltas, anchors, size in zip(tensors["bbox_regression"], tensors["anchors"], sizes, strict=True)
         ]
         score = (tensors["cls_logits"].sigmoid() * tensors["bbox_ctrness"].sigmoid()).sqrt()
-        return Decoded(torch.stack(boxes), score, tuple(height * width for height, width in outputs.shapes))
+        return Candidates(torch.stack(boxes), score, tuple(height * width for height, width in outputs.shapes))
 
 
 def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, float]:
@@ -115,7 +115,7 @@ def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, fl
     )
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        job = make_job(recipe, trees_folder(), Path(folder))
+        job = build_job(recipe, sample_dataset_dir(), Path(folder))
         if name == "fcos":
             width = recipe.model.width
             detector = TorchvisionFCOS(recipe.model.backbone, width, len(job.model.categories))
@@ -127,13 +127,13 @@ def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, fl
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights, keep / f"{name}-{seed}.safetensors")
-        load_into(job.model.detector, read_checkpoint(weights)[0], weights)
+        load_state_dict_strict(job.model.detector, read_checkpoint(weights)[0], weights)
         return {**metrics, **measure_on_tiles(job.model), "minutes": minutes}
 
 
 def measure_on_tiles(model: Model) -> dict[str, float]:
     """The scene's detections cut into tiles, and those of each tile seen alone."""
-    data = load_dataset(trees_folder(), "test")
+    data = load_dataset(sample_dataset_dir(), "test")
     scene, image = data.samples[0], read_image(data.samples[0].file)
     corners = [(x, y) for y in range(0, 4 * TILE, TILE) for x in range(0, 4 * TILE, TILE)]
     tiles = [cut(scene, x, y) for x, y in corners]
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each run's last weights here")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    recipe = read_recipe("trees", options.overrides)
+    recipe = load_recipe("trees", options.overrides)
     for seed in options.seeds:
         for name in options.models:
             if any((r["model"], r["seed"], r["overrides"]) == (name, seed, options.overrides) for r in results):

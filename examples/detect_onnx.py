@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 
 def detect(model: str, photo: str) -> list[dict]:
-    """What is in a picture, best first; a box is [x1, y1, x2, y2] in pixels of the upright picture."""
+    """What is in an image, best first; a box is [x1, y1, x2, y2] in pixels of the upright image."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     info = json.loads(session.get_modelmeta().custom_metadata_map["varifocal"])
     rule, graph = info["preprocess"], info["graph"]
@@ -30,7 +30,7 @@ def detect(model: str, photo: str) -> list[dict]:
         width, height = (max(int(side * fit + 0.5), 1) for side in (width, height))
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 
-    # 2. put it at the top left of the input; raw values 0..255, the graph normalises
+    # 2. put it at the top left of the input; raw values 0..255, the graph normalizes
     multiple = graph["multiple"]
     rows, columns = graph["size"] or [-(-side // multiple) * multiple for side in (height, width)]
     batch = np.empty((1, 3, rows, columns), np.float32)
@@ -45,7 +45,7 @@ def detect(model: str, photo: str) -> list[dict]:
     return [
         {"box": box.tolist(), "score": float(score), "name": names[label]}
         for box, score, label in zip(boxes, scores, labels, strict=True)
-        if label >= 0 and (box[2:] > box[:2]).all()  # what lay beside the picture has no area left
+        if label >= 0 and (box[2:] > box[:2]).all()  # what lay beside the image has no area left
     ]
 
 

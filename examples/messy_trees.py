@@ -1,8 +1,8 @@
-"""A folder as labelling leaves it, for docs/tutorial.md: python examples/messy_trees.py
+"""A folder as labeling leaves it, for docs/tutorial.md: python examples/messy_trees.py
 
-Cuts the aerial photographs of the package into tiles and writes ``trees/``, as a labelling program might export them
-in YOLO's format, with what goes wrong in practice: ids that count from 1, a class spelled twice, a picture cut short,
-the same picture under two names, a photograph turned by its EXIF mark, a box outside its picture, a line without
+Cuts the aerial photographs of the package into tiles and writes ``trees/``, as a labeling program might export them
+in YOLO's format, with what goes wrong in practice: ids that count from 1, a class spelled twice, an image cut short,
+the same image under two names, a photograph turned by its EXIF mark, a box outside its image, a line without
 numbers, and no split. ``photos/`` holds one larger photograph without labels.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from varifocal import load_dataset
-from varifocal.data.embedded import trees_folder
-from varifocal.records import Sample
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.types import Sample
 
 SIDE, TILES = 256, 48
 
@@ -29,17 +29,17 @@ def main() -> None:
     for name in ("trees/images", "trees/labels", "photos"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "trees" / "data.yaml").write_text("train: images\nnames: [tree, Tree]\n")
-    scene = load_dataset(trees_folder(), "train").samples[0]
+    scene = load_dataset(sample_dataset_dir(), "train").samples[0]
     tiles = cut(scene)
     for number, (tile, boxes) in enumerate(tiles, start=1):
-        # the second person who labelled wrote Tree
+        # the second person who labeled wrote Tree
         write(root / "trees", f"tile_{number:02}", tile, [(1 + (number % 6 == 0), *box) for box in boxes])
     spoil(root / "trees", tiles)
-    other = Image.open(load_dataset(trees_folder(), "test").samples[0].file)
+    other = Image.open(load_dataset(sample_dataset_dir(), "test").samples[0].file)
     other.crop((100, 100, 740, 580)).save(root / "photos" / "valley.jpg", quality=92)
     lines = sum(len(file.read_text().splitlines()) for file in (root / "trees" / "labels").iterdir())
-    pictures = len(list((root / "trees" / "images").iterdir()))
-    print(f"trees/ holds {pictures} pictures and {lines} lines of labels; photos/ holds valley.jpg.")
+    images = len(list((root / "trees" / "images").iterdir()))
+    print(f"trees/ holds {images} images and {lines} lines of labels; photos/ holds valley.jpg.")
 
 
 def cut(scene: Sample) -> list[tuple[Image.Image, np.ndarray]]:
@@ -60,7 +60,7 @@ def area(boxes: np.ndarray) -> np.ndarray:
 
 
 def write(folder: Path, name: str, tile: Image.Image, boxes: list[tuple[float, ...]], **more: object) -> None:
-    """A picture, and a line for each class, x1, y1, x2, y2."""
+    """An image, and a line for each class, x1, y1, x2, y2."""
     tile.save(folder / "images" / f"{name}.jpg", quality=92, **more)
     lines = ""
     for number, x1, y1, x2, y2 in boxes:

@@ -1,7 +1,7 @@
 """Write docs/models.md: python scripts/make_models_doc.py
 
 Parameters and multiply-adds are counted, the parity errors measured: every network is filled by the rule of
-tests/reference/fill.py and its outputs for picture a compared with the authors' in tests/reference/data. A few minutes.
+tests/reference/fill.py and its outputs for image a compared with the authors' in tests/reference/data. A few minutes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "reference" / "data"
 sys.path.insert(0, str(ROOT / "tests" / "reference"))
 
-from fill import filled, pictures  # noqa: E402  (beside the tests, not installed)
+from fill import filled, images  # noqa: E402  (beside the tests, not installed)
 
 from varifocal.models import DETECTORS  # noqa: E402
-from varifocal.models.convert import from_authors  # noqa: E402
-from varifocal.models.recognise import recognise  # noqa: E402
-from varifocal.zoo import Entry, list_zoo  # noqa: E402
+from varifocal.models.published.convert import convert_state_dict  # noqa: E402
+from varifocal.models.published.identify import identify  # noqa: E402
+from varifocal.tools.models import Entry, list_zoo  # noqa: E402
 
 TARGET = ROOT / "docs" / "models.md"
 # the stored network of a recipe; recipes of the same network share one
@@ -72,7 +72,7 @@ Every recipe of the paper, counted and compared with the authors' implementation
 - **Parameters** of the network for 80 classes, beside those of the authors' state dict (without running statistics).
 - **GFLOPs**: billions of multiply-adds at 800 x 1344, deformable convolutions and stars included.
 - **Parity**: the largest deviation of an output (scores, boxes, and what else the head gives) from the authors'
-  float64 values on the same weights and picture, in float32, as a share of that map's largest magnitude. The tests
+  float64 values on the same weights and image, in float32, as a share of that map's largest magnitude. The tests
   hold it below 1e-5, and losses, gradients and detections to their own bounds (`tests/reference`).
 - **AP** and **FPS** are what the authors, or mmdetection for the relatives, report on COCO val2017 and a V100. They
   are not measured here: no weights and no COCO travel with the project. `varifocal zoo RECIPE` prints the commands
@@ -129,13 +129,13 @@ def keys(name: str) -> dict[str, list[int]]:
 
 
 def measure(name: str) -> Measured:
-    """Fill the network, look at picture a, compare every stored head map."""
+    """Fill the network, look at image a, compare every stored head map."""
     state = {key: torch.from_numpy(filled(key, tuple(shape))) for key, shape in keys(name).items()}
-    found = recognise(state, "", name)
+    found = identify(state, "", name)
     model = DETECTORS[found.detector][0](found.config).eval()
-    model.load_state_dict(from_authors(state, found.detector)[0])
+    model.load_state_dict(convert_state_dict(state, found.detector)[0])
     with torch.no_grad():
-        outputs = model(torch.from_numpy(pictures()["a"]))
+        outputs = model(torch.from_numpy(images()["a"]))
     stored = np.load(DATA / "forward" / f"{name}.npz")
     errors = []
     for theirs, ours in MAPS[found.detector].items():

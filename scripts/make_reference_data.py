@@ -23,8 +23,8 @@ MODELS = {
     "vfnet_r50": "",
     "vfnet_raw_r50": "a",
     "vfnet_r50_mdconv": "a",
-}  # and the pictures of which a sample is enough
-# larger relatives of VFNet: their keys, in one file, and a sample of their maps of picture a
+}  # and the images of which a sample is enough
+# larger relatives of VFNet: their keys, in one file, and a sample of their maps of image a
 FAMILY = (
     *(f"vfnet_{net}{dcn}" for net in ("r101", "x101_32x4d", "x101_64x4d", "r2_101") for dcn in ("", "_mdconv")),
     "vfnetx_r2_101",
@@ -36,11 +36,11 @@ DETECTIONS = (
     "post/vfnet_r50_mdconv.npz",
     "mmdet33/post_vfnet_r50_mdconv.npz",
 )
-# FCOS, ATSS and GFL: the tests compute the maps of both pictures in float64 and compare samples
+# FCOS, ATSS and GFL: the tests compute the maps of both images in float64 and compare samples
 POINT_MODELS = ("fcos_r50", "atss_r50", "gfl_r50")
 POINT_KEYS = (*POINT_MODELS, "atss_raw")
 POINT_LOSSES = (*POINT_MODELS, "atss_raw", "atss_gfl")
-# RetinaNet, FoveaBox and RepPoints: the same, but detections of picture b only; beside each the same network with the
+# RetinaNet, FoveaBox and RepPoints: the same, but detections of image b only; beside each the same network with the
 # varifocal loss
 ANCHOR_MODELS = {"retinanet_r50": "vfl_retinanet", "fovea_r50": "vfl_fovea", "reppoints_r50": "vfl_reppoints"}
 SAMPLES = 256
@@ -86,7 +86,7 @@ def keys(source: Path, name: str) -> dict[str, list[int]]:
 
 
 def forward(values: Mapping[str, np.ndarray], sampled: str) -> dict[str, np.ndarray]:
-    """Everything of one model; of the pictures ``sampled`` only a sample of the large maps."""
+    """Everything of one model; of the images ``sampled`` only a sample of the large maps."""
     kept: dict[str, np.ndarray] = {}
     rng = np.random.default_rng(0)
     for key, value in values.items():
@@ -121,8 +121,8 @@ def write_relatives(source: Path) -> None:
         write_npz(TARGET / "forward" / f"{name}.npz", forward(np.load(source / "forward" / f"{name}.npz"), "ab"))
         for path in (f"post/{name}.npz", f"mmdet33/post_{name}.npz"):
             values = np.load(source / path)
-            pictures = "b" if name in ANCHOR_MODELS else "ab"
-            wanted = [key for key in values.files if "prenms" not in key and key[0] in pictures]
+            images = "b" if name in ANCHOR_MODELS else "ab"
+            wanted = [key for key in values.files if "prenms" not in key and key[0] in images]
             write_npz(TARGET / path, {key: values[key] for key in wanted})
     (TARGET / "loss").mkdir(exist_ok=True)
     for name in (*POINT_LOSSES, *ANCHOR_MODELS, *ANCHOR_MODELS.values()):

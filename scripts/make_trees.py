@@ -1,7 +1,7 @@
 """Write the embedded data set "trees" from the DeepForest wheel: python scripts/make_trees.py
 
 The same Pillow gives the same bytes each time. Another Pillow may encode the JPEG files differently; the
-boxes never change. Which scene is held out stands in the data card that this script writes beside the pictures.
+boxes never change. Which scene is held out stands in the data card that this script writes beside the images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Sides are pixels; the median is that of sqrt(width x height).
   reads it in overlapping windows whose detections are merged back to the scene (`tiling` in the recipe "trees":
   windows of the training crops' 256 pixels that overlap by 160, more than the longest side of a training box, so
   that several see each crown whole). Measured on the scene, not on pieces of it: a cut crown has no box that
-  could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections a picture is raised
+  could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections an image is raised
   to that of the recipe, 2000, about the 100 of each 256 x 256 pixels.
 
 ## What to expect
@@ -62,7 +62,7 @@ Sides are pixels; the median is that of sqrt(width x height).
 
 ## Origin and changes
 
-Pictures and boxes are those of the wheel `{package}` (PyPI), sha256
+Images and boxes are those of the wheel `{package}` (PyPI), sha256
 `{sha256}`.
 
 - Imagery: National Ecological Observatory Network (NEON), Airborne Observation Platform, camera mosaics
@@ -70,15 +70,15 @@ Pictures and boxes are those of the wheel `{package}` (PyPI), sha256
 - Boxes: drawn by the Weecology lab, University of Florida, for DeepForest and the NeonTreeEvaluation
   benchmark.
 
-Changed here: the pictures are re-encoded as JPEG (quality {quality}, 4:2:0); the boxes are rewritten from
+Changed here: the images are re-encoded as JPEG (quality {quality}, 4:2:0); the boxes are rewritten from
 Pascal VOC to COCO with the numbers taken as they are, as in DeepForest's own CSV files (width = xmax - xmin); the
 label `Tree` is called `tree`. Nothing was relabelled.
 
 ## Licences
 
-- The DeepForest package, in which pictures and boxes were published: MIT, see `LICENSE.deepforest`.
+- The DeepForest package, in which images and boxes were published: MIT, see `LICENSE.deepforest`.
 - NEON releases its data products under CC0 1.0 and asks to be cited; it does not endorse this package.
-- The wheel states no separate licence for the boxes; they are used here under that of the package.
+- The wheel states no separate license for the boxes; they are used here under that of the package.
 
 Cite: B. G. Weinstein, S. Marconi, S. Bohlman, A. Zare, E. White, "Individual tree-crown detection in RGB
 imagery using semi-supervised deep learning neural networks", Remote Sensing 11(11):1309, 2019.
@@ -87,7 +87,7 @@ TARGET = Path(__file__).resolve().parents[1] / "src" / "varifocal" / "data" / "t
 
 
 @dataclass(frozen=True)
-class Picture:
+class Scene:
     """Original RGB pixels [H, W, 3], uint8, and integer xyxy boxes [N, 4] in pixels, under one file stem."""
 
     stem: str
@@ -121,13 +121,13 @@ def check(wheel: Path) -> None:
         sys.exit(f"{wheel.name}: expected sha256 {SHA256}")
 
 
-def read_picture(wheel: zipfile.ZipFile, stem: str) -> Picture:
-    """One annotated picture of the wheel, its boxes exactly as written there."""
+def read_image(wheel: zipfile.ZipFile, stem: str) -> Scene:
+    """One annotated image of the wheel, its boxes exactly as written there."""
     image = Image.open(io.BytesIO(wheel.read(f"deepforest/data/{stem}.png"))).convert("RGB")
     root = ET.fromstring(wheel.read(f"deepforest/data/{stem}.xml"))
     corners = ("xmin", "ymin", "xmax", "ymax")
     boxes = [[int(node.findtext(corner, "")) for corner in corners] for node in root.iterfind("object/bndbox")]
-    return Picture(stem, np.asarray(image), np.array(boxes))
+    return Scene(stem, np.asarray(image), np.array(boxes))
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
@@ -135,14 +135,14 @@ def area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def coco(pictures: list[Picture], first_image_id: int) -> str:
+def coco(images: list[Scene], first_image_id: int) -> str:
     """The text of a COCO file with one record a line; ids of annotations count from 1."""
     images, annotations = [], []
-    for image_id, picture in enumerate(pictures, first_image_id):
-        height, width = picture.pixels.shape[:2]
-        name = f"images/{picture.stem}.jpg"
+    for image_id, image in enumerate(images, first_image_id):
+        height, width = image.pixels.shape[:2]
+        name = f"images/{image.stem}.jpg"
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for x1, y1, x2, y2 in picture.boxes.tolist():
+        for x1, y1, x2, y2 in image.boxes.tolist():
             annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0}
             annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             annotations.append(annotation)
@@ -151,41 +151,41 @@ def coco(pictures: list[Picture], first_image_id: int) -> str:
     return "{\n" + ",\n".join(lists) + "\n}\n"
 
 
-def save_jpeg(picture: Picture, folder: Path) -> None:
+def save_jpeg(image: Scene, folder: Path) -> None:
     """One JPEG file. With 4:4:4 all would pass 5 MB."""
-    image = Image.fromarray(picture.pixels)
-    image.save(folder / f"{picture.stem}.jpg", quality=QUALITY, subsampling="4:2:0", optimize=True)
+    image = Image.fromarray(image.pixels)
+    image.save(folder / f"{image.stem}.jpg", quality=QUALITY, subsampling="4:2:0", optimize=True)
 
 
-def statistics_row(name: str, pictures: list[Picture]) -> str:
+def statistics_row(name: str, images: list[Scene]) -> str:
     """One line of the data card's table."""
-    boxes = np.concatenate([picture.boxes for picture in pictures])
+    boxes = np.concatenate([image.boxes for image in images])
     sides = boxes[:, 2:] - boxes[:, :2]
     median = np.median(np.sqrt(area(boxes)))
-    counts = f"{len(pictures)} | {len(boxes)}"
+    counts = f"{len(images)} | {len(boxes)}"
     return f"| `{name}` | {counts} | {median:.1f} | {sides.min()} | {sides.max()} |"
 
 
-def card(splits: dict[str, list[Picture]]) -> str:
+def card(splits: dict[str, list[Scene]]) -> str:
     """The text of the data card."""
     return CARD.format(
         package=PACKAGE,
         sha256=SHA256,
         quality=QUALITY,
-        rows="\n".join(statistics_row(name, pictures) for name, pictures in splits.items()),
+        rows="\n".join(statistics_row(name, images) for name, images in splits.items()),
     )
 
 
-def write(splits: dict[str, list[Picture]], license_text: bytes, target: Path) -> None:
-    """Replaces the folder ``target``: pictures, one COCO file per split, the data card and the licence."""
+def write(splits: dict[str, list[Scene]], license_text: bytes, target: Path) -> None:
+    """Replaces the folder ``target``: images, one COCO file per split, the data card and the license."""
     shutil.rmtree(target, ignore_errors=True)
     (target / "images").mkdir(parents=True)
     first_image_id = 1
-    for name, pictures in splits.items():
-        for picture in pictures:
-            save_jpeg(picture, target / "images")
-        (target / name).write_text(coco(pictures, first_image_id), encoding="utf-8")
-        first_image_id += len(pictures)
+    for name, images in splits.items():
+        for image in images:
+            save_jpeg(image, target / "images")
+        (target / name).write_text(coco(images, first_image_id), encoding="utf-8")
+        first_image_id += len(images)
     (target / "README.md").write_text(card(splits), encoding="utf-8")
     (target / "LICENSE.deepforest").write_bytes(license_text)
 
@@ -200,8 +200,8 @@ def main() -> None:
         wheel = options.wheel or download(Path(folder))
         check(wheel)
         with zipfile.ZipFile(wheel) as archive:
-            train = [read_picture(archive, stem) for stem in TRAIN]
-            held_out = [read_picture(archive, HELD_OUT)]
+            train = [read_image(archive, stem) for stem in TRAIN]
+            held_out = [read_image(archive, HELD_OUT)]
             license_text = archive.read(LICENSE)
     splits = {"train.json": train, "test.json": held_out}
     write(splits, license_text, options.target)

@@ -17,12 +17,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-import varifocal.predict as predict_module
+import varifocal.inference.model as predict_module
 from varifocal.cli import VERBS, main, parse
-from varifocal.data.preprocess import Preprocess
-from varifocal.models.convert import coco_categories
-from varifocal.models.weights import KEY
-from varifocal.predict import create, save
+from varifocal.inference.model import create_model, save
+from varifocal.models.checkpoint import KEY
+from varifocal.models.published.convert import coco_categories
+from varifocal.types import Preprocess
 
 TINY = [
     "model.backbone.name=resnet18",
@@ -40,11 +40,11 @@ TINY = [
 ]
 
 
-def coco(pictures, boxes, categories=((7, "cat"), (42, "dog"))):
-    """A COCO dictionary: pictures (name, width, height), boxes (image id, category id, xywh)."""
+def coco(images, boxes, categories=((7, "cat"), (42, "dog"))):
+    """A COCO dictionary: images (name, width, height), boxes (image id, category id, xywh)."""
     return {
         "images": [
-            {"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(pictures, start=1)
+            {"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(images, start=1)
         ],
         "annotations": [
             {"id": i, "image_id": image, "category_id": category, "bbox": list(box), "iscrowd": 0}
@@ -56,15 +56,15 @@ def coco(pictures, boxes, categories=((7, "cat"), (42, "dog"))):
 
 @pytest.fixture
 def data(tmp_path):
-    """Three small pictures, one of them without a box, as train and as val."""
+    """Three small images, one of them without a box, as train and as val."""
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    pictures = [(f"{i}.png", 96, 64) for i in range(3)]
-    for name, width, height in pictures:
+    images = [(f"{i}.png", 96, 64) for i in range(3)]
+    for name, width, height in images:
         pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / name)
-    content = coco(pictures, [(1, 7, (10, 10, 30, 20)), (2, 42, (5, 5, 40, 40)), (2, 7, (50, 20, 30, 30))])
+    content = coco(images, [(1, 7, (10, 10, 30, 20)), (2, 42, (5, 5, 40, 40)), (2, 7, (50, 20, 30, 30))])
     for split in ("train", "val"):
         (folder / f"{split}.json").write_text(json.dumps(content))
     return folder
@@ -74,7 +74,7 @@ def data(tmp_path):
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)
-    model = create("vfnet", backbone="resnet18", classes=["cat", "dog"], width=32, levels=3, convs=1)
+    model = create_model("vfnet", backbone="resnet18", classes=["cat", "dog"], width=32, levels=3, convs=1)
     save(model, path)
     return path
 
@@ -111,7 +111,7 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
         "log.jsonl",
         "recipe.yaml",
     } <= left
-    assert {path.name for path in (run / "pictures").iterdir()} == {"1-0.png", "2-1.png", "3-2.png"}
+    assert {path.name for path in (run / "images").iterdir()} == {"1-0.png", "2-1.png", "3-2.png"}
     assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
 
     out = tmp_path / "metrics.json"
@@ -143,14 +143,14 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
 
 def test_one_json_is_trained_on(data, tmp_path, capsys):
     run = tmp_path / "run"
-    shutil.copy(data / "train.json", data / "images" / "all.json")  # beside its pictures
+    shutil.copy(data / "train.json", data / "images" / "all.json")  # beside its images
     assert main(["train", str(data / "images" / "all.json"), "--out", str(run), *TINY]) == 0
     said = capsys.readouterr()
     assert "all.json: there is one split, so there is no validation" in said.err
     assert "Traceback" not in said.err
     left = {path.name for path in run.iterdir()}
     assert {"best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl"} <= left
-    assert not {"metrics.json", "pictures"} & left
+    assert not {"metrics.json", "images"} & left
     assert main(["train", str(data / "images" / "all.json"), "--resume", str(run)]) == 0
 
 
@@ -177,7 +177,7 @@ def test_training_without_the_validation_split(data, tmp_path, capsys, splits, w
     assert (run / "metrics.json").is_file() == ("test" in splits)
 
 
-def test_a_bad_validation_picture_costs_no_training(data, tmp_path, capsys):
+def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
     """It is named in one sentence, and the run goes on once it is mended."""
     run, bad = tmp_path / "run", data / "images" / "other.png"
     change(data, "val", lambda c: c["images"][0].update(file_name="other.png"))
@@ -189,7 +189,7 @@ def test_a_bad_validation_picture_costs_no_training(data, tmp_path, capsys):
     bad.write_bytes(whole)
     assert main(["train", str(data), "--resume", str(run)]) == 0
     assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
-    assert {path.name for path in (run / "pictures").iterdir()} == {"1-other.png", "2-1.png", "3-2.png"}
+    assert {path.name for path in (run / "images").iterdir()} == {"1-other.png", "2-1.png", "3-2.png"}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_bad_validation_picture_costs_no_training(data, tmp_path, capsys):
         (["train.precision=fp64"], "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),
         (["train={lr: 0.1"], "the value is not YAML"),
         (["train.momentum=-1"], "train.momentum: "),
-        (["data.augment.colour=-1"], "data.augment.colour: "),
+        (["data.augment.color=-1"], "data.augment.color: "),
         (["train.weights=gone.safetensors"], "gone.safetensors: cannot be read"),
         (["model.backbone.name=resnet50.nonsense"], "resnet50.nonsense"),
         (["train.accumulate=1000"], "is not a single step"),
@@ -299,7 +299,7 @@ def test_not_json(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("damage", ["missing", "zero", "text", "truncated"])
-def test_a_bad_picture_is_named_in_training(data, tmp_path, capsys, damage):
+def test_a_bad_image_is_named_in_training(data, tmp_path, capsys, damage):
     path = data / "images" / "1.png"
     content = path.read_bytes()
     path.write_bytes({"zero": b"", "text": b"hello" * 100, "truncated": content[: len(content) // 2]}.get(damage, b""))
@@ -309,12 +309,12 @@ def test_a_bad_picture_is_named_in_training(data, tmp_path, capsys, damage):
     assert "1.png" in message
 
 
-def test_pictures_of_every_kind_are_predicted(checkpoint, tmp_path):
+def test_images_of_every_kind_are_predicted(checkpoint, tmp_path):
     folder = tmp_path / "kinds"
     folder.mkdir()
     rgb = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
-    rgb.convert("L").save(folder / "grey.png")
+    rgb.convert("L").save(folder / "gray.png")
     rgb.convert("P").save(folder / "palette.png")
     rgb.convert("RGBA").save(folder / "alpha.png")
     Image.fromarray(np.full((40, 60), 40000, dtype=np.uint16)).save(folder / "deep.png")
@@ -326,8 +326,8 @@ def test_pictures_of_every_kind_are_predicted(checkpoint, tmp_path):
     out = tmp_path / "out"
     assert main(["predict", str(checkpoint), str(folder), "--out", str(out), "--score-threshold", "0"]) == 0
     assert {path.stem for path in out.glob("*.*g")} == {path.stem for path in folder.iterdir()}
-    with Image.open(out / "turned.jpg") as picture:
-        assert picture.size == (40, 60)
+    with Image.open(out / "turned.jpg") as image:
+        assert image.size == (40, 60)
     entries = json.loads((out / "detections.json").read_text())
     turned = [entry["bbox"] for entry in entries if entry["file_name"].endswith("turned.jpg")]
     assert turned
@@ -335,7 +335,7 @@ def test_pictures_of_every_kind_are_predicted(checkpoint, tmp_path):
 
 
 def test_predict_does_the_rest_and_fails(checkpoint, tmp_path, capsys):
-    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+    (tmp_path / "bad.jpg").write_bytes(b"not an image")
     Image.new("RGB", (32, 32)).save(tmp_path / "good.png")
     out = tmp_path / "out"
     message = refused(capsys, "predict", checkpoint, tmp_path / "bad.jpg", tmp_path / "good.png", "--out", out)
@@ -344,30 +344,30 @@ def test_predict_does_the_rest_and_fails(checkpoint, tmp_path, capsys):
 
 
 def test_predict_never_overwrites_its_input(checkpoint, tmp_path, capsys):
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (32, 32), (9, 9, 9)).save(picture)
-    before = picture.read_bytes()
-    assert "a.png" in refused(capsys, "predict", checkpoint, picture, "--out", tmp_path)
-    assert picture.read_bytes() == before
+    image = tmp_path / "a.png"
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(image)
+    before = image.read_bytes()
+    assert "a.png" in refused(capsys, "predict", checkpoint, image, "--out", tmp_path)
+    assert image.read_bytes() == before
 
 
-def grey(path, level=90):
+def gray(path, level=90):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), (level,) * 3).save(path)
 
 
 def test_names_that_meet_are_numbered(checkpoint, tmp_path):
-    """Every picture has a place of its own, also when a number meets a name."""
+    """Every image has a place of its own, also when a number meets a name."""
     folder, out = tmp_path / "in", tmp_path / "out"
     levels = {"a.bmp": 40, "a.gif": 80, "a-2.png": 120, "a.png": 160, "b/a.bmp": 200, "c.jpg": 240}
     for name, level in levels.items():
-        grey(folder / name, level)
+        gray(folder / name, level)
     named = [str(folder / name) for name in ("a.bmp", "a.gif", "a-2.png", "a.png", "b/a.bmp", "c.jpg")]
     assert main(["predict", str(checkpoint), *named, "--out", str(out), "--score-threshold", "1"]) == 0
     found = {}
     for path in out.rglob("*.*g"):
-        with Image.open(path) as picture:
-            found[path.relative_to(out).as_posix()] = picture.convert("RGB").getpixel((16, 16))[0]
+        with Image.open(path) as image:
+            found[path.relative_to(out).as_posix()] = image.convert("RGB").getpixel((16, 16))[0]
     wanted = {"a.png": 40, "a-2.png": 80, "a-2-2.png": 120, "a-3.png": 160, "b/a.png": 200, "c.jpg": 240}
     assert found == pytest.approx(wanted, abs=2)
     assert json.loads((out / "detections.json").read_text()) == []
@@ -377,8 +377,8 @@ def test_names_that_meet_are_numbered(checkpoint, tmp_path):
 def test_predict_overwrites_no_foreign_files(checkpoint, tmp_path, capsys, name):
     out = tmp_path / "out"
     for file in ("a.bmp", "a.gif"):
-        grey(tmp_path / "in" / file)
-    grey(out / name, 7)
+        gray(tmp_path / "in" / file)
+    gray(out / name, 7)
     before = (out / name).read_bytes()
     arguments = ["predict", checkpoint, tmp_path / "in", "--out", out]
     assert f"{out / name}: would be overwritten" in refused(capsys, *arguments)
@@ -388,8 +388,8 @@ def test_predict_overwrites_no_foreign_files(checkpoint, tmp_path, capsys, name)
 
 def test_predict_again_into_its_own_folder(checkpoint, tmp_path):
     """What the first call left is neither an obstacle nor an input of the second."""
-    grey(tmp_path / "a.png")
-    grey(tmp_path / "sub" / "b.png")
+    gray(tmp_path / "a.png")
+    gray(tmp_path / "sub" / "b.png")
     arguments = ["predict", str(checkpoint), str(tmp_path), "--out", str(tmp_path / "out"), "--score-threshold", "0"]
     for _ in range(2):
         assert main(arguments) == 0
@@ -417,7 +417,7 @@ def test_an_unwritable_target_is_refused_before_the_work(checkpoint, tmp_path, c
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("in the way")
     Path("folder").mkdir()
-    grey(Path("a.png"))
+    gray(Path("a.png"))
     monkeypatch.setattr(predict_module, "load", lambda *_: pytest.fail("the work was begun"))
     message = refused(capsys, "predict", checkpoint, "a.png", *words)
     assert words[-1].split("/")[0] in message
@@ -428,7 +428,7 @@ def test_an_unwritable_target_is_refused_before_the_work(checkpoint, tmp_path, c
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused_before_the_work(checkpoint, tmp_path, capsys):
-    grey(tmp_path / "a.png")
+    gray(tmp_path / "a.png")
     (tmp_path / "out").mkdir(mode=0o500)
     message = refused(capsys, "predict", checkpoint, tmp_path / "a.png", "--out", tmp_path / "out")
     assert "out: cannot be written" in message
@@ -550,14 +550,14 @@ def test_average(checkpoint, tmp_path, capsys):
     assert out.read_bytes() == before
     assert "ends in .safetensors" in refused(capsys, "average", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"
-    save(create("vfnet", backbone="resnet18", classes=["cat", "cow"], width=32, levels=3, convs=1), other)
+    save(create_model("vfnet", backbone="resnet18", classes=["cat", "cow"], width=32, levels=3, convs=1), other)
     message = refused(capsys, "average", checkpoint, other, "--out", tmp_path / "x.safetensors")
     assert "other.safetensors: other classes than" in message
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
-    """--tta of eval and predict sees each picture at four sizes, mirrored and not."""
+    """--tta of eval and predict sees each image at four sizes, mirrored and not."""
     shapes, forward = [], predict_module.Model.fast_forward
 
     def record(self, images):

@@ -27,7 +27,7 @@ TINY = [
 
 
 def noise(seed: int) -> bytes:
-    """A picture of 96 x 64 that looks like no other."""
+    """An image of 96 x 64 that looks like no other."""
     coarse = np.random.default_rng(seed).integers(0, 255, (8, 12, 3)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize((96, 64)).save(buffer, "PNG")
@@ -36,7 +36,7 @@ def noise(seed: int) -> bytes:
 
 @pytest.fixture
 def unsplit(tmp_path):
-    """Ten pictures with YOLO labels, and a table of other boxes that is not meant."""
+    """Ten images with YOLO labels, and a table of other boxes that is not meant."""
     files = {"data.yaml": "train: images\nnames: [cat, dog]\n", "boxes.csv": "image,xmin,ymin,xmax,ymax,label\n"}
     for i in range(10):
         files |= {f"images/{i}.png": noise(i), f"labels/{i}.txt": f"{i % 2} 0.5 0.5 0.4 0.4\n"}
@@ -62,7 +62,7 @@ def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monke
     words = ["--format", "yolo", "--val", "0.3", *images]
     assert main(["train", str(unsplit), "--out", str(run), *words, *TINY, "data.split_seed=4"]) == 0
     said = capsys.readouterr()
-    assert "split by seed 4 into 7 pictures to train on and 3 to validate on (30.0%)" in said.err
+    assert "split by seed 4 into 7 images to train on and 3 to validate on (30.0%)" in said.err
     assert (run / "metrics.json").is_file()
     assert "val_share: 0.3" in (run / "recipe.yaml").read_text()
     assert f"images: {tmp_path}/[v2]\n" in (run / "recipe.yaml").read_text()
@@ -101,7 +101,7 @@ def test_convert_data(unsplit, tmp_path, capsys):
     assert main(["convert-data", str(unsplit), str(out), "--to", "voc", "--format", "yolo", "--val", "0.2"]) == 0
     said = capsys.readouterr()
     assert f"{out}: written as voc; look at it with: varifocal check {out}" in said.out
-    assert "split by seed 0 into 8 pictures" in said.err
+    assert "split by seed 0 into 8 images" in said.err
     assert len((out / "ImageSets/Main/val.txt").read_text().split()) == 2
     assert "is there already" in refused(capsys, "convert-data", unsplit, out, "--to", "coco", "--format", "yolo")
     with pytest.raises(SystemExit):
@@ -116,7 +116,7 @@ def test_check_preview_and_conversion_take_the_images_where_they_are(unsplit, tm
     words = ["--format", "yolo", "--images", "a*b"]
     assert main(["check", str(unsplit), *words, "--fast", "--json", "c.json", *TINY]) == 0
     content = json.loads((tmp_path / "c.json").read_text())
-    assert content["decoding"]["pictures"] == 10
+    assert content["decoding"]["images"] == 10
     assert content["counts"]["no-boxes"]["count"] == 1
     assert main(["preview", str(unsplit), *words, "--unlabeled", "skip", "--count", "2", *TINY]) == 0
     assert (tmp_path / "preview.png").is_file()
@@ -134,7 +134,7 @@ def test_a_data_set_without_an_object_is_said_to_have_none(tmp_path, capsys):
     data = fill(tmp_path / "data", files)
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *TINY]) == 0
     said = capsys.readouterr().err
-    assert "none of the 1 training pictures has an object to learn" in said
+    assert "none of the 1 training images has an object to learn" in said
     (data / "labels/0.txt").write_text("0 0.5 0.5 0.4 0.4\n")
     assert main(["train", str(data), "--out", str(tmp_path / "other"), *TINY]) == 0
     assert "has an object" not in capsys.readouterr().err

@@ -7,23 +7,24 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from varifocal.boxes import pair_iou
-from varifocal.evaluate.coco_ap import coco_ap
-from varifocal.losses import ScoreLoss
+from varifocal.boxes import elementwise_iou
+from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.losses import ClassificationLoss
 from varifocal.models import DETECTORS, dense
 from varifocal.models.backbone import BackboneConfig
-from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.types import Category, Detections, Outputs, Sample, Targets
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Outputs, Targets
+from varifocal.types import Category, Detections, PostProcess, Sample
 
 CLASSES = 3
 CATEGORIES = tuple(Category(i, str(i)) for i in range(CLASSES))
-LOSSES = get_args(ScoreLoss)
+LOSSES = get_args(ClassificationLoss)
 # the three losses of the paper's tables, with every combination of VFNet's parts
 PAPER_LOSSES = ("varifocal", "focal", "quality-focal")
 # the switches of a detector's head; VFNet's with every loss, the others' with the detector's own
 VFNET_SWITCHES = [{"star": star, "refine": refine} for star in (True, False) for refine in (True, False)]
 IMPROVED_FCOS = {
-    "centre_sampling": True,
+    "center_sampling": True,
     "centerness_on_reg": True,
     "norm_on_bbox": True,
     "box_loss": "giou",
@@ -141,7 +142,7 @@ def test_shapes_and_types(name, row):
 @pytest.mark.parametrize(("name", "row"), ALL)
 @pytest.mark.parametrize("targets", [[BOXES, EMPTY], [EMPTY, EMPTY]], ids=["one-empty", "no-box"])
 def test_every_parameter_learns_from_every_batch(name, row, targets):
-    """Of pictures without boxes too, so that no process waits for the gradient of another."""
+    """Of images without boxes too, so that no process waits for the gradient of another."""
     model = build(name, row).train()
     losses = model.loss(model(images()), targets)
     assert all(loss.ndim == 0 and loss.isfinite() and loss >= 0 for loss in losses.values())
@@ -181,7 +182,7 @@ def test_under_autocast(name, row, half):
 
 
 @pytest.mark.parametrize(("name", "row"), NETWORKS)
-def test_decoding_stays_inside_each_picture(name, row):
+def test_decoding_stays_inside_each_image(name, row):
     model = build(name, row).eval()
     sizes = [SIZE, (30, 41)]
     outputs = outputs_of(model, SIZE)
@@ -194,7 +195,7 @@ def test_decoding_stays_inside_each_picture(name, row):
 
 
 def outputs_of(model: torch.nn.Module, size: tuple[int, int], seed: int = 0) -> Outputs:
-    """Hand-made outputs for one picture of that size: random numbers under the names of the model's."""
+    """Hand-made outputs for one image of that size: random numbers under the names of the model's."""
     rng = torch.Generator().manual_seed(seed)
     shapes = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in model.strides)
     points = boxes_a_cell(model) * sum(height * width for height, width in shapes)
@@ -262,7 +263,7 @@ def test_crowd_regions_are_ignored(name, row):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_papers_crowd_regions_are_background(name):
-    """Whatever is said inside one counts, and the loss is that of a picture without it."""
+    """Whatever is said inside one counts, and the loss is that of an image without it."""
     model = build(name, {"compat": "paper"})
     outputs = outputs_of(model, SIZE)
     box, region = [50.1, 20.2, 88.8, 60.4], [0.0, 0.0, 47.0, 63.0]
@@ -308,7 +309,7 @@ class TwoProcesses:
 @pytest.mark.parametrize(("name", "row"), ALL)
 @pytest.mark.parametrize("second", [BOXES, EMPTY], ids=["boxes", "no-box"])
 def test_two_processes_lose_what_one_does(name, row, second, monkeypatch):
-    """The mean of the losses of two processes with a picture each is the loss of one with both."""
+    """The mean of the losses of two processes with an image each is the loss of one with both."""
     model = build(name, row)
     rows = [outputs_of(model, SIZE, seed) for seed in (0, 1)]
     truths = [BOXES, second]
@@ -333,19 +334,19 @@ def test_two_processes_lose_what_one_does(name, row, second, monkeypatch):
 
 
 def squares() -> tuple[torch.Tensor, list[Targets]]:
-    """Two pictures of noise with bright rectangles, a colour for each class."""
-    pictures = images(1) * 0.1
+    """Two images of noise with bright rectangles, a color for each class."""
+    drawn = images(1) * 0.1
     truths = [
         target([[8.0, 8.0, 40.0, 40.0], [52.0, 20.0, 92.0, 56.0]], [0, 1]),
         target([[30.0, 10.0, 70.0, 50.0]], [2]),
     ]
-    for picture, truth in zip(pictures, truths, strict=True):
+    for one, truth in zip(drawn, truths, strict=True):
         for (x1, y1, x2, y2), label in zip(truth.boxes.int().tolist(), truth.labels.tolist(), strict=True):
-            picture[label, y1:y2, x1:x2] += 3
-    return pictures, truths
+            one[label, y1:y2, x1:x2] += 3
+    return drawn, truths
 
 
-# what is trained until it knows its pictures: every detector with the paper's losses, VFNet with all there is
+# what is trained until it knows its images: every detector with the paper's losses, VFNet with all there is
 OVERFITS = [
     *((name, {"loss": loss}) for name in DETECTORS for loss in PAPER_LOSSES),
     *(("vfnet", {"loss": loss, "star_norm": "group"}) for loss in LOSSES if loss not in PAPER_LOSSES),
@@ -353,7 +354,7 @@ OVERFITS = [
 
 
 @pytest.mark.parametrize(("name", "row"), cases(OVERFITS))
-def test_overfits_two_pictures(name, row):
+def test_overfits_two_images(name, row):
     """To a COCO AP above 27/30, over IoUs of 0.5 to 0.95; the objects lead the list, each with its class.
 
     Three objects at ten IoUs make steps of 1/30. Another order of sums leads to other weights: of runs whose first
@@ -361,28 +362,28 @@ def test_overfits_two_pictures(name, row):
     """
     convs, steps, rate, falling = SLOW_TRAINING.get(name, TRAINING)
     model = build(name, {**row, "convs": convs}, norm_eval=False).train()
-    pictures, truths = squares()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
+    images, truths = squares()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     for step in range(steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * min((step + 1) / 5, (steps - step) / (steps * falling), 1)
-        optimiser.zero_grad()
-        total(model, model(pictures), truths).backward()
+        optimizer.zero_grad()
+        total(model, model(images), truths).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
-        outputs = model(pictures)  # with the statistics of these two pictures
+        outputs = model(images)  # with the statistics of these two images
         decoded = model.decode(outputs, [SIZE, SIZE])
     samples, detections = [], []
     for i, truth in enumerate(truths):
         quality = None if decoded.quality is None else decoded.quality[i]
-        found, scores, labels = select_detections(
+        found, scores, labels = multiclass_nms(
             decoded.boxes[i], decoded.scores[i], decoded.counts, PostProcess(), quality
         )
         objects = len(truth.boxes)
         order = labels[:objects].argsort()
         assert labels[:objects][order].tolist() == truth.labels.tolist()
-        assert pair_iou(found[:objects][order], truth.boxes).min() > 0.7
+        assert elementwise_iou(found[:objects][order], truth.boxes).min() > 0.7
         arrays = (truth.boxes.numpy(), truth.labels.numpy(), truth.crowd.numpy())
         samples.append(Sample(Path("noise.png"), i, SIZE[1], SIZE[0], *arrays))
         detections.append(Detections(found.numpy(), scores.numpy(), labels.numpy(), CATEGORIES))

@@ -8,9 +8,9 @@ from deep_images import HEIC_HEAD, png16
 from PIL import Image
 from squares import squares_model
 
-import varifocal.predict as predict_module
+import varifocal.inference.model as predict_module
 from varifocal.cli import main
-from varifocal.data import opened
+from varifocal.data import open_image as opened
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def test_large_images_are_read_in_windows(predict, tmp_path, monkeypatch):
 def test_names_without_a_font_are_told_once(predict, tmp_path, model, monkeypatch):
     from dataclasses import replace
 
-    from varifocal import fonts
-    from varifocal.records import Category
+    from varifocal.types import Category
+    from varifocal.utils import fonts
 
     monkeypatch.setattr(fonts, "_font_files", list)
     fonts._search_with.cache_clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from varifocal.recipe import read_recipe
+from varifocal.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks" / "paper"
@@ -218,7 +218,7 @@ def test_rows_are_compared_with_their_own_kind(scripts):
 def test_rows_with_the_norm_differ_in_it_alone(scripts):
     """Read as the runs read them."""
     module = scripts("run")
-    recipes = {row.name: read_recipe(str(module.RECIPE), row.overrides) for group in module.rows() for row in group}
+    recipes = {row.name: load_recipe(str(module.RECIPE), row.overrides) for group in module.rows() for row in group}
     pairs = [(one.first, one.second) for one in scripts("claims").NORM_CLAIMS]
     assert len(pairs) == 7
     for plain, normed in pairs:

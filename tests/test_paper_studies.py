@@ -12,11 +12,11 @@ import torch
 from detection_cases import iou_of
 from tiny_data import TINY, make_data
 
-from varifocal.config import override
 from varifocal.data.load import load_dataset
-from varifocal.predict import save
-from varifocal.recipe import Recipe, make_model, write_recipe
-from varifocal.types import Outputs
+from varifocal.inference.model import save
+from varifocal.recipes.recipe import Recipe, build_model, write_recipe
+from varifocal.structures import Outputs
+from varifocal.utils.config import override
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks" / "paper"
@@ -38,10 +38,10 @@ def scripts(monkeypatch):
 def runs(tmp_path):
     """A folder of runs with data, a VFNet of row star-refine-norm with seed 0 that was never trained, and results."""
     folder = tmp_path / "runs"
-    data = make_data(folder / "frames", pictures=2)
+    data = make_data(folder / "frames", images=2)
     torch.manual_seed(0)
     recipe = override(Recipe(), [*TINY, "model.star_norm=group"])
-    model = make_model(recipe, load_dataset(data, "val").categories)
+    model = build_model(recipe, load_dataset(data, "val").categories)
     with torch.no_grad():  # boxes of some 24 pixels, with scores on both sides of 0.3
         model.detector.head.cls.bias.fill_(-1.0)
         model.detector.head.cls.weight.normal_(std=0.1)
@@ -164,7 +164,7 @@ def test_refinement_of_a_run(scripts, runs, monkeypatch):
 
 def test_boxes_of_positives_by_a_literal_loop(scripts, runs, monkeypatch):
     """Boxes of any sides at every point; which points are positive says the detector's own assignment."""
-    from varifocal.predict import load
+    from varifocal.inference.model import load
 
     module, folder = scripts("refinement"), runs[0]
     data = load_dataset(folder / "frames", "val")

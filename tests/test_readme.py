@@ -19,7 +19,7 @@ def test_it_is_short():
 def test_the_python_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    vf.save(vf.create("vfnet", backbone="resnet18", num_classes=3), Path("runs/first/best.safetensors"))
+    vf.save(vf.create_model("vfnet", backbone="resnet18", num_classes=3), Path("runs/first/best.safetensors"))
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save("street.jpg")
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     scope = {"logits": torch.zeros(4, 3), "iou_targets": torch.zeros(4, 3)}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_data import make_data
 
-from varifocal.predict import load
-from varifocal.recipe import make_job, read_recipe, recipe_names
+from varifocal.inference.model import load
+from varifocal.recipes.recipe import build_job, load_recipe, recipe_names
 from varifocal.train.loop import train
 
 TENTH = 10  # of the sides in pixels
@@ -18,7 +18,7 @@ TENTH = 10  # of the sides in pixels
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("recipes") / "data", pictures=4)
+    return make_data(tmp_path_factory.mktemp("recipes") / "data", images=4)
 
 
 def tenth(sides):
@@ -26,7 +26,7 @@ def tenth(sides):
 
 
 def reduced(recipe):
-    """The same recipe for a network, pictures and a length that take a second; every switch stays as it is."""
+    """The same recipe for a network, images and a length that take a second; every switch stays as it is."""
     model = recipe.model
     there = {field.name for field in fields(model)}
     small = {"width": 32, "levels": 3, "convs": 2}
@@ -50,9 +50,9 @@ def reduced(recipe):
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     torch.manual_seed(0)
-    recipe = reduced(read_recipe(name))
-    job = make_job(recipe, data, tmp_path / "run")
-    if recipe.data.augment.crop:  # windows of one picture count as several
+    recipe = reduced(load_recipe(name))
+    job = build_job(recipe, data, tmp_path / "run")
+    if recipe.data.augment.crop:  # windows of one image count as several
         job = replace(job, training=replace(job.training, samples=job.training.samples[:2]))
     metrics = train(job)
     assert {"AP", "AP50", "AP75"} <= set(metrics)
@@ -78,7 +78,7 @@ def test_a_recipe_opens_with_its_length_what_to_expect_and_its_command(name):
     assert " AP" in first
     assert second.endswith(f" -m varifocal train COCO --recipe {name} data.invalid_boxes=drop")
     assert second.startswith("# torchrun --nproc-per-node 8 ")
-    schedule = read_recipe(name).train
+    schedule = load_recipe(name).train
     assert f"; {schedule.epochs + schedule.swa_epochs} epochs; " in first
 
 
@@ -93,7 +93,7 @@ def test_there_is_a_row_of_the_papers_tables_for_each():
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("vfnet_")])
 def test_what_all_vfnets_of_the_paper_share(name):
-    recipe = read_recipe(name)
+    recipe = load_recipe(name)
     config, model = recipe.train, recipe.model
     assert (config.optimizer, config.lr, config.lr_batch, config.batch) == ("sgd", 0.01, 16, 16)
     assert (config.momentum, config.weight_decay, config.bias_lr, config.bias_decay) == (0.9, 1e-4, 2.0, 0.0)

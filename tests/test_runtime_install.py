@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from varifocal.predict import create, save
+from varifocal.inference.model import create_model, save
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
@@ -58,7 +58,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
     options = {"backbone": "test_resnet", "classes": ["cat"], "width": 64, "levels": 3, "convs": 1}
-    save(create("vfnet", **options), folder / "tiny.safetensors")
+    save(create_model("vfnet", **options), folder / "tiny.safetensors")
     command = (sys.executable, "-m", "varifocal", "export", folder / "tiny.safetensors")
     got = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert got.returncode == 0, got.stderr

@@ -81,7 +81,7 @@ def test_runtimes_by_hand(monkeypatch):
     assert table.splitlines()[2:] == [
         "| Loom | int8 | 500 ms | 3.00x as fast | 12 MB | 17.0 |",
         "",
-        "Latency and file of VFNet-R50 at 800x1216, one picture (`a.py`, 2030-01-02, Abacus, 1 thread, python 3.13);",
+        "Latency and file of VFNet-R50 at 800x1216, one image (`a.py`, 2030-01-02, Abacus, 1 thread, python 3.13);",
         "AP of the model of `make demo` on the scene that it was not trained on (`b.py`, 2030-01-02). "
         "The int8 files are of `--int8-target vnni`.",
     ]
@@ -143,7 +143,7 @@ def test_a_page_by_hand(tmp_path):
         "met": False,
         "note": "why it is late",
     }
-    many = {"goal": {"limit": 5.0, "of": "value", "side": "least"}, "unit": "pictures", "value": 12345.6, "met": True}
+    many = {"goal": {"limit": 5.0, "of": "value", "side": "least"}, "unit": "images", "value": 12345.6, "met": True}
     rows = [row(what="late", value=0.02, **(late | {"unit": "s"})), row(what="many", **many), row()]
     (tmp_path / "a_thing.json").write_text(json.dumps({"script": "benchmarks/a.py", "machine": machine, "rows": rows}))
     assert script.page(script.read(tmp_path)).removeprefix(script.HEAD).splitlines() == [
@@ -155,7 +155,7 @@ def test_a_page_by_hand(tmp_path):
         "| what | measured | peer or floor | ratio | goal | met |",
         "|---|---|---|---|---|---|",
         "| late | 20 ms | other: 12.5 ms | 1.6x | at most 1x | **no** |",
-        "| many | 12,346 pictures | - | - | at least 5 pictures | yes |",
+        "| many | 12,346 images | - | - | at least 5 images | yes |",
         "| thing | 2 ms | - | - | - | - |",
         "",
         "- **late misses its goal**: why it is late.",

@@ -9,7 +9,7 @@ from typing import Any
 from cells import gain, interval, values_of
 from claims import LOSS_ROWS, spoken
 
-from varifocal.compare import Difference
+from varifocal.analysis.comparison import Difference
 
 
 def beside(subject: str, other: str, found: Difference | None) -> str:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from varifocal.compare import Difference, paired_difference
+from varifocal.analysis.comparison import Difference, paired_difference
 
 BySeed = Mapping[int, float]
 VERDICTS = {"better": "holds", "worse": "**does not hold**", "open": "open"}

@@ -4,7 +4,7 @@ Twelve kinds of actors of Freedoom in its maps, 320 x 240, drawn by ViZDoom (``p
 which pixel belongs to which actor; a box is the extent of an actor's pixels. The maps of the training and of the
 validation split are different ones. The same numbers and seed give the same bytes. OUT is a COCO data set.
 
-ViZDoom is MIT, Freedoom's pictures are BSD; nothing of either is part of this package.
+ViZDoom is MIT, Freedoom's images are BSD; nothing of either is part of this package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from varifocal.progress import progress_bar
+from varifocal.utils.progress import progress_bar
 
 CLASSES = {
     "Zombieman": "zombie",

@@ -12,10 +12,10 @@ from typing import Any
 import studies
 
 from varifocal.data.load import load_dataset
-from varifocal.oracle import oracle_study
-from varifocal.oracle.rows import FURTHER, PAPER
-from varifocal.predict import load
-from varifocal.progress import progress_bar
+from varifocal.inference.model import load
+from varifocal.tools.oracle.rows import FURTHER, PAPER
+from varifocal.tools.oracle.study import oracle_study
+from varifocal.utils.progress import progress_bar
 
 DETECTORS = ("fcos-atss", "raw-varifocal", "star-refine", "star-refine-norm")
 METRICS = ("AP", "AP50", "AP75")

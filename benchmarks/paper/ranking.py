@@ -12,11 +12,12 @@ from typing import Any
 
 import studies
 
+from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import Diagnosis, Settings
 from varifocal.data.load import load_dataset
-from varifocal.diagnose import Diagnosis, Settings, diagnose
-from varifocal.evaluate.run import detect_all, relabel
-from varifocal.predict import load
-from varifocal.progress import progress_bar
+from varifocal.evaluation.evaluate import detect_all, relabel
+from varifocal.inference.model import load
+from varifocal.utils.progress import progress_bar
 
 
 def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:

@@ -19,16 +19,16 @@ import torch
 from jaxtyping import Float
 from run import RECIPE, rows
 
-from varifocal.boxes import distances_to_boxes, pair_iou
+from varifocal.boxes import distance2bbox, elementwise_iou
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
-from varifocal.oracle.positives import Truth
-from varifocal.predict import Model, load
-from varifocal.progress import progress_bar
-from varifocal.recipe import read_recipe
-from varifocal.records import DataSet
-from varifocal.report.folders import read_run
-from varifocal.report.measure import Shelf, look_at_run
+from varifocal.inference.model import Model, load
+from varifocal.recipes.recipe import load_recipe
+from varifocal.tools.oracle.positives import Truth
+from varifocal.tools.report.folders import read_run
+from varifocal.tools.report.measure import DatasetCache, evaluate_run
+from varifocal.types import Dataset
+from varifocal.utils.progress import progress_bar
 
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the IoU of a first box
 
@@ -45,7 +45,7 @@ def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
     data, model = load_dataset(frames, "val"), load(checkpoint)
     with progress_bar(f"{words}, positives", len(data.samples)) as advance:
         pairs = at_positives(model, data, advance)
-    seen = look_at_run(read_run(checkpoint.parent, words), Shelf(), data, "cpu", progress_bar)
+    seen = evaluate_run(read_run(checkpoint.parent, words), DatasetCache(), data, "cpu", progress_bar)
     gain = None if isinstance(seen, str) else seen.gain
     return {
         "positives": moved(pairs),
@@ -55,8 +55,8 @@ def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def at_positives(model: Model, data: DataSet, progress: Callable[[int], None] = lambda done: None) -> Pairs:
-    """At the points that the detector's own assignment gives an object, over all pictures."""
+def at_positives(model: Model, data: Dataset, progress: Callable[[int], None] = lambda done: None) -> Pairs:
+    """At the points that the detector's own assignment gives an object, over all images."""
     detector, found = model.detector, []
     for done, sample in enumerate(data.samples, start=1):
         image = read_image(sample.file)
@@ -66,9 +66,9 @@ def at_positives(model: Model, data: DataSet, progress: Callable[[int], None] = 
             targets = truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
             dense = detector.assign(look.outputs, [targets])
             here = dense.positive
-            points = detector.labelling(detector.config).grid(look.outputs.shapes, like=dense.boxes).points[here[0]]
-            both = (distances_to_boxes(points, look.outputs.tensors[name][here]) for name in ("initial", "refined"))
-            found.append(torch.stack([pair_iou(boxes, dense.boxes[here]) for boxes in both]))
+            points = detector.labeling(detector.config).grid(look.outputs.shapes, like=dense.boxes).points[here[0]]
+            both = (distance2bbox(points, look.outputs.tensors[name][here]) for name in ("initial", "refined"))
+            found.append(torch.stack([elementwise_iou(boxes, dense.boxes[here]) for boxes in both]))
         progress(done)
     return Pairs(*torch.cat(found, dim=1).double().cpu().numpy())
 
@@ -98,7 +98,7 @@ def by_first_box(pairs: Pairs) -> list[dict[str, float | int | None]]:
 
 def refining() -> list[str]:
     """The rows of ``run.py`` that refine a first box."""
-    names = {row.name: read_recipe(str(RECIPE), row.overrides) for group in rows() for row in group}
+    names = {row.name: load_recipe(str(RECIPE), row.overrides) for group in rows() for row in group}
     return [name for name, recipe in names.items() if getattr(recipe.model, "refine", False)]
 
 

@@ -3,12 +3,12 @@
 Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
 that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
 again (but with ``--again``, where its checkpoint is gone), one that was cut off goes on; after ``--minutes`` no new one
-is begun. ``table.py`` makes the page of the results, ``varifocal report runs/paper`` shows curves, pictures and
+is begun. ``table.py`` makes the page of the results, ``varifocal report runs/paper`` shows curves, images and
 diagnosis. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
 belongs to the one that began it.
 
 All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
-the weights that are not pretrained and the order of the pictures, so that runs of one seed make a pair.
+the weights that are not pretrained and the order of the images, so that runs of one seed make a pair.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from harness import machine  # noqa: E402
-from varifocal.files import write_beside  # noqa: E402
-from varifocal.sweep import SWEEPS, Row, run_rows  # noqa: E402
+from varifocal.recipes.sweep import SWEEPS, Row, run_rows  # noqa: E402
+from varifocal.utils.atomic_write import atomic_write  # noqa: E402
 
 RESULTS = HERE / "results.json"
 RECIPE = HERE / "recipe.yaml"
@@ -139,7 +139,7 @@ def _train(row: Row, seed: int, folder: Path) -> None:
     (one,) = run_rows([row], folder / "frames", folder, recipe=str(RECIPE), seeds=[seed], name="paper")
     minutes = (time.monotonic() - started) / 60
     content = keep(folder, "runs", {**one, "minutes": round(minutes, 2), "machine": machine()})
-    write_beside(folder / "results.json", json.dumps({"sweep": "paper", "runs": content["runs"]}).encode())
+    atomic_write(folder / "results.json", json.dumps({"sweep": "paper", "runs": content["runs"]}).encode())
     print(f"{row.name}, seed {seed}: AP {100 * one['metrics']['AP']:.1f}, {minutes:.1f} minutes", flush=True)
 
 
@@ -153,7 +153,7 @@ def keep(folder: Path, key: str, entry: dict[str, Any], results: Path | None = N
         content = read_results(results)
         others = [one for one in content.get(key, []) if any(one[name] != entry[name] for name in ("row", "seed"))]
         content[key] = [_as_now(one) for one in (*others, entry)]
-        write_beside(results or RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+        atomic_write(results or RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     return content
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from run import CHECKPOINT, keep, read_results, rows
 
-from varifocal.sweep import METRICS
+from varifocal.train.results import METRICS
 
 Study = Callable[[Path, Path, str], dict[str, Any]]  # checkpoint, data, words for the progress -> what was found
 

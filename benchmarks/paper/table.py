@@ -14,7 +14,7 @@ from claims import NAMES, NORM_CLAIMS, OTHER_CLAIMS, PARTS, STAR_CLAIMS, Claim
 from loss_table import loss_section, refinement_section
 from oracle_table import oracle_section
 
-from varifocal.compare import Difference
+from varifocal.analysis.comparison import Difference
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "paper.md"

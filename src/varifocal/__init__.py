@@ -1,6 +1,6 @@
 """varifocal: dense object detection whose score is the expected IoU of its box.
 
-``create`` a model, or ``load`` a checkpoint, and ``predict``; the losses, boxes and assigners are plain functions.
+``create_model`` makes a model, ``load`` reads a checkpoint; ``Model.predict`` finds boxes. The losses, boxes and assigners are plain functions.
 Everything is imported when it is first used, so that ``import varifocal`` costs nothing.
 """
 
@@ -10,32 +10,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does it
     from varifocal import boxes, losses
     from varifocal.data.load import load_dataset
-    from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
-    from varifocal.evaluate.run import evaluate_model
-    from varifocal.loading import load
-    from varifocal.predict import Model, create, save
-    from varifocal.recipe import Recipe, read_recipe
-    from varifocal.records import Detections
-    from varifocal.video import predict_video
+    from varifocal.evaluation.evaluate import evaluate
+    from varifocal.inference.loading import load
+    from varifocal.inference.model import Model, create_model, save
+    from varifocal.inference.video import predict_video
+    from varifocal.recipes.recipe import Recipe, load_recipe
+    from varifocal.types import Detections
+    from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
 
 _HOMES = {
-    "CheckpointError": "varifocal.errors",
-    "ConfigError": "varifocal.errors",
-    "DataError": "varifocal.errors",
-    "Detections": "varifocal.records",
-    "Model": "varifocal.predict",
-    "Recipe": "varifocal.recipe",
-    "TrainingError": "varifocal.errors",
-    "VarifocalError": "varifocal.errors",
+    "CheckpointError": "varifocal.utils.errors",
+    "ConfigError": "varifocal.utils.errors",
+    "DataError": "varifocal.utils.errors",
+    "Detections": "varifocal.types",
+    "Model": "varifocal.inference.model",
+    "Recipe": "varifocal.recipes.recipe",
+    "TrainingError": "varifocal.utils.errors",
+    "VarifocalError": "varifocal.utils.errors",
     "boxes": "",
-    "create": "varifocal.predict",
-    "evaluate_model": "varifocal.evaluate.run",
-    "load": "varifocal.loading",
+    "create_model": "varifocal.inference.model",
+    "evaluate": "varifocal.evaluation.evaluate",
+    "load": "varifocal.inference.loading",
     "load_dataset": "varifocal.data.load",
     "losses": "",
-    "predict_video": "varifocal.video",
-    "read_recipe": "varifocal.recipe",
-    "save": "varifocal.predict",
+    "predict_video": "varifocal.inference.video",
+    "load_recipe": "varifocal.recipes.recipe",
+    "save": "varifocal.inference.model",
 }
 
 __all__ = [  # noqa: PLE0604

@@ -13,7 +13,7 @@ EPS = 1e-6
 MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side is at most this power of e longer or shorter than the anchor's
 
 
-def areas(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def box_area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Width times height in square pixels, as it comes: a box turned inside out along one side is negative."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
@@ -23,16 +23,16 @@ def _overlap_and_union(
 ) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m"]]:
     size = (torch.min(a[..., 2:], b[..., 2:]) - torch.max(a[..., :2], b[..., :2])).clamp(min=0)
     overlap = size[..., 0] * size[..., 1]
-    return overlap, (areas(a) + areas(b) - overlap).clamp(min=EPS)
+    return overlap, (box_area(a) + box_area(b) - overlap).clamp(min=EPS)
 
 
-def pair_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
+def elementwise_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
     """IoU of each box of ``a`` with the box at the same place in ``b``; broadcasting gives the matrix."""
     overlap, union = _overlap_and_union(a, b)
     return overlap / union
 
 
-def pair_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
+def elementwise_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
     """Generalised IoU of pairs, in -1..1 (Rezatofighi et al., CVPR 2019, algorithm 1)."""
     overlap, union = _overlap_and_union(a, b)
     hull = (torch.max(a[..., 2:], b[..., 2:]) - torch.min(a[..., :2], b[..., :2])).clamp(min=0)
@@ -40,12 +40,12 @@ def pair_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Ten
     return overlap / union - (hull_area - union) / hull_area
 
 
-def distances_to_boxes(points: Float[Tensor, "*n 2"], distances: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
+def distance2bbox(points: Float[Tensor, "*n 2"], distances: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
     """The box whose sides lie (l, t, r, b) pixels from (x, y)."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 
-def boxes_to_distances(points: Float[Tensor, "*n 2"], boxes: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
+def bbox2distance(points: Float[Tensor, "*n 2"], boxes: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
     """(l, t, r, b) from (x, y) to the sides; a negative number means that the point lies outside."""
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
 
@@ -55,10 +55,10 @@ def encode_deltas(
 ) -> Float[Tensor, "*m 4"]:
     """(dx, dy, dw, dh) that turn an anchor into a box (Girshick et al., R-CNN, appendix C), divided by ``std``.
 
-    dx and dy are the way between the centres in anchor sides, dw and dh the logarithm of the ratio of the sides.
+    dx and dy are the way between the centers in anchor sides, dw and dh the logarithm of the ratio of the sides.
     """
-    (centre, size), (wanted, wanted_size) = _centre_and_size(anchors), _centre_and_size(boxes)
-    deltas = torch.cat([(wanted - centre) / size, (wanted_size / size).log()], dim=-1)
+    (center, size), (wanted, wanted_size) = _center_and_size(anchors), _center_and_size(boxes)
+    deltas = torch.cat([(wanted - center) / size, (wanted_size / size).log()], dim=-1)
     return deltas / deltas.new_tensor(std)
 
 
@@ -66,18 +66,18 @@ def decode_deltas(
     anchors: Float[Tensor, "*#n 4"], deltas: Float[Tensor, "*#n 4"], std: Sequence[float] = (1, 1, 1, 1)
 ) -> Float[Tensor, "*m 4"]:
     """The xyxy boxes of :func:`encode_deltas`, of sides at most 62.5 times longer or shorter than the anchor's."""
-    centre, size = _centre_and_size(anchors)
+    center, size = _center_and_size(anchors)
     deltas = deltas * deltas.new_tensor(std)
-    middle = centre + deltas[..., :2] * size
+    middle = center + deltas[..., :2] * size
     half = size * deltas[..., 2:].clamp(-MAX_LOG_GROWTH, MAX_LOG_GROWTH).exp() / 2
     return torch.cat([middle - half, middle + half], dim=-1)
 
 
-def _centre_and_size(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
+def _center_and_size(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
     return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 def clip_boxes(boxes: Float[Tensor, "*n 4"], height: float, width: float) -> Float[Tensor, "*n 4"]:
-    """The part of each box inside a picture of that size in pixels."""
+    """The part of each box inside an image of that size in pixels."""
     limit = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limit)

@@ -2,7 +2,7 @@
 
 Nothing here knows about detectors, levels or assignment: take a function into any detector. A classification loss
 takes logits [..., C] and targets of the same shape and returns one number an entry, unreduced, so that the caller
-chooses weights and normaliser. No argument is changed, nothing is kept between calls.
+chooses weights and normalizer. No argument is changed, nothing is kept between calls.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from varifocal.boxes import EPS, pair_giou, pair_iou
+from varifocal.boxes import EPS, elementwise_giou, elementwise_iou
 
-ScoreLoss = Literal["varifocal", "focal", "quality-focal", "mal", "ia-bce"]
+ClassificationLoss = Literal["varifocal", "focal", "quality-focal", "mal", "ia-bce"]
 
 
 def varifocal_loss(
@@ -124,8 +124,8 @@ def iou_aware_bce_loss(
     return entropy * torch.where(is_positive, 1.0, p.pow(gamma))
 
 
-def score_loss(
-    kind: ScoreLoss,
+def classification_loss(
+    kind: ClassificationLoss,
     logits: Float[Tensor, "*n"],
     targets: Float[Tensor, "*n"],
     *,
@@ -153,7 +153,7 @@ def score_loss(
         return iou_aware_bce_loss(logits, targets)
     if kind == "focal":
         return focal_loss(logits, targets, alpha=focal_alpha, gamma=focal_gamma)
-    raise ValueError(f"{kind!r}: there is no such loss; choose from {', '.join(get_args(ScoreLoss))}")
+    raise ValueError(f"{kind!r}: there is no such loss; choose from {', '.join(get_args(ClassificationLoss))}")
 
 
 def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -172,7 +172,7 @@ def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Ten
 
 def giou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """``1 - GIoU`` of pairs of xyxy boxes, in 0..2; for use in any detector."""
-    return 1 - pair_giou(boxes, targets)
+    return 1 - elementwise_giou(boxes, targets)
 
 
 def iou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -180,4 +180,4 @@ def iou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Fl
 
     Below an IoU of 1e-6 the loss stays at its largest, 13.8, and has no gradient.
     """
-    return -pair_iou(boxes, targets).clamp(min=EPS).log()
+    return -elementwise_iou(boxes, targets).clamp(min=EPS).log()

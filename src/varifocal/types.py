@@ -1,108 +1,312 @@
-"""The nouns of the package. Shapes, units and orders are stated here, once.
+"""What data sets and results are made of: the nouns that need no torch.
 
-Boxes are always xyxy in pixels with width = x2 - x1; distances are always left, top, right, bottom.
-Labels run from 0 to C - 1; there is no background label. Those that need no torch stand in ``records``.
+Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1; there is no background label.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int64, UInt8
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Float, Int64
 
-from varifocal.records import Category as Category
-from varifocal.records import DataSet as DataSet
-from varifocal.records import Detections as Detections
-from varifocal.records import Sample as Sample
+from varifocal.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """What one picture of a batch should give, in pixels of the network's input.
+import math
+from dataclasses import replace
 
-    ``size`` is (height, width) of the picture inside its padded place in the batch. ``crowd`` marks regions that
-    are neither object nor background.
+
+@dataclass(frozen=True)
+class Category:
+    """One class of a data set: its id there, whatever integer that is, and its name."""
+
+    id: int
+    name: str
+
+
+@runtime_checkable
+class FileLike(Protocol):
+    """A file: a ``Path``, or what stands for a file inside an archive.
+
+    It can be hashed, compared and sent to another process, and holds nothing open; as a text it is what a user reads.
     """
-
-    boxes: Float[Tensor, "N 4"]
-    labels: Int64[Tensor, "N"]
-    crowd: Bool[Tensor, "N"]
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Pictures padded at the right and the bottom to a common size, their targets, and the files they came from.
-
-    Pictures are RGB bytes, as they travel between processes and to the device; ``data.preprocess.normalise`` makes of
-    them what a network takes. ``bad`` has index and reason of the pictures of the data set that could not be read on
-    the way, and in whose place others stand.
-    """
-
-    images: UInt8[Tensor, "B 3 H W"]
-    targets: tuple[Targets, ...]
-    files: tuple[str, ...]
-    bad: tuple[tuple[int, str], ...] = ()
-
-    def pin_memory(self) -> Batch:
-        """The same with pictures in page-locked memory; torch's loader calls it where there is a CUDA device."""
-        return replace(self, images=self.images.pin_memory())
-
-
-@dataclass(frozen=True, eq=False)
-class Priors:
-    """The points of all levels in one list, finest level first, rows before columns.
-
-    ``points`` are (x, y) in pixels, one stride apart in rows and columns, ``strides`` in pixels, ``shapes`` the
-    (height, width) of each level in cells. ``anchors`` are the boxes, xyxy pixels, that the points stand for where a
-    detector has such; a cell with several anchors, ``per_cell``, is in the list as often.
-    """
-
-    points: Float[Tensor, "N 2"]
-    strides: Float[Tensor, "N"]
-    shapes: tuple[tuple[int, int], ...]
-    anchors: Float[Tensor, "N 4"] | None = None
-    per_cell: int = 1
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """How many points each level has in the list."""
-        return tuple(height * width * self.per_cell for height, width in self.shapes)
+    def name(self) -> str:
+        """The last part, as of a path."""
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader | io.BytesIO:
+        """The bytes, from their beginning; the caller closes."""
 
 
 @dataclass(frozen=True, eq=False)
-class Assignment:
-    """For each prior the index of its ground-truth box, or -1 for background.
+class Sample:
+    """One image of a data set, not decoded yet, with its boxes in pixels of the upright image.
 
-    ``ignored`` marks those of the background that the classification loss should not look at; None is none.
+    ``areas`` are in square pixels, of the outline where the data set has one; COCO sorts boxes into small, medium and
+    large by them. None means width times height.
     """
 
-    gt: Int64[Tensor, "N"]
-    ignored: Bool[Tensor, "N"] | None = None
+    file: FileLike
+    image_id: int
+    width: int
+    height: int
+    boxes: Float[np.ndarray, "N 4"]
+    labels: Int64[np.ndarray, "N"]
+    crowd: Bool[np.ndarray, "N"]
+    areas: Float[np.ndarray, "N"] | None = None
 
 
-class Outputs(NamedTuple):
-    """What a network says about every point: named tensors [B, N, ...], all levels in one list.
+@dataclass(frozen=True)
+class SourceIds:
+    """How the source writes the ids that are whole numbers here.
 
-    ``shapes`` holds (height, width) of each level, finest first. The names are the detector's own and are stated
-    where it makes them. A named tuple, because gradient hooks and exporters look inside tuples.
+    ``images`` and ``classes`` give the number of an id that is another text there, such as "abc". ``counted``: the
+    format has no ids of images, these count from 1.
     """
 
-    tensors: dict[str, Tensor]
-    shapes: tuple[tuple[int, int], ...]
+    images: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    counted: bool = False
 
 
-class Decoded(NamedTuple):
-    """Scored boxes of a batch before suppression, all levels in one list.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples and the classes that their labels index: ``categories[label]``.
 
-    ``boxes`` are xyxy in pixels of the input, ``scores`` class probabilities; ``counts`` is the number of boxes of
-    each level. ``quality`` is what a detector with a separate score for the box, such as centerness, multiplies the
-    scores by after the threshold.
+    ``notes`` are sentences for the user: what was clipped or left out while reading, with counts.
     """
 
-    boxes: Float[Tensor, "B N 4"]
-    scores: Float[Tensor, "B N C"]
-    counts: tuple[int, ...]
-    quality: Float[Tensor, "B N"] | None = None
+    samples: Sequence[Sample]
+    categories: tuple[Category, ...]
+    source: FileLike
+    notes: tuple[str, ...] = ()
+    ids: SourceIds = field(default_factory=SourceIds)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The boxes found in one image, best first, in pixels of the original image.
+
+    ``labels`` index ``categories``, which carry the names and the ids of the data set the model was trained on.
+    """
+
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, "N"]
+    labels: Int64[np.ndarray, "N"]
+    categories: tuple[Category, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each box."""
+        return [self.categories[label].name for label in self.labels]
+
+    def filter(self, score: float) -> Detections:
+        """Only the boxes with at least this score, in the same order."""
+        keep = self.scores >= score
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.categories)
+
+    def to_coco(self, image_id: int, file_name: str) -> list[dict[str, Any]]:
+        """Entries of a COCO results file, in plain Python numbers; ``bbox`` is x, y, width, height in pixels.
+
+        Nothing is rounded, so that an evaluation of the file gives the numbers of an evaluation in memory.
+        """
+        entries = []
+        for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True):
+            x1, y1, x2, y2 = box
+            entries.append(
+                {
+                    "file_name": file_name,
+                    "image_id": image_id,
+                    "category_id": self.categories[label].id,
+                    "category_name": self.categories[label].name,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                }
+            )
+        return entries
+
+    def to_supervision(self) -> Any:
+        """The same boxes as ``supervision.Detections``, with class names in ``data["class_name"]``.
+
+        Raises:
+            ConfigError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ConfigError(
+                'to_supervision needs the package supervision: pip install "varifocal[supervision]"'
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, str)},
+        )
+
+    def draw(self, image: Image) -> Image:
+        """A copy of the image with these boxes on it, with names and scores where there is room."""
+        from varifocal.inference.draw import draw_detections
+
+        return draw_detections(image, self)
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+# The values of an image of more than 8 bits that become black and white: two numbers, or those that each image itself
+# spans ("image"), or its 1st and 99th percentile.
+Levels = tuple[float, float] | Literal["image", "percentile"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image is resized and normalized before the network.
+
+    With ``scale`` the image is resized by that factor whatever its size: right for aerial images, where a pixel
+    has a fixed size on the ground. Without it, the shorter side becomes ``short`` unless the longer one would pass
+    ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole image, for the sake of
+    memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
+    the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
+
+    ``range`` is for images of more than 8 bits, others do not feel it: (low, high) are the values that become 0 and
+    255, for all images alike; "image" takes the least and the largest value of each image by itself, "percentile" its
+    1st and 99th percentile, which a few dead pixels do not move. Without it 16 bits are scaled from 0..65535, but from
+    0..4095 where an image has no larger value, and floating-point numbers are refused.
+    """
+
+    short: int = 800
+    long: int = 1333
+    scale: float | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    divisor: int = 32
+    max_side: int = 4096
+    bgr: bool = False
+    range: Levels | None = None
+
+    def __post_init__(self) -> None:
+        bounds = self.range
+        if bounds is None or bounds in ("image", "percentile"):
+            return
+        numbers = isinstance(bounds, tuple) and len(bounds) == 2 and all(map(_is_finite, bounds))
+        if not numbers or bounds[0] >= bounds[1]:  # type: ignore[operator]
+            raise ConfigError(
+                f"preprocess: range={bounds}: give two numbers, the lower first, such as [0, 4095], or one of "
+                "the words image and percentile."
+            )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
+    """(height, width) after the resize; never above ``max_side``, never below one pixel."""
+    long = max(height, width)
+    factor = min(resize_factor(height, width, config), config.max_side / long)
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def resize_factor(height: int, width: int, config: Preprocess) -> float:
+    """What an image of that size is scaled by, before ``max_side`` bounds it."""
+    return config.scale or min(config.long / max(height, width), config.short / min(height, width))
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """How many boxes are looked at and which are kept.
+
+    ``select`` says what is counted against ``per_level``: "pairs" of box and class over the threshold (mmdetection
+    from 2.13 on) or "points" by their best class, each with all its classes (the VFNet authors). Pairs are the
+    default because no box is lost to the weak classes of another. Published numbers differ by less than 0.1 AP.
+
+    ``method`` "nms" drops a box that overlaps a better one of its class by more than ``iou``; "soft-nms" (Bodla et al.,
+    ICCV 2017, linear) multiplies its score by 1 - IoU from ``iou`` on, and drops it when the score falls below
+    ``min_score``.
+    """
+
+    score_threshold: float = 0.05
+    per_level: int = 1000
+    iou: float = 0.6
+    max_detections: int = 100
+    select: Literal["pairs", "points"] = "pairs"
+    method: Literal["nms", "soft-nms"] = "nms"
+    min_score: float = 1e-3
+
+
+@dataclass(frozen=True)
+class TTA:
+    """How often an image is looked at: once for each of ``scales``, and with ``flip`` once more mirrored.
+
+    A scale multiplies the model's own resize: its limits of the shorter and the longer side, or its fixed factor. The
+    default is one plain look.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales={list(self.scales)}: name at least one, and all above 0.")
+
+    @property
+    def count(self) -> int:
+        """How many looks that is."""
+        return len(self.scales) * (1 + self.flip)
+
+
+# The authors' eight passes (vfnet_r50_fpn_1x_coco_tta.py) have shorter sides of 800, 900, 1000 and 1200, as these
+# have for a model of 800. Their limits of the longer side, 1200 to 1600, bind less than ours where an image is
+# longer than 4 x 3.
+PAPER_TTA = TTA((1.0, 1.125, 1.25, 1.5), flip=True)
+
+
+def scaled_resize(preprocess: Preprocess, scale: float) -> Preprocess:
+    """The model's own resize, ``scale`` times as large."""
+    return replace(
+        preprocess,
+        short=round(preprocess.short * scale),
+        long=round(preprocess.long * scale),
+        scale=None if preprocess.scale is None else preprocess.scale * scale,
+    )
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Square windows of ``size`` pixels of the image that overlap by at least ``overlap``; 0 takes it whole.
+
+    An overlap of the longest object's side has every object whole in some window. Right for aerial images and
+    others that are much larger than what the detector was trained on. With ``vote`` a box that suppression keeps
+    becomes the mean, weighted by score, of all boxes of its class that overlap it with at least that IoU: what
+    several windows say of an object is more exact than what the most confident says (box voting, Gidaris and
+    Komodakis, ICCV 2015, section 5). 0 leaves the best box as it is.
+    """
+
+    size: int = 0
+    overlap: int = 0
+    vote: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or self.overlap < 0 or (self.size and self.overlap >= self.size):
+            raise ConfigError(
+                f"tiling: size={self.size}, overlap={self.overlap}; the overlap must be less than the size, and "
+                "neither is below 0."
+            )
+        if not 0 <= self.vote <= 1:
+            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")

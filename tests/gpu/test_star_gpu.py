@@ -12,7 +12,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from varifocal.ops.star_triton import star_conv_triton
+from varifocal.ops.kernels.star_cuda import star_conv_triton
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,11 +93,11 @@ def test_far_places_and_no_numbers(far):
 
 def test_the_torch_path_of_the_package():
     """On a CPU, where it gathers rows."""
-    from varifocal.ops.star_conv import star_conv, star_taps
+    from varifocal.ops.star_conv import star_conv, star_points
 
     tensors = inputs((2, 64, 25, 42), 64, torch.float32)
     features, distances, weight = (part.cpu() for part in tensors)
-    wanted = star_conv([features], star_taps([distances]), weight)[0]
+    wanted = star_conv([features], star_points([distances]), weight)[0]
     torch.testing.assert_close(star_conv_triton(*tensors).cpu(), wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_under_autocast():
 
 
 def test_more_than_two_billion_features():
-    """Offsets beyond 32 bits: the last picture of a batch as if it were alone."""
+    """Offsets beyond 32 bits: the last image of a batch as if it were alone."""
     if torch.cuda.mem_get_info()[0] < 40 * 2**30:
         pytest.skip("less than 40 GiB of memory are free")
     _, distances, weight = inputs((1, 256, 256, 256), 256, torch.bfloat16)

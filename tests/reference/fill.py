@@ -1,4 +1,4 @@
-"""The rule that fills every weight of a network from its name alone, and the pictures that go in.
+"""The rule that fills every weight of a network from its name alone, and the images that go in.
 
 Everything follows from numpy's generator and a checksum of the name, so two implementations that share
 nothing else can be given the same network. The stored numbers (data/README.md) come from these constants.
@@ -11,8 +11,8 @@ import zlib
 
 import numpy as np
 
-# (pattern searched in the name, gain of its convolution weights, centre of its bias); the first found counts.
-# They keep activations near one and boxes within the picture, so that the numbers can be compared at all.
+# (pattern searched in the name, gain of its convolution weights, center of its bias); the first found counts.
+# They keep activations near one and boxes within the image, so that the numbers can be compared at all.
 SCALES: tuple[tuple[str, float, float], ...] = (
     (r"conv_offset", 0.25, 0.0),
     (r"^backbone\..*\.conv3", 0.3, 0.0),
@@ -42,7 +42,7 @@ def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith("integral.project"):  # the bins of GFL
         return np.arange(shape[0], dtype=np.float32)
     noise = random_direction(name, shape)
-    gain, centre = next((row[1:] for row in SCALES if re.search(row[0], name)), (1.0, 0.0))
+    gain, center = next((row[1:] for row in SCALES if re.search(row[0], name)), (1.0, 0.0))
     if name.endswith("running_mean"):
         value = 0.1 * noise
     elif name.endswith("running_var"):
@@ -52,7 +52,7 @@ def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif name.endswith(".scale"):
         value = 1 + 0.05 * noise
     elif name.endswith(".bias"):
-        value = centre + 0.1 * noise
+        value = center + 0.1 * noise
     elif len(shape) == 1:
         value = 1 + 0.1 * noise
     else:
@@ -60,7 +60,7 @@ def filled(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(value, np.float32)
 
 
-def pictures() -> dict[str, np.ndarray]:
+def images() -> dict[str, np.ndarray]:
     """The two inputs, ``a`` [1, 3, 256, 320] and ``b`` [2, 3, 192, 224], float32 noise."""
     shapes = {"a": (1, 3, 256, 320), "b": (2, 3, 192, 224)}
     return {

@@ -18,21 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import filled, pictures, random_direction
+from fill import filled, images, random_direction
 from stored import keep_last
 from torch import Tensor
 
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.convert import from_authors
 from varifocal.models.dense import flatten_levels
-from varifocal.models.names import rename
-from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.types import Outputs, Targets
+from varifocal.models.published.convert import convert_state_dict
+from varifocal.models.published.key_maps import map_key
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Outputs, Targets
+from varifocal.types import PostProcess
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "cases.json").read_text())
-PICTURES = {name: torch.from_numpy(picture) for name, picture in pictures().items()}
+IMAGES = {name: torch.from_numpy(image) for name, image in images().items()}
 TERMS = {"loss_cls": "cls", "loss_bbox": "box", "loss_pts_init": "initial", "loss_pts_refine": "refined"}
 LEVELS = range(5)
 # one backward pass of this sum checks the gradients of all cases by their product with a fixed direction
@@ -86,7 +87,7 @@ def create(name: str, loss: str = "focal") -> Any:
 
 @dataclass
 class Run:
-    """A network, the maps of its head and its outputs for one picture."""
+    """A network, the maps of its head and its outputs for one image."""
 
     model: Any
     maps: dict[str, list[Tensor]]
@@ -99,7 +100,9 @@ def network() -> Callable[[str], Any]:
 
     @cache
     def build(name: str) -> Any:
-        mapped, _ = from_authors({key: torch.from_numpy(filled(key, shape)) for key, shape in keys(name).items()}, name)
+        mapped, _ = convert_state_dict(
+            {key: torch.from_numpy(filled(key, shape)) for key, shape in keys(name).items()}, name
+        )
         model = create(name)
         model.load_state_dict(mapped)
         return model
@@ -109,14 +112,14 @@ def network() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="module")
 def run64(network) -> Callable[[str], Run]:
-    """The float64 network in training and what it says about picture b."""
+    """The float64 network in training and what it says about image b."""
 
     @keep_last
     def run(name: str) -> Run:
         model = copy.deepcopy(network(name)).double().train()
         maps: dict[str, list[Tensor]] = {}
         hook = model.head.register_forward_hook(lambda _m, _i, out: maps.update(out))
-        outputs = model(PICTURES["b"].double())
+        outputs = model(IMAGES["b"].double())
         hook.remove()
         return Run(model, maps, outputs)
 
@@ -169,7 +172,9 @@ def test_every_weight_of_the_authors_has_its_place(name, loss):
     """Of both losses: the authors' two networks have the same keys."""
     with torch.device("meta"):
         ours = {key: value.shape for key, value in create(name, loss).state_dict().items()}
-    mapped, left = from_authors({key: torch.empty(shape, device="meta") for key, shape in keys(name).items()}, name)
+    mapped, left = convert_state_dict(
+        {key: torch.empty(shape, device="meta") for key, shape in keys(name).items()}, name
+    )
     assert left == []
     assert len(mapped) == len(keys(name))
     assert {key: value.shape for key, value in mapped.items()} == ours
@@ -177,7 +182,7 @@ def test_every_weight_of_the_authors_has_its_place(name, loss):
 
 @EACH
 def test_forward_and_losses_in_float32(name, network):
-    """Maps to 1e-5 of their largest magnitude, losses on picture b to 1e-5."""
+    """Maps to 1e-5 of their largest magnitude, losses on image b to 1e-5."""
     model = network(name).eval()
     stored = np.load(DATA / "forward" / f"{AUTHORS[name].focal}.npz")
     seen: dict[str, Tensor] = {}
@@ -192,13 +197,13 @@ def test_forward_and_losses_in_float32(name, network):
             lambda _m, _i, out: seen.update({f"{t}.{i}": out[o][i] for t, o in heads.items() for i in LEVELS})
         ),
     ]
-    for picture, image in PICTURES.items():
+    for image, image in IMAGES.items():
         with torch.no_grad():
             outputs = model(image)
-        wanted = {key.removesuffix(".stats") for key in stored if key.startswith(picture) and key.endswith(".stats")}
-        assert {f"{picture}.{key}" for key in seen} == wanted
+        wanted = {key.removesuffix(".stats") for key in stored if key.startswith(image) and key.endswith(".stats")}
+        assert {f"{image}.{key}" for key in seen} == wanted
         for key, value in seen.items():
-            compare_map(stored, f"{picture}.{key}", value)
+            compare_map(stored, f"{image}.{key}", value)
     for hook in hooks:
         hook.remove()
     for loss, file in AUTHORS[name].files.items():
@@ -269,11 +274,11 @@ def test_losses_and_gradients_in_float64(name, run64):
     run.model.zero_grad()
     total.backward()
     parameters = dict(run.model.named_parameters())
-    assert {rename(key, name) for key in wanted} == {
+    assert {map_key(key, name) for key in wanted} == {
         key for key, parameter in parameters.items() if parameter.grad is not None
     }
     for key, (norm, product) in wanted.items():
-        ours = projection(key, parameters[rename(key, name)].grad)
+        ours = projection(key, parameters[map_key(key, name)].grad)
         assert ours == pytest.approx(product, abs=1e-6 * norm), key
 
 
@@ -284,7 +289,7 @@ def test_losses_and_gradients_in_float64(name, run64):
 )
 @EACH
 def test_detections(name, setting, post, select, prefix, network, run64):
-    """The same boxes in the same order, of both pictures of b.
+    """The same boxes in the same order, of both images of b.
 
     None of these candidates is so near the threshold of suppression that the authors' shift of classes in float32
     turns it.
@@ -296,7 +301,7 @@ def test_detections(name, setting, post, select, prefix, network, run64):
         decoded = network(name).decode(Outputs(tensors, run.outputs.shapes), [(192, 224)] * 2)
     for image in range(2):
         boxes, scores = decoded.boxes[image], decoded.scores[image]
-        found = select_detections(boxes, scores, decoded.counts, replace(post, select=select))
+        found = multiclass_nms(boxes, scores, decoded.counts, replace(post, select=select))
         wanted = [torch.from_numpy(theirs[f"b.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]
         assert len(wanted[1]) > 50
         torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)

@@ -1,6 +1,6 @@
-"""VFNet with larger backbones, deformable convolutions and as VFNet-X: names, recognised settings, maps.
+"""VFNet with larger backbones, deformable convolutions and as VFNet-X: names, recognized settings, maps.
 
-The weights follow from the rule of fill.py. Of each of these networks the single picture a is compared; batches and
+The weights follow from the rule of fill.py. Of each of these networks the single image a is compared; batches and
 gradients through deformable convolutions are in test_parity_vfnet.py, where the smaller network has them too.
 """
 
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fill import pictures
+from fill import images
 from stored import compare_map, families, filled_state, keys, stored
 from torch import Tensor
 
-from varifocal.errors import CheckpointError
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.convert import from_authors, read_published
+from varifocal.models.checkpoint import load_state_dict_strict
+from varifocal.models.published.convert import convert_state_dict, read_published
 from varifocal.models.vfnet import VFNet, VFNetConfig
-from varifocal.models.weights import load_into
-from varifocal.ops.nms import PostProcess
+from varifocal.types import PostProcess
+from varifocal.utils.errors import CheckpointError
 
-PICTURE = torch.from_numpy(pictures()["a"])
+IMAGE = torch.from_numpy(images()["a"])
 BACKBONES = {
     "r50": BackboneConfig("resnet50", frozen_stages=1),
     "r101": BackboneConfig("resnet101", frozen_stages=1),
@@ -81,7 +81,7 @@ def test_very_old_names_of_deformable_convolutions(tmp_path):
     found = read_published(tmp_path / "old.pth")
     info, tensors = found.info, found.tensors
     assert info.config == CONFIGS["vfnet_r50_mdconv"]
-    assert shapes(tensors) == shapes(from_authors(empty("vfnet_r50_mdconv"))[0])
+    assert shapes(tensors) == shapes(convert_state_dict(empty("vfnet_r50_mdconv"))[0])
 
 
 @pytest.mark.parametrize("layers", [("layer2",), ("layer3", "layer4")])
@@ -123,11 +123,11 @@ def test_other_backbones_are_refused(name, key, shape, message, tmp_path):
 
 
 def compare(name: str, model: VFNet) -> None:
-    """Every stored map of picture a: of the backbone's stages, the neck and the head."""
+    """Every stored map of image a: of the backbone's stages, the neck and the head."""
     seen: dict[str, Tensor] = {}
     model.eval().backbone.net.layer1.register_forward_hook(lambda _m, _i, out: seen.update({"C.0": out}))
     with torch.no_grad():
-        stages = model.backbone(PICTURE)
+        stages = model.backbone(IMAGE)
         pyramid = model.neck(stages)
         head = model.head(pyramid)
     seen |= {f"C.{i}": level for i, level in enumerate(stages, start=1)}
@@ -145,7 +145,7 @@ def compare(name: str, model: VFNet) -> None:
 def test_forward(name):
     with torch.device("meta"):
         model = VFNet(CONFIGS[name])
-    model.load_state_dict(from_authors(filled_state(name))[0], assign=True)
+    model.load_state_dict(convert_state_dict(filled_state(name))[0], assign=True)
     compare(name, model)
 
 
@@ -156,5 +156,5 @@ def test_forward_of_a_published_file(tmp_path):
     info, tensors = found.info, found.tensors
     path.unlink()
     model = VFNet(info.config)
-    load_into(model, tensors, path)
+    load_state_dict_strict(model, tensors, path)
     compare("vfnet_r50_mdconv", model)

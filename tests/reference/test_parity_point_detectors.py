@@ -23,23 +23,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import filled, pictures, random_direction
+from fill import filled, images, random_direction
 from stored import keep_last
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
+from varifocal.assign.priors import grid_priors
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.convert import from_authors
 from varifocal.models.dense import assign_batch
-from varifocal.models.names import rename
-from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.priors import grid_points
-from varifocal.types import Outputs, Targets
+from varifocal.models.published.convert import convert_state_dict
+from varifocal.models.published.key_maps import map_key
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Outputs, Targets
+from varifocal.types import PostProcess
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "cases.json").read_text())
-PICTURES = {name: torch.from_numpy(picture) for name, picture in pictures().items()}
+IMAGES = {name: torch.from_numpy(image) for name, image in images().items()}
 LEVELS = range(5)
 WEIGHTS = {"mixed": 1.0, "overlap": 0.7, "none": 1.3, "padded": 0.4}  # of the cases in a sum of losses
 
@@ -104,7 +105,7 @@ def network() -> Callable[[str], nn.Module]:
         detector = detector_of(base)
         values = {key: torch.from_numpy(filled(key, shape)) for key, shape in keys(base).items()}
         model = DETECTORS[detector][0](config_of(base, {}))
-        model.load_state_dict(from_authors(values, detector)[0])
+        model.load_state_dict(convert_state_dict(values, detector)[0])
         return model
 
     return build
@@ -117,12 +118,12 @@ def network64(network) -> Callable[[str], nn.Module]:
 
 @pytest.fixture(scope="module")
 def outputs64(network64) -> Callable[[str, str], Outputs]:
-    """What a float64 network says about a picture, in training; of picture b with its graph."""
+    """What a float64 network says about an image, in training; of image b with its graph."""
 
     @keep_last
-    def run(base: str, picture: str) -> Outputs:
-        with torch.set_grad_enabled(picture == "b"):
-            return network64(base)(PICTURES[picture].double())
+    def run(base: str, image: str) -> Outputs:
+        with torch.set_grad_enabled(image == "b"):
+            return network64(base)(IMAGES[image].double())
 
     return run
 
@@ -132,8 +133,8 @@ def rounded(outputs64) -> Callable[[str, str], Outputs]:
     """The same in float32: the authors' stored maps."""
 
     @cache
-    def run(base: str, picture: str) -> Outputs:
-        outputs = outputs64(base, picture)
+    def run(base: str, image: str) -> Outputs:
+        outputs = outputs64(base, image)
         return Outputs({key: value.detach().float() for key, value in outputs.tensors.items()}, outputs.shapes)
 
     return run
@@ -190,7 +191,7 @@ def test_every_weight_of_the_authors_has_its_place(name):
     with torch.device("meta"):
         base = "atss_r50" if detector == "atss" else name
         model = DETECTORS[detector][0](config_of(base, switches))
-        mapped, left = from_authors({key: torch.empty(shape) for key, shape in keys(file).items()}, detector)
+        mapped, left = convert_state_dict({key: torch.empty(shape) for key, shape in keys(file).items()}, detector)
     assert left == []
     assert len(mapped) == len(keys(file))
     assert {key: value.shape for key, value in mapped.items()} == {
@@ -212,9 +213,9 @@ def compare_map(base: str, key: str, ours: Tensor, tolerance: float) -> None:
     assert statistics == pytest.approx([mean, deviation, largest], abs=max(tolerance, 1e-6) * largest), key
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("base", NETWORKS)
-def test_forward(base, picture, network):
+def test_forward(base, image, network):
     """In float32 to 1e-5: the authors' own float32 deviates from their float64 by up to 2.7e-6."""
     model = network(base).eval()
     seen: dict[str, Tensor] = {}
@@ -226,26 +227,26 @@ def test_forward(base, picture, network):
         model.neck.register_forward_hook(lambda _m, _i, out: seen.update({f"P.{i}": p for i, p in enumerate(out)})),
     ]
     with torch.no_grad():
-        outputs = model(PICTURES[picture])
+        outputs = model(IMAGES[image])
     for hook in hooks:
         hook.remove()
     for theirs, ours in MAPS[detector_of(base)].items():
         levels = split(outputs.tensors[ours], outputs.shapes)
         seen.update({f"{theirs}.{i}": level for i, level in enumerate(levels)})
-    wanted = {key.removesuffix(".stats") for key in stored(base) if key.startswith(picture) and ".stats" in key}
-    assert {f"{picture}.{key}" for key in seen} == wanted
+    wanted = {key.removesuffix(".stats") for key in stored(base) if key.startswith(image) and ".stats" in key}
+    assert {f"{image}.{key}" for key in seen} == wanted
     for key, value in seen.items():
-        compare_map(base, f"{picture}.{key}", value, 1e-5)
+        compare_map(base, f"{image}.{key}", value, 1e-5)
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("base", NETWORKS)
-def test_forward_in_float64(base, picture, rounded):
+def test_forward_in_float64(base, image, rounded):
     """The stored maps, to the last digit of float32 or the one before."""
-    outputs = rounded(base, picture)
+    outputs = rounded(base, image)
     for theirs, ours in MAPS[detector_of(base)].items():
         for i, level in enumerate(split(outputs.tensors[ours], outputs.shapes)):
-            compare_map(base, f"{picture}.{theirs}.{i}", level, 2**-23)
+            compare_map(base, f"{image}.{theirs}.{i}", level, 2**-23)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -315,9 +316,9 @@ def test_losses_and_gradients_in_float64(base, network64, outputs64):
     model.zero_grad()
     total.backward()
     parameters = dict(model.named_parameters())
-    assert {rename(key, detector_of(base)) for key in product} == learning(model)
+    assert {map_key(key, detector_of(base)) for key in product} == learning(model)
     for key, along in product.items():
-        ours = projection(key, parameters[rename(key, detector_of(base))].grad)
+        ours = projection(key, parameters[map_key(key, detector_of(base))].grad)
         assert ours == pytest.approx(along, abs=1e-6 * size[key]), key
 
 
@@ -335,7 +336,7 @@ def test_varifocal_loss_of_atss(case, network, rounded):
     judge = copy.copy(network("atss_r50"))
     judge.config = config_of("atss_r50", {"loss": "varifocal"})
     found = judge.loss(Outputs(values, outputs.shapes), targets_of(case))
-    priors = grid_points(outputs.shapes, (8, 16, 32, 64, 128), like=values["logits"])
+    priors = grid_priors(outputs.shapes, (8, 16, 32, 64, 128), like=values["logits"])
     dense = assign_batch(assign_atss, priors, targets_of(case), divisor=32)
     logits = values["logits"]
     each = 0.75 * logits.sigmoid() ** 2 * torch.log1p(logits.exp())
@@ -362,21 +363,21 @@ def test_varifocal_loss_of_atss(case, network, rounded):
     ("setting", "post"),
     [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
 )
-@pytest.mark.parametrize(("picture", "image"), [("a", 0), ("b", 0), ("b", 1)])
+@pytest.mark.parametrize(("image", "index"), [("a", 0), ("b", 0), ("b", 1)])
 @pytest.mark.parametrize("base", NETWORKS)
-def test_detections(base, select, file, setting, post, picture, image, network, rounded):
+def test_detections(base, select, file, setting, post, image, index, network, rounded):
     """The same boxes in the same order. The authors shift the boxes of different classes apart in float32, we
     do not: none of these candidates is so near the threshold that the rounding turns it."""
     theirs = np.load(DATA / f"{file.format(base)}.npz")
-    outputs = rounded(base, picture)
-    sizes = [tuple(PICTURES[picture].shape[2:])] * len(outputs.tensors["logits"])
+    outputs = rounded(base, image)
+    sizes = [tuple(IMAGES[image].shape[2:])] * len(outputs.tensors["logits"])
     with torch.no_grad():
         decoded = network(base).decode(outputs, sizes)
-    quality = None if decoded.quality is None else decoded.quality[image]
-    found = select_detections(
-        decoded.boxes[image], decoded.scores[image], decoded.counts, replace(post, select=select), quality
+    quality = None if decoded.quality is None else decoded.quality[index]
+    found = multiclass_nms(
+        decoded.boxes[index], decoded.scores[index], decoded.counts, replace(post, select=select), quality
     )
-    wanted = [torch.from_numpy(theirs[f"{picture}.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]
+    wanted = [torch.from_numpy(theirs[f"{image}.{setting}.{index}.{part}"]) for part in ("boxes", "scores", "labels")]
     assert len(wanted[1]) > 30
     torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-6)

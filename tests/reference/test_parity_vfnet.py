@@ -17,21 +17,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import pictures, random_direction
+from fill import images, random_direction
 from stored import DATA, compare_map, filled_state, keep_last, keys, stored
 from torch import Tensor
 
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.convert import from_authors
-from varifocal.models.dense import flatten_levels, map_shapes
-from varifocal.models.names import rename
+from varifocal.models.dense import flatten_levels, level_shapes
+from varifocal.models.published.convert import convert_state_dict
+from varifocal.models.published.key_maps import map_key
 from varifocal.models.vfnet import VFNet, VFNetConfig
-from varifocal.ops.nms import PostProcess, select_detections
-from varifocal.types import Outputs, Targets
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Outputs, Targets
+from varifocal.types import PostProcess
 
 CASES = json.loads((DATA / "cases.json").read_text())
 LOSSES = json.loads(gzip.decompress((DATA / "loss.json.gz").read_bytes()))
-PICTURES = {name: torch.from_numpy(picture) for name, picture in pictures().items()}
+IMAGES = {name: torch.from_numpy(image) for name, image in images().items()}
 MAPS = {"cls": "logits", "bbox": "initial", "bbox_refine": "refined"}
 TERMS = {"loss_cls": "cls", "loss_bbox": "initial", "loss_bbox_rf": "refined"}
 LEVELS = range(5)
@@ -48,8 +49,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vfnet_r50": {},
     "vfnet_r50.use_vfl_false": {"loss": "focal"},
     "vfnet_r50.use_atss_false": {"assigner": "fcos"},
-    "vfnet_r50.fl_fcos_center": {"loss": "focal", "assigner": "fcos-centre"},
-    "vfnet_r50.fcos_center_vfl": {"assigner": "fcos-centre"},
+    "vfnet_r50.fl_fcos_center": {"loss": "focal", "assigner": "fcos-center"},
+    "vfnet_r50.fcos_center_vfl": {"assigner": "fcos-center"},
     "vfnet_r50.norm_stride": {"distance_unit": "stride"},
     "vfnet_r50.grad_mul_1": {"gradient_factor": 1.0},
     "vfnet_raw_r50": {},
@@ -71,7 +72,7 @@ def network() -> Callable[[str], VFNet]:
 
     @cache
     def build(base: str) -> VFNet:
-        mapped, _ = from_authors(filled_state(base))
+        mapped, _ = convert_state_dict(filled_state(base))
         model = VFNet(CONFIGS[base])
         model.load_state_dict(mapped)
         return model
@@ -81,13 +82,13 @@ def network() -> Callable[[str], VFNet]:
 
 @pytest.fixture(scope="module")
 def forward64(network) -> Callable[[str], tuple[VFNet, Outputs]]:
-    """A float64 network in training and what it says about picture b, whatever the loss and the assigner."""
+    """A float64 network in training and what it says about image b, whatever the loss and the assigner."""
 
     @keep_last
     def run(base: str, unit: str, factor: float) -> tuple[VFNet, Outputs]:
         model = copy.deepcopy(network(base)).double().train()
         model.head.config = replace(model.config, distance_unit=unit, gradient_factor=factor)
-        return model, model(PICTURES["b"].double())
+        return model, model(IMAGES["b"].double())
 
     return lambda name: run(name.split(".")[0], config_of(name).distance_unit, config_of(name).gradient_factor)
 
@@ -110,15 +111,15 @@ def losses_of(name: str, model: VFNet, outputs: Outputs, case: str) -> dict[str,
     return judge.loss(outputs, targets_of(case, outputs.tensors["logits"].dtype))
 
 
-def stored_outputs(base: str, picture: str, dtype: torch.dtype) -> tuple[dict[str, list[Tensor]], Outputs]:
+def stored_outputs(base: str, image: str, dtype: torch.dtype) -> tuple[dict[str, list[Tensor]], Outputs]:
     values = stored(base)
     maps = {
-        ours: [torch.from_numpy(values[f"{picture}.{theirs}.{i}"]).to(dtype).requires_grad_() for i in LEVELS]
+        ours: [torch.from_numpy(values[f"{image}.{theirs}.{i}"]).to(dtype).requires_grad_() for i in LEVELS]
         for theirs, ours in MAPS.items()
-        if f"{picture}.{theirs}.0" in values
+        if f"{image}.{theirs}.0" in values
     }
     tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
-    return maps, Outputs(tensors, map_shapes(maps["logits"]))
+    return maps, Outputs(tensors, level_shapes(maps["logits"]))
 
 
 def assert_losses(ours: dict[str, Tensor], theirs: dict[str, Any], tolerance: float) -> None:
@@ -133,16 +134,16 @@ def projection(name: str, gradient: Tensor) -> float:
 
 @pytest.mark.parametrize("base", CONFIGS)
 def test_every_weight_of_the_authors_has_its_place(base, network):
-    mapped, left = from_authors({key: torch.empty(shape) for key, shape in keys(base).items()})
+    mapped, left = convert_state_dict({key: torch.empty(shape) for key, shape in keys(base).items()})
     ours = {name: value.shape for name, value in network(base).state_dict().items()}
     assert left == []
     assert len(mapped) == len(keys(base))
     assert {name: value.shape for name, value in mapped.items()} == ours
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("base", CONFIGS)
-def test_forward(base, picture, network):
+def test_forward(base, image, network):
     model = network(base).eval()
     seen: dict[str, Tensor] = {}
     hooks = [
@@ -158,13 +159,13 @@ def test_forward(base, picture, network):
         ),
     ]
     with torch.no_grad():
-        outputs = model(PICTURES[picture])
+        outputs = model(IMAGES[image])
     for hook in hooks:
         hook.remove()
-    wanted = {key.removesuffix(".stats") for key in stored(base) if key.startswith(picture) and ".stats" in key}
-    assert {f"{picture}.{key}" for key in seen} == wanted
+    wanted = {key.removesuffix(".stats") for key in stored(base) if key.startswith(image) and ".stats" in key}
+    assert {f"{image}.{key}" for key in seen} == wanted
     for key, value in seen.items():
-        compare_map(base, f"{picture}.{key}", value)
+        compare_map(base, f"{image}.{key}", value)
     for theirs, ours in MAPS.items():
         if ours in outputs.tensors:
             levels = [seen[f"{theirs}.{i}"] for i in LEVELS]
@@ -202,7 +203,7 @@ def test_gradient_norms_in_float64(case, forward64):
     sum(losses_of("vfnet_r50", model, outputs, case).values()).backward(retain_graph=True)
     parameters = dict(model.named_parameters())
     for key, (norm, product) in LOSSES["vfnet_r50"][case]["model_f64"]["grad"].items():
-        gradient = parameters[rename(key)].grad
+        gradient = parameters[map_key(key)].grad
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-6, abs=1e-12), key
         assert projection(key, gradient) == pytest.approx(product, abs=1e-6 * norm + 1e-12), key
 
@@ -222,13 +223,13 @@ def test_losses_and_gradients_in_float64(name, forward64):
     parameters = dict(model.named_parameters())
     learning = {key for key, parameter in parameters.items() if parameter.grad is not None}
     for case in CASES:
-        assert {rename(key) for key in theirs[case]["grad"]} == learning
+        assert {map_key(key) for key in theirs[case]["grad"]} == learning
         assert theirs[case]["no_grad"] == []
     assert learning == {key for key, parameter in parameters.items() if parameter.requires_grad}
     for key in theirs["mixed"]["grad"]:
         product = sum(weight * theirs[case]["grad"][key][1] for case, weight in WEIGHTS.items())
         norms = sum(weight * theirs[case]["grad"][key][0] for case, weight in WEIGHTS.items())
-        ours = projection(key, parameters[rename(key)].grad)
+        ours = projection(key, parameters[map_key(key)].grad)
         assert ours == pytest.approx(product, abs=1e-6 * norms), key
 
 
@@ -236,7 +237,7 @@ def test_losses_and_gradients_in_float64(name, forward64):
 def test_losses_and_gradients_in_float32(base, network):
     """Losses to 1e-5 in each case; gradient norms to 1e-2, because a ReLU may fall on the other side."""
     model = network(base).train()
-    outputs = model(PICTURES["b"])
+    outputs = model(IMAGES["b"])
     for case in CASES:
         losses = losses_of(base, model, outputs, case)
         assert_losses(losses, LOSSES[base][case]["model_f64"], 1e-5)
@@ -245,41 +246,41 @@ def test_losses_and_gradients_in_float32(base, network):
     sum(losses_of(base, model, outputs, "overlap").values()).backward()
     parameters = dict(model.named_parameters())
     for key, (norm, _) in LOSSES[base]["overlap"]["model_f64"]["grad"].items():
-        assert parameters[rename(key)].grad.norm().item() == pytest.approx(norm, rel=1e-2), key
+        assert parameters[map_key(key)].grad.norm().item() == pytest.approx(norm, rel=1e-2), key
 
 
 @pytest.mark.parametrize(
-    ("base", "file", "picture", "image"),
+    ("base", "file", "image", "index"),
     [
-        (base, file, picture, image)
-        for base, file, pictures_ in (
+        (base, file, image, image)
+        for base, file, images_ in (
             ("vfnet_r50", "post", "ab"),
             ("vfnet_r50", "mmdet33", "ab"),
             ("vfnet_raw_r50", "post", "b"),
             ("vfnet_r50_mdconv", "post", "b"),
             ("vfnet_r50_mdconv", "mmdet33", "b"),
         )
-        for picture in pictures_
-        for image in range(len(PICTURES[picture]))
+        for image in images_
+        for image in range(len(IMAGES[image]))
     ],
 )
 @pytest.mark.parametrize(
     ("setting", "post"),
     [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
 )
-def test_detections(base, file, picture, image, setting, post, network):
+def test_detections(base, file, image, index, setting, post, network):
     """The same boxes in the same order; "mmdet33" counts pairs, "post" points. The authors shift the boxes of
     different classes apart in float32, we do not: none of these candidates is so near the threshold that the rounding
     turns it."""
     theirs = np.load(DATA / file / (f"{base}.npz" if file == "post" else f"post_{base}.npz"))
     post = replace(post, select="points" if file == "post" else "pairs")
-    _, outputs = stored_outputs(base, picture, torch.float32)
+    _, outputs = stored_outputs(base, image, torch.float32)
     count = len(outputs.tensors["logits"])
     with torch.no_grad():
-        boxes, scores, *_ = network(base).decode(outputs, [tuple(PICTURES[picture].shape[2:])] * count)
+        boxes, scores, *_ = network(base).decode(outputs, [tuple(IMAGES[image].shape[2:])] * count)
         counts = [height * width for height, width in outputs.shapes]
-        found = select_detections(boxes[image], scores[image], counts, post)
-    wanted = [torch.from_numpy(theirs[f"{picture}.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]
+        found = multiclass_nms(boxes[index], scores[index], counts, post)
+    wanted = [torch.from_numpy(theirs[f"{image}.{setting}.{index}.{part}"]) for part in ("boxes", "scores", "labels")]
     assert len(wanted[1]) > 50
     torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-6)

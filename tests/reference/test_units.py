@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from varifocal.assign import atss
-from varifocal.boxes import clip_boxes, decode_deltas, encode_deltas, pair_giou, pair_iou
+from varifocal.assign.priors import grid_priors, square_anchors
+from varifocal.boxes import clip_boxes, decode_deltas, elementwise_giou, elementwise_iou, encode_deltas
 from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
@@ -22,13 +23,13 @@ from varifocal.losses import (
 )
 from varifocal.models.vfnet import VFNetConfig, VFNetHead
 from varifocal.ops.deform_conv import deform_conv2d
-from varifocal.ops.nms import PostProcess, select_detections
+from varifocal.ops.nms import multiclass_nms
 from varifocal.ops.star_conv import star_offsets
-from varifocal.priors import grid_points, square_anchors
-from varifocal.types import Priors
+from varifocal.structures import Priors
+from varifocal.types import PostProcess
 
 UNITS = Path(__file__).parent / "data" / "units"
-TIED = "sym"  # boxes centred on or between columns: the library picks one of equally near points
+TIED = "sym"  # boxes centered on or between columns: the library picks one of equally near points
 
 
 def load(name: str) -> dict[str, Tensor]:
@@ -93,15 +94,15 @@ def test_giou_loss_and_iou():
     boxes = LOSSES["box.pred"].clone().requires_grad_()
     assert_loss("giou", giou_loss(boxes, LOSSES["box.target"]), boxes)
     assert_loss("iou", iou_loss(boxes, LOSSES["box.target"]), boxes, BOXES)
-    iou = pair_iou(LOSSES["box.pred"], LOSSES["box.target"])
-    matrix = pair_iou(LOSSES["box.pred"][:, None], LOSSES["box.target"])
+    iou = elementwise_iou(LOSSES["box.pred"], LOSSES["box.target"])
+    matrix = elementwise_iou(LOSSES["box.pred"][:, None], LOSSES["box.target"])
     torch.testing.assert_close(iou, LOSSES["overlaps.iou_aligned"], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(matrix, LOSSES["overlaps.iou_matrix"], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "std"), [("std1", (1, 1, 1, 1)), ("std_atss", (0.1, 0.1, 0.2, 0.2))])
 def test_box_deltas(name, std):
-    """Some of the decoded deltas are beyond the bound of the sides; the clip is to a picture of 70 by 90."""
+    """Some of the decoded deltas are beyond the bound of the sides; the clip is to an image of 70 by 90."""
     anchors, boxes, deltas = BOXES["coder.anchors"], BOXES["coder.gt"], BOXES["coder.deltas"]
     decoded = decode_deltas(anchors, deltas, std)
     theirs = [BOXES[f"coder.{name}.{part}"] for part in ("encode", "decode", "decode_clip")]
@@ -143,9 +144,9 @@ def test_check_values_of_distribution_focal_loss():
 
 def test_check_values_of_overlap():
     box = as_tensor(0, 0, 10, 10)
-    assert pair_iou(box, as_tensor(5, 5, 15, 15)).item() == pytest.approx(0.142857, abs=1e-6)
-    assert pair_giou(box, as_tensor(5, 5, 15, 15)).item() == pytest.approx(-0.0793651, abs=1e-7)
-    assert pair_giou(box, as_tensor(20, 0, 30, 10)).item() == pytest.approx(-1 / 3, abs=1e-7)
+    assert elementwise_iou(box, as_tensor(5, 5, 15, 15)).item() == pytest.approx(0.142857, abs=1e-6)
+    assert elementwise_giou(box, as_tensor(5, 5, 15, 15)).item() == pytest.approx(-0.0793651, abs=1e-7)
+    assert elementwise_giou(box, as_tensor(20, 0, 30, 10)).item() == pytest.approx(-1 / 3, abs=1e-7)
 
 
 ATSS_CASES = sorted({key.split(".")[0] for key in ATSS if "." in key})
@@ -197,7 +198,7 @@ def test_assignment_with_tied_distances(assigned):
 
 
 def test_assignment_of_the_golden_example():
-    priors = grid_points([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], (8, 16, 32, 64, 128))
+    priors = grid_priors([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], (8, 16, 32, 64, 128))
     boxes = torch.tensor([[23.6667, 23.8757, 238.6326, 151.8874], [100.0, 60.0, 140.0, 110.0]])
     gt = atss.assign_atss(priors, boxes).gt
     assert len(priors.points) == 1364
@@ -248,7 +249,7 @@ def test_suppression(case, iou):
     table = torch.zeros(len(boxes), int(labels.max()) + 1)
     table[torch.arange(len(boxes)), labels] = scores
     post = PostProcess(score_threshold=0.0, per_level=10**6, iou=iou, max_detections=10**6)
-    found = select_detections(boxes, table, [len(boxes)], post)
+    found = multiclass_nms(boxes, table, [len(boxes)], post)
     assert torch.equal(found[1], NMS[f"{case}.nms0{iou * 10:.0f}.scores"])
     if case == "3":
         ours = sorted(zip(found[1].tolist(), found[2].tolist(), found[0].tolist(), strict=True))
@@ -267,7 +268,7 @@ def test_soft_suppression(case):
     table = torch.zeros(len(boxes), int(labels.max()) + 1)
     table[torch.arange(len(boxes)), labels] = scores
     post = PostProcess(0.0, 10**6, 0.65, 10**6, method="soft-nms", min_score=1e-3)
-    found = select_detections(boxes, table, [len(boxes)], post)
+    found = multiclass_nms(boxes, table, [len(boxes)], post)
     assert len(found[1]) == len(keep)
     torch.testing.assert_close(found[1], NMS[f"{case}.soft065.scores"], rtol=1e-4, atol=1e-6)
     if case != "3":

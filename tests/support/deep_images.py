@@ -8,7 +8,7 @@ import numpy as np
 
 
 def png16(path: Path, values: np.ndarray) -> Path:
-    """A PNG of 16-bit grey [H, W] or color [H, W, 3] (https://www.w3.org/TR/png-3)."""
+    """A PNG of 16-bit gray [H, W] or color [H, W, 3] (https://www.w3.org/TR/png-3)."""
     height, width = values.shape[:2]
     rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)  # filter 0: as it is
     header = struct.pack(">IIBBBBB", width, height, 16, 2 if values.ndim == 3 else 0, 0, 0, 0)

@@ -1,19 +1,19 @@
-"""Made detections beside made labels: crowds, pictures without boxes or detections, other classes, tied scores."""
+"""Made detections beside made labels: crowds, images without boxes or detections, other classes, tied scores."""
 
 from pathlib import Path
 
 import numpy as np
 
-from varifocal.records import Category, DataSet, Detections, Sample
+from varifocal.types import Category, Dataset, Detections, Sample
 
 CATEGORIES = (Category(17, "cat"), Category(3, "dog"), Category(90, "brush"))
 
 
-def make_data(seed, pictures=20, crowd=0.15, categories=CATEGORIES, ties=True, most=12):
+def make_data(seed, images=20, crowd=0.15, categories=CATEGORIES, ties=True, most=12):
     """A data set and its detections; classes 0 to 2 have boxes, others only detections."""
     rng = np.random.default_rng(seed)
     samples, detections = [], []
-    for image_id in rng.choice(10_000, pictures, replace=False).tolist():
+    for image_id in rng.choice(10_000, images, replace=False).tolist():
         count = int(rng.integers(0, most) * (rng.random() > 0.2))
         boxes, labels = random_boxes(rng, count), rng.integers(0, 3, count)
         is_crowd = rng.random(count) < crowd
@@ -33,7 +33,7 @@ def make_data(seed, pictures=20, crowd=0.15, categories=CATEGORIES, ties=True, m
         scores = scores.round(2) if ties else scores
         order = np.argsort(-scores, kind="stable")
         detections.append(Detections(found[order], scores[order], guess[order], categories))
-    return DataSet(samples, categories, Path("made.json")), detections
+    return Dataset(samples, categories, Path("made.json")), detections
 
 
 def random_boxes(rng, count):
@@ -57,9 +57,9 @@ def iou_of(a, b, crowd=False):
 
 
 def greedy(data, detections, iou, least=0.0):
-    """COCO's matching as a literal loop: for each picture a list of (place, label, score, right/wrong/ignored, IoU,
+    """COCO's matching as a literal loop: for each image a list of (place, label, score, right/wrong/ignored, IoU,
     place of the box), best first, and the set of boxes that were found."""
-    pictures = []
+    images = []
     for sample, found in zip(data.samples, detections, strict=True):
         rows, taken = [], set()
         for i in sorted(range(len(found)), key=lambda i: -found.scores[i]):
@@ -78,5 +78,5 @@ def greedy(data, detections, iou, least=0.0):
                 taken.add(at)
             kind = "right" if at is not None else "ignored" if in_crowd else "wrong"
             rows.append((i, int(found.labels[i]), float(found.scores[i]), kind, best if at is not None else 0.0, at))
-        pictures.append((rows, taken))
-    return pictures
+        images.append((rows, taken))
+    return images

@@ -1,4 +1,4 @@
-"""Small data sets on disk: files from texts, and pictures of a given size."""
+"""Small data sets on disk: files from texts, and images of a given size."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from varifocal.data.load import load_dataset
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 
-def png(width: int, height: int, colour: tuple[int, int, int] = (90, 90, 90)) -> bytes:
-    """The bytes of a picture of one colour."""
+def png(width: int, height: int, color: tuple[int, int, int] = (90, 90, 90)) -> bytes:
+    """The bytes of an image of one color."""
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(buffer, "PNG")
+    Image.new("RGB", (width, height), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def fill(root: Path, files: dict[str, str | bytes | tuple[int, int]]) -> Path:
-    """Write files: texts, bytes, or pictures of (width, height)."""
+    """Write files: texts, bytes, or images of (width, height)."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

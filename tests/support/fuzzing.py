@@ -23,10 +23,10 @@ import yaml
 from folders import fill, found, pack, png
 
 from varifocal.data.load import load_dataset
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 SIZES = {"a.png": (100, 50), "b.png": (40, 30)}
-PICTURES = {name: png(*size) for name, size in SIZES.items()}
+IMAGES = {name: png(*size) for name, size in SIZES.items()}
 Objects = dict[str, list[tuple[str, list[float]]]]
 
 
@@ -195,14 +195,14 @@ def decoded(content: bytes, *, strict: bool = False) -> str:
         return content.decode("latin-1")
 
 
-def picture(name: str, folder: str = "") -> str:
-    """The picture that a name means: one of the two, however the path to it is written."""
+def image(name: str, folder: str = "") -> str:
+    """The image that a name means: one of the two, however the path to it is written."""
     name = name.replace("\\", "/")
     check(name and not name.startswith("/") and ".." not in name.split("/") and name[1:2] != ":", f"name {name!r}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if folder and parts[:1] == [folder]:
         parts = parts[1:]
-    check(len(parts) == 1 and parts[0] in SIZES, f"no picture {name!r}")
+    check(len(parts) == 1 and parts[0] in SIZES, f"no image {name!r}")
     check("\x00" not in name)
     return parts[0]
 
@@ -212,8 +212,8 @@ def last_of(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2]
 
 
-def pictures(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> dict[str, str]:
-    """The picture that each name means: exactly, or by its end where no other name means that picture.
+def images(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> dict[str, str]:
+    """The image that each name means: exactly, or by its end where no other name means that image.
 
     With ``stems`` a name without its suffix is as good as one with it.
     """
@@ -221,7 +221,7 @@ def pictures(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> 
     others = []
     for name in dict.fromkeys(names):
         try:
-            meant[name] = picture(f"{name}.png" if stems and f"{last_of(name)}.png" in SIZES else name, folder)
+            meant[name] = image(f"{name}.png" if stems and f"{last_of(name)}.png" in SIZES else name, folder)
         except WrongError:
             others.append(name)
     taken = set(meant.values())
@@ -233,7 +233,7 @@ def pictures(names: Iterable[Any], folder: str = "", *, stems: bool = False) -> 
         parts = [part for part in name[drive:].replace("\\", "/").split("/") if part not in ("", ".", "..")]
         last = parts[-1].lower() if parts else ""
         stem = last in ("a", "b")  # a name without suffix
-        check(stem or last in SIZES, f"no picture {name!r}")
+        check(stem or last in SIZES, f"no image {name!r}")
         ends[name] = f"{last}.png" if stem else last
     for name, end in ends.items():
         same = [other for other, its in ends.items() if its == end]
@@ -261,7 +261,7 @@ def text_number(text: str) -> float:
 
 
 def inside(name: str, x1: float, y1: float, x2: float, y2: float) -> list[float]:
-    """A box clipped to its picture."""
+    """A box clipped to its image."""
     width, height = SIZES[name]
     check(x2 > x1 and y2 > y1, "no area")
     check(x1 < width and y1 < height and x2 > 0 and y2 > 0, "outside")
@@ -368,23 +368,23 @@ def coco_reference(files: dict[str, bytes]) -> Objects:
     check(content["images"] and content["categories"], "empty")
     once_each(content["images"], ("id", "file_name", "width", "height"))
     once_each(content["annotations"], ("id", "image_id", "category_id", "bbox"))
-    names, images, result = coco_names(content), {}, {}
+    names, known, result = coco_names(content), {}, {}
     for one in content["images"]:
         if not isinstance(one.get("file_name"), str) or not one["file_name"].strip():
             check(not isinstance(one.get("file_name"), str) or one["file_name"] != "", "file_name")
             raise UnclearError
-    meant = pictures((one["file_name"] for one in content["images"]), "images")
+    meant = images((one["file_name"] for one in content["images"]), "images")
     for id, one in zip(coco_ids([one.get("id") for one in content["images"]]), content["images"], strict=True):
-        images[id] = name = meant[one["file_name"]]
+        known[id] = name = meant[one["file_name"]]
         if coco_size(one) not in (None, SIZES[name]) or name in result:
             raise UnclearError
         result[name] = []
     for one in content["annotations"]:
         image, category = coco_id(one.get("image_id")), coco_id(one.get("category_id"))
-        check(image in images and category in names, "unknown")
+        check(image in known and category in names, "unknown")
         for flag in ("iscrowd", "difficult"):
             coco_flag(one.get(flag))
-        name = images[image]
+        name = known[image]
         result[name].append((names[category], coco_box(name, one)))
     return result
 
@@ -473,7 +473,7 @@ def darknet_reference(files: dict[str, bytes]) -> Objects:
     lines = [line for line in lines if line]
     if not lines or any("/" not in line or set(line) & set("\"'\\") for line in lines):
         raise UnclearError
-    meant = pictures(lines, "obj_train_data")
+    meant = images(lines, "obj_train_data")
     if len(set(meant.values())) < len(lines):
         raise UnclearError
     result = {}
@@ -611,8 +611,8 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
     except csv.Error:
         raise WrongError("no CSV") from None
     rows = [row for row in rows if any(cell.strip() for cell in row)]
-    check(all(row[0].strip() for row in rows), "no picture")
-    meant = pictures((row[0].strip() for row in rows), stems=True)
+    check(all(row[0].strip() for row in rows), "no image")
+    meant = images((row[0].strip() for row in rows), stems=True)
     for row in rows:
         written, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
         name = meant[written]
@@ -652,7 +652,7 @@ def image_folder_reference(files: dict[str, bytes]) -> Objects:
         check(isinstance(record, dict) and isinstance(record.get("file_name"), str) and record["file_name"], "record")
     names = [record["file_name"] for record in records]
     unique(names)
-    meant = pictures(names)
+    meant = images(names)
     for record in records:
         name = meant[record["file_name"]]
         if name in result:
@@ -758,8 +758,8 @@ def _one_box(name: str) -> str:
 
 
 DARKNET = _lines("classes = 2", "train = data/train.txt", "names = data/obj.names", "backup = backup/")
-FLAT = dict(PICTURES)
-INNER = {f"images/{name}": content for name, content in PICTURES.items()}
+FLAT = dict(IMAGES)
+INNER = {f"images/{name}": content for name, content in IMAGES.items()}
 YOLO_LABEL = _lines("0 0.25 0.45 0.3 0.1", "1 0.5 0.5 1 1", "0 0.1 0.1 0.9 0.1 0.5 0.8")
 
 TARGETS = {
@@ -785,7 +785,7 @@ TARGETS = {
             "train.txt": "data/obj_train_data/a.png\ndata/obj_train_data/b.png\n",
             "obj_train_data/a.txt": YOLO_LABEL,
             "obj_train_data/b.txt": "1 0.5 0.5 0.25 0.125",
-            **{f"obj_train_data/{name}": content for name, content in PICTURES.items()},
+            **{f"obj_train_data/{name}": content for name, content in IMAGES.items()},
         },
         ("obj.data", "obj.names", "train.txt", "obj_train_data/a.txt"),
         ("data/", "obj_train_data/", "./", "C:\\x\\b.png", "%20", "valid = ", "classes = ", "#", "=", ".PNG"),
@@ -795,7 +795,7 @@ TARGETS = {
         "voc",
         {
             **{f"Annotations/{name[0]}.xml": _one_box(name) for name in SIZES},
-            **{f"JPEGImages/{name}": content for name, content in PICTURES.items()},
+            **{f"JPEGImages/{name}": content for name, content in IMAGES.items()},
             "ImageSets/Main/train.txt": "a\nb\n",
         },
         ("ImageSets/Main/train.txt",),
@@ -804,7 +804,7 @@ TARGETS = {
     ),
     "voc": Target(
         "voc",
-        {"Annotations/a.xml": _voc(), "JPEGImages/a.png": PICTURES["a.png"]},
+        {"Annotations/a.xml": _voc(), "JPEGImages/a.png": IMAGES["a.png"]},
         ("Annotations/a.xml",),
         XML_WORDS,
         voc_reference,

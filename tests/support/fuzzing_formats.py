@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fuzzing import (
+    IMAGES,
     JSON_WORDS,
-    PICTURES,
     SIZES,
     TARGETS,
     Objects,
@@ -23,8 +23,8 @@ from fuzzing import (
     text_number,
 )
 
-FLAT = dict(PICTURES)
-INNER = {f"images/{name}": content for name, content in PICTURES.items()}
+FLAT = dict(IMAGES)
+INNER = {f"images/{name}": content for name, content in IMAGES.items()}
 BOXES = {"a.png": [("cat", (10, 20, 40, 25)), ("owl", (0, 0, 100, 50))], "b.png": [("cat", (1, 2, 4, 6))]}
 
 
@@ -453,7 +453,7 @@ MORE = {
         "supervisely",
         {
             **{f"ds/ann/{name}.json": _supervisely(name) for name in SIZES},
-            **{f"ds/img/{name}": content for name, content in PICTURES.items()},
+            **{f"ds/img/{name}": content for name, content in IMAGES.items()},
         },
         ("ds/ann/a.png.json", "ds/ann/b.png.json"),
         (*JSON_WORDS, '"exterior"', "polygon"),
@@ -470,7 +470,7 @@ MORE = {
         "kitti",
         {
             **{f"label_2/{stem}.txt": _each(_kitti, name) for name, stem in _AB},
-            **{f"image_2/{name}": content for name, content in PICTURES.items()},
+            **{f"image_2/{name}": content for name, content in IMAGES.items()},
         },
         ("label_2/a.txt", "label_2/b.txt"),
         ("DontCare", "DontCare ", " 0", "0 "),

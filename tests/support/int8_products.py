@@ -12,9 +12,9 @@ import openvino
 from onnx import TensorProto, helper
 
 from varifocal.export.openvino import to_openvino
-from varifocal.export.quantise_insert import WEIGHT_STEPS, Range
-from varifocal.export.star_rows import use_rows
-from varifocal.runtime.processor import has_vnni
+from varifocal.export.openvino_int8_deform import use_rows
+from varifocal.export.quantize_insert import WEIGHT_STEPS, ValueRange
+from varifocal.inference.exported.processor import has_vnni
 
 RESTRICTED = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
 
@@ -61,7 +61,7 @@ def largest(target):
     graph = to_openvino(
         deform({name: value.shape for name, value in values.items()}, weight, False).SerializeToString()
     )
-    use_rows(graph, {"star": Range(0, 255)}, target)
+    use_rows(graph, {"star": ValueRange(0, 255)}, target)
     return said(graph, values)[0, :, 2, 2].tolist()
 
 

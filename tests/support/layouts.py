@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from folders import fill, pack, png
 
-from varifocal.data.load import find_splits, load_dataset, recognise
-from varifocal.data.names import canonical
+from varifocal.data.load import find_splits, load_dataset, recognize
+from varifocal.data.names import normalize_split
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
     """An image of the truth: its stem, (width, height), and (class, x, y, width, height) of each object, in pixels."""
 
     stem: str
@@ -36,11 +36,11 @@ class Picture(NamedTuple):
 CLASSES = ("cat", "owl")
 TRUTH = {
     "train": (
-        Picture("a", (64, 48), (("cat", 10, 20, 30, 5), ("owl", 0, 0, 64, 48))),
-        Picture("b", (40, 32), (("owl", 5, 6, 20, 20),)),
-        Picture("empty", (32, 32), ()),
+        Image("a", (64, 48), (("cat", 10, 20, 30, 5), ("owl", 0, 0, 64, 48))),
+        Image("b", (40, 32), (("owl", 5, 6, 20, 20),)),
+        Image("empty", (32, 32), ()),
     ),
-    "val": (Picture("v", (48, 64), (("cat", 8, 16, 24, 32), ("owl", 1, 2, 3, 4))),),
+    "val": (Image("v", (48, 64), (("cat", 8, 16, 24, 32), ("owl", 1, 2, 3, 4))),),
 }
 Files = dict[str, "str | bytes"]
 ALL = {"all": (*TRUTH["train"], *TRUTH["val"])}
@@ -54,21 +54,21 @@ class Layout:
     format: str
     files: Callable[[], Files]
     what: str
-    truth: dict[str, tuple[Picture, ...]] = field(default_factory=lambda: TRUTH)
+    truth: dict[str, tuple[Image, ...]] = field(default_factory=lambda: TRUTH)
     one_class: str = ""
     numbered: bool = False
     empty: bool = True
     packed: bool = True
 
 
-def pictures(where: str, truth: dict[str, tuple[Picture, ...]] = TRUTH, prefix: str = "") -> Files:
+def images(where: str, truth: dict[str, tuple[Image, ...]] = TRUTH, prefix: str = "") -> Files:
     """The image files, in a folder whose name may have ``{split}`` in it."""
     return {
         f"{where.format(split=split)}{prefix}{one.name}": png(*one.size) for split, all in truth.items() for one in all
     }
 
 
-def each() -> Iterator[tuple[str, Picture]]:
+def each() -> Iterator[tuple[str, Image]]:
     """Split and image of the truth."""
     yield from ((split, one) for split, all in TRUTH.items() for one in all)
 
@@ -88,7 +88,7 @@ def table(header: str, rows: Iterator[list[Any]] | list[list[Any]]) -> str:
     return out.getvalue()
 
 
-def coco_json(all: tuple[Picture, ...]) -> str:
+def coco_json(all: tuple[Image, ...]) -> str:
     images = [
         {"id": i, "file_name": one.name, "width": one.size[0], "height": one.size[1]} for i, one in enumerate(all, 1)
     ]
@@ -110,7 +110,7 @@ def coco_json(all: tuple[Picture, ...]) -> str:
 
 def coco_instances() -> Files:
     files = {f"annotations/instances_{split}2017.json": coco_json(all) for split, all in TRUTH.items()}
-    return files | pictures("{split}2017/")
+    return files | images("{split}2017/")
 
 
 def coco_roboflow() -> Files:
@@ -120,17 +120,17 @@ def coco_roboflow() -> Files:
 
 
 def coco_flat() -> Files:
-    return {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | pictures("images/{split}/")
+    return {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | images("images/{split}/")
 
 
 def coco_fiftyone() -> Files:
     """FiftyOne's COCODetectionDataset, exported split by split."""
     files: Files = {f"{split}/labels.json": coco_json(all) for split, all in TRUTH.items()}
-    return files | pictures("{split}/data/")
+    return files | images("{split}/data/")
 
 
 def coco_fiftyone_alone() -> Files:
-    return {"labels.json": coco_json(ALL["all"])} | pictures("data/")
+    return {"labels.json": coco_json(ALL["all"])} | images("data/")
 
 
 def lvis() -> Files:
@@ -146,10 +146,10 @@ def lvis() -> Files:
         for annotation in content["annotations"]:
             annotation.pop("iscrowd")
         files[f"annotations/lvis_v1_{split}.json"] = json.dumps(content)
-    return files | pictures("{split}2017/")
+    return files | images("{split}2017/")
 
 
-def voc_xml(one: Picture) -> str:
+def voc_xml(one: Image) -> str:
     objects = ""
     for name, x, y, width, height in one.objects:
         sides = zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + width, y + height), strict=True)
@@ -163,7 +163,7 @@ def voc_devkit() -> Files:
     files: Files = {f"Annotations/{one.stem}.xml": voc_xml(one) for _, one in each()}
     for split, all in TRUTH.items():
         files[f"ImageSets/Main/{split}.txt"] = "".join(f"{one.stem}\n" for one in all)
-    return files | pictures("JPEGImages/")
+    return files | images("JPEGImages/")
 
 
 def voc_beside() -> Files:
@@ -174,7 +174,7 @@ def voc_beside() -> Files:
 
 def voc_flat() -> Files:
     """Images and XML files in one folder, as labelImg leaves them."""
-    return {f"{one.stem}.xml": voc_xml(one) for _, one in each()} | pictures("")
+    return {f"{one.stem}.xml": voc_xml(one) for _, one in each()} | images("")
 
 
 def voc_fiftyone() -> Files:
@@ -184,10 +184,10 @@ def voc_fiftyone() -> Files:
         text = voc_xml(one).replace(f"<filename>{one.name}", f"<folder></folder><filename>{one.name}")
         path = f"<path>/home/me/export/{split}/data/{one.name}</path>"
         files[f"{split}/labels/{one.stem}.xml"] = text.replace("<size>", f"{path}<size>")
-    return files | pictures("{split}/data/")
+    return files | images("{split}/data/")
 
 
-def yolo_lines(one: Picture) -> str:
+def yolo_lines(one: Image) -> str:
     lines = []
     for name, x, y, width, height in one.objects:
         shares = (
@@ -200,7 +200,7 @@ def yolo_lines(one: Picture) -> str:
     return "\n".join(lines)
 
 
-def polygon_lines(one: Picture) -> str:
+def polygon_lines(one: Image) -> str:
     """The corners of each box, as an outline."""
     lines = []
     for name, *box in one.objects:
@@ -210,10 +210,10 @@ def polygon_lines(one: Picture) -> str:
     return "\n".join(lines)
 
 
-def yolo(lines: Callable[[Picture], str] = yolo_lines) -> Files:
+def yolo(lines: Callable[[Image], str] = yolo_lines) -> Files:
     files: Files = {f"labels/{split}/{one.stem}.txt": lines(one) for split, one in each()}
     files["data.yaml"] = "path: .\ntrain: images/train\nval: images/val\nnames: {0: cat, 1: owl}\n"
-    return files | pictures("images/{split}/")
+    return files | images("images/{split}/")
 
 
 def yolo_roboflow() -> Files:
@@ -253,7 +253,7 @@ def darknet() -> Files:
     )
     for split, name in (("train", "train"), ("val", "valid")):
         files[f"{name}.txt"] = "".join(f"data/obj/{one.name}\n" for one in TRUTH[split])
-    return files | {"obj.names": "cat\nowl\n"} | pictures("obj/")
+    return files | {"obj.names": "cat\nowl\n"} | images("obj/")
 
 
 def cvat_yolo() -> Files:
@@ -285,7 +285,7 @@ def yolo_fiftyone() -> Files:
 
 def yolo_classes() -> Files:
     files: Files = {f"{split}/labels/{one.stem}.txt": yolo_lines(one) for split, one in each()}
-    return files | {"classes.txt": "cat\nowl\n"} | pictures("{split}/images/")
+    return files | {"classes.txt": "cat\nowl\n"} | images("{split}/images/")
 
 
 def yolo_keras() -> Files:
@@ -302,19 +302,19 @@ def yolo_keras() -> Files:
 
 def cvat() -> Files:
     labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
-    images = ""
+    entries = ""
     for number, (split, one) in enumerate(each()):
         boxes = ""
         for name, *box in one.objects:
             sides = zip(("xtl", "ytl", "xbr", "ybr"), corners(box), strict=True)
             boxes += f'<box label="{name}" ' + " ".join(f'{side}="{value}"' for side, value in sides) + "/>"
         size = f'width="{one.size[0]}" height="{one.size[1]}"'
-        images += f'<image id="{number}" name="{one.name}" subset="{split}" {size}>{boxes}</image>'
+        entries += f'<image id="{number}" name="{one.name}" subset="{split}" {size}>{boxes}</image>'
     meta = f"<meta><task><labels>{labels}</labels></task></meta>"
-    return {"annotations.xml": f"<annotations>{meta}{images}</annotations>"} | pictures("images/")
+    return {"annotations.xml": f"<annotations>{meta}{entries}</annotations>"} | images("images/")
 
 
-def percent(one: Picture, box: list[int]) -> dict[str, float]:
+def percent(one: Image, box: list[int]) -> dict[str, float]:
     x, y, width, height = box
     values = (x / one.size[0], y / one.size[1], width / one.size[0], height / one.size[1])
     return {key: 100 * value for key, value in zip(("x", "y", "width", "height"), values, strict=True)} | {
@@ -322,7 +322,7 @@ def percent(one: Picture, box: list[int]) -> dict[str, float]:
     }
 
 
-def _sized(one: Picture) -> dict[str, int]:
+def _sized(one: Image) -> dict[str, int]:
     return {"original_width": one.size[0], "original_height": one.size[1], "image_rotation": 0}
 
 
@@ -340,7 +340,7 @@ def label_studio() -> Files:
         ]
         data = {"image": f"/data/upload/7/0123456{number}-{one.name}"}
         tasks.append({"id": number, "data": data, "annotations": [{"id": number, "result": result}]})
-    return {"project-7.json": json.dumps(tasks)} | pictures("images/")
+    return {"project-7.json": json.dumps(tasks)} | images("images/")
 
 
 def label_studio_apart() -> Files:
@@ -353,7 +353,7 @@ def label_studio_apart() -> Files:
             result.append({"id": f"r{i}", "type": "rectangle", "value": value, **_sized(one)})
             result.append({"id": f"r{i}", "type": "labels", "value": value | {"labels": [name]}, **_sized(one)})
         tasks.append({"id": number, "data": {"image": one.name}, "annotations": [{"id": number, "result": result}]})
-    return {"project-7.json": json.dumps(tasks)} | pictures("images/")
+    return {"project-7.json": json.dumps(tasks)} | images("images/")
 
 
 def minimal_records() -> list[dict[str, Any]]:
@@ -366,7 +366,7 @@ def minimal_records() -> list[dict[str, Any]]:
 
 
 def label_studio_min() -> Files:
-    return {"project-7.json": json.dumps(minimal_records())} | pictures("images/")
+    return {"project-7.json": json.dumps(minimal_records())} | images("images/")
 
 
 def label_studio_csv() -> Files:
@@ -374,7 +374,7 @@ def label_studio_csv() -> Files:
     rows = [
         [json.dumps(value) if isinstance(value, list) else value for value in record.values()] for record in records
     ]
-    return {"project-7.csv": table(",".join(records[0]), rows)} | pictures("images/")
+    return {"project-7.csv": table(",".join(records[0]), rows)} | images("images/")
 
 
 def csv_corners() -> Files:
@@ -382,7 +382,7 @@ def csv_corners() -> Files:
     for split, one in each():
         rows += [[split, one.name, *corners(box), name] for name, *box in one.objects]
         rows += [] if one.objects else [[split, one.name, "", "", "", "", ""]]
-    return {"boxes.csv": table("split,image,xmin,ymin,xmax,ymax,label", rows)} | pictures("images/{split}/")
+    return {"boxes.csv": table("split,image,xmin,ymin,xmax,ymax,label", rows)} | images("images/{split}/")
 
 
 def csv_tensorflow() -> Files:
@@ -409,7 +409,7 @@ def csv_retinanet() -> Files:
 
 def csv_sides() -> Files:
     rows = [[one.stem, *box, name] for _, one in each() for name, *box in one.objects]
-    return {"labels.csv": table("image_id,x,y,w,h,class_name", rows)} | pictures("images/")
+    return {"labels.csv": table("image_id,x,y,w,h,class_name", rows)} | images("images/")
 
 
 def csv_wheat() -> Files:
@@ -418,12 +418,12 @@ def csv_wheat() -> Files:
         for _, one in each()
         for _, *box in one.objects
     ]
-    return {"boxes.csv": table("image_id,width,height,bbox,source", rows)} | pictures("images/")
+    return {"boxes.csv": table("image_id,width,height,bbox,source", rows)} | images("images/")
 
 
 def csv_make_sense() -> Files:
     rows = [[name, *box, one.name, *one.size] for _, one in each() for name, *box in one.objects]
-    return {"labels_my-project.csv": table("", rows)} | pictures("images/")
+    return {"labels_my-project.csv": table("", rows)} | images("images/")
 
 
 def open_images() -> Files:
@@ -444,7 +444,7 @@ def open_images() -> Files:
     return files
 
 
-def record(one: Picture) -> dict[str, Any]:
+def record(one: Image) -> dict[str, Any]:
     objects = {"bbox": [box for _, *box in one.objects], "categories": [name for name, *_ in one.objects]}
     return {"objects": objects}
 
@@ -454,7 +454,7 @@ def image_folder() -> Files:
     for split, all in TRUTH.items():
         lines = [json.dumps({"file_name": one.name} | record(one)) for one in all]
         files[f"{split}/metadata.jsonl"] = "\n".join(lines) + "\n"
-    return files | pictures("{split}/")
+    return files | images("{split}/")
 
 
 def parquet() -> Files:
@@ -475,7 +475,7 @@ def parquet() -> Files:
     return files
 
 
-def labelme_json(one: Picture, four: bool = False, **more: Any) -> str:
+def labelme_json(one: Image, four: bool = False, **more: Any) -> str:
     shapes = []
     for name, *box in one.objects:
         x1, y1, x2, y2 = corners(box)
@@ -488,7 +488,7 @@ def labelme_json(one: Picture, four: bool = False, **more: Any) -> str:
 
 
 def labelme() -> Files:
-    return {f"{one.stem}.json": labelme_json(one) for _, one in each()} | pictures("")
+    return {f"{one.stem}.json": labelme_json(one) for _, one in each()} | images("")
 
 
 def labelme_folders() -> Files:
@@ -497,10 +497,10 @@ def labelme_folders() -> Files:
         f"labels/{split}/{one.stem}.json": labelme_json(one, True, imagePath=f"..\\..\\images\\{split}\\{one.name}")
         for split, one in each()
     }
-    return files | pictures("images/{split}/")
+    return files | images("images/{split}/")
 
 
-def createml_json(all: tuple[Picture, ...]) -> str:
+def createml_json(all: tuple[Image, ...]) -> str:
     found = []
     for one in all:
         annotations = [
@@ -517,7 +517,7 @@ def createml() -> Files:
     return files | {f"{folder[split]}/{one.name}": png(*one.size) for split, one in each()}
 
 
-def via_json(all: tuple[Picture, ...]) -> dict[str, Any]:
+def via_json(all: tuple[Image, ...]) -> dict[str, Any]:
     found = {}
     for one in all:
         regions = [
@@ -533,7 +533,7 @@ def via_json(all: tuple[Picture, ...]) -> dict[str, Any]:
 
 def via() -> Files:
     files: Files = {f"{split}/via_region_data.json": json.dumps(via_json(all)) for split, all in TRUTH.items()}
-    return files | pictures("{split}/")
+    return files | images("{split}/")
 
 
 def via_project() -> Files:
@@ -542,7 +542,7 @@ def via_project() -> Files:
         "_via_img_metadata": via_json(ALL["all"]),
         "_via_attributes": {"region": {}},
     }
-    return {"via_project.json": json.dumps(project)} | pictures("")
+    return {"via_project.json": json.dumps(project)} | images("")
 
 
 def via_csv() -> Files:
@@ -554,10 +554,10 @@ def via_csv() -> Files:
         ]
         rows += [[one["filename"], 123, "{}", len(regions), i, shape, own] for i, (shape, own) in enumerate(cells)]
     header = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
-    return {"via_region_data.csv": table(header, rows)} | pictures("")
+    return {"via_region_data.csv": table(header, rows)} | images("")
 
 
-def bdd_labels(one: Picture) -> list[dict[str, Any]]:
+def bdd_labels(one: Image) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"category": "lane", "poly2d": [{"vertices": [[1, 2], [3, 4]]}]}]
     for name, *box in one.objects:
         sides = dict(zip(("x1", "y1", "x2", "y2"), corners(box), strict=True))
@@ -570,7 +570,7 @@ def bdd100k() -> Files:
     for split, all in TRUTH.items():
         frames = [{"name": one.name, "attributes": {"scene": "city"}, "labels": bdd_labels(one)} for one in all]
         files[f"labels/det_20/det_{split}.json"] = json.dumps(frames)
-    return files | pictures("images/100k/{split}/")
+    return files | images("images/100k/{split}/")
 
 
 def scalabel() -> Files:
@@ -578,7 +578,7 @@ def scalabel() -> Files:
         {"name": one.name, "size": {"width": one.size[0], "height": one.size[1]}, "labels": bdd_labels(one)}
         for one in ALL["all"]
     ]
-    return {"labels.json": json.dumps({"frames": frames, "config": {}})} | pictures("images/")
+    return {"labels.json": json.dumps({"frames": frames, "config": {}})} | images("images/")
 
 
 def bdd_images() -> Files:
@@ -588,7 +588,7 @@ def bdd_images() -> Files:
         )
         for split, one in each()
     }
-    return files | pictures("images/100k/{split}/")
+    return files | images("images/100k/{split}/")
 
 
 def supervisely() -> Files:
@@ -605,7 +605,7 @@ def supervisely() -> Files:
         files[f"{split}/ann/{one.name}.json"] = json.dumps(
             {"description": "", "tags": [], "size": size, "objects": objects}
         )
-    return files | pictures("{split}/img/")
+    return files | images("{split}/img/")
 
 
 VISDRONE = {"cat": "car", "owl": "bus"}
@@ -622,7 +622,7 @@ def visdrone() -> Files:
     return files
 
 
-def kitti_lines(one: Picture) -> str:
+def kitti_lines(one: Image) -> str:
     space = "-1 -1 -1 -1000 -1000 -1000 -10"
     return "\n".join(
         f"{name} 0.00 0 -10 {' '.join(f'{side:.2f}' for side in corners(box))} {space}" for name, *box in one.objects
@@ -633,14 +633,14 @@ def kitti() -> Files:
     files: Files = {f"training/label_2/{one.stem}.txt": kitti_lines(one) for _, one in each()}
     files |= {f"ImageSets/{split}.txt": "".join(f"{one.stem}\n" for one in all) for split, all in TRUTH.items()}
     # the right camera and the test set have images of the same names
-    return files | pictures("training/image_2/") | pictures("training/image_3/") | {"testing/image_2/a.png": png(9, 9)}
+    return files | images("training/image_2/") | images("training/image_3/") | {"testing/image_2/a.png": png(9, 9)}
 
 
 def kitti_folders() -> Files:
-    return {f"{split}/labels/{one.stem}.txt": kitti_lines(one) for split, one in each()} | pictures("{split}/images/")
+    return {f"{split}/labels/{one.stem}.txt": kitti_lines(one) for split, one in each()} | images("{split}/images/")
 
 
-def dota_lines(one: Picture) -> str:
+def dota_lines(one: Image) -> str:
     lines = []
     for name, *box in one.objects:
         x1, y1, x2, y2 = corners(box)
@@ -651,7 +651,7 @@ def dota_lines(one: Picture) -> str:
 def dota() -> Files:
     head = "imagesource:GoogleEarth\ngsd:0.25\n"
     files: Files = {f"{split}/labelTxt-v1.0/labelTxt/{one.stem}.txt": head + dota_lines(one) for split, one in each()}
-    return files | pictures("{split}/images/")
+    return files | images("{split}/images/")
 
 
 def dota_roboflow() -> Files:
@@ -771,18 +771,18 @@ def expected(layout: Layout) -> dict[str, dict[str, list[tuple[str, list[float]]
 
 
 def read(path: Path) -> tuple[str, dict[str, dict[str, list[tuple[str, list[float]]]]]]:
-    """The format of a data set as it is recognised, and what is read of it."""
+    """The format of a data set as it is recognized, and what is read of it."""
     found = {}
     for split in find_splits(path):
         data = load_dataset(path, split)
-        found[canonical(split)] = {
+        found[normalize_split(split)] = {
             sample.file.name: sorted(
                 (data.categories[label].name, [round(side, 3) for side in box])
                 for label, box in zip(sample.labels.tolist(), sample.boxes.tolist(), strict=True)
             )
             for sample in data.samples
         }
-    return recognise(path), found
+    return recognize(path), found
 
 
 def try_layout(layout: Layout, root: Path, packed: bool = False) -> str:
@@ -791,5 +791,5 @@ def try_layout(layout: Layout, root: Path, packed: bool = False) -> str:
     path = pack(root / "data.zip", files) if packed else fill(root / "data", dict(files))
     format, found = read(path)
     if format != layout.format:
-        return f"recognised as {format}"
+        return f"recognized as {format}"
     return "" if found == expected(layout) else f"read {found} in place of {expected(layout)}"

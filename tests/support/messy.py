@@ -9,7 +9,7 @@ from PIL import Image
 
 WIDTH, HEIGHT = 192, 128
 
-# How often each kind is found when pictures are decoded, but for "unmatched-box", which is asked of literal loops.
+# How often each kind is found when images are decoded, but for "unmatched-box", which is asked of literal loops.
 EXPECTED = {
     "missing-image": 1,
     "unreadable-image": 1,
@@ -44,14 +44,14 @@ EXPECTED = {
 CATEGORIES = ["car", "Car", "truck", "trucks", "ghost"]  # ids 1, 2, ...; the validation split has "boat" too
 
 
-def picture(seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
-    """A picture with a structure of its own, as photographs have it."""
+def image(seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
+    """An image with a structure of its own, as photographs have it."""
     small = np.random.default_rng(seed).integers(0, 255, (8, 12, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 class Writer:
-    """Pictures, boxes and defects of one split, one after the other."""
+    """Images, boxes and defects of one split, one after the other."""
 
     def __init__(self, folder: Path, split: str, seed: int, categories: list[str]) -> None:
         self.folder, self.split, self.seed = folder / "images" / split, split, seed
@@ -74,9 +74,9 @@ class Writer:
         )
 
     def draw(self, name: str, boxes: list[tuple] = (), **more) -> int:
-        """A new picture with boxes."""
+        """A new image with boxes."""
         self.seed += 1
-        picture(self.seed).save(self.folder / name, **more)
+        image(self.seed).save(self.folder / name, **more)
         return self.add(name, boxes)
 
     def write(self, file: Path) -> None:
@@ -89,7 +89,7 @@ def make_messy(folder: Path) -> Path:
     train = Writer(folder, "train", 0, CATEGORIES)
     for i in range(12):  # sound: three cars each, one of them large enough for every grid
         train.draw(f"sound-{i}.png", [(1, 8 + i, 10, 50, 40), (1, 80, 20 + i, 44, 50), (1, 130, 70, 40, 36)])
-    _pictures(train)
+    _images(train)
     _boxes(train)
     val = Writer(folder, "val", 1000, [*CATEGORIES, "boat"])
     val.draw("sound.png", [(1, 20, 20, 60, 60), (6, 100, 30, 50, 50)])
@@ -102,7 +102,7 @@ def make_messy(folder: Path) -> Path:
     return folder
 
 
-def _pictures(train: Writer) -> None:
+def _images(train: Writer) -> None:
     box = [(1, 30, 30, 40, 40)]
     train.draw("background.png")
     (train.folder / "empty.png").touch()
@@ -114,11 +114,11 @@ def _pictures(train: Writer) -> None:
     train.add("missing.png", box)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(501).save(train.folder / "rotated.jpg", exif=exif)
+    image(501).save(train.folder / "rotated.jpg", exif=exif)
     train.add("rotated.jpg", box)  # with the size before the rotation
-    picture(502).save(train.folder / "turned.jpg", exif=exif)
+    image(502).save(train.folder / "turned.jpg", exif=exif)
     train.add("turned.jpg", box, (HEIGHT, WIDTH))
-    picture(503, (WIDTH // 2, HEIGHT // 2)).save(train.folder / "smaller.png")
+    image(503, (WIDTH // 2, HEIGHT // 2)).save(train.folder / "smaller.png")
     train.add("smaller.png", box)
     shutil.copy(train.folder / "sound-3.png", train.folder / "copy.png")
     train.add("copy.png", [(1, 11, 10, 50, 40)])

@@ -60,7 +60,7 @@ def retina_anchors(cell, scales=3, ratios=(0.5, 1.0, 2.0)):
 
 
 def points_and_boxes(name, tensors, shapes, moment=(0.0, 0.0)):
-    """Each point's (x, y), its anchor as ATSS sees it, and the box it predicts, unclipped, of the first picture.
+    """Each point's (x, y), its anchor as ATSS sees it, and the box it predicts, unclipped, of the first image.
 
     ``tensors`` are nested lists [N, ...].
     """
@@ -125,7 +125,7 @@ def nearest(points, shapes, per_cell, box, topk, inside):
 
 
 def atss(points, shapes, per_cell, objects, topk, inside):
-    """The object of each point or -1; ``inside`` tells which (row, column) of a level lie in the picture."""
+    """The object of each point or -1; ``inside`` tells which (row, column) of a level lie in the image."""
     asked = {}
     for number, box in enumerate(objects):
         candidates = list(nearest(points, shapes, per_cell, box, topk, inside))

@@ -64,9 +64,9 @@ class Page(HTMLParser):
         return [values for name, values in self.elements if name == tag]
 
 
-def luminance(colour):
-    """Of a colour of six hex digits (WCAG 2)."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    """Of a color of six hex digits (WCAG 2)."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -76,7 +76,7 @@ def contrast(a, b):
     return (light + 0.05) / (dark + 0.05)
 
 
-def colours(css, selector):
+def colors(css, selector):
     """The custom properties of the first rule of that selector that has some."""
     for rule in re.finditer(re.escape(selector) + r"\s*\{([^}]*)\}", css):
         found = dict(re.findall(r"--(\w+):\s*(#[0-9a-fA-F]{6})", rule[1]))

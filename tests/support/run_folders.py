@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from varifocal.data.load import load_dataset
-from varifocal.predict import create, load, save
-from varifocal.recipe import Recipe, override, read_splits, write_recipe
-from varifocal.run import fingerprint
-from varifocal.settings import PostProcess, Preprocess
+from varifocal.inference.model import create_model, load, save
+from varifocal.recipes.recipe import Recipe, read_splits, write_recipe
+from varifocal.recipes.run import dataset_digest
+from varifocal.types import PostProcess, Preprocess
+from varifocal.utils.config import override
 
 EVIL = "<script>alert('1')</script>&\"<b>"
 METRICS = {"AP": 0.123, "AP50": 0.2, "AP75": 0.1, "APs": -1, "APm": 0.05, "APl": 0.3, "AR1": 0.1, "AR10": 0.2}
@@ -21,7 +22,7 @@ METRICS |= {"AR100": 0.3, "ARs": -1, "ARm": 0.2, "ARl": 0.4}
 
 def make_model(names, seed=0, **options):
     torch.manual_seed(seed)
-    model = create("vfnet", backbone="test_resnet", classes=names, width=32, levels=3, convs=1, **options)
+    model = create_model("vfnet", backbone="test_resnet", classes=names, width=32, levels=3, convs=1, **options)
     head = model.detector.head
     with torch.no_grad():
         head.cls.bias.zero_()  # scores about a half
@@ -32,13 +33,13 @@ def make_model(names, seed=0, **options):
     return model
 
 
-def make_labels(folder, model, *, pictures=3, name="{}.png"):
-    """COCO, train and val alike: of each picture the labels are five detections, three of them moved a little."""
+def make_labels(folder, model, *, images=3, name="{}.png"):
+    """COCO, train and val alike: of each image the labels are five detections, three of them moved a little."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         (folder / split).mkdir(parents=True)
-        images, annotations = [], []
-        for i in range(pictures):
+        records, annotations = [], []
+        for i in range(images):
             pixels = rng.integers(0, 255, (80, 96, 3), np.uint8)
             file = name.format(i)
             Image.fromarray(pixels).save(folder / split / file)
@@ -49,9 +50,9 @@ def make_labels(folder, model, *, pictures=3, name="{}.png"):
                 box = [x1 + shift, y1, x2 - x1 - shift / 2, y2 - y1]
                 label = int(found.labels[2 * j]) + 1
                 annotations.append({"id": len(annotations), "image_id": i, "category_id": label, "bbox": box})
-            images.append({"id": i, "file_name": file, "width": 96, "height": 80})
+            records.append({"id": i, "file_name": file, "width": 96, "height": 80})
         categories = [{"id": one.id, "name": one.name} for one in model.categories]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {"images": records, "annotations": annotations, "categories": categories}
         (folder / split / "annotations.json").write_text(json.dumps(content))
     return folder
 
@@ -71,11 +72,11 @@ def make_run(folder, data, model, *words, steps=10, shift=0.0):
     per_class = {one.name: 0.1 * (i + 1) + shift for i, one in enumerate(model.categories)}
     metrics = {key: value if value < 0 else value + shift for key, value in METRICS.items()}
     (folder / "metrics.json").write_text(json.dumps({**metrics, "per_class": per_class}))
-    digest = fingerprint(read_splits(Path(data), recipe.data)[0])
+    digest = dataset_digest(read_splits(Path(data), recipe.data)[0])
     (folder / "data.json").write_text(json.dumps({"data": str(data), "sha256": digest}))
     return folder
 
 
 def reread(folder, data):
-    """The model of a run and the validation pictures."""
+    """The model of a run and the validation images."""
     return load(folder / "best.safetensors"), load_dataset(data, "val")

@@ -4,12 +4,11 @@ import torch
 from skimage.measure import label, regionprops
 from torch import nn
 
-from varifocal.data.preprocess import Preprocess
+from varifocal.inference.model import Model
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
-from varifocal.ops.nms import PostProcess
-from varifocal.predict import Model
-from varifocal.types import Category, Decoded, Outputs
+from varifocal.structures import Candidates, Outputs
+from varifocal.types import Category, PostProcess, Preprocess
 
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
 
@@ -54,7 +53,7 @@ class Squares(nn.Module):
 
     def decode(self, outputs, sizes):
         table = outputs.tensors["table"]
-        return Decoded(table[..., :4], table[..., 4:], (table.shape[1],))
+        return Candidates(table[..., :4], table[..., 4:], (table.shape[1],))
 
 
 def squares_model(**settings) -> Model:

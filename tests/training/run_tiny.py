@@ -33,15 +33,15 @@ import numpy as np
 import torch
 from lightning_fabric.plugins.precision import DoublePrecision
 
-import varifocal.files as files_module
 import varifocal.train.log as log_module
 import varifocal.train.loop as loop_module
-from varifocal.config import override
-from varifocal.data.sampling import EpochOrder
-from varifocal.errors import VarifocalError
-from varifocal.recipe import Recipe, make_job
-from varifocal.run import claimed_run
+import varifocal.utils.atomic_write as files_module
+from varifocal.data.sampler import EpochSampler
+from varifocal.recipes.recipe import Recipe, build_job
+from varifocal.recipes.run import claimed_run
 from varifocal.train.loop import train
+from varifocal.utils.config import override
+from varifocal.utils.errors import VarifocalError
 
 LIMIT = 90.0  # seconds that an attempt may take
 
@@ -81,7 +81,7 @@ def kill_at(event: str, n: int) -> None:
     elif event in ("flushed", "moved"):
         os.replace = killing(os.replace, kill, after=event == "moved")
     else:
-        log_module.RunLog.step = killing(log_module.RunLog.step, kill, after=event == "logged")
+        log_module.RunLogger.step = killing(log_module.RunLogger.step, kill, after=event == "logged")
 
 
 def half_written_open(path: Any, mode: str) -> Any:
@@ -122,10 +122,10 @@ def in_float64(detector: torch.nn.Module) -> None:
 
 def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = None) -> int:
     if case.get("in_order"):
-        EpochOrder.__call__ = lambda self, _: np.arange(self.length)
+        EpochSampler.__call__ = lambda self, _: np.arange(self.length)
     run = Path(case["run"])
     torch.manual_seed(0)
-    job = make_job(override(Recipe(), case["overrides"]), case["data"], run)
+    job = build_job(override(Recipe(), case["overrides"]), case["data"], run)
     if attempt.get("nan_rank") == int(os.environ.get("RANK", "0")):
         nan_on(job, 3)
     if case.get("double"):
@@ -192,7 +192,7 @@ def main(plan: Path, results: Path) -> None:
     cases = json.loads(plan.read_text())
     for name in ("hotcoco", "torch._dynamo", "torch.nn.parallel", "torch.utils.data", "torchvision.ops"):
         importlib.import_module(name)  # once and not in every child
-    make_job(override(Recipe(), cases[0]["overrides"]), cases[0]["data"], Path(cases[0]["run"]))
+    build_job(override(Recipe(), cases[0]["overrides"]), cases[0]["data"], Path(cases[0]["run"]))
     done = [[run_attempt(case, attempt) for attempt in case["attempts"]] for case in cases]
     results.write_text(json.dumps(done))
 

@@ -1,4 +1,4 @@
-"""Rare classes, bounded background, mixed pictures, a bad file: exact after kills, and the same for two processes."""
+"""Rare classes, bounded background, mixed images, a bad file: exact after kills, and the same for two processes."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_data import HARD, TINY, make_data
 
-# group norms see the padding of a batch, so two processes equal one to rounding only where pictures are of one size
+# group norms see the padding of a batch, so two processes equal one to rounding only where images are of one size
 ONE_SIZE = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}"]
 # overrides, processes, whether in float64, attempts
 RUNS = {
@@ -21,8 +21,8 @@ TOLERANCE = 1e-10  # of float64, as in test_parallel.py
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, run_plan):
     folder = tmp_path_factory.mktemp("hard")
-    data = make_data(folder / "data", pictures=9, empty=(2, 6), crowd=(4,))
-    (data / "train" / "3.png").write_bytes(b"no picture")
+    data = make_data(folder / "data", images=9, empty=(2, 6), crowd=(4,))
+    (data / "train" / "3.png").write_bytes(b"no image")
     cases = [
         {
             "data": str(data),
@@ -46,13 +46,13 @@ def test_what_was_sampled_is_told(runs):
     _, codes, said = runs
     assert codes["whole"] == [[0]]
     assert "data.repeat_rare=1:" in said
-    assert "data.background=0.1: 0 of 3 pictures without an object" in said or "data.background=0.1: 1 of 3" in said
+    assert "data.background=0.1: 0 of 3 images without an object" in said or "data.background=0.1: 1 of 3" in said
 
 
 def test_a_killed_run_ends_in_the_same_bytes(runs):
     folder, codes, _ = runs
     assert codes["killed"] == [[-9]] * 2 + [[0]]
-    for file in ("state.safetensors", "bad_pictures.txt"):
+    for file in ("state.safetensors", "bad_images.txt"):
         assert (folder / "whole" / file).read_bytes() == (folder / "killed" / file).read_bytes(), file
     for file in ("last.safetensors", "best.safetensors"):  # their recipes differ in workers and cache
         weights = [load_file(folder / name / file) for name in ("whole", "killed")]
@@ -71,16 +71,16 @@ def test_two_processes_learn_what_one_does(runs):
     one, two = lines(folder / "one"), lines(folder / "two")
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two, strict=True):
-        assert a.get("bad_pictures") == b.get("bad_pictures")
+        assert a.get("bad_images") == b.get("bad_images")
         for term in {"loss", "cls", "initial", "refined"} & a.keys():
             assert a[term] == pytest.approx(b[term], abs=TOLERANCE), (a["step"], term)
     states = [load_file(folder / name / "state.safetensors") for name in ("one", "two")]
     assert max((states[0][k].double() - states[1][k].double()).abs().max().item() for k in states[0]) < TOLERANCE
 
 
-def test_the_bad_picture_is_told_of_in_both(runs):
+def test_the_bad_image_is_told_of_in_both(runs):
     folder, _, _ = runs
-    assert sum("bad_pictures" in line for line in lines(folder / "two")) > 0
+    assert sum("bad_images" in line for line in lines(folder / "two")) > 0
     for name in ("whole", "two"):
-        (line,) = (folder / name / "bad_pictures.txt").read_text().splitlines()
+        (line,) = (folder / name / "bad_images.txt").read_text().splitlines()
         assert "3.png: this is not an image" in line

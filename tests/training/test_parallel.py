@@ -11,10 +11,10 @@ from tiny_data import TINY, make_data
 
 from conftest import ENVIRONMENT, SCRIPT
 
-# Whole pictures of one size in the order of the json: places 0 and 1 of each four go to the first process.
+# Whole images of one size in the order of the json: places 0 and 1 of each four go to the first process.
 IN_ORDER = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}", "train.epochs=2", "train.validate_every=2"]
 IN_ORDER += ["train.lr=0.05", "train.warmup_steps=0"]
-SECOND = (2, 3, 6, 7)  # the pictures of the second process
+SECOND = (2, 3, 6, 7)  # the images of the second process
 CASES = {
     "varifocal": ("empty", []),
     "focal": ("full", ["train.accumulate=2", "train.epochs=4"]),
@@ -29,12 +29,12 @@ TOLERANCE = 1e-10
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
     sets = {
-        "full": make_data(folder / "full", pictures=8),
-        "empty": make_data(folder / "empty", pictures=8, empty=SECOND),
-        "crowd": make_data(folder / "crowd", pictures=8, crowd=SECOND),
-        "bad": make_data(folder / "bad", pictures=8),
+        "full": make_data(folder / "full", images=8),
+        "empty": make_data(folder / "empty", images=8, empty=SECOND),
+        "crowd": make_data(folder / "crowd", images=8, crowd=SECOND),
+        "bad": make_data(folder / "bad", images=8),
     }
-    (sets["bad"] / "train" / "3.png").write_bytes(b"no picture")
+    (sets["bad"] / "train" / "3.png").write_bytes(b"no image")
     return folder, sets
 
 
@@ -54,7 +54,7 @@ def runs(data, run_plan):
             add(f"{loss} {world}", kind, [f"model.loss={loss}", *overrides], world, {}, double=True)
     for world in (1, 2):
         add(f"float32 {world}", "empty", ["model.loss=varifocal"], world, {})
-    add("bad picture", "bad", ["train.workers=1"], 2, {})
+    add("bad image", "bad", ["train.workers=1"], 2, {})
     add("bad number", "full", [], 2, {"nan_rank": 1})
     results, said = run_plan(folder, cases)
     return folder, {name: attempts[0] for name, attempts in zip(names, results, strict=True)}, said
@@ -103,9 +103,9 @@ def test_the_compared_runs_did_learn_something(runs):
     assert (before["model.neck.lateral.0.weight"] - after["model.neck.lateral.0.weight"]).abs().max() > 1e-4
 
 
-def test_a_bad_picture_of_one_process_ends_both(runs):
+def test_a_bad_image_of_one_process_ends_both(runs):
     _, results, said = runs
-    first, second = results["bad picture"]["codes"]
+    first, second = results["bad image"]["codes"]
     assert second == 2
     assert first not in (0, "timeout")
     assert "rank 1: DataError" in said

@@ -1,4 +1,4 @@
-"""A COCO data set of a handful of small pictures with coloured rectangles, and the smallest sensible recipe."""
+"""A COCO data set of a handful of small images with colored rectangles, and the smallest sensible recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-COLOURS = [(220, 40, 40), (40, 90, 220)]
+COLORS = [(220, 40, 40), (40, 90, 220)]
 
 # The last three keep the network small enough for a step to take some twenty milliseconds.
 TINY = [
@@ -18,7 +18,7 @@ TINY = [
     "model.convs=1",
     # close to ImageNet's pixels, for which the tolerances of the comparisons were measured
     "data.preprocess={scale: 1.0, mean: [120.0, 120.0, 120.0], std: [60.0, 60.0, 60.0]}",
-    "data.augment={crop: 64, near_box: 0.5, jitter: [0.8, 1.25], flip: 0.5, quarter_turns: true, colour: 0.4}",
+    "data.augment={crop: 64, near_box: 0.5, jitter: [0.8, 1.25], flip: 0.5, quarter_turns: true, color: 0.4}",
     "train.device=cpu",
     "train.batch=4",
     "train.epochs=4",
@@ -30,30 +30,30 @@ TINY = [
     "train.workers=0",
 ]
 
-# Everything for hard data at once; of the pictures every third may be unreadable.
+# Everything for hard data at once; of the images every third may be unreadable.
 HARD = [
     "data.repeat_rare=1.0",
     "data.background=0.1",
     "data.augment={mosaic: 0.5, mixup: 0.5, copy_paste: 0.5, erase: 0.5, vertical_flip: 0.5, mix_epochs: 3}",
     "data.augment.torchvision={RandomPhotometricDistort: {}}",
-    "train.bad_pictures=0.34",
+    "train.bad_images=0.34",
 ]
 
 
-def make_data(folder: Path, *, pictures: int = 6, empty: tuple[int, ...] = (), crowd: tuple[int, ...] = ()) -> Path:
-    """``pictures`` of 96 x 80 pixels in train and two in val; of those in ``empty`` no boxes, in ``crowd`` only
+def make_data(folder: Path, *, images: int = 6, empty: tuple[int, ...] = (), crowd: tuple[int, ...] = ()) -> Path:
+    """``images`` of 96 x 80 pixels in train and two in val; of those in ``empty`` no boxes, in ``crowd`` only
     crowd boxes. The category ids are odd and not in the order of the names."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", pictures), ("val", 2)):
+    for split, count in (("train", images), ("val", 2)):
         rng = np.random.default_rng(len(split))
-        images, annotations = [], []
+        records, annotations = [], []
         for i in range(count):
             pixels = rng.integers(90, 130, (80, 96, 3), dtype=np.uint8)
             for _ in range(0 if split == "train" and i in empty else 3):
                 x, y = int(rng.integers(0, 60)), int(rng.integers(0, 50))
                 w, h = (int(side) for side in rng.integers(12, 30, 2))
                 kind = int(rng.integers(2))
-                pixels[y : y + h, x : x + w] = COLOURS[kind]
+                pixels[y : y + h, x : x + w] = COLORS[kind]
                 annotations.append(
                     {
                         "id": len(annotations),
@@ -65,8 +65,8 @@ def make_data(folder: Path, *, pictures: int = 6, empty: tuple[int, ...] = (), c
                 )
             (folder / split).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(folder / split / f"{i}.png")
-            images.append({"id": i, "file_name": f"{i}.png", "width": 96, "height": 80})
+            records.append({"id": i, "file_name": f"{i}.png", "width": 96, "height": 80})
         categories = [{"id": 17, "name": "apple"}, {"id": 3, "name": "berry"}]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {"images": records, "annotations": annotations, "categories": categories}
         (folder / split / "annotations.json").write_text(json.dumps(content))
     return folder

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from varifocal.boxes import (
-    areas,
-    boxes_to_distances,
+    bbox2distance,
+    box_area,
     clip_boxes,
     decode_deltas,
-    distances_to_boxes,
+    distance2bbox,
+    elementwise_giou,
+    elementwise_iou,
     encode_deltas,
-    pair_giou,
-    pair_iou,
 )
 
 
@@ -37,18 +37,18 @@ def test_iou_and_giou_of_pairs_and_matrix():
     truth = torch.tensor([[literal_iou_and_giou(x, y) for y in b.tolist()] for x in a.tolist()], dtype=torch.float64)
     assert (truth[..., 0] > 0).any()
     assert (truth[..., 0] == 0).any()
-    for measure, wanted in ((pair_iou, truth[..., 0]), (pair_giou, truth[..., 1])):
+    for measure, wanted in ((elementwise_iou, truth[..., 0]), (elementwise_giou, truth[..., 1])):
         torch.testing.assert_close(measure(a[:, None], b), wanted)
         torch.testing.assert_close(measure(a, b), wanted.diagonal())
 
 
-@pytest.mark.parametrize("measure", [pair_iou, pair_giou])
+@pytest.mark.parametrize("measure", [elementwise_iou, elementwise_giou])
 def test_overlap_without_boxes(measure):
     assert measure(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
     assert measure(torch.zeros(5, 1, 4), torch.zeros(0, 4)).shape == (5, 0)
 
 
-@pytest.mark.parametrize("measure", [pair_iou, pair_giou])
+@pytest.mark.parametrize("measure", [elementwise_iou, elementwise_giou])
 def test_overlap_of_points_is_finite_with_gradient(measure):
     box = torch.tensor([[3.0, 3.0, 3.0, 3.0]], requires_grad=True)
     value = measure(box, torch.tensor([[3.0, 3.0, 3.0, 3.0]]))
@@ -60,16 +60,16 @@ def test_overlap_of_points_is_finite_with_gradient(measure):
 
 def test_area_is_signed():
     boxes = torch.tensor([[1.0, 2.0, 4.0, 7.0], [4.0, 2.0, 1.0, 7.0], [2.0, 2.0, 2.0, 9.0]])
-    assert areas(boxes).tolist() == [15.0, -15.0, 0.0]
+    assert box_area(boxes).tolist() == [15.0, -15.0, 0.0]
 
 
 def test_distances_and_boxes():
     points = torch.tensor([[10.0, 20.0]])
     box = torch.tensor([[7.0, 15.0, 12.0, 21.0]])
-    assert boxes_to_distances(points, box).tolist() == [[3.0, 5.0, 2.0, 1.0]]
-    assert distances_to_boxes(points, torch.tensor([[3.0, 5.0, 2.0, 1.0]])).tolist() == box.tolist()
+    assert bbox2distance(points, box).tolist() == [[3.0, 5.0, 2.0, 1.0]]
+    assert distance2bbox(points, torch.tensor([[3.0, 5.0, 2.0, 1.0]])).tolist() == box.tolist()
     outside = torch.tensor([[11.0, 15.0, 12.0, 21.0]])
-    assert boxes_to_distances(points, outside)[0, 0] == -1
+    assert bbox2distance(points, outside)[0, 0] == -1
 
 
 def test_clip():

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from varifocal.losses import (
+    classification_loss,
     distribution_focal_loss,
     focal_loss,
     giou_loss,
     iou_aware_bce_loss,
     matchability_aware_loss,
     quality_focal_loss,
-    score_loss,
     varifocal_loss,
 )
 
@@ -211,7 +211,7 @@ def test_a_target_carries_no_gradient_of_the_iou_aware_bce_loss():
 )
 def test_losses_by_name_run_at_their_papers_settings(name, loss):
     targets = LABELS if name == "focal" else QUALITY
-    assert torch.equal(score_loss(name, LOGITS, targets), loss(LOGITS, targets))
+    assert torch.equal(classification_loss(name, LOGITS, targets), loss(LOGITS, targets))
 
 
 @pytest.mark.parametrize("target", [0.0, 0.3, 2.0, 3.75, 4.0])
@@ -272,4 +272,4 @@ def test_gradient_against_differences(loss):
 
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ValueError, match=r"'qfl': there is no such loss; choose from varifocal, focal, "):
-        inspect.unwrap(score_loss)("qfl", LOGITS, QUALITY)  # as it is where no types are checked
+        inspect.unwrap(classification_loss)("qfl", LOGITS, QUALITY)  # as it is where no types are checked

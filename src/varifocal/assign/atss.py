@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import boxes_to_distances, pair_iou
-from varifocal.priors import square_anchors
-from varifocal.types import Assignment, Priors
+from varifocal.assign.priors import square_anchors
+from varifocal.boxes import bbox2distance, elementwise_iou
+from varifocal.structures import Assignment, Priors
 
 MIN_INSIDE = 0.01  # pixels by which a positive point must lie inside its box
 
@@ -20,7 +20,7 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
 
     For every box the ``topk`` nearest points of each level are candidates, of equally near ones those first in the
     list. Positive is a candidate whose anchor (a square of ``scale`` strides) overlaps the box by at least mean plus
-    (unbiased) standard deviation of all the box's candidates, and whose centre lies inside the box. A point claimed
+    (unbiased) standard deviation of all the box's candidates, and whose center lies inside the box. A point claimed
     twice goes to the box with the higher IoU, and of equal ones to the first. A box with a single candidate gets
     nothing (its deviation is undefined).
 
@@ -33,11 +33,11 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
         topk: candidates a level.
         scale: anchor side in strides.
     """
-    claims = claim_atss(priors, boxes, topk=topk, scale=scale)
-    return Assignment(settle(claims, len(priors.points), len(boxes)))
+    claims = atss_candidates(priors, boxes, topk=topk, scale=scale)
+    return Assignment(resolve_conflicts(claims, len(priors.points), len(boxes)))
 
 
-class Claims(NamedTuple):
+class AtssCandidates(NamedTuple):
     """Points that boxes ask for, each with the index of the box and the IoU by which it asks."""
 
     point: Int64[Tensor, "K"]
@@ -45,22 +45,22 @@ class Claims(NamedTuple):
     iou: Float[Tensor, "K"]
 
 
-def claim_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> Claims:
-    """What each box would take if it were alone in its picture; arguments as of :func:`assign_atss`."""
+def atss_candidates(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> AtssCandidates:
+    """What each box would take if it were alone in its image; arguments as of :func:`assign_atss`."""
     none = torch.empty(0, dtype=torch.long, device=boxes.device)
     if len(boxes) == 0 or len(priors.points) == 0:
-        return Claims(none, none, boxes.new_empty(0))
+        return AtssCandidates(none, none, boxes.new_empty(0))
     candidates = _nearest(priors, boxes, topk)
     anchors = square_anchors(priors, scale) if priors.anchors is None else priors.anchors
-    iou = pair_iou(anchors[candidates], boxes)
+    iou = elementwise_iou(anchors[candidates], boxes)
     deviation = iou.std(dim=0) if len(iou) > 1 else torch.full_like(iou[0], float("nan"))
-    inside = boxes_to_distances(priors.points[candidates], boxes.expand(len(iou), -1, -1)).amin(dim=-1) > MIN_INSIDE
+    inside = bbox2distance(priors.points[candidates], boxes.expand(len(iou), -1, -1)).amin(dim=-1) > MIN_INSIDE
     positive = (iou >= iou.mean(dim=0) + deviation) & inside
     owner = torch.arange(len(boxes), device=boxes.device).expand_as(candidates)
-    return Claims(candidates[positive], owner[positive], iou[positive])
+    return AtssCandidates(candidates[positive], owner[positive], iou[positive])
 
 
-def settle(claims: Claims, points: int, boxes: int) -> Int64[Tensor, "N"]:
+def resolve_conflicts(claims: AtssCandidates, points: int, boxes: int) -> Int64[Tensor, "N"]:
     """The box of each of so many points: the one that asks with the highest IoU, of equal ones the first; or -1."""
     point, owner, iou = claims
     best = iou.new_zeros(points).scatter_reduce(0, point, iou, "amax")
@@ -71,17 +71,17 @@ def settle(claims: Claims, points: int, boxes: int) -> Int64[Tensor, "N"]:
 
 
 def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:
-    """Indices of the points nearest to each box's centre, those of ``topk`` cells of each level, the nearest first.
+    """Indices of the points nearest to each box's center, those of ``topk`` cells of each level, the nearest first.
 
     In a grid these lie in the ``topk`` nearest rows and columns, so only their crossings are looked at. Distances are
     squares in float64, so that rounding does not make ties.
     """
-    centres = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
+    centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
     start, nearest = 0, []
     for (rows, columns), count in zip(priors.shapes, priors.counts, strict=True):
         if count == 0:
             continue
-        place = (centres - priors.points[start].double()) / priors.strides[start].double()
+        place = (centers - priors.points[start].double()) / priors.strides[start].double()
         x, y = _window(place[:, 0], columns, topk), _window(place[:, 1], rows, topk)
         across, down = x - place[:, :1], y - place[:, 1:]
         distance = (down.square()[:, :, None] + across.square()[:, None]).flatten(1)

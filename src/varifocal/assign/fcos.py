@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from varifocal.assign.blocks import box_blocks
-from varifocal.boxes import areas, boxes_to_distances
-from varifocal.types import Assignment, Priors
+from varifocal.assign.chunks import chunk_boxes
+from varifocal.boxes import bbox2distance, box_area
+from varifocal.structures import Assignment, Priors
 
 SIZE_UNIT = 8  # a level takes boxes whose longest distance is up to this many strides
 
@@ -17,16 +17,16 @@ def assign_fcos(priors: Priors, boxes: Float[Tensor, "G 4"], *, radius: float | 
     """Give each point the smallest box that it lies in and that its level is meant for.
 
     A level takes a box when max(l, t, r, b) lies between 8 of the next finer level's strides and 8 of its own; the
-    first level has no lower and the last no upper bound. With ``radius`` (centre sampling, 1.5 in the paper's code)
-    the point must lie within that many strides of the box's centre, and inside the box. Of boxes of one size the
+    first level has no lower and the last no upper bound. With ``radius`` (center sampling, 1.5 in the paper's code)
+    the point must lie within that many strides of the box's center, and inside the box. Of boxes of one size the
     first wins.
     """
     gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
     if len(boxes) == 0:
         return Assignment(gt)
-    area = areas(boxes)
+    area = box_area(boxes)
     smallest = area.new_full((len(gt),), torch.inf)
-    for block in box_blocks(len(gt), len(boxes)):
+    for block in chunk_boxes(len(gt), len(boxes)):
         fitting = torch.where(_candidates(priors, boxes[block], radius), area[block], torch.inf)
         best, owner = fitting.min(dim=1)
         gt = torch.where(best < smallest, owner + block.start, gt)
@@ -36,14 +36,14 @@ def assign_fcos(priors: Priors, boxes: Float[Tensor, "G 4"], *, radius: float | 
 
 def _candidates(priors: Priors, boxes: Float[Tensor, "G 4"], radius: float | None) -> Bool[Tensor, "N G"]:
     """Which points lie in which box and are meant for its size."""
-    distances = boxes_to_distances(priors.points[:, None], boxes.expand(len(priors.points), -1, -1))
+    distances = bbox2distance(priors.points[:, None], boxes.expand(len(priors.points), -1, -1))
     region = distances
     if radius is not None:
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
         reach = (priors.strides * radius)[:, None, None]
-        low = torch.maximum(centre - reach, boxes[:, :2])
-        high = torch.minimum(centre + reach, boxes[:, 2:])
-        region = boxes_to_distances(priors.points[:, None], torch.cat([low, high], dim=-1))
+        low = torch.maximum(center - reach, boxes[:, :2])
+        high = torch.minimum(center + reach, boxes[:, 2:])
+        region = bbox2distance(priors.points[:, None], torch.cat([low, high], dim=-1))
     low_size, high_size = _size_ranges(priors)
     longest = distances.amax(dim=-1)
     fits = (longest >= low_size[:, None]) & (longest <= high_size[:, None])

@@ -6,18 +6,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from varifocal.assign.blocks import box_blocks
-from varifocal.boxes import areas
-from varifocal.types import Assignment, Priors
+from varifocal.assign.chunks import chunk_boxes
+from varifocal.boxes import box_area
+from varifocal.structures import Assignment, Priors
 
 LOWER, UPPER = 2, 8  # a level takes boxes with a mean side between these numbers of its strides
 
 
 def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 0.4) -> Assignment:
-    """Give each cell the smallest box whose fovea covers its centre, among those that its level is meant for.
+    """Give each cell the smallest box whose fovea covers its center, among those that its level is meant for.
 
-    The fovea is the box shrunk to ``sigma`` about its centre; where it lies beyond the centres of the last row
-    or column of a level, it is moved onto them. The mean side of a box is the root of its area. Neighbouring levels
+    The fovea is the box shrunk to ``sigma`` about its center; where it lies beyond the centers of the last row
+    or column of a level, it is moved onto them. The mean side of a box is the root of its area. Neighboring levels
     overlap, so a box may have cells on two or three; the first level has no lower and the last no upper bound. Of boxes
     of one size the last wins.
 
@@ -29,11 +29,11 @@ def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 
     last = torch.zeros(len(priors.points), dtype=torch.long, device=boxes.device)
     if len(boxes) == 0:
         return Assignment(last - 1)
-    side = areas(boxes).sqrt()
+    side = box_area(boxes).sqrt()
     order = side.argsort(descending=True, stable=True)
     lower, upper = _size_ranges(priors)
     place = torch.arange(1, len(boxes) + 1, device=boxes.device)
-    for block in box_blocks(len(last), len(boxes)):
+    for block in chunk_boxes(len(last), len(boxes)):
         some = order[block]
         covered = _foveas(priors, boxes[some], sigma) & (side[some] >= lower) & (side[some] <= upper)
         last = torch.maximum(last, (covered * place[block]).amax(dim=1))
@@ -47,7 +47,7 @@ def _foveas(priors: Priors, boxes: Float[Tensor, "G 4"], sigma: float) -> Bool[T
     limits = _last_cells(priors)[:, None]
     scaled = boxes / stride[:, None]
     corner, half = scaled[..., :2], (scaled[..., 2:] - scaled[..., :2]) / 2
-    # the centre of cell i is at i + 0.5 strides
+    # the center of cell i is at i + 0.5 strides
     first = (corner + (1 - sigma) * half - 0.5).ceil().clamp(min=0).minimum(limits)
     last = (corner + (1 + sigma) * half - 0.5).floor().clamp(min=0).minimum(limits)
     here = cells[:, None]

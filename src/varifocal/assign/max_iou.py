@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from varifocal.assign.blocks import box_blocks
-from varifocal.boxes import pair_iou
-from varifocal.types import Assignment, Priors
+from varifocal.assign.chunks import chunk_boxes
+from varifocal.boxes import elementwise_iou
+from varifocal.structures import Assignment, Priors
 
 
 def assign_max_iou(
@@ -41,8 +41,8 @@ def assign_max_iou(
     best, owner = boxes.new_full((len(gt),), -1), gt
     last = torch.zeros_like(gt)
     place = torch.arange(1, len(boxes) + 1, device=boxes.device)
-    for block in box_blocks(len(gt), len(boxes)):
-        iou = pair_iou(priors.anchors[:, None], boxes[block])
+    for block in chunk_boxes(len(gt), len(boxes)):
+        iou = elementwise_iou(priors.anchors[:, None], boxes[block])
         here, where = iou.max(dim=1)
         owner = torch.where(here > best, where + block.start, owner)
         best = torch.maximum(here, best)

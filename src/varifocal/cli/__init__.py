@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from varifocal.cli.command import VerbParser
 from varifocal.cli.common import in_environment
 from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
@@ -13,8 +14,7 @@ from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
 from varifocal.cli.speed import BENCH
 from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE, REPORT
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
-from varifocal.cli.verb import VerbParser
-from varifocal.errors import Interrupted, VarifocalError
+from varifocal.utils.errors import Interrupted, VarifocalError
 
 _ALL = (
     TRAIN,

@@ -10,25 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from varifocal.errors import ConfigError
+from varifocal.utils.errors import ConfigError
 
 
 def load_model(options: argparse.Namespace) -> Any:
     """The checkpoint or exported file on the device, with the windows and the views that are asked for."""
     from dataclasses import replace
 
-    from varifocal.loading import load
-    from varifocal.runtime import is_exported
-    from varifocal.settings import PAPER_VIEWS
-    from varifocal.tiles import chosen
+    from varifocal.inference.exported.formats import is_exported
+    from varifocal.inference.loading import load
+    from varifocal.inference.tiling import tiling_from_options
+    from varifocal.types import PAPER_TTA
 
-    device = options.device if is_exported(options.checkpoint) else usable_device(options.device)
+    device = options.device if is_exported(options.checkpoint) else resolve_device(options.device)
     model = load(options.checkpoint, device, options.precision)
-    model.info = replace(model.info, tiling=chosen(model.info.tiling, options.tile, options.overlap))
+    model.info = replace(model.info, tiling=tiling_from_options(model.info.tiling, options.tile, options.overlap))
     if options.range is not None:
         model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=options.range))
     if options.tta:
-        model.info = replace(model.info, views=PAPER_VIEWS)
+        model.info = replace(model.info, views=PAPER_TTA)
     return model
 
 
@@ -48,7 +48,7 @@ def in_environment(options: argparse.Namespace) -> Iterator[None]:
     os.environ.update(given)
     try:
         if "VARIFOCAL_FONT" in given:
-            from varifocal.fonts import check_font
+            from varifocal.utils.fonts import check_font
 
             check_font()
         yield
@@ -57,7 +57,7 @@ def in_environment(options: argparse.Namespace) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def usable_device(name: str) -> str:
+def resolve_device(name: str) -> str:
     """The name, after something was put there.
 
     Raises:
@@ -72,7 +72,7 @@ def usable_device(name: str) -> str:
     return name
 
 
-def data_words(options: argparse.Namespace) -> list[str]:
+def data_overrides(options: argparse.Namespace) -> list[str]:
     """What --format, --images, --unlabeled and --val mean in a recipe."""
     from varifocal.data.options import images_word
 

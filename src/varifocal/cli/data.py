@@ -6,20 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from varifocal.cli.common import data_words, load_model
+from varifocal.cli.command import Command
+from varifocal.cli.common import data_overrides, load_model
 from varifocal.cli.options import (
     DATA,
     RECIPE_HELP,
     add_device,
     add_font,
-    add_looks,
+    add_inference_options,
     add_reading,
     read_count,
     read_share,
 )
-from varifocal.cli.verb import Verb
-from varifocal.errors import ConfigError
-from varifocal.places import check_target, save_picture
+from varifocal.tools.output_paths import ensure_writable_file, save_image
+from varifocal.utils.errors import ConfigError
 
 
 def add_preview(verb: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="F.png", help="where it goes (%(default)s)"
     )
-    verb.add_argument("--count", type=read_count, default=12, metavar="N", help="pictures (%(default)s)")
+    verb.add_argument("--count", type=read_count, default=12, metavar="N", help="images (%(default)s)")
     verb.add_argument("--epoch", type=read_count, default=1, metavar="N", help="of this epoch (%(default)s)")
     add_reading(verb)
     add_font(verb)
@@ -38,15 +38,15 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
 
 def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
     """Draw what training will see, and say what was drawn."""
-    from varifocal.preview import preview
-    from varifocal.recipe import read_recipe
+    from varifocal.recipes.recipe import load_recipe
+    from varifocal.tools.preview import preview
 
     name = options.recipe or "vfnet_r50_1x"
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ConfigError(f"--out {options.out}: the name of a picture ends in .png or .jpg.")
-    check_target(options.out)
+        raise ConfigError(f"--out {options.out}: the name of an image ends in .png or .jpg.")
+    ensure_writable_file(options.out)
     drawn = preview(
-        read_recipe(name, [*data_words(options), *overrides]),
+        load_recipe(name, [*data_overrides(options), *overrides]),
         options.data,
         name,
         count=options.count,
@@ -54,17 +54,17 @@ def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
     )
     for note in drawn.notes:
         print(note, file=sys.stderr)
-    save_picture(drawn.image, options.out)
+    save_image(drawn.image, options.out)
     print(f"{options.out}: {drawn.summary}")
 
 
-PREVIEW = Verb(
+PREVIEW = Command(
     "preview",
     "draw what the network will be trained on: augmented, padded, with boxes",
     "varifocal preview my_data --out preview.png\n"
     "  varifocal preview my_data --recipe my.yaml --count 24 --epoch 3 data.augment.mosaic=0.5\n\n"
-    "The pictures are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
-    "boxes are ignored by the loss; what is flat grey beyond a white line is the padding of the batch.",
+    "The images are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
+    "boxes are ignored by the loss; what is flat gray beyond a white line is the padding of the batch.",
     add_preview,
     run_preview,
     usage=(
@@ -94,19 +94,19 @@ def add_check(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", type=Path, metavar="F", help="write everything here")
     verb.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
     verb.add_argument("--fix", type=Path, metavar="OUT", help="write a cleaned copy (COCO) and a list of each change")
-    verb.add_argument("--copy", action="store_true", help="of --fix: copy pictures; without it they are links")
-    add_looks(verb, "of the model: ")
+    verb.add_argument("--copy", action="store_true", help="of --fix: copy images; without it they are links")
+    add_inference_options(verb, "of the model: ")
     add_device(verb, "of the model: ")
 
 
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     """Look at a data set, and at its labels with a model's eyes."""
-    from varifocal.check.command import run_check
+    from varifocal.tools.check.command import run_check
 
     return run_check(options, overrides, lambda: load_model(options))
 
 
-CHECK = Verb(
+CHECK = Command(
     "check",
     "say what is wrong with a data set, before training or with a trained model's eyes",
     "varifocal check my_data --html check.html\n"
@@ -129,21 +129,21 @@ def add_convert_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", metavar="S", help="this split alone (all)")
     add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
-    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="which pictures these are (0)")
+    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images these are (0)")
     verb.add_argument(
-        "--pictures", choices=("link", "copy"), default="link", help="link to the pictures, or copy them (%(default)s)"
+        "--image-files", choices=("link", "copy"), default="link", help="link to the images, or copy them (%(default)s)"
     )
     verb.add_argument("--drop-invalid", action="store_true", help="leave boxes out that cannot be, instead of stopping")
 
 
 def run_convert_data(options: argparse.Namespace, _: list[str]) -> None:
     """Write a data set in another format, and say what that loses."""
-    from varifocal.datasets import convert_data
+    from varifocal.tools.datasets import convert_data
 
     convert_data(options)
 
 
-CONVERT_DATA = Verb(
+CONVERT_DATA = Command(
     "convert-data",
     "write a data set as COCO, YOLO or Pascal VOC; no box is lost",
     "varifocal convert-data export.zip my_data --to yolo --val 0.2",

@@ -1,4 +1,4 @@
-"""Verbs that run a trained model: on labelled pictures to measure it, on any others to find things."""
+"""Verbs that run a trained model: on labeled images to measure it, on any others to find things."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from varifocal.cli.command import Command
 from varifocal.cli.common import load_model
-from varifocal.cli.options import add_device, add_font, add_limit, add_looks, add_measured
-from varifocal.cli.verb import Verb
-from varifocal.errors import ConfigError, DataError
-from varifocal.places import check_folder, check_target, outside, picture_places, save_picture
+from varifocal.cli.options import add_device, add_evaluation_options, add_font, add_inference_options, add_limit
+from varifocal.tools.output_paths import (
+    ensure_writable_dir,
+    ensure_writable_file,
+    exclude_output_dir,
+    output_image_paths,
+    save_image,
+)
+from varifocal.utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from varifocal.pictures import Predictor
+    from varifocal.inference.pipeline import Predictor
 
 
 def add_eval(verb: argparse.ArgumentParser) -> None:
     """Options of ``eval``."""
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    add_measured(verb)
+    add_evaluation_options(verb)
 
 
 def run_eval(options: argparse.Namespace, _: list[str]) -> None:
@@ -30,29 +36,29 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.datasets import eval_data
-    from varifocal.evaluate.run import evaluate_model, fit_classes
-    from varifocal.files import write_beside
-    from varifocal.progress import progress_bar
+    from varifocal.evaluation.evaluate import evaluate, fit_classes
+    from varifocal.tools.datasets import eval_data
+    from varifocal.utils.atomic_write import atomic_write
+    from varifocal.utils.progress import progress_bar
 
     if options.json is not None:
-        check_target(options.json)
+        ensure_writable_file(options.json)
     model = load_model(options)
     data = fit_classes(model, eval_data(options))
     with progress_bar("evaluating", len(data.samples)) as advance:
-        metrics, _found = evaluate_model(model, data, advance)
+        metrics, _found = evaluate(model, data, advance)
     for note in data.notes:
         print(note, file=sys.stderr)
     Console().print(metrics.table())
     if options.json is not None:
-        write_beside(options.json, json.dumps(metrics.to_json(), indent=1).encode())
+        atomic_write(options.json, json.dumps(metrics.to_json(), indent=1).encode())
 
 
 def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str], target: Path) -> int:
     for note in notes:
         print(note, file=sys.stderr)
     if done:
-        print(f"{detections} detections in {done} {'picture' if done == 1 else 'pictures'}: {target}")
+        print(f"{detections} detections in {done} {'image' if done == 1 else 'images'}: {target}")
     for message in errors:
         print(f"varifocal predict: {message}", file=sys.stderr)
     return 2 if errors else 0
@@ -61,12 +67,12 @@ def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str
 def _predict_one(
     model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    from varifocal.pictures import read_for
+    from varifocal.inference.pipeline import read_for
 
     image = read_for(model.info, file)
     found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
     if place is not None:
-        save_picture(found.draw(image), place)
+        save_image(found.draw(image), place)
     return found.to_coco(image_id, str(file))
 
 
@@ -75,7 +81,7 @@ def _predict_all(
 ) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
     """What is found in images, what is wrong with those that cannot be read, and which files hold how many images."""
     from varifocal.data.images import count_frames
-    from varifocal.progress import progress_bar
+    from varifocal.utils.progress import progress_bar
 
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -102,12 +108,12 @@ def _frames_note(stacks: dict[Path, int]) -> list[str]:
     return [f"{files} several pages or frames, of which only the first was looked at; {file} holds {count}."]
 
 
-def _predict_film(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
-    from varifocal.progress import progress_bar
-    from varifocal.video import annotate_video, read_film
+def _predict_video(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
+    from varifocal.inference.video import probe_video, write_annotated_video
+    from varifocal.utils.progress import progress_bar
 
-    with progress_bar(file.name, read_film(file).frames, "frames a second") as advance:
-        frames, objects = annotate_video(
+    with progress_bar(file.name, probe_video(file).frames, "frames a second") as advance:
+        frames, objects = write_annotated_video(
             model,
             file,
             place,
@@ -120,9 +126,10 @@ def _predict_film(model: Predictor, file: Path, place: Path, options: argparse.N
 
 
 def _check_limits(options: argparse.Namespace) -> None:
-    from varifocal.tiles import Tiling, chosen
+    from varifocal.inference.tiling import tiling_from_options
+    from varifocal.types import Tiling
 
-    chosen(Tiling(), options.tile, options.overlap)
+    tiling_from_options(Tiling(), options.tile, options.overlap)
     least, most = options.score_threshold, options.max_detections
     if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
@@ -130,7 +137,7 @@ def _check_limits(options: argparse.Namespace) -> None:
         raise ConfigError(f"--every {options.every}: 1 looks at every frame of a video, 2 at every second, ...")
 
 
-EVAL = Verb(
+EVAL = Command(
     "eval",
     "measure a checkpoint with the COCO metrics",
     "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
@@ -142,12 +149,12 @@ EVAL = Verb(
 def add_predict(verb: argparse.ArgumentParser) -> None:
     """Options of ``predict``."""
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    verb.add_argument("images", nargs="+", metavar="IMAGES", help="pictures and videos: files, folders and globs")
+    verb.add_argument("images", nargs="+", metavar="IMAGES", help="images and videos: files, folders and globs")
     verb.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="annotated pictures and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
+        help="annotated images and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
     )
     verb.add_argument(
         "--every", type=int, default=1, metavar="N", help="detect in every Nth frame of a video, write only these (1)"
@@ -157,40 +164,40 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
         "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
     )
     verb.add_argument(
-        "--max-detections", type=int, metavar="N", help="most boxes a picture (100 unless the model's recipe says more)"
+        "--max-detections", type=int, metavar="N", help="most boxes an image (100 unless the model's recipe says more)"
     )
-    add_looks(verb)
+    add_inference_options(verb)
     add_limit(verb)
     add_font(verb)
     add_device(verb)
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
-    """Detect in every picture and video; one that cannot be read is named at the end, the others are still done."""
-    from varifocal import video
+    """Detect in every image and video; one that cannot be read is named at the end, the others are still done."""
     from varifocal.data.image_kinds import SUFFIXES, UNREAD
     from varifocal.data.listing import list_images
-    from varifocal.locks import claimed_folder
+    from varifocal.inference import video
+    from varifocal.utils.locks import claimed_folder
 
     _check_limits(options)
     out = options.out or (None if options.json else Path("detections"))
     odd: list[Path] = []
-    files = outside(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
-    films = video.find_videos(files, out)
+    files = exclude_output_dir(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
+    videos = video.select_videos(files, out)
     target = options.json or Path(out or ".") / "detections.json"
-    places = dict(zip(files, picture_places(files, out, films), strict=False))  # none without a folder
-    check_target(target)
+    places = dict(zip(files, output_image_paths(files, out, videos), strict=False))  # none without a folder
+    ensure_writable_file(target)
     if out is None:
-        return _predict(options, files, films, places, target, odd)
-    check_folder(out)
+        return _predict(options, files, videos, places, target, odd)
+    ensure_writable_dir(out)
     with claimed_folder(out):
-        return _predict(options, files, films, places, target, odd)
+        return _predict(options, files, videos, places, target, odd)
 
 
 def _predict(
     options: argparse.Namespace,
     files: Sequence[Path],
-    films: Container[Path],
+    videos: Container[Path],
     places: Mapping[Path, Path],
     target: Path,
     odd: Sequence[Path],
@@ -198,17 +205,17 @@ def _predict(
     import json
 
     from varifocal.data.listing import odd_images
-    from varifocal.files import write_beside
-    from varifocal.fonts import font_note
+    from varifocal.utils.atomic_write import atomic_write
+    from varifocal.utils.fonts import font_note
 
     model = load_model(options)
-    pictures = [file for file in files if file not in films]
-    entries, errors, stacks = _predict_all(model, pictures, places, options)
-    write_beside(target, json.dumps(entries, indent=1).encode())
-    done = len(pictures) - len(errors)
-    for film in (file for file in files if file in films):
+    images = [file for file in files if file not in videos]
+    entries, errors, stacks = _predict_all(model, images, places, options)
+    atomic_write(target, json.dumps(entries, indent=1).encode())
+    done = len(images) - len(errors)
+    for video in (file for file in files if file in videos):
         try:
-            _predict_film(model, film, places[film], options)
+            _predict_video(model, video, places[video], options)
         except DataError as error:
             errors.append(str(error))
     notes = [
@@ -219,9 +226,9 @@ def _predict(
     return _tell(len(entries), done, errors, notes, target)
 
 
-PREDICT = Verb(
+PREDICT = Command(
     "predict",
-    "detect in pictures and videos, write them annotated, and what was found as JSON",
+    "detect in images and videos, write them annotated, and what was found as JSON",
     "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
     add_predict,
     run_predict,

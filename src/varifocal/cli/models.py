@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from varifocal.cli.command import Command
 from varifocal.cli.options import read_names, read_size
-from varifocal.cli.verb import Verb
-from varifocal.places import check_target, making_checkpoint
+from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
 
 
 def add_convert(verb: argparse.ArgumentParser) -> None:
@@ -24,9 +24,9 @@ def run_convert(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from varifocal.models.convert import is_backbone, read_backbone, read_published, read_state
-    from varifocal.models.weights import load_into, write_checkpoint
-    from varifocal.predict import build, save
+    from varifocal.inference.model import build, save
+    from varifocal.models.checkpoint import load_state_dict_strict, write_checkpoint
+    from varifocal.models.published.convert import is_backbone, read_backbone, read_published, read_state
 
     if is_backbone(read_state(options.file)[0]):
         name, tensors = read_backbone(options.file)
@@ -36,7 +36,7 @@ def _convert(options: argparse.Namespace) -> None:
         return
     found = read_published(options.file, partial=options.partial)
     model = build(found.info)
-    load_into(model.detector, found.tensors, options.file)
+    load_state_dict_strict(model.detector, found.tensors, options.file)
     save(model, options.out)
     classes = ", ".join(category.name for category in found.info.categories[:3])
     fitted = f"{len(found.tensors)} weights, all in place"
@@ -51,7 +51,7 @@ def _convert(options: argparse.Namespace) -> None:
             print(f"{len(names)} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
 
 
-CONVERT = Verb(
+CONVERT = Command(
     "convert",
     "turn a published .pth file, of the authors, mmdetection or a backbone, into safetensors",
     "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
@@ -68,15 +68,15 @@ def add_average(verb: argparse.ArgumentParser) -> None:
 
 def run_average(options: argparse.Namespace, _: list[str]) -> None:
     """The mean of several checkpoints' weights."""
-    from varifocal.predict import save
-    from varifocal.train.average import average_checkpoints
+    from varifocal.inference.model import save
+    from varifocal.train.average_checkpoints import average_checkpoints
 
     with making_checkpoint(options.out):
         save(average_checkpoints(options.checkpoints), options.out)
     print(f"{options.out}: the mean of {len(options.checkpoints)} checkpoints; measure it with varifocal eval.")
 
 
-AVERAGE = Verb(
+AVERAGE = Command(
     "average",
     "make one checkpoint of several of the same model, the mean of their weights",
     "varifocal average epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
@@ -94,13 +94,13 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
     """Say what a checkpoint or an exported file is."""
     from rich.console import Console
 
-    from varifocal.about import about
+    from varifocal.tools.info import about
 
     found = about(options.checkpoint)
     print(found) if isinstance(found, str) else Console().print(found)
 
 
-INFO = Verb(
+INFO = Command(
     "info",
     "say what a checkpoint or an exported file is",
     "varifocal info best.safetensors",
@@ -121,11 +121,11 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal import zoo
-    from varifocal.files import write_beside
+    from varifocal.tools import models as zoo
+    from varifocal.utils.atomic_write import atomic_write
 
     if options.json is not None:
-        check_target(options.json)
+        ensure_writable_file(options.json)
     entries = zoo.list_zoo(options.recipes)
     Console().print(zoo.table(entries))
     for entry in entries if options.recipes else ():
@@ -133,10 +133,10 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
         print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")
         print(zoo.commands(entry))
     if options.json is not None:
-        write_beside(options.json, json.dumps(zoo.to_json(entries), indent=1).encode())
+        atomic_write(options.json, json.dumps(zoo.to_json(entries), indent=1).encode())
 
 
-ZOO = Verb(
+ZOO = Command(
     "zoo",
     "list the paper's models: size, reported AP, published file, commands",
     "varifocal zoo vfnet_r50_1x",
@@ -167,17 +167,17 @@ def add_export(verb: argparse.ArgumentParser) -> None:
         help="form of deformable convolutions: ONNX's own operator, or look-ups for older runtimes (%(default)s)",
     )
     verb.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
-    verb.add_argument("--images", metavar="IMAGES", help="pictures to compare on (three of the package)")
+    verb.add_argument("--images", metavar="IMAGES", help="images to compare on (three of the package)")
     verb.add_argument("--force", action="store_true", help="overwrite a file that is there")
     int8 = verb.add_argument_group("--precision int8")
     int8.add_argument(
         "--calibrate",
         type=Path,
         metavar="DATA[/SPLIT]",
-        help="pictures, at most 128, by which eight bits are laid out (those to train on)",
+        help="images, at most 128, by which eight bits are laid out (those to train on)",
     )
     int8.add_argument(
-        "--val", type=Path, metavar="DATA[/SPLIT]", help="labelled pictures to measure AP on (val or test of DATA)"
+        "--val", type=Path, metavar="DATA[/SPLIT]", help="labeled images to measure AP on (val or test of DATA)"
     )
     int8.add_argument("--max-drop", type=float, metavar="P", help="points of AP that it may cost (1)")
     int8.add_argument(
@@ -192,24 +192,25 @@ def add_export(verb: argparse.ArgumentParser) -> None:
 
 def run_export(options: argparse.Namespace, _: list[str]) -> None:
     """Write a checkpoint for another runtime, and show how near it is to torch."""
-    from varifocal.export.command import FORMATS, run_export
-    from varifocal.locks import claimed_file
-    from varifocal.places import new_export
+    from varifocal.export import FORMATS
+    from varifocal.export.command import run_export
+    from varifocal.tools.output_paths import export_path
+    from varifocal.utils.locks import claimed_file
 
     suffixes = FORMATS[options.format][1]
-    target = new_export(options.checkpoint, options.out, suffixes, force=options.force)
+    target = export_path(options.checkpoint, options.out, suffixes, force=options.force)
     with claimed_file(target):
-        new_export(options.checkpoint, options.out, suffixes, force=options.force)  # again, now that nobody else can
+        export_path(options.checkpoint, options.out, suffixes, force=options.force)  # again, now that nobody else can
         run_export(options, target)
 
 
-EXPORT = Verb(
+EXPORT = Command(
     "export",
     "write a checkpoint for other runtimes and compare the result with torch",
     "varifocal export best.safetensors --format onnx --size 800x1216 --out deployed/\n"
     "  varifocal predict deployed/best.onnx photos/\n"
     "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 --calibrate my_data\n\n"
-    "Without --size the file takes pictures of any size. Nothing is kept that gives other numbers than torch, or,\n"
+    "Without --size the file takes images of any size. Nothing is kept that gives other numbers than torch, or,\n"
     "with int8, a lower AP.",
     add_export,
     run_export,

@@ -75,7 +75,7 @@ def read_seconds(text: str) -> float:
 
 def add_reading(verb: argparse.ArgumentParser, whose: str = "the data set") -> None:
     """How a data set is read, where looking at it does not say."""
-    verb.add_argument("--format", metavar="NAME", help=f"of {whose}: coco, voc, yolo, ... (recognised by looking)")
+    verb.add_argument("--format", metavar="NAME", help=f"of {whose}: coco, voc, yolo, ... (recognized by looking)")
     verb.add_argument(
         "--images", metavar="DIR", help="folder of its images, where it is not the one that the format keeps them in"
     )
@@ -118,15 +118,15 @@ def add_font(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--font", metavar="FILE", help="font of class names on images (one that is found)")
 
 
-def add_looks(verb: argparse.ArgumentParser, whose: str = "") -> None:
-    """How a model looks at a picture: several times, in windows."""
+def add_inference_options(verb: argparse.ArgumentParser, whose: str = "") -> None:
+    """How a model looks at an image: several times, in windows."""
     rest = "" if whose else ": slower, better"
     verb.add_argument("--tta", action="store_true", help=f"{whose}look eight times, at four sizes and mirrored{rest}")
     verb.add_argument(
         "--tile",
         type=int,
         metavar="N",
-        help="read large pictures in windows of N pixels; 0: whole (the model's recipe)",
+        help="read large images in windows of N pixels; 0: whole (the model's recipe)",
     )
     verb.add_argument(
         "--overlap",
@@ -151,13 +151,13 @@ def add_device(verb: argparse.ArgumentParser, whose: str = "") -> None:
     )
 
 
-def add_measured(verb: argparse.ArgumentParser) -> None:
-    """What a model is measured on, and how it looks at pictures."""
+def add_evaluation_options(verb: argparse.ArgumentParser) -> None:
+    """What a model is measured on, and how it looks at images."""
     verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
     verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
     add_reading(verb)
     verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
     verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
     verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
-    add_looks(verb)
+    add_inference_options(verb)
     add_device(verb)

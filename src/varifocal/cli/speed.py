@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from varifocal.cli.common import usable_device
+from varifocal.cli.command import Command
+from varifocal.cli.common import resolve_device
 from varifocal.cli.options import read_count, read_counts, read_seconds, read_size
-from varifocal.cli.verb import Verb
-from varifocal.errors import ConfigError
-from varifocal.places import check_target
+from varifocal.tools.output_paths import ensure_writable_file
+from varifocal.utils.errors import ConfigError
 
 
 def add_bench(verb: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
         "model", nargs="?", default="vfnet_r50_1x", metavar="FILE|RECIPE", help="what to measure (%(default)s)"
     )
     verb.add_argument("--size", type=read_size, metavar="HxW", help="pixels of the network's input, such as 800x1216")
-    verb.add_argument("--batch", type=read_counts, default=[1], metavar="N,N", help="pictures at once (1)")
+    verb.add_argument("--batch", type=read_counts, default=[1], metavar="N,N", help="images at once (1)")
     verb.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
@@ -33,7 +33,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
         help="about so long for each batch size (%(default)g)",
     )
     length.add_argument("--repeats", type=read_count, metavar="N", help="so often instead")
-    verb.add_argument("--images", metavar="IMAGES", help="pictures, a folder or a glob (one made picture of 640x480)")
+    verb.add_argument("--images", metavar="IMAGES", help="images, a folder or a glob (one made image of 640x480)")
     verb.add_argument(
         "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
     )
@@ -49,21 +49,21 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal import bench
-    from varifocal.bench.show import show
-    from varifocal.files import write_beside
-    from varifocal.runtime import is_exported, runtime_of
+    from varifocal.inference.exported.formats import is_exported, runtime_of
+    from varifocal.tools import bench
+    from varifocal.tools.bench.console import show
+    from varifocal.utils.atomic_write import atomic_write
 
     targets = [target for target in (options.json, options.profile) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
         raise ConfigError(f"{options.json}: is named by --json and by --profile; give each a file of its own.")
     for target in targets:
-        check_target(target)
+        ensure_writable_file(target)
     settings = bench.Settings(
         options.size,
         tuple(dict.fromkeys(options.batch)),
         options.precision,
-        options.device if is_exported(options.model) else usable_device(options.device),
+        options.device if is_exported(options.model) else resolve_device(options.device),
         options.runtime or runtime_of(options.model),
         options.threads,
         options.seconds,
@@ -73,17 +73,17 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
     report = bench.bench(options.model, settings, options.profile)
     Console().print(show(report))
     if options.json is not None:
-        write_beside(options.json, json.dumps(report.to_json(), indent=1).encode())
+        atomic_write(options.json, json.dumps(report.to_json(), indent=1).encode())
 
 
-BENCH = Verb(
+BENCH = Command(
     "bench",
     "measure how fast a model is here, and where the time goes",
     "varifocal bench best.safetensors --images photos/ --batch 1,4 --json speed.json\n"
     "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n"
     "  varifocal bench best.onnx\n\n"
     "A recipe gets random weights and, without --size, 800x1216 pixels. A checkpoint's own preprocessing sizes\n"
-    "the first picture, and all are resized to that. A GFLOP counts two operations a multiply-add; the peak is\n"
+    "the first image, and all are resized to that. A GFLOP counts two operations a multiply-add; the peak is\n"
     "the best of a few convolutions on this machine, in the same run and precision.",
     add_bench,
     run_bench,

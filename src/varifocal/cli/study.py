@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from varifocal.cli.common import load_model, usable_device
-from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_measured, add_reading, read_count
-from varifocal.cli.verb import Verb
+from varifocal.cli.command import Command
+from varifocal.cli.common import load_model, resolve_device
+from varifocal.cli.options import DATA, RECIPE_HELP, add_evaluation_options, add_font, add_reading, read_count
 
 
 def add_diagnose(verb: argparse.ArgumentParser) -> None:
     """Options of ``diagnose``."""
     verb.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT")
-    add_measured(verb)
+    add_evaluation_options(verb)
     verb.add_argument(
         "--results", type=Path, metavar="F", help="what any detector found, a COCO results file, in place of CHECKPOINT"
     )
@@ -25,7 +25,7 @@ def add_diagnose(verb: argparse.ArgumentParser) -> None:
         "--score",
         type=float,
         metavar="P",
-        help="least score in confusion matrix and worst pictures (that of the best F1)",
+        help="least score in confusion matrix and worst images (that of the best F1)",
     )
     verb.add_argument(
         "--iou", type=float, default=0.5, metavar="X", help="least IoU in the confusion matrix (%(default)s)"
@@ -34,21 +34,21 @@ def add_diagnose(verb: argparse.ArgumentParser) -> None:
         "--max-detections",
         type=int,
         metavar="N",
-        help="read so many of a class in a picture (100, or what the model gives)",
+        help="read so many of a class in an image (100, or what the model gives)",
     )
-    verb.add_argument("--worst", type=int, default=20, metavar="N", help="pictures in the JSON (%(default)s)")
+    verb.add_argument("--worst", type=int, default=20, metavar="N", help="images in the JSON (%(default)s)")
 
 
 def run_diagnose(options: argparse.Namespace, _: list[str]) -> None:
     """Say what separates a detector's AP from 100."""
-    from varifocal.diagnose.command import run_diagnose
+    from varifocal.tools.diagnose.command import run_diagnose
 
     run_diagnose(options, lambda: load_model(options))
 
 
-DIAGNOSE = Verb(
+DIAGNOSE = Command(
     "diagnose",
-    "say why the AP is what it is: ranking, errors, calibration, thresholds, the worst pictures",
+    "say why the AP is what it is: ranking, errors, calibration, thresholds, the worst images",
     "varifocal diagnose runs/vfnet-1/best.safetensors my_data --plots plots --json diagnosis.json\n"
     "  varifocal diagnose my_data --results coco_results.json\n\n"
     "docs/diagnose.md says what each figure means.",
@@ -61,7 +61,7 @@ DIAGNOSE = Verb(
 def add_oracle(verb: argparse.ArgumentParser) -> None:
     """Options of ``oracle``."""
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    add_measured(verb)
+    add_evaluation_options(verb)
     verb.add_argument("--chart", type=Path, metavar="F.svg", help="write the rows as bars here")
     verb.add_argument(
         "--assign",
@@ -72,17 +72,17 @@ def add_oracle(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--topk", type=read_count, default=9, metavar="N", help="candidates a level of ATSS (%(default)s)"
     )
-    verb.add_argument("--limit", type=read_count, metavar="N", help="look at the first N pictures alone")
+    verb.add_argument("--limit", type=read_count, metavar="N", help="look at the first N images alone")
 
 
 def run_oracle(options: argparse.Namespace, _: list[str]) -> None:
     """Give the detector the truth, one quantity at a time."""
-    from varifocal.oracle.command import run_oracle
+    from varifocal.tools.oracle.command import run_oracle
 
     run_oracle(options, lambda: load_model(options))
 
 
-ORACLE = Verb(
+ORACLE = Command(
     "oracle",
     "give a detector the truth, one quantity at a time, and see what AP it buys (the paper's table 1)",
     "varifocal oracle runs/vfnet-1/best.safetensors my_data --chart oracle.svg --json oracle.json\n"
@@ -108,19 +108,19 @@ def add_assign_view(verb: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("assign-view"),
         metavar="DIR",
-        help="a page a picture, assign.json (%(default)s)",
+        help="a page an image, assign.json (%(default)s)",
     )
-    verb.add_argument("--limit", type=read_count, default=12, metavar="N", help="the first N pictures (%(default)s)")
+    verb.add_argument("--limit", type=read_count, default=12, metavar="N", help="the first N images (%(default)s)")
 
 
 def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     """Draw what training gives each object."""
-    from varifocal.assign_view.command import run_assign_view
+    from varifocal.tools.show_assignment.command import run_assign_view
 
     run_assign_view(options, overrides)
 
 
-ASSIGN_VIEW = Verb(
+ASSIGN_VIEW = Command(
     "assign-view",
     "draw which points training gives each object, level by level, and which objects get none",
     "varifocal assign-view my_data --out points\n"
@@ -146,22 +146,22 @@ def add_report(verb: argparse.ArgumentParser) -> None:
         "--baseline", metavar="ROW", help="row of a sweep or of runs by seed that the others are compared with"
     )
     verb.add_argument(
-        "--examples", type=int, default=8, metavar="N", help="pictures to show, half of them the worst (%(default)s)"
+        "--examples", type=int, default=8, metavar="N", help="images to show, half of them the worst (%(default)s)"
     )
-    verb.add_argument("--fast", action="store_true", help="ask no network: no diagnosis, no pictures")
+    verb.add_argument("--fast", action="store_true", help="ask no network: no diagnosis, no images")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
 
 def run_report(options: argparse.Namespace, _: list[str]) -> None:
     """Put runs side by side on one page."""
-    from varifocal.report.command import run_report
+    from varifocal.tools.report.command import run_report
 
-    run_report(options, usable_device)
+    run_report(options, resolve_device)
 
 
-REPORT = Verb(
+REPORT = Command(
     "report",
-    "put runs or a sweep on one page: curves, numbers, diagnosis, pictures, the star of each box",
+    "put runs or a sweep on one page: curves, numbers, diagnosis, images, the star of each box",
     "varifocal report runs/focal runs/varifocal --out report.html\n"
     "  varifocal report sweeps/table3 --baseline raw-focal\n"
     "  varifocal report runs/a-seed* runs/b-seed*     # is b better than a?\n\n"

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from varifocal.cli.common import data_words
+from varifocal.cli.command import Command
+from varifocal.cli.common import data_overrides
 from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, read_numbers, read_share
-from varifocal.cli.verb import Verb
-from varifocal.errors import ConfigError
+from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from varifocal.evaluate.coco_ap import CocoMetrics
+    from varifocal.evaluation.coco_ap import CocoMetrics
 
 # said here too, because their own homes import torch
 LOSSES = ("varifocal", "focal", "quality-focal", "mal", "ia-bce")
@@ -36,15 +36,13 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out, such as 0.2"
     )
-    verb.add_argument(
-        "--strict", action="store_true", help="stop at the first unreadable picture (train.bad_pictures=0)"
-    )
+    verb.add_argument("--strict", action="store_true", help="stop at the first unreadable image (train.bad_images=0)")
 
 
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train, or go on with a run, and show the metrics."""
-    from varifocal.recipe import read_recipe
-    from varifocal.run import resume_run, run_folder, run_recipe
+    from varifocal.recipes.recipe import load_recipe
+    from varifocal.recipes.run import resume_run, run_folder, run_recipe
 
     if options.resume is not None:
         own = ("recipe", "out", "format", "images", "unlabeled", "val", "strict")
@@ -58,8 +56,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder: name it with --out.")
     name = options.recipe or "vfnet_r50_1x"
-    strict = ["train.bad_pictures=0"] if options.strict else []
-    recipe = read_recipe(name, [*data_words(options), *strict, *overrides])
+    strict = ["train.bad_images=0"] if options.strict else []
+    recipe = load_recipe(name, [*data_overrides(options), *strict, *overrides])
     with run_folder(options.out, Path(name).stem) as run:
         _show(run_recipe(recipe, options.data, run), run)
 
@@ -68,22 +66,22 @@ def _show(metrics: CocoMetrics | None, run: Path) -> None:
     """What a run has left, as the first of its processes says it."""
     from rich.console import Console
 
-    from varifocal.run import RESULTS, first_process
-    from varifocal.train.bad_pictures import LIST as BAD_PICTURES
+    from varifocal.recipes.run import RESULTS, is_main_process
+    from varifocal.train.unreadable_images import LIST as BAD_IMAGES
 
-    if not first_process():
+    if not is_main_process():
         return
     if metrics is not None:
         Console().print(metrics.table())
-    bad = run / BAD_PICTURES
+    bad = run / BAD_IMAGES
     if bad.is_file():
         count = len(bad.read_text(encoding="utf-8").splitlines())
-        print(f"{count} {'picture' if count == 1 else 'pictures'} could not be used: {bad}")
+        print(f"{count} {'image' if count == 1 else 'images'} could not be used: {bad}")
     print(f"Run folder: {run} ({', '.join(name for name in RESULTS if (run / name).exists())})")
     print(f"Try: varifocal predict {run / 'best.safetensors'} IMAGES")
 
 
-TRAIN = Verb(
+TRAIN = Command(
     "train",
     "train a detector on a data set",
     "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
@@ -109,9 +107,9 @@ def add_demo(verb: argparse.ArgumentParser) -> None:
 
 
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
-    """Train and test on the embedded pictures."""
-    from varifocal.demo import EXPLANATION, run_demo
-    from varifocal.run import run_folder
+    """Train and test on the embedded images."""
+    from varifocal.recipes.run import run_folder
+    from varifocal.tools.demo import EXPLANATION, run_demo
 
     with run_folder(options.out, "trees") as run:
         metrics, seconds = run_demo(run, [f"model.loss={options.loss}", *overrides])
@@ -119,7 +117,7 @@ def run_demo(options: argparse.Namespace, overrides: list[str]) -> None:
     print(f"{seconds / 60:.1f} minutes. {EXPLANATION}")
 
 
-DEMO = Verb(
+DEMO = Command(
     "demo",
     "train and test on the embedded aerial photographs, in minutes on a CPU",
     "varifocal demo --loss focal train.seed=1",
@@ -144,8 +142,8 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train the rows of a table and show them side by side."""
     from rich.console import Console
 
-    from varifocal import sweep
-    from varifocal.report.sweeps import read_sweep
+    from varifocal.recipes import sweep
+    from varifocal.tools.report.sweeps import read_sweep
 
     out = options.out or Path("runs") / options.table
     results = sweep.run_sweep(
@@ -154,7 +152,7 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
         out,
         recipe=options.recipe,
         seeds=options.seeds,
-        overrides=[*data_words(options), *overrides],
+        overrides=[*data_overrides(options), *overrides],
     )
     Console().print(sweep.table(results, options.table))
     for one in read_sweep(out).of("AP"):
@@ -162,7 +160,7 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
     print(f"Runs and results.json: {out}; on one page: varifocal report {out}")
 
 
-SWEEP = Verb(
+SWEEP = Command(
     "sweep",
     "train every row of one of the paper's tables, or every loss, and compare them",
     "varifocal sweep table3 my_data --recipe my.yaml --seeds 0,1,2 train.epochs=6\n\n"

@@ -17,14 +17,14 @@ from functools import total_ordering
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from varifocal.data.names import leaves_folder
-from varifocal.errors import DataError
+from varifocal.data.names import is_unsafe_path
+from varifocal.utils.errors import DataError
 
 SUFFIXES = (".zip", ".tar")
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 MAX_MEMBERS = 5_000_000
-MAX_MEMBER = 1 << 33  # bytes of one file; annotations of a million pictures take one GiB
+MAX_MEMBER = 1 << 33  # bytes of one file; annotations of a million images take one GiB
 # Deflate reaches 1032; labels with many equal words reach 50. Small files cannot do harm.
 _MAX_RATIO, _HARMLESS = 200, 1 << 26
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
@@ -300,7 +300,7 @@ class ArchivePath:
         return hash(self._path)
 
 
-Tree = Path | ArchivePath  # where data sets lie
+AnyPath = Path | ArchivePath  # where data sets lie
 
 
 def is_archive(path: Path) -> bool:
@@ -340,7 +340,7 @@ def open_archive(file: Path) -> ArchivePath:
 def _check(file: Path, name: str, entry: Entry, count: int) -> None:
     if count >= MAX_MEMBERS:
         raise DataError(f"{file}: more than {MAX_MEMBERS} files are in it; make several archives of it")
-    if leaves_folder(name):
+    if is_unsafe_path(name):
         raise DataError(f"{file}: the name {name!r} in it leaves the archive, which is refused; pack it again")
     if entry.size > MAX_MEMBER or (entry.size > _HARMLESS and entry.size > _MAX_RATIO * entry.packed):
         raise DataError(

@@ -1,4 +1,4 @@
-"""What a training picture goes through: a window of the picture, turned and coloured anew each time.
+"""What a training image goes through: a window of the image, turned and colored anew each time.
 
 All chance comes from the generators that are passed in, so a sample depends on its seed alone, whatever the number
 of workers or processes.
@@ -17,11 +17,19 @@ from jaxtyping import UInt8
 from pydantic import Field
 from torch import Tensor
 
-from varifocal.boxes import areas
-from varifocal.data.pixels import apply_all, blacken, by_name, erase, recolour, torch_chance
-from varifocal.data.preprocess import Preprocess, resize, resize_factor, resized_shape
-from varifocal.errors import ConfigError
-from varifocal.types import Sample, Targets
+from varifocal.boxes import box_area
+from varifocal.data.photometric import (
+    apply_transforms,
+    build_transforms,
+    color_jitter,
+    cutout,
+    fork_torch_rng,
+    random_erasing,
+)
+from varifocal.data.preprocess import resize
+from varifocal.structures import Targets
+from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
+from varifocal.utils.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
@@ -31,40 +39,40 @@ PART_TRIES = 20  # draws of a part until one shows a box
 
 
 @dataclass(frozen=True)
-class Augment:
-    """How training pictures vary.
+class Augmentation:
+    """How training images vary.
 
-    ``crop``: side in pixels of a square window of the resized picture; 0 takes the whole picture. ``near_box``: share
+    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``near_box``: share
     of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``jitter``: the
     resize factor is multiplied by a log-uniform number between these two. ``flip``: chance of a left-right flip,
     ``vertical_flip`` of an upside-down one. ``quarter_turns``: any of the eight orientations instead, right where the
-    picture has no up and down.
-    ``colour``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
+    image has no up and down.
+    ``color``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
     cut by the window counts when that share of its area is left; a smaller rest is, by ``slivers``, neither object nor
-    background ("ignore"), or background, right where such rests are not labelled at the edge of pictures either.
+    background ("ignore"), or background, right where such rests are not labeled at the edge of images either.
 
     Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
     numbers between the two of ``short`` and the two of ``long`` ("range" of mmdetection; 0, 0 keeps the recipe's
     limit), or that of the shorter side is one of ``short_values`` ("value"). ``part`` is the chance that only a
-    part of the picture is taken, anywhere in it, whose height and width are shares of the picture's drawn between the
-    two of ``part_sides``; one that shows none of the picture's objects is drawn again, and after twenty the
-    picture is taken whole.
+    part of the image is taken, anywhere in it, whose height and width are shares of the image's drawn between the
+    two of ``part_sides``; one that shows none of the image's objects is drawn again, and after twenty the
+    image is taken whole.
 
     ``iou_crop`` is the chance that a part is drawn as SSD does (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so
     that it overlaps some object by an IoU of at least 0 to .9, itself drawn. Cut boxes count by ``min_visible``, not
-    by their centres.
+    by their centers.
 
     ``cutout`` is the chance that as many holes as a number between the two of ``holes`` are blackened in the resized
-    picture, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``erase`` is the chance that one rectangle of
-    2 to 33 % of the picture is filled with the mean colour (torchvision's RandomErasing); a box of which less than
+    image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that one rectangle of
+    2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which less than
     ``min_visible`` is left counts as a cut one does. ``torchvision`` names further transforms of
     torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
     applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
 
-    Chances of putting several pictures together, each of them changed as above first: ``mosaic`` of four around a point
+    Chances of putting several images together, each of them changed as above first: ``mosaic`` of four around a point
     in the middle half, shrunk by a number between the two of ``mosaic_scale`` and cut to the first one's size;
-    ``copy_paste`` of as many objects of another picture as a number between the two of ``pastes``, as whole
-    rectangles, since there are no outlines; ``mixup`` of a second picture at half strength, with all boxes of both. The
+    ``copy_paste`` of as many objects of another image as a number between the two of ``pastes``, as whole
+    rectangles, since there are no outlines; ``mixup`` of a second image at half strength, with all boxes of both. The
     others are drawn from the same epoch. With ``mix_epochs`` only so many epochs are mixed, so that the last ones are
     like what is predicted.
     """
@@ -84,7 +92,7 @@ class Augment:
     flip: Share = 0.5
     vertical_flip: Share = 0.0
     quarter_turns: bool = False
-    colour: Annotated[float, Field(ge=0)] = 0.0
+    color: Annotated[float, Field(ge=0)] = 0.0
     torchvision: dict[str, dict[str, Any]] = field(default_factory=dict)
     mosaic: Share = 0.0
     mosaic_scale: tuple[Factor, Factor] = (0.5, 1.0)
@@ -101,24 +109,24 @@ class Augment:
         if self.iou_crop and (self.crop or self.part):
             raise ConfigError("augment: iou_crop, crop and part all say which part is taken; give one.")
         if self.torchvision:
-            by_name(self.torchvision)
+            build_transforms(self.torchvision)
 
     @property
     def one_size(self) -> bool:
-        """Whether every picture is always taken whole and resized alike."""
-        fixed = Augment()
+        """Whether every image is always taken whole and resized alike."""
+        fixed = Augmentation()
         same = ("crop", "jitter", "short", "long", "short_values", "part", "iou_crop", "mosaic")
         return all(getattr(self, name) == getattr(fixed, name) for name in same)
 
     def mixes(self, epoch: int) -> bool:
-        """Whether pictures of that epoch, counted from 0, may be put together."""
+        """Whether images of that epoch, counted from 0, may be put together."""
         several = self.mosaic or self.copy_paste or self.mixup
         return bool(several) and (self.mix_epochs == 0 or epoch < self.mix_epochs)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the original picture, pixels, and the (height, width) it is resized to."""
+    """A rectangle of the original image, pixels, and the (height, width) it is resized to."""
 
     left: int
     top: int
@@ -127,8 +135,8 @@ class Window:
     size: tuple[int, int]
 
 
-def choose_window(sample: Sample, preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Window:
-    """The part of a picture that is trained on this time."""
+def sample_crop(sample: Sample, preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Window:
+    """The part of an image that is trained on this time."""
     height, width = sample.height, sample.width
     low, high = sorted(config.jitter)
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -157,9 +165,9 @@ def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.r
 
 
 def _without_crop(
-    sample: Sample, preprocess: Preprocess, config: Augment, jitter: float, rng: np.random.Generator
+    sample: Sample, preprocess: Preprocess, config: Augmentation, jitter: float, rng: np.random.Generator
 ) -> Window:
-    """The whole picture, or a part of it, at limits of its own."""
+    """The whole image, or a part of it, at limits of its own."""
     left, top, width, height = 0, 0, sample.width, sample.height
     if config.part and rng.random() < config.part:
         left, top, width, height = _draw_part(sample, config, rng)
@@ -169,8 +177,8 @@ def _without_crop(
     return Window(left, top, width, height, (max(int(size[0] * jitter), 1), max(int(size[1] * jitter), 1)))
 
 
-def _draw_part(sample: Sample, config: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a part that shows an object, if the picture has one."""
+def _draw_part(sample: Sample, config: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a part that shows an object, if the image has one."""
     objects = torch.from_numpy(sample.boxes[~sample.crowd])
     low, high = sorted(config.part_sides)
     for _ in range(PART_TRIES):
@@ -183,7 +191,7 @@ def _draw_part(sample: Sample, config: Augment, rng: np.random.Generator) -> tup
 
 
 def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the part that RandomIoUCrop takes; the whole picture where there is no object."""
+    """Left, top, width and height of the part that RandomIoUCrop takes; the whole image where there is no object."""
     objects = torch.from_numpy(sample.boxes[~sample.crowd])
     whole = {"left": 0, "top": 0, "width": sample.width, "height": sample.height}
     if not len(objects):
@@ -193,13 +201,13 @@ def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, 
 
     size = (sample.height, sample.width)
     boxes = tv_tensors.BoundingBoxes(objects, format="XYXY", canvas_size=size)
-    with torch_chance(rng):
-        # without the picture: its part is cut out and resized once, further on
+    with fork_torch_rng(rng):
+        # without the image: its part is cut out and resized once, further on
         drawn = v2.RandomIoUCrop().make_params([boxes]) or whole
     return drawn["left"], drawn["top"], drawn["width"], drawn["height"]
 
 
-def _redrawn(preprocess: Preprocess, config: Augment, rng: np.random.Generator) -> Preprocess:
+def _redrawn(preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Preprocess:
     """The limits of the resize, those that vary drawn anew."""
     drawn: dict[str, Any] = {}
     for side, (first, last) in (("long", config.long), ("short", config.short)):
@@ -218,11 +226,11 @@ def _inside(boxes: Tensor, left: int, top: int, width: int, height: int) -> Tens
 
 def _visible(boxes: Tensor, inside: Tensor) -> Tensor:
     """The share of each box's area that is inside."""
-    return areas(inside) / areas(boxes).clamp(min=1e-6)
+    return box_area(inside) / box_area(boxes).clamp(min=1e-6)
 
 
 def cut(
-    image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, config: Augment
+    image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, config: Augmentation
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
     """The window, resized, and the boxes in it; the config says what becomes of boxes that are almost cut away."""
     right, bottom = window.left + window.width, window.top + window.height
@@ -233,35 +241,35 @@ def cut(
     scale = boxes.new_tensor([width / window.width, height / window.height] * 2)
     labels, crowd = torch.from_numpy(sample.labels), torch.from_numpy(sample.crowd)
     left = Targets(inside * scale, labels, crowd, (height, width))
-    return part, settle(left, _visible(boxes, inside), config)
+    return part, crop_targets(left, _visible(boxes, inside), config)
 
 
-def settle(targets: Targets, visible: Tensor, config: Augment) -> Targets:
+def crop_targets(targets: Targets, visible: Tensor, config: Augmentation) -> Targets:
     """What becomes of boxes of whose area these shares [N] are left: objects, ignored regions, or nothing."""
     sliver = visible < config.min_visible
     kept = (visible > 0) & (targets.crowd | ~sliver if config.slivers == "background" else True)
     return Targets(targets.boxes[kept], targets.labels[kept], (targets.crowd | sliver)[kept], targets.size)
 
 
-def look_through(targets: Targets, left: int, top: int, width: int, height: int, config: Augment) -> Targets:
+def filter_visible(targets: Targets, left: int, top: int, width: int, height: int, config: Augmentation) -> Targets:
     """What a window of a finished example shows of its boxes, from the window's corner."""
     inside = _inside(targets.boxes, left, top, width, height)
     shown = Targets(inside, targets.labels, targets.crowd, (height, width))
-    return settle(shown, _visible(targets.boxes, inside), config)
+    return crop_targets(shown, _visible(targets.boxes, inside), config)
 
 
-def hide(targets: Targets, rectangles: Sequence[tuple[int, int, int, int]], config: Augment) -> Targets:
+def occlude(targets: Targets, rectangles: Sequence[tuple[int, int, int, int]], config: Augmentation) -> Targets:
     """What is left of the boxes under rectangles, xyxy, that do not overlap."""
     hidden = targets.boxes.new_zeros(len(targets.boxes))
     for x1, y1, x2, y2 in rectangles:
-        hidden += areas(_inside(targets.boxes, x1, y1, x2 - x1, y2 - y1))
-    return settle(targets, 1 - hidden / areas(targets.boxes).clamp(min=1e-6), config)
+        hidden += box_area(_inside(targets.boxes, x1, y1, x2 - x1, y2 - y1))
+    return crop_targets(targets, 1 - hidden / box_area(targets.boxes).clamp(min=1e-6), config)
 
 
-def turn(
+def flip_rot90(
     image: UInt8[Tensor, "3 _ _"], targets: Targets, *, flip: bool, upside_down: bool, transpose: bool
 ) -> tuple[UInt8[Tensor, "3 _ _"], Targets]:
-    """One of the eight orientations of a picture and its boxes; exact, nothing is resampled."""
+    """One of the eight orientations of an image and its boxes; exact, nothing is resampled."""
     boxes, (height, width) = targets.boxes, targets.size
     if flip:
         image, boxes = (
@@ -282,35 +290,35 @@ def augment(
     image: UInt8[Tensor, "3 H W"],
     sample: Sample,
     preprocess: Preprocess,
-    config: Augment,
+    config: Augmentation,
     seed: list[int],
     zoom: float = 1.0,
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
-    """A training example of one picture; the same ``seed`` gives the same one, ``zoom`` times as large."""
+    """A training example of one image; the same ``seed`` gives the same one, ``zoom`` times as large."""
     rng = np.random.default_rng(seed)
-    window = choose_window(sample, preprocess, config, rng)
+    window = sample_crop(sample, preprocess, config, rng)
     if zoom != 1:
         height, width = window.size
         window = replace(window, size=(max(round(height * zoom), 1), max(round(width * zoom), 1)))
     part, targets = cut(image, sample, window, config)
     if config.cutout and rng.random() < config.cutout:
-        part = blacken(part, config.holes, rng)
+        part = cutout(part, config.holes, rng)
     coins = rng.random(3)
     flip = bool(coins[0] < config.flip)
     upside_down = bool(coins[1] < (0.5 if config.quarter_turns else config.vertical_flip))
     transpose = bool(coins[2] < 0.5) and config.quarter_turns
-    part, targets = turn(part, targets, flip=flip, upside_down=upside_down, transpose=transpose)
-    if config.colour:
-        part = recolour(part, config.colour, rng)
+    part, targets = flip_rot90(part, targets, flip=flip, upside_down=upside_down, transpose=transpose)
+    if config.color:
+        part = color_jitter(part, config.color, rng)
     if config.torchvision:
-        part = apply_all(part, by_name(config.torchvision), rng)
+        part = apply_transforms(part, build_transforms(config.torchvision), rng)
     if config.erase and rng.random() < config.erase:
-        part, hole = erase(part, mean_colour(preprocess), rng)
-        targets = hide(targets, [hole], config)
+        part, hole = random_erasing(part, mean_color(preprocess), rng)
+        targets = occlude(targets, [hole], config)
     return part, targets
 
 
-def mean_colour(preprocess: Preprocess) -> tuple[int, int, int]:
-    """Red, green and blue of what normalisation takes to zero, as padding is."""
+def mean_color(preprocess: Preprocess) -> tuple[int, int, int]:
+    """Red, green and blue of what normalization takes to zero, as padding is."""
     red, green, blue = (round(value) for value in (preprocess.mean[::-1] if preprocess.bgr else preprocess.mean))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Decoded pictures in memory that all loading processes share, up to a bound."""
+"""Decoded images in memory that all loading processes share, up to a bound."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from varifocal.errors import ConfigError
+from varifocal.utils.errors import ConfigError
 
 
-class PictureCache:
-    """Keeps pictures by index, first come, until ``limit`` bytes of pixels are used; none is ever dropped.
+class ImageCache:
+    """Keeps images by index, first come, until ``limit`` bytes of pixels are used; none is ever dropped.
 
     What was read last comes no more before the next epoch, so that making room for it would lose more than it gains.
 
@@ -26,13 +26,13 @@ class PictureCache:
         ConfigError: the system does not give that much address space.
     """
 
-    def __init__(self, pictures: int, limit: int) -> None:
-        self.pictures, self.limit = pictures, limit
+    def __init__(self, images: int, limit: int) -> None:
+        self.images, self.limit = images, limit
         self._lock = Lock()
         self._file, self._alone = -1, False
         try:
             if hasattr(os, "memfd_create"):
-                self._file = os.memfd_create("varifocal-pictures")
+                self._file = os.memfd_create("varifocal-images")
                 weakref.finalize(self, os.close, self._file)
                 os.ftruncate(self._file, self._size())  # takes no memory yet
             self._open(mmap.mmap(self._file, self._size()))
@@ -54,7 +54,7 @@ class PictureCache:
             if self._places[index, 2] or first + pixels.nbytes > self.limit:
                 return
             self._used[0] += pixels.nbytes
-            self._places[index, 2] = pixels.shape[1]  # another process with the same picture need not put it, too
+            self._places[index, 2] = pixels.shape[1]  # another process with the same image need not put it, too
         self._pixels[first : first + pixels.nbytes].reshape(pixels.shape)[:] = pixels
         with self._lock:  # only now can others see it
             self._places[index] = first, *pixels.shape[:2]
@@ -70,20 +70,20 @@ class PictureCache:
             self.limit //= processes
 
     def _size(self) -> int:
-        return 8 + 24 * self.pictures + self.limit
+        return 8 + 24 * self.images + self.limit
 
     def _open(self, memory: mmap.mmap) -> None:
         self._used = np.frombuffer(memory, np.int64, 1)
-        # of each picture the place of its first byte, its height and its width
-        self._places = np.frombuffer(memory, np.int64, 3 * self.pictures, 8).reshape(self.pictures, 3)
-        self._pixels = np.frombuffer(memory, np.uint8, self.limit, 8 + 24 * self.pictures)
+        # of each image the place of its first byte, its height and its width
+        self._places = np.frombuffer(memory, np.int64, 3 * self.images, 8).reshape(self.images, 3)
+        self._pixels = np.frombuffer(memory, np.uint8, self.limit, 8 + 24 * self.images)
 
     def __getstate__(self) -> dict[str, Any]:
         file = None if self._file < 0 else reduction.DupFd(self._file)
-        return {"pictures": self.pictures, "limit": self.limit, "lock": self._lock, "file": file}
+        return {"images": self.images, "limit": self.limit, "lock": self._lock, "file": file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.pictures, self.limit, self._lock = state["pictures"], state["limit"], state["lock"]
+        self.images, self.limit, self._lock = state["images"], state["limit"], state["lock"]
         self._alone = state["file"] is None
         self._file = -1 if self._alone else state["file"].detach()
         if not self._alone:

@@ -9,11 +9,11 @@ from typing import overload
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from varifocal.data.raw import short_list
-from varifocal.records import DataSet, Sample
+from varifocal.data.annotations import short_list
+from varifocal.types import Dataset, Sample
 
 
-def used_classes(data: DataSet) -> Bool[np.ndarray, "C"]:
+def used_classes(data: Dataset) -> Bool[np.ndarray, "C"]:
     """Which of the categories have a box, be it an object or a region to be ignored."""
     used = np.zeros(len(data.categories), bool)
     for sample in data.samples:
@@ -23,7 +23,7 @@ def used_classes(data: DataSet) -> Bool[np.ndarray, "C"]:
     return used
 
 
-def with_classes(data: DataSet, keep: Bool[np.ndarray, "C"]) -> DataSet:
+def with_classes(data: Dataset, keep: Bool[np.ndarray, "C"]) -> Dataset:
     """The same data set with those of its categories alone; the others must have no box."""
     if keep.all():
         return data
@@ -32,7 +32,7 @@ def with_classes(data: DataSet, keep: Bool[np.ndarray, "C"]) -> DataSet:
     return replace(data, samples=_Relabeled(data.samples, place), categories=categories)
 
 
-def learned_classes(training: DataSet, validation: DataSet | None, *, keep_all: bool) -> tuple[DataSet, DataSet | None]:
+def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: bool) -> tuple[Dataset, Dataset | None]:
     """Both data sets with the classes that a model is made for, and notes on what that means.
 
     These are the classes of the training set that have a box in it. Those that only the validation set shows stay,
@@ -63,7 +63,7 @@ def learned_classes(training: DataSet, validation: DataSet | None, *, keep_all: 
     return training, validation
 
 
-def _names(data: DataSet, which: Bool[np.ndarray, "C"]) -> set[str]:
+def _names(data: Dataset, which: Bool[np.ndarray, "C"]) -> set[str]:
     return {category.name for category, one in zip(data.categories, which, strict=True) if one}
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from varifocal.data.raw import short, short_list
+from varifocal.data.annotations import short, short_list
 from varifocal.data.readers.coco_ids import Ids, are_plain
 from varifocal.data.readers.json_stream import read_list
 from varifocal.data.result_join import Column, Joined, join_classes, join_images
-from varifocal.errors import DataError
-from varifocal.records import DataSet, Detections
+from varifocal.types import Dataset, Detections
+from varifocal.utils.errors import DataError
 
 MEND = 'an entry is {"image_id": 1, "category_id": 3, "bbox": [x, y, width, height], "score": 0.9}'
 _KEYS = ("image_id", "category_id", "bbox", "score")
@@ -29,7 +29,7 @@ def _ignore(note: str) -> None:
     """Nobody wants to know."""
 
 
-def read_results(file: Path, data: DataSet, tell: Callable[[str], None] = _ignore) -> list[Detections]:
+def read_results(file: Path, data: Dataset, tell: Callable[[str], None] = _ignore) -> list[Detections]:
     """The detections of each sample of ``data``, best first; of equal scores the first in the file comes first.
 
     Images and classes are found by the ids that the data set has, or by the ``file_name`` and ``category_name`` of the
@@ -39,7 +39,7 @@ def read_results(file: Path, data: DataSet, tell: Callable[[str], None] = _ignor
     about 80 MB.
 
     Raises:
-        DataError: the file cannot be read or is no list of such entries, an id is unknown or used by two pictures, or a
+        DataError: the file cannot be read or is no list of such entries, an id is unknown or used by two images, or a
             number is not finite.
     """
     taken = _Taken(file, data)
@@ -51,14 +51,12 @@ def read_results(file: Path, data: DataSet, tell: Callable[[str], None] = _ignor
 class _Taken:
     """The columns of the entries so far: image, class, and box and score in one."""
 
-    def __init__(self, file: Path, data: DataSet) -> None:
+    def __init__(self, file: Path, data: Dataset) -> None:
         self.file, self.data = file, data
         self.images, self.classes = Column(Ids()), Column(Ids())
         self.values: list[Float[np.ndarray, "n 5"]] = [np.empty((0, 5))]
         if len({sample.image_id for sample in data.samples}) < len(data.samples):
-            raise DataError(
-                f"{data.source}: two pictures have one id, so that results cannot be told apart; number them"
-            )
+            raise DataError(f"{data.source}: two images have one id, so that results cannot be told apart; number them")
 
     def take(self, first: int, entries: list[Any]) -> None:
         """The next entries, checked."""

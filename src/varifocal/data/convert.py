@@ -13,18 +13,18 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from varifocal.data.finish import box_problems, emptied_notes, finish, judge, raise_first, swapped_notes
-from varifocal.data.images import SUFFIXES
+from varifocal.data.annotations import NO_LABEL, RawDataset, counted
+from varifocal.data.holdout import holdout_mask
+from varifocal.data.image_kinds import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.options import Unlabeled
-from varifocal.data.raw import NO_LABEL, RawSet, counted
-from varifocal.data.readers.columns import measured
+from varifocal.data.readers.columns import with_image_sizes
 from varifocal.data.roles import made_of_others, parted_split
-from varifocal.data.split import hold_out
+from varifocal.data.validate import box_problems, emptied_notes, finish, raise_first, swapped_notes, validate_boxes
 from varifocal.data.writers import WRITERS, Part
-from varifocal.errors import ConfigError, DataError
-from varifocal.locks import claimed_file
-from varifocal.records import Category, StoredFile
+from varifocal.types import Category, FileLike
+from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.locks import claimed_file
 
 _DROP = ", or leave such boxes out with --drop-invalid"
 _UNUSABLE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f]')
@@ -41,7 +41,7 @@ def convert(
     unlabeled: Unlabeled = "",
     val: float | None = None,
     seed: int = 0,
-    pictures: Literal["link", "copy"] = "link",
+    image_files: Literal["link", "copy"] = "link",
     drop_invalid: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
@@ -49,8 +49,8 @@ def convert(
 
     ``format``, ``images`` and ``unlabeled`` are those of ``load_dataset``. A split that is others together, as
     "trainval" is, is written only if it is asked for. ``val`` holds that share of what is trained on out, as the split
-    "val". Pictures become links to where they are, or copies; those of an archive are always copied. ``progress`` is
-    called with the number of pictures done.
+    "val". Images become links to where they are, or copies; those of an archive are always copied. ``progress`` is
+    called with the number of images done.
 
     Raises:
         ConfigError: ``out`` is there already, or cannot be written; an unknown format; ``val`` where there is a
@@ -65,7 +65,7 @@ def convert(
     parted = None if val is None else parted_split(source, splits)
     chosen = _read(source, splits, format, images, unlabeled)
     notes += dict.fromkeys(note for raw in chosen for note in raw.notes)
-    raws = [measured(raw) for raw in chosen]
+    raws = [with_image_sizes(raw) for raw in chosen]
     keeps = [_judge(raw, drop_invalid, notes) for raw in raws]
     shares = [(raw.split, raw, np.arange(len(raw.images)), keep) for raw, keep in zip(raws, keeps, strict=True)]
     if val is not None and parted is not None:
@@ -79,23 +79,23 @@ def convert(
             label = labels[raws.index(raw)]
             parts.append(Part(name, raw, chosen_images, namer.names(raw, chosen_images), keep, label))
         notes += WRITERS[to][0](folder, parts, categories)
-        _put_pictures(folder, parts, WRITERS[to][1], pictures, progress)
+        _put_images(folder, parts, WRITERS[to][1], image_files, progress)
     return notes
 
 
 def _read(
     source: Path | str, splits: Sequence[str], format: str | None, images: str, unlabeled: Unlabeled
-) -> list[RawSet]:
+) -> list[RawDataset]:
     found = [read_raw(source, name, format=format, images=images, unlabeled=unlabeled) for name in splits]
     for raw in found:
         raise_first(raw.problems)
     return found
 
 
-def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
+def _judge(raw: RawDataset, drop_invalid: bool, notes: list[str]) -> np.ndarray:
     """The boxes to write."""
     raise_first(raw.problems)
-    verdict = judge(raw)
+    verdict = validate_boxes(raw)
     problems = box_problems(raw, verdict)
     if not drop_invalid:
         raise_first(problems, _DROP)
@@ -107,14 +107,14 @@ def _judge(raw: RawSet, drop_invalid: bool, notes: list[str]) -> np.ndarray:
 
 
 def _hold_out(
-    raw: RawSet, keep: np.ndarray, val: float, seed: int, drop_invalid: bool, notes: list[str]
-) -> list[tuple[str, RawSet, np.ndarray, np.ndarray]]:
-    held, note = hold_out(finish(raw, invalid_boxes="drop" if drop_invalid else "error"), val, seed)
+    raw: RawDataset, keep: np.ndarray, val: float, seed: int, drop_invalid: bool, notes: list[str]
+) -> list[tuple[str, RawDataset, np.ndarray, np.ndarray]]:
+    held, note = holdout_mask(finish(raw, invalid_boxes="drop" if drop_invalid else "error"), val, seed)
     notes.append(note)
     return [("train", raw, np.flatnonzero(~held), keep), ("val", raw, np.flatnonzero(held), keep)]
 
 
-def _join_classes(raws: Sequence[RawSet]) -> tuple[tuple[Category, ...], list[np.ndarray]]:
+def _join_classes(raws: Sequence[RawDataset]) -> tuple[tuple[Category, ...], list[np.ndarray]]:
     """Classes that all splits share, and the labels of each split in them. Splits that differ get new ids."""
     if all(raw.categories == raws[0].categories for raw in raws):
         return raws[0].categories, [raw.boxes.labels for raw in raws]
@@ -133,14 +133,14 @@ class _Namer:
         self.flat = flat
         self.taken: set[str] = set()
 
-    def names(self, raw: RawSet, images: np.ndarray) -> list[str]:
-        """The names of some pictures of a split."""
+    def names(self, raw: RawDataset, images: np.ndarray) -> list[str]:
+        """The names of some images of a split."""
         if not self.flat:
             self.taken = set()
         return [self.name(raw.images.files[image]) for image in images.tolist()]
 
-    def name(self, file: StoredFile | None) -> str:
-        assert file is not None, "a missing picture is a problem, which was raised"
+    def name(self, file: FileLike | None) -> str:
+        assert file is not None, "a missing image is a problem, which was raised"
         stem, suffix = os.path.splitext(_UNUSABLE.sub("_", file.name))
         if suffix.lower() not in SUFFIXES:
             stem, suffix = stem + suffix, _suffix_of(file)
@@ -152,12 +152,12 @@ class _Namer:
         return unique + suffix
 
 
-def _suffix_of(file: StoredFile) -> str:
-    """The suffix of a picture whose name has none, from its content."""
+def _suffix_of(file: FileLike) -> str:
+    """The suffix of an image whose name has none, from its content."""
     try:
         with file.open("rb") as stream, Image.open(stream) as image:
             found = f".{(image.format or '').lower()}"
-    except Exception:  # whatever Pillow raises on damaged data; reading the picture will tell
+    except Exception:  # whatever Pillow raises on damaged data; reading the image will tell
         return ".jpg"
     return {".jpeg": ".jpg", ".tiff": ".tif", ".jpeg2000": ".jp2"}.get(found, found)
 
@@ -186,7 +186,7 @@ def _beside(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_pictures(
+def _put_images(
     folder: Path, parts: Sequence[Part], place: str, how: Literal["link", "copy"], progress: Callable[[int], None]
 ) -> None:
     done = 0
@@ -195,7 +195,7 @@ def _put_pictures(
         target.mkdir(parents=True, exist_ok=True)
         for image, name, _ in part:
             file = part.raw.images.files[image]
-            assert file is not None, "a missing picture is a problem, which was raised"
+            assert file is not None, "a missing image is a problem, which was raised"
             if isinstance(file, Path) and how == "link":
                 if not file.is_file():
                     raise DataError(f"{file}: the file cannot be read (a link to nowhere); check it")
@@ -206,7 +206,7 @@ def _put_pictures(
             progress(done)
 
 
-def _copy(file: StoredFile, target: Path) -> None:
+def _copy(file: FileLike, target: Path) -> None:
     try:
         with file.open("rb") as source:
             content = source.read()

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-from varifocal.data.image_kinds import SUFFIXES as SUFFIXES
-from varifocal.data.levels import (
+from varifocal.data.open_image import opened, pixel_limit, quiet
+from varifocal.data.value_ranges import (
     Depth,
     Used,
     bounds,
@@ -27,18 +27,15 @@ from varifocal.data.levels import (
     to_levels,
     used_values,
 )
-from varifocal.data.listing import list_images as list_images
-from varifocal.data.opened import opened, pixel_limit, quiet
-from varifocal.errors import DataError
-from varifocal.records import StoredFile
-from varifocal.settings import Levels
+from varifocal.types import FileLike, Levels
+from varifocal.utils.errors import DataError
 
 _TOGETHER = 256  # headers that a thread reads before it looks for more
 
 _MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colors are multiplied by their alpha
 
-THUMB = 16  # side of the small grey picture by which pictures are compared
+THUMB = 16  # side of the small gray image by which images are compared
 _AHEAD = 1024  # files that wait for a thread
 
 _TURNS = {
@@ -52,7 +49,7 @@ _TURNS = {
 }
 
 
-def read_image(path: StoredFile, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
+def read_image(path: FileLike, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
     """The upright image as RGB, 8 bits a channel, in memory and detached from its file.
 
     EXIF rotation is applied. Of an animation or a stack the first image is read. Alpha is dropped, as OpenCV and
@@ -66,7 +63,7 @@ def read_image(path: StoredFile, levels: Levels | None = None, *, large: bool = 
 
     Raises:
         DataError: the file is missing, empty, a folder, not an image, damaged, cut short, has more pixels than
-            :func:`varifocal.data.opened.pixel_limit`, or holds numbers without a known range and none is named.
+            :func:`varifocal.data.open_image.pixel_limit`, or holds numbers without a known range and none is named.
     """
     limit = pixel_limit(large=large)
     with quiet(limit), opened(path, limit, large=large) as image:
@@ -75,7 +72,7 @@ def read_image(path: StoredFile, levels: Levels | None = None, *, large: bool = 
         return _upright(image, str(path), depth, levels, partial(_low_bytes, path, limit))
 
 
-def upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) -> Image.Image:
+def to_upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) -> Image.Image:
     """What ``read_image`` makes of an opened image; ``name`` stands for the file in errors.
 
     Raises:
@@ -103,7 +100,7 @@ def _upright(
     return rgb
 
 
-def _low_bytes(path: StoredFile, limit: int) -> Image.Image:
+def _low_bytes(path: FileLike, limit: int) -> Image.Image:
     """The image of 16-bit colors once more, decoded to the low bytes of its numbers."""
     with opened(path, limit) as image:
         swap_bytes(image)
@@ -111,7 +108,7 @@ def _low_bytes(path: StoredFile, limit: int) -> Image.Image:
         return image
 
 
-def count_frames(path: StoredFile) -> int:
+def count_frames(path: FileLike) -> int:
     """How many images a file holds: the pages of a TIFF, or the frames of an animation; ``read_image`` reads the first.
 
     Smaller copies in a TIFF and what a telephone puts beside its photograph (depth, a second exposure) do not count.
@@ -141,8 +138,8 @@ def _frames(image: Image.Image) -> int:
     return max(pages, 1)
 
 
-def read_size(path: StoredFile) -> tuple[int, int]:
-    """(width, height) in pixels of the upright picture, read from the header without decoding.
+def read_size(path: FileLike) -> tuple[int, int]:
+    """(width, height) in pixels of the upright image, read from the header without decoding.
 
     Raises:
         DataError: as ``read_image``, as far as the header shows it.
@@ -152,14 +149,14 @@ def read_size(path: StoredFile) -> tuple[int, int]:
         return _upright_size(path, limit)
 
 
-def _upright_size(path: StoredFile, limit: int) -> tuple[int, int]:
+def _upright_size(path: FileLike, limit: int) -> tuple[int, int]:
     with opened(path, limit, large=True) as image:
         width, height = _stored(image)
         orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def read_stored_size(path: StoredFile) -> tuple[int, int]:
+def read_stored_size(path: FileLike) -> tuple[int, int]:
     """(width, height) in pixels as stored, before the EXIF rotation.
 
     Raises:
@@ -170,12 +167,12 @@ def read_stored_size(path: StoredFile) -> tuple[int, int]:
         return _stored(image)
 
 
-def read_sizes(files: Sequence[StoredFile], threads: int = 4) -> list[tuple[int, int] | DataError]:
+def read_sizes(files: Sequence[FileLike], threads: int = 4) -> list[tuple[int, int] | DataError]:
     """``read_size`` of many files at once, in their order; what one raises stands in its place."""
 
     limit = pixel_limit(large=True)
 
-    def read(part: Sequence[StoredFile]) -> list[tuple[int, int] | DataError]:
+    def read(part: Sequence[FileLike]) -> list[tuple[int, int] | DataError]:
         return [_size_or_error(file, limit) for file in part]
 
     parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
@@ -183,18 +180,18 @@ def read_sizes(files: Sequence[StoredFile], threads: int = 4) -> list[tuple[int,
         return [size for sizes in pool.map(read, parts) for size in sizes]
 
 
-def _size_or_error(file: StoredFile, limit: int) -> tuple[int, int] | DataError:
+def _size_or_error(file: FileLike, limit: int) -> tuple[int, int] | DataError:
     try:
         return _upright_size(file, limit)
     except DataError as error:
         return error
 
 
-class Look(NamedTuple):
+class ImageScan(NamedTuple):
     """What is seen of one image by decoding it; ``error`` says why it cannot be read.
 
     ``size`` is (width, height) in pixels of the upright image and ``stored`` before the EXIF rotation; both are
-    (0, 0) where the header cannot be read either. ``digest`` is a hash of the file's bytes. ``grey`` is the upright
+    (0, 0) where the header cannot be read either. ``digest`` is a hash of the file's bytes. ``gray`` is the upright
     image on a square of ``THUMB`` pixels. ``used`` are the values of one of more than 8 bits, which may have an error
     and be seen all the same, where its range is not known. ``frames`` is how many images the file holds.
     """
@@ -203,15 +200,15 @@ class Look(NamedTuple):
     stored: tuple[int, int] = (0, 0)
     orientation: int = 1
     digest: bytes = b""
-    grey: UInt8[np.ndarray, "s s"] | None = None
+    gray: UInt8[np.ndarray, "s s"] | None = None
     error: DataError | None = None
     used: Used | None = None
     frames: int = 1
 
 
-def look_at_all(
-    files: Sequence[StoredFile],
-    take: Callable[[int, Look], None],
+def scan_images(
+    files: Sequence[FileLike],
+    take: Callable[[int, ImageScan], None],
     threads: int,
     *,
     levels: Levels | None = "image",
@@ -230,21 +227,21 @@ def look_at_all(
                 take(i, one)
 
 
-def _look_at(path: StoredFile, *, limit: int, levels: Levels | None, large: bool) -> Look:
-    look = Look()
+def _look_at(path: FileLike, *, limit: int, levels: Levels | None, large: bool) -> ImageScan:
+    look = ImageScan()
     try:
         with opened(path, limit, large=large) as image:
             stored = _stored(image)
             orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
             size = stored[::-1] if orientation >= 5 else stored
-            look = Look(size, stored, orientation, _digest(path))
+            look = ImageScan(size, stored, orientation, _digest(path))
             depth = depth_of(image)
             if image.format in ("JPEG", "MPO"):  # of HEIC it would decode a thumbnail, whatever is wrong with the rest
                 image.draft("L", (4 * THUMB, 4 * THUMB))
             image.load()
             if depth is None:
                 flat = image if image.mode == "L" else _to_rgb(image, str(path))
-                look = look._replace(grey=_small_grey(image, flat))
+                look = look._replace(gray=_small_gray(image, flat))
             else:
                 look = _look_deep(image, look, depth, levels, path, limit)
             return look._replace(frames=_frames(image))
@@ -253,14 +250,14 @@ def _look_at(path: StoredFile, *, limit: int, levels: Levels | None, large: bool
 
 
 def _look_deep(
-    image: Image.Image, look: Look, depth: Depth, levels: Levels | None, path: StoredFile, limit: int
-) -> Look:
+    image: Image.Image, look: ImageScan, depth: Depth, levels: Levels | None, path: FileLike, limit: int
+) -> ImageScan:
     """What is seen of an image of more than 8 bits, compared with others by its own range of values."""
     low = partial(_low_bytes, path, limit)
     whole = needs_low(image, depth, levels) or not depth.color
     values = stored_values(image, depth, low) if whole else np.asarray(image.convert("RGB")).astype(np.uint16) * 257
-    grey = Image.fromarray(to_levels(values, depth, "image", str(path)))
-    look = look._replace(used=used_values(values, depth), grey=_small_grey(image, grey))
+    gray = Image.fromarray(to_levels(values, depth, "image", str(path)))
+    look = look._replace(used=used_values(values, depth), gray=_small_gray(image, gray))
     try:
         bounds(values, depth, None if levels is None else "image", str(path))
     except DataError as error:
@@ -268,7 +265,7 @@ def _look_deep(
     return look
 
 
-def _digest(path: StoredFile) -> bytes:
+def _digest(path: FileLike) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while part := file.read(1 << 20):
@@ -276,7 +273,7 @@ def _digest(path: StoredFile) -> bytes:
     return digest.digest()
 
 
-def _small_grey(image: Image.Image, flat: Image.Image) -> UInt8[np.ndarray, "s s"]:
+def _small_gray(image: Image.Image, flat: Image.Image) -> UInt8[np.ndarray, "s s"]:
     """The upright thumbnail of what ``image`` became."""
     small = flat.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
     turn = _TURNS.get(_orientation(image))  # after decoding, which turns a TIFF by itself
@@ -284,7 +281,7 @@ def _small_grey(image: Image.Image, flat: Image.Image) -> UInt8[np.ndarray, "s s
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; damaged EXIF data is no reason to refuse a picture and counts as upright."""
+    """EXIF orientation, 1 to 8; damaged EXIF data is no reason to refuse an image and counts as upright."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -296,7 +293,7 @@ def _is_plain_png(image: Image.Image) -> bool:
     return image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()
 
 
-def _late_png_orientation(path: StoredFile) -> int:
+def _late_png_orientation(path: FileLike) -> int:
     """Orientation in a chunk behind the pixels, which Pillow would find only by decoding them."""
     image = Image.new("L", (1, 1))
     with path.open("rb") as file:

@@ -9,17 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from varifocal.data.image_kinds import (
-    SUFFIXES,
-    UNREAD,
-    begins_as_image,
-    has_changed_suffix,
-    may_be_image,
-    suffix_of,
-)
-from varifocal.data.opened import read_head
-from varifocal.data.raw import counted
-from varifocal.errors import DataError
+from varifocal.data.annotations import counted
+from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, has_changed_suffix, may_be_image, suffix_of
+from varifocal.data.open_image import read_head
+from varifocal.utils.errors import DataError
 
 _NAMED = 6  # suffixes that are listed in a sentence
 

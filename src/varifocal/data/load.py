@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from varifocal.data.archive import Tree, is_archive, open_archive
-from varifocal.data.finish import finish
-from varifocal.data.names import match_split, meant_by
+from varifocal.data.annotations import RawDataset
+from varifocal.data.archive import AnyPath, is_archive, open_archive
+from varifocal.data.names import meant_by, resolve_split
 from varifocal.data.options import ReadOptions, Unlabeled, open_images
-from varifocal.data.raw import RawSet
-from varifocal.data.readers.formats import READERS, Reader, data_inside, recognise_tree
+from varifocal.data.paths import remember_folders
+from varifocal.data.readers.formats import READERS, Reader, data_inside, detect_format
 from varifocal.data.roles import measured_split, training_split
-from varifocal.data.tree import remember_folders
-from varifocal.data.unlisted import with_unlisted
-from varifocal.errors import ConfigError, DataError
-from varifocal.records import DataSet
+from varifocal.data.unlisted_images import with_unlisted
+from varifocal.data.validate import finish
+from varifocal.types import Dataset
+from varifocal.utils.errors import ConfigError, DataError
 
 
-def open_data(path: Path | str) -> Tree:
+def open_data(path: Path | str) -> AnyPath:
     """The file or folder, or the tree of an archive.
 
     Raises:
@@ -34,13 +34,13 @@ def open_data(path: Path | str) -> Tree:
     return open_archive(path) if is_archive(path) else path
 
 
-def recognise(path: Path | str) -> str:
+def recognize(path: Path | str) -> str:
     """The name of the format of a data set, by looking at it.
 
     Raises:
         DataError: nothing fits, or more than one format does; what was seen is said.
     """
-    return _recognised(open_data(path))[1]
+    return _recognized(open_data(path))[1]
 
 
 def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
@@ -61,7 +61,7 @@ def read_raw(
     format: str | None = None,
     images: str = "",
     unlabeled: Unlabeled = "",
-) -> RawSet:
+) -> RawDataset:
     """One split as its source has it, with everything that is wrong in its ``problems``.
 
     ``split`` may be left out where there is only one; "train", "val" and "test" also match names such as "train2017".
@@ -75,7 +75,7 @@ def read_raw(
     options = ReadOptions(open_images(images, tree), unlabeled)
     with remember_folders():
         splits = reader.splits(tree)
-        name = match_split(path, list(splits), split)
+        name = resolve_split(path, list(splits), split)
         raw = reader.read(splits[name], tree, name, options)
         # BDD100K may have a folder with a file for each image
         listed = reader.lists and raw.source.is_file()
@@ -91,22 +91,22 @@ def load_dataset(
     unlabeled: Unlabeled = "",
     invalid_boxes: Literal["error", "drop"] = "error",
     difficult: Literal["ignore", "learn"] = "ignore",
-) -> DataSet:
+) -> Dataset:
     """The samples of one split, in the order of the source, and the categories.
 
-    ``path`` is a file, folder or archive as ``recognise`` knows it, or of the ``format`` that is named; ``split`` may
+    ``path`` is a file, folder or archive as ``recognize`` knows it, or of the ``format`` that is named; ``split`` may
     be left out where there is only one. ``images`` is the folder of the images where that is not the one in which the
     format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels or not listed
     in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them.
-    Boxes become xyxy in pixels, float32, clipped to the picture's size. Boxes without area, wholly outside or with
+    Boxes become xyxy in pixels, float32, clipped to the image's size. Boxes without area, wholly outside or with
     something that is not a finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked
     as difficult are ignored as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what
-    was clipped by more than one pixel and what was left out. Of pictures whose size the source does not say the header
-    is read; ``check_size`` compares sizes once a picture is opened.
+    was clipped by more than one pixel and what was left out. Of images whose size the source does not say the header
+    is read; ``check_size`` compares sizes once an image is opened.
 
     Raises:
         DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a
-            picture is missing or outside the data folder; a box is invalid.
+            image is missing or outside the data folder; a box is invalid.
         ConfigError: an unknown format, or one that needs a package that is not installed.
     """
     if invalid_boxes not in ("error", "drop"):
@@ -115,7 +115,7 @@ def load_dataset(
     return finish(raw, invalid_boxes=invalid_boxes, difficult=difficult)
 
 
-def load_split(path: Path | str, role: Literal["train", "val"], option: str) -> DataSet:
+def load_split(path: Path | str, role: Literal["train", "val"], option: str) -> Dataset:
     """The data set ``DATA`` or one split of it, ``DATA/split``; invalid boxes are left out.
 
     Without a split the one that is trained on, or the one that is measured on. ``option`` is what named the path.
@@ -148,18 +148,18 @@ def _split_of(path: Path) -> str | None:
     return meant[0] if meant else None
 
 
-def _opened(path: Path | str, format: str | None) -> tuple[Tree, Reader]:
-    """The data set of a path, and the reader of the format that is named or recognised."""
+def _opened(path: Path | str, format: str | None) -> tuple[AnyPath, Reader]:
+    """The data set of a path, and the reader of the format that is named or recognized."""
     tree = open_data(path)
     if not format:
-        tree, format = _recognised(tree)
+        tree, format = _recognized(tree)
     if format not in READERS:
         raise ConfigError(f"the format {format!r} is not known; the formats are {', '.join(READERS)}.")
     return tree, READERS[format]
 
 
-def _recognised(tree: Tree) -> tuple[Tree, str]:
+def _recognized(tree: AnyPath) -> tuple[AnyPath, str]:
     """A data set, which may be the only folder in another one, with its format."""
     with remember_folders():
         tree = data_inside(tree)
-        return tree, recognise_tree(tree)
+        return tree, detect_format(tree)

@@ -1,4 +1,4 @@
-"""Batches for training: which picture when, decided by seed and step alone, so that any step can be made again."""
+"""Batches for training: which image when, decided by seed and step alone, so that any step can be made again."""
 
 from __future__ import annotations
 
@@ -14,33 +14,27 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from varifocal.data.augment import Augment, augment, choose_window, mean_colour
-from varifocal.data.cache import PictureCache
-from varifocal.data.finish import check_size
+from varifocal.data.augment import Augmentation, augment, mean_color, sample_crop
+from varifocal.data.cache import ImageCache
 from varifocal.data.images import read_image
-from varifocal.data.mix import Picture, mix
-from varifocal.data.preprocess import (
-    Preprocess,
-    image_to_tensor,
-    pad_together,
-    resize,
-    resize_factor,
-    resized_shape,
-)
-from varifocal.data.sampling import EpochOrder, Sampling
-from varifocal.errors import VarifocalError
-from varifocal.types import Batch, Sample, Targets
+from varifocal.data.mosaic import MixedImage, mix_images
+from varifocal.data.preprocess import pad_batch, pil_to_tensor, resize
+from varifocal.data.sampler import EpochSampler, Sampling
+from varifocal.data.validate import check_size
+from varifocal.structures import Batch, Targets
+from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
+from varifocal.utils.errors import VarifocalError
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, index of the sample
 
 # Last words of the seeds [seed, epoch, place, number, ...] of what else is drawn for an example; [seed, epoch, place]
-# alone is the augmentation of its first picture. numpy takes a missing word for 0, so these begin at 1.
+# alone is the augmentation of its first image. numpy takes a missing word for 0, so these begin at 1.
 VARYING, CHOOSING, MIXING = 1, 2, 3
-TRIES = 20  # pictures in a row that may be unreadable before an example is given up
+TRIES = 20  # images in a row that may be unreadable before an example is given up
 
 
-class Example(NamedTuple):
-    """A picture and its boxes, the files they are from, and the (index, reason) of each that could not be read."""
+class TrainExample(NamedTuple):
+    """An image and its boxes, the files they are from, and the (index, reason) of each that could not be read."""
 
     image: Tensor
     targets: Targets
@@ -48,10 +42,10 @@ class Example(NamedTuple):
     bad: tuple[tuple[int, str], ...] = ()
 
 
-def window_counts(samples: Sequence[Sample], preprocess: Preprocess, config: Augment) -> Int64[np.ndarray, "M"]:
-    """How often each picture comes in an epoch.
+def window_counts(samples: Sequence[Sample], preprocess: Preprocess, config: Augmentation) -> Int64[np.ndarray, "M"]:
+    """How often each image comes in an epoch.
 
-    Without crops each comes once. With crops a picture comes as often as windows are needed to cover it, so
+    Without crops each comes once. With crops an image comes as often as windows are needed to cover it, so
     that a large one does not count as one small one.
     """
     if not config.crop:
@@ -59,24 +53,24 @@ def window_counts(samples: Sequence[Sample], preprocess: Preprocess, config: Aug
     return np.array([_windows(sample, preprocess, config) for sample in samples], np.int64)
 
 
-def _windows(sample: Sample, preprocess: Preprocess, config: Augment) -> int:
+def _windows(sample: Sample, preprocess: Preprocess, config: Augmentation) -> int:
     factor = resize_factor(sample.height, sample.width, preprocess)
     return max(math.ceil(factor**2 * sample.height * sample.width / config.crop**2), 1)
 
 
-class TrainingSet(Dataset):
-    """Augmented examples by (epoch, place, index); decoded pictures are kept while they fit into ``cache_bytes``.
+class TrainDataset(Dataset):
+    """Augmented examples by (epoch, place, index); decoded images are kept while they fit into ``cache_bytes``.
 
-    In place of a picture that cannot be read comes another one of the epoch, drawn by the example's own seed: the same
+    In place of an image that cannot be read comes another one of the epoch, drawn by the example's own seed: the same
     in every run, whatever the number of processes. With ``strict`` its error is returned instead, as it is after many
-    such pictures in a row: raised in a worker process it would lose its type and gain a traceback.
+    such images in a row: raised in a worker process it would lose its type and gain a traceback.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         preprocess: Preprocess,
-        config: Augment,
+        config: Augmentation,
         seed: int,
         *,
         cache_bytes: int = 0,
@@ -85,17 +79,17 @@ class TrainingSet(Dataset):
     ) -> None:
         self.samples, self.preprocess, self.config, self.seed = samples, preprocess, config, seed
         self.strict = strict
-        self.order = EpochOrder(samples, window_counts(samples, preprocess, config), sampling or Sampling(), seed)
-        self.cache = PictureCache(len(samples), cache_bytes) if cache_bytes else None
+        self.order = EpochSampler(samples, window_counts(samples, preprocess, config), sampling or Sampling(), seed)
+        self.cache = ImageCache(len(samples), cache_bytes) if cache_bytes else None
         self._epoch: tuple[int, Int64[np.ndarray, "N"]] | None = None
 
-    def __getitem__(self, key: Key) -> Example | VarifocalError:
-        making = _Making(self, key)
+    def __getitem__(self, key: Key) -> TrainExample | VarifocalError:
+        making = _ExampleBuilder(self, key)
         try:
             image, targets = making.example()
         except VarifocalError as error:
             return error
-        return Example(image, targets, " + ".join(making.files), tuple(making.bad.items()))
+        return TrainExample(image, targets, " + ".join(making.files), tuple(making.bad.items()))
 
     def order_of(self, epoch: int) -> Int64[np.ndarray, "N"]:
         """The order of an epoch, made once for all of its examples."""
@@ -104,9 +98,9 @@ class TrainingSet(Dataset):
         return self._epoch[1]
 
     def read(self, index: int) -> Tensor:
-        """The picture [3, H, W], bytes, not to be written to.
+        """The image [3, H, W], bytes, not to be written to.
 
-        Where all pictures are always resized alike and that makes this one smaller, it is kept, and may be given, at
+        Where all images are always resized alike and that makes this one smaller, it is kept, and may be given, at
         its smaller size, which :func:`resize` leaves alone.
 
         Raises:
@@ -116,9 +110,9 @@ class TrainingSet(Dataset):
         if kept is not None:
             return torch.from_numpy(kept).permute(2, 0, 1)
         sample = self.samples[index]
-        picture = read_image(sample.file, self.preprocess.range, large=self.config.crop > 0)
-        check_size(sample, picture)
-        image = image_to_tensor(picture)
+        decoded = read_image(sample.file, self.preprocess.range, large=self.config.crop > 0)
+        check_size(sample, decoded)
+        image = pil_to_tensor(decoded)
         if self.cache is not None:
             height, width = resized_shape(sample.height, sample.width, self.preprocess)
             if self.config.one_size and height * width < sample.height * sample.width:
@@ -127,10 +121,10 @@ class TrainingSet(Dataset):
         return image
 
 
-class _Making:
+class _ExampleBuilder:
     """One example while it is made: which files it is from, and which could not be read."""
 
-    def __init__(self, data: TrainingSet, key: Key) -> None:
+    def __init__(self, data: TrainDataset, key: Key) -> None:
         self.data = data
         self.epoch, self.place, self.index = key
         self.files: list[str] = []
@@ -138,14 +132,14 @@ class _Making:
         self._failures = 0
         self._size = (0, 0)
 
-    def example(self) -> Picture:
+    def example(self) -> MixedImage:
         config = self.data.config
         if not config.mixes(self.epoch):
             return self.take(0, 1.0)
-        return mix(self.take, lambda: self._size, config, mean_colour(self.data.preprocess), self._rng(0, MIXING))
+        return mix_images(self.take, lambda: self._size, config, mean_color(self.data.preprocess), self._rng(0, MIXING))
 
-    def take(self, number: int, zoom: float) -> Picture:
-        """The example's own picture, number 0, or another of the epoch, augmented."""
+    def take(self, number: int, zoom: float) -> MixedImage:
+        """The example's own image, number 0, or another of the epoch, augmented."""
         data, rng = self.data, self._rng(number, CHOOSING)
         index = self.index if number == 0 else self._another(rng)
         while (image := self._read(index)) is None:
@@ -154,7 +148,7 @@ class _Making:
         self.files.append(str(sample.file))
         seed = [data.seed, self.epoch, self.place, *([number, VARYING] if number else [])]
         if number == 0 and data.config.mosaic:
-            self._size = choose_window(sample, data.preprocess, data.config, np.random.default_rng(seed)).size
+            self._size = sample_crop(sample, data.preprocess, data.config, np.random.default_rng(seed)).size
         return augment(image, sample, data.preprocess, data.config, seed, zoom)
 
     def _read(self, index: int) -> Tensor | None:
@@ -175,26 +169,26 @@ class _Making:
         return np.random.default_rng([self.data.seed, self.epoch, self.place, number, purpose])
 
 
-def collate(examples: list[Example | VarifocalError], divisor: int) -> Batch | VarifocalError:
-    """One padded batch, or the first error among its pictures."""
-    good: list[Example] = []
+def collate(examples: list[TrainExample | VarifocalError], divisor: int) -> Batch | VarifocalError:
+    """One padded batch, or the first error among its images."""
+    good: list[TrainExample] = []
     for example in examples:
         if isinstance(example, VarifocalError):
             return example
         good.append(example)
     images, targets, files, bad = zip(*good, strict=True)
     found = dict(chain.from_iterable(bad))
-    return Batch(pad_together(list(images), divisor), tuple(targets), tuple(files), tuple(found.items()))
+    return Batch(pad_batch(list(images), divisor), tuple(targets), tuple(files), tuple(found.items()))
 
 
-class Batches:
+class BatchSampler:
     """The batches of steps ``start`` to ``steps`` of one process out of ``world``.
 
-    The batch of a step is cut out of the epoch's order as if there were one process, then shared out: the pictures
+    The batch of a step is cut out of the epoch's order as if there were one process, then shared out: the images
     of a step do not depend on the number of processes. An epoch's last batch is filled from its beginning.
     """
 
-    def __init__(self, data: TrainingSet, batch: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, data: TrainDataset, batch: int, *, rank: int = 0, world: int = 1) -> None:
         self.data, self.batch, self.rank, self.world = data, batch, rank, world
         self.per_epoch = math.ceil(data.order.length / batch)
 
@@ -226,7 +220,7 @@ class Batches:
 class _Keys:
     """The keys as an iterable that is not made up front: a long run on a large set has millions."""
 
-    def __init__(self, batches: Batches, start: int, steps: int) -> None:
+    def __init__(self, batches: BatchSampler, start: int, steps: int) -> None:
         self.batches, self.start, self.steps = batches, start, steps
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -239,7 +233,7 @@ class _Collate:
     def __init__(self, divisor: int) -> None:
         self.divisor = divisor
 
-    def __call__(self, examples: list[Example | VarifocalError]) -> Batch | VarifocalError:
+    def __call__(self, examples: list[TrainExample | VarifocalError]) -> Batch | VarifocalError:
         return collate(examples, self.divisor)
 
 
@@ -248,5 +242,5 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     worker = get_worker_info()
     data = worker.dataset if worker is not None else None
-    if worker is not None and isinstance(data, TrainingSet) and data.cache is not None:
+    if worker is not None and isinstance(data, TrainDataset) and data.cache is not None:
         data.cache.divide(worker.num_workers)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 STANDARD = frozenset(["train", "val", "test"])
 NAMED = STANDARD | {"trainval"}  # names by which files and folders say which split they are of
@@ -29,13 +29,13 @@ _AFFIX = re.compile(  # trainset, val_images, train_annotations
 _UNSAFE = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\x00|^$|/$")
 
 
-def leaves_folder(file_name: str) -> bool:
+def is_unsafe_path(file_name: str) -> bool:
     """Whether a ``file_name`` is absolute, climbs with ``..`` or names no file."""
     return _UNSAFE.search(file_name.replace("\\", "/")) is not None
 
 
 @lru_cache(maxsize=4096)
-def canonical(split: str) -> str:
+def normalize_split(split: str) -> str:
     """What "valid", "Train2017", "test_set" and the like mean: "train", "val", "test" or "trainval"; other names in
     small letters, without a number at their end."""
     small = split.strip().lower()
@@ -44,7 +44,7 @@ def canonical(split: str) -> str:
     return _MEANT.get(bare) or _MEANT.get(_AFFIX.sub("", bare)) or stem
 
 
-def match_split(path: Any, splits: Sequence[str], split: str | None) -> str:
+def resolve_split(path: Any, splits: Sequence[str], split: str | None) -> str:
     """The name of the split asked for, or of the only one.
 
     "train", "val" and "test" also match names such as "train2017".
@@ -70,11 +70,11 @@ def meant_by(wanted: str, splits: Sequence[str]) -> list[str]:
     """The splits that a name means: the one called so, or else all whose names mean the same."""
     if wanted in splits:
         return [wanted]
-    return [name for name in splits if canonical(name) == canonical(wanted)]
+    return [name for name in splits if normalize_split(name) == normalize_split(wanted)]
 
 
 def share_images(one: str, other: str) -> bool:
     """Whether two splits have images in common by their names: "trainval" is "train" and "val" together, and COCO's
     "minival" is a part of "val"."""
-    first, second = canonical(one), canonical(other)
+    first, second = normalize_split(one), normalize_split(other)
     return first == second == "trainval" or second in _PARTS.get(first, ()) or first in _PARTS.get(second, ())

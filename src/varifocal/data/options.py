@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from varifocal.data.archive import Tree
-from varifocal.data.names import leaves_folder
-from varifocal.data.tree import is_folder
-from varifocal.errors import ConfigError, DataError
+from varifocal.data.archive import AnyPath
+from varifocal.data.names import is_unsafe_path
+from varifocal.data.paths import is_folder
+from varifocal.utils.errors import ConfigError, DataError
 
 Unlabeled = Literal["", "skip", "background"]
 
@@ -23,10 +23,10 @@ class ReadOptions:
     ("background"), or ("") what the format means by it.
     """
 
-    images: Tree | None = None
+    images: AnyPath | None = None
     unlabeled: Unlabeled = ""
 
-    def refuse_images(self, source: Tree) -> None:
+    def refuse_images(self, source: AnyPath) -> None:
         """That no folder of images is named, as the source holds its images itself.
 
         Raises:
@@ -36,7 +36,7 @@ class ReadOptions:
             raise ConfigError(f"{source}: holds its images itself; leave --images out.")
 
 
-def open_images(images: str, data: Tree) -> Tree | None:
+def open_images(images: str, data: AnyPath) -> AnyPath | None:
     """The folder of the images as it is written: absolute, from the data folder on, or from the working directory on.
 
     None where ``images`` is empty.
@@ -48,8 +48,8 @@ def open_images(images: str, data: Tree) -> Tree | None:
         return None
     base = data if data.is_dir() else data.parent
     name = images.replace("\\", "/").rstrip("/") or images
-    places: list[Tree] = [base / images] if isinstance(base, Path) else []
-    if not isinstance(base, Path) and not leaves_folder(name):
+    places: list[AnyPath] = [base / images] if isinstance(base, Path) else []
+    if not isinstance(base, Path) and not is_unsafe_path(name):
         places.append(base / name)
     found = next((place for place in (*places, Path(images)) if is_folder(place)), None)
     if found is not None:

@@ -1,4 +1,4 @@
-"""From a decoded picture to what the network sees, the same in training, evaluation and prediction."""
+"""From a decoded image to what the network sees, the same in training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from varifocal.settings import IMAGENET_MEAN as IMAGENET_MEAN
-from varifocal.settings import IMAGENET_STD as IMAGENET_STD
-from varifocal.settings import Preprocess
-from varifocal.settings import resize_factor as resize_factor
-from varifocal.settings import resized_shape as resized_shape
+from varifocal.types import Preprocess
 
 
-def image_to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
-    """An RGB picture as a channels-last view of its bytes."""
+def pil_to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """An RGB image as a channels-last view of its bytes."""
     return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB"))).permute(2, 0, 1)
 
 
 def resize(image: UInt8[Tensor, "3 H W"], height: int, width: int) -> UInt8[Tensor, "3 h w"]:
-    """Antialiased bilinear resize of bytes; the same as Pillow's within one grey level and several times faster.
+    """Antialiased bilinear resize of bytes; the same as Pillow's within one gray level and several times faster.
 
-    The result is channels last, like a picture of :func:`image_to_tensor`.
+    The result is channels last, like an image of :func:`image_to_tensor`.
     """
     if tuple(image.shape[1:]) == (height, width):
         return image
@@ -35,8 +31,8 @@ def resize(image: UInt8[Tensor, "3 H W"], height: int, width: int) -> UInt8[Tens
     return F.interpolate(batch, (height, width), mode="bilinear", antialias=True)[0]
 
 
-def pad_together(images: list[UInt8[Tensor, "3 _ _"]], divisor: int) -> UInt8[Tensor, "B 3 H W"]:
-    """One batch of bytes, channels last, each picture at the top left, sides a multiple of ``divisor``."""
+def pad_batch(images: list[UInt8[Tensor, "3 _ _"]], divisor: int) -> UInt8[Tensor, "B 3 H W"]:
+    """One batch of bytes, channels last, each image at the top left, sides a multiple of ``divisor``."""
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
     height, width = (-(-side // divisor) * divisor for side in (height, width))
@@ -47,12 +43,12 @@ def pad_together(images: list[UInt8[Tensor, "3 _ _"]], divisor: int) -> UInt8[Te
     return batch
 
 
-def normalise(
+def normalize(
     images: UInt8[Tensor, "B 3 H W"], sizes: Sequence[tuple[int, int]], config: Preprocess
 ) -> Float[Tensor, "B 3 H W"]:
-    """(image - mean) / std of each channel, and zeros (the mean colour) beyond each picture's (height, width).
+    """(image - mean) / std of each channel, and zeros (the mean color) beyond each image's (height, width).
 
-    The pictures are RGB, the result is BGR where the configuration says so, and channels last. It is made on the
+    The images are RGB, the result is BGR where the configuration says so, and channels last. It is made on the
     device of the bytes, so that a quarter of the memory has to get there.
     """
     if config.bgr:

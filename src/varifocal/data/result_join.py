@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.raw import short, short_list
+from varifocal.data.annotations import short, short_list
+from varifocal.data.paths import is_image
 from varifocal.data.readers.coco_ids import Ids
-from varifocal.data.tree import is_picture
-from varifocal.records import DataSet, StoredFile
+from varifocal.types import Dataset, FileLike
 
 _NOTHING, _SEVERAL = -1, -2
 
@@ -68,7 +68,7 @@ class Joined:
     hint: str = ""
 
 
-def join_images(column: Column, data: DataSet) -> Joined:
+def join_images(column: Column, data: Dataset) -> Joined:
     """By the file names of the entries where any is that of an image of the data set, else by ids.
 
     Ids that the data set does not have, or cannot have as its format has none, are looked for among the names of the
@@ -92,7 +92,7 @@ def join_images(column: Column, data: DataSet) -> Joined:
     return _by_names(column, codes, places, named, "image", "file name")
 
 
-def join_classes(column: Column, data: DataSet) -> Joined:
+def join_classes(column: Column, data: Dataset) -> Joined:
     """By the class names of the entries where any is one of the data set, else by ids."""
     by_name = {category.name: place for place, category in enumerate(data.categories)}
     by_id = {category.id: place for place, category in enumerate(data.categories)}
@@ -141,7 +141,7 @@ def _by_stems(
     codes: Int64[np.ndarray, "N"],
     places: Int64[np.ndarray, "N"],
     files: FileNames,
-    data: DataSet,
+    data: Dataset,
     notes: Sequence[str],
 ) -> Joined:
     """Entries by their ids, or all by the names of files where only so every entry has an image."""
@@ -214,7 +214,7 @@ def _entries(count: int) -> str:
 class FileNames:
     """Finds images by the end of their paths: with folders, by the name alone, or by the name without its suffix."""
 
-    def __init__(self, files: Sequence[StoredFile]) -> None:
+    def __init__(self, files: Sequence[FileLike]) -> None:
         self._paths = [_parts(str(file)) for file in files]
         self._names: dict[str, list[int]] = {}
         self._stems: dict[str, list[int]] = {}
@@ -246,7 +246,7 @@ class FileNames:
             return _NOTHING
         places = self._names.get(parts[0])
         if places is None:
-            stem = os.path.splitext(parts[0])[0] if is_picture(parts[0]) else parts[0]  # not of "scene.2"
+            stem = os.path.splitext(parts[0])[0] if is_image(parts[0]) else parts[0]  # not of "scene.2"
             places = self._stems.get(stem, [])
         if len(places) < 2:
             return places[0] if places else _NOTHING

@@ -1,6 +1,6 @@
 """Which split of a data set is trained on, and which is measured on: the one rule that all verbs follow.
 
-Names count by what they mean, whatever their spelling (:func:`varifocal.data.names.canonical`). A single split is
+Names count by what they mean, whatever their spelling (:func:`varifocal.data.names.normalize_split`). A single split is
 trained on under any name. ``trainval`` is ``train`` and ``val`` together: where ``train`` is missing it is trained on,
 and never are two splits used side by side that share their images.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from varifocal.data.names import NAMED, canonical, match_split, meant_by, share_images
-from varifocal.errors import ConfigError, DataError
+from varifocal.data.names import NAMED, meant_by, normalize_split, resolve_split, share_images
+from varifocal.utils.errors import ConfigError, DataError
 
 # Names that programs give to images that nobody has put into a split.
 _UNNAMED = frozenset(["default", "result", "results", "labels", "annotations", "instances"])
@@ -28,8 +28,8 @@ def training_split(
         DataError: there is none, or several could be meant; ``option`` is named as the way to choose.
     """
     matches = [*meant_by(wanted, splits)]
-    if not matches and canonical(wanted) == "train":
-        matches = meant_by("trainval", splits) or [name for name in splits if canonical(name) in _UNNAMED]
+    if not matches and normalize_split(wanted) == "train":
+        matches = meant_by("trainval", splits) or [name for name in splits if normalize_split(name) in _UNNAMED]
     if not matches and len(splits) == 1:
         return splits[0]
     if not matches:
@@ -52,7 +52,7 @@ def validation_split(path: Any, splits: Sequence[str], training: str, wanted: st
     others = [name for name in splits if name != training and not share_images(name, training)]
     for name in (wanted, "test"):
         if wanted and meant_by(name, others):
-            return match_split(path, others, name)
+            return resolve_split(path, others, name)
     return None
 
 
@@ -87,15 +87,15 @@ def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", valida
 
 def is_named(split: str) -> bool:
     """Whether a name is one that data sets give to a split, or programs to what was never split."""
-    return canonical(split) in NAMED | _UNNAMED
+    return normalize_split(split) in NAMED | _UNNAMED
 
 
 def is_to_train(split: str) -> bool:
     """Whether a split is to be trained on by its name, or has no name that says what it is for."""
-    return canonical(split) in {"train", "trainval", "all", *_UNNAMED}
+    return normalize_split(split) in {"train", "trainval", "all", *_UNNAMED}
 
 
 def made_of_others(splits: Sequence[str]) -> list[str]:
     """Splits that are others together: "trainval" where "train" and "val" are there, too."""
-    meant = {canonical(name) for name in splits}
-    return [name for name in splits if canonical(name) == "trainval" and {"train", "val"} <= meant]
+    meant = {normalize_split(name) for name in splits}
+    return [name for name in splits if normalize_split(name) == "trainval" and {"train", "val"} <= meant]

@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 from jaxtyping import Bool, Int64
 
-from varifocal.data.names import STANDARD, canonical
-from varifocal.data.raw import RawSet, counted
+from varifocal.data.annotations import RawDataset, counted
+from varifocal.data.names import STANDARD, normalize_split
 from varifocal.data.roles import is_to_train
-from varifocal.errors import DataError
-from varifocal.records import Category
+from varifocal.types import Category
+from varifocal.utils.errors import DataError
 
 _DIFFICULT = ', "difficult": 1'
 _EQUAL = 1e-6  # relative difference of an area that is only width times height, written with a few digits
@@ -25,20 +25,20 @@ _EQUAL = 1e-6  # relative difference of an area that is only width times height,
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Pictures of a split that are written: their places in ``raw`` and their new file names.
+    """Images of a split that are written: their places in ``raw`` and their new file names.
 
     ``keep`` are the boxes to be written, ``labels`` their places in the categories that all parts share.
     """
 
     split: str
-    raw: RawSet
+    raw: RawDataset
     images: Int64[np.ndarray, "K"]
     names: Sequence[str]
     keep: Bool[np.ndarray, "N"]
     labels: Int64[np.ndarray, "N"]
 
     def __iter__(self) -> Iterator[tuple[int, str, np.ndarray]]:
-        """Place and file name of each picture, and the places of its boxes."""
+        """Place and file name of each image, and the places of its boxes."""
         boxes = np.flatnonzero(self.keep)
         boxes = boxes[np.argsort(self.raw.boxes.images[boxes], kind="stable")]
         ends = np.searchsorted(self.raw.boxes.images[boxes], np.arange(len(self.raw.images) + 1))
@@ -95,7 +95,7 @@ def _write_coco(file: TextIO, part: Part, categories: Sequence[Category]) -> Non
 
 
 def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
-    """``data.yaml``, and in ``labels/SPLIT`` a text file for each picture; boxes are clipped to it.
+    """``data.yaml``, and in ``labels/SPLIT`` a text file for each image; boxes are clipped to it.
 
     Raises:
         DataError: YOLO has no name for a split.
@@ -107,7 +107,7 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
         notes += told
         key = yolo_split(part.split)
         folders.setdefault(key, []).append(f"images/{part.split}")
-        if canonical(part.split) not in (key, "all"):
+        if normalize_split(part.split) not in (key, "all"):
             notes.append(f"{part.split}: is called {key} in data.yaml, as YOLO knows train, val and test alone.")
         (folder / "labels" / part.split).mkdir(parents=True)
         for image, name, places in part:
@@ -152,7 +152,7 @@ def yolo_split(split: str) -> str:
     Raises:
         DataError: there is none.
     """
-    name = "train" if is_to_train(split) else canonical(split)
+    name = "train" if is_to_train(split) else normalize_split(split)
     if name not in STANDARD:
         raise DataError(
             f"the split {split!r} has no name in YOLO, which knows train, val and test; choose with --split"
@@ -171,7 +171,7 @@ def _clipped(part: Part, image: int, box: int) -> np.ndarray:
 
 
 def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
-    """``Annotations``, an XML file for each picture, and ``ImageSets/Main``; pixels count from 1, boxes are clipped.
+    """``Annotations``, an XML file for each image, and ``ImageSets/Main``; pixels count from 1, boxes are clipped.
 
     Crowd boxes are marked by an element of that name, which VOC does not know, and as difficult, which it does.
 
@@ -238,7 +238,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-# format -> what writes the labels, and the folder of the pictures of a split
+# format -> what writes the labels, and the folder of the images of a split
 WRITERS: dict[str, tuple[Callable[[Path, Sequence[Part], Sequence[Category]], list[str]], str]] = {
     "coco": (write_coco, "images/{split}"),
     "yolo": (write_yolo, "images/{split}"),

@@ -1,8 +1,8 @@
 """Models for other runtimes: a checkpoint becomes a file, and the file is compared with torch before it is kept."""
 
+from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import export_openvino
-from varifocal.export.settings import ExportSettings
 from varifocal.export.torch_export import export_torch
 
 # name -> (what writes it, the suffixes of its files, first that of the file with the graph); each format is a function

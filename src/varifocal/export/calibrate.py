@@ -1,4 +1,4 @@
-"""What the tensors of a graph hold on real pictures: their ranges and means, from which eight bits are laid out."""
+"""What the tensors of a graph hold on real images: their ranges and means, from which eight bits are laid out."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from varifocal.data.finish import check_size
-from varifocal.errors import DataError, ExportError
-from varifocal.export.quantise_graph import Graph
-from varifocal.export.quantise_insert import Range
-from varifocal.export.quantise_plan import convolutions, possible
-from varifocal.pictures import Settings, read_for
-from varifocal.records import DataSet, Sample
-from varifocal.runtime.description import ExportInfo
-from varifocal.runtime.exported import ExportedModel
-from varifocal.runtime.session import Session
-from varifocal.tiles import Tiling, Window, windows
+from varifocal.data.validate import check_size
+from varifocal.export.quantize_graph import Graph
+from varifocal.export.quantize_insert import ValueRange
+from varifocal.export.quantize_plan import convolutions, possible
+from varifocal.inference.exported.info import ExportInfo
+from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
+from varifocal.inference.pipeline import Settings, read_for
+from varifocal.inference.tiling import Tile, make_tiles
+from varifocal.types import Dataset, Sample, Tiling
+from varifocal.utils.errors import DataError, ExportError
 
-MOST = 128  # pictures, or windows of large ones
-SHARE = 0.9  # of the pictures have all their numbers inside a tensor's range
+MOST = 128  # images, or windows of large ones
+SHARE = 0.9  # of the images have all their numbers inside a tensor's range
 
 
 class View(NamedTuple):
-    """A picture of a data set, or one window of it."""
+    """An image of a data set, or one window of it."""
 
     sample: Sample
-    window: Window | None
+    window: Tile | None
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """Of tensors by name: the ``ranges``, and of convolutions' inputs the ``means`` [C]; on how many ``pictures``."""
+class TensorStatistics:
+    """Of tensors by name: the ``ranges``, and of convolutions' inputs the ``means`` [C]; on how many ``images``."""
 
-    ranges: dict[str, Range]
+    ranges: dict[str, ValueRange]
     means: dict[str, np.ndarray]
-    pictures: int
+    images: int
 
 
-def choose_views(data: DataSet, tiling: Tiling, most: int = MOST, seed: int = 0) -> list[View]:
-    """At most so many pictures, chosen by the seed; for a model that reads windows, windows of these.
+def choose_views(data: Dataset, tiling: Tiling, most: int = MOST, seed: int = 0) -> list[View]:
+    """At most so many images, chosen by the seed; for a model that reads windows, windows of these.
 
     Raises:
         DataError: the data set is empty.
     """
     if not data.samples:
-        raise DataError(f"{data.source}: holds no pictures to calibrate on; name another data set with --calibrate.")
+        raise DataError(f"{data.source}: holds no images to calibrate on; name another data set with --calibrate.")
     rng = np.random.default_rng(seed)
     places = np.sort(rng.permutation(len(data.samples))[:most])
     samples = [data.samples[int(place)] for place in places]
     if not tiling.size:
         return [View(sample, None) for sample in samples]
-    views = [View(sample, place) for sample in samples for place in windows(sample.height, sample.width, tiling)]
+    views = [View(sample, place) for sample in samples for place in make_tiles(sample.height, sample.width, tiling)]
     return [views[place] for place in np.sort(rng.permutation(len(views))[:most])]
 
 
 def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
-    """The pictures or windows, a file decoded once for those that follow each other; what cannot be read is left out.
+    """The images or windows, a file decoded once for those that follow each other; what cannot be read is left out.
 
     Raises:
         DataError: none can be read; the message is that of the first.
@@ -78,18 +78,18 @@ def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
             read += 1
             yield image if view.window is None else image.crop(view.window)
     if not read:
-        raise DataError(f"none of the {len(views)} pictures to calibrate on can be read; the first: {first}")
+        raise DataError(f"none of the {len(views)} images to calibrate on can be read; the first: {first}")
 
 
 def measure(
     content: bytes, info: ExportInfo, views: Sequence[View], progress: Callable[[int], None] = lambda done: None
-) -> Measured:
+) -> TensorStatistics:
     """Run the float graph on every view as the model will see it, and note what the tensors hold.
 
-    A range is what nine tenths of the pictures stay within, and always has zero.
+    A range is what nine tenths of the images stay within, and always has zero.
 
     Raises:
-        DataError: no picture can be read.
+        DataError: no image can be read.
         ExportError: the network gives something that is not a finite number.
         ConfigError: ONNX Runtime is missing.
     """
@@ -100,7 +100,7 @@ def measure(
     tensors = possible(graph)
     inputs = list(dict.fromkeys(node.input[0] for node in convolutions(graph)))
     _observe(proto, tensors, inputs)
-    session = Session(proto.SerializeToString(), name="the float network")
+    session = OnnxRuntimeSession(proto.SerializeToString(), name="the float network")
     exported = ExportedModel(session, info)
     extremes, sums, done = [], [np.zeros(0)] * len(inputs), 0
     for done, image in enumerate(read_views(views, info), start=1):
@@ -109,17 +109,17 @@ def measure(
         extremes.append([[float(found[name]) for name in _extremes(i)] for i in range(len(tensors))])
         sums = [total + found[_mean(i)] if len(total) else found[_mean(i)] for i, total in enumerate(sums)]
         progress(done)
-    bounds = np.array(extremes)  # pictures, tensors, (least, most)
+    bounds = np.array(extremes)  # images, tensors, (least, most)
     if not np.isfinite(bounds).all():
-        raise ExportError("the network gives numbers that are not finite on these pictures; nothing is kept.")
+        raise ExportError("the network gives numbers that are not finite on these images; nothing is kept.")
     low = np.minimum(np.quantile(bounds[..., 0], 1 - SHARE, axis=0), 0)
     high = np.maximum(np.quantile(bounds[..., 1], SHARE, axis=0), 0)
-    ranges = {name: Range(float(low[i]), float(high[i])) for i, name in enumerate(tensors)}
-    return Measured(ranges, {name: total / done for name, total in zip(inputs, sums, strict=True)}, done)
+    ranges = {name: ValueRange(float(low[i]), float(high[i])) for i, name in enumerate(tensors)}
+    return TensorStatistics(ranges, {name: total / done for name, total in zip(inputs, sums, strict=True)}, done)
 
 
 def _observe(proto: Any, tensors: list[str], inputs: list[str]) -> None:
-    """Add outputs: the least and the most of the tensors, the means over pictures and cells of the inputs."""
+    """Add outputs: the least and the most of the tensors, the means over images and cells of the inputs."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = proto.graph

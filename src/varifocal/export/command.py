@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from varifocal.errors import ConfigError
 from varifocal.export import FORMATS
-from varifocal.export.pictures import comparison_pictures
-from varifocal.export.settings import ExportSettings
-from varifocal.predict import Model, load
-from varifocal.progress import progress_bar, spinner
-from varifocal.runtime.description import beside
+from varifocal.export.config import ExportSettings
+from varifocal.export.images import comparison_images
+from varifocal.inference.exported.info import sidecar_path
+from varifocal.inference.model import Model, load
+from varifocal.utils.errors import ConfigError
+from varifocal.utils.progress import progress_bar, spinner
 
 if TYPE_CHECKING:
-    from varifocal.records import DataSet
+    from varifocal.types import Dataset
 
 
 def run_export(options: argparse.Namespace, target: Path) -> None:
@@ -30,15 +30,15 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
     if options.precision == "int8":
         compared: Any = _write_int8(options, target, settings, model)
     else:
-        pictures = comparison_pictures(options.images, model.info)
+        images = comparison_images(options.images, model.info)
         with spinner("making the graph, and comparing it with torch"):
-            compared = write(model, target, settings, pictures)
+            compared = write(model, target, settings, images)
     Console().print(compared.table())
     size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
     files = [target.with_suffix(suffix) for suffix in suffixes]
     names = " and ".join([str(target), *(file.name for file in files[1:])])
     weight = sum(file.stat().st_size for file in files) / 1e6
-    print(f"{names}: {weight:.1f} MB, input of {size}; the description: {beside(target).name}")
+    print(f"{names}: {weight:.1f} MB, input of {size}; the description: {sidecar_path(target).name}")
     own = f'torch.export.load("{target}").module()(pixels)'
     print(f"In Python: {own}" if options.format == "torch-export" else f"Try: varifocal predict {target} IMAGES")
 
@@ -54,10 +54,10 @@ def _check(options: argparse.Namespace) -> None:
     }
     if options.precision == "int8":
         if options.images is not None:
-            raise ConfigError("--images: int8 is compared on labelled pictures; name them with --val DATA/SPLIT.")
+            raise ConfigError("--images: int8 is compared on labeled images; name them with --val DATA/SPLIT.")
         if options.calibrate is None:
             raise ConfigError(
-                "--precision int8 needs --calibrate DATA, a data set of pictures like those that the file will see."
+                "--precision int8 needs --calibrate DATA, a data set of images like those that the file will see."
             )
         return
     for name, there in given.items():
@@ -66,7 +66,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSettings, model: Model) -> Any:
-    from varifocal.export.quantise import Int8, export_int8
+    from varifocal.export.quantize import Int8, export_int8
 
     int8 = Int8(
         _data(options.calibrate, "train", "--calibrate"),
@@ -78,7 +78,7 @@ def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSetti
     return export_int8(model, target, settings, int8, options.format, progress_bar)
 
 
-def _data(path: Path, role: Literal["train", "val"], option: str) -> DataSet:
+def _data(path: Path, role: Literal["train", "val"], option: str) -> Dataset:
     from varifocal.data.load import load_split
 
     data = load_split(path, role, option)

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from varifocal.errors import ConfigError
-from varifocal.export.settings import ExportSettings, check_backbone, multiple_of
-from varifocal.export.suppress import select_in_graph
+from varifocal.export.config import ExportSettings, check_backbone, multiple_of
+from varifocal.export.nms import select_in_graph
+from varifocal.export.position_embeddings import fix_positions
+from varifocal.export.same_padding import fix_padding
+from varifocal.inference.exported.info import OUTSIDE, ExportInfo, GraphInfo
+from varifocal.inference.model import Model, build
 from varifocal.models.flops import count_flops
-from varifocal.models.fuse import computing, prediction_network
 from varifocal.models.info import ModelInfo
-from varifocal.models.positions import fix_positions
-from varifocal.models.same_padding import fix_padding
-from varifocal.ops.export_forms import exporting
-from varifocal.predict import Model, build
-from varifocal.runtime.description import OUTSIDE, ExportInfo, GraphInfo
-from varifocal.settings import PostProcess, Preprocess
-from varifocal.types import Decoded
+from varifocal.models.optimize import autocast, optimize_for_inference
+from varifocal.ops.kernels.deform_export import export_mode
+from varifocal.structures import Candidates
+from varifocal.types import PostProcess, Preprocess
+from varifocal.utils.errors import ConfigError
 
 BATCH = 2  # of the example: torch takes one of anything for a constant
 COUNTED = (800, 1216)  # where the work of a graph of any size is counted
-MOST = 1024  # pictures, and steps of a side: a bound that torch wants
+MOST = 1024  # images, and steps of a side: a bound that torch wants
 
 
 class DetectorGraph(nn.Module):
@@ -35,7 +35,7 @@ class DetectorGraph(nn.Module):
     which alone clips them.
 
     With ``select`` they are suppressed: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K]. Boxes are clipped before
-    that, to what each picture covers of its input, less the ``border``: a picture ends where all that follows, to the
+    that, to what each image covers of its input, less the ``border``: an image ends where all that follows, to the
     right or below, is ``OUTSIDE``.
     """
 
@@ -53,9 +53,9 @@ class DetectorGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         pixels = images.flip(1) if self.bgr else images
-        if self.select is not None:  # beside a picture is the mean colour, as in training
+        if self.select is not None:  # beside an image is the mean color, as in training
             pixels = torch.where(pixels > OUTSIDE / 2, pixels, self.mean)
-        decoded: Decoded = self.network.decode(self.network((pixels - self.mean) / self.std), None)  # type: ignore[operator]
+        decoded: Candidates = self.network.decode(self.network((pixels - self.mean) / self.std), None)  # type: ignore[operator]
         if self.select is not None:
             boxes = _clipped(decoded.boxes, *self._covered(images))
             return select_in_graph(decoded._replace(boxes=boxes), self.select)
@@ -65,7 +65,7 @@ class DetectorGraph(nn.Module):
         return boxes, decoded.scores, decoded.quality
 
     def _covered(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Height and width [B, 1] in which boxes of each picture may lie."""
+        """Height and width [B, 1] in which boxes of each image may lie."""
         rows, columns = ((images.amax(dim=(1, axis)) > OUTSIDE / 2).sum(dim=1, keepdim=True) for axis in (3, 2))
         return rows - self.border, columns - self.border
 
@@ -93,13 +93,13 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     """The network in plain operators and, for "deformconv" and suppression, the package's own two.
 
     Of "fp16" the program holds the weights, but the casts between the types only where torch notes them: it is to be
-    taken apart under :func:`varifocal.models.fuse.computing`, too.
+    taken apart under :func:`varifocal.models.optimize.autocast`, too.
 
     Raises:
         ConfigError: the backbone does something that depends on the values of pixels or sizes.
     """
     check_backbone(settings, model.detector, model.info.config.backbone.name)
-    network: Any = prediction_network(model.detector, settings.computed)
+    network: Any = optimize_for_inference(model.detector, settings.computed)
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
@@ -111,14 +111,14 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MOST) for axis, name in ((2, "h"), (3, "w"))}
         shapes = {0: Dim("batch", min=1, max=MOST), **sides}
     example = torch.zeros(BATCH, 3, *size)
-    with computing(settings.computed, "cpu"):
+    with autocast(settings.computed, "cpu"):
         fix_padding(network.backbone, example)
     if graph.size is not None:
         fix_positions(network.backbone, size)
     select = model.info.postprocess if graph.nms == "in" else None
     wrapped = DetectorGraph(network, model.info.preprocess, select, graph.border)
     try:
-        with exporting(settings.form), torch.no_grad(), computing(settings.computed, "cpu"):
+        with export_mode(settings.form), torch.no_grad(), autocast(settings.computed, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from varifocal.errors import ConfigError
+from varifocal.export.config import ExportSettings, check_settings
 from varifocal.export.graph import capture, export_info, graph_info, output_names
 from varifocal.export.parity import Parity, compare
-from varifocal.export.settings import ExportSettings, check_settings
-from varifocal.files import write_together
-from varifocal.models.fuse import computing
-from varifocal.predict import Model
-from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
-from varifocal.runtime.exported import ExportedModel
-from varifocal.runtime.inside import GRAPH, graph_mark
-from varifocal.runtime.session import Session
+from varifocal.inference.exported.info import KEY, ExportInfo, sidecar_path, to_json
+from varifocal.inference.exported.metadata import GRAPH, graph_checksum
+from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
+from varifocal.inference.model import Model
+from varifocal.models.optimize import autocast
+from varifocal.utils.atomic_write import atomic_write_all
+from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +35,8 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules it comes from, o
 OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
 
 
-def export_onnx(model: Model, target: Path, settings: ExportSettings, pictures: Sequence[Image.Image]) -> Parity:
-    """Write ``target`` and the same description as JSON beside it, after a comparison with torch on the pictures.
+def export_onnx(model: Model, target: Path, settings: ExportSettings, images: Sequence[Image.Image]) -> Parity:
+    """Write ``target`` and the same description as JSON beside it, after a comparison with torch on the images.
 
     Raises:
         ConfigError: a package is missing, or the model cannot be exported so.
@@ -45,11 +45,13 @@ def export_onnx(model: Model, target: Path, settings: ExportSettings, pictures: 
     """
     check_settings(settings, model.info)
     content, info = build_onnx(model, settings)
-    exported = ExportedModel(Session(content, name=str(target)), info)
-    parity = compare(model, exported, pictures)
+    exported = ExportedModel(OnnxRuntimeSession(content, name=str(target)), info)
+    parity = compare(model, exported, images)
     parity.check(target)
     info = replace(info, parity=parity.to_json())
-    write_together({target: described(content, info), beside(target): json.dumps(to_json(info), indent=1).encode()})
+    atomic_write_all(
+        {target: described(content, info), sidecar_path(target): json.dumps(to_json(info), indent=1).encode()}
+    )
     return parity
 
 
@@ -64,7 +66,7 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
     graph = graph_info(model, settings, OPSET)
     with _quiet():
         captured = capture(model, settings, graph)
-    with _quiet(), computing(settings.computed, "cpu"):
+    with _quiet(), autocast(settings.computed, "cpu"):
         program = torch.onnx.export(
             captured,
             dynamo=True,
@@ -98,7 +100,7 @@ def described(content: bytes, info: ExportInfo) -> bytes:
     """The same file with this description inside, in place of one that is there, and a mark by which damage is seen."""
     onnx = _onnx()
     proto = onnx.load_model_from_string(content)
-    mark = graph_mark(io.BytesIO(proto.SerializeToString()))
+    mark = graph_checksum(io.BytesIO(proto.SerializeToString()))
     onnx.helper.set_model_props(proto, {KEY: json.dumps(to_json(info)), GRAPH: mark})
     written: bytes = proto.SerializeToString()
     return written

@@ -9,14 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from varifocal.export.config import ExportSettings, check_settings
 from varifocal.export.onnx import build_onnx
 from varifocal.export.parity import Parity, compare
-from varifocal.export.settings import ExportSettings, check_settings
-from varifocal.files import write_together
-from varifocal.predict import Model
-from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
-from varifocal.runtime.exported import ExportedModel
-from varifocal.runtime.openvino import WEIGHTS, OpenvinoSession, import_openvino, weights_mark
+from varifocal.inference.exported.info import KEY, ExportInfo, sidecar_path, to_json
+from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.exported.openvino import WEIGHTS, OpenvinoSession, import_openvino, weights_checksum
+from varifocal.inference.model import Model
+from varifocal.utils.atomic_write import atomic_write_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def export_openvino(model: Model, target: Path, settings: ExportSettings, pictures: Sequence[Image.Image]) -> Parity:
+def export_openvino(model: Model, target: Path, settings: ExportSettings, images: Sequence[Image.Image]) -> Parity:
     """Write ``target`` (.xml), its weights (.bin) and its description (.xml.json), after a comparison with torch.
 
     ``settings.precision`` "fp16" halves the weights; what computes is chosen when the file is loaded.
@@ -39,13 +39,13 @@ def export_openvino(model: Model, target: Path, settings: ExportSettings, pictur
     with TemporaryDirectory() as folder:
         file = Path(folder) / target.name
         save_openvino(graph, file, info)
-        parity = compare(model, ExportedModel(OpenvinoSession(file, name=str(target)), info), pictures)
+        parity = compare(model, ExportedModel(OpenvinoSession(file, name=str(target)), info), images)
         parity.check(target)
         info = replace(info, parity=parity.to_json())
         save_openvino(graph, file, info)
         weights = target.with_suffix(".bin")
         contents = {weights: file.with_suffix(".bin").read_bytes(), target: file.read_bytes()}
-    write_together({**contents, beside(target): json.dumps(to_json(info), indent=1).encode()})
+    atomic_write_all({**contents, sidecar_path(target): json.dumps(to_json(info), indent=1).encode()})
     return parity
 
 
@@ -68,7 +68,7 @@ def save_openvino(graph: Any, file: Path, info: ExportInfo) -> None:
     half = info.graph.precision == "fp16"
     graph.set_rt_info(json.dumps(to_json(info)), KEY)
     openvino.save_model(graph, file, compress_to_fp16=half)
-    graph.set_rt_info(weights_mark(file.with_suffix(".bin")), WEIGHTS)
+    graph.set_rt_info(weights_checksum(file.with_suffix(".bin")), WEIGHTS)
     openvino.save_model(graph, file, compress_to_fp16=half)  # the weights are the same, what is said of them is new
 
 
@@ -137,7 +137,7 @@ def _instance_normalization(node: Any) -> Any:
 
 
 def _name_group_norms(graph: Any) -> None:
-    """In place: a normalisation between two reshapes, times and plus a constant of each channel, becomes one node."""
+    """In place: a normalization between two reshapes, times and plus a constant of each channel, becomes one node."""
     from openvino import opset12
 
     for node in [node for node in graph.get_ordered_ops() if node.get_type_name() == "MVN"]:

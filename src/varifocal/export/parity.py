@@ -1,4 +1,4 @@
-"""Whether an exported network says what the checkpoint says, on real pictures."""
+"""Whether an exported network says what the checkpoint says, on real images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from varifocal.arrays import pair_iou
-from varifocal.data.preprocess import normalise
-from varifocal.errors import ExportError
-from varifocal.ops.nms import PostProcess
-from varifocal.predict import Model, select_detections
-from varifocal.runtime.exported import ExportedModel
-from varifocal.settings import Views
-from varifocal.tiles import Tiling
-from varifocal.types import Decoded
+from varifocal.data.preprocess import normalize
+from varifocal.inference.boxes_numpy import elementwise_iou
+from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.model import Model
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Candidates
+from varifocal.types import TTA, PostProcess, Tiling
+from varifocal.utils.errors import ExportError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +53,7 @@ class Parity:
     ``matched`` of torch's ``detections`` have a partner of the same class, an IoU of 0.99 and a score within the bound.
     """
 
-    pictures: int
+    images: int
     precision: str
     box_pixels: float | None
     box: float | None
@@ -96,7 +95,7 @@ class Parity:
         """For the terminal."""
         from rich.table import Table
 
-        table = Table("against torch", "largest", "at most", title=f"{self.pictures} pictures, {self.precision}")
+        table = Table("against torch", "largest", "at most", title=f"{self.images} images, {self.precision}")
         if self.box is not None and self.box_pixels is not None and self.score is not None:
             table.add_row("box, pixels", f"{self.box_pixels:.2g}", "")
             table.add_row("box, of its size", f"{self.box:.2g}", f"{self.bound.box:g}")
@@ -105,14 +104,14 @@ class Parity:
         return table
 
 
-def compare(model: Model, exported: ExportedModel, pictures: Sequence[Image.Image]) -> Parity:
-    """Both on the same pixels, a picture at a time: the network in float32 as it was trained, against the file."""
+def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]) -> Parity:
+    """Both on the same pixels, an image at a time: the network in float32 as it was trained, against the file."""
     network, graph = model.detector.eval(), exported.info.graph
     pixels, relative, score = [0.0], [0.0], [0.0]
     counts = np.zeros(3, int)
-    for picture in pictures:
-        shape = exported.fitted_shape(picture, model.info.preprocess)
-        batch = exported.batch([picture], [shape])
+    for image in images:
+        shape = exported.fitted_shape(image, model.info.preprocess)
+        batch = exported.batch([image], [shape])
         truth = _decode(network, model, batch, shape)
         if graph.nms == "out":
             outputs = exported.session.run(batch)
@@ -126,10 +125,10 @@ def compare(model: Model, exported: ExportedModel, pictures: Sequence[Image.Imag
             score.append(_largest(np.abs(outputs["scores"][0] - truth.scores[0].numpy())))
             if truth.quality is not None:
                 score.append(_largest(np.abs(outputs["quality"][0] - truth.quality[0].numpy())))
-        counts += _matched(_select(truth, model.info.postprocess, picture, shape), exported, picture)
+        counts += _matched(_select(truth, model.info.postprocess, image, shape), exported, image)
     raw = graph.nms == "out"
     return Parity(
-        len(pictures),
+        len(images),
         graph.precision,
         max(pixels) if raw else None,
         max(relative) if raw else None,
@@ -144,35 +143,35 @@ def _largest(values: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def _decode(network: Any, model: Model, batch: np.ndarray, shape: tuple[int, int]) -> Decoded:
+def _decode(network: Any, model: Model, batch: np.ndarray, shape: tuple[int, int]) -> Candidates:
     pixels = torch.from_numpy(batch).round().byte()
-    images = normalise(pixels, [shape], model.info.preprocess)
-    decoded: Decoded = network.decode(network(images), [shape])
+    images = normalize(pixels, [shape], model.info.preprocess)
+    decoded: Candidates = network.decode(network(images), [shape])
     return decoded
 
 
 def _select(
-    decoded: Decoded, settings: PostProcess, picture: Image.Image, shape: tuple[int, int]
+    decoded: Candidates, settings: PostProcess, image: Image.Image, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    boxes = decoded.boxes[0] * torch.tensor([picture.width / shape[1], picture.height / shape[0]] * 2)
+    boxes = decoded.boxes[0] * torch.tensor([image.width / shape[1], image.height / shape[0]] * 2)
     quality = None if decoded.quality is None else decoded.quality[0]
-    box, score, label = select_detections(boxes, decoded.scores[0], decoded.counts, settings, quality)
+    box, score, label = multiclass_nms(boxes, decoded.scores[0], decoded.counts, settings, quality)
     return box.numpy(), score.numpy(), label.numpy()
 
 
 def _matched(
-    truth: tuple[np.ndarray, np.ndarray, np.ndarray], exported: ExportedModel, picture: Image.Image
+    truth: tuple[np.ndarray, np.ndarray, np.ndarray], exported: ExportedModel, image: Image.Image
 ) -> tuple[int, int, int]:
     """How many detections torch has, how many the file, and how many are the same."""
     # in one piece and looked at once, as torch has just done
-    plain = replace(exported.info, tiling=Tiling(), views=Views())
-    found = ExportedModel(exported.session, plain).predict(picture)
+    plain = replace(exported.info, tiling=Tiling(), views=TTA())
+    found = ExportedModel(exported.session, plain).predict(image)
     bound = BOUNDS[exported.info.graph.precision].score
     free = np.ones(len(found), bool)
     matched = 0
     for box, score, label in zip(*truth, strict=True):
         same = free & (found.labels == label) & (np.abs(found.scores - score) <= bound)
-        same &= pair_iou(found.boxes, box[None]) >= SAME_IOU
+        same &= elementwise_iou(found.boxes, box[None]) >= SAME_IOU
         if same.any():
             free[same.argmax()] = False
             matched += 1

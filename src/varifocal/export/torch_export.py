@@ -20,14 +20,14 @@ from jaxtyping import Float
 from torch import nn
 from torch.export import ExportedProgram
 
-from varifocal.errors import ConfigError
+from varifocal.export.config import ExportSettings, check_settings
 from varifocal.export.graph import capture, export_info, graph_info, output_names
 from varifocal.export.parity import Parity, compare
-from varifocal.export.settings import ExportSettings, check_settings
-from varifocal.files import write_together
-from varifocal.predict import Model
-from varifocal.runtime.description import KEY, ExportInfo, beside, to_json
-from varifocal.runtime.exported import ExportedModel
+from varifocal.inference.exported.info import KEY, ExportInfo, sidecar_path, to_json
+from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.model import Model
+from varifocal.utils.atomic_write import atomic_write_all
+from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,8 +49,8 @@ class ProgramRunner:
         return {name: value.numpy() for name, value in zip(self._names, found, strict=True)}
 
 
-def export_torch(model: Model, target: Path, settings: ExportSettings, pictures: Sequence[Image.Image]) -> Parity:
-    """Write ``target`` (.pt2) and its description as JSON beside it, after a comparison on the pictures.
+def export_torch(model: Model, target: Path, settings: ExportSettings, images: Sequence[Image.Image]) -> Parity:
+    """Write ``target`` (.pt2) and its description as JSON beside it, after a comparison on the images.
 
     Raises:
         ConfigError: the model cannot be exported so.
@@ -61,10 +61,10 @@ def export_torch(model: Model, target: Path, settings: ExportSettings, pictures:
     content = saved(program, info)
     # what was written is what is compared
     runner = ProgramRunner(loaded(content), output_names(model.info, settings), str(target))
-    parity = compare(model, ExportedModel(runner, info), pictures)
+    parity = compare(model, ExportedModel(runner, info), images)
     parity.check(target)
     info = replace(info, parity=parity.to_json())
-    write_together({target: saved(program, info), beside(target): json.dumps(to_json(info), indent=1).encode()})
+    atomic_write_all({target: saved(program, info), sidecar_path(target): json.dumps(to_json(info), indent=1).encode()})
     return parity
 
 
@@ -87,7 +87,7 @@ def build_program(model: Model, settings: ExportSettings) -> tuple[ExportedProgr
     model = model.to("cpu").eval()
     graph = graph_info(model, settings, 0)
     program = capture(model, settings, graph)
-    program._example_inputs = None  # a whole picture of zeros, and the one part that would be pickled
+    program._example_inputs = None  # a whole image of zeros, and the one part that would be pickled
     for name, weight in program.state_dict.items():
         if isinstance(weight, nn.Parameter):  # the same numbers, which nobody trains
             program.state_dict[name] = nn.Parameter(weight.detach(), requires_grad=False)

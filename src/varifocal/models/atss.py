@@ -16,29 +16,29 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.boxes import decode_deltas, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss, giou_loss
+from varifocal.assign.priors import grid_priors, square_anchors
+from varifocal.boxes import decode_deltas, elementwise_iou
+from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    avg_factors,
     centerness,
-    classification_loss,
-    clip_each,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    normalisers,
-    wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import TwinTowers
-from varifocal.priors import grid_points, square_anchors
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import DenseHead
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 STD = (0.1, 0.1, 0.2, 0.2)  # of the box deltas
 BOX_WEIGHT = 2.0
@@ -54,8 +54,8 @@ class ATSSConfig:
     there nor are the boxes weighted by it.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: with the varifocal loss they train the
-    padding of a batch as background, they take crowd regions for background, count a picture without positive points
-    as one point, divide by a sum of centerness that may be small, and bound the normalisers a process at a time.
+    padding of a batch as background, they take crowd regions for background, count an image without positive points
+    as one point, divide by a sum of centerness that may be small, and bound the normalizers a process at a time.
     "none" ignores padding and crowd regions and bounds the total at one.
     """
 
@@ -64,7 +64,7 @@ class ATSSConfig:
     width: AtLeast1 = 256
     levels: AtLeast1 = 5
     convs: AtLeast0 = 4
-    loss: ScoreLoss = "focal"
+    loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -73,7 +73,7 @@ class ATSSConfig:
 
 
 class ATSS(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``deltas`` [B, N, 4]: (dx, dy, dw, dh) from the anchor in units of
     0.1, 0.1, 0.2, 0.2; with ``centerness`` that, [B, N, 1] before the sigmoid.
@@ -82,10 +82,10 @@ class ATSS(nn.Module):
     def __init__(self, config: ATSSConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
-        self.head = TwinTowers(
+        self.head = DenseHead(
             config.width,
             depth=config.convs,
             classes=config.num_classes,
@@ -95,21 +95,21 @@ class ATSS(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
-        tensors = {"logits": flatten_levels(maps["logits"]), "deltas": wide(flatten_levels(maps["reg"]))}
+        tensors = {"logits": flatten_levels(maps["logits"]), "deltas": at_least_float32(flatten_levels(maps["reg"]))}
         if "centerness" in maps:
             tensors["centerness"] = flatten_levels(maps["centerness"])
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``centerness`` if there is one; their sum is what is minimised.
+        """``cls``, ``box`` and ``centerness`` if there is one; their sum is what is minimized.
 
         The GIoU loss of a positive point is weighted by how central it is and divided by the sum of these weights;
         without centerness it is divided by the number of positive points.
         """
         config, paper = self.config, self.config.compat == "paper"
-        logits = wide(outputs.tensors["logits"])
+        logits = at_least_float32(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
@@ -117,21 +117,21 @@ class ATSS(nn.Module):
             each.expand(len(targets), -1, -1)[dense.positive] for each in (priors.points, square_anchors(priors))
         )
         boxes = decode_deltas(anchors, outputs.tensors["deltas"][dense.positive], STD)
-        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        quality = elementwise_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
         central = centerness(points, truth)
         found = dense.positive.sum(dim=1)
-        count, weight = normalisers(
+        count, weight = avg_factors(
             [(found.clamp(min=1) if paper else found).sum(), central.sum()],
             logits.dtype,
             clamp_total=not paper,
             floors=[1.0, 1e-12 if paper else 1.0],
         )
         everywhere = paper and config.loss == "varifocal"
-        cls = classification_loss(config, logits, dense, quality, everywhere=everywhere) / count
+        cls = dense_classification_loss(config, logits, dense, quality, everywhere=everywhere) / count
         box = BOX_WEIGHT * giou_loss(boxes, truth)
         if not config.centerness:
             return {"cls": cls, "box": box.sum() / count}
-        said = wide(outputs.tensors["centerness"])[..., 0][dense.positive]
+        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
         return {
             "cls": cls,
             "box": (box * central).sum() / weight,
@@ -140,23 +140,23 @@ class ATSS(nn.Module):
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
+        return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
         """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
         deltas = outputs.tensors["deltas"]
         priors = self._priors(outputs, deltas)
-        boxes = clip_each(decode_deltas(square_anchors(priors), deltas, STD), sizes)
-        scores = wide(outputs.tensors["logits"]).sigmoid()
-        quality = wide(outputs.tensors["centerness"])[..., 0].sigmoid() if self.config.centerness else None
-        return Decoded(boxes, scores, priors.counts, quality)
+        boxes = clip_boxes_batch(decode_deltas(square_anchors(priors), deltas, STD), sizes)
+        scores = at_least_float32(outputs.tensors["logits"]).sigmoid()
+        quality = at_least_float32(outputs.tensors["centerness"])[..., 0].sigmoid() if self.config.centerness else None
+        return Candidates(boxes, scores, priors.counts, quality)
 
     @staticmethod
-    def labelling(config: ATSSConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: ATSSConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
-        return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
+        return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from varifocal.errors import ConfigError
+from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
 from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD
-from varifocal.models.weights import load_into, read_checkpoint
-from varifocal.ops.deform_conv import deformed
+from varifocal.ops.deform_conv import to_deformable
+from varifocal.types import IMAGENET_MEAN, IMAGENET_STD
+from varifocal.utils.errors import ConfigError
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Stage = dict[str, nn.Module]  # by place in the net
 LITE0 = "tf_efficientnet_lite0"
 
@@ -140,7 +140,7 @@ class Backbone(nn.Module):
             for place, conv in convs.items():
                 parent, _, name = place.rpartition(".")
                 try:
-                    setattr(self.net.get_submodule(parent), name, deformed(conv))
+                    setattr(self.net.get_submodule(parent), name, to_deformable(conv))
                 except ConfigError as error:
                     raise ConfigError(f"{where}: {place}: {error}") from error
 
@@ -186,7 +186,7 @@ def _stage_ends(maps: list[dict[str, Any]]) -> list[str | None]:
     return [maps[strides.index(stride)]["module"] if stride in strides else None for stride in (4, 8, 16, 32)]
 
 
-def pixel_statistics(config: BackboneConfig) -> tuple[Colour, Colour]:
+def mean_and_std(config: BackboneConfig) -> tuple[Color, Color]:
     """Mean and standard deviation of RGB on 0..255 that the backbone's weights were trained with."""
     import timm
 
@@ -244,7 +244,7 @@ def _build(name: str, download: bool) -> nn.Module:
         except TypeError as error:
             if not size or not any(key in str(error) for key in size):
                 raise
-    raise ConfigError(f"backbone {name}: takes pictures of one size only; choose another.")
+    raise ConfigError(f"backbone {name}: takes images of one size only; choose another.")
 
 
 def _stride_first(net: nn.Module, name: str) -> None:
@@ -258,7 +258,7 @@ def _stride_first(net: nn.Module, name: str) -> None:
         block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
-def without_weights(config: BackboneConfig) -> BackboneConfig:
+def without_pretrained(config: BackboneConfig) -> BackboneConfig:
     """The same network, for which no weights are looked for: those of a checkpoint are about to come."""
     return replace(config, pretrained="none", weights="")
 
@@ -269,7 +269,7 @@ def _load_file(net: nn.Module, config: BackboneConfig) -> None:
     if info.get("kind") != "backbone" or info.get("name") != name:
         held = f"a {info.get('name', info.get('kind'))}" if info.get("kind") == "backbone" else "no backbone by itself"
         raise ConfigError(f"backbone {config.name}: {config.weights} holds {held}; give weights of {name}.")
-    load_into(net, tensors, config.weights)
+    load_state_dict_strict(net, tensors, config.weights)
 
 
 def _load_packaged(net: nn.Module, name: str) -> None:

@@ -11,17 +11,17 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import boxes_to_distances, clip_boxes
-from varifocal.losses import ScoreLoss, score_loss
-from varifocal.priors import within_picture
-from varifocal.types import Assignment, Outputs, Priors, Targets
+from varifocal.assign.priors import crop_priors
+from varifocal.boxes import bbox2distance, clip_boxes
+from varifocal.losses import ClassificationLoss, classification_loss
+from varifocal.structures import Assignment, Outputs, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]
 
-Grid = Callable[..., Priors]  # (shapes of the maps, like=tensor): the points of a picture
+Grid = Callable[..., Priors]  # (shapes of the maps, like=tensor): the points of an image
 
 MIN_QUALITY = 1e-6  # a positive keeps a target above zero, else the varifocal loss takes it for a negative
-PAPER_DIVISOR = 32  # the authors pad each picture to a multiple of it before its cells are counted
+PAPER_DIVISOR = 32  # the authors pad each image to a multiple of it before its cells are counted
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class ScoreConfig(Protocol):
     """The fields of a detector's configuration that say how classes are learned."""
 
     @property
-    def loss(self) -> ScoreLoss: ...
+    def loss(self) -> ClassificationLoss: ...
     @property
     def alpha(self) -> float: ...
     @property
@@ -39,10 +39,10 @@ class ScoreConfig(Protocol):
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """How a detector labels a picture before its network has run: the strides of its maps, points, assignment.
+class TargetAssigner:
+    """How a detector labels an image before its network has run: the strides of its maps, points, assignment.
 
-    ``grid`` makes the points of maps of these shapes, ``assign`` gives them objects. ``divisor`` rounds a picture's
+    ``grid`` makes the points of maps of these shapes, ``assign`` gives them objects. ``divisor`` rounds an image's
     sides up before its cells are counted.
     """
 
@@ -57,7 +57,7 @@ def level_strides(levels: int) -> tuple[int, ...]:
     return tuple(8 * 2**i for i in range(levels))
 
 
-def wide(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Float32, or float64 where it is that already: the precision of exponentials, coordinates and losses."""
     return values if values.dtype == torch.float64 else values.float()
 
@@ -75,7 +75,7 @@ def unflatten_levels(
     return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
 
 
-def map_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
+def level_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
     """(height, width) of each level."""
     return tuple((level.shape[2], level.shape[3]) for level in maps)
 
@@ -102,10 +102,10 @@ def assign_batch(
     divisor: int = 1,
     mask_crowd: bool = True,
 ) -> DenseTargets:
-    """Assign each picture's boxes to its points, which are those of all pictures or a list with one entry a picture.
+    """Assign each image's boxes to its points, which are those of all images or a list with one entry an image.
 
-    The points in the padding of the batch take no part: an assigner sees the grids that lie in the picture alone.
-    ``divisor`` rounds the picture's own size up before its cells are counted; 32 reproduces mmdetection's own
+    The points in the padding of the batch take no part: an assigner sees the grids that lie in the image alone.
+    ``divisor`` rounds the image's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
     each = [priors] * len(targets) if isinstance(priors, Priors) else priors
@@ -114,19 +114,19 @@ def assign_batch(
     return DenseTargets(positive, labels, boxes, counted)
 
 
-def label_points(
-    labelling: Labelling, outputs: Outputs, targets: Sequence[Targets], *, mask_crowd: bool = True
+def assign_targets(
+    labeling: TargetAssigner, outputs: Outputs, targets: Sequence[Targets], *, mask_crowd: bool = True
 ) -> DenseTargets:
-    """What the points of a batch of outputs should predict, each picture by itself; see :func:`assign_batch`."""
-    priors = labelling.grid(outputs.shapes, like=wide(outputs.tensors["logits"]))
-    return assign_batch(labelling.assign, priors, targets, divisor=labelling.divisor, mask_crowd=mask_crowd)
+    """What the points of a batch of outputs should predict, each image by itself; see :func:`assign_batch`."""
+    priors = labeling.grid(outputs.shapes, like=at_least_float32(outputs.tensors["logits"]))
+    return assign_batch(labeling.assign, priors, targets, divisor=labeling.divisor, mask_crowd=mask_crowd)
 
 
 def _assign_one(
     assign: Assign, priors: Priors, target: Targets, divisor: int, mask_crowd: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (-(-side // divisor) * divisor for side in target.size)
-    own, inside = within_picture(priors, height, width)
+    own, inside = crop_priors(priors, height, width)
     real = ~target.crowd
     # one box more, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
@@ -159,7 +159,7 @@ def score_targets(
     return target
 
 
-def classification_loss(
+def dense_classification_loss(
     config: ScoreConfig,
     logits: Float[Tensor, "B N C"],
     dense: DenseTargets,
@@ -171,7 +171,7 @@ def classification_loss(
 ) -> Float[Tensor, ""]:
     """Summed over classes and counted points, or ``everywhere``; ``quality`` in the order of the positive points."""
     target = score_targets(logits, dense, quality if config.loss != "focal" else None)
-    entries = score_loss(
+    entries = classification_loss(
         config.loss,
         logits,
         target,
@@ -186,19 +186,19 @@ def classification_loss(
 
 def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
     """How central each point lies in its box: 1 in the middle, 0 on the rim (FCOS, equation 3)."""
-    distances = boxes_to_distances(points, boxes)
+    distances = bbox2distance(points, boxes)
     pairs = torch.stack([distances[:, 0::2], distances[:, 1::2]], dim=1)  # (l, r) and (t, b)
     return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
 
 
-def clip_each(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
-    """The part of each picture's boxes inside its own (height, width); all of them without sizes."""
+def clip_boxes_batch(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
+    """The part of each image's boxes inside its own (height, width); all of them without sizes."""
     if sizes is None:
         return boxes
     return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
 
 
-def normalisers(
+def avg_factors(
     sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True, floors: Sequence[float] | None = None
 ) -> Tensor:
     """The sums [k], averaged over the processes, never below one object, or below the ``floors``.
@@ -216,13 +216,13 @@ def normalisers(
     return values.maximum(least) / world if clamp_total else (values / world).maximum(least)
 
 
-def positive_counts(
+def num_positives(
     positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
 ) -> Float[Tensor, "k"]:
-    """How many points are positive, as :func:`normalisers` bounds and shares it.
+    """How many points are positive, as :func:`normalizers` bounds and shares it.
 
-    ``each_image`` counts at least one in every picture, of this process alone, as mmdetection's anchor heads do.
+    ``each_image`` counts at least one in every image, of this process alone, as mmdetection's anchor heads do.
     """
     if each_image:
         return torch.stack([positive.sum(dim=1).clamp(min=1).sum() for positive in positives]).to(dtype)
-    return normalisers([positive.sum() for positive in positives], dtype)
+    return avg_factors([positive.sum() for positive in positives], dtype)

@@ -17,30 +17,30 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import distances_to_boxes, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss, giou_loss, iou_loss
+from varifocal.assign.priors import grid_priors
+from varifocal.boxes import distance2bbox, elementwise_iou
+from varifocal.losses import ClassificationLoss, giou_loss, iou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     DenseTargets,
-    Labelling,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    avg_factors,
     centerness,
-    classification_loss,
-    clip_each,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    normalisers,
-    wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import TwinTowers
-from varifocal.priors import grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import DenseHead
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
-RADIUS = 1.5  # strides around a box's centre, with centre sampling
+RADIUS = 1.5  # strides around a box's center, with center sampling
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class FCOSConfig:
     ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the others run at their papers' settings. The improved FCOS sets all of the following:
-    ``centre_sampling`` takes only points near the centre of a box, ``centerness_on_reg`` reads the centerness from the
+    ``center_sampling`` takes only points near the center of a box, ``centerness_on_reg`` reads the centerness from the
     tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
     ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
 
     ``assigner`` "atss" is the FCOS+ATSS of the VFNet paper (ATSS: Zhang et al., CVPR 2020): the positive points are
-    those of ATSS, and ``centre_sampling`` says nothing.
+    those of ATSS, and ``center_sampling`` says nothing.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, divide by a sum of centerness that may be small, and bound the
-    normalisers a process at a time. "none" ignores padding and crowd regions and bounds the total at one.
+    normalizers a process at a time. "none" ignores padding and crowd regions and bounds the total at one.
     """
 
     num_classes: int = 80
@@ -67,12 +67,12 @@ class FCOSConfig:
     width: AtLeast1 = 256
     levels: AtLeast1 = 5
     convs: AtLeast0 = 4
-    loss: ScoreLoss = "focal"
+    loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
     assigner: Literal["fcos", "atss"] = "fcos"
-    centre_sampling: bool = False
+    center_sampling: bool = False
     centerness_on_reg: bool = False
     norm_on_bbox: bool = False
     box_loss: Literal["iou", "giou"] = "iou"
@@ -81,7 +81,7 @@ class FCOSConfig:
 
 
 class FCOS(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``distances`` [B, N, 4]: (l, t, r, b) in pixels of the input;
     ``centerness`` [B, N, 1] before the sigmoid.
@@ -90,10 +90,10 @@ class FCOS(nn.Module):
     def __init__(self, config: FCOSConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels)
-        self.head = TwinTowers(
+        self.head = DenseHead(
             config.width,
             depth=config.convs,
             classes=config.num_classes,
@@ -104,35 +104,37 @@ class FCOS(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         if self.config.norm_on_bbox:
-            sides = [wide(level).relu() * stride for level, stride in zip(maps["reg"], self.strides, strict=True)]
+            sides = [
+                at_least_float32(level).relu() * stride for level, stride in zip(maps["reg"], self.strides, strict=True)
+            ]
         else:
-            sides = [wide(level).exp() for level in maps["reg"]]
+            sides = [at_least_float32(level).exp() for level in maps["reg"]]
         tensors = {
             "logits": flatten_levels(maps["logits"]),
             "distances": flatten_levels(sides),
             "centerness": flatten_levels(maps["centerness"]),
         }
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``centerness``; their sum is what is minimised.
+        """``cls``, ``box`` and ``centerness``; their sum is what is minimized.
 
         The box loss of a positive point is weighted by how central it is and divided by the sum of these weights.
         """
         config, paper = self.config, self.config.compat == "paper"
-        logits = wide(outputs.tensors["logits"])
+        logits = at_least_float32(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
-        boxes = distances_to_boxes(points, outputs.tensors["distances"][dense.positive])
-        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        boxes = distance2bbox(points, outputs.tensors["distances"][dense.positive])
+        quality = elementwise_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
         central = centerness(points, truth)
-        said = wide(outputs.tensors["centerness"])[..., 0][dense.positive]
-        count, weight = normalisers(
+        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
+        count, weight = avg_factors(
             [dense.positive.sum(), central.sum()],
             logits.dtype,
             clamp_total=not paper,
@@ -140,31 +142,31 @@ class FCOS(nn.Module):
         )
         box_loss = iou_loss if config.box_loss == "iou" else giou_loss
         return {
-            "cls": classification_loss(config, logits, dense, quality, everywhere=paper) / count,
+            "cls": dense_classification_loss(config, logits, dense, quality, everywhere=paper) / count,
             "box": (box_loss(boxes, truth) * central).sum() / weight,
             "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        return label_points(self.labelling(self.config), outputs, targets)
+        return assign_targets(self.labeling(self.config), outputs, targets)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
         """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
         distances = outputs.tensors["distances"]
         priors = self._priors(outputs, distances)
-        boxes = distances_to_boxes(priors.points.expand(distances.shape[0], -1, -1), distances)
-        scores, quality = (wide(outputs.tensors[name]).sigmoid() for name in ("logits", "centerness"))
-        return Decoded(clip_each(boxes, sizes), scores, priors.counts, quality[..., 0])
+        boxes = distance2bbox(priors.points.expand(distances.shape[0], -1, -1), distances)
+        scores, quality = (at_least_float32(outputs.tensors[name]).sigmoid() for name in ("logits", "centerness"))
+        return Candidates(clip_boxes_batch(boxes, sizes), scores, priors.counts, quality[..., 0])
 
     @staticmethod
-    def labelling(config: FCOSConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: FCOSConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
-        points = partial(grid_points, strides=strides, offset=0.5)
+        points = partial(grid_priors, strides=strides, offset=0.5)
         if config.assigner == "atss":
-            return Labelling(strides, points, assign_atss)
-        return Labelling(strides, points, partial(assign_fcos, radius=RADIUS if config.centre_sampling else None))
+            return TargetAssigner(strides, points, assign_atss)
+        return TargetAssigner(strides, points, partial(assign_fcos, radius=RADIUS if config.center_sampling else None))
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)

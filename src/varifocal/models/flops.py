@@ -9,11 +9,11 @@ import torch
 import torchvision  # noqa: F401  (its import registers torch.ops.torchvision)
 from torch import nn
 
-from varifocal.ops import gather_conv  # noqa: F401  (likewise torch.ops.varifocal)
+from varifocal.ops.kernels import deform_cpu as gather_conv  # noqa: F401  (likewise torch.ops.varifocal)
 
 
 def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
-    """Floating-point operations for one picture of (height, width), two a multiply-add, of each module by its name.
+    """Floating-point operations for one image of (height, width), two a multiply-add, of each module by its name.
 
     Names are those of ``network.named_modules()``; "" is the whole. Convolutions, deformable ones included, and matrix
     products count, as everywhere in the field; norms, activations and look-ups between cells do not. On the device

@@ -18,28 +18,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.boxes import boxes_to_distances, distances_to_boxes, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss
+from varifocal.assign.priors import grid_priors
+from varifocal.boxes import bbox2distance, distance2bbox, elementwise_iou
+from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
-    classification_loss,
-    clip_each,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    avg_factors,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    normalisers,
-    wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import TwinTowers
-from varifocal.priors import grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import DenseHead
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 MAX_LOG = math.log(16)  # targets are kept within 1/16 and 16 units
 SMOOTH_BELOW = 0.11  # where the box loss turns from square to linear
@@ -55,8 +55,8 @@ class FoveaBoxConfig:
     object's sides that is positive, ``distance_unit`` the distance in strides whose logarithm is zero.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch and
-    crowd regions as background, clip boxes a pixel inside the picture, in training all of a batch at the size of its
-    first, and count normalisers a process at a time.
+    crowd regions as background, clip boxes a pixel inside the image, in training all of a batch at the size of its
+    first, and count normalizers a process at a time.
     """
 
     num_classes: int = 80
@@ -64,7 +64,7 @@ class FoveaBoxConfig:
     width: AtLeast1 = 256
     levels: AtLeast1 = 5
     convs: AtLeast0 = 4
-    loss: ScoreLoss = "focal"
+    loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -76,50 +76,50 @@ class FoveaBoxConfig:
 
 
 class FoveaBox(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``logs`` [B, N, 4], logarithms of the distances (l, t, r, b) from
-    the cell's centre, in units of two strides as a rule.
+    the cell's center, in units of two strides as a rule.
     """
 
     def __init__(self, config: FoveaBoxConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
-        self.head = TwinTowers(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
+        self.head = DenseHead(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {"logits": flatten_levels(maps["logits"]), "logs": flatten_levels(maps["reg"])}
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is what is minimised.
+        """``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is what is minimized.
 
         The box loss is divided by the number of positive cells, the classification loss by that and the number of
-        pictures. With a loss other than focal the target of a positive is the IoU of its clipped box, read without
+        images. With a loss other than focal the target of a positive is the IoU of its clipped box, read without
         gradient.
         """
         config = self.config
-        logits, logs = wide(outputs.tensors["logits"]), wide(outputs.tensors["logs"])
+        logits, logs = at_least_float32(outputs.tensors["logits"]), at_least_float32(outputs.tensors["logs"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         sizes = [targets[0].size if self._paper else target.size for target in targets]
         boxes = self._boxes(priors, logs.detach(), sizes)[dense.positive]
-        cls = classification_loss(
+        cls = dense_classification_loss(
             config,
             logits,
             dense,
-            pair_iou(boxes, truth).clamp(min=MIN_QUALITY),
+            elementwise_iou(boxes, truth).clamp(min=MIN_QUALITY),
             everywhere=self._paper,
             focal_alpha=config.focal_alpha,
             focal_gamma=config.focal_gamma,
         )
-        wanted = boxes_to_distances(priors.points.expand(len(targets), -1, -1)[dense.positive], truth)
+        wanted = bbox2distance(priors.points.expand(len(targets), -1, -1)[dense.positive], truth)
         unit = self._unit(priors).expand(len(targets), -1, -1)[dense.positive]
         wanted = (wanted / unit).clamp(math.exp(-MAX_LOG), math.exp(MAX_LOG)).log()
         box = F.smooth_l1_loss(logs[dense.positive], wanted, beta=SMOOTH_BELOW, reduction="sum")
@@ -128,29 +128,29 @@ class FoveaBox(nn.Module):
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        if self._paper:  # the authors' assignment does not know where a picture ends
+        if self._paper:  # the authors' assignment does not know where an image ends
             height, width = (side * self.strides[0] for side in outputs.shapes[0])
             targets = [replace(target, size=(height, width)) for target in targets]
-        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
+        return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
-        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
-        logs = wide(outputs.tensors["logs"])
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
+        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        logs = at_least_float32(outputs.tensors["logs"])
         priors = self._priors(outputs, logs)
         boxes = self._boxes(priors, logs, sizes)
-        return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+        return Candidates(boxes, at_least_float32(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     @staticmethod
-    def labelling(config: FoveaBoxConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: FoveaBoxConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         assign = partial(assign_fovea, sigma=config.sigma)
-        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign, divisor)
+        return TargetAssigner(strides, partial(grid_priors, strides=strides, offset=0.5), assign, divisor)
 
     @property
     def border(self) -> int:
-        """How many pixels before the end of the picture boxes are clipped: one in the authors' code."""
+        """How many pixels before the end of the image boxes are clipped: one in the authors' code."""
         return 1 if self._paper else 0
 
     @property
@@ -158,7 +158,7 @@ class FoveaBox(nn.Module):
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _unit(self, priors: Priors) -> Float[Tensor, "N 1"]:
         return (self.config.distance_unit * priors.strides)[:, None]
@@ -166,9 +166,11 @@ class FoveaBox(nn.Module):
     def _boxes(
         self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None
     ) -> Float[Tensor, "B N 4"]:
-        """Clipped to each picture's (height, width) if given."""
-        boxes = distances_to_boxes(priors.points.expand(logs.shape[0], -1, -1), logs.exp() * self._unit(priors))
-        return clip_each(boxes, sizes and [(height - self.border, width - self.border) for height, width in sizes])
+        """Clipped to each image's (height, width) if given."""
+        boxes = distance2bbox(priors.points.expand(logs.shape[0], -1, -1), logs.exp() * self._unit(priors))
+        return clip_boxes_batch(
+            boxes, sizes and [(height - self.border, width - self.border) for height, width in sizes]
+        )
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
         """Of the classification loss and of the box loss."""
@@ -176,4 +178,4 @@ class FoveaBox(nn.Module):
         sums = [count + len(dense.positive), count]
         if self._paper:
             return torch.stack(sums).to(dtype).clamp(min=1)
-        return normalisers(sums, dtype)
+        return avg_factors(sums, dtype)

@@ -18,7 +18,7 @@ class FPN(nn.Module):
     P6 is a strided convolution of the last output, P5, or with ``extra_from="input"`` of C5; P7 is one of P6. With
     ``extra_relu`` P7 reads ReLU(P6). ``norm`` puts a group norm after every convolution, which then has no bias.
     Up-sampling is nearest to the exact size of the finer map. ``levels`` below 5 leaves the coarsest away, for
-    pictures whose objects are all small.
+    images whose objects are all small.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class FPN(nn.Module):
         merged = top_down([lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)])
         levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
         last = maps[-1] if self.extra_from == "input" else levels[-1]
-        return levels + coarser(last, self.extra, relu=self.extra_relu)
+        return levels + extra_levels(last, self.extra, relu=self.extra_relu)
 
 
 def top_down(levels: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-    """To each level everything coarser is added, up-sampled by nearest neighbour to its exact size."""
+    """To each level everything coarser is added, up-sampled by nearest neighbor to its exact size."""
     merged = list(levels)
     for i in range(len(merged) - 1, 0, -1):
         merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
     return merged
 
 
-def coarser(
+def extra_levels(
     last: Float[Tensor, "B _ _ _"], convs: Iterable[nn.Module], *, relu: bool
 ) -> list[Float[Tensor, "B C _ _"]]:
     """The levels beyond the backbone: each a strided convolution of the one before, from the second on of its ReLU."""

@@ -16,28 +16,28 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.boxes import boxes_to_distances, distances_to_boxes, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss, distribution_focal_loss, giou_loss
+from varifocal.assign.priors import grid_priors
+from varifocal.boxes import bbox2distance, distance2bbox, elementwise_iou
+from varifocal.losses import ClassificationLoss, distribution_focal_loss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
-    classification_loss,
-    clip_each,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    avg_factors,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    normalisers,
-    wide,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import TwinTowers
-from varifocal.priors import grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import DenseHead
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 BOX_WEIGHT, DISTRIBUTION_WEIGHT = 2.0, 0.25
 MARGIN = 0.1  # by which a target stays below the last bin
@@ -53,8 +53,8 @@ class GFLConfig:
     side may have: 0, 1, ... strides.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they take crowd regions for background,
-    count a picture without positive points as one point, divide by a sum of scores that may be small, and bound the
-    normalisers a process at a time. Without a positive point their box losses are 0 / 0, ours are 0. "none" ignores
+    count an image without positive points as one point, divide by a sum of scores that may be small, and bound the
+    normalizers a process at a time. Without a positive point their box losses are 0 / 0, ours are 0. "none" ignores
     crowd regions and bounds the total at one.
     """
 
@@ -63,7 +63,7 @@ class GFLConfig:
     width: AtLeast1 = 256
     levels: AtLeast1 = 5
     convs: AtLeast0 = 4
-    loss: ScoreLoss = "quality-focal"
+    loss: ClassificationLoss = "quality-focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -72,7 +72,7 @@ class GFLConfig:
 
 
 class GFL(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``sides`` [B, N, 4 * bins]: for l, t, r and b in turn the
     logits of the distances 0, 1, ... in strides, before the softmax.
@@ -83,10 +83,10 @@ class GFL(nn.Module):
     def __init__(self, config: GFLConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
-        self.head = TwinTowers(
+        self.head = DenseHead(
             config.width,
             depth=config.convs,
             classes=config.num_classes,
@@ -96,64 +96,66 @@ class GFL(nn.Module):
         self.register_buffer("bins", torch.arange(config.bins, dtype=torch.float32))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
-        tensors = {"logits": flatten_levels(maps["logits"]), "sides": wide(flatten_levels(maps["reg"]))}
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        tensors = {"logits": flatten_levels(maps["logits"]), "sides": at_least_float32(flatten_levels(maps["reg"]))}
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``distribution``; their sum is what is minimised.
+        """``cls``, ``box`` and ``distribution``; their sum is what is minimized.
 
         Both losses of a positive point's box are weighted by its best class score, read without gradient, and divided
         by the sum of these weights.
         """
         config, paper = self.config, self.config.compat == "paper"
-        logits = wide(outputs.tensors["logits"])
+        logits = at_least_float32(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         strides = priors.strides.expand(len(targets), -1)[dense.positive][:, None]
         sides = self._split(outputs.tensors["sides"][dense.positive])
-        boxes = distances_to_boxes(points, self._expectation(sides) * strides)
-        quality = pair_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
+        boxes = distance2bbox(points, self._expectation(sides) * strides)
+        quality = elementwise_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
         scores = logits.detach()[dense.positive].sigmoid().amax(dim=-1)
         found = dense.positive.sum(dim=1)
-        count, weight = normalisers(
+        count, weight = avg_factors(
             [(found.clamp(min=1) if paper else found).sum(), scores.sum()],
             logits.dtype,
             clamp_total=not paper,
             floors=[1.0, 1e-12 if paper else 1.0],
         )
-        wanted = (boxes_to_distances(points, truth) / strides).clamp(0, config.bins - 1 - MARGIN)
+        wanted = (bbox2distance(points, truth) / strides).clamp(0, config.bins - 1 - MARGIN)
         spread = distribution_focal_loss(sides, wanted).mean(dim=-1)
         return {
-            "cls": classification_loss(config, logits, dense, quality) / count,
+            "cls": dense_classification_loss(config, logits, dense, quality) / count,
             "box": BOX_WEIGHT * (giou_loss(boxes, truth) * scores).sum() / weight,
             "distribution": DISTRIBUTION_WEIGHT * (spread * scores).sum() / weight,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
+        return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
-        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
+        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
         sides = outputs.tensors["sides"]
         priors = self._priors(outputs, sides)
         distances = self._expectation(self._split(sides)) * priors.strides[:, None]
-        boxes = distances_to_boxes(priors.points.expand(sides.shape[0], -1, -1), distances)
-        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+        boxes = distance2bbox(priors.points.expand(sides.shape[0], -1, -1), distances)
+        return Candidates(
+            clip_boxes_batch(boxes, sizes), at_least_float32(outputs.tensors["logits"]).sigmoid(), priors.counts
+        )
 
     @staticmethod
-    def labelling(config: GFLConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: GFLConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
-        return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
+        return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _split(self, sides: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n 4 bins"]:
         return sides.unflatten(-1, (4, self.config.bins))

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from varifocal.config import from_dict, to_dict
-from varifocal.data.preprocess import Preprocess
-from varifocal.errors import CheckpointError, ConfigError
 from varifocal.models import DETECTORS
-from varifocal.ops.nms import PostProcess
-from varifocal.tiles import Tiling
-from varifocal.types import Category
-from varifocal.views import Views
+from varifocal.types import TTA, Category, PostProcess, Preprocess, Tiling
+from varifocal.utils.config import from_dict, to_dict
+from varifocal.utils.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,10 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tiling: Tiling = field(default_factory=Tiling)
-    views: Views = field(default_factory=Views)
+    views: TTA = field(default_factory=TTA)
 
 
-def describe(info: ModelInfo) -> dict[str, Any]:
+def to_metadata(info: ModelInfo) -> dict[str, Any]:
     """Plain values for the checkpoint's JSON."""
     return {
         "kind": "model",
@@ -53,7 +49,7 @@ def describe(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def from_description(values: Mapping[str, Any], source: str) -> ModelInfo:
+def from_metadata(values: Mapping[str, Any], source: str) -> ModelInfo:
     """The opposite of :func:`describe`.
 
     Raises:
@@ -91,5 +87,5 @@ def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
         values["recipe"],
         values["metrics"],
         from_dict(Tiling, values.get("tiling", {}), source),
-        from_dict(Views, values.get("views", {}), source),
+        from_dict(TTA, values.get("views", {}), source),
     )

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.errors import ConfigError
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.ops.star_conv import Taps, star_conv
+from varifocal.ops.star_conv import SamplingPoints, star_conv
+from varifocal.utils.errors import ConfigError
 
 StarNorm = Literal["none", "group"]
 
@@ -46,7 +46,7 @@ def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias:
     return nn.Sequential(conv, group_norm(outputs), nn.ReLU(inplace=True))
 
 
-def tower(
+def conv_tower(
     inputs: int, width: int, depth: int, *, norm: bool = True, bias: bool = False, deformable_last: bool = False
 ) -> nn.Sequential:
     """``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
@@ -63,7 +63,7 @@ def tower(
     return nn.Sequential(*layers)
 
 
-def predictor(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
+def prediction_conv(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
     """3x3 convolution with bias, the last of a branch."""
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
@@ -96,7 +96,9 @@ class StarConv(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
         self.norm = group_norm(width) if norm == "group" else None
 
-    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: Taps | None) -> list[Float[Tensor, "B C _ _"]]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints | None
+    ) -> list[Float[Tensor, "B C _ _"]]:
         """All levels at once, which share weight and norm."""
         if taps is None:
             convolved = [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
@@ -105,7 +107,7 @@ class StarConv(nn.Module):
         return convolved if self.norm is None else [self.norm(level) for level in convolved]
 
 
-class TwinTowers(nn.Module):
+class DenseHead(nn.Module):
     """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
     ATSS).
 
@@ -129,11 +131,11 @@ class TwinTowers(nn.Module):
     ) -> None:
         super().__init__()
         self.centerness_of = centerness
-        self.cls_tower = tower(width, width, depth, norm=norm, bias=bias)
-        self.reg_tower = tower(width, width, depth, norm=norm, bias=bias)
-        self.cls = predictor(width, classes, prior_logit())
-        self.reg = predictor(width, outputs)
-        self.centerness = predictor(width, 1) if centerness else None
+        self.cls_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.reg_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.cls = prediction_conv(width, classes, bias_init_with_prob())
+        self.reg = prediction_conv(width, outputs)
+        self.centerness = prediction_conv(width, 1) if centerness else None
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
         init_head(self)
 
@@ -162,6 +164,6 @@ def init_head(head: nn.Module, std: float = 0.01) -> None:
             nn.init.normal_(module.weight, std=std)
 
 
-def prior_logit(probability: float = 0.01) -> float:
+def bias_init_with_prob(probability: float = 0.01) -> float:
     """The bias that makes a sigmoid start at that probability (Lin et al., Focal Loss, section 3.3)."""
     return -math.log((1 - probability) / probability)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.models.fpn import coarser, init_xavier, pyramid_conv, top_down
+from varifocal.models.fpn import extra_levels, init_xavier, pyramid_conv, top_down
 from varifocal.models.layers import group_norm
 from varifocal.ops.deform_conv import DeformConv
 
@@ -39,4 +39,4 @@ class PAFPN(nn.Module):
         for i, down in enumerate(self.down):
             inner[i + 1] = inner[i + 1] + down(inner[i])
         levels = [output(level) for output, level in zip(self.output, inner, strict=True)]
-        return levels + coarser(levels[-1], self.extra, relu=True)
+        return levels + extra_levels(levels[-1], self.extra, relu=True)

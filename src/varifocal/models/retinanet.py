@@ -16,28 +16,28 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.boxes import decode_deltas, encode_deltas, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss
+from varifocal.assign.priors import grid_anchors, grid_priors
+from varifocal.boxes import decode_deltas, elementwise_iou, encode_deltas
+from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
-    classification_loss,
-    clip_each,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    positive_counts,
-    wide,
+    num_positives,
 )
 from varifocal.models.fpn import FPN
-from varifocal.models.layers import TwinTowers
-from varifocal.priors import grid_anchors, grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.models.layers import DenseHead
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RetinaNetConfig:
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
     overlap takes all anchors that do not overlap it, a positive whose box has left its object is taken for a negative,
-    and the normaliser counts an object in each picture that has none, a process at a time.
+    and the normalizer counts an object in each image that has none, a process at a time.
     """
 
     num_classes: int = 80
@@ -59,7 +59,7 @@ class RetinaNetConfig:
     width: AtLeast1 = 256
     levels: AtLeast1 = 5
     convs: AtLeast0 = 4
-    loss: ScoreLoss = "focal"
+    loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
@@ -70,7 +70,7 @@ class RetinaNetConfig:
 
 
 class RetinaNet(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     N counts anchors: all of a cell in a row. Outputs: ``logits`` [B, N, C] before the sigmoid; ``deltas`` [B, N, 4],
     the anchor's change (dx, dy in its sides, dw, dh logarithms).
@@ -79,69 +79,71 @@ class RetinaNet(nn.Module):
     def __init__(self, config: RetinaNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
         many = len(config.ratios) * config.octave_steps
-        self.head = TwinTowers(
+        self.head = DenseHead(
             config.width, depth=config.convs, classes=many * config.num_classes, outputs=many * 4, norm=False
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {
             "logits": flatten_levels(maps["logits"]).reshape(images.shape[0], -1, self.config.num_classes),
             "deltas": flatten_levels(maps["reg"]).reshape(images.shape[0], -1, 4),
         }
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``box``, the L1 distance of the deltas; their sum is what is minimised.
+        """``cls`` and ``box``, the L1 distance of the deltas; their sum is what is minimized.
 
         Both are divided by the number of positive anchors. With a loss other than focal the target of a positive is
         the IoU of its box, read without gradient.
         """
-        logits, deltas = wide(outputs.tensors["logits"]), wide(outputs.tensors["deltas"])
+        logits, deltas = at_least_float32(outputs.tensors["logits"]), at_least_float32(outputs.tensors["deltas"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         anchors = self._anchors(priors, len(targets))[dense.positive]
         moved = deltas[dense.positive]
-        quality = pair_iou(decode_deltas(anchors, moved.detach()), truth)
+        quality = elementwise_iou(decode_deltas(anchors, moved.detach()), truth)
         quality = quality if self._paper else quality.clamp(min=MIN_QUALITY)
-        divisor = positive_counts([dense.positive], logits.dtype, each_image=self._paper)[0]
+        divisor = num_positives([dense.positive], logits.dtype, each_image=self._paper)[0]
         return {
-            "cls": classification_loss(self.config, logits, dense, quality) / divisor,
+            "cls": dense_classification_loss(self.config, logits, dense, quality) / divisor,
             "box": (moved - encode_deltas(anchors, truth)).abs().sum() / divisor,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
+        return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
-        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
-        deltas = wide(outputs.tensors["deltas"])
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
+        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        deltas = at_least_float32(outputs.tensors["deltas"])
         priors = self._priors(outputs, deltas)
         boxes = decode_deltas(self._anchors(priors, deltas.shape[0]), deltas)
-        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+        return Candidates(
+            clip_boxes_batch(boxes, sizes), at_least_float32(outputs.tensors["logits"]).sigmoid(), priors.counts
+        )
 
     @staticmethod
-    def labelling(config: RetinaNetConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: RetinaNetConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides, paper = level_strides(config.levels), config.compat == "paper"
         scales = tuple(config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps))
         grid = partial(_anchors_of, strides=strides, scales=scales, ratios=config.ratios)
         assign = partial(assign_max_iou, match_apart=paper)
-        return Labelling(strides, grid, assign, PAPER_DIVISOR if paper else 1)
+        return TargetAssigner(strides, grid, assign, PAPER_DIVISOR if paper else 1)
 
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _anchors(self, priors: Priors, count: int) -> Float[Tensor, "B N 4"]:
         assert priors.anchors is not None
@@ -155,4 +157,4 @@ def _anchors_of(
     ratios: Sequence[float],
     like: Tensor | None = None,
 ) -> Priors:
-    return grid_anchors(grid_points(shapes, strides, like=like), scales=scales, ratios=ratios)
+    return grid_anchors(grid_priors(shapes, strides, like=like), scales=scales, ratios=ratios)

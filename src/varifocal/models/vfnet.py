@@ -17,40 +17,40 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.boxes import distances_to_boxes, pair_iou
-from varifocal.config import AtLeast0, AtLeast1
-from varifocal.losses import ScoreLoss, giou_loss
+from varifocal.assign.priors import grid_priors
+from varifocal.boxes import distance2bbox, elementwise_iou
+from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
     DenseTargets,
-    Labelling,
-    classification_loss,
-    clip_each,
+    TargetAssigner,
+    assign_targets,
+    at_least_float32,
+    avg_factors,
+    clip_boxes_batch,
+    dense_classification_loss,
     flatten_levels,
-    label_points,
+    level_shapes,
     level_strides,
-    map_shapes,
-    normalisers,
     unflatten_levels,
-    wide,
 )
 from varifocal.models.fpn import FPN
 from varifocal.models.layers import (
     StarConv,
     StarNorm,
+    bias_init_with_prob,
     check_star_norm,
     conv_norm_relu,
+    conv_tower,
     init_head,
-    predictor,
-    prior_logit,
-    tower,
+    prediction_conv,
 )
 from varifocal.models.pafpn import PAFPN
-from varifocal.ops.star_conv import star_taps
-from varifocal.priors import grid_points
-from varifocal.types import Decoded, Outputs, Priors, Targets
+from varifocal.ops.star_conv import star_points
+from varifocal.structures import Candidates, Outputs, Priors, Targets
+from varifocal.utils.config import AtLeast0, AtLeast1
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class VFNetConfig:
     refined box; without refinement the last one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
-    background, take crowd regions for background, and bound the normalisers a process at a time. "none" ignores
+    background, take crowd regions for background, and bound the normalizers a process at a time. "none" ignores
     padding and crowd regions and bounds the total, so that neither the batch's shapes nor the number of processes
     changes what is learned.
     """
@@ -82,11 +82,11 @@ class VFNetConfig:
     star: bool = True
     refine: bool = True
     star_norm: StarNorm = "none"
-    loss: ScoreLoss = "varifocal"
+    loss: ClassificationLoss = "varifocal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
-    assigner: Literal["atss", "fcos", "fcos-centre"] = "atss"
+    assigner: Literal["atss", "fcos", "fcos-center"] = "atss"
     distance_unit: Literal["range", "stride"] = "range"
     gradient_factor: float = 0.1
     box_weights: tuple[float, float] = (1.5, 2.0)
@@ -100,22 +100,22 @@ class VFNetHead(nn.Module):
         super().__init__()
         self.config, self.strides = config, tuple(strides)
         width = config.width
-        self.cls_tower = tower(width, width, config.convs, deformable_last=config.deformable_tower)
-        self.reg_tower = tower(width, width, config.convs, deformable_last=config.deformable_tower)
+        self.cls_tower = conv_tower(width, width, config.convs, deformable_last=config.deformable_tower)
+        self.reg_tower = conv_tower(width, width, config.convs, deformable_last=config.deformable_tower)
         self.reg_conv = conv_norm_relu(width, width)
-        self.reg = predictor(width, 4)
+        self.reg = prediction_conv(width, 4)
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in strides)
         self.reg_star = StarConv(width, config.star_norm) if config.refine else None
         if config.refine:
-            self.reg_refine = predictor(width, 4)
+            self.reg_refine = prediction_conv(width, 4)
             self.scales_refine = nn.ParameterList(torch.tensor(1.0) for _ in strides)
         # without either second look the branch has a plain layer more, so that raw VFNet is four deep like FCOS
         second_look = config.star or config.refine
         self.cls_star = StarConv(width, config.star_norm) if second_look else None
         self.cls_conv = None if second_look else conv_norm_relu(width, width)
-        self.cls = predictor(width, config.num_classes)
+        self.cls = prediction_conv(width, config.num_classes)
         init_head(self)
-        nn.init.constant_(self.cls.bias, prior_logit())  # type: ignore[arg-type]
+        nn.init.constant_(self.cls.bias, bias_init_with_prob())  # type: ignore[arg-type]
 
     def forward(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], given: Sequence[Float[Tensor, "B 4 _ _"]] | None = None
@@ -130,7 +130,7 @@ class VFNetHead(nn.Module):
         if given is not None:
             maps["initial"] = [torch.where(a > 0, a, b) for a, b in zip(given, maps["initial"], strict=True)]
         cells = [self._cells(*pair) for pair in zip(maps["initial"], self.strides, strict=True)]
-        taps = star_taps(cells) if self.config.star else None
+        taps = star_points(cells) if self.config.star else None
         if self.reg_star is not None:
             pairs = zip(self.reg_star(reg_features, taps), maps["initial"], strict=True)
             maps["refined"] = [self._refined(i, *pair) for i, pair in enumerate(pairs)]
@@ -142,11 +142,11 @@ class VFNetHead(nn.Module):
 
     def _initial(self, i: int, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4 H W"]:
         unit = self.strides[i] * (8 if self.config.distance_unit == "range" else 1)
-        return wide(self.scales[i] * self.reg(self.reg_conv(features))).exp() * unit
+        return at_least_float32(self.scales[i] * self.reg(self.reg_conv(features))).exp() * unit
 
     def _refined(self, i: int, second: Float[Tensor, "B C H W"], initial: Tensor) -> Float[Tensor, "B 4 H W"]:
         change = self.reg_refine(second.relu_())
-        return wide(self.scales_refine[i] * change).exp() * initial.detach()
+        return at_least_float32(self.scales_refine[i] * change).exp() * initial.detach()
 
     def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
         """The first box in cells for the star; only a share of the gradient goes back through it."""
@@ -155,7 +155,7 @@ class VFNetHead(nn.Module):
 
 
 class VFNet(nn.Module):
-    """The detector: pictures to outputs, outputs to losses, outputs to boxes and scores.
+    """The detector: images to outputs, outputs to losses, outputs to boxes and scores.
 
     Outputs: ``logits`` [B, N, C] before the sigmoid; ``initial`` and, with ``refine``, ``refined`` [B, N, 4]:
     distances (l, t, r, b) in pixels of the input.
@@ -165,14 +165,14 @@ class VFNet(nn.Module):
         super().__init__()
         check_star_norm(config.star_norm, config.compat)
         self.config = config
-        self.strides = self.labelling(config).strides
+        self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         neck = FPN if config.neck == "fpn" else PAFPN
         self.neck = neck(self.backbone.channels, config.width, config.levels)
         self.head = VFNetHead(config, self.strides)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalised; their sides are best a multiple of 32."""
+        """``images`` are normalized; their sides are best a multiple of 32."""
         return self._outputs(self.head(self.neck(self.backbone(images))))
 
     def look_again(self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Float[Tensor, "B N 4"]) -> Outputs:
@@ -182,28 +182,28 @@ class VFNet(nn.Module):
             levels: the maps of the neck.
             initial: distances (l, t, r, b) in pixels of the input; where they are not above zero the head's own stay.
         """
-        shapes = map_shapes(levels)
+        shapes = level_shapes(levels)
         return self._outputs(self.head(levels, unflatten_levels(initial, shapes)))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimised (section 3.6).
+        """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimized (section 3.6).
 
         The classification target of a positive point is the IoU of its last box, read without gradient; the GIoU
         loss of a positive is weighted by the IoU of the same box and divided by the sum of these weights.
         """
-        logits = wide(outputs.tensors["logits"])
+        logits = at_least_float32(outputs.tensors["logits"])
         priors = self._priors(outputs, logits)
         dense = self.assign(outputs, targets)
         truth = dense.boxes[dense.positive]
         points = priors.points.expand(len(targets), -1, -1)[dense.positive]
         names = [name for name in ("initial", "refined") if name in outputs.tensors]
-        boxes = {name: distances_to_boxes(points, outputs.tensors[name][dense.positive]) for name in names}
-        quality = {name: pair_iou(boxes[name].detach(), truth).clamp(min=MIN_QUALITY) for name in names}
+        boxes = {name: distance2bbox(points, outputs.tensors[name][dense.positive]) for name in names}
+        quality = {name: elementwise_iou(boxes[name].detach(), truth).clamp(min=MIN_QUALITY) for name in names}
         sums = [dense.positive.sum(), *(quality[name].sum() for name in names)]
-        divisors = normalisers(sums, logits.dtype, clamp_total=not self._paper)
+        divisors = avg_factors(sums, logits.dtype, clamp_total=not self._paper)
         # the authors weigh the padding out of one combination only
         everywhere = self._paper and not (self.config.loss == "focal" and self.config.assigner == "atss")
-        total = classification_loss(self.config, logits, dense, quality[names[-1]], everywhere=everywhere)
+        total = dense_classification_loss(self.config, logits, dense, quality[names[-1]], everywhere=everywhere)
         losses = {"cls": total / divisors[0]}
         for name, weight, divisor in zip(names, self.config.box_weights[-len(names) :], divisors[1:], strict=True):
             losses[name] = weight * (giou_loss(boxes[name], truth) * quality[name]).sum() / divisor
@@ -211,32 +211,34 @@ class VFNet(nn.Module):
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
         """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        return label_points(self.labelling(self.config), outputs, targets, mask_crowd=not self._paper)
+        return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
-    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Decoded:
-        """Boxes, xyxy pixels of the input, clipped to each picture's (height, width) if given, and their scores."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
+        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
         distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
         priors = self._priors(outputs, distances)
-        boxes = distances_to_boxes(priors.points.expand(distances.shape[0], -1, -1), distances)
-        return Decoded(clip_each(boxes, sizes), wide(outputs.tensors["logits"]).sigmoid(), priors.counts)
+        boxes = distance2bbox(priors.points.expand(distances.shape[0], -1, -1), distances)
+        return Candidates(
+            clip_boxes_batch(boxes, sizes), at_least_float32(outputs.tensors["logits"]).sigmoid(), priors.counts
+        )
 
     @staticmethod
-    def labelling(config: VFNetConfig) -> Labelling:
-        """How a picture is labelled; no weights take part."""
+    def labeling(config: VFNetConfig) -> TargetAssigner:
+        """How an image is labeled; no weights take part."""
         strides = level_strides(config.levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         if config.assigner == "atss":
-            return Labelling(strides, partial(grid_points, strides=strides), assign_atss, divisor)
-        assign = partial(assign_fcos, radius=1.5 if config.assigner == "fcos-centre" else None)
-        return Labelling(strides, partial(grid_points, strides=strides, offset=0.5), assign, divisor)
+            return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
+        assign = partial(assign_fcos, radius=1.5 if config.assigner == "fcos-center" else None)
+        return TargetAssigner(strides, partial(grid_priors, strides=strides, offset=0.5), assign, divisor)
 
     def _outputs(self, maps: dict[str, list[Tensor]]) -> Outputs:
         tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
-        return Outputs(tensors, map_shapes(maps["logits"]))
+        return Outputs(tensors, level_shapes(maps["logits"]))
 
     @property
     def _paper(self) -> bool:
         return self.config.compat == "paper"
 
     def _priors(self, outputs: Outputs, like: Tensor) -> Priors:
-        return self.labelling(self.config).grid(outputs.shapes, like=like)
+        return self.labeling(self.config).grid(outputs.shapes, like=like)

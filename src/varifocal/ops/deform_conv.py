@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.errors import ConfigError
-from varifocal.ops.export_forms import deform_conv2d_in, export_form
-from varifocal.ops.gather_conv import computing_type, gather_conv, offset_rows
+from varifocal.ops.kernels.deform_cpu import autocast_dtype, deform_conv_cpu, offset_table
+from varifocal.ops.kernels.deform_export import current_export_mode, deform_conv2d_in
+from varifocal.utils.errors import ConfigError
 
 
 def deform_conv2d(
@@ -25,24 +25,24 @@ def deform_conv2d(
 ) -> Float[Tensor, "B O h w"]:
     """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
 
-    While a network is exported it is what the exporter asks for (:mod:`varifocal.ops.export_forms`).
+    While a network is exported it is what the exporter asks for (:mod:`varifocal.ops.kernels.deform_export`).
     ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the places that are read, whatever the type
     of features and weight. Under autocast these take its type.
     """
     places = {"stride": stride, "padding": padding, "dilation": dilation}
     kind = offsets.dtype  # coordinates want it wide, and an operator wants one type for all
-    form = export_form()
+    form = current_export_mode()
     if form is not None:
         result = deform_conv2d_in(form, features.to(kind), offsets, weight.to(kind), mask=mask, **places)
-        return result.to(computing_type(weight))
+        return result.to(autocast_dtype(weight))
     if features.device.type == "cpu":
         size = (features.shape[2], features.shape[3])
-        rows = offset_rows(offsets, size, kernel=weight.shape[2], scale=mask, **places)
-        return gather_conv([features], [rows], weight)[0]
+        rows = offset_table(offsets, size, kernel=weight.shape[2], scale=mask, **places)
+        return deform_conv_cpu([features], [rows], weight)[0]
     from torchvision.ops import deform_conv2d as operator
 
     result = operator(features.to(kind), offsets, weight.to(kind), None, mask=mask, **places)
-    return result.to(computing_type(weight))
+    return result.to(autocast_dtype(weight))
 
 
 class DeformConv(nn.Module):
@@ -93,7 +93,7 @@ class DeformConv(nn.Module):
         return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
 
 
-def deformed(conv: nn.Conv2d) -> DeformConv:
+def to_deformable(conv: nn.Conv2d) -> DeformConv:
     """The deformable convolution with the weights, stride, padding, dilation and groups of ``conv``.
 
     Raises:

@@ -8,30 +8,30 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.boxes import pair_iou
-from varifocal.settings import PostProcess
+from varifocal.boxes import elementwise_iou
+from varifocal.types import PostProcess
 
-FIRST_LOOK = 8  # boxes for each detection that is wanted; most pictures have that many detections among them
+NMS_PREFILTER_FACTOR = 8  # boxes for each detection that is wanted; most images have that many detections among them
 
 
-def select_detections(
+def multiclass_nms(
     boxes: Float[Tensor, "N 4"],
     scores: Float[Tensor, "N C"],
     counts: Sequence[int],
     config: PostProcess,
     quality: Float[Tensor, "N"] | None = None,
 ) -> tuple[Float[Tensor, "K 4"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
-    """Boxes, scores and labels of one picture, best first.
+    """Boxes, scores and labels of one image, best first.
 
     ``boxes`` are xyxy, ``scores`` probabilities, ``counts`` the number of points of each level. ``quality`` multiplies
     the scores that pass the threshold; "points" are ranked by the product, "pairs" by the score alone, as the two
     generations of mmdetection do. Suppression is class-wise.
     """
-    point, score, label = select_points(boxes, scores, counts, config, quality)
+    point, score, label = multiclass_nms_indices(boxes, scores, counts, config, quality)
     return boxes[point], score, label
 
 
-def select_points(
+def multiclass_nms_indices(
     boxes: Float[Tensor, "N 4"],
     scores: Float[Tensor, "N C"],
     counts: Sequence[int],
@@ -56,12 +56,12 @@ def select_points(
     if config.select == "pairs":
         sound = (box[:, 2:] > box[:, :2]).all(dim=1)
         point, box, score, label = point[sound], box[sound], score[sound], label[sound]
-    suppress = _soft_nms if config.method == "soft-nms" else _hard_nms
+    suppress = _soft_nms if config.method == "soft-nms" else batched_nms
     keep, score = suppress(box, score, label, config)
     return point[keep], score, label[keep]
 
 
-def _hard_nms(
+def batched_nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], labels: Int64[Tensor, "n"], config: PostProcess
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
     """The places of what stays, best first, and its scores.
@@ -78,7 +78,7 @@ def _hard_nms(
         return keep, scores[keep]
     boxes = boxes.double()
     apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
-    count = FIRST_LOOK * config.max_detections
+    count = NMS_PREFILTER_FACTOR * config.max_detections
     while True:
         best = order[:count]
         keep = best[nms(apart[best], scores[best].double(), config.iou)][: config.max_detections]
@@ -107,7 +107,7 @@ def _soft_nms(
         final.append(best)
         left[place] = -torch.inf
         rivals = ((labels == labels[place]) & left.isfinite()).nonzero()[:, 0]
-        overlap = pair_iou(boxes[rivals], boxes[place])
+        overlap = elementwise_iou(boxes[rivals], boxes[place])
         left[rivals] *= torch.where(overlap >= config.iou, 1 - overlap, 1)
     return labels.new_tensor(keep), scores.new_tensor(final)
 

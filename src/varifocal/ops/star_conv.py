@@ -21,15 +21,22 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from varifocal.ops.deform_conv import deform_conv2d
-from varifocal.ops.export_forms import export_form
-from varifocal.ops.gather_conv import Rows, computing_type, first_rows, gather_conv, offset_rows, two_cells
+from varifocal.ops.kernels.deform_cpu import (
+    SamplingTable,
+    autocast_dtype,
+    batch_offsets,
+    deform_conv_cpu,
+    linear_weights,
+    offset_table,
+)
+from varifocal.ops.kernels.deform_export import current_export_mode
 
 SIDES = ((0, 1), (2,), (3, 4))  # of five cells on an axis those before, at and after the point
 STAR_ENTRIES = [5 * y + x for rows in SIDES for columns in SIDES for y in rows for x in columns]
 STAR_STARTS = (0, 4, 6, 10, 12, 13, 15, 19, 21)
 
 
-class Taps(NamedTuple):
+class SamplingPoints(NamedTuple):
     """Where a 3x3 kernel looks at each level, made once for all the convolutions that look there.
 
     ``distances`` [B, 4, H, W] or ``offsets`` [B, 18, H, W] in cells, the other is empty; ``rows`` is what a CPU reads
@@ -38,29 +45,29 @@ class Taps(NamedTuple):
 
     distances: list[Tensor]
     offsets: list[Tensor]
-    rows: list[Rows]
+    rows: list[SamplingTable]
 
 
-def star_taps(distances: Sequence[Float[Tensor, "B 4 _ _"]]) -> Taps:
+def star_points(distances: Sequence[Float[Tensor, "B 4 _ _"]]) -> SamplingPoints:
     """The star of a box at each cell of each level; ``distances`` are (l, t, r, b) in cells, float32 or wider."""
     places = list(distances)
-    return Taps(places, [], [star_rows(place) for place in places] if _reads_rows(places[0]) else [])
+    return SamplingPoints(places, [], [star_table(place) for place in places] if _reads_rows(places[0]) else [])
 
 
-def point_taps(points: Sequence[Float[Tensor, "B 18 _ _"]]) -> Taps:
+def free_points(points: Sequence[Float[Tensor, "B 18 _ _"]]) -> SamplingPoints:
     """Nine free points (dy, dx) beside each cell of each level, in cells, float32 or wider (RepPoints)."""
     offsets = [points_to_offsets(level) for level in points]
     if not _reads_rows(offsets[0]):
-        return Taps([], offsets, [])
-    return Taps([], offsets, [offset_rows(level, (level.shape[2], level.shape[3])) for level in offsets])
+        return SamplingPoints([], offsets, [])
+    return SamplingPoints([], offsets, [offset_table(level, (level.shape[2], level.shape[3])) for level in offsets])
 
 
 def _reads_rows(like: Tensor) -> bool:
-    return like.device.type == "cpu" and export_form() is None
+    return like.device.type == "cpu" and current_export_mode() is None
 
 
 def star_conv(
-    levels: Sequence[Float[Tensor, "B C _ _"]], taps: Taps, weight: Float[Tensor, "O C 3 3"]
+    levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints, weight: Float[Tensor, "O C 3 3"]
 ) -> list[Float[Tensor, "B O _ _"]]:
     """Convolve each level at the moved taps; bilinear between cells, zero outside the map.
 
@@ -70,11 +77,11 @@ def star_conv(
     of half a cell at 128. Under autocast features and weight take its type.
     """
     if taps.rows:
-        return gather_conv(levels, taps.rows, weight)
-    kind = computing_type(weight)
-    fused = taps.distances and kind != torch.float64 and export_form() is None
+        return deform_conv_cpu(levels, taps.rows, weight)
+    kind = autocast_dtype(weight)
+    fused = taps.distances and kind != torch.float64 and current_export_mode() is None
     if fused and has_fused_star(weight.device):
-        from varifocal.ops.star_triton import star_conv_triton
+        from varifocal.ops.kernels.star_cuda import star_conv_triton
 
         pairs = zip(levels, taps.distances, strict=True)
         return [star_conv_triton(level.to(kind), place.float(), weight.to(kind)) for level, place in pairs]
@@ -91,7 +98,7 @@ def has_fused_star(device: torch.device) -> bool:
 def _runs_fused_star(device: torch.device) -> bool:
     if torch.version.hip or find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
         return False
-    from varifocal.ops.star_triton import star_conv_triton
+    from varifocal.ops.kernels.star_cuda import star_conv_triton
 
     shapes = ((1, 16, 1, 1), (1, 4, 1, 1), (16, 16, 3, 3))
     try:
@@ -125,25 +132,25 @@ def points_to_offsets(points: Float[Tensor, "B 18 H W"]) -> Float[Tensor, "B 18 
     return points - points.new_tensor(grid)[:, None, None]
 
 
-def star_rows(distances: Float[Tensor, "B 4 H W"]) -> Rows:
+def star_table(distances: Float[Tensor, "B 4 H W"]) -> SamplingTable:
     """What the star reads, 25 entries a cell: the outer product of five rows and five columns, tap by tap."""
     batch, _, height, width = distances.shape
     left, top, right, bottom = distances.unbind(dim=1)
     y, share_y = _five_cells(top, bottom, height, torch.arange(height, device=distances.device)[:, None])
     x, share_x = _five_cells(left, right, width, torch.arange(width, device=distances.device))
-    y = y * width + first_rows(batch, height * width, y)
+    y = y * width + batch_offsets(batch, height * width, y)
     entries = torch.tensor(STAR_ENTRIES, device=distances.device)
     # entries first and last in the end: planes of numbers are what the processor computes quickly
     index = (y[:, None] + x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
     share = (share_y[:, None] * share_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
-    return Rows(index, share, STAR_STARTS)
+    return SamplingTable(index, share, STAR_STARTS)
 
 
 def _five_cells(
     before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], size: int, own: Tensor
 ) -> tuple[Int32[Tensor, "5 B H W"], Float[Tensor, "5 B H W"]]:
     """On one axis the two cells around either side of the box, and between them the point's own; and their shares."""
-    cell, share = two_cells(torch.stack([own - before, own + after]), size)
+    cell, share = linear_weights(torch.stack([own - before, own + after]), size)
     middle = own.to(cell.dtype).expand(1, *before.shape)
     cells = torch.cat([cell[:, 0], middle, cell[:, 1]])
     return cells, torch.cat([share[:, 0], torch.ones_like(share[:1, 0]), share[:, 1]])

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from varifocal.errors import TrainingError
-from varifocal.types import Batch
+from varifocal.structures import Batch
+from varifocal.utils.errors import TrainingError
 
 
 def outputs_of(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
@@ -28,17 +28,17 @@ def outputs_of(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
         raise TrainingError(
             f"step {step + 1}: a batch norm of the backbone cannot learn from the single value that {batch.files[0]} "
             f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch "
-            "or larger pictures."
+            "or larger images."
         ) from error
 
 
-def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batch) -> dict[str, float]:
+def ensure_finite_loss(losses: dict[str, Tensor], limit: float, step: int, batch: Batch) -> dict[str, float]:
     """The terms as numbers, averaged over the processes.
 
     All processes stop when one must: a process left alone would wait for the others forever.
 
     Raises:
-        TrainingError: not finite, or above ``limit``; names the step, the pictures and the largest term.
+        TrainingError: not finite, or above ``limit``; names the step, the images and the largest term.
     """
     terms = {name: loss.item() for name, loss in losses.items()}
     total = sum(terms.values())
@@ -52,7 +52,7 @@ def check_losses(losses: dict[str, Tensor], limit: float, step: int, batch: Batc
     raise TrainingError(
         f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
         f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip=10, or look at these "
-        "pictures' boxes."
+        "images' boxes."
     )
 
 
@@ -66,16 +66,16 @@ def _exchange(terms: dict[str, float], bad: bool, device: torch.device) -> tuple
     return {name: mean / dist.get_world_size() for name, mean in zip(terms, means, strict=True)}, count > 0
 
 
-def mean_terms(terms: list[dict[str, float]]) -> dict[str, float]:
+def average_losses(terms: list[dict[str, float]]) -> dict[str, float]:
     """The terms of a step, averaged over its batches."""
     return {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
 
 
-def check_weights(detector: nn.Module, step: int, group: list[Batch]) -> None:
+def ensure_finite_weights(detector: nn.Module, step: int, group: list[Batch]) -> None:
     """Looked at before anything is written: a finite loss can have a gradient that is not.
 
     Raises:
-        TrainingError: a weight is not finite; names the step, the pictures and the weight.
+        TrainingError: a weight is not finite; names the step, the images and the weight.
     """
     for name, weight in detector.named_parameters():
         if not weight.isfinite().all():

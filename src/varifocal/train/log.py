@@ -20,14 +20,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from varifocal.errors import ConfigError, TrainingError
-from varifocal.models.weights import write_beside
-from varifocal.train.bad_pictures import BadPictures
+from varifocal.train.unreadable_images import UnreadableImages
+from varifocal.utils.atomic_write import atomic_write
+from varifocal.utils.errors import ConfigError, TrainingError
 
 QUIET_SECONDS = 15.0  # between lines when nobody watches a terminal
 
 
-class RunLog:
+class RunLogger:
     """Progress of a run, for one process: ``log.jsonl`` in the run folder, a bar on a terminal, lines elsewhere.
 
     Lines of steps at or after ``start`` are dropped from an existing file: they belong to work that a resumed run
@@ -55,7 +55,7 @@ class RunLog:
         )
         self.task = self.bar.add_task("train", total=steps, completed=start, numbers="")
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> RunLogger:
         self.bar.start()
         return self
 
@@ -92,11 +92,11 @@ class RunLog:
                 self.board.add_scalar(f"validation/{name}", value, step)
         self.say(f"step {step + 1}: validation AP {100 * metrics['AP']:.1f} AP50 {100 * metrics['AP50']:.1f}")
 
-    def bad_pictures(self, step: int, bad: BadPictures) -> None:
-        """At the end of an epoch: the pictures that could not be read so far."""
+    def bad_images(self, step: int, bad: UnreadableImages) -> None:
+        """At the end of an epoch: the images that could not be read so far."""
         if self.quiet:
             return
-        self._write({"step": step, "bad_pictures": len(bad.found)})
+        self._write({"step": step, "bad_images": len(bad.found)})
         bad.write()
         self.say(f"step {step + 1}: {bad.tell()}")
 
@@ -139,7 +139,7 @@ def _truncate(path: Path, start: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             break  # a line cut off by a kill is the last one
-    write_beside(path, "".join(kept).encode())
+    atomic_write(path, "".join(kept).encode())
 
 
 def _board(run: Path, start: int) -> Any:

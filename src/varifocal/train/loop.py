@@ -18,22 +18,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from varifocal.data.augment import Augment
-from varifocal.data.loader import Batches, TrainingSet
-from varifocal.data.preprocess import Preprocess, normalise
-from varifocal.data.sampling import Sampling
-from varifocal.errors import ConfigError, Interrupted, VarifocalError
-from varifocal.evaluate.coco_ap import CocoMetrics
-from varifocal.evaluate.run import detect_all, measure
-from varifocal.predict import Model, save
-from varifocal.train.bad_pictures import BadPictures
-from varifocal.train.checkpoint import load_state, save_state
-from varifocal.train.checks import check_losses, check_weights, mean_terms, outputs_of
-from varifocal.train.ema import Averages
+from varifocal.data.augment import Augmentation
+from varifocal.data.loader import BatchSampler, TrainDataset
+from varifocal.data.preprocess import normalize
+from varifocal.data.sampler import Sampling
+from varifocal.evaluation.coco_ap import CocoMetrics
+from varifocal.evaluation.evaluate import detect_all, measure
+from varifocal.inference.model import Model, save
+from varifocal.structures import Batch, Targets
+from varifocal.train.averaging import WeightAverages
+from varifocal.train.checks import average_losses, ensure_finite_loss, ensure_finite_weights, outputs_of
 from varifocal.train.interrupt import Interruption
-from varifocal.train.log import RunLog
+from varifocal.train.log import RunLogger
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, make_optimizer, set_lr
-from varifocal.types import Batch, DataSet, Targets
+from varifocal.train.state import load_state, save_state
+from varifocal.train.unreadable_images import UnreadableImages
+from varifocal.types import Dataset, Preprocess
+from varifocal.utils.errors import ConfigError, Interrupted, VarifocalError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -42,16 +43,16 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """What to train on what, and where to keep it; ``cache_bytes`` of decoded pictures are kept on this machine.
+class TrainJob:
+    """What to train on what, and where to keep it; ``cache_bytes`` of decoded images are kept on this machine.
 
     ``notes`` are sentences on how the model begins.
     """
 
     model: Model
-    training: DataSet
-    validation: DataSet | None
-    augment: Augment
+    training: Dataset
+    validation: Dataset | None
+    augment: Augmentation
     config: TrainConfig
     run: Path
     sampling: Sampling = field(default_factory=Sampling)
@@ -59,15 +60,15 @@ class Job:
     notes: tuple[str, ...] = ()
 
 
-def train(job: Job, *, resume: bool = False) -> dict[str, float]:
+def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
     """Train to the end of the schedule and return the best validation metrics (empty without validation data).
 
     Under ``torchrun`` every process calls this. The run folder gets ``best.safetensors``, ``last.safetensors``,
-    ``state.safetensors`` and ``log.jsonl``, and ``bad_pictures.txt`` where there are some.
+    ``state.safetensors`` and ``log.jsonl``, and ``bad_images.txt`` where there are some.
 
     Raises:
         TrainingError: a loss is not finite or too large; the last checkpoint is untouched.
-        DataError: more pictures cannot be read than the config lets pass, or one of the validation.
+        DataError: more images cannot be read than the config lets pass, or one of the validation.
         CheckpointError: nothing to resume from, or a checkpoint cannot be written.
         Interrupted: Ctrl-C; the step it came in is finished, and the state of the run is written.
     """
@@ -77,31 +78,31 @@ def train(job: Job, *, resume: bool = False) -> dict[str, float]:
         metrics = _run(job, fabric, resume)
     except Interrupted as error:
         stopped = str(error)
-    leave_together(fabric)  # after the exception, whose trace refers to all that the run had
+    shutdown_process_group(fabric)  # after the exception, whose trace refers to all that the run had
     if stopped:
         raise Interrupted(stopped)
     return metrics
 
 
-def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
+def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     config, detector = job.config, job.model.detector
-    data = make_training_set(job)
-    batches = Batches(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
+    data = build_train_dataset(job)
+    batches = BatchSampler(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
     schedule = Schedule(config, batches.per_epoch)
     steps = schedule.steps
     detector.to(memory_format=torch.channels_last)
     detector.train()  # a new module is in training mode but does not know of norm_eval before this call
     network, optimizer = fabric.setup(detector, make_optimizer(detector, config))
-    averages = Averages(detector, config.ema, config.swa_epochs > 0)
+    averages = WeightAverages(detector, config.ema, config.swa_epochs > 0)
     parts = {"model": detector, **averages.parts()}
     # -1 is the AP of labels without boxes
     place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
         place = load_state(job.run, parts, optimizer)
-    bad = _bad_pictures(job, fabric, place)
+    bad = _bad_images(job, fabric, place)
     loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
     with (
-        RunLog(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
+        RunLogger(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
         Interruption(quiet=fabric.global_rank > 0) as interruption,
     ):
         keeper = _Keeper(job, fabric, averages, parts, optimizer, place, steps, log, interruption)
@@ -110,12 +111,12 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
             keeper.keep(measure=True, save=True)
         for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
             bad.add(group, fabric.device)
-            place["bad_pictures"] = bad.rows()
+            place["bad_images"] = bad.rows()
             lr = schedule.lr(step)
             terms = _take_step(network, optimizer, job, group, fabric, step, lr)
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
-            _tell_of_bad_pictures(log, bad, step, config.accumulate, batches.per_epoch)
+            _tell_of_bad_images(log, bad, step, config.accumulate, batches.per_epoch)
             keeper.after_step(step, group, batches.per_epoch)
     return place["metrics"]
 
@@ -124,14 +125,14 @@ def _run(job: Job, fabric: Fabric, resume: bool) -> dict[str, float]:
 class _Keeper:
     """What is measured and written between steps."""
 
-    job: Job
+    job: TrainJob
     fabric: Fabric
-    averages: Averages
+    averages: WeightAverages
     parts: dict[str, nn.Module]
     optimizer: torch.optim.Optimizer
     place: dict[str, Any]
     steps: int
-    log: RunLog
+    log: RunLogger
     interruption: Interruption
 
     def after_step(self, step: int, group: list[Batch], per_epoch: int) -> None:
@@ -142,7 +143,7 @@ class _Keeper:
         measure = _due(step, self.steps, config.validate_every * per_epoch // config.accumulate)
         save = stop or _due(step, self.steps, config.save_every)
         if measure or save:
-            check_weights(self.job.model.detector, step, group)
+            ensure_finite_weights(self.job.model.detector, step, group)
         self.keep(measure=measure, save=save, stop=stop)
 
     def keep(self, *, measure: bool, save: bool, stop: bool = False) -> None:
@@ -159,50 +160,50 @@ class _Keeper:
             stop = save = self.interruption.noted is not None
             if not stop:
                 raise
-        finally:  # a validation picture that cannot be read does not cost the training before it
+        finally:  # a validation image that cannot be read does not cost the training before it
             if save and self.fabric.is_global_zero:
                 save_state(self.job.run, self.parts, self.optimizer, self.place)
         if stop:
             raise Interrupted(f"interrupted after step {self.place['step']} of {self.steps}, which is kept")
 
 
-def schedule_of(job: Job) -> Schedule:
+def schedule_of(job: TrainJob) -> Schedule:
     """How many steps a run has, and at which rate each is."""
-    data = make_training_set(replace(job, cache_bytes=0))
-    return Schedule(job.config, Batches(data, job.config.batch).per_epoch)
+    data = build_train_dataset(replace(job, cache_bytes=0))
+    return Schedule(job.config, BatchSampler(data, job.config.batch).per_epoch)
 
 
-def make_training_set(job: Job) -> TrainingSet:
+def build_train_dataset(job: TrainJob) -> TrainDataset:
     """The examples of a run, as every process makes them."""
     config, samples = job.config, job.training.samples
-    return TrainingSet(
+    return TrainDataset(
         samples,
         job.model.info.preprocess,
         job.augment,
         config.seed,
         sampling=job.sampling,
         cache_bytes=job.cache_bytes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strict=BadPictures(config.bad_pictures, len(samples), None).most == 0,
+        strict=UnreadableImages(config.bad_images, len(samples), None).most == 0,
     )
 
 
-def _bad_pictures(job: Job, fabric: Fabric, place: dict[str, Any]) -> BadPictures:
+def _bad_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
     run = job.run if fabric.is_global_zero else None
-    return BadPictures(job.config.bad_pictures, len(job.training.samples), run, place.get("bad_pictures", ()))
+    return UnreadableImages(job.config.bad_images, len(job.training.samples), run, place.get("bad_images", ()))
 
 
-def _introduce(log: RunLog, config: TrainConfig, data: TrainingSet) -> None:
+def _introduce(log: RunLogger, config: TrainConfig, data: TrainDataset) -> None:
     for note in data.order.notes:
         log.say(note)
     if base_lr(config) != config.lr:
-        log.say(f"train.lr={config.lr:g} is for {config.lr_batch} pictures a step: here {base_lr(config):g}")
+        log.say(f"train.lr={config.lr:g} is for {config.lr_batch} images a step: here {base_lr(config):g}")
 
 
-def _tell_of_bad_pictures(log: RunLog, bad: BadPictures, step: int, accumulate: int, per_epoch: int) -> None:
+def _tell_of_bad_images(log: RunLogger, bad: UnreadableImages, step: int, accumulate: int, per_epoch: int) -> None:
     """At the end of each epoch, if there are any."""
     ends_epoch = (step + 1) * accumulate // per_epoch > step * accumulate // per_epoch
     if bad.found and ends_epoch:
-        log.bad_pictures(step, bad)
+        log.bad_images(step, bad)
 
 
 def seed_everything(seed: int) -> None:
@@ -215,7 +216,7 @@ def seed_everything(seed: int) -> None:
 def _take_step(
     network: Any,
     optimizer: torch.optim.Optimizer,
-    job: Job,
+    job: TrainJob,
     group: list[Batch],
     fabric: Fabric,
     step: int,
@@ -233,7 +234,7 @@ def _take_step(
     return terms
 
 
-def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, step: int) -> dict[str, float]:
+def _add_gradients(network: Any, job: TrainJob, group: list[Batch], fabric: Fabric, step: int) -> dict[str, float]:
     """Forward and backward of the batches of one step; their mean loss terms."""
     detector: Any = job.model.detector
     terms: list[dict[str, float]] = []
@@ -242,9 +243,9 @@ def _add_gradients(network: Any, job: Job, group: list[Batch], fabric: Fabric, s
         # processes exchange gradients once a step, at its last batch
         with fabric.no_backward_sync(network, enabled=i + 1 < len(group)):
             losses = detector.loss(outputs_of(network, images, step, batch), targets)
-            terms.append(check_losses(losses, job.config.max_loss, step, batch))
+            terms.append(ensure_finite_loss(losses, job.config.max_loss, step, batch))
             fabric.backward(torch.stack(list(losses.values())).sum() / len(group))
-    return mean_terms(terms)
+    return average_losses(terms)
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
@@ -282,9 +283,9 @@ def _groups_of(loader: Iterable[Any], size: int) -> Iterator[list[Batch]]:
 
 
 def to_device(batch: Batch, device: torch.device, preprocess: Preprocess) -> tuple[Tensor, list[Targets]]:
-    """Normalised images, channels last, and targets on the device."""
+    """Normalized images, channels last, and targets on the device."""
     pixels = batch.images.to(device, non_blocking=True)
-    images = normalise(pixels, [target.size for target in batch.targets], preprocess)
+    images = normalize(pixels, [target.size for target in batch.targets], preprocess)
     moved = [Targets(t.boxes.to(device), t.labels.to(device), t.crowd.to(device), t.size) for t in batch.targets]
     return images, moved
 
@@ -294,10 +295,10 @@ def _due(step: int, steps: int, every: int) -> bool:
 
 
 def _validate(
-    job: Job,
+    job: TrainJob,
     detector: nn.Module,
     place: dict[str, Any],
-    log: RunLog,
+    log: RunLogger,
     fabric: Fabric,
     progress: Callable[[int], None],
 ) -> None:
@@ -305,7 +306,7 @@ def _validate(
     model = Model(detector, job.model.info)
     numbers: dict[str, float] = {}
     if job.validation is not None:
-        numbers = headline(validate(model, job.validation, fabric.global_rank, fabric.world_size, progress))
+        numbers = summary_metrics(validate(model, job.validation, fabric.global_rank, fabric.world_size, progress))
         log.validation(place["step"] - 1, numbers)
     better = numbers.get("AP", 0.0) > place["best"] or job.validation is None
     if fabric.is_global_zero:
@@ -318,9 +319,9 @@ def _validate(
 
 
 def validate(
-    model: Model, data: DataSet, rank: int = 0, world: int = 1, progress: Callable[[int], None] = lambda done: None
+    model: Model, data: Dataset, rank: int = 0, world: int = 1, progress: Callable[[int], None] = lambda done: None
 ) -> CocoMetrics:
-    """COCO metrics, each process detecting in its share of the pictures."""
+    """COCO metrics, each process detecting in its share of the images."""
     found: list[Any] = [detect_all(model, data.samples[rank::world], progress)]
     if world > 1:
         mine = found[0]
@@ -332,12 +333,12 @@ def validate(
     return measure(model, data, merged)
 
 
-def headline(metrics: CocoMetrics) -> dict[str, float]:
+def summary_metrics(metrics: CocoMetrics) -> dict[str, float]:
     """The twelve numbers without the classes."""
     return {name: value for name, value in metrics.to_json().items() if isinstance(value, float)}
 
 
-def leave_together(fabric: Fabric) -> None:
+def shutdown_process_group(fabric: Fabric) -> None:
     """Leave the process group at the same time as the others.
 
     gloo aborts at exit in about one of four runs when models or optimizers outlive their group; those of a run are

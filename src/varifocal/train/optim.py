@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.utils.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -25,8 +25,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class TrainConfig:
     """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
 
-    ``batch`` counts the pictures of a step over all processes, ``accumulate`` the steps whose gradients are added
-    before the weights move. ``lr`` belongs to ``lr_batch`` pictures: for another ``batch * accumulate`` it is scaled in
+    ``batch`` counts the images of a step over all processes, ``accumulate`` the steps whose gradients are added
+    before the weights move. ``lr`` belongs to ``lr_batch`` images: for another ``batch * accumulate`` it is scaled in
     proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch. ``bias_lr`` and
     ``bias_decay`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
     ``backbone_lr`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
@@ -40,8 +40,8 @@ class TrainConfig:
     norms should keep their statistics (``backbone.norm_eval``).
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
-    ``validate_every`` counts epochs, ``save_every`` steps. A loss above ``max_loss`` stops the run. ``bad_pictures`` is
-    the share of the pictures that may turn out to be unreadable: they are replaced by others and told of, and one more
+    ``validate_every`` counts epochs, ``save_every`` steps. A loss above ``max_loss`` stops the run. ``bad_images`` is
+    the share of the images that may turn out to be unreadable: they are replaced by others and told of, and one more
     stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
     """
 
@@ -73,7 +73,7 @@ class TrainConfig:
     validate_every: NotNegative = 1
     save_every: NotNegative = 500
     max_loss: float = 1e4
-    bad_pictures: Share = 0.01
+    bad_images: Share = 0.01
     tensorboard: bool = False
     weights: str = ""
 
@@ -145,7 +145,7 @@ class Schedule:
 
 
 def base_lr(config: TrainConfig) -> float:
-    """``lr`` for the pictures of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
+    """``lr`` for the images of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
     return config.lr * (config.batch * config.accumulate / config.lr_batch if config.lr_batch else 1.0)
 
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves for a person: the metrics of its best weights, and pictures of what they find."""
+"""What a finished run leaves for a person: the metrics of its best weights, and images of what they find."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from varifocal.draw import draw_comparison
-from varifocal.evaluate.coco_ap import CocoMetrics
-from varifocal.evaluate.run import evaluate_model
-from varifocal.models.weights import write_beside
-from varifocal.pictures import read_for
-from varifocal.predict import load
-from varifocal.types import DataSet
+from varifocal.evaluation.coco_ap import CocoMetrics
+from varifocal.evaluation.evaluate import evaluate
+from varifocal.inference.draw import draw_comparison
+from varifocal.inference.model import load
+from varifocal.inference.pipeline import read_for
+from varifocal.types import Dataset
+from varifocal.utils.atomic_write import atomic_write
 
 METRICS = "metrics.json"
-PICTURES = "pictures"
-MOST = 8  # pictures that are drawn
+IMAGES = "images"
+MOST = 8  # images that are drawn
 DRAWN_SCORE = 0.4
 
 
 def write_results(
-    run: Path, data: DataSet, device: str = "cpu", progress: Callable[[int], None] = lambda done: None
+    run: Path, data: Dataset, device: str = "cpu", progress: Callable[[int], None] = lambda done: None
 ) -> CocoMetrics:
-    """Evaluate ``best.safetensors``; write ``metrics.json`` and ``pictures/`` (labels left, detections right)."""
+    """Evaluate ``best.safetensors``; write ``metrics.json`` and ``images/`` (labels left, detections right)."""
     model = load(run / "best.safetensors", device)
-    metrics, found = evaluate_model(model, data, progress)
-    write_beside(run / METRICS, json.dumps(metrics.to_json(), indent=1).encode())
+    metrics, found = evaluate(model, data, progress)
+    atomic_write(run / METRICS, json.dumps(metrics.to_json(), indent=1).encode())
     order = sorted(range(len(found)), key=lambda i: -len(data.samples[i].boxes))[:MOST]
     for i in order:
         sample = data.samples[i]
         image = read_for(model.info, sample.file)
-        picture = draw_comparison(image, sample, data.categories, found[i], threshold=DRAWN_SCORE)
+        drawing = draw_comparison(image, sample, data.categories, found[i], threshold=DRAWN_SCORE)
         buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        write_beside(run / PICTURES / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
+        drawing.save(buffer, format="PNG")
+        atomic_write(run / IMAGES / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
     return metrics
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from varifocal.errors import CheckpointError
-from varifocal.predict import Model
+from varifocal.inference.model import Model
+from varifocal.utils.errors import CheckpointError
 
 PREDICTOR = "head.cls."  # begins the names of a detector's weights that belong to its classes
 NAMED = 5  # classes that a sentence names
 
 
-def start_from(model: Model, source: Model, name: str) -> str:
+def load_compatible_weights(model: Model, source: Model, name: str) -> str:
     """Copy the weights of a trained model, and return a sentence on what was copied and what starts anew.
 
     The class predictor is copied class by class, by the names, in whatever order the two models have them.

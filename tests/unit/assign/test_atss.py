@@ -7,8 +7,8 @@ import torch
 
 from varifocal.assign import atss
 from varifocal.assign.atss import assign_atss
-from varifocal.priors import grid_anchors, grid_points, within_picture
-from varifocal.types import Priors
+from varifocal.assign.priors import crop_priors, grid_anchors, grid_priors
+from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]
 
@@ -20,7 +20,7 @@ def iou(a: list[float], b: list[float]) -> float:
 
 
 def literal_nearest(priors: Priors, box: list[float], topk: int) -> list[int]:
-    """All distances from the box's centre; of equal ones the first point."""
+    """All distances from the box's center; of equal ones the first point."""
     across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     square = [(x - across) ** 2 + (y - down) ** 2 for x, y in priors.points.tolist()]
     near, start = [], 0
@@ -50,11 +50,11 @@ def literal(priors: Priors, boxes: list[list[float]], topk: int, scale: float) -
 
 
 def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
-    """Boxes of many sizes, some of which leave the picture of 96 x 112."""
+    """Boxes of many sizes, some of which leave the image of 96 x 112."""
     rng = torch.Generator().manual_seed(seed)
-    centre = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([112.0, 96.0])
+    center = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([112.0, 96.0])
     half = 2 * 25 ** torch.rand(count, 2, generator=rng, dtype=torch.float64)
-    return grid_points(SHAPES, STRIDES, like=centre), torch.cat([centre - half, centre + half], dim=1)
+    return grid_priors(SHAPES, STRIDES, like=center), torch.cat([center - half, center + half], dim=1)
 
 
 @pytest.mark.parametrize(("topk", "scale"), [(9, 8.0), (3, 4.0), (500, 8.0)])
@@ -73,16 +73,16 @@ def test_the_random_scenes_have_positives_and_disputes():
 
 @pytest.mark.parametrize("size", [(60, 70), (60, 8), (5, 112), (33, 1)])
 @pytest.mark.parametrize("seed", range(2))
-def test_only_the_points_of_the_picture_are_neighbours(seed, size):
-    """Down to a single column or row; many boxes then have their centre outside the grids."""
+def test_only_the_points_of_the_image_are_neighbors(seed, size):
+    """Down to a single column or row; many boxes then have their center outside the grids."""
     priors, boxes = scene(seed, 10)
-    own, _ = within_picture(priors, *size)
+    own, _ = crop_priors(priors, *size)
     found = assign_atss(own, boxes).gt
     assert found.tolist() == literal(own, boxes.tolist(), 9, 8.0)
     assert size != (60, 70) or (found >= 0).any()
 
 
-CENTRES = [-300.0, -4.0, 0.0, 3.25, 12.0, 20.125, 28.0, 48.0, 55.5, 111.0, 900.0]  # few bits: squares are exact
+CENTERS = [-300.0, -4.0, 0.0, 3.25, 12.0, 20.125, 28.0, 48.0, 55.5, 111.0, 900.0]  # few bits: squares are exact
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -92,24 +92,24 @@ CENTRES = [-300.0, -4.0, 0.0, 3.25, 12.0, 20.125, 28.0, 48.0, 55.5, 111.0, 900.0
     "shapes", [SHAPES, [(12, 1), (6, 1), (3, 1)], [(1, 9), (1, 5), (1, 1)], [(2, 3), (1, 2), (1, 1)]]
 )
 def test_candidates_are_those_of_the_whole_table_of_distances(shapes, topk, offset, dtype):
-    """Centres on points, between two or four of them, near, and far outside: mostly ties, which go to the first point.
+    """Centers on points, between two or four of them, near, and far outside: mostly ties, which go to the first point.
 
     Levels are large, a column, a row, smaller than the number of candidates, a single cell.
     """
-    centre = torch.cartesian_prod(torch.tensor(CENTRES, dtype=dtype), torch.tensor(CENTRES, dtype=dtype))
+    center = torch.cartesian_prod(torch.tensor(CENTERS, dtype=dtype), torch.tensor(CENTERS, dtype=dtype))
     half = torch.tensor([16.0, 8.0], dtype=dtype)
-    boxes = torch.cat([centre - half, centre + half], dim=1)
-    priors = grid_points(shapes, STRIDES, offset=offset, like=centre)
+    boxes = torch.cat([center - half, center + half], dim=1)
+    priors = grid_priors(shapes, STRIDES, offset=offset, like=center)
     found = atss._nearest(priors, boxes, topk).T.tolist()
     assert found == [literal_nearest(priors, box, topk) for box in boxes.tolist()]
 
 
-def test_candidates_in_a_large_picture():
+def test_candidates_in_a_large_image():
     """Six hundred cells a row, in the precision of training."""
     rng = torch.Generator().manual_seed(0)
-    priors = grid_points([(3, 600), (2, 300)], [8, 16])
-    centre = torch.rand(15, 2, generator=rng) * torch.tensor([4800.0, 24.0])
-    boxes = torch.cat([centre - 9, centre + 9], dim=1)
+    priors = grid_priors([(3, 600), (2, 300)], [8, 16])
+    center = torch.rand(15, 2, generator=rng) * torch.tensor([4800.0, 24.0])
+    boxes = torch.cat([center - 9, center + 9], dim=1)
     found = atss._nearest(priors, boxes, 9).T.tolist()
     assert found == [literal_nearest(priors, box, 9) for box in boxes.tolist()]
 
@@ -118,14 +118,14 @@ def test_too_few_points():
     """None, and a single one, whose deviation is undefined."""
     _, boxes = scene(0, 3)
     for shapes in ([(0, 0)], [(0, 3)], [(1, 1)], [(1, 1), (0, 0)]):
-        assert (assign_atss(grid_points(shapes, STRIDES[: len(shapes)], like=boxes), boxes).gt == -1).all()
+        assert (assign_atss(grid_priors(shapes, STRIDES[: len(shapes)], like=boxes), boxes).gt == -1).all()
 
 
 @pytest.mark.parametrize("gone", [0, 2])
 def test_a_level_without_points_is_left_out(gone):
     _, boxes = scene(1, 10)
     shapes = [(0, 0) if i == gone else shape for i, shape in enumerate(SHAPES)]
-    priors = grid_points(shapes, STRIDES, like=boxes)
+    priors = grid_priors(shapes, STRIDES, like=boxes)
     assert assign_atss(priors, boxes).gt.tolist() == literal(priors, boxes.tolist(), 9, 8.0)
 
 

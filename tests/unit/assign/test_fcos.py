@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from varifocal.assign.fcos import assign_fcos
-from varifocal.priors import grid_points
-from varifocal.types import Priors
+from varifocal.assign.priors import grid_priors
+from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]
 RANGES = [(-1.0, 64.0), (64.0, 128.0), (128.0, 1e8)]
@@ -20,8 +20,8 @@ def literal(priors: Priors, boxes: list[list[float]], radius: float | None) -> l
             sides = (x - x1, y - y1, x2 - x, y2 - y)
             low, high = RANGES[level]
             reach = STRIDES[level] * radius if radius is not None else float("inf")
-            off_centre = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
-            if min(sides) > 0 and low <= max(sides) <= high and off_centre < reach:
+            off_center = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            if min(sides) > 0 and low <= max(sides) <= high and off_center < reach:
                 fitting.append(((x2 - x1) * (y2 - y1), i))
         owners.append(min(fitting)[1] if fitting else -1)
     return owners
@@ -29,10 +29,10 @@ def literal(priors: Priors, boxes: list[list[float]], radius: float | None) -> l
 
 def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    centre = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([224.0, 192.0])
+    center = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([224.0, 192.0])
     half = 4 * 30 ** torch.rand(count, 2, generator=rng, dtype=torch.float64)
-    priors = grid_points(SHAPES, STRIDES, offset=0.5, like=centre)
-    return priors, torch.cat([centre - half, centre + half], dim=1)
+    priors = grid_priors(SHAPES, STRIDES, offset=0.5, like=center)
+    return priors, torch.cat([center - half, center + half], dim=1)
 
 
 @pytest.mark.parametrize("radius", [None, 1.5, 0.7])
@@ -46,8 +46,8 @@ def test_equal_to_the_literal_rule(seed, count, radius):
 
 
 def test_a_level_takes_boxes_of_its_size():
-    """Two boxes whose longest distance from their centre is 60 and 70 pixels."""
-    priors = grid_points(SHAPES, STRIDES, offset=0.5)
+    """Two boxes whose longest distance from their center is 60 and 70 pixels."""
+    priors = grid_priors(SHAPES, STRIDES, offset=0.5)
     small = assign_fcos(priors, torch.tensor([[52.0, 52.0, 172.0, 172.0]]), radius=1.0).gt
     large = assign_fcos(priors, torch.tensor([[42.0, 22.0, 182.0, 162.0]]), radius=1.0).gt
     assert 8.0 in priors.strides[small >= 0]
@@ -56,7 +56,7 @@ def test_a_level_takes_boxes_of_its_size():
 
 
 def test_the_smallest_box_wins_and_of_equal_ones_the_first():
-    priors = grid_points(SHAPES, STRIDES, offset=0.5)
+    priors = grid_priors(SHAPES, STRIDES, offset=0.5)
     boxes = torch.tensor([[0.0, 0.0, 100.0, 100.0], [20.0, 20.0, 60.0, 60.0], [20.0, 20.0, 60.0, 60.0]])
     gt = assign_fcos(priors, boxes).gt
     point = (priors.points == torch.tensor([44.0, 44.0])).all(dim=1) & (priors.strides == 8)

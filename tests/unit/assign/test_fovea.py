@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.priors import grid_points, within_picture
-from varifocal.types import Priors
+from varifocal.assign.priors import crop_priors, grid_priors
+from varifocal.structures import Priors
 
 SHAPES, STRIDES = [(24, 28), (12, 14), (6, 7)], [8, 16, 32]
 RANGES = [(0.0, 64.0), (32.0, 128.0), (64.0, math.inf)]
@@ -38,10 +38,10 @@ def literal(boxes: list[list[float]], size: tuple[int, int], sigma: float) -> li
 
 def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    centre = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([224.0, 192.0])
+    center = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([224.0, 192.0])
     half = 4 * 30 ** torch.rand(count, 2, generator=rng, dtype=torch.float64)
-    priors = grid_points(SHAPES, STRIDES, offset=0.5, like=centre)
-    return priors, torch.cat([centre - half, centre + half], dim=1)
+    priors = grid_priors(SHAPES, STRIDES, offset=0.5, like=center)
+    return priors, torch.cat([center - half, center + half], dim=1)
 
 
 @pytest.mark.parametrize("size", [(192, 224), (150, 201)])
@@ -50,13 +50,13 @@ def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_to_the_literal_rule(seed, count, sigma, size):
     priors, boxes = scene(seed, count)
-    found = assign_fovea(within_picture(priors, *size)[0], boxes, sigma=sigma).gt
+    found = assign_fovea(crop_priors(priors, *size)[0], boxes, sigma=sigma).gt
     assert found.tolist() == literal(boxes.tolist(), size, sigma)
     assert count == 1 or len(found.unique()) > 2
 
 
 def test_a_box_may_have_cells_on_two_levels():
-    priors = grid_points(SHAPES, STRIDES, offset=0.5)
+    priors = grid_priors(SHAPES, STRIDES, offset=0.5)
     for side, levels in ((30, [8.0]), (40, [8.0, 16.0]), (100, [16.0, 32.0]), (140, [32.0])):
         box = torch.tensor([[112.0 - side / 2, 96.0 - side / 2, 112.0 + side / 2, 96.0 + side / 2]])
         gt = assign_fovea(priors, box, sigma=1.0).gt
@@ -64,12 +64,12 @@ def test_a_box_may_have_cells_on_two_levels():
 
 
 def test_at_the_rim_the_last_cell_counts():
-    """A box whose middle lies beyond the last centre; without the picture's end in between it has no cell."""
-    priors = grid_points([(4, 4)], [8], offset=0.5)
+    """A box whose middle lies beyond the last center; without the image's end in between it has no cell."""
+    priors = grid_priors([(4, 4)], [8], offset=0.5)
     box = torch.tensor([[29.0, 10.0, 32.0, 14.0]])
     gt = assign_fovea(priors, box).gt
     assert (gt >= 0).nonzero().tolist() == [[4 + 3]]
-    wider = grid_points([(4, 5)], [8], offset=0.5)
+    wider = grid_priors([(4, 5)], [8], offset=0.5)
     assert (assign_fovea(wider, box).gt == -1).all()
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.priors import grid_anchors, grid_points, within_picture
-from varifocal.types import Assignment, Priors
+from varifocal.assign.priors import crop_priors, grid_anchors, grid_priors
+from varifocal.structures import Assignment, Priors
 
 SHAPES, STRIDES = [(12, 14), (6, 7), (3, 4)], [8, 16, 32]
 
@@ -37,11 +37,11 @@ def literal(anchors: list[list[float]], boxes: list[list[float]], match_apart: b
 
 def scene(seed: int, count: int) -> tuple[Priors, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    centre = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([112.0, 96.0])
+    center = torch.rand(count, 2, generator=rng, dtype=torch.float64) * torch.tensor([112.0, 96.0])
     half = 3 * 20 ** torch.rand(count, 2, generator=rng, dtype=torch.float64)
-    points = grid_points(SHAPES, STRIDES, like=centre)
+    points = grid_priors(SHAPES, STRIDES, like=center)
     priors = grid_anchors(points, scales=[2.0, 3.0], ratios=[0.5, 1.0])
-    return priors, torch.cat([centre - half, centre + half], dim=1)
+    return priors, torch.cat([center - half, center + half], dim=1)
 
 
 def lists(found: Assignment) -> tuple[list[int], list[bool]]:
@@ -56,7 +56,7 @@ def test_equal_to_the_literal_rule(seed, count, match_apart):
     """With a box far outside, which no anchor overlaps."""
     priors, boxes = scene(seed, count)
     boxes = torch.cat([boxes, boxes.new_tensor([[5000.0, 5000.0, 5010.0, 5010.0]])])
-    priors, _ = within_picture(priors, 70, 90)
+    priors, _ = crop_priors(priors, 70, 90)
     found = assign_max_iou(priors, boxes, match_apart=match_apart)
     wanted = literal(priors.anchors.tolist(), boxes.tolist(), match_apart)
     assert lists(found) == wanted

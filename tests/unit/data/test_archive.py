@@ -10,8 +10,8 @@ from folders import fill, found, pack, png, refused
 
 from varifocal.data.archive import open_archive
 from varifocal.data.images import read_image, read_size
-from varifocal.data.load import load_dataset, recognise
-from varifocal.errors import DataError
+from varifocal.data.load import load_dataset, recognize
+from varifocal.utils.errors import DataError
 
 RED = png(100, 50, (255, 0, 0))
 COCO = {
@@ -52,7 +52,7 @@ SETS = {
 @pytest.mark.parametrize("kind", list(SETS))
 def test_every_format_is_read_in_place(tmp_path, name, top, kind):
     path = pack(tmp_path / name, {top + inner: content for inner, content in SETS[kind].items()})
-    assert recognise(path) == kind
+    assert recognize(path) == kind
     data = load_dataset(path)
     assert found(data) == {"a.png": [("cat", BOX)]}
     (sample,) = pickle.loads(pickle.dumps(data)).samples

@@ -1,4 +1,4 @@
-"""Training pictures out of archives: the same batches as from a folder, whatever reads them."""
+"""Training images out of archives: the same batches as from a folder, whatever reads them."""
 
 import io
 import json
@@ -10,10 +10,10 @@ import torch
 from folders import fill, pack
 from PIL import Image
 
-from varifocal.data.augment import Augment
+from varifocal.data.augment import Augmentation
 from varifocal.data.load import load_dataset
-from varifocal.data.loader import Batches, TrainingSet
-from varifocal.data.preprocess import Preprocess
+from varifocal.data.loader import BatchSampler, TrainDataset
+from varifocal.types import Preprocess
 
 COUNT = 6
 
@@ -33,8 +33,8 @@ def files() -> dict[str, bytes]:
 def in_folder(tmp_path):
     content = files()
     lines = [json.dumps({"file_name": f"{i}.png", **json.loads(content[f"{i}.json"])}) for i in range(COUNT)]
-    pictures = {name: content for name, content in content.items() if name.endswith(".png")}
-    return fill(tmp_path / "folder", pictures | {"metadata.jsonl": "\n".join(lines)})
+    images = {name: content for name, content in content.items() if name.endswith(".png")}
+    return fill(tmp_path / "folder", images | {"metadata.jsonl": "\n".join(lines)})
 
 
 def in_parquet(tmp_path):
@@ -58,9 +58,9 @@ SOURCES = {
 
 
 def batches_of(path, workers, **options) -> list:
-    data = TrainingSet(load_dataset(path).samples, Preprocess(scale=1.0), Augment(), 0, **options)
+    data = TrainDataset(load_dataset(path).samples, Preprocess(scale=1.0), Augmentation(), 0, **options)
     data = pickle.loads(pickle.dumps(data))  # as workers that do not inherit memory get it
-    return list(Batches(data, 3).loader(0, 4, workers))
+    return list(BatchSampler(data, 3).loader(0, 4, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

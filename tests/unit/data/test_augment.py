@@ -1,4 +1,4 @@
-"""Boxes follow their pixels: the transformed box is compared with the rectangle found in the transformed picture."""
+"""Boxes follow their pixels: the transformed box is compared with the rectangle found in the transformed image."""
 
 import itertools
 import math
@@ -10,18 +10,18 @@ import pytest
 import torch
 from skimage.measure import label
 
-from varifocal.config import from_dict
-from varifocal.data.augment import Augment, Window, augment, choose_window, cut, turn
-from varifocal.data.pixels import blacken
-from varifocal.data.preprocess import Preprocess
-from varifocal.errors import ConfigError
-from varifocal.types import Sample, Targets
+from varifocal.data.augment import Augmentation, Window, augment, cut, flip_rot90, sample_crop
+from varifocal.data.photometric import cutout
+from varifocal.structures import Targets
+from varifocal.types import Preprocess, Sample
+from varifocal.utils.config import from_dict
+from varifocal.utils.errors import ConfigError
 
 PLAIN = Preprocess(scale=1.0)
 
 
 def make(boxes, width=200, height=150, crowd=None):
-    """A black picture with filled rectangles, the i-th in the grey level 255 - 60 i, and its sample."""
+    """A black image with filled rectangles, the i-th in the gray level 255 - 60 i, and its sample."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         image[:, y1:y2, x1:x2] = 255 - 60 * i
@@ -43,7 +43,7 @@ def test_box_follows_its_pixels_through_everything(seed):
     w, h = (int(side) for side in rng.integers(15, 40, 2))
     image, sample = make([(x, y, x + w, y + h)])
     crop = 0 if seed % 4 == 0 else 96
-    config = Augment(crop=crop, near_box=0.8, jitter=(0.6, 1.6), quarter_turns=True, min_visible=0.0)
+    config = Augmentation(crop=crop, near_box=0.8, jitter=(0.6, 1.6), quarter_turns=True, min_visible=0.0)
     part, targets = augment(image, sample, PLAIN, config, [seed])
     assert tuple(part.shape[1:]) == targets.size
     if len(targets.boxes) == 0:
@@ -59,15 +59,15 @@ def test_each_of_the_eight_orientations_is_exact(bits):
     image, sample = make([(10, 20, 35, 90)], width=60, height=100)
     targets = Targets(torch.from_numpy(sample.boxes), torch.tensor([0]), torch.tensor([False]), (100, 60))
     flip, upside_down, transpose = (bool(bits & bit) for bit in (1, 2, 4))
-    part, turned = turn(image, targets, flip=flip, upside_down=upside_down, transpose=transpose)
+    part, turned = flip_rot90(image, targets, flip=flip, upside_down=upside_down, transpose=transpose)
     assert torch.equal(turned.boxes[0], extent(part))
     assert tuple(part.shape[1:]) == turned.size == ((60, 100) if transpose else (100, 60))
 
 
-def test_turning_a_picture_without_boxes():
+def test_turning_a_image_without_boxes():
     targets = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), (8, 6))
     image = torch.zeros(3, 8, 6, dtype=torch.uint8)
-    _, turned = turn(image, targets, flip=True, upside_down=True, transpose=True)
+    _, turned = flip_rot90(image, targets, flip=True, upside_down=True, transpose=True)
     assert turned.boxes.shape == (0, 4)
     assert turned.size == (6, 8)
 
@@ -76,7 +76,7 @@ def test_the_visible_share_decides_between_object_and_crowd():
     """Of four boxes 20 wide the window from x = 50 on shows 100 %, 50 %, 25 % and nothing."""
     boxes = [(60, 10, 80, 20), (40, 30, 60, 40), (35, 50, 55, 60), (20, 70, 40, 80)]
     image, sample = make(boxes, crowd=[False, False, False, False])
-    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augment(min_visible=0.4))
+    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augmentation(min_visible=0.4))
     assert targets.labels.tolist() == [0, 1, 2]
     assert targets.crowd.tolist() == [False, False, True]
     assert targets.boxes.tolist() == [[20, 20, 60, 40], [0, 60, 20, 80], [0, 100, 10, 120]]
@@ -85,7 +85,7 @@ def test_the_visible_share_decides_between_object_and_crowd():
 def test_slivers_can_be_background_but_crowd_regions_stay():
     boxes = [(60, 10, 80, 20), (35, 50, 55, 60), (35, 70, 55, 80)]
     image, sample = make(boxes, crowd=[False, False, True])
-    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augment(slivers="background"))
+    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augmentation(slivers="background"))
     assert targets.labels.tolist() == [0, 2]
     assert targets.crowd.tolist() == [False, True]
 
@@ -95,8 +95,8 @@ def test_windows_near_boxes_hold_one():
     _, sample = make(boxes, width=200, height=150)
     hits = 0
     for seed in range(200):
-        window = choose_window(
-            sample, Preprocess(scale=1.0), Augment(crop=64, near_box=1.0), np.random.default_rng(seed)
+        window = sample_crop(
+            sample, Preprocess(scale=1.0), Augmentation(crop=64, near_box=1.0), np.random.default_rng(seed)
         )
         right, bottom = window.left + window.width, window.top + window.height
         assert window.left >= 0
@@ -109,23 +109,23 @@ def test_windows_near_boxes_hold_one():
 
 def test_a_crowd_region_stays_one():
     image, sample = make([(60, 10, 80, 20)], crowd=[True])
-    _, targets = cut(image, sample, Window(0, 0, 200, 150, (150, 200)), Augment(min_visible=0.4))
+    _, targets = cut(image, sample, Window(0, 0, 200, 150, (150, 200)), Augmentation(min_visible=0.4))
     assert targets.crowd.tolist() == [True]
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_a_picture_smaller_than_the_crop_is_taken_whole(factor):
+def test_a_image_smaller_than_the_crop_is_taken_whole(factor):
     _, sample = make([(5, 5, 20, 20)], width=40, height=30)
-    window = choose_window(sample, Preprocess(scale=factor), Augment(crop=128), np.random.default_rng(0))
+    window = sample_crop(sample, Preprocess(scale=factor), Augmentation(crop=128), np.random.default_rng(0))
     assert window == Window(0, 0, 40, 30, (round(30 * factor), round(40 * factor)))
 
 
 def test_windows_have_the_crops_size_and_reach_every_corner():
     _, sample = make([])
-    config = Augment(crop=64, jitter=(0.5, 2.0))
+    config = Augmentation(crop=64, jitter=(0.5, 2.0))
     corners = set()
     for seed in range(400):
-        window = choose_window(sample, Preprocess(scale=0.5), config, np.random.default_rng(seed))
+        window = sample_crop(sample, Preprocess(scale=0.5), config, np.random.default_rng(seed))
         assert 0 <= window.left <= 200 - window.width
         assert 0 <= window.top <= 150 - window.height
         assert max(window.size) <= 64
@@ -138,22 +138,22 @@ def test_windows_have_the_crops_size_and_reach_every_corner():
 
 def test_windows_near_a_box_hold_it():
     _, sample = make([(170, 120, 195, 148)])
-    config = Augment(crop=48, near_box=1.0)
+    config = Augmentation(crop=48, near_box=1.0)
     for seed in range(100):
-        window = choose_window(sample, PLAIN, config, np.random.default_rng(seed))
+        window = sample_crop(sample, PLAIN, config, np.random.default_rng(seed))
         assert window.left <= 170
         assert window.left + window.width >= 195
         assert window.top <= 120
         assert window.top + window.height >= 148
 
 
-def test_max_side_bounds_whole_pictures_and_no_crops():
-    """A crop costs the same however large its picture is; shrinking that would only lose its small boxes."""
+def test_max_side_bounds_whole_images_and_no_crops():
+    """A crop costs the same however large its image is; shrinking that would only lose its small boxes."""
     _, sample = make([], width=200, height=150)
     bounded = Preprocess(scale=1.0, max_side=50)
-    crop = choose_window(sample, bounded, Augment(crop=64), np.random.default_rng(0))
+    crop = sample_crop(sample, bounded, Augmentation(crop=64), np.random.default_rng(0))
     assert (crop.width, crop.height, crop.size) == (64, 64, (64, 64))
-    whole = choose_window(sample, bounded, Augment(), np.random.default_rng(0))
+    whole = sample_crop(sample, bounded, Augmentation(), np.random.default_rng(0))
     assert (whole.width, whole.height, whole.size) == (200, 150, (38, 50))
 
 
@@ -161,7 +161,8 @@ def test_max_side_bounds_whole_pictures_and_no_crops():
 def test_jitter_is_a_range_in_any_order(jitter):
     _, sample = make([])
     windows = [
-        choose_window(sample, PLAIN, Augment(jitter=jitter), np.random.default_rng(seed)).size[1] for seed in range(200)
+        sample_crop(sample, PLAIN, Augmentation(jitter=jitter), np.random.default_rng(seed)).size[1]
+        for seed in range(200)
     ]
     assert 100 <= min(windows) < 110
     assert 360 < max(windows) <= 400
@@ -191,28 +192,28 @@ def test_jitter_is_a_range_in_any_order(jitter):
         ("copy_paste", 1, 1.1),
         ("pastes", [0, 5], [-1, 5]),
         ("mix_epochs", 0, -1),
-        ("colour", 0, -0.1),
+        ("color", 0, -0.1),
         ("min_visible", 1, 1.01),
         ("slivers", "background", "drop"),
     ],
 )
 def test_bounds(key, good, bad):
-    from_dict(Augment, {key: good}, "x")
+    from_dict(Augmentation, {key: good}, "x")
     with pytest.raises(ConfigError, match=rf"^x: {key}.*\(got "):
-        from_dict(Augment, {key: bad}, "x")
+        from_dict(Augmentation, {key: bad}, "x")
 
 
 def test_short_side_is_drawn_from_its_range():
     _, sample = make([])
     for short in ((100, 120), (120, 100)):
-        config = Augment(short=short)
-        sizes = {choose_window(sample, PLAIN, config, np.random.default_rng(seed)).size[0] for seed in range(200)}
+        config = Augmentation(short=short)
+        sizes = {sample_crop(sample, PLAIN, config, np.random.default_rng(seed)).size[0] for seed in range(200)}
         assert sizes == set(range(100, 121))
 
 
 def test_the_seed_decides_everything():
     image, sample = make([(20, 20, 60, 60), (90, 70, 130, 110)])
-    config = Augment(crop=80, near_box=0.5, jitter=(0.7, 1.4), quarter_turns=True, colour=0.5)
+    config = Augmentation(crop=80, near_box=0.5, jitter=(0.7, 1.4), quarter_turns=True, color=0.5)
     state = torch.random.get_rng_state()
     first, second, other = (augment(image, sample, PLAIN, config, seed) for seed in ([1, 2], [1, 2], [1, 3]))
     assert torch.equal(first[0], second[0])
@@ -221,19 +222,19 @@ def test_the_seed_decides_everything():
     assert torch.equal(torch.random.get_rng_state(), state)  # the network's chance is left alone
 
 
-def test_colour_changes_pixels_and_no_boxes():
+def test_color_changes_pixels_and_no_boxes():
     image, sample = make([(20, 20, 60, 60)])
     image[1] //= 2
-    plain = augment(image, sample, PLAIN, Augment(flip=0.0), [0])
-    coloured = augment(image, sample, PLAIN, Augment(flip=0.0, colour=0.4), [0])
+    plain = augment(image, sample, PLAIN, Augmentation(flip=0.0), [0])
+    colored = augment(image, sample, PLAIN, Augmentation(flip=0.0, color=0.4), [0])
     assert torch.equal(plain[0], image)
-    assert not torch.equal(coloured[0], image)
-    assert coloured[0].dtype == torch.uint8
-    assert torch.equal(plain[1].boxes, coloured[1].boxes)
+    assert not torch.equal(colored[0], image)
+    assert colored[0].dtype == torch.uint8
+    assert torch.equal(plain[1].boxes, colored[1].boxes)
 
 
 def draw_windows(sample, config, count, preprocess=PLAIN):
-    return [choose_window(sample, preprocess, config, np.random.default_rng([5, seed])) for seed in range(count)]
+    return [sample_crop(sample, preprocess, config, np.random.default_rng([5, seed])) for seed in range(count)]
 
 
 def assert_frequencies(found, wanted):
@@ -252,14 +253,14 @@ def test_both_limits_are_drawn_independently():
     for short, long in itertools.product(shorts, longs):
         factor = min(long / width, short / height)
         wanted[int(height * factor + 0.5), int(width * factor + 0.5)] += 1 / (len(shorts) * len(longs))
-    for config in (Augment(short=(40, 60), long=(130, 150)), Augment(short=(60, 40), long=(150, 130))):
+    for config in (Augmentation(short=(40, 60), long=(130, 150)), Augmentation(short=(60, 40), long=(150, 130))):
         assert_frequencies([w.size for w in draw_windows(sample, config, 3000)], wanted)
 
 
 def test_vfnetx_limits():
-    """A picture of 4 x 3: the longer limit binds below 4/3 of the shorter one."""
+    """An image of 4 x 3: the longer limit binds below 4/3 of the shorter one."""
     _, sample = make([], width=640, height=480)
-    sizes = [w.size for w in draw_windows(sample, Augment(short=(500, 1400), long=(750, 2100)), 1000)]
+    sizes = [w.size for w in draw_windows(sample, Augmentation(short=(500, 1400), long=(750, 2100)), 1000)]
     assert all(500 <= max(size) <= 1867 and 500 <= min(size) <= 1400 for size in sizes)
     assert all(max(size) >= 667 for size in sizes)
     # the shorter side is min(S, 3/4 L): its mean over S uniform in 500..1400 and L uniform in 750..2100
@@ -271,16 +272,16 @@ def test_vfnetx_limits():
 
 def test_one_of_the_values():
     _, sample = make([], width=200, height=100)
-    sizes = [w.size for w in draw_windows(sample, Augment(short_values=(64, 70, 80)), 1500, Preprocess(long=150))]
+    sizes = [w.size for w in draw_windows(sample, Augmentation(short_values=(64, 70, 80)), 1500, Preprocess(long=150))]
     assert_frequencies(sizes, {(64, 128): 1 / 3, (70, 140): 1 / 3, (75, 150): 1 / 3})
     with pytest.raises(ConfigError, match=r"short and short_values"):
-        Augment(short=(64, 80), short_values=(64, 80))
+        Augmentation(short=(64, 80), short_values=(64, 80))
 
 
 def test_a_part_has_sides_and_place_by_chance():
     """Sides of 40 and 20 pixels at .75 to 1: 31 to 39 are nine whole steps of a fortieth, 30 and 40 half ones."""
     _, sample = make([], width=40, height=20)
-    windows = draw_windows(sample, Augment(part=1.0), 4000)
+    windows = draw_windows(sample, Augmentation(part=1.0), 4000)
     steps = {width: (0.5 if width in (30, 40) else 1) / 10 for width in range(30, 41)}
     assert_frequencies([w.width for w in windows], steps)
     halves = {height: (0.5 if height in (15, 20) else 1) / 5 for height in range(15, 21)}
@@ -293,22 +294,22 @@ def test_a_part_has_sides_and_place_by_chance():
 
 def test_how_often_a_part_is_taken():
     _, sample = make([], width=400, height=300)
-    windows = draw_windows(sample, Augment(part=0.5), 2000)
+    windows = draw_windows(sample, Augmentation(part=0.5), 2000)
     whole = [w.width == 400 and w.height == 300 for w in windows]
     assert_frequencies(whole, {True: 0.5, False: 0.5})
 
 
-def test_a_part_shows_an_object_or_is_the_whole_picture():
+def test_a_part_shows_an_object_or_is_the_whole_image():
     """A crowd region does not count; an object of the corner is shown by few parts, so that some are whole."""
     boxes = [(0, 0, 4, 3), (150, 100, 200, 150)]
     _, sample = make(boxes, crowd=[False, True])
-    windows = draw_windows(sample, Augment(part=1.0, min_visible=0.0), 300)
+    windows = draw_windows(sample, Augmentation(part=1.0, min_visible=0.0), 300)
     assert all(w.left < 4 and w.top < 3 for w in windows)
     whole = sum((w.width, w.height) == (200, 150) for w in windows)
     assert 0 < whole < 300
     _, empty = make([(150, 100, 200, 150)], crowd=[True])
-    assert all((w.width, w.height) != (200, 150) for w in draw_windows(empty, Augment(part=1.0), 100))
-    visible = [w for w in draw_windows(sample, Augment(part=1.0, min_visible=1.0), 300)]
+    assert all((w.width, w.height) != (200, 150) for w in draw_windows(empty, Augmentation(part=1.0), 100))
+    visible = [w for w in draw_windows(sample, Augmentation(part=1.0, min_visible=1.0), 300)]
     assert all(w.left == 0 and w.top == 0 for w in visible)
 
 
@@ -316,8 +317,8 @@ def test_a_part_shows_an_object_or_is_the_whole_picture():
 def test_boxes_of_a_part_are_those_of_a_literal_loop(seed):
     boxes = [(10, 20, 60, 90), (120, 5, 195, 60), (80, 70, 140, 149), (0, 0, 8, 8)]
     image, sample = make(boxes)
-    config = Augment(part=1.0, short=(60, 100), long=(110, 150), flip=1.0, min_visible=0.0)
-    window = choose_window(sample, PLAIN, config, np.random.default_rng([seed]))
+    config = Augmentation(part=1.0, short=(60, 100), long=(110, 150), flip=1.0, min_visible=0.0)
+    window = sample_crop(sample, PLAIN, config, np.random.default_rng([seed]))
     part, targets = augment(image, sample, PLAIN, config, [seed])
     height, width = window.size
     wanted = []
@@ -336,7 +337,7 @@ def test_holes_are_of_the_thirteen_sizes_and_anywhere():
     white = torch.full((3, 200, 300), 255, dtype=torch.uint8)
     sizes, corners = Counter(), []
     for seed in range(1500):
-        part = blacken(white, (1, 1), np.random.default_rng(seed))
+        part = cutout(white, (1, 1), np.random.default_rng(seed))
         assert set(part.unique().tolist()) == {0, 255}
         x1, y1, x2, y2 = (int(side) for side in extent(255 - part))
         assert not part[:, y1:y2, x1:x2].any()
@@ -348,23 +349,23 @@ def test_holes_are_of_the_thirteen_sizes_and_anywhere():
     assert_frequencies([x // 100 for x, _ in corners], dict.fromkeys(range(3), 1 / 3))
     assert_frequencies([y // 50 for _, y in corners], dict.fromkeys(range(4), 1 / 4))
     assert max(x for x, _ in corners) > 290
-    assert (white == 255).all()  # the picture may be kept in memory
+    assert (white == 255).all()  # the image may be kept in memory
 
 
 def test_the_number_of_holes():
-    """On a large picture few meet, so that the black islands can be counted."""
+    """On a large image few meet, so that the black islands can be counted."""
     white = torch.full((3, 1500, 1500), 255, dtype=torch.uint8)
     counts = Counter(
-        int(label((blacken(white, (5, 10), np.random.default_rng(seed))[0] == 0).numpy()).max()) for seed in range(60)
+        int(label((cutout(white, (5, 10), np.random.default_rng(seed))[0] == 0).numpy()).max()) for seed in range(60)
     )
     assert max(counts) == 10
     assert set(range(5, 11)) <= set(counts)
     assert sum(counts[n] for n in counts if n < 5) <= 2
 
 
-def test_cutout_happens_by_chance_in_the_resized_picture_and_moves_no_box():
+def test_cutout_happens_by_chance_in_the_resized_image_and_moves_no_box():
     image, sample = make([(0, 0, 200, 150)])
-    plain, holed = Augment(flip=0.0), Augment(flip=0.0, cutout=0.5)
+    plain, holed = Augmentation(flip=0.0), Augmentation(flip=0.0, cutout=0.5)
     small = Preprocess(scale=0.5)
     hit = []
     for seed in range(400):
@@ -378,7 +379,7 @@ def test_cutout_happens_by_chance_in_the_resized_picture_and_moves_no_box():
 
 def test_the_seed_decides_part_limits_and_holes_too():
     image, sample = make([(20, 20, 60, 60), (90, 70, 130, 110)])
-    config = Augment(part=0.5, cutout=0.5, short=(60, 100), long=(90, 140))
+    config = Augmentation(part=0.5, cutout=0.5, short=(60, 100), long=(90, 140))
     for seed in range(8):
         first, second = (augment(image, sample, PLAIN, config, [3, seed]) for _ in range(2))
         assert torch.equal(first[0], second[0])
@@ -389,14 +390,14 @@ def test_the_seed_decides_part_limits_and_holes_too():
 def test_an_upside_down_flip_is_exact(flip):
     image, sample = make([(10, 20, 35, 90)], width=60, height=100)
     for seed in range(5):
-        part, targets = augment(image, sample, PLAIN, Augment(flip=flip, vertical_flip=1.0), [seed])
+        part, targets = augment(image, sample, PLAIN, Augmentation(flip=flip, vertical_flip=1.0), [seed])
         assert torch.equal(targets.boxes[0], extent(part))
         assert targets.boxes[0].tolist() == [25 if flip else 10, 10, 50 if flip else 35, 80]
 
 
 def test_the_chance_of_each_flip():
     image, sample = make([(10, 20, 35, 90)], width=60, height=100)
-    config = Augment(flip=0.25, vertical_flip=0.75)
+    config = Augmentation(flip=0.25, vertical_flip=0.75)
     boxes = [augment(image, sample, PLAIN, config, [seed])[1].boxes[0].tolist() for seed in range(400)]
     assert_frequencies([box[0] for box in boxes], {10: 0.75, 25: 0.25})
     assert_frequencies([box[1] for box in boxes], {20: 0.25, 10: 0.75})
@@ -405,7 +406,7 @@ def test_the_chance_of_each_flip():
 def test_iou_crops_are_those_of_ssd():
     """0.3 to 1 of each side, aspect within 1/2 to 2, the middle of an object inside; one in seven is left whole."""
     _, sample = make([(20, 20, 60, 60), (120, 80, 150, 140), (0, 0, 200, 150)], crowd=[False, False, True])
-    windows = draw_windows(sample, Augment(iou_crop=1.0), 100)
+    windows = draw_windows(sample, Augmentation(iou_crop=1.0), 100)
     whole = 0
     for w in windows:
         if (w.left, w.top, w.width, w.height) == (0, 0, 200, 150):
@@ -420,14 +421,14 @@ def test_iou_crops_are_those_of_ssd():
         assert any(w.left < x < w.left + w.width and w.top < y < w.top + w.height for x, y in middles)
         assert w.size == (w.height, w.width)
     assert 1 <= whole < 60
-    half = draw_windows(sample, Augment(iou_crop=0.5), 100)
+    half = draw_windows(sample, Augmentation(iou_crop=0.5), 100)
     assert 50 < sum((w.width, w.height) == (200, 150) for w in half) < 90
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_boxes_of_an_iou_crop_follow_their_pixels(seed):
     image, sample = make([(50, 40, 110, 100)])
-    config = Augment(iou_crop=1.0, min_visible=0.0, short=(100, 140), vertical_flip=0.5)
+    config = Augmentation(iou_crop=1.0, min_visible=0.0, short=(100, 140), vertical_flip=0.5)
     part, targets = augment(image, sample, Preprocess(short=120, long=400), config, [seed])
     assert (targets.boxes[0] - extent(part)).abs().max() <= 1.01
 
@@ -435,13 +436,13 @@ def test_boxes_of_an_iou_crop_follow_their_pixels(seed):
 def test_no_iou_crop_without_an_object():
     for boxes, crowd in (([], []), ([(0, 0, 50, 50)], [True])):
         _, sample = make(boxes, crowd=crowd)
-        assert {(w.width, w.height) for w in draw_windows(sample, Augment(iou_crop=1.0), 20)} == {(200, 150)}
+        assert {(w.width, w.height) for w in draw_windows(sample, Augmentation(iou_crop=1.0), 20)} == {(200, 150)}
 
 
 @pytest.mark.parametrize("other", [{"crop": 64}, {"part": 0.5}])
 def test_one_way_to_choose_a_part(other):
     with pytest.raises(ConfigError, match=r"iou_crop, crop and part"):
-        Augment(iou_crop=0.5, **other)
+        Augmentation(iou_crop=0.5, **other)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -450,7 +451,7 @@ def test_what_is_erased_decides_what_becomes_of_a_box(seed):
     boxes = [(10, 10, 90, 70), (110, 15, 190, 65), (20, 90, 120, 140), (150, 100, 160, 110)]
     image, sample = make(boxes)
     mean = Preprocess(scale=1.0, mean=(3.0, 2.0, 1.0), bgr=True)
-    part, targets = augment(image, sample, mean, Augment(flip=0.0, erase=1.0, min_visible=0.413), [seed])
+    part, targets = augment(image, sample, mean, Augmentation(flip=0.0, erase=1.0, min_visible=0.413), [seed])
     left = {
         i: ((part[0] == 255 - 60 * i).sum() / ((x2 - x1) * (y2 - y1))).item()
         for i, (x1, y1, x2, y2) in enumerate(boxes)
@@ -463,8 +464,8 @@ def test_what_is_erased_decides_what_becomes_of_a_box(seed):
 
 
 def test_only_what_is_always_resized_alike_has_one_size():
-    same = {"flip": 1.0, "quarter_turns": True, "colour": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
-    assert Augment(**same, erase=0.3, vertical_flip=0.5, torchvision={"RandomInvert": {}}).one_size
+    same = {"flip": 1.0, "quarter_turns": True, "color": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
+    assert Augmentation(**same, erase=0.3, vertical_flip=0.5, torchvision={"RandomInvert": {}}).one_size
     for varying in (
         {"crop": 9},
         {"jitter": (0.9, 1.0)},
@@ -475,4 +476,4 @@ def test_only_what_is_always_resized_alike_has_one_size():
         {"iou_crop": 0.1},
         {"mosaic": 0.1},
     ):
-        assert not Augment(**varying).one_size, varying
+        assert not Augmentation(**varying).one_size, varying

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 from folders import fill, found
-from messy import picture
+from messy import image
 
-from varifocal.config import override
 from varifocal.data.classes import used_classes, with_classes
 from varifocal.data.load import load_dataset
-from varifocal.errors import ConfigError, DataError
-from varifocal.recipe import DataConfig, Recipe, make_job, read_recipe_of_run, read_splits, write_recipe
-from varifocal.run import fingerprint
+from varifocal.recipes.recipe import DataConfig, Recipe, build_job, read_recipe_of_run, read_splits, write_recipe
+from varifocal.recipes.run import dataset_digest
+from varifocal.utils.config import override
+from varifocal.utils.errors import ConfigError, DataError
 
 TINY = override(
     Recipe(),
@@ -60,7 +60,7 @@ def test_a_root_class_is_no_output_of_the_model(tmp_path):
         "_annotations.coco.json: the classes kitchen, jar have no box and are no outputs of the model; "
         "data.keep_unused_classes=true keeps all.",
     )
-    job = make_job(TINY, root, tmp_path / "run")
+    job = build_job(TINY, root, tmp_path / "run")
     assert job.model.categories == training.categories
     assert job.model.info.config.num_classes == 2
     assert sorted({label for sample in job.training.samples for label in sample.labels.tolist()}) == [0, 1]
@@ -71,7 +71,7 @@ def test_one_split_alone_and_a_part_held_out(tmp_path):
     assert names(read_splits(root / "train", DataConfig())[0]) == ["cup"]
     held = fill(tmp_path / "b", {"all.json": content(["jar"])})
     for i in (1, 2):
-        picture(i, (64, 48)).save(held / f"{i}.png")
+        image(i, (64, 48)).save(held / f"{i}.png")
     parts = read_splits(held, DataConfig(val_share=0.5))
     assert [names(part) for part in parts] == [["jar"], ["jar"]]
     assert [len(part.samples) for part in parts] == [1, 1]
@@ -80,16 +80,16 @@ def test_one_split_alone_and_a_part_held_out(tmp_path):
 @pytest.mark.parametrize("words", [["data.keep_unused_classes=true"], ["model.num_classes=4"]])
 def test_all_classes_are_kept_where_the_recipe_says_so(tmp_path, words):
     root = write(tmp_path, train=content(["cup", "box"]), valid=content(["cup", "box"]))
-    job = make_job(override(TINY, words), root, tmp_path / "run")
+    job = build_job(override(TINY, words), root, tmp_path / "run")
     assert names(job.model) == names(job.training) == names(job.validation) == NAMES
     assert job.training.notes == ()
 
 
 def test_another_number_of_classes_is_refused(tmp_path):
     root = write(tmp_path, train=content(["cup", "box"]))
-    assert make_job(override(TINY, ["model.num_classes=2"]), root, tmp_path / "run").model.info.config.num_classes == 2
+    assert build_job(override(TINY, ["model.num_classes=2"]), root, tmp_path / "run").model.info.config.num_classes == 2
     with pytest.raises(ConfigError, match=r"model\.num_classes=3 but the data has 2 classes \(cup, box\)"):
-        make_job(override(TINY, ["model.num_classes=3"]), root, tmp_path / "run")
+        build_job(override(TINY, ["model.num_classes=3"]), root, tmp_path / "run")
 
 
 def test_a_class_that_only_the_validation_shows_stays_and_is_told(tmp_path):
@@ -106,11 +106,11 @@ def test_unused_classes_of_the_validation_alone_stop_nothing(tmp_path):
     root = write(tmp_path, train=content(["cup"]), valid=content(["cup"], longer))
     for keep in (False, True):
         config = override(TINY, [f"data.keep_unused_classes={keep}".lower()])
-        job = make_job(config, root, tmp_path / "run")
+        job = build_job(config, root, tmp_path / "run")
         assert "lid" not in names(job.validation)
     root = write(tmp_path / "b", train=content(["cup"]), valid=content(["cup", "lid"], longer))
     with pytest.raises(DataError, match="classes lid are not in"):
-        make_job(TINY, root, tmp_path / "run")
+        build_job(TINY, root, tmp_path / "run")
 
 
 def test_a_class_of_regions_alone_stays(tmp_path):
@@ -134,10 +134,10 @@ def test_lists_of_names_of_other_formats(tmp_path):
 
 def test_the_same_data_has_the_same_fingerprint_and_a_run_from_before_keeps_its_classes(tmp_path):
     root = write(tmp_path, train=content(["cup", "box"]))
-    less, more = (fingerprint(read_splits(root, DataConfig(keep_unused_classes=keep))[0]) for keep in (False, True))
-    assert less == fingerprint(read_splits(root, DataConfig())[0])
+    less, more = (dataset_digest(read_splits(root, DataConfig(keep_unused_classes=keep))[0]) for keep in (False, True))
+    assert less == dataset_digest(read_splits(root, DataConfig())[0])
     assert less != more
-    assert more == fingerprint(load_dataset(root, "train"))
+    assert more == dataset_digest(load_dataset(root, "train"))
     write_recipe(TINY, tmp_path / "recipe.yaml")
     assert read_recipe_of_run(tmp_path / "recipe.yaml") == TINY
     text = (tmp_path / "recipe.yaml").read_text().replace("  keep_unused_classes: false\n", "")

@@ -8,8 +8,8 @@ import pytest
 
 from varifocal.data.coco_results import read_results
 from varifocal.data.readers.json_stream import read_list
-from varifocal.errors import DataError
-from varifocal.records import Category, DataSet, Sample
+from varifocal.types import Category, Dataset, Sample
+from varifocal.utils.errors import DataError
 
 CATEGORIES = (Category(17, "cat"), Category(3, "dog"))
 GOOD = {"image_id": 7, "category_id": 3, "bbox": [1, 2.5, 10, 20], "score": 0.5}
@@ -17,7 +17,7 @@ GOOD = {"image_id": 7, "category_id": 3, "bbox": [1, 2.5, 10, 20], "score": 0.5}
 
 def make_set(ids=(9, 7, 4)):
     nothing = np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)
-    return DataSet([Sample(Path(f"{i}.jpg"), i, 50, 50, *nothing) for i in ids], CATEGORIES, Path("made.json"))
+    return Dataset([Sample(Path(f"{i}.jpg"), i, 50, 50, *nothing) for i in ids], CATEGORIES, Path("made.json"))
 
 
 def write(folder, content):
@@ -26,7 +26,7 @@ def write(folder, content):
     return file
 
 
-def test_entries_go_to_their_pictures_best_first(tmp_path):
+def test_entries_go_to_their_images_best_first(tmp_path):
     entries = [
         GOOD,
         GOOD | {"score": 1, "category_id": 17, "file_name": "ignored", "segmentation": []},
@@ -106,8 +106,8 @@ def test_a_missing_file_is_said(tmp_path):
         read_results(tmp_path / "no.json", make_set())
 
 
-def test_pictures_of_one_id_are_refused(tmp_path):
-    with pytest.raises(DataError, match="two pictures have one id"):
+def test_images_of_one_id_are_refused(tmp_path):
+    with pytest.raises(DataError, match="two images have one id"):
         read_results(write(tmp_path, []), make_set((7, 7)))
 
 

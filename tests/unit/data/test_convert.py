@@ -11,7 +11,7 @@ from PIL import Image
 
 from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset, read_raw
-from varifocal.errors import ConfigError, DataError
+from varifocal.utils.errors import ConfigError, DataError
 
 CLASSES = ["owl", "a & b <c>", "b\u00eate"]
 
@@ -22,16 +22,16 @@ def jpeg(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-def source(root, *, pictures=6, flags=True, splits=("train", "val")):
-    """COCO with boxes of many digits, empty pictures, names that collide, ids with gaps, crowds and difficult boxes."""
+def source(root, *, images=6, flags=True, splits=("train", "val")):
+    """COCO with boxes of many digits, empty images, names that collide, ids with gaps, crowds and difficult boxes."""
     rng = np.random.default_rng(0)
     for split in splits:
-        images, annotations = [], []
-        for i in range(pictures):
+        records, annotations = [], []
+        for i in range(images):
             name = f"{'abc'[i % 3]}/photo {i // 3}.jpg"
             width, height = int(rng.integers(40, 900)), int(rng.integers(40, 900))
             fill(root, {f"{split}/{name}": jpeg(width, height)})
-            images.append({"id": 7 * i + 3, "file_name": name, "width": width, "height": height})
+            records.append({"id": 7 * i + 3, "file_name": name, "width": width, "height": height})
             for _ in range(int(rng.integers(0, 5)) if i else 0):
                 x, y = rng.random(2) * [width, height] * 0.8
                 w, h = np.maximum(rng.random(2) * [width - x, height - y], 1.5)
@@ -42,13 +42,13 @@ def source(root, *, pictures=6, flags=True, splits=("train", "val")):
                 record = {"id": len(annotations) + 5, "image_id": 7 * i + 3, "bbox": box, "area": float(w * h) / 2}
                 annotations.append(record | {"category_id": [4, 9, 2][int(rng.integers(3))]} | more)
         categories = [{"id": id, "name": name} for id, name in zip((4, 9, 2), CLASSES, strict=True)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {"images": records, "annotations": annotations, "categories": categories}
         fill(root, {f"annotations/instances_{split}.json": json.dumps(content)})
     return root
 
 
 def boxes_of(path, split, **options):
-    """(size, class, box, ...) of each object of each picture, in the order of both."""
+    """(size, class, box, ...) of each object of each image, in the order of both."""
     data = load_dataset(path, split, **options)
     objects = found(data, str)
     return [(sample.width, sample.height, objects[str(sample.file)]) for sample in data.samples]
@@ -70,7 +70,7 @@ def test_no_box_is_lost(tmp_path, to):
 @pytest.mark.parametrize("second", ["coco", "yolo", "voc"])
 def test_there_and_back(tmp_path, first, second):
     original = source(tmp_path / "in")
-    convert(original, tmp_path / "one", first, pictures="copy")
+    convert(original, tmp_path / "one", first, image_files="copy")
     convert(tmp_path / "one", tmp_path / "two", second)
     convert(tmp_path / "two", tmp_path / "three", "coco")
     for split in ("train", "val"):
@@ -167,9 +167,9 @@ def test_torchvision_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["link", "copy"])
-def test_pictures(tmp_path, how):
+def test_images(tmp_path, how):
     original = source(tmp_path / "in", splits=("train",))
-    convert(original, tmp_path / "deep/out", "yolo", pictures=how)
+    convert(original, tmp_path / "deep/out", "yolo", image_files=how)
     files = sorted((tmp_path / "deep/out/images/train").iterdir())
     assert [file.stem for file in files] == [f"photo_{i}{more}" for i in (0, 1) for more in ("-2", "-3", "")]
     assert {file.is_symlink() for file in files} == {how == "link"}
@@ -192,7 +192,7 @@ def test_from_an_archive(tmp_path):
     assert find_splits(tmp_path / "out") == ["all"]
 
 
-def test_a_picture_without_a_suffix_gets_one(tmp_path):
+def test_a_image_without_a_suffix_gets_one(tmp_path):
     pytest.importorskip("pyarrow")
     import pyarrow as pa
     import pyarrow.parquet
@@ -213,7 +213,7 @@ def test_a_part_is_held_out(tmp_path):
         files["b.csv"] += f"{i}.png,1,2,3,{4 + i},x\n"
     fill(tmp_path / "in", files)
     notes = convert(tmp_path / "in", tmp_path / "out", "yolo", val=0.3, seed=2)
-    assert any("split by seed 2 into 7 pictures" in note for note in notes)
+    assert any("split by seed 2 into 7 images" in note for note in notes)
     parts = [found(load_dataset(tmp_path / "out", split)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [7, 3]
     assert {**parts[0], **parts[1]} == found(load_dataset(tmp_path / "in"))
@@ -301,7 +301,7 @@ def test_a_problem_of_the_source_stops(tmp_path):
         convert(tmp_path / "in", tmp_path / "out", "voc", drop_invalid=True)
 
 
-def test_a_link_to_nowhere_is_no_picture(tmp_path):
+def test_a_link_to_nowhere_is_no_image(tmp_path):
     files = {"b.csv": "image,xmin,ymin,xmax,ymax,label,width,height\na.png,1,2,3,4,x,9,9\n"}
     fill(tmp_path / "in", files)
     (tmp_path / "in/a.png").symlink_to("a.png")

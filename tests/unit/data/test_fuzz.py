@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from varifocal.data.load import load_dataset
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 INPUTS = int(os.environ.get("VARIFOCAL_FUZZ", "200"))
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from varifocal.data import opened
-from varifocal.data.images import list_images, read_image, read_size, read_stored_size
-from varifocal.errors import DataError
+from varifocal.data import open_image as opened
+from varifocal.data.images import read_image, read_size, read_stored_size
+from varifocal.data.listing import list_images
+from varifocal.utils.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -34,8 +35,8 @@ def refused(path: Path, *parts: str, read=read_image) -> None:
 def corners() -> Image.Image:
     """3 wide, 2 high: red, green at the top, blue, white at the bottom."""
     image = Image.new("RGB", (3, 2))
-    for place, colour in {(0, 0): RED, (2, 0): GREEN, (0, 1): BLUE, (2, 1): WHITE}.items():
-        image.putpixel(place, colour)
+    for place, color in {(0, 0): RED, (2, 0): GREEN, (0, 1): BLUE, (2, 1): WHITE}.items():
+        image.putpixel(place, color)
     return image
 
 
@@ -120,7 +121,7 @@ def test_unknown_orientation_counts_as_upright(tmp_path, value):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_by_its_range(tmp_path, suffix):
+def test_16_bit_gray_is_scaled_by_its_range(tmp_path, suffix):
     values = np.array([[0, 128, 129, 257, 32896, 65279, 65535]], dtype=np.uint16)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(values).save(path)
@@ -129,13 +130,13 @@ def test_16_bit_grey_is_scaled_by_its_range(tmp_path, suffix):
     assert np.asarray(image)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 128, 254, 255)]
 
 
-def test_big_endian_16_bit_grey(tmp_path):
+def test_big_endian_16_bit_gray(tmp_path):
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5\n2 1\n65535\n" + bytes([0xFF, 0xFF, 0x01, 0x01]))
     assert [read_image(path).getpixel((x, 0)) for x in (0, 1)] == [WHITE, (1, 1, 1)]
 
 
-def test_grey_beyond_16_bits_is_refused(tmp_path):
+def test_gray_beyond_16_bits_is_refused(tmp_path):
     path = tmp_path / "a.tiff"
     Image.fromarray(np.array([[-5, 70000]], dtype=np.int32)).save(path)
     refused(path, "-5", "70000", "65535")
@@ -184,10 +185,10 @@ def test_palette(tmp_path, transparency):
     assert [read_image(path).getpixel((x, 0)) for x in (0, 1)] == [RED, GREEN]
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 7, 7))])
-def test_transparent_colour_is_kept(tmp_path, mode, colour):
+@pytest.mark.parametrize(("mode", "color"), [("L", 7), ("RGB", (7, 7, 7))])
+def test_transparent_color_is_kept(tmp_path, mode, color):
     path = tmp_path / "a.png"
-    Image.new(mode, (2, 2), colour).save(path, transparency=colour)
+    Image.new(mode, (2, 2), color).save(path, transparency=color)
     assert read_image(path).getpixel((0, 0)) == (7, 7, 7)
 
 
@@ -275,7 +276,7 @@ def test_what_is_no_image(tmp_path, read):
     empty.touch()
     refused(empty, "0 bytes", read=read)
     text = tmp_path / "text.jpg"
-    text.write_text("hello, this is not a picture")
+    text.write_text("hello, this is not an image")
     refused(text, "not an image", read=read)
     refused(tmp_path / "a\x00b.jpg", "cannot be reached", read=read)
     refused(text / "below.jpg", "cannot be reached", read=read)

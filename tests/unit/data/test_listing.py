@@ -5,7 +5,7 @@ from PIL import Image
 
 from varifocal.data.image_kinds import SUFFIXES, UNREAD
 from varifocal.data.listing import list_images, passed_over
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 
 def test_a_folder_without_an_image_says_what_is_in_it(tmp_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, recognise
+from varifocal.data.load import find_splits, load_dataset, recognize
 from varifocal.data.readers.formats import READERS
-from varifocal.errors import ConfigError, DataError
+from varifocal.utils.errors import ConfigError, DataError
 
 COCO = json.dumps({"images": [], "annotations": [], "categories": []})
 VOC = "<annotation/>"
@@ -39,9 +39,9 @@ CSV = "image,xmin,ymin,xmax,ymax,label\nimages/a.png,0,0,9,9,a\n"
         ({"a.xml": VOC, "a.png": (9, 9), "requirements.txt": "numpy", "list.csv": "a,b"}, "voc"),
     ],
 )
-def test_recognise(tmp_path, files, format):
-    assert recognise(fill(tmp_path, files)) == format
-    assert recognise(str(tmp_path)) == format
+def test_recognize(tmp_path, files, format):
+    assert recognize(fill(tmp_path, files)) == format
+    assert recognize(str(tmp_path)) == format
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_recognise(tmp_path, files, format):
         ("a.parquet", "", "parquet"),
     ],
 )
-def test_recognise_a_file(tmp_path, name, text, format):
-    assert recognise(fill(tmp_path, {name: text}) / name) == format
+def test_recognize_a_file(tmp_path, name, text, format):
+    assert recognize(fill(tmp_path, {name: text}) / name) == format
 
 
 def test_two_formats_are_not_chosen_between(tmp_path):
@@ -72,8 +72,8 @@ def test_two_formats_are_not_chosen_between(tmp_path):
         assert found(load_dataset(tmp_path / name)) == {"a.png": [("a", [0, 0, 9, 9])]}
 
 
-def test_nothing_is_recognised(tmp_path):
-    refused(tmp_path, f"{tmp_path}: no data set is recognised; there are no files")
+def test_nothing_is_recognized(tmp_path):
+    refused(tmp_path, f"{tmp_path}: no data set is recognized; there are no files")
     fill(tmp_path, {"a.png": (9, 9), "b.png": (9, 9), "x/y": "", "NOTES": ""})
     refused(tmp_path, "2 files .png and 1 file without a suffix and the folders x", "coco, voc, yolo", "--format")
     refused(tmp_path / "a.png", "a file ending in .png is no data set")
@@ -123,7 +123,7 @@ def test_names_that_no_file_can_have(tmp_path, name):
     fill(tmp_path, {"a.png": (9, 9), "data.yaml": json.dumps({"train": name, "names": ["a"]})})
     refused(tmp_path, "train is ", format="yolo")
     fill(tmp_path, {"data.yaml": json.dumps({"path": name, "train": ".", "names": ["a"]})})
-    refused(tmp_path, "no picture of split 'train' has a file of labels", format="yolo")
+    refused(tmp_path, "no image of split 'train' has a file of labels", format="yolo")
     coco = {"images": [{"id": 1, "file_name": name, "width": 9, "height": 9}], "annotations": []}
     fill(tmp_path, {"train.json": json.dumps(coco | {"categories": [{"id": 1, "name": "a"}]})})
     refused(tmp_path / "train.json", "is not found in")

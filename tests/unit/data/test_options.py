@@ -6,14 +6,14 @@ import os
 import pytest
 from folders import fill, found, pack, png, refused
 
+from varifocal.data.holdout import load_train_val
 from varifocal.data.load import load_dataset, read_raw
 from varifocal.data.options import images_word
-from varifocal.data.split import load_parts
-from varifocal.errors import ConfigError, DataError
+from varifocal.utils.errors import ConfigError, DataError
 
 BOX = [("cat", [2.0, 2.0, 6.0, 6.0])]
 LABEL = "0 0.2 0.4 0.2 0.4\n"  # of 20 x 10 pixels
-PICTURE = png(20, 10)
+IMAGE = png(20, 10)
 NODE = "<object><name>cat</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>6</xmax><ymax>6</ymax></bndbox></object>"
 
 
@@ -31,7 +31,7 @@ def coco(name: str) -> str:
     )
 
 
-# The same two pictures a.jpg (train) and b.jpg (val), without the pictures.
+# The same two images a.jpg (train) and b.jpg (val), without the images.
 LABELS = {
     "coco": {"train.json": coco("a.jpg"), "val.json": coco("b.jpg")},
     "voc": {"Annotations/a.xml": xml("a.jpg"), "Annotations/b.xml": xml("b.jpg")}
@@ -83,11 +83,11 @@ LABELS = {
 def test_images_in_a_folder_of_their_own(tmp_path, monkeypatch, labels, places, beside):
     """Outside the data folder or deep in it, where other images of the same names lie, too."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / ("pictures" if beside else "data/raw/pictures")
-    fill(folder, dict.fromkeys(places, PICTURE))
+    folder = tmp_path / ("images" if beside else "data/raw/images")
+    fill(folder, dict.fromkeys(places, IMAGE))
     data = fill(tmp_path / "data", LABELS[labels] | {"old/a.jpg": (9, 9), "older/b.jpg": (9, 9)})
     format = labels.partition("-")[0] if labels.startswith("yolo") else labels
-    ways = {str(folder), str(folder.relative_to(tmp_path)) if beside else "raw/pictures"}
+    ways = {str(folder), str(folder.relative_to(tmp_path)) if beside else "raw/images"}
     for split, place in zip(("train", "val"), places, strict=True):
         for images in ways:
             read = load_dataset(data, split, format=format, images=images)
@@ -96,11 +96,11 @@ def test_images_in_a_folder_of_their_own(tmp_path, monkeypatch, labels, places, 
 
 
 def test_images_in_an_archive_and_outside(tmp_path):
-    files = {"data/train.json": coco("a.jpg"), "data/raw/x/a.jpg": PICTURE, "data/old/a.jpg": PICTURE}
+    files = {"data/train.json": coco("a.jpg"), "data/raw/x/a.jpg": IMAGE, "data/old/a.jpg": IMAGE}
     path = pack(tmp_path / "d.zip", files)
     (sample,) = load_dataset(path, images="raw").samples
     assert str(sample.file) == f"{path}/data/raw/x/a.jpg"
-    (sample,) = load_dataset(path, images=str(fill(tmp_path / "here", {"a.jpg": PICTURE}))).samples
+    (sample,) = load_dataset(path, images=str(fill(tmp_path / "here", {"a.jpg": IMAGE}))).samples
     assert sample.file == tmp_path / "here/a.jpg"
     refused(path, "../here: there is no such folder of images", images="../here")
 
@@ -110,17 +110,17 @@ def test_a_folder_of_images_that_is_not_there(tmp_path):
     message = refused(tmp_path, "x: there is no such folder of images, neither in", split="train", images="x")
     assert message.endswith("nor here; mend --images")
     with pytest.raises(DataError, match="--images"):
-        load_parts(tmp_path, 0.5, split="train", images="x")
+        load_train_val(tmp_path, 0.5, split="train", images="x")
 
 
 def test_images_are_looked_for_nowhere_else(tmp_path):
-    fill(tmp_path, {"train.json": coco("a.jpg"), "images/a.jpg": PICTURE, "raw/b.jpg": PICTURE})
+    fill(tmp_path, {"train.json": coco("a.jpg"), "images/a.jpg": IMAGE, "raw/b.jpg": IMAGE})
     refused(tmp_path, "'a.jpg', which is not found in", str(tmp_path / "raw"), images="raw")
 
 
 def test_how_a_recipe_says_where_images_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fill(tmp_path, {"data/raw/[v2]/a.jpg": PICTURE, "other/a.jpg": PICTURE, "data/a.json": "{}", "data.zip": "x"})
+    fill(tmp_path, {"data/raw/[v2]/a.jpg": IMAGE, "other/a.jpg": IMAGE, "data/a.json": "{}", "data.zip": "x"})
     data = tmp_path / "data"
     for path in (data, data / "a.json"):
         assert images_word("data/raw/[v2]", path) == os.path.join("raw", "[v2]")
@@ -132,7 +132,7 @@ def test_how_a_recipe_says_where_images_are(tmp_path, monkeypatch):
 
 def test_parquet_and_tar_shards_hold_their_images(tmp_path):
     record = json.dumps({"objects": {"bbox": [[2, 2, 4, 4]], "categories": ["cat"]}})
-    pack(tmp_path / "x.tar", {"a.jpg": PICTURE, "a.json": record})
+    pack(tmp_path / "x.tar", {"a.jpg": IMAGE, "a.json": record})
     fill(tmp_path, {"t.parquet": "x"})
     for path in ("x.tar", "t.parquet"):
         with pytest.raises(ConfigError, match="holds its images itself; leave --images out"):
@@ -141,7 +141,7 @@ def test_parquet_and_tar_shards_hold_their_images(tmp_path):
 
 def test_yolo_images_without_labels(tmp_path):
     files = {"data.yaml": "train: images\nnames: [cat]\n", "labels/a.txt": LABEL}
-    fill(tmp_path, files | {f"images/{name}.jpg": PICTURE for name in "abc"})
+    fill(tmp_path, files | {f"images/{name}.jpg": IMAGE for name in "abc"})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.jpg": BOX, "b.jpg": [], "c.jpg": []}
     assert data.notes == (
@@ -168,12 +168,10 @@ VOC_LAYOUTS = {
 
 @pytest.mark.parametrize("layout", VOC_LAYOUTS)
 def test_voc_images_without_xml(tmp_path, layout):
-    labels, pictures = VOC_LAYOUTS[layout]
+    labels, images = VOC_LAYOUTS[layout]
     for split in labels:
         fill(tmp_path, {labels[split].format(f"{split}.xml"): xml(f"{split}.jpg")})
-        fill(
-            tmp_path, {pictures[split].format(f"{name}.jpg"): PICTURE for name in (split, f"{split}-e1", f"{split}-e2")}
-        )
+        fill(tmp_path, {images[split].format(f"{name}.jpg"): IMAGE for name in (split, f"{split}-e1", f"{split}-e2")})
     for split in labels:
         for word in ("", "skip"):
             data = load_dataset(tmp_path, split, unlabeled=word)
@@ -188,7 +186,7 @@ def test_voc_images_without_xml(tmp_path, layout):
 def test_voc_images_in_one_folder_of_all_splits(tmp_path):
     """An image that no XML of any split names is counted once, with those to train on."""
     fill(tmp_path, {"Annotations/train/a.xml": xml("a.jpg"), "Annotations/val/b.xml": xml("b.jpg")})
-    fill(tmp_path, {f"JPEGImages/{name}.jpg": PICTURE for name in "abc"})
+    fill(tmp_path, {f"JPEGImages/{name}.jpg": IMAGE for name in "abc"})
     for word, notes, images in (("", 1, ["a.jpg"]), ("background", 0, ["a.jpg", "c.jpg"])):
         data = load_dataset(tmp_path, "train", unlabeled=word)
         assert (list(found(data)), len(data.notes)) == (images, notes)
@@ -201,26 +199,26 @@ def test_tasks_and_shards_without_labels(tmp_path):
     value = {"x": 10, "y": 20, "width": 20, "height": 40, "rectanglelabels": ["cat"]}
     result = {"type": "rectanglelabels", "value": value, "original_width": 20, "original_height": 10}
     tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": [result]}]}, task]
-    fill(tmp_path / "ls", {"e.json": json.dumps(tasks), "a.jpg": PICTURE, "b.jpg": PICTURE})
+    fill(tmp_path / "ls", {"e.json": json.dumps(tasks), "a.jpg": IMAGE, "b.jpg": IMAGE})
     record = json.dumps({"objects": {"bbox": [[2, 2, 4, 4]], "categories": ["cat"]}})
-    shard = pack(tmp_path / "x.tar", {"a.jpg": PICTURE, "a.json": record, "b.jpg": PICTURE})
+    shard = pack(tmp_path / "x.tar", {"a.jpg": IMAGE, "a.json": record, "b.jpg": IMAGE})
     for path in (tmp_path / "ls", shard):
         assert found(load_dataset(path, unlabeled="background")) == {"a.jpg": BOX, "b.jpg": []}
         data = load_dataset(path, unlabeled="skip")
         assert found(data) == {"a.jpg": BOX}
         assert "left out" in data.notes[0]
-    refused(shard, "there is no JSON of the same name beside the picture")
+    refused(shard, "there is no JSON of the same name beside the image")
 
 
 def test_two_images_that_share_their_labels(tmp_path):
-    """YOLO, Pascal VOC and tar shards: which of the two was labelled cannot be told; training goes on with a note."""
-    pictures = {f"images/{name}": PICTURE for name in ("a.jpg", "a.png", "b.jpg")}
+    """YOLO, Pascal VOC and tar shards: which of the two was labeled cannot be told; training goes on with a note."""
+    images = {f"images/{name}": IMAGE for name in ("a.jpg", "a.png", "b.jpg")}
     yolo = {"data.yaml": "train: images\nnames: [cat]\n", "labels/a.txt": LABEL, "labels/b.txt": LABEL}
     voc = {"annotations/a.xml": xml("a"), "annotations/b.xml": xml("b.jpg")}
-    fill(tmp_path / "yolo", yolo | pictures)
-    fill(tmp_path / "voc", voc | pictures)
+    fill(tmp_path / "yolo", yolo | images)
+    fill(tmp_path / "voc", voc | images)
     record = json.dumps({"objects": {"bbox": [[2, 2, 4, 4]], "categories": ["cat"]}})
-    shard = pack(tmp_path / "x.tar", {"a.jpg": PICTURE, "a.json": record, "a.png": PICTURE})
+    shard = pack(tmp_path / "x.tar", {"a.jpg": IMAGE, "a.json": record, "a.png": IMAGE})
     for path, labels in ((tmp_path / "yolo", "a.txt"), (tmp_path / "voc", "a.xml"), (shard, "a.json")):
         raw = read_raw(path)
         assert len(raw.problems) == 0
@@ -235,8 +233,8 @@ def test_two_images_that_share_their_labels(tmp_path):
         assert len(said) == 1
 
 
-def test_a_picture_that_is_listed_twice_shares_its_labels_with_none(tmp_path):
+def test_a_image_that_is_listed_twice_shares_its_labels_with_none(tmp_path):
     files = {"data.yaml": "train: t.txt\nnames: [cat]\n", "t.txt": "images/a.jpg\nimages/a.jpg\n"}
-    fill(tmp_path, files | {"images/a.jpg": PICTURE, "labels/a.txt": LABEL})
+    fill(tmp_path, files | {"images/a.jpg": IMAGE, "labels/a.txt": LABEL})
     raw = read_raw(tmp_path)
     assert (len(raw.images), len(raw.doubts)) == (2, 0)

@@ -1,18 +1,12 @@
-"""Resize, normalisation and padding against Pillow and numbers worked out by hand."""
+"""Resize, normalization and padding against Pillow and numbers worked out by hand."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from varifocal.data.preprocess import (
-    Preprocess,
-    image_to_tensor,
-    normalise,
-    pad_together,
-    resize,
-    resized_shape,
-)
+from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
+from varifocal.types import Preprocess, resized_shape
 
 
 @pytest.mark.parametrize(
@@ -43,7 +37,7 @@ def test_fixed_scale_is_bounded_by_max_side_and_one_pixel(size, scale, expected)
 @pytest.mark.parametrize("size", [(40, 53), (97, 60), (31, 200), (120, 90), (1, 1)])
 def test_resize_is_pillows(size):
     pixels = np.random.default_rng(0).integers(0, 256, (61, 90, 3), dtype=np.uint8)
-    ours = resize(image_to_tensor(Image.fromarray(pixels)), *size).permute(1, 2, 0).numpy()
+    ours = resize(pil_to_tensor(Image.fromarray(pixels)), *size).permute(1, 2, 0).numpy()
     theirs = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
     assert ours.shape == (*size, 3)
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
@@ -64,27 +58,27 @@ def test_a_resized_part_is_channels_last_and_the_same_as_from_planes():
 def test_image_to_tensor_is_rgb_in_rows():
     image = Image.new("RGB", (3, 2))
     image.putpixel((2, 0), (10, 20, 30))
-    tensor = image_to_tensor(image)
+    tensor = pil_to_tensor(image)
     assert tensor.shape == (3, 2, 3)
     assert tensor[:, 0, 2].tolist() == [10, 20, 30]
     assert tensor.sum() == 60
 
 
 def test_image_to_tensor_of_other_pixels_is_rgb_too():
-    grey = Image.new("L", (2, 1), 7)
-    assert image_to_tensor(grey).flatten().tolist() == [7] * 6
+    gray = Image.new("L", (2, 1), 7)
+    assert pil_to_tensor(gray).flatten().tolist() == [7] * 6
 
 
-def test_normalise():
+def test_normalize():
     image = torch.full((1, 3, 1, 1), 100, dtype=torch.uint8)
     config = Preprocess(mean=(90.0, 100.0, 120.0), std=(10.0, 5.0, 40.0))
-    assert normalise(image, [(1, 1)], config).flatten().tolist() == [1.0, 0.0, -0.5]
+    assert normalize(image, [(1, 1)], config).flatten().tolist() == [1.0, 0.0, -0.5]
 
 
 @pytest.mark.parametrize("bgr", [False, True])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_normalise_is_a_loop_over_pixels(bgr, memory_format):
-    """Zero, which is the mean colour, where there is padding, whatever the bytes there."""
+def test_normalize_is_a_loop_over_pixels(bgr, memory_format):
+    """Zero, which is the mean color, where there is padding, whatever the bytes there."""
     bytes_ = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
     sizes = [(3, 7), (5, 4)]
     config = Preprocess(bgr=bgr)
@@ -97,29 +91,29 @@ def test_normalise_is_a_loop_over_pixels(bgr, memory_format):
                     expected[i, channel, y, x] = (value - np.float32(config.mean[channel])) / np.float32(
                         config.std[channel]
                     )
-    found = normalise(bytes_.contiguous(memory_format=memory_format), sizes, config)
+    found = normalize(bytes_.contiguous(memory_format=memory_format), sizes, config)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert np.array_equal(found.numpy(), expected)
 
 
-def test_normalise_without_pictures():
-    assert normalise(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), [], Preprocess()).shape == (0, 3, 32, 32)
+def test_normalize_without_images():
+    assert normalize(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), [], Preprocess()).shape == (0, 3, 32, 32)
 
 
 def test_padding_is_zero_at_the_right_and_the_bottom_up_to_the_divisor():
     images = [torch.full((3, *size), value, dtype=torch.uint8) for value, size in ((1, (33, 20)), (2, (10, 64)))]
-    batch = pad_together(images, 32)
+    batch = pad_batch(images, 32)
     assert batch.shape == (2, 3, 64, 64)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     for place, image in zip(batch, images, strict=True):
         height, width = image.shape[1:]
         assert torch.equal(place[:, :height, :width], image)
         assert place.sum() == image.sum()
-    assert pad_together([torch.zeros(3, 64, 32, dtype=torch.uint8)], 32).shape == (1, 3, 64, 32)
+    assert pad_batch([torch.zeros(3, 64, 32, dtype=torch.uint8)], 32).shape == (1, 3, 64, 32)
 
 
-def test_normalise_for_weights_of_caffe():
+def test_normalize_for_weights_of_caffe():
     """Blue first, and the mean and the deviation in that order too."""
     pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
     config = Preprocess(mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 4.0), bgr=True)
-    assert normalise(pixel, [(1, 1)], config).flatten().tolist() == [29.0, 9.0, 1.75]
+    assert normalize(pixel, [(1, 1)], config).flatten().tolist() == [29.0, 9.0, 1.75]

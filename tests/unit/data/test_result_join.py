@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from varifocal.data.coco_results import read_results
-from varifocal.errors import DataError
-from varifocal.records import Category, DataSet, Sample, SourceIds
+from varifocal.types import Category, Dataset, Sample, SourceIds
+from varifocal.utils.errors import DataError
 
 CLASSES = (Category(1, "cup"), Category(2, "box"), Category(4, "jar"))
 
 
-def make_set(files, ids=None, **source) -> DataSet:
+def make_set(files, ids=None, **source) -> Dataset:
     """Images of these ids, or counted from 1 as of formats without ids."""
     nothing = np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool)
     counted = ids is None
     ids = range(1, len(files) + 1) if counted else ids
     samples = [Sample(Path(file), id, 50, 50, *nothing) for file, id in zip(files, ids, strict=True)]
-    return DataSet(samples, CLASSES, Path("made.json"), ids=SourceIds(counted=counted, **source))
+    return Dataset(samples, CLASSES, Path("made.json"), ids=SourceIds(counted=counted, **source))
 
 
 def entry(image_id, x=0, category_id=1, **more) -> dict:

@@ -6,7 +6,7 @@ import pytest
 from folders import fill, found
 
 from varifocal.data.load import find_splits, load_split
-from varifocal.data.names import canonical, share_images
+from varifocal.data.names import normalize_split, share_images
 from varifocal.data.roles import (
     is_to_train,
     made_of_others,
@@ -15,9 +15,9 @@ from varifocal.data.roles import (
     training_split,
     validation_split,
 )
-from varifocal.datasets import eval_data
-from varifocal.errors import ConfigError, DataError
-from varifocal.recipe import DataConfig, read_splits
+from varifocal.recipes.recipe import DataConfig, read_splits
+from varifocal.tools.datasets import eval_data
+from varifocal.utils.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from varifocal.recipe import DataConfig, read_splits
 )
 def test_what_names_mean(meant, names):
     for name in names.split():
-        assert canonical(name) == meant
+        assert normalize_split(name) == meant
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_names_without_a_role_are_trained_on():
 
 
 def yolo(*splits: str) -> dict:
-    """YOLO in folders, a picture a split."""
+    """YOLO in folders, an image a split."""
     files: dict = {"classes.txt": "cat\n"}
     for split in splits:
         files |= {f"{split}/images/{split}.png": (20, 10), f"{split}/labels/{split}.txt": "0 0.5 0.5 0.5 0.5\n"}

@@ -4,12 +4,12 @@ import re
 
 import pytest
 from folders import fill, png
-from layouts import LAYOUTS, TRUTH, coco_json, expected, pictures, read, voc_xml, yolo_lines
+from layouts import LAYOUTS, TRUTH, coco_json, expected, images, read, voc_xml, yolo_lines
 
 from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.roles import training_split, validation_split
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 NAMED = {name: layout for name, layout in LAYOUTS.items() if layout.truth is TRUTH}
 
@@ -42,11 +42,11 @@ THREE = {"train": TRUTH["train"], "val": TRUTH["val"], "trainval": (*TRUTH["trai
 def test_folders_of_all_three(tmp_path, name):
     where = {"voc": "{split}/{stem}.xml", "yolo": "{split}/labels/{stem}.txt"}[name]
     lines = {"voc": voc_xml, "yolo": yolo_lines}[name]
-    images = "{split}/images/" if name == "yolo" else "{split}/"
+    image_folder = "{split}/images/" if name == "yolo" else "{split}/"
     files = {"classes.txt": "cat\nowl\n"} if name == "yolo" else {}
     for split, all in THREE.items():
         files |= {where.format(split=split, stem=one.stem): lines(one) for one in all}
-    fill(tmp_path, files | pictures(images, THREE))
+    fill(tmp_path, files | images(image_folder, THREE))
     assert all_splits(tmp_path) == {"train": TRAIN, "val": VAL, "trainval": sorted(TRAIN + VAL)}
     assert training_split(tmp_path, find_splits(tmp_path)) == "train"
 

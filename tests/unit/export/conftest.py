@@ -14,11 +14,11 @@ import pytest
 import torch
 from filelock import FileLock  # torch needs it
 
-from varifocal.export import ExportSettings
+from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import build_onnx
+from varifocal.inference.exported.info import ExportInfo
+from varifocal.inference.model import Model, create_model
 from varifocal.models import DETECTORS
-from varifocal.predict import Model, create
-from varifocal.runtime.description import ExportInfo
 
 CLASSES = ["cat", "dog", "cow"]
 
@@ -27,7 +27,7 @@ def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any
     """64 channels, three levels; deformable convolutions look elsewhere than a plain one."""
     torch.manual_seed(0)
     settings = {"backbone": "test_resnet", "classes": CLASSES, "width": 64, "levels": 3, "convs": 1, **options}
-    model = create(name, **settings)
+    model = create_model(name, **settings)
     if deformable_stages:
         backbone = replace(model.info.config.backbone, deformable_stages=deformable_stages)
         config = replace(model.info.config, backbone=backbone)

@@ -6,18 +6,18 @@ import sys
 import pytest
 from openvino_cpu import has_bf16, without_bf16
 
-from varifocal.bench import bench, peak, run
-from varifocal.bench.exported import Job, one_pass
-from varifocal.bench.pictures import decode, made_picture
-from varifocal.bench.results import STAGES
-from varifocal.bench.settings import Settings
 from varifocal.cli import main
-from varifocal.export import ExportSettings
+from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import described
 from varifocal.export.openvino import save_openvino, to_openvino
+from varifocal.inference.exported.model import load_exported
+from varifocal.inference.model import save
 from varifocal.models.flops import count_flops
-from varifocal.predict import save
-from varifocal.runtime import load_exported
+from varifocal.tools.bench import bench, peak, run
+from varifocal.tools.bench.config import Settings
+from varifocal.tools.bench.exported import ExportedWorkload, one_pass
+from varifocal.tools.bench.images import decode, made_image
+from varifocal.tools.bench.results import STAGES
 
 SIZE = (96, 128)
 RUNTIMES = {"tiny.onnx": "onnxruntime", "tiny.xml": "openvino"}
@@ -92,12 +92,12 @@ def test_work_is_counted_exactly_at_the_size_of_a_file(build_tiny):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_pass_finds_what_prediction_finds(folder, name, batch):
     model = load_exported(folder / name)
-    picture = made_picture()
-    shape = model.fitted_shape(decode(picture), model.info.preprocess)
+    image = made_image()
+    shape = model.fitted_shape(decode(image), model.info.preprocess)
     done = []
-    found = one_pass(Job(model, [picture], shape), [picture] * batch, done.append)
+    found = one_pass(ExportedWorkload(model, [image], shape), [image] * batch, done.append)
     assert done == list(STAGES)
-    wanted = model.predict([decode(picture)] * batch)
+    wanted = model.predict([decode(image)] * batch)
     for one, other in zip(found, wanted, strict=True):
         assert one.boxes.tolist() == other.boxes.tolist()
         assert one.scores.tolist() == other.scores.tolist()

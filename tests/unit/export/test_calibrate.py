@@ -1,4 +1,4 @@
-"""Which pictures eight bits are laid out on, and what is measured on them."""
+"""Which images eight bits are laid out on, and what is measured on them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,30 +8,28 @@ import pytest
 from PIL import Image
 from small_graphs import model, node, run
 
-from varifocal.errors import DataError, ExportError
 from varifocal.export.calibrate import choose_views, measure, read_views
-from varifocal.records import Category, DataSet, Sample
-from varifocal.runtime.description import ExportInfo, GraphInfo
-from varifocal.settings import Preprocess
-from varifocal.tiles import Tiling
+from varifocal.inference.exported.info import ExportInfo, GraphInfo
+from varifocal.types import Category, Dataset, Preprocess, Sample, Tiling
+from varifocal.utils.errors import DataError, ExportError
 
 INFO = ExportInfo("vfnet", (Category(1, "a"),), GraphInfo(None, (8,)))
 RNG = np.random.default_rng(0)
 
 
 def data_set(folder, sizes):
-    """Noise of these sizes (width, height); a size of None is a file that is no picture."""
+    """Noise of these sizes (width, height); a size of None is a file that is no image."""
     samples = []
     for i, size in enumerate(sizes):
         file = Path(folder) / f"{i}.png"
         width, height = size or (8, 8)
         if size is None:
-            file.write_bytes(b"no picture")
+            file.write_bytes(b"no image")
         else:
             Image.fromarray(RNG.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(file)
         none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
         samples.append(Sample(file, i, width, height, *none))
-    return DataSet(tuple(samples), (Category(1, "a"),), Path(folder))
+    return Dataset(tuple(samples), (Category(1, "a"),), Path(folder))
 
 
 def test_the_choice_is_the_seeds(tmp_path):
@@ -59,13 +57,13 @@ def test_windows_of_a_model_that_reads_such(tmp_path):
 def test_what_cannot_be_read_is_left_out(tmp_path):
     data = data_set(tmp_path, [None, (9, 7), None])
     assert [image.size for image in read_views(choose_views(data, Tiling()), INFO)] == [(9, 7)]
-    with pytest.raises(DataError, match=r"none of the 2 pictures to calibrate on can be read; the first: .*0\.png"):
+    with pytest.raises(DataError, match=r"none of the 2 images to calibrate on can be read; the first: .*0\.png"):
         list(read_views([view for view in choose_views(data, Tiling()) if view.sample.image_id != 1], INFO))
 
 
-def test_no_pictures_at_all(tmp_path):
+def test_no_images_at_all(tmp_path):
     empty = replace(data_set(tmp_path, []), source=Path("somewhere"))
-    with pytest.raises(DataError, match=r"^somewhere: holds no pictures to calibrate on; name another .*--calibrate"):
+    with pytest.raises(DataError, match=r"^somewhere: holds no images to calibrate on; name another .*--calibrate"):
         choose_views(empty, Tiling())
 
 
@@ -79,13 +77,13 @@ def small():
 
 
 def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
-    """Of ten pictures one may go beyond a range; in between the extremes are interpolated."""
+    """Of ten images one may go beyond a range; in between the extremes are interpolated."""
     data = data_set(tmp_path, [(32 * (1 + i % 2), 32) for i in range(11)])
     proto = small()
     told = []
     found = measure(proto.SerializeToString(), INFO, choose_views(data, Tiling()), told.append)
     assert told == list(range(1, 12))
-    assert found.pictures == 11
+    assert found.images == 11
     least, most, means = [], [], []
     for sample in data.samples:
         pixels = np.asarray(Image.open(sample.file)).astype(np.float32).transpose(2, 0, 1)[None]
@@ -95,7 +93,7 @@ def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
         means.append(maps[1].mean(axis=(0, 2, 3)))
     for i, name in enumerate(("c", "r", "y")):
         own = found.ranges[name]
-        # with eleven pictures the second of each is the ninth tenth
+        # with eleven images the second of each is the ninth tenth
         assert own.low == pytest.approx(min(0, sorted(low[i] for low in least)[1]), rel=1e-5)
         assert own.high == pytest.approx(max(0, sorted(high[i] for high in most)[-2]), rel=1e-5)
     assert found.ranges["r"].low == 0
@@ -104,7 +102,7 @@ def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
 
 
 def test_the_graph_sees_what_the_model_will(tmp_path):
-    """Resized, and the rest of a fixed input in the mean colour."""
+    """Resized, and the rest of a fixed input in the mean color."""
     data = data_set(tmp_path, [(100, 50)])
     info = replace(INFO, graph=GraphInfo((64, 64), (8,)), preprocess=replace(INFO.preprocess, mean=(300.0,) * 3))
     found = measure(small().SerializeToString(), info, choose_views(data, Tiling()))
@@ -127,7 +125,7 @@ def test_numbers_that_are_none(tmp_path):
 def test_deep_images_are_calibrated_on_by_the_models_range(tmp_path):
     data = data_set(tmp_path, [(8, 8)])
     Image.fromarray(np.full((8, 8), 2000, np.uint16)).save(data.samples[0].file)
-    for levels, grey in (((1000.0, 3000.0), 128), (None, 125)):
+    for levels, gray in (((1000.0, 3000.0), 128), (None, 125)):
         info = replace(INFO, preprocess=Preprocess(range=levels))
         (image,) = read_views(choose_views(data, Tiling()), info)
-        assert image.getpixel((3, 3)) == (grey,) * 3
+        assert image.getpixel((3, 3)) == (gray,) * 3

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varifocal.export import ExportSettings
-from varifocal.runtime import load_exported
+from varifocal.export.config import ExportSettings
+from varifocal.inference.exported.model import load_exported
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "detect_onnx.py"
 

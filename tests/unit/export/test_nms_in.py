@@ -5,13 +5,13 @@ import pytest
 import torch
 from export_cases import FIXED, FREE, noise
 
-from varifocal.export import ExportSettings
-from varifocal.export.graph import OUTSIDE
+from varifocal.export.config import ExportSettings
 from varifocal.export.openvino import save_openvino, to_openvino
-from varifocal.ops.nms import select_detections
-from varifocal.runtime.openvino import OpenvinoSession
-from varifocal.runtime.session import Session
-from varifocal.types import Decoded
+from varifocal.inference.exported.info import OUTSIDE
+from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
+from varifocal.inference.exported.openvino import OpenvinoSession
+from varifocal.ops.nms import multiclass_nms
+from varifocal.structures import Candidates
 
 COVERED = [(96, 128), (70, 101)]  # height and width of the two images, the second with padding around
 
@@ -31,9 +31,9 @@ def torch_chooses(model, pixels, clipped):
     images = torch.where(images == OUTSIDE, mean, images)
     with torch.no_grad():
         outputs = model.detector((images - mean) / std)
-        decoded: Decoded = model.detector.decode(outputs, COVERED if clipped else None)
+        decoded: Candidates = model.detector.decode(outputs, COVERED if clipped else None)
     return [
-        select_detections(decoded.boxes[i], decoded.scores[i], decoded.counts, model.info.postprocess)
+        multiclass_nms(decoded.boxes[i], decoded.scores[i], decoded.counts, model.info.postprocess)
         for i in range(len(pixels))
     ]
 
@@ -49,7 +49,7 @@ def test_boxes_over_the_border_are_clipped_before_they_are_suppressed(build_tiny
     built = build_tiny("vfnet", ExportSettings(size, nms="in"))
     if runtime == "openvino":
         save_openvino(to_openvino(built.content), tmp_path / "in.xml", built.info)
-    session = Session(built.content) if runtime == "onnx" else OpenvinoSession(tmp_path / "in.xml")
+    session = OnnxRuntimeSession(built.content) if runtime == "onnx" else OpenvinoSession(tmp_path / "in.xml")
     pixels = padded(noise(2, 3, *FIXED))
     found = session.run(pixels)
     wanted, unclipped = (torch_chooses(built.model, pixels, clipped) for clipped in (True, False))

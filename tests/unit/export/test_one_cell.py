@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from export_cases import FREE, noise, torch_says
 
-from varifocal.export import ExportSettings
+from varifocal.export.config import ExportSettings
 from varifocal.export.openvino import save_openvino, to_openvino
-from varifocal.runtime.openvino import OpenvinoSession
-from varifocal.runtime.session import Session
+from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
+from varifocal.inference.exported.openvino import OpenvinoSession
 
 ONE = (32, 32)  # pixels, and the third level has one cell for 32
 
@@ -25,7 +25,7 @@ ONE = (32, 32)  # pixels, and the third level has one cell for 32
 def test_a_last_map_of_one_cell(build_tiny, tmp_path, detector, options, size):
     built = build_tiny(detector, ExportSettings(size), width=32, **options)
     save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
-    for session in (Session(built.content), OpenvinoSession(tmp_path / "tiny.xml")):
+    for session in (OnnxRuntimeSession(built.content), OpenvinoSession(tmp_path / "tiny.xml")):
         for count in (1, 2):
             pixels = noise(count, 3, *ONE)
             wanted, found = torch_says(built.model, pixels), session.run(pixels)

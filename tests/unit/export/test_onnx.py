@@ -1,4 +1,4 @@
-"""Networks exported to ONNX against torch: every detector, fixed and free sizes, several pictures, both forms."""
+"""Networks exported to ONNX against torch: every detector, fixed and free sizes, several images, both forms."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ import timm
 from export_cases import BACKBONES, CASES, FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
 
 import varifocal as vf
-from varifocal.errors import CheckpointError, ConfigError
-from varifocal.export import ExportSettings
+from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import build_onnx
 from varifocal.export.parity import BOUNDS, SIDE
-from varifocal.runtime import read_info
-from varifocal.runtime.session import Session
+from varifocal.inference.exported.formats import read_info
+from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
+from varifocal.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize(("name", "options", "size", "deform"), CASES)
 def test_every_detector(build_tiny, name, options, size, deform):
     built = build_tiny(name, ExportSettings(size, deform=deform), **options)
-    same_outputs(built, Session(built.content), SHAPES[size])
+    same_outputs(built, OnnxRuntimeSession(built.content), SHAPES[size])
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0"])
@@ -29,7 +29,7 @@ def test_half_precision(build_tiny, backbone):
     whole = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)  # of test_resnet
     assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
     pixels = noise(2, 3, *FIXED)
-    wanted, found = torch_says(built.model, pixels), Session(built.content).run(pixels)
+    wanted, found = torch_says(built.model, pixels), OnnxRuntimeSession(built.content).run(pixels)
     assert all(values.dtype == np.float32 for values in found.values())
     assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < BOUNDS["fp16"].score
     assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < BOUNDS["fp16"].box * SIDE
@@ -45,7 +45,7 @@ def test_windows_want_a_size(tiny):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_other_backbones(build_tiny, backbone):
     built = build_tiny("fcos", ExportSettings(FREE), backbone=backbone)
-    same_outputs(built, Session(built.content), [(1, 3, 96, 160), (2, 3, 128, 96)])
+    same_outputs(built, OnnxRuntimeSession(built.content), [(1, 3, 96, 160), (2, 3, 128, 96)])
 
 
 def test_a_file_says_nothing_of_the_machine_that_wrote_it(build_tiny):

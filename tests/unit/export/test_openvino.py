@@ -15,12 +15,12 @@ from PIL import Image
 
 import varifocal as vf
 from varifocal.cli import main
-from varifocal.errors import CheckpointError, ConfigError, ExportError
-from varifocal.export import ExportSettings, export_openvino
-from varifocal.export.openvino import save_openvino, to_openvino
+from varifocal.export.config import ExportSettings
+from varifocal.export.openvino import export_openvino, save_openvino, to_openvino
 from varifocal.export.parity import Parity
-from varifocal.predict import save
-from varifocal.runtime.openvino import OpenvinoSession
+from varifocal.inference.exported.openvino import OpenvinoSession
+from varifocal.inference.model import save
+from varifocal.utils.errors import CheckpointError, ConfigError, ExportError
 
 
 @pytest.mark.parametrize(("name", "options", "size", "deform"), CASES)
@@ -107,7 +107,7 @@ def test_an_exported_file_predicts_what_the_checkpoint_does(exported, cached, ph
     model = vf.load(exported)
     found, wanted = model.predict(photo), cached.predict(photo)
     assert len(found) == len(wanted) > 5
-    assert np.abs(found.scores - wanted.scores).max() < 0.01  # the resize differs by a grey level
+    assert np.abs(found.scores - wanted.scores).max() < 0.01  # the resize differs by a gray level
     assert [category.name for category in model.categories] == ["cat", "dog", "cow"]
     described = json.loads((exported.parent / "best.xml.json").read_text())
     inside = openvino.Core().read_model(exported).get_rt_info("varifocal").astype(str)
@@ -133,7 +133,7 @@ def test_precisions_of_an_exported_file(exported, cached, monkeypatch):
 
 @pytest.mark.skipif(not has_bf16(), reason="OpenVINO has no arithmetic in bf16 on this processor")
 def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
-    """It runs picture by picture, and what several say is what each says alone."""
+    """It runs image by image, and what several say is what each says alone."""
     built = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)
     save_openvino(to_openvino(built.content), tmp_path / "fixed.xml", built.info)
     session = OpenvinoSession(tmp_path / "fixed.xml", precision="bf16")

@@ -15,12 +15,12 @@ from export_cases import FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch
 
 import varifocal as vf
 from varifocal.cli import main
-from varifocal.errors import ConfigError
-from varifocal.export import ExportSettings, export_torch
-from varifocal.export.torch_export import ProgramRunner, build_program, loaded, saved
+from varifocal.export.config import ExportSettings
+from varifocal.export.torch_export import ProgramRunner, build_program, export_torch, loaded, saved
+from varifocal.inference.exported.formats import read_info
+from varifocal.inference.model import save
 from varifocal.models import DETECTORS
-from varifocal.predict import save
-from varifocal.runtime import read_info
+from varifocal.utils.errors import ConfigError
 
 DEFORMABLE = {"deformable_stages": (5,), **NORMED}
 PLAIN = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from varifocal.export import ExportSettings
+from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import described
 from varifocal.export.openvino import save_openvino, to_openvino
 
@@ -44,7 +44,7 @@ def run(program, *words):
 
 @pytest.fixture(scope="module")
 def folder(build_tiny, tmp_path_factory):
-    """With tiny.onnx, tiny.xml and photo.png, and a data set of that picture."""
+    """With tiny.onnx, tiny.xml and photo.png, and a data set of that image."""
     place = tmp_path_factory.mktemp("deployed")
     built = build_tiny("vfnet", ExportSettings(None))
     (place / "tiny.onnx").write_bytes(described(built.content, built.info))
@@ -65,7 +65,7 @@ def test_loading_and_every_verb_that_runs_a_model(folder, tmp_path, name):
     number, *classes = run(LOAD, file, photo).split()
     assert classes == ["cat", "dog", "cow"]
     out = run(VERB, "predict", file, photo, "--out", tmp_path)
-    assert f"{number} detections in 1 picture" in out
+    assert f"{number} detections in 1 image" in out
     assert len(json.loads((tmp_path / "detections.json").read_text())) == int(number) > 5
     assert (tmp_path / "photo.png").is_file()
     run(VERB, "eval", file, folder / "data.json", "--json", tmp_path / "metrics.json")

@@ -8,11 +8,11 @@ import torch
 from timm.models import FeatureDictNet
 from torch import nn
 
-from varifocal.errors import ConfigError
-from varifocal.models.backbone import LITE0, Backbone, BackboneConfig, pixel_statistics
+from varifocal.models.backbone import LITE0, Backbone, BackboneConfig, mean_and_std
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.types import Targets
+from varifocal.structures import Targets
+from varifocal.utils.errors import ConfigError
 
 IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -95,7 +95,7 @@ def test_a_backbone_without_these_maps_is_refused():
 
 
 def test_a_backbone_of_one_input_size_is_refused():
-    with pytest.raises(ConfigError, match=r"mixer_s32_224: takes pictures of one size only"):
+    with pytest.raises(ConfigError, match=r"mixer_s32_224: takes images of one size only"):
         Backbone(BackboneConfig("mixer_s32_224"))
 
 
@@ -143,7 +143,7 @@ def test_timm_is_asked_for_weights_only_when_told_to(monkeypatch, pretrained, as
     ],
 )
 def test_pixel_statistics_are_those_of_the_weights(name, pretrained, mean, std):
-    assert pixel_statistics(BackboneConfig(name, pretrained=pretrained)) == (mean, std)
+    assert mean_and_std(BackboneConfig(name, pretrained=pretrained)) == (mean, std)
 
 
 def test_a_failed_download_is_one_sentence(monkeypatch):
@@ -166,7 +166,7 @@ MODERN = {
 
 @pytest.mark.parametrize("name", MODERN)
 def test_modern_backbones_carry_a_detector(name):
-    """Maps of the three strides for a picture of no special size, a loss, and a gradient everywhere."""
+    """Maps of the three strides for an image of no special size, a loss, and a gradient everywhere."""
     torch.manual_seed(0)
     config = VFNetConfig(2, BackboneConfig(name), width=32, levels=3, convs=1)
     model = VFNet(config).train()
@@ -184,7 +184,7 @@ def test_modern_backbones_carry_a_detector(name):
         assert parameter.grad.isfinite().all(), key
 
 
-def test_what_is_near_in_the_picture_is_near_in_a_map_with_channels_last():
+def test_what_is_near_in_the_image_is_near_in_a_map_with_channels_last():
     """Of Swin, whose own maps have them last: a change in the right half changes the right half."""
     backbone = Backbone(BackboneConfig("swin_tiny_patch4_window7_224", deformable_stages=())).eval()
     images = torch.randn(1, 3, 32, 224)
@@ -336,9 +336,9 @@ def test_caffe_style_steps_in_the_first_convolution():
     seen: dict[str, torch.Tensor] = {}
     block = caffe.net.layer2[0]
     block.conv1.register_forward_hook(lambda _m, inputs, output: seen.update(inputs=inputs[0], output=output))
-    picture = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        ours, others = caffe(picture), plain(picture)
+        ours, others = caffe(image), plain(image)
         wanted = nn.functional.conv2d(seen["inputs"][:, :, ::2, ::2], block.conv1.weight)
     assert [c.shape for c in ours] == [c.shape for c in others]
     torch.testing.assert_close(seen["output"], wanted)

@@ -1,4 +1,4 @@
-"""Between levels and lists: order, padding, crowd regions, normalisers."""
+"""Between levels and lists: order, padding, crowd regions, normalizers."""
 
 import math
 from dataclasses import replace
@@ -7,20 +7,20 @@ from functools import partial
 import pytest
 import torch
 
+from varifocal.assign.priors import grid_priors
 from varifocal.models import dense
 from varifocal.models.dense import (
     assign_batch,
+    at_least_float32,
+    avg_factors,
     centerness,
-    classification_loss,
+    dense_classification_loss,
     flatten_levels,
-    map_shapes,
-    normalisers,
-    positive_counts,
-    wide,
+    level_shapes,
+    num_positives,
 )
 from varifocal.models.fcos import FCOSConfig
-from varifocal.priors import grid_points
-from varifocal.types import Assignment, Priors, Targets
+from varifocal.structures import Assignment, Priors, Targets
 
 SHAPES, STRIDES = [(8, 8), (4, 4)], [8, 16]
 
@@ -49,7 +49,7 @@ def test_levels_become_one_list_row_by_row():
     wanted = [[maps[0][0, 0, y, x], maps[0][0, 1, y, x]] for y in range(2) for x in range(3)]
     wanted += [[maps[1][0, 0, 0, x], maps[1][0, 1, 0, x]] for x in range(2)]
     assert found.tolist() == [[[float(a), float(b)] for a, b in wanted]]
-    assert map_shapes(maps) == ((2, 3), (1, 2))
+    assert level_shapes(maps) == ((2, 3), (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_levels_become_one_list_row_by_row():
     [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
 )
 def test_wide(given, wanted):
-    assert wide(torch.zeros(1, dtype=given)).dtype == wanted
+    assert at_least_float32(torch.zeros(1, dtype=given)).dtype == wanted
 
 
 def test_boxes_and_labels_stand_at_their_points():
-    priors = grid_points(SHAPES, STRIDES)
+    priors = grid_priors(SHAPES, STRIDES)
     batch = [
         targets([[4.0, 4.0, 20.0, 20.0], [30.0, 30.0, 60.0, 60.0]], [7, 3], [False, False]),
         targets([], [], []),
@@ -83,8 +83,8 @@ def test_boxes_and_labels_stand_at_their_points():
 
 @pytest.mark.parametrize(("divisor", "rows", "columns"), [(1, 4, 5), (32, 4, 8)])
 def test_padding_is_not_counted(divisor, rows, columns):
-    """A picture of 30 x 40 pixels has 4 x 5 cells of 8; rounded up to 32 it has 4 x 8."""
-    priors = grid_points(SHAPES, STRIDES)
+    """An image of 30 x 40 pixels has 4 x 5 cells of 8; rounded up to 32 it has 4 x 8."""
+    priors = grid_priors(SHAPES, STRIDES)
     batch = [targets([[0.0, 0.0, 64.0, 64.0]], [0], [False], (30, 40))]
     found = assign_batch(inside, priors, batch, divisor=divisor)
     counted = found.counted[0, :64].view(8, 8)
@@ -94,7 +94,7 @@ def test_padding_is_not_counted(divisor, rows, columns):
 
 
 def test_crowd_regions_are_neither_object_nor_background():
-    priors = grid_points(SHAPES, STRIDES)
+    priors = grid_priors(SHAPES, STRIDES)
     crowd, box = [16.0, 16.0, 48.0, 48.0], [30.0, 30.0, 60.0, 60.0]
     found = assign_batch(inside, priors, [targets([crowd, box], [5, 2], [True, False])])
     for point, positive, label, counted in zip(
@@ -110,7 +110,7 @@ def test_crowd_regions_are_neither_object_nor_background():
 
 
 def test_crowd_regions_can_be_background():
-    priors = grid_points(SHAPES, STRIDES)
+    priors = grid_priors(SHAPES, STRIDES)
     batch = [targets([[16.0, 16.0, 48.0, 48.0], [30.0, 30.0, 60.0, 60.0]], [5, 2], [True, False])]
     masked, found = (assign_batch(inside, priors, batch, mask_crowd=mask) for mask in (True, False))
     assert found.counted.all()
@@ -119,37 +119,37 @@ def test_crowd_regions_can_be_background():
 
 
 def test_only_crowd():
-    priors = grid_points(SHAPES, STRIDES)
+    priors = grid_priors(SHAPES, STRIDES)
     found = assign_batch(inside, priors, [targets([[0.0, 0.0, 64.0, 64.0]], [5], [True])])
     assert not found.positive.any()
     assert not found.counted.any()
 
 
-def test_normalisers_of_one_process():
+def test_normalizers_of_one_process():
     sums = [torch.tensor(7), torch.tensor(0.3), torch.tensor(2.5, requires_grad=True)]
     for clamp_total in (True, False):
-        found = normalisers(sums, torch.float32, clamp_total=clamp_total)
+        found = avg_factors(sums, torch.float32, clamp_total=clamp_total)
         assert found.tolist() == [7.0, 1.0, 2.5]
         assert not found.requires_grad
 
 
 @pytest.mark.parametrize(("clamp_total", "wanted"), [(True, [3.0, 0.75, 0.5]), (False, [3.0, 1.0, 1.0])])
-def test_normalisers_of_two_processes(monkeypatch, clamp_total, wanted):
+def test_normalizers_of_two_processes(monkeypatch, clamp_total, wanted):
     """Both hold the same; the sums are then 6, 1.5 and 0."""
     monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
     sums = [torch.tensor(3.0), torch.tensor(0.75), torch.tensor(0.0)]
-    assert normalisers(sums, torch.float32, clamp_total=clamp_total).tolist() == wanted
+    assert avg_factors(sums, torch.float32, clamp_total=clamp_total).tolist() == wanted
 
 
 @pytest.mark.parametrize(("clamp_total", "wanted"), [(True, [5e-7, 0.5]), (False, [1e-6, 1.0])])
-def test_normalisers_have_their_own_floors(monkeypatch, clamp_total, wanted):
+def test_normalizers_have_their_own_floors(monkeypatch, clamp_total, wanted):
     monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
     sums = [torch.tensor(0.0), torch.tensor(0.4)]
-    found = normalisers(sums, torch.float64, clamp_total=clamp_total, floors=[1e-6, 1.0])
+    found = avg_factors(sums, torch.float64, clamp_total=clamp_total, floors=[1e-6, 1.0])
     assert found.tolist() == pytest.approx(wanted)
 
 
@@ -164,17 +164,17 @@ def test_centerness_by_hand():
 
 @pytest.mark.parametrize(("everywhere", "points"), [(False, 20), (True, 64)])
 def test_classification_counts_the_padding_only_when_told_to(everywhere, points):
-    """Four rows of five points in the picture, 64 in the batch; every wrong entry costs .75 * .5^2 * ln 2."""
-    dense_targets = assign_batch(inside, grid_points([(8, 8)], [8]), [targets([], [], [], (30, 40))])
-    found = classification_loss(
+    """Four rows of five points in the image, 64 in the batch; every wrong entry costs .75 * .5^2 * ln 2."""
+    dense_targets = assign_batch(inside, grid_priors([(8, 8)], [8]), [targets([], [], [], (30, 40))])
+    found = dense_classification_loss(
         FCOSConfig(), torch.zeros(1, 64, 3), dense_targets, torch.zeros(0), everywhere=everywhere
     )
     assert found.item() == pytest.approx(points * 3 * 0.75 * 0.25 * math.log(2))
 
 
-def test_each_picture_may_have_its_own_priors():
-    """The second picture's points lie 16 pixels further right."""
-    first = grid_points(SHAPES, STRIDES)
+def test_each_image_may_have_its_own_priors():
+    """The second image's points lie 16 pixels further right."""
+    first = grid_priors(SHAPES, STRIDES)
     second = replace(first, points=first.points + torch.tensor([16.0, 0.0]))
     batch = [targets([[4.0, 4.0, 20.0, 20.0]], [1], [False])] * 2
     found = assign_batch(inside, [first, second], batch)
@@ -185,8 +185,8 @@ def test_each_picture_may_have_its_own_priors():
 
 
 def test_what_the_assignment_ignores_is_not_counted():
-    """Here every third diagonal; the picture has less columns than the batch."""
-    priors = grid_points(SHAPES, STRIDES)
+    """Here every third diagonal; the image has less columns than the batch."""
+    priors = grid_priors(SHAPES, STRIDES)
 
     def assign(priors: Priors, boxes: torch.Tensor) -> Assignment:
         return Assignment(torch.full((len(priors.points),), -1), priors.points.sum(dim=1) % 24 == 0)
@@ -198,17 +198,17 @@ def test_what_the_assignment_ignores_is_not_counted():
 
 
 def test_positive_counts(monkeypatch):
-    """Five points in two pictures, then none; of two processes that hold the same each has half of one object."""
+    """Five points in two images, then none; of two processes that hold the same each has half of one object."""
     some = torch.zeros(2, 9, dtype=torch.bool)
     some[0, :5] = True
     none = torch.zeros(2, 9, dtype=torch.bool)
-    assert positive_counts([some, none], torch.float64).tolist() == [5.0, 1.0]
-    assert positive_counts([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
+    assert num_positives([some, none], torch.float64).tolist() == [5.0, 1.0]
+    assert num_positives([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
     monkeypatch.setattr(dense.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dense.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dense.dist, "all_reduce", lambda values: values.mul_(2))
-    assert positive_counts([some, none], torch.float64).tolist() == [5.0, 0.5]
-    assert positive_counts([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
+    assert num_positives([some, none], torch.float64).tolist() == [5.0, 0.5]
+    assert num_positives([some, none], torch.float64, each_image=True).tolist() == [6.0, 2.0]
 
 
 def test_assigner_settings_travel_by_partial():
@@ -217,5 +217,5 @@ def test_assigner_settings_travel_by_partial():
     def none(priors: Priors, boxes: torch.Tensor, *, value: int) -> Assignment:
         return Assignment(torch.full((len(priors.points),), value))
 
-    found = assign_batch(partial(none, value=-1), grid_points(SHAPES, STRIDES), [targets([], [], [])])
+    found = assign_batch(partial(none, value=-1), grid_priors(SHAPES, STRIDES), [targets([], [], [])])
     assert not found.positive.any()

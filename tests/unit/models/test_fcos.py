@@ -7,7 +7,7 @@ import torch
 
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.fcos import FCOS, FCOSConfig
-from varifocal.types import Outputs, Targets
+from varifocal.structures import Outputs, Targets
 
 TINY = {"num_classes": 2, "backbone": BackboneConfig("test_resnet"), "width": 16, "levels": 2, "convs": 1}
 
@@ -50,8 +50,8 @@ def test_the_towers_have_biases_only_when_told_to(conv_bias):
     assert ("cls_tower.0.0.bias" in names) == ("reg_tower.0.0.bias" in names) == conv_bias
 
 
-def literal_loss(outputs: Outputs, box: list[float], *, centre: bool, giou: bool) -> dict[str, float]:
-    """One box of class 1 on one picture, point by point; it fits the first level."""
+def literal_loss(outputs: Outputs, box: list[float], *, center: bool, giou: bool) -> dict[str, float]:
+    """One box of class 1 on one image, point by point; it fits the first level."""
     total, weights, central, count = 0.0, 0.0, 0.0, 0
     (rows, columns), *_ = outputs.shapes
     middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
@@ -59,7 +59,7 @@ def literal_loss(outputs: Outputs, box: list[float], *, centre: bool, giou: bool
         x, y = (i % columns) * 8 + 4.0, (i // columns) * 8 + 4.0
         left, t, r, b = x - box[0], y - box[1], box[2] - x, box[3] - y
         near = abs(x - middle[0]) < 12 and abs(y - middle[1]) < 12
-        if min(left, t, r, b) <= 0 or (centre and not near):
+        if min(left, t, r, b) <= 0 or (center and not near):
             continue
         pl, pt, pr, pb = outputs.tensors["distances"][0, i].tolist()
         shared = (min(left, pl) + min(r, pr)) * (min(t, pt) + min(b, pb))
@@ -74,10 +74,10 @@ def literal_loss(outputs: Outputs, box: list[float], *, centre: bool, giou: bool
     return {"box": total / weights, "centerness": central / count}
 
 
-@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("box_loss", ["iou", "giou"])
-def test_box_losses_point_by_point(centre, box_loss):
-    model = make(centre_sampling=centre, box_loss=box_loss)
+def test_box_losses_point_by_point(center, box_loss):
+    model = make(center_sampling=center, box_loss=box_loss)
     rng = torch.Generator().manual_seed(0)
     shapes, points = ((8, 8), (4, 4)), 80
     numbers = torch.randn(1, points, 7, generator=rng, dtype=torch.float64)
@@ -88,17 +88,17 @@ def test_box_losses_point_by_point(centre, box_loss):
     box = [9.5, 5.2, 55.1, 47.3]
     truth = Targets(torch.tensor([box]).double(), torch.tensor([1]), torch.tensor([False]), (64, 64))
     found = model.loss(outputs, [truth])
-    wanted = literal_loss(outputs, truth.boxes[0].tolist(), centre=centre, giou=box_loss == "giou")
+    wanted = literal_loss(outputs, truth.boxes[0].tolist(), center=center, giou=box_loss == "giou")
     assert {key: found[key].item() for key in wanted} == pytest.approx(wanted, rel=1e-9)
 
 
 def test_points_of_atss_in_the_middle_of_their_cells():
     """One box on two levels, nine candidates each: positive above mean plus deviation of their anchors' IoU."""
-    model = make(assigner="atss", centre_sampling=True)
+    model = make(assigner="atss", center_sampling=True)
     box = [9.5, 5.2, 55.1, 47.3]
-    labelling = model.labelling(model.config)
-    priors = labelling.grid(((8, 8), (4, 4)), like=torch.zeros(1))
-    found = labelling.assign(priors, torch.tensor([box])).gt
+    labeling = model.labeling(model.config)
+    priors = labeling.grid(((8, 8), (4, 4)), like=torch.zeros(1))
+    found = labeling.assign(priors, torch.tensor([box])).gt
     rows = []
     for stride, count, first in ((8, 8, 0), (16, 4, 64)):
         level = []

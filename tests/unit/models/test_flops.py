@@ -7,7 +7,7 @@ from torch import nn
 from varifocal.models.flops import count_flops
 from varifocal.models.layers import StarConv
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.ops.star_conv import point_taps
+from varifocal.ops.star_conv import free_points
 
 
 class Small(nn.Module):
@@ -21,7 +21,7 @@ class Small(nn.Module):
 
     def forward(self, images):
         features = self.deform(self.stem(images))
-        taps = point_taps([features.new_zeros(len(features), 18, *features.shape[2:])])
+        taps = free_points([features.new_zeros(len(features), 18, *features.shape[2:])])
         return self.cls_star(self.cls_star([features], taps), taps)
 
 

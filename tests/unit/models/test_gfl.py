@@ -7,7 +7,7 @@ import torch
 
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.gfl import GFL, GFLConfig
-from varifocal.types import Outputs, Targets
+from varifocal.structures import Outputs, Targets
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def model() -> GFL:
 
 
 def says(*distances: float) -> torch.Tensor:
-    """Logits of one point that are sure of the mean of two neighbouring bins, side by side."""
+    """Logits of one point that are sure of the mean of two neighboring bins, side by side."""
     logits = torch.full((4, 5), -100.0)
     for side, distance in enumerate(distances):
         low = min(int(distance), 3)

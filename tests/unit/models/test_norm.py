@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from varifocal.errors import ConfigError
 from varifocal.models.layers import GroupNorm, check_star_norm, group_norm
+from varifocal.utils.errors import ConfigError
 
 
 def literal(x, groups, weight, bias):

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from varifocal.errors import ConfigError
 from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD, efficientnet_lite0_state, timm_name
+from varifocal.utils.errors import ConfigError
 
 CATS = slice(281, 286)
 """ImageNet's tabby, tiger cat, Persian, Siamese and Egyptian cat."""

@@ -1,4 +1,4 @@
-"""Small pictures and narrow networks, down to a last map of one cell with one channel in each group of its norms."""
+"""Small images and narrow networks, down to a last map of one cell with one channel in each group of its norms."""
 
 from dataclasses import replace
 
@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from varifocal.errors import ConfigError
+from varifocal.inference.model import Model
 from varifocal.models import DETECTORS
-from varifocal.predict import Model
-from varifocal.recipe import make_model, read_recipe, recipe_names
-from varifocal.types import Category, Targets
+from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.structures import Targets
+from varifocal.types import Category
+from varifocal.utils.errors import ConfigError
 
 CATEGORIES = (Category(1, "a"), Category(2, "b"))
 NARROW = ["model.backbone={name: test_resnet, pretrained: none}", "model.width=32"]
@@ -22,7 +23,7 @@ def heads() -> list[tuple[str, list[str]]]:
     """A recipe and words for every head that a recipe of the package has, each once."""
     found: dict[str, tuple[str, list[str]]] = {}
     for name in recipe_names():
-        recipe = read_recipe(name, NARROW)
+        recipe = load_recipe(name, NARROW)
         found.setdefault(f"{recipe.detector} {recipe.model}", (name, NARROW))
     return list(found.values())
 
@@ -31,7 +32,7 @@ HEADS = [*heads(), *(("vfnet_r50_1x", [*NARROW, *words]) for words in SWITCHES)]
 
 
 def learn(model: Model, size: int) -> None:
-    """One step on a picture alone, with an object and then without."""
+    """One step on an image alone, with an object and then without."""
     model.train()
     for boxes in (1, 0):
         target = Targets(
@@ -48,7 +49,7 @@ def learn(model: Model, size: int) -> None:
 
 
 def detect(model: Model, size: int) -> None:
-    """In one and in a picture of one pixel."""
+    """In one and in an image of one pixel."""
     model.eval()
     model.info = replace(model.info, preprocess=replace(model.info.preprocess, scale=None, short=size, long=size))
     for shape in ((size, size, 3), (1, 1, 3)):
@@ -58,11 +59,11 @@ def detect(model: Model, size: int) -> None:
 
 def make(recipe: str, words: list[str]) -> Model:
     torch.manual_seed(0)
-    return make_model(read_recipe(recipe, words), CATEGORIES, weights=False)
+    return build_model(load_recipe(recipe, words), CATEGORIES, weights=False)
 
 
 @pytest.mark.parametrize(("recipe", "words"), HEADS, ids=[" ".join([name, *words[2:]]) for name, words in HEADS])
-def test_every_head_learns_from_and_detects_in_a_picture_of_32_pixels(recipe, words):
+def test_every_head_learns_from_and_detects_in_a_image_of_32_pixels(recipe, words):
     """Its coarsest map has one cell, of 32 channels in 32 groups."""
     model = make(recipe, words)
     learn(model, 32)
@@ -71,7 +72,7 @@ def test_every_head_learns_from_and_detects_in_a_picture_of_32_pixels(recipe, wo
 
 @pytest.mark.parametrize("levels", [3, 4, 5])
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_every_detector_in_pictures_of_64_and_96_pixels(detector, levels):
+def test_every_detector_in_images_of_64_and_96_pixels(detector, levels):
     model = make("vfnet_r50_1x", [f"detector={detector}", *NARROW, f"model.levels={levels}", "model.convs=1"])
     for size in (64, 96):
         learn(model, size)
@@ -83,7 +84,7 @@ def test_every_detector_in_pictures_of_64_and_96_pixels(detector, levels):
 def test_sizes_that_make_no_network_are_refused(detector, word):
     key, _, value = word.removeprefix("model.").partition("=")
     with pytest.raises(ConfigError, match=rf"model: {key}: Input should be greater than .* \(got {value}\)"):
-        read_recipe("vfnet_r50_1x", [f"detector={detector}", word])
+        load_recipe("vfnet_r50_1x", [f"detector={detector}", word])
 
 
 @pytest.mark.parametrize(
@@ -98,4 +99,4 @@ def test_sizes_that_make_no_network_are_refused(detector, word):
 )
 def test_so_are_those_of_single_detectors(words):
     with pytest.raises(ConfigError, match=r"model: .* \(got "):
-        read_recipe("vfnet_r50_1x", words)
+        load_recipe("vfnet_r50_1x", words)

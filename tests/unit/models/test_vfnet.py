@@ -10,7 +10,7 @@ from varifocal.models.pafpn import PAFPN
 from varifocal.models.reppoints import RepPoints, RepPointsConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.ops.star_conv import point_taps, star_conv
+from varifocal.ops.star_conv import free_points, star_conv
 
 BACKBONE = BackboneConfig("resnet18")
 
@@ -48,7 +48,7 @@ def test_a_group_norm_follows_the_star(width, groups, on_grid):
     """By hand on what comes without one, which is the bare convolution to the last bit."""
     torch.manual_seed(0)
     levels = [torch.randn(2, width, 5, 6), torch.randn(2, width, 3, 3)]
-    taps = None if on_grid else point_taps([torch.randn(2, 18, *level.shape[2:]) for level in levels])
+    taps = None if on_grid else free_points([torch.randn(2, 18, *level.shape[2:]) for level in levels])
     star = StarConv(width, "group")
     bare = StarConv(width)
     bare.load_state_dict({"weight": star.weight})

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 
-from varifocal.errors import ConfigError
-from varifocal.ops.deform_conv import DeformConv, deformed
+from varifocal.ops.deform_conv import DeformConv, to_deformable
+from varifocal.utils.errors import ConfigError
 
 
 def pixel(channel: list[list[float]], y: int, x: int) -> float:
@@ -25,7 +25,7 @@ def bilinear(channel: list[list[float]], y: float, x: float) -> float:
 
 
 def literal(conv: DeformConv, features: torch.Tensor) -> torch.Tensor:
-    """Output by output, tap by tap, for the single picture."""
+    """Output by output, tap by tap, for the single image."""
     steered = F.conv2d(
         features, conv.offset.weight, conv.offset.bias, conv.stride, conv.padding, conv.dilation
     ).tolist()[0]
@@ -77,7 +77,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("plain", PLAIN, ids=str)
 def test_it_starts_as_the_plain_convolution_at_half_strength(plain):
-    conv = deformed(plain)
+    conv = to_deformable(plain)
     features = torch.randn(2, 4, 9, 10)
     bias = 0 if plain.bias is None else plain.bias[:, None, None]
     assert conv.weight is plain.weight
@@ -88,7 +88,7 @@ def test_it_starts_as_the_plain_convolution_at_half_strength(plain):
 @pytest.mark.parametrize("place", ["meta", "double"])
 def test_it_stays_where_and_what_it_was(place):
     plain = PLAIN[0].to("meta") if place == "meta" else nn.Conv2d(2, 2, 3).double()
-    for parameter in deformed(plain).parameters():
+    for parameter in to_deformable(plain).parameters():
         assert (parameter.device, parameter.dtype) == (plain.weight.device, plain.weight.dtype)
 
 
@@ -106,7 +106,7 @@ def test_it_stays_where_and_what_it_was(place):
 )
 def test_what_would_compute_something_else_is_refused(conv):
     with pytest.raises(ConfigError, match=r"^(Conv2d|Conv2dSame|StdConv2d)\(4, 4, .*has no deformable form"):
-        deformed(conv)
+        to_deformable(conv)
 
 
 def test_gradients_reach_every_part_and_equal_differences():

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from varifocal.ops.nms import PostProcess, select_detections
+from varifocal.ops.nms import multiclass_nms
+from varifocal.types import PostProcess
 
 LOOSE = PostProcess(score_threshold=0.05, per_level=10**6, iou=0.5, max_detections=10**6)
 
@@ -70,7 +71,7 @@ def test_equal_to_the_greedy_loop(select, per_level, threshold, overlap, most, s
     counts = [40, 12, 3]
     boxes, scores = scene(seed, counts)
     post = PostProcess(threshold, per_level, overlap, most, select)
-    found = as_rows(select_detections(boxes, scores, counts, post))
+    found = as_rows(multiclass_nms(boxes, scores, counts, post))
     assert found == greedy(boxes, scores, counts, post)
     assert found
 
@@ -80,7 +81,7 @@ def test_the_two_ways_of_counting():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
     scores = torch.tensor([[0.9, 0.3], [0.8, 0.7]])
     labels = {
-        select: select_detections(boxes, scores, [2], PostProcess(per_level=1, select=select))[2].tolist()
+        select: multiclass_nms(boxes, scores, [2], PostProcess(per_level=1, select=select))[2].tolist()
         for select in ("pairs", "points")
     }
     assert labels == {"pairs": [0], "points": [0, 1]}
@@ -88,7 +89,7 @@ def test_the_two_ways_of_counting():
 
 def test_each_level_has_its_own_limit():
     boxes, scores = scene(0, [30, 30], classes=1)
-    found = select_detections(boxes, scores, [30, 30], PostProcess(per_level=4, iou=1.0))
+    found = multiclass_nms(boxes, scores, [30, 30], PostProcess(per_level=4, iou=1.0))
     assert sorted(found[1].tolist()) == sorted(scores[:30, 0].topk(4)[0].tolist() + scores[30:, 0].topk(4)[0].tolist())
 
 
@@ -99,7 +100,7 @@ def test_nothing_to_find(select, counts):
     if not counts:
         counts = [0, 0]
     boxes, scores = torch.rand(sum(counts), 4), torch.zeros(sum(counts), 3)
-    found = select_detections(boxes, scores, counts, post)
+    found = multiclass_nms(boxes, scores, counts, post)
     assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
     assert found[2].dtype == torch.long
 
@@ -107,13 +108,13 @@ def test_nothing_to_find(select, counts):
 def test_the_threshold_itself_is_not_enough():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
     scores = torch.tensor([[0.25], [0.26]])
-    found = select_detections(boxes, scores, [2], PostProcess(score_threshold=0.25))
+    found = multiclass_nms(boxes, scores, [2], PostProcess(score_threshold=0.25))
     assert found[0].tolist() == [[20.0, 20.0, 30.0, 30.0]]
 
 
 def test_equal_boxes_of_different_classes_stay():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 2)
-    found = select_detections(boxes, torch.tensor([[0.9, 0.8], [0.7, 0.6]]), [2], LOOSE)
+    found = multiclass_nms(boxes, torch.tensor([[0.9, 0.8], [0.7, 0.6]]), [2], LOOSE)
     assert as_rows(found) == [
         (boxes[0].tolist(), pytest.approx(0.9), 0),
         (boxes[0].tolist(), pytest.approx(0.8), 1),
@@ -124,8 +125,8 @@ def test_overlap_at_the_threshold_stays():
     """IoU of exactly one half does not go, a little more does."""
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 5.1]])
     scores = torch.tensor([[0.9], [0.8], [0.2]])
-    assert len(select_detections(boxes[:2], scores[:2], [2], LOOSE)[1]) == 2
-    assert len(select_detections(boxes[[0, 2]], scores[[0, 2]], [2], LOOSE)[1]) == 1
+    assert len(multiclass_nms(boxes[:2], scores[:2], [2], LOOSE)[1]) == 2
+    assert len(multiclass_nms(boxes[[0, 2]], scores[[0, 2]], [2], LOOSE)[1]) == 1
 
 
 def test_classes_far_apart_are_told_apart_exactly():
@@ -133,15 +134,15 @@ def test_classes_far_apart_are_told_apart_exactly():
     boxes = torch.tensor([[1300.0, 700.0, 1310.0, 710.0], [1300.0, 700.0, 1310.0, 705.003]])
     scores = torch.zeros(2, 80)
     scores[0, 79], scores[1, 79] = 0.9, 0.8
-    assert len(select_detections(boxes, scores, [2], LOOSE)[1]) == 1
+    assert len(multiclass_nms(boxes, scores, [2], LOOSE)[1]) == 1
 
 
 def test_degenerate_boxes():
     """Boxes without area, as clipping leaves them, are dropped with pairs and kept with points, as the authors do."""
     boxes = torch.tensor([[0.0, 0.0, 0.0, 10.0], [0.0, 5.0, 9.0, 5.0], [9.0, 9.0, 3.0, 3.0], [1.0, 1.0, 8.0, 8.0]])
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
-    pairs = select_detections(boxes, scores, [4], PostProcess())
-    points = select_detections(boxes, scores, [4], PostProcess(select="points"))
+    pairs = multiclass_nms(boxes, scores, [4], PostProcess())
+    points = multiclass_nms(boxes, scores, [4], PostProcess(select="points"))
     assert as_rows(pairs) == [(boxes[3].tolist(), pytest.approx(0.6), 0)]
     assert len(points[1]) == 4
 
@@ -150,7 +151,7 @@ SOFT = PostProcess(score_threshold=0.0, per_level=10**6, iou=0.65, max_detection
 
 
 def soft(boxes: torch.Tensor, scores: torch.Tensor, post: PostProcess) -> list[tuple[list[float], float, int]]:
-    """One class after the other: take the best, let its neighbours decay, forget those that fell too low."""
+    """One class after the other: take the best, let its neighbors decay, forget those that fell too low."""
     found = []
     for label in range(scores.shape[1]):
         rest = [
@@ -180,7 +181,7 @@ def test_soft_suppression_is_equal_to_the_loop(overlap, lowest, most, seed):
     scores = scores.clamp(min=0.25)  # the best of a class stays, however low; these are never too low to begin with
     scores += torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) / 100
     post = replace(SOFT, iou=overlap, min_score=lowest, max_detections=most)
-    found = as_rows(select_detections(boxes, scores, [60], post))
+    found = as_rows(multiclass_nms(boxes, scores, [60], post))
     wanted = soft(boxes, scores, post)
     assert [(box, label) for box, _, label in found] == [(box, label) for box, _, label in wanted]
     assert [score for _, score, _ in found] == pytest.approx([score for _, score, _ in wanted], rel=1e-6)
@@ -191,39 +192,39 @@ def test_soft_suppression_lets_scores_decay():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 10.0]])
     scores = torch.tensor([[0.9], [0.8], [0.7]])
     post = replace(SOFT, iou=0.5)
-    assert select_detections(boxes, scores, [3], post)[1].tolist() == pytest.approx([0.9, 0.4])
-    assert select_detections(boxes, scores, [3], replace(post, iou=0.51))[1].tolist() == pytest.approx([0.9, 0.8])
+    assert multiclass_nms(boxes, scores, [3], post)[1].tolist() == pytest.approx([0.9, 0.4])
+    assert multiclass_nms(boxes, scores, [3], replace(post, iou=0.51))[1].tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_soft_suppression_that_never_touches_is_no_suppression():
     boxes, scores = scene(0, [50])
-    found = select_detections(boxes, scores, [50], replace(SOFT, iou=1.1, min_score=0.0))
+    found = multiclass_nms(boxes, scores, [50], replace(SOFT, iou=1.1, min_score=0.0))
     assert found[1].tolist() == sorted(scores.flatten().tolist(), reverse=True)
 
 
 def test_soft_suppression_of_classes_apart():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 2)
-    found = select_detections(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], SOFT)
+    found = multiclass_nms(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], SOFT)
     assert found[1].tolist() == pytest.approx([0.9, 0.8])
 
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_soft_suppression_of_nothing(count):
-    found = select_detections(torch.rand(count, 4), torch.zeros(count, 3), [count], SOFT)
+    found = multiclass_nms(torch.rand(count, 4), torch.zeros(count, 3), [count], SOFT)
     assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
     assert found[2].dtype == torch.long
 
 
 def test_soft_suppression_takes_the_quality_into_the_score():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
-    found = select_detections(boxes, torch.tensor([[0.9], [0.8]]), [2], SOFT, torch.tensor([0.5, 1.0]))
+    found = multiclass_nms(boxes, torch.tensor([[0.9], [0.8]]), [2], SOFT, torch.tensor([0.5, 1.0]))
     assert found[1].tolist() == pytest.approx([0.8, 0.45])
 
 
 def test_soft_suppression_takes_a_box_once():
     """Of equal boxes the second is left with nothing, and with no bound of the scores that is enough to stay."""
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
-    found = select_detections(boxes, torch.tensor([[0.9], [0.8], [0.7]]), [3], replace(SOFT, min_score=0.0))
+    found = multiclass_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]), [3], replace(SOFT, min_score=0.0))
     assert found[1].tolist() == pytest.approx([0.9, 0.0, 0.0])
 
 
@@ -234,19 +235,19 @@ def test_enough_detections_however_many_are_suppressed(seed, most):
     boxes, scores = scene(seed, [40])
     boxes, scores = boxes.repeat(60, 1), (scores.repeat(60, 1) - torch.arange(2400)[:, None] * 1e-6).clamp(min=0)
     post = replace(LOOSE, max_detections=most)
-    found = as_rows(select_detections(boxes, scores, [2400], post))
+    found = as_rows(multiclass_nms(boxes, scores, [2400], post))
     assert found == greedy(boxes, scores, [2400], post)
     assert len(found) == most
 
 
 def test_of_equal_scores_the_first_box_leads():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [50.0, 50.0, 60.0, 60.0]])
-    found = select_detections(boxes, torch.full((3, 1), 0.5), [3], LOOSE)
+    found = multiclass_nms(boxes, torch.full((3, 1), 0.5), [3], LOOSE)
     assert found[0].tolist() == boxes[[0, 2]].tolist()
 
 
-def test_boxes_outside_the_picture_do_not_meet_the_class_before():
+def test_boxes_outside_the_image_do_not_meet_the_class_before():
     """The shift that keeps classes apart is wider than all boxes together, with those below zero."""
     boxes = torch.tensor([[90.0, 90.0, 100.0, 100.0], [-11.0, -11.0, -1.0, -1.0]])
-    found = select_detections(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], LOOSE)
+    found = multiclass_nms(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]), [2], LOOSE)
     assert len(found[1]) == 2

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
-from varifocal.ops import gather_conv as module
-from varifocal.ops.star_conv import has_fused_star, point_taps, points_to_offsets, star_conv, star_offsets, star_taps
+from varifocal.ops.kernels import deform_cpu as module
+from varifocal.ops.star_conv import free_points, has_fused_star, points_to_offsets, star_conv, star_offsets, star_points
 
 
 def sample(plane: list[list[float]], y: float, x: float) -> float:
@@ -53,7 +53,7 @@ def literal_star(features: torch.Tensor, distances: torch.Tensor, weight: torch.
 
 def star(features: torch.Tensor, distances: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Of one level."""
-    return star_conv([features], star_taps([distances]), weight)[0]
+    return star_conv([features], star_points([distances]), weight)[0]
 
 
 def inputs(seed: int, shape: tuple[int, int, int, int] = (2, 3, 5, 6), outputs: int = 4, reach: float = 4):
@@ -87,7 +87,7 @@ def test_nine_free_points_are_read():
     def own(b, y, x):
         return [(y + dy, x + dx) for dy, dx in points[b, :, y, x].view(9, 2).tolist()]
 
-    found = star_conv([features], point_taps([points]), weight)[0]
+    found = star_conv([features], free_points([points]), weight)[0]
     torch.testing.assert_close(found, literal(features, own, weight))
 
 
@@ -96,7 +96,7 @@ def test_levels_share_the_weight_and_nothing_else():
     parts = [inputs(i, (2, 3, *size)) for i, size in enumerate(sizes)]
     weight = parts[0][2].requires_grad_()
     levels = [part[0] for part in parts]
-    found = star_conv(levels, star_taps([part[1] for part in parts]), weight)
+    found = star_conv(levels, star_points([part[1] for part in parts]), weight)
     alone = [star(level, part[1], weight) for level, part in zip(levels, parts, strict=True)]
     torch.testing.assert_close(found, alone)
     together, apart = (torch.autograd.grad(sum(x.square().sum() for x in way), weight)[0] for way in (found, alone))
@@ -126,7 +126,7 @@ def test_gradients_of_free_points_against_differences():
     features, _, weight = inputs(3, (2, 2, 3, 4), 2)
     points = between_cells(torch.randn(2, 18, 3, 4, dtype=torch.float64) * 2)
     tensors = [part.clone().requires_grad_() for part in (features, points, weight)]
-    assert torch.autograd.gradcheck(lambda x, p, w: star_conv([x], point_taps([p]), w)[0], tensors)
+    assert torch.autograd.gradcheck(lambda x, p, w: star_conv([x], free_points([p]), w)[0], tensors)
 
 
 @pytest.mark.parametrize("needed", [(True, False, False), (False, True, False), (False, False, True)])
@@ -176,8 +176,8 @@ def test_far_outside_reads_zero(far):
     """Only the tap of the point itself is left."""
     features, distances, weight = inputs(6)
     found = star(features, torch.full_like(distances, far), weight)
-    centre = torch.nn.functional.conv2d(features, weight[:, :, 1:2, 1:2])
-    torch.testing.assert_close(found, centre)
+    center = torch.nn.functional.conv2d(features, weight[:, :, 1:2, 1:2])
+    torch.testing.assert_close(found, center)
 
 
 def test_nan_stays_where_it_is():
@@ -278,7 +278,7 @@ def test_compiled_and_exported(what, tmp_path):
 def test_the_operators_keep_what_they_promise_to_the_compiler():
     """PyTorch's own check: schema, registration, shapes without data, and tracing."""
     features, distances, weight = (part.float() for part in inputs(17))
-    rows = star_taps([distances]).rows
+    rows = star_points([distances]).rows
     tensors = [part.requires_grad_() for part in (features, rows[0].share, weight)]
     args = ([tensors[0]], [rows[0].cells], [tensors[1]], list(rows[0].starts), tensors[2])
     torch.library.opcheck(torch.ops.varifocal.gather_conv.default, args)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from varifocal.ops.star_conv import star_conv, star_taps
+from varifocal.ops.star_conv import star_conv, star_points
 
 
 class Pair(nn.Module):
@@ -18,7 +18,7 @@ class Pair(nn.Module):
         self.weights = nn.ParameterList(torch.randn(4, 3, 3, 3) for _ in range(2))
 
     def forward(self, features: torch.Tensor, distances: torch.Tensor) -> list[torch.Tensor]:
-        taps = star_taps([distances])
+        taps = star_points([distances])
         return [star_conv([features], taps, weight)[0].relu_() for weight in self.weights]
 
 

@@ -3,7 +3,8 @@
 import pytest
 from run_folders import EVIL, make_labels, make_model, make_run
 
-from varifocal.report import make_page, make_report
+from varifocal.tools.report.make import make_report
+from varifocal.tools.report.page import make_page
 
 
 @pytest.fixture(scope="session")

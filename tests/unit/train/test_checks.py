@@ -5,8 +5,8 @@ import torch
 from tiny_data import TINY, make_data
 
 from varifocal.cli import main
+from varifocal.structures import Batch
 from varifocal.train.checks import outputs_of
-from varifocal.types import Batch
 
 SMALL = [
     "data.preprocess={scale: null, short: 32, long: 32}",
@@ -19,7 +19,7 @@ LEARNING = ["model.backbone={name: test_resnet, pretrained: none, norm_eval: fal
 @pytest.mark.parametrize(("words", "code"), [(LEARNING, 2), ([*LEARNING, "train.batch=2"], 0), ([], 0)])
 def test_a_batch_norm_with_a_single_value_to_learn_from(tmp_path, capsys, words, code):
     """One image of 32 pixels leaves the last stage a cell; two do, or statistics that are not learned."""
-    data = make_data(tmp_path / "data", pictures=2)
+    data = make_data(tmp_path / "data", images=2)
     tiny = [*TINY, *SMALL, "train.batch=1", "train.epochs=1", "model.backbone.pretrained=none", *words]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *tiny]) == code
     said = capsys.readouterr().err

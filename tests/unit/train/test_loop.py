@@ -11,20 +11,20 @@ import torch
 from tiny_data import TINY, make_data
 
 import varifocal.train.log as log_module
-from varifocal.config import override
-from varifocal.errors import CheckpointError, ConfigError, DataError, TrainingError
-from varifocal.evaluate.coco_ap import coco_ap
-from varifocal.models.weights import read_checkpoint
-from varifocal.predict import load
-from varifocal.recipe import Recipe, make_job
-from varifocal.train.ema import Averages
-from varifocal.train.log import RunLog
-from varifocal.train.loop import headline, train
+from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.inference.model import load
+from varifocal.models.checkpoint import read_checkpoint
+from varifocal.recipes.recipe import Recipe, build_job
+from varifocal.train.averaging import WeightAverages
+from varifocal.train.log import RunLogger
+from varifocal.train.loop import summary_metrics, train
+from varifocal.utils.config import override
+from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("loop") / "data", pictures=4)
+    return make_data(tmp_path_factory.mktemp("loop") / "data", images=4)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def job(data, tmp_path):
 
 def make_tiny(data, run, *overrides):
     torch.manual_seed(0)
-    return make_job(override(Recipe(), [*TINY, "train.epochs=3", "train.save_every=1", *overrides]), data, run)
+    return build_job(override(Recipe(), [*TINY, "train.epochs=3", "train.save_every=1", *overrides]), data, run)
 
 
 def spoil(job, at_step, term, value):
@@ -107,7 +107,7 @@ def test_a_run_leaves_loadable_weights_with_their_metrics(job):
     again = coco_ap(
         job.validation.samples, job.validation.categories, [last.predict(s.file) for s in job.validation.samples]
     )
-    assert headline(again) == pytest.approx(last.info.metrics)
+    assert summary_metrics(again) == pytest.approx(last.info.metrics)
 
 
 def test_without_validation_the_last_weights_are_the_best(data, tmp_path):
@@ -129,13 +129,13 @@ def test_validation_without_any_box_still_leaves_the_best_weights(job):
 def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypatch):
     """One epoch of two steps, then three that are averaged at their ends: after steps 4, 6 and 8."""
     job = make_tiny(data, tmp_path / "run", "train.epochs=1", "train.swa_epochs=3", "train.lr=0.02")
-    after, update = [], Averages.update
+    after, update = [], WeightAverages.update
 
     def record(self, *, ends_swa_epoch):
         after.append({name: t.double().clone() for name, t in self.detector.state_dict().items()})
         update(self, ends_swa_epoch=ends_swa_epoch)
 
-    monkeypatch.setattr(Averages, "update", record)
+    monkeypatch.setattr(WeightAverages, "update", record)
     train(job)
     assert len(after) == 8
     last, _ = read_checkpoint(job.run / "last.safetensors")
@@ -153,11 +153,11 @@ def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypa
 
 def test_a_rate_that_goes_with_the_batch_is_told(data, tmp_path, capsys):
     train(make_tiny(data, tmp_path / "run", "train.epochs=1", "train.lr_batch=16", "data.val_split="))
-    assert "train.lr=0.01 is for 16 pictures a step: here 0.0025" in capsys.readouterr().err
+    assert "train.lr=0.01 is for 16 images a step: here 0.0025" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert lines[0]["lr"] == pytest.approx(0.0025)
     train(make_tiny(data, tmp_path / "other", "train.epochs=1", "train.lr_batch=4", "data.val_split="))
-    assert "pictures a step" not in capsys.readouterr().err
+    assert "images a step" not in capsys.readouterr().err
 
 
 def test_the_logged_loss_is_the_mean_over_the_accumulated_batches(data, tmp_path):
@@ -178,8 +178,8 @@ def test_the_logged_loss_is_the_mean_over_the_accumulated_batches(data, tmp_path
     assert logged == pytest.approx([sum(seen[:3]) / 3, sum(seen[3:]) / 3])
 
 
-def test_a_bad_picture_is_named_in_one_sentence(tmp_path):
-    data = make_data(tmp_path / "data", pictures=4)
+def test_a_bad_image_is_named_in_one_sentence(tmp_path):
+    data = make_data(tmp_path / "data", images=4)
     job = make_tiny(data, tmp_path / "run")
     (data / "train" / "2.png").unlink()
     with pytest.raises(DataError, match=r"2\.png: the image does not exist; check the path$"):
@@ -187,16 +187,16 @@ def test_a_bad_picture_is_named_in_one_sentence(tmp_path):
 
 
 def cut_short(file):
-    """Half of the picture; what makes it whole again."""
+    """Half of the image; what makes it whole again."""
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     return lambda: file.write_bytes(content)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_bad_validation_picture_does_not_cost_the_steps_before_it(tmp_path, epochs):
-    """The run stops after its first epoch; with the picture mended it goes on and misses no validation."""
-    data = make_data(tmp_path / "data", pictures=4)
+def test_a_bad_validation_image_does_not_cost_the_steps_before_it(tmp_path, epochs):
+    """The run stops after its first epoch; with the image mended it goes on and misses no validation."""
+    data = make_data(tmp_path / "data", images=4)
     mend = cut_short(data / "val" / "1.png")
     job = make_tiny(data, tmp_path / "run", f"train.epochs={epochs}")
     with pytest.raises(DataError, match=r"val/1\.png: the image is damaged or cut short") as error:
@@ -221,8 +221,8 @@ def test_a_bad_validation_picture_does_not_cost_the_steps_before_it(tmp_path, ep
     assert len(measured[0]) == epochs
 
 
-def test_a_bad_validation_picture_leaves_the_last_state_that_was_due(tmp_path):
-    data = make_data(tmp_path / "data", pictures=4)
+def test_a_bad_validation_image_leaves_the_last_state_that_was_due(tmp_path):
+    data = make_data(tmp_path / "data", images=4)
     cut_short(data / "val" / "0.png")
     job = make_tiny(data, tmp_path / "run", "train.epochs=6", "train.validate_every=3", "train.save_every=4")
     with pytest.raises(DataError, match=r"val/0\.png"):
@@ -295,7 +295,7 @@ def test_a_log_that_cannot_be_written_stops_in_one_sentence(monkeypatch, tmp_pat
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with RunLog(tmp_path, 0, 5, quiet=False, tensorboard=False) as log:
+    with RunLogger(tmp_path, 0, 5, quiet=False, tensorboard=False) as log:
         log.step(0, {"cls": 1.0}, 0.1)
         monkeypatch.setattr(log_module, "open", full, raising=False)
         with pytest.raises(TrainingError, match=r"log\.jsonl: cannot be written \(No space left on device\)"):
@@ -306,13 +306,13 @@ def test_a_log_that_cannot_be_written_stops_in_one_sentence(monkeypatch, tmp_pat
 def test_a_resumed_log_drops_what_is_done_again_and_a_line_cut_off(tmp_path):
     lines = [json.dumps({"step": step}) for step in range(4)]
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
-    with RunLog(tmp_path, 2, 9, quiet=False, tensorboard=False):
+    with RunLogger(tmp_path, 2, 9, quiet=False, tensorboard=False):
         pass
     assert (tmp_path / "log.jsonl").read_text().splitlines() == lines[:2]
 
 
 def test_other_processes_write_no_log(tmp_path):
-    with RunLog(tmp_path, 0, 9, quiet=True, tensorboard=False) as log:
+    with RunLogger(tmp_path, 0, 9, quiet=True, tensorboard=False) as log:
         log.step(0, {"cls": 1.0}, 0.1)
         log.validation(0, {"AP": 0.1, "AP50": 0.1})
     assert list(tmp_path.iterdir()) == []

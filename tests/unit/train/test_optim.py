@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from varifocal.config import from_dict, override
-from varifocal.errors import ConfigError
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
+from varifocal.utils.config import from_dict, override
+from varifocal.utils.errors import ConfigError
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
 CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1, star_norm="group")
@@ -250,7 +250,7 @@ BOUNDS = {
     "ema": 0,
     "seed": 0,
     "workers": 0,
-    "bad_pictures": 0,
+    "bad_images": 0,
     "validate_every": 0,
     "save_every": 0,
 }

@@ -4,25 +4,25 @@ import pytest
 import torch
 from tiny_data import make_data
 
-from varifocal.config import override
-from varifocal.errors import CheckpointError
+from varifocal.inference.model import save
 from varifocal.models import DETECTORS
-from varifocal.predict import save
-from varifocal.recipe import make_job, make_model, read_recipe
-from varifocal.train.start import start_from
+from varifocal.recipes.recipe import build_job, build_model, load_recipe
+from varifocal.train.start import load_compatible_weights
 from varifocal.types import Category
+from varifocal.utils.config import override
+from varifocal.utils.errors import CheckpointError
 
 KNOWN = ("cup", "box", "spoon")
 
 
 def small(detector, *words):
     tiny = ["model.backbone={name: test_resnet, pretrained: none}", "model.width=32", "model.levels=3", "model.convs=1"]
-    return read_recipe("vfnet_r50_1x", [f"detector={detector}", *tiny, *words])
+    return load_recipe("vfnet_r50_1x", [f"detector={detector}", *tiny, *words])
 
 
 def model(detector, names, seed, *words):
     torch.manual_seed(seed)
-    made = make_model(small(detector, *words), [Category(i, name) for i, name in enumerate(names, start=1)])
+    made = build_model(small(detector, *words), [Category(i, name) for i, name in enumerate(names, start=1)])
     with torch.no_grad():  # a predictor that tells its classes and anchors apart
         made.detector.head.cls.weight.normal_(std=0.3)
         made.detector.head.cls.bias.normal_()
@@ -39,7 +39,7 @@ def test_each_class_is_predicted_as_before_wherever_it_stands(detector):
     """What the network says of a class that both know is the same at every point and anchor; another starts anew."""
     names = ["box", "pen", "cup"]
     source, fresh, started = model(detector, KNOWN, 0), model(detector, names, 1), model(detector, names, 1)
-    said = start_from(started, source, "first.safetensors")
+    said = load_compatible_weights(started, source, "first.safetensors")
     assert said == (
         "first.safetensors: all weights are copied, those of the class predictor by the names of the classes "
         "(copied: box, cup; starting anew: pen; not in the data: spoon)."
@@ -71,25 +71,25 @@ def test_what_is_told_of_other_sets_of_classes():
             "(starting anew: a, b, c, d, e and 2 more; not in the data: cup, box, spoon).",
         ),
     ):
-        assert start_from(model("fcos", names, 1), source, "w").endswith(said)
+        assert load_compatible_weights(model("fcos", names, 1), source, "w").endswith(said)
 
 
 def test_predictors_of_another_form_do_not_fit():
     """Of another number of anchors, also where the numbers of rows are the same."""
     source = model("retinanet", ("a", "b", "c", "d", "e", "f"), 0, "model.octave_steps=1")
     with pytest.raises(CheckpointError, match=r"w: head\.cls\.weight is missing or of another shape"):
-        start_from(model("retinanet", ("a", "b"), 0), source, "w")
+        load_compatible_weights(model("retinanet", ("a", "b"), 0), source, "w")
 
 
 def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
-    from varifocal.run import run_recipe
+    from varifocal.recipes.run import run_recipe
 
-    data = make_data(tmp_path / "data", pictures=2)  # berry and apple
+    data = make_data(tmp_path / "data", images=2)  # berry and apple
     source = tmp_path / "first.safetensors"
     save(model("vfnet", ("apple", "pear"), 0), source)
     words = (f"train.weights={source}", "train.epochs=1", "train.batch=2", "train.workers=0", "data.val_split=")
     recipe = override(small("vfnet"), [*words, "data.preprocess={scale: 1.0}", "train.lr=1e-9", "train.device=cpu"])
-    assert make_job(recipe, data, tmp_path / "run").notes == make_job(recipe, data, tmp_path / "run").notes != ()
+    assert build_job(recipe, data, tmp_path / "run").notes == build_job(recipe, data, tmp_path / "run").notes != ()
     run_recipe(recipe, data, tmp_path / "run")
     said = capsys.readouterr().err
     assert f"{source}: all weights are copied, those of the class predictor" in said

@@ -1,1 +1,1 @@
-"""One file a format, from a tree of files to a :class:`varifocal.data.raw.RawSet`; ``formats`` is the table of them."""
+"""One file a format, from a tree of files to a :class:`varifocal.data.annotations.RawDataset`; ``formats`` is the table of them."""

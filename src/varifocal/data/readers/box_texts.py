@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short
-from varifocal.data.readers.columns import hull, line_of, to_number
+from varifocal.data.annotations import short
+from varifocal.data.archive import AnyPath
+from varifocal.data.readers.columns import enclosing_box, line_of, to_number
 from varifocal.data.readers.items import IGNORED, TURNED, Entry, Fault, Item, Shape
 from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.sniff import text_kind
@@ -26,7 +26,7 @@ _VISDRONE = (
 _OTHERS = len(_VISDRONE) + 1
 
 
-def _lines(entry: Callable[[int, str], Entry | None]) -> Callable[[str, Tree], Item]:
+def _lines(entry: Callable[[int, str], Entry | None]) -> Callable[[str, AnyPath], Item]:
     """What parses a text file whose lines ``entry`` understands; None of a line that is no object."""
 
     def entries(text: str) -> Iterator[Entry]:
@@ -34,7 +34,7 @@ def _lines(entry: Callable[[int, str], Entry | None]) -> Callable[[str, Tree], I
             if line.strip() and (found := entry(number, line)) is not None:
                 yield found
 
-    def parse(text: str, file: Tree) -> Item:
+    def parse(text: str, file: AnyPath) -> Item:
         return Item(file.stem, entries(text))
 
     return parse
@@ -82,7 +82,7 @@ def _dota(number: int, line: str) -> Entry | None:
     label = " ".join(words[8:-1] if flagged else words[8:])
     if not all(side == side for side in sides):
         return Shape(number, label, (), odd=" ".join(words[:8]))
-    box = hull(list(zip(sides[::2], sides[1::2], strict=True)))
+    box = enclosing_box(list(zip(sides[::2], sides[1::2], strict=True)))
     upright = all(x in box[::2] and y in box[1::2] for x, y in zip(sides[::2], sides[1::2], strict=True))
     return Shape(number, label, box, note="" if upright else TURNED, difficult=flagged and words[-1] != "0")
 

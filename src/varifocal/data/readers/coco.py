@@ -9,32 +9,32 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import Lost, finder_of
-from varifocal.data.names import leaves_folder
-from varifocal.data.options import ReadOptions
-from varifocal.data.raw import (
+from varifocal.data.annotations import (
+    BoxColumns,
     Files,
-    Place,
-    Problem,
+    ImageColumns,
+    Issue,
     Problems,
-    RawBoxes,
-    RawImages,
-    RawSet,
+    RawDataset,
+    SourceLocation,
     counted,
     first_copies,
     in_order,
     short,
     short_list,
 )
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import Lost, finder_of
+from varifocal.data.names import is_unsafe_path
+from varifocal.data.options import ReadOptions
+from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
-from varifocal.data.readers.coco_layout import picture_roots
+from varifocal.data.readers.coco_layout import image_roots
 from varifocal.data.readers.coco_records import MEND, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
-from varifocal.data.tree import PictureFinder
-from varifocal.errors import DataError
-from varifocal.records import Category, SourceIds
+from varifocal.types import Category, SourceIds
+from varifocal.utils.errors import DataError
 
 _TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
 _NAMES = Words("has the file_name", "put it there or take it out of the json")
@@ -48,16 +48,16 @@ class _Where:
     ids: Int64[np.ndarray, "N"]
     image_ids: Int64[np.ndarray, "N"]
 
-    def __call__(self, index: int) -> Place:
+    def __call__(self, index: int) -> SourceLocation:
         image = self.found.ids["images"].show(int(self.image_ids[index]))
-        return Place(self.found.file, f"{self.annotation(index)} of image {image}")
+        return SourceLocation(self.found.file, f"{self.annotation(index)} of image {image}")
 
     def annotation(self, index: int) -> str:
         """The place without the image."""
         return self.found.annotation(int(self.ids[index]))
 
 
-def read_coco(file: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """One json of a data set that lies in ``data``, which is the folder or the json itself.
 
     Raises:
@@ -66,7 +66,7 @@ def read_coco(file: Tree, data: Tree, split: str, options: ReadOptions) -> RawSe
     found = Found(file)
     _check_sections(read_object(file, SECTIONS, found.take), file)
     categories = _read_categories(found)
-    roots = picture_roots(file, data, split)
+    roots = image_roots(file, data, split)
     images = _read_images(found, finder_of(roots, roots[-1], split, options))
     boxes = _read_boxes(found, images, categories)
     joined = join_twins(boxes.labels, categories)
@@ -78,10 +78,10 @@ def read_coco(file: Tree, data: Tree, split: str, options: ReadOptions) -> RawSe
     notes = (*_notes(found), *joined_notes(file.name, joined.names))
     ids = SourceIds(found.ids["images"].numbers, found.ids["categories"].numbers)
     boxes = replace(boxes, labels=joined.labels)
-    return RawSet("coco", file, split, images, boxes, joined.categories, problems, notes, ids=ids)
+    return RawDataset("coco", file, split, images, boxes, joined.categories, problems, notes, ids=ids)
 
 
-def _check_sections(content: dict[str, Any], file: Tree) -> None:
+def _check_sections(content: dict[str, Any], file: AnyPath) -> None:
     if "" in content and len(content) == 1:
         _refuse_value(content[""], file)
     for key in SECTIONS:
@@ -92,7 +92,7 @@ def _check_sections(content: dict[str, Any], file: Tree) -> None:
             raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {MEND}")
 
 
-def _refuse_value(content: Any, file: Tree) -> None:
+def _refuse_value(content: Any, file: AnyPath) -> None:
     if not isinstance(content, list):
         raise DataError(f"{file}: this is not COCO but {short(content)}; {MEND}")
     first = content[0] if content else None
@@ -145,7 +145,7 @@ def _report_copies(found: Found, section: str, values: Sequence[int], what: str)
     return set(copies)
 
 
-def _read_images(found: Found, finder: PictureFinder) -> RawImages:
+def _read_images(found: Found, finder: ImageFinder) -> ImageColumns:
     if not found.names and not found.problems["images"] and not found.idless:
         found.report("malformed", "images", "", "'images' is empty", "a data set needs at least one image")
     codes = np.concatenate([np.empty(0, np.int64), *found.image_ids])
@@ -159,7 +159,7 @@ def _read_images(found: Found, finder: PictureFinder) -> RawImages:
     copies = len(files) - len(files.missing) - sum(len(names) for _, names in files.by_folder().values())
     if copies:
         found.changed[_TWICE] += copies  # also as a.png and ./a.png
-    return RawImages(found.names, files, sizes, ids)
+    return ImageColumns(found.names, files, sizes, ids)
 
 
 def _once(
@@ -179,13 +179,13 @@ def _once(
     return ids, sizes
 
 
-def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> Files:
+def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> Files:
     """The file of each image, by its name or else by the end of that; those that are nowhere become problems."""
     files = Files.of(_place(found, index, name, finder) for index, name in enumerate(found.names))
     lookup = Lookup()
     for index in files.missing.tolist():
         if index not in found.nameless:
-            place = Place(found.file, f"image {found.ids['images'].show(int(ids[index]))}")
+            place = SourceLocation(found.file, f"image {found.ids['images'].show(int(ids[index]))}")
             lookup.add(Lost(index, (found.names[index],), finder), place, _NAMES)
     outcome = lookup.finish(found.file, lambda: set(files.places()))
     for problem in outcome.problems:
@@ -194,12 +194,12 @@ def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: PictureFinder) -> F
     return files.placed(outcome.places) if outcome.places else files
 
 
-def _place(found: Found, index: int, name: str, finder: PictureFinder) -> tuple[Tree, str] | None:
+def _place(found: Found, index: int, name: str, finder: ImageFinder) -> tuple[AnyPath, str] | None:
     """The folder and the name of an image's file; None where it is not where its name says."""
-    return None if index in found.nameless or leaves_folder(name) else finder.find(name)
+    return None if index in found.nameless or is_unsafe_path(name) else finder.find(name)
 
 
-def _read_boxes(found: Found, images: RawImages, categories: Sequence[Category]) -> RawBoxes:
+def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Category]) -> BoxColumns:
     columns = [np.concatenate(parts) for parts in zip(_NO_COLUMNS, *found.columns, strict=True)]
     found.columns.clear()
     odd = found.odd
@@ -223,7 +223,7 @@ def _read_boxes(found: Found, images: RawImages, categories: Sequence[Category])
             column[keep] for column in (image_of, label_of, xyxy, crowd, difficult, areas)
         )
     xyxy, swapped = in_order(xyxy)
-    return RawBoxes(image_of, label_of, xyxy, crowd, difficult, areas, where, xywh=True, odd=odd, swapped=swapped)
+    return BoxColumns(image_of, label_of, xyxy, crowd, difficult, areas, where, xywh=True, odd=odd, swapped=swapped)
 
 
 def _own(found: Found, columns: list[np.ndarray]) -> tuple[list[np.ndarray], dict[int, str]]:
@@ -269,7 +269,7 @@ _NO_COLUMNS = (
 )
 
 
-def _report_lost(found: Found, images: RawImages, image_of: Int64[np.ndarray, "N"]) -> None:
+def _report_lost(found: Found, images: ImageColumns, image_of: Int64[np.ndarray, "N"]) -> None:
     """Note which images have annotations that were refused, and report the images that have no id.
 
     Boxes of unknown images may be of these, and are no fault of their own: they are told with them.
@@ -310,10 +310,10 @@ def _report_unknown(
     if mend and of_class:
         kind = "shifted-class"
 
-    def make(index: int) -> Problem:
-        place = where(index) if of_class else Place(found.file, where.annotation(index))
+    def make(index: int) -> Issue:
+        place = where(index) if of_class else SourceLocation(found.file, where.annotation(index))
         text = f"has the {key} {show(int(values[index]))}, which is not in '{section}' ({listed})"
-        return Problem(kind, place, text, mend or "add it there or remove the annotation")
+        return Issue(kind, place, text, mend or "add it there or remove the annotation")
 
     found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0), make)
 

@@ -1,15 +1,15 @@
-"""Where a COCO data set keeps its files: the json of each split, and the folder of each picture."""
+"""Where a COCO data set keeps its files: the json of each split, and the folder of each image."""
 
 from __future__ import annotations
 
 import re
 
-from varifocal.data.archive import Tree
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.archive import AnyPath
+from varifocal.data.names import NAMED, normalize_split
+from varifocal.data.paths import list_dir
 from varifocal.data.readers.label_files import parts_between, split_of_parts
 from varifocal.data.roles import is_named
-from varifocal.data.tree import names_in
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _FIFTYONE = "labels.json"
 _ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
@@ -21,10 +21,10 @@ _LOOK = 1 << 16  # bytes
 _SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 
 
-def find_coco(path: Tree) -> dict[str, Tree]:
+def find_coco(path: AnyPath) -> dict[str, AnyPath]:
     """The annotation file of each split of a data set; a json file is a data set of one split.
 
-    Recognised in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test, default, ...),
+    Recognized in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test, default, ...),
     ``SPLIT/_annotations.coco.json`` (Roboflow), ``SPLIT/labels.json`` (FiftyOne) and ``SPLIT/annotations.json``;
     without any of these ``SPLIT.json`` or ``instances_SPLIT.json``, and a single one of the others, which is the split
     "all". ``lvis_v1_SPLIT.json`` and, where there are no ``instances_SPLIT.json``, ``person_keypoints_SPLIT.json`` are
@@ -35,7 +35,7 @@ def find_coco(path: Tree) -> dict[str, Tree]:
     """
     if path.is_file():
         return {_split_of(path): path}
-    found: dict[str, Tree] = {}
+    found: dict[str, AnyPath] = {}
     for file in _candidates(path):
         split = _split_of(file, path)
         other = found.setdefault(split, file)
@@ -50,26 +50,26 @@ def find_coco(path: Tree) -> dict[str, Tree]:
     return found
 
 
-def _by_their_words(found: dict[str, Tree]) -> dict[str, Tree]:
+def _by_their_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
     """The same files under the splits that words in their names say, where these say it of one alone: coco_train_v2."""
     words = {name: split_of_parts([name]) for name in found}
-    meant = [canonical(name) if canonical(name) in NAMED else words[name] for name in found]
+    meant = [normalize_split(name) if normalize_split(name) in NAMED else words[name] for name in found]
     return {
         words[name] if not is_named(name) and words[name] in NAMED and meant.count(words[name]) == 1 else name: file
         for name, file in found.items()
     }
 
 
-def picture_roots(json: Tree, data: Tree, split: str) -> list[Tree]:
-    """The folders where the pictures of a json may lie, the most specific first; ``data`` is the data set's path."""
+def image_roots(json: AnyPath, data: AnyPath, split: str) -> list[AnyPath]:
+    """The folders where the images of a json may lie, the most specific first; ``data`` is the data set's path."""
     base = data if data.is_dir() else _base_of(json)
-    names = dict.fromkeys([split, canonical(split), *(["valid"] if canonical(split) == "val" else [])])
+    names = dict.fromkeys([split, normalize_split(split), *(["valid"] if normalize_split(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
     roots += [base / name / "images" for name in names]
     return [*roots, base / "images", json.parent / "data", json.parent / "images", json.parent, base]
 
 
-def begins_as_coco(file: Tree) -> bool:
+def begins_as_coco(file: AnyPath) -> bool:
     """Whether a json names two sections of COCO at its beginning and its end, or one where it is too large to see."""
     try:
         with file.open("rb") as stream:
@@ -82,21 +82,21 @@ def begins_as_coco(file: Tree) -> bool:
     return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (2 if len(text) < 2 * _LOOK else 1)
 
 
-def _candidates(folder: Tree) -> list[Tree]:
+def _candidates(folder: AnyPath) -> list[AnyPath]:
     inside = [file for file in _json_files(folder / "annotations") if file.name not in _ALONE]
     nested = sorted(filter(_is_usual, inside), key=_rank) or list(filter(begins_as_coco, inside))
-    inner = [folder / name for name in names_in(folder)[0] if name != "annotations"]
+    inner = [folder / name for name in list_dir(folder)[0] if name != "annotations"]
     for name in _ALONE:
         nested += [place / name for place in inner if _is_data(place / name)]
-    return nested or _beside_the_pictures(folder) or _in_any_folder(folder)
+    return nested or _beside_the_images(folder) or _in_any_folder(folder)
 
 
-def _is_data(file: Tree) -> bool:
+def _is_data(file: AnyPath) -> bool:
     """Whether a file is there and a data set; ``labels.json`` may also be a list of classes."""
     return file.is_file() and (file.name != _FIFTYONE or begins_as_coco(file))
 
 
-def _beside_the_pictures(folder: Tree) -> list[Tree]:
+def _beside_the_images(folder: AnyPath) -> list[AnyPath]:
     alone = [place / name for place in (folder, folder / "annotations") for name in _ALONE]
     alone = [file for file in alone if _is_data(file)]
     others = sorted((file for file in _json_files(folder) if file.name not in _ALONE), key=_rank)
@@ -106,44 +106,44 @@ def _beside_the_pictures(folder: Tree) -> list[Tree]:
     return alone + others if not alone or any(map(_is_usual, others)) else alone
 
 
-def _in_any_folder(folder: Tree) -> list[Tree]:
+def _in_any_folder(folder: AnyPath) -> list[AnyPath]:
     """The files of COCO in folders of any name, or in the folders in these; labels of single images are not meant."""
     level = [folder]
     for _ in range(2):
-        level = [place / name for place in level for name in names_in(place)[0]]
+        level = [place / name for place in level for name in list_dir(place)[0]]
         found = [files for place in level if 0 < len(files := _json_files(place)) <= _FEW]
         if coco := [file for files in found for file in files if begins_as_coco(file)]:
             return coco
     return []
 
 
-def _is_usual(file: Tree) -> bool:
+def _is_usual(file: AnyPath) -> bool:
     return _PREFIXES.match(file.name) is not None or is_named(file.stem)
 
 
-def _rank(file: Tree) -> int:
+def _rank(file: AnyPath) -> int:
     """Of several files of a split that with the lowest is taken."""
     prefix = _PREFIXES.match(file.name)
     return 0 if prefix is None else prefix.lastindex or 0
 
 
-def _json_files(folder: Tree) -> list[Tree]:
-    return [folder / name for name in names_in(folder)[1] if name.lower().endswith(".json")]
+def _json_files(folder: AnyPath) -> list[AnyPath]:
+    return [folder / name for name in list_dir(folder)[1] if name.lower().endswith(".json")]
 
 
-def _split_of(file: Tree, data: Tree | None = None) -> str:
+def _split_of(file: AnyPath, data: AnyPath | None = None) -> str:
     name = file.stem
     if file.name in _ALONE:
-        inside = file.parent != data and (data is not None or canonical(file.parent.name) in NAMED)
+        inside = file.parent != data and (data is not None or normalize_split(file.parent.name) in NAMED)
         name = file.parent.name if inside and file.parent.name != "annotations" else "all"
     prefix = _PREFIXES.match(name)
     name = name[prefix.end() :] if prefix is not None else name
-    if data is not None and canonical(name) not in NAMED:  # train/coco.json
+    if data is not None and normalize_split(name) not in NAMED:  # train/coco.json
         folders = split_of_parts(parts_between(data, file.parent))
         name = folders if folders in NAMED else name
     return "val" if name == "valid" else name
 
 
-def _base_of(json: Tree) -> Tree:
+def _base_of(json: AnyPath) -> AnyPath:
     """The data folder of a json file named by itself."""
     return json.parent.parent if json.parent.name == "annotations" else json.parent

@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from jaxtyping import Float
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, counted, short
+from varifocal.data.annotations import LISTED, NO_BOX, Issue, Problems, SourceLocation, counted, short
+from varifocal.data.archive import AnyPath
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
 from varifocal.data.readers.columns import NAN, UNSIZED, to_number, whole_side
 from varifocal.data.readers.outline import outline_box
@@ -55,7 +55,7 @@ class Found:
     images.
     """
 
-    file: Tree
+    file: AnyPath
     ids: dict[str, Ids] = field(default_factory=lambda: {key: Ids() for key in SECTIONS})
     problems: dict[str, Problems] = field(default_factory=lambda: {key: Problems() for key in SECTIONS})
     changed: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,7 @@ class Found:
 
     def report(self, kind: str, section: str, place: str, text: str, mend: str, *, image: int = -1) -> None:
         """Report what is wrong."""
-        self.problems[section].add(Problem(kind, Place(self.file, place), text, mend, image=image))
+        self.problems[section].add(Issue(kind, SourceLocation(self.file, place), text, mend, image=image))
 
     def _look_at_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
         """The rows of the records that can be understood, and these themselves; the others are reported."""
@@ -112,7 +112,7 @@ class Found:
         image = len(self.names) + row
         if code is None:
             wrong = _no_id(record, "id")
-            self.idless.add(Problem("malformed", Place(self.file, f"images[{index}]"), *wrong))
+            self.idless.add(Issue("malformed", SourceLocation(self.file, f"images[{index}]"), *wrong))
             return None
         name, key = _name_of(record)
         if name is None:

@@ -1,4 +1,4 @@
-"""The columns of a data set while a reader fills them, one picture and one box at a time."""
+"""The columns of a data set while a reader fills them, one image and one box at a time."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import Lost
-from varifocal.data.images import read_sizes
-from varifocal.data.names import leaves_folder
-from varifocal.data.raw import (
+from varifocal.data.annotations import (
     LISTED,
     NO_LABEL,
+    BoxColumns,
     Files,
-    Place,
-    Problem,
+    ImageColumns,
+    Issue,
     Problems,
-    RawBoxes,
-    RawImages,
-    RawSet,
+    RawDataset,
+    SourceLocation,
     counted,
     cut,
     in_order,
 )
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import Lost
+from varifocal.data.images import read_sizes
+from varifocal.data.names import is_unsafe_path
+from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words
-from varifocal.data.tree import PictureFinder
-from varifocal.errors import DataError
-from varifocal.records import Category, SourceIds
+from varifocal.types import Category, SourceIds
+from varifocal.utils.errors import DataError
 
 NAN = float("nan")
 _MAX_SIDE = 2**31 - 1
@@ -44,13 +44,13 @@ UNSIZED = (
 )
 
 
-def line_of(file: Tree, number: int) -> str:
+def line_of(file: AnyPath, number: int) -> str:
     """The place of what a line says."""
     return f"line {number}"
 
 
 @dataclass(frozen=True, eq=False)
-class Where:
+class SourceIndex:
     """The place of each box: a file, and a number in it that ``words`` puts into words when it is asked for."""
 
     files: Sequence[Any]
@@ -58,19 +58,19 @@ class Where:
     numbers: Int64[np.ndarray, "N"]
     words: Callable[[Any, int], str]
 
-    def __call__(self, index: int) -> Place:
+    def __call__(self, index: int) -> SourceLocation:
         file = self.files[int(self.file_of[index])]
-        return Place(file, self.words(file, int(self.numbers[index])))
+        return SourceLocation(file, self.words(file, int(self.numbers[index])))
 
 
-class Columns:
-    """Collects pictures, boxes, problems and notes; ``finish`` makes the set.
+class ColumnBuilder:
+    """Collects images, boxes, problems and notes; ``finish`` makes the set.
 
     Readers whose classes are names call ``label``; then these are sorted and get ids from 1. Others give labels that
     index ``categories``.
     """
 
-    def __init__(self, format: str, source: Tree, split: str) -> None:
+    def __init__(self, format: str, source: AnyPath, split: str) -> None:
         self.format, self.source, self.split = format, source, split
         self.problems, self.doubts = Problems(), Problems()
         self.notes: list[str] = []
@@ -81,18 +81,18 @@ class Columns:
         self.changed: Counter[str] = Counter()  # what was understood but not taken as it is, with counts
         self.counted = True  # the ids of the images are not those of the source
         self._classes: dict[Any, int] = {}
-        self._folders: dict[Tree, int] = {}
+        self._folders: dict[AnyPath, int] = {}
         self._tails: list[str] = []
         self._folder_of, self._sizes, self._ids = array("q"), array("q"), array("q")
         self._image_of, self._label_of, self._numbers = array("q"), array("q"), array("q")
         self._xyxy, self._areas = array("d"), array("d")
         self._crowd, self._difficult = bytearray(), bytearray()
-        self._lookup, self._lost = Lookup(), False  # whether any picture is still to be looked for
+        self._lookup, self._lost = Lookup(), False  # whether any image is still to be looked for
 
-    def picture(
-        self, name: str, found: tuple[Tree, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None
+    def image(
+        self, name: str, found: tuple[AnyPath, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None
     ) -> int:
-        """Add a picture by folder and file name, None where it is not found; its index."""
+        """Add an image by folder and file name, None where it is not found; its index."""
         index = len(self.names)
         self.names.append(name)
         folder = -1 if found is None else self._folders.setdefault(found[0], len(self._folders))
@@ -106,25 +106,25 @@ class Columns:
 
     def named(
         self,
-        finder: PictureFinder,
+        finder: ImageFinder,
         name: str,
-        place: Place,
+        place: SourceLocation,
         words: Words = Words(),  # noqa: B008  # a tuple
         *,
         size: tuple[int, int] = (0, 0),
-        found: tuple[Tree, str] | None = None,
+        found: tuple[AnyPath, str] | None = None,
         also: tuple[str, ...] = (),
         upload: bool = False,
         record: str = "",
     ) -> int:
-        """Add a picture by the name that stands at ``place``; its index.
+        """Add an image by the name that stands at ``place``; its index.
 
         Where it is not ``found`` under that name it is looked for by the end of it, or of ``also``, once all names are
-        known. ``record`` says what is of the picture, of which there may be one only.
+        known. ``record`` says what is of the image, of which there may be one only.
         """
-        if found is None and not leaves_folder(name):
+        if found is None and not is_unsafe_path(name):
             found = finder.find(name)
-        image = self.picture(name, found, size)
+        image = self.image(name, found, size)
         if found is None:
             self._lookup.add(Lost(image, (name, *also), finder, upload), place, words, record)
             self._lost = True
@@ -133,7 +133,7 @@ class Columns:
         return image
 
     def find_lost(self) -> None:
-        """Look for the pictures that are not where their names say, now that all names are known."""
+        """Look for the images that are not where their names say, now that all names are known."""
         if not self._lost:
             return
         self._lost = False
@@ -145,8 +145,8 @@ class Columns:
             self.problems.add(problem)
         self.notes += [outcome.note] if outcome.note else []
 
-    def places(self) -> Iterator[tuple[Tree, str]]:
-        """Folder and file name of each picture that is found so far."""
+    def places(self) -> Iterator[tuple[AnyPath, str]]:
+        """Folder and file name of each image that is found so far."""
         folders = list(self._folders)
         for folder, name in zip(self._folder_of, self._tails, strict=True):
             if folder >= 0:
@@ -191,22 +191,24 @@ class Columns:
         return self._classes.get(name, -1)
 
     def problem(
-        self, kind: str, file: Tree, place: str, text: str, mend: str, *, image: int = -1, box: int = -1
+        self, kind: str, file: AnyPath, place: str, text: str, mend: str, *, image: int = -1, box: int = -1
     ) -> None:
         """Report what is wrong."""
-        self.problems.add(Problem(kind, Place(file, place), text, mend, image=image, box=box))
+        self.problems.add(Issue(kind, SourceLocation(file, place), text, mend, image=image, box=box))
 
-    def failure(self, kind: str, file: Tree, error: DataError, *, image: int = -1) -> None:
+    def failure(self, kind: str, file: AnyPath, error: DataError, *, image: int = -1) -> None:
         """Report what an error about a file says."""
         self.problems.add(problem_of(kind, file, error, image))
 
-    def shared_labels(self, file: Tree, first: str, other: str, image: int) -> None:
+    def shared_labels(self, file: AnyPath, first: str, other: str, image: int) -> None:
         """Doubt the labels of an image, as another one has the same file of labels."""
         text = f"belongs to {first} and to {other}, which differ in their suffix alone"
-        self.doubts.add(Problem("shared-labels", Place(file, ""), text, "give one of them another name", image=image))
+        self.doubts.add(
+            Issue("shared-labels", SourceLocation(file, ""), text, "give one of them another name", image=image)
+        )
 
     def image_of(self, box: int) -> int:
-        """The picture of a box."""
+        """The image of a box."""
         return self._image_of[box]
 
     def all_labels(self) -> list[int]:
@@ -231,15 +233,15 @@ class Columns:
         file_of: Int64[np.ndarray, "M"] | None = None,
         xywh: bool = False,
         shares: bool = False,
-    ) -> RawSet:
-        """The set; the boxes stand in ``files``: all in the only one, or in that of their picture, which is the one at
+    ) -> RawDataset:
+        """The set; the boxes stand in ``files``: all in the only one, or in that of their image, which is the one at
         its index or, with ``file_of``, that of the number there.
 
-        With ``shares`` the boxes are shares of width and height, and the sizes of the pictures are read where they are
+        With ``shares`` the boxes are shares of width and height, and the sizes of the images are read where they are
         not known.
         """
         self.find_lost()
-        images = RawImages(
+        images = ImageColumns(
             self.names,
             Files(list(self._folders), np.frombuffer(self._folder_of, np.int64), self._tails),
             np.frombuffer(self._sizes, np.int64).reshape(-1, 2),
@@ -252,14 +254,14 @@ class Columns:
             file_of = image_of if len(files) != 1 else np.zeros(len(image_of), np.int64)
         labels, categories = self._sorted_classes()
         xyxy, swapped = in_order(np.frombuffer(self._xyxy, np.float64).reshape(-1, 4))
-        boxes = RawBoxes(
+        boxes = BoxColumns(
             image_of,
             labels,
             xyxy,
             np.frombuffer(self._crowd, np.bool_),
             np.frombuffer(self._difficult, np.bool_),
             np.frombuffer(self._areas, np.float64),
-            Where(files, file_of, np.frombuffer(self._numbers, np.int64), words),
+            SourceIndex(files, file_of, np.frombuffer(self._numbers, np.int64), words),
             xywh=xywh,
             odd=self.odd,
             swapped=swapped,
@@ -267,7 +269,7 @@ class Columns:
         self.notes += self._doubt_notes()
         changed = [f"{self.source.name}: {counted(count, what)}." for what, count in self.changed.items()]
         notes = (*self.notes, *changed)
-        raw = RawSet(
+        raw = RawDataset(
             self.format,
             self.source,
             self.split,
@@ -280,7 +282,7 @@ class Columns:
             ids=SourceIds(counted=self.counted),
             left_out=tuple(self.left_out),
         )
-        return in_pixels(measured(raw)) if shares else raw
+        return in_pixels(with_image_sizes(raw)) if shares else raw
 
     def _doubt_notes(self) -> list[str]:
         """A note on files of labels that two images share; none where there are none."""
@@ -308,17 +310,17 @@ class Columns:
 
     def no_classes(self) -> None:
         """Report that there is nothing to learn, where there is no class at all."""
-        self.find_lost()  # a picture that is missing is what to mend first
+        self.find_lost()  # an image that is missing is what to mend first
         if not self._classes and not self.categories:
             self.problem(
-                "bad-category", self.source, "", "there is no box with a class in it", "label the pictures first"
+                "bad-category", self.source, "", "there is no box with a class in it", "label the images first"
             )
 
 
-def measured(raw: RawSet) -> RawSet:
-    """The same set with the sizes that its source does not record, from the headers of the pictures.
+def with_image_sizes(raw: RawDataset) -> RawDataset:
+    """The same set with the sizes that its source does not record, from the headers of the images.
 
-    Pictures whose header cannot be read become problems, and keep the size 0.
+    Images whose header cannot be read become problems, and keep the size 0.
     """
     unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
     wanted = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
@@ -336,13 +338,13 @@ def measured(raw: RawSet) -> RawSet:
     return replace(raw, images=replace(raw.images, sizes=sizes), problems=problems)
 
 
-def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Problem:
+def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Issue:
     """What an error about a file says, as a problem of the set."""
     text, _, mend = str(error).removeprefix(f"{file}: ").rpartition("; ")
-    return Problem(kind, Place(file, ""), text or mend, mend if text else "", image=image)
+    return Issue(kind, SourceLocation(file, ""), text or mend, mend if text else "", image=image)
 
 
-def in_pixels(raw: RawSet) -> RawSet:
+def in_pixels(raw: RawDataset) -> RawDataset:
     """The same set with boxes that were shares of width and height in pixels."""
     xyxy = raw.boxes.xyxy * np.tile(raw.images.sizes, 2)[raw.boxes.images]
     return replace(raw, boxes=replace(raw.boxes, xyxy=xyxy))
@@ -369,17 +371,17 @@ def whole_side(value: Any) -> int:
     return int(number)
 
 
-def hull(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+def enclosing_box(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
     """The upright box around points."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def turned(
+def rotate_box(
     box: tuple[float, float, float, float], degrees: float, pivot: tuple[float, float]
 ) -> tuple[float, float, float, float]:
     """The upright box around a box that is turned clockwise about a point."""
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     x0, y0 = pivot
     corners = [(x - x0, y - y0) for x in box[::2] for y in box[1::2]]
-    return hull([(x0 + x * cosine - y * sine, y0 + x * sine + y * cosine) for x, y in corners])
+    return enclosing_box([(x0 + x * cosine - y * sine, y0 + x * sine + y * cosine) for x, y in corners])

@@ -1,7 +1,7 @@
-"""Boxes in a table: a line for each, with the picture, the corners in pixels and the class.
+"""Boxes in a table: a line for each, with the image, the corners in pixels and the class.
 
 The columns are found by their names, in any order; without a header they are image, xmin, ymin, xmax, ymax, label. A
-box may be x, y, width and height as well, also as one cell ``[x, y, width, height]``. A picture without objects is a
+box may be x, y, width and height as well, also as one cell ``[x, y, width, height]``. An image without objects is a
 line without a box. Open Images is such a table, with codes for classes and images of which most people have a part.
 """
 
@@ -12,18 +12,18 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
-from varifocal.data.names import NAMED, canonical, leaves_folder
+from varifocal.data.annotations import NO_BOX, NO_LABEL, RawDataset, SourceLocation, cut, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
+from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_BOX, NO_LABEL, Place, RawSet, cut, short
-from varifocal.data.readers.columns import NAN, Columns, to_number
+from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
+from varifocal.data.readers.columns import NAN, ColumnBuilder, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, parts_between, split_of_parts
 from varifocal.data.readers.open_images import class_names
-from varifocal.data.tree import PictureFinder, Texts, decode, names_in
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
 SUFFIXES = (".csv", ".tsv")
@@ -33,12 +33,12 @@ SUFFIXES = (".csv", ".tsv")
 class _Reading:
     """What is shared by all lines of a file."""
 
-    columns: Columns
+    columns: ColumnBuilder
     table: Table
-    finder: PictureFinder
+    finder: ImageFinder
     classes: dict[str, str] = field(default_factory=dict)  # code -> name
     images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
-    places: dict[tuple[Tree, str], int] = field(default_factory=dict)  # of files that lie where they are named
+    places: dict[tuple[AnyPath, str], int] = field(default_factory=dict)  # of files that lie where they are named
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     shares: int = 0  # boxes within 0 and 1
     numbers: int = 0  # boxes that are numbers
@@ -50,14 +50,14 @@ class _Reading:
         self.sized = "width" in self.table.place and "height" in self.table.place
 
 
-def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_csv(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """The lines of a split: of the whole file, or those whose column "split" says so.
 
     Raises:
         DataError: the file cannot be read, or its columns are not understood.
     """
-    columns = Columns("csv", source, split)
-    texts = Texts()
+    columns = ColumnBuilder("csv", source, split)
+    texts = TextDecoder()
     text = texts.read(source)
     table = table_of(text, source)
     base = data if data.is_dir() else source.parent
@@ -65,7 +65,7 @@ def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     if table.of_open_images:
         reading.classes = class_names(source)
     for number, row in _rows(text, table, source):
-        if "split" in table.place and canonical(table.cell(row, "split") or "all") != split:
+        if "split" in table.place and normalize_split(table.cell(row, "split") or "all") != split:
             continue
         _read_row(reading, row, number)
     _report(reading)
@@ -77,8 +77,8 @@ def read_csv(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     return columns.finish([source], shares=shares)
 
 
-def _roots(source: Tree, base: Tree, split: str, table: Table) -> list[Tree]:
-    """Where the pictures of a table may lie."""
+def _roots(source: AnyPath, base: AnyPath, split: str, table: Table) -> list[AnyPath]:
+    """Where the images of a table may lie."""
     roots = [source.parent / split, source.parent / "images" / split, base / split, base / "images" / split]
     roots += [source.parent / "images", source.parent, base / "images", base]
     return roots + (image_roots(base, source.parent, split, image_folders(base)) if table.of_open_images else [])
@@ -103,7 +103,7 @@ def _report(reading: _Reading) -> None:
     columns.no_classes()
 
 
-def _rows(text: str, table: Table, file: Tree) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, table: Table, file: AnyPath) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not empty."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=table.delimiter, skipinitialspace=True, strict=True)
     header = table.header
@@ -125,10 +125,10 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     if "label" not in table.place:
         label = ONE_CLASS
     if not name:
-        text = "names no picture"
+        text = "names no image"
         columns.problem("malformed", columns.source, f"line {number}", text, "add it, or take the line out")
         return
-    image = _picture(reading, row, name, number)
+    image = _image(reading, row, name, number)
     boxes = table.boxes(row)
     if image < 0:
         return
@@ -152,19 +152,19 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
         reading.shares += all(0 <= value <= 1 for value in values)
 
 
-def _picture(reading: _Reading, row: list[str], name: str, number: int) -> int:
+def _image(reading: _Reading, row: list[str], name: str, number: int) -> int:
     """The index of an image, which is looked for where it is named first; -1 where it is left out."""
     columns, size = reading.columns, _size(reading.table, row) if reading.sized else (0, 0)
     if name not in reading.images:
-        reading.images[name] = _new_picture(reading, name, size, number)
+        reading.images[name] = _new_image(reading, name, size, number)
     image = reading.images[name]
     if image >= 0 and size != reading.sizes[image]:
-        text = f"gives the picture {short(name)} another size than a line before"
+        text = f"gives the image {short(name)} another size than a line before"
         columns.problem("bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image)
     return image
 
 
-def _new_picture(reading: _Reading, name: str, size: tuple[int, int], number: int) -> int:
+def _new_image(reading: _Reading, name: str, size: tuple[int, int], number: int) -> int:
     """The index of an image that was not called so before: another one's, if both names are of one file."""
     found = _find(reading.finder, name)
     if found in reading.places:  # a.jpg, ./a.jpg and a
@@ -172,17 +172,19 @@ def _new_picture(reading: _Reading, name: str, size: tuple[int, int], number: in
     if found is None and reading.table.of_open_images:
         return -1
     columns = reading.columns
-    image = columns.named(reading.finder, name, Place(columns.source, f"line {number}"), size=size, found=found)
+    image = columns.named(
+        reading.finder, name, SourceLocation(columns.source, f"line {number}"), size=size, found=found
+    )
     reading.sizes[image] = size
     if found is not None:
         reading.places[found] = image
     return image
 
 
-def _find(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+def _find(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None:
     """The file that a name means, with its suffix or without."""
     found = without_suffix(finder, name)
-    return finder.find(name) if found is None and not leaves_folder(name) else found
+    return finder.find(name) if found is None and not is_unsafe_path(name) else found
 
 
 def _size(table: Table, row: list[str]) -> tuple[int, int]:
@@ -192,7 +194,7 @@ def _size(table: Table, row: list[str]) -> tuple[int, int]:
     return 0, 0
 
 
-def find_csv(path: Tree) -> dict[str, Tree]:
+def find_csv(path: AnyPath) -> dict[str, AnyPath]:
     """The splits: a column, or a file for each, or a single file.
 
     Raises:
@@ -203,7 +205,7 @@ def find_csv(path: Tree) -> dict[str, Tree]:
         raise DataError(f"{path}: there is no CSV file of boxes in it; the columns are {', '.join(WANTED)}")
     if len(files) == 1:
         return _splits_in(files[0], path)
-    found: dict[str, Tree] = {}
+    found: dict[str, AnyPath] = {}
     for file in files:
         name = _split_of(file, path)
         if name in found:
@@ -212,35 +214,35 @@ def find_csv(path: Tree) -> dict[str, Tree]:
     return found
 
 
-def _splits_in(file: Tree, path: Tree) -> dict[str, Tree]:
-    text = Texts().read(file)
+def _splits_in(file: AnyPath, path: AnyPath) -> dict[str, AnyPath]:
+    text = TextDecoder().read(file)
     table = table_of(text, file)
     if "split" in table.place:
-        names = {canonical(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
+        names = {normalize_split(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
         return dict.fromkeys(names or ["all"], file)
     name = _split_of(file, path)
     return {name if name in NAMED else "all": file}
 
 
-def _split_of(file: Tree, path: Tree) -> str:
+def _split_of(file: AnyPath, path: AnyPath) -> str:
     """The split that a table is of, by its own name and those of the folders down to it."""
     inner = () if path.is_file() else parts_between(path, file.parent)
     name = split_of_parts([*inner, file.stem])
-    return name if name in NAMED else canonical(inner[-1] if inner else file.stem)
+    return name if name in NAMED else normalize_split(inner[-1] if inner else file.stem)
 
 
-def box_tables(folder: Tree) -> list[Tree]:
+def box_tables(folder: AnyPath) -> list[AnyPath]:
     """The tables of boxes in a folder, or else in those right below it, or in the folders "labels" of these."""
-    inner = [folder / name for name in names_in(folder)[0]]
+    inner = [folder / name for name in list_dir(folder)[0]]
     for places in ([folder], inner, [place / "labels" for place in inner]):
-        files = [place / name for place in places for name in names_in(place)[1] if name.lower().endswith(SUFFIXES)]
+        files = [place / name for place in places for name in list_dir(place)[1] if name.lower().endswith(SUFFIXES)]
         found = [file for file in files[:1000] if has_boxes(file)]
         if found:
             return found
     return []
 
 
-def has_boxes(file: Tree) -> bool:
+def has_boxes(file: AnyPath) -> bool:
     """Whether a table has the columns of boxes, or no header and looks like it."""
     try:
         with file.open("rb") as stream:

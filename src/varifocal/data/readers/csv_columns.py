@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short_list
+from varifocal.data.annotations import short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import is_image
 from varifocal.data.readers.columns import to_number
-from varifocal.data.tree import is_picture
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _NAMES = {
     "image": (
@@ -103,7 +103,7 @@ class Table:
         return {"image id", "label", "crowd", "confidence"} <= set(self.place)
 
 
-def table_of(text: str, file: Tree) -> Table:
+def table_of(text: str, file: AnyPath) -> Table:
     """Read the header, or see that there is none.
 
     Raises:
@@ -117,7 +117,7 @@ def table_of(text: str, file: Tree) -> Table:
         for order in (_MAKE_SENSE, WANTED):
             table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
             # makesense.ai has the image behind the box, where others have the class
-            fits = order == WANTED or is_picture(table.cell(cells, "image"))
+            fits = order == WANTED or is_image(table.cell(cells, "image"))
             if fits and len(cells) >= len(order) and _is_row(table, cells):
                 return table
     return _with_header(delimiter, cells, roles, file)
@@ -132,7 +132,7 @@ def _is_row(table: Table, cells: list[str]) -> bool:
     return all(side == side for side in sides) or not any(cells[1 : len(table.place)])
 
 
-def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file: Tree) -> Table:
+def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file: AnyPath) -> Table:
     """Where each column stands by what it means."""
     place: dict[str, int] = {}
     for index, role in enumerate(roles):

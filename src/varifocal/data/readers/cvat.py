@@ -1,4 +1,4 @@
-"""CVAT XML 1.1 for images (https://docs.cvat.ai, "Formats"): one file for all pictures.
+"""CVAT XML 1.1 for images (https://docs.cvat.ai, "Formats"): one file for all images.
 
 Boxes may be turned about their middle, clockwise in degrees; polygons, ellipses and masks are reduced, as turned boxes
 are, to the upright boxes around them. Shapes without an area (points, lines, skeletons, tags) are left out and counted.
@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
-from varifocal.data.names import canonical
+from varifocal.data.annotations import RawDataset, SourceLocation, cut, short, short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
+from varifocal.data.names import normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Place, RawSet, cut, short, short_list
-from varifocal.data.readers.columns import NAN, UNSIZED, Columns, hull, to_number, turned
+from varifocal.data.paths import ImageFinder, TextDecoder, list_dir
+from varifocal.data.readers.columns import NAN, UNSIZED, ColumnBuilder, enclosing_box, rotate_box, to_number
 from varifocal.data.readers.items import ELLIPSE, MASK, OUTLINE, TURNED
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.xml_text import root_tag, scan_xml
-from varifocal.data.tree import PictureFinder, Texts, names_in
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")
 _MAX_SIDE = 2**31 - 1
@@ -29,11 +29,11 @@ Box = tuple[float, float, float, float]
 
 
 class _Reading:
-    """Follows the elements of a file; the pictures of other splits are passed over."""
+    """Follows the elements of a file; the images of other splits are passed over."""
 
-    def __init__(self, columns: Columns, finder: PictureFinder, file: Tree) -> None:
+    def __init__(self, columns: ColumnBuilder, finder: ImageFinder, file: AnyPath) -> None:
         self.columns, self.finder, self.file = columns, finder, file
-        self.image = -1  # the picture that the element lies in
+        self.image = -1  # the image that the element lies in
         self.labels: list[str] = []
         self.path: list[str] = []
         self.splits: set[str] = set()
@@ -73,7 +73,7 @@ class _Reading:
         sides = [to_number(attributes.get(side, "")) for side in ("width", "height")]
         valid = all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides)
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
-        place = Place(self.file, f"line {line}")
+        place = SourceLocation(self.file, f"line {line}")
         image = columns.named(self.finder, name, place, _NAMES, size=size, record=place.text)
         if not valid and "width" in attributes:
             columns.changed[UNSIZED] += 1
@@ -110,7 +110,7 @@ def _numbers(attributes: Mapping[str, str], keys: Sequence[str]) -> tuple[list[f
     return numbers, "" if all(map(math.isfinite, numbers)) else " ".join(words)
 
 
-def _box(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
+def _box(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
     numbers, odd = _numbers({"rotation": "0", **attributes}, ("xtl", "ytl", "xbr", "ybr", "rotation"))
     if odd:
         return [NAN] * 4, odd
@@ -118,19 +118,19 @@ def _box(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[floa
     if not degrees:
         return (x1, y1, x2, y2), ""
     columns.changed[TURNED] += 1
-    return turned((x1, y1, x2, y2), degrees, ((x1 + x2) / 2, (y1 + y2) / 2)), ""
+    return rotate_box((x1, y1, x2, y2), degrees, ((x1 + x2) / 2, (y1 + y2) / 2)), ""
 
 
-def _polygon(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
+def _polygon(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
     columns.changed[OUTLINE] += 1
     words = attributes.get("points", "nothing")
     points = [tuple(map(to_number, pair.split(","))) for pair in words.split(";")]
     if not all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in points):
         return [NAN] * 4, short(words)
-    return hull([(x, y) for x, y in points]), ""
+    return enclosing_box([(x, y) for x, y in points]), ""
 
 
-def _ellipse(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
+def _ellipse(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
     columns.changed[ELLIPSE] += 1
     numbers, odd = _numbers({"rotation": "0", **attributes}, ("cx", "cy", "rx", "ry", "rotation"))
     return ([NAN] * 4, odd) if odd else (ellipse_box(*numbers), "")
@@ -143,7 +143,7 @@ def ellipse_box(x: float, y: float, rx: float, ry: float, degrees: float) -> Box
     return x - width, y - height, x + width, y + height
 
 
-def _mask(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
+def _mask(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
     columns.changed[MASK] += 1
     numbers, odd = _numbers(attributes, ("left", "top", "width", "height"))
     if odd:
@@ -155,13 +155,13 @@ def _mask(columns: Columns, attributes: Mapping[str, str]) -> tuple[Sequence[flo
 _SHAPES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
 
 
-def read_cvat(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
-    """The pictures of one subset of an export; "all" has those of every subset.
+def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
+    """The images of one subset of an export; "all" has those of every subset.
 
     Raises:
         DataError: no XML, or an export for videos.
     """
-    columns = Columns("cvat", source, split)
+    columns = ColumnBuilder("cvat", source, split)
     base = data if data.is_dir() else source.parent
     roots = [base / "images" / split, base / "images", source.parent / "images", source.parent, base]
     reading = _Reading(columns, finder_of(roots, base, split, options), source)
@@ -170,18 +170,18 @@ def read_cvat(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
         if not name:
             columns.problem("bad-category", source, "", "a label has no name", "give each label a name")
     columns.no_classes()
-    columns.notes += Texts([source.name] if latin else []).notes(source)
+    columns.notes += TextDecoder([source.name] if latin else []).notes(source)
     return columns.finish([source])
 
 
 def split_of(attributes: Mapping[str, str]) -> str:
-    """The split of a picture: its subset, or "all" where it has none."""
+    """The split of an image: its subset, or "all" where it has none."""
     subset = attributes.get("subset", "").strip()
-    return canonical(subset) if subset and subset.lower() != "default" else "all"
+    return normalize_split(subset) if subset and subset.lower() != "default" else "all"
 
 
-def find_cvat(path: Tree) -> dict[str, Tree]:
-    """The subsets of an export: of the pictures that have any, else "all".
+def find_cvat(path: AnyPath) -> dict[str, AnyPath]:
+    """The subsets of an export: of the images that have any, else "all".
 
     Raises:
         DataError: there is no such XML file, or several.
@@ -199,13 +199,13 @@ def find_cvat(path: Tree) -> dict[str, Tree]:
     return dict.fromkeys(found or ["all"], file)
 
 
-def cvat_file(folder: Tree) -> Tree | None:
+def cvat_file(folder: AnyPath) -> AnyPath | None:
     """The XML file of an export in a folder.
 
     Raises:
         DataError: there are several.
     """
-    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith(".xml")]
+    files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith(".xml")]
     usual = [file for file in files if file.name == "annotations.xml"]
     found = [file for file in usual or files[:1000] if root_tag(file) == "annotations"]
     if len(found) > 1:

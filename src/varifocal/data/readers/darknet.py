@@ -1,13 +1,13 @@
-"""Darknet's files: ``obj.data`` says where the lists of pictures and of class names are, as in CVAT's "YOLO 1.1"."""
+"""Darknet's files: ``obj.data`` says where the lists of images and of class names are, as in CVAT's "YOLO 1.1"."""
 
 from __future__ import annotations
 
 import re
 
-from varifocal.data.archive import Tree
-from varifocal.data.names import NAMED, canonical
-from varifocal.data.tree import decode, is_picture, names_in
-from varifocal.errors import DataError
+from varifocal.data.archive import AnyPath
+from varifocal.data.names import NAMED, normalize_split
+from varifocal.data.paths import decode, is_image, list_dir
+from varifocal.utils.errors import DataError
 
 SUFFIX = ".data"
 SPLITS = {
@@ -27,7 +27,7 @@ def read_description(text: str) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, sign, value in lines if sign}
 
 
-def is_description(file: Tree) -> bool:
+def is_description(file: AnyPath) -> bool:
     """Whether a file is called like a description, and is one."""
     if not file.name.lower().endswith(SUFFIX):
         return False
@@ -35,13 +35,13 @@ def is_description(file: Tree) -> bool:
     return bool({"names", "classes"} & set(content)) and bool(set(SPLITS) & set(content))
 
 
-def description_of(folder: Tree) -> Tree | None:
+def description_of(folder: AnyPath) -> AnyPath | None:
     """The description in a folder.
 
     Raises:
         DataError: there are several, none of them called obj.data.
     """
-    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith(SUFFIX)]
+    files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith(SUFFIX)]
     found = [file for file in files if is_description(file)]
     usual = [file for file in found if file.name == "obj.data"]
     if len(found) > 1 and not usual:
@@ -53,18 +53,18 @@ def description_of(folder: Tree) -> Tree | None:
 def split_of_folder(name: str) -> str:
     """The split of a folder that CVAT calls obj_train_data; "" of others."""
     match = _FOLDER.fullmatch(name)
-    return canonical(match[1]) if match is not None and canonical(match[1]) in NAMED else ""
+    return normalize_split(match[1]) if match is not None and normalize_split(match[1]) in NAMED else ""
 
 
-def lists_pictures(file: Tree) -> bool:
-    """Whether a file is a text file whose first line is the name of a picture."""
-    if not file.name.endswith(".txt") or canonical(file.stem) not in NAMED:
+def lists_images(file: AnyPath) -> bool:
+    """Whether a file is a text file whose first line is the name of an image."""
+    if not file.name.endswith(".txt") or normalize_split(file.stem) not in NAMED:
         return False
     line = next((line for line in _beginning(file).split("\n") if line.strip()), "")
-    return is_picture(line.strip().strip('"'))
+    return is_image(line.strip().strip('"'))
 
 
-def _beginning(file: Tree) -> str:
+def _beginning(file: AnyPath) -> str:
     try:
         with file.open("rb") as stream:
             return decode(stream.read(_LOOK), file)[0]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from varifocal.data.archive import Tree
+from varifocal.data.annotations import RawDataset
+from varifocal.data.archive import AnyPath
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import RawSet
+from varifocal.data.paths import is_folder, list_dir, remember_folders, walk
 from varifocal.data.readers.box_texts import DOTA, KITTI, VISDRONE
 from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
@@ -34,8 +35,7 @@ from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.readers.yolo import read_yolo
 from varifocal.data.readers.yolo_find import find_yolo, has_yolo, has_yolo_labels
 from varifocal.data.readers.yolo_keras import YOLO_KERAS
-from varifocal.data.tree import is_folder, names_in, remember_folders, walk
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Reader:
 
     With ``lists`` a file lists the images of a split, so that others may lie beside these."""
 
-    splits: Callable[[Tree], dict[str, Tree]]
+    splits: Callable[[AnyPath], dict[str, AnyPath]]
     # what the splits gave, the path itself, the name of the split, and what the user says of the data
-    read: Callable[[Tree, Tree, str, ReadOptions], RawSet]
-    seen: Callable[[Tree], str] | None = None
+    read: Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
+    seen: Callable[[AnyPath], str] | None = None
     lists: bool = False
 
 
-def _coco_seen(folder: Tree) -> str:
+def _coco_seen(folder: AnyPath) -> str:
     try:
         files = list(find_coco(folder).values())
     except DataError:
@@ -60,30 +60,30 @@ def _coco_seen(folder: Tree) -> str:
     return next((file.name for file in files[:20] if _is_coco(file)), "")
 
 
-def _cvat_seen(folder: Tree) -> str:
+def _cvat_seen(folder: AnyPath) -> str:
     file = cvat_file(folder)
     return "" if file is None else file.name
 
 
-def _label_studio_seen(folder: Tree) -> str:
+def _label_studio_seen(folder: AnyPath) -> str:
     return next((file.name for file in exports(folder)), "")
 
 
-def _csv_seen(folder: Tree) -> str:
+def _csv_seen(folder: AnyPath) -> str:
     return next((file.name for file in box_tables(folder)), "")
 
 
-def _image_folder_seen(folder: Tree) -> str:
+def _image_folder_seen(folder: AnyPath) -> str:
     return next((f"{file.parent.name}/{file.name}" for file in metadata_files(folder)), "")
 
 
-def _parquet_seen(folder: Tree) -> str:
+def _parquet_seen(folder: AnyPath) -> str:
     return next((file.name for file in parquet_files(folder)), "")
 
 
-def _webdataset_seen(folder: Tree) -> str:
+def _webdataset_seen(folder: AnyPath) -> str:
     if has_samples(folder):
-        return "pictures with a .json of the same name"
+        return "images with a .json of the same name"
     return next((file.name for file in shards_in(folder)), "")
 
 
@@ -104,15 +104,15 @@ READERS = {
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
 _DEEP = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
-_SAID = frozenset(["readme", "license", "licence", "citation", "notes"])
+_SAID = frozenset(["readme", "license", "license", "citation", "notes"])
 _FOLDERS = 64  # of a data set that are looked through for files that are told by their content
 
 
-def _is_coco(file: Tree) -> bool:
+def _is_coco(file: AnyPath) -> bool:
     return begins_as_coco(file) and json_kind(file) not in ("coco-panoptic", "datumaro")
 
 
-def recognise_tree(path: Tree) -> str:
+def detect_format(path: AnyPath) -> str:
     """The name of the format of a file or a folder.
 
     Raises:
@@ -128,25 +128,25 @@ def recognise_tree(path: Tree) -> str:
         return next(iter(found))
     for kind, seen in _unread_below(path):
         refuse_unread(path, kind, seen)
-    if any(name.endswith(".json") for place in (path, path / "annotations") for name in names_in(place)[1]):
+    if any(name.endswith(".json") for place in (path, path / "annotations") for name in list_dir(place)[1]):
         return "coco"  # whose reader says best what is wrong with a json
     raise DataError(
-        f"{path}: no data set is recognised; there are {_contents(path)}. Expected are the annotations of "
+        f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is"
     )
 
 
-def data_inside(path: Tree) -> Tree:
+def data_inside(path: AnyPath) -> AnyPath:
     """The data set in a folder, as unpacked downloads have it: the only folder in it that is one by itself, or else the
     path as it is. A folder whose name says which split or which part of a data set it is stays where it is, if what is
     around it is a data set, too."""
     place = path
     for _ in range(_DEEP):
-        folders = [name for name in names_in(place)[0] if name != "__MACOSX"] if is_folder(place) else []
+        folders = [name for name in list_dir(place)[0] if name != "__MACOSX"] if is_folder(place) else []
         if len(folders) != 1:
             break
         named = folders[0].lower() in _PARTS or split_of_parts(folders) != "all"
-        if (named or not all(map(_is_said, names_in(place)[1]))) and claims(place):
+        if (named or not all(map(_is_said, list_dir(place)[1]))) and claims(place):
             break
         place = place / folders[0]
     return place if place is not path and claims(place) else path
@@ -157,13 +157,13 @@ def _is_said(name: str) -> bool:
     return name.lower().endswith((".md", ".pdf", ".html")) or name.partition(".")[0].lower() in _SAID
 
 
-def claims(path: Tree) -> dict[str, str]:
+def claims(path: AnyPath) -> dict[str, str]:
     """The formats that something in a folder speaks for, each with what that is."""
     with remember_folders():
         return _claims(path)
 
 
-def _claims(path: Tree) -> dict[str, str]:
+def _claims(path: AnyPath) -> dict[str, str]:
     found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
     by_content = [name for name, reader in READERS.items() if reader.seen is None]
     found |= {name: seen for name, seen in reversed(list(_by_content(path))) if name in by_content}
@@ -172,7 +172,7 @@ def _claims(path: Tree) -> dict[str, str]:
     return {name: found[name] for name in READERS if name in found}
 
 
-def _seen(reader: Reader, path: Tree) -> str:
+def _seen(reader: Reader, path: AnyPath) -> str:
     try:
         return reader.seen(path) if reader.seen is not None else ""
     except DataError as error:
@@ -180,7 +180,7 @@ def _seen(reader: Reader, path: Tree) -> str:
         return str(error)[:80]
 
 
-def _files_below(path: Tree) -> Iterator[Tree]:
+def _files_below(path: AnyPath) -> Iterator[AnyPath]:
     """The first files of each suffix that are told by their content, of each of the first folders."""
     for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
         for suffix in _BY_CONTENT:
@@ -188,7 +188,7 @@ def _files_below(path: Tree) -> Iterator[Tree]:
             yield from islice(matching, SNIFFED)
 
 
-def _by_content(path: Tree) -> Iterator[tuple[str, str]]:
+def _by_content(path: AnyPath) -> Iterator[tuple[str, str]]:
     for file in _files_below(path):
         suffix = file.suffix.lower()
         if suffix == ".json" and _is_coco(file):
@@ -198,7 +198,7 @@ def _by_content(path: Tree) -> Iterator[tuple[str, str]]:
             yield kind, f"{file.parent.name}/{file.name}" if str(file.parent) != str(path) else file.name
 
 
-def _unread_below(path: Tree) -> Iterator[tuple[str, str]]:
+def _unread_below(path: AnyPath) -> Iterator[tuple[str, str]]:
     """Formats that are not read, told by names or content."""
     for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
         for name in [folder.name, *names[:100]]:
@@ -206,7 +206,7 @@ def _unread_below(path: Tree) -> Iterator[tuple[str, str]]:
                 yield kind, name
 
 
-def _of_file(file: Tree) -> str:
+def _of_file(file: AnyPath) -> str:
     suffix = file.suffix.lower()
     kind = "" if suffix == ".json" and _is_coco(file) else _kind_of(file)
     refuse_unread(file, kind)
@@ -229,14 +229,14 @@ def _of_file(file: Tree) -> str:
     return found
 
 
-def _kind_of(file: Tree) -> str:
+def _kind_of(file: AnyPath) -> str:
     look = _BY_CONTENT.get(file.suffix.lower())
     return unread_kind(file) or (look(file).removesuffix("-image") if look is not None else "")
 
 
-def _contents(folder: Tree) -> str:
+def _contents(folder: AnyPath) -> str:
     """What lies in a folder, for a message."""
-    folders, files = names_in(folder)
+    folders, files = list_dir(folder)
     counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
     parts = [f"{count} {'file' if count == 1 else 'files'} {suffix}" for suffix, count in counts.most_common(4)]
     if folders:

@@ -1,4 +1,4 @@
-"""A folder of pictures with ``metadata.jsonl``, as Hugging Face's datasets read it: a line of JSON for each picture.
+"""A folder of images with ``metadata.jsonl``, as Hugging Face's datasets read it: a line of JSON for each image.
 
 https://huggingface.co/docs/datasets/image_dataset#object-detection
 """
@@ -9,54 +9,54 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.annotations import RawDataset, SourceLocation, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
+from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Place, RawSet, short
-from varifocal.data.readers.columns import Columns
+from varifocal.data.paths import TextDecoder, list_dir
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.objects import ObjectReader, line_object, record_size
-from varifocal.data.tree import Texts, names_in
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 NAME = "metadata.jsonl"
 _NAMES = Words(inside="write it relative to the folder of this file")
 
 
-def read_image_folder(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
-    """One ``metadata.jsonl``, or the lines of it whose pictures lie in the folder of the split.
+def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
+    """One ``metadata.jsonl``, or the lines of it whose images lie in the folder of the split.
 
     Raises:
         DataError: the file cannot be read. A line that is wrong is a problem of the set.
     """
-    columns = Columns("image-folder", source, split)
+    columns = ColumnBuilder("image-folder", source, split)
     finder = finder_of([source.parent], data if data.is_dir() else source.parent, split, options)
     objects = ObjectReader(columns)
-    inner = split != "all" and canonical(source.parent.name) != split and not source.stem.startswith(split)
-    texts = Texts()
+    inner = split != "all" and normalize_split(source.parent.name) != split and not source.stem.startswith(split)
+    texts = TextDecoder()
     for number, line in enumerate(texts.read(source).split("\n"), start=1):
         if not line.strip():
             continue
-        record, place = _parse(columns, line, number), Place(source, f"line {number}")
+        record, place = _parse(columns, line, number), SourceLocation(source, f"line {number}")
         if record is None:
             continue
         name = record.get("file_name")
         if not isinstance(name, str) or not name:
-            columns.problem("malformed", source, place.text, f"has the file_name {short(name)}", "name the picture")
+            columns.problem("malformed", source, place.text, f"has the file_name {short(name)}", "name the image")
             continue
         if inner and _split_of(name) != split:
             continue
         image = columns.named(finder, name, place, _NAMES, size=record_size(record), record=place.text)
         objects.read(record, image, place, number)
     if not columns.names and not columns.problems:
-        columns.problem("malformed", source, "", "there are no pictures in it", "give it a line for each")
+        columns.problem("malformed", source, "", "there are no images in it", "give it a line for each")
     objects.finish()
     columns.notes += texts.notes(source)
     return columns.finish([source], line_object, xywh=True)
 
 
-def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:
+def _parse(columns: ColumnBuilder, line: str, number: int) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -69,8 +69,8 @@ def _parse(columns: Columns, line: str, number: int) -> dict[str, Any] | None:
     return record
 
 
-def find_image_folder(path: Tree) -> dict[str, Tree]:
-    """The splits: a file in each folder, or one whose pictures lie in folders called train and so on, or "all".
+def find_image_folder(path: AnyPath) -> dict[str, AnyPath]:
+    """The splits: a file in each folder, or one whose images lie in folders called train and so on, or "all".
 
     Raises:
         DataError: there is no such file.
@@ -82,39 +82,39 @@ def find_image_folder(path: Tree) -> dict[str, Tree]:
     files = metadata_files(path)
     if not files:
         raise DataError(f"{path}: there is no {NAME} in it or in a folder in it")
-    found: dict[str, Tree] = {}
+    found: dict[str, AnyPath] = {}
     for file in files:
-        name = canonical(file.parent.name)
+        name = normalize_split(file.parent.name)
         if name in found:
             raise DataError(f"{path}: {found[name]} and {file} are both the split {name}; name one of them")
         found[name] = file
     return found
 
 
-def metadata_files(path: Tree) -> list[Tree]:
+def metadata_files(path: AnyPath) -> list[AnyPath]:
     """The metadata of a folder, or of the folders in it or in its folder "data"."""
     if (path / NAME).is_file():
         return [path / NAME]
     for base in (path, path / "data"):
-        found = [base / name / NAME for name in names_in(base)[0] if (base / name / NAME).is_file()]
+        found = [base / name / NAME for name in list_dir(base)[0] if (base / name / NAME).is_file()]
         if found:
             return found
     return []
 
 
-def _splits_in(file: Tree) -> dict[str, Tree]:
+def _splits_in(file: AnyPath) -> dict[str, AnyPath]:
     splits: dict[str, None] = {}
     for name in _names(file):
         split = _split_of(name)
         if split not in NAMED:
-            name = canonical(file.parent.name)
+            name = normalize_split(file.parent.name)
             return {name if name in NAMED else "all": file}
         splits[split] = None
     return dict.fromkeys(splits or ["all"], file)
 
 
-def _names(file: Tree) -> Iterator[str]:
-    for line in Texts().read(file).split("\n"):
+def _names(file: AnyPath) -> Iterator[str]:
+    for line in TextDecoder().read(file).split("\n"):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -124,4 +124,4 @@ def _names(file: Tree) -> Iterator[str]:
 
 
 def _split_of(name: str) -> str:
-    return canonical(name.replace("\\", "/").removeprefix("./").partition("/")[0])
+    return normalize_split(name.replace("\\", "/").removeprefix("./").partition("/")[0])

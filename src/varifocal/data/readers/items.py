@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import NO_LABEL, Place, RawSet, counted, short
-from varifocal.data.readers.columns import NAN, Columns
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import ImageFinder, is_image
+from varifocal.data.readers.columns import NAN, ColumnBuilder
 from varifocal.data.readers.lookup import Words
-from varifocal.data.tree import PictureFinder, is_picture
 
 _MAX_SIDE = 2**31 - 1
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
@@ -102,17 +102,17 @@ class Item(NamedTuple):
 class Items:
     """Puts items into columns, one after the other."""
 
-    columns: Columns
+    columns: ColumnBuilder
     regions: list[tuple[int, Shape]] = field(default_factory=list)
 
-    def add(self, item: Item, file: Tree, finder: PictureFinder, words: PlaceOf) -> bool:
+    def add(self, item: Item, file: AnyPath, finder: ImageFinder, words: PlaceOf) -> bool:
         """Add an image with its objects, whose places ``words(file, number)`` tells; whether it became an image."""
         columns = self.columns
         if not isinstance(item.name, str) or not item.name.strip():
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
             columns.problem("malformed", file, item.place, text, "add its file name, or take the record out")
             return False
-        place, record = Place(file, item.place), f"{file.name} {item.place}".strip()
+        place, record = SourceLocation(file, item.place), f"{file.name} {item.place}".strip()
         found = without_suffix(finder, item.name)
         also = (item.other,) if item.other and item.other != item.name else ()
         image = columns.named(finder, item.name, place, _NAMES, size=item.size, found=found, also=also, record=record)
@@ -120,7 +120,7 @@ class Items:
             self._entry(entry, image, file, words)
         return True
 
-    def _entry(self, entry: Entry, image: int, file: Tree, words: PlaceOf) -> None:
+    def _entry(self, entry: Entry, image: int, file: AnyPath, words: PlaceOf) -> None:
         columns = self.columns
         if isinstance(entry, LeftOut):
             columns.changed[entry.note] += 1
@@ -154,20 +154,20 @@ class Items:
         columns.no_classes()
 
 
-def one_class_note(file: Tree) -> str:
+def one_class_note(file: AnyPath) -> str:
     """What is said of a source with boxes and no classes."""
     return f"{file.name}: nothing in it tells a class, so that all boxes are of one, called {ONE_CLASS!r}."
 
 
-def absent_note(file: Tree, names: Sequence[str]) -> str:
+def absent_note(file: AnyPath, names: Sequence[str]) -> str:
     """What is said of images that a source names and that are not there, where that is no mistake."""
     images = counted(len(names), "(image is|images are)")
     return f"{file.name}: {images} named and not there, and left out, first {short(names[0])}."
 
 
-def without_suffix(finder: PictureFinder, name: str) -> tuple[Tree, str] | None:
+def without_suffix(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None:
     """The file of an image whose name lacks its suffix, if only one has that stem."""
-    found = None if is_picture(name) else finder.find_stem(name.replace("\\", "/"))
+    found = None if is_image(name) else finder.find_stem(name.replace("\\", "/"))
     return None if found is not None and finder.same_stem(*found) else found
 
 
@@ -215,7 +215,7 @@ def record_and_index(number: int) -> tuple[int, int]:
     return number >> _SHIFT, number & ((1 << _SHIFT) - 1)
 
 
-def finished(items: Items, files: Sequence[Any], words: PlaceOf, *, shares: bool = False) -> RawSet:
+def finished(items: Items, files: Sequence[Any], words: PlaceOf, *, shares: bool = False) -> RawDataset:
     """The set of what was added."""
     columns = items.columns
     columns.find_lost()

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from varifocal.data.archive import Tree
+from varifocal.data.annotations import RawDataset, short
+from varifocal.data.archive import AnyPath
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import RawSet, short
-from varifocal.data.readers.columns import Columns
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import (
     Entry,
     Fault,
@@ -31,14 +31,14 @@ from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.labelme import parse_json
 from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import json_kind
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _NO_BOX = "(label|labels) without a box (lanes, areas) (was|were) left out"
 
 Add = Callable[[Item], None]
 
 
-def _take(columns: Columns, to_item: Callable[[int, dict[str, Any]], Item], add: Add) -> Callable[..., None]:
+def _take(columns: ColumnBuilder, to_item: Callable[[int, dict[str, Any]], Item], add: Add) -> Callable[..., None]:
     """What adds each record of a list, and reports what is none."""
 
     def take(first: int, records: list[Any]) -> None:
@@ -67,7 +67,7 @@ def _objects(given: Any, number: int, name: str, to_entry: Callable[[int, dict[s
             yield Fault(place, f"is {short(one)}", "it should be an object")
 
 
-def _scan_createml(file: Tree, columns: Columns, add: Add) -> None:
+def _scan_createml(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
     count = read_list(file, _take(columns, _createml_item, add))
     if count is None:
         raise DataError(f"{file}: this is not CreateML, which is a list of images; export it again")
@@ -99,7 +99,7 @@ def _createml_place(file: Any, number: int) -> str:
 CREATEML = RecordFiles("createml", "CreateML", (".json",), json_kind, _scan_createml, _createml_place)
 
 
-def _scan_bdd(file: Tree, columns: Columns, add: Add) -> None:
+def _scan_bdd(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
     take = _take(columns, _bdd_item, add)
     if read_list(file, take) is not None:
         return
@@ -137,7 +137,7 @@ def _bdd_place(file: Any, number: int) -> str:
     return f"[{record}] labels[{index}]"
 
 
-def _parse_bdd(text: str, file: Tree) -> Item | None:
+def _parse_bdd(text: str, file: AnyPath) -> Item | None:
     """The image of a file of the first release, which has one frame."""
     record = parse_json(text, file)
     frames = record.get("frames") if isinstance(record, dict) else None
@@ -152,7 +152,7 @@ def _bdd_object(file: Any, number: int) -> str:
     return f"objects[{number}]"
 
 
-def _image_kind(file: Tree) -> str:
+def _image_kind(file: AnyPath) -> str:
     return json_kind(file).removesuffix("-image")
 
 
@@ -160,7 +160,7 @@ _BDD_LIST = RecordFiles("bdd100k", "BDD100K", (".json",), json_kind, _scan_bdd, 
 _BDD_IMAGE = LabelFiles("bdd100k", "BDD100K", ".json", _image_kind, _parse_bdd, _bdd_object)
 
 
-def find_bdd(path: Tree) -> dict[str, Tree]:
+def find_bdd(path: AnyPath) -> dict[str, AnyPath]:
     """The splits of BDD100K: a file each, or folders with a file for each image.
 
     Raises:
@@ -174,7 +174,7 @@ def find_bdd(path: Tree) -> dict[str, Tree]:
         return _BDD_IMAGE.splits(path)
 
 
-def read_bdd(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_bdd(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """One split, as ``find_bdd`` gives it; errors as of the two ways."""
     single = source.is_file() and json_kind(source) != "bdd100k-image"
     return (_BDD_LIST if single else _BDD_IMAGE).read(source, data, split, options)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short
-from varifocal.errors import DataError
+from varifocal.data.annotations import short
+from varifocal.data.archive import AnyPath
+from varifocal.utils.errors import DataError
 
 _BLOCK = 1 << 22  # bytes read at a time
 _RECORDS = 1 << 15  # records handed on at a time, about
@@ -30,7 +30,7 @@ class Count(int):
     """How many elements a list had that was handed on while it was read; a number that stands in the file is none."""
 
 
-def read_object(file: Tree, lists: Collection[str], take: Take) -> dict[str, Any]:
+def read_object(file: AnyPath, lists: Collection[str], take: Take) -> dict[str, Any]:
     """The keys of the object in ``file``, without those of ``lists`` whose value is a list.
 
     Of these ``take(key, first, records)`` gets the elements, some at a time, ``first`` being the index of the first
@@ -43,7 +43,7 @@ def read_object(file: Tree, lists: Collection[str], take: Take) -> dict[str, Any
         return _Reader(stream, file).read(lists, take)
 
 
-def read_list(file: Tree, take: Callable[[int, list[Any]], None]) -> int | None:
+def read_list(file: AnyPath, take: Callable[[int, list[Any]], None]) -> int | None:
     """How many elements the list in ``file`` has; None for a file that holds no list.
 
     ``take(first, elements)`` gets them, some at a time, ``first`` being the index of the first one.
@@ -62,7 +62,7 @@ def read_list(file: Tree, take: Callable[[int, list[Any]], None]) -> int | None:
 
 
 @contextmanager
-def _said_of(file: Tree) -> Iterator[None]:
+def _said_of(file: AnyPath) -> Iterator[None]:
     """What goes wrong while reading, as a sentence about the file."""
     try:
         yield
@@ -91,7 +91,7 @@ def _without_collection() -> Iterator[None]:
 class _Reader:
     """A window on the text that moves forward; ``place`` is the next character in it."""
 
-    def __init__(self, stream: io.BufferedReader, file: Tree) -> None:
+    def __init__(self, stream: io.BufferedReader, file: AnyPath) -> None:
         start = stream.read(len(codecs.BOM_UTF8))
         utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         stream.seek(3 if start.startswith(codecs.BOM_UTF8) else 0)

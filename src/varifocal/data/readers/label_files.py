@@ -12,17 +12,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
+from varifocal.data.annotations import Files, RawDataset, counted, cut, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, canonical, share_images
+from varifocal.data.names import NAMED, normalize_split, share_images
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, RawSet, counted, cut, short
-from varifocal.data.readers.columns import Columns
+from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, PlaceOf, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
-from varifocal.data.tree import PictureFinder, Texts, is_picture, names_in, read_many, walk
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 SNIFFED = 8  # files of a folder that are looked at to tell its format
 _FEW = 8  # folders with images that are looked through for each folder of labels
@@ -33,12 +33,12 @@ def split_of_parts(parts: Sequence[str]) -> str:
     names such as "VisDrone2019-DET-train"; else "all"."""
     for part in reversed(parts):
         for word in (part, *reversed(re.split(r"[-_. ]+", part))):
-            if canonical(word) in NAMED:
-                return canonical(word)
+            if normalize_split(word) in NAMED:
+                return normalize_split(word)
     return "all"
 
 
-def parts_between(data: Tree, folder: Tree) -> tuple[str, ...]:
+def parts_between(data: AnyPath, folder: AnyPath) -> tuple[str, ...]:
     """The names of the folders from the data folder down to one below it."""
     parts: list[str] = []
     while str(folder) != str(data) and folder.name and folder != folder.parent:
@@ -47,12 +47,12 @@ def parts_between(data: Tree, folder: Tree) -> tuple[str, ...]:
     return tuple(reversed(parts))
 
 
-def image_folders(data: Tree) -> list[Tree]:
+def image_folders(data: AnyPath) -> list[AnyPath]:
     """All folders with images, below and including ``data``."""
-    return [folder for folder, _, names in walk(data) if any(map(is_picture, names))]
+    return [folder for folder, _, names in walk(data) if any(map(is_image, names))]
 
 
-def image_roots(data: Tree, labels: Tree, split: str, folders: Sequence[Tree]) -> list[Tree]:
+def image_roots(data: AnyPath, labels: AnyPath, split: str, folders: Sequence[AnyPath]) -> list[AnyPath]:
     """Where the images of a folder of labels may lie, the nearest first; those of other splits are left out.
 
     Of several at the same distance those come first whose name ends in the number of the label folder (``image_2`` of
@@ -61,11 +61,11 @@ def image_roots(data: Tree, labels: Tree, split: str, folders: Sequence[Tree]) -
     own = parts_between(data, labels)
     number = re.findall(r"\d+$", labels.name)
 
-    def distance(folder: Tree) -> tuple[int, bool, str]:
+    def distance(folder: AnyPath) -> tuple[int, bool, str]:
         shared = sum(part in parts_between(data, folder) for part in own)
         return -shared, re.findall(r"\d+$", folder.name) != number, str(folder)
 
-    def fits(folder: Tree) -> bool:
+    def fits(folder: AnyPath) -> bool:
         found = split_of_parts(parts_between(data, folder))
         return "all" in (split, found) or found == split or share_images(found, split)
 
@@ -88,19 +88,19 @@ class LabelFiles:
     name: str
     title: str
     suffix: str
-    kind: Callable[[Tree], str]
-    parse: Callable[[str, Tree], Item | None]
+    kind: Callable[[AnyPath], str]
+    parse: Callable[[str, AnyPath], Item | None]
     words: PlaceOf
     classes: tuple[str, ...] = ()
 
-    def folders(self, data: Tree) -> Iterator[Tree]:
+    def folders(self, data: AnyPath) -> Iterator[AnyPath]:
         """The folders below and including ``data`` with label files of this format, told by the first of them."""
         for folder, _, names in walk(data):
             files = [folder / name for name in names if name.lower().endswith(self.suffix)][:SNIFFED]
             if any(self.kind(file) == self.name for file in files):
                 yield folder
 
-    def splits(self, data: Tree) -> dict[str, Tree]:
+    def splits(self, data: AnyPath) -> dict[str, AnyPath]:
         """The splits: a single label file, the lists in ImageSets, or folders; each with the file or folder to read.
 
         Raises:
@@ -108,7 +108,7 @@ class LabelFiles:
         """
         if data.is_file():
             return {"all": data}
-        found: dict[str, list[Tree]] = {}
+        found: dict[str, list[AnyPath]] = {}
         for folder in self.folders(data):
             found.setdefault(split_of_parts(parts_between(data, folder)), []).append(folder)
         if not found:
@@ -117,20 +117,20 @@ class LabelFiles:
         lists = _lists(data) if len(found) == 1 else {}
         return lists or {split: places[0] if len(places) == 1 else data for split, places in found.items()}
 
-    def read(self, source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+    def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
         """One split, as ``splits`` gives it.
 
         Raises:
             DataError: a folder or a list cannot be read. Whatever is wrong with a label file is a problem of the set.
         """
-        columns, texts = Columns(self.name, source, split), Texts()
+        columns, texts = ColumnBuilder(self.name, source, split), TextDecoder()
         if self.classes:
             columns.declare(self.classes)
         items = Items(columns)
         base = data if data.is_dir() else source.parent
         folders = image_folders(base)
-        finders: dict[Tree, PictureFinder] = {}
-        kept: list[tuple[Tree, str] | None] = []
+        finders: dict[AnyPath, ImageFinder] = {}
+        kept: list[tuple[AnyPath, str] | None] = []
         places = list(self._files(columns, base, texts))
         for (folder, name), (file, content) in zip(places, read_many(f / n for f, n in places), strict=True):
             if folder not in finders:
@@ -141,13 +141,13 @@ class LabelFiles:
                 kept.append((folder, name))
         columns.find_lost()
         for place in self._unlabeled(columns, options):
-            columns.picture(place[1], place)
+            columns.image(place[1], place)
             kept.append(None)
         columns.notes += texts.notes(source)
         return finished(items, Files.of(kept), self.words)
 
     def _item(
-        self, columns: Columns, content: bytes | DataError, file: Tree, texts: Texts, finder: PictureFinder
+        self, columns: ColumnBuilder, content: bytes | DataError, file: AnyPath, texts: TextDecoder, finder: ImageFinder
     ) -> Item | None:
         """What a label file says, None where it is something else or wrong, which is noted."""
         try:
@@ -157,7 +157,7 @@ class LabelFiles:
         except DataError as error:
             columns.failure("malformed", file, error)
             return None
-        stem = os.path.splitext(file.stem)[0] if is_picture(file.stem) else file.stem
+        stem = os.path.splitext(file.stem)[0] if is_image(file.stem) else file.stem
         if item is None and finder.find_stem(stem) is not None:
             text = f"this is not a label file of {self.title}, though an image has its name"
             columns.problem("malformed", file, "", text, "mend it or take it away")
@@ -167,7 +167,7 @@ class LabelFiles:
             ] += 1
         return item
 
-    def _files(self, columns: Columns, base: Tree, texts: Texts) -> Iterator[tuple[Tree, str]]:
+    def _files(self, columns: ColumnBuilder, base: AnyPath, texts: TextDecoder) -> Iterator[tuple[AnyPath, str]]:
         """Folder and name of each label file of a split."""
         source, split = columns.source, columns.split
         if source.is_file() and not _is_list(source):
@@ -179,7 +179,7 @@ class LabelFiles:
                 if split_of_parts(parts_between(base, folder)) == split:
                     yield from ((folder, name) for name in self._names(folder))
 
-    def _listed(self, columns: Columns, base: Tree, texts: Texts) -> Iterator[tuple[Tree, str]]:
+    def _listed(self, columns: ColumnBuilder, base: AnyPath, texts: TextDecoder) -> Iterator[tuple[AnyPath, str]]:
         """The label files that a list names by their stems, a line for each."""
         found = {
             os.path.splitext(name)[0]: (folder, name) for folder in self.folders(base) for name in self._names(folder)
@@ -193,21 +193,21 @@ class LabelFiles:
                 mend = "put it there or take the line out"
                 columns.problem("missing-labels", columns.source, f"line {number}", text, mend)
 
-    def _names(self, folder: Tree) -> Iterator[str]:
-        for name in names_in(folder)[1]:
+    def _names(self, folder: AnyPath) -> Iterator[str]:
+        for name in list_dir(folder)[1]:
             if name.lower().endswith(self.suffix) and name.lower() not in NOT_LABELS:
                 yield name
 
-    def _unlabeled(self, columns: Columns, options: ReadOptions) -> list[tuple[Tree, str]]:
+    def _unlabeled(self, columns: ColumnBuilder, options: ReadOptions) -> list[tuple[AnyPath, str]]:
         """The images beside those that have labels, if the user says that nothing is on them; else they are counted."""
         if columns.source.is_file():
             return []
-        used: dict[Tree, set[str]] = {}
+        used: dict[AnyPath, set[str]] = {}
         for folder, name in columns.places():
             used.setdefault(folder, set()).add(name)
-        beside = [(folder, name) for folder, names in used.items() for name in names_in(folder)[1] if name not in names]
+        beside = [(folder, name) for folder, names in used.items() for name in list_dir(folder)[1] if name not in names]
         columns.notes += passed_over([name for _, name in beside], columns.source.name)
-        left = [(folder, name) for folder, name in beside if is_picture(name)]
+        left = [(folder, name) for folder, name in beside if is_image(name)]
         if left and options.unlabeled != "background":
             text = f"(image has|images have) no {self.suffix} file of labels and (is|are) left out"
             columns.notes.append(
@@ -217,14 +217,14 @@ class LabelFiles:
         return left if options.unlabeled == "background" else []
 
 
-def _is_list(file: Tree) -> bool:
+def _is_list(file: AnyPath) -> bool:
     return file.suffix == ".txt" and file.parent.name in ("ImageSets", "Main")
 
 
-def _lists(data: Tree) -> dict[str, Tree]:
+def _lists(data: AnyPath) -> dict[str, AnyPath]:
     """The lists in ``ImageSets``, by split."""
     for folder in (data / "ImageSets" / "Main", data / "ImageSets"):
-        names = [name for name in names_in(folder)[1] if name.endswith(".txt")]
+        names = [name for name in list_dir(folder)[1] if name.endswith(".txt")]
         if names:
             return {os.path.splitext(name)[0]: folder / name for name in names}
     return {}

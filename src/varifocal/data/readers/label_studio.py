@@ -1,9 +1,9 @@
-"""Label Studio's exports as JSON, JSON-MIN and CSV (https://labelstud.io/guide/export): a list of tasks, one a picture.
+"""Label Studio's exports as JSON, JSON-MIN and CSV (https://labelstud.io/guide/export): a list of tasks, one an image.
 
 Where the interface has ``<Rectangle>`` and ``<Labels>`` apart, a region is two results with one id, shape and label.
-Numbers are percent of the picture's width and height; a rectangle is turned clockwise about its top left corner.
+Numbers are percent of the image's width and height; a rectangle is turned clockwise about its top left corner.
 Turned rectangles, polygons and ellipses are reduced to the upright boxes around them; brushes, points and the like are
-left out and counted. A task that nobody has labelled is not a picture without objects, and is left out, too.
+left out and counted. A task that nobody has labeled is not an image without objects, and is left out, too.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_LABEL, Place, RawSet, short
-from varifocal.data.readers.columns import NAN, Columns, hull, turned, whole_side
+from varifocal.data.paths import ImageFinder, is_image, list_dir, read_bytes
+from varifocal.data.readers.columns import NAN, ColumnBuilder, enclosing_box, rotate_box, whole_side
 from varifocal.data.readers.cvat import ellipse_box
 from varifocal.data.readers.items import ELLIPSE, OUTLINE, TURNED
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.sniff import json_kind, table_kind
-from varifocal.data.tree import PictureFinder, is_picture, names_in, read_bytes
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
@@ -37,13 +37,13 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
 _NAMING = ("labels", "choices")  # types of results that say what a region is that another has drawn
 
 
-def read_label_studio(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
-    """The labelled tasks of an export.
+def read_label_studio(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
+    """The labeled tasks of an export.
 
     Raises:
         DataError: not JSON, or not an export.
     """
-    columns = Columns("label-studio", source, split)
+    columns = ColumnBuilder("label-studio", source, split)
     base = data if data.is_dir() else source.parent
     roots = [base / "images", base, source.parent / "images", source.parent]
     finder = finder_of(roots, base, split, options)
@@ -52,16 +52,16 @@ def read_label_studio(source: Tree, data: Tree, split: str, options: ReadOptions
         if result is not None:
             _read_task(columns, finder, task, number, result)
     if not columns.names and not columns.problems:
-        columns.problem("malformed", source, "", "none of its tasks is labelled", "export the labelled tasks")
+        columns.problem("malformed", source, "", "none of its tasks is labeled", "export the labeled tasks")
     columns.no_classes()
     return columns.finish([source], _place, shares=True)
 
 
-def _place(file: Tree, number: int) -> str:
+def _place(file: AnyPath, number: int) -> str:
     return f"[{number >> _SHIFT}] result {number & ((1 << _SHIFT) - 1)}"
 
 
-def read_tasks(file: Tree) -> list[Any]:
+def read_tasks(file: AnyPath) -> list[Any]:
     """The tasks of an export.
 
     Raises:
@@ -84,12 +84,12 @@ def read_tasks(file: Tree) -> list[Any]:
 
 def is_task(task: Any) -> bool:
     """Whether a value looks like a task of an export."""
-    labelled = isinstance(task, dict) and ("annotations" in task or "completions" in task)
-    return labelled and isinstance(task.get("data"), dict)
+    labeled = isinstance(task, dict) and ("annotations" in task or "completions" in task)
+    return labeled and isinstance(task.get("data"), dict)
 
 
-def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
-    """What was drawn in a task; None where nobody has labelled it and that is no label, or it is no task."""
+def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
+    """What was drawn in a task; None where nobody has labeled it and that is no label, or it is no task."""
 
     def refuse(text: str, mend: str) -> None:
         columns.problem("malformed", columns.source, f"[{number}]", text, mend)
@@ -101,16 +101,16 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         refuse("has annotations that are no list of objects", "export it again")
         return None
-    done = [one for one in given if not one.get("was_cancelled")]
+    done = [one for one in given if not one.get("was_canceled")]
     if not done and options.unlabeled == "background":
         return []
     if not done:
-        columns.changed["(task|tasks) that nobody has labelled (was|were) left out"] += 1
-        columns.left_out += [name] if (name := _picture_name(task["data"])) else []
+        columns.changed["(task|tasks) that nobody has labeled (was|were) left out"] += 1
+        columns.left_out += [name] if (name := _image_name(task["data"])) else []
         return None
     if len(done) > 1:
         columns.changed[
-            "(task was|tasks were) labelled more than once; the ground truth, or else the first, was taken"
+            "(task was|tasks were) labeled more than once; the ground truth, or else the first, was taken"
         ] += 1
     result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
     if not isinstance(result, list):
@@ -119,13 +119,15 @@ def _result_of(columns: Columns, task: Any, number: int, options: ReadOptions) -
     return result
 
 
-def _read_task(columns: Columns, finder: PictureFinder, task: dict[str, Any], number: int, result: list[Any]) -> None:
+def _read_task(
+    columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, result: list[Any]
+) -> None:
     place = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
-    name = _picture_name(task["data"])
+    name = _image_name(task["data"])
     if name is None:
-        columns.problem("malformed", columns.source, place, "names no picture in its data", "take the task out")
+        columns.problem("malformed", columns.source, place, "names no image in its data", "take the task out")
         return
-    at = Place(columns.source, place)
+    at = SourceLocation(columns.source, place)
     image = columns.named(finder, name, at, _NAMES, size=_size(result), upload=True, record=f"[{number}]")
     names, drawn = _names_apart(result), _drawn(result)
     used: set[tuple[str, Any]] = set()  # id and type of the results that only name what another has drawn
@@ -179,11 +181,11 @@ def _shape_of(one: dict[str, Any], drawn: set[str]) -> str:
     return kind if kind in _KEYS else ""
 
 
-def _picture_name(data: dict[str, Any]) -> str | None:
-    """The picture of a task, whatever the labelling interface calls it."""
-    words = [data[key] for key in ("image", "img", "picture", "photo") if isinstance(data.get(key), str)]
+def _image_name(data: dict[str, Any]) -> str | None:
+    """The image of a task, whatever the labeling interface calls it."""
+    words = [data[key] for key in ("image", "img", "image", "photo") if isinstance(data.get(key), str)]
     others = [value for value in data.values() if isinstance(value, str)]
-    words += sorted(others, key=lambda value: not is_picture(value.partition("?")[0]) and not is_picture(value))
+    words += sorted(others, key=lambda value: not is_image(value.partition("?")[0]) and not is_image(value))
     return next((word for word in words if word.strip()), None)
 
 
@@ -197,7 +199,7 @@ def _size(result: list[Any]) -> tuple[int, int]:
 
 
 def _read_shape(
-    columns: Columns, image: int, one: dict[str, Any], kind: str, labels: Any, number: int, index: int
+    columns: ColumnBuilder, image: int, one: dict[str, Any], kind: str, labels: Any, number: int, index: int
 ) -> None:
     at = number << _SHIFT | index
     value = one.get("value")
@@ -210,8 +212,8 @@ def _read_shape(
         report("malformed", f"has the value {short(value)}", "it should be an object")
         return
     if one.get("image_rotation"):
-        text = f"is of a picture turned by {short(one['image_rotation'])} degrees"
-        report("malformed", text, "turn the picture itself")
+        text = f"is of an image turned by {short(one['image_rotation'])} degrees"
+        report("malformed", text, "turn the image itself")
         return
     labels = [] if labels is None else labels
     if not isinstance(labels, list) or len(labels) > 1 or not all(isinstance(label, str) for label in labels):
@@ -245,13 +247,13 @@ def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]
     return raw, [float(item) for item in flat]
 
 
-def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
-    """The upright box in shares of the picture; a turn does not keep shares, and is done in pixels."""
+def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
+    """The upright box in shares of the image; a turn does not keep shares, and is done in pixels."""
     *shares, degrees = numbers
     shares = [share / 100 for share in shares]
     if kind == "polygon":
         columns.changed[OUTLINE] += 1
-        return list(hull(list(zip(shares[::2], shares[1::2], strict=True))))
+        return list(enclosing_box(list(zip(shares[::2], shares[1::2], strict=True))))
     sides = [max(side, 1) for side in size] * 2
     a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
     box = (a, b, a + c, b + d)
@@ -260,11 +262,11 @@ def _to_box(columns: Columns, kind: str, numbers: list[float], size: tuple[int, 
         box = ellipse_box(a, b, c, d, degrees)
     elif degrees:
         columns.changed[TURNED] += 1
-        box = turned(box, degrees, (a, b))
+        box = rotate_box(box, degrees, (a, b))
     return [number / side for number, side in zip(box, sides, strict=True)]
 
 
-def find_label_studio(path: Tree) -> dict[str, Tree]:
+def find_label_studio(path: AnyPath) -> dict[str, AnyPath]:
     """The export: a file, or the only one in a folder; it is the split "all".
 
     Raises:
@@ -277,13 +279,13 @@ def find_label_studio(path: Tree) -> dict[str, Tree]:
     return {"all": files[0]}
 
 
-def exports(folder: Tree) -> list[Tree]:
+def exports(folder: AnyPath) -> list[AnyPath]:
     """The files of a folder that are an export."""
-    files = [folder / name for name in names_in(folder)[1] if name.lower().endswith((".json", ".csv"))]
+    files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith((".json", ".csv"))]
     return [file for file in files[:_MOST_FILES] if is_export(file)]
 
 
-def is_export(file: Tree) -> bool:
+def is_export(file: AnyPath) -> bool:
     """Whether a JSON or CSV file is an export, seen from its beginning."""
     kind = table_kind(file) if file.name.lower().endswith(".csv") else json_kind(file)
     return kind == "label-studio"

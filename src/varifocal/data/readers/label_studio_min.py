@@ -1,7 +1,7 @@
 """Label Studio's smaller exports, JSON-MIN and CSV, as the tasks of its JSON.
 
-A record has the fields of a task's data, and for each part of the labelling interface a list of what was drawn with it;
-in CSV that is one cell of JSON. Records of one picture are the labellings of several people.
+A record has the fields of a task's data, and for each part of the labeling interface a list of what was drawn with it;
+in CSV that is one cell of JSON. Records of one image are the labellings of several people.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.tree import Texts
-from varifocal.errors import DataError
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import TextDecoder
+from varifocal.utils.errors import DataError
 
 # What the export adds to the fields of a task.
 _META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "sentiment", "agreement")
@@ -27,13 +27,13 @@ def is_minimal(tasks: Any) -> bool:
     return isinstance(first, dict) and "data" not in first and "annotation_id" in first
 
 
-def read_csv_records(file: Tree) -> list[Any]:
+def read_csv_records(file: AnyPath) -> list[Any]:
     """The records of a CSV export, with the values of those cells that are JSON.
 
     Raises:
         DataError: it is not CSV.
     """
-    reader = csv.DictReader(io.StringIO(Texts().read(file), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(TextDecoder().read(file), newline=""), strict=True)
     try:
         return [{key: _value(cell) for key, cell in row.items() if key is not None} for row in reader]
     except csv.Error as error:
@@ -50,7 +50,7 @@ def _value(cell: Any) -> Any:
 
 
 def to_tasks(records: list[Any]) -> list[Any]:
-    """A task for each record; several of one picture are one task with several annotations."""
+    """A task for each record; several of one image are one task with several annotations."""
     tasks: list[Any] = []
     known: dict[str, dict[str, Any]] = {}
     for record in records:

@@ -10,9 +10,9 @@ import json
 import math
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import counted, short
-from varifocal.data.readers.columns import hull
+from varifocal.data.annotations import counted, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.readers.columns import enclosing_box
 from varifocal.data.readers.items import (
     CIRCLE,
     MASK,
@@ -30,7 +30,7 @@ from varifocal.data.readers.items import (
 )
 from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.sniff import json_kind
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 # Shapes with an area, the note on what becomes of them, and the fewest points they have.
 _AREAS = {
@@ -42,7 +42,7 @@ _AREAS = {
 }
 
 
-def parse_json(text: str, file: Tree) -> Any:
+def parse_json(text: str, file: AnyPath) -> Any:
     """The value that a small JSON file holds.
 
     Raises:
@@ -57,7 +57,7 @@ def parse_json(text: str, file: Tree) -> Any:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
 
 
-def parse_labelme(text: str, file: Tree) -> Item | None:
+def parse_labelme(text: str, file: AnyPath) -> Item | None:
     """The image of a label file and its shapes; None of a JSON file that is something else.
 
     Raises:
@@ -94,7 +94,7 @@ def _entry(number: int, shape: dict[str, Any]) -> Entry:
             f"is a {kind} of {counted(len(points), '(point|points)')}",
             f"it has at least {fewest}; draw it again",
         )
-    box = _circle(points) if kind == "circle" else hull(points)
+    box = _circle(points) if kind == "circle" else enclosing_box(points)
     return Shape(number, label, box, note=note, difficult=shape.get("difficult") is True)
 
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import AMBIGUOUS, Lost, locate, not_found, note_of
-from varifocal.data.names import leaves_folder
-from varifocal.data.raw import Place, Problem, short
+from varifocal.data.annotations import Issue, SourceLocation, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import AMBIGUOUS, Lost, locate, not_found, note_of
+from varifocal.data.names import is_unsafe_path
 
 
 class Words(NamedTuple):
     """How a reader says that an image is not found: a verb before its name, what to do, and what to do about a name
     that leaves the data folder."""
 
-    said: str = "names the picture"
+    said: str = "names the image"
     mend: str = "put it there or take the line out"
     inside: str = "write it relative to that folder, without '..'"
 
@@ -26,7 +26,7 @@ class _Named(NamedTuple):
     """An image that is not where its name says, where it stands in the source, and the record that is of it."""
 
     lost: Lost
-    place: Place
+    place: SourceLocation
     words: Words
     record: str
 
@@ -35,8 +35,8 @@ class _Named(NamedTuple):
 class Outcome:
     """Where images were found after all, what is wrong with the others, and a note for the user."""
 
-    places: dict[int, tuple[Tree, str]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    places: dict[int, tuple[AnyPath, str]] = field(default_factory=dict)
+    problems: list[Issue] = field(default_factory=list)
     note: str = ""
 
 
@@ -45,21 +45,21 @@ class Lookup:
 
     def __init__(self) -> None:
         self._lost: list[_Named] = []
-        self._records: dict[tuple[Tree, str], str] = {}
+        self._records: dict[tuple[AnyPath, str], str] = {}
 
-    def add(self, lost: Lost, place: Place, words: Words, record: str = "") -> None:
+    def add(self, lost: Lost, place: SourceLocation, words: Words, record: str = "") -> None:
         """Remember an image that is not where its name says."""
         self._lost.append(_Named(lost, place, words, record))
 
-    def twice(self, image: int, found: tuple[Tree, str], place: Place, record: str) -> Problem | None:
+    def twice(self, image: int, found: tuple[AnyPath, str], place: SourceLocation, record: str) -> Issue | None:
         """The problem that a second record is of the same image."""
         first = self._records.setdefault(found, record) if record else record
         if first == record:
             return None
-        text = f"is of the picture {found[1]}, of which {first} is, too"
-        return Problem("twice", place, text, "take one of the two away", image=image)
+        text = f"is of the image {found[1]}, of which {first} is, too"
+        return Issue("twice", place, text, "take one of the two away", image=image)
 
-    def finish(self, source: Tree, taken: Callable[[], set[tuple[Tree, str]]]) -> Outcome:
+    def finish(self, source: AnyPath, taken: Callable[[], set[tuple[AnyPath, str]]]) -> Outcome:
         """Look for all that were lost; ``taken`` gives the images that others are, by their whole names."""
         lost, self._lost = self._lost, []
         located = locate((one.lost for one in lost), taken)
@@ -82,14 +82,14 @@ class Lookup:
         return outcome
 
 
-def _problem(one: _Named, several: Sequence[str]) -> Problem:
+def _problem(one: _Named, several: Sequence[str]) -> Issue:
     name, words = one.lost.names[0], one.words
     if several:
         alike = len({os.path.splitext(path)[0] for path in several}) == 1 < len(several)
         mend = "rename one of them, or write the suffix of the one that is meant" if alike else AMBIGUOUS
         kind, text = "ambiguous-image", not_found(name, several, [])
-    elif leaves_folder(name) and not one.lost.upload:
+    elif is_unsafe_path(name) and not one.lost.upload:
         kind, text, mend = "outside-folder", "which is not a file inside the data folder", words.inside
     else:
         kind, text, mend = "missing-image", not_found(name, [], one.lost.finder.roots), words.mend
-    return Problem(kind, one.place, f"{words.said} {short(name)}, {text}", mend, image=one.lost.image)
+    return Issue(kind, one.place, f"{words.said} {short(name)}, {text}", mend, image=one.lost.image)

@@ -1,4 +1,4 @@
-"""The boxes of one picture as a record has them: what image folders, Parquet files and tar shards share.
+"""The boxes of one image as a record has them: what image folders, Parquet files and tar shards share.
 
 ``{"objects": {"bbox": [[x, y, width, height], ...], "categories": [...]}}`` as Hugging Face's image folders have it, or
 a list of ``{"bbox": [...], "category": ...}`` under "objects" or, as in COCO, "annotations". Pixels; a class is a name
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, short, short_list
-from varifocal.data.readers.columns import NAN, Columns, count_from_one, to_number, whole_side
-from varifocal.records import Category
+from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation, short, short_list
+from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, to_number, whole_side
+from varifocal.types import Category
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
 _MAX_ID = 2**31
@@ -25,21 +25,21 @@ _SHIFT = 24  # bits of an object's index beside the number of its record
 class ObjectReader:
     """Reads the objects of one record after another into columns; ``names`` are those of classes 0, 1, ... if known."""
 
-    columns: Columns
+    columns: ColumnBuilder
     names: Sequence[str] | None = None
     kind: type | None = None  # of the classes: int or str
     used: set[int] = field(default_factory=set)
-    unknown: list[tuple[Place, int, int, int]] = field(default_factory=list)  # place, class, picture, box
+    unknown: list[tuple[SourceLocation, int, int, int]] = field(default_factory=list)  # place, class, image, box
 
-    def read(self, record: Mapping[str, Any], image: int, place: Place, number: int | None = None) -> None:
-        """Add the boxes of a picture, each at its index in the record, which has a ``number`` in its file if it is not
+    def read(self, record: Mapping[str, Any], image: int, place: SourceLocation, number: int | None = None) -> None:
+        """Add the boxes of an image, each at its index in the record, which has a ``number`` in its file if it is not
         a file by itself.
 
-        A record without objects is a picture without any.
+        A record without objects is an image without any.
         """
         rows = self._rows(record, image, place)
         for index, (box, category, crowd, area) in enumerate(rows):
-            at = Place(place.file, f"{place.text} objects[{index}]".strip())
+            at = SourceLocation(place.file, f"{place.text} objects[{index}]".strip())
             label = self._label(category, image, at)
             if label is None:
                 continue
@@ -76,9 +76,9 @@ class ObjectReader:
         listed = short_list(f"{index} {name}" for index, name in enumerate(names))
         for place, category, image, box in self.unknown:
             text = f"has the class {category}, which is not in names ({listed})"
-            self.columns.problems.add(Problem(kind, place, text, mend, image=image, box=box))
+            self.columns.problems.add(Issue(kind, place, text, mend, image=image, box=box))
 
-    def _rows(self, record: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
+    def _rows(self, record: Mapping[str, Any], image: int, place: SourceLocation) -> list[tuple[Any, Any, Any, Any]]:
         """Box, class, crowd and area of each object."""
         given: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
         if isinstance(given, Mapping):
@@ -91,7 +91,9 @@ class ObjectReader:
             (one.get("bbox", _ABSENT), _first(one, CLASS_KEYS), one.get("iscrowd"), one.get("area")) for one in given
         ]
 
-    def _from_lists(self, given: Mapping[str, Any], image: int, place: Place) -> list[tuple[Any, Any, Any, Any]]:
+    def _from_lists(
+        self, given: Mapping[str, Any], image: int, place: SourceLocation
+    ) -> list[tuple[Any, Any, Any, Any]]:
         boxes, categories = given.get("bbox", []), _first(given, CLASS_KEYS)
         if categories is _ABSENT and not boxes:
             return []
@@ -105,7 +107,7 @@ class ObjectReader:
         )
         return list(zip(boxes, categories, crowd, areas, strict=True))
 
-    def _label(self, category: Any, image: int, place: Place) -> int | None:
+    def _label(self, category: Any, image: int, place: SourceLocation) -> int | None:
         """The label of a class, -1 where the names do not have it; None where it is none, which is reported."""
         if wrong := self._wrong(category):
             self._report(image, place, *wrong, "unknown-class")
@@ -134,8 +136,8 @@ class ObjectReader:
             return f"has the class {short(category)}, and others are {others}", "write all in the same way"
         return None
 
-    def _report(self, image: int, place: Place, text: str, mend: str, kind: str = "malformed") -> None:
-        self.columns.problems.add(Problem(kind, place, text, mend, image=image))
+    def _report(self, image: int, place: SourceLocation, text: str, mend: str, kind: str = "malformed") -> None:
+        self.columns.problems.add(Issue(kind, place, text, mend, image=image))
 
 
 def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 
-from varifocal.data.archive import Tree
-from varifocal.data.tree import Texts, names_in
-from varifocal.errors import DataError
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import TextDecoder, list_dir
+from varifocal.utils.errors import DataError
 
 _FOLDERS = ("", "metadata")
 
 
-def class_names(file: Tree) -> dict[str, str]:
+def class_names(file: AnyPath) -> dict[str, str]:
     """Code -> name of each class, from a table beside a file or in the folder above; empty where there is none.
 
     Raises:
@@ -24,15 +24,15 @@ def class_names(file: Tree) -> dict[str, str]:
     for base in (file.parent, file.parent.parent):
         for inner in _FOLDERS:
             folder = base / inner if inner else base
-            for name in names_in(folder)[1]:
+            for name in list_dir(folder)[1]:
                 if name.lower().endswith(".csv") and name.lower().startswith(("class-descriptions", "classes")):
                     return _pairs(folder / name)
     return {}
 
 
-def _pairs(file: Tree) -> dict[str, str]:
+def _pairs(file: AnyPath) -> dict[str, str]:
     try:
-        rows = list(csv.reader(io.StringIO(Texts().read(file), newline=""), skipinitialspace=True))
+        rows = list(csv.reader(io.StringIO(TextDecoder().read(file), newline=""), skipinitialspace=True))
     except csv.Error as error:
         raise DataError(f"{file}: this is not CSV ({error}); download it again") from None
     return {

@@ -1,7 +1,7 @@
-"""Parquet files that hold the pictures, as Hugging Face's hub keeps them: a row a picture, with bytes and objects.
+"""Parquet files that hold the images, as Hugging Face's hub keeps them: a row an image, with bytes and objects.
 
 Read with pyarrow (extra ``parquet``). Names of classes are taken from the description of the features inside the file.
-A picture is read with the row group that it lies in, of which the last two are kept: small groups (100 rows) read well.
+An image is read with the row group that it lies in, of which the last two are kept: small groups (100 rows) read well.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from varifocal.data.archive import Tree
+from varifocal.data.annotations import RawDataset, SourceLocation, short_list
+from varifocal.data.archive import AnyPath
 from varifocal.data.images import read_sizes
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Place, RawSet, short_list
-from varifocal.data.readers.columns import Columns, problem_of
+from varifocal.data.paths import list_dir
+from varifocal.data.readers.columns import ColumnBuilder, problem_of
 from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size, row_object
-from varifocal.data.tree import names_in
-from varifocal.errors import ConfigError, DataError
+from varifocal.utils.errors import ConfigError, DataError
 
-_IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "image_bytes", "bytes")
+_IMAGES = ("image", "img", "image", "jpg", "jpeg", "png", "image_bytes", "bytes")
 _OBJECTS = ("objects", "annotations")
 _OTHERS = ("width", "height", "image_id", "id", "file_name")
 _MAX_GROUP = 1 << 32  # bytes of a row group, unpacked
@@ -36,7 +36,7 @@ _SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{8,})?$")
 
 @dataclass(frozen=True)
 class Cell:
-    """The picture in one row of a Parquet file; stands for it as a ``Path`` does for a file."""
+    """The image in one row of a Parquet file; stands for it as a ``Path`` does for a file."""
 
     file: Path
     column: str
@@ -55,18 +55,18 @@ class Cell:
         return PurePosixPath(self.name).stem
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
-        """The bytes of the picture.
+        """The bytes of the image.
 
         Raises:
             OSError: the file is gone or damaged, or the row holds none.
         """
         try:
             status = self.file.stat()
-            content = _pictures(self.file, status.st_mtime_ns, self.column, self.group)[self.row].as_py()
+            content = _images(self.file, status.st_mtime_ns, self.column, self.group)[self.row].as_py()
         except (ValueError, IndexError) as error:
             raise OSError(0, f"the row cannot be read: {error}") from None
         if not isinstance(content, bytes):
-            raise OSError(0, "the row holds no picture")
+            raise OSError(0, "the row holds no image")
         return io.BytesIO(content)
 
     def __str__(self) -> str:
@@ -74,8 +74,8 @@ class Cell:
 
 
 @lru_cache(maxsize=2)
-def _pictures(file: Path, changed: int, column: str, group: int) -> Any:
-    """The bytes of all pictures of a row group."""
+def _images(file: Path, changed: int, column: str, group: int) -> Any:
+    """The bytes of all images of a row group."""
     with _open(file) as table:
         # without threads of its own, which a forked worker would not have
         found = table.read_row_group(group, columns=[column], use_threads=False).column(0)
@@ -109,7 +109,7 @@ def _line(error: Exception) -> str:
 
 
 class _Cells(Sequence[Any]):
-    """The picture of each row, made when it is asked for."""
+    """The image of each row, made when it is asked for."""
 
     def __init__(self, files: list[tuple[Path, str]], rows: np.ndarray, paths: list[str]) -> None:
         self.files, self.rows, self.paths = files, rows, paths
@@ -129,7 +129,7 @@ class _Cells(Sequence[Any]):
         return len(self.paths)
 
 
-def read_parquet(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_parquet(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """All files of a split, in the order of their names.
 
     Raises:
@@ -137,7 +137,7 @@ def read_parquet(source: Tree, data: Tree, split: str, options: ReadOptions) -> 
         ConfigError: pyarrow is not installed, or a folder of images is named.
     """
     options.refuse_images(source)
-    columns = Columns("parquet", source, split)
+    columns = ColumnBuilder("parquet", source, split)
     objects = ObjectReader(columns)
     files: list[tuple[Path, str]] = []
     rows: list[tuple[int, int, int]] = []
@@ -158,15 +158,15 @@ def read_parquet(source: Tree, data: Tree, split: str, options: ReadOptions) -> 
     return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, places, columns.names))))
 
 
-def _read_row(columns: Columns, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:
+def _read_row(columns: ColumnBuilder, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:
     name = record.get("path") or record.get("file_name")
-    image = columns.picture(name if isinstance(name, str) else f"row {number}", None, record_size(record))
-    objects.read(record, image, Place(file, f"row {number}"), number)
+    image = columns.image(name if isinstance(name, str) else f"row {number}", None, record_size(record))
+    objects.read(record, image, SourceLocation(file, f"row {number}"), number)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The columns of a file: where the bytes of the pictures are, and which hold their labels."""
+    """The columns of a file: where the bytes of the images are, and which hold their labels."""
 
     bytes: str
     path: str | None
@@ -177,7 +177,7 @@ def _layout(file: Path, table: Any) -> _Layout:
     """Find the columns by their names and types.
 
     Raises:
-        DataError: there are no pictures or no objects.
+        DataError: there are no images or no objects.
     """
     import pyarrow
 
@@ -185,19 +185,17 @@ def _layout(file: Path, table: Any) -> _Layout:
     found = short_list(schema.names)
     image = next((name for name in _IMAGES if name in schema.names), None)
     if image is None:
-        raise DataError(f"{file}: there is no column with pictures (found: {found}); call it image")
+        raise DataError(f"{file}: there is no column with images (found: {found}); call it image")
     kind = schema.field(image).type
     path = None
     if pyarrow.types.is_struct(kind):
         inner = [kind.field(index).name for index in range(kind.num_fields)]
         if "bytes" not in inner:
-            raise DataError(
-                f"{file}: the column {image} holds no bytes (found: {short_list(inner)}); embed the pictures"
-            )
+            raise DataError(f"{file}: the column {image} holds no bytes (found: {short_list(inner)}); embed the images")
         path = f"{image}.path" if "path" in inner else None
         image, kind = f"{image}.bytes", kind.field("bytes").type
     if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
-        raise DataError(f"{file}: the column {image} holds {kind} and not the bytes of pictures; embed them")
+        raise DataError(f"{file}: the column {image} holds {kind} and not the bytes of images; embed them")
     if not any(name in schema.names for name in _OBJECTS):
         raise DataError(f"{file}: there is no column objects (found: {found}); give each row its bbox and categories")
     labels = tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names)
@@ -205,7 +203,7 @@ def _layout(file: Path, table: Any) -> _Layout:
 
 
 def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[dict[str, Any]]:
-    """The labels of each row of a group; the pictures are not read."""
+    """The labels of each row of a group; the images are not read."""
     import pyarrow
 
     size = table.metadata.row_group(group).total_byte_size
@@ -243,8 +241,8 @@ def _names(schema: Any) -> list[str] | None:
     return None
 
 
-def _measured(raw: RawSet) -> RawSet:
-    """Sizes from the headers of the pictures, a row group after the other."""
+def _measured(raw: RawDataset) -> RawDataset:
+    """Sizes from the headers of the images, a row group after the other."""
     sizes = raw.images.sizes.copy()
     cells = raw.images.files
     unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
@@ -257,18 +255,18 @@ def _measured(raw: RawSet) -> RawSet:
     return replace(raw, images=replace(raw.images, sizes=sizes))
 
 
-def parquet_files(folder: Tree) -> list[Path]:
+def parquet_files(folder: AnyPath) -> list[Path]:
     """The Parquet files of a folder, or of its folder "data"."""
     if not isinstance(folder, Path):
         return []
     for place in (folder, folder / "data"):
-        found = [place / name for name in names_in(place)[1] if name.lower().endswith(".parquet")]
+        found = [place / name for name in list_dir(place)[1] if name.lower().endswith(".parquet")]
         if found:
             return found
     return []
 
 
-def _files_of(source: Tree, split: str) -> list[Path]:
+def _files_of(source: AnyPath, split: str) -> list[Path]:
     assert isinstance(source, Path)
     if source.is_file():
         return [source]
@@ -277,11 +275,11 @@ def _files_of(source: Tree, split: str) -> list[Path]:
 
 def _split_of(file: Path) -> str:
     """train-00000-of-00002.parquet is of the split train; what is no usual name is of "all"."""
-    name = canonical(_SHARD.sub("", file.stem))
+    name = normalize_split(_SHARD.sub("", file.stem))
     return name if name in NAMED else "all"
 
 
-def find_parquet(path: Tree) -> dict[str, Tree]:
+def find_parquet(path: AnyPath) -> dict[str, AnyPath]:
     """The splits of a folder of Parquet files, by their names; a file by itself is one.
 
     Raises:

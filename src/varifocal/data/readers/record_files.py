@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import finder_of
+from varifocal.data.annotations import RawDataset
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import finder_of
 from varifocal.data.names import NAMED
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import RawSet
-from varifocal.data.readers.columns import Columns
+from varifocal.data.paths import list_dir, walk
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, PlaceOf, finished
 from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, parts_between, split_of_parts
-from varifocal.data.tree import names_in, walk
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class RecordFiles:
     name: str
     title: str
     suffixes: tuple[str, ...]
-    kind: Callable[[Tree], str]
-    scan: Callable[[Tree, Columns, Callable[[Item], None]], None]
+    kind: Callable[[AnyPath], str]
+    scan: Callable[[AnyPath, ColumnBuilder, Callable[[Item], None]], None]
     words: PlaceOf
 
-    def files(self, data: Tree) -> Iterator[Tree]:
+    def files(self, data: AnyPath) -> Iterator[AnyPath]:
         """The files of this format below a folder."""
         for folder, _, _ in walk(data):
             yield from self.files_in(folder)
 
-    def files_in(self, folder: Tree) -> Iterator[Tree]:
+    def files_in(self, folder: AnyPath) -> Iterator[AnyPath]:
         """The files of this format in a folder; one with very many files of a suffix has none."""
-        names = [name for name in names_in(folder)[1] if name.lower().endswith(self.suffixes)]
+        names = [name for name in list_dir(folder)[1] if name.lower().endswith(self.suffixes)]
         if len(names) <= SNIFFED:
             yield from (folder / name for name in names if self.kind(folder / name) == self.name)
 
-    def splits(self, data: Tree) -> dict[str, Tree]:
+    def splits(self, data: AnyPath) -> dict[str, AnyPath]:
         """The splits, each with its file.
 
         Raises:
@@ -54,7 +54,7 @@ class RecordFiles:
         """
         if data.is_file():
             return {split_of_parts([data.stem]): data}
-        found: dict[str, Tree] = {}
+        found: dict[str, AnyPath] = {}
         for file in self.files(data):
             split = split_of_parts([*parts_between(data, file.parent), file.stem])
             if split in found:
@@ -66,13 +66,13 @@ class RecordFiles:
             raise DataError(f"{data}: there is no file of {self.title} in it; name the file")
         return found
 
-    def read(self, source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+    def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
         """One split, as ``splits`` gives it.
 
         Raises:
             DataError: the file cannot be read. Whatever is wrong with a record is a problem of the set.
         """
-        columns = Columns(self.name, source, split)
+        columns = ColumnBuilder(self.name, source, split)
         items = Items(columns)
         base = data if data.is_dir() else source.parent
         roots = image_roots(base, source.parent, split, image_folders(base))

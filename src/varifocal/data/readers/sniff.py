@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from varifocal.data.archive import Tree
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import decode
 from varifocal.data.readers.columns import to_number
-from varifocal.data.tree import decode
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _LOOK = 1 << 16  # bytes
 _LINES = 20  # of a text that are looked at
@@ -70,7 +70,7 @@ _RULES = (
 _HEADERS = {"via": ("filename", "region_shape_attributes"), "label-studio": ("annotation_id", "annotator")}
 
 
-def ends_of(file: Tree) -> bytes:
+def ends_of(file: AnyPath) -> bytes:
     """The first and the last bytes of a file, all of a short one; nothing of one that cannot be read."""
     try:
         with file.open("rb") as stream:
@@ -83,7 +83,7 @@ def ends_of(file: Tree) -> bytes:
         return b""
 
 
-def json_kind(file: Tree) -> str:
+def json_kind(file: AnyPath) -> str:
     """The format that the keys of a JSON file speak for."""
     text = ends_of(file).decode("utf-8-sig", "ignore").replace("\x00", "").lstrip()
     keys = frozenset(_KEY.findall(text))
@@ -93,7 +93,7 @@ def json_kind(file: Tree) -> str:
     return ""
 
 
-def table_kind(file: Tree) -> str:
+def table_kind(file: AnyPath) -> str:
     """The format that the header of a CSV file speaks for, where it is none of boxes alone."""
     line = ends_of(file)[: 1 << 12].decode("utf-8-sig", "ignore").split("\n")[0]
     for kind, columns in _HEADERS.items():
@@ -102,7 +102,7 @@ def table_kind(file: Tree) -> str:
     return "automl" if re.match(r"(TRAIN|VALIDATION|TEST|UNASSIGNED|TRAINING),", line) else ""
 
 
-def text_kind(file: Tree) -> str:
+def text_kind(file: AnyPath) -> str:
     """The format that the first lines of a text file speak for."""
     try:
         text, _ = decode(ends_of(file)[:_LOOK], file)

@@ -11,9 +11,9 @@ import binascii
 import zlib
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short
-from varifocal.data.readers.columns import hull
+from varifocal.data.annotations import short
+from varifocal.data.archive import AnyPath
+from varifocal.data.readers.columns import enclosing_box
 from varifocal.data.readers.items import (
     MASK,
     OUTLINE,
@@ -36,7 +36,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 24  # bytes of a PNG up to its height
 
 
-def parse_supervisely(text: str, file: Tree) -> Item | None:
+def parse_supervisely(text: str, file: AnyPath) -> Item | None:
     """The image of an annotation file and its objects; None of a JSON file that is something else.
 
     Raises:
@@ -67,7 +67,7 @@ def _entry(number: int, one: dict[str, Any]) -> Entry:
     corners = to_points(points.get("exterior") if isinstance(points, dict) else None)
     if corners is None:
         return Shape(number, label, (), odd=short(points))
-    x1, y1, x2, y2 = hull(corners)
+    x1, y1, x2, y2 = enclosing_box(corners)
     return Shape(number, label, (x1, y1, x2 + 1, y2 + 1), note=OUTLINE if kind == "polygon" else "")
 
 

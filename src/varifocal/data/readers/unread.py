@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from varifocal.data.archive import Tree
+from varifocal.data.archive import AnyPath
 from varifocal.data.readers.sniff import json_kind, table_kind, text_kind
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 
 class _Unread(NamedTuple):
@@ -80,7 +80,7 @@ _NAMES = (
 )
 
 
-def unread_kind(file: Tree) -> str:
+def unread_kind(file: AnyPath) -> str:
     """The format of a file or folder that is known and not read, "" for all others."""
     kind = next((kind for pattern, kind in _NAMES if re.search(pattern, file.name, re.IGNORECASE)), "")
     suffix = file.suffix.lower()
@@ -91,7 +91,7 @@ def unread_kind(file: Tree) -> str:
     return kind if kind in UNREAD else ""
 
 
-def refuse_unread(path: Tree, kind: str, seen: str = "") -> None:
+def refuse_unread(path: AnyPath, kind: str, seen: str = "") -> None:
     """Say that a format is known and not read, and what to do.
 
     Raises:

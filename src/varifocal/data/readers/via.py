@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short, short_list
-from varifocal.data.readers.columns import Columns, hull
+from varifocal.data.annotations import short, short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import TextDecoder
+from varifocal.data.readers.columns import ColumnBuilder, enclosing_box
 from varifocal.data.readers.cvat import ellipse_box
 from varifocal.data.readers.items import (
     CIRCLE,
@@ -38,8 +39,7 @@ from varifocal.data.readers.json_stream import read_object
 from varifocal.data.readers.labelme import parse_json
 from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import json_kind, table_kind
-from varifocal.data.tree import Texts
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _CLASSES = ("class", "label", "name", "category", "type", "object", "classname", "species")
 _KEYS = {
@@ -53,11 +53,11 @@ _HEADER = ("filename", "region_shape_attributes", "region_attributes")
 Region = tuple[int, Any, Any]  # its place, its shape attributes, its own attributes
 
 
-def _kind(file: Tree) -> str:
+def _kind(file: AnyPath) -> str:
     return table_kind(file) if file.name.lower().endswith(".csv") else json_kind(file)
 
 
-def _scan(file: Tree, columns: Columns, add: Add) -> None:
+def _scan(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
     if file.name.lower().endswith(".csv"):
         images = _from_csv(file, columns)
     else:
@@ -69,7 +69,7 @@ def _scan(file: Tree, columns: Columns, add: Add) -> None:
         add(Item(name, (_entry(region, key) for region in regions), place=f"image {number}"))
 
 
-def _records(file: Tree, columns: Columns) -> list[tuple[Any, Any]]:
+def _records(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, Any]]:
     """Name and regions of each image of a JSON file."""
     content: Any = read_object(file, (), lambda key, first, records: None)
     content = content.get("_via_img_metadata", content)
@@ -101,9 +101,9 @@ def _regions(number: int, given: Any) -> Iterator[Region]:
             yield place, region, None
 
 
-def _from_csv(file: Tree, columns: Columns) -> list[tuple[Any, list[Region]]]:
+def _from_csv(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, list[Region]]]:
     """Name and regions of each image of a CSV file, which has a line for each region."""
-    texts = Texts()
+    texts = TextDecoder()
     reader = csv.reader(io.StringIO(texts.read(file), newline=""), strict=True)
     images: dict[str, list[Region]] = {}
     try:
@@ -123,14 +123,14 @@ def _from_csv(file: Tree, columns: Columns) -> list[tuple[Any, list[Region]]]:
     return list(images.items())
 
 
-def _json_cell(text: str, file: Tree) -> Any:
+def _json_cell(text: str, file: AnyPath) -> Any:
     try:
         return parse_json(text, file)
     except DataError:
         return text
 
 
-def _class_key(file: Tree, attributes: Iterable[Any]) -> str | None:
+def _class_key(file: AnyPath, attributes: Iterable[Any]) -> str | None:
     """The attribute that holds the class; None where no region has any.
 
     Raises:
@@ -179,7 +179,7 @@ def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, floa
     given = [shape.get(key) for key in _KEYS[kind]]
     if kind == "polygon":
         xs, ys = map(to_numbers, given)
-        return None if not xs or not ys or len(xs) != len(ys) else hull(list(zip(xs, ys, strict=True)))
+        return None if not xs or not ys or len(xs) != len(ys) else enclosing_box(list(zip(xs, ys, strict=True)))
     numbers = to_numbers(given)
     if numbers is None:
         return None

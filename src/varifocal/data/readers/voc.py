@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file for each picture (http://host.robots.ox.ac.uk/pascal/VOC, development kit).
+"""Pascal VOC: an XML file for each image (http://host.robots.ox.ac.uk/pascal/VOC, development kit).
 
 Pixels count from 1 there and the last one belongs to the box: a box from xmin to xmax covers ``xmax - xmin + 1``
 pixels, which is ``[xmin - 1, xmax]`` here. Floats follow the same rule. In a split where any xmin or ymin lies between
@@ -14,14 +14,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import Place as Found
-from varifocal.data.find import finder_of, parts_of
+from varifocal.data.annotations import NO_LABEL, Files, RawDataset, SourceLocation, counted, cut, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import FoundImage as Found
+from varifocal.data.find_images import finder_of, parts_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, canonical, leaves_folder
+from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import NO_LABEL, Files, Place, RawSet, counted, cut, short
-from varifocal.data.readers.columns import Columns, to_number
+from varifocal.data.paths import ImageFinder, TextDecoder, is_image, is_image_name, list_dir, read_many, walk
+from varifocal.data.readers.columns import ColumnBuilder, to_number
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.voc_layout import (
     base_of,
@@ -36,45 +37,44 @@ from varifocal.data.readers.voc_layout import (
 )
 from varifocal.data.readers.voc_shapes import corners_of, text_of
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
-from varifocal.data.tree import PictureFinder, Texts, is_image_name, is_picture, names_in, read_many, walk
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _MAX_SIDE = 2**31 - 1
-_MENDS = ("put it there or take the XML away", "write the name of the picture alone")
+_MENDS = ("put it there or take the XML away", "write the name of the image alone")
 
-_Entry = tuple[Tree, int, str, str]  # a line of a list: file, number, text, and the XML file that it names or ""
+_Entry = tuple[AnyPath, int, str, str]  # a line of a list: file, number, text, and the XML file that it names or ""
 
 
 @dataclass
 class _Reading:
     """What is shared by all files of a split."""
 
-    columns: Columns
-    data: Tree
+    columns: ColumnBuilder
+    data: AnyPath
     options: ReadOptions
     latin: list[str] = field(default_factory=list)
-    files: list[tuple[Tree, str] | None] = field(default_factory=list)  # folder and name of each picture's XML
+    files: list[tuple[AnyPath, str] | None] = field(default_factory=list)  # folder and name of each image's XML
     from_zero: int = -1  # the first box that begins below 1
-    renamed: list[tuple[str, str]] = field(default_factory=list)  # XML files that name another picture, and that
-    bare: list[Found] = field(default_factory=list)  # pictures that a list names and that have no XML
-    finders: dict[Tree, PictureFinder] = field(default_factory=dict)
+    renamed: list[tuple[str, str]] = field(default_factory=list)  # XML files that name another image, and that
+    bare: list[Found] = field(default_factory=list)  # images that a list names and that have no XML
+    finders: dict[AnyPath, ImageFinder] = field(default_factory=dict)
 
-    def finder(self, folder: Tree) -> PictureFinder:
-        """Finds the pictures of the XML files of a folder."""
+    def finder(self, folder: AnyPath) -> ImageFinder:
+        """Finds the images of the XML files of a folder."""
         if folder not in self.finders:
             roots, top = image_roots(folder, self.data), top_of(folder, self.data)
             self.finders[folder] = finder_of(roots, top, self.columns.split, self.options)
         return self.finders[folder]
 
 
-def read_voc(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """One split; ``source`` is a list in ``ImageSets/Main``, a folder of XML files, or a single one.
 
     Raises:
         DataError: a folder cannot be read. Whatever is wrong with a file is a problem of the set.
     """
-    columns = Columns("voc", source, split)
+    columns = ColumnBuilder("voc", source, split)
     reading = _Reading(columns, data, options)
     places = list(_files(source, reading))
     files = (folder / name for folder, name in places)
@@ -83,32 +83,32 @@ def read_voc(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawS
     columns.find_lost()
     _take_unlabeled(reading)
     if not columns.names and not columns.problems:
-        columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each picture")
+        columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each image")
     columns.no_classes()
-    columns.notes += [*Texts(reading.latin).notes(source), *_renamed(reading), *unsplit(source)]
+    columns.notes += [*TextDecoder(reading.latin).notes(source), *_renamed(reading), *unsplit(source)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
 
 
 def _renamed(reading: _Reading) -> list[str]:
-    """A note on XML files whose picture was found by their own name."""
+    """A note on XML files whose image was found by their own name."""
     if not reading.renamed:
         return []
-    files = counted(len(reading.renamed), "XML (file names a picture that is|files name pictures that are)")
+    files = counted(len(reading.renamed), "XML (file names an image that is|files name images that are)")
     name, given = reading.renamed[0]
     first = f"first {name} with {short(given)}"
     return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
 
 
 def _take_unlabeled(reading: _Reading) -> None:
-    """Pictures without XML: without objects where the user says so, else counted, as VOC does not say what they are."""
+    """Images without XML: without objects where the user says so, else counted, as VOC does not say what they are."""
     columns = reading.columns
     left = [*reading.bare, *_without_xml(reading)]
     if not left:
         return
     if reading.options.unlabeled == "background":
         for folder, name in left:
-            columns.picture(name, (folder, name))
+            columns.image(name, (folder, name))
             reading.files.append(None)
         return
     images = counted(len(left), "(image has no XML and is|images have no XML and are) left out")
@@ -119,18 +119,18 @@ def _take_unlabeled(reading: _Reading) -> None:
 
 
 def _without_xml(reading: _Reading) -> Iterator[Found]:
-    """Pictures without XML in the folders of the split's pictures; a list says by itself what belongs to the split."""
+    """Images without XML in the folders of the split's images; a list says by itself what belongs to the split."""
     columns, source = reading.columns, reading.columns.source
     if not source.is_dir():
         return
-    used: dict[Tree, set[str]] = {}
+    used: dict[AnyPath, set[str]] = {}
     for folder, name in columns.places():
         used.setdefault(folder, set()).add(name)
-    split = canonical(columns.split)
+    split = normalize_split(columns.split)
     stems: dict[str, str] | None = None
     for folder, names in used.items():
-        beside = [name for name in names_in(folder)[1] if name not in names]
-        left = [name for name in beside if is_picture(name)]
+        beside = [name for name in list_dir(folder)[1] if name not in names]
+        left = [name for name in beside if is_image(name)]
         # where splits share a folder, what no XML of any of them names is counted once, with those to train on
         shared = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
         if shared and split != "train":
@@ -143,22 +143,22 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
         yield from ((folder, name) for name in left if not shared or os.path.splitext(name)[0] not in (stems or {}))
 
 
-def _is_of(split: str, folder: Tree, data: Tree) -> bool:
+def _is_of(split: str, folder: AnyPath, data: AnyPath) -> bool:
     """Whether a folder or one above it in the data is called like the split."""
     while folder not in (data, folder.parent):
-        if canonical(folder.name) == split:
+        if normalize_split(folder.name) == split:
             return True
         folder = folder.parent
     return False
 
 
-def _object_of(file: Tree, number: int) -> str:
+def _object_of(file: AnyPath, number: int) -> str:
     """The place of an object; the line is looked for only when somebody asks."""
     line = line_of_element(file, "object", number)
     return f"line {line} (object {number})" if line else f"object {number}"
 
 
-def _shifted(raw: RawSet, from_zero: int) -> RawSet:
+def _shifted(raw: RawDataset, from_zero: int) -> RawDataset:
     """Boxes whose pixels count from 1 as the edges of what they cover."""
     if from_zero < 0:
         return replace(raw, boxes=replace(raw.boxes, xyxy=raw.boxes.xyxy - np.array([1.0, 1.0, 0.0, 0.0]), origin=1))
@@ -170,7 +170,7 @@ def _shifted(raw: RawSet, from_zero: int) -> RawSet:
     return replace(raw, notes=(*raw.notes, note))
 
 
-def _files(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
+def _files(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
     """Folder and name of each XML file of a split."""
     if source.is_file() and source.suffix.lower() == ".xml":
         yield source.parent, source.name
@@ -181,8 +181,8 @@ def _files(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
         yield from _listed(source, reading)
 
 
-def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
-    """The XML files that a list names; of a line without one the picture, if it is there."""
+def _listed(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
+    """The XML files that a list names; of a line without one the image, if it is there."""
     columns, base = reading.columns, base_of(source)
     folder = xml_place(base)
     stems = xml_stems(folder)
@@ -197,8 +197,8 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
             continue
         stem, flagless = _stem_of(line), _stem_of(without_flag(line))
         found = (reading.finder(folder).find_stem(one) for one in (stem, flagless) if one not in stems)
-        if picture := next(filter(None, found), None):
-            reading.bare.append(picture)
+        if image := next(filter(None, found), None):
+            reading.bare.append(image)
             continue
         there, mend = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
         if stem in stems:
@@ -211,15 +211,15 @@ def _listed(source: Tree, reading: _Reading) -> Iterator[tuple[Tree, str]]:
 
 
 def _stem_of(line: str) -> str:
-    """The stem of the picture that a line of a list names."""
+    """The stem of the image that a line of a list names."""
     name = (parts_of(line) or (line,))[-1]
-    return os.path.splitext(name)[0] if is_picture(name) else name
+    return os.path.splitext(name)[0] if is_image(name) else name
 
 
-def _lines(files: Sequence[Tree]) -> Iterator[tuple[Tree, int, str]]:
+def _lines(files: Sequence[AnyPath]) -> Iterator[tuple[AnyPath, int, str]]:
     """File, number and text of each line of lists that is not empty."""
     for file in files:
-        for number, line in enumerate(Texts().read(file).split("\n"), start=1):
+        for number, line in enumerate(TextDecoder().read(file).split("\n"), start=1):
             if line := line.strip():
                 yield file, number, line
 
@@ -234,7 +234,7 @@ def _once(entries: Iterable[_Entry]) -> Iterator[_Entry]:
             yield entry
 
 
-def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | DataError) -> None:
+def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | DataError) -> None:
     columns, file = reading.columns, folder / name
     try:
         if isinstance(content, DataError):
@@ -248,45 +248,52 @@ def _read_file(reading: _Reading, folder: Tree, name: str, content: bytes | Data
     if root.tag != "annotation":
         columns.problem("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
         return
-    image = _read_picture(reading, root, file, reading.finder(folder))
+    image = _read_image(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
     for number, node in enumerate(root.iterfind("object"), start=1):
         _read_object(reading, image, node, file, number)
 
 
-def _read_picture(reading: _Reading, root: ET.Element, file: Tree, finder: PictureFinder) -> int:
-    """Add the picture of an XML file: the one that it names, or the one that is called like the XML.
+def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: ImageFinder) -> int:
+    """Add the image of an XML file: the one that it names, or the one that is called like the XML.
 
-    Some programs leave the suffix out, or the name of another picture in.
+    Some programs leave the suffix out, or the name of another image in.
     """
     columns, given = reading.columns, text_of(root, "filename")
     stem = os.path.splitext(file.name)[0]
-    found = finder.find(given) if given and is_image_name(given) and not leaves_folder(given) else None
-    if found is None and len(parts_of(given)) <= 1 and not leaves_folder(given or stem):
+    found = finder.find(given) if given and is_image_name(given) and not is_unsafe_path(given) else None
+    if found is None and len(parts_of(given)) <= 1 and not is_unsafe_path(given or stem):
         found = finder.find_stem(stem)
         if found is not None:
             _note_renamed(reading, file, given, stem)
             _doubt_twins(columns, finder, found, file)
-    words = Words("has the filename" if given else "is of the picture", *_MENDS)
+    words = Words("has the filename" if given else "is of the image", *_MENDS)
     return columns.named(
-        finder, given or stem, Place(file, ""), words, size=_size(root), found=found, also=(stem,), record=file.name
+        finder,
+        given or stem,
+        SourceLocation(file, ""),
+        words,
+        size=_size(root),
+        found=found,
+        also=(stem,),
+        record=file.name,
     )
 
 
-def _note_renamed(reading: _Reading, file: Tree, given: str, stem: str) -> None:
+def _note_renamed(reading: _Reading, file: AnyPath, given: str, stem: str) -> None:
     if given and given not in (stem, file.name) and os.path.splitext(given)[0] != stem:
         reading.renamed.append((file.name, given))
 
 
-def _doubt_twins(columns: Columns, finder: PictureFinder, found: Found, file: Tree) -> None:
-    """An XML file that names none of two pictures may be of either."""
+def _doubt_twins(columns: ColumnBuilder, finder: ImageFinder, found: Found, file: AnyPath) -> None:
+    """An XML file that names none of two images may be of either."""
     twins = finder.same_stem(*found)
     if twins:
         columns.shared_labels(file, found[1], twins[0], len(columns.names))
 
 
 def _size(root: ET.Element) -> tuple[int, int]:
-    """As recorded; many files have zeros there, which leaves it to the picture."""
+    """As recorded; many files have zeros there, which leaves it to the image."""
     node = root.find("size")
     sides = [to_number(text_of(node, side)) for side in ("width", "height")] if node is not None else []
     if len(sides) == 2 and all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
@@ -294,7 +301,7 @@ def _size(root: ET.Element) -> tuple[int, int]:
     return 0, 0
 
 
-def _read_object(reading: _Reading, image: int, node: ET.Element, file: Tree, number: int) -> None:
+def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath, number: int) -> None:
     columns = reading.columns
 
     def report(kind: str, text: str, mend: str) -> None:

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import fold, parts_of
-from varifocal.data.names import NAMED, canonical
-from varifocal.data.raw import counted, short_list
+from varifocal.data.annotations import counted, short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import fold, parts_of
+from varifocal.data.names import NAMED, normalize_split
+from varifocal.data.paths import TextDecoder, is_image, list_dir, walk
 from varifocal.data.readers.xml_text import root_tag
-from varifocal.data.tree import Texts, is_picture, names_in, walk
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _LISTS = "ImageSets"
@@ -27,8 +27,8 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
 class Lists:
     """The lists of a folder by split, those of single classes, and those of which nothing is understood."""
 
-    place: Tree
-    splits: dict[str, Tree] = field(default_factory=dict)
+    place: AnyPath
+    splits: dict[str, AnyPath] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     stems: dict[str, str] = field(default_factory=dict)  # as of xml_stems
@@ -39,16 +39,16 @@ class Lists:
         return f"{_LISTS}/Main" if self.place.name == "Main" else _LISTS
 
     @property
-    def files(self) -> dict[str, list[Tree]]:
+    def files(self) -> dict[str, list[AnyPath]]:
         """The lists of each split: one, or those of the single classes of it where there are no others.
 
         VOC's own list of a class names all images of its split, whether the class is in them or not.
         """
         if self.splits:
             return {split: [file] for split, file in self.splits.items()}
-        found: dict[str, list[Tree]] = {}
+        found: dict[str, list[AnyPath]] = {}
         for name in self.classes:
-            split = canonical(name[:-4].rpartition("_")[2])
+            split = normalize_split(name[:-4].rpartition("_")[2])
             if split in NAMED:
                 found.setdefault(split, []).append(self.place / name)
         return found
@@ -58,7 +58,7 @@ class Lists:
         left = dict.fromkeys(self.stems.values())
         left.pop("", None)
         for file in (file for files in self.files.values() for file in files):
-            lines = [line.strip() for line in Texts().read(file).split("\n")]
+            lines = [line.strip() for line in TextDecoder().read(file).split("\n")]
             for line in lines if left else ():
                 if line:
                     left.pop(self.stems.get(line) or entry_of(line, self.stems), None)
@@ -87,11 +87,11 @@ class Lists:
         return notes
 
 
-def _names(files: Sequence[Tree]) -> str:
+def _names(files: Sequence[AnyPath]) -> str:
     return short_list((file.name for file in files), 3)
 
 
-def find_voc(path: Tree) -> dict[str, Tree]:
+def find_voc(path: AnyPath) -> dict[str, AnyPath]:
     """The splits: the lists in ``ImageSets/Main``, or folders of XML files called train, val and so on, or all.
 
     Raises:
@@ -110,27 +110,27 @@ def find_voc(path: Tree) -> dict[str, Tree]:
     if splits := _called_like_splits(base) or _called_like_splits(folder) or _split_folders(folder):
         return splits
     if not has_xml(base):
-        raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each picture")
+        raise DataError(f"{path}: there are no XML files of VOC in it; expected Annotations/ with one for each image")
     return {"all": base}
 
 
-def _called_like_splits(place: Tree) -> dict[str, Tree]:
+def _called_like_splits(place: AnyPath) -> dict[str, AnyPath]:
     """Split -> the folder of XML files that is called like it; train1 and train2 keep their names."""
-    inner = [place / name for name in names_in(place)[0] if canonical(name) in NAMED and has_xml(place / name)]
-    meant = [canonical(one.name) for one in inner]
+    inner = [place / name for name in list_dir(place)[0] if normalize_split(name) in NAMED and has_xml(place / name)]
+    meant = [normalize_split(one.name) for one in inner]
     return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
 
 
-def unsplit(source: Tree) -> list[str]:
+def unsplit(source: AnyPath) -> list[str]:
     """Notes on XML files beside the folders of the splits, of which ``source`` is one, or on lists of no split."""
     if not source.is_dir():
         return []
-    if canonical(source.name) not in NAMED:
+    if normalize_split(source.name) not in NAMED:
         base = source.parent if source.name in FOLDERS else source
         place = list_place(base)
         return [] if place is None else read_lists(place, base).passed()
-    folders, files = names_in(source.parent)
-    others = [name for name in folders if canonical(name) not in NAMED and has_xml(source.parent / name)]
+    folders, files = list_dir(source.parent)
+    others = [name for name in folders if normalize_split(name) not in NAMED and has_xml(source.parent / name)]
     notes = [f"{source.parent.name}: the folder {name} has XML files of no split and is left out." for name in others]
     loose = [name for name in files if name.lower().endswith(".xml") and root_tag(source.parent / name) == "annotation"]
     if loose:
@@ -139,15 +139,15 @@ def unsplit(source: Tree) -> list[str]:
     return notes
 
 
-def _below(path: Tree) -> Iterator[Tree]:
+def _below(path: AnyPath) -> Iterator[AnyPath]:
     """The folders in a folder, those in these, and so on, a few levels deep."""
     level = [path]
     for _ in range(_DEEP):
-        level = [place / name for place in level for name in names_in(place)[0]]
+        level = [place / name for place in level for name in list_dir(place)[0]]
         yield from level
 
 
-def _kits(path: Tree) -> list[Tree]:
+def _kits(path: AnyPath) -> list[AnyPath]:
     """The development kits in a folder: the folder itself if it has ``Annotations``, or else those below that do.
 
     Folders called train, val and so on are splits of one and no kits.
@@ -155,16 +155,16 @@ def _kits(path: Tree) -> list[Tree]:
     if (path / FOLDERS[0]).is_dir():
         return []
     found = [place for place in _below(path) if (place / FOLDERS[0]).is_dir()]
-    return [] if any(canonical(place.name) in NAMED for place in found) else found
+    return [] if any(normalize_split(place.name) in NAMED for place in found) else found
 
 
-def _of_kits(path: Tree, kits: Sequence[Tree]) -> dict[str, Tree]:
+def _of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
     """The splits of several development kits, as VOC's own are of training and of test images.
 
     Raises:
         DataError: they are not told apart by the lists in them.
     """
-    found: dict[str, Tree] = {}
+    found: dict[str, AnyPath] = {}
     for kit in kits:
         place = list_place(kit)
         files = {} if place is None else read_lists(place, kit).files
@@ -176,34 +176,34 @@ def _of_kits(path: Tree, kits: Sequence[Tree]) -> dict[str, Tree]:
     return found
 
 
-def _split_folders(path: Tree) -> dict[str, Tree]:
+def _split_folders(path: AnyPath) -> dict[str, AnyPath]:
     """Folders of XML files deeper in a folder that are called train, val and so on, if there is one of each name."""
-    found: dict[str, list[Tree]] = {}
+    found: dict[str, list[AnyPath]] = {}
     for place in _below(path):
-        if canonical(place.name) in NAMED and has_xml(place):
-            found.setdefault(canonical(place.name), []).append(place)
+        if normalize_split(place.name) in NAMED and has_xml(place):
+            found.setdefault(normalize_split(place.name), []).append(place)
     return {name: places[0] for name, places in found.items()} if all(len(one) == 1 for one in found.values()) else {}
 
 
-def list_place(folder: Tree) -> Tree | None:
+def list_place(folder: AnyPath) -> AnyPath | None:
     """The folder of the lists: ``ImageSets/Main``, or else ``ImageSets`` itself."""
     for place in (folder / _LISTS / "Main", folder / _LISTS):
-        if any(name.endswith(".txt") for name in names_in(place)[1]):
+        if any(name.endswith(".txt") for name in list_dir(place)[1]):
             return place
     return None
 
 
-def base_of(source: Tree) -> Tree:
+def base_of(source: AnyPath) -> AnyPath:
     """The data set that a list belongs to."""
     return source.parent.parent if source.parent.name == _LISTS else source.parent.parent.parent
 
 
-def xml_place(base: Tree) -> Tree:
+def xml_place(base: AnyPath) -> AnyPath:
     """The folder of the XML files that lists name."""
     return next((base / name for name in FOLDERS if (base / name).is_dir()), base / FOLDERS[0])
 
 
-def xml_stems(folder: Tree) -> dict[str, str]:
+def xml_stems(folder: AnyPath) -> dict[str, str]:
     """The paths of the XML files below a folder, by what a list may call them: the path without suffix, as it is and in
     the form in which names are compared, or the name alone; "" where several have it."""
     found: dict[str, str] = {}
@@ -220,20 +220,20 @@ def xml_stems(folder: Tree) -> dict[str, str]:
     return alone | found
 
 
-def read_lists(place: Tree, base: Tree) -> Lists:
+def read_lists(place: AnyPath, base: AnyPath) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
     lists = Lists(place, stems=stems)
-    for name in names_in(place)[1]:
+    for name in list_dir(place)[1]:
         if not name.endswith(".txt"):
             continue
-        lines = [line.strip() for line in Texts().read(place / name).split("\n")[: 4 * _LOOKED_AT]]
+        lines = [line.strip() for line in TextDecoder().read(place / name).split("\n")[: 4 * _LOOKED_AT]]
         lines = [line for line in lines if line][:_LOOKED_AT]
         if not lines:
             lists.others.append(name)
         elif any(known(line, stems) for line in lines) or all(len(line.split()) == 1 for line in lines):
             lists.splits[os.path.splitext(name)[0]] = place / name
-        elif canonical(name[:-4]) not in NAMED and all(line.split()[-1] in _FLAGS for line in lines):
+        elif normalize_split(name[:-4]) not in NAMED and all(line.split()[-1] in _FLAGS for line in lines):
             lists.classes.append(name)
         elif any(entry_of(line, stems) for line in lines):
             lists.splits[os.path.splitext(name)[0]] = place / name
@@ -258,7 +258,7 @@ def _named(text: str, stems: Mapping[str, str]) -> str:
     """The XML file that a text without quotes names; or ""."""
     parts = parts_of(text)
     for name in (text, *("/".join(parts[start:]) for start in range(len(parts)))):
-        stem = os.path.splitext(name)[0] if is_picture(name) or name.lower().endswith(".xml") else name
+        stem = os.path.splitext(name)[0] if is_image(name) or name.lower().endswith(".xml") else name
         for spelling in (name, stem, fold(stem)):
             if stems.get(spelling):
                 return stems[spelling]
@@ -281,7 +281,7 @@ def without_flag(line: str) -> str:
     return " ".join(words[:-1]) if len(words) > 1 and words[-1] in _FLAGS else line
 
 
-def has_xml(folder: Tree) -> bool:
+def has_xml(folder: AnyPath) -> bool:
     """Whether the first XML file below a folder is one of VOC."""
     for place, _, names in walk(folder):
         for name in names:
@@ -290,17 +290,17 @@ def has_xml(folder: Tree) -> bool:
     return False
 
 
-def has_voc(folder: Tree) -> str:
+def has_voc(folder: AnyPath) -> str:
     """What speaks for VOC in a folder: its first XML file, or those of the folder that the annotations have."""
     place = next((folder / name for name in FOLDERS[:3] if (folder / name).is_dir()), None)
     if place is not None:
         return place.name if has_xml(place) else ""
-    if any((folder / name / "Annotations").is_dir() for name in names_in(folder)[0]):
+    if any((folder / name / "Annotations").is_dir() for name in list_dir(folder)[0]):
         return "Annotations"
     return "XML files" if has_xml(folder) else ""
 
 
-def image_roots(folder: Tree, data: Tree) -> list[Tree]:
+def image_roots(folder: AnyPath, data: AnyPath) -> list[AnyPath]:
     """Where the images of a folder of XML files may lie."""
     above = folder.parent
     roots = [above / "JPEGImages", above / "images", folder]
@@ -310,7 +310,7 @@ def image_roots(folder: Tree, data: Tree) -> list[Tree]:
     return [*roots, above, data if data.is_dir() else data.parent]
 
 
-def top_of(folder: Tree, data: Tree) -> Tree:
+def top_of(folder: AnyPath, data: AnyPath) -> AnyPath:
     """The data folder of XML files in ``folder``."""
     if data.is_dir():
         return data

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
-from varifocal.data.raw import NO_BOX
-from varifocal.data.readers.columns import NAN, hull, to_number, turned
+from varifocal.data.annotations import NO_BOX
+from varifocal.data.readers.columns import NAN, enclosing_box, rotate_box, to_number
 from varifocal.data.readers.items import OUTLINE, TURNED
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -45,7 +45,7 @@ def _turned(node: ET.Element | None) -> Corners | None:
     if not all(map(math.isfinite, (x, y, width, height, angle))) or width <= 0 or height <= 0:
         return None
     box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return turned(box, math.degrees(angle), (x, y))
+    return rotate_box(box, math.degrees(angle), (x, y))
 
 
 def _around(node: ET.Element | None) -> Corners | None:
@@ -60,4 +60,4 @@ def _around(node: ET.Element | None) -> Corners | None:
             (to_number(text_of(one, "x")), to_number(text_of(one, "y"))) for one in node if one.find("x") is not None
         ]
     good = len(points) >= 3 and all(math.isfinite(value) for point in points for value in point)
-    return hull(points) if good else None
+    return enclosing_box(points) if good else None

@@ -7,15 +7,15 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from xml.parsers import expat
 
-from varifocal.data.archive import Tree
-from varifocal.data.tree import decode, read_bytes
-from varifocal.errors import DataError
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import decode, read_bytes
+from varifocal.utils.errors import DataError
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
-def xml_text(content: bytes, file: Tree) -> tuple[str, bool]:
+def xml_text(content: bytes, file: AnyPath) -> tuple[str, bool]:
     """The text of an XML file without its declaration, and whether it was taken for Latin-1.
 
     Raises:
@@ -39,7 +39,7 @@ def xml_text(content: bytes, file: Tree) -> tuple[str, bool]:
     return text, latin
 
 
-def parse_xml(content: bytes, file: Tree) -> tuple[ET.Element, bool]:
+def parse_xml(content: bytes, file: AnyPath) -> tuple[ET.Element, bool]:
     """The root of a small XML file, and whether it was taken for Latin-1.
 
     Raises:
@@ -65,7 +65,7 @@ def _without_namespace(root: ET.Element) -> ET.Element:
     return root
 
 
-def scan_xml(file: Tree, start: Callable[[str, dict[str, str], int], None], end: Callable[[str, str], None]) -> bool:
+def scan_xml(file: AnyPath, start: Callable[[str, dict[str, str], int], None], end: Callable[[str, str], None]) -> bool:
     """Walk through a large XML file: ``start`` gets tag, attributes and line of each element, ``end`` tag and text.
 
     Whether it was taken for Latin-1; errors as of :func:`parse_xml`.
@@ -93,11 +93,11 @@ def scan_xml(file: Tree, start: Callable[[str, dict[str, str], int], None], end:
     return latin
 
 
-def _no_xml(file: Tree, line: int, column: int, reason: str | None) -> DataError:
+def _no_xml(file: AnyPath, line: int, column: int, reason: str | None) -> DataError:
     return DataError(f"{file}: this is not valid XML at line {line} column {column + 1} ({reason}); export it again")
 
 
-def line_of_element(file: Tree, tag: str, number: int) -> int:
+def line_of_element(file: AnyPath, tag: str, number: int) -> int:
     """The line where the element of that tag and number, counted from 1, begins; 0 if it cannot be told."""
     lines: list[int] = []
 
@@ -112,7 +112,7 @@ def line_of_element(file: Tree, tag: str, number: int) -> int:
     return lines[number - 1] if 0 < number <= len(lines) else 0
 
 
-def root_tag(file: Tree) -> str:
+def root_tag(file: AnyPath) -> str:
     """The tag of the first element, from the beginning of a file; "" if that is no XML."""
     try:
         with file.open("rb") as stream:

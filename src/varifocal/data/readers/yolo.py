@@ -1,4 +1,4 @@
-"""YOLO labels: for each picture a text file, a line for each object, in shares of width and height.
+"""YOLO labels: for each image a text file, a line for each object, in shares of width and height.
 
 ``class x y width height``, x and y the middle, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the upright
 box around it is taken. The classes and the splits stand in ``data.yaml`` (https://docs.ultralytics.com/datasets/detect);
@@ -11,24 +11,24 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import Lost, finder_of, fold
+from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, short, short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import Lost, finder_of, fold
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, canonical
+from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.raw import Files, Place, RawSet, counted, cut, short, short_list
-from varifocal.data.readers.columns import NAN, Columns, count_from_one, hull, to_number
+from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, list_dir, read_many
+from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, enclosing_box, to_number
 from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place
-from varifocal.data.tree import PictureFinder, Texts, names_in, pictures_below, read_many
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 # Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
 _LEAST, _MOST = -4.0, 5.0
 
-Found = tuple[Tree, str, str]  # the folder of a picture, the path of that as the source has it, the picture's name
+Found = tuple[AnyPath, str, str]  # the folder of an image, the path of that as the source has it, the image's name
 _NAMES = Words(inside="write it from that folder on")
 
 
@@ -36,31 +36,33 @@ _NAMES = Words(inside="write it from that folder on")
 class _Reading:
     """What is shared by all label files of a split."""
 
-    columns: Columns
+    columns: ColumnBuilder
     layout: Layout
     options: ReadOptions
-    texts: Texts = field(default_factory=Texts)
-    labels: list[tuple[Tree, str] | None] = field(default_factory=list)  # folder and name of each picture's file
+    texts: TextDecoder = field(default_factory=TextDecoder)
+    labels: list[tuple[AnyPath, str] | None] = field(default_factory=list)  # folder and name of each image's file
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
-    places: dict[tuple[Tree, str], tuple[Tree, ...]] = field(default_factory=dict)  # of pictures -> of their labels
-    listings: dict[Tree, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
-    folded: dict[Tree, dict[str, str]] = field(default_factory=dict)  # the same in the form in which names are compared
-    lonely: dict[Tree, set[str]] = field(default_factory=dict)  # the same files, those without a picture
-    shared: list[int] = field(default_factory=list)  # pictures whose labels another one has, too
-    bare: list[str] = field(default_factory=list)  # pictures without labels
+    places: dict[tuple[AnyPath, str], tuple[AnyPath, ...]] = field(default_factory=dict)  # of images -> of their labels
+    listings: dict[AnyPath, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
+    folded: dict[AnyPath, dict[str, str]] = field(
+        default_factory=dict
+    )  # the same in the form in which names are compared
+    lonely: dict[AnyPath, set[str]] = field(default_factory=dict)  # the same files, those without an image
+    shared: list[int] = field(default_factory=list)  # images whose labels another one has, too
+    bare: list[str] = field(default_factory=list)  # images without labels
     passed: list[str] = field(default_factory=list)  # names of images that are not read
 
 
-def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> RawSet:
+def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
     """One split; ``source`` is the ``data.yaml``, or the folder where there is none.
 
     Raises:
         DataError: ``data.yaml`` cannot be understood.
     """
     layout = read_layout(source, data)
-    columns = Columns("yolo", source, split)
+    columns = ColumnBuilder("yolo", source, split)
     columns.categories = None if layout.unnamed else layout.categories
     reading = _Reading(columns, layout, options)
     reading.classes = {category.id: index for index, category in enumerate(layout.categories)}
@@ -72,7 +74,7 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
         columns.failure("missing-image", source, error)
         entries = []
     for entry in entries:
-        for found in _pictures(entry, reading):
+        for found in _images(entry, reading):
             _take(reading, entry, *found)
     _read_labels(reading)
     _report_unknown(reading)
@@ -86,8 +88,8 @@ def read_yolo(source: Tree, data: Tree, split: str, options: ReadOptions) -> Raw
     return columns.finish(Files.of(reading.labels), shares=True)
 
 
-def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> None:
-    """Add a picture with its file of labels; without one, as the user says."""
+def _take(reading: _Reading, entry: Entry, folder: AnyPath, path: str, name: str) -> None:
+    """Add an image with its file of labels; without one, as the user says."""
     columns = reading.columns
     labels = _label_file(reading, entry, folder, path, name)
     if labels is None:
@@ -96,7 +98,7 @@ def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -
         reading.bare.append(name)
         if reading.options.unlabeled == "skip":
             return
-    image = columns.picture(f"{path}/{name}" if path else name, (folder, name))
+    image = columns.image(f"{path}/{name}" if path else name, (folder, name))
     reading.labels.append(labels)
     if labels is not None:
         if labels[1] not in reading.lonely[labels[0]]:
@@ -105,7 +107,7 @@ def _take(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -
 
 
 def _unlabeled(reading: _Reading) -> list[str]:
-    """A note on pictures without labels, where the user does not say what they are."""
+    """A note on images without labels, where the user does not say what they are."""
     bare, unlabeled = reading.bare, reading.options.unlabeled
     if not bare or unlabeled == "background":
         return []
@@ -115,37 +117,37 @@ def _unlabeled(reading: _Reading) -> list[str]:
 
 
 def _doubt_shared(reading: _Reading) -> None:
-    """Pictures that have the labels of another one; the same picture that is listed twice is none."""
+    """Images that have the labels of another one; the same image that is listed twice is none."""
     if not reading.shared:
         return
     columns = reading.columns
-    first: dict[tuple[Tree, str] | None, int] = {}
+    first: dict[tuple[AnyPath, str] | None, int] = {}
     wanted = {reading.labels[image] for image in reading.shared}
     for image, labels in enumerate(reading.labels):
         if labels in wanted:
             first.setdefault(labels, image)
-    places = list(columns.places())  # all pictures of YOLO are found
+    places = list(columns.places())  # all images of YOLO are found
     for image in reading.shared:
         labels = reading.labels[image]
-        assert labels is not None, "a picture without labels shares none"
+        assert labels is not None, "an image without labels shares none"
         if places[image] != places[first[labels]]:
             names = columns.names[first[labels]], columns.names[image]
             columns.shared_labels(labels[0] / labels[1], *names, image)
 
 
-def _pictures(entry: Entry, reading: _Reading) -> Iterator[Found]:
-    """The pictures of a folder, or those that a text file lists, one a line."""
+def _images(entry: Entry, reading: _Reading) -> Iterator[Found]:
+    """The images of a folder, or those that a text file lists, one a line."""
     if entry.place.is_file():
         yield from _from_list(entry.place, reading)
     else:
-        yield from pictures_below(entry.place, reading.passed)
+        yield from iter_images(entry.place, reading.passed)
 
 
-def _from_list(file: Tree, reading: _Reading) -> Iterator[Found]:
-    """The pictures that a text file names, with the folders as it has them."""
+def _from_list(file: AnyPath, reading: _Reading) -> Iterator[Found]:
+    """The images that a text file names, with the folders as it has them."""
     root, images = reading.layout.root, reading.options.images
     whole = finder_of([root], root, reading.columns.split, reading.options)
-    beside = PictureFinder([file.parent]) if images is None else whole
+    beside = ImageFinder([file.parent]) if images is None else whole
     lines = list(_lines(reading.texts.read(file)))
     paths = [reading.layout.inside(name) for _, name in lines]
     # what begins with a dot is meant from the list, all else from the data folder; either may be written
@@ -156,7 +158,7 @@ def _from_list(file: Tree, reading: _Reading) -> Iterator[Found]:
     lookup = Lookup()
     for index, (number, name) in enumerate(lines):
         if places[index] is None:
-            lookup.add(Lost(index, (name,), whole), Place(file, f"line {number}"), _NAMES)
+            lookup.add(Lost(index, (name,), whole), SourceLocation(file, f"line {number}"), _NAMES)
     outcome = lookup.finish(file, lambda: {place for place in places if place is not None})
     for problem in outcome.problems:
         reading.columns.problems.add(replace(problem, image=-1))
@@ -178,14 +180,14 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, name
 
 
-def _first(path: str | None, finders: Sequence[PictureFinder]) -> tuple[Tree, str] | None:
+def _first(path: str | None, finders: Sequence[ImageFinder]) -> tuple[AnyPath, str] | None:
     """The first place at which a path is found; none for one that leaves the data folder."""
     if path is None:
         return None
     return next((place for finder in finders if (place := finder.find(path)) is not None), None)
 
 
-def _below(folder: Tree, top: Tree) -> str:
+def _below(folder: AnyPath, top: AnyPath) -> str:
     """The path of a folder from another one on that it lies in."""
     return str(folder).removeprefix(str(top)).strip("/")
 
@@ -208,18 +210,18 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, entry: Entry, folder: Tree, path: str, name: str) -> tuple[Tree, str] | None:
-    """In the folder of labels that mirrors that of pictures, or beside the picture: a.txt, or else a.jpg.txt."""
+def _label_file(reading: _Reading, entry: Entry, folder: AnyPath, path: str, name: str) -> tuple[AnyPath, str] | None:
+    """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt."""
     stem = os.path.splitext(name)[0]
     return _label_of(reading, entry, folder, path, stem) or _label_of(reading, entry, folder, path, name)
 
 
-def _label_of(reading: _Reading, entry: Entry, folder: Tree, path: str, stem: str) -> tuple[Tree, str] | None:
+def _label_of(reading: _Reading, entry: Entry, folder: AnyPath, path: str, stem: str) -> tuple[AnyPath, str] | None:
     if (folder, path) not in reading.places:
         reading.places[folder, path] = tuple(dict.fromkeys(_label_places(reading, entry, folder, path)))
     for place in reading.places[folder, path]:
         if place not in reading.listings:
-            names = [file for file in names_in(place)[1] if _is_label(file)]
+            names = [file for file in list_dir(place)[1] if _is_label(file)]
             reading.listings[place] = frozenset(names)
             reading.lonely[place] = set(names)
         name = f"{stem}.txt"
@@ -237,8 +239,8 @@ def _is_label(file: str) -> bool:
     return file.lower().endswith(".txt") and file.lower() not in NOT_LABELS
 
 
-def _label_places(reading: _Reading, entry: Entry, folder: Tree, path: str) -> Iterator[Tree]:
-    """Where the labels of the pictures of a folder may lie, ``path`` being its path as the source has it."""
+def _label_places(reading: _Reading, entry: Entry, folder: AnyPath, path: str) -> Iterator[AnyPath]:
+    """Where the labels of the images of a folder may lie, ``path`` being its path as the source has it."""
     root = reading.layout.root
     if reading.options.images is not None:
         if entry.place.is_file():
@@ -253,7 +255,7 @@ def _label_places(reading: _Reading, entry: Entry, folder: Tree, path: str) -> I
     yield folder
 
 
-def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: list[str]) -> None:
+def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
     columns, place = reading.columns, f"line {number}"
     wrong = _wrong_count(len(words), reading.layout.keypoint_values)
     if wrong is not None:
@@ -270,7 +272,7 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
     beyond = [word for word, value in zip(words[1:], values, strict=False) if value < _LEAST or value > _MOST]
     if beyond:
         text = f"has the value {cut(beyond[0])}, but YOLO writes fractions of the image's width and height, from 0 to 1"
-        columns.problem("malformed", file, place, text, "divide pixels by the size of the picture", image=image)
+        columns.problem("malformed", file, place, text, "divide pixels by the size of the image", image=image)
         return
     reading.used.add(category)
     unnamed = reading.layout.unnamed and category >= 0
@@ -281,12 +283,12 @@ def _read_line(reading: _Reading, image: int, file: Tree, number: int, words: li
     columns.box(image, label, (NAN,) * 4 if odd else _box(columns, values), number, odd=odd)
 
 
-def _box(columns: Columns, values: list[float]) -> tuple[float, float, float, float]:
+def _box(columns: ColumnBuilder, values: list[float]) -> tuple[float, float, float, float]:
     if len(values) == 4:
         x, y, width, height = values
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     columns.changed[OUTLINE] += 1
-    return hull(list(zip(values[::2], values[1::2], strict=True)))
+    return enclosing_box(list(zip(values[::2], values[1::2], strict=True)))
 
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
@@ -336,20 +338,20 @@ def _report_unknown(reading: _Reading) -> None:
 
 
 def _report_missing(reading: _Reading, *, listed: bool) -> None:
-    """Labels without a picture, pictures of which none has labels, and no pictures at all."""
+    """Labels without an image, images of which none has labels, and no images at all."""
     columns = reading.columns
     if not columns.names:
-        text = f"split {columns.split!r} has no pictures"
+        text = f"split {columns.split!r} has no images"
         if not columns.problems:
             columns.problem("missing-image", columns.source, "", text, "put them there")
         return
     if not any(reading.labels) and reading.options.unlabeled != "background":
         place = " or ".join(str(place) for place in list(reading.listings)[:2])
-        text = f"no picture of split {columns.split!r} has a file of labels; they were looked for in {place}"
+        text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {place}"
         columns.problem("malformed", columns.source, "", text, "put a text file of the same name there for each")
-    if listed:  # a list may name some of the pictures
+    if listed:  # a list may name some of the images
         return
     for folder, names in reading.lonely.items():
-        for name in sorted(name for name in names if canonical(name[:-4]) not in NAMED):
-            mend = "put the picture beside the others, or take the labels away"
-            columns.problem("missing-image", folder / name, "", "no picture belongs to these labels", mend)
+        for name in sorted(name for name in names if normalize_split(name[:-4]) not in NAMED):
+            mend = "put the image beside the others, or take the labels away"
+            columns.problem("missing-image", folder / name, "", "no image belongs to these labels", mend)

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from varifocal.data.archive import Tree
-from varifocal.data.names import leaves_folder
-from varifocal.data.raw import counted, short
+from varifocal.data.annotations import counted, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.names import is_unsafe_path
+from varifocal.data.paths import TextDecoder, exists, is_folder, is_image, list_dir
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
     IMAGES,
@@ -28,15 +29,14 @@ from varifocal.data.readers.yolo_layout import (
     split_of,
     tails_of,
 )
-from varifocal.data.tree import Texts, is_folder, is_picture, is_there, names_in
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _SETTINGS = ("config", "configs", "conf", "cfg", "cfgs", "settings", "yaml")
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
-def read_layout(source: Tree, data: Tree) -> Layout:
+def read_layout(source: AnyPath, data: AnyPath) -> Layout:
     """The layout that a ``data.yaml`` describes, or that of a folder without one; all lies in the folder ``data``, or
     in that of ``source``.
 
@@ -48,7 +48,7 @@ def read_layout(source: Tree, data: Tree) -> Layout:
     return _from_darknet(source) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source, data)
 
 
-def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
+def read_yaml(file: AnyPath, texts: TextDecoder) -> dict[Any, Any]:
     """The keys of a YAML file.
 
     Raises:
@@ -69,8 +69,8 @@ def read_yaml(file: Tree, texts: Texts) -> dict[Any, Any]:
     return content
 
 
-def _from_yaml(file: Tree, data: Tree) -> Layout:
-    texts = Texts()
+def _from_yaml(file: AnyPath, data: AnyPath) -> Layout:
+    texts = TextDecoder()
     content = read_yaml(file, texts)
     layout = Layout(file, file.parent, notes=texts.notes(file))
     _read_root(layout, content.get("path"))
@@ -80,10 +80,10 @@ def _from_yaml(file: Tree, data: Tree) -> Layout:
         # other programs' settings may be called training
         if split_of(key) and value is not None and (not wrong or key.lower() in _KEYS):
             if wrong:
-                raise DataError(f"{file}: {key} is {short(value)}; it names a folder, a list of pictures, or several")
+                raise DataError(f"{file}: {key} is {short(value)}; it names a folder, a list of images, or several")
             layout.given.setdefault(split_of(key), []).extend(words)
     if not layout.given:
-        raise DataError(f"{file}: there is no train, val or test in it; say where the pictures of each split are")
+        raise DataError(f"{file}: there is no train, val or test in it; say where the images of each split are")
     if data.is_dir() and not layout.present():  # config/data.yaml
         layout.root = data
     layout.categories = read_names(layout, content)
@@ -91,16 +91,16 @@ def _from_yaml(file: Tree, data: Tree) -> Layout:
     return layout
 
 
-def _from_darknet(file: Tree) -> Layout:
+def _from_darknet(file: AnyPath) -> Layout:
     """A ``.data`` file of Darknet; its paths are those of the machine that was trained on."""
-    texts = Texts()
+    texts = TextDecoder()
     content = darknet.read_description(texts.read(file))
     layout = Layout(file, file.parent, foreign=True)
     layout.given = {split: [content[key]] for key, split in darknet.SPLITS.items() if content.get(key)}
     if not layout.given:
-        raise DataError(f"{file}: there is no train or valid in it; say where the list of the pictures is")
+        raise DataError(f"{file}: there is no train or valid in it; say where the list of the images is")
     words = [layout.root / tail for tail in tails_of(content.get("names", ""))]
-    names = next((place for place in words if is_there(place)), None) or class_file(file.parent)
+    names = next((place for place in words if exists(place)), None) or class_file(file.parent)
     count = content.get("classes", "")
     if names is not None:
         layout.categories = listed_names(layout, names, texts)
@@ -121,7 +121,7 @@ def _read_root(layout: Layout, given: Any) -> None:
     if not isinstance(given, str):
         raise DataError(f"{layout.source}: path is {short(given)}; it should be a folder")
     name = given.replace("\\", "/")
-    if (isinstance(layout.root, Path) or not leaves_folder(name)) and is_folder(layout.root / name):
+    if (isinstance(layout.root, Path) or not is_unsafe_path(name)) and is_folder(layout.root / name):
         layout.root = layout.root / name
         return
     taken = next((place for tail in tails_of(given) if is_folder(place := layout.root / tail)), layout.root)
@@ -141,8 +141,8 @@ def _read_points(layout: Layout, shape: Any) -> int:
     return int(shape[0]) * int(shape[1])
 
 
-def _from_folder(folder: Tree) -> Layout:
-    """A folder without ``data.yaml``: names from a list beside, splits from the folders of pictures."""
+def _from_folder(folder: AnyPath) -> Layout:
+    """A folder without ``data.yaml``: names from a list beside, splits from the folders of images."""
     layout = Layout(folder, folder, given=folder_splits(folder))
     places = [folder / word for words in layout.given.values() for word in words if word != "."]
     file = class_file(folder, *places) or _beside_labels([label_place(place, folder) for place in places])
@@ -151,13 +151,13 @@ def _from_folder(folder: Tree) -> Layout:
             f"{folder}: the labels are numbers and nothing names their classes; add classes.txt, a name on each line, "
             "or a data.yaml"
         )
-    texts = Texts()
+    texts = TextDecoder()
     layout.categories = listed_names(layout, file, texts)
     layout.notes = [*texts.notes(file), *_left_out(layout)]
     return layout
 
 
-def _beside_labels(folders: Iterable[Tree]) -> Tree | None:
+def _beside_labels(folders: Iterable[AnyPath]) -> AnyPath | None:
     """The list of class names in the folders of labels, where labelImg leaves it.
 
     Raises:
@@ -165,7 +165,7 @@ def _beside_labels(folders: Iterable[Tree]) -> Tree | None:
     """
     files = class_files(folders)
     for file in files[1:]:
-        if Texts().read(file).split() != Texts().read(files[0]).split():
+        if TextDecoder().read(file).split() != TextDecoder().read(files[0]).split():
             raise DataError(
                 f"{file}: these are other classes than in {files[0]}; put the one that is meant beside both"
             )
@@ -173,46 +173,46 @@ def _beside_labels(folders: Iterable[Tree]) -> Tree | None:
 
 
 def _left_out(layout: Layout) -> list[str]:
-    """Notes on pictures beside the folders of the splits."""
-    images = layout.root / called(IMAGES, names_in(layout.root)[0])
+    """Notes on images beside the folders of the splits."""
+    images = layout.root / called(IMAGES, list_dir(layout.root)[0])
     head = f"{images.name}/"
     used = {word.split("/")[1] for words in layout.given.values() for word in words if word.startswith(head)}
     if not used:
         return []
-    folders, files = names_in(images)
-    others = [name for name in folders if name not in used and any(map(is_picture, names_in(images / name)[1]))]
+    folders, files = list_dir(images)
+    others = [name for name in folders if name not in used and any(map(is_image, list_dir(images / name)[1]))]
     notes = [f"{layout.root.name}: the folder {images.name}/{name} is of no split and is left out." for name in others]
-    loose = sum(map(is_picture, files))
+    loose = sum(map(is_image, files))
     if loose:
-        what = counted(loose, "(picture|pictures) beside the folders in images (is|are)")
+        what = counted(loose, "(image|images) beside the folders in images (is|are)")
         notes.append(f"{layout.root.name}: {what} of no split and left out.")
     return notes
 
 
-def folder_splits(folder: Tree) -> dict[str, list[str]]:
-    """Split -> the folders or the lists of its pictures, where no description says what they are."""
-    folders, files = names_in(folder)
-    lists = _by_split((name[:-4], name) for name in files if darknet.lists_pictures(folder / name))
-    here = {"all": ["."]} if any(map(is_picture, files)) else {}
+def folder_splits(folder: AnyPath) -> dict[str, list[str]]:
+    """Split -> the folders or the lists of its images, where no description says what they are."""
+    folders, files = list_dir(folder)
+    lists = _by_split((name[:-4], name) for name in files if darknet.lists_images(folder / name))
+    here = {"all": ["."]} if any(map(is_image, files)) else {}
     images, labels = called(IMAGES, folders), called(LABELS, folders)
     above = images if images in folders else labels if labels in folders and not here else None
     if above is not None:  # the folders of the splits lie below those of images and labels
-        inner = names_in(folder / above)[0]
+        inner = list_dir(folder / above)[0]
         return _by_split((name, f"{images}/{name}") for name in inner) or lists or {"all": [images]}
     splits = lists or _by_folders(folder, folders)
     return splits or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
 
 
-def _by_folders(folder: Tree, folders: Sequence[str]) -> dict[str, list[str]]:
+def _by_folders(folder: AnyPath, folders: Sequence[str]) -> dict[str, list[str]]:
     """Split -> folders of images, of folders that are called like splits."""
     splits = _by_split((name, name) for name in folders)
     splits = splits or _by_split((darknet.split_of_folder(name), name) for name in folders)
     return {split: [_with_images(folder, name) for name in names] for split, names in splits.items()}
 
 
-def _with_images(folder: Tree, name: str) -> str:
+def _with_images(folder: AnyPath, name: str) -> str:
     """The folder of a split's images, as a path: that of the split, or one called images in it."""
-    inner = names_in(folder / name)[0]
+    inner = list_dir(folder / name)[0]
     images = called(IMAGES, inner)
     return f"{name}/{images}" if images in inner else name
 
@@ -226,7 +226,7 @@ def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def find_yolo(path: Tree) -> dict[str, Tree]:
+def find_yolo(path: AnyPath) -> dict[str, AnyPath]:
     """The splits that are there, each with what ``read_layout`` takes.
 
     Raises:
@@ -236,13 +236,13 @@ def find_yolo(path: Tree) -> dict[str, Tree]:
     layout = read_layout(source, path)
     found = layout.present()
     if not found and not layout.given:
-        raise DataError(f"{path}: there are no pictures in it; put them into images/train and images/val, say")
+        raise DataError(f"{path}: there are no images in it; put them into images/train and images/val, say")
     if not found:
         layout.entries(next(iter(layout.given)))
     return dict.fromkeys(found, source)
 
 
-def description_of(path: Tree) -> Tree | None:
+def description_of(path: AnyPath) -> AnyPath | None:
     """What describes the data set of a folder: its ``data.yaml``, or a ``.data`` file of Darknet.
 
     Raises:
@@ -254,14 +254,14 @@ def description_of(path: Tree) -> Tree | None:
     return darknet.description_of(path) or file or _in_settings(path)
 
 
-def _in_settings(path: Tree) -> Tree | None:
+def _in_settings(path: AnyPath) -> AnyPath | None:
     """The only description in a folder of settings, if images and labels that it names lie in the folder around.
 
     Raises:
         DataError: there are several.
     """
-    folders = [path / name for name in names_in(path)[0] if name.lower() in _SETTINGS]
-    files = [folder / name for folder in folders for name in names_in(folder)[1] if name.endswith((".yaml", ".yml"))]
+    folders = [path / name for name in list_dir(path)[0] if name.lower() in _SETTINGS]
+    files = [folder / name for folder in folders for name in list_dir(folder)[1] if name.endswith((".yaml", ".yml"))]
     found = [file for file in files if _describes_data(file) and _fits(file, path)]
     if len(found) > 1:
         names = ", ".join(f"{file.parent.name}/{file.name}" for file in found)
@@ -269,7 +269,7 @@ def _in_settings(path: Tree) -> Tree | None:
     return found[0] if found else None
 
 
-def _fits(file: Tree, path: Tree) -> bool:
+def _fits(file: AnyPath, path: AnyPath) -> bool:
     """Whether the labels of a split that a description names lie below a folder."""
     try:
         layout = read_layout(file, path)
@@ -279,7 +279,7 @@ def _fits(file: Tree, path: Tree) -> bool:
     return any(place.is_file() or is_folder(label_place(place, layout.root)) for place in places)
 
 
-def yaml_of(path: Tree) -> Tree | None:
+def yaml_of(path: AnyPath) -> AnyPath | None:
     """The ``data.yaml`` of a folder, under whatever name: the only YAML file in it that has names and a split.
 
     Raises:
@@ -287,7 +287,7 @@ def yaml_of(path: Tree) -> Tree | None:
     """
     if path.is_file():
         return path
-    files = [path / name for name in names_in(path)[1] if name.endswith((".yaml", ".yml"))]
+    files = [path / name for name in list_dir(path)[1] if name.endswith((".yaml", ".yml"))]
     for file in files:
         if file.name in _USUAL:
             return file
@@ -298,40 +298,38 @@ def yaml_of(path: Tree) -> Tree | None:
     return fitting[0] if fitting else None
 
 
-def _describes_data(file: Tree) -> bool:
+def _describes_data(file: AnyPath) -> bool:
     try:
-        content = read_yaml(file, Texts())
+        content = read_yaml(file, TextDecoder())
     except DataError:
         return False
     return bool({"names", "nc"} & set(content) or file.name in _USUAL) and any(map(split_of, content))
 
 
-def has_yolo(folder: Tree) -> str:
-    """What speaks for YOLO in a folder: a ``data.yaml``, or numbers in the text file of a picture."""
+def has_yolo(folder: AnyPath) -> str:
+    """What speaks for YOLO in a folder: a ``data.yaml``, or numbers in the text file of an image."""
     file = description_of(folder)
     if file is not None and (darknet.is_description(file) or _describes_data(file)):
         return file.name
     return has_yolo_labels(folder)
 
 
-def has_yolo_labels(folder: Tree) -> str:
-    """A list of pictures with names of classes beside it, or the first text file of numbers of a picture, if any."""
+def has_yolo_labels(folder: AnyPath) -> str:
+    """A list of images with names of classes beside it, or the first text file of numbers of an image, if any."""
     words = [word for words in folder_splits(folder).values() for word in words]
     if words and words[0].endswith(".txt"):
         return words[0] if class_file(folder) is not None else ""
     for place in words:
-        pictures = folder / place if place != "." else folder
-        for name in (name for name in names_in(pictures)[1][:100] if is_picture(name)):
+        images = folder / place if place != "." else folder
+        for name in (name for name in list_dir(images)[1][:100] if is_image(name)):
             stems = os.path.splitext(name)[0], name
-            for label in (
-                place / f"{stem}.txt" for place in (label_place(pictures, folder), pictures) for stem in stems
-            ):
+            for label in (place / f"{stem}.txt" for place in (label_place(images, folder), images) for stem in stems):
                 if label.is_file() and _begins_with_numbers(label):
                     return f"{label.parent.name}/{label.name}"
     return ""
 
 
-def _begins_with_numbers(file: Tree) -> bool:
+def _begins_with_numbers(file: AnyPath) -> bool:
     with file.open("rb") as stream:
         words = stream.read(200).split(b"\n", 1)[0].split()
     try:

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.raw import short, short_list
-from varifocal.data.readers.columns import Columns, to_number
+from varifocal.data.annotations import short, short_list
+from varifocal.data.archive import AnyPath
+from varifocal.data.paths import TextDecoder
+from varifocal.data.readers.columns import ColumnBuilder, to_number
 from varifocal.data.readers.items import Entry, Fault, Item, Shape, number_of, record_and_index
 from varifocal.data.readers.json_lists import Add
 from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import text_kind
-from varifocal.data.tree import Texts
 
 _MOST = 10**6  # classes
 _CLASS_FILES = ("_classes.txt", "classes.txt", "class_names.txt", "coco_classes.txt", "obj.names")
 
 
-def _scan(file: Tree, columns: Columns, add: Add) -> None:
-    texts = Texts()
+def _scan(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
+    texts = TextDecoder()
     text = texts.read(file)
     names = _names(file, texts)
     if names:
@@ -39,7 +39,7 @@ def _scan(file: Tree, columns: Columns, add: Add) -> None:
     columns.notes += texts.notes(file)
 
 
-def _names(file: Tree, texts: Texts) -> list[str]:
+def _names(file: AnyPath, texts: TextDecoder) -> list[str]:
     """The names of the classes 0, 1, ... from the list beside the file or in the folder above."""
     for folder in (file.parent, file.parent.parent):
         for name in _CLASS_FILES:

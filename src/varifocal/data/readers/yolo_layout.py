@@ -1,4 +1,4 @@
-"""What a YOLO data set says of itself: its classes, its splits, and where the labels of a picture lie."""
+"""What a YOLO data set says of itself: its classes, its splits, and where the labels of an image lie."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.archive import Tree
-from varifocal.data.find import fold, parts_of
-from varifocal.data.names import NAMED, canonical, leaves_folder
-from varifocal.data.raw import counted, first_copies, short
-from varifocal.data.tree import Texts, is_folder, is_there, names_in, pictures_below
-from varifocal.errors import DataError
-from varifocal.records import Category
+from varifocal.data.annotations import counted, first_copies, short
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import fold, parts_of
+from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
+from varifocal.data.paths import TextDecoder, exists, is_folder, iter_images, list_dir
+from varifocal.types import Category
+from varifocal.utils.errors import DataError
 
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 MOST_CLASSES = 100_000
@@ -28,11 +28,11 @@ NOT_LABELS = frozenset([*CLASS_FILES, "readme.txt", "readme.dataset.txt", "readm
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of pictures or a list of them; ``labels`` is the folder that mirrors it, where the pictures lie in a
-    folder that the user named. ``shared``: other splits have their pictures there, too."""
+    """A folder of images or a list of them; ``labels`` is the folder that mirrors it, where the images lie in a
+    folder that the user named. ``shared``: other splits have their images there, too."""
 
-    place: Tree
-    labels: Tree | None = None
+    place: AnyPath
+    labels: AnyPath | None = None
     shared: bool = False
 
 
@@ -42,8 +42,8 @@ class Layout:
     ``keypoint_values`` is how many values of a line follow the box. With ``unnamed`` nothing names the classes, with
     ``foreign`` paths are by rule those of the machine that was trained on."""
 
-    source: Tree
-    root: Tree
+    source: AnyPath
+    root: AnyPath
     categories: tuple[Category, ...] = ()
     given: dict[str, list[str]] = field(default_factory=dict)
     problems: list[tuple[str, str, str]] = field(default_factory=list)  # kind, text, mend
@@ -52,7 +52,7 @@ class Layout:
     unnamed: bool = False
     foreign: bool = False
 
-    def entries(self, split: str, images: Tree | None = None) -> list[Entry]:
+    def entries(self, split: str, images: AnyPath | None = None) -> list[Entry]:
         """The folders and lists of a split, below the folder of ``images`` where there is one.
 
         Raises:
@@ -61,7 +61,7 @@ class Layout:
         return [self._entry(split, word, images) for word in self.given[split]]
 
     def present(self) -> list[str]:
-        """The splits of which something is there: pictures, a list, or labels of pictures that lie elsewhere."""
+        """The splits of which something is there: images, a list, or labels of images that lie elsewhere."""
         return [
             split
             for split, words in self.given.items()
@@ -77,7 +77,7 @@ class Layout:
             if split not in there
         ]
 
-    def _entry(self, split: str, word: str, images: Tree | None) -> Entry:
+    def _entry(self, split: str, word: str, images: AnyPath | None) -> Entry:
         found = self._look(word)
         if images is not None and (found is None or found.is_dir()):
             return self._elsewhere(word, images)
@@ -87,13 +87,13 @@ class Layout:
         if self.inside(word) is None:
             raise DataError(
                 f"{self.source}: {split} is {short(word)}, which leaves the data folder {self.root}; "
-                "put the pictures there, say with path where the data folder is, or name the folder around both"
+                "put the images there, say with path where the data folder is, or name the folder around both"
             )
         if _parted(word)[1]:
             mend = "name the folder of its images, or a text file that lists them"
         raise DataError(f"{self.source}: {split} is {short(word)}, which is not found in {self.root}; {mend}")
 
-    def _elsewhere(self, word: str, images: Tree) -> Entry:
+    def _elsewhere(self, word: str, images: AnyPath) -> Entry:
         """The folder below ``images`` that ends as the word does, or that itself, with the labels of the word."""
         labels = self._labels(word) or self.root
         parts = parts_of(word)
@@ -103,30 +103,30 @@ class Layout:
                 return Entry(place, labels)
         return Entry(images, labels, shared=len(self.given) > 1)
 
-    def _look(self, word: str) -> Tree | None:
+    def _look(self, word: str) -> AnyPath | None:
         """What a word means: a path from the data folder on, or one of another machine that ends so."""
         inside = self.inside(word)
         if inside is not None:
             found = self.root / inside if inside else self.root
-            if is_there(found):
+            if exists(found):
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
         tails = tails_of(word)
-        exact = next((place for tail in tails if is_there(place := self.root / tail)), None)
+        exact = next((place for tail in tails if exists(place := self.root / tail)), None)
         exact = exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
         return exact or self._matched(word)
 
-    def _matched(self, word: str) -> Tree | None:
+    def _matched(self, word: str) -> AnyPath | None:
         """The folder that a pattern such as train/*.jpg stands for, if all its images match."""
         place, pattern = _parted(word)
         folder = self._look(place) if place and pattern else None
         if folder is None or not is_folder(folder) or len(pattern) != 1 + (pattern[0] == "**" and pattern != ["**"]):
             return None
         deep = "**" in pattern
-        return folder if all(_fits(pattern[-1], name, path, deep) for _, path, name in pictures_below(folder)) else None
+        return folder if all(_fits(pattern[-1], name, path, deep) for _, path, name in iter_images(folder)) else None
 
-    def _labels(self, word: str) -> Tree | None:
-        """The folder of the labels of a word that names a folder of pictures, if there is one."""
+    def _labels(self, word: str) -> AnyPath | None:
+        """The folder of the labels of a word that names a folder of images, if there is one."""
         places = (label_place(self.root / tail, self.root) for tail in tails_of(word))
         return next((place for place in places if place != self.root and is_folder(place)), None)
 
@@ -136,7 +136,7 @@ class Layout:
         for word in self.given[split] if not self.foreign else ():
             found = self._look(word)
             plain = self.inside(re.sub(r"^(\.\./)+", "", _parted(word)[0]))  # Roboflow's way is no other machine
-            if found is not None and (plain is None or not is_there(self.root / plain)):
+            if found is not None and (plain is None or not exists(self.root / plain)):
                 notes.append(f"{self.source.name}: {split} is {short(word)}, found by its end as {found}.")
         return notes
 
@@ -148,7 +148,7 @@ class Layout:
                 name = Path(os.path.normpath(name)).relative_to(os.path.abspath(self.root)).as_posix()
             except ValueError:
                 return None
-        if leaves_folder(name):
+        if is_unsafe_path(name):
             return None
         return "/".join(part for part in name.split("/") if part != ".")
 
@@ -165,11 +165,11 @@ def _fits(pattern: str, name: str, path: str, deep: bool) -> bool:
     return (deep or not path) and (pattern == "**" or fnmatchcase(name, pattern))
 
 
-def in_any_letters(root: Tree, path: str) -> Tree | None:
+def in_any_letters(root: AnyPath, path: str) -> AnyPath | None:
     """What a path leads to where capital and small letters make no difference, if it is one thing."""
     place = root
     for part in path.split("/"):
-        folders, files = names_in(place)
+        folders, files = list_dir(place)
         found = [name for name in (*folders, *files) if fold(name) == fold(part)]
         if len(found) != 1:
             return None
@@ -186,13 +186,13 @@ def tails_of(word: str) -> list[str]:
 
 def _last_named(parts: Sequence[str]) -> int:
     """The place of the last part that is called like a split, or else of the last one."""
-    named = [place for place, part in enumerate(parts) if canonical(os.path.splitext(part)[0]) in NAMED]
+    named = [place for place, part in enumerate(parts) if normalize_split(os.path.splitext(part)[0]) in NAMED]
     return named[-1] if named else len(parts) - 1
 
 
 def split_of(key: Any) -> str:
     """The split that a key of ``data.yaml`` or a folder means; "" for others."""
-    return canonical(key) if isinstance(key, str) and canonical(key) in NAMED else ""
+    return normalize_split(key) if isinstance(key, str) and normalize_split(key) in NAMED else ""
 
 
 def called(usual: Sequence[str], folders: Sequence[str]) -> str:
@@ -201,13 +201,13 @@ def called(usual: Sequence[str], folders: Sequence[str]) -> str:
     return next((there[name] for name in usual if name in there), usual[0])
 
 
-def _labels_in(folder: Tree) -> str:
+def _labels_in(folder: AnyPath) -> str:
     """The name of the folder of labels in another one."""
-    return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, names_in(folder)[0])
+    return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, list_dir(folder)[0])
 
 
-def label_place(folder: Tree, root: Tree) -> Tree:
-    """The folder of the labels of the pictures in ``folder``: "labels" in place of the last "images" in its path, or
+def label_place(folder: AnyPath, root: AnyPath) -> AnyPath:
+    """The folder of the labels of the images in ``folder``: "labels" in place of the last "images" in its path, or
     what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
@@ -225,23 +225,23 @@ def label_place(folder: Tree, root: Tree) -> Tree:
     return folder.top() / "/".join(parts)
 
 
-def class_files(folders: Iterable[Tree]) -> list[Tree]:
+def class_files(folders: Iterable[AnyPath]) -> list[AnyPath]:
     """The lists of class names that lie beside labels, one in each folder at most."""
-    found = (folder / name for folder in dict.fromkeys(folders) for name in names_in(folder)[1] if name in CLASS_FILES)
+    found = (folder / name for folder in dict.fromkeys(folders) for name in list_dir(folder)[1] if name in CLASS_FILES)
     return list({file.parent: file for file in found}.values())
 
 
-def class_file(folder: Tree, *others: Tree) -> Tree | None:
+def class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
     """The list of class names of a folder, one a line: under a usual name, or the only file called so and so.names."""
     for place in (folder, folder / "labels", *others):
         for name in CLASS_FILES:
             if (place / name).is_file():
                 return place / name
-    names = [name for name in names_in(folder)[1] if name.endswith(".names")]
+    names = [name for name in list_dir(folder)[1] if name.endswith(".names")]
     return folder / names[0] if len(names) == 1 else None
 
 
-def listed_names(layout: Layout, file: Tree, texts: Texts) -> tuple[Category, ...]:
+def listed_names(layout: Layout, file: AnyPath, texts: TextDecoder) -> tuple[Category, ...]:
     """The classes of a list, a name on each line."""
     return _categories(layout, enumerate(line.strip() for line in texts.read(file).rstrip().split("\n")))
 
@@ -260,7 +260,7 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
     if isinstance(given, list):
         pairs = list(enumerate(given))
     elif isinstance(given, str) and (file := _names_file(layout, given)) is not None:
-        return listed_names(layout, file, Texts())
+        return listed_names(layout, file, TextDecoder())
     elif isinstance(given, dict):
         pairs = [(_key(layout, key), name) for key, name in given.items()]
     else:
@@ -274,11 +274,11 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
     return _categories(layout, pairs)
 
 
-def _names_file(layout: Layout, word: str) -> Tree | None:
+def _names_file(layout: Layout, word: str) -> AnyPath | None:
     """The text file in the data folder that has the names of the classes, one a line."""
     folders = dict.fromkeys([layout.source.parent, layout.root])
     places = (folder / tail for tail in tails_of(word) for folder in folders)
-    found = next((place for place in places if is_there(place) and place.is_file()), None)
+    found = next((place for place in places if exists(place) and place.is_file()), None)
     return found if found is not None and found.name.lower().endswith((".txt", ".names", ".labels")) else None
 
 
@@ -287,7 +287,7 @@ def _without_names(layout: Layout, count: Any) -> tuple[Category, ...]:
     file = class_file(layout.root) or class_file(layout.source.parent)
     if file is not None:
         layout.notes.append(f"{layout.source.name}: there are no names in it; those of {file.name} are taken.")
-        return listed_names(layout, file, Texts())
+        return listed_names(layout, file, TextDecoder())
     if type(count) is int and 0 < count < MOST_CLASSES:
         number_classes(layout, count)
         return layout.categories

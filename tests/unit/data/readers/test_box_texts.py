@@ -3,7 +3,7 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 VISDRONE = "30,15,20,10,1,4,0,0\n"
@@ -21,7 +21,7 @@ def write(tmp_path, text, folder="labels"):
 def test_what_is_read(tmp_path, format):
     write(tmp_path, LINES[format] + "\n")
     fill(tmp_path, {"labels/b.txt": "", "images/b.png": (40, 30), "labels/classes.txt": "x\n", "README.txt": "x"})
-    assert recognise(tmp_path) == recognise(tmp_path / "labels/a.txt") == format
+    assert recognize(tmp_path) == recognize(tmp_path / "labels/a.txt") == format
     assert find_splits(tmp_path) == ["all"]
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [(NAMES[format], BOX)], "b.png": []}

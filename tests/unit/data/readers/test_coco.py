@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varifocal.data.finish import check_size
 from varifocal.data.images import read_image
 from varifocal.data.load import find_splits, load_dataset
-from varifocal.errors import DataError
+from varifocal.data.validate import check_size
 from varifocal.types import Category
+from varifocal.utils.errors import DataError
 
 
 def image(id=1, name="1.jpg", width=100, height=50) -> dict:
@@ -33,7 +33,7 @@ def coco(annotations=(), images=None, categories=None) -> dict:
 
 @pytest.fixture
 def write(tmp_path):
-    """Write what is given as val.json beside empty files for its pictures."""
+    """Write what is given as val.json beside empty files for its images."""
 
     def write(content: object) -> Path:
         path = tmp_path / "val.json"
@@ -350,7 +350,7 @@ def test_file_names_that_leave_the_folder(tmp_path, name):
     refused(path, "image 4 ", repr(name), "inside the data folder")
 
 
-def test_missing_pictures(tmp_path, write):
+def test_missing_images(tmp_path, write):
     path = write(coco(images=[image(1), image(2, "2.jpg"), image(3, "sub/3.jpg"), image(4, "4.jpg")]))
     for name in ("2.jpg", "sub/3.jpg"):
         (tmp_path / "images" / name).unlink()

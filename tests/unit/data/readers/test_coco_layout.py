@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from varifocal.data.names import leaves_folder, match_split
-from varifocal.data.readers.coco_layout import find_coco, picture_roots
-from varifocal.data.tree import PictureFinder
-from varifocal.errors import DataError
+from varifocal.data.names import is_unsafe_path, resolve_split
+from varifocal.data.paths import ImageFinder
+from varifocal.data.readers.coco_layout import find_coco, image_roots
+from varifocal.utils.errors import DataError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -98,26 +98,26 @@ def test_nothing_there(tmp_path):
 def test_match():
     names = ["test-dev2017", "train2017", "val2017"]
     for asked in ("train", "train2017", "Train", "training"):
-        assert match_split(Path("d"), names, asked) == "train2017"
+        assert resolve_split(Path("d"), names, asked) == "train2017"
     for asked in ("val", "valid", "validation"):
-        assert match_split(Path("d"), names, asked) == "val2017"
+        assert resolve_split(Path("d"), names, asked) == "val2017"
     for asked in ("test", "tra"):
         with pytest.raises(DataError) as error:
-            match_split(Path("d"), names, asked)
+            resolve_split(Path("d"), names, asked)
         assert str(error.value) == f"d: there is no split {asked!r}; available: test-dev2017, train2017, val2017"
     with pytest.raises(DataError, match=r"d: .*several splits.*test-dev2017, train2017, val2017"):
-        match_split(Path("d"), names, None)
+        resolve_split(Path("d"), names, None)
 
 
 def test_match_between_years():
     names = ["train2014", "train2017", "val"]
     with pytest.raises(DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"):
-        match_split(Path("d"), names, "train")
-    assert match_split(Path("d"), names, "train2014") == "train2014"
+        resolve_split(Path("d"), names, "train")
+    assert resolve_split(Path("d"), names, "train2014") == "train2014"
 
 
 def test_the_only_split_needs_no_name():
-    assert match_split(Path("d"), ["mine"], None) == "mine"
+    assert resolve_split(Path("d"), ["mine"], None) == "mine"
 
 
 @pytest.mark.parametrize(
@@ -132,22 +132,22 @@ def test_the_only_split_needs_no_name():
         "valid/1.jpg",
     ],
 )
-def test_places_of_pictures(tmp_path, place):
+def test_places_of_images(tmp_path, place):
     touch(tmp_path, "ann/instances_val2017.json", place)
-    finder = PictureFinder(picture_roots(tmp_path / "ann/instances_val2017.json", tmp_path, "val2017"))
+    finder = ImageFinder(image_roots(tmp_path / "ann/instances_val2017.json", tmp_path, "val2017"))
     assert finder.find("1.jpg") == ((tmp_path / place).parent, "1.jpg")
     assert finder.find("2.jpg") is None
 
 
 def test_the_folder_of_the_split_comes_first(tmp_path):
     touch(tmp_path, "val.json", "1.jpg", "images/1.jpg", "images/val/1.jpg", "train/1.jpg")
-    finder = PictureFinder(picture_roots(tmp_path / "val.json", tmp_path, "val"))
+    finder = ImageFinder(image_roots(tmp_path / "val.json", tmp_path, "val"))
     assert finder.find("1.jpg") == (tmp_path / "images/val", "1.jpg")
 
 
 def test_sub_folders_in_the_name(tmp_path):
     touch(tmp_path, "images/a/b/1.jpg")
-    finder = PictureFinder(picture_roots(tmp_path / "all.json", tmp_path, "all"))
+    finder = ImageFinder(image_roots(tmp_path / "all.json", tmp_path, "all"))
     assert finder.find("a/b/1.jpg") == (tmp_path / "images/a/b", "1.jpg")
     assert finder.find("a\\b\\1.jpg") == (tmp_path / "images/a/b", "1.jpg")
     assert finder.find("images/a/b/1.jpg") == (tmp_path / "images/a/b", "1.jpg")
@@ -157,7 +157,7 @@ def test_sub_folders_in_the_name(tmp_path):
 def test_json_of_an_annotations_folder_by_itself(tmp_path):
     touch(tmp_path, "annotations/instances_val.json", "val/1.jpg")
     file = tmp_path / "annotations/instances_val.json"
-    assert PictureFinder(picture_roots(file, file, "val")).find("1.jpg") == (tmp_path / "val", "1.jpg")
+    assert ImageFinder(image_roots(file, file, "val")).find("1.jpg") == (tmp_path / "val", "1.jpg")
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,12 @@ def test_json_of_an_annotations_folder_by_itself(tmp_path):
     ],
 )
 def test_names_that_leave_the_folder(name):
-    assert leaves_folder(name)
+    assert is_unsafe_path(name)
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "a/b.jpg", "..1.jpg", "a..b/c...jpg", "./1.jpg", "a\\b.jpg"])
 def test_names_that_stay(name):
-    assert not leaves_folder(name)
+    assert not is_unsafe_path(name)
 
 
 @pytest.mark.parametrize(

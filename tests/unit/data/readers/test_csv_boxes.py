@@ -1,8 +1,8 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 HEADER = "image,xmin,ymin,xmax,ymax,label\n"
 LINE = "a.png,30,15,50,25,cat\n"
@@ -16,7 +16,7 @@ def write(tmp_path, text: str | bytes, name="boxes.csv"):
 def test_what_is_read(tmp_path):
     write(tmp_path, HEADER + LINE + "a.png,0.5,0,100,50,owl\n\nsub/b.png,,,,,\n")
     fill(tmp_path, {"images/sub/b.png": (40, 30)})
-    assert recognise(tmp_path) == recognise(tmp_path / "boxes.csv") == "csv"
+    assert recognize(tmp_path) == recognize(tmp_path / "boxes.csv") == "csv"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "boxes.csv"):
         data = load_dataset(path)
@@ -60,8 +60,8 @@ def test_latin_is_noted(tmp_path):
         ("a.png,30,15,50,25", ["which has no label", "data.invalid_boxes=drop"]),
         ("a.png,30,15,50,25, ", ["which has no label", "data.invalid_boxes=drop"]),
         ("a.png,30,,50,25,cat", ["has the box 30 nothing 50 25, which holds something", "data.invalid_boxes=drop"]),
-        (",30,15,50,25,cat", ["names no picture"]),
-        ("b.png,30,15,50,25,cat", ["names the picture 'b.png', which is not found in", "images"]),
+        (",30,15,50,25,cat", ["names no image"]),
+        ("b.png,30,15,50,25,cat", ["names the image 'b.png', which is not found in", "images"]),
         ("../a.png,30,15,50,25,cat", ["'../a.png', which is not a file inside"]),
         ("/a.png,30,15,50,25,cat", ["'/a.png', which is not a file inside"]),
         ("a.png,30,15,x,25,cat", ["the box 30 15 x 25, which holds something"]),
@@ -99,9 +99,9 @@ def test_wrong_files(tmp_path, text, parts):
     refused(write(tmp_path, text) / "boxes.csv", f"{tmp_path}/boxes.csv: ", *parts)
 
 
-def test_two_sizes_of_a_picture(tmp_path):
+def test_two_sizes_of_a_image(tmp_path):
     text = "image,xmin,ymin,xmax,ymax,label,width,height\na.png,30,15,50,25,cat,100,50\na.png,30,15,50,25,cat,50,100\n"
-    refused(write(tmp_path, text), "line 3 gives the picture 'a.png' another size")
+    refused(write(tmp_path, text), "line 3 gives the image 'a.png' another size")
 
 
 @pytest.mark.parametrize("first", ["a", "./a.png", "images/a.png", "images\\a"])
@@ -113,14 +113,14 @@ def test_two_names_of_an_image_are_one_image(tmp_path, first):
         assert len(data.samples) == 1
         assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
     sized = HEADER.strip() + f",width,height\n{first},30,15,50,25,cat,100,50\na.png,30,15,50,25,cat,50,100\n"
-    refused(write(tmp_path, sized), "line 3 gives the picture 'a.png' another size")
+    refused(write(tmp_path, sized), "line 3 gives the image 'a.png' another size")
 
 
 def test_a_name_without_suffix_that_two_images_have(tmp_path):
     """Nothing says which of them has the boxes."""
     path = write(tmp_path, f"{HEADER}a,30,15,50,25,cat\n")
     fill(tmp_path, {"images/a.jpg": (60, 40)})
-    several = "line 2 names the picture 'a', whose end several images have: images/a.jpg, images/a.png; "
+    several = "line 2 names the image 'a', whose end several images have: images/a.jpg, images/a.png; "
     refused(path, several + "rename one of them, or write the suffix of the one that is meant")
 
 
@@ -198,7 +198,7 @@ def test_boxes_without_a_label_can_be_left_out(tmp_path):
     )
 
 
-def test_shares_of_the_picture(tmp_path):
+def test_shares_of_the_image(tmp_path):
     data = load_dataset(write(tmp_path, HEADER + "a.png,0.3,0.3,0.5,0.5,cat\na.png,0,0,1,1,owl\n"))
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
     assert data.notes == ("boxes.csv: all boxes lie between 0 and 1, which is taken for shares of the image.",)

@@ -3,9 +3,9 @@ import math
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.errors import DataError
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
+from varifocal.utils.errors import DataError
 
 LABELS = "".join(f"<label><name>{name}</name><color>#1</color></label>\n" for name in ("owl", "cat"))
 META = f"<version>1.1</version>\n<meta><task><name>t</name><labels>{LABELS}</labels></task></meta>"
@@ -27,7 +27,7 @@ def write(tmp_path, *images, **more):
 def test_what_is_read(tmp_path):
     write(tmp_path, image(BOX + '<box label="owl" xtl="0" ytl="0" xbr="100" ybr="50"/>'), image(name="sub/b.png"))
     fill(tmp_path, {"images/sub/b.png": (100, 50)})
-    assert recognise(tmp_path) == recognise(tmp_path / "annotations.xml") == "cvat"
+    assert recognize(tmp_path) == recognize(tmp_path / "annotations.xml") == "cvat"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "annotations.xml"):
         data = load_dataset(path)
@@ -130,8 +130,8 @@ def test_wrong_shapes(tmp_path, shape, parts):
         (image(BOX, "b.png"), ["line 7 has the image 'b.png', which is not found in", "images"]),
         (image(BOX, "../b.png"), ["'../b.png', which is not a file inside"]),
         (image(BOX, ""), ["the image ''"]),
-        (image(BOX) + "\n" + image(BOX), ["line 10 is of the picture a.png, of which line 7 is, too"]),
-        (image(BOX) + "\n" + image(BOX, "./a.png"), ["line 10 is of the picture a.png, of which line 7 is, too"]),
+        (image(BOX) + "\n" + image(BOX), ["line 10 is of the image a.png, of which line 7 is, too"]),
+        (image(BOX) + "\n" + image(BOX, "./a.png"), ["line 10 is of the image a.png, of which line 7 is, too"]),
         ('<track id="0"><box frame="1"/></track>', ["line 7 has a track", "CVAT for images"]),
         ("<image>", ["not valid XML at line 8"]),
     ],

@@ -3,8 +3,8 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 LABEL = "1 0.4 0.4 0.2 0.2\n"  # of 100 x 50 pixels
 BOX = [30.0, 15.0, 50.0, 25.0]
@@ -20,7 +20,7 @@ CVAT = {
 
 def test_what_cvat_writes(tmp_path):
     fill(tmp_path, CVAT)
-    assert recognise(tmp_path) == recognise(tmp_path / "obj.data") == "yolo"
+    assert recognize(tmp_path) == recognize(tmp_path / "obj.data") == "yolo"
     assert find_splits(tmp_path) == ["train"]
     for path in (tmp_path, tmp_path / "obj.data"):
         data = load_dataset(path)
@@ -34,7 +34,7 @@ def test_parts_of_what_cvat_writes(tmp_path, gone):
     fill(tmp_path, CVAT)
     for name in gone:
         (tmp_path / name).unlink()
-    assert recognise(tmp_path) == "yolo"
+    assert recognize(tmp_path) == "yolo"
     assert found(load_dataset(tmp_path)) == {"a 0.PNG": [("dog", BOX)]}
 
 
@@ -181,7 +181,7 @@ def test_lists_without_a_description(tmp_path):
     files = {"classes.txt": "cat\ndog\n", "train.txt": "images/a.png\n", "Val.txt": '"images/b b.png"\n'}
     for name in ("a", "b b", "c"):
         files |= {f"images/{name}.png": (100, 50), f"labels/{name}.txt": LABEL}
-    assert recognise(fill(tmp_path, files)) == "yolo"
+    assert recognize(fill(tmp_path, files)) == "yolo"
     assert find_splits(tmp_path) == ["val", "train"]
     assert found(load_dataset(tmp_path, "train")) == {"a.png": [("dog", BOX)]}
     assert found(load_dataset(tmp_path, "val")) == {"b b.png": [("dog", BOX)]}
@@ -193,11 +193,11 @@ def test_folders_of_no_split_are_said(tmp_path):
     assert find_splits(tmp_path) == ["train"]
     assert load_dataset(tmp_path).notes == (
         f"{tmp_path.name}: the folder images/extra is of no split and is left out.",
-        f"{tmp_path.name}: 1 picture beside the folders in images is of no split and left out.",
+        f"{tmp_path.name}: 1 image beside the folders in images is of no split and left out.",
     )
 
 
-def test_a_split_whose_pictures_are_gone_but_not_its_labels(tmp_path):
+def test_a_split_whose_images_are_gone_but_not_its_labels(tmp_path):
     fill(tmp_path, simple("train: images/train\nval: images/val\nnames: [cat, dog]\n", **{"labels/val/v.txt": LABEL}))
     assert find_splits(tmp_path) == ["train", "val"]
     refused(tmp_path, "val is 'images/val', which is not found", "--images", split="val")

@@ -3,8 +3,8 @@ import json
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -20,7 +20,7 @@ def write(tmp_path, *lines: str):
 
 def test_what_is_read(tmp_path):
     write(tmp_path, line([(30, 15, 20, 10), (0, 0, 100, 50)], ["owl", "cat"]), "\n", line([], [], "sub/b.png"))
-    assert recognise(tmp_path) == recognise(tmp_path / "metadata.jsonl") == "image-folder"
+    assert recognize(tmp_path) == recognize(tmp_path / "metadata.jsonl") == "image-folder"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "metadata.jsonl"):
         data = load_dataset(path)
@@ -68,15 +68,15 @@ def test_flags_and_areas(tmp_path):
         ("[" * 100_000, ["is not valid JSON"]),
         ("{}", ["has the file_name None"]),
         ('{"file_name": ""}', ["has the file_name ''"]),
-        (line(name="c.png"), ["names the picture 'c.png', which is not found in"]),
+        (line(name="c.png"), ["names the image 'c.png', which is not found in"]),
         (line(name="../c.png"), ["'../c.png', which is not a file inside"]),
         (
             line(name="sub/b.png") * 2,
-            ["is of the picture b.png, of which line 2 is, too; take one of the two away"],
+            ["is of the image b.png, of which line 2 is, too; take one of the two away"],
         ),
         (
             line(name="sub/b.png") + line(name="./sub//b.png"),
-            ["is of the picture b.png, of which line 2 is, too"],
+            ["is of the image b.png, of which line 2 is, too"],
         ),
         (line([(1, 2, 3)]), ["objects[0] has the bbox [1, 2, 3]", "[x, y, width, height]"]),
         (line([3]), ["objects[0] has the bbox 3"]),

@@ -5,7 +5,7 @@ import json
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -24,7 +24,7 @@ def write(tmp_path, content, name="labels.json"):
 
 def test_createml(tmp_path):
     write(tmp_path, [{"image": "a.png", "annotations": [createml(), createml("owl", 50, 25, 100, 50)]}])
-    assert recognise(tmp_path) == recognise(tmp_path / "labels.json") == "createml"
+    assert recognize(tmp_path) == recognize(tmp_path / "labels.json") == "createml"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "labels.json"):
         data = load_dataset(path)
@@ -54,7 +54,7 @@ def test_bdd100k(tmp_path):
     record = {"name": "a.png", "attributes": {"scene": "city"}, "labels": [lane, bdd(), bdd("owl", 0, 0, 100, 50)]}
     write(tmp_path, [record, {"name": "b.png", "labels": None}], "labels/det_20/det_val.json")
     fill(tmp_path, {"images/b.png": (9, 9)})
-    assert recognise(tmp_path) == recognise(tmp_path / "labels/det_20/det_val.json") == "bdd100k"
+    assert recognize(tmp_path) == recognize(tmp_path / "labels/det_20/det_val.json") == "bdd100k"
     assert find_splits(tmp_path) == ["val"]
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])], "b.png": []}
@@ -65,7 +65,7 @@ def test_scalabel_frames_and_crowds(tmp_path):
     record = {"name": "a.png", "size": {"width": 100, "height": 50}, "labels": [bdd(attributes={"crowd": True}), bdd()]}
     write(tmp_path, {"frames": [record], "groups": [], "config": {}})
     data = load_dataset(tmp_path)
-    assert recognise(tmp_path) == "bdd100k"
+    assert recognize(tmp_path) == "bdd100k"
     assert data.samples[0].crowd.tolist() == [True, False]
 
 
@@ -73,7 +73,7 @@ def test_bdd100k_with_a_file_for_each_image(tmp_path):
     for split in ("train", "val"):
         content = {"name": "a", "frames": [{"timestamp": 10000, "objects": [bdd()]}], "attributes": {}}
         fill(tmp_path, {f"labels/100k/{split}/a.json": json.dumps(content), f"images/100k/{split}/a.jpg": (100, 50)})
-    assert recognise(tmp_path) == recognise(tmp_path / "labels/100k/train/a.json") == "bdd100k"
+    assert recognize(tmp_path) == recognize(tmp_path / "labels/100k/train/a.json") == "bdd100k"
     assert find_splits(tmp_path) == ["train", "val"]
     data = load_dataset(tmp_path, "val")
     assert [str(sample.file) for sample in data.samples] == [f"{tmp_path}/images/100k/val/a.jpg"]
@@ -87,7 +87,7 @@ def test_bdd100k_with_a_file_for_each_image(tmp_path):
         ({"annotations": []}, ["[1] names no image"]),
         ({"image": 3}, ["[1] names no image but 3"]),
         ({"image": "b.png"}, ["[1] is of the image 'b.png', which is not found in", "images"]),
-        ({"image": "images/a.png"}, ["[1] is of the picture a.png, of which labels.json [0] is, too"]),
+        ({"image": "images/a.png"}, ["[1] is of the image a.png, of which labels.json [0] is, too"]),
         ({"image": "c.png", "annotations": 3}, ["[1] annotations[0] has the annotations 3"]),
         ({"image": "c.png", "annotations": [3]}, ["[1] annotations[0] is 3"]),
         ({"image": "c.png", "annotations": [createml(label=[])]}, ["[1] annotations[0] has the label []"]),

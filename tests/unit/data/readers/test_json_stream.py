@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from varifocal.data.readers import json_stream
 from varifocal.data.readers.json_stream import Count, read_object
-from varifocal.errors import DataError
+from varifocal.utils.errors import DataError
 
 LISTS = ("images", "annotations")
 

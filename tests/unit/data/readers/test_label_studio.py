@@ -4,8 +4,8 @@ import math
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 
 def rectangle(label="cat", more=None, **value) -> dict:
@@ -35,7 +35,7 @@ def test_what_is_read(tmp_path):
     tasks = [task(rectangle(), rectangle("owl", x=0, y=0, width=100, height=100)), task(image="/data/upload/1/b.png")]
     write(tmp_path, *tasks)
     fill(tmp_path, {"images/b.png": (100, 50)})
-    assert recognise(tmp_path) == recognise(tmp_path / "export.json") == "label-studio"
+    assert recognize(tmp_path) == recognize(tmp_path / "export.json") == "label-studio"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "export.json"):
         data = load_dataset(path)
@@ -59,13 +59,13 @@ def test_what_is_read(tmp_path):
         "images/a.png",
     ],
 )
-def test_addresses_of_pictures(tmp_path, address):
+def test_addresses_of_images(tmp_path, address):
     assert found(load_dataset(write(tmp_path, task(rectangle(), image=address)))) == {"a.png": [("cat", BOX)]}
 
 
 @pytest.mark.parametrize("degrees", [30, 90, -45, 200])
 def test_a_rectangle_turns_about_its_corner(tmp_path, degrees):
-    """Clockwise about the top left, in pixels; the picture is not square, so that percent do not turn."""
+    """Clockwise about the top left, in pixels; the image is not square, so that percent do not turn."""
     write(tmp_path, task(rectangle(x=50, y=50, width=20, height=20, rotation=degrees)))
     turn = math.radians(degrees)
     corners = [
@@ -109,14 +109,14 @@ def test_what_is_put_in_order_and_clipped(tmp_path, shape, box):
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", box or [90, 15, 100, 25])]}
 
 
-def test_who_labelled(tmp_path):
+def test_who_labeled(tmp_path):
     nobody = task(image="n.png") | {"annotations": []}
-    cancelled = task(image="c.png") | {"annotations": [{"was_cancelled": True, "result": [rectangle()]}]}
+    canceled = task(image="c.png") | {"annotations": [{"was_canceled": True, "result": [rectangle()]}]}
     first, second = {"result": [rectangle(x=0)]}, {"result": [rectangle()], "ground_truth": True}
-    write(tmp_path, nobody, cancelled, task() | {"annotations": [first, second]})
+    write(tmp_path, nobody, canceled, task() | {"annotations": [first, second]})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)]}
-    assert [note.partition(" ")[2][:20] for note in data.notes] == ["2 tasks that nobody ", "1 task was labelled "]
+    assert [note.partition(" ")[2][:19] for note in data.notes] == ["2 tasks that nobody", "1 task was labeled"]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_wrong_results(tmp_path, result, parts):
     [
         (3, ["[1] is 3, which is no task"]),
         ({"image": "a.png", "label": [], "id": 3}, ["[1] is", "which is no task"]),
-        (task() | {"data": {}}, ["[1] (id 7) names no picture"]),
+        (task() | {"data": {}}, ["[1] (id 7) names no image"]),
         (task() | {"annotations": 3}, ["[1] has annotations that are no list"]),
         (task() | {"annotations": [{"result": 3}]}, ["[1] has the result 3"]),
         (
             task(image="/data/upload/b.png"),
-            ["[1] (id 7) names the picture '/data/upload/b.png'", "not found", "images"],
+            ["[1] (id 7) names the image '/data/upload/b.png'", "not found", "images"],
         ),
-        (task(), ["[1] (id 7) is of the picture a.png, of which [0] is, too"]),
+        (task(), ["[1] (id 7) is of the image a.png, of which [0] is, too"]),
         (task(image="http://[x"), ["not found"]),
     ],
 )
@@ -173,7 +173,7 @@ def test_wrong_tasks(tmp_path, wrong, parts):
         ("{}", ["{} and should be a list"]),
         ("[\n1,,]", ["not valid JSON at line 2 column 3"]),
         ("[" * 100_000, ["cannot be read"]),
-        ("[]", ["none of its tasks is labelled"]),
+        ("[]", ["none of its tasks is labeled"]),
         (b'["\xff"]', ["cannot be read"]),
     ],
 )
@@ -250,10 +250,10 @@ def test_json_min(tmp_path):
     two = minimal("b.png", 2, rect=[shape], what=[shape | {"labels": ["owl"]}])
     write(tmp_path, minimal(), two, minimal(number=3))
     fill(tmp_path, {"images/b.png": (100, 50)})
-    assert recognise(tmp_path) == recognise(tmp_path / "export.json") == "label-studio"
+    assert recognize(tmp_path) == recognize(tmp_path / "export.json") == "label-studio"
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)], "b.png": [("owl", [0, 0, 100, 50])]}
-    assert [note.partition(": ")[2][:25] for note in data.notes] == ["1 task was labelled more "]
+    assert [note.partition(": ")[2][:24] for note in data.notes] == ["1 task was labeled more"]
 
 
 def test_csv(tmp_path):
@@ -263,7 +263,7 @@ def test_csv(tmp_path):
     ]
     text = ",".join(row) + "\n" + ",".join(cells) + "\n"
     fill(tmp_path, {"export.csv": text, "images/a.png": (100, 50)})
-    assert recognise(tmp_path) == recognise(tmp_path / "export.csv") == "label-studio"
+    assert recognize(tmp_path) == recognize(tmp_path / "export.csv") == "label-studio"
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)]}
     fill(tmp_path, {"export.csv": text + 'x,"'})
     refused(tmp_path, "is not CSV", "export as JSON")

@@ -4,8 +4,8 @@ import math
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -37,7 +37,7 @@ def write(tmp_path, *shapes, **more):
 )
 def test_a_rectangle_has_two_corners_in_any_order_or_four(tmp_path, points):
     write(tmp_path, shape(points=points), shape(points=[(0, 0), (100, 50)], label="owl"))
-    assert recognise(tmp_path) == recognise(tmp_path / "a.json") == "labelme"
+    assert recognize(tmp_path) == recognize(tmp_path / "a.json") == "labelme"
     assert find_splits(tmp_path) == ["all"]
     for path in (tmp_path, tmp_path / "a.json"):
         data = load_dataset(path)
@@ -150,7 +150,7 @@ def test_wrong_files(tmp_path, text, parts):
 def test_one_image_of_two_files(tmp_path):
     write(tmp_path, shape())
     fill(tmp_path, {"b.json": labels(shape(), path="a.png")})
-    refused(tmp_path, "b.json", "is of the picture a.png, of which a.json is, too")
+    refused(tmp_path, "b.json", "is of the image a.png, of which a.json is, too")
 
 
 def test_places_and_encodings(tmp_path):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from folders import fill, found, png, refused
-from layouts import LAYOUTS, TRUTH, coco_json, expected, pictures, read, voc_xml, yolo_lines
+from layouts import LAYOUTS, TRUTH, coco_json, expected, images, read, voc_xml, yolo_lines
 
-from varifocal.data.load import find_splits, load_dataset, recognise
+from varifocal.data.load import find_splits, load_dataset, recognize
 
 TWO = expected(LAYOUTS["yolo"])
 NAMES = {"classes.txt": "cat\nowl\n"}
@@ -17,10 +17,10 @@ def each():
     return [(split, one) for split, all in TRUTH.items() for one in all]
 
 
-def yolo_files(images: str, labels: str, suffix: str = ".txt") -> dict:
+def yolo_files(folder: str, labels: str, suffix: str = ".txt") -> dict:
     """Images and labels in folders whose names may have {split} in them."""
     files = {f"{labels.format(split=split)}{one.stem}{suffix}": yolo_lines(one) for split, one in each()}
-    return files | pictures(images)
+    return files | images(folder)
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,16 @@ def test_descriptions_of_yolo_that_are_not_understood(tmp_path, text, parts):
 
 
 def test_a_description_among_settings_speaks_for_yolo_only_with_its_labels(tmp_path):
-    files = {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | pictures("images/{split}/")
+    files = {f"{split}.json": coco_json(all) for split, all in TRUTH.items()} | images("images/{split}/")
     fill(tmp_path, files | {"config/model.yaml": "train: images/train\nval: images/val\n" + LINES})
-    assert recognise(tmp_path) == "coco"
+    assert recognize(tmp_path) == "coco"
     fill(tmp_path / "two", SPLITS | {f"config/{name}.yaml": "train: images/train\n" + LINES for name in "ab"})
     refused(tmp_path / "two", "there are several descriptions, config/a.yaml, config/b.yaml", format="yolo")
 
 
 def test_yolo_of_fiftyone(tmp_path):
     """Its YOLOv4Dataset: images and labels in one folder, and a list that names no split."""
-    files = {f"data/{one.stem}.txt": yolo_lines(one) for _, one in each()} | pictures("data/")
+    files = {f"data/{one.stem}.txt": yolo_lines(one) for _, one in each()} | images("data/")
     files |= {"obj.names": "cat\nowl\n", "images.txt": "".join(f"data/{one.name}\n" for _, one in each())}
     assert read(fill(tmp_path, files)) == ("yolo", {"all": {**TWO["train"], **TWO["val"]}})
 
@@ -114,9 +114,9 @@ def test_lists_of_classes_that_differ_are_not_chosen_between(tmp_path):
     refused(fill(tmp_path, files), "labels/val/classes.txt: these are other classes than in", split="train")
 
 
-def voc_files(xml: str, images: str, stem=str) -> dict:
+def voc_files(xml: str, folder: str, stem=str) -> dict:
     files = {f"{xml.format(split=split)}{one.stem}.xml": voc_xml(one) for split, one in each()}
-    return files | pictures(images)
+    return files | images(folder)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_development_kits_of_training_and_of_test_images(tmp_path):
     refused(fill(tmp_path, again), "there are several data sets, VOCtest_06-Nov-2007/VOCdevkit/VOC2007", "name one")
 
 
-def coco_files(name: str, images: str) -> dict:
-    return {name.format(split=split): coco_json(all) for split, all in TRUTH.items()} | pictures(images)
+def coco_files(name: str, folder: str) -> dict:
+    return {name.format(split=split): coco_json(all) for split, all in TRUTH.items()} | images(folder)
 
 
 @pytest.mark.parametrize(
@@ -278,4 +278,4 @@ def test_names_of_label_studio_s_uploads_in_other_exports(tmp_path, format):
 
 def test_none_of_them_is_taken_for_another_format(tmp_path):
     fill(tmp_path, coco_files("labels/{split}.json", "images/"))
-    assert recognise(tmp_path) == "coco"
+    assert recognize(tmp_path) == "coco"

@@ -6,8 +6,8 @@ import pytest
 from folders import found, png, refused
 
 from varifocal.data.images import read_image
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -40,7 +40,7 @@ def test_what_is_read(tmp_path):
     file = write(
         tmp_path / "data/train-00000-of-00001-0123456789abcdef.parquet", rows, ["cat", "owl"], row_group_size=2
     )
-    assert recognise(tmp_path) == recognise(file) == "parquet"
+    assert recognize(tmp_path) == recognize(file) == "parquet"
     assert find_splits(tmp_path) == ["train"]
     for path in (tmp_path, tmp_path / "data", file):
         data = load_dataset(path, "train")
@@ -82,12 +82,12 @@ def test_several_files_and_splits(tmp_path):
         ([row(categories=[-1])], ["has the class -1"]),
         ([row(categories=[])], ["row 0 has the bbox", "the same length"]),
         ([row(b"nothing")], ["/a.png: this is not an image"]),
-        ([row(None), row()], ["/a.png: ", "no picture"]),
+        ([row(None), row()], ["/a.png: ", "no image"]),
         ([row(), row(boxes=[(1, 2, 0, 4)])], ["row 1 objects[0] ('a.png', 100 x 50 pixels) has the bbox [1, 2, 0, 4]"]),
         ([{"image": "x", "objects": []}], ["the column image holds string"]),
         ([{"image": {"path": "x"}, "objects": []}], ["holds no bytes (found: path)"]),
         ([{"image": RED}], ["there is no column objects (found: image)"]),
-        ([{"pic": RED, "objects": []}], ["there is no column with pictures (found: pic, objects)"]),
+        ([{"pic": RED, "objects": []}], ["there is no column with images (found: pic, objects)"]),
     ],
 )
 def test_wrong_content(tmp_path, rows, parts):
@@ -114,7 +114,7 @@ def test_damage_behind_a_good_footer(tmp_path):
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
-    from varifocal.errors import ConfigError
+    from varifocal.utils.errors import ConfigError
 
     file = write(tmp_path / "x.parquet", [row()])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)

@@ -5,7 +5,7 @@ import zlib
 import pytest
 from folders import fill, found, png, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -29,7 +29,7 @@ def write(tmp_path, *objects, dataset="ds0", name="a.png.json"):
 @pytest.mark.parametrize("name", ["a.png.json", "a.json"])
 def test_the_last_pixel_belongs_to_the_box(tmp_path, name):
     write(tmp_path, one(), one(exterior=[(99, 49), (0, 0)], title="owl"), name=name)
-    assert recognise(tmp_path) == "supervisely"
+    assert recognize(tmp_path) == "supervisely"
     assert find_splits(tmp_path) == ["all"]
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}

@@ -83,6 +83,6 @@ def test_what_is_read_comes_first(tmp_path):
     """Beside labels that are read, others do not matter."""
     yolo = {"data.yaml": "train: images\nnames: [a]", "images/a.png": (9, 9), "labels/a.txt": "0 0.5 0.5 1 1"}
     fill(tmp_path, {**yolo, "cache.pkl": b"x", "x.mat": b"x", "a.json": json.dumps(DARWIN)})
-    from varifocal.data.load import recognise
+    from varifocal.data.load import recognize
 
-    assert recognise(tmp_path) == "yolo"
+    assert recognize(tmp_path) == "yolo"

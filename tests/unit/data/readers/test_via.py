@@ -3,7 +3,7 @@ import json
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -26,7 +26,7 @@ def write(tmp_path, content, name="via.json"):
 def test_what_is_read(tmp_path, wrap):
     whole = {"name": "rect", "x": 0, "y": 0, "width": 100, "height": 50}
     write(tmp_path, wrap(record(region(), region(whole, **{"class": "owl"})) | record(name="b.png")))
-    assert recognise(tmp_path) == recognise(tmp_path / "via.json") == "via"
+    assert recognize(tmp_path) == recognize(tmp_path / "via.json") == "via"
     assert find_splits(tmp_path) == ["all"]
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])], "b.png": []}
@@ -96,7 +96,7 @@ ROW = f'a.png,9,"{{}}",1,0,{SHAPE},"{{""class"":""cat""}}"\n'
 @pytest.mark.parametrize("header", [HEADER, "#" + HEADER])
 def test_csv(tmp_path, header):
     fill(tmp_path, {"via.csv": header + ROW + 'b.png,9,"{}",0,0,"{}","{}"\n', "a.png": (100, 50), "b.png": (9, 9)})
-    assert recognise(tmp_path) == recognise(tmp_path / "via.csv") == "via"
+    assert recognize(tmp_path) == recognize(tmp_path / "via.csv") == "via"
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)], "b.png": []}
     assert str(read_raw(tmp_path).boxes.where(0)) == "via.csv line 2"
 
@@ -136,7 +136,7 @@ def test_wrong_regions(tmp_path, one, parts):
         (record(region(a="x", b="y")), ["the attributes a, b", "rename the one that holds the class"]),
         ([], ["this is not VIA"]),
         ({"x": 3, **record(region())}, ["'x' is 3, which names no image"]),
-        (record(region()) | {"y": {"filename": "a.png"}}, ["is of the picture a.png"]),
+        (record(region()) | {"y": {"filename": "a.png"}}, ["is of the image a.png"]),
         (record(region(), name="c.png"), ["is of the image 'c.png', which is not found"]),
         (record(region(), name=""), ["names no image"]),
     ],

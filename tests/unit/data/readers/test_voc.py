@@ -1,8 +1,8 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 
 def obj(name="cat", corners=(31, 16, 50, 25), more="") -> str:
@@ -29,7 +29,7 @@ def test_what_is_read(tmp_path):
         "ImageSets/Main/cat_val.txt": "b -1\n",
     }
     fill(tmp_path, files)
-    assert recognise(tmp_path) == "voc"
+    assert recognize(tmp_path) == "voc"
     assert find_splits(tmp_path) == ["train", "val"]
     data = load_dataset(tmp_path, "train")
     assert data.categories == (Category(1, "cat"), Category(2, "dog"))
@@ -68,7 +68,7 @@ def test_where_pixels_count_from(tmp_path, corners, box, zero):
 
 
 @pytest.mark.parametrize("size", [None, (0, 0), ("x", 3), (100, 50)])
-def test_sizes_that_are_not_there_come_from_the_picture(tmp_path, size):
+def test_sizes_that_are_not_there_come_from_the_image(tmp_path, size):
     fill(tmp_path, voc(xml(obj("cat", (1, 1, 200, 200)), size=size)))
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [0, 0, 100, 50])]}
 
@@ -90,14 +90,14 @@ def test_sizes_that_are_not_there_come_from_the_picture(tmp_path, size):
 @pytest.mark.parametrize("name", ["a.png", "a", "", "other.jpg"])
 def test_layouts(tmp_path, files, splits, name):
     fill(tmp_path, {files[0]: xml(obj(), name=name), files[1]: (100, 50)})
-    assert recognise(tmp_path) == "voc"
+    assert recognize(tmp_path) == "voc"
     assert find_splits(tmp_path) == splits
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [30, 15, 50, 25])]}
 
 
 def test_a_file_by_itself(tmp_path):
     fill(tmp_path, voc(xml(obj())))
-    assert recognise(tmp_path / "Annotations/a.xml") == "voc"
+    assert recognize(tmp_path / "Annotations/a.xml") == "voc"
     assert found(load_dataset(tmp_path / "Annotations/a.xml")) == {"a.png": [("cat", [30, 15, 50, 25])]}
 
 
@@ -160,7 +160,7 @@ def test_wrong_objects(tmp_path, node, parts):
     ],
 )
 def test_wrong_files(tmp_path, text, parts):
-    # the second, so that the folder is recognised
+    # the second, so that the folder is recognized
     files = voc(xml(obj()), **{"Annotations/b.xml": text, "JPEGImages/b.png": (10, 10)})
     message = refused(fill(tmp_path, files), f"{tmp_path}/Annotations/b.xml: ")
     for part in parts:
@@ -174,9 +174,9 @@ def test_an_entity_bomb_is_refused_at_once(tmp_path):
         refused(fill(tmp_path, voc(content)), "document type", format="voc")
 
 
-def test_missing_and_double_pictures(tmp_path):
+def test_missing_and_double_images(tmp_path):
     fill(tmp_path, voc(xml(obj()), **{"Annotations/b.xml": xml(name="a.png")}))
-    refused(tmp_path, "Annotations/b.xml: is of the picture a.png, of which a.xml is, too")
+    refused(tmp_path, "Annotations/b.xml: is of the image a.png, of which a.xml is, too")
     fill(tmp_path, {"Annotations/b.xml": xml(name="b.png")})
     refused(
         tmp_path, "Annotations/b.xml: has the filename 'b.png', which is not found in", str(tmp_path / "JPEGImages")
@@ -209,7 +209,7 @@ def test_a_loop_of_links(tmp_path):
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [30, 15, 50, 25])]}
 
 
-def test_pictures_without_xml_are_counted(tmp_path):
+def test_images_without_xml_are_counted(tmp_path):
     fill(tmp_path, voc(xml(obj()), **{"JPEGImages/b.png": (9, 9), "JPEGImages/c.png": (9, 9), "JPEGImages/x.txt": ""}))
     data = load_dataset(tmp_path)
     assert len(data.samples) == 1

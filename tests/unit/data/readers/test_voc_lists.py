@@ -3,7 +3,7 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, recognise
+from varifocal.data.load import find_splits, load_dataset, recognize
 from varifocal.data.readers.voc_layout import entry_of
 
 BOX = [("cat", [2.0, 2.0, 6.0, 6.0])]
@@ -30,7 +30,7 @@ def test_names_with_spaces(tmp_path, line):
     names = ["photo 0 (copy)", "photo 1 (copy)", "plain", "two  spaces"]
     text = "\n".join(line.format(name) for name in names[1:])
     fill(tmp_path, voc(*names, train=text, val=line.format(names[0])))
-    assert recognise(tmp_path) == "voc"
+    assert recognize(tmp_path) == "voc"
     assert splits(tmp_path) == {"train": names[1:], "val": names[:1]}
 
 

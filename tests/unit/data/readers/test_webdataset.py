@@ -4,7 +4,7 @@ import pytest
 from folders import found, pack, png, refused
 
 from varifocal.data.images import read_image
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -24,7 +24,7 @@ def test_shards(tmp_path):
     shard(tmp_path / "train-000000.tar", "a", "b.left", "sub/c")
     shard(tmp_path / "train-000001.tar", "a")
     shard(tmp_path / "coco-val-000000.tar", "v")
-    assert recognise(tmp_path) == "webdataset"
+    assert recognize(tmp_path) == "webdataset"
     assert find_splits(tmp_path) == ["val", "train"]
     data = load_dataset(tmp_path, "train")
     assert [str(sample.file) for sample in data.samples] == [
@@ -40,7 +40,7 @@ def test_shards(tmp_path):
 
 def test_one_shard(tmp_path):
     path = shard(tmp_path / "x.tar", "a")
-    assert recognise(path) == "webdataset"
+    assert recognize(path) == "webdataset"
     assert found(load_dataset(path)) == {"a.png": [("cat", BOX)]}
 
 

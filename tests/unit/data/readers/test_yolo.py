@@ -1,8 +1,8 @@
 import pytest
 from folders import fill, found, png, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
-from varifocal.records import Category
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.types import Category
 
 YAML = "train: images/train\nval: images/val\nnames: [cat, dog, owl]\n"
 # 100 x 50: the middle (40, 20) and the size (20, 10) are the box 30, 15, 50, 25
@@ -19,7 +19,7 @@ def test_what_is_read(tmp_path):
     files |= {"images/train/sub/b.png": (40, 30), "labels/train/sub/b.txt": "", "images/train/c.png": (20, 10)}
     files |= {"images/val/v.png": (20, 10), "labels/val/v.txt": "0 0.5 0.5 0.5 0.5"}
     fill(tmp_path, files)
-    assert recognise(tmp_path) == recognise(tmp_path / "data.yaml") == "yolo"
+    assert recognize(tmp_path) == recognize(tmp_path / "data.yaml") == "yolo"
     assert find_splits(tmp_path) == ["train", "val"]
     data = load_dataset(tmp_path, "train")
     assert data.categories == (Category(0, "cat"), Category(1, "dog"), Category(2, "owl"))
@@ -33,7 +33,7 @@ def test_what_is_read(tmp_path):
     assert found(load_dataset(tmp_path / "data.yaml", "val")) == {"v.png": [("cat", [5, 2.5, 15, 7.5])]}
 
 
-def test_a_turned_picture_has_the_size_that_is_seen(tmp_path):
+def test_a_turned_image_has_the_size_that_is_seen(tmp_path):
     import io
 
     from PIL import Image
@@ -225,7 +225,7 @@ def test_names(tmp_path, names, ids):
         ("train: images/nowhere\nnames: [cat]\n", ["train is 'images/nowhere', which is not found"]),
         ("train: ../images/nowhere\nnames: [cat]\n", ["train is '../images/nowhere', which leaves"]),
         ("train: /etc\nnames: [cat]\n", ["train is '/etc', which leaves"]),
-        ("train: 'C:\\pictures'\nnames: [cat]\n", ["which leaves"]),
+        ("train: 'C:\\photos'\nnames: [cat]\n", ["which leaves"]),
         ("path: 3\ntrain: images/train\nnames: [cat]\n", ["path is 3"]),
         ("train: images/train\nnames: [cat]\nkpt_shape: 3\n", ["kpt_shape is 3"]),
         ("train: [\nnames: x", ["not valid YAML at line"]),
@@ -257,7 +257,7 @@ def test_wrong_descriptions(tmp_path, yaml, parts):
         "train: train.txt",
     ],
 )
-def test_where_the_pictures_are(tmp_path, yaml):
+def test_where_the_images_are(tmp_path, yaml):
     fill(tmp_path, simple(yaml=f"{yaml}\nnames: [cat, dog]\n", **{"train.txt": "images/train/a.png\n"}))
     assert found(load_dataset(tmp_path, "train")) == {"a.png": [("dog", BOX)]}
 
@@ -270,7 +270,7 @@ def test_the_data_may_lie_elsewhere_where_path_says_so(tmp_path):
     assert found(load_dataset(tmp_path / "own.yaml")) == {"a.png": [("dog", BOX)]}
 
 
-def test_lists_of_pictures(tmp_path):
+def test_lists_of_images(tmp_path):
     files = simple(yaml="train: lists/train.txt\nnames: [cat, dog]\n")
     files |= {"images/b.png": (100, 50), "labels/b.txt": LINE, "images/c.png": (10, 10), "labels/lonely.txt": LINE}
     lines = ["images/train/a.png", "", f"{tmp_path}/images/b.png"]
@@ -278,13 +278,13 @@ def test_lists_of_pictures(tmp_path):
     assert found(load_dataset(tmp_path)) == {"a.png": [("dog", BOX)], "b.png": [("dog", BOX)]}
     for name, why in (("images/d.png", "not found"), ("../d.png", "not a file inside"), ("/etc/x.png", "not a file")):
         fill(tmp_path, {"lists/train.txt": f"images/train/a.png\n{name}\n"})
-        refused(tmp_path, f"lists/train.txt: line 2 names the picture '{name}'", why)
+        refused(tmp_path, f"lists/train.txt: line 2 names the image '{name}'", why)
     fill(tmp_path, {"images/lists/train.txt": "./a.png\n", "images/lists/a.png": png(10, 10)})
     fill(tmp_path, {"data.yaml": "train: images/lists/train.txt\nnames: [cat]\n", "labels/lists/a.txt": ""})
     assert found(load_dataset(tmp_path)) == {"a.png": []}
 
 
-def test_labels_beside_the_pictures(tmp_path):
+def test_labels_beside_the_images(tmp_path):
     fill(tmp_path, {"data.yaml": "train: pics\nnames: [cat, dog]\n", "pics/a.png": (100, 50), "pics/a.txt": LINE})
     assert found(load_dataset(tmp_path)) == {"a.png": [("dog", BOX)]}
 
@@ -300,9 +300,9 @@ def test_labels_beside_the_pictures(tmp_path):
     ],
 )
 def test_without_a_description(tmp_path, folders, splits):
-    pictures, labels = folders
-    fill(tmp_path, {f"{pictures}/a.png": (100, 50), f"{labels}/a.txt": LINE, "classes.txt": "cat\ndog\n"})
-    assert recognise(tmp_path) == "yolo"
+    images, labels = folders
+    fill(tmp_path, {f"{images}/a.png": (100, 50), f"{labels}/a.txt": LINE, "classes.txt": "cat\ndog\n"})
+    assert recognize(tmp_path) == "yolo"
     assert find_splits(tmp_path) == splits
     assert found(load_dataset(tmp_path)) == {"a.png": [("dog", BOX)]}
     (tmp_path / "classes.txt").unlink()
@@ -311,16 +311,16 @@ def test_without_a_description(tmp_path, folders, splits):
 
 def test_missing_things(tmp_path):
     fill(tmp_path, simple(**{"labels/train/b.txt": LINE}))
-    refused(tmp_path, f"{tmp_path}/labels/train/b.txt: no picture belongs to these labels", split="train")
+    refused(tmp_path, f"{tmp_path}/labels/train/b.txt: no image belongs to these labels", split="train")
     (tmp_path / "labels/train/b.txt").unlink()
     (tmp_path / "labels/train/a.txt").rename(tmp_path / "labels/a.txt")
-    refused(tmp_path, "no picture of split 'train' has a file of labels", f"{tmp_path}/labels/train", split="train")
+    refused(tmp_path, "no image of split 'train' has a file of labels", f"{tmp_path}/labels/train", split="train")
     (tmp_path / "images/train/a.png").rename(tmp_path / "a.txt")
-    refused(tmp_path, "split 'train' has no pictures", split="train")
+    refused(tmp_path, "split 'train' has no images", split="train")
     refused(tmp_path, "no split 'val'", "available: train", split="val")
 
 
-def test_a_picture_that_cannot_be_read(tmp_path):
+def test_a_image_that_cannot_be_read(tmp_path):
     fill(tmp_path, simple() | {"images/train/a.png": b"nothing"})
     refused(tmp_path, f"{tmp_path}/images/train/a.png: this is not an image", split="train")
 

@@ -1,7 +1,7 @@
 import pytest
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognise
+from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
 
 BOX = [30.0, 15.0, 50.0, 25.0]
 
@@ -16,7 +16,7 @@ def write(tmp_path, text, classes="cat\nowl\n", folder="train"):
 def test_what_is_read(tmp_path):
     write(tmp_path, "a.png 30,15,50,25,0 0,0,100,50,1\n\nb c.png\n")
     write(tmp_path, "a.png 30,15,50,25,1\n", folder="valid")
-    assert recognise(tmp_path) == recognise(tmp_path / "train/_annotations.txt") == "yolo-keras"
+    assert recognize(tmp_path) == recognize(tmp_path / "train/_annotations.txt") == "yolo-keras"
     assert find_splits(tmp_path) == ["train", "val"]
     data = load_dataset(tmp_path, "train")
     assert [one.name for one in data.categories] == ["cat", "owl"]

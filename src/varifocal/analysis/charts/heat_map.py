@@ -1,0 +1,68 @@
+"""A table of shares as a map: the darker, the more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.analysis.charts import svg
+
+_ROOM = 110.0  # for names
+_WRITTEN = 22.0  # a cell from this width on has its number written in it
+
+
+def heat_map(
+    title: str,
+    description: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    shares: Float[np.ndarray, "R C"],
+    told: Sequence[Sequence[str]],
+    *,
+    down: str = "",
+    across: str = "",
+) -> str:
+    """An SVG text; ``shares`` lie in 0..1, ``told`` says what a cell is when it is pointed at. ``down`` and ``across``
+    name what the rows and the columns are."""
+    left = 28 + min(max(map(svg.length, rows), default=0), _ROOM)
+    above = min(max(map(svg.length, columns), default=0), _ROOM) * 0.75 + 14
+    top = 38 + (18 if across else 0) + above
+    cell = min((svg.WIDTH - left - 50) / max(len(columns), 1), 64.0)
+    size = min(svg.SMALL, cell * 0.95)
+    body = [
+        *_names(rows, columns, left, top, cell, size),
+        *_cells(shares, told, left, top, cell),
+        svg.text(left + cell * len(columns) / 2, 48, across, "", "middle") if across else "",
+        svg.text(16, top + cell * len(rows) / 2, down, "", "middle", -90) if down else "",
+    ]
+    return svg.draw(title, description, top + cell * len(rows) + 14, body)
+
+
+def _names(
+    rows: Sequence[str], columns: Sequence[str], left: float, top: float, cell: float, size: float
+) -> Iterator[str]:
+    yield f'<g style="font-size:{size:.1f}px">'
+    for i, name in enumerate(rows):
+        yield svg.text(left - 5, top + cell * (i + 0.5) + size * 0.35, svg.shortened(name, _ROOM, size), "", "end")
+    for j, name in enumerate(columns):
+        yield svg.text(
+            left + cell * (j + 0.5) + size * 0.3, top - 5, svg.shortened(name, _ROOM, size), "", "start", -48
+        )
+    yield "</g>"
+
+
+def _cells(shares: np.ndarray, told: Sequence[Sequence[str]], left: float, top: float, cell: float) -> Iterator[str]:
+    height, width = shares.shape
+    for i in range(height + 1):
+        yield svg.line(left, top + cell * i, left + cell * width, top + cell * i)
+    for j in range(width + 1):
+        yield svg.line(left + cell * j, top, left + cell * j, top + cell * height)
+    for i, j in np.argwhere(shares > 0).tolist():
+        share = float(shares[i, j])
+        x, y = left + cell * j, top + cell * i
+        # on the diagonal, where a confusion matrix is right, in another color
+        yield svg.rect(x, y, cell, cell, "f0" if i == j else "f1", told[i][j], 0.08 + 0.72 * min(share, 1.0))
+        if cell >= _WRITTEN and share >= 0.005:
+            yield svg.text(x + cell / 2, y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle")

@@ -1,0 +1,76 @@
+"""From which score on to trust detections: for the best F1, and for a precision that is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from varifocal.analysis.detection_table import DetectionTable
+from varifocal.analysis.matching import Matches
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the detections from ``score`` on are like, at IoU 0.5."""
+
+    score: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """``f1`` has the best F1, ``wanted`` the highest recall of those with the ``precision`` that is wanted, None where
+    no score reaches it. Classes with boxes, labels are the keys; a class without detections has None for both."""
+
+    precision: float
+    f1: OperatingPoint | None
+    wanted: OperatingPoint | None
+    f1_by_class: dict[int, OperatingPoint | None]
+    wanted_by_class: dict[int, OperatingPoint | None]
+
+
+def operating_points(table: DetectionTable, matches: Matches, precision: float) -> Thresholds:
+    """The section; ``matches`` begin with IoU 0.5. Over all classes together, and for each."""
+    right, wrong = matches.right[0], matches.wrong[0]
+    objects = table.objects
+    known = objects[table.found.label] > 0
+    f1, wanted = best(table.found.score, right & known, wrong & known, int(objects.sum()), precision)
+    both = {
+        k: best(table.found.score, right & which, wrong & which, int(objects[k]), precision)
+        for k in np.flatnonzero(objects).tolist()
+        for which in [table.found.label == k]
+    }
+    return Thresholds(
+        precision, f1, wanted, {k: pair[0] for k, pair in both.items()}, {k: pair[1] for k, pair in both.items()}
+    )
+
+
+def best(
+    score: Float[np.ndarray, "N"],
+    right: Bool[np.ndarray, "N"],
+    wrong: Bool[np.ndarray, "N"],
+    boxes: int,
+    precision: float,
+) -> tuple[OperatingPoint | None, OperatingPoint | None]:
+    """The two thresholds for these detections; each is the score of a detection."""
+    which = np.flatnonzero(right | wrong)
+    which = which[np.argsort(-score[which], kind="stable")]
+    score = score[which]
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])  # equal scores come together
+    hits, read = np.cumsum(right[which])[last], last + 1
+    if not len(last) or not boxes:
+        return None, None
+    score, precisions, recalls, f1 = score[last], hits / read, hits / boxes, 2 * hits / (read + boxes)
+
+    def at(place: int) -> OperatingPoint:
+        return OperatingPoint(float(score[place]), float(precisions[place]), float(recalls[place]), float(f1[place]))
+
+    enough = np.flatnonzero((precisions >= precision) & (hits > 0))
+    if not len(enough):
+        return at(int(f1.argmax())), None
+    # of those with the highest recall, the highest score: nothing but wrong ones would come in after it
+    return at(int(f1.argmax())), at(int(enough[recalls[enough].argmax()]))

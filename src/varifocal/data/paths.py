@@ -1,0 +1,321 @@
+"""Folders, whether on a disk or in an archive: what lies in them, images found by name, texts decoded."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from pathlib import Path
+
+from varifocal.data.archive import AnyPath
+from varifocal.data.image_kinds import HEIF, SUFFIXES, UNREAD, suffix_of
+from varifocal.utils.errors import DataError
+
+MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
+_BLOCK = 1 << 16
+_THREADS, _TOGETHER = 8, 64  # that read ahead, and the files that one reads at a time
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+_remembered: ContextVar[dict[AnyPath, tuple[list[str], list[str]]] | None] = ContextVar("_remembered", default=None)
+
+
+@contextmanager
+def remember_folders() -> Iterator[None]:
+    """List each folder once while several formats look at a data set, which may have a million files in one."""
+    known = _remembered.get()
+    token = _remembered.set({} if known is None else known)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def list_dir(folder: AnyPath, *, hidden: bool = False) -> tuple[list[str], list[str]]:
+    """The names of folders and of files in a folder, sorted, by default without hidden ones; none if it is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    known = _remembered.get()
+    found = known.get(folder) if known is not None else None
+    if found is None:
+        found = _list(folder)
+        if known is not None:
+            known[folder] = found
+    folders, files = found
+    if hidden:
+        return list(folders), list(files)
+    return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+
+
+def _list(folder: AnyPath) -> tuple[list[str], list[str]]:
+    """The names of folders and of files in a folder, sorted."""
+    if not isinstance(folder, Path):
+        folders, files = folder.names()
+    else:
+        folders, files = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    (folders if _leads_to_folder(entry) else files).append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}: the folder cannot be read ({error}); check its permissions") from None
+    return sorted(folders), sorted(files)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Links that lead to themselves lead nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def walk(folder: AnyPath, *, skip_closed: bool = False, wide: bool = False) -> Iterator[tuple[AnyPath, str, list[str]]]:
+    """Each folder below and including ``folder``: itself, its path from there ("" first), its files' names.
+
+    Each is followed by those in it, or with ``wide`` by those beside it. A folder is visited once, whatever links lead
+    to it, so that a link to a folder above ends. One that cannot be read is an error, or with ``skip_closed`` empty.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    left: deque[tuple[AnyPath, str]] = deque([(folder, "")])
+    while left:
+        place, path = left.popleft()
+        if isinstance(place, Path):
+            try:
+                status = os.stat(place)
+            except (OSError, ValueError):
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        try:
+            folders, files = list_dir(place)
+        except DataError:
+            if not skip_closed:
+                raise
+            folders, files = [], []
+        yield place, path, files
+        inner = [(place / name, f"{path}/{name}".strip("/")) for name in folders]
+        if wide:
+            left.extend(inner)
+        else:
+            left.extendleft(reversed(inner))
+
+
+def exists(path: AnyPath) -> bool:
+    """Whether there is such a file or folder; a name that no file system could hold is not."""
+    try:
+        return path.is_dir() or path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: AnyPath) -> bool:
+    """Whether there is such a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name ends as those of images do."""
+    return suffix_of(name) in SUFFIXES
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as those of images do, also of such as are not read."""
+    return suffix_of(name) in SUFFIXES or suffix_of(name) in UNREAD
+
+
+def _unusual(name: str) -> tuple[bool, str]:
+    """Of images of one stem the last in this order is taken last: a copy of a telephone's HEIC before that itself."""
+    return suffix_of(name) in HEIF, name
+
+
+def iter_images(folder: AnyPath, passed: list[str] | None = None) -> Iterator[tuple[AnyPath, str, str]]:
+    """Each image below a folder: the folder it lies in, the path of that from ``folder``, its name.
+
+    Names of images that are not read are added to ``passed``.
+    """
+    for place, path, files in walk(folder):
+        for name in files:
+            if is_image(name):
+                yield place, path, name
+            elif passed is not None and is_image_name(name):
+                passed.append(name)
+
+
+def decode(content: bytes, file: object) -> tuple[str, bool]:
+    """The text of a file, and whether it had to be taken for Latin-1 because it is neither UTF-8 nor UTF-16.
+
+    Line ends become those of Unix.
+
+    Raises:
+        DataError: it begins with the mark of an encoding that it then does not keep to.
+    """
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            try:
+                text = content[len(mark) :].decode(encoding)
+            except UnicodeDecodeError as error:
+                byte = error.start + len(mark)
+                raise DataError(f"{file}: byte {byte} is not {encoding.upper()}; save the file as UTF-8") from None
+            return _unix(text), False
+    try:
+        return _unix(content.decode("utf-8")), False
+    except UnicodeDecodeError:
+        return _unix(content.decode("latin-1")), True
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_bytes(file: AnyPath) -> bytes:
+    """The content of a file that is small enough to be held.
+
+    Raises:
+        DataError: it cannot be read, or is too large.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_BLOCK)
+            # not at once: room is made for all that is asked for
+            while len(content) <= MAX_TEXT and (more := stream.read(max(len(content), _BLOCK))):
+                content += more
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(f"{file}: the file cannot be read ({reason}); check it") from None
+    if len(content) > MAX_TEXT:
+        raise DataError(f"{file}: the file has more than {MAX_TEXT} bytes, too many for this format; split it")
+    return content
+
+
+def read_many(files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, bytes | DataError]]:
+    """The content of many small files in their order, read ahead by threads, since a disk answers many at once."""
+    left = iter(files)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[list[tuple[AnyPath, bytes | DataError]]]] = deque()
+        while part := list(islice(left, _TOGETHER)):
+            waiting.append(pool.submit(_read_part, part))
+            if len(waiting) > 2 * _THREADS:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _read_part(files: list[AnyPath]) -> list[tuple[AnyPath, bytes | DataError]]:
+    found: list[tuple[AnyPath, bytes | DataError]] = []
+    for file in files:
+        try:
+            found.append((file, read_bytes(file)))
+        except DataError as error:
+            found.append((file, error))
+    return found
+
+
+class TextDecoder:
+    """Reads texts, and remembers which were no Unicode, for a note."""
+
+    def __init__(self, latin: Iterable[str] = ()) -> None:
+        self.latin = list(latin)
+
+    def read(self, file: AnyPath) -> str:
+        """The text of a file; errors as of :func:`read_bytes` and :func:`decode`."""
+        return self.decode(read_bytes(file), file)
+
+    def decode(self, content: bytes, file: AnyPath) -> str:
+        """The text of what was read of a file; errors as of :func:`decode`."""
+        text, latin = decode(content, file)
+        if latin:
+            self.latin.append(file.name)
+        return text
+
+    def notes(self, source: AnyPath) -> list[str]:
+        """What a user should know of the encodings."""
+        if not self.latin:
+            return []
+        files = "1 file is" if len(self.latin) == 1 else f"{len(self.latin)} files are"
+        return [f"{source.name}: {files} not UTF-8 and read as Latin-1, first {self.latin[0]}."]
+
+
+class ImageFinder:
+    """Finds images by the names that annotations give them, in the folders where they may lie.
+
+    A folder is listed once, whatever the number of images. ``top`` is the folder that all of them lie in, whatever
+    their names begin with, and ``split`` the split they are of: what :func:`varifocal.data.find_images.locate` looks at.
+    """
+
+    def __init__(self, roots: Sequence[AnyPath], top: AnyPath | None = None, split: str = "") -> None:
+        self.roots = [root for root in dict.fromkeys(roots) if exists(root)]
+        self.top, self.split = top, split
+        self._listings: dict[str, list[tuple[AnyPath, frozenset[str]]]] = {}
+        self._stems: dict[AnyPath, dict[str, str]] = {}
+        self._twins: dict[AnyPath, list[str]] = {}  # images of which another has the stem
+
+    def find(self, name: str) -> tuple[AnyPath, str] | None:
+        """Folder and file name of the image of that name, which may have folders in it; None if there is none."""
+        folder, _, tail = name.replace("\\", "/").rpartition("/")
+        for place, listing in self._places(folder):
+            if tail in listing:
+                return place, tail
+        # A file system may know the name in other letters (case, composed accents) than it lists.
+        for place, _ in self._places(folder):
+            if isinstance(place, Path) and tail and _is_file(place / tail):
+                return place, tail
+        return None
+
+    def find_stem(self, stem: str) -> tuple[AnyPath, str] | None:
+        """The image whose name without suffix is ``stem``."""
+        folder, _, tail = stem.rpartition("/")
+        for place, listing in self._places(folder):
+            if place not in self._stems:
+                images = sorted(filter(is_image, listing), key=_unusual, reverse=True)
+                self._stems[place] = {os.path.splitext(name)[0]: name for name in images}
+            if tail in self._stems[place]:
+                return place, self._stems[place][tail]
+        return None
+
+    def same_stem(self, place: AnyPath, name: str) -> list[str]:
+        """Other images in a folder that differ from one in their suffix alone."""
+        if place not in self._twins:
+            count: Counter[str] = Counter()
+            images = [one for one in _listing(place) if is_image(one)]
+            count.update(os.path.splitext(one)[0] for one in images)
+            self._twins[place] = sorted(one for one in images if count[os.path.splitext(one)[0]] > 1)
+        stem = os.path.splitext(name)[0]
+        return [one for one in self._twins[place] if one != name and os.path.splitext(one)[0] == stem]
+
+    def _places(self, folder: str) -> list[tuple[AnyPath, frozenset[str]]]:
+        """The folder of that path below each root, with what is in it."""
+        if folder not in self._listings:
+            places = [root / folder if folder else root for root in self.roots]
+            self._listings[folder] = [(place, _listing(place)) for place in places]
+        return self._listings[folder]
+
+
+def _listing(place: AnyPath) -> frozenset[str]:
+    try:
+        return frozenset(list_dir(place, hidden=True)[1])
+    except DataError:
+        return frozenset()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,137 @@
+"""Which image comes how often and when: a function of the samples, the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from pydantic import Field
+
+from varifocal.types import Sample
+from varifocal.utils.errors import ConfigError
+
+# Last words of the seeds, so that no two draws of a run are the same; a seed of [seed, epoch, place] is an example's.
+ROUNDING, NEGATIVES = 4, 5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How often images come in an epoch.
+
+    ``repeat_rare``: the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019). A class in a share f of the
+    images makes those that show it come max(1, sqrt(t / f)) times, the rarest class of an image decides; 0 is off.
+    ``background``: images without an object are at most that share of an epoch's; 1 takes all, 0 none.
+    """
+
+    repeat_rare: Annotated[float, Field(ge=0, le=1)] = 0.0
+    background: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.ndarray, "M"]:
+    """How often each image is to come: max over its classes of max(1, sqrt(threshold / share of images)).
+
+    Regions that are ignored do not count as objects of their class.
+    """
+    shown = [np.unique(sample.labels[~sample.crowd]) for sample in samples]
+    images = np.bincount(np.concatenate([np.zeros(0, np.int64), *shown]))
+    factors = np.maximum(1.0, np.sqrt(threshold * len(samples) / np.maximum(images, 1)))
+    return np.array([factors[labels].max(initial=1.0) for labels in shown])
+
+
+def stochastic_round(times: Float64[np.ndarray, "M"], rng: np.random.Generator) -> Int64[np.ndarray, "M"]:
+    """Each number rounded up or down by chance so that its mean over many draws is kept.
+
+    The sum is the same for every ``rng`` (systematic sampling of the fractions in a random order), so that all epochs
+    are of one length; it is the sum of the numbers to the nearest whole, or just below.
+    """
+    whole = np.floor(times)
+    rest = times - whole
+    total = rest.sum()
+    count = round(total)
+    if count * rest.max(initial=0.0) > total:  # stretched to that count the largest fraction would pass 1
+        count = math.floor(total)
+    if count == 0:
+        return whole.astype(np.int64)
+    order = rng.permutation(len(times))
+    ends = np.cumsum(rest[order]) * (count / total)
+    ends[-1] = count
+    extra = np.empty(len(times))
+    extra[order] = np.diff(np.floor(ends + rng.random()), prepend=0.0)
+    return (whole + extra).astype(np.int64)
+
+
+class EpochSampler:
+    """The indices of the samples of each epoch, in random order; ``length`` of them in every epoch.
+
+    ``windows`` is how often an image comes by its size. ``notes`` are sentences on what the sampling changes.
+
+    Raises:
+        ConfigError: nothing is left to train on.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], windows: Int64[np.ndarray, "M"], sampling: Sampling, seed: int
+    ) -> None:
+        self.seed, self._windows = seed, windows
+        self._factors = repeat_factors(samples, sampling.repeat_rare) if sampling.repeat_rare else None
+        self._negatives: Int64[np.ndarray, "K"] | None = None
+        self._taken = 0  # of the negatives, each epoch
+        self._empty = np.zeros(len(samples), bool)
+        if sampling.background < 1:
+            self._bound_background(samples, sampling.background)
+        self.length = int(self._times(0).sum())
+        self.notes = self._tell(sampling)
+
+    def __call__(self, epoch: int) -> Int64[np.ndarray, "length"]:
+        """The order of an epoch."""
+        draws = np.repeat(np.arange(len(self._windows)), self._times(epoch))
+        return np.random.default_rng([self.seed, epoch]).permutation(draws)
+
+    def _times(self, epoch: int) -> Int64[np.ndarray, "M"]:
+        times = self._windows
+        if self._factors is not None:
+            rng = np.random.default_rng([self.seed, epoch, 0, 0, ROUNDING])
+            times = stochastic_round(self._windows * self._factors, rng)
+        if self._negatives is not None:
+            # one lap after the other through the same order: all are seen before any comes again
+            places = np.arange(epoch * self._taken, (epoch + 1) * self._taken)
+            chosen = np.bincount(self._negatives.take(places, mode="wrap"), minlength=len(times))
+            times = np.where(self._empty, chosen, times)
+        return times
+
+    def _bound_background(self, samples: Sequence[Sample], share: float) -> None:
+        self._empty = images_without_objects(samples)
+        objects = int(self._times(0)[~self._empty].sum())
+        if not objects:
+            raise ConfigError(
+                f"data.background={share:g}: no image shows an object, so nothing is left; take data.background=1."
+            )
+        negatives = np.repeat(np.flatnonzero(self._empty), self._windows[self._empty])
+        most = math.floor(share * objects / (1 - share) + 1e-9)
+        if most < len(negatives):
+            rng = np.random.default_rng([self.seed, 0, 0, 0, NEGATIVES])
+            self._negatives, self._taken = rng.permutation(negatives), most
+
+    def _tell(self, sampling: Sampling) -> tuple[str, ...]:
+        notes = []
+        if self._factors is not None:
+            more = int((self._factors > 1).sum())
+            notes.append(
+                f"data.repeat_rare={sampling.repeat_rare:g}: {more} of {len(self._factors)} images show a rare class "
+                f"and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
+            )
+        if self._negatives is not None:
+            notes.append(
+                f"data.background={sampling.background:g}: {self._taken} of {len(self._negatives)} images without "
+                "an object an epoch, in turn"
+            )
+        return tuple(notes)
+
+
+def images_without_objects(samples: Sequence[Sample]) -> Bool[np.ndarray, "M"]:
+    """Which images have no box, or only such as are ignored."""
+    return np.array([bool(sample.crowd.all()) for sample in samples], bool)

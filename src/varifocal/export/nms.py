@@ -1,0 +1,96 @@
+"""Choice and suppression inside a graph: plain operators around ONNX's ``NonMaxSuppression``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from varifocal.structures import Candidates
+from varifocal.types import PostProcess
+
+
+def select_in_graph(
+    decoded: Candidates, config: PostProcess
+) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int64[Tensor, "B K"]]:
+    """Boxes, scores and labels of each image, best first; what is missing up to K = ``max_detections`` is label -1.
+
+    The same choice as :func:`varifocal.ops.nms.multiclass_nms`; suppression is in float32 and, since boxes come in
+    pixels of the input, before they are scaled to the image.
+    """
+    boxes, scores = [], []
+    start: Any = 0
+    for count in decoded.counts:
+        box, score = decoded.boxes[:, start : start + count], decoded.scores[:, start : start + count]
+        quality = None if decoded.quality is None else decoded.quality[:, start : start + count]
+        best = (_best_pairs if config.select == "pairs" else _best_points)(box, score, quality, config)
+        boxes.append(best[0])
+        scores.append(best[1])
+        start = start + count
+    box, score = torch.cat(boxes, dim=1), torch.cat(scores, dim=2)
+    if config.select == "pairs":
+        sound = (box[..., 2:] > box[..., :2]).all(dim=2)
+        score = score * sound[:, None]
+    kept = torch.ops.varifocal.class_nms(box, score, config.iou, config.max_detections)
+    # so many zeros more that there are always enough to choose from
+    flat = torch.cat([kept.flatten(1), kept.new_zeros(1, 1).expand(kept.shape[0], config.max_detections)], dim=1)
+    final, place = flat.topk(config.max_detections)
+    real = final > 0
+    place = torch.where(real, place, 0)
+    number = box.shape[1]
+    box = box.gather(1, (place % number)[..., None].expand(-1, -1, 4)) * real[..., None]
+    return box, final, torch.where(real, place // number, -1)
+
+
+def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
+    """Boxes [B, M, 4] and scores [B, C, M], zero but at a box's own class, of the best pairs of one level."""
+    classes = scores.shape[2]
+    strong = torch.where(scores > config.score_threshold, scores, 0.0)
+    # as many zeros more as are wanted, so that there always are enough
+    spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.per_level)
+    best, place = torch.cat([strong.flatten(1), spare], dim=1).topk(config.per_level)
+    place = torch.where(best > 0, place, 0)
+    point, label = place // classes, place % classes
+    if quality is not None:
+        best = best * quality.gather(1, point)
+    own = label[:, None] == torch.arange(classes, device=label.device)[:, None]
+    return boxes.gather(1, point[..., None].expand(-1, -1, 4)), best[:, None] * own
+
+
+def _best_points(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
+    """Boxes [B, M, 4] and scores [B, C, M] over the threshold of the points of one level with the best scores."""
+    rank = scores.amax(dim=2)
+    rank = rank if quality is None else rank * quality
+    spare = rank.new_full((1, 1), -1.0).expand(rank.shape[0], config.per_level)
+    best, point = torch.cat([rank, spare], dim=1).topk(config.per_level)
+    real = best >= 0
+    point = torch.where(real, point, 0)
+    score = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])) * real[..., None]
+    score = torch.where(score > config.score_threshold, score, 0.0)
+    if quality is not None:
+        score = score * quality.gather(1, point)[..., None]
+    return boxes.gather(1, point[..., None].expand(-1, -1, 4)), score.transpose(1, 2)
+
+
+@torch.library.custom_op(
+    "varifocal::class_nms", mutates_args=(), schema="(Tensor boxes, Tensor scores, float iou, int most) -> Tensor"
+)
+def _class_nms(boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
+    """Scores [B, C, M], zero where a better box of the class overlaps by more than ``iou`` or ``most`` are better."""
+    from torchvision.ops import nms
+
+    kept = torch.zeros_like(scores)
+    for i in range(scores.shape[0]):
+        for label in range(scores.shape[1]):
+            there = (scores[i, label] > 0).nonzero()[:, 0]
+            keep = there[nms(boxes[i][there].float(), scores[i, label][there].float(), iou)][:most]
+            kept[i, label, keep] = scores[i, label, keep]
+    return kept
+
+
+@_class_nms.register_fake
+def _(boxes: Any, scores: Any, iou: Any, most: Any) -> Tensor:
+    del boxes, iou, most
+    return torch.empty_like(scores)

@@ -1,0 +1,189 @@
+"""A graph of ONNX with its convolutions in eight bits: ``QuantizeLinear`` and ``DequantizeLinear`` around them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int8
+
+from varifocal.export.quantize_graph import Graph, attribute
+from varifocal.export.quantize_plan import Plan
+from varifocal.inference.exported.info import Int8Target
+
+LEVELS = 255  # steps of a tensor, 0 to 255
+# Steps of a weight on either side of zero. Without VNNI an x86 processor multiplies unsigned by signed bytes with an
+# instruction (pmaddubsw) that adds two products in 16 bits and cuts off what does not fit: 2 * 255 * 64 fits, and
+# 2 * 255 * 127 does not.
+WEIGHT_STEPS: dict[Int8Target, int] = {"portable": 64, "vnni": 127}
+PREFIX = "int8."
+
+
+class ValueRange(NamedTuple):
+    """The numbers that eight bits are spread over; zero is always among them."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> np.float32:
+        """The width of a step."""
+        return np.float32(max(self.high - self.low, 1e-6) / LEVELS)
+
+    @property
+    def zero(self) -> int:
+        """The step that stands for zero."""
+        return int(np.clip(np.rint(-self.low / self.scale), 0, LEVELS))
+
+
+class Weights(NamedTuple):
+    """Whole numbers, and for each output what one step is."""
+
+    steps: Int8[np.ndarray, "O ..."]
+    scale: Float[np.ndarray, "O"]
+
+    @property
+    def values(self) -> np.ndarray:
+        """What they stand for."""
+        found: np.ndarray = self.steps.astype(np.float32) * self.scale.reshape(-1, *[1] * (self.steps.ndim - 1))
+        return found
+
+
+def round_weights(values: np.ndarray, most: int) -> Weights:
+    """Weights in whole steps, symmetric about zero; the largest magnitude of each output becomes ``most``."""
+    largest = np.abs(values).reshape(len(values), -1).max(axis=1)
+    scale = np.maximum(largest / most, 1e-12).astype(np.float32)
+    steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
+    return Weights(np.clip(steps, -most, most).astype(np.int8), scale)
+
+
+def bias_shift(
+    values: Float[np.ndarray, "O c *k"], rounded: Float[np.ndarray, "O c *k"], mean: Float[np.ndarray, "C"]
+) -> Float[np.ndarray, "O"]:
+    """By how much rounding its weights lowers a convolution's results on average, given the inputs' ``mean``.
+
+    The border, where a kernel reads zeros, is not counted (Nagel et al., Data-Free Quantization, ICCV 2019, section
+    4.2). ``c`` channels of the ``C`` belong to each output.
+    """
+    outputs, channels = values.shape[:2]
+    lost = (values - rounded).reshape(outputs, channels, -1).sum(axis=2)
+    groups = len(mean) // channels
+    own = np.repeat(mean.reshape(groups, channels), outputs // groups, axis=0)
+    found: np.ndarray = (lost * own).sum(axis=1)
+    return found
+
+
+def insert(
+    proto: Any, plan: Plan, ranges: dict[str, ValueRange], means: dict[str, np.ndarray], target: Int8Target
+) -> Any:
+    """A copy of the graph with what the plan says in eight bits.
+
+    ``ranges`` are those of the tensors that the plan names, ``means`` [C] those of the convolutions' inputs. ``target``
+    says for which processors weights are rounded, see :data:`WEIGHT_STEPS`.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    graph = Graph(copy)
+    weights = _Constants(copy)
+    after = {name: _pair(name, ranges[source], weights) for name, source in plan.tensors.items()}
+    for name in plan.tensors:
+        for node, place in graph.readers.get(name, []):
+            if plan.reads(node, place):
+                node.input[place] = _read(name)
+    first: list[Any] = []
+    for node in graph.nodes("Conv"):
+        if node.name in plan.convolutions:
+            first += _quantize_weights(node, graph, weights, means, WEIGHT_STEPS[target])
+    _order(copy, first, after)
+    return copy
+
+
+class _Constants:
+    """New constants of a graph, each once."""
+
+    def __init__(self, proto: Any) -> None:
+        self._graph, self._there = proto.graph, set[str]()
+
+    def add(self, name: str, values: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        if name not in self._there:
+            self._there.add(name)
+            self._graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def has(self, name: str) -> bool:
+        return name in self._there
+
+
+def _read(name: str) -> str:
+    return f"{PREFIX}{name}.read"
+
+
+def _pair(name: str, own: ValueRange, constants: _Constants) -> list[Any]:
+    """The nodes that round a tensor and read it again."""
+    from onnx import helper
+
+    scale = constants.add(f"{PREFIX}{name}.scale", np.array(own.scale))
+    zero = constants.add(f"{PREFIX}{name}.zero", np.array(own.zero, np.uint8))
+    steps = f"{PREFIX}{name}"
+    return [
+        helper.make_node("QuantizeLinear", [name, scale, zero], [steps], name=f"{steps}.round"),
+        helper.make_node("DequantizeLinear", [steps, scale, zero], [_read(name)], name=_read(name)),
+    ]
+
+
+def _quantize_weights(
+    node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray], most: int
+) -> list[Any]:
+    """Change a convolution in place; the node that reads its weights, if they have none yet."""
+    from onnx import helper
+
+    source, features = node.input[1], node.input[0].removeprefix(PREFIX).removesuffix(".read")
+    values = graph.constant(source)
+    assert values is not None, "the plan has only convolutions of constant weights"
+    weights = round_weights(values, most)
+    steps = f"{PREFIX}{source}"
+    reader = []
+    if not constants.has(steps):
+        names = [
+            constants.add(steps, weights.steps),
+            constants.add(f"{steps}.scale", weights.scale),
+            constants.add(f"{steps}.zero", np.zeros(len(values), np.int8)),
+        ]
+        reader = [helper.make_node("DequantizeLinear", names, [_read(source)], name=_read(source), axis=0)]
+    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(len(values))
+    assert bias is not None, "a bias is constant where the weights are"
+    shift = bias_shift(values, weights.values, means[features])
+    assert len(means[features]) == values.shape[1] * attribute(node, "group", 1)
+    moved = constants.add(f"{PREFIX}{node.name}.bias", (bias + shift).astype(np.float32))
+    del node.input[1:]
+    node.input.extend([_read(source), moved])
+    return reader
+
+
+def _order(proto: Any, first: list[Any], after: dict[str, list[Any]]) -> None:
+    """Put the new nodes where what they read is there already, and forget constants that nobody reads."""
+    nodes = [*first, *(new for given in proto.graph.input for new in after.get(given.name, ()))]
+    for node in list(proto.graph.node):
+        nodes.append(node)
+        nodes += [new for name in node.output for new in after.get(name, ())]
+    nodes = _used(nodes, {output.name for output in proto.graph.output})
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+
+
+def _used(nodes: list[Any], outputs: set[str]) -> list[Any]:
+    """Without nodes that nothing comes of, as the layout of weights that are rounded now."""
+    kept, wanted = [], set(outputs)
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]

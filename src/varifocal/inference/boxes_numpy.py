@@ -1,0 +1,145 @@
+"""Boxes and suppression in NumPy, for what runs without torch; the same numbers as torch and torchvision give."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from varifocal.types import PostProcess
+
+EPS = 1e-6
+NMS_PREFILTER_FACTOR = 8  # boxes for each detection that is wanted, as varifocal.ops.nms has it
+
+
+def box_area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
+    """Width times height in square pixels, as it comes."""
+    found: np.ndarray = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return found
+
+
+def overlaps(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "*m"]:
+    """The area in square pixels that boxes share, pair by pair; broadcasting gives the matrix."""
+    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared: np.ndarray = np.maximum(size, 0).prod(axis=-1)
+    return shared
+
+
+def elementwise_iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "*m"]:
+    """As :func:`varifocal.boxes.elementwise_iou`."""
+    shared = overlaps(a, b)
+    found: np.ndarray = shared / np.maximum(box_area(a) + box_area(b) - shared, EPS)
+    return found
+
+
+def box_iou(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
+    """The matrix of all pairs, as torchvision's: no number where neither box has an area."""
+    shared = overlaps(a[:, None], b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = shared / (box_area(a)[:, None] + box_area(b) - shared)
+    return found
+
+
+def batched_nms_numpy(
+    boxes: Float[np.ndarray, "n 4"],
+    scores: Float[np.ndarray, "n"],
+    labels: Int64[np.ndarray, "n"],
+    iou: float,
+    most: int,
+) -> Int64[np.ndarray, "k"]:
+    """The places of what class-wise suppression keeps, best first; of equal scores the first comes first.
+
+    Exact, as :mod:`varifocal.ops.nms`: float64, and only as many of the best are looked at as it takes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if len(order) == 0 or iou >= 1:
+        return order[:most]
+    boxes = boxes.astype(np.float64)
+    # classes are apart already; the shift is torch's, so that roundings are too
+    apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
+    count = NMS_PREFILTER_FACTOR * most
+    while True:
+        best = order[:count]
+        kept = best[_greedy(apart[best], labels[best], iou)][:most]
+        if len(kept) == most or count >= len(order):
+            return kept
+        count *= 4
+
+
+def _greedy(boxes: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
+    """Which boxes [n] (bool), best first, no better one of their class overlaps by more."""
+    kept = np.zeros(len(boxes), bool)
+    for label in np.unique(labels):
+        left = np.flatnonzero(labels == label)
+        while len(left):
+            kept[left[0]] = True
+            left = left[1:][~(box_iou(boxes[left[:1]], boxes[left[1:]])[0] > iou)]
+    return kept
+
+
+def soft_nms(
+    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], config: PostProcess
+) -> tuple[Int64[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+    """The places of what stays, best decayed score first, and these scores."""
+    boxes, left = boxes.astype(np.float64), scores.astype(np.float64)
+    keep: list[int] = []
+    final: list[float] = []
+    while len(keep) < min(config.max_detections, len(boxes)):
+        place = int(left.argmax())
+        best = float(left[place])
+        if best < config.min_score:
+            break
+        keep.append(place)
+        final.append(best)
+        left[place] = -np.inf
+        rivals = np.flatnonzero((labels == labels[place]) & np.isfinite(left))
+        overlap = elementwise_iou(boxes[rivals], boxes[place : place + 1])
+        left[rivals] *= np.where(overlap >= config.iou, 1 - overlap, 1)
+    return np.array(keep, np.int64), np.array(final, scores.dtype)
+
+
+def multiclass_nms(
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, "N C"],
+    counts: tuple[int, ...],
+    config: PostProcess,
+    quality: Float[np.ndarray, "N"] | None = None,
+) -> tuple[Float[np.ndarray, "K 4"], Float[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
+    """What :func:`varifocal.ops.nms.multiclass_nms` gives; only among equal scores the order may differ."""
+    choose = _best_pairs if config.select == "pairs" else _best_points
+    start, points, labels = 0, [], []
+    for count in counts:
+        level = slice(start, start + count)
+        point, label = choose(scores[level], config, None if quality is None else quality[level])
+        points.append(point + start)
+        labels.append(label)
+        start += count
+    point, label = np.concatenate(points), np.concatenate(labels)
+    box, score = boxes[point], scores[point, label]
+    if quality is not None:
+        score = score * quality[point]
+    if config.select == "pairs":
+        sound = (box[:, 2:] > box[:, :2]).all(axis=1)
+        box, score, label = box[sound], score[sound], label[sound]
+    if config.method == "soft-nms":
+        keep, score = soft_nms(box, score, label, config)
+    else:
+        keep = batched_nms_numpy(box, score, label, config.iou, config.max_detections)
+        score = score[keep]
+    return box[keep], score, label[keep]
+
+
+def _best_pairs(scores: np.ndarray, config: PostProcess, _: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    point, label = (scores > config.score_threshold).nonzero()
+    if len(point) > config.per_level:
+        order = np.argsort(-scores[point, label], kind="stable")[: config.per_level]
+        point, label = point[order], label[order]
+    return point, label
+
+
+def _best_points(scores: np.ndarray, config: PostProcess, quality: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    kept = np.arange(len(scores))
+    if len(scores) > config.per_level:
+        best = scores.max(axis=1)
+        kept = np.argsort(-(best if quality is None else best * quality), kind="stable")[: config.per_level]
+    row, label = (scores[kept] > config.score_threshold).nonzero()
+    return kept[row], label

@@ -1,0 +1,107 @@
+"""Which file is run by what: the one table of suffixes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from varifocal.inference.exported.info import ExportInfo, from_json
+from varifocal.inference.exported.metadata import read_description
+from varifocal.inference.exported.onnx_session import InferenceSession, OnnxRuntimeSession
+from varifocal.inference.exported.openvino import OpenvinoSession
+from varifocal.inference.exported.processor import has_vnni
+from varifocal.utils.errors import CheckpointError, ConfigError
+
+ARCHIVE = ".pt2"  # known, but not run here
+
+
+class Opened(NamedTuple):
+    """A graph that is ready to run, and what its file says of it."""
+
+    session: InferenceSession
+    info: ExportInfo
+
+
+def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
+    if precision != "fp32":
+        raise ConfigError(f"{path}: the precision of an ONNX file is its own; export it with --precision.")
+    return OnnxRuntimeSession(path, device, threads=threads)
+
+
+def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
+    if precision != "fp32" and info.graph.precision == "int8":
+        raise ConfigError(
+            f"{path}: computes in int8 already, and {precision} would round its places; leave --precision."
+        )
+    if precision == "bf16" and info.graph.deform == "gridsample":
+        raise ConfigError(
+            f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform "
+            "deformconv, or use --precision fp32."
+        )
+    return OpenvinoSession(path, device, precision, threads)
+
+
+# suffix -> the name of the runtime, and what opens a file on a device in a precision with so many threads
+FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, int | None], InferenceSession]]] = {
+    ".onnx": ("onnxruntime", _onnx),
+    ".xml": ("openvino", _openvino),
+}
+SUFFIXES = (*FORMATS, ARCHIVE)
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether the name is that of an exported model and not of a checkpoint."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def runtime_of(path: Path | str) -> Any:
+    """The name of what runs a file: "torch" for those that are not exported."""
+    return FORMATS[suffix][0] if (suffix := Path(path).suffix.lower()) in FORMATS else "torch"
+
+
+def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:
+    """The graph of an exported file; ``threads`` None leaves their number to the runtime.
+
+    Raises:
+        ConfigError: the runtime is missing or too old, or has no such device or precision; the file is in int8 for
+            processors with VNNI, and this one has none; or it is one of torch.export, whose reader runs what a file
+            tells it to.
+        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+    """
+    if path.suffix.lower() == ARCHIVE:
+        raise ConfigError(
+            f"{path}: is for programs of your own, with torch.export.load; that reader runs what a file tells it to, "
+            "so this package never calls it: export with --format onnx or openvino."
+        )
+    if path.suffix.lower() not in FORMATS:
+        raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
+    info = read_info(path)
+    if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
+        _check_vnni(path)
+    return Opened(FORMATS[path.suffix.lower()][1](path, info, device, precision, threads), info)
+
+
+def _check_vnni(path: Path) -> None:
+    known = has_vnni()
+    if known is False:
+        raise ConfigError(
+            f"{path}: its int8 weights are for x86 processors with VNNI; this one has none and would find other boxes. "
+            "Export it again with --int8-target portable."
+        )
+    if known is None:
+        warnings.warn(
+            f"{path}: its int8 weights are for x86 processors with VNNI, and whether this one has it cannot be seen; "
+            "export it with --int8-target portable to be sure.",
+            stacklevel=4,
+        )
+
+
+def read_info(path: Path) -> ExportInfo:
+    """What an exported file of any format says of itself; no runtime is needed.
+
+    Raises:
+        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+    """
+    return from_json(read_description(path), str(path))

@@ -1,0 +1,157 @@
+"""What an exported file says of itself, as JSON inside it: enough to run it and to say what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from varifocal.types import TTA, Category, PostProcess, Preprocess, Tiling
+from varifocal.utils.errors import CheckpointError, ConfigError
+
+Int8Target = Literal["portable", "vnni"]
+
+# Raised when an older version of the package could not run the file. 2 has int8_target, what needs none is 1.
+FORMAT = 2
+KEY = "varifocal"
+OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where an image ends
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What a graph takes and gives.
+
+    ``size`` is (height, width) of its input in pixels, or None for any multiples of ``multiple``. ``strides`` are those
+    of its levels, finest first; a level has ``per_cell`` boxes for each of ceil(height / stride) x ceil(width / stride)
+    cells. ``border`` is how many pixels before the end of an image its boxes end. With ``nms`` "in" the graph
+    suppresses, with "out" its caller does. ``precision`` is that of its convolutions, ``deform`` the form of its
+    deformable ones. ``int8_target`` says of int8 on which processors its products are exact: "portable" on all, "vnni"
+    on x86 with VNNI and on others than x86; None with other precisions, and in older files, which are of the kind
+    "vnni".
+    """
+
+    size: tuple[int, int] | None
+    strides: tuple[int, ...]
+    per_cell: int = 1
+    multiple: int = 32
+    border: int = 0
+    nms: Literal["in", "out"] = "out"
+    precision: str = "fp32"
+    deform: str = "deformconv"
+    opset: int = 20
+    int8_target: Int8Target | None = None
+
+    @property
+    def wants_vnni(self) -> bool:
+        """Whether its products are exact on some processors only."""
+        return self.precision == "int8" and self.int8_target != "portable"
+
+    def counts(self, height: int, width: int) -> tuple[int, ...]:
+        """How many boxes each level has for an input of that size."""
+        return tuple(-(-height // stride) * -(-width // stride) * self.per_cell for stride in self.strides)
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """An exported model: the detector's name, its classes, how images come to it, which boxes are kept.
+
+    ``versions`` are those of the package and of what it exported with; ``parity`` is what the comparison with torch
+    found. ``work`` are the operations for one image of (height, width), two a multiply-add: (800, 1216, 4.1e11), or
+    nothing in files that do not say. ``pad`` is what fills the input beside an image, red, green and blue, where it is
+    not the color that becomes zero in the graph.
+    """
+
+    detector: str
+    categories: tuple[Category, ...]
+    graph: GraphInfo
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    postprocess: PostProcess = field(default_factory=PostProcess)
+    tiling: Tiling = field(default_factory=Tiling)
+    views: TTA = field(default_factory=TTA)
+    versions: dict[str, str] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    work: tuple[int, ...] = ()
+    pad: tuple[float, ...] | None = None
+
+    @property
+    def pad_color(self) -> tuple[float, ...]:
+        """Red, green and blue of what fills the input beside an image."""
+        return pad_color(self.preprocess) if self.pad is None else self.pad
+
+    def operations(self, height: int, width: int) -> int:
+        """For one image of that size, in proportion to its area; 0 where the file does not say."""
+        if len(self.work) != 3:
+            return 0
+        return round(self.work[2] * (height * width) / (self.work[0] * self.work[1]))
+
+
+def pad_color(preprocess: Preprocess) -> tuple[float, ...]:
+    """Red, green and blue that become zero in the graph."""
+    return tuple(reversed(preprocess.mean)) if preprocess.bgr else preprocess.mean
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the same description lies as a file of its own; formats of one model in one folder have one each."""
+    return path.with_name(f"{path.name}.json")
+
+
+def to_json(info: ExportInfo) -> dict[str, Any]:
+    """Plain values for the file."""
+    graph = asdict(info.graph)
+    if info.graph.int8_target is None:
+        del graph["int8_target"]
+    return {
+        "format": 1 if info.graph.int8_target is None else FORMAT,
+        "kind": "exported",
+        "detector": info.detector,
+        "categories": [[category.id, category.name] for category in info.categories],
+        "graph": graph,
+        "pad": list(info.pad_color),
+        "preprocess": asdict(info.preprocess),
+        "postprocess": asdict(info.postprocess),
+        "tiling": asdict(info.tiling),
+        "views": asdict(info.views),
+        "versions": info.versions,
+        "parity": info.parity,
+        "work": list(info.work),
+    }
+
+
+def from_json(text: str, source: str) -> ExportInfo:
+    """The opposite of :func:`to_json`.
+
+    Raises:
+        CheckpointError: written by a newer version, or damaged.
+    """
+    try:
+        values = json.loads(text)
+        newer = int(values["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{source}: its varifocal description is damaged ({type(error).__name__}).") from error
+    if newer:
+        raise CheckpointError(
+            f"{source}: written by a newer version of varifocal (format {values['format']}, this one reads {FORMAT}); "
+            "run pip install --upgrade varifocal."
+        )
+    try:
+        return ExportInfo(
+            values["detector"],
+            tuple(Category(int(number), str(name)) for number, name in values["categories"]),
+            _build(GraphInfo, values["graph"]),
+            _build(Preprocess, values["preprocess"]),
+            _build(PostProcess, values["postprocess"]),
+            _build(Tiling, values["tiling"]),
+            _build(TTA, values["views"]),
+            values["versions"],
+            values["parity"],
+            tuple(int(number) for number in values.get("work", ())),
+            (OUTSIDE,) * 3 if values.get("pad") == [OUTSIDE] * 3 else None,
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{source}: its varifocal description is damaged ({error}).") from error
+
+
+def _build(kind: Any, values: Mapping[str, Any]) -> Any:
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,133 @@
+"""OpenVINO: the one door through which it enters where models are run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from varifocal.inference.exported.info import KEY
+from varifocal.inference.exported.metadata import checksum, read_ir
+from varifocal.inference.exported.openvino_bf16 import faster_in_bf16
+from varifocal.utils.errors import CheckpointError, ConfigError
+
+NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
+INSTALL = 'pip install "openvino>=2025.4"'
+WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
+
+
+class OpenvinoSession:
+    """A graph of OpenVINO's own format, ``NAME.xml`` with its weights in ``NAME.bin``, that is ready to run on the CPU.
+
+    ``precision`` is what convolutions compute in: "fp32", or "bf16" on a processor that has it. ``threads`` None leaves
+    their number to OpenVINO. No more than the two files is read or written.
+
+    Raises:
+        ConfigError: OpenVINO is not installed or too old, or has no such device or precision.
+        CheckpointError: one of the files is missing or damaged, they do not belong together, or are not of this
+            package.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        device: str = "cpu",
+        precision: str = "fp32",
+        threads: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        openvino = import_openvino()
+        self.name = name or str(file)
+        kind = _precision(openvino, device, precision, self.name)
+        _check_weights(file.with_suffix(".bin"), read_ir(file, self.name).get(WEIGHTS), self.name)
+        self._compiled = _compile(openvino, file, kind, threads, self.name)
+        if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
+            raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+        # a file of int8; and a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
+        self._alone = self._compiled.inputs[0].get_partial_shape()[0].is_static
+        self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
+
+    def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
+        """The graph's outputs by name; a graph for one image runs as often as there are images."""
+        if not self._alone:
+            return self._run(images)
+        found = [self._run(images[i : i + 1]) for i in range(len(images))]
+        return {name: np.concatenate([one[name] for one in found]) for name in self.outputs}
+
+    def _run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
+        found = self._compiled([images], share_inputs=True)
+        return {name: found[i] for i, name in enumerate(self.outputs)}
+
+
+def import_openvino(install: str = INSTALL) -> Any:
+    """The package; ``install`` is the command that errors tell.
+
+    Raises:
+        ConfigError: it is not installed, or too old.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ConfigError(f"an OpenVINO model needs the package openvino: {install}") from error
+    version = tuple(int(part) for part in openvino.__version__.split("-")[0].split(".")[:2])
+    if version < NEEDED:
+        raise ConfigError(
+            f"openvino {version[0]}.{version[1]} is too old; exported models need {NEEDED[0]}.{NEEDED[1]} or newer: "
+            f"{install}"
+        )
+    return openvino
+
+
+def weights_checksum(file: Path) -> str:
+    """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
+    size = file.stat().st_size
+    with open(file, "rb") as content:
+        return f"{size} {checksum(content, size):08x}"
+
+
+def _check_weights(file: Path, wanted: str | None, name: str) -> None:
+    try:
+        mark = weights_checksum(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
+    if wanted is not None and mark != wanted:
+        size, right = mark.split()[0], wanted.split()[0]
+        why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
+        raise CheckpointError(
+            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
+        )
+
+
+def _precision(openvino: Any, device: str, precision: str, name: str) -> Any:
+    if device != "cpu":
+        raise ConfigError(f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.")
+    kinds = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+    if precision not in kinds:
+        raise ConfigError(f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.")
+    return kinds[precision]
+
+
+def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: str) -> Any:
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": kind, "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        model = core.read_model(file)
+        if kind == openvino.Type.bf16:
+            shape = model.inputs[0].get_partial_shape()
+            if shape[2].is_static and shape[3].is_static:
+                model.reshape([1, *(shape[axis].get_length() for axis in (1, 2, 3))])
+            faster_in_bf16(model)
+        return core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[-200:]
+        version = openvino.__version__.split("-")[0]
+        raise CheckpointError(
+            f"{name}: damaged, or nothing that openvino {version} runs ({reason}); export it again, or run "
+            "pip install --upgrade openvino."
+        ) from error

@@ -1,0 +1,157 @@
+"""Operators in forms that OpenVINO computes faster in bf16 on a CPU; what they compute stays the same.
+
+OpenVINO normalizes groups of channels on planar maps, and turns every map from and back to channels last for it; its
+deformable convolution multiplies in float32 whatever it is asked for. The forms here keep the layout, and leave the
+product to a matrix multiplication. Where a deformable convolution looks is worked out in whole numbers but for the part
+of a cell, so that bf16 rounds no place: 304.5 would become 304.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def faster_in_bf16(model: Any) -> None:
+    """Put these forms into an ``openvino.Model``; deformable convolutions only where the size of its input is fixed.
+
+    The look-ups of OpenVINO's embedding bags do not take maps of any size.
+    """
+    forms: dict[str, Callable[[Any], Any]] = {"GroupNormalization": _group_norm}
+    if model.inputs[0].get_partial_shape().is_static:
+        forms["DeformableConvolution"] = _deformable_convolution
+    for node in model.get_ordered_ops():
+        form = forms.get(node.get_type_name())
+        if form is None or not _known(node):
+            continue
+        readers = list(node.output(0).get_target_inputs())
+        result = form(node)
+        result.set_friendly_name(node.get_friendly_name())
+        for reader in readers:
+            reader.replace_source_output(result.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _known(node: Any) -> bool:
+    attributes = node.get_attributes()
+    constants = (1, 2) if node.get_type_name() == "GroupNormalization" else (2,)
+    plain = attributes.get("group", 1) == attributes.get("deformable_group", 1) == 1
+    return plain and all(_numbers(node, i) is not None for i in constants)
+
+
+def _numbers(node: Any, i: int) -> np.ndarray | None:
+    """An input that is constant, also where the file has it in half precision; else None."""
+    source = node.input_value(i).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    return np.asarray(source.data, np.float32) if source.get_type_name() == "Constant" else None
+
+
+def _group_norm(node: Any) -> Any:
+    """Mean and variance of each channel first, then of its group; both in two steps, so that nothing cancels."""
+    from openvino import opset13 as ops
+
+    maps, (weight, bias) = node.input_value(0), (_numbers(node, i) for i in (1, 2))
+    assert weight is not None
+    assert bias is not None  # see _known
+    groups, channels = int(node.get_attributes()["num_groups"]), len(weight)
+    size = channels // groups
+    members = np.kron(np.eye(groups), np.ones((size, size))).reshape(channels, channels, 1, 1).astype(np.float32)
+
+    def mean(values: Any) -> Any:
+        each = ops.reduce_mean(values, _whole(2, 3), keep_dims=True)
+        total = ops.convolution(each, ops.constant(members), [1, 1], [0, 0], [0, 0], [1, 1])
+        return ops.multiply(total, ops.constant(np.float32(1 / size)))
+
+    centered = ops.subtract(maps, mean(maps))
+    variance = ops.add(
+        mean(ops.multiply(centered, centered)), ops.constant(np.float32(node.get_attributes()["epsilon"]))
+    )
+    factor = ops.multiply(
+        ops.power(variance, ops.constant(np.float32(-0.5))), ops.constant(weight.reshape(1, channels, 1, 1))
+    )
+    return ops.add(ops.multiply(centered, factor), ops.constant(bias.reshape(1, channels, 1, 1)))
+
+
+def _deformable_convolution(node: Any) -> Any:
+    """Four cells for each tap, weighted and added by an embedding bag, and one product for all."""
+    from openvino import opset13 as ops
+
+    maps, offsets, kernel = node.input_value(0), node.input_value(1), _numbers(node, 2)
+    assert kernel is not None  # see _known
+    batch, channels, height, width = maps.get_shape()
+    outputs, _, tall, wide = kernel.shape
+    taps, (rows, columns) = tall * wide, offsets.get_shape()[2:]
+    attributes = node.get_attributes()
+    own = [
+        np.arange(count) * int(attributes["strides"][axis]) - int(attributes["pads_begin"][axis])
+        for axis, count in enumerate((rows, columns))
+    ]
+    tap = [place * int(attributes["dilations"][axis]) for axis, place in enumerate(np.divmod(np.arange(taps), wide))]
+    last = ops.reshape(
+        ops.transpose(offsets, _whole(0, 2, 3, 1)), _whole(batch, rows, columns, taps, 2), special_zero=False
+    )
+    dy, dx = (ops.squeeze(part, _whole(4)) for part in ops.split(last, _whole(4), 2).outputs())
+    y = _two_cells(dy, own[0][:, None, None] + tap[0], height)
+    x = _two_cells(dx, own[1][:, None] + tap[1], width)
+    start = _whole32(np.arange(batch).reshape(-1, 1, 1, 1) * height * width)
+    stride = _whole32(np.array(width))
+    cells, shares = [], []
+    for row, share_y in y:
+        first = ops.add(ops.multiply(row, stride), start)
+        for column, share_x in x:
+            cells.append(ops.unsqueeze(ops.add(first, column), _whole(4)))
+            shares.append(ops.unsqueeze(ops.multiply(share_y, share_x), _whole(4)))
+    share = ops.concat(shares, 4)
+    if node.get_input_size() > 3:
+        share = ops.multiply(share, ops.unsqueeze(ops.transpose(node.input_value(3), _whole(0, 2, 3, 1)), _whole(4)))
+    number = batch * rows * columns
+    flat = _whole(number * taps, 4)
+    table = ops.reshape(
+        ops.transpose(maps, _whole(0, 2, 3, 1)), _whole(batch * height * width, channels), special_zero=False
+    )
+    read = ops.embedding_bag_packed_sum(
+        table,
+        ops.reshape(ops.concat(cells, 4), flat, special_zero=False),
+        ops.reshape(share, flat, special_zero=False),
+    )
+    product = ops.matmul(
+        ops.reshape(read, _whole(number, taps * channels), special_zero=False),
+        ops.constant(np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(taps * channels, outputs))),
+        transpose_a=False,
+        transpose_b=False,
+    )
+    return ops.transpose(
+        ops.reshape(product, _whole(batch, rows, columns, outputs), special_zero=False), _whole(0, 3, 1, 2)
+    )
+
+
+def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]:
+    """The cell before a place and the one after it on one axis, inside the map, and their shares; zero outside."""
+    from openvino import opset13 as ops
+
+    before = ops.floor(offset)
+    part = ops.subtract(offset, before)
+    first = ops.add(ops.convert(before, "i32"), _whole32(own))
+    found = []
+    for step, share in ((0, ops.subtract(ops.constant(np.float32(1)), part)), (1, part)):
+        cell = ops.add(first, _whole32(np.array(step)))
+        inside = ops.minimum(ops.maximum(cell, _whole32(np.array(0))), _whole32(np.array(size - 1)))
+        there = ops.convert(ops.equal(cell, inside), "f32")
+        found.append((inside, ops.multiply(share, there)))
+    return found
+
+
+def _whole(*numbers: int) -> Any:
+    """A constant list, or a number alone."""
+    from openvino import opset13 as ops
+
+    return ops.constant(np.array(numbers if len(numbers) > 1 else numbers[0], np.int64))
+
+
+def _whole32(numbers: np.ndarray) -> Any:
+    from openvino import opset13 as ops
+
+    return ops.constant(numbers.astype(np.int32))

@@ -1,0 +1,224 @@
+"""From images to detections, whatever computes the network: opening, windows, batches, thresholds."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from varifocal.data.images import read_image, to_upright_rgb
+from varifocal.inference.tiling import Tile, make_tiles, merge_tiles_with_indices
+from varifocal.types import TTA, Category, Detections, FileLike, Levels, PostProcess, Preprocess, Tiling
+from varifocal.utils.errors import DataError
+
+BATCH = 8  # images of a list, or windows of a large one, that are in memory together
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is opened with "rb", or what is read as such."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | Readable
+MAY_BE_GIVEN = (
+    "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
+    "gray values [H, W], or a list of these"
+)
+Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """What every description of a model says of its images and boxes."""
+
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def postprocess(self) -> PostProcess: ...
+    @property
+    def tiling(self) -> Tiling: ...
+    @property
+    def views(self) -> TTA: ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What finds objects in images: a model of torch, or an exported one. ``info`` describes it."""
+
+    @property
+    def info(self) -> Any: ...
+    @property
+    def categories(self) -> tuple[Category, ...]: ...
+    @property
+    def device(self) -> Any: ...
+
+    @overload  # a string is a sequence of strings, but a path all the same
+    def predict(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> Detections: ...
+    @overload
+    def predict(
+        self, images: Sequence[ImageLike], *, score_threshold: float | None = ..., max_detections: int | None = ...
+    ) -> list[Detections]: ...
+
+
+def run_pipeline(
+    detect: Detect,
+    info: Settings,
+    images: Sequence[Any],
+    score_threshold: float | None,
+    max_detections: int | None,
+) -> list[Detections]:
+    """The detections of each image; ``detect`` gives those of at most ``BATCH`` RGB images at once.
+
+    Raises:
+        DataError: a file cannot be read as an image.
+    """
+    settings = info.postprocess
+    if score_threshold is not None:
+        # never above the model's own, so that what is asked for sorts out boxes but moves none
+        settings = replace(settings, score_threshold=min(score_threshold, settings.score_threshold))
+    if max_detections is not None:
+        settings = replace(settings, max_detections=max_detections)
+    found = _detect_all(detect, info, images, settings)
+    return found if score_threshold is None else [one.filter(score_threshold) for one in found]
+
+
+def _detect_all(detect: Detect, info: Settings, images: Sequence[Any], settings: PostProcess) -> list[Detections]:
+    def opened(some: Sequence[Any]) -> list[Image.Image]:
+        return [open_image(one, info.preprocess.range, large=info.tiling.size > 0) for one in some]
+
+    found: list[Detections] = []
+    if info.tiling.size:
+        for i in range(len(images)):  # one large image in memory at a time
+            found.append(_detect_tiled(detect, info.tiling, opened(images[i : i + 1])[0], settings))
+        return found
+    for start in range(0, len(images), BATCH):
+        found += detect(opened(images[start : start + BATCH]), settings)
+    return found
+
+
+def _detect_tiled(detect: Detect, tiling: Tiling, image: Image.Image, settings: PostProcess) -> Detections:
+    places = make_tiles(image.height, image.width, tiling)
+    parts: list[Detections] = []
+    for start in range(0, len(places), BATCH):
+        parts += detect([image.crop(place) for place in places[start : start + BATCH]], settings)
+    return join_windows(parts, places, (image.height, image.width), tiling, settings)
+
+
+def join_windows(
+    parts: list[Detections], places: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+) -> Detections:
+    """The detections of an image of (height, width) from those of its windows, in pixels of each window."""
+    return join_windows_traced(parts, places, size, tiling, settings)[0]
+
+
+def join_windows_traced(
+    parts: list[Detections], places: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+) -> tuple[Detections, Int64[np.ndarray, "K"]]:
+    """As :func:`join_windows`, and for each detection its place among those of all windows, one after the other."""
+    if len(places) == 1 and not (tiling.size and tiling.vote):
+        # suppressed already, and scores that soft suppression lowered must not meet it twice
+        return parts[0], np.arange(len(parts[0]))
+    return merge_tiles_with_indices(parts, places, *size, tiling, settings.iou, settings.max_detections)
+
+
+def is_one(images: Any) -> bool:
+    """Whether one image is given, and not a list of them.
+
+    Raises:
+        DataError: neither.
+    """
+    if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, Readable)):
+        return True
+    if not isinstance(images, Sequence):
+        raise DataError(f"image: a value of type {type(images).__name__} is given; {MAY_BE_GIVEN}.")
+    return False
+
+
+def read_for(info: Settings, file: FileLike) -> Image.Image:
+    """The image of a file as a model of that description wants it: by its range of values, large if it reads windows.
+
+    Raises:
+        DataError: as :func:`varifocal.data.images.read_image`.
+    """
+    return read_image(file, info.preprocess.range, large=info.tiling.size > 0)
+
+
+def open_image(image: Any, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
+    """An upright RGB image in memory of a ``ImageLike``; ``levels`` and ``large`` are those of ``read_image``.
+
+    Raises:
+        DataError: a file or its bytes cannot be read as an image, or something else is given.
+    """
+    if isinstance(image, Image.Image):
+        try:
+            return to_upright_rgb(image, "image", levels)
+        except OSError as error:  # Pillow decodes an opened file only now
+            raise DataError(f"image: cannot be decoded ({error}); open another copy of it.") from error
+    if isinstance(image, np.ndarray):
+        return _from_array(image, levels)
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image), levels, large=large)
+    return read_image(_in_memory(image), levels, large=large)
+
+
+def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return Image.fromarray(image)
+    if image.dtype.name in ("uint8", "uint16", "int32", "float32") and image.ndim == 2 and image.size:
+        return to_upright_rgb(Image.fromarray(image), "image", levels)
+    raise DataError(
+        f"image: an array of {image.dtype} and shape {image.shape}; give RGB bytes, uint8 [H, W, 3], or gray "
+        "values, [H, W] of uint8, uint16, int32 or float32."
+    )
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """The content of a file, in place of the file."""
+
+    name: str
+    content: bytes
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    def open(self, mode: Literal["rb"]) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _in_memory(image: Any) -> _InMemory:
+    """The bytes that are given, or those of a file object from its beginning."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _InMemory("image", bytes(image))
+    if not isinstance(image, Readable):
+        raise DataError(f"image: a value of type {type(image).__name__} is given; {MAY_BE_GIVEN}.")
+    file: Any = image
+    name = file.name if isinstance(getattr(file, "name", None), str) else "image"
+    try:
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or no UTF-8 is read as text
+        raise DataError(f"{name}: cannot be read ({error}); open it once more with 'rb'.") from error
+    if inspect.iscoroutine(content):
+        content.close()
+        raise DataError(f"{name}: is read with await; give its bytes, await file.read().")
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise DataError(f"{name}: gives {type(content).__name__} and not bytes; open it with 'rb'.")
+    return _InMemory(name, bytes(content))

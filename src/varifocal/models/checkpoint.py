@@ -1,0 +1,106 @@
+"""The checkpoint file: safetensors, so that reading one runs no code, with a JSON description inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from varifocal.utils.atomic_write import atomic_write
+from varifocal.utils.errors import CheckpointError
+
+FORMAT = 1  # raised when an older version of the package could not read the file
+KEY = "varifocal"
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write beside and move into place: at no moment is there half a file under ``path``.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full; what was at ``path`` is kept.
+    """
+    described = json.dumps({**info, "format": FORMAT})
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    atomic_write(path, safetensors.torch.save(kept, metadata={KEY: described}))
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The description inside a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: not there, a pickle, not safetensors, not ours, or of a newer format.
+    """
+    _refuse_what_is_not_ours(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}).") from error
+    if KEY not in metadata:
+        raise CheckpointError(f"{path}: safetensors without a varifocal description; it was written by something else.")
+    try:
+        info = json.loads(metadata[KEY])
+        newer = int(info["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its varifocal description is damaged ({type(error).__name__}).") from error
+    if newer:
+        raise CheckpointError(
+            f"{path}: written by a newer version of varifocal (format {info['format']}, this one reads {FORMAT}); "
+            "run pip install --upgrade varifocal."
+        )
+    return info
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description; errors as in :func:`read_info`."""
+    info = read_info(path)
+    try:
+        return safetensors.torch.load_file(path), info
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}).") from error
+
+
+def _refuse_what_is_not_ours(path: Path) -> None:
+    if path.is_dir():
+        best = path / "best.safetensors"
+        mend = f"name {best}" if best.is_file() else "name a .safetensors file"
+        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {mend}.")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    # safetensors begins with the length of its JSON, whose bytes may be anything, and then the JSON
+    if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
+        raise CheckpointError(
+            f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
+            f"safetensors with: varifocal convert {path} --out {path.with_suffix('.safetensors')}"
+        )
+
+
+def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Load a whole state dict.
+
+    Raises:
+        CheckpointError: a weight is missing, left over, or of another shape; the first of each is named.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors]
+    extra = [name for name in tensors if name not in wanted]
+    if missing or extra:
+        raise CheckpointError(
+            f"{source}: does not fit the model: {len(missing)} weights missing (first: {missing[:1]}), "
+            f"{len(extra)} unknown (first: {extra[:1]})."
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} is {list(tensor.shape)} but the model needs {list(wanted[name].shape)}; "
+                "the number of classes or the width differs."
+            )
+    module.load_state_dict(dict(tensors))

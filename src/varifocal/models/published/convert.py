@@ -1,0 +1,205 @@
+"""The authors' and mmdetection's files, and those of backbones alone: their state dicts under our names."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from varifocal.models import DETECTORS
+from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.info import ModelInfo
+from varifocal.models.published.identify import Identified, backbone_name, identify, neck_of
+from varifocal.models.published.key_maps import map_key
+from varifocal.types import Category
+from varifocal.utils.errors import CheckpointError
+
+COUNTER = "num_batches_tracked"  # of a batch norm; old files have none, and nothing depends on it
+SHADOWS = ("ema_", "swa_")  # buffers in which a training hook kept a second set of weights
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedCheckpoint:
+    """A published file under our names.
+
+    ``tensors`` are a whole state dict of the model that ``info`` describes, or with what is in ``missing`` left at
+    its start. ``unknown`` are names of the file that have no place, ``notes`` what a person should know.
+    """
+
+    info: ModelInfo
+    tensors: dict[str, Tensor]
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def convert_state_dict(state: Mapping[str, Tensor], detector: str = "vfnet") -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict under our names, and the keys that have no place here."""
+    renamed = {key: map_key(key, detector, neck_of(state)) for key in state}
+    mapped = {name: state[key] for key, name in renamed.items() if name is not None}
+    return mapped, [key for key, name in renamed.items() if name is None]
+
+
+def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
+    """A published ``.pth`` file: what it is, recognized by its keys and shapes, and its weights, renamed.
+
+    Nothing in the file is run: only tensors and plain values are read.
+
+    Raises:
+        CheckpointError: not a PyTorch file, more in it than tensors and plain values, not a model that this version
+            converts, or, unless ``partial``, a weight without a place or a place without a weight; the first is named.
+    """
+    state, meta = read_state(path)
+    state, notes = _without_wrapping(state)
+    written = f"{path.name} {meta.get('cfg', meta.get('config', ''))}"  # mmdetection 3 and 2
+    found = identify(state, written, str(path), pairs="mmengine_version" in meta)
+    categories = _categories(_class_names(meta), found.config.num_classes, path)
+    fit = _fit(state, found)
+    if (fit.unknown or fit.missing) and not partial:
+        raise CheckpointError(
+            f"{path}: {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights have no "
+            f"place{_first(fit.unknown)}, {len(fit.missing)} places have no weight{_first(fit.missing)}; "
+            "--partial keeps what fits."
+        )
+    info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
+    return PublishedCheckpoint(info, fit.tensors, tuple(fit.unknown), tuple(fit.missing), (*notes, *found.notes))
+
+
+def _first(names: Sequence[str]) -> str:
+    return f" (first: {names[0]})" if names else ""
+
+
+class _Fit(NamedTuple):
+    tensors: dict[str, Tensor]
+    unknown: list[str]
+    missing: list[str]
+
+
+def _fit(state: Mapping[str, Tensor], found: Identified) -> _Fit:
+    """The network's state dict with every weight that fits; a counter that the file lacks is no loss."""
+    mapped, unknown = convert_state_dict(state, found.detector)
+    with torch.device("meta"):  # shapes are all that is asked for
+        wanted = _start(found.detector, found.config)
+    tensors = {name: mapped[name] for name in wanted if name in mapped and mapped[name].shape == wanted[name].shape}
+    left_out = [name for name in wanted if name not in tensors]
+    if left_out:
+        tensors = {**_start(found.detector, found.config), **tensors}
+    unfit = [name for name in mapped if name not in wanted or name in left_out]
+    return _Fit(tensors, [*unknown, *unfit], [name for name in left_out if not name.endswith(COUNTER)])
+
+
+def _start(detector: str, config: Any) -> dict[str, Tensor]:
+    """The state dict that training would start from."""
+    return DETECTORS[detector][0](config).state_dict()
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """The state dict of a ``.pth`` file and what was written beside it; errors as :func:`read_published`."""
+    content = _read_pth(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict (a mapping of names to tensors).")
+    meta = content.get("meta")
+    return state, meta if isinstance(meta, dict) else {}
+
+
+def _without_wrapping(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Without the prefix of a wrapper around the model, and without a second set of weights."""
+    notes = []
+    for prefix in ("module.", "ema_model.module.", "model."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    shadows = [key for key in state if key.startswith(SHADOWS)]
+    if shadows:
+        notes.append(
+            f"{len(shadows)} buffers of a weight average ({shadows[0]}, ...) are left out; such a file carries the "
+            "tested weights under the plain names"
+        )
+    return {key: value for key, value in state.items() if key not in shadows}, notes
+
+
+def is_backbone(state: Mapping[str, Tensor]) -> bool:
+    """Whether it is a ResNet of torchvision or timm by itself."""
+    return "layer1.0.conv1.weight" in state and not any(key.startswith("backbone.") for key in state)
+
+
+def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """timm's name and the weights, without the classifier, of a file that holds a ResNet, ResNeXt or Res2Net alone.
+
+    Raises:
+        CheckpointError: it is none of these.
+    """
+    state, _ = read_state(path)
+    renamed = {key: map_key(f"backbone.{key}") for key in state if not key.startswith("fc.")}
+    name = backbone_name({f"backbone.{key}": value for key, value in state.items()})
+    if name is None and "conv1.0.weight" in state:  # timm's own Res2Net, whose stem has another name
+        name = backbone_name({"backbone.stem.0.weight": state["conv1.0.weight"], **_under_backbone(state)})
+    tensors = {str(ours).removeprefix("backbone.net."): state[key] for key, ours in renamed.items()}
+    if name is None or not _is_backbone_of(name, tensors):
+        raise CheckpointError(
+            f"{path}: not a backbone that this version knows; ResNet-50 and deeper, ResNeXt and Res2Net are."
+        )
+    return name, tensors
+
+
+def _is_backbone_of(name: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether these are its weights, name by name and shape by shape; counters that old files lack are added."""
+    with torch.device("meta"):
+        wanted = Backbone(BackboneConfig(name)).net.state_dict()
+    for key in wanted:
+        if key.endswith(COUNTER):
+            tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
+    return {key: tensor.shape for key, tensor in tensors.items()} == {key: t.shape for key, t in wanted.items()}
+
+
+def _under_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"backbone.{key}": value for key, value in state.items()}
+
+
+def _class_names(meta: Mapping[str, Any]) -> Sequence[str] | None:
+    """mmdetection 2 writes ``CLASSES``, mmdetection 3 ``dataset_meta["classes"]``; published files often neither."""
+    later = meta.get("dataset_meta")
+    names = meta.get("CLASSES") or (later.get("classes") or later.get("CLASSES") if isinstance(later, dict) else None)
+    return [names] if isinstance(names, str) else names
+
+
+def _read_pth(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the refusal below says what torch's remarks on pickles say
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file.") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than tensors and plain values, or is not a PyTorch file; reading that could run "
+            "code and is refused."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a PyTorch file; get another copy of it.") from error
+
+
+def _categories(names: Sequence[str] | None, count: int, path: Path) -> tuple[Category, ...]:
+    """The classes that the file names; 80 unnamed ones are COCO's, with COCO's ids."""
+    coco = coco_categories()
+    if names is None and count != len(coco):
+        names = [f"class {i}" for i in range(count)]
+    if names is None or list(names) == [category.name for category in coco]:
+        return coco
+    if len(names) != count:
+        raise CheckpointError(f"{path}: names {len(names)} classes but its network has {count}.")
+    return tuple(Category(i, str(name)) for i, name in enumerate(names, start=1))
+
+
+def coco_categories() -> tuple[Category, ...]:
+    """The 80 classes of COCO with their ids 1 to 90, ten of which are not used."""
+    from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+
+    names = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return tuple(Category(i, name) for i, name in enumerate(names) if name not in ("__background__", "N/A"))

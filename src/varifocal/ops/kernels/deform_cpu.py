@@ -1,0 +1,404 @@
+"""Convolutions that look where they are told, on a CPU: rows are gathered, weighted and summed, and multiplied.
+
+The cells of a channels-last map are the rows of a table. Every tap of every output cell is a weighted sum of a few of
+them, which ``embedding_bag`` reads in one pass, and the taps of a run of cells are multiplied by the weights as one
+1x1 convolution: oneDNN multiplies more than twice as fast as MKL does on AMD processors. A run is so short that its
+columns stay in the cores' caches; they are never all in memory. torchvision's operator is a scalar loop there.
+
+What is differentiable (features, shares, weights) goes through one operator of PyTorch's own registry, so that
+``torch.compile`` and ``torch.export`` see one node; everything before it is plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int32
+from torch import Tensor
+from torch.nn.grad import conv2d_input
+
+FORWARD_BYTES = 7 * 2**18  # columns of a run, a thread: what a core's own cache holds
+BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the gradient of the whole kernel
+
+
+class SamplingTable(NamedTuple):
+    """What each output cell reads: rows of the table [B * H * W, C] of a map's cells, and how much of each.
+
+    ``starts`` says at which of the E entries each tap begins; a tap's entries are summed. ``share`` is zero for what
+    lies outside the map; ``cells`` names some cell there all the same.
+    """
+
+    cells: Int32[Tensor, "B h w E"]
+    share: Float[Tensor, "B h w E"]
+    starts: tuple[int, ...]
+
+
+def deform_conv_cpu(
+    levels: Sequence[Float[Tensor, "B C _ _"]], rows: Sequence[SamplingTable], weight: Float[Tensor, "O c kh kw"]
+) -> list[Float[Tensor, "B O _ _"]]:
+    """Sum over the taps, in the order of the kernel's rows, of weight times what the tap reads; on a CPU.
+
+    All levels have the same channels, type and ``starts``; ``c`` is C, or a divisor of it for a grouped convolution.
+    Under autocast features and weight take its type. The result lies channels-last in memory.
+    """
+    dtype = autocast_dtype(weight)
+    levels, weight = [level.to(dtype) for level in levels], weight.to(dtype)
+    indices, shares = [r.cells for r in rows], [r.share for r in rows]
+    return torch.ops.varifocal.gather_conv(levels, indices, shares, list(rows[0].starts), weight)
+
+
+def autocast_dtype(weight: Tensor) -> torch.dtype:
+    """The type in which a convolution with this weight computes: autocast's where that is on, or its own."""
+    kind = weight.device.type
+    # torch.compile of torch 2.9 cannot trace the question, and compiles only for devices that have autocast
+    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
+    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return weight.dtype
+
+
+def offset_table(
+    offsets: Float[Tensor, "B _ h w"],
+    size: tuple[int, int],
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    scale: Float[Tensor, "B K h w"] | None = None,
+) -> SamplingTable:
+    """What a deformable convolution reads: four cells a tap, bilinear, zero outside a map of ``size`` (H, W).
+
+    Args:
+        offsets: (dy, dx) of each tap beside its regular place, in cells, as torchvision's ``deform_conv2d`` has them.
+        size: of the map that is read.
+        kernel: its side; K taps are its square.
+        stride: of the convolution, and so are padding and dilation.
+        padding: zeros around the map.
+        dilation: cells between taps.
+        scale: a factor for each tap (DCNv2's mask).
+    """
+    height, width = size
+    batch, _, *shape = offsets.shape
+    tap = torch.arange(kernel**2, device=offsets.device)[:, None, None, None]
+    own_y = torch.arange(shape[0], device=offsets.device)[:, None] * stride + tap // kernel * dilation - padding
+    own_x = torch.arange(shape[1], device=offsets.device) * stride + tap % kernel * dilation - padding
+    y, share_y = linear_weights(offsets[:, 0::2].transpose(0, 1) + own_y, height)
+    x, share_x = linear_weights(offsets[:, 1::2].transpose(0, 1) + own_x, width)
+    index = (y * width + batch_offsets(batch, height * width, y))[:, None] + x
+    share = share_y[:, None] * share_x
+    if scale is not None:
+        share = share * scale.transpose(0, 1)
+    # y, x, tap: the entries of a tap are to stand together
+    index, share = (part.permute(3, 4, 5, 2, 0, 1).flatten(3).contiguous() for part in (index, share))
+    return SamplingTable(index, share, tuple(range(0, 4 * kernel**2, 4)))
+
+
+def linear_weights(place: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
+    """The cells before and after a place on an axis and their shares, which are zero outside the map."""
+    # far outside reads zero wherever it is exactly, so the place is kept small enough for an integer
+    place = place.nan_to_num(nan=-2.0).clamp(-2, size + 1)
+    before = place.detach().floor()
+    after = place - before
+    cell = torch.stack([before, before + 1])
+    share = torch.stack([1 - after, after]) * ((cell >= 0) & (cell < size))
+    return cell.clamp(0, max(size - 1, 0)).int(), share
+
+
+def batch_offsets(batch: int, cells: int, like: Int32[Tensor, "..."]) -> Int32[Tensor, "_ 1 1"]:
+    """The row at which each image's cells begin, of the type of ``like``."""
+    return torch.arange(batch, device=like.device, dtype=like.dtype)[:, None, None] * cells
+
+
+@torch.library.custom_op(
+    "varifocal::gather_conv",
+    mutates_args=(),
+    schema="(Tensor[] levels, Tensor[] index, Tensor[] share, int[] starts, Tensor weight) -> Tensor[]",
+)
+def _gather_conv(
+    levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
+) -> list[Tensor]:
+    with torch.autocast("cpu", enabled=False):  # the caller has chosen the types
+        return _forward(levels, index, share, starts, weight)
+
+
+def _forward(
+    levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
+) -> list[Tensor]:
+    multiply = _Product(weight, levels[0].shape[1])
+    outputs = []
+    for features, where, much in zip(levels, index, share, strict=True):
+        output = _output(features, where, weight)
+        runs = _Runs(features, where, much, starts, multiply.run(FORWARD_BYTES))
+        for i, part in enumerate(runs.split(output.permute(0, 2, 3, 1).view(-1, weight.shape[0]))):
+            part.copy_(multiply(runs.columns(i)))
+        outputs.append(output)
+    return outputs
+
+
+@_gather_conv.register_fake
+def _(levels: Any, index: Any, share: Any, starts: Any, weight: Any) -> list[Tensor]:
+    del share, starts
+    return [_output(features, where, weight) for features, where in zip(levels, index, strict=True)]
+
+
+def _output(features: Tensor, where: Tensor, weight: Tensor) -> Tensor:
+    batch, height, width, _ = where.shape
+    shape = (batch, weight.shape[0], height, width)
+    return torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
+
+
+@torch.library.custom_op(
+    "varifocal::gather_conv_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor[] grads, Tensor[] levels, Tensor[] index, Tensor[] share, int[] starts, Tensor weight, bool[] wanted)"
+        " -> (Tensor[], Tensor[], Tensor)"
+    ),
+)
+def _gather_conv_backward(
+    grads: list[Tensor],
+    levels: list[Tensor],
+    index: list[Tensor],
+    share: list[Tensor],
+    starts: list[int],
+    weight: Tensor,
+    wanted: list[bool],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Gradients of features, shares and weight; empty tensors for what is not ``wanted``, in this order.
+
+    The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
+    entries sorted by the cell that they read.
+    """
+    with torch.autocast("cpu", enabled=False):  # a backward pass may lie inside it
+        return _slopes(grads, levels, index, share, starts, weight, wanted)
+
+
+def _slopes(
+    grads: list[Tensor],
+    levels: list[Tensor],
+    index: list[Tensor],
+    share: list[Tensor],
+    starts: list[int],
+    weight: Tensor,
+    wanted: list[bool],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    multiply = _Product(weight, levels[0].shape[1])
+    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    for_kernel = torch.zeros(multiply.kernel.shape, dtype=wide)
+    for_levels, for_shares = [], []
+    for grad, features, where, much in zip(grads, levels, index, share, strict=True):
+        runs = _Runs(features, where, much, starts, multiply.run(BACKWARD_BYTES))
+        for_table = torch.zeros(runs.table.shape if wanted[0] else (0,), dtype=wide)
+        for_share = torch.zeros(where.shape if wanted[1] else (0,), dtype=wide)
+        rows = grad.to(features.dtype).permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
+        for i, part in enumerate(runs.split(rows)):
+            if wanted[2]:  # the columns go before their slopes come
+                for_kernel += multiply.kernel_slopes(part, runs.columns(i))
+            if not (wanted[0] or wanted[1]):
+                continue
+            slopes = multiply.column_slopes(part)
+            if wanted[1]:
+                for_share.view(-1, where.shape[-1])[i * runs.step : (i + 1) * runs.step] = runs.share_slopes(i, slopes)
+            if wanted[0]:
+                runs.add_scattered(i, slopes, for_table)
+        if wanted[0]:
+            shape = (features.shape[0], *features.shape[2:], features.shape[1])
+            for_table = for_table.to(features.dtype).view(shape).permute(0, 3, 1, 2)
+        for_levels.append(for_table)
+        for_shares.append(for_share)
+    for_weight = multiply.weight_of(for_kernel).to(weight.dtype) if wanted[2] else weight.new_empty(0)
+    return for_levels, for_shares, for_weight
+
+
+@_gather_conv_backward.register_fake
+def _(
+    grads: Any, levels: Any, index: Any, share: Any, starts: Any, weight: Any, wanted: Any
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    del grads, index, starts
+    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    for_levels = [torch.empty_like(x, memory_format=torch.channels_last) for x in levels]
+    for_shares = [torch.empty_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in share]
+    nothing = [weight.new_empty(0)] * len(levels)
+    return (
+        for_levels if wanted[0] else nothing,
+        for_shares if wanted[1] else nothing,
+        torch.empty_like(weight, memory_format=torch.contiguous_format) if wanted[2] else weight.new_empty(0),
+    )
+
+
+def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    del output
+    levels, index, share, ctx.starts, weight = inputs
+    ctx.count = len(levels)
+    ctx.save_for_backward(*levels, *index, *share, weight)
+
+
+def _backward(ctx: Any, grads: list[Tensor]) -> Any:
+    *rest, weight = ctx.saved_tensors
+    levels, index, share = (rest[i * ctx.count : (i + 1) * ctx.count] for i in range(3))
+    needs = ctx.needs_input_grad
+    wanted = [any(needs[0]), any(needs[2]), needs[4]]
+    found = torch.ops.varifocal.gather_conv_backward(list(grads), levels, index, share, ctx.starts, weight, wanted)
+    shares = [slope.to(much.dtype) for slope, much in zip(found[1], share, strict=True)]
+    nothing = [None] * ctx.count
+    return (
+        found[0] if wanted[0] else nothing,
+        nothing,
+        shares if wanted[1] else nothing,
+        None,
+        found[2] if needs[4] else None,
+    )
+
+
+_gather_conv.register_autograd(_backward, setup_context=_remember)
+
+
+class _Product:
+    """The multiplication of columns [n * K, C] by a kernel [O, c, kh, kw], as a convolution of oneDNN's."""
+
+    def __init__(self, weight: Tensor, channels: int) -> None:
+        outputs, each, *sides = weight.shape
+        self.sides, self.channels, self.groups = sides, channels, channels // each
+        self.taps = sides[0] * sides[1]
+        self.row_bytes = self.taps * channels * weight.element_size()
+        if self.groups == 1:
+            self.kernel = weight.permute(0, 2, 3, 1).reshape(outputs, self.taps * channels, 1, 1)
+        else:
+            self.kernel = weight.reshape(outputs, each, self.taps, 1)
+        self.packed = _pack(self.kernel, self.run(FORWARD_BYTES)) if self.groups == 1 else None
+
+    def run(self, budget: int) -> int:
+        """How many cells have columns of ``budget`` bytes a thread."""
+        threads = torch.get_num_threads()
+        return max(budget // self.row_bytes, 1) * threads
+
+    def __call__(self, columns: Tensor) -> Tensor:
+        """[n, O]. An image a thread: each multiplies the columns that it has gathered into its own cache."""
+        threads = torch.get_num_threads()
+        image = self._image(columns, threads if len(columns) % (self.taps * threads) == 0 else 1)
+        if self.packed is not None:
+            one, zero = [1, 1], [0, 0]
+            result = torch.ops.mkldnn._convolution_pointwise(
+                image, self.packed, None, zero, one, one, 1, "none", [], ""
+            )
+        else:
+            result = F.conv2d(image, self.kernel, groups=self.groups)
+        return result.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def kernel_slopes(self, grad: Tensor, columns: Tensor) -> Tensor:
+        """Gradient of the kernel from that of the product [n, O]."""
+        image = self._image(columns)
+        found: Tensor = torch.ops.aten.convolution_backward(
+            self._result(grad),
+            image,
+            self.kernel,
+            None,
+            [1, 1],
+            [0, 0],
+            [1, 1],
+            False,
+            [0, 0],
+            self.groups,
+            [False, True, False],
+        )[1]
+        return found
+
+    def column_slopes(self, grad: Tensor) -> Tensor:
+        """Gradient [n * K, C] of the columns from that of the product [n, O]."""
+        result = self._result(grad)
+        if self.groups == 1:
+            found = F.conv2d(result, self.kernel.transpose(0, 1).contiguous())
+        else:
+            shape = (len(grad), self.channels, self.taps, 1)
+            found = conv2d_input(shape, self.kernel, result, groups=self.groups)
+        return found.permute(0, 2, 3, 1).reshape(-1, self.channels)
+
+    def _result(self, grad: Tensor) -> Tensor:
+        shape = (1, -1, 1, grad.shape[1]) if self.groups == 1 else (-1, 1, 1, grad.shape[1])
+        return grad.reshape(shape).permute(0, 3, 1, 2)
+
+    def weight_of(self, kernel: Tensor) -> Tensor:
+        """A gradient of the kernel in the shape of the weight."""
+        outputs = len(kernel)
+        if self.groups == 1:
+            return kernel.view(outputs, *self.sides, self.channels).permute(0, 3, 1, 2).contiguous()
+        return kernel.reshape(outputs, -1, *self.sides)
+
+    def _image(self, columns: Tensor, images: int = 1) -> Tensor:
+        if self.groups == 1:  # pixels of K * C channels
+            return columns.view(images, -1, 1, self.taps * self.channels).permute(0, 3, 1, 2)
+        return columns.view(-1, self.taps, 1, self.channels).permute(0, 3, 1, 2)  # images of K pixels
+
+
+def _pack(kernel: Tensor, cells: int) -> Tensor | None:
+    """The kernel in the layout that oneDNN wants for runs of so many cells, made once for all of them.
+
+    None where oneDNN does not compute in its type.
+    """
+    kinds = {torch.float32: _has_onednn, torch.bfloat16: _has_onednn_bf16}
+    if kernel.dtype not in kinds or not kinds[kernel.dtype]():
+        return None
+    threads = torch.get_num_threads()
+    # without the size the layout is another one, which is turned around in each run
+    size = [threads, kernel.shape[1], cells // threads, 1]
+    return torch.ops.mkldnn._reorder_convolution_weight(kernel, [0, 0], [1, 1], [1, 1], 1, size)
+
+
+@lru_cache(1)
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+
+
+@lru_cache(1)
+def _has_onednn_bf16() -> bool:
+    return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class _Runs:
+    """The cells of one level in runs of ``step``: their columns, and the ways back from the columns' slopes."""
+
+    def __init__(self, features: Tensor, index: Tensor, share: Tensor, starts: Sequence[int], step: int) -> None:
+        self.step, self.taps, self.entries = step, len(starts), index.shape[-1]
+        self.table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        self.index = index.reshape(-1).split(step * self.entries)
+        self.share = share.to(features.dtype).reshape(-1).split(step * self.entries)
+        cells = torch.arange(min(step, index.numel() // self.entries), dtype=torch.int32)[:, None]
+        begin = torch.tensor(starts, dtype=torch.int32)
+        self.begins = (cells * self.entries + begin).view(-1)  # at which entry each bag begins
+        sizes = torch.tensor([*starts[1:], self.entries]) - begin
+        own = torch.arange(self.taps, dtype=torch.int32).repeat_interleave(sizes)
+        self.bags = (cells * self.taps + own).view(-1)  # the bag of each entry
+
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The rows of each run; none where the level has no cell."""
+        return rows.split(self.step) if len(rows) else ()
+
+    def columns(self, i: int) -> Tensor:
+        """[n * K, C]: what each tap of each cell reads."""
+        begins = self.begins[: len(self.index[i]) // self.entries * self.taps]
+        return _bag(self.table, self.index[i], begins, self.share[i])
+
+    def share_slopes(self, i: int, slopes: Tensor) -> Tensor:
+        """Gradient [n, E] of each share: its row of the table times the slope of its column."""
+        entries = len(self.index[i])
+        found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            slopes, self.table, self.index[i], self.begins[: len(slopes)], self.bags[:entries], 0
+        )
+        return found.view(-1, self.entries)
+
+    def add_scattered(self, i: int, slopes: Tensor, total: Tensor) -> None:
+        """Add to each cell's gradient the slopes of the columns that read it."""
+        cell, order = self.index[i].sort()
+        low, high = int(cell[0]), int(cell[-1]) + 1
+        begins = torch.searchsorted(cell, torch.arange(low, high, dtype=torch.int32), out_int32=True)
+        total[low:high] += _bag(slopes, self.bags[order], begins, self.share[i][order])
+
+
+def _bag(table: Tensor, index: Tensor, begins: Tensor, share: Tensor) -> Tensor:
+    found: Tensor = torch.embedding_bag(table, index, begins, False, 0, False, share, False)[0]
+    return found

@@ -1,0 +1,194 @@
+"""A benchmark of an exported file, from images in memory to detections; without torch but for the machine's peak."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from varifocal.inference.exported.formats import read_info, runtime_of
+from varifocal.inference.exported.info import ExportInfo
+from varifocal.inference.exported.model import ExportedModel, load_exported
+from varifocal.tools.bench.config import Settings
+from varifocal.tools.bench.images import TimedImage, decode, read_images
+from varifocal.tools.bench.machine import describe_machine, describe_versions, usable_cores
+from varifocal.tools.bench.memory import resident_growth
+from varifocal.tools.bench.repeats import rounds
+from varifocal.tools.bench.results import (
+    BOXES,
+    DECODE,
+    NETWORK,
+    PREPARE,
+    SELECT,
+    STAGES,
+    BatchResult,
+    Memory,
+    Rates,
+    Report,
+    Speed,
+    spread,
+)
+from varifocal.types import Detections
+from varifocal.utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ExportedWorkload:
+    """A model that is ready to be timed, its images, and the (height, width) they are resized to."""
+
+    model: ExportedModel
+    images: Sequence[TimedImage]
+    shape: tuple[int, int]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) that the graph sees."""
+        graph = self.model.info.graph
+        height, width = (-(-side // graph.multiple) * graph.multiple for side in self.shape)
+        return graph.size or (height, width)
+
+
+def bench_exported(name: str, settings: Settings, trace: Path | None = None) -> Report:
+    """Measure the file ``name`` in its own runtime.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the file or the images cannot be used, or a wish that the file or
+            its runtime cannot meet.
+    """
+    info = read_info(Path(name))
+    _check(name, info, settings, trace)
+    images, source = read_images(settings.images)
+    model = load_exported(name, settings.device, settings.precision, settings.threads)
+    # one look at each whole image: windows and several views are not gone through
+    shape = settings.size or model.fitted_shape(decode(images[0]), info.preprocess)
+    job = ExportedWorkload(model, images, shape)
+    speeds = _peak(settings)
+    rates = Rates({"": info.operations(*job.input_size)}, speeds[0].gflops_per_second if speeds else None)
+    batches = tuple(_measure(job, batch, settings, rates) for batch in settings.batches)
+    return Report(
+        datetime.now().astimezone().isoformat(timespec="seconds"),
+        describe_machine(settings.threads or usable_cores()),
+        describe_versions(),
+        {**asdict(settings), "images": source, "tf32": False},
+        _describe(name, job, rates),
+        tuple(speeds),
+        batches,
+        (),
+        tuple(_notes(info, speeds)),
+    )
+
+
+def _check(name: str, info: ExportInfo, settings: Settings, trace: Path | None) -> None:
+    own = runtime_of(name)
+    if settings.runtime != own and own != "torch":  # what torch runs is refused where files are opened
+        raise ConfigError(f"{name}: is run by {own}; leave --runtime {settings.runtime}.")
+    if trace is not None:
+        raise ConfigError(f"{name}: --profile is torch's profiler, which sees nothing of {own}; leave it.")
+    fixed = info.graph.size
+    if settings.size is not None and fixed is not None and settings.size != fixed:
+        raise ConfigError(
+            f"{name}: --size {settings.size[0]}x{settings.size[1]}: its input is {fixed[0]}x{fixed[1]}; leave --size."
+        )
+
+
+def _peak(settings: Settings) -> list[Speed]:
+    """The machine's convolutions, where torch is there to compute them."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    from varifocal.tools.bench.run import peak_here, torch_threads
+
+    with torch_threads(settings.threads):
+        return peak_here(torch.device(settings.device), settings)
+
+
+def one_pass(
+    job: ExportedWorkload, images: Sequence[TimedImage], lap: Callable[[str], None] = lambda stage: None
+) -> list[Detections]:
+    """The detections in the images, taken as one batch; ``lap`` is called with each of ``STAGES`` when it is done."""
+    model, settings = job.model, job.model.info.postprocess
+    opened = [decode(image) for image in images]
+    lap(DECODE)
+    shapes = [job.shape] * len(opened)
+    batch = model.batch(opened, shapes)
+    lap(PREPARE)
+    outputs = model.session.run(batch)
+    lap(NETWORK)
+    if model.info.graph.nms == "in":
+        lap(BOXES)
+        found = model.suppressed(outputs, opened, shapes, settings)
+    else:
+        scored = model.scored(outputs, opened, shapes, batch)
+        lap(BOXES)
+        found = [model.select([one], settings) for one in scored]
+    lap(SELECT)
+    return found
+
+
+def _timed(job: ExportedWorkload, images: Sequence[TimedImage]) -> tuple[dict[str, float], int]:
+    """Milliseconds of each step, and how many boxes were found."""
+    laps: dict[str, float] = {}
+    marks = [time.perf_counter()]
+
+    def lap(name: str) -> None:
+        marks.append(time.perf_counter())
+        laps[name] = (marks[-1] - marks[-2]) * 1e3
+
+    found = one_pass(job, images, lap)
+    return laps, sum(len(one) for one in found)
+
+
+def _measure(job: ExportedWorkload, batch: int, settings: Settings, rates: Rates) -> BatchResult:
+    images = cycle(job.images)
+    stages: dict[str, list[float]] = {name: [] for name in STAGES}
+    detections = 0
+    for timed in rounds(batch, settings):
+        laps, found = _timed(job, list(islice(images, batch)))
+        if timed:
+            for name, milliseconds in laps.items():
+                stages[name].append(milliseconds)
+            detections += found
+    whole = [sum(round_) for round_ in zip(*stages.values(), strict=True)]
+    again = list(islice(images, batch))
+    memory = Memory(resident_growth(lambda: one_pass(job, again)) if settings.device == "cpu" else None)
+    work = {NETWORK: batch * rates.flops[""]}
+    steps = tuple(rates.step(name, 0, taken, work.get(name, 0)) for name, taken in stages.items())
+    speed = batch / spread(whole).median * 1e3
+    return BatchResult(batch, spread(whole), speed, memory, detections / len(whole) / batch, steps)
+
+
+def _describe(name: str, job: ExportedWorkload, rates: Rates) -> dict[str, Any]:
+    """With the keys that a checkpoint has; None for what a file does not say."""
+    flops = rates.flops[""]
+    return {
+        "name": name,
+        "detector": job.model.info.detector,
+        "backbone": None,
+        "classes": len(job.model.categories),
+        "parameters": None,
+        "random_weights": False,
+        "resized": list(job.shape),
+        "input": list(job.input_size),
+        "gflop": flops / 1e9 if flops else None,
+        "multiply_adds": flops // 2 if flops else None,
+    }
+
+
+def _notes(info: ExportInfo, speeds: Sequence[Speed]) -> Iterator[str]:
+    """What a reader of the numbers should know."""
+    if info.graph.precision != "fp32":
+        peak = "; the peak is that of the precision named above" if speeds else ""
+        yield f"the file was exported in {info.graph.precision}{peak}"
+    if not speeds:
+        yield "the machine's peak is measured with torch, which is not there"
+    if info.graph.nms == "in":
+        yield "the graph decodes and suppresses boxes by itself, so that these steps are inside the network's"
+    if info.tiling.size:
+        yield f"the model reads images in windows of {info.tiling.size} pixels; each was timed as one window"
+    if info.views.count > 1:
+        yield f"the model looks {info.views.count} times at each image; one look was timed"

@@ -1,0 +1,67 @@
+"""What is measured: a checkpoint or a recipe, and its network as prediction runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from varifocal.inference.model import Model, load
+from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.structures import Outputs
+from varifocal.tools.bench.config import Settings
+from varifocal.types import Category
+from varifocal.utils.errors import ConfigError
+
+CLASSES = 80  # of a recipe that takes their number from the data
+
+
+def find_model(name: str) -> tuple[Model, bool]:
+    """The model of a checkpoint, or of a recipe with random weights; whether it is a recipe.
+
+    Raises:
+        ConfigError: neither a file nor a recipe (lists them), or a recipe that cannot be read.
+        CheckpointError: a file that is no checkpoint of this package.
+    """
+    if name in recipe_names() or name.endswith((".yaml", ".yml")):
+        return random_model(name), True
+    if name.endswith(".safetensors") or os.sep in name or Path(name).exists():
+        return load(name).requires_grad_(False), False
+    raise ConfigError(f"{name}: neither a checkpoint nor a recipe; recipes are {', '.join(recipe_names())}.")
+
+
+def random_model(recipe: str) -> Model:
+    """The recipe's model with random weights, the same in every call; nothing is fetched."""
+    values = load_recipe(recipe)
+    categories = [Category(i, f"class {i}") for i in range(values.model.num_classes or CLASSES)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(values, categories, weights=False)
+    return model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is ready to be timed.
+
+    ``call`` takes the normalized batch [B, 3, H, W] in float32 on the device, and gives the detector's outputs.
+    ``module`` is what runs inside and can be watched part by part; None where a runtime has no such parts.
+    """
+
+    call: Callable[[Tensor], Outputs]
+    module: nn.Module | None
+
+
+def torch_network(model: Model, settings: Settings) -> Network:
+    """The network as prediction runs it with torch (``Model.fast_forward``); moves the model to the device."""
+    model.to(settings.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    model.precision = settings.precision
+    return Network(model.fast_forward, model.fast_network())
+
+
+# what --runtime chooses from: the model and the settings to the network
+RUNTIMES: dict[str, Callable[[Model, Settings], Network]] = {"torch": torch_network}

@@ -1,0 +1,28 @@
+"""How often something is timed, with the progress shown."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from varifocal.tools.bench.config import Settings
+from varifocal.utils.progress import progress_bar
+
+FEWEST, MOST = 3, 1000  # rounds, where their number follows from the time
+
+
+def rounds(batch: int, settings: Settings, warm: int = 1) -> Iterator[bool]:
+    """First ``warm`` times False, to warm up and to see how long a round takes, then True for each that counts."""
+    took = 0.0
+    with progress_bar(f"batch {batch}, warm-up", warm) as advance:
+        for i in range(warm):
+            begun = time.perf_counter()
+            yield False
+            took = time.perf_counter() - begun
+            advance(i + 1)
+    number = settings.repeats or min(max(math.ceil(settings.seconds / took), FEWEST), MOST)
+    with progress_bar(f"batch {batch}", number) as advance:
+        for i in range(number):
+            yield True
+            advance(i + 1)

@@ -1,0 +1,146 @@
+"""A benchmark from the name of a checkpoint or recipe to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from varifocal.inference.model import Model, build
+from varifocal.models.flops import count_flops
+from varifocal.tools.bench.config import Settings
+from varifocal.tools.bench.images import TimedImage, decode, read_images
+from varifocal.tools.bench.machine import describe_machine, describe_versions, lacks_bf16
+from varifocal.tools.bench.measure import measure_batch, told_when_full
+from varifocal.tools.bench.model import RUNTIMES, find_model
+from varifocal.tools.bench.peak import CONVOLUTIONS, measure_peak
+from varifocal.tools.bench.results import BatchResult, Rates, Report, Speed
+from varifocal.tools.bench.trace import write_trace
+from varifocal.tools.bench.workload import Workload
+from varifocal.types import resized_shape
+from varifocal.utils.errors import ConfigError
+from varifocal.utils.progress import progress_bar
+
+RECIPE_SIZE = (800, 1216)  # a photograph of 3 x 2 at a shorter side of 800, padded to a multiple of 32
+
+
+def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
+    """Measure the checkpoint or recipe ``name``; with ``trace`` also write torch's profile of one pass there.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the model or the images cannot be used, or a batch does not fit
+            into memory.
+    """
+    if settings.runtime != "torch":
+        word, suffix = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("openvino", ".xml")}[settings.runtime]
+        own = name if name.endswith(".safetensors") else "CHECKPOINT"
+        raise ConfigError(
+            f"{name}: --runtime {settings.runtime} runs exported files; type: varifocal export {own} --format {word}, "
+            f"then: varifocal bench {Path(own).with_suffix(suffix)}"
+        )
+    model, random = find_model(name)
+    images, source = read_images(settings.images)
+    device = torch.device(settings.device)
+    shape = settings.size or (RECIPE_SIZE if random else _own_shape(model, images[0]))
+    job = Workload(model, RUNTIMES[settings.runtime](model, settings), images, shape, device)
+    with torch_threads(settings.threads):
+        flops = _count(model, job.input_size)
+        with told_when_full(max(settings.batches), job.input_size, device):
+            speeds = peak_here(device, settings)
+        rates = Rates(flops, speeds[0].gflops_per_second)
+        batches = [measure_batch(job, batch, settings, rates) for batch in settings.batches]
+        chosen = list(islice(cycle(images), settings.batches[0]))
+        operators = write_trace(job, chosen, trace) if trace is not None else ()
+        return Report(
+            datetime.now().astimezone().isoformat(timespec="seconds"),
+            describe_machine(torch.get_num_threads(), _gpu(device)),
+            describe_versions(),
+            {**asdict(settings), "images": source, "tf32": _tf32(settings)},
+            _describe(name, job, flops, random=random),
+            tuple(speeds),
+            tuple(batches),
+            operators,
+            tuple(_notes(job, settings, batches, random=random)),
+        )
+
+
+def _own_shape(model: Model, image: TimedImage) -> tuple[int, int]:
+    """What the model's preprocessing makes of the image, or of one of its windows."""
+    tiling = model.info.tiling.size
+    opened = decode(image)
+    height, width = (tiling, tiling) if tiling else (opened.height, opened.width)
+    return resized_shape(height, width, model.info.preprocess)
+
+
+def _gpu(device: torch.device) -> str | None:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def torch_threads(number: int | None) -> Iterator[None]:
+    """That many threads in torch's operators, and afterwards as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _count(model: Model, size: tuple[int, int]) -> dict[str, int]:
+    with torch.device("meta"):
+        return count_flops(build(model.info).eval().detector, size)
+
+
+def peak_here(device: torch.device, settings: Settings) -> list[Speed]:
+    """The machine's convolutions in the precision of the settings, fastest first."""
+    sizes = sorted({1, max(settings.batches)})
+    with progress_bar("the machine's peak", len(sizes) * len(CONVOLUTIONS)) as advance:
+        return measure_peak(device, settings.dtype, sizes, CONVOLUTIONS, advance)
+
+
+def _tf32(settings: Settings) -> bool:
+    """Whether convolutions of float32 run in TF32, with 10 bits after the point, as torch has it by default on CUDA."""
+    cuda = torch.device(settings.device).type == "cuda"
+    return cuda and settings.precision == "fp32" and torch.backends.cudnn.allow_tf32
+
+
+def _describe(name: str, job: Workload, flops: dict[str, int], *, random: bool) -> dict[str, Any]:
+    info = job.model.info
+    return {
+        "name": name,
+        "detector": info.name,
+        "backbone": info.config.backbone.name,
+        "classes": len(info.categories),
+        "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        "random_weights": random,
+        "resized": list(job.shape),
+        "input": list(job.input_size),
+        "gflop": flops[""] / 1e9,
+        "multiply_adds": flops[""] // 2,
+    }
+
+
+def _notes(job: Workload, settings: Settings, batches: Sequence[BatchResult], *, random: bool) -> Iterator[str]:
+    """What a reader of the numbers should know."""
+    info = job.model.info
+    if random:
+        found = max(result.detections for result in batches)
+        yield (
+            f"random weights find next to nothing ({found:.0f} boxes an image), so that post-processing takes longer "
+            "with a trained checkpoint"
+        )
+    if info.tiling.size:
+        yield (f"the model reads images in windows of {info.tiling.size} pixels; each image was timed as one window")
+    if info.views.count > 1:
+        yield f"the model looks {info.views.count} times at each image; one look was timed"
+    if settings.precision == "bf16" and job.device.type == "cpu" and lacks_bf16():
+        yield "this CPU has no arithmetic in bf16 and emulates it, which is slow; fp32 is faster here"
+    if _tf32(settings):
+        yield "fp32 convolutions run in TF32, torch's default on CUDA"

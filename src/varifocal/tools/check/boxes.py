@@ -1,0 +1,156 @@
+"""What can be odd about a box beside being impossible: there twice, of two classes, far too small, large or thin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from varifocal.inference.boxes_numpy import box_area, elementwise_iou
+
+SAME = 0.01  # pixels by which the sides of one box that is there twice may differ
+NEARLY = 0.9  # IoU from which two boxes are nearly the same
+TINY_SIDE = 2.0  # pixels
+TINY_SHARE = 1 / 16  # of the class's median side
+HUGE_SHARE = 0.9  # of the image's area
+USUALLY = 0.25  # share of the image up to which a class is usually small
+ENOUGH = 20  # boxes of a class from which it has a usual size
+THIN = 20.0  # one side over the other
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Boxes of the same image: ``later`` comes after ``first`` in the source; ``iou`` of the two."""
+
+    first: Int64[np.ndarray, "K"]
+    later: Int64[np.ndarray, "K"]
+    iou: Float[np.ndarray, "K"]
+
+    def __getitem__(self, which: Bool[np.ndarray, "K"]) -> Pairs:
+        return Pairs(self.first[which], self.later[which], self.iou[which])
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def overlapping(images: Int64[np.ndarray, "N"], boxes: Float[np.ndarray, "N 4"]) -> Pairs:
+    """All pairs of boxes of one image with an IoU of at least ``NEARLY``, in the order of the later box.
+
+    Boxes are compared along their left sides: where the IoU of two is t, their spans overlap by t too, so that the
+    right one begins at most (1 - t) / t of the left one's width after it.
+    """
+    order = np.lexsort((boxes[:, 0], images))
+    image, sides = images[order], boxes[order].astype(np.float64)
+    reach = sides[:, 0] + (sides[:, 2] - sides[:, 0]) * (1 - NEARLY) / NEARLY + SAME
+    found = [
+        (order[left], order[right], iou)
+        for left, right, iou in _sweep(image, sides, reach)  # the left one in the image is not always the first
+    ]
+    if not found:
+        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    a, b, iou = (np.concatenate(column) for column in zip(*found, strict=True))
+    first, later = np.minimum(a, b), np.maximum(a, b)
+    in_order = np.lexsort((first, later))
+    return Pairs(first[in_order], later[in_order], iou[in_order])
+
+
+def _sweep(
+    image: Int64[np.ndarray, "N"], sides: Float[np.ndarray, "N 4"], reach: Float[np.ndarray, "N"]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each box with the next one along the image, then with the one after it, while any is within reach."""
+    left, step = np.arange(len(image)), 0
+    while len(left):
+        step += 1
+        left = left[left + step < len(image)]
+        right = left + step
+        left = left[(image[left] == image[right]) & (sides[right, 0] <= reach[left])]
+        iou = elementwise_iou(sides[left], sides[left + step])
+        near = iou >= NEARLY
+        yield left[near], left[near] + step, iou[near]
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Pairs of boxes in one place: the same box of a class, nearly the same, and of two classes."""
+
+    same: Pairs
+    nearly: Pairs
+    two_classes: Pairs
+
+
+def find_copies(
+    images: Int64[np.ndarray, "N"], labels: Int64[np.ndarray, "N"], boxes: Float[np.ndarray, "N 4"]
+) -> Copies:
+    """The pairs among sound boxes; each box is a copy of the first that it equals, and of no other."""
+    pairs = overlapping(images, boxes)
+    one_class = labels[pairs.first] == labels[pairs.later]
+    equal = np.abs(boxes[pairs.first].astype(np.float64) - boxes[pairs.later]).max(axis=1, initial=0) <= SAME
+    same = _first_partner(pairs[one_class & equal])
+    copy = np.zeros(len(boxes), bool)
+    copy[same.later] = True
+    fresh = ~copy[pairs.first] & ~copy[pairs.later]  # what is said of a box need not be said of its copies
+    return Copies(same, _first_partner(pairs[one_class & fresh]), _first_partner(pairs[~one_class & fresh]))
+
+
+def _first_partner(pairs: Pairs) -> Pairs:
+    """Of each later box the pair with the earliest first one."""
+    return Pairs(*(column[np.unique(pairs.later, return_index=True)[1]] for column in _columns(pairs)))
+
+
+def _columns(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return pairs.first, pairs.later, pairs.iou
+
+
+@dataclass(frozen=True, eq=False)
+class Odd:
+    """Boxes of odd sizes, by place, worst first, each with how far it is from the usual (larger is worse)."""
+
+    tiny: tuple[Int64[np.ndarray, "K"], Float[np.ndarray, "K"]]
+    huge: tuple[Int64[np.ndarray, "L"], Float[np.ndarray, "L"]]
+    thin: tuple[Int64[np.ndarray, "M"], Float[np.ndarray, "M"]]
+
+
+def find_odd(
+    labels: Int64[np.ndarray, "N"], boxes: Float[np.ndarray, "N 4"], image_areas: Float[np.ndarray, "N"], classes: int
+) -> Odd:
+    """Sound boxes of odd sizes; ``image_areas`` are those of each box's image, in square pixels.
+
+    Tiny: a side below ``TINY_SIDE``, or the mean side (the root of the area) below ``TINY_SHARE`` of the class's
+    median. Huge: over ``HUGE_SHARE`` of the image while half of the class is below ``USUALLY`` of theirs. Thin: one
+    side over ``THIN`` times the other. A class of fewer than ``ENOUGH`` boxes has no usual size.
+    """
+    width, height = (boxes[:, 2] - boxes[:, 0]).astype(np.float64), (boxes[:, 3] - boxes[:, 1]).astype(np.float64)
+    area = box_area(boxes.astype(np.float64))
+    share = area / np.maximum(image_areas, 1)
+    usual_side = class_medians(np.sqrt(area), labels, classes)[labels]
+    usual_share = class_medians(share, labels, classes)[labels]
+    short, long = np.minimum(width, height), np.maximum(width, height)
+    with np.errstate(invalid="ignore"):  # of a class without a usual size
+        below = np.fmax(TINY_SIDE / short, TINY_SHARE * usual_side / np.sqrt(area))
+        huge = (share > HUGE_SHARE) & (usual_share < USUALLY)
+    return Odd(
+        _worst(below > 1, below),
+        _worst(huge, share / np.where(huge, usual_share, 1)),
+        _worst(long / short > THIN, long / short),
+    )
+
+
+def class_medians(
+    values: Float[np.ndarray, "N"], labels: Int64[np.ndarray, "N"], classes: int
+) -> Float[np.ndarray, "C"]:
+    """The median of each class's values; nan of classes with fewer than ``ENOUGH``."""
+    order = np.lexsort((values, labels))
+    counts = np.bincount(labels, minlength=classes)
+    starts = np.cumsum(counts) - counts
+    medians = np.full(classes, np.nan)
+    for label in np.flatnonzero(counts >= ENOUGH):
+        medians[label] = np.median(values[order[starts[label] : starts[label] + counts[label]]])
+    return medians
+
+
+def _worst(which: Bool[np.ndarray, "N"], how: Float[np.ndarray, "N"]) -> tuple[np.ndarray, np.ndarray]:
+    places = np.flatnonzero(which)
+    order = np.argsort(-how[places], kind="stable")
+    return places[order], how[places][order]

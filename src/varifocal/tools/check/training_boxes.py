@@ -1,0 +1,51 @@
+"""The boxes of all splits as training would see them, in the order of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from varifocal.tools.check.split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBoxes:
+    """M images of known size and N boxes.
+
+    ``sizes`` are (width, height) in pixels, ``owner`` indexes them and is in order, ``boxes`` are xyxy pixels of the
+    image. ``split`` and ``place`` say which box of which split each one is.
+    """
+
+    sizes: Int64[np.ndarray, "M 2"]
+    owner: Int64[np.ndarray, "N"]
+    boxes: Float32[np.ndarray, "N 4"]
+    split: Int64[np.ndarray, "N"]
+    place: Int64[np.ndarray, "N"]
+
+    @cached_property
+    def sides(self) -> Float[np.ndarray, "N"]:
+        """The root of each box's area, pixels of the image."""
+        spans = (self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.float64)
+        return np.sqrt(spans.prod(axis=1))
+
+
+def make_scene(splits: Sequence[Split], without: Sequence[Bool[np.ndarray, "_"]]) -> TrainingBoxes:
+    """The sound boxes of the splits but those of ``without``, such as boxes that are there twice."""
+    sizes = np.concatenate([split.raw.images.sizes for split in splits])
+    known = (sizes > 0).all(axis=1)
+    place_of = np.cumsum(known) - 1
+    owners, boxes, numbers, places = [], [], [], []
+    before = 0
+    for number, (split, left_out) in enumerate(zip(splits, without, strict=True)):
+        kept = np.flatnonzero(split.sound & ~left_out)
+        kept = kept[np.argsort(split.raw.boxes.images[kept], kind="stable")]
+        owners.append(place_of[before + split.raw.boxes.images[kept]])
+        boxes.append(split.verdict.boxes[kept])
+        numbers.append(np.full(len(kept), number, np.int64))
+        places.append(kept)
+        before += len(split.raw.images)
+    return TrainingBoxes(sizes[known], *(np.concatenate(column) for column in (owners, boxes, numbers, places)))

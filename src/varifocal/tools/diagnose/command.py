@@ -1,0 +1,88 @@
+"""The verb ``diagnose``: options to a diagnosis, and that to the terminal, to JSON and to images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import Settings
+from varifocal.analysis.diagnosis_plots import make_plots
+from varifocal.data.coco_results import read_results
+from varifocal.evaluation.evaluate import detect_all, fit_classes, relabel
+from varifocal.tools.datasets import eval_data
+from varifocal.tools.diagnose.console import show
+from varifocal.tools.diagnose.results_sanity import results_sanity
+from varifocal.tools.output_paths import ensure_writable_dir, ensure_writable_file
+from varifocal.types import Dataset, Detections
+from varifocal.utils.atomic_write import atomic_write, atomic_write_all
+from varifocal.utils.errors import ConfigError
+from varifocal.utils.progress import progress_bar
+
+
+def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
+    """Detect or read what was found, diagnose, show, write; ``load`` gives the model of the checkpoint.
+
+    Raises:
+        ConfigError: neither or both of a checkpoint and results are named, or an option says nothing possible.
+    """
+    from rich.console import Console
+
+    if (options.checkpoint is None) == (options.results is None):
+        raise ConfigError("name either a checkpoint before DATA, or what a detector found with --results FILE.")
+    if options.results is not None:
+        _refuse_settings_of_a_model(options)
+    _settings(options, 100)  # mistakes are told before the work
+    if options.json is not None:
+        ensure_writable_file(options.json)
+    if options.plots is not None:
+        ensure_writable_dir(options.plots)
+    found = _find(options, load)
+    plots = {} if options.plots is None else make_plots(found)
+    if options.json is not None:
+        atomic_write(options.json, json.dumps(found.to_json()).encode())
+    if options.plots is not None:
+        atomic_write_all({options.plots / name: text.encode() for name, text in plots.items()})
+    Console().print(show(found))  # after the files, which a closed pipe must not cost
+    if options.plots is not None:
+        print(f"{options.plots}: {', '.join(plots)}")
+
+
+def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:
+    given = [name for name in ("tta", "tile", "overlap") if getattr(options, name) not in (None, False)]
+    if given:
+        raise ConfigError(f"--{given[0]} is for a checkpoint; leave it out with --results.")
+
+
+def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
+    """The diagnosis; notes of the data go to stderr."""
+    model = None if options.checkpoint is None else load()
+    data = eval_data(options)
+    if model is not None:
+        data = fit_classes(model, data)
+    detections, usual = _detections(options.results, model, data)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    return diagnose(detections, data, _settings(options, usual))
+
+
+def _settings(options: argparse.Namespace, usual: int) -> Settings:
+    limit = usual if options.max_detections is None else options.max_detections
+    return Settings(options.wanted_precision, options.score, options.iou, limit, options.worst)
+
+
+def _detections(results: Path | None, model: Any, data: Dataset) -> tuple[list[Detections], int]:
+    """One of each sample with labels of the data, and how many COCO's evaluation reads of an image."""
+    if results is not None:
+        read = read_results(results, data, lambda note: print(f"{results}: {note}", file=sys.stderr))
+        for doubt in results_sanity(read, data):
+            print(f"{results}: {doubt}", file=sys.stderr)
+        return read, 100
+    with progress_bar("detecting", len(data.samples)) as advance:
+        found = detect_all(model, data.samples, advance)
+    most: int = model.info.postprocess.max_detections
+    return [relabel(one, data.categories) for one in found], max(most, 100)

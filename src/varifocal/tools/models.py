@@ -1,0 +1,167 @@
+"""The recipes of the paper beside what it reports for them, counted and ready to type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from varifocal.models.flops import count_flops
+from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.types import Category
+from varifocal.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CLASSES = 80
+SIZE = (800, 1344)  # a COCO image at 1333x800, padded to a multiple of 32
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """What the authors, or mmdetection for the relatives, report for a recipe.
+
+    ``file`` is the name of the published weights where it is public (the authors give theirs without a fixed name);
+    ``ap`` is box AP on COCO val2017, ``ap_test`` on test-dev, ``fps`` images a second on a V100, one at a time.
+    """
+
+    file: str = ""
+    ap: float | None = None
+    ap_test: float | None = None
+    fps: float | None = None
+
+
+PUBLISHED: dict[str, PublishedResult] = {
+    "vfnet_r50_1x": PublishedResult("vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth", 41.6, 41.6, 19.4),
+    "vfnet_r50_ms_2x": PublishedResult("vfnet_r50_fpn_mstrain_2x_coco_20201027-7cc75bd2.pth", 44.5, 44.8, 19.3),
+    "vfnet_r50_mdconv_ms_2x": PublishedResult(
+        "vfnet_r50_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-6879c318.pth", 47.8, 48.0, 16.3
+    ),
+    "vfnet_r101_1x": PublishedResult("vfnet_r101_fpn_1x_coco_20201027pth-c831ece7.pth", 43.0, 43.6, 15.5),
+    "vfnet_r101_2x": PublishedResult("", 43.5, 43.9, 15.6),
+    "vfnet_r101_ms_2x": PublishedResult("vfnet_r101_fpn_mstrain_2x_coco_20201027pth-4a5d53f1.pth", 46.2, 46.7, 15.6),
+    "vfnet_r101_mdconv_ms_2x": PublishedResult(
+        "vfnet_r101_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-7729adb5.pth", 49.0, 49.2, 12.6
+    ),
+    "vfnet_x101_32x4d_ms_2x": PublishedResult("", 47.4, 47.6, 13.1),
+    "vfnet_x101_32x4d_mdconv_ms_2x": PublishedResult(
+        "vfnet_x101_32x4d_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-d300a6fc.pth", 49.7, 50.0, 10.1
+    ),
+    "vfnet_x101_64x4d_ms_2x": PublishedResult("", 48.2, 48.5, 9.2),
+    "vfnet_x101_64x4d_mdconv_ms_2x": PublishedResult(
+        "vfnet_x101_64x4d_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-b5f6da5e.pth", 50.4, 50.8, 6.7
+    ),
+    "vfnet_r2_101_ms_2x": PublishedResult("", 49.2, 49.3, 13.0),
+    "vfnet_r2_101_mdconv_ms_2x": PublishedResult("", 51.1, 51.3, 10.3),
+    "vfnetx_r2_101_59e": PublishedResult("", 53.4, 53.7, 8.0),
+    "vfnet_raw_r50_1x": PublishedResult("", 39.0),
+    "vfnet_raw_vfl_r50_1x": PublishedResult("", 40.1),
+    "vfnet_r50_1x_tta": PublishedResult("vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth"),
+    "vfl_atss_r50_1x": PublishedResult("", 40.2),
+    "vfl_foveabox_r50_1x": PublishedResult("", 37.2),
+    "vfl_reppoints_r50_1x": PublishedResult("", 39.7),
+    "vfl_retinanet_r50_1x": PublishedResult("", 37.4),
+    "atss_r50_1x": PublishedResult("atss_r50_fpn_1x_coco_20200209-985f7bd0.pth", 39.4, fps=19.7),
+    "fcos_r50_1x": PublishedResult("fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth", 36.6, fps=22.7),
+    "fcos_r50_ms_2x": PublishedResult(
+        "fcos_r50_caffe_fpn_gn-head_mstrain_640-800_2x_coco-d92ceeea.pth", 38.5, fps=22.9
+    ),
+    "fcos_improved_r50_1x": PublishedResult(
+        "fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco-0a0d75a8.pth", 38.7
+    ),
+    "fcos_atss_r50_1x": PublishedResult("", 39.2),
+    "foveabox_r50_1x": PublishedResult("fovea_r50_fpn_4x4_1x_coco_20200219-ee4d5303.pth", 36.5, fps=24.1),
+    "gfl_r50_1x": PublishedResult("gfl_r50_fpn_1x_coco_20200629_121244-25944287.pth", 40.2, fps=19.5),
+    "gfl_r50_ms_2x": PublishedResult("gfl_r50_fpn_mstrain_2x_coco_20200629_213802-37bb1edc.pth", 42.9, fps=19.5),
+    "reppoints_r50_1x": PublishedResult(
+        "reppoints_moment_r50_fpn_gn-neck+head_1x_coco_20200329-4b38409a.pth", 38.1, fps=17.5
+    ),
+    "retinanet_r50_1x": PublishedResult("retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth", 36.5, fps=19.0),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe of the paper: ``parameters`` and multiply-adds are counted, the rest is what was published."""
+
+    recipe: str
+    detector: str
+    backbone: str
+    epochs: int
+    parameters: int
+    gflops: float
+    published: PublishedResult
+
+
+def list_zoo(names: Sequence[str] = ()) -> list[Entry]:
+    """The entries of these recipes, or of all that train on COCO.
+
+    Raises:
+        ConfigError: no such recipe.
+    """
+    known = [name for name in recipe_names() if name in PUBLISHED]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no recipe {unknown[0]!r} of the paper; choose from {', '.join(known)}.")
+    return [_entry(name) for name in names or known]
+
+
+def _entry(name: str) -> Entry:
+    recipe = load_recipe(name)
+    parameters, gflops = count(name)
+    epochs = recipe.train.epochs + recipe.train.swa_epochs
+    return Entry(name, recipe.detector, recipe.model.backbone.name, epochs, parameters, gflops, PUBLISHED[name])
+
+
+def count(name: str, size: tuple[int, int] = SIZE) -> tuple[int, float]:
+    """Parameters and billions of multiply-adds of a recipe's network for 80 classes and one image of ``size``.
+
+    The multiply-adds of convolutions, deformable ones included, and matrix products, as the field counts "FLOPs".
+    Nothing is computed and no weight is looked for: the network has shapes only.
+    """
+    recipe = load_recipe(name, ["model.backbone.pretrained=none"])
+    with torch.device("meta"):
+        model = build_model(recipe, [Category(i, str(i)) for i in range(CLASSES)], weights=False).eval()
+        operations = count_flops(model.detector, size)[""]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return parameters, operations / 2 / 1e9
+
+
+def commands(entry: Entry) -> str:
+    """What to type to run the published weights, measure them on COCO, and train the recipe."""
+    file = entry.published.file or "FILE.pth"
+    ours = f"{entry.recipe}.safetensors"
+    views = load_recipe(entry.recipe).views
+    return "\n".join(
+        [
+            f"varifocal convert {file} --out {ours}",
+            f"varifocal eval {ours} COCO --split val2017" + (" --tta" if views.count > 1 else ""),
+            f"varifocal train COCO --recipe {entry.recipe} data.invalid_boxes=drop",
+        ]
+    )
+
+
+def table(entries: Sequence[Entry]) -> Table:
+    """One line a recipe."""
+    from rich.table import Table
+
+    head = ("recipe", "epochs", "M params", "GFLOPs", "AP val", "test", "FPS")
+    shown = Table(*head, box=None, caption="counted for 80 classes at 800x1344; AP and FPS as published")
+    for column in shown.columns:
+        column.no_wrap = True
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for entry in entries:
+        reported = entry.published
+        numbers = ("-" if value is None else f"{value:.1f}" for value in (reported.ap, reported.ap_test, reported.fps))
+        counted = (str(entry.epochs), f"{entry.parameters / 1e6:.1f}", f"{entry.gflops:.0f}")
+        shown.add_row(entry.recipe, *counted, *numbers)
+    return shown
+
+
+def to_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The same for machines, with the commands."""
+    return [{**asdict(entry), "commands": commands(entry).splitlines()} for entry in entries]

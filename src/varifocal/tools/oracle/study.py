@@ -1,0 +1,217 @@
+"""The study: one pass of the network an image, and every row from what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+
+from varifocal.data.validate import check_size
+from varifocal.evaluation.evaluate import fit_classes, measure
+from varifocal.inference.model import ForwardPass, Model
+from varifocal.inference.pipeline import BATCH, join_windows, read_for
+from varifocal.inference.tiling import make_tiles
+from varifocal.inference.tta import concat_candidates
+from varifocal.structures import Candidates
+from varifocal.tools.oracle.apply_override import apply_override
+from varifocal.tools.oracle.ground_truth_nms import ground_truth_nms
+from varifocal.tools.oracle.positives import Labeller, Positives, Truth, atss_labeller, find_positives
+from varifocal.tools.oracle.refine import kept_pyramid, refine_given_boxes
+from varifocal.tools.oracle.result import BASELINE, OracleRow, OracleStudy
+from varifocal.tools.oracle.rows import CENTERNESS, REFINEMENT, Override, Row, all_rows, split_rows
+from varifocal.types import Dataset, Detections, PostProcess, Tiling
+
+ALL = 10**9  # detections: all of them
+
+
+class Variant(NamedTuple):
+    """One way from what the network said to detections: what is given, how it is scored, what follows.
+
+    ``centerness``: scores are multiplied by it; None where there is none. ``tiling`` says how the windows of a large
+    image are joined.
+    """
+
+    given: Override
+    centerness: bool | None
+    settings: PostProcess
+    tiling: Tiling
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A row with one way to score, and the strands that it is made of.
+
+    The first is what the model does; a row that suppresses by truth has a second, in which nothing is suppressed.
+    """
+
+    row: Row
+    strands: tuple[Variant, ...]
+
+    def finish(self, found: Mapping[Variant, Detections], truth: Truth) -> Detections:
+        """The image's detections, from those of each strand."""
+        ordinary = found[self.strands[0]]
+        if self.row.one_each is None:
+            return ordinary
+        most = self.strands[0].settings.max_detections
+        return ground_truth_nms(found[self.strands[1]], ordinary, truth, self.row.one_each, most)
+
+
+def oracle_study(
+    model: Model,
+    data: Dataset,
+    *,
+    assign: Literal["atss", "own"] = "atss",
+    topk: int = 9,
+    rows: Sequence[Row] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> OracleStudy:
+    """Evaluate a model on a data set with each row's truth in the place of what was predicted.
+
+    Images are read, resized, cut into windows and looked at as :func:`varifocal.evaluation.evaluate.evaluate` does, so
+    that the row ``nothing`` is its result. In a window an object counts when at least half of it is seen there, and its
+    box is the whole one.
+
+    Args:
+        model: of any detector.
+        data: the images and their labels; crowd regions have no positives. Images without boxes count.
+        assign: which points are positive: "atss", as in the paper, or what the detector is taught ("own").
+        topk: candidates a level of that ATSS.
+        rows: those of :func:`varifocal.tools.oracle.rows.all_rows` when left out; a baseline is always measured.
+        progress: called with the number of images done.
+
+    Raises:
+        DataError: the model lacks a class that has boxes, or an image cannot be read.
+    """
+    data = fit_classes(model, data)
+    wanted = all_rows(topk if assign == "atss" else None) if rows is None else rows
+    present, absent = split_rows(_with_baseline(wanted), model.info.name, model.detector)
+    cases = [case for row in present for case in _cases(row, model)]
+    detector: Any = model.detector
+    labellers: dict[int | None, Labeller] = {
+        row.given.topk: atss_labeller(detector, row.given.topk) for row in present if row.given.topk is not None
+    }
+    labellers[None] = detector.assign if assign == "own" else atss_labeller(detector, topk)
+    asker = OracleRunner(model, cases, labellers)
+    found: list[list[Detections]] = [[] for _ in cases]
+    truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
+    for done, (sample, truth) in enumerate(zip(data.samples, truths, strict=True), start=1):
+        image = read_for(model.info, sample.file)
+        check_size(sample, image)
+        for each, detections in zip(found, asker.ask(image, truth), strict=True):
+            each.append(detections)
+        progress(done)
+    return OracleStudy(
+        model.info.name,
+        str(data.source),
+        len(data.samples),
+        sum(len(truth.labels) for truth in truths),
+        "own" if assign == "own" else f"atss top-k {topk}",
+        asker.positives,
+        _measured(model, data, cases, found),
+        absent,
+    )
+
+
+def _with_baseline(rows: Sequence[Row]) -> list[Row]:
+    first = [row for row in rows if row.name == BASELINE] or [Row(BASELINE, "all as predicted")]
+    return [*first, *(row for row in rows if row.name != BASELINE)]
+
+
+def _cases(row: Row, model: Model) -> list[Experiment]:
+    info = model.info
+    unsuppressed = replace(info.postprocess, method="nms", iou=1.0, max_detections=ALL)
+    ways: tuple[bool | None, ...] = (False, True) if CENTERNESS.has(model.detector) else (None,)
+    if row.need is CENTERNESS:
+        ways = (True,)
+    cases = []
+    for centerness in ways:
+        strands = [Variant(row.given, centerness, info.postprocess, info.tiling)]
+        if row.one_each is not None:
+            strands.append(Variant(row.given, centerness, unsuppressed, replace(info.tiling, vote=0.0)))
+        cases.append(Experiment(row, tuple(strands)))
+    return cases
+
+
+def _measured(
+    model: Model, data: Dataset, cases: Sequence[Experiment], found: Sequence[Sequence[Detections]]
+) -> tuple[OracleRow, ...]:
+    rows: list[OracleRow] = []
+    baseline: dict[bool | None, float] = {}
+    for case, detections in zip(cases, found, strict=True):
+        row = case.row
+        metrics = measure(model, data, detections, without_false=row.without_false)
+        centerness = case.strands[0].centerness
+        gain = metrics.AP - baseline.setdefault(centerness, metrics.AP)  # the baseline is the first row
+        rows.append(OracleRow(row.name, row.meaning, centerness, metrics, gain))
+    return tuple(rows)
+
+
+class _Seen(NamedTuple):
+    """One look at a few windows, with the positives of each assignment."""
+
+    look: ForwardPass
+    decoded: Candidates
+    positives: dict[int | None, Positives]
+
+
+class OracleRunner:
+    """Asks the network about one image after the other; ``positives`` counts those of the first labeller."""
+
+    def __init__(self, model: Model, cases: Sequence[Experiment], labellers: dict[int | None, Labeller]) -> None:
+        self.model, self.cases, self.labellers = model, cases, labellers
+        self.strands = tuple(dict.fromkeys(strand for case in cases for strand in case.strands))
+        self.again = any(case.row.need is REFINEMENT for case in cases)
+        self.positives = 0
+
+    @torch.inference_mode()
+    def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
+        """The image's detections of every case."""
+        views, tiling = self.model.info.views, self.model.info.tiling
+        places = make_tiles(image.height, image.width, tiling)
+        parts: dict[Variant, list[Detections]] = {strand: [] for strand in self.strands}
+        at_once = max(BATCH // views.count, 1)
+        for start in range(0, len(places), at_once):
+            few = places[start : start + at_once]
+            images = [image.crop(place) for place in few]
+            seen = self._look(images, [truth.within(place) for place in few])
+            for strand, part in parts.items():
+                part += self._detect(strand, seen, images)
+        size = (image.height, image.width)
+        found = {
+            strand: join_windows(part, places, size, strand.tiling, strand.settings) for strand, part in parts.items()
+        }
+        return [case.finish(found, truth) for case in self.cases]
+
+    def _look(self, images: list[Image.Image], truths: Sequence[Truth]) -> list[_Seen]:
+        model, seen = self.model, []
+        with kept_pyramid(model) as pyramid:
+            for look in model.looks(images):
+                decoded = model.decode(look)
+                targets = [
+                    truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
+                    for truth, image, shape in zip(truths, images, look.shapes, strict=True)
+                ]
+                positives = {
+                    topk: find_positives(model.detector, look, decoded, targets, labeller)
+                    for topk, labeller in self.labellers.items()
+                }
+                self.positives += len(positives[None].point)
+                if self.again:
+                    positives[None] = refine_given_boxes(model, look, pyramid, decoded, positives[None])
+                seen.append(_Seen(look, decoded, positives))
+        return seen
+
+    def _detect(self, strand: Variant, seen: Sequence[_Seen], images: Sequence[Image.Image]) -> list[Detections]:
+        """What the strand finds in each of the windows."""
+        looks = []
+        for look, decoded, positives in seen:
+            changed = apply_override(decoded, positives[strand.given.topk], strand.given)
+            changed = changed._replace(quality=None) if strand.centerness is False else changed
+            looks.append(look.to_images(changed, images))
+        return [
+            self.model.finish(concat_candidates([look[i] for look in looks]), strand.settings)
+            for i in range(len(images))
+        ]

@@ -1,0 +1,151 @@
+"""Where the command line puts what it makes, and what it refuses to overwrite."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from varifocal.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def exclude_output_dir(files: list[Path], out: Path | None) -> list[Path]:
+    """Without what an earlier call left in ``out``."""
+    if out is None:
+        return files
+    kept = [file for file in files if out.resolve() not in file.resolve().parents]
+    if not kept:
+        raise ConfigError(f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.")
+    return kept
+
+
+def output_image_paths(files: list[Path], out: Path | None, videos: Container[Path] = ()) -> list[Path]:
+    """Where each annotated image goes: under ``out``, by its path below the folder that all share.
+
+    Of ``files``, those in ``videos`` go to an .mp4, with a .jsonl beside it.
+    """
+    if out is None:
+        return []
+    resolved = {file.resolve(): None for file in files}  # a set in the order of the files
+    shared = Path(os.path.commonpath([file.parent for file in resolved]))
+    places: dict[Path, None] = {}
+    for file in files:
+        place = out / file.resolve().relative_to(shared)
+        kept, other = ((".mp4",), ".mp4") if file in videos else ((".jpg", ".jpeg", ".png"), ".png")
+        keeps = place.suffix.lower() in kept
+        places[_numbered(place if keeps else place.with_suffix(other), places)] = None
+    ours = (out / "detections.json").exists()  # then the folder is from an earlier call
+    beside = [place.with_suffix(".jsonl") for place in places if place.suffix.lower() == ".mp4"]
+    overwritten = [
+        place for place in (*places, *beside) if place.resolve() in resolved or (place.exists() and not ours)
+    ]
+    if overwritten:
+        raise ConfigError(f"{min(overwritten)}: would be overwritten by what is found; choose another --out.")
+    return list(places)
+
+
+def _numbered(place: Path, taken: Container[Path]) -> Path:
+    """a.bmp and a.gif would both become a.png: the second is a-2.png."""
+    number, free = 1, place
+    while free in taken:
+        number += 1
+        free = place.with_stem(f"{place.stem}-{number}")
+    return free
+
+
+def ensure_writable_file(file: Path) -> None:
+    """Before the work, that its result can be put there.
+
+    Raises:
+        ConfigError: it is a folder, or its folder cannot be written.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{file}: is a folder; name a file.")
+    ensure_writable_dir(file.parent)
+    trial = file.with_name(f".{file.name}.{secrets.token_hex(6)}.trial")  # another process may try the same place
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}); choose another place.") from error
+
+
+def ensure_writable_dir(folder: Path) -> None:
+    """Make the folder, and see that something can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place.") from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written; choose another place.")
+
+
+def save_image(image: Image, place: Path) -> None:
+    """A JPEG or PNG, by the name."""
+    from varifocal.utils.atomic_write import atomic_write
+
+    buffer = io.BytesIO()
+    jpeg = place.suffix.lower() in (".jpg", ".jpeg")
+    image.save(buffer, format="JPEG" if jpeg else "PNG", **({"quality": 92} if jpeg else {}))
+    atomic_write(place, buffer.getvalue())
+
+
+@contextmanager
+def making_checkpoint(file: Path) -> Iterator[None]:
+    """While a checkpoint is made: that it can be written there, overwrites nothing, and that nobody else makes it.
+
+    Raises:
+        ConfigError: it is there, its name does not end in .safetensors, its folder cannot be written, or another
+            process is writing it.
+    """
+    from varifocal.utils.locks import claimed_file
+
+    if file.suffix != ".safetensors":
+        raise ConfigError(f"{file}: the name of a checkpoint ends in .safetensors.")
+    refuse_existing(file)
+    ensure_writable_file(file)
+    with claimed_file(file):
+        refuse_existing(file)  # again: another process may have made it in between
+        yield
+
+
+def refuse_existing(file: Path) -> None:
+    """Raises ConfigError: it is there."""
+    if file.exists():
+        raise ConfigError(f"{file}: is there already; choose another --out or remove it.")
+
+
+def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, force: bool) -> Path:
+    """Where an exported file goes: ``out``, in the folder ``out`` under the checkpoint's name, or beside it.
+
+    It has the first of the suffixes, what lies beside it has the others.
+
+    Raises:
+        ConfigError: the checkpoint is missing, or exported already; or one of the files, or the description beside
+            them, is there and not ``force``, or cannot be written.
+    """
+    from varifocal.inference.exported.formats import is_exported  # not for a verb's --help
+    from varifocal.inference.exported.info import sidecar_path
+
+    if is_exported(checkpoint):
+        raise ConfigError(f"{checkpoint}: is an exported file; name the checkpoint that it was made of.")
+    if not checkpoint.is_file():
+        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.")
+    suffix = suffixes[0]
+    target = checkpoint.with_suffix(suffix) if out is None else out
+    if target.is_dir() or target.suffix == "":
+        target = target / checkpoint.with_suffix(suffix).name
+    if target.suffix != suffix:
+        raise ConfigError(f"{target}: the name of such a file ends in {suffix}.")
+    for file in (*(target.with_suffix(suffix) for suffix in suffixes), sidecar_path(target)):
+        if file.exists() and not force:
+            raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --force.")
+        ensure_writable_file(file)
+    return target

@@ -1,0 +1,155 @@
+"""What the folder of a run holds, whole or in parts: what is missing or cannot be read is a sentence in ``notes``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from varifocal.recipes.recipe import Recipe, read_recipe_of_run
+from varifocal.recipes.run import DATA, RECIPE
+from varifocal.train.results import METRICS
+from varifocal.utils.errors import ConfigError, VarifocalError
+
+LOG = "log.jsonl"
+BEST = "best.safetensors"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
+    ``data`` and ``digest`` name what it was trained on, as it was typed; ``place`` says where that was then, and
+    ``from_run`` where from the folder of the run."""
+
+    name: str
+    folder: Path
+    recipe: Recipe | None
+    steps: tuple[dict[str, Any], ...]
+    validations: tuple[dict[str, Any], ...]
+    metrics: dict[str, Any] | None
+    checkpoint: Path | None
+    data: str | None
+    digest: str | None
+    notes: tuple[str, ...]
+    place: str | None = None
+    from_run: str | None = None
+
+    @property
+    def data_place(self) -> str | None:
+        """Where the data is found from here: where it was, at what was typed, or where it was from the run, since both
+        may have been moved together; what was typed if nowhere."""
+        moved = None if self.from_run is None else os.path.normpath(self.folder.resolve() / self.from_run)
+        places = [place for place in (self.place, self.data, moved) if place is not None]
+        return next((place for place in places if Path(place).exists()), self.data)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether anything of a run is there."""
+    return any((folder / name).is_file() for name in (RECIPE, LOG, METRICS, BEST))
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """All there is of a run.
+
+    Raises:
+        ConfigError: there is nothing of one.
+    """
+    if not is_run(folder):
+        raise ConfigError(
+            f"{folder}: neither a run (no {RECIPE}, {LOG}, {METRICS} or {BEST}) nor a sweep (no {RESULTS}); "
+            "name the folder that train --out or sweep --out made."
+        )
+    notes: list[str] = []
+    recipe = _part(folder / RECIPE, notes, read_recipe_of_run)
+    metrics = _part(folder / METRICS, notes, _read_metrics)
+    data = _part(folder / DATA, notes, _read_object) or {}
+    lines = _part(folder / LOG, notes, _read_log) or []
+    if not (folder / BEST).is_file():
+        notes.append(f"{BEST} is missing, so its detections cannot be looked at")
+    return Run(
+        name,
+        folder,
+        recipe,
+        tuple(line for line in lines if "loss" in line),
+        tuple(line for line in lines if isinstance(line.get("validation"), dict)),
+        metrics,
+        folder / BEST if (folder / BEST).is_file() else None,
+        _text(data.get("data")),
+        _text(data.get("sha256")),
+        tuple(notes),
+        _text(data.get("absolute")),
+        _text(data.get("from_run")),
+    )
+
+
+def name_runs(folders: Sequence[Path]) -> list[str]:
+    """The names of different folders, with as many folders above them as it takes to tell them apart."""
+    resolved = [folder.resolve() for folder in folders]
+    depth, names = 0, [""] * len(resolved)
+    while len(set(names)) < len(names) or not depth:
+        depth += 1
+        names = ["/".join(folder.parts[-depth:]) for folder in resolved]
+    return names
+
+
+def each_once(folders: Sequence[Path]) -> list[Path]:
+    """The folders, without those that were named before in the same or in another spelling."""
+    known: dict[Path, Path] = {}
+    for folder in folders:
+        known.setdefault(folder.resolve(), folder)
+    return list(known.values())
+
+
+def _part(file: Path, notes: list[str], read: Callable[[Path], Any]) -> Any:
+    if not file.is_file():
+        notes.append(f"{file.name} is missing")
+        return None
+    try:
+        return read(file)
+    except (VarifocalError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        notes.append(f"{file.name} cannot be read ({' '.join(str(error).split())})")
+        return None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    """Numbers by name, and ``per_class``, numbers by class; anything else is left out."""
+    value = _read_object(file)
+    per_class = value.get("per_class")
+    classes = {str(k): v for k, v in per_class.items() if is_number(v)} if isinstance(per_class, dict) else {}
+    return {name: one for name, one in value.items() if is_number(one)} | {"per_class": classes}
+
+
+def is_number(value: object) -> bool:
+    """Whether it is one that a float can be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _read_log(file: Path) -> list[dict[str, Any]]:
+    """Lines that are whole; the last one may have been cut off by a kill."""
+    lines = []
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(line, dict) and is_number(line.get("step")) and line["step"] >= 0:
+            lines.append(line)
+    if not lines:
+        raise ValueError("it has no line of a step")
+    return lines
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Which points of each image the assignment gives an object: as numbers and as images."""

@@ -1,0 +1,98 @@
+"""The points that training gives each object of an image, counted by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from varifocal.analysis.training_geometry import TrainingGeometry
+from varifocal.models.dense import assign_batch
+from varifocal.structures import Targets
+from varifocal.types import Category, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """One image as the network is trained with it; coordinates are pixels of the resized image.
+
+    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``places`` are their places in the
+    sample. Of the K positive points, the anchors of a cell each for itself, ``level`` is the place in ``strides`` and
+    ``owner`` the object.
+    """
+
+    sample: Sample
+    size: tuple[int, int]
+    strides: tuple[int, ...]
+    boxes: Float32[np.ndarray, "G 4"]
+    places: Int64[np.ndarray, "G"]
+    crowd: Float32[np.ndarray, "R 4"]
+    points: Float32[np.ndarray, "K 2"]
+    level: Int64[np.ndarray, "K"]
+    owner: Int64[np.ndarray, "K"]
+
+    @property
+    def counts(self) -> Int64[np.ndarray, "G L"]:
+        """Points of each object on each level."""
+        levels = len(self.strides)
+        return np.bincount(self.owner * levels + self.level, minlength=len(self.boxes) * levels).reshape(-1, levels)
+
+    @property
+    def unmatched(self) -> Int64[np.ndarray, "U"]:
+        """Objects without any point: training never sees them."""
+        return np.flatnonzero(self.counts.sum(axis=1) == 0)
+
+    def to_json(self, categories: Sequence[Category]) -> dict[str, Any]:
+        """Plain values; ``box`` is xyxy in pixels of the file, ``seen`` (width, height) after the resize."""
+        counts = self.counts
+        boxes = [
+            {
+                "box": self.sample.boxes[place].tolist(),
+                "class": categories[self.sample.labels[place]].name,
+                "points": counts[number].tolist(),
+            }
+            for number, place in enumerate(self.places.tolist())
+        ]
+        return {
+            "file": str(self.sample.file),
+            "image_id": self.sample.image_id,
+            "size": [self.sample.width, self.sample.height],
+            "seen": list(self.size),
+            "points": counts.sum(axis=0).tolist(),
+            "boxes": boxes,
+            "unmatched": self.unmatched.tolist(),
+            "crowd": len(self.crowd),
+        }
+
+
+def assign_sample(sample: Sample, eye: TrainingGeometry) -> Assigned:
+    """What training gives the objects of a sample, by the code that training runs.
+
+    Of a detector whose assignment depends on what it predicts (RepPoints) it is the first one, which does not.
+    """
+    sizes = np.array([[sample.width, sample.height]], np.int64)
+    seen = eye.resized(sizes)
+    boxes = (sample.boxes * eye.factors(sizes)).astype(np.float32)
+    priors = eye.priors(*eye.grids(seen)[0].tolist())
+    width, height = seen[0].tolist()
+    numbers = torch.arange(len(boxes))  # in the place of labels, so that the label tells the object
+    targets = Targets(torch.from_numpy(boxes), numbers, torch.from_numpy(sample.crowd), (height, width))
+    dense = assign_batch(eye.labeling.assign, priors, [targets], divisor=eye.labeling.divisor)
+    positive = dense.positive[0]
+    places = np.flatnonzero(~sample.crowd)
+    level = torch.arange(len(priors.shapes)).repeat_interleave(torch.tensor(priors.counts))
+    return Assigned(
+        sample,
+        (width, height),
+        eye.labeling.strides,
+        boxes[places],
+        places,
+        boxes[sample.crowd],
+        priors.points[positive].numpy(),
+        level[positive].numpy(),
+        np.searchsorted(places, dense.labels[0][positive].numpy()),
+    )

@@ -1,0 +1,125 @@
+"""Frozen dataclasses from plain dictionaries and back, with errors that name the key and the valid ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from varifocal.utils.errors import ConfigError
+
+T = TypeVar("T")
+AtLeast0 = Annotated[int, Field(ge=0)]
+AtLeast1 = Annotated[int, Field(ge=1)]
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the dataclass ``kind``; ``where`` names the source in errors.
+
+    Raises:
+        ConfigError: an unknown key (with the valid ones), or a value of the wrong kind.
+    """
+    _reject_unknown(kind, values, where)
+    try:
+        return _adapter(kind).validate_python(dict(values))  # type: ignore[arg-type]  # mypy takes no type for hashable
+    except ValidationError as error:
+        key, message, given = _first_mistake(error)
+        raise ConfigError(f"{where}: {key}: {message} (got {given!r}).") from error
+    except ConfigError as error:  # of the dataclass itself
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _first_mistake(error: ValidationError) -> tuple[str, str, Any]:
+    """Key, message and value of the first mistake; of a field of several types, what each of them says."""
+    found = error.errors()
+    keys = [".".join(str(part) for part in one["loc"] if "[" not in str(part)) for one in found]  # without their names
+    messages = dict.fromkeys(one["msg"] for one, key in zip(found, keys, strict=True) if key == keys[0])
+    return keys[0], ", or: ".join(messages), found[0]["input"]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
+    return _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]  # mypy takes no type for hashable
+
+
+def update(config: T, values: Mapping[Any, Any], where: str) -> T:
+    """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`.
+
+    A field annotated ``Any`` that holds a dataclass keeps that dataclass.
+    """
+    kind = type(config)
+    _reject_unknown(kind, values, where)
+    hints = _hints(kind)  # type: ignore[arg-type]  # mypy takes no type for hashable
+    free = [key for key, hint in hints.items() if hint is Any and dataclasses.is_dataclass(getattr(config, key))]
+    kept = {
+        key: update(getattr(config, key), _mapping(values.get(key, {}), f"{where}: {key}"), f"{where}: {key}")
+        for key in free
+    }
+    bound = {key: value for key, value in values.items() if key not in free}
+    fresh = from_dict(kind, _merged(to_dict(config), bound), where)
+    return dataclasses.replace(fresh, **kept)  # type: ignore[type-var]
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    """What reads and writes a dataclass; pydantic takes some twenty milliseconds to make one."""
+    return TypeAdapter(kind)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields by name."""
+    return get_type_hints(kind)
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: must be a mapping of keys (got {value!r}).")
+    return value
+
+
+def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), dict)}
+    return {**old, **new, **nested}
+
+
+def override(config: T, assignments: Sequence[str]) -> T:
+    """A copy with ``key.sub=value`` applied; values are read as YAML.
+
+    Raises:
+        ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong kind.
+    """
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
+        try:
+            value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is empty text
+        except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
+            raise ConfigError(
+                f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())})."
+            ) from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        config = update(config, value, f"override {assignment!r}")
+    return config
+
+
+def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
+    hints = _hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(_unknown(where, key, list(hints)))
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _reject_unknown(hints[key], value, f"{where}: {key}")
+
+
+def _unknown(where: str, key: Any, valid: list[str]) -> str:
+    near = difflib.get_close_matches(str(key), valid, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{where}: there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."

@@ -1,0 +1,350 @@
+"""The folder of a run: whose it is, how a run is gone on with and extended, and what Ctrl-C says."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny_data import TINY, make_data
+
+import varifocal.recipes.run as run_module
+import varifocal.train.loop as loop_module
+from varifocal.cli import main
+from varifocal.recipes.recipe import Recipe, write_recipe
+from varifocal.recipes.resume import CHANGEABLE, changed
+from varifocal.recipes.run import next_run_dir, resume_run, run_folder, run_recipe
+from varifocal.utils.config import override
+from varifocal.utils.errors import ConfigError, Interrupted
+from varifocal.utils.locks import claimed_folder
+
+# Two images of two crops each make two steps an epoch, all of one rate, so that a run of more epochs begins as a run
+# of fewer epochs.
+EVEN = [*TINY, "train.batch=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every=0"]
+BYTES = ("state", "last", "best")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("run") / "data", images=2)
+
+
+def recipe(*words):
+    return override(Recipe(), [*EVEN, *words])
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    """The command with the recipe of these tests; its exit code."""
+
+    def call(run, *words):
+        write_recipe(recipe(), tmp_path / "even.yaml")
+        return main(["train", str(data), "--recipe", str(tmp_path / "even.yaml"), "--out", str(run), *words])
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run of two epochs, for tests that leave it as it is."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    run_recipe(recipe("train.epochs=2"), data, run)
+    return run
+
+
+# one process at a time
+
+
+def test_a_folder_that_is_in_use_is_refused_untouched(data, finished, tmp_path):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    (tmp_path / "new").mkdir()
+    for run, go in ((finished, resume_run), (tmp_path / "new", lambda data, run: run_recipe(recipe(), data, run))):
+        with (
+            claimed_folder(run),
+            pytest.raises(ConfigError, match=r"another process is writing to this folder; wait until it ends, or "),
+        ):
+            go(data, run)
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_run_that_another_process_made_in_between_is_not_written_over(data, tmp_path, monkeypatch):
+    """Both have seen an empty folder; the other one has begun and ended before this one has the lock."""
+    look = run_module.create_run_dir
+
+    def look_and_wait(run):
+        look(run)
+        (run / "recipe.yaml").write_text("of the other")
+
+    monkeypatch.setattr(run_module, "create_run_dir", look_and_wait)
+    with pytest.raises(ConfigError, match=r"run: is not empty; go on with: varifocal train DATA --resume .*run"):
+        run_recipe(recipe(), data, tmp_path / "run")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "run").iterdir()] == [("recipe.yaml", "of the other")]
+
+
+def test_what_a_kill_left_before_the_run_began_is_no_run(data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".lock", ".recipe.yaml.part"):
+        (run / name).touch()
+    run_recipe(recipe("train.epochs=1", "data.val_split="), data, run)
+    assert {path.name for path in run.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_nobody_gets_the_folder_of_another_without_a_name(tmp_path, monkeypatch):
+    """As if two processes had looked at the same moment; nothing is left of runs that do not begin."""
+    monkeypatch.chdir(tmp_path)
+    assert [str(next_run_dir("a")) for _ in range(3)] == [str(Path("runs") / f"a-{n}") for n in (1, 2, 3)]
+    with run_folder(None, "b") as first, run_folder(None, "b") as second:
+        assert (first.name, second.name) == ("b-1", "b-2")
+        (second / "x").touch()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a-1", "a-2", "a-3", "b-2"]
+    with run_folder(tmp_path / "mine", "b") as run:
+        assert run == tmp_path / "mine"
+    assert not run.exists()
+
+
+def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["--out", "run"]):
+        assert main(["train", "nowhere", *words]) == 2
+        assert "nowhere" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
+# going on
+
+
+def test_an_extended_run_is_the_longer_run(data, tmp_path, capsys):
+    """Where every step has the same rate: to the last bit, with the numbers of each step and of each validation."""
+    short, whole = tmp_path / "short", tmp_path / "whole"
+    run_recipe(recipe("train.epochs=2"), data, short)
+    kept = lines(short)
+    capsys.readouterr()
+    metrics = resume_run(data, short, ["train.epochs=4"])
+    said = capsys.readouterr().err
+    assert f"{short}: goes on at step 5 of 8; train.epochs=4 (was 2); the milestones lie at their fractions" in said
+    assert metrics == run_recipe(recipe("train.epochs=4"), data, whole)
+    for name in ("state", "last"):
+        assert (short / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes(), name
+    # the best weights are of the first epochs, and say how many were planned then
+    best, wanted = (load_file(run / "best.safetensors") for run in (short, whole))
+    assert best.keys() == wanted.keys()
+    assert all(torch.equal(best[key], wanted[key]) for key in wanted)
+    assert (short / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
+    assert (short / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert lines(short)[: len(kept)] == kept
+    assert [line["step"] for line in lines(short) if "loss" in line] == list(range(8))
+
+
+def test_milestones_move_with_the_length(data, tmp_path, capsys):
+    """Of 4 steps the rate falls after 3, of 8 after 6: the steps that were done keep theirs, step 5 has the first."""
+    run = tmp_path / "run"
+    words = ("train.milestones=[0.75]", "train.lr=0.01", "data.val_split=")
+    run_recipe(recipe("train.epochs=2", *words), data, run)
+    capsys.readouterr()
+    resume_run(data, run, ["train.epochs=4", "train.workers=1"])
+    said = capsys.readouterr().err
+    assert "train.workers=1 (was 0)" in said
+    assert "so that the learning rate is 0.01 here and falls after step 6" in said
+    rates = [line["lr"] for line in lines(run) if "loss" in line]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys, monkeypatch):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    for name in ("train", "write_results"):
+        monkeypatch.setattr(run_module, name, None)
+    assert main(["train", str(data), "--resume", str(finished)]) == 0
+    said = capsys.readouterr()
+    command = f"varifocal train {data} --resume {finished}"
+    assert f"{finished}: is finished, all 4 steps are done; extend it with: {command} train.epochs=4" in said.err
+    assert "AP" in said.out
+    assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip=1"]) == 0
+    said = capsys.readouterr().err
+    assert "steps are done; train.lr, train.clip change nothing any more, as only train.epochs extends it: " in said
+    assert said.count("\n") == 1
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_a_run_that_was_only_not_measured_is(data, tmp_path):
+    run = tmp_path / "run"
+    wanted = run_recipe(recipe("train.epochs=1"), data, run)
+    for damage in (Path.unlink, lambda file: file.write_text("{")):
+        damage(run / "metrics.json")
+        assert resume_run(data, run) == wanted
+        assert json.loads((run / "metrics.json").read_text())["AP"] == wanted.AP
+
+
+def test_what_can_no_more_change_is_named(finished, data):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    for words, named in (
+        (["train.batch=4"], "train.batch"),
+        (["train={batch: 4, epochs: 4}"], "train.batch"),
+        (["model.width=64", "train.epochs=4"], "model.width"),
+        (["data.augment.flip=0", "train.seed=1"], "data.augment.flip, train.seed"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            resume_run(data, finished, words)
+        assert str(error.value).startswith(f"{finished}: {named} cannot change in a run that has begun, only data.")
+        assert f"train.weights={finished / 'last.safetensors'} --out NEW" in str(error.value)
+    with pytest.raises(ConfigError, match=r"has 4 steps behind it, and train\.epochs=1 makes 2; give it more epochs"):
+        resume_run(data, finished, ["train.epochs=1"])
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_every_changeable_key_is_one(tmp_path):
+    values = {
+        "data.cache": 0,
+        "train.device": "cuda",
+        "train.milestones": [0.3],
+        "train.tensorboard": True,
+        "train.validate_every": 2,
+    }
+    for key in CHANGEABLE:
+        new = changed(Recipe(), [f"{key}={values.get(key, 1)}"], tmp_path)
+        assert new != Recipe(), key
+    assert changed(Recipe(), ["train.batch=16", "model.loss=varifocal"], tmp_path) == Recipe()  # as it was
+
+
+def test_weights_that_are_averaged_already_are_not_extended(data, tmp_path):
+    run = tmp_path / "run"
+    run_recipe(recipe("train.epochs=1", "train.swa_epochs=1", "data.val_split="), data, run)
+    with pytest.raises(ConfigError, match=r"run: averages its weights already \(train\.swa_epochs\)"):
+        resume_run(data, run, ["train.epochs=9"])
+
+
+def test_old_metrics_are_not_those_of_an_extended_run(data, tmp_path, monkeypatch):
+    """They go when it is extended: it may be cut off before it is measured, and is measured then."""
+    run = tmp_path / "run"
+    run_recipe(recipe("train.epochs=1"), data, run)
+    measure = run_module.write_results
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "write_results", interrupted)
+    with pytest.raises(Interrupted, match=r"^interrupted; go on with: varifocal train "):
+        resume_run(data, run, ["train.epochs=2"])
+    assert not (run / "metrics.json").exists()
+    monkeypatch.setattr(run_module, "write_results", measure)
+    assert resume_run(data, run) is not None
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["epochs"] == 2
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def default_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press_at(monkeypatch, name, at):
+    """Ctrl-C while a function of the loop is called for that time."""
+    function, calls = getattr(loop_module, name), [0]
+
+    def call(*values, **named):
+        calls[0] += 1
+        if calls[0] == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*values, **named)
+
+    monkeypatch.setattr(loop_module, name, call)
+
+
+@pytest.mark.usefixtures("default_handler")
+@pytest.mark.parametrize(
+    ("name", "at", "step"),
+    [("_add_gradients", 2, 2), ("_add_gradients", 3, 3), ("detect_all", 1, 2), ("detect_all", 2, 4)],
+    ids=["last step of an epoch", "first step of an epoch", "measuring", "measuring at the end"],
+)
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    train, data, finished, tmp_path, capfd, monkeypatch, name, at, step
+):
+    run = tmp_path / "a run"
+    press_at(monkeypatch, name, at)
+    assert train(run, "train.epochs=2") == 130
+    said = capfd.readouterr().err
+    command = f"varifocal train {data} --resume '{run}'"
+    assert f"interrupted after step {step} of 4, which is kept; go on with: {command}\n" in said
+    assert "interrupted: the step is finished and kept first; Ctrl-C again stops at once" in said
+    assert "Traceback" not in said
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    assert main(["train", str(data), "--resume", str(run)]) == 0
+    for file in (*(f"{one}.safetensors" for one in BYTES), "metrics.json"):
+        assert (run / file).read_bytes() == (finished / file).read_bytes(), file
+    logs = [
+        [{k: v for k, v in line.items() if k not in ("seconds", "memory_mb")} for line in lines(one)]
+        for one in (run, finished)
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_the_second_time_stops_at_once(train, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("varifocal.train.interrupt.PATIENCE", -1)
+    press_at(monkeypatch, "_add_gradients", 2)
+    press_at(monkeypatch, "check_losses", 2)
+    assert train(tmp_path / "run") == 130
+    assert f"interrupted; go on with: varifocal train {data} --resume {tmp_path / 'run'}\n" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+    assert main(["train", str(data), "--resume", str(tmp_path / "run"), "train.epochs=1"]) == 0
+    assert "has kept no step yet and begins again" in capsys.readouterr().err
+
+
+def test_another_handler_is_left_alone(data, tmp_path):
+    called = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            press_at(patch, "_add_gradients", 1)
+            run_recipe(recipe("train.epochs=1", "data.val_split="), data, tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert called == [signal.SIGINT]
+
+
+def test_a_sweep_says_to_repeat_the_command(data, tmp_path, monkeypatch):
+    from varifocal.recipes import sweep
+
+    def interrupted(*_, **__):
+        raise Interrupted("interrupted; go on with: varifocal train ...")
+
+    monkeypatch.setattr(sweep, "run_rows", interrupted)
+    with pytest.raises(Interrupted, match=r"^interrupted; what is done is kept, repeat the command to go on\.$"):
+        sweep.run_sweep("table3", data, tmp_path / "out", recipe=None, seeds=[0])
+    with claimed_folder(tmp_path / "out"), pytest.raises(ConfigError, match="another process is writing"):
+        sweep.run_sweep("table3", data, tmp_path / "out", recipe=None, seeds=[0])
+
+
+# what is told
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_last_line_names_what_is_there(train, tmp_path, capsys, validation):
+    run = tmp_path / "run"
+    assert train(run, "train.epochs=1", *([] if validation else ["data.val_split="])) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Run folder: ")]
+    named = line[line.index("(") + 1 : -1].split(", ")
+    assert all((run / name).exists() for name in named)
+    assert ("metrics.json" in named, "images/" in named) == (validation, validation)
+    assert {"best.safetensors", "log.jsonl", "recipe.yaml"} <= set(named)
+
+
+def test_the_data_is_kept_as_it_was_typed_and_where_it_is(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    run_recipe(recipe("train.epochs=1", "data.val_split="), "data", tmp_path / "run")
+    known = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert (known["data"], known["absolute"]) == ("data", str(data))
+    assert (tmp_path / "run" / known["from_run"]).resolve() == data.resolve()

@@ -1,0 +1,269 @@
+"""The whole check on a set in which every kind of defect is there a known number of times."""
+
+import io
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from folders import fill
+from messy import EXPECTED, make_messy
+from PIL import Image
+
+from varifocal.analysis.training_geometry import TrainingGeometry
+from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.models.vfnet import VFNetConfig
+from varifocal.tools.check.findings import KINDS, LISTED, Finding, Findings
+from varifocal.tools.check.fix import MENDED
+from varifocal.tools.check.run import check_data
+from varifocal.types import Preprocess
+from varifocal.utils.errors import ConfigError, DataError
+
+OF_DECODING = {
+    *("unreadable-image", "truncated-image", "rotated-image", "size-differs", "turned-image"),
+    *("leaked-image", "near-leak", "duplicate-image", "near-duplicate"),
+}
+
+
+def eye(**preprocess) -> TrainingGeometry:
+    return TrainingGeometry.of(
+        "vfnet", "vfnet", VFNetConfig(5), Preprocess(**{"short": 128, "long": 256, **preprocess})
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_messy(tmp_path_factory.mktemp("messy"))
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return check_data(folder, eye())
+
+
+def counted(report) -> dict[str, int]:
+    return {kind: report.findings.total(kind) for kind in report.findings.kinds()}
+
+
+def test_every_defect_is_found_as_often_as_it_is_there(report):
+    found = counted(report)
+    del found["unmatched-box"]
+    assert found == EXPECTED
+
+
+def test_boxes_without_a_label(tmp_path):
+    table = "image,xmin,ymin,xmax,ymax,label\na.png,1,2,30,40,cat\na.png,5,6,27,38,\na.png,7,8,29,30,\n"
+    fill(tmp_path, {"boxes.csv": table, "a.png": (64, 64)})
+    report = check_data(tmp_path, eye())
+    assert report.findings.total("no-label") == 2
+    first = report.findings.of("no-label")[0]
+    assert (first.level, first.place) == ("loss", "line 3")
+    assert "has no label" in first.text
+    assert "no-label" in MENDED
+
+
+def test_what_is_found_names_its_place(report):
+    assert len(report.findings) == sum(counted(report).values())
+    files = {kind: {one.file.rpartition("/")[2] for one in report.findings.of(kind)} for kind in KINDS}
+    assert files["truncated-image"] == {"cut.jpg"}
+    assert files["unreadable-image"] == {"empty.png"}
+    assert files["rotated-image"] == {"rotated.jpg"}
+    assert files["size-differs"] == {"smaller.png"}
+    assert files["leaked-image"] == {"leak.png"}
+    assert files["near-leak"] == {"near.jpg"}
+    assert files["near-duplicate"] == {"near.png"}
+    assert files["no-boxes"] == {"background.png", "also-background.png"}
+    assert files["duplicate-box"] == {"boxes.png"}
+    (leak,) = report.findings.of("leaked-image")
+    assert leak.split == "val"
+    assert leak.text == "has the same bytes as sound-1.png of train"
+    (thin,) = report.findings.of("thin-box")
+    assert thin.text == "is 150 x 6 pixels, 1 to 25"
+    assert thin.boxes == (("car", (4.0, 30.0, 154.0, 36.0)),)
+    (over,) = report.findings.of("over-border")
+    assert over.text == "reaches 20 pixels over the border of its image"
+    (tiny,) = report.findings.of("tiny-box")
+    assert tiny.place == "annotation 161 of image 24"
+    (missing,) = report.findings.of("missing-image")
+    assert "missing.png" in missing.text
+    texts = {one.text for one in report.findings.of("twin-classes")}
+    assert texts == {
+        "'car' (63 boxes) and 'Car' (1 box) differ in case, spaces or signs alone",
+        "'truck' (1 box) and 'trucks' (1 box) differ in singular and plural alone",
+    }
+
+
+def test_the_assignment_sees_what_training_sees(report):
+    impossible, unknown, copies, regions = 3, 1, 1, 2
+    assert report.matching.boxes == 64 + 4 - impossible - unknown - copies - regions
+
+
+def test_the_order_of_the_annotations_does_not_matter(folder, report, tmp_path):
+    for split in ("train", "val"):
+        content = json.loads((folder / f"{split}.json").read_text())
+        np.random.default_rng(0).shuffle(content["annotations"])
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(folder / "images")
+    assert counted(check_data(tmp_path, eye())) == counted(report)
+
+
+def test_without_decoding_only_what_images_show_is_not_found(folder):
+    report = check_data(folder, eye(), decode=False)
+    found = counted(report)
+    del found["unmatched-box"]
+    assert found == {kind: count for kind, count in EXPECTED.items() if kind not in OF_DECODING}
+    assert not report.decoding.done
+    assert report.decoding.images == 28
+    assert 0 < report.decoding.seconds < 60
+
+
+def test_one_split_alone(folder):
+    report = check_data(folder, eye(), split="val")
+    assert [split.name for split in report.splits] == ["val"]
+    # the leak is none without the other split, and its own classes are all there
+    assert set(counted(report)) == {"empty-class", "rare-class", "twin-classes"}
+    assert report.exit_code == 0
+
+
+def test_the_json_is_plain_and_complete(report):
+    content = json.loads(json.dumps(report.to_json()))
+    assert content["training_would_lose_data"] is True
+    assert {kind: row["count"] for kind, row in content["counts"].items()} == counted(report)
+    assert Counter(one["kind"] for one in content["findings"]) == counted(report)
+    assert [row["images"] for row in content["statistics"]["splits"]] == [25, 3]
+    assert {row["name"]: row["total"] for row in content["classes"]}["car"] == 63
+    assert content["matching"]["unmatched"] == report.findings.total("unmatched-box")
+    assert report.exit_code == 1
+
+
+def test_the_embedded_data_is_clean_for_its_own_recipe():
+    report = check_data(
+        sample_dataset_dir(),
+        TrainingGeometry.of("trees", "vfnet", VFNetConfig(1, levels=4), Preprocess(scale=1.0), 256),
+    )
+    assert counted(report) == {}
+    assert report.exit_code == 0
+    assert report.matching.unmatched == 0
+    assert report.matching.boxes == 914
+
+
+def test_what_cannot_be_read_at_all(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        check_data(tmp_path / "nothing", eye())
+    (tmp_path / "train.json").write_text("{")
+    with pytest.raises(DataError, match=r"train\.json"):
+        check_data(tmp_path, eye())
+    with pytest.raises(ConfigError, match="the format 'xml'"):
+        check_data(tmp_path, eye(), format="xml")
+
+
+def test_classes_are_compared_by_those_that_have_boxes(tmp_path):
+    """A class 0 that only names the project; one that only one split shows; one that only one split lists."""
+    names = {"train": ["kitchen", "cup", "jar"], "val": ["kitchen", "cup", "jar", "lid", "pan"]}
+    boxes = {"train": [2], "val": [2, 3, 5]}
+    for split, listed in names.items():
+        content = {
+            "images": [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}],
+            "annotations": [{"id": i, "image_id": 1, "category_id": i, "bbox": [i, 2 * i, 9, 9]} for i in boxes[split]],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(listed, start=1)],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    texts = {kind: [one.text for one in report.findings.of(kind)] for kind in counted(report)}
+    assert texts["class-mismatch"] == ["the class 'pan' is not among those of train"]
+    assert texts["unlearned-class"] == ["the class 'jar' has boxes here and none in train"]
+    assert texts["empty-class"] == ["the class 'kitchen' has no boxes", "the class 'lid' has no boxes"]
+
+
+def test_a_set_without_a_single_box(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    assert counted(report) == {"missing-image": 1, "no-boxes": 1, "empty-class": 1}
+    assert report.advice is None
+    assert report.matching.boxes == 0
+    json.dumps(report.to_json())
+
+
+def test_many_problems_of_a_reader_are_counted(tmp_path):
+    (tmp_path / "1.png").touch()
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "annotations": [{"id": i} for i in range(LISTED + 200)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    report = check_data(tmp_path, eye(), decode=False)
+    assert report.findings.total("malformed") == LISTED + 200
+    assert len(report.findings.of("malformed")) == LISTED
+
+
+def test_many_findings_are_counted_and_a_thousand_listed():
+    found = Findings()
+    found.add("tiny-box", "train", list(range(2500)), lambda i: Finding("tiny-box", "train", str(i), rank=i))
+    found.add("tiny-box", "val", np.arange(3).tolist(), lambda i: Finding("tiny-box", "val", str(i)))
+    assert found.total("tiny-box") == 2503
+    assert len(found) == LISTED + 3
+    assert found.of("tiny-box")[0].text == "999"
+    assert not found.loses
+
+
+def voc_lists(tmp_path, **lists):
+    rng = np.random.default_rng(0)
+    files = {f"ImageSets/Main/{name}.txt": "\n".join(text) for name, text in lists.items()}
+    box = "<object><name>cat</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
+    for name in "abcd":
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(buffer, "PNG")
+        files |= {f"JPEGImages/{name}.png": buffer.getvalue()}
+        files |= {f"Annotations/{name}.xml": f"<annotation><filename>{name}.png</filename>{box}</annotation>"}
+    return fill(tmp_path, files)
+
+
+def test_trainval_is_no_leak_between_its_parts(tmp_path):
+    report = check_data(voc_lists(tmp_path, train="ab", val="c", trainval="abc", test="d"), eye())
+    assert not {"leaked-image", "near-leak"} & set(counted(report))
+    assert [split.name for split in report.splits] == ["test", "train", "trainval", "val"]
+    # what is really in two of them is, and by the part and by the whole
+    report = check_data(voc_lists(tmp_path, train="ab", val="ac", trainval="abc", test="bd"), eye())
+    leaks = [(one.split, one.file[-5:], one.text) for one in report.findings.of("leaked-image")]
+    assert sorted(leaks) == [
+        ("train", "b.png", "has the same bytes as b.png of test"),
+        ("trainval", "b.png", "has the same bytes as b.png of test"),
+        ("val", "a.png", "has the same bytes as a.png of train"),
+    ]
+
+
+def test_images_that_share_their_labels_are_worth_a_look(tmp_path):
+    files = {"data.yaml": "train: images\nnames: [cat]\n", "labels/a.txt": "0 0.5 0.5 0.5 0.5\n"}
+    fill(tmp_path, files | {"images/a.jpg": (64, 64), "images/a.png": (60, 60)})
+    report = check_data(tmp_path, eye())
+    (one,) = report.findings.of("shared-labels")
+    assert (one.level, one.file, one.image) == ("warning", str(tmp_path / "labels/a.txt"), 1)
+    assert one.text.startswith("belongs to a.jpg and to a.png, which differ in their suffix alone;")
+    assert report.exit_code == 0
+
+
+def test_an_end_of_several_images_is_a_loss(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "C:\\x\\a.png", "width": 64, "height": 64}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 40, 40]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    fill(tmp_path, {"a.json": json.dumps(content), "p/a.png": (64, 64), "q/a.png": (64, 64)})
+    report = check_data(tmp_path, eye())
+    (one,) = report.findings.of("ambiguous-image")
+    assert "p/a.png, q/a.png" in one.text
+    assert report.exit_code == 1
+    report = check_data(tmp_path, eye(), images="q")
+    assert report.exit_code == 0
+    assert report.splits[0].raw.images.files[0] == tmp_path / "q/a.png"
+
+
+def test_a_note_that_all_splits_have_is_told_once(tmp_path):
+    report = check_data(voc_lists(tmp_path, train="ab", val="cd", cat_train=["a 1", "b -1"]), eye())
+    assert report.notes == ("ImageSets/Main: 1 list of a single class is left out, first cat_train.txt.",)
