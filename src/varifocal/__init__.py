@@ -1,7 +1,8 @@
 """varifocal: dense object detection whose score is the expected IoU of its box.
 
-``create_model`` makes a model, ``load`` reads a checkpoint; ``Model.predict`` finds boxes. The losses, boxes and assigners are plain functions.
-Everything is imported when it is first used, so that ``import varifocal`` costs nothing.
+``create_model`` makes a model, ``load`` reads one from a file, and ``Model.predict`` returns its detections. Losses,
+box arithmetic and assigners are plain functions. Each name is imported when it is first used, so ``import varifocal``
+is fast.
 """
 
 from importlib import import_module
@@ -11,6 +12,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does
     from varifocal import boxes, losses
     from varifocal.data.load import load_dataset
     from varifocal.evaluation.evaluate import evaluate
+    from varifocal.inference.draw import draw_detections
     from varifocal.inference.loading import load
     from varifocal.inference.model import Model, create_model, save
     from varifocal.inference.video import predict_video
@@ -29,14 +31,18 @@ _HOMES = {
     "VarifocalError": "varifocal.utils.errors",
     "boxes": "",
     "create_model": "varifocal.inference.model",
+    "draw_detections": "varifocal.inference.draw",
     "evaluate": "varifocal.evaluation.evaluate",
     "load": "varifocal.inference.loading",
     "load_dataset": "varifocal.data.load",
+    "load_recipe": "varifocal.recipes.recipe",
     "losses": "",
     "predict_video": "varifocal.inference.video",
-    "load_recipe": "varifocal.recipes.recipe",
     "save": "varifocal.inference.model",
 }
+
+# what these were called before version 0.1.0 was released
+_RENAMED = {"create": "create_model", "evaluate_model": "evaluate", "read_recipe": "load_recipe"}
 
 __all__ = [  # noqa: PLE0604
     *_HOMES,
@@ -44,6 +50,8 @@ __all__ = [  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        raise AttributeError(f"varifocal.{name} is called varifocal.{_RENAMED[name]} now.")
     if name not in _HOMES:
         raise AttributeError(f"module 'varifocal' has no attribute {name!r}")
     home = _HOMES[name]

@@ -1,4 +1,4 @@
-"""What data sets and results are made of: the nouns that need no torch.
+"""The types of data sets, results and settings; none needs torch.
 
 Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1; there is no background label.
 """
@@ -6,21 +6,15 @@ Boxes are always xyxy in pixels with width = x2 - x1. Labels run from 0 to C - 1
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from varifocal.utils.errors import ConfigError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-import math
-from dataclasses import replace
 
 
 @dataclass(frozen=True)
@@ -110,14 +104,18 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __getattr__(self, name: str) -> Any:
+        new = {"names": "class_names", "draw": "varifocal.draw_detections(image, detections)"}.get(name)
+        raise AttributeError(f"Detections has no {name!r}" + (f"; it is called {new} now." if new else "."))
+
     @property
-    def names(self) -> list[str]:
-        """The class name of each box."""
+    def class_names(self) -> list[str]:
+        """The class name of each box, N strings."""
         return [self.categories[label].name for label in self.labels]
 
-    def filter(self, score: float) -> Detections:
-        """Only the boxes with at least this score, in the same order."""
-        keep = self.scores >= score
+    def filter(self, min_score: float) -> Detections:
+        """Return the boxes whose score is at least ``min_score``, in the same order."""
+        keep = self.scores >= min_score
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.categories)
 
     def to_coco(self, image_id: int, file_name: str) -> list[dict[str, Any]]:
@@ -156,14 +154,8 @@ class Detections:
             xyxy=self.boxes,
             confidence=self.scores,
             class_id=self.labels,
-            data={"class_name": np.array(self.names, str)},
+            data={"class_name": np.array(self.class_names, str)},
         )
-
-    def draw(self, image: Image) -> Image:
-        """A copy of the image with these boxes on it, with names and scores where there is room."""
-        from varifocal.inference.draw import draw_detections
-
-        return draw_detections(image, self)
 
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

@@ -26,15 +26,15 @@ def make_detections(count=3):
 
 
 def test_names_and_length():
-    assert make_detections().names == ["dog", "cat", "dog"]
-    assert (len(make_detections()), len(make_detections(0)), make_detections(0).names) == (3, 0, [])
+    assert make_detections().class_names == ["dog", "cat", "dog"]
+    assert (len(make_detections()), len(make_detections(0)), make_detections(0).class_names) == (3, 0, [])
 
 
 def test_filter_keeps_the_boxes_from_the_score_upwards():
     kept = make_detections().filter(0.5)
     assert kept.scores.tolist() == [np.float32(0.9), 0.5]
     assert kept.boxes.tolist() == make_detections().boxes[:2].tolist()
-    assert kept.names == ["dog", "cat"]
+    assert kept.class_names == ["dog", "cat"]
     assert kept.categories is CATEGORIES
     assert len(make_detections().filter(2.0)) == len(make_detections(0).filter(0.0)) == 0
 
@@ -71,7 +71,7 @@ def test_to_supervision(count):
     assert np.array_equal(given.xyxy, detections.boxes)
     assert np.array_equal(given.confidence, detections.scores)
     assert np.array_equal(given.class_id, detections.labels)
-    assert given.data["class_name"].tolist() == detections.names
+    assert given.data["class_name"].tolist() == detections.class_names
     assert len(given[given.confidence > 0.4]) == min(count, 2)
 
 
@@ -90,7 +90,7 @@ def test_to_supervision_without_the_package_says_what_to_install(monkeypatch):
 
 def test_draw_is_draw_detections():
     image = Image.new("RGB", (60, 60))
-    drawn = make_detections().draw(image)
+    drawn = draw_detections(image, make_detections())
     assert np.array_equal(np.asarray(drawn), np.asarray(draw_detections(image, make_detections())))
     assert np.asarray(drawn).any()
 

@@ -24,7 +24,8 @@ def diagnose(detections: Sequence[Detections], data: Dataset, settings: Settings
     """Say what separates ``detections[i]``, found in ``data.samples[i]``, from the boxes that are labeled.
 
     Boxes are xyxy in pixels of the original image, labels of both index ``data.categories``
-    (:func:`varifocal.evaluation.evaluate.relabel` makes them so). Scores may be any finite numbers; only between 0 and 1 is
+    (:func:`varifocal.evaluation.evaluate.relabel` makes them so). Scores may be any finite numbers; only between 0 and
+    1 is
     their calibration told.
 
     Raises:

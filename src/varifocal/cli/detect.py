@@ -67,12 +67,13 @@ def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str
 def _predict_one(
     model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
+    from varifocal.inference.draw import draw_detections
     from varifocal.inference.pipeline import read_for
 
     image = read_for(model.info, file)
     found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
     if place is not None:
-        save_image(found.draw(image), place)
+        save_image(draw_detections(image, found), place)
     return found.to_coco(image_id, str(file))
 
 

@@ -253,9 +253,9 @@ class BoxColumns:
 class RawDataset:
     """One split of a data set as its source has it.
 
-    ``format`` is a name of ``varifocal.data.readers.formats.READERS``, ``source`` the file or folder it was read from. ``notes``
-    are sentences for the user on what was understood but not taken as it is. ``doubts`` are worth a look, and stop
-    nothing. ``left_out`` are names of images that the source has and that were left out for a reason of its own.
+    ``format`` is a name of ``varifocal.data.readers.formats.READERS``, ``source`` the file or folder it was read from.
+    ``notes`` are sentences for the user on what was understood but not taken as it is. ``doubts`` are worth a look, and
+    stop nothing. ``left_out`` are names of images that the source has and that were left out for a reason of its own.
     """
 
     format: str

@@ -63,9 +63,9 @@ class Augmentation:
     by their centers.
 
     ``cutout`` is the chance that as many holes as a number between the two of ``holes`` are blackened in the resized
-    image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that one rectangle of
-    2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which less than
-    ``min_visible`` is left counts as a cut one does. ``torchvision`` names further transforms of
+    image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that one
+    rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which less
+    than ``min_visible`` is left counts as a cut one does. ``torchvision`` names further transforms of
     torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
     applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
 

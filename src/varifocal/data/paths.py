@@ -256,7 +256,8 @@ class ImageFinder:
     """Finds images by the names that annotations give them, in the folders where they may lie.
 
     A folder is listed once, whatever the number of images. ``top`` is the folder that all of them lie in, whatever
-    their names begin with, and ``split`` the split they are of: what :func:`varifocal.data.find_images.locate` looks at.
+    their names begin with, and ``split`` the split they are of: what :func:`varifocal.data.find_images.locate` looks
+    at.
     """
 
     def __init__(self, roots: Sequence[AnyPath], top: AnyPath | None = None, split: str = "") -> None:

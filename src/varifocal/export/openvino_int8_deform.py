@@ -2,8 +2,8 @@
 
 OpenVINO's own operator computes in float alone, and would take half of an eight-bit network's time. Here an embedding
 bag reads, for every tap, four cells of a channels-last map and sums them by their shares, as
-:mod:`varifocal.ops.kernels.deform_cpu` does in torch; what it read is rounded to eight bits, and the product is a plain one of
-matrices, which has int8. Places and shares stay float32.
+:mod:`varifocal.ops.kernels.deform_cpu` does in torch; what it read is rounded to eight bits, and the product is a plain
+one of matrices, which has int8. Places and shares stay float32.
 """
 
 from __future__ import annotations

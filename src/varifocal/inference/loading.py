@@ -12,9 +12,10 @@ def load(path: Path | str, device: str = "cpu", precision: Literal["fp32", "bf16
     """The model of a checkpoint or of an exported file (``.onnx``, ``.xml``), ready to predict.
 
     A checkpoint gives a :class:`varifocal.inference.model.Model`, an exported file a
-    :class:`varifocal.inference.exported.model.ExportedModel`; both have ``predict``, ``categories`` and ``info``. ``precision`` is that
-    of a checkpoint's prediction: "bf16" halves the time on processors that compute it, at a cost of about a hundredth
-    of each raw output; "fp16" is for GPUs. A file of OpenVINO takes "fp32" or "bf16", one of ONNX has its own.
+    :class:`varifocal.inference.exported.model.ExportedModel`; both have ``predict``, ``categories`` and ``info``.
+    ``precision`` is that of a checkpoint's prediction: "bf16" halves the time on processors that compute it, at a cost
+    of about a hundredth of each raw output; "fp16" is for GPUs. A file of OpenVINO takes "fp32" or "bf16", one of ONNX
+    has its own.
 
     Raises:
         ConfigError: a precision or device that there is not, or a package that is missing.

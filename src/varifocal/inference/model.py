@@ -80,7 +80,9 @@ class Model(nn.Module):
         return super().train(mode)
 
     def fast_network(self) -> nn.Module:
-        """The copy of the detector that prediction calls: see :func:`varifocal.models.optimize.optimize_for_inference`."""
+        """The copy of the detector that prediction calls: see
+        :func:`varifocal.models.optimize.optimize_for_inference`.
+        """
         return self._prepared.network(self.detector, self.precision)
 
     def fast_forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:

@@ -18,6 +18,7 @@ from PIL import Image
 from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
 from varifocal.data.images import read_size
 from varifocal.data.open_image import LIMIT, pixel_limit, read_head
+from varifocal.inference.draw import draw_detections
 from varifocal.inference.pipeline import BATCH, Predictor
 from varifocal.types import Detections
 from varifocal.utils.errors import ConfigError, DataError
@@ -211,7 +212,7 @@ def _annotate(
             with _encoder(parts[0], first.image.size, video, every) as encode:
                 for one in chain([first], ready):
                     text.write(_line(one, path))
-                    encode(one.detections.draw(one.image), one.time)
+                    encode(draw_detections(one.image, one.detections), one.time)
                     frames, objects = frames + 1, objects + len(one.detections)
                     progress(one.number + 1)
         for part, final in zip(parts, (place, lines), strict=True):

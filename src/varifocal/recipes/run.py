@@ -61,8 +61,9 @@ def _places(data: Path | str, run: Path) -> dict[str, str]:
 def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
     """Go on where a run was cut off, with its own recipe and on the same data.
 
-    ``changes`` are ``key=value`` words for what may change in a run that has begun (``varifocal.recipes.resume.CHANGEABLE``):
-    more ``train.epochs`` extend one, also one that is finished. A finished run that is not extended is not trained or
+    ``changes`` are ``key=value`` words for what may change in a run that has begun
+    (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend one, also one that is finished. A finished
+    run that is not extended is not trained or
     measured again.
 
     Raises:

@@ -52,7 +52,7 @@ def data(tmp_path):
 def test_relabel_goes_by_name_and_leaves_out_what_is_unknown():
     found = relabel(detections([0, 1, 2, 0]), OF_DATA)
     assert found.labels.tolist() == [1, 0, 1]
-    assert found.names == ["cat", "owl", "cat"]
+    assert found.class_names == ["cat", "owl", "cat"]
     assert found.boxes[:, 0].tolist() == [0, 20, 30]
     assert found.scores.tolist() == pytest.approx([0.9, 0.9 - 0.8 / 3, 0.5])
     assert found.categories == OF_DATA

@@ -40,7 +40,7 @@ def test_the_example_says_what_the_package_says(exported, photo):
     spec.loader.exec_module(example)
     found, wanted = example.detect(str(exported), str(photo)), load_exported(exported).predict(photo)
     assert len(found) == len(wanted) > 5
-    assert [one["name"] for one in found] == wanted.names
+    assert [one["name"] for one in found] == wanted.class_names
     assert np.allclose([one["score"] for one in found], wanted.scores, atol=1e-5)
     assert np.allclose([one["box"] for one in found], wanted.boxes, atol=1e-3)
 

@@ -72,7 +72,7 @@ def test_boxes_are_in_pixels_of_the_original_image(model):
     assert np.abs(found.boxes[0] - [120, 60, 220, 160]).max() <= 2.6  # one pixel of the resized image is 2.5
     assert found.scores.tolist() == pytest.approx([0.9, 0.5, 0.3])
     assert found.labels.tolist() == [0, 1, 0]
-    assert found.names == ["spot", "other", "spot"]
+    assert found.class_names == ["spot", "other", "spot"]
     assert found.categories == CATEGORIES
 
 
@@ -251,7 +251,7 @@ def test_the_range_travels_with_a_checkpoint(tmp_path):
     made = vf.create_model("vfnet", backbone="resnet18", num_classes=1, width=32, levels=3, convs=1)
     for levels in ((0.0, 4095.0), "image", None):
         made.info = replace(made.info, preprocess=replace(made.info.preprocess, range=levels))
-        vf.predict.save(made, tmp_path / "m.safetensors")
+        vf.save(made, tmp_path / "m.safetensors")
         assert vf.load(tmp_path / "m.safetensors").info.preprocess.range == levels
 
 

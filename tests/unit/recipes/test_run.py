@@ -295,7 +295,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
 def test_the_second_time_stops_at_once(train, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("varifocal.train.interrupt.PATIENCE", -1)
     press_at(monkeypatch, "_add_gradients", 2)
-    press_at(monkeypatch, "check_losses", 2)
+    press_at(monkeypatch, "ensure_finite_loss", 2)
     assert train(tmp_path / "run") == 130
     assert f"interrupted; go on with: varifocal train {data} --resume {tmp_path / 'run'}\n" in capsys.readouterr().err
     assert not (tmp_path / "run" / "state.safetensors").exists()

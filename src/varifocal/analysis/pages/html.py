@@ -53,7 +53,9 @@ def navigation(links: Iterable[tuple[str, str]]) -> str:
 
 
 def chart(svg: str, number: int) -> str:
-    """A chart of :mod:`varifocal.analysis.charts` as part of a page, which has its style already: ids get a ``number``."""
+    """A chart of :mod:`varifocal.analysis.charts` as part of a page, which has its style already: ids get a
+    ``number``.
+    """
     bare = re.sub(r"<style>.*?</style>", "", svg, count=1, flags=re.DOTALL).replace(
         ' xmlns="http://www.w3.org/2000/svg"', "", 1
     )

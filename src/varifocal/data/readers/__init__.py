@@ -1,1 +1,3 @@
-"""One file a format, from a tree of files to a :class:`varifocal.data.annotations.RawDataset`; ``formats`` is the table of them."""
+"""One file a format, from a tree of files to a :class:`varifocal.data.annotations.RawDataset`; ``formats`` is the
+table of them.
+"""

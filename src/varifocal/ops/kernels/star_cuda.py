@@ -2,8 +2,8 @@
 
 A plain 3x3 convolution reads nine cells a point, the star 25: one for the point itself, two for each side, four for
 each corner. Written out as columns these are nine times the features, and writing and reading them back takes longer
-than the product. So each program of :func:`varifocal.ops.kernels.star_triton.forward` makes a tile of columns, 32 channels of
-one tap for a block of points, in its own memory while the tensor cores multiply the tile before.
+than the product. So each program of :func:`varifocal.ops.kernels.star_triton.forward` makes a tile of columns, 32
+channels of one tap for a block of points, in its own memory while the tensor cores multiply the tile before.
 
 Which block sizes are used follows from the shapes, the type and the GPU by a fixed rule (:func:`forward_tile` and its
 neighbors), not by trials at run time: a deployment starts without measuring, each process sums in the same order, a

@@ -1,4 +1,5 @@
-"""Triton kernels of the star convolution; :mod:`varifocal.ops.kernels.star_cuda` launches them and says why they look so.
+"""Triton kernels of the star convolution; :mod:`varifocal.ops.kernels.star_cuda` launches them and says why they look
+so.
 
 Maps are rows, [B * H * W, C]: the channels of a cell lie together. A "place" is one of the cells that a tap reads: four
 for a corner, two for a side, one for the point itself, 25 in all. Tap k of the kernel is (k // 3, k % 3). What is

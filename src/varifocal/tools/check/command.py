@@ -69,7 +69,8 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
 
     changes = write_fixed(report, options.fix, copy=options.copy)
     print(
-        f"{options.fix}: a copy with {count_of(len(changes), 'change')}, listed in changes.txt; the source is untouched."
+        f"{options.fix}: a copy with {count_of(len(changes), 'change')}, listed in changes.txt; "
+        "the source is untouched."
     )
 
 

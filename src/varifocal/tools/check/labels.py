@@ -1,8 +1,9 @@
 """Where a model doubts the labels: objects without one, labels of nothing, other classes, loose boxes.
 
 An IoU-aware score is the overlap with its object that the model expects of a box, so score x IoU says how strongly a
-detection vouches for a label. ``ClassBaseline`` is how strongly the labels of a class are vouched for on average, and with
-which IoU in the middle. What falls short of that is the doubt. All four kinds are in the same unit and ranked together:
+detection vouches for a label. ``ClassBaseline`` is how strongly the labels of a class are vouched for on average, and
+with which IoU in the middle. What falls short of that is the doubt. All four kinds are in the same unit and ranked
+together:
 
 - "missing-label", a confident detection away from all labels: score x (usual IoU - IoU with the nearest label);
 - "loose-box", a label beside which its class is found with confidence: score x (usual IoU - their IoU);

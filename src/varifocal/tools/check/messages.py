@@ -35,7 +35,8 @@ def model_words(report: Report) -> str:
     if one is None:
         return ""
     doubts = sum(report.findings.total(kind) for kind in report.findings.kinds("suspect"))
-    text = f"the model {one.name} found {one.found:,} of {count_of(one.labels, 'label')} in {count_of(one.images, 'image')}"
+    found = f"{one.found:,} of {count_of(one.labels, 'label')} in {count_of(one.images, 'image')}"
+    text = f"the model {one.name} found {found}"
     return "; ".join([f"{text} and doubts {count_of(doubts, 'place')}", *one.notes])
 
 

@@ -64,8 +64,8 @@ class Override:
 class Row:
     """One question: what is given at the positives, and what is perfect after the network.
 
-    ``one_each`` puts :func:`varifocal.tools.oracle.ground_truth_nms.ground_truth_nms` in the place of suppression, the best box chosen so;
-    ``without_false`` is that of :func:`varifocal.evaluation.coco_ap.coco_ap`.
+    ``one_each`` puts :func:`varifocal.tools.oracle.ground_truth_nms.ground_truth_nms` in the place of suppression, the
+    best box chosen so; ``without_false`` is that of :func:`varifocal.evaluation.coco_ap.coco_ap`.
     """
 
     name: str

@@ -116,7 +116,7 @@ def test_who_labeled(tmp_path):
     write(tmp_path, nobody, canceled, task() | {"annotations": [first, second]})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)]}
-    assert [note.partition(" ")[2][:19] for note in data.notes] == ["2 tasks that nobody", "1 task was labeled"]
+    assert [note.partition(" ")[2][:18] for note in data.notes] == ["2 tasks that nobod", "1 task was labeled"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_json_min(tmp_path):
     assert recognize(tmp_path) == recognize(tmp_path / "export.json") == "label-studio"
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("cat", BOX)], "b.png": [("owl", [0, 0, 100, 50])]}
-    assert [note.partition(": ")[2][:24] for note in data.notes] == ["1 task was labeled more"]
+    assert [note.partition(": ")[2][:23] for note in data.notes] == ["1 task was labeled more"]
 
 
 def test_csv(tmp_path):

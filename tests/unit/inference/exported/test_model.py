@@ -67,7 +67,7 @@ def test_the_spot_is_found_and_the_rest_is_the_mean_color():
     found = model.predict(spot())
     assert found.boxes.tolist() == [[120, 60, 220, 160]] * 2
     assert found.scores.tolist() == pytest.approx([0.9, 0.2])
-    assert found.names == ["spot", "other"]
+    assert found.class_names == ["spot", "other"]
     batch = model.session.batches[0]
     assert batch.shape == (1, 3, 256, 416)
     assert batch[0, :, :250, :400].max() == 255

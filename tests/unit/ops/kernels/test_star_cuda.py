@@ -16,7 +16,7 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
-from varifocal.ops.kernels import star_cuda as star_triton
+from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, Tile, forward_tile, star_conv_triton  # noqa: E402
 

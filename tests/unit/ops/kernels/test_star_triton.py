@@ -13,7 +13,7 @@ import torch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
-from varifocal.ops.kernels import star_cuda as star_triton
+from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, forward_tile, input_tile, weight_tile  # noqa: E402
 

@@ -57,7 +57,7 @@ def test_scenes_are_what_the_networks_say(folders, report, page):
                 place, share = best_truth(found.boxes[i].tolist(), found.labels[i], sample)
                 assert one["box"] == pytest.approx(found.boxes[i].tolist(), abs=0.051)
                 assert one["score"] == pytest.approx(float(found.scores[i]), abs=0.00051)
-                assert one["name"] == found.names[i]
+                assert one["name"] == found.class_names[i]
                 assert (one["truth"], one["iou"]) == (place, pytest.approx(share, abs=0.00051))
                 assert one["center"] == pytest.approx(stars.centers[i].tolist(), abs=0.051)
                 assert one["initial"] == pytest.approx(stars.initial[i].tolist(), abs=0.051)
