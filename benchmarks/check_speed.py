@@ -94,7 +94,16 @@ def measure(folder: Path) -> None:
     report = folder / "check.json"
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "varifocal", "check", str(folder / "train.json"), "--fast", "--json", str(report)],
+        [
+            sys.executable,
+            "-m",
+            "varifocal",
+            "check",
+            str(folder / "train.json"),
+            "--annotations-only",
+            "--output-json",
+            str(report),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,

@@ -54,7 +54,11 @@ def main() -> None:
             if words:
                 place.parent.mkdir(exist_ok=True)
                 trees = str(sample_dataset_dir())
-                int8 = ["--calibrate", trees, "--val", trees, "--max-drop", "100"] if "int8" in words else []
+                int8 = (
+                    ["--calibration-data", trees, "--val-fraction", trees, "--max-ap-drop", "100"]
+                    if "int8" in words
+                    else []
+                )
                 if varifocal(["export", str(checkpoint), *SIZE, *words, *int8, "--out", str(place)]) != 0:
                     raise SystemExit(f"{name}: the export failed")
             average = measure(place, precision)

@@ -40,7 +40,7 @@ def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
     from varifocal.evaluation.evaluate import evaluate
     from varifocal.inference.loading import load
 
-    split = load_split(data, "val", "--val")
+    split = load_split(data, "val", "--val-fraction")
     metrics, found = evaluate(load(file), replace(split, samples=split.samples[:images]))
     return {"AP": 100 * metrics.AP, "confident": sum(len(one.filter(CONFIDENT)) for one in found)}
 
@@ -101,8 +101,17 @@ def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, f
     for format, suffix in FORMATS.items():
         for target in TARGETS:
             file = folder / f"{name}-{target}.{suffix}"
-            words = ["--format", format, "--precision", "int8", "--int8-target", target, "--calibrate", str(data)]
-            if varifocal(["export", str(checkpoint), *size, *words, "--max-drop", "100", "--out", str(file)]):
+            words = [
+                "--format",
+                format,
+                "--precision",
+                "int8",
+                "--int8-target",
+                target,
+                "--calibration-data",
+                str(data),
+            ]
+            if varifocal(["export", str(checkpoint), *size, *words, "--max-ap-drop", "100", "--out", str(file)]):
                 raise SystemExit(f"{file}: the export failed")
             here, avx2 = accuracy(file, data, images), without_vnni(file, data, images)
             for processor, found in (("here", here), ("avx2", avx2)):

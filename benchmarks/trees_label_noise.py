@@ -87,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT")
     options = parser.parse_args(words)
-    data = load_split(sample_dataset_dir(), "val", "--val")
+    data = load_split(sample_dataset_dir(), "val", "--val-fraction")
     content = {
         "script": "benchmarks/trees_label_noise.py",
         "machine": machine(),

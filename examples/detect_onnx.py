@@ -1,6 +1,6 @@
 """Detect with NumPy, Pillow and ONNX Runtime alone: python detect_onnx.py best.onnx photo.jpg
 
-The file comes from: varifocal export best.safetensors --format onnx --nms in
+The file comes from: varifocal export best.safetensors --format onnx --nms graph
 """
 
 import json
@@ -17,7 +17,7 @@ def detect(model: str, photo: str) -> list[dict]:
     info = json.loads(session.get_modelmeta().custom_metadata_map["varifocal"])
     rule, graph = info["preprocess"], info["graph"]
     if graph["nms"] != "in":
-        sys.exit(f"{model}: leaves suppression to its caller; export it with --nms in")
+        sys.exit(f"{model}: leaves suppression to its caller; export it with --nms graph")
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
 
     # 1. resize by the model's own rule, and until it fits where the input has a fixed size

@@ -75,7 +75,7 @@ Every recipe of the paper, counted and compared with the authors' implementation
   float64 values on the same weights and image, in float32, as a share of that map's largest magnitude. The tests
   hold it below 1e-5, and losses, gradients and detections to their own bounds (`tests/reference`).
 - **AP** and **FPS** are what the authors, or mmdetection for the relatives, report on COCO val2017 and a V100. They
-  are not measured here: no weights and no COCO travel with the project. `varifocal zoo RECIPE` prints the commands
+  are not measured here: no weights and no COCO travel with the project. `varifocal models RECIPE` prints the commands
   that do it.
 - **State**: every recipe builds, trains two steps and is measured in the tests at a reduced size; "compared" says that
   its network also gives the authors' numbers.

@@ -115,7 +115,7 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     assert json.loads((run / "metrics.json").read_text())["per_class"].keys() == {"cat", "dog"}
 
     out = tmp_path / "metrics.json"
-    assert main(["eval", str(run / "best.safetensors"), str(data), "--json", str(out)]) == 0
+    assert main(["eval", str(run / "best.safetensors"), str(data), "--output-json", str(out)]) == 0
     assert json.loads(out.read_text()) == json.loads((run / "metrics.json").read_text())
 
     found = tmp_path / "found"
@@ -255,7 +255,7 @@ def test_help_tells_every_option(verb, capsys):
             assert option in usage or "[...]" in usage
             assert option in rest
     if verb in ("train", "eval", "preview"):
-        assert "[--val SHARE]" in usage
+        assert "[--val-fraction SHARE]" in usage
 
 
 def test_help_loads_nothing_heavy():
@@ -407,9 +407,9 @@ def test_predict_again_into_its_own_folder(checkpoint, tmp_path):
     [
         ["--out", "file"],
         ["--out", "file/sub"],
-        ["--json", "file/d.json"],
-        ["--json", "folder"],
-        ["--json", "d.json", "--out", "file"],
+        ["--output-json", "file/d.json"],
+        ["--output-json", "folder"],
+        ["--output-json", "d.json", "--out", "file"],
     ],
     ids=" ".join,
 )
@@ -423,7 +423,7 @@ def test_an_unwritable_target_is_refused_before_the_work(checkpoint, tmp_path, c
     assert words[-1].split("/")[0] in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "file", "folder"]
     if "--out" not in words:
-        assert "folder" in refused(capsys, "eval", checkpoint, "nowhere", "--json", "folder")
+        assert "folder" in refused(capsys, "eval", checkpoint, "nowhere", "--output-json", "folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -486,7 +486,7 @@ def test_unwritable_output(data, checkpoint, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     assert "file" in refused(capsys, "train", data, "--out", tmp_path / "file" / "run", *TINY)
     assert "file" in refused(capsys, "predict", checkpoint, tmp_path / "a.png", "--out", tmp_path / "file")
-    assert "file" in refused(capsys, "eval", checkpoint, data, "--json", tmp_path / "file" / "m.json")
+    assert "file" in refused(capsys, "eval", checkpoint, data, "--output-json", tmp_path / "file" / "m.json")
 
 
 def test_a_missing_device(checkpoint, tmp_path, capsys):
@@ -505,13 +505,13 @@ def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
     state = {name: torch.zeros(shape) for name, shape in keys.items()}
     torch.save({"state_dict": state, "meta": {"epoch": 12}}, tmp_path / "vfnet.pth")
     out = tmp_path / "vfnet.safetensors"
-    assert main(["convert", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
+    assert main(["convert-weights", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
     assert "all in place" in capsys.readouterr().out
-    assert "is there already" in refused(capsys, "convert", tmp_path / "vfnet.pth", "--out", out)
+    assert "is there already" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
     assert len(safetensors.torch.load_file(out)) == len(VFNet(VFNetConfig()).state_dict())
     del state["bbox_head.vfnet_reg.bias"]
     torch.save({"state_dict": state}, tmp_path / "part.pth")
-    message = refused(capsys, "convert", tmp_path / "part.pth", "--out", tmp_path / "part.safetensors")
+    message = refused(capsys, "convert-weights", tmp_path / "part.pth", "--out", tmp_path / "part.safetensors")
     assert "reg.bias" in message
     assert not (tmp_path / "part.safetensors").exists()
 
@@ -526,7 +526,7 @@ class Trap:
 def test_convert_runs_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Trap()}, "trap.pth")
-    assert "run code" in refused(capsys, "convert", "trap.pth", "--out", "trap.safetensors")
+    assert "run code" in refused(capsys, "convert-weights", "trap.pth", "--out", "trap.safetensors")
     assert not Path("trapped").exists()
 
 
@@ -541,17 +541,17 @@ def test_a_folder_in_use_is_not_touched(data, tmp_path, capsys):
 def test_average(checkpoint, tmp_path, capsys):
     """The mean of a checkpoint and itself is itself; nothing is overwritten."""
     out = tmp_path / "new" / "mean.safetensors"
-    assert main(["average", str(checkpoint), str(checkpoint), "--out", str(out)]) == 0
+    assert main(["average-checkpoints", str(checkpoint), str(checkpoint), "--out", str(out)]) == 0
     assert "the mean of 2 checkpoints" in capsys.readouterr().out
     mean, own = (safetensors.torch.load_file(path) for path in (out, checkpoint))
     assert all(torch.equal(mean[name], own[name]) for name in own)
     before = out.read_bytes()
-    assert "is there already" in refused(capsys, "average", checkpoint, "--out", out)
+    assert "is there already" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
     assert out.read_bytes() == before
-    assert "ends in .safetensors" in refused(capsys, "average", checkpoint, "--out", tmp_path / "mean.pth")
+    assert "ends in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"
     save(create_model("vfnet", backbone="resnet18", classes=["cat", "cow"], width=32, levels=3, convs=1), other)
-    message = refused(capsys, "average", checkpoint, other, "--out", tmp_path / "x.safetensors")
+    message = refused(capsys, "average-checkpoints", checkpoint, other, "--out", tmp_path / "x.safetensors")
     assert "other.safetensors: other classes than" in message
     assert not (tmp_path / "x.safetensors").exists()
 
@@ -574,11 +574,14 @@ def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     assert shapes == eight * 3
     shapes.clear()
     assert (
-        main(["predict", str(small), str(data / "images" / "0.png"), "--json", str(tmp_path / "d.json"), "--tta"]) == 0
+        main(
+            ["predict", str(small), str(data / "images" / "0.png"), "--output-json", str(tmp_path / "d.json"), "--tta"]
+        )
+        == 0
     )
     assert shapes == eight
     shapes.clear()
-    assert main(["predict", str(small), str(data / "images" / "0.png"), "--json", str(tmp_path / "d.json")]) == 0
+    assert main(["predict", str(small), str(data / "images" / "0.png"), "--output-json", str(tmp_path / "d.json")]) == 0
     assert shapes == eight[:1]
 
 
@@ -586,11 +589,11 @@ def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     "words",
     [
         ["diagnose", "best", "data", "--split", "val"],
-        ["diagnose", "data", "--results", "found.json"],
+        ["diagnose", "data", "--predictions", "found.json"],
         ["report", "first", "second", "third", "--out", "page.html"],
         ["predict", "best", "a.jpg", "b.jpg", "--tta"],
-        ["average", "a", "b", "--out", "mean.safetensors"],
-        ["zoo", "vfnet_r50_1x", "vfnet_r101_2x", "--json", "zoo.json"],
+        ["average-checkpoints", "a", "b", "--out", "mean.safetensors"],
+        ["models", "vfnet_r50_1x", "vfnet_r101_2x", "--output-json", "zoo.json"],
         ["train", "data", "train.lr=0.1", "--recipe", "mine.yaml"],
     ],
 )

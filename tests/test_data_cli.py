@@ -59,7 +59,7 @@ def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monke
     assert "--images" in refused(capsys, "train", unsplit, "--format", "yolo", *TINY)
     monkeypatch.chdir(tmp_path)
     images = ["--images", "[v2]"]
-    words = ["--format", "yolo", "--val", "0.3", *images]
+    words = ["--format", "yolo", "--val-fraction", "0.3", *images]
     assert main(["train", str(unsplit), "--out", str(run), *words, *TINY, "data.split_seed=4"]) == 0
     said = capsys.readouterr()
     assert "split by seed 4 into 7 images to train on and 3 to validate on (30.0%)" in said.err
@@ -67,7 +67,10 @@ def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monke
     assert "val_share: 0.3" in (run / "recipe.yaml").read_text()
     assert f"images: {tmp_path}/[v2]\n" in (run / "recipe.yaml").read_text()
     measured = json.loads((run / "metrics.json").read_text())
-    assert main(["eval", str(checkpoint), str(unsplit), *words, "--val-seed", "4", "--json", str(tmp_path / "m")]) == 0
+    assert (
+        main(["eval", str(checkpoint), str(unsplit), *words, "--split-seed", "4", "--output-json", str(tmp_path / "m")])
+        == 0
+    )
     assert json.loads((tmp_path / "m").read_text()) == measured
     monkeypatch.chdir(unsplit)
     assert main(["train", str(unsplit), "--resume", str(run)]) == 0
@@ -79,33 +82,38 @@ def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monke
 
 def test_a_data_set_with_a_validation_split_is_not_split_again(unsplit, tmp_path, capsys):
     fill(unsplit, {"data.yaml": "train: images\nval: images\nnames: [cat, dog]\n"})
-    message = refused(capsys, "train", unsplit, "--out", tmp_path / "run", "--format", "yolo", "--val", "0.3", *TINY)
-    assert "there is a split 'val' already (of train, val); leave --val out." in message
     message = refused(
-        capsys, "convert-data", unsplit, tmp_path / "out", "--to", "coco", "--format", "yolo", "--val", "0.3"
+        capsys, "train", unsplit, "--out", tmp_path / "run", "--format", "yolo", "--val-fraction", "0.3", *TINY
     )
-    assert "there is a split 'val' already (of train, val); leave --val out." in message
+    assert "there is a split 'val' already (of train, val); leave --val-fraction out." in message
+    message = refused(
+        capsys, "convert-data", unsplit, tmp_path / "out", "--to", "coco", "--format", "yolo", "--val-fraction", "0.3"
+    )
+    assert "there is a split 'val' already (of train, val); leave --val-fraction out." in message
     assert "'loom' is not known" in refused(capsys, "train", unsplit, "--format", "loom", *TINY)
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-1", "x", "nan"])
 def test_shares_that_cannot_be(unsplit, capsys, share):
     with pytest.raises(SystemExit) as error:
-        main(["train", str(unsplit), "--val", share])
+        main(["train", str(unsplit), "--val-fraction", share])
     assert error.value.code == 2
     assert "such as 0.2" in capsys.readouterr().err
 
 
 def test_convert_data(unsplit, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["convert-data", str(unsplit), str(out), "--to", "voc", "--format", "yolo", "--val", "0.2"]) == 0
+    assert (
+        main(["convert-dataset", str(unsplit), str(out), "--to", "voc", "--format", "yolo", "--val-fraction", "0.2"])
+        == 0
+    )
     said = capsys.readouterr()
     assert f"{out}: written as voc; look at it with: varifocal check {out}" in said.out
     assert "split by seed 0 into 8 images" in said.err
     assert len((out / "ImageSets/Main/val.txt").read_text().split()) == 2
-    assert "is there already" in refused(capsys, "convert-data", unsplit, out, "--to", "coco", "--format", "yolo")
+    assert "is there already" in refused(capsys, "convert-dataset", unsplit, out, "--to", "coco", "--format", "yolo")
     with pytest.raises(SystemExit):
-        main(["convert-data", str(unsplit), str(out)])
+        main(["convert-dataset", str(unsplit), str(out)])
 
 
 def test_check_preview_and_conversion_take_the_images_where_they_are(unsplit, tmp_path, capsys, monkeypatch):
@@ -114,19 +122,19 @@ def test_check_preview_and_conversion_take_the_images_where_they_are(unsplit, tm
     (unsplit / "images").rename(unsplit / "a*b")
     monkeypatch.chdir(tmp_path)
     words = ["--format", "yolo", "--images", "a*b"]
-    assert main(["check", str(unsplit), *words, "--fast", "--json", "c.json", *TINY]) == 0
+    assert main(["check", str(unsplit), *words, "--annotations-only", "--output-json", "c.json", *TINY]) == 0
     content = json.loads((tmp_path / "c.json").read_text())
     assert content["decoding"]["images"] == 10
     assert content["counts"]["no-boxes"]["count"] == 1
-    assert main(["preview", str(unsplit), *words, "--unlabeled", "skip", "--count", "2", *TINY]) == 0
+    assert main(["preview", str(unsplit), *words, "--unlabeled", "skip", "--num-images", "2", *TINY]) == 0
     assert (tmp_path / "preview.png").is_file()
     said = capsys.readouterr().err
     assert "1 image has no file of labels and is left out, first e.png." in said
     for unlabeled, count in (("background", 10), ("skip", 9)):
         out = tmp_path / unlabeled
-        assert main(["convert-data", str(unsplit), str(out), "--to", "coco", *words, "--unlabeled", unlabeled]) == 0
+        assert main(["convert-dataset", str(unsplit), str(out), "--to", "coco", *words, "--unlabeled", unlabeled]) == 0
         assert len(list((out / "images/train").iterdir())) == count
-    assert main(["convert-data", str(unsplit), str(tmp_path / "not"), "--to", "coco", "--format", "yolo"]) == 2
+    assert main(["convert-dataset", str(unsplit), str(tmp_path / "not"), "--to", "coco", "--format", "yolo"]) == 2
 
 
 def test_a_data_set_without_an_object_is_said_to_have_none(tmp_path, capsys):

@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="varifocal", description="Train, evaluate and run VarifocalNet object detectors."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND", parser_class=VerbParser)
     for verb in VERBS.values():
         verb.add_to(verbs)
     return parser

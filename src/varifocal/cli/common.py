@@ -73,7 +73,7 @@ def resolve_device(name: str) -> str:
 
 
 def data_overrides(options: argparse.Namespace) -> list[str]:
-    """What --format, --images, --unlabeled and --val mean in a recipe."""
+    """What --format, --images, --unlabeled and --val-fraction mean in a recipe."""
     from varifocal.data.options import images_word
 
     images = images_word(options.images, Path(options.data)) if options.images else None
@@ -81,6 +81,6 @@ def data_overrides(options: argparse.Namespace) -> list[str]:
         "data.format": options.format,
         "data.images": None if images is None else json.dumps(images),  # a name may look like YAML
         "data.unlabeled": options.unlabeled,
-        "data.val_share": options.val,
+        "data.val_share": options.val_fraction,
     }
     return [f"{key}={value}" for key, value in words.items() if value]

@@ -29,11 +29,16 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="F.png", help="where it goes (%(default)s)"
     )
-    verb.add_argument("--count", type=read_count, default=12, metavar="N", help="images (%(default)s)")
+    verb.add_argument("--num-images", type=read_count, default=12, metavar="N", help="images (%(default)s)")
     verb.add_argument("--epoch", type=read_count, default=1, metavar="N", help="of this epoch (%(default)s)")
     add_reading(verb)
     add_font(verb)
-    verb.add_argument("--val", type=read_share, metavar="SHARE", help="without what train --val SHARE holds out")
+    verb.add_argument(
+        "--val-fraction",
+        type=read_share,
+        metavar="FRACTION",
+        help="without what train --val-fraction FRACTION holds out",
+    )
 
 
 def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -49,7 +54,7 @@ def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
         load_recipe(name, [*data_overrides(options), *overrides]),
         options.data,
         name,
-        count=options.count,
+        count=options.num_images,
         epoch=options.epoch,
     )
     for note in drawn.notes:
@@ -62,13 +67,13 @@ PREVIEW = Command(
     "preview",
     "draw what the network will be trained on: augmented, padded, with boxes",
     "varifocal preview my_data --out preview.png\n"
-    "  varifocal preview my_data --recipe my.yaml --count 24 --epoch 3 data.augment.mosaic=0.5\n\n"
+    "  varifocal preview my_data --recipe my.yaml --num-images 24 --epoch 3 data.augment.mosaic=0.5\n\n"
     "The images are the first ones of that epoch, to the pixel, as key=value words and train.seed say. Hatched\n"
     "boxes are ignored by the loss; what is flat gray beyond a white line is the padding of the batch.",
     add_preview,
     run_preview,
     usage=(
-        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--count N] [--epoch N] [--format NAME] [--val SHARE] "
+        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--num-images N] [--epoch N] [--format NAME] [--val-fraction FRACTION] "
         "[...] DATA [key=value ...]"
     ),
     takes_words=True,
@@ -81,9 +86,7 @@ def add_check(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", metavar="S", help="look at this split alone (all)")
     add_reading(verb)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
-    verb.add_argument(
-        "--fast", "--no-decode", action="store_true", help="annotations alone; say what decoding would cost"
-    )
+    verb.add_argument("--annotations-only", action="store_true", help="annotations alone; say what decoding would cost")
     verb.add_argument(
         "--model",
         type=Path,
@@ -91,7 +94,7 @@ def add_check(verb: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="a checkpoint or exported file, whose doubts of the labels are listed",
     )
-    verb.add_argument("--json", type=Path, metavar="F", help="write everything here")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write everything here")
     verb.add_argument("--html", type=Path, metavar="F", help="write one page with plots and the worst cases here")
     verb.add_argument("--fix", type=Path, metavar="OUT", help="write a cleaned copy (COCO) and a list of each change")
     verb.add_argument("--copy", action="store_true", help="of --fix: copy images; without it they are links")
@@ -128,12 +131,16 @@ def add_convert_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="what OUT is")
     verb.add_argument("--split", metavar="S", help="this split alone (all)")
     add_reading(verb)
-    verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
-    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images these are (0)")
+    verb.add_argument(
+        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this share of data without a split out"
+    )
+    verb.add_argument("--split-seed", type=int, default=0, metavar="N", help="which images these are (0)")
     verb.add_argument(
         "--image-files", choices=("link", "copy"), default="link", help="link to the images, or copy them (%(default)s)"
     )
-    verb.add_argument("--drop-invalid", action="store_true", help="leave boxes out that cannot be, instead of stopping")
+    verb.add_argument(
+        "--drop-invalid-boxes", action="store_true", help="leave boxes out that cannot be, instead of stopping"
+    )
 
 
 def run_convert_data(options: argparse.Namespace, _: list[str]) -> None:
@@ -144,9 +151,9 @@ def run_convert_data(options: argparse.Namespace, _: list[str]) -> None:
 
 
 CONVERT_DATA = Command(
-    "convert-data",
+    "convert-dataset",
     "write a data set as COCO, YOLO or Pascal VOC; no box is lost",
-    "varifocal convert-data export.zip my_data --to yolo --val 0.2",
+    "varifocal convert-dataset export.zip my_data --to yolo --val-fraction 0.2",
     add_convert_data,
     run_convert_data,
 )

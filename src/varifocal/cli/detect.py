@@ -41,8 +41,8 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.utils.atomic_write import atomic_write
     from varifocal.utils.progress import progress_bar
 
-    if options.json is not None:
-        ensure_writable_file(options.json)
+    if options.output_json is not None:
+        ensure_writable_file(options.output_json)
     model = load_model(options)
     data = fit_classes(model, eval_data(options))
     with progress_bar("evaluating", len(data.samples)) as advance:
@@ -50,8 +50,8 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     for note in data.notes:
         print(note, file=sys.stderr)
     Console().print(metrics.table())
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(metrics.to_json(), indent=1).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(metrics.to_json(), indent=1).encode())
 
 
 def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str], target: Path) -> int:
@@ -118,7 +118,7 @@ def _predict_video(model: Predictor, file: Path, place: Path, options: argparse.
             model,
             file,
             place,
-            every=options.every,
+            every=options.frame_stride,
             score_threshold=options.score_threshold,
             max_detections=options.max_detections,
             progress=advance,
@@ -134,14 +134,16 @@ def _check_limits(options: argparse.Namespace) -> None:
     least, most = options.score_threshold, options.max_detections
     if (least is not None and not 0 <= least <= 1) or (most is not None and most < 1):
         raise ConfigError("--score-threshold lies between 0 and 1, and --max-detections is at least 1.")
-    if options.every < 1:
-        raise ConfigError(f"--every {options.every}: 1 looks at every frame of a video, 2 at every second, ...")
+    if options.frame_stride < 1:
+        raise ConfigError(
+            f"--frame-stride {options.frame_stride}: 1 looks at every frame of a video, 2 at every second, ..."
+        )
 
 
 EVAL = Command(
     "eval",
     "measure a checkpoint with the COCO metrics",
-    "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --json metrics.json",
+    "varifocal eval runs/vfnet-1/best.safetensors my_data --split val --output-json metrics.json",
     add_eval,
     run_eval,
 )
@@ -158,9 +160,13 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
         help="annotated images and detections.json; of a video an .mp4 without sound and a .jsonl (detections)",
     )
     verb.add_argument(
-        "--every", type=int, default=1, metavar="N", help="detect in every Nth frame of a video, write only these (1)"
+        "--frame-stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="detect in every Nth frame of a video, write only these (1)",
     )
-    verb.add_argument("--json", type=Path, metavar="F", help="write the list of detections here instead")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write the list of detections here instead")
     verb.add_argument(
         "--score-threshold", type=float, metavar="P", help="least score (0.05 unless the model's recipe says more)"
     )
@@ -181,11 +187,11 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal.utils.locks import claimed_folder
 
     _check_limits(options)
-    out = options.out or (None if options.json else Path("detections"))
+    out = options.out or (None if options.output_json else Path("detections"))
     odd: list[Path] = []
     files = exclude_output_dir(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
     videos = video.select_videos(files, out)
-    target = options.json or Path(out or ".") / "detections.json"
+    target = options.output_json or Path(out or ".") / "detections.json"
     places = dict(zip(files, output_image_paths(files, out, videos), strict=False))  # none without a folder
     ensure_writable_file(target)
     if out is None:

@@ -52,9 +52,9 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 CONVERT = Command(
-    "convert",
+    "convert-weights",
     "turn a published .pth file, of the authors, mmdetection or a backbone, into safetensors",
-    "varifocal convert vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
+    "varifocal convert-weights vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
     add_convert,
     run_convert,
 )
@@ -77,9 +77,9 @@ def run_average(options: argparse.Namespace, _: list[str]) -> None:
 
 
 AVERAGE = Command(
-    "average",
+    "average-checkpoints",
     "make one checkpoint of several of the same model, the mean of their weights",
-    "varifocal average epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
+    "varifocal average-checkpoints epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
     add_average,
     run_average,
 )
@@ -112,7 +112,7 @@ INFO = Command(
 def add_zoo(verb: argparse.ArgumentParser) -> None:
     """Options of ``zoo``."""
     verb.add_argument("recipes", nargs="*", metavar="RECIPE", help="show the commands of these; without any, list all")
-    verb.add_argument("--json", type=Path, metavar="F", help="write the list here")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write the list here")
 
 
 def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
@@ -124,22 +124,22 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.tools import models as zoo
     from varifocal.utils.atomic_write import atomic_write
 
-    if options.json is not None:
-        ensure_writable_file(options.json)
+    if options.output_json is not None:
+        ensure_writable_file(options.output_json)
     entries = zoo.list_zoo(options.recipes)
     Console().print(zoo.table(entries))
     for entry in entries if options.recipes else ():
         weights = entry.published.file or "in the authors' list, under no fixed name"
         print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")
         print(zoo.commands(entry))
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(zoo.to_json(entries), indent=1).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(zoo.to_json(entries), indent=1).encode())
 
 
 ZOO = Command(
-    "zoo",
+    "models",
     "list the paper's models: size, reported AP, published file, commands",
-    "varifocal zoo vfnet_r50_1x",
+    "varifocal models vfnet_r50_1x",
     add_zoo,
     run_zoo,
 )
@@ -158,30 +158,40 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     size.add_argument("--size", type=read_size, metavar="HxW", help="pixels of the input, such as 800x1216")
     size.add_argument("--dynamic", action="store_true", help="an input of any size (the default)")
     verb.add_argument(
-        "--nms", choices=("in", "out"), default="out", help="suppression in the graph or by its caller (%(default)s)"
+        "--nms",
+        choices=("graph", "host"),
+        default="host",
+        help="suppression in the graph or by its caller (%(default)s)",
     )
     verb.add_argument(
-        "--deform",
+        "--deform-op",
         choices=("auto", "deformconv", "gridsample"),
         default="auto",
         help="form of deformable convolutions: ONNX's own operator, or look-ups for older runtimes (%(default)s)",
     )
     verb.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
     verb.add_argument("--images", metavar="IMAGES", help="images to compare on (three of the package)")
-    verb.add_argument("--force", action="store_true", help="overwrite a file that is there")
+    verb.add_argument("--overwrite", action="store_true", help="overwrite a file that is there")
     int8 = verb.add_argument_group("--precision int8")
     int8.add_argument(
-        "--calibrate",
+        "--calibration-data",
         type=Path,
         metavar="DATA[/SPLIT]",
         help="images, at most 128, by which eight bits are laid out (those to train on)",
     )
     int8.add_argument(
-        "--val", type=Path, metavar="DATA[/SPLIT]", help="labeled images to measure AP on (val or test of DATA)"
+        "--validation-data",
+        type=Path,
+        metavar="DATA[/SPLIT]",
+        help="labeled images to measure AP on (val or test of DATA)",
     )
-    int8.add_argument("--max-drop", type=float, metavar="P", help="points of AP that it may cost (1)")
+    int8.add_argument("--max-ap-drop", type=float, metavar="P", help="points of AP that it may cost (1)")
     int8.add_argument(
-        "--keep", type=read_names, default=[], metavar="NAME,NAME", help="parts to keep in floating point, as head.cls"
+        "--fp32-modules",
+        type=read_names,
+        default=[],
+        metavar="NAME,NAME",
+        help="parts to keep in floating point, as head.cls",
     )
     int8.add_argument(
         "--int8-target",
@@ -198,9 +208,11 @@ def run_export(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.utils.locks import claimed_file
 
     suffixes = FORMATS[options.format][1]
-    target = export_path(options.checkpoint, options.out, suffixes, force=options.force)
+    target = export_path(options.checkpoint, options.out, suffixes, force=options.overwrite)
     with claimed_file(target):
-        export_path(options.checkpoint, options.out, suffixes, force=options.force)  # again, now that nobody else can
+        export_path(
+            options.checkpoint, options.out, suffixes, force=options.overwrite
+        )  # again, now that nobody else can
         run_export(options, target)
 
 
@@ -209,7 +221,7 @@ EXPORT = Command(
     "write a checkpoint for other runtimes and compare the result with torch",
     "varifocal export best.safetensors --format onnx --size 800x1216 --out deployed/\n"
     "  varifocal predict deployed/best.onnx photos/\n"
-    "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 --calibrate my_data\n\n"
+    "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 --calibration-data my_data\n\n"
     "Without --size the file takes images of any size. Nothing is kept that gives other numbers than torch, or,\n"
     "with int8, a lower AP.",
     add_export,

@@ -156,8 +156,13 @@ def add_evaluation_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
     verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
     add_reading(verb)
-    verb.add_argument("--val", type=read_share, metavar="SHARE", help="measure on what train --val SHARE holds out")
-    verb.add_argument("--val-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
-    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    verb.add_argument(
+        "--val-fraction",
+        type=read_share,
+        metavar="FRACTION",
+        help="measure on what train --val-fraction FRACTION holds out",
+    )
+    verb.add_argument("--split-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write the numbers here")
     add_inference_options(verb)
     add_device(verb)

@@ -37,7 +37,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
     )
-    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write the numbers here")
     verb.add_argument(
         "--profile", type=Path, metavar="F", help="write a Chrome trace of one pass here, and show what costs most"
     )
@@ -54,9 +54,11 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.tools.bench.console import show
     from varifocal.utils.atomic_write import atomic_write
 
-    targets = [target for target in (options.json, options.profile) if target is not None]
+    targets = [target for target in (options.output_json, options.profile) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
-        raise ConfigError(f"{options.json}: is named by --json and by --profile; give each a file of its own.")
+        raise ConfigError(
+            f"{options.output_json}: is named by --output-json and by --profile; give each a file of its own."
+        )
     for target in targets:
         ensure_writable_file(target)
     settings = bench.Settings(
@@ -72,14 +74,14 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
     )
     report = bench.bench(options.model, settings, options.profile)
     Console().print(show(report))
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(report.to_json(), indent=1).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(report.to_json(), indent=1).encode())
 
 
 BENCH = Command(
     "bench",
     "measure how fast a model is here, and where the time goes",
-    "varifocal bench best.safetensors --images photos/ --batch 1,4 --json speed.json\n"
+    "varifocal bench best.safetensors --images photos/ --batch 1,4 --output-json speed.json\n"
     "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n"
     "  varifocal bench best.onnx\n\n"
     "A recipe gets random weights and, without --size, 800x1216 pixels. A checkpoint's own preprocessing sizes\n"

@@ -15,20 +15,23 @@ def add_diagnose(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT")
     add_evaluation_options(verb)
     verb.add_argument(
-        "--results", type=Path, metavar="F", help="what any detector found, a COCO results file, in place of CHECKPOINT"
+        "--predictions",
+        type=Path,
+        metavar="F",
+        help="what any detector found, a COCO results file, in place of CHECKPOINT",
     )
-    verb.add_argument("--plots", type=Path, metavar="DIR", help="write charts (SVG) here")
+    verb.add_argument("--plot-dir", type=Path, metavar="DIR", help="write charts (SVG) here")
     verb.add_argument(
-        "--wanted-precision", type=float, default=0.9, metavar="P", help="find the scores that give it (%(default)s)"
+        "--target-precision", type=float, default=0.9, metavar="P", help="find the scores that give it (%(default)s)"
     )
     verb.add_argument(
-        "--score",
+        "--score-threshold",
         type=float,
         metavar="P",
         help="least score in confusion matrix and worst images (that of the best F1)",
     )
     verb.add_argument(
-        "--iou", type=float, default=0.5, metavar="X", help="least IoU in the confusion matrix (%(default)s)"
+        "--iou-threshold", type=float, default=0.5, metavar="X", help="least IoU in the confusion matrix (%(default)s)"
     )
     verb.add_argument(
         "--max-detections",
@@ -36,7 +39,7 @@ def add_diagnose(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="read so many of a class in an image (100, or what the model gives)",
     )
-    verb.add_argument("--worst", type=int, default=20, metavar="N", help="images in the JSON (%(default)s)")
+    verb.add_argument("--num-worst", type=int, default=20, metavar="N", help="images in the JSON (%(default)s)")
 
 
 def run_diagnose(options: argparse.Namespace, _: list[str]) -> None:
@@ -49,12 +52,13 @@ def run_diagnose(options: argparse.Namespace, _: list[str]) -> None:
 DIAGNOSE = Command(
     "diagnose",
     "say why the AP is what it is: ranking, errors, calibration, thresholds, the worst images",
-    "varifocal diagnose runs/vfnet-1/best.safetensors my_data --plots plots --json diagnosis.json\n"
-    "  varifocal diagnose my_data --results coco_results.json\n\n"
+    "varifocal diagnose runs/vfnet-1/best.safetensors my_data --plot-dir plots --output-json diagnosis.json\n"
+    "  varifocal diagnose my_data --predictions coco_results.json\n\n"
     "docs/diagnose.md says what each figure means.",
     add_diagnose,
     run_diagnose,
-    usage="varifocal diagnose [-h] [--split S] [--plots DIR] [--json F] [...] (CHECKPOINT DATA | DATA --results F)",
+    usage="varifocal diagnose [-h] [--split S] [--plot-dir DIR] [--output-json F] [...] (CHECKPOINT DATA | DATA
+    --predictions F)",
 )
 
 
@@ -62,17 +66,17 @@ def add_oracle(verb: argparse.ArgumentParser) -> None:
     """Options of ``oracle``."""
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     add_evaluation_options(verb)
-    verb.add_argument("--chart", type=Path, metavar="F.svg", help="write the rows as bars here")
+    verb.add_argument("--plot", type=Path, metavar="F.svg", help="write the rows as bars here")
     verb.add_argument(
-        "--assign",
-        choices=("atss", "own"),
+        "--assigner",
+        choices=("atss", "detector"),
         default="atss",
         help="whose positives: ATSS or the detector's (%(default)s)",
     )
     verb.add_argument(
         "--topk", type=read_count, default=9, metavar="N", help="candidates a level of ATSS (%(default)s)"
     )
-    verb.add_argument("--limit", type=read_count, metavar="N", help="look at the first N images alone")
+    verb.add_argument("--max-images", type=read_count, metavar="N", help="look at the first N images alone")
 
 
 def run_oracle(options: argparse.Namespace, _: list[str]) -> None:
@@ -85,13 +89,13 @@ def run_oracle(options: argparse.Namespace, _: list[str]) -> None:
 ORACLE = Command(
     "oracle",
     "give a detector the truth, one quantity at a time, and see what AP it buys (the paper's table 1)",
-    "varifocal oracle runs/vfnet-1/best.safetensors my_data --chart oracle.svg --json oracle.json\n"
-    "  varifocal oracle fcos.safetensors my_data --assign own --limit 500\n\n"
+    "varifocal oracle runs/vfnet-1/best.safetensors my_data --plot oracle.svg --output-json oracle.json\n"
+    "  varifocal oracle fcos.safetensors my_data --assigner detector --max-images 500\n\n"
     "docs/oracle.md says what each row means.",
     add_oracle,
     run_oracle,
-    usage="varifocal oracle [-h] [--split S] [--assign {atss,own}] [--limit N] [--json F] [--chart F.svg] [...] "
-    "CHECKPOINT DATA",
+    usage="varifocal oracle [-h] [--split S] [--assigner {atss,detector}] [--max-images N] [--output-json F] [--plot
+    F.svg] [...] " "CHECKPOINT DATA",
 )
 
 
@@ -106,11 +110,11 @@ def add_assign_view(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out",
         type=Path,
-        default=Path("assign-view"),
+        default=Path("show-assignment"),
         metavar="DIR",
         help="a page an image, assign.json (%(default)s)",
     )
-    verb.add_argument("--limit", type=read_count, default=12, metavar="N", help="the first N images (%(default)s)")
+    verb.add_argument("--max-images", type=read_count, default=12, metavar="N", help="the first N images (%(default)s)")
 
 
 def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -121,14 +125,14 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 ASSIGN_VIEW = Command(
-    "assign-view",
+    "show-assignment",
     "draw which points training gives each object, level by level, and which objects get none",
-    "varifocal assign-view my_data --out points\n"
-    "  varifocal assign-view my_data --recipe vfl_foveabox_r50_1x data.preprocess.short=640\n\n"
+    "varifocal show-assignment my_data --out points\n"
+    "  varifocal show-assignment my_data --recipe vfl_foveabox_r50_1x data.preprocess.short=640\n\n"
     "key=value words change the recipe, whose image size and assignment are drawn.",
     add_assign_view,
     run_assign_view,
-    usage="varifocal assign-view [-h] [--recipe NAME | --checkpoint F] [--out DIR] [--limit N] [...] DATA "
+    usage="varifocal show-assignment [-h] [--recipe NAME | --checkpoint F] [--out DIR] [--max-images N] [...] DATA "
     "[key=value ...]",
     takes_words=True,
 )
@@ -138,7 +142,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     """Options of ``report``."""
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run or of a sweep")
     verb.add_argument("--out", type=Path, default=Path("report.html"), metavar="F", help="the page (%(default)s)")
-    verb.add_argument("--json", type=Path, metavar="F", help="write the numbers here")
+    verb.add_argument("--output-json", type=Path, metavar="F", help="write the numbers here")
     verb.add_argument("--data", type=Path, metavar="DATA", help="measure on this (what each run was validated on)")
     verb.add_argument("--split", metavar="S", help="split of DATA (val, or else test)")
     add_reading(verb, "DATA")
@@ -148,7 +152,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--examples", type=int, default=8, metavar="N", help="images to show, half of them the worst (%(default)s)"
     )
-    verb.add_argument("--fast", action="store_true", help="ask no network: no diagnosis, no images")
+    verb.add_argument("--no-inference", action="store_true", help="ask no network: no diagnosis, no images")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
 
 

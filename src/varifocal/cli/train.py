@@ -34,9 +34,14 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     add_reading(verb)
     add_font(verb)
     verb.add_argument(
-        "--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out, such as 0.2"
+        "--val-fraction",
+        type=read_share,
+        metavar="FRACTION",
+        help="hold this share of data without a split out, such as 0.2",
     )
-    verb.add_argument("--strict", action="store_true", help="stop at the first unreadable image (train.bad_images=0)")
+    verb.add_argument(
+        "--fail-on-unreadable", action="store_true", help="stop at the first unreadable image (train.bad_images=0)"
+    )
 
 
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -56,7 +61,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder: name it with --out.")
     name = options.recipe or "vfnet_r50_1x"
-    strict = ["train.bad_images=0"] if options.strict else []
+    strict = ["train.bad_images=0"] if options.fail_on_unreadable else []
     recipe = load_recipe(name, [*data_overrides(options), *strict, *overrides])
     with run_folder(options.out, Path(name).stem) as run:
         _show(run_recipe(recipe, options.data, run), run)
@@ -85,7 +90,7 @@ TRAIN = Command(
     "train",
     "train a detector on a data set",
     "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
-    "  varifocal train photos_with_labels --val 0.2 --format yolo\n"
+    "  varifocal train photos_with_labels --val-fraction 0.2 --format yolo\n"
     "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
     "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
     "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.\n"
@@ -94,7 +99,7 @@ TRAIN = Command(
     run_train,
     usage=(
         "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
-        "[--unlabeled {skip,background}] [--val SHARE] [--strict] [...] DATA [key=value ...]"
+        "[--unlabeled {skip,background}] [--val-fraction FRACTION] [--fail-on-unreadable] [...] DATA [key=value ...]"
     ),
     takes_words=True,
 )
@@ -132,7 +137,9 @@ def add_sweep(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("table", choices=TABLES)
     verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
     add_reading(verb)
-    verb.add_argument("--val", type=read_share, metavar="SHARE", help="hold this share of data without a split out")
+    verb.add_argument(
+        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this share of data without a split out"
+    )
     verb.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     verb.add_argument("--seeds", type=read_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")
     verb.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and results.json (runs/TABLE)")

@@ -26,7 +26,7 @@ from varifocal.types import Category, FileLike
 from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.locks import claimed_file
 
-_DROP = ", or leave such boxes out with --drop-invalid"
+_DROP = ", or leave such boxes out with --drop-invalid-boxes"
 _UNUSABLE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f]')
 
 

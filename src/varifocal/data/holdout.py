@@ -85,7 +85,9 @@ def holdout_mask(
         DataError: no image can be read, or all look alike.
     """
     if not 0 < share <= MOST:
-        raise ConfigError(f"--val {share:g}: the share of the images to hold out is above 0 and at most {MOST}.")
+        raise ConfigError(
+            f"--val-fraction {share:g}: the share of the images to hold out is above 0 and at most {MOST}."
+        )
     group_of, joined, bad = similarity_groups(data.samples, progress)
     total = len(data.samples)
     good = np.ones(total, bool)
@@ -96,7 +98,7 @@ def holdout_mask(
     if groups.max(initial=0) == 0:
         raise DataError(
             f"{data.source}: its {total} images are one, or look alike, and cannot be split; "
-            "give it images of other scenes, or leave --val out"
+            "give it images of other scenes, or leave --val-fraction out"
         )
     held = np.zeros(total, bool)
     held[good] = assign(class_counts(data)[good], groups, share, seed)

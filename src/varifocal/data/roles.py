@@ -81,7 +81,9 @@ def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", valida
         return splits[0]
     there = meant_by(validation, splits) if validation else []
     if there:
-        raise ConfigError(f"{path}: there is a split {there[0]!r} already (of {', '.join(splits)}); leave --val out.")
+        raise ConfigError(
+            f"{path}: there is a split {there[0]!r} already (of {', '.join(splits)}); leave --val-fraction out."
+        )
     return training_split(path, splits, wanted)
 
 

@@ -48,7 +48,9 @@ def choose_views(data: Dataset, tiling: Tiling, most: int = MOST, seed: int = 0)
         DataError: the data set is empty.
     """
     if not data.samples:
-        raise DataError(f"{data.source}: holds no images to calibrate on; name another data set with --calibrate.")
+        raise DataError(
+            f"{data.source}: holds no images to calibrate on; name another data set with --calibration-data."
+        )
     rng = np.random.default_rng(seed)
     places = np.sort(rng.permutation(len(data.samples))[:most])
     samples = [data.samples[int(place)] for place in places]

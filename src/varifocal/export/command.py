@@ -25,7 +25,7 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
 
     _check(options)
     write, suffixes = FORMATS[options.format]
-    settings = ExportSettings(options.size, options.precision, options.nms, options.deform)
+    settings = ExportSettings(options.size, options.precision, options.nms, options.deform_op)
     model = load(options.checkpoint)
     if options.precision == "int8":
         compared: Any = _write_int8(options, target, settings, model)
@@ -46,18 +46,20 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Before the checkpoint is read, that the options go together."""
     given = {
-        "--calibrate": options.calibrate is not None,
-        "--val": options.val is not None,
-        "--max-drop": options.max_drop is not None,
-        "--keep": bool(options.keep),
+        "--calibration-data": options.calibration_data is not None,
+        "--validation-data": options.validation_data is not None,
+        "--max-ap-drop": options.max_ap_drop is not None,
+        "--fp32-modules": bool(options.fp32_modules),
         "--int8-target": options.int8_target is not None,
     }
     if options.precision == "int8":
         if options.images is not None:
-            raise ConfigError("--images: int8 is compared on labeled images; name them with --val DATA/SPLIT.")
-        if options.calibrate is None:
             raise ConfigError(
-                "--precision int8 needs --calibrate DATA, a data set of images like those that the file will see."
+                "--images: int8 is compared on labeled images; name them with --validation-data DATA/SPLIT."
+            )
+        if options.calibration_data is None:
+            raise ConfigError(
+                "--precision int8 needs --calibration-data DATA, a data set of images like those that the file will see."
             )
         return
     for name, there in given.items():
@@ -69,10 +71,10 @@ def _write_int8(options: argparse.Namespace, target: Path, settings: ExportSetti
     from varifocal.export.quantize import Int8, export_int8
 
     int8 = Int8(
-        _data(options.calibrate, "train", "--calibrate"),
-        _data(options.val or options.calibrate, "val", "--val"),
-        1.0 if options.max_drop is None else options.max_drop,
-        tuple(options.keep),
+        _data(options.calibration_data, "train", "--calibration-data"),
+        _data(options.validation_data or options.calibration_data, "val", "--validation-data"),
+        1.0 if options.max_ap_drop is None else options.max_ap_drop,
+        tuple(options.fp32_modules),
         target=options.int8_target or "portable",
     )
     return export_int8(model, target, settings, int8, options.format, progress_bar)

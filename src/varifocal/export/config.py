@@ -26,7 +26,7 @@ class ExportSettings:
 
     size: tuple[int, int] | None = None
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    nms: Literal["in", "out"] = "out"
+    nms: Literal["graph", "host"] = "host"
     deform: Literal["auto", "deformconv", "gridsample"] = "auto"
 
     @property
@@ -57,10 +57,10 @@ def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
             f"--size {settings.size[0]}x{settings.size[1]}: both sides must be multiples of {multiple}, as "
             f"{height}x{width}."
         )
-    if settings.nms == "in" and info.postprocess.method != "nms":
-        raise ConfigError("--nms in: ONNX has no soft suppression; export with --nms out.")
-    if settings.nms == "in" and info.views.count > 1:
-        raise ConfigError("--nms in: the model looks at an image several times; export with --nms out.")
+    if settings.nms == "graph" and info.postprocess.method != "nms":
+        raise ConfigError("--nms graph: ONNX has no soft suppression; export with --nms host.")
+    if settings.nms == "graph" and info.views.count > 1:
+        raise ConfigError("--nms graph: the model looks at an image several times; export with --nms host.")
 
 
 def check_backbone(settings: ExportSettings, network: nn.Module, name: str) -> None:

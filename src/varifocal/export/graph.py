@@ -80,7 +80,7 @@ def _clipped(boxes: Tensor, height: Any, width: Any) -> Tensor:
 
 def output_names(info: ModelInfo, settings: ExportSettings) -> list[str]:
     """Of the graph's outputs, in order."""
-    if settings.nms == "in":
+    if settings.nms == "graph":
         return ["boxes", "scores", "labels"]
     return ["boxes", "scores", *(["quality"] if _has_quality(info) else [])]
 
@@ -115,7 +115,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
         fix_padding(network.backbone, example)
     if graph.size is not None:
         fix_positions(network.backbone, size)
-    select = model.info.postprocess if graph.nms == "in" else None
+    select = model.info.postprocess if graph.nms == "graph" else None
     wrapped = DetectorGraph(network, model.info.preprocess, select, graph.border)
     try:
         with export_mode(settings.form), torch.no_grad(), autocast(settings.computed, "cpu"):
@@ -176,5 +176,5 @@ def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
         info.views,
         versions,
         work=(*size, operations),
-        pad=(OUTSIDE,) * 3 if graph.nms == "in" else None,
+        pad=(OUTSIDE,) * 3 if graph.nms == "graph" else None,
     )

@@ -84,11 +84,11 @@ class Parity:
         if lost > bound.unmatched * self.detections + (1 if self.detections >= SAID_MANY else 0):
             far.append(f"{lost} detections of {self.detections} have no partner")
         if far:
-            others = ["--nms out"] if self.score is None else []
+            others = ["--nms host"] if self.score is None else []
             others += ["--precision fp32"] if self.precision != "fp32" else []
             raise ExportError(
                 f"{name}: is not kept, because it differs from torch: {', '.join(far)}; try "
-                f"{' or '.join([*others, 'another --deform'])}."
+                f"{' or '.join([*others, 'another --deform-op'])}."
             )
 
     def table(self) -> Table:
@@ -113,7 +113,7 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
         shape = exported.fitted_shape(image, model.info.preprocess)
         batch = exported.batch([image], [shape])
         truth = _decode(network, model, batch, shape)
-        if graph.nms == "out":
+        if graph.nms == "host":
             outputs = exported.session.run(batch)
             height, width = (side - graph.border for side in shape)
             wanted = truth.boxes[0].numpy()
@@ -126,7 +126,7 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
             if truth.quality is not None:
                 score.append(_largest(np.abs(outputs["quality"][0] - truth.quality[0].numpy())))
         counts += _matched(_select(truth, model.info.postprocess, image, shape), exported, image)
-    raw = graph.nms == "out"
+    raw = graph.nms == "host"
     return Parity(
         len(images),
         graph.precision,

@@ -56,9 +56,11 @@ class Int8:
 
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:
-            raise ConfigError(f"--max-drop {self.max_drop:g}: a drop of AP in points is at least 0.")
+            raise ConfigError(f"--max-ap-drop {self.max_drop:g}: a drop of AP in points is at least 0.")
         if not self.validation.samples:
-            raise DataError(f"{self.validation.source}: holds no images to measure AP on; name others with --val.")
+            raise DataError(
+                f"{self.validation.source}: holds no images to measure AP on; name others with --validation-data."
+            )
         if self.target == "vnni" and has_vnni() is False:
             raise ConfigError(
                 "--int8-target vnni: this processor has no VNNI and would measure another model than the one that runs "
@@ -88,7 +90,9 @@ def export_int8(
             network = Int8Network(model, settings, form, target, Path(folder), int8.target)
             advance(1)
         if all(within(name, int8.keep) for name in network.blocks):
-            raise ConfigError(f"--keep {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32.")
+            raise ConfigError(
+                f"--fp32-modules {','.join(int8.keep)}: these leave nothing to int8; use --precision fp32."
+            )
         judge = _Judge(model, int8, progress)  # before the calibration, since other data are wrong more often
         with progress("calibrating", len(views)) as advance:
             network.calibrate(views, advance)
@@ -115,7 +119,7 @@ def check_keep(model: Model, keep: Sequence[str]) -> None:
             stages = [part for part in blocks(known) if part in known]
             parts = near or [part for part in stages if not any(other.startswith(f"{part}.") for other in stages)]
             raise ConfigError(
-                f"--keep {name}: the network has no such part; {'near' if near else 'there'} are {', '.join(parts)}."
+                f"--fp32-modules {name}: the network has no such part; {'near' if near else 'there'} are {', '.join(parts)}."
             )
 
 
@@ -126,7 +130,9 @@ class _Judge:
         self.int8, self.progress = int8, progress
         self.before, self.truth = self._average(model, "measuring the checkpoint")
         if self.before < 0:
-            raise DataError(f"{int8.validation.source}: has no boxes to measure AP on; name other data with --val.")
+            raise DataError(
+                f"{int8.validation.source}: has no boxes to measure AP on; name other data with --validation-data."
+            )
 
     def accuracy(self, built: Built, title: str, calibrated: int) -> Accuracy:
         """The comparison with the checkpoint."""
@@ -162,7 +168,7 @@ def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View], info:
 def _complaint(target: Path, accuracy: Accuracy, found: Restoration, network: Int8Network, judge: _Judge) -> str:
     worst = ", ".join(f"{name} ({100 * cost:.1f} %)" for name, cost in found.costs[:TRIED])
     text = f"{target}: is not kept, because {accuracy.complaint()}; alone in int8 the detections change most by {worst}"
-    option = f"--keep {','.join(found.keep)}"
+    option = f"--fp32-modules {','.join(found.keep)}"
     if found.enough:
         return f"{text}; with the first of them in floating point AP is {100 * found.ap:.1f}: add {option}"
     whole = judge.accuracy(network.build(network.blocks), "all in fp32", network.measured.images)

@@ -110,10 +110,10 @@ def saved(program: ExportedProgram, info: ExportInfo) -> bytes:
 
 
 def _check(settings: ExportSettings) -> None:
-    if settings.nms == "in":
-        raise ConfigError("--nms in: plain torch has no suppression of boxes; export with --nms out.")
+    if settings.nms == "graph":
+        raise ConfigError("--nms graph: plain torch has no suppression of boxes; export with --nms host.")
     if settings.deform == "deformconv":
-        raise ConfigError("--deform deformconv: plain torch has no deformable convolution; leave --deform.")
+        raise ConfigError("--deform-op deformconv: plain torch has no deformable convolution; leave --deform-op.")
     if settings.precision != "fp32":
         raise ConfigError(
             f"--precision {settings.precision}: a program of torch is exported in fp32; call it under torch.autocast."

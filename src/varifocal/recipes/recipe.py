@@ -284,7 +284,7 @@ def _validation_note(splits: Sequence[str], training: str, chosen: str | None, w
     if chosen is not None:
         return f"no split {wanted!r}, so validation is on {chosen!r}."
     if len(splits) == 1:
-        return "there is one split, so there is no validation; hold images out for it with --val 0.2."
+        return "there is one split, so there is no validation; hold images out for it with --val-fraction 0.2."
     shared = [name for name in meant_by(wanted, splits) if share_images(name, training)]
     if shared:
         return f"the split {shared[0]!r} has images of {training!r}, which is trained on, so there is no validation."

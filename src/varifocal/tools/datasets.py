@@ -23,17 +23,19 @@ def reading(options: argparse.Namespace, data: Path | str) -> dict[str, Any]:
 
 
 def eval_data(options: argparse.Namespace) -> Dataset:
-    """The split that is asked for: val, or else test, or the only one there is; or what train --val held out.
+    """The split that is asked for: val, or else test, or the only one there is; or what train --val-fraction held out.
 
     Raises:
         DataError: there are several splits, none of them usual; and as :func:`varifocal.data.load.load_dataset`.
     """
     read: dict[str, Any] = {**reading(options, options.data), "invalid_boxes": "drop"}
     splits = find_splits(options.data, format=options.format)
-    if options.val is not None:
+    if options.val_fraction is not None:
         split = options.split or parted_split(options.data, splits)
         with progress_bar("comparing images", None) as advance:
-            return load_train_val(options.data, options.val, options.val_seed, split=split, progress=advance, **read)[1]
+            return load_train_val(
+                options.data, options.val_fraction, options.split_seed, split=split, progress=advance, **read
+            )[1]
     return load_dataset(options.data, options.split or measured_split(options.data, splits), **read)
 
 
@@ -45,10 +47,10 @@ def convert_data(options: argparse.Namespace) -> None:
             options.out,
             options.to,
             split=options.split,
-            val=options.val,
-            seed=options.val_seed,
+            val=options.val_fraction,
+            seed=options.split_seed,
             image_files=options.image_files,
-            drop_invalid=options.drop_invalid,
+            drop_invalid=options.drop_invalid_boxes,
             progress=advance,
             **reading(options, options.data),
         )

@@ -137,7 +137,7 @@ def commands(entry: Entry) -> str:
     views = load_recipe(entry.recipe).views
     return "\n".join(
         [
-            f"varifocal convert {file} --out {ours}",
+            f"varifocal convert-weights {file} --out {ours}",
             f"varifocal eval {ours} COCO --split val2017" + (" --tta" if views.count > 1 else ""),
             f"varifocal train COCO --recipe {entry.recipe} data.invalid_boxes=drop",
         ]

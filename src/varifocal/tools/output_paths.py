@@ -146,6 +146,6 @@ def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, 
         raise ConfigError(f"{target}: the name of such a file ends in {suffix}.")
     for file in (*(target.with_suffix(suffix) for suffix in suffixes), sidecar_path(target)):
         if file.exists() and not force:
-            raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --force.")
+            raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --overwrite.")
         ensure_writable_file(file)
     return target

@@ -238,7 +238,7 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     content = json.loads((original / "annotations/instances_val.json").read_text())
     content["annotations"][0]["bbox"] = [1, 1, 0, 5]
     fill(original, {"annotations/instances_val.json": json.dumps(content)})
-    with pytest.raises(DataError, match=r"instances_val\.json: annotation 5 .* no area .*--drop-invalid"):
+    with pytest.raises(DataError, match=r"instances_val\.json: annotation 5 .* no area .*--drop-invalid-boxes"):
         convert(original, tmp_path / "out", "coco")
     assert sorted(tmp_path.rglob("*")) == before
     notes = convert(original, tmp_path / "out", "coco", drop_invalid=True)

@@ -72,7 +72,7 @@ def test_a_single_split_is_parted_and_measured_on_under_any_name():
         assert training_split("d", [name]) == parted_split("d", [name]) == measured_split("d", [name]) == name
     assert parted_split("d", ["Training", "test"]) == "Training"
     with pytest.raises(
-        ConfigError, match=r"^d: there is a split 'Valid' already \(of Train, Valid\); leave --val out\.$"
+        ConfigError, match=r"^d: there is a split 'Valid' already \(of Train, Valid\); leave --val-fraction out\.$"
     ):
         parted_split("d", ["Train", "Valid"])
 
@@ -128,11 +128,11 @@ def test_training_evaluation_and_calibration_see_the_same_splits(tmp_path):
     assert list(found(validation)) == ["Validation.png"]
     assert training.notes == ()
     assert list(found(eval_data(asked(tmp_path)))) == ["Validation.png"]
-    assert list(found(load_split(tmp_path, "train", "--calibrate"))) == ["Train.png"]
-    assert list(found(load_split(tmp_path, "val", "--val"))) == ["Validation.png"]
-    assert list(found(load_split(tmp_path / "Validation", "train", "--calibrate"))) == ["Validation.png"]
+    assert list(found(load_split(tmp_path, "train", "--calibration-data"))) == ["Train.png"]
+    assert list(found(load_split(tmp_path, "val", "--val-fraction"))) == ["Validation.png"]
+    assert list(found(load_split(tmp_path / "Validation", "train", "--calibration-data"))) == ["Validation.png"]
     assert splits == ["train", "val"]
-    with pytest.raises(ConfigError, match="leave --val out"):
+    with pytest.raises(ConfigError, match="leave --val-fraction out"):
         eval_data(asked(tmp_path, val=0.2))
-    with pytest.raises(ConfigError, match="leave --val out"):
+    with pytest.raises(ConfigError, match="leave --val-fraction out"):
         read_splits(tmp_path, DataConfig(val_share=0.2))

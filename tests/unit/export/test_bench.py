@@ -54,7 +54,7 @@ def test_the_report_is_that_of_a_checkpoint(folder, tmp_path, capsys, name):
     reports = []
     for file in ("tiny.safetensors", name):
         target = tmp_path / "speed.json"
-        words = ["--size", "96x128", "--batch", "1,2", "--repeats", "2", "--json", str(target)]
+        words = ["--size", "96x128", "--batch", "1,2", "--repeats", "2", "--output-json", str(target)]
         assert main(["bench", str(folder / file), *words]) == 0
         reports.append(json.loads(target.read_text()))
     wanted, found = reports

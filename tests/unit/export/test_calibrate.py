@@ -63,7 +63,9 @@ def test_what_cannot_be_read_is_left_out(tmp_path):
 
 def test_no_images_at_all(tmp_path):
     empty = replace(data_set(tmp_path, []), source=Path("somewhere"))
-    with pytest.raises(DataError, match=r"^somewhere: holds no images to calibrate on; name another .*--calibrate"):
+    with pytest.raises(
+        DataError, match=r"^somewhere: holds no images to calibrate on; name another .*--calibration-data"
+    ):
         choose_views(empty, Tiling())
 
 

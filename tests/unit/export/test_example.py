@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "detect_onnx.py"
 @pytest.fixture(scope="module", params=[(96, 128), None], ids=["fixed", "free"])
 def exported(request, build_tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("example") / "tiny.onnx"
-    path.write_bytes(build_tiny("vfnet", ExportSettings(request.param, nms="in")).content)
+    path.write_bytes(build_tiny("vfnet", ExportSettings(request.param, nms="graph")).content)
     return path
 
 
@@ -50,7 +50,9 @@ def test_the_example_says_what_it_cannot_run(build_tiny, tmp_path, photo):
     command = [sys.executable, EXAMPLE, tmp_path / "out.onnx", photo]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr.splitlines()[-1].endswith("out.onnx: leaves suppression to its caller; export it with --nms in")
+    assert said.stderr.splitlines()[-1].endswith(
+        "out.onnx: leaves suppression to its caller; export it with --nms graph"
+    )
     assert "Traceback" not in said.stderr
 
 

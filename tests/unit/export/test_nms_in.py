@@ -46,7 +46,7 @@ def real(found, i):
 @pytest.mark.parametrize("size", [FIXED, FREE], ids=["fixed", "free"])
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_boxes_over_the_border_are_clipped_before_they_are_suppressed(build_tiny, tmp_path, size, runtime):
-    built = build_tiny("vfnet", ExportSettings(size, nms="in"))
+    built = build_tiny("vfnet", ExportSettings(size, nms="graph"))
     if runtime == "openvino":
         save_openvino(to_openvino(built.content), tmp_path / "in.xml", built.info)
     session = OnnxRuntimeSession(built.content) if runtime == "onnx" else OpenvinoSession(tmp_path / "in.xml")

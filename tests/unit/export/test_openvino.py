@@ -172,7 +172,7 @@ def test_half_weights_are_half_as_large(cached, photo, tmp_path):
 
 @pytest.mark.slow
 def test_a_file_that_suppresses_by_itself(build_tiny, tmp_path, photo):
-    built = build_tiny("vfnet", ExportSettings(FREE, nms="in"))
+    built = build_tiny("vfnet", ExportSettings(FREE, nms="graph"))
     save_openvino(to_openvino(built.content), tmp_path / "in.xml", built.info)
     found, wanted = vf.load(tmp_path / "in.xml").predict(photo), built.model.predict(photo)
     assert len(found) == len(wanted) > 5
@@ -197,7 +197,9 @@ def test_look_ups_and_bf16_do_not_go_together(build_tiny, tmp_path):
     built = build_tiny("vfnet", ExportSettings(FREE))
     graph = replace(built.info.graph, deform="gridsample")
     save_openvino(to_openvino(built.content), tmp_path / "look.xml", replace(built.info, graph=graph))
-    with pytest.raises(ConfigError, match=r"look\.xml: bf16 rounds the places of its look-ups.* --deform deformconv"):
+    with pytest.raises(
+        ConfigError, match=r"look\.xml: bf16 rounds the places of its look-ups.* --deform-op deformconv"
+    ):
         vf.load(tmp_path / "look.xml", precision="bf16")
 
 
@@ -278,7 +280,7 @@ def test_the_verb(cached, tmp_path, capsys):
         assert main(["export", str(wrong), "--out", str(tmp_path / "new")]) == 2
         assert f"{wrong}: {message}" in capsys.readouterr().err
         assert not (tmp_path / "new").exists()
-    assert main([*command, "--force"]) == 0
+    assert main([*command, "--overwrite"]) == 0
     photo = Path(__file__).parents[3] / "docs" / "demo.jpg"
-    assert main(["predict", str(tmp_path / "best.xml"), str(photo), "--json", str(tmp_path / "found.json")]) == 0
+    assert main(["predict", str(tmp_path / "best.xml"), str(photo), "--output-json", str(tmp_path / "found.json")]) == 0
     assert len(json.loads((tmp_path / "found.json").read_text())) > 5

@@ -81,7 +81,7 @@ def data(wounded, tmp_path_factory):
 
 
 def export(checkpoint, data, *words):
-    int8 = ("--precision", "int8", "--calibrate", str(data), "--max-drop", DROP)
+    int8 = ("--precision", "int8", "--calibration-data", str(data), "--max-ap-drop", DROP)
     return main(["export", str(checkpoint), "--size", f"{SIZE[0]}x{SIZE[1]}", *int8, *words])
 
 
@@ -109,10 +109,10 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
     message = capfd.readouterr().err.splitlines()[-1]
     assert "best.onnx: is not kept, because int8 costs" in message
     assert f"the detections change most by {GUILTY} (" in message
-    assert message.endswith(f"add --keep {GUILTY}")
+    assert message.endswith(f"add --fp32-modules {GUILTY}")
     assert left(checkpoint) == ["best.safetensors"]
 
-    assert export(checkpoint, data, "--keep", GUILTY) == 0
+    assert export(checkpoint, data, "--fp32-modules", GUILTY) == 0
     told = capfd.readouterr().out
     assert "input of 128x192" in told
     assert left(checkpoint) == ["best.onnx", "best.onnx.json", "best.safetensors"]
@@ -132,7 +132,7 @@ def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
 
 
 def test_the_file_finds_what_the_checkpoint_does(checkpoint, wounded, data):
-    assert export(checkpoint, data, "--keep", GUILTY) == 0
+    assert export(checkpoint, data, "--fp32-modules", GUILTY) == 0
     images = [data / f"{i}.png" for i in (4, 5)]
     alone = vf.load(checkpoint.with_suffix(".onnx")).predict(images)
     for found, wanted in zip(alone, wounded.predict(images), strict=True):
@@ -144,9 +144,9 @@ def test_the_file_finds_what_the_checkpoint_does(checkpoint, wounded, data):
 def test_openvino(checkpoint, wounded, data, capfd):
     """In its form the star is in eight bits, too, and the file, of one image, runs for several."""
     assert export(checkpoint, data, "--format", "openvino") == 2
-    assert capfd.readouterr().err.endswith(f"add --keep {GUILTY}\n")
+    assert capfd.readouterr().err.endswith(f"add --fp32-modules {GUILTY}\n")
     assert left(checkpoint) == ["best.safetensors"]
-    words = ("--format", "openvino", "--keep", GUILTY)
+    words = ("--format", "openvino", "--fp32-modules", GUILTY)
     assert export(checkpoint, data, *words) == 0
     assert left(checkpoint) == ["best.bin", "best.safetensors", "best.xml", "best.xml.json"]
     file = checkpoint.with_suffix(".xml")
@@ -163,7 +163,7 @@ def test_openvino(checkpoint, wounded, data, capfd):
 
 @pytest.mark.skipif(not has_vnni(), reason="needs VNNI, or another processor than x86")
 def test_for_vnni(checkpoint, data):
-    assert export(checkpoint, data, "--keep", GUILTY, "--int8-target", "vnni") == 0
+    assert export(checkpoint, data, "--fp32-modules", GUILTY, "--int8-target", "vnni") == 0
     assert json.loads((checkpoint.parent / "best.onnx.json").read_text())["graph"]["int8_target"] == "vnni"
     held = Graph(onnx.load(checkpoint.with_suffix(".onnx"))).proto.graph.initializer
     steps = [onnx.numpy_helper.to_array(one) for one in held if one.data_type == onnx.TensorProto.INT8 and one.dims]
@@ -180,7 +180,7 @@ def test_for_vnni_without_it(checkpoint, data, monkeypatch, capfd):
 
 
 def test_everything_kept(checkpoint, data, capfd):
-    assert export(checkpoint, data, "--keep", "backbone,neck,head") == 2
+    assert export(checkpoint, data, "--fp32-modules", "backbone,neck,head") == 2
     assert "leave nothing to int8" in capfd.readouterr().err
 
 
@@ -191,7 +191,7 @@ def test_what_is_wrong_with_other_images_is_said_before_the_calibration(checkpoi
         shutil.copy(data / image["file_name"], tmp_path)
     birds = tmp_path / "birds.json"
     birds.write_text(json.dumps(content))
-    assert export(checkpoint, data, "--val", str(birds)) == 2
+    assert export(checkpoint, data, "--validation-data", str(birds)) == 2
     told = capfd.readouterr().err
     assert "birds.json: the model was not trained on bird" in told
     assert "calibrating" not in told
@@ -200,31 +200,49 @@ def test_what_is_wrong_with_other_images_is_said_before_the_calibration(checkpoi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--precision", "int8"], "--precision int8 needs --calibrate DATA"),
-        (["--calibrate", "DATA"], "--calibrate: is for --precision int8 only"),
-        (["--keep", "neck"], "--keep: is for --precision int8 only"),
+        (["--precision", "int8"], "--precision int8 needs --calibration-data DATA"),
+        (["--calibration-data", "DATA"], "--calibration-data: is for --precision int8 only"),
+        (["--fp32-modules", "neck"], "--fp32-modules: is for --precision int8 only"),
         (["--int8-target", "portable"], "--int8-target: is for --precision int8 only"),
-        (["--precision", "int8", "--calibrate", "DATA", "--images", "x"], "name them with --val DATA/SPLIT"),
-        (["--precision", "int8", "--calibrate", "DATA", "--max-drop", "-1"], "--max-drop -1: a drop of AP"),
-        (["--precision", "int8", "--calibrate", "DATA", "--max-drop", "nan"], "--max-drop nan: a drop of AP"),
         (
-            ["--precision", "int8", "--calibrate", "DATA", "--keep", "neck,head.vfl_cls"],
-            "--keep head.vfl_cls: the network has no such part; near are head.cls",
+            ["--precision", "int8", "--calibration-data", "DATA", "--images", "x"],
+            "name them with --validation-data DATA/SPLIT",
         ),
         (
-            ["--precision", "int8", "--calibrate", "DATA", "--keep", "xyz"],
-            "--keep xyz: the network has no such part; there are backbone.conv1, ",
+            ["--precision", "int8", "--calibration-data", "DATA", "--max-ap-drop", "-1"],
+            "--max-ap-drop -1: a drop of AP",
         ),
-        (["--precision", "int8", "--calibrate", "gone"], "gone: there is no such file or folder"),
-        (["--precision", "int8", "--calibrate", "DATA/gone"], "there is no such file or folder"),
-        (["--precision", "int8", "--calibrate", "DATA", "--format", "torch-export"], "for --format onnx or openvino"),
-        (["--precision", "int8", "--calibrate", "EMPTY"], "'images' is empty; a data set needs"),
         (
-            ["--precision", "int8", "--calibrate", "DATA", "--val", "EMPTY"],
+            ["--precision", "int8", "--calibration-data", "DATA", "--max-ap-drop", "nan"],
+            "--max-ap-drop nan: a drop of AP",
+        ),
+        (
+            ["--precision", "int8", "--calibration-data", "DATA", "--fp32-modules", "neck,head.vfl_cls"],
+            "--fp32-modules head.vfl_cls: the network has no such part; near are head.cls",
+        ),
+        (
+            ["--precision", "int8", "--calibration-data", "DATA", "--fp32-modules", "xyz"],
+            "--fp32-modules xyz: the network has no such part; there are backbone.conv1, ",
+        ),
+        (["--precision", "int8", "--calibration-data", "gone"], "gone: there is no such file or folder"),
+        (["--precision", "int8", "--calibration-data", "DATA/gone"], "there is no such file or folder"),
+        (
+            ["--precision", "int8", "--calibration-data", "DATA", "--format", "torch-export"],
+            "for --format onnx or openvino",
+        ),
+        (["--precision", "int8", "--calibration-data", "EMPTY"], "'images' is empty; a data set needs"),
+        (
+            ["--precision", "int8", "--calibration-data", "DATA", "--validation-data", "EMPTY"],
             "'images' is empty; a data set needs at least one image",
         ),
-        (["--precision", "int8", "--calibrate", "BLANK"], "has no boxes to measure AP on; name other data with --val"),
-        (["--precision", "int8", "--calibrate", "TORN", "--val", "DATA/val"], "none of the 1 images to calibrate on"),
+        (
+            ["--precision", "int8", "--calibration-data", "BLANK"],
+            "has no boxes to measure AP on; name other data with --validation-data",
+        ),
+        (
+            ["--precision", "int8", "--calibration-data", "TORN", "--validation-data", "DATA/val"],
+            "none of the 1 images to calibrate on",
+        ),
     ],
 )
 def test_bad_words(checkpoint, data, tmp_path, capfd, words, message):

@@ -108,8 +108,8 @@ def test_a_file_holds_raw_numbers_and_json(free):
 
 def test_what_plain_torch_does_not_have(tiny, tmp_path):
     for settings, message in (
-        (ExportSettings(nms="in"), "--nms in: plain torch has no suppression of boxes"),
-        (ExportSettings(deform="deformconv"), "--deform deformconv: plain torch has no deformable convolution"),
+        (ExportSettings(nms="graph"), "--nms graph: plain torch has no suppression of boxes"),
+        (ExportSettings(deform="deformconv"), "--deform-op deformconv: plain torch has no deformable convolution"),
         (ExportSettings(precision="fp16"), "--precision fp16: .* under torch.autocast"),
     ):
         with pytest.raises(ConfigError, match=f"^{message}"):

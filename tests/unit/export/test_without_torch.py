@@ -68,9 +68,9 @@ def test_loading_and_every_verb_that_runs_a_model(folder, tmp_path, name):
     assert f"{number} detections in 1 image" in out
     assert len(json.loads((tmp_path / "detections.json").read_text())) == int(number) > 5
     assert (tmp_path / "photo.png").is_file()
-    run(VERB, "eval", file, folder / "data.json", "--json", tmp_path / "metrics.json")
+    run(VERB, "eval", file, folder / "data.json", "--output-json", tmp_path / "metrics.json")
     assert json.loads((tmp_path / "metrics.json").read_text())["AP"] >= 0
-    run(VERB, "bench", file, "--size", "64x96", "--repeats", "1", "--json", tmp_path / "speed.json")
+    run(VERB, "bench", file, "--size", "64x96", "--repeats", "1", "--output-json", tmp_path / "speed.json")
     assert json.loads((tmp_path / "speed.json").read_text())["batches"][0]["milliseconds"]["median"] > 0
     described = run(VERB, "info", file)
     assert "vfnet, exported" in described

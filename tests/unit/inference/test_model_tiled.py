@@ -111,7 +111,7 @@ def test_the_flags_choose_the_windows(checkpoint, tmp_path, monkeypatch, words, 
         vf.Model, "_detect", lambda self, images, settings: seen.extend(images) or detect(self, images, settings)
     )
     file, out = str(checkpoint.with_name("a.png")), str(tmp_path / "d.json")
-    assert main(["predict", str(checkpoint), file, "--json", out, *words]) == 0
+    assert main(["predict", str(checkpoint), file, "--output-json", out, *words]) == 0
     assert len(seen) == count
 
 

@@ -39,10 +39,10 @@ def test_videos_and_images_together(command, tmp_path, capsys):
 
 def test_every_on_the_command_line(command, tmp_path, capsys):
     make_video(tmp_path / "a.mp4")
-    assert command("a.mp4", "--out", "out", "--every", "4") == 0
+    assert command("a.mp4", "--out", "out", "--frame-stride", "4") == 0
     assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == 3
-    assert command("a.mp4", "--out", "out", "--every", "0") == 2
-    assert "--every 0" in capsys.readouterr().err
+    assert command("a.mp4", "--out", "out", "--frame-stride", "0") == 2
+    assert "--frame-stride 0" in capsys.readouterr().err
 
 
 def test_a_bad_video_is_named_and_the_rest_is_done(command, tmp_path, capsys):
@@ -73,7 +73,7 @@ def test_the_video_itself_is_not_overwritten(command, tmp_path, capsys):
 
 def test_a_video_wants_a_folder(command, tmp_path, capsys):
     make_video(tmp_path / "a.mp4")
-    assert command("a.mp4", "--json", "d.json") == 2
+    assert command("a.mp4", "--output-json", "d.json") == 2
     assert "a.mp4: a video is written to a folder" in capsys.readouterr().err
     assert not (tmp_path / "d.json").exists()
 

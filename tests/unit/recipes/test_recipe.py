@@ -282,7 +282,7 @@ def write_split(folder, split, name="a", boxes=()):
             ("train",),
             "val",
             None,
-            "there is one split, so there is no validation; hold images out for it with --val 0.2.",
+            "there is one split, so there is no validation; hold images out for it with --val-fraction 0.2.",
         ),
         (("Train", "Validation"), "val", "Validation", None),
         (("train", "dev", "test"), "val", "dev", None),
@@ -291,7 +291,7 @@ def write_split(folder, split, name="a", boxes=()):
             ("default",),
             "val",
             None,
-            "there is one split, so there is no validation; hold images out for it with --val 0.2.",
+            "there is one split, so there is no validation; hold images out for it with --val-fraction 0.2.",
         ),
         (
             ("trainval", "val"),
@@ -337,7 +337,10 @@ def test_one_json_is_trained_on_without_validation(tmp_path):
     first, second, third = training.notes  # what was read is told too
     assert "left out" in first
     assert "clipped" in second
-    assert third == f"{file}: there is one split, so there is no validation; hold images out for it with --val 0.2."
+    assert (
+        third
+        == f"{file}: there is one split, so there is no validation; hold images out for it with --val-fraction 0.2."
+    )
     assert build_job(override(TINY, ["data.invalid_boxes=drop"]), file, tmp_path / "run").validation is None
 
 

@@ -52,7 +52,7 @@ def test_the_commands_are_ones_that_the_parser_takes(name):
     (entry,) = list_zoo([name])
     lines = commands(entry).splitlines()
     assert ("--tta" in lines[1]) == name.endswith("_tta")
-    assert [line.split()[1] for line in lines] == ["convert", "eval", "train"]
+    assert [line.split()[1] for line in lines] == ["convert-weights", "eval", "train"]
     for line in lines:
         words = line.split()[1:]
         options, rest = make_parser().parse_known_args(words)

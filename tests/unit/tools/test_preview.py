@@ -74,7 +74,7 @@ def test_the_images_are_those_of_the_epoch(data, monkeypatch):
 
 def test_the_verb(data, tmp_path, capsys):
     out = tmp_path / "here" / "seen.png"
-    assert main(["preview", str(data), "--out", str(out), "--count", "4", *FAST]) == 0
+    assert main(["preview", str(data), "--out", str(out), "--num-images", "4", *FAST]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{out}: 4 images, ")
     with Image.open(out) as page:

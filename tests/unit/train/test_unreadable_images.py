@@ -111,9 +111,9 @@ def test_strict_stops_at_the_first_bad_image(tmp_path, capsys):
     ]
     run = tmp_path / "run"
     words = [str(folder), "--out", str(run), *tiny, *SMALL, "train.batch=20", "train.epochs=1", "train.device=cpu"]
-    assert main(["train", *words, "--strict"]) == 2
+    assert main(["train", *words, "--fail-on-unreadable"]) == 2
     assert "2.png: this is not an image" in capsys.readouterr().err
     assert main(["train", *words[:2], str(tmp_path / "other"), *words[3:]]) == 0
     assert f"1 image could not be used: {tmp_path / 'other' / 'bad_images.txt'}" in capsys.readouterr().out
     assert json.loads((tmp_path / "other" / "data.json").read_text())
-    assert main(["train", str(folder), "--resume", str(tmp_path / "other"), "--strict"]) == 2
+    assert main(["train", str(folder), "--resume", str(tmp_path / "other"), "--fail-on-unreadable"]) == 2

@@ -37,7 +37,7 @@ def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads
         )
     if precision == "bf16" and info.graph.deform == "gridsample":
         raise ConfigError(
-            f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform "
+            f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform-op "
             "deformconv, or use --precision fp32."
         )
     return OpenvinoSession(path, device, precision, threads)

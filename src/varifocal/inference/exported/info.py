@@ -37,7 +37,7 @@ class GraphInfo:
     per_cell: int = 1
     multiple: int = 32
     border: int = 0
-    nms: Literal["in", "out"] = "out"
+    nms: Literal["graph", "host"] = "host"
     precision: str = "fp32"
     deform: str = "deformconv"
     opset: int = 20

@@ -73,20 +73,20 @@ class ExportedModel:
 
     def _check(self, score_threshold: float | None, max_detections: int | None) -> None:
         own, graph, views = self.info.postprocess, self.info.graph, self.info.views
-        if views.count > 1 and (graph.nms == "in" or graph.size is not None):
+        if views.count > 1 and (graph.nms == "graph" or graph.size is not None):
             raise ConfigError(
-                f"{self.session.name}: several views need a file exported with --dynamic and --nms out; leave --tta."
+                f"{self.session.name}: several views need a file exported with --dynamic and --nms host; leave --tta."
             )
         low = score_threshold is not None and score_threshold < own.score_threshold
         many = max_detections is not None and max_detections > own.max_detections
-        if graph.nms == "in" and (low or many):
+        if graph.nms == "graph" and (low or many):
             raise ConfigError(
                 f"{self.session.name}: suppresses by itself at a score of {own.score_threshold} and "
-                f"{own.max_detections} boxes; export it with --nms out for a lower threshold or more boxes."
+                f"{own.max_detections} boxes; export it with --nms host for a lower threshold or more boxes."
             )
 
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
-        if self.info.graph.nms == "in":
+        if self.info.graph.nms == "graph":
             return self._detect_suppressed(images, settings)
         views = self.info.views
         at_once = max(BATCH // views.count, 1)

@@ -119,7 +119,7 @@ def one_pass(
     lap(PREPARE)
     outputs = model.session.run(batch)
     lap(NETWORK)
-    if model.info.graph.nms == "in":
+    if model.info.graph.nms == "graph":
         lap(BOXES)
         found = model.suppressed(outputs, opened, shapes, settings)
     else:
@@ -186,7 +186,7 @@ def _notes(info: ExportInfo, speeds: Sequence[Speed]) -> Iterator[str]:
         yield f"the file was exported in {info.graph.precision}{peak}"
     if not speeds:
         yield "the machine's peak is measured with torch, which is not there"
-    if info.graph.nms == "in":
+    if info.graph.nms == "graph":
         yield "the graph decodes and suppresses boxes by itself, so that these steps are inside the network's"
     if info.tiling.size:
         yield f"the model reads images in windows of {info.tiling.size} pixels; each was timed as one window"

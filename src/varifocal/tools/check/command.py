@@ -39,13 +39,13 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
         eye,
         split=options.split,
         **reading(options, options.data),
-        decode=not options.fast,
+        decode=not options.annotations_only,
         model=model,
         bar=_bar,
     )
     Console().print(show(report))
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(report.to_json(), indent=1).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(report.to_json(), indent=1).encode())
     if options.html is not None:
         from varifocal.tools.check.page import make_page
 
@@ -58,8 +58,10 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
 def _check_fix(options: argparse.Namespace) -> None:
     from varifocal.tools.check.fix import check_new
 
-    if options.fast:
-        raise ConfigError("--fix copies images that can be read, so it has to decode them; leave --fast out.")
+    if options.annotations_only:
+        raise ConfigError(
+            "--fix copies images that can be read, so it has to decode them; leave --annotations-only out."
+        )
     check_new(options.fix, options.data)
 
 
@@ -75,9 +77,11 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:
-    targets = [target for target in (options.json, options.html) if target is not None]
+    targets = [target for target in (options.output_json, options.html) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
-        raise ConfigError(f"{options.json}: is named by --json and by --html; give each a file of its own.")
+        raise ConfigError(
+            f"{options.output_json}: is named by --output-json and by --html; give each a file of its own."
+        )
     return targets
 
 

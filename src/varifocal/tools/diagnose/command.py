@@ -32,30 +32,30 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     """
     from rich.console import Console
 
-    if (options.checkpoint is None) == (options.results is None):
-        raise ConfigError("name either a checkpoint before DATA, or what a detector found with --results FILE.")
-    if options.results is not None:
+    if (options.checkpoint is None) == (options.predictions is None):
+        raise ConfigError("name either a checkpoint before DATA, or what a detector found with --predictions FILE.")
+    if options.predictions is not None:
         _refuse_settings_of_a_model(options)
     _settings(options, 100)  # mistakes are told before the work
-    if options.json is not None:
-        ensure_writable_file(options.json)
-    if options.plots is not None:
-        ensure_writable_dir(options.plots)
+    if options.output_json is not None:
+        ensure_writable_file(options.output_json)
+    if options.plot_dir is not None:
+        ensure_writable_dir(options.plot_dir)
     found = _find(options, load)
-    plots = {} if options.plots is None else make_plots(found)
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(found.to_json()).encode())
-    if options.plots is not None:
-        atomic_write_all({options.plots / name: text.encode() for name, text in plots.items()})
+    plots = {} if options.plot_dir is None else make_plots(found)
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(found.to_json()).encode())
+    if options.plot_dir is not None:
+        atomic_write_all({options.plot_dir / name: text.encode() for name, text in plots.items()})
     Console().print(show(found))  # after the files, which a closed pipe must not cost
-    if options.plots is not None:
-        print(f"{options.plots}: {', '.join(plots)}")
+    if options.plot_dir is not None:
+        print(f"{options.plot_dir}: {', '.join(plots)}")
 
 
 def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:
     given = [name for name in ("tta", "tile", "overlap") if getattr(options, name) not in (None, False)]
     if given:
-        raise ConfigError(f"--{given[0]} is for a checkpoint; leave it out with --results.")
+        raise ConfigError(f"--{given[0]} is for a checkpoint; leave it out with --predictions.")
 
 
 def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
@@ -64,7 +64,7 @@ def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
     data = eval_data(options)
     if model is not None:
         data = fit_classes(model, data)
-    detections, usual = _detections(options.results, model, data)
+    detections, usual = _detections(options.predictions, model, data)
     for note in data.notes:
         print(note, file=sys.stderr)
     return diagnose(detections, data, _settings(options, usual))
@@ -72,7 +72,7 @@ def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
 
 def _settings(options: argparse.Namespace, usual: int) -> Settings:
     limit = usual if options.max_detections is None else options.max_detections
-    return Settings(options.wanted_precision, options.score, options.iou, limit, options.worst)
+    return Settings(options.target_precision, options.score_threshold, options.iou_threshold, limit, options.num_worst)
 
 
 def _detections(results: Path | None, model: Any, data: Dataset) -> tuple[list[Detections], int]:

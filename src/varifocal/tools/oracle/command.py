@@ -34,23 +34,25 @@ def run_oracle(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         ensure_writable_file(target)
     model = load()
     data = fit_classes(model, eval_data(options))
-    if options.limit is not None:
-        data = replace(data, samples=data.samples[: options.limit])
+    if options.max_images is not None:
+        data = replace(data, samples=data.samples[: options.max_images])
     with progress_bar("asking", len(data.samples)) as advance:
-        study = oracle_study(model, data, assign=options.assign, topk=options.topk, progress=advance)
+        study = oracle_study(model, data, assign=options.assigner, topk=options.topk, progress=advance)
     for note in data.notes:
         print(note, file=sys.stderr)
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(study.to_json(), indent=1).encode())
-    if options.chart is not None:
-        atomic_write(options.chart, chart(study).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(study.to_json(), indent=1).encode())
+    if options.plot is not None:
+        atomic_write(options.plot, chart(study).encode())
     Console().print(show(study))  # after the files, which a closed pipe must not cost
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:
-    if options.chart is not None and options.chart.suffix.lower() != ".svg":
-        raise ConfigError(f"--chart {options.chart}: the chart is an SVG; give it a name that ends in .svg.")
-    targets = [target for target in (options.json, options.chart) if target is not None]
+    if options.plot is not None and options.plot.suffix.lower() != ".svg":
+        raise ConfigError(f"--plot {options.plot}: the chart is an SVG; give it a name that ends in .svg.")
+    targets = [target for target in (options.output_json, options.plot) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
-        raise ConfigError(f"{options.json}: is named by --json and by --chart; give each a file of its own.")
+        raise ConfigError(
+            f"{options.output_json}: is named by --output-json and by --plot; give each a file of its own."
+        )
     return targets

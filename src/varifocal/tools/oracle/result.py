@@ -29,8 +29,8 @@ class OracleRow:
 class OracleStudy:
     """All rows of a detector on a data set, the baseline ``nothing`` first.
 
-    ``assign`` says what found the positives: "own" or "atss top-k 9". ``absent`` has, by name, why a row is not there.
-    ``positives`` is their number at the study's assignment, in all looks and windows.
+    ``assign`` says what found the positives: "detector" or "atss top-k 9". ``absent`` has, by name, why a row is not
+    there. ``positives`` is their number at the study's assignment, in all looks and windows.
     """
 
     detector: str

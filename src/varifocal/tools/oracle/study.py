@@ -63,7 +63,7 @@ def oracle_study(
     model: Model,
     data: Dataset,
     *,
-    assign: Literal["atss", "own"] = "atss",
+    assign: Literal["atss", "detector"] = "atss",
     topk: int = 9,
     rows: Sequence[Row] | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -77,7 +77,7 @@ def oracle_study(
     Args:
         model: of any detector.
         data: the images and their labels; crowd regions have no positives. Images without boxes count.
-        assign: which points are positive: "atss", as in the paper, or what the detector is taught ("own").
+        assign: which points are positive: "atss", as in the paper, or what the detector is taught ("detector").
         topk: candidates a level of that ATSS.
         rows: those of :func:`varifocal.tools.oracle.rows.all_rows` when left out; a baseline is always measured.
         progress: called with the number of images done.
@@ -93,7 +93,7 @@ def oracle_study(
     labellers: dict[int | None, Labeller] = {
         row.given.topk: atss_labeller(detector, row.given.topk) for row in present if row.given.topk is not None
     }
-    labellers[None] = detector.assign if assign == "own" else atss_labeller(detector, topk)
+    labellers[None] = detector.assign if assign == "detector" else atss_labeller(detector, topk)
     asker = OracleRunner(model, cases, labellers)
     found: list[list[Detections]] = [[] for _ in cases]
     truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
@@ -108,7 +108,7 @@ def oracle_study(
         str(data.source),
         len(data.samples),
         sum(len(truth.labels) for truth in truths),
-        "own" if assign == "own" else f"atss top-k {topk}",
+        "detector" if assign == "detector" else f"atss top-k {topk}",
         asker.positives,
         _measured(model, data, cases, found),
         absent,

@@ -27,28 +27,28 @@ def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> Non
         raise ConfigError(
             "--split, --format, --images and --unlabeled are those of --data; name it, or leave them out."
         )
-    if options.json is not None and options.json.resolve() == options.out.resolve():
-        raise ConfigError(f"{options.out}: is named by --json and by --out; give each a file of its own.")
-    for target in (options.out, options.json):
+    if options.output_json is not None and options.output_json.resolve() == options.out.resolve():
+        raise ConfigError(f"{options.out}: is named by --output-json and by --out; give each a file of its own.")
+    for target in (options.out, options.output_json):
         if target is not None:
             ensure_writable_file(target)
     data = None
     if options.data is not None:
-        options.val = None  # which eval_data knows
+        options.val_fraction = None  # which eval_data knows
         data = eval_data(options)
     report = make_report(
         options.runs,
         data=data,
         baseline=options.baseline,
         examples=options.examples,
-        look=not options.fast,
-        device="cpu" if options.fast else usable(options.device),
+        look=not options.no_inference,
+        device="cpu" if options.no_inference else usable(options.device),
         bar=_bar,
     )
     page = make_page(report).encode(errors="replace")  # names of files are bytes, and may be no text
     atomic_write(options.out, page)
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(report.to_json()).encode())
+    if options.output_json is not None:
+        atomic_write(options.output_json, json.dumps(report.to_json()).encode())
     for note in (*report.notes, *(f"{one.name}: {note}" for one in report.runs for note in one.notes)):
         print(note, file=sys.stderr)
     runs = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"

@@ -60,7 +60,7 @@ def make_report(
     shelf = DatasetCache()
     shown: list[RunSummary] = []
     for run in runs:
-        seen = evaluate_run(run, shelf, data, device, bar) if look else "the networks were not asked (--fast)"
+        seen = evaluate_run(run, shelf, data, device, bar) if look else "the networks were not asked (--no-inference)"
         one = _shown(run, seen, data is not None)
         shown.append(_beside(shown[0], one) if shown else one)
     found = make_examples([one.measured for one in shown], examples)

@@ -78,7 +78,7 @@ def class_table(report: Report) -> str:
         for name in names[:MOST_CLASSES]
     ]
     rest = (
-        f'<p class="soft">And {len(names) - MOST_CLASSES:,} other classes; the file of --json has them.</p>'
+        f'<p class="soft">And {len(names) - MOST_CLASSES:,} other classes; the file of --output-json has them.</p>'
         if len(names) > MOST_CLASSES
         else ""
     )

@@ -33,7 +33,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     eye, difficult = _eye(options.recipe, options.checkpoint, overrides)
     ensure_writable_dir(options.out)
     data = _read(options, difficult)
-    view = assign_view(replace(data, samples=data.samples[: options.limit]), eye)
+    view = assign_view(replace(data, samples=data.samples[: options.max_images]), eye)
     with claimed_folder(options.out), progress_bar("drawing", len(view.images)) as advance:
         places = write_view(view, options.out, advance)
     for note in (*data.notes, *font_note(one.name for one in data.categories)):
@@ -42,7 +42,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.checkpoint is None:
         print(f"By the recipe {view.eye}; --checkpoint F shows what a run's own training does.")
     if len(places) < len(data.samples):
-        print(f"{len(places):,} of {len(data.samples):,} images; --limit {len(data.samples)} looks at all.")
+        print(f"{len(places):,} of {len(data.samples):,} images; --max-images {len(data.samples)} looks at all.")
     print(f"{options.out}: {len(places)} of {len(data.samples)} images, and assign.json with everything as numbers")
 
 

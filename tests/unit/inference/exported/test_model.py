@@ -30,7 +30,7 @@ class Spot:
 
     name = "spot.onnx"
 
-    def __init__(self, nms="out"):
+    def __init__(self, nms="host"):
         self.nms, self.batches = nms, []
 
     def run(self, images):
@@ -43,7 +43,7 @@ class Spot:
             if len(x):
                 boxes[i, 0] = [x.min(), y.min(), x.max() + 1, y.max() + 1]
                 scores[i, 0] = [0.9, 0.2]
-        if self.nms == "out":
+        if self.nms == "host":
             return {"boxes": boxes, "scores": scores}
         boxes, best = boxes[:, :1].repeat(3, axis=1), scores[:, :1, 0].repeat(3, axis=1)
         boxes[:, 1] = [500, 500, 501, 501]  # in the padding
@@ -91,7 +91,7 @@ def test_a_image_larger_than_a_fixed_input_is_scaled_down(width, height, nms):
     assert model.session.batches[0].shape == (1, 3, 64, 96)
     assert np.abs(found.boxes[0] - box).max() <= 1.5 / factor
     assert found.scores[0] == pytest.approx(0.9)
-    if nms == "in":
+    if nms == "graph":
         assert len(found) == 1  # without padding and what fills up
 
 
@@ -125,12 +125,12 @@ def test_thresholds():
     model = make()
     assert model.predict(spot(), score_threshold=0.5).scores.tolist() == pytest.approx([0.9])
     assert len(model.predict(spot(), max_detections=1)) == 1
-    inside = make(replace(GRAPH, nms="in"))
+    inside = make(replace(GRAPH, nms="graph"))
     assert len(inside.predict(spot(), score_threshold=0.5, max_detections=1)) == 1
     for words in ({"score_threshold": 0.01}, {"max_detections": 101}):
-        with pytest.raises(ConfigError, match="export it with --nms out"):
+        with pytest.raises(ConfigError, match="export it with --nms host"):
             inside.predict(spot(), **words)
-    for graph in (replace(GRAPH, nms="in"), replace(GRAPH, size=(64, 96))):
+    for graph in (replace(GRAPH, nms="graph"), replace(GRAPH, size=(64, 96))):
         with pytest.raises(ConfigError, match=r"^spot\.onnx: several views need"):
             make(graph, views=PAPER_TTA).predict(spot())
 
@@ -148,7 +148,7 @@ def test_resizing_is_torchs_within_a_gray_level():
 def test_descriptions_come_back():
     info = make(views=PAPER_TTA, tiling=Tiling(250, 150), versions={"torch": "2"}, parity={"score": 0.0}).info
     assert from_json(json.dumps(to_json(info)), "x") == info
-    fixed = replace(info, graph=GraphInfo((64, 96), (8, 16), per_cell=9, nms="in"))
+    fixed = replace(info, graph=GraphInfo((64, 96), (8, 16), per_cell=9, nms="graph"))
     assert from_json(json.dumps(to_json(fixed)), "x") == fixed
     assert fixed.graph.counts(64, 96) == (8 * 12 * 9, 4 * 6 * 9)
 

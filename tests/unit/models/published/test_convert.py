@@ -174,7 +174,7 @@ def test_a_backbone_alone(tmp_path, name, classifier):
     state = {key: value for key, value in made.state_dict().items() if classifier or not key.startswith("fc.")}
     file = written(tmp_path, state, "backbone.pth")
     assert is_backbone(read_state(file)[0])
-    assert cli.main(["convert", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
+    assert cli.main(["convert-weights", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
     loaded = Backbone(BackboneConfig(name, weights=str(tmp_path / "b.safetensors"))).net.state_dict()
     assert loaded
     for key, value in loaded.items():
@@ -203,7 +203,7 @@ def test_another_neck_is_refused_in_one_sentence(tmp_path):
 
 def test_weights_of_another_backbone_are_refused(tmp_path):
     file = written(tmp_path, timm.create_model("resnet50", num_classes=0).state_dict())
-    assert cli.main(["convert", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
+    assert cli.main(["convert-weights", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
     with pytest.raises(ConfigError, match=r"backbone resnet18: .*holds a resnet50; give weights of resnet18"):
         Backbone(BackboneConfig("resnet18", weights=str(tmp_path / "b.safetensors")))
 
@@ -237,7 +237,7 @@ def test_broken_files_are_one_sentence(tmp_path, content):
 def test_info_and_predict_know_a_backbone_file(tmp_path, capsys):
     file = written(tmp_path, timm.create_model("resnet50", num_classes=0).state_dict())
     out = tmp_path / "b.safetensors"
-    assert cli.main(["convert", str(file), "--out", str(out)]) == 0
+    assert cli.main(["convert-weights", str(file), "--out", str(out)]) == 0
     capsys.readouterr()
     assert cli.main(["info", str(out)]) == 0
     assert "the backbone resnet50; train with model.backbone.weights=" in capsys.readouterr().out

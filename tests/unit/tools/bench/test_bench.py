@@ -100,7 +100,7 @@ def refused(capsys, *arguments):
 
 def test_numbers_and_table(checkpoint, tmp_path, capsys):
     file = tmp_path / "new" / "speed.json"
-    assert main(["bench", str(checkpoint), *words("--batch", "1,2", "--json", file)]) == 0
+    assert main(["bench", str(checkpoint), *words("--batch", "1,2", "--output-json", file)]) == 0
     report = json.loads(file.read_text())
     assert set(report) == {
         *("date", "machine", "versions", "settings", "model", "peak", "batches", "operators", "notes"),
@@ -448,9 +448,9 @@ def test_every_detector_is_cut_into_parts_that_miss_nothing(name):
         (["--device", "meta"], "--device meta: only cpu and cuda are measured"),
         (["--images", "nowhere"], "nowhere: no image is found there"),
         (["--images", "bad.jpg"], "bad.jpg: this is not an image"),
-        (["--json", "folder"], "folder: is a folder"),
+        (["--output-json", "folder"], "folder: is a folder"),
         (["--profile", "file/trace.json"], "file: cannot be written"),
-        (["--json", "x.json", "--profile", "./x.json"], "x.json: is named by --json and by --profile"),
+        (["--output-json", "x.json", "--profile", "./x.json"], "x.json: is named by --output-json and by --profile"),
         (["key=value"], "key=value: neither a checkpoint nor a recipe"),
     ],
     ids=" ".join,

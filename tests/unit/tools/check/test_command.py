@@ -32,7 +32,7 @@ def run(capsys, *arguments):
 
 
 def test_everything_at_once(folder, tmp_path, capsys):
-    options = ["--json", tmp_path / "c.json", "--html", tmp_path / "c.html", "--fix", tmp_path / "clean"]
+    options = ["--output-json", tmp_path / "c.json", "--html", tmp_path / "c.html", "--fix", tmp_path / "clean"]
     code, out, errors = run(capsys, folder, *options, *SMALL)
     assert (code, errors) == (1, [])
     content = json.loads((tmp_path / "c.json").read_text())
@@ -59,7 +59,7 @@ def test_a_model_of_ones_own(folder, tmp_path, capsys):
     model = create_model("vfnet", backbone="resnet18", classes=["car", "truck"], width=32, levels=3, convs=1)
     save(model, tmp_path / "m.safetensors")
     assert read_info(tmp_path / "m.safetensors")["detector"] == "vfnet"
-    arguments = ["--split", "val", "--model", tmp_path / "m.safetensors", "--json", tmp_path / "c.json"]
+    arguments = ["--split", "val", "--model", tmp_path / "m.safetensors", "--output-json", tmp_path / "c.json"]
     code, out, _ = run(capsys, folder, *arguments)
     assert code == 0
     content = json.loads((tmp_path / "c.json").read_text())
@@ -76,11 +76,11 @@ def test_a_model_of_ones_own(folder, tmp_path, capsys):
         (["{data}", "--split", "test"], "there is no split 'test'"),
         (["{data}", "--recipe", "none"], "recipe 'none': not found"),
         (["{data}", "data.preprocess.shrt=3"], "there is no 'shrt' here"),
-        (["{data}", "--json", "{tmp}/a", "--html", "{tmp}/a"], "is named by --json and by --html"),
-        (["{data}", "--json", "{tmp}"], "is a folder; name a file"),
+        (["{data}", "--output-json", "{tmp}/a", "--html", "{tmp}/a"], "is named by --output-json and by --html"),
+        (["{data}", "--output-json", "{tmp}"], "is a folder; name a file"),
         (["{data}", "--fix", "{tmp}"], "is there already"),
         (["{data}", "--fix", "{data}/clean"], "which is not to be touched"),
-        (["{data}", "--fix", "{tmp}/new", "--fast"], "leave --fast out"),
+        (["{data}", "--fix", "{tmp}/new", "--annotations-only"], "leave --annotations-only out"),
         (["{data}", "--model", "{data}/train.json"], "train.json"),
         (["{data}", "--format", "xml"], "the format 'xml' is not known"),
     ],

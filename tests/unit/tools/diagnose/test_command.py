@@ -63,11 +63,11 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *words):
-    return main(["diagnose", str(folder), "--results", str(folder.parent / "results.json"), *map(str, words)])
+    return main(["diagnose", str(folder), "--predictions", str(folder.parent / "results.json"), *map(str, words)])
 
 
 def test_everything_is_shown_and_written(folder, tmp_path, capsys):
-    assert run(folder, "--json", tmp_path / "d.json", "--plots", tmp_path / "plots", "--worst", 3) == 0
+    assert run(folder, "--output-json", tmp_path / "d.json", "--plot-dir", tmp_path / "plots", "--num-worst", 3) == 0
 
     shown = capsys.readouterr().out
     for words in ("what separates AP from 100", "errors (TIDE)", "LaECE", "worst images", "best F1", "brush"):
@@ -81,7 +81,7 @@ def test_everything_is_shown_and_written(folder, tmp_path, capsys):
 
 
 def test_the_json_is_that_of_python(folder, tmp_path):
-    assert run(folder, "--json", tmp_path / "d.json") == 0
+    assert run(folder, "--output-json", tmp_path / "d.json") == 0
     data = load_dataset(folder)
     found = diagnose(read_results(folder.parent / "results.json", data), data)
     told = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
@@ -132,17 +132,20 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["any.safetensors", "DATA", "--results", "RESULTS"], "name either a checkpoint before DATA"),
+        (["any.safetensors", "DATA", "--predictions", "RESULTS"], "name either a checkpoint before DATA"),
         (["DATA"], "name either a checkpoint before DATA"),
-        (["DATA", "--results", "no.json"], "no.json: the file cannot be read"),
-        (["DATA", "--results", "RESULTS", "--wanted-precision", "90"], "precision 90: must be above 0 and at most 1"),
-        (["DATA", "--results", "RESULTS", "--iou", "0"], "iou 0: must be at least 0.1"),
-        (["DATA", "--results", "RESULTS", "--max-detections", "0"], "at least one detection"),
-        (["DATA", "--results", "RESULTS", "--json", "/dev/null/x"], "cannot be written"),
-        (["DATA", "--results", "RESULTS", "--plots", "RESULTS"], "cannot be written"),
-        (["DATA", "--results", "RESULTS", "--tta"], "--tta is for a checkpoint"),
+        (["DATA", "--predictions", "no.json"], "no.json: the file cannot be read"),
+        (
+            ["DATA", "--predictions", "RESULTS", "--target-precision", "90"],
+            "precision 90: must be above 0 and at most 1",
+        ),
+        (["DATA", "--predictions", "RESULTS", "--iou-threshold", "0"], "iou 0: must be at least 0.1"),
+        (["DATA", "--predictions", "RESULTS", "--max-detections", "0"], "at least one detection"),
+        (["DATA", "--predictions", "RESULTS", "--output-json", "/dev/null/x"], "cannot be written"),
+        (["DATA", "--predictions", "RESULTS", "--plot-dir", "RESULTS"], "cannot be written"),
+        (["DATA", "--predictions", "RESULTS", "--tta"], "--tta is for a checkpoint"),
         (["DATA", "DATA"], "is a folder and should be a checkpoint"),
-        (["nowhere", "--results", "RESULTS"], "nowhere: there is no such file or folder"),
+        (["nowhere", "--predictions", "RESULTS"], "nowhere: there is no such file or folder"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(folder, capsys, words, message):
@@ -153,7 +156,12 @@ def test_mistakes_are_said_in_a_sentence(folder, capsys, words, message):
 
 @pytest.mark.parametrize("score", ["nan", "inf"])
 def test_a_least_score_is_a_number(folder, capsys, score):
-    assert main(["diagnose", str(folder), "--results", str(folder.parent / "results.json"), "--score", score]) == 2
+    assert (
+        main(
+            ["diagnose", str(folder), "--predictions", str(folder.parent / "results.json"), "--score-threshold", score]
+        )
+        == 2
+    )
     assert f"score {score}: must be a finite number" in capsys.readouterr().err
 
 

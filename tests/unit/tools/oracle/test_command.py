@@ -36,7 +36,22 @@ def folder(tmp_path, monkeypatch):
 
 def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert main(["oracle", "fcos.safetensors", "data", "--json", "o.json", "--chart", "o.svg", "--assign", "own"]) == 0
+    assert (
+        main(
+            [
+                "oracle",
+                "fcos.safetensors",
+                "data",
+                "--output-json",
+                "o.json",
+                "--plot",
+                "o.svg",
+                "--assigner",
+                "detector",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "perfect_threshold" in out
     assert "Positives: own" in out
@@ -47,24 +62,26 @@ def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     assert (folder / "o.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.parametrize("words", [["oracle", "--limit", "1"], ["diagnose"]])
+@pytest.mark.parametrize("words", [["oracle", "--max-images", "1"], ["diagnose"]])
 def test_a_closed_pipe_costs_no_file(folder, monkeypatch, words):
     def closed(*_):
         raise BrokenPipeError
 
     monkeypatch.setattr(f"varifocal.{words[0]}.command.show", closed)
     with contextlib.suppress(BrokenPipeError, SystemExit):
-        main([*words, "fcos.safetensors", "data", "--json", "o.json"])
+        main([*words, "fcos.safetensors", "data", "--output-json", "o.json"])
     assert (folder / "o.json").exists()
 
 
 def test_oracle_limits_images_and_agrees_with_eval(folder):
-    assert main(["oracle", "fcos.safetensors", "data", "--json", "o.json", "--limit", "1", "--topk", "5"]) == 0
+    assert (
+        main(["oracle", "fcos.safetensors", "data", "--output-json", "o.json", "--max-images", "1", "--topk", "5"]) == 0
+    )
     held = json.loads((folder / "o.json").read_text())
     assert (held["images"], held["assign"]) == (1, "atss top-k 5")
     assert not [row for row in held["rows"] if row["name"] == "gt_bbox@5"]
-    assert main(["eval", "fcos.safetensors", "data", "--json", "e.json"]) == 0
-    assert main(["oracle", "fcos.safetensors", "data", "--json", "o.json"]) == 0
+    assert main(["eval", "fcos.safetensors", "data", "--output-json", "e.json"]) == 0
+    assert main(["oracle", "fcos.safetensors", "data", "--output-json", "o.json"]) == 0
     rows = json.loads((folder / "o.json").read_text())["rows"]
     (nothing,) = [row for row in rows if row["name"] == "nothing" and row["centerness"]]
     assert nothing["metrics"] == json.loads((folder / "e.json").read_text())
@@ -73,8 +90,8 @@ def test_oracle_limits_images_and_agrees_with_eval(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fcos.safetensors", "data", "--chart", "o.png"], "give it a name that ends in .svg"),
-        (["fcos.safetensors", "data", "--chart", "o.svg", "--json", "o.svg"], "give each a file of its own"),
+        (["fcos.safetensors", "data", "--plot", "o.png"], "give it a name that ends in .svg"),
+        (["fcos.safetensors", "data", "--plot", "o.svg", "--output-json", "o.svg"], "give each a file of its own"),
         (["fcos.onnx", "data"], "give the checkpoint it was made of"),
         (["fcos.safetensors", "nowhere"], "nowhere"),
     ],
@@ -87,23 +104,23 @@ def test_oracle_says_what_cannot_be(folder, capsys, words, message):
 
 def test_assign_view_draws_and_tells(folder, capsys):
     words = ["--out", "points", "data.preprocess.short=64", "data.preprocess.long=96"]
-    assert main(["assign-view", "data", "--recipe", "vfl_foveabox_r50_1x", *words]) == 0
+    assert main(["show-assignment", "data", "--recipe", "vfl_foveabox_r50_1x", *words]) == 0
     out = capsys.readouterr().out
     assert "3 objects, " in out
     assert "1 object gets no point, so training never learns from it:" in out
     assert "a.png: cat [44.0, 0.0, 47.0, 3.0], seen as 3 x 3" in out
     assert "without a point: cat 1\n" in out
     assert f"By the recipe vfl_foveabox_r50_1x {' '.join(words[2:])}; --checkpoint F shows what a run's own" in out
-    assert "--limit" not in out
+    assert "--max-images" not in out
     assert sorted(path.name for path in (folder / "points").iterdir()) == ["a.png", "assign.json", "b.png"]
     assert json.loads((folder / "points/assign.json").read_text())["unmatched"] == 1
 
 
 def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
-    assert main(["assign-view", "data", "--checkpoint", "fcos.safetensors", "--limit", "1"]) == 0
+    assert main(["show-assignment", "data", "--checkpoint", "fcos.safetensors", "--max-images", "1"]) == 0
     out = capsys.readouterr().out
     assert "assign-view: 1 of 2 images" in out
-    assert "\n1 of 2 images; --limit 2 looks at all.\n" in out
+    assert "\n1 of 2 images; --max-images 2 looks at all.\n" in out
     assert "By the recipe" not in out
     held = json.loads((folder / "assign-view/assign.json").read_text())
     assert (held["eye"], held["strides"]) == ("fcos.safetensors", [8, 16, 32])
@@ -119,14 +136,14 @@ def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
     ],
 )
 def test_assign_view_says_what_cannot_be(folder, capsys, words, message):
-    assert main(["assign-view", "data", *words]) == 2
+    assert main(["show-assignment", "data", *words]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_assign_view_keeps_the_images_of_the_data(folder, capsys):
     """Pages are called like their images: in the same folder they would take their places."""
     before = (folder / "data/images/a.png").read_bytes()
-    words = ["assign-view", "data", "--checkpoint", "fcos.safetensors"]
+    words = ["show-assignment", "data", "--checkpoint", "fcos.safetensors"]
     for _ in range(2):
         assert main([*words, "--out", "data/images"]) == 2
         assert "a.png: would be overwritten by its page; choose another --out" in capsys.readouterr().err
@@ -141,6 +158,6 @@ def test_assign_view_keeps_the_images_of_the_data(folder, capsys):
 
 def test_assign_view_keeps_its_numbers_where_a_image_cannot_be_drawn(folder, capsys):
     (folder / "data/images/b.png").write_bytes(b"cut off")
-    assert main(["assign-view", "data", "--checkpoint", "fcos.safetensors", "--out", "points"]) == 2
+    assert main(["show-assignment", "data", "--checkpoint", "fcos.safetensors", "--out", "points"]) == 2
     assert "b.png" in capsys.readouterr().err
     assert json.loads((folder / "points/assign.json").read_text())["objects"] == 3

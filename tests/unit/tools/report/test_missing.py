@@ -142,7 +142,7 @@ def test_more_runs_than_colors(run, tmp_path):
     report = make_report([run, *others], look=False)
     assert len(report.runs) == 6
     assert report.notes == ("a page shows 6 runs side by side; left out: other5",)
-    assert "the networks were not asked (--fast)" in read(report).words
+    assert "the networks were not asked (--no-inference)" in read(report).words
 
 
 def test_runs_of_one_name(run, tmp_path):
@@ -152,7 +152,7 @@ def test_runs_of_one_name(run, tmp_path):
 
 def test_the_verb(folders, run, tmp_path, capsys):
     out = tmp_path / "page.html"
-    words = ["report", str(run), "--out", str(out), "--json", str(tmp_path / "r.json"), "--examples", "1"]
+    words = ["report", str(run), "--out", str(out), "--output-json", str(tmp_path / "r.json"), "--examples", "1"]
     assert main([*words, "--data", str(folders[0]), "--split", "val"]) == 0
     assert Page(out.read_text(encoding="utf-8")).table("Metrics")["metric"] == ["run"]
     told = json.loads((tmp_path / "r.json").read_text())
@@ -163,7 +163,7 @@ def test_the_verb(folders, run, tmp_path, capsys):
         ([str(run), "--split", "val"], "are those of --data"),
         ([str(run), "--examples", "-1"], "a page shows 0 to 100 images"),
         ([str(run), "--baseline", "a"], "is a row of a sweep"),
-        ([str(run), "--json", str(out)], "give each a file of its own"),
+        ([str(run), "--output-json", str(out)], "give each a file of its own"),
     ):
         assert main(["report", "--out", str(out), *wrong]) == 2
         assert said in capsys.readouterr().err
@@ -280,6 +280,6 @@ def test_names_that_are_no_text(folders, run, tmp_path, capsys):
     (tmp_path / "yolo/labels/caf\udce9.txt").write_text("0 0.5 0.5 0.3 0.3\n")
     (tmp_path / "yolo/data.yaml").write_text(json.dumps({"train": "images", "val": "images", "names": names}))
     words = ["report", str(run), "--data", str(tmp_path / "yolo"), "--split", "val", "--out", str(tmp_path / "p.html")]
-    assert main([*words, "--json", str(tmp_path / "p.json")]) == 0
+    assert main([*words, "--output-json", str(tmp_path / "p.json")]) == 0
     assert "caf?.png: number 1 of the worst" in (tmp_path / "p.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "p.json").read_text())["examples"][0]["file"].endswith("caf\udce9.png")

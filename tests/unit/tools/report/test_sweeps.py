@@ -250,7 +250,7 @@ def test_the_baseline_of_runs_by_seed(tmp_path, capsys):
     assert [(one.row, one.baseline) for one in sweep.of("AP")] == [("base", "good"), ("single", "good")]
     assert sweep.of("AP")[1].words.startswith("single against good is open: -1.10 AP with 1 seed")
     assert [one.name for one in report.runs] == ["good-seed0", "base-seed0", "single-seed1"]
-    words = ["report", *map(str, folders), "--out", str(tmp_path / "page.html"), "--fast", "--baseline"]
+    words = ["report", *map(str, folders), "--out", str(tmp_path / "page.html"), "--no-inference", "--baseline"]
     assert main([*words, "single"]) == 0
     assert main([*words, "none"]) == 2
     assert "choose from base, good, single" in capsys.readouterr().err
