@@ -11,6 +11,7 @@ from varifocal.cli.common import in_environment
 from varifocal.cli.data import CHECK, CONVERT_DATA, PREVIEW
 from varifocal.cli.detect import EVAL, PREDICT
 from varifocal.cli.models import AVERAGE, CONVERT, EXPORT, INFO, ZOO
+from varifocal.cli.renamed import new_command, new_option
 from varifocal.cli.speed import BENCH
 from varifocal.cli.study import ASSIGN_VIEW, DIAGNOSE, ORACLE, REPORT
 from varifocal.cli.train import DEMO, SWEEP, TRAIN
@@ -71,10 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options and, for verbs that take them, the key=value words, wherever they stand."""
     parser = make_parser()
+    if renamed := new_command(sys.argv[1:] if arguments is None else arguments):
+        parser.error(renamed)
     options, rest = parser.parse_known_args(arguments)
     takes_words = VERBS[options.verb].takes_words
     wrong = [word for word in rest if not takes_words or "=" not in word or word.startswith("-")]
     if wrong:
+        if renamed := new_option(options.verb, wrong[0]):
+            parser.error(f"{options.verb}: {renamed}")
         parser.error(f"{options.verb}: {wrong[0]!r} is not understood; see varifocal {options.verb} --help")
     return options, rest
 

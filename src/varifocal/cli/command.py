@@ -56,5 +56,6 @@ class Command:
             epilog=f"example:\n  {self.example}",
             usage=self.usage,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         self.add_options(parser)

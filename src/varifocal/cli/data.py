@@ -73,7 +73,7 @@ PREVIEW = Command(
     add_preview,
     run_preview,
     usage=(
-        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--num-images N] [--epoch N] [--format NAME] [--val-fraction FRACTION] "
+        "varifocal preview [-h] [--recipe NAME] [--out F.png] [--num-images N] [--epoch N] [--format NAME] "
         "[...] DATA [key=value ...]"
     ),
     takes_words=True,

@@ -79,7 +79,7 @@ def run_average(options: argparse.Namespace, _: list[str]) -> None:
 AVERAGE = Command(
     "average-checkpoints",
     "make one checkpoint of several of the same model, the mean of their weights",
-    "varifocal average-checkpoints epoch-10.safetensors epoch-11.safetensors epoch-12.safetensors --out mean.safetensors",
+    "varifocal average-checkpoints 10.safetensors 11.safetensors 12.safetensors --out mean.safetensors",
     add_average,
     run_average,
 )
@@ -221,7 +221,8 @@ EXPORT = Command(
     "write a checkpoint for other runtimes and compare the result with torch",
     "varifocal export best.safetensors --format onnx --size 800x1216 --out deployed/\n"
     "  varifocal predict deployed/best.onnx photos/\n"
-    "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 --calibration-data my_data\n\n"
+    "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 \\\n"
+    "      --calibration-data my_data\n\n"
     "Without --size the file takes images of any size. Nothing is kept that gives other numbers than torch, or,\n"
     "with int8, a lower AP.",
     add_export,

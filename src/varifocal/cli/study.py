@@ -57,8 +57,8 @@ DIAGNOSE = Command(
     "docs/diagnose.md says what each figure means.",
     add_diagnose,
     run_diagnose,
-    usage="varifocal diagnose [-h] [--split S] [--plot-dir DIR] [--output-json F] [...] (CHECKPOINT DATA | DATA
-    --predictions F)",
+    usage="varifocal diagnose [-h] [--split S] [--plot-dir DIR] [--output-json F] [...] "
+    "(CHECKPOINT DATA | DATA --predictions F)",
 )
 
 
@@ -94,8 +94,8 @@ ORACLE = Command(
     "docs/oracle.md says what each row means.",
     add_oracle,
     run_oracle,
-    usage="varifocal oracle [-h] [--split S] [--assigner {atss,detector}] [--max-images N] [--output-json F] [--plot
-    F.svg] [...] " "CHECKPOINT DATA",
+    usage="varifocal oracle [-h] [--split S] [--assigner {atss,detector}] [--max-images N] [--output-json F] "
+    "[--plot F.svg] [...] CHECKPOINT DATA",
 )
 
 

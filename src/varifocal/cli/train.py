@@ -50,8 +50,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.recipes.run import resume_run, run_folder, run_recipe
 
     if options.resume is not None:
-        own = ("recipe", "out", "format", "images", "unlabeled", "val", "strict")
-        wrong = [f"--{name}" for name in own if getattr(options, name)]
+        own = ("recipe", "out", "format", "images", "unlabeled", "val_fraction", "fail_on_unreadable")
+        wrong = ["--" + name.replace("_", "-") for name in own if getattr(options, name)]
         if wrong:
             raise ConfigError(
                 f"--resume goes on with the run's own recipe in its own folder; leave {' and '.join(wrong)} out."

@@ -59,7 +59,7 @@ def _check(options: argparse.Namespace) -> None:
             )
         if options.calibration_data is None:
             raise ConfigError(
-                "--precision int8 needs --calibration-data DATA, a data set of images like those that the file will see."
+                "--precision int8 needs --calibration-data DATA, data with images like those that the file will see."
             )
         return
     for name, there in given.items():

@@ -119,7 +119,8 @@ def check_keep(model: Model, keep: Sequence[str]) -> None:
             stages = [part for part in blocks(known) if part in known]
             parts = near or [part for part in stages if not any(other.startswith(f"{part}.") for other in stages)]
             raise ConfigError(
-                f"--fp32-modules {name}: the network has no such part; {'near' if near else 'there'} are {', '.join(parts)}."
+                f"--fp32-modules {name}: the network has no such part; {'near' if near else 'there'} are "
+                f"{', '.join(parts)}."
             )
 
 

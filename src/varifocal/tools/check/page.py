@@ -208,4 +208,5 @@ def _classes(report: Report) -> str:
 
 def _foot(report: Report) -> str:
     recipe = f" with the recipe {report.matching.recipe}" if report.matching else ""
-    return f"<footer>varifocal check{html.text(recipe)}. The file of --output-json lists more findings of each kind.</footer>"
+    more = "The file of --output-json lists more findings of each kind."
+    return f"<footer>varifocal check{html.text(recipe)}. {more}</footer>"
