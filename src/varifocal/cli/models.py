@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli.command import Command
-from varifocal.cli.options import read_names, read_size
+from varifocal.cli.options import add_limit, read_names, read_size
 from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
 
 
@@ -171,6 +171,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
     verb.add_argument("--images", metavar="IMAGES", help="images to compare on (three of the package)")
+    add_limit(verb)
     verb.add_argument("--overwrite", action="store_true", help="overwrite a file that is there")
     int8 = verb.add_argument_group("--precision int8")
     int8.add_argument(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from varifocal.cli.command import Command
 from varifocal.cli.common import resolve_device
-from varifocal.cli.options import read_count, read_counts, read_seconds, read_size
+from varifocal.cli.options import add_limit, read_count, read_counts, read_seconds, read_size
 from varifocal.tools.output_paths import ensure_writable_file
 from varifocal.utils.errors import ConfigError
 
@@ -34,6 +34,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
     )
     length.add_argument("--repeats", type=read_count, metavar="N", help="so often instead")
     verb.add_argument("--images", metavar="IMAGES", help="images, a folder or a glob (one made image of 640x480)")
+    add_limit(verb)
     verb.add_argument(
         "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
     )

@@ -7,8 +7,10 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +23,9 @@ from varifocal.data.value_ranges import (
     Used,
     bounds,
     depth_of,
+    low_bytes,
     needs_low,
     stored_values,
-    swap_bytes,
     to_levels,
     used_values,
 )
@@ -37,6 +39,8 @@ _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colors are multiplied by
 
 THUMB = 16  # side of the small gray image by which images are compared
 _AHEAD = 1024  # files that wait for a thread
+_ALONE = 1 << 25  # pixels of an image that is decoded while no other thread decodes such a one
+_LARGE_DECODED = Lock()
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,9 +107,7 @@ def _upright(
 def _low_bytes(path: FileLike, limit: int) -> Image.Image:
     """The image of 16-bit colors once more, decoded to the low bytes of its numbers."""
     with opened(path, limit) as image:
-        swap_bytes(image)
-        image.load()
-        return image
+        return low_bytes(image)
 
 
 def count_frames(path: FileLike) -> int:
@@ -217,7 +219,7 @@ def scan_images(
     """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
 
     A file has an error exactly where ``read_image`` has one with the same ``levels`` and ``large``. JPEGs are decoded
-    small, which finds the same damage.
+    small, which finds the same damage. Of images that take much memory one is decoded at a time.
     """
     limit = pixel_limit(large=large)
     with quiet(limit), ThreadPoolExecutor(threads) as pool:
@@ -238,13 +240,14 @@ def _look_at(path: FileLike, *, limit: int, levels: Levels | None, large: bool) 
             depth = depth_of(image)
             if image.format in ("JPEG", "MPO"):  # of HEIC it would decode a thumbnail, whatever is wrong with the rest
                 image.draft("L", (4 * THUMB, 4 * THUMB))
-            image.load()
-            if depth is None:
-                flat = image if image.mode == "L" else _to_rgb(image, str(path))
-                look = look._replace(gray=_small_gray(image, flat))
-            else:
-                look = _look_deep(image, look, depth, levels, path, limit)
-            return look._replace(frames=_frames(image))
+            with _LARGE_DECODED if image.width * image.height > _ALONE else nullcontext():
+                image.load()
+                if depth is None:
+                    flat = image if image.mode == "L" else _to_rgb(image, str(path))
+                    look = look._replace(gray=_small_gray(image, flat))
+                else:
+                    look = _look_deep(image, look, depth, levels, path, limit)
+                return look._replace(frames=_frames(image))
     except DataError as error:
         return look._replace(error=error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -44,7 +45,7 @@ def pixel_limit(*, large: bool = False) -> int:
     return int(text)
 
 
-def _beyond(pixels: str, limit: int, *, large: bool) -> str:
+def beyond(pixels: str, limit: int, *, large: bool = False) -> str:
     """What to say of an image with too many ``pixels``, and how to read it all the same."""
     windows = "" if large else "read it in windows with --tile (in training with data.augment.crop), or "
     return (
@@ -80,14 +81,19 @@ class _PillowLimit:
 
 
 _PILLOW = _PillowLimit()
+_NOBODY = logging.NullHandler()
 
 
 @contextmanager
 def quiet(limit: int) -> Iterator[None]:
-    """Without Pillow's warnings (large image, odd metadata) and its limit; what they announce is checked here.
+    """Without Pillow's warnings (large image, odd metadata), its words on stderr and its limit.
+
+    What they announce is checked here.
 
     Filters of warnings belong to all threads: this is entered once, around them.
     """
+    # Pillow also logs what it then raises, which Python prints where nobody listens
+    logging.getLogger("PIL").addHandler(_NOBODY)
     with warnings.catch_warnings(), _PILLOW.raised(limit):
         warnings.filterwarnings("ignore", module=r"PIL\.")
         Image.init()
@@ -105,7 +111,7 @@ def opened(path: FileLike, limit: int, *, large: bool = False) -> Iterator[Image
             file = path if isinstance(path, Path) else stack.enter_context(path.open("rb"))
             image = stack.enter_context(_open(path, file))
             if image.size[0] * image.size[1] > limit:
-                raise DataError(f"{path}: {_beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
+                raise DataError(f"{path}: {beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
             if image.format == "TIFF" and suffix_of(path.name) in RAW:
                 raise DataError(f"{path}: {why_unread(b'', path.name)}")
             yield image
@@ -113,7 +119,7 @@ def opened(path: FileLike, limit: int, *, large: bool = False) -> Iterator[Image
         raise
     except Image.DecompressionBombError as error:  # of Pillow, beyond twice the limit
         pixels = re.search(r"\d+", str(error))
-        raise DataError(f"{path}: {_beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
+        raise DataError(f"{path}: {beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
     except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
         raise DataError(f"{path}: {_explain(error, path)}") from None
 

@@ -22,6 +22,7 @@ from varifocal.data.annotations import (
     counted,
 )
 from varifocal.data.images import read_stored_size
+from varifocal.data.open_image import LIMIT, pixel_limit
 from varifocal.data.readers.columns import with_image_sizes
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import DataError
@@ -29,7 +30,7 @@ from varifocal.utils.errors import DataError
 # Each way in which a box can be wrong, in the order in which they are looked for.
 BOX_ISSUES = {
     "no-label": "has no label (the name of its class)",
-    "not-a-number": "holds something that is not a finite number",
+    "not-a-number": "holds something that is not a finite number, or too few or too many",
     "no-area": "has no area (width and height must be above 0)",
     "outside": "lies wholly outside its image",
 }
@@ -181,6 +182,26 @@ def check_size(sample: Sample, image: Image.Image) -> None:
             "rotate the boxes and the size, or remove the EXIF orientation from the file"
         )
     raise DataError(f"{problem}; mend the recorded size, or put the image that was labeled there")
+
+
+def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:
+    """See before training, by the recorded sizes, whether validation will read every image.
+
+    ``large``: it reads them in windows.
+
+    Raises:
+        DataError: one has more pixels than :func:`varifocal.data.open_image.pixel_limit`.
+    """
+    limit = pixel_limit(large=large)
+    for sample in samples:
+        if sample.width * sample.height > limit:
+            whole = "" if large else " whole"
+            windows = "" if large else "set tiling.size=N to read images in windows of N pixels, or "
+            raise DataError(
+                f"{sample.file}: validation would read this image{whole}, and it has {sample.width} x "
+                f"{sample.height} pixels, above the limit of {limit}; {windows}raise the limit with --max-pixels N "
+                f"or the environment variable {LIMIT}"
+            )
 
 
 def _stored_size(file: FileLike) -> tuple[int, int] | None:

@@ -112,9 +112,9 @@ class Model(nn.Module):
 
         Args:
             images: a path, the bytes of a file or a file opened with "rb", a Pillow image, an array [H, W, 3] of
-                RGB bytes or [H, W] of gray values, or a list of these. A list is run in batches. A model with
-                ``info.tiling`` reads a larger image in overlapping windows, one with ``info.views`` looks at each
-                image or window several times.
+                RGB (uint8 or uint16; alpha is dropped) or [H, W] of gray values, or a list of these. A list is run in
+                batches. A model with ``info.tiling`` reads a larger image in overlapping windows, one with
+                ``info.views`` looks at each image or window several times.
             score_threshold: least score; the model's own threshold (0.05 as a rule) when left out, which a detector
                 with centerness applies to the class score alone.
             max_detections: most boxes an image; the model's own (100 as a rule) when left out.
@@ -124,6 +124,7 @@ class Model(nn.Module):
 
         Raises:
             DataError: a file cannot be read as an image, or something else is given.
+            ConfigError: the least score is not between 0 and 1, or there are to be fewer than 1 detections.
         """
         if is_one(images):
             return self.predict([images], score_threshold=score_threshold, max_detections=max_detections)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from jaxtyping import Int64
 from PIL import Image
 
 from varifocal.data.images import read_image, to_upright_rgb
+from varifocal.data.listing import refuse_address
+from varifocal.data.value_ranges import Depth, to_levels
 from varifocal.inference.tiling import Tile, make_tiles, merge_tiles_with_indices
 from varifocal.types import TTA, Category, Detections, FileLike, Levels, PostProcess, Preprocess, Tiling
-from varifocal.utils.errors import DataError
+from varifocal.utils.errors import ConfigError, DataError
 
 BATCH = 8  # images of a list, or windows of a large one, that are in memory together
 
@@ -34,6 +37,7 @@ MAY_BE_GIVEN = (
     "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
     "gray values [H, W], or a list of these"
 )
+_GRAYS = ("uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64")  # of 0 to 255 only uint8
 Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
 
 
@@ -83,7 +87,9 @@ def run_pipeline(
 
     Raises:
         DataError: a file cannot be read as an image.
+        ConfigError: the least score is not between 0 and 1, or there are to be fewer than 1 detections.
     """
+    _check_limits(score_threshold, max_detections)
     settings = info.postprocess
     if score_threshold is not None:
         # never above the model's own, so that what is asked for sorts out boxes but moves none
@@ -92,6 +98,13 @@ def run_pipeline(
         settings = replace(settings, max_detections=max_detections)
     found = _detect_all(detect, info, images, settings)
     return found if score_threshold is None else [one.filter(score_threshold) for one in found]
+
+
+def _check_limits(score_threshold: float | None, max_detections: int | None) -> None:
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise ConfigError(f"score_threshold={score_threshold}: give a number between 0 and 1.")
+    if max_detections is not None and not 1 <= max_detections < math.inf:
+        raise ConfigError(f"max_detections={max_detections}: give a whole number above 0.")
 
 
 def _detect_all(detect: Detect, info: Settings, images: Sequence[Any], settings: PostProcess) -> list[Detections]:
@@ -162,26 +175,39 @@ def open_image(image: Any, levels: Levels | None = None, *, large: bool = False)
         DataError: a file or its bytes cannot be read as an image, or something else is given.
     """
     if isinstance(image, Image.Image):
-        try:
-            return to_upright_rgb(image, "image", levels)
-        except OSError as error:  # Pillow decodes an opened file only now
-            raise DataError(f"image: cannot be decoded ({error}); open another copy of it.") from error
+        return _from_image(image, levels)
     if isinstance(image, np.ndarray):
         return _from_array(image, levels)
     if isinstance(image, (str, os.PathLike)):
-        return read_image(Path(image), levels, large=large)
+        name = os.fsdecode(image)
+        refuse_address(name)
+        return read_image(Path(name), levels, large=large)
     return read_image(_in_memory(image), levels, large=large)
 
 
+def _from_image(image: Image.Image, levels: Levels | None) -> Image.Image:
+    if not all(image.size):
+        raise DataError(f"image: it has no pixels, {image.width} x {image.height}; give another one.")
+    try:
+        return to_upright_rgb(image, "image", levels)
+    except (OSError, ValueError) as error:  # Pillow decodes an opened file only now; ValueError: it is closed
+        raise DataError(f"image: cannot be decoded ({error}); open another copy of it.") from error
+
+
 def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
-    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return Image.fromarray(image)
-    if image.dtype.name in ("uint8", "uint16", "int32", "float32") and image.ndim == 2 and image.size:
-        return to_upright_rgb(Image.fromarray(image), "image", levels)
-    raise DataError(
-        f"image: an array of {image.dtype} and shape {image.shape}; give RGB bytes, uint8 [H, W, 3], or gray "
-        "values, [H, W] of uint8, uint16, int32 or float32."
-    )
+    """As of an image in a file: alpha is dropped, and more than 8 bits are scaled by ``levels``."""
+    values = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    kind = values.dtype.name
+    color = values.ndim == 3 and values.shape[2] in (3, 4) and kind in ("uint8", "uint16")
+    if not values.size or not (color or (values.ndim == 2 and kind in _GRAYS)):
+        raise DataError(
+            f"image: an array of {image.dtype} and shape {image.shape}; give RGB or RGBA, uint8 or uint16 "
+            "[H, W, 3 or 4], or gray values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point."
+        )
+    values = values[:, :, :3] if color else values
+    if kind != "uint8":
+        values = to_levels(values, Depth(), levels, "image")
+    return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from varifocal.data.names import meant_by, normalize_split, share_images
 from varifocal.data.options import Unlabeled
 from varifocal.data.roles import parted_split, training_split, validation_split
 from varifocal.data.sampler import Sampling
+from varifocal.data.validate import check_validation_pixels
 from varifocal.inference.model import Model, load
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
@@ -305,6 +306,7 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
                 f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
                 "the two splits must name the same classes."
             )
+        check_validation_pixels(validation.samples, large=recipe.tiling.size > 0)
     notes: list[str] = []
     model = build_model(recipe, training.categories, weights=not resumed, tell=notes.append)
     config = recipe.data

@@ -1,7 +1,9 @@
 """Why a file is not opened: each reason in a sentence that says what to do."""
 
+import logging
 import os
 import threading
+import time
 import zipfile
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from deep_images import HEIC_HEAD, tiff
 from PIL import Image
 
+from varifocal.data import images
 from varifocal.data import open_image as module
 from varifocal.data.archive import open_archive
 from varifocal.data.images import count_frames, read_image, read_size, scan_images
@@ -150,6 +153,12 @@ def test_a_sound_tiff_that_pillow_has_no_mode_for_is_not_called_damaged(tmp_path
     assert "damaged" not in why(path)
 
 
+def test_what_pillow_logs_is_not_printed_beside_the_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert "8 bands of 8-bit numbers" in why(tiff(tmp_path / "a.tif", bytes(96), (4, 3), t258=(8,) * 8, t277=8))
+    assert capsys.readouterr().err == ""
+
+
 def test_an_empty_file_of_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x/a.jpg", b"")
@@ -241,6 +250,27 @@ def test_all_images_of_a_check_are_within_the_limit(tmp_path, small_limits):
     scan_images([path], lambda _, look: looks.append(look), 2, large=True)
     assert "limit of 200" in str(looks[0].error)
     assert looks[1].error is None
+
+
+def test_of_images_that_take_much_memory_one_is_decoded_at_a_time(tmp_path, monkeypatch):
+    paths = [save(tmp_path / f"{i}.png", (40, 10)) for i in range(6)]
+    at_once, most, lock, gray = [0], [0], threading.Lock(), images._small_gray
+
+    def watched(*given):
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+        return gray(*given)
+
+    monkeypatch.setattr(images, "_small_gray", watched)
+    for alone, expected in ((39, 1), (400, 3)):
+        monkeypatch.setattr(images, "_ALONE", alone)
+        most[0] = 0
+        scan_images(paths, lambda _, look: None, 3)
+        assert most[0] == expected
 
 
 FRAMES = [Image.new("RGB", (8, 6), (40 * i, 0, 0)) for i in range(3)]

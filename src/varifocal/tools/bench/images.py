@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from varifocal.data.images import read_image, to_upright_rgb
+from varifocal.data.images import read_image
 from varifocal.data.listing import list_images
+from varifocal.inference.pipeline import open_image
 from varifocal.utils.errors import DataError
 
 MOST = 64  # images of a folder that are held in memory
@@ -63,6 +64,4 @@ def made_image(width: int = 640, height: int = 480) -> TimedImage:
 
 def decode(image: TimedImage) -> Image.Image:
     """The upright RGB image, as :func:`varifocal.data.images.read_image` gives it of the file."""
-    with Image.open(io.BytesIO(image.data)) as opened:
-        opened.load()
-        return to_upright_rgb(opened, image.name, "image")
+    return open_image(image.data, "image")

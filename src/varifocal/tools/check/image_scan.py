@@ -44,11 +44,10 @@ def scan_files(
     threads: int | None = None,
     *,
     levels: Levels | None = None,
-    large: bool = False,
 ) -> ScannedImages:
     """Decode every file; ``progress`` is called with the number done. None stands for an image that is missing.
 
-    ``levels`` and ``large`` are those of ``read_image``.
+    ``levels`` is that of ``read_image``. Images that only windows or crops make usable are looked at, too.
     """
     total = len(files)
     there = [index for index in range(total) if files[index] is not None]
@@ -76,7 +75,7 @@ def scan_files(
         found.frames.update({index: look.frames} if look.frames > 1 else {})
         progress(place + 1)
 
-    scan_images(_There(files, there), take, threads or usable_threads(), levels=levels, large=large)
+    scan_images(_There(files, there), take, threads or usable_threads(), levels=levels)
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from varifocal.data.names import share_images
 from varifocal.data.near_duplicates import exact_duplicates, hamming_distance, near_duplicate_groups, perceptual_hash
+from varifocal.data.open_image import beyond
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.image_scan import ScannedImages
 from varifocal.tools.check.split import Split
@@ -18,11 +19,12 @@ Place = tuple[int, int]  # split, image
 
 
 def find_in_scans(
-    found: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages], levels: Levels | None
+    found: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages], levels: Levels | None, most: int
 ) -> None:
-    """All that decoding shows."""
+    """All that decoding shows; training reads images of at most ``most`` pixels."""
     for split, scan in zip(splits, scans, strict=True):
         _unreadable(found, split, scan)
+        _too_large(found, split, scan, most)
         _wrong_size(found, split, scan)
         find_several(found, split, scan)
     find_ranges(found, splits, scans, levels)
@@ -50,6 +52,16 @@ def _unreadable(found: Findings, split: Split, scan: ScannedImages) -> None:
             return split.on_image(kind, image, scan.errors[image][1])
 
         found.add(kind, split.name, images, make)
+
+
+def _too_large(found: Findings, split: Split, scan: ScannedImages, most: int) -> None:
+    """Images that are sound and that training would refuse for their number of pixels."""
+
+    def make(image: int) -> Finding:
+        width, height = scan.sizes[image].tolist()
+        return split.on_image("large-image", image, beyond(f"{width} x {height}", most))
+
+    found.add("large-image", split.name, np.flatnonzero(scan.sizes.prod(axis=1) > most).tolist(), make)
 
 
 def _wrong_size(found: Findings, split: Split, scan: ScannedImages) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.annotations import RawDataset
 from varifocal.data.load import find_splits, read_raw
+from varifocal.data.open_image import pixel_limit
 from varifocal.data.options import Unlabeled
 from varifocal.inference.pipeline import Predictor
 from varifocal.tools.check.annotation_checks import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
@@ -117,9 +118,9 @@ def _decode(
                 advance(before + done)
 
             levels = eye.preprocess.range
-            scans.append(scan_files(split.raw.images.files, moved, levels=levels, large=eye.cropped))
+            scans.append(scan_files(split.raw.images.files, moved, levels=levels))
             before += len(split.raw.images)
-    find_in_scans(found, splits, scans, eye.preprocess.range)
+    find_in_scans(found, splits, scans, eye.preprocess.range, pixel_limit(large=eye.cropped))
     return Decoding(True, total, time.perf_counter() - begun), scans
 
 

@@ -45,11 +45,11 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     plots = {} if options.plot_dir is None else make_plots(found)
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(found.to_json()).encode())
-    if options.plot_dir is not None:
+    if plots:
         atomic_write_all({options.plot_dir / name: text.encode() for name, text in plots.items()})
     Console().print(show(found))  # after the files, which a closed pipe must not cost
     if options.plot_dir is not None:
-        print(f"{options.plot_dir}: {', '.join(plots)}")
+        print(f"{options.plot_dir}: {', '.join(plots) or 'no chart, since no object is labeled'}")
 
 
 def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:

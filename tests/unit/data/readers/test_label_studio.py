@@ -132,7 +132,7 @@ def test_who_labeled(tmp_path):
         (rectangle(x=200), ["lies wholly outside"]),
         (rectangle(rectanglelabels=[]), ["which has no label", "data.invalid_boxes=drop"]),
         (rectangle(rectanglelabels=[" "]), ["which has no label"]),
-        (rectangle(rectanglelabels=["a", "b"]), ["has the rectanglelabels ['a', 'b']"]),
+        (rectangle(rectanglelabels=["a", 3]), ["has the rectanglelabels ['a', 3]"]),
         (rectangle(rectanglelabels=[3]), ["has the rectanglelabels [3]"]),
         (rectangle(more={"value": 3}), ["has the value 3"]),
         (rectangle(more={"image_rotation": 90}), ["turned by 90 degrees"]),
@@ -237,6 +237,13 @@ def test_regions_without_a_label_can_be_left_out(tmp_path):
     assert data.notes == (
         "export.json: 2 boxes were left out, first that of [0] result 1: it has no label (the name of its class).",
     )
+
+
+def test_a_region_of_several_labels_is_a_box_of_each(tmp_path):
+    write(tmp_path, task(rectangle(rectanglelabels=["cat", "owl", "cat"])))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX), ("owl", BOX)]}
+    assert data.notes == ("export.json: 1 region has several labels; it is a box of each.",)
 
 
 def minimal(image="/data/upload/1/a.png", number=1, **drawn) -> dict:
