@@ -210,5 +210,5 @@ def test_without_any_object_there_is_no_chart(tmp_path, capsys):
     }
     (root / "val.json").write_text(json.dumps(content), encoding="utf-8")
     (tmp_path / "results.json").write_text("[]", encoding="utf-8")
-    assert run(root, "--plots", tmp_path / "plots") == 0
+    assert run(root, "--plot-dir", tmp_path / "plots") == 0
     assert f"{tmp_path / 'plots'}: no chart, since no object is labeled" in capsys.readouterr().out
