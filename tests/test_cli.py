@@ -255,7 +255,7 @@ def test_help_tells_every_option(verb, capsys):
             assert option in usage or "[...]" in usage
             assert option in rest
     if verb in ("train", "eval", "preview"):
-        assert "[--val-fraction SHARE]" in usage
+        assert "[--val-fraction FRACTION]" in " ".join(usage.split())
 
 
 def test_help_loads_nothing_heavy():

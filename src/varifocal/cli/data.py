@@ -74,7 +74,7 @@ PREVIEW = Command(
     run_preview,
     usage=(
         "varifocal preview [-h] [--recipe NAME] [--out F.png] [--num-images N] [--epoch N] [--format NAME] "
-        "[...] DATA [key=value ...]"
+        "[--val-fraction FRACTION] [...] DATA [key=value ...]"
     ),
     takes_words=True,
 )

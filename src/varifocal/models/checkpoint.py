@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import CheckpointError
 
-FORMAT = 1  # raised when an older version of the package could not read the file
+FORMAT = 2  # raised when an older version of the package could not read the file
 KEY = "varifocal"
 
 

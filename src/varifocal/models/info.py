@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from varifocal.models import DETECTORS
 from varifocal.types import TTA, Category, PostProcess, Preprocess, Tiling
-from varifocal.utils.config import from_dict, to_dict
+from varifocal.utils.config import from_dict, stored, to_dict
 from varifocal.utils.errors import CheckpointError, ConfigError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def to_metadata(info: ModelInfo) -> dict[str, Any]:
         "preprocess": to_dict(info.preprocess),
         "postprocess": to_dict(info.postprocess),
         "tiling": to_dict(info.tiling),
-        "views": to_dict(info.views),
+        "tta": to_dict(info.views),
         "recipe": info.recipe,
         "metrics": info.metrics,
     }
@@ -78,14 +80,17 @@ def from_metadata(values: Mapping[str, Any], source: str) -> ModelInfo:
 
 
 def _read(values: Mapping[str, Any], source: str) -> ModelInfo:
+    def read(kind: type[T], part: Mapping[str, Any]) -> T:
+        return from_dict(kind, stored(kind, part), source)
+
     return ModelInfo(
         values["detector"],
-        from_dict(DETECTORS[values["detector"]][1], values["config"], source),
+        read(DETECTORS[values["detector"]][1], values["config"]),
         tuple(Category(int(number), name) for number, name in values["categories"]),
-        from_dict(Preprocess, values["preprocess"], source),
-        from_dict(PostProcess, values["postprocess"], source),
+        read(Preprocess, values["preprocess"]),
+        read(PostProcess, values["postprocess"]),
         values["recipe"],
         values["metrics"],
-        from_dict(Tiling, values.get("tiling", {}), source),
-        from_dict(TTA, values.get("views", {}), source),
+        read(Tiling, values.get("tiling", {})),
+        read(TTA, values.get("tta", values.get("views", {}))),
     )

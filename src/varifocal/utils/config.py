@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.renamed import new_name, with_new_names
 
 T = TypeVar("T")
 AtLeast0 = Annotated[int, Field(ge=0)]
@@ -45,6 +46,21 @@ def _first_mistake(error: ValidationError) -> tuple[str, str, Any]:
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
     return _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]  # mypy takes no type for hashable
+
+
+def stored(kind: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return ``values``, as some version wrote them of the dataclass ``kind``, under the names of today at every depth.
+
+    What is no mapping, or no field, stays as it is for :func:`from_dict` to refuse.
+    """
+    hints = _hints(kind)
+    renamed = with_new_names(kind, values)
+    return {
+        key: stored(hints[key], value)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints.get(key))
+        else value
+        for key, value in renamed.items()
+    }
 
 
 def update(config: T, values: Mapping[Any, Any], where: str) -> T:
@@ -114,12 +130,14 @@ def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
     hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
-            raise ConfigError(_unknown(where, key, list(hints)))
+            raise ConfigError(_unknown(where, key, kind, list(hints)))
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
             _reject_unknown(hints[key], value, f"{where}: {key}")
 
 
-def _unknown(where: str, key: Any, valid: list[str]) -> str:
+def _unknown(where: str, key: Any, kind: Any, valid: list[str]) -> str:
+    if new := new_name(kind, str(key)):
+        return f"{where}: {key!r} is called {new!r} now."
     near = difflib.get_close_matches(str(key), valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{where}: there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."

@@ -14,7 +14,7 @@ from varifocal.utils.errors import CheckpointError, ConfigError
 Int8Target = Literal["portable", "vnni"]
 
 # Raised when an older version of the package could not run the file. 2 has int8_target, what needs none is 1.
-FORMAT = 2
+FORMAT = 3
 KEY = "varifocal"
 OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where an image ends
 
@@ -42,6 +42,8 @@ class GraphInfo:
     deform: str = "deformconv"
     opset: int = 20
     int8_target: Int8Target | None = None
+
+    RENAMED_VALUES: ClassVar = {"nms": {"in": "graph", "out": "host"}}
 
     @property
     def wants_vnni(self) -> bool:
@@ -103,7 +105,7 @@ def to_json(info: ExportInfo) -> dict[str, Any]:
     if info.graph.int8_target is None:
         del graph["int8_target"]
     return {
-        "format": 1 if info.graph.int8_target is None else FORMAT,
+        "format": FORMAT,
         "kind": "exported",
         "detector": info.detector,
         "categories": [[category.id, category.name] for category in info.categories],
@@ -112,7 +114,7 @@ def to_json(info: ExportInfo) -> dict[str, Any]:
         "preprocess": asdict(info.preprocess),
         "postprocess": asdict(info.postprocess),
         "tiling": asdict(info.tiling),
-        "views": asdict(info.views),
+        "tta": asdict(info.views),
         "versions": info.versions,
         "parity": info.parity,
         "work": list(info.work),
@@ -143,7 +145,7 @@ def from_json(text: str, source: str) -> ExportInfo:
             _build(Preprocess, values["preprocess"]),
             _build(PostProcess, values["postprocess"]),
             _build(Tiling, values["tiling"]),
-            _build(TTA, values["views"]),
+            _build(TTA, values["tta"] if "tta" in values else values["views"]),
             values["versions"],
             values["parity"],
             tuple(int(number) for number in values.get("work", ())),
@@ -154,4 +156,5 @@ def from_json(text: str, source: str) -> ExportInfo:
 
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    today = with_new_names(kind, values)
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in today.items()})
