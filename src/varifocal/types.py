@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -171,8 +171,8 @@ class Preprocess:
     """How an image is resized and normalized before the network.
 
     With ``scale`` the image is resized by that factor whatever its size: right for aerial images, where a pixel
-    has a fixed size on the ground. Without it, the shorter side becomes ``short`` unless the longer one would pass
-    ``long`` (the COCO rule, 800 and 1333). ``max_side`` bounds the longer side of a whole image, for the sake of
+    has a fixed size on the ground. Without it, the shorter side becomes ``short_side`` unless the longer one would pass
+    ``max_long_side`` (the COCO rule, 800 and 1333). ``max_size`` bounds the longer side of a whole image, for the sake of
     memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
     the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
 
@@ -182,15 +182,22 @@ class Preprocess:
     0..4095 where an image has no larger value, and floating-point numbers are refused.
     """
 
-    short: int = 800
-    long: int = 1333
+    short_side: int = 800
+    max_long_side: int = 1333
     scale: float | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    divisor: int = 32
-    max_side: int = 4096
+    size_divisor: int = 32
+    max_size: int = 4096
     bgr: bool = False
     range: Levels | None = None
+
+    RENAMED: ClassVar = {
+        "short": "short_side",
+        "long": "max_long_side",
+        "max_side": "max_size",
+        "divisor": "size_divisor",
+    }
 
     def __post_init__(self) -> None:
         bounds = self.range
@@ -211,35 +218,42 @@ def _is_finite(value: object) -> bool:
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
     """(height, width) after the resize; never above ``max_side``, never below one pixel."""
     long = max(height, width)
-    factor = min(resize_factor(height, width, config), config.max_side / long)
+    factor = min(resize_factor(height, width, config), config.max_size / long)
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def resize_factor(height: int, width: int, config: Preprocess) -> float:
     """What an image of that size is scaled by, before ``max_side`` bounds it."""
-    return config.scale or min(config.long / max(height, width), config.short / min(height, width))
+    return config.scale or min(config.max_long_side / max(height, width), config.short_side / min(height, width))
 
 
 @dataclass(frozen=True)
 class PostProcess:
     """How many boxes are looked at and which are kept.
 
-    ``select`` says what is counted against ``per_level``: "pairs" of box and class over the threshold (mmdetection
+    ``topk_mode`` says what is counted against ``nms_pre``: "pairs" of box and class over the threshold (mmdetection
     from 2.13 on) or "points" by their best class, each with all its classes (the VFNet authors). Pairs are the
     default because no box is lost to the weak classes of another. Published numbers differ by less than 0.1 AP.
 
-    ``method`` "nms" drops a box that overlaps a better one of its class by more than ``iou``; "soft-nms" (Bodla et al.,
-    ICCV 2017, linear) multiplies its score by 1 - IoU from ``iou`` on, and drops it when the score falls below
+    ``nms_type`` "nms" drops a box that overlaps a better one of its class by more than ``nms_iou``; "soft-nms" (Bodla et al.,
+    ICCV 2017, linear) multiplies its score by 1 - IoU from ``nms_iou`` on, and drops it when the score falls below
     ``min_score``.
     """
 
     score_threshold: float = 0.05
-    per_level: int = 1000
-    iou: float = 0.6
+    nms_pre: int = 1000
+    nms_iou: float = 0.6
     max_detections: int = 100
-    select: Literal["pairs", "points"] = "pairs"
-    method: Literal["nms", "soft-nms"] = "nms"
+    topk_mode: Literal["pairs", "points"] = "pairs"
+    nms_type: Literal["nms", "soft-nms"] = "nms"
     min_score: float = 1e-3
+
+    RENAMED: ClassVar = {
+        "per_level": "nms_pre",
+        "iou": "nms_iou",
+        "select": "topk_mode",
+        "method": "nms_type",
+    }
 
 
 @dataclass(frozen=True)
@@ -273,8 +287,8 @@ def scaled_resize(preprocess: Preprocess, scale: float) -> Preprocess:
     """The model's own resize, ``scale`` times as large."""
     return replace(
         preprocess,
-        short=round(preprocess.short * scale),
-        long=round(preprocess.long * scale),
+        short_side=round(preprocess.short_side * scale),
+        max_long_side=round(preprocess.max_long_side * scale),
         scale=None if preprocess.scale is None else preprocess.scale * scale,
     )
 

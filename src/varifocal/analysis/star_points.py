@@ -71,7 +71,7 @@ def predict_with_stars(model: Model, image: ImageLike) -> tuple[Detections, Star
     opened = open_image(image, model.info.preprocess.range, large=tiling.size > 0)
     places = make_tiles(opened.height, opened.width, tiling)
     crops = [opened.crop(place) for place in places] if tiling.size else [opened]
-    at_once = max(BATCH // model.info.views.count, 1)  # batches as prediction makes them
+    at_once = max(BATCH // model.info.tta.count, 1)  # batches as prediction makes them
     parts = []
     for outer in range(0, len(crops), BATCH):
         few = crops[outer : outer + BATCH]

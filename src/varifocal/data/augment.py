@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,74 +42,95 @@ PART_TRIES = 20  # draws of a part until one shows a box
 class Augmentation:
     """How training images vary.
 
-    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``near_box``: share
-    of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``jitter``: the
-    resize factor is multiplied by a log-uniform number between these two. ``flip``: chance of a left-right flip,
-    ``vertical_flip`` of an upside-down one. ``quarter_turns``: any of the eight orientations instead, right where the
+    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``crop_on_box_prob``: share
+    of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``scale_jitter``: the
+    resize factor is multiplied by a log-uniform number between these two. ``hflip``: chance of a left-right flip,
+    ``vflip`` of an upside-down one. ``rot90``: any of the eight orientations instead, right where the
     image has no up and down.
-    ``color``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
-    cut by the window counts when that share of its area is left; a smaller rest is, by ``slivers``, neither object nor
+    ``color_jitter``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
+    cut by the window counts when that share of its area is left; a smaller rest is, by ``truncated_boxes``, neither object nor
     background ("ignore"), or background, right where such rests are not labeled at the edge of images either.
 
     Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
-    numbers between the two of ``short`` and the two of ``long`` ("range" of mmdetection; 0, 0 keeps the recipe's
-    limit), or that of the shorter side is one of ``short_values`` ("value"). ``part`` is the chance that only a
+    numbers between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the recipe's
+    limit), or that of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the chance that only a
     part of the image is taken, anywhere in it, whose height and width are shares of the image's drawn between the
-    two of ``part_sides``; one that shows none of the image's objects is drawn again, and after twenty the
+    two of ``random_crop_scale``; one that shows none of the image's objects is drawn again, and after twenty the
     image is taken whole.
 
     ``iou_crop`` is the chance that a part is drawn as SSD does (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so
     that it overlaps some object by an IoU of at least 0 to .9, itself drawn. Cut boxes count by ``min_visible``, not
     by their centers.
 
-    ``cutout`` is the chance that as many holes as a number between the two of ``holes`` are blackened in the resized
+    ``cutout`` is the chance that as many holes as a number between the two of ``cutout_holes`` are blackened in the resized
     image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that one
     rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which less
-    than ``min_visible`` is left counts as a cut one does. ``torchvision`` names further transforms of
+    than ``min_visible`` is left counts as a cut one does. ``extra_transforms`` names further transforms of
     torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
     applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
 
     Chances of putting several images together, each of them changed as above first: ``mosaic`` of four around a point
     in the middle half, shrunk by a number between the two of ``mosaic_scale`` and cut to the first one's size;
-    ``copy_paste`` of as many objects of another image as a number between the two of ``pastes``, as whole
+    ``copy_paste`` of as many objects of another image as a number between the two of ``num_pastes``, as whole
     rectangles, since there are no outlines; ``mixup`` of a second image at half strength, with all boxes of both. The
-    others are drawn from the same epoch. With ``mix_epochs`` only so many epochs are mixed, so that the last ones are
+    others are drawn from the same epoch. With ``mixing_epochs`` only so many epochs are mixed, so that the last ones are
     like what is predicted.
     """
 
     crop: Side = 0
-    near_box: Share = 0.0
-    jitter: tuple[Factor, Factor] = (1.0, 1.0)
-    short: tuple[Side, Side] = (0, 0)
-    long: tuple[Side, Side] = (0, 0)
-    short_values: tuple[Side, ...] = ()
-    part: Share = 0.0
-    part_sides: tuple[Share, Share] = (0.75, 1.0)
+    crop_on_box_prob: Share = 0.0
+    scale_jitter: tuple[Factor, Factor] = (1.0, 1.0)
+    short_range: tuple[Side, Side] = (0, 0)
+    long_range: tuple[Side, Side] = (0, 0)
+    short_choices: tuple[Side, ...] = ()
+    random_crop: Share = 0.0
+    random_crop_scale: tuple[Share, Share] = (0.75, 1.0)
     iou_crop: Share = 0.0
     cutout: Share = 0.0
-    holes: tuple[Side, Side] = (5, 10)
-    erase: Share = 0.0
-    flip: Share = 0.5
-    vertical_flip: Share = 0.0
-    quarter_turns: bool = False
-    color: Annotated[float, Field(ge=0)] = 0.0
-    torchvision: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cutout_holes: tuple[Side, Side] = (5, 10)
+    random_erasing: Share = 0.0
+    hflip: Share = 0.5
+    vflip: Share = 0.0
+    rot90: bool = False
+    color_jitter: Annotated[float, Field(ge=0)] = 0.0
+    extra_transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     mosaic: Share = 0.0
     mosaic_scale: tuple[Factor, Factor] = (0.5, 1.0)
     copy_paste: Share = 0.0
-    pastes: tuple[Side, Side] = (1, 5)
+    num_pastes: tuple[Side, Side] = (1, 5)
     mixup: Share = 0.0
-    mix_epochs: Side = 0
+    mixing_epochs: Side = 0
     min_visible: Share = 0.4
-    slivers: Literal["ignore", "background"] = "ignore"
+    truncated_boxes: Literal["ignore", "background"] = "ignore"
+
+    RENAMED: ClassVar = {
+        "near_box": "crop_on_box_prob",
+        "jitter": "scale_jitter",
+        "short": "short_range",
+        "long": "long_range",
+        "short_values": "short_choices",
+        "part": "random_crop",
+        "part_sides": "random_crop_scale",
+        "holes": "cutout_holes",
+        "erase": "random_erasing",
+        "flip": "hflip",
+        "vertical_flip": "vflip",
+        "quarter_turns": "rot90",
+        "color": "color_jitter",
+        "torchvision": "extra_transforms",
+        "pastes": "num_pastes",
+        "mix_epochs": "mixing_epochs",
+        "slivers": "truncated_boxes",
+        "colour": "color_jitter",
+    }
 
     def __post_init__(self) -> None:
-        if self.short_values and self.short != (0, 0):
+        if self.short_choices and self.short_range != (0, 0):
             raise ConfigError("augment: short and short_values both say how the shorter side is drawn; give one.")
-        if self.iou_crop and (self.crop or self.part):
+        if self.iou_crop and (self.crop or self.random_crop):
             raise ConfigError("augment: iou_crop, crop and part all say which part is taken; give one.")
-        if self.torchvision:
-            build_transforms(self.torchvision)
+        if self.extra_transforms:
+            build_transforms(self.extra_transforms)
 
     @property
     def one_size(self) -> bool:
@@ -121,7 +142,7 @@ class Augmentation:
     def mixes(self, epoch: int) -> bool:
         """Whether images of that epoch, counted from 0, may be put together."""
         several = self.mosaic or self.copy_paste or self.mixup
-        return bool(several) and (self.mix_epochs == 0 or epoch < self.mix_epochs)
+        return bool(several) and (self.mixing_epochs == 0 or epoch < self.mixing_epochs)
 
 
 @dataclass(frozen=True)
@@ -138,7 +159,7 @@ class Window:
 def sample_crop(sample: Sample, preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Window:
     """The part of an image that is trained on this time."""
     height, width = sample.height, sample.width
-    low, high = sorted(config.jitter)
+    low, high = sorted(config.scale_jitter)
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
     if not config.crop:
         return _without_crop(sample, preprocess, config, jitter, rng)
@@ -146,7 +167,7 @@ def sample_crop(sample: Sample, preprocess: Preprocess, config: Augmentation, rn
     side = max(round(config.crop / factor), 1)
     window_width, window_height = min(side, width), min(side, height)
     box = None
-    if rng.random() < config.near_box and len(sample.boxes):
+    if rng.random() < config.crop_on_box_prob and len(sample.boxes):
         box = sample.boxes[rng.integers(len(sample.boxes))].tolist()
     left = _start(window_width, width, None if box is None else (box[0], box[2]), rng)
     top = _start(window_height, height, None if box is None else (box[1], box[3]), rng)
@@ -169,7 +190,7 @@ def _without_crop(
 ) -> Window:
     """The whole image, or a part of it, at limits of its own."""
     left, top, width, height = 0, 0, sample.width, sample.height
-    if config.part and rng.random() < config.part:
+    if config.random_crop and rng.random() < config.random_crop:
         left, top, width, height = _draw_part(sample, config, rng)
     elif config.iou_crop and rng.random() < config.iou_crop:
         left, top, width, height = _draw_iou_crop(sample, rng)
@@ -180,7 +201,7 @@ def _without_crop(
 def _draw_part(sample: Sample, config: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """Left, top, width and height of a part that shows an object, if the image has one."""
     objects = torch.from_numpy(sample.boxes[~sample.crowd])
-    low, high = sorted(config.part_sides)
+    low, high = sorted(config.random_crop_scale)
     for _ in range(PART_TRIES):
         height, width = (max(int(side * rng.uniform(low, high) + 0.5), 1) for side in (sample.height, sample.width))
         left, top = (int(rng.integers(room + 1)) for room in (sample.width - width, sample.height - height))
@@ -210,11 +231,11 @@ def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, 
 def _redrawn(preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Preprocess:
     """The limits of the resize, those that vary drawn anew."""
     drawn: dict[str, Any] = {}
-    for side, (first, last) in (("long", config.long), ("short", config.short)):
+    for side, (first, last) in (("long", config.long_range), ("short", config.short_range)):
         if (first, last) != (0, 0):
             drawn[side] = int(rng.integers(min(first, last), max(first, last) + 1))
-    if config.short_values:
-        drawn["short"] = config.short_values[int(rng.integers(len(config.short_values)))]
+    if config.short_choices:
+        drawn["short"] = config.short_choices[int(rng.integers(len(config.short_choices)))]
     return replace(preprocess, scale=None, **drawn) if drawn else preprocess
 
 
@@ -247,7 +268,7 @@ def cut(
 def crop_targets(targets: Targets, visible: Tensor, config: Augmentation) -> Targets:
     """What becomes of boxes of whose area these shares [N] are left: objects, ignored regions, or nothing."""
     sliver = visible < config.min_visible
-    kept = (visible > 0) & (targets.crowd | ~sliver if config.slivers == "background" else True)
+    kept = (visible > 0) & (targets.crowd | ~sliver if config.truncated_boxes == "background" else True)
     return Targets(targets.boxes[kept], targets.labels[kept], (targets.crowd | sliver)[kept], targets.size)
 
 
@@ -302,17 +323,17 @@ def augment(
         window = replace(window, size=(max(round(height * zoom), 1), max(round(width * zoom), 1)))
     part, targets = cut(image, sample, window, config)
     if config.cutout and rng.random() < config.cutout:
-        part = cutout(part, config.holes, rng)
+        part = cutout(part, config.cutout_holes, rng)
     coins = rng.random(3)
-    flip = bool(coins[0] < config.flip)
-    upside_down = bool(coins[1] < (0.5 if config.quarter_turns else config.vertical_flip))
-    transpose = bool(coins[2] < 0.5) and config.quarter_turns
+    flip = bool(coins[0] < config.hflip)
+    upside_down = bool(coins[1] < (0.5 if config.rot90 else config.vflip))
+    transpose = bool(coins[2] < 0.5) and config.rot90
     part, targets = flip_rot90(part, targets, flip=flip, upside_down=upside_down, transpose=transpose)
-    if config.color:
-        part = color_jitter(part, config.color, rng)
-    if config.torchvision:
-        part = apply_transforms(part, build_transforms(config.torchvision), rng)
-    if config.erase and rng.random() < config.erase:
+    if config.color_jitter:
+        part = color_jitter(part, config.color_jitter, rng)
+    if config.extra_transforms:
+        part = apply_transforms(part, build_transforms(config.extra_transforms), rng)
+    if config.random_erasing and rng.random() < config.random_erasing:
         part, hole = random_erasing(part, mean_color(preprocess), rng)
         targets = occlude(targets, [hole], config)
     return part, targets

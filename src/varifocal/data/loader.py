@@ -205,7 +205,7 @@ class BatchSampler:
 
     def loader(self, start: int, steps: int, workers: int) -> DataLoader:
         """An iterable of :class:`Batch`, or of an error in place of one."""
-        divisor = self.data.preprocess.divisor
+        divisor = self.data.preprocess.size_divisor
         return DataLoader(
             self.data,
             batch_sampler=_Keys(self, start, steps),

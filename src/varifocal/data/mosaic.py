@@ -84,7 +84,7 @@ def copy_paste(image: MixedImage, donor: MixedImage, config: Augmentation, rng: 
     pixels, targets = image
     height, width = targets.size
     objects = donor[1].boxes[~donor[1].crowd]
-    count = min(int(rng.integers(min(config.pastes), max(config.pastes) + 1)), len(objects))
+    count = min(int(rng.integers(min(config.num_pastes), max(config.num_pastes) + 1)), len(objects))
     pixels, taken, pasted = pixels.clone(), list[tuple[int, int, int, int]](), list[Targets]()
     limit = torch.tensor(donor[1].size[::-1])
     for number in rng.permutation(len(objects))[:count]:

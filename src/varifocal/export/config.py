@@ -57,9 +57,9 @@ def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
             f"--size {settings.size[0]}x{settings.size[1]}: both sides must be multiples of {multiple}, as "
             f"{height}x{width}."
         )
-    if settings.nms == "graph" and info.postprocess.method != "nms":
+    if settings.nms == "graph" and info.postprocess.nms_type != "nms":
         raise ConfigError("--nms graph: ONNX has no soft suppression; export with --nms host.")
-    if settings.nms == "graph" and info.views.count > 1:
+    if settings.nms == "graph" and info.tta.count > 1:
         raise ConfigError("--nms graph: the model looks at an image several times; export with --nms host.")
 
 
@@ -78,4 +78,4 @@ def check_backbone(settings: ExportSettings, network: nn.Module, name: str) -> N
 
 def multiple_of(info: ModelInfo) -> int:
     """Of what the sides of an input are multiples."""
-    return math.lcm(MULTIPLE, info.preprocess.divisor)
+    return math.lcm(MULTIPLE, info.preprocess.size_divisor)

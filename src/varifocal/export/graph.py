@@ -173,7 +173,7 @@ def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
         info.preprocess,
         info.postprocess,
         info.tiling,
-        info.views,
+        info.tta,
         versions,
         work=(*size, operations),
         pad=(OUTSIDE,) * 3 if graph.nms == "graph" else None,

@@ -25,15 +25,15 @@ def select_in_graph(
     for count in decoded.counts:
         box, score = decoded.boxes[:, start : start + count], decoded.scores[:, start : start + count]
         quality = None if decoded.quality is None else decoded.quality[:, start : start + count]
-        best = (_best_pairs if config.select == "pairs" else _best_points)(box, score, quality, config)
+        best = (_best_pairs if config.topk_mode == "pairs" else _best_points)(box, score, quality, config)
         boxes.append(best[0])
         scores.append(best[1])
         start = start + count
     box, score = torch.cat(boxes, dim=1), torch.cat(scores, dim=2)
-    if config.select == "pairs":
+    if config.topk_mode == "pairs":
         sound = (box[..., 2:] > box[..., :2]).all(dim=2)
         score = score * sound[:, None]
-    kept = torch.ops.varifocal.class_nms(box, score, config.iou, config.max_detections)
+    kept = torch.ops.varifocal.class_nms(box, score, config.nms_iou, config.max_detections)
     # so many zeros more that there are always enough to choose from
     flat = torch.cat([kept.flatten(1), kept.new_zeros(1, 1).expand(kept.shape[0], config.max_detections)], dim=1)
     final, place = flat.topk(config.max_detections)
@@ -49,8 +49,8 @@ def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: P
     classes = scores.shape[2]
     strong = torch.where(scores > config.score_threshold, scores, 0.0)
     # as many zeros more as are wanted, so that there always are enough
-    spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.per_level)
-    best, place = torch.cat([strong.flatten(1), spare], dim=1).topk(config.per_level)
+    spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.nms_pre)
+    best, place = torch.cat([strong.flatten(1), spare], dim=1).topk(config.nms_pre)
     place = torch.where(best > 0, place, 0)
     point, label = place // classes, place % classes
     if quality is not None:
@@ -63,8 +63,8 @@ def _best_points(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: 
     """Boxes [B, M, 4] and scores [B, C, M] over the threshold of the points of one level with the best scores."""
     rank = scores.amax(dim=2)
     rank = rank if quality is None else rank * quality
-    spare = rank.new_full((1, 1), -1.0).expand(rank.shape[0], config.per_level)
-    best, point = torch.cat([rank, spare], dim=1).topk(config.per_level)
+    spare = rank.new_full((1, 1), -1.0).expand(rank.shape[0], config.nms_pre)
+    best, point = torch.cat([rank, spare], dim=1).topk(config.nms_pre)
     real = best >= 0
     point = torch.where(real, point, 0)
     score = scores.gather(1, point[..., None].expand(-1, -1, scores.shape[2])) * real[..., None]

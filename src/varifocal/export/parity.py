@@ -164,7 +164,7 @@ def _matched(
 ) -> tuple[int, int, int]:
     """How many detections torch has, how many the file, and how many are the same."""
     # in one piece and looked at once, as torch has just done
-    plain = replace(exported.info, tiling=Tiling(), views=TTA())
+    plain = replace(exported.info, tiling=Tiling(), tta=TTA())
     found = ExportedModel(exported.session, plain).predict(image)
     bound = BOUNDS[exported.info.graph.precision].score
     free = np.ones(len(found), bool)

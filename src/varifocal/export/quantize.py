@@ -154,7 +154,7 @@ def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View], info:
 
     def detect(keep: Sequence[str]) -> list[Detections]:
         built = network.build([*judge.int8.keep, *keep])
-        plain = replace(built.info, tiling=Tiling(), views=TTA())
+        plain = replace(built.info, tiling=Tiling(), tta=TTA())
         return ExportedModel(built.runner, plain).predict(images)
 
     def attempt(keep: tuple[str, ...]) -> tuple[float, bool]:

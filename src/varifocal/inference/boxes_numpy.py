@@ -93,7 +93,7 @@ def soft_nms(
         left[place] = -np.inf
         rivals = np.flatnonzero((labels == labels[place]) & np.isfinite(left))
         overlap = elementwise_iou(boxes[rivals], boxes[place : place + 1])
-        left[rivals] *= np.where(overlap >= config.iou, 1 - overlap, 1)
+        left[rivals] *= np.where(overlap >= config.nms_iou, 1 - overlap, 1)
     return np.array(keep, np.int64), np.array(final, scores.dtype)
 
 
@@ -105,7 +105,7 @@ def multiclass_nms(
     quality: Float[np.ndarray, "N"] | None = None,
 ) -> tuple[Float[np.ndarray, "K 4"], Float[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
     """What :func:`varifocal.ops.nms.multiclass_nms` gives; only among equal scores the order may differ."""
-    choose = _best_pairs if config.select == "pairs" else _best_points
+    choose = _best_pairs if config.topk_mode == "pairs" else _best_points
     start, points, labels = 0, [], []
     for count in counts:
         level = slice(start, start + count)
@@ -117,29 +117,29 @@ def multiclass_nms(
     box, score = boxes[point], scores[point, label]
     if quality is not None:
         score = score * quality[point]
-    if config.select == "pairs":
+    if config.topk_mode == "pairs":
         sound = (box[:, 2:] > box[:, :2]).all(axis=1)
         box, score, label = box[sound], score[sound], label[sound]
-    if config.method == "soft-nms":
+    if config.nms_type == "soft-nms":
         keep, score = soft_nms(box, score, label, config)
     else:
-        keep = batched_nms_numpy(box, score, label, config.iou, config.max_detections)
+        keep = batched_nms_numpy(box, score, label, config.nms_iou, config.max_detections)
         score = score[keep]
     return box[keep], score, label[keep]
 
 
 def _best_pairs(scores: np.ndarray, config: PostProcess, _: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     point, label = (scores > config.score_threshold).nonzero()
-    if len(point) > config.per_level:
-        order = np.argsort(-scores[point, label], kind="stable")[: config.per_level]
+    if len(point) > config.nms_pre:
+        order = np.argsort(-scores[point, label], kind="stable")[: config.nms_pre]
         point, label = point[order], label[order]
     return point, label
 
 
 def _best_points(scores: np.ndarray, config: PostProcess, quality: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     kept = np.arange(len(scores))
-    if len(scores) > config.per_level:
+    if len(scores) > config.nms_pre:
         best = scores.max(axis=1)
-        kept = np.argsort(-(best if quality is None else best * quality), kind="stable")[: config.per_level]
+        kept = np.argsort(-(best if quality is None else best * quality), kind="stable")[: config.nms_pre]
     row, label = (scores[kept] > config.score_threshold).nonzero()
     return kept[row], label

@@ -132,7 +132,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
-        views = self.info.views
+        views = self.info.tta
         at_once = max(BATCH // views.count, 1)  # the boxes of all views are in memory together
         found: list[Detections] = []
         for start in range(0, len(images), at_once):
@@ -143,7 +143,7 @@ class Model(nn.Module):
 
     def looks(self, images: list[Image.Image]) -> Iterator[ForwardPass]:
         """What the network says of the images in each of the model's views; a single one as a rule."""
-        views = self.info.views
+        views = self.info.tta
         for scale in views.scales:
             for flip in (False, True) if views.flip else (False,):
                 yield self._look(images, scaled_resize(self.info.preprocess, scale), flip=flip)
@@ -154,7 +154,7 @@ class Model(nn.Module):
         tensors = [resize(pil_to_tensor(image), *shape) for image, shape in zip(images, shapes, strict=True)]
         if flip:
             tensors = [tensor.flip(2) for tensor in tensors]
-        batch = normalize(pad_batch(tensors, preprocess.divisor).to(device), shapes, preprocess)
+        batch = normalize(pad_batch(tensors, preprocess.size_divisor).to(device), shapes, preprocess)
         return ForwardPass(self.fast_forward(batch), shapes, flip)
 
     def decode(self, look: ForwardPass) -> Candidates:

@@ -52,7 +52,7 @@ class Settings(Protocol):
     @property
     def tiling(self) -> Tiling: ...
     @property
-    def views(self) -> TTA: ...
+    def tta(self) -> TTA: ...
 
 
 @runtime_checkable
@@ -143,7 +143,7 @@ def join_windows_traced(
     if len(places) == 1 and not (tiling.size and tiling.vote):
         # suppressed already, and scores that soft suppression lowered must not meet it twice
         return parts[0], np.arange(len(parts[0]))
-    return merge_tiles_with_indices(parts, places, *size, tiling, settings.iou, settings.max_detections)
+    return merge_tiles_with_indices(parts, places, *size, tiling, settings.nms_iou, settings.max_detections)
 
 
 def is_one(images: Any) -> bool:

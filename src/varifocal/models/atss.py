@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -48,7 +48,7 @@ BOX_WEIGHT = 2.0
 class ATSSConfig:
     """Every switch of the detector; the defaults are the paper's ATSS but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the others run at their papers' settings. Without ``centerness`` neither is the branch
     there nor are the boxes weighted by it.
@@ -61,15 +61,21 @@ class ATSSConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 4
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 4
     loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
     centerness: bool = True
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+    }
 
 
 class ATSS(nn.Module):
@@ -84,13 +90,13 @@ class ATSS(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
+        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_relu=False)
         self.head = DenseHead(
-            config.width,
-            depth=config.convs,
+            config.channels,
+            depth=config.num_convs,
             classes=config.num_classes,
             outputs=4,
-            levels=config.levels,
+            levels=config.num_levels,
             centerness="reg" if config.centerness else None,
         )
 
@@ -154,7 +160,7 @@ class ATSS(nn.Module):
     @staticmethod
     def labeling(config: ATSSConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ class BackboneConfig:
     ``norm_eval`` keeps batch norms at their stored statistics in training, right for small batches; their scale and
     shift still learn.
 
-    ``deformable_stages`` makes the 3x3 convolutions of the stages 3, 4, 5 (those that end in C3, C4, C5) DCNv2;
-    loaded weights are kept. ``checkpointing`` computes activations again in the backward pass instead of keeping them;
+    ``dcn_stages`` makes the 3x3 convolutions of the stages 3, 4, 5 (those that end in C3, C4, C5) DCNv2;
+    loaded weights are kept. ``grad_checkpointing`` computes activations again in the backward pass instead of keeping them;
     batch norms that learn their statistics then see each batch twice. ``res2net_pool``: timm, as Res2Net's authors,
     averages the last split of the very first block, mmdetection does not; its checkpoints need "mmdet".
     ``style`` "caffe" is for ResNets with bottlenecks whose weights come from there: the stride of a stage is in its
@@ -45,10 +45,15 @@ class BackboneConfig:
     weights: str = ""
     frozen_stages: int = 0
     norm_eval: bool = True
-    deformable_stages: tuple[int, ...] = ()
-    checkpointing: bool = False
+    dcn_stages: tuple[int, ...] = ()
+    grad_checkpointing: bool = False
     res2net_pool: Literal["timm", "mmdet"] = "timm"
     style: Literal["pytorch", "caffe"] = "pytorch"
+
+    RENAMED: ClassVar = {
+        "checkpointing": "grad_checkpointing",
+        "deformable_stages": "dcn_stages",
+    }
 
 
 class SimplePyramid(nn.Module):
@@ -97,7 +102,7 @@ class Backbone(nn.Module):
         self._freeze(_stages(self.net))  # with what was exchanged
         if config.res2net_pool == "mmdet":
             self._skip_first_pool()
-        if config.checkpointing:
+        if config.grad_checkpointing:
             self._checkpoint()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
@@ -126,7 +131,7 @@ class Backbone(nn.Module):
                     parameter.requires_grad_(False)
 
     def _deform(self, stages: list[Stage]) -> None:
-        for number in self.config.deformable_stages:
+        for number in self.config.dcn_stages:
             where = f"backbone {self.config.name}: deformable_stages={number}"
             if number not in (3, 4, 5):
                 raise ConfigError(f"{where}: the stages are 3, 4 and 5, of strides 8, 16 and 32.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -47,7 +47,7 @@ RADIUS = 1.5  # strides around a box's center, with center sampling
 class FCOSConfig:
     """Every switch of the detector; the defaults are the paper's FCOS but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the others run at their papers' settings. The improved FCOS sets all of the following:
     ``center_sampling`` takes only points near the center of a box, ``centerness_on_reg`` reads the centerness from the
@@ -64,9 +64,9 @@ class FCOSConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 4
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 4
     loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
@@ -78,6 +78,14 @@ class FCOSConfig:
     box_loss: Literal["iou", "giou"] = "iou"
     conv_bias: bool = False
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+        "centre_sampling": "center_sampling",
+    }
+    RENAMED_VALUES: ClassVar = {"assigner": {"fcos-centre": "fcos-center"}}
 
 
 class FCOS(nn.Module):
@@ -92,13 +100,13 @@ class FCOS(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels)
+        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels)
         self.head = DenseHead(
-            config.width,
-            depth=config.convs,
+            config.channels,
+            depth=config.num_convs,
             classes=config.num_classes,
             outputs=4,
-            levels=config.levels,
+            levels=config.num_levels,
             centerness="reg" if config.centerness_on_reg else "cls",
             bias=config.conv_bias,
         )
@@ -162,7 +170,7 @@ class FCOS(nn.Module):
     @staticmethod
     def labeling(config: FCOSConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         points = partial(grid_priors, strides=strides, offset=0.5)
         if config.assigner == "atss":
             return TargetAssigner(strides, points, assign_atss)

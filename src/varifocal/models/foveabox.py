@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +49,10 @@ SMOOTH_BELOW = 0.11  # where the box loss turns from square to linear
 class FoveaBoxConfig:
     """Every switch of the detector; the defaults are the paper's but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``focal_alpha`` and ``focal_gamma`` are those of
     focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the share of an
-    object's sides that is positive, ``distance_unit`` the distance in strides whose logarithm is zero.
+    object's sides that is positive, ``bbox_norm`` the distance in strides whose logarithm is zero.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch and
     crowd regions as background, clip boxes a pixel inside the image, in training all of a batch at the size of its
@@ -61,9 +61,9 @@ class FoveaBoxConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 4
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 4
     loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
@@ -71,8 +71,15 @@ class FoveaBoxConfig:
     focal_alpha: float = 0.4
     focal_gamma: float = 1.5
     sigma: float = 0.4
-    distance_unit: float = 2.0
+    bbox_norm: float = 2.0
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+        "distance_unit": "bbox_norm",
+    }
 
 
 class FoveaBox(nn.Module):
@@ -87,8 +94,8 @@ class FoveaBox(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
-        self.head = DenseHead(config.width, depth=config.convs, classes=config.num_classes, outputs=4, norm=False)
+        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False)
+        self.head = DenseHead(config.channels, depth=config.num_convs, classes=config.num_classes, outputs=4, norm=False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """``images`` are normalized; their sides are best a multiple of 32."""
@@ -143,7 +150,7 @@ class FoveaBox(nn.Module):
     @staticmethod
     def labeling(config: FoveaBoxConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         assign = partial(assign_fovea, sigma=config.sigma)
         return TargetAssigner(strides, partial(grid_priors, strides=strides, offset=0.5), assign, divisor)
@@ -161,7 +168,7 @@ class FoveaBox(nn.Module):
         return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _unit(self, priors: Priors) -> Float[Tensor, "N 1"]:
-        return (self.config.distance_unit * priors.strides)[:, None]
+        return (self.config.bbox_norm * priors.strides)[:, None]
 
     def _boxes(
         self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,7 @@ MARGIN = 0.1  # by which a target stays below the last bin
 class GFLConfig:
     """Every switch of the detector; the defaults are the paper's GFL but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the others run at their papers' settings. ``bins`` is the number of distances that a
     side may have: 0, 1, ... strides.
@@ -60,15 +60,21 @@ class GFLConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 4
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 4
     loss: ClassificationLoss = "quality-focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
     bins: Annotated[int, Field(ge=2)] = 17
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+    }
 
 
 class GFL(nn.Module):
@@ -85,13 +91,13 @@ class GFL(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_relu=False)
+        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_relu=False)
         self.head = DenseHead(
-            config.width,
-            depth=config.convs,
+            config.channels,
+            depth=config.num_convs,
             classes=config.num_classes,
             outputs=4 * config.bins,
-            levels=config.levels,
+            levels=config.num_levels,
         )
         self.register_buffer("bins", torch.arange(config.bins, dtype=torch.float32))
 
@@ -150,7 +156,7 @@ class GFL(nn.Module):
     @staticmethod
     def labeling(config: GFLConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
 

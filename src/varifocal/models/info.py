@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from varifocal.models import DETECTORS
 from varifocal.types import TTA, Category, PostProcess, Preprocess, Tiling
@@ -31,7 +31,11 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tiling: Tiling = field(default_factory=Tiling)
-    views: TTA = field(default_factory=TTA)
+    tta: TTA = field(default_factory=TTA)
+
+    RENAMED: ClassVar = {
+        "views": "tta",
+    }
 
 
 def to_metadata(info: ModelInfo) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def to_metadata(info: ModelInfo) -> dict[str, Any]:
         "preprocess": to_dict(info.preprocess),
         "postprocess": to_dict(info.postprocess),
         "tiling": to_dict(info.tiling),
-        "tta": to_dict(info.views),
+        "tta": to_dict(info.tta),
         "recipe": info.recipe,
         "metrics": info.metrics,
     }

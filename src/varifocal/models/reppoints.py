@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,11 @@ SMOOTH_BELOW = 0.11  # where the box losses turn from square to linear
 class RepPointsConfig:
     """Every switch of the detector; the defaults are the authors' but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``star_norm="group"`` puts a group norm between each convolution that reads the points and
     its ReLU; the authors have none. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are
     those of the varifocal loss, the others run at their papers' settings. ``point_scale`` is the side of a level's
-    typical object in strides, for the first assignment and as the unit of the box losses. ``gradient_factor`` is the
+    typical object in strides, for the first assignment and as the unit of the box losses. ``gradient_mul`` is the
     share of the offsets' gradient that reaches the first points, ``moment_factor`` that of the boxes' gradient that
     reaches the moment. ``box_weights`` weigh the losses of first and refined box.
 
@@ -75,19 +75,26 @@ class RepPointsConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 3
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 3
     star_norm: StarNorm = "none"
     loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
     iou_weighted: bool = True
     point_scale: float = 4.0
-    gradient_factor: float = 0.1
+    gradient_mul: float = 0.1
     moment_factor: float = 0.01
     box_weights: tuple[float, float] = (0.5, 1.0)
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+        "gradient_factor": "gradient_mul",
+    }
 
 
 class RepPointsHead(nn.Module):
@@ -99,9 +106,9 @@ class RepPointsHead(nn.Module):
     def __init__(self, config: RepPointsConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
-        self.cls_tower = conv_tower(width, width, config.convs)
-        self.reg_tower = conv_tower(width, width, config.convs)
+        width = config.channels
+        self.cls_tower = conv_tower(width, width, config.num_convs)
+        self.reg_tower = conv_tower(width, width, config.num_convs)
         self.initial_conv = prediction_conv(width, width)
         self.initial = nn.Conv2d(width, 2 * POINTS, 1)
         self.cls_star = StarConv(width, config.star_norm)
@@ -118,7 +125,7 @@ class RepPointsHead(nn.Module):
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
         initial = [at_least_float32(self.initial(self.initial_conv(level).relu())) for level in reg_features]
-        factor = self.config.gradient_factor
+        factor = self.config.gradient_mul
         taps = free_points([(1 - factor) * points.detach() + factor * points for points in initial])
         changes = [self.pts_refine(level.relu_()) for level in self.pts_refine_star(reg_features, taps)]
         return {
@@ -144,7 +151,7 @@ class RepPoints(nn.Module):
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         self.neck = FPN(
-            self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False, norm=True
+            self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False, norm=True
         )
         self.head = RepPointsHead(config)
 
@@ -202,7 +209,7 @@ class RepPoints(nn.Module):
     @staticmethod
     def labeling(config: RepPointsConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         assign = partial(assign_nearest_point, scale=config.point_scale)  # the first one, which needs no network
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign, divisor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -44,7 +44,7 @@ from varifocal.utils.config import AtLeast0, AtLeast1
 class RetinaNetConfig:
     """Every switch of the detector; the defaults are the paper's but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
     of the varifocal loss, the others run at their papers' settings. A cell has anchors of every one of ``ratios``
     (height over width) in ``octave_steps`` sizes, from ``anchor_scale`` strides on and below twice that.
@@ -56,9 +56,9 @@ class RetinaNetConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 4
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 4
     loss: ClassificationLoss = "focal"
     alpha: float = 0.75
     gamma: float = 2.0
@@ -67,6 +67,12 @@ class RetinaNetConfig:
     octave_steps: AtLeast1 = 3
     ratios: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+    }
 
 
 class RetinaNet(nn.Module):
@@ -81,10 +87,10 @@ class RetinaNet(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.width, config.levels, extra_from="input", extra_relu=False)
+        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False)
         many = len(config.ratios) * config.octave_steps
         self.head = DenseHead(
-            config.width, depth=config.convs, classes=many * config.num_classes, outputs=many * 4, norm=False
+            config.channels, depth=config.num_convs, classes=many * config.num_classes, outputs=many * 4, norm=False
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
@@ -132,7 +138,7 @@ class RetinaNet(nn.Module):
     @staticmethod
     def labeling(config: RetinaNetConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides, paper = level_strides(config.levels), config.compat == "paper"
+        strides, paper = level_strides(config.num_levels), config.compat == "paper"
         scales = tuple(config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps))
         grid = partial(_anchors_of, strides=strides, scales=scales, ratios=config.ratios)
         assign = partial(assign_max_iou, match_apart=paper)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -57,12 +57,12 @@ from varifocal.utils.config import AtLeast0, AtLeast1
 class VFNetConfig:
     """Every switch of the detector; the defaults are the paper's VFNet but for ``compat``.
 
-    ``convs`` is the depth of each tower, ``width`` the channels of pyramid and head, ``levels`` the number of pyramid
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
     levels from stride 8 on. ``deformable_tower`` makes the last convolution of each tower a DCNv2, "pafpn" is the neck
     of VFNet-X. ``star_norm="group"`` puts a group norm between each star convolution and its ReLU, with which the star
     learns within a few hundred steps (docs/paper.md); the authors have none. ``loss`` is the classification loss;
     ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, the others run at their papers' settings.
-    ``distance_unit`` scales the first box of a level: its "range" (8 strides) or its "stride". ``gradient_factor`` is
+    ``bbox_norm`` scales the first box of a level: its "range" (8 strides) or its "stride". ``gradient_mul`` is
     the share of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU losses of first and
     refined box; without refinement the last one weighs the only box.
 
@@ -74,9 +74,9 @@ class VFNetConfig:
 
     num_classes: int = 80
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: AtLeast1 = 256
-    levels: AtLeast1 = 5
-    convs: AtLeast0 = 3
+    channels: AtLeast1 = 256
+    num_levels: AtLeast1 = 5
+    num_convs: AtLeast0 = 3
     neck: Literal["fpn", "pafpn"] = "fpn"
     deformable_tower: bool = False
     star: bool = True
@@ -87,10 +87,19 @@ class VFNetConfig:
     gamma: float = 2.0
     iou_weighted: bool = True
     assigner: Literal["atss", "fcos", "fcos-center"] = "atss"
-    distance_unit: Literal["range", "stride"] = "range"
-    gradient_factor: float = 0.1
+    bbox_norm: Literal["range", "stride"] = "range"
+    gradient_mul: float = 0.1
     box_weights: tuple[float, float] = (1.5, 2.0)
     compat: Literal["none", "paper"] = "none"
+
+    RENAMED: ClassVar = {
+        "width": "channels",
+        "convs": "num_convs",
+        "levels": "num_levels",
+        "distance_unit": "bbox_norm",
+        "gradient_factor": "gradient_mul",
+    }
+    RENAMED_VALUES: ClassVar = {"assigner": {"fcos-centre": "fcos-center"}}
 
 
 class VFNetHead(nn.Module):
@@ -99,9 +108,9 @@ class VFNetHead(nn.Module):
     def __init__(self, config: VFNetConfig, strides: Sequence[int]) -> None:
         super().__init__()
         self.config, self.strides = config, tuple(strides)
-        width = config.width
-        self.cls_tower = conv_tower(width, width, config.convs, deformable_last=config.deformable_tower)
-        self.reg_tower = conv_tower(width, width, config.convs, deformable_last=config.deformable_tower)
+        width = config.channels
+        self.cls_tower = conv_tower(width, width, config.num_convs, deformable_last=config.deformable_tower)
+        self.reg_tower = conv_tower(width, width, config.num_convs, deformable_last=config.deformable_tower)
         self.reg_conv = conv_norm_relu(width, width)
         self.reg = prediction_conv(width, 4)
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in strides)
@@ -141,7 +150,7 @@ class VFNetHead(nn.Module):
         return {"logits": [self.cls(level) for level in cls_features], **maps}
 
     def _initial(self, i: int, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4 H W"]:
-        unit = self.strides[i] * (8 if self.config.distance_unit == "range" else 1)
+        unit = self.strides[i] * (8 if self.config.bbox_norm == "range" else 1)
         return at_least_float32(self.scales[i] * self.reg(self.reg_conv(features))).exp() * unit
 
     def _refined(self, i: int, second: Float[Tensor, "B C H W"], initial: Tensor) -> Float[Tensor, "B 4 H W"]:
@@ -150,7 +159,7 @@ class VFNetHead(nn.Module):
 
     def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
         """The first box in cells for the star; only a share of the gradient goes back through it."""
-        factor = self.config.gradient_factor
+        factor = self.config.gradient_mul
         return ((1 - factor) * initial.detach() + factor * initial) / stride
 
 
@@ -168,7 +177,7 @@ class VFNet(nn.Module):
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
         neck = FPN if config.neck == "fpn" else PAFPN
-        self.neck = neck(self.backbone.channels, config.width, config.levels)
+        self.neck = neck(self.backbone.channels, config.channels, config.num_levels)
         self.head = VFNetHead(config, self.strides)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
@@ -225,7 +234,7 @@ class VFNet(nn.Module):
     @staticmethod
     def labeling(config: VFNetConfig) -> TargetAssigner:
         """How an image is labeled; no weights take part."""
-        strides = level_strides(config.levels)
+        strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         if config.assigner == "atss":
             return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)

@@ -42,7 +42,7 @@ def multiclass_nms_indices(
     start, points, labels = 0, [], []
     for count in counts:
         level = slice(start, start + count)
-        if config.select == "pairs":
+        if config.topk_mode == "pairs":
             point, label = _best_pairs(scores[level], config)
         else:
             point, label = _best_points(scores[level], config, quality[level] if quality is not None else None)
@@ -53,10 +53,10 @@ def multiclass_nms_indices(
     box, score = boxes[point], scores[point, label]
     if quality is not None:
         score = score * quality[point]
-    if config.select == "pairs":
+    if config.topk_mode == "pairs":
         sound = (box[:, 2:] > box[:, :2]).all(dim=1)
         point, box, score, label = point[sound], box[sound], score[sound], label[sound]
-    suppress = _soft_nms if config.method == "soft-nms" else batched_nms
+    suppress = _soft_nms if config.nms_type == "soft-nms" else batched_nms
     keep, score = suppress(box, score, label, config)
     return point[keep], score, label[keep]
 
@@ -73,7 +73,7 @@ def batched_nms(
     from torchvision.ops import nms
 
     order = scores.sort(descending=True, stable=True).indices
-    if len(order) == 0 or config.iou >= 1:  # no two boxes overlap by more
+    if len(order) == 0 or config.nms_iou >= 1:  # no two boxes overlap by more
         keep = order[: config.max_detections]
         return keep, scores[keep]
     boxes = boxes.double()
@@ -81,7 +81,7 @@ def batched_nms(
     count = NMS_PREFILTER_FACTOR * config.max_detections
     while True:
         best = order[:count]
-        keep = best[nms(apart[best], scores[best].double(), config.iou)][: config.max_detections]
+        keep = best[nms(apart[best], scores[best].double(), config.nms_iou)][: config.max_detections]
         if len(keep) == config.max_detections or count >= len(order):
             return keep, scores[keep]
         count *= 4
@@ -108,14 +108,14 @@ def _soft_nms(
         left[place] = -torch.inf
         rivals = ((labels == labels[place]) & left.isfinite()).nonzero()[:, 0]
         overlap = elementwise_iou(boxes[rivals], boxes[place])
-        left[rivals] *= torch.where(overlap >= config.iou, 1 - overlap, 1)
+        left[rivals] *= torch.where(overlap >= config.nms_iou, 1 - overlap, 1)
     return labels.new_tensor(keep), scores.new_tensor(final)
 
 
 def _best_pairs(scores: Float[Tensor, "n C"], config: PostProcess) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
     point, label = (scores > config.score_threshold).nonzero(as_tuple=True)
-    if len(point) > config.per_level:
-        order = scores[point, label].sort(descending=True, stable=True).indices[: config.per_level]
+    if len(point) > config.nms_pre:
+        order = scores[point, label].sort(descending=True, stable=True).indices[: config.nms_pre]
         point, label = point[order], label[order]
     return point, label
 
@@ -124,8 +124,8 @@ def _best_points(
     scores: Float[Tensor, "n C"], config: PostProcess, quality: Float[Tensor, "n"] | None
 ) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:
     kept = torch.arange(len(scores), device=scores.device)
-    if len(scores) > config.per_level:
+    if len(scores) > config.nms_pre:
         best = scores.amax(dim=1)
-        kept = (best if quality is None else best * quality).topk(config.per_level).indices
+        kept = (best if quality is None else best * quality).topk(config.nms_pre).indices
     row, label = (scores[kept] > config.score_threshold).nonzero(as_tuple=True)
     return kept[row], label

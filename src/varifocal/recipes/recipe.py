@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import ByteSize, Field
@@ -42,13 +42,13 @@ class DataConfig:
     ``format`` is a name of ``varifocal.data.readers.formats.READERS``; empty, it is recognized. ``images`` is the
     folder of the images where it is not the one in which the format keeps them, absolute or from the data folder on.
     ``unlabeled`` images, which have no file of labels, are left out ("skip"), images without objects ("background"), or
-    what the format means by them (empty). ``val_share`` of the images are held out for validation by ``split_seed``
+    what the format means by them (empty). ``val_fraction`` of the images are held out for validation by ``split_seed``
     where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
     Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
     evaluation ignores them in both cases. ``keep_unused_classes`` makes classes without any box outputs of the model,
-    too, as a fixed list of classes wants it. ``repeat_rare`` and ``background`` are those of
-    :class:`varifocal.data.sampler.Sampling`. ``cache`` bounds the decoded images that all loading processes of a
+    too, as a fixed list of classes wants it. ``repeat_factor_threshold`` and ``max_empty_fraction`` are those of
+    :class:`varifocal.data.sampler.Sampling`. ``cache_bytes`` bounds the decoded images that all loading processes of a
     machine keep together, in bytes or as 512MiB, 2GiB; 0 keeps none.
     """
 
@@ -57,21 +57,29 @@ class DataConfig:
     unlabeled: Unlabeled = ""
     train_split: str = "train"
     val_split: str = "val"
-    val_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    val_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     split_seed: int = 0
     invalid_boxes: Literal["error", "drop"] = "error"
     difficult: Literal["ignore", "learn"] = "ignore"
     keep_unused_classes: bool = False
-    repeat_rare: Share = 0.0
-    background: Share = 1.0
-    cache: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
+    repeat_factor_threshold: Share = 0.0
+    max_empty_fraction: Share = 1.0
+    cache_bytes: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: Augmentation = field(default_factory=Augmentation)
+
+    RENAMED: ClassVar = {
+        "val_share": "val_fraction",
+        "repeat_rare": "repeat_factor_threshold",
+        "background": "max_empty_fraction",
+        "cache": "cache_bytes",
+    }
+    RENAMED_VALUES: ClassVar = {"difficult": {"learn": "train"}}
 
     @property
     def sampling(self) -> Sampling:
         """How often images come."""
-        return Sampling(self.repeat_rare, self.background)
+        return Sampling(self.repeat_factor_threshold, self.max_empty_fraction)
 
 
 @dataclass(frozen=True)
@@ -85,9 +93,14 @@ class Recipe:
     model: Any = field(default_factory=lambda: VFNetConfig(num_classes=0))
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    test: PostProcess = field(default_factory=PostProcess)
+    postprocess: PostProcess = field(default_factory=PostProcess)
     tiling: Tiling = field(default_factory=Tiling)
-    views: TTA = field(default_factory=TTA)
+    tta: TTA = field(default_factory=TTA)
+
+    RENAMED: ClassVar = {
+        "test": "postprocess",
+        "views": "tta",
+    }
 
 
 def recipe_names() -> list[str]:
@@ -222,10 +235,10 @@ def build_model(
         config,
         tuple(categories),
         resolve_preprocess(recipe),
-        recipe.test,
+        recipe.postprocess,
         to_dict(recipe),
         tiling=recipe.tiling,
-        views=recipe.views,
+        tta=recipe.tta,
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
@@ -257,12 +270,12 @@ def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset
 def _read_splits(path: Path, config: DataConfig) -> tuple[Dataset, Dataset | None]:
     read: dict[str, Any] = {key: getattr(config, key) for key in ("format", "images", "unlabeled", "invalid_boxes")}
     splits = find_splits(path, format=config.format)
-    if config.val_share:
+    if config.val_fraction:
         split = parted_split(path, splits, config.train_split, config.val_split)
         with progress_bar("comparing images", None) as advance:
             return load_train_val(
                 path,
-                config.val_share,
+                config.val_fraction,
                 config.split_seed,
                 split=split,
                 difficult=config.difficult,
@@ -318,6 +331,6 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
         recipe.train,
         run,
         config.sampling,
-        config.cache,
+        config.cache_bytes,
         tuple(notes),
     )

@@ -134,7 +134,7 @@ def commands(entry: Entry) -> str:
     """What to type to run the published weights, measure them on COCO, and train the recipe."""
     file = entry.published.file or "FILE.pth"
     ours = f"{entry.recipe}.safetensors"
-    views = load_recipe(entry.recipe).views
+    views = load_recipe(entry.recipe).tta
     return "\n".join(
         [
             f"varifocal convert-weights {file} --out {ours}",

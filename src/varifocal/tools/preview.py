@@ -62,7 +62,7 @@ def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epo
     examples = TrainDataset(
         training.samples, preprocess, config.augment, recipe.train.seed, sampling=config.sampling, strict=False
     )
-    batches = BatchSampler(examples, recipe.train.batch)
+    batches = BatchSampler(examples, recipe.train.batch_size)
     start = (epoch - 1) * batches.per_epoch
     bad: dict[int, str] = {}
     found = _cells(batches.loader(start, start + batches.per_epoch, workers=0), preprocess, bad)

@@ -87,7 +87,7 @@ def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
 def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     config, detector = job.config, job.model.detector
     data = build_train_dataset(job)
-    batches = BatchSampler(data, config.batch, rank=fabric.global_rank, world=fabric.world_size)
+    batches = BatchSampler(data, config.batch_size, rank=fabric.global_rank, world=fabric.world_size)
     schedule = Schedule(config, batches.per_epoch)
     steps = schedule.steps
     detector.to(memory_format=torch.channels_last)
@@ -100,7 +100,7 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     if resume:
         place = load_state(job.run, parts, optimizer)
     bad = _bad_images(job, fabric, place)
-    loader = batches.loader(place["step"] * config.accumulate, steps * config.accumulate, config.workers)
+    loader = batches.loader(place["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers)
     with (
         RunLogger(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
         Interruption(quiet=fabric.global_rank > 0) as interruption,
@@ -109,14 +109,14 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
         _introduce(log, config, data)
         if not place.get("measured", True):  # the run was cut off while it was measured
             keeper.keep(measure=True, save=True)
-        for step, group in enumerate(_groups_of(loader, config.accumulate), start=place["step"]):
+        for step, group in enumerate(_groups_of(loader, config.accumulate_grad_batches), start=place["step"]):
             bad.add(group, fabric.device)
             place["bad_images"] = bad.rows()
             lr = schedule.lr(step)
             terms = _take_step(network, optimizer, job, group, fabric, step, lr)
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
-            _tell_of_bad_images(log, bad, step, config.accumulate, batches.per_epoch)
+            _tell_of_bad_images(log, bad, step, config.accumulate_grad_batches, batches.per_epoch)
             keeper.after_step(step, group, batches.per_epoch)
     return place["metrics"]
 
@@ -140,8 +140,8 @@ class _Keeper:
         config = self.job.config
         self.place["step"] = step + 1
         stop = self.interruption.anywhere(self.fabric.device)
-        measure = _due(step, self.steps, config.validate_every * per_epoch // config.accumulate)
-        save = stop or _due(step, self.steps, config.save_every)
+        measure = _due(step, self.steps, config.val_every_epochs * per_epoch // config.accumulate_grad_batches)
+        save = stop or _due(step, self.steps, config.save_every_steps)
         if measure or save:
             ensure_finite_weights(self.job.model.detector, step, group)
         self.keep(measure=measure, save=save, stop=stop)
@@ -170,7 +170,7 @@ class _Keeper:
 def schedule_of(job: TrainJob) -> Schedule:
     """How many steps a run has, and at which rate each is."""
     data = build_train_dataset(replace(job, cache_bytes=0))
-    return Schedule(job.config, BatchSampler(data, job.config.batch).per_epoch)
+    return Schedule(job.config, BatchSampler(data, job.config.batch_size).per_epoch)
 
 
 def build_train_dataset(job: TrainJob) -> TrainDataset:
@@ -183,20 +183,20 @@ def build_train_dataset(job: TrainJob) -> TrainDataset:
         config.seed,
         sampling=job.sampling,
         cache_bytes=job.cache_bytes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strict=UnreadableImages(config.bad_images, len(samples), None).most == 0,
+        strict=UnreadableImages(config.max_unreadable, len(samples), None).most == 0,
     )
 
 
 def _bad_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
     run = job.run if fabric.is_global_zero else None
-    return UnreadableImages(job.config.bad_images, len(job.training.samples), run, place.get("bad_images", ()))
+    return UnreadableImages(job.config.max_unreadable, len(job.training.samples), run, place.get("bad_images", ()))
 
 
 def _introduce(log: RunLogger, config: TrainConfig, data: TrainDataset) -> None:
     for note in data.order.notes:
         log.say(note)
     if base_lr(config) != config.lr:
-        log.say(f"train.lr={config.lr:g} is for {config.lr_batch} images a step: here {base_lr(config):g}")
+        log.say(f"train.lr={config.lr:g} is for {config.base_batch_size} images a step: here {base_lr(config):g}")
 
 
 def _tell_of_bad_images(log: RunLogger, bad: UnreadableImages, step: int, accumulate: int, per_epoch: int) -> None:
@@ -227,8 +227,8 @@ def _take_step(
     # dropout and the like depend on the step alone, so that a resumed run repeats them
     seed_everything((job.config.seed * 1_000_003 + step) * 1009 + fabric.global_rank)
     terms = _add_gradients(network, job, group, fabric, step)
-    if job.config.clip:
-        fabric.clip_gradients(network, optimizer, max_norm=job.config.clip, error_if_nonfinite=False)
+    if job.config.clip_grad_norm:
+        fabric.clip_gradients(network, optimizer, max_norm=job.config.clip_grad_norm, error_if_nonfinite=False)
     optimizer.step()
     optimizer.zero_grad()
     return terms
@@ -260,8 +260,8 @@ def start_fabric(config: TrainConfig) -> Fabric:
         raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if config.batch % world:
-        raise ConfigError(f"train.batch={config.batch} cannot be shared by {world} processes; take a multiple.")
+    if config.batch_size % world:
+        raise ConfigError(f"train.batch={config.batch_size} cannot be shared by {world} processes; take a multiple.")
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,

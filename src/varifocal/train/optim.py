@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,13 +25,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class TrainConfig:
     """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
 
-    ``batch`` counts the images of a step over all processes, ``accumulate`` the steps whose gradients are added
-    before the weights move. ``lr`` belongs to ``lr_batch`` images: for another ``batch * accumulate`` it is scaled in
-    proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch. ``bias_lr`` and
-    ``bias_decay`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
-    ``backbone_lr`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
-    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from ``warmup_start``
-    of the rate or ("constant") stays there. ``clip`` bounds the gradient's norm, ``ema`` is the decay of the
+    ``batch_size`` counts the images of a step over all processes, ``accumulate_grad_batches`` the steps whose gradients are added
+    before the weights move. ``lr`` belongs to ``base_batch_size`` images: for another ``batch * accumulate`` it is scaled in
+    proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch. ``bias_lr_mult`` and
+    ``bias_decay_mult`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
+    ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
+    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from ``warmup_factor``
+    of the rate or ("constant") stays there. ``clip_grad_norm`` bounds the gradient's norm, ``ema`` is the decay of the
     averaged weights that are validated and saved (0: none).
 
     ``swa_epochs`` more epochs follow the schedule (stochastic weight averaging, Zhang et al., arXiv 2012.12645): in
@@ -40,28 +40,28 @@ class TrainConfig:
     norms should keep their statistics (``backbone.norm_eval``).
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
-    ``validate_every`` counts epochs, ``save_every`` steps. A loss above ``max_loss`` stops the run. ``bad_images`` is
+    ``val_every_epochs`` counts epochs, ``save_every_steps`` steps. A loss above ``max_loss`` stops the run. ``max_unreadable`` is
     the share of the images that may turn out to be unreadable: they are replaced by others and told of, and one more
     stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
     """
 
     epochs: Positive = 12
-    batch: Positive = 16
-    accumulate: Positive = 1
+    batch_size: Positive = 16
+    accumulate_grad_batches: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
-    lr_batch: NotNegative = 0
+    base_batch_size: NotNegative = 0
     momentum: Factor = 0.9
     weight_decay: Factor = 1e-4
-    bias_lr: Factor = 2.0
-    bias_decay: Factor = 0.0
-    backbone_lr: Factor = 1.0
+    bias_lr_mult: Factor = 2.0
+    bias_decay_mult: Factor = 0.0
+    backbone_lr_mult: Factor = 1.0
     schedule: Literal["multi-step", "cosine"] = "multi-step"
     milestones: tuple[Share, ...] = (2 / 3, 11 / 12)
     warmup_steps: NotNegative = 500
-    warmup: Literal["linear", "constant"] = "linear"
-    warmup_start: Share = 0.1
-    clip: Factor = 0.0
+    warmup_type: Literal["linear", "constant"] = "linear"
+    warmup_factor: Share = 0.1
+    clip_grad_norm: Factor = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     swa_epochs: NotNegative = 0
     swa_lr: Factor = 1.0
@@ -69,13 +69,30 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: NotNegative = 0
-    workers: NotNegative = 2
-    validate_every: NotNegative = 1
-    save_every: NotNegative = 500
+    num_workers: NotNegative = 2
+    val_every_epochs: NotNegative = 1
+    save_every_steps: NotNegative = 500
     max_loss: float = 1e4
-    bad_images: Share = 0.01
+    max_unreadable: Share = 0.01
     tensorboard: bool = False
     weights: str = ""
+
+    RENAMED: ClassVar = {
+        "batch": "batch_size",
+        "lr_batch": "base_batch_size",
+        "accumulate": "accumulate_grad_batches",
+        "clip": "clip_grad_norm",
+        "workers": "num_workers",
+        "warmup": "warmup_type",
+        "warmup_start": "warmup_factor",
+        "bias_lr": "bias_lr_mult",
+        "bias_decay": "bias_decay_mult",
+        "backbone_lr": "backbone_lr_mult",
+        "validate_every": "val_every_epochs",
+        "save_every": "save_every_steps",
+        "bad_images": "max_unreadable",
+        "bad_pictures": "max_unreadable",
+    }
 
 
 def make_optimizer(detector: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -103,8 +120,8 @@ def _groups(detector: nn.Module, config: TrainConfig) -> Iterator[dict[str, Any]
     for (in_backbone, is_bias), parameters in sorted(members.items(), key=lambda item: item[0], reverse=True):
         yield {
             "params": parameters,
-            "scale": (config.backbone_lr if in_backbone else 1.0) * (config.bias_lr if is_bias else 1.0),
-            "weight_decay": config.weight_decay * (config.bias_decay if is_bias else 1.0),
+            "scale": (config.backbone_lr_mult if in_backbone else 1.0) * (config.bias_lr_mult if is_bias else 1.0),
+            "weight_decay": config.weight_decay * (config.bias_decay_mult if is_bias else 1.0),
         }
 
 
@@ -114,10 +131,10 @@ def count_steps(config: TrainConfig, per_epoch: int) -> int:
     Raises:
         ConfigError: not once.
     """
-    steps = config.epochs * per_epoch // config.accumulate
+    steps = config.epochs * per_epoch // config.accumulate_grad_batches
     if steps < 1:
         raise ConfigError(
-            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate} is "
+            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate_grad_batches} is "
             "not a single step; raise the first or lower the last."
         )
     return steps
@@ -132,7 +149,7 @@ class Schedule:
     def __init__(self, config: TrainConfig, per_epoch: int) -> None:
         self.config, self.per_epoch = config, per_epoch
         self.plain = count_steps(config, per_epoch)
-        self.cycle = max(per_epoch // config.accumulate, 1)
+        self.cycle = max(per_epoch // config.accumulate_grad_batches, 1)
         self.steps = self.plain + config.swa_epochs * self.cycle
 
     def lr(self, step: int) -> float:
@@ -146,7 +163,7 @@ class Schedule:
 
 def base_lr(config: TrainConfig) -> float:
     """``lr`` for the images of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
-    return config.lr * (config.batch * config.accumulate / config.lr_batch if config.lr_batch else 1.0)
+    return config.lr * (config.batch_size * config.accumulate_grad_batches / config.base_batch_size if config.base_batch_size else 1.0)
 
 
 def lr_factor(step: int, steps: int, config: TrainConfig, cycle: int = 1) -> float:
@@ -159,8 +176,8 @@ def lr_factor(step: int, steps: int, config: TrainConfig, cycle: int = 1) -> flo
         return config.swa_lr_min + (config.swa_lr - config.swa_lr_min) * 0.5 * (1 + math.cos(math.pi * done))
     warmup, warmup_steps = 1.0, min(config.warmup_steps, steps // 10)
     if step < warmup_steps:
-        risen = step / warmup_steps if config.warmup == "linear" else 0.0
-        warmup = config.warmup_start + (1 - config.warmup_start) * risen
+        risen = step / warmup_steps if config.warmup_type == "linear" else 0.0
+        warmup = config.warmup_factor + (1 - config.warmup_factor) * risen
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
     return warmup * 0.1 ** sum(step >= round(share * steps) for share in config.milestones)

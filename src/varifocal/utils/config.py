@@ -90,7 +90,8 @@ def _adapter(kind: Any) -> Any:
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
-    return get_type_hints(kind)
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _mapping(value: Any, where: str) -> Mapping[Any, Any]:

@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from varifocal.types import TTA, Category, PostProcess, Preprocess, Tiling
 from varifocal.utils.errors import CheckpointError, ConfigError
+from varifocal.utils.renamed import with_new_names
 
 Int8Target = Literal["portable", "vnni"]
 
-# Raised when an older version of the package could not run the file. 2 has int8_target, what needs none is 1.
+# Raised when an older version of the package could not read the file: 2 has int8_target, 3 the names of today.
 FORMAT = 3
 KEY = "varifocal"
 OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where an image ends
@@ -71,11 +72,15 @@ class ExportInfo:
     preprocess: Preprocess = field(default_factory=Preprocess)
     postprocess: PostProcess = field(default_factory=PostProcess)
     tiling: Tiling = field(default_factory=Tiling)
-    views: TTA = field(default_factory=TTA)
+    tta: TTA = field(default_factory=TTA)
     versions: dict[str, str] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     work: tuple[int, ...] = ()
     pad: tuple[float, ...] | None = None
+
+    RENAMED: ClassVar = {
+        "views": "tta",
+    }
 
     @property
     def pad_color(self) -> tuple[float, ...]:
@@ -114,7 +119,7 @@ def to_json(info: ExportInfo) -> dict[str, Any]:
         "preprocess": asdict(info.preprocess),
         "postprocess": asdict(info.postprocess),
         "tiling": asdict(info.tiling),
-        "tta": asdict(info.views),
+        "tta": asdict(info.tta),
         "versions": info.versions,
         "parity": info.parity,
         "work": list(info.work),

@@ -72,7 +72,7 @@ class ExportedModel:
         return run_pipeline(self._detect, self.info, images, score_threshold, max_detections)
 
     def _check(self, score_threshold: float | None, max_detections: int | None) -> None:
-        own, graph, views = self.info.postprocess, self.info.graph, self.info.views
+        own, graph, views = self.info.postprocess, self.info.graph, self.info.tta
         if views.count > 1 and (graph.nms == "graph" or graph.size is not None):
             raise ConfigError(
                 f"{self.session.name}: several views need a file exported with --dynamic and --nms host; leave --tta."
@@ -88,7 +88,7 @@ class ExportedModel:
     def _detect(self, images: list[Image.Image], settings: PostProcess) -> list[Detections]:
         if self.info.graph.nms == "graph":
             return self._detect_suppressed(images, settings)
-        views = self.info.views
+        views = self.info.tta
         at_once = max(BATCH // views.count, 1)
         found: list[Detections] = []
         for start in range(0, len(images), at_once):
@@ -165,7 +165,7 @@ class ExportedModel:
             box, score = self._to_image(outputs["boxes"][i], image, shape), outputs["scores"][i]
             label = outputs["labels"][i].astype(np.int64)  # ONNX Runtime has another name for the same type
             keep = label >= 0
-            if settings.select == "pairs":  # as everywhere: of these a box needs an area, and none is in the padding
+            if settings.topk_mode == "pairs":  # as everywhere: of these a box needs an area, and none is in the padding
                 keep &= (box[:, 2:] > box[:, :2]).all(axis=1)
             keep = np.flatnonzero(keep)[: settings.max_detections]
             found.append(Detections(box[keep], score[keep], label[keep], self.categories))

@@ -84,8 +84,8 @@ def identify(state: State, written: str, source: str, *, pairs: bool = False) ->
 
 def _postprocess(detector: str, values: Mapping[str, Any], select: Literal["pairs", "points"]) -> PostProcess:
     if values.get("neck") == "pafpn":  # VFNet-X
-        return PostProcess(select=select, method="soft-nms", iou=0.65)
-    return PostProcess(select=select, iou=0.6 if detector in LOOSE_NMS or values.get("norm_on_bbox") else 0.5)
+        return PostProcess(topk_mode=select, nms_type="soft-nms", nms_iou=0.65)
+    return PostProcess(topk_mode=select, nms_iou=0.6 if detector in LOOSE_NMS or values.get("norm_on_bbox") else 0.5)
 
 
 def neck_of(state: State) -> Literal["fpn", "pafpn"]:
@@ -145,7 +145,7 @@ def _backbone(state: State, caffe: bool, source: str) -> BackboneConfig:
     return BackboneConfig(
         name=name,
         frozen_stages=1,
-        deformable_stages=tuple(layer + 1 for layer in deformable),
+        dcn_stages=tuple(layer + 1 for layer in deformable),
         res2net_pool="mmdet" if name.startswith("res2net") else "timm",
         style="caffe" if caffe else "pytorch",
     )

@@ -190,5 +190,5 @@ def _notes(info: ExportInfo, speeds: Sequence[Speed]) -> Iterator[str]:
         yield "the graph decodes and suppresses boxes by itself, so that these steps are inside the network's"
     if info.tiling.size:
         yield f"the model reads images in windows of {info.tiling.size} pixels; each was timed as one window"
-    if info.views.count > 1:
-        yield f"the model looks {info.views.count} times at each image; one look was timed"
+    if info.tta.count > 1:
+        yield f"the model looks {info.tta.count} times at each image; one look was timed"

@@ -138,8 +138,8 @@ def _notes(job: Workload, settings: Settings, batches: Sequence[BatchResult], *,
         )
     if info.tiling.size:
         yield (f"the model reads images in windows of {info.tiling.size} pixels; each image was timed as one window")
-    if info.views.count > 1:
-        yield f"the model looks {info.views.count} times at each image; one look was timed"
+    if info.tta.count > 1:
+        yield f"the model looks {info.tta.count} times at each image; one look was timed"
     if settings.precision == "bf16" and job.device.type == "cpu" and lacks_bf16():
         yield "this CPU has no arithmetic in bf16 and emulates it, which is slow; fp32 is faster here"
     if _tf32(settings):

@@ -34,7 +34,7 @@ class Workload:
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) that the network sees: the shape, padded as the model does it."""
-        divisor = self.model.info.preprocess.divisor
+        divisor = self.model.info.preprocess.size_divisor
         height, width = (-(-side // divisor) * divisor for side in self.shape)
         return height, width
 
@@ -63,7 +63,7 @@ def prepare(job: Workload, images: Sequence[Image.Image]) -> Float[Tensor, "B 3 
     """The normalized batch on the device."""
     preprocess = job.model.info.preprocess
     tensors = [resize(pil_to_tensor(image), *job.shape) for image in images]
-    batch = pad_batch(tensors, preprocess.divisor).to(job.device)
+    batch = pad_batch(tensors, preprocess.size_divisor).to(job.device)
     return normalize(batch, [job.shape] * len(images), preprocess)
 
 

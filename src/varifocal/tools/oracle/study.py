@@ -122,7 +122,7 @@ def _with_baseline(rows: Sequence[Row]) -> list[Row]:
 
 def _cases(row: Row, model: Model) -> list[Experiment]:
     info = model.info
-    unsuppressed = replace(info.postprocess, method="nms", iou=1.0, max_detections=ALL)
+    unsuppressed = replace(info.postprocess, nms_type="nms", nms_iou=1.0, max_detections=ALL)
     ways: tuple[bool | None, ...] = (False, True) if CENTERNESS.has(model.detector) else (None,)
     if row.need is CENTERNESS:
         ways = (True,)
@@ -169,7 +169,7 @@ class OracleRunner:
     @torch.inference_mode()
     def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
         """The image's detections of every case."""
-        views, tiling = self.model.info.views, self.model.info.tiling
+        views, tiling = self.model.info.tta, self.model.info.tiling
         places = make_tiles(image.height, image.width, tiling)
         parts: dict[Variant, list[Detections]] = {strand: [] for strand in self.strands}
         at_once = max(BATCH // views.count, 1)

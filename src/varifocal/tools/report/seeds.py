@@ -93,4 +93,4 @@ def _data(run: Run) -> tuple[Any, ...]:
     """What tells apart the data that runs were trained and validated on."""
     assert run.recipe is not None
     data = run.recipe.data
-    return run.digest, data.val_split, data.val_share, data.split_seed
+    return run.digest, data.val_split, data.val_fraction, data.split_seed
