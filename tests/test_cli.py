@@ -28,14 +28,14 @@ TINY = [
     "model.backbone.name=resnet18",
     "model.backbone.pretrained=none",
     "model.backbone.frozen_stages=0",
-    "model.width=32",
-    "model.levels=3",
-    "model.convs=1",
-    "data.preprocess.short=64",
-    "data.preprocess.long=96",
+    "model.channels=32",
+    "model.num_levels=3",
+    "model.num_convs=1",
+    "data.preprocess.short_side=64",
+    "data.preprocess.max_long_side=96",
     "train.epochs=1",
-    "train.batch=2",
-    "train.workers=0",
+    "train.batch_size=2",
+    "train.num_workers=0",
     "train.warmup_steps=0",
 ]
 
@@ -183,7 +183,7 @@ def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
     change(data, "val", lambda c: c["images"][0].update(file_name="other.png"))
     whole = (data / "images" / "0.png").read_bytes()
     bad.write_bytes(whole[: len(whole) // 2])
-    message = refused(capsys, "train", data, "--out", run, *TINY, "train.save_every=1")
+    message = refused(capsys, "train", data, "--out", run, *TINY, "train.save_every_steps=1")
     assert "other.png: the image is damaged or cut short" in message
     assert {"state.safetensors", "recipe.yaml", "log.jsonl"} <= {path.name for path in run.iterdir()}
     bad.write_bytes(whole)
@@ -195,20 +195,20 @@ def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train.batch=0"], "train.batch: Input should be greater than 0 (got 0)"),
-        (["train.accumulate=0"], "train.accumulate: Input should be greater than 0 (got 0)"),
+        (["train.batch_size=0"], "train.batch_size: Input should be greater than 0 (got 0)"),
+        (["train.accumulate_grad_batches=0"], "train.accumulate_grad_batches: Input should be greater than 0 (got 0)"),
         (["train.epochs=0"], "train.epochs: Input should be greater than 0 (got 0)"),
         (["train.lr=0"], "train.lr: Input should be greater than 0 (got 0)"),
         (["model.star_norm=batch"], "model: star_norm: Input should be 'none' or 'group' (got 'batch')"),
-        (["data.augment.jitter=[0,1]"], "data.augment.jitter.0: Input should be greater than 0 (got 0)"),
+        (["data.augment.scale_jitter=[0,1]"], "data.augment.scale_jitter.0: Input should be greater than 0 (got 0)"),
         (["train.milestones=[8, 11]"], "train.milestones.0: Input should be less than or equal to 1 (got 8)"),
         (["train.precision=fp64"], "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),
         (["train={lr: 0.1"], "the value is not YAML"),
         (["train.momentum=-1"], "train.momentum: "),
-        (["data.augment.color=-1"], "data.augment.color: "),
+        (["data.augment.color_jitter=-1"], "data.augment.color_jitter: "),
         (["train.weights=gone.safetensors"], "gone.safetensors: cannot be read"),
         (["model.backbone.name=resnet50.nonsense"], "resnet50.nonsense"),
-        (["train.accumulate=1000"], "is not a single step"),
+        (["train.accumulate_grad_batches=1000"], "is not a single step"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOC = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-SMALLER = "model: {width: 64, convs: 1}\n"  # a third of the operators to train and to export
+SMALLER = "model: {channels: 64, num_convs: 1}\n"  # a third of the operators to train and to export
 BLOCKS = re.findall(r"^(?:<!-- the tests (.*?) -->\n)?```(console|yaml)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL)
 
 

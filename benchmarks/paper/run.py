@@ -57,7 +57,7 @@ def rows() -> list[list[Row]]:
     atss = _losses("atss", "atss")
     weighting = ("detector=vfnet", "model.loss=varifocal", "model.iou_weighted=false")
     reppoints = Row("reppoints-varifocal", ("detector=reppoints", "model.loss=varifocal"))
-    times = (f"train.epochs={LONG}", f"train.validate_every={LONG}")
+    times = (f"train.epochs={LONG}", f"train.val_every_epochs={LONG}")
     long = [named[name] for name in ("raw-varifocal", "star", "star-refine")]
     longer = [_changed(row, "long", *times) for row in (*long, *normed.values(), named["fcos-atss"])]
     both = {row.name for row in longer}

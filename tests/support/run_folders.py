@@ -60,7 +60,7 @@ def make_labels(folder, model, *, images=3, name="{}.png"):
 def make_run(folder, data, model, *words, steps=10, shift=0.0):
     """A whole run folder; ``shift`` moves its numbers."""
     folder.mkdir(parents=True)
-    recipe = override(Recipe(), ["data.preprocess={scale: 1.0}", "model.width=32", "model.levels=3", *words])
+    recipe = override(Recipe(), ["data.preprocess={scale: 1.0}", "model.channels=32", "model.num_levels=3", *words])
     write_recipe(recipe, folder / "recipe.yaml")
     save(model, folder / "best.safetensors")
     lines = []

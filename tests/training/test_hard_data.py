@@ -10,10 +10,10 @@ from tiny_data import HARD, TINY, make_data
 ONE_SIZE = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}"]
 # overrides, processes, whether in float64, attempts
 RUNS = {
-    "whole": (["train.workers=0", "data.cache=0"], 1, False, [{}]),
-    "killed": (["train.workers=2"], 1, False, [{"at": "half", "n": 3}, {"at": "step", "n": 4}, {}]),
-    "one": (["train.workers=0", "data.cache=0"], 1, True, [{}]),
-    "two": (["train.workers=1"], 2, True, [{}]),
+    "whole": (["train.num_workers=0", "data.cache_bytes=0"], 1, False, [{}]),
+    "killed": (["train.num_workers=2"], 1, False, [{"at": "half", "n": 3}, {"at": "step", "n": 4}, {}]),
+    "one": (["train.num_workers=0", "data.cache_bytes=0"], 1, True, [{}]),
+    "two": (["train.num_workers=1"], 2, True, [{}]),
 }
 TOLERANCE = 1e-10  # of float64, as in test_parallel.py
 
@@ -45,8 +45,8 @@ def lines(run):
 def test_what_was_sampled_is_told(runs):
     _, codes, said = runs
     assert codes["whole"] == [[0]]
-    assert "data.repeat_rare=1:" in said
-    assert "data.background=0.1: 0 of 3 images without an object" in said or "data.background=0.1: 1 of 3" in said
+    assert "data.repeat_factor_threshold=1:" in said
+    assert "data.max_empty_fraction=0.1: 0 of 3 images without an object" in said or "data.max_empty_fraction=0.1: 1 of 3" in said
 
 
 def test_a_killed_run_ends_in_the_same_bytes(runs):

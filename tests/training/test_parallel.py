@@ -12,13 +12,13 @@ from tiny_data import TINY, make_data
 from conftest import ENVIRONMENT, SCRIPT
 
 # Whole images of one size in the order of the json: places 0 and 1 of each four go to the first process.
-IN_ORDER = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}", "train.epochs=2", "train.validate_every=2"]
+IN_ORDER = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}", "train.epochs=2", "train.val_every_epochs=2"]
 IN_ORDER += ["train.lr=0.05", "train.warmup_steps=0"]
 SECOND = (2, 3, 6, 7)  # the images of the second process
 CASES = {
     "varifocal": ("empty", []),
-    "focal": ("full", ["train.accumulate=2", "train.epochs=4"]),
-    "quality-focal": ("crowd", ["train.clip=1.0", "model.star_norm=group"]),
+    "focal": ("full", ["train.accumulate_grad_batches=2", "train.epochs=4"]),
+    "quality-focal": ("crowd", ["train.clip_grad_norm=1.0", "model.star_norm=group"]),
 }
 # The processes' sums are added in another order. In float64 that moves losses and weights by 1e-14, whatever the order;
 # a share, a count or a step that is wrong moves them by 1e-3. In float32 it is 1e-6 to 1e-5, as the processor has it.
@@ -54,7 +54,7 @@ def runs(data, run_plan):
             add(f"{loss} {world}", kind, [f"model.loss={loss}", *overrides], world, {}, double=True)
     for world in (1, 2):
         add(f"float32 {world}", "empty", ["model.loss=varifocal"], world, {})
-    add("bad image", "bad", ["train.workers=1"], 2, {})
+    add("bad image", "bad", ["train.num_workers=1"], 2, {})
     add("bad number", "full", [], 2, {"nan_rank": 1})
     results, said = run_plan(folder, cases)
     return folder, {name: attempts[0] for name, attempts in zip(names, results, strict=True)}, said

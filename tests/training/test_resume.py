@@ -5,15 +5,15 @@ import json
 import pytest
 from tiny_data import TINY, make_data
 
-SGD = ["train.optimizer=sgd", "train.workers=0"]
+SGD = ["train.optimizer=sgd", "train.num_workers=0"]
 ADAMW = [
     "train.optimizer=adamw",
     "train.lr=0.001",
-    "train.accumulate=2",
+    "train.accumulate_grad_batches=2",
     "train.epochs=8",
-    "train.workers=1",
-    "train.clip=5.0",
-    "train.validate_every=2",
+    "train.num_workers=1",
+    "train.clip_grad_norm=5.0",
+    "train.val_every_epochs=2",
     "train.schedule=cosine",
     "model.star_norm=group",
 ]

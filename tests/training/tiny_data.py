@@ -13,30 +13,30 @@ COLORS = [(220, 40, 40), (40, 90, 220)]
 # The last three keep the network small enough for a step to take some twenty milliseconds.
 TINY = [
     "model.backbone={name: test_resnet, norm_eval: true}",
-    "model.width=32",
-    "model.levels=3",
-    "model.convs=1",
+    "model.channels=32",
+    "model.num_levels=3",
+    "model.num_convs=1",
     # close to ImageNet's pixels, for which the tolerances of the comparisons were measured
     "data.preprocess={scale: 1.0, mean: [120.0, 120.0, 120.0], std: [60.0, 60.0, 60.0]}",
     "data.augment={crop: 64, near_box: 0.5, jitter: [0.8, 1.25], flip: 0.5, quarter_turns: true, color: 0.4}",
     "train.device=cpu",
-    "train.batch=4",
+    "train.batch_size=4",
     "train.epochs=4",
     "train.lr=0.01",
     "train.warmup_steps=2",
     "train.milestones=[0.75]",
-    "train.save_every=2",
+    "train.save_every_steps=2",
     "train.ema=0.9",
-    "train.workers=0",
+    "train.num_workers=0",
 ]
 
 # Everything for hard data at once; of the images every third may be unreadable.
 HARD = [
-    "data.repeat_rare=1.0",
-    "data.background=0.1",
+    "data.repeat_factor_threshold=1.0",
+    "data.max_empty_fraction=0.1",
     "data.augment={mosaic: 0.5, mixup: 0.5, copy_paste: 0.5, erase: 0.5, vertical_flip: 0.5, mix_epochs: 3}",
-    "data.augment.torchvision={RandomPhotometricDistort: {}}",
-    "train.bad_images=0.34",
+    "data.augment.extra_transforms={RandomPhotometricDistort: {}}",
+    "train.max_unreadable=0.34",
 ]
 
 

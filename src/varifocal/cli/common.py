@@ -81,6 +81,6 @@ def data_overrides(options: argparse.Namespace) -> list[str]:
         "data.format": options.format,
         "data.images": None if images is None else json.dumps(images),  # a name may look like YAML
         "data.unlabeled": options.unlabeled,
-        "data.val_share": options.val_fraction,
+        "data.val_fraction": options.val_fraction,
     }
     return [f"{key}={value}" for key, value in words.items() if value]

@@ -113,7 +113,7 @@ CHECK = Command(
     "check",
     "say what is wrong with a data set, before training or with a trained model's eyes",
     "varifocal check my_data --html check.html\n"
-    "  varifocal check my_data --recipe vfnet_r50_1x data.preprocess.short=640\n"
+    "  varifocal check my_data --recipe vfnet_r50_1x data.preprocess.short_side=640\n"
     "  varifocal check my_data --model runs/first/best.safetensors --html check.html\n\n"
     "key=value words change the recipe whose image size and assignment are tried. The exit code is 0 where\n"
     "nothing would be lost, 1 where training would stop or lose data, 2 where the data cannot be read at all.",

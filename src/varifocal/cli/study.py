@@ -128,7 +128,7 @@ ASSIGN_VIEW = Command(
     "show-assignment",
     "draw which points training gives each object, level by level, and which objects get none",
     "varifocal show-assignment my_data --out points\n"
-    "  varifocal show-assignment my_data --recipe vfl_foveabox_r50_1x data.preprocess.short=640\n\n"
+    "  varifocal show-assignment my_data --recipe vfl_foveabox_r50_1x data.preprocess.short_side=640\n\n"
     "key=value words change the recipe, whose image size and assignment are drawn.",
     add_assign_view,
     run_assign_view,

@@ -40,7 +40,7 @@ def add_train(verb: argparse.ArgumentParser) -> None:
         help="hold this share of data without a split out, such as 0.2",
     )
     verb.add_argument(
-        "--fail-on-unreadable", action="store_true", help="stop at the first unreadable image (train.bad_images=0)"
+        "--fail-on-unreadable", action="store_true", help="stop at the first unreadable image (train.max_unreadable=0)"
     )
 
 
@@ -61,7 +61,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder: name it with --out.")
     name = options.recipe or "vfnet_r50_1x"
-    strict = ["train.bad_images=0"] if options.fail_on_unreadable else []
+    strict = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
     recipe = load_recipe(name, [*data_overrides(options), *strict, *overrides])
     with run_folder(options.out, Path(name).stem) as run:
         _show(run_recipe(recipe, options.data, run), run)

@@ -37,7 +37,7 @@ class ImageCache:
                 os.ftruncate(self._file, self._size())  # takes no memory yet
             self._open(mmap.mmap(self._file, self._size()))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"data.cache={limit}: so many bytes cannot be had ({error}); take less.") from error
+            raise ConfigError(f"data.cache_bytes={limit}: so many bytes cannot be had ({error}); take less.") from error
 
     def get(self, index: int) -> UInt8[np.ndarray, "H W 3"] | None:
         """The pixels, not to be written to; None where they are not kept."""

@@ -16,18 +16,18 @@ from varifocal.utils.errors import ConfigError
 
 # how long and how carefully is trained, and with what; none of it is part of what was already done
 CHANGEABLE = (
-    "data.cache",
-    "train.bad_images",
-    "train.clip",
+    "data.cache_bytes",
+    "train.max_unreadable",
+    "train.clip_grad_norm",
     "train.device",
     "train.epochs",
     "train.lr",
     "train.max_loss",
     "train.milestones",
-    "train.save_every",
+    "train.save_every_steps",
     "train.tensorboard",
-    "train.validate_every",
-    "train.workers",
+    "train.val_every_epochs",
+    "train.num_workers",
 )
 
 

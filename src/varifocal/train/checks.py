@@ -27,7 +27,7 @@ def outputs_of(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
         height, width = images.shape[2:]
         raise TrainingError(
             f"step {step + 1}: a batch norm of the backbone cannot learn from the single value that {batch.files[0]} "
-            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch "
+            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch_size "
             "or larger images."
         ) from error
 
@@ -51,7 +51,7 @@ def ensure_finite_loss(losses: dict[str, Tensor], limit: float, step: int, batch
     worst = max(terms, key=lambda name: abs(terms[name]) if math.isfinite(terms[name]) else math.inf)
     raise TrainingError(
         f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
-        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip=10, or look at these "
+        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip_grad_norm=10, or look at these "
         "images' boxes."
     )
 
@@ -82,5 +82,5 @@ def ensure_finite_weights(detector: nn.Module, step: int, group: list[Batch]) ->
             files = ", ".join(file for batch in group for file in batch.files)
             raise TrainingError(
                 f"step {step + 1}: {name} is not finite after {files}; the last checkpoint is kept. Lower train.lr, "
-                "or set train.clip=10."
+                "or set train.clip_grad_norm=10."
             )

@@ -261,7 +261,7 @@ def start_fabric(config: TrainConfig) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.batch_size % world:
-        raise ConfigError(f"train.batch={config.batch_size} cannot be shared by {world} processes; take a multiple.")
+        raise ConfigError(f"train.batch_size={config.batch_size} cannot be shared by {world} processes; take a multiple.")
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,

@@ -134,7 +134,7 @@ def count_steps(config: TrainConfig, per_epoch: int) -> int:
     steps = config.epochs * per_epoch // config.accumulate_grad_batches
     if steps < 1:
         raise ConfigError(
-            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate={config.accumulate_grad_batches} is "
+            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate_grad_batches={config.accumulate_grad_batches} is "
             "not a single step; raise the first or lower the last."
         )
     return steps

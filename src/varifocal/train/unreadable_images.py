@@ -46,7 +46,7 @@ class UnreadableImages:
         self.write()
         raise DataError(
             f"{len(self.found)} of {self.total} images cannot be read or do not fit their labels, more than the "
-            f"{self.most} that may be (train.bad_images={self.share:g}; {LIST} in the run folder names them). "
+            f"{self.most} that may be (train.max_unreadable={self.share:g}; {LIST} in the run folder names them). "
             f"The first: {first}"
         )
 

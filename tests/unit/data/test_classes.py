@@ -16,7 +16,7 @@ from varifocal.utils.errors import ConfigError, DataError
 
 TINY = override(
     Recipe(),
-    ["model.backbone={name: test_resnet, pretrained: none}", "model.width=32", "model.levels=3", "model.convs=1"],
+    ["model.backbone={name: test_resnet, pretrained: none}", "model.channels=32", "model.num_levels=3", "model.num_convs=1"],
 )
 NAMES = ["kitchen", "cup", "jar", "box"]  # ids 0, 1, ...
 

@@ -84,7 +84,7 @@ def test_rare_classes_come_more_often_in_every_epoch():
     assert counts[90:99].mean() / 400 == pytest.approx(math.sqrt(0.25 / 0.09), abs=0.1)
     assert counts[99] / 400 == pytest.approx(5.0)
     (note,) = sampled.notes
-    assert note == "data.repeat_rare=0.25: 10 of 100 images show a rare class and come up to 5.0 times an epoch"
+    assert note == "data.repeat_factor_threshold=0.25: 10 of 100 images show a rare class and come up to 5.0 times an epoch"
 
 
 def test_repeats_multiply_the_windows_of_a_large_image():
@@ -121,7 +121,7 @@ def test_all_negatives_are_seen_before_any_comes_again():
     laps = np.concatenate([[i for i in drawn(epoch) if i >= 18] for epoch in range(10)])
     assert Counter(laps.tolist()) == dict.fromkeys(range(18, 38), 3)
     assert len(set(laps[:18])) == 18
-    assert drawn.notes == ("data.background=0.25: 6 of 20 images without an object an epoch, in turn",)
+    assert drawn.notes == ("data.max_empty_fraction=0.25: 6 of 20 images without an object an epoch, in turn",)
 
 
 def test_an_epoch_depends_on_seed_and_number_alone():

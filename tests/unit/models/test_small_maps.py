@@ -15,7 +15,7 @@ from varifocal.types import Category
 from varifocal.utils.errors import ConfigError
 
 CATEGORIES = (Category(1, "a"), Category(2, "b"))
-NARROW = ["model.backbone={name: test_resnet, pretrained: none}", "model.width=32"]
+NARROW = ["model.backbone={name: test_resnet, pretrained: none}", "model.channels=32"]
 SWITCHES = [["model.star_norm=group"], ["detector=reppoints", "model.star_norm=group"], ["model.neck=pafpn"]]
 
 
@@ -73,14 +73,14 @@ def test_every_head_learns_from_and_detects_in_a_image_of_32_pixels(recipe, word
 @pytest.mark.parametrize("levels", [3, 4, 5])
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_every_detector_in_images_of_64_and_96_pixels(detector, levels):
-    model = make("vfnet_r50_1x", [f"detector={detector}", *NARROW, f"model.levels={levels}", "model.convs=1"])
+    model = make("vfnet_r50_1x", [f"detector={detector}", *NARROW, f"model.num_levels={levels}", "model.num_convs=1"])
     for size in (64, 96):
         learn(model, size)
         detect(model, size)
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("word", ["model.width=0", "model.levels=0", "model.levels=-1", "model.convs=-1"])
+@pytest.mark.parametrize("word", ["model.channels=0", "model.num_levels=0", "model.num_levels=-1", "model.num_convs=-1"])
 def test_sizes_that_make_no_network_are_refused(detector, word):
     key, _, value = word.removeprefix("model.").partition("=")
     with pytest.raises(ConfigError, match=rf"model: {key}: Input should be greater than .* \(got {value}\)"):

@@ -31,7 +31,7 @@ from varifocal.utils.config import override, to_dict
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError
 
 CATEGORIES = (Category(4, "a"), Category(9, "b"))
-TINY = override(Recipe(), ["model.backbone.name=test_resnet", "model.width=32", "model.levels=3", "model.convs=1"])
+TINY = override(Recipe(), ["model.backbone.name=test_resnet", "model.channels=32", "model.num_levels=3", "model.num_convs=1"])
 
 
 def test_names():
@@ -66,7 +66,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 def test_a_file_changes_only_what_it_names(tmp_path):
     (tmp_path / "r.yml").write_text("train: {lr: 0.5}\nmodel:\n  backbone: {name: resnet18}\n")
     recipe = load_recipe(
-        str(tmp_path / "r.yml"), ["train.milestones=[0, 0.5]", "test.select=points", "train.weights=x"]
+        str(tmp_path / "r.yml"), ["train.milestones=[0, 0.5]", "postprocess.topk_mode=points", "train.weights=x"]
     )
     assert recipe.train == replace(Recipe().train, lr=0.5, milestones=(0, 0.5), weights="x")
     assert recipe.model.backbone == replace(Recipe().model.backbone, name="resnet18")
@@ -92,10 +92,10 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ),
         ("model.star_norm=batch", r"model: star_norm: .*'none' or 'group' \(got 'batch'\)"),
         ("train.lr", r"write it as key=value"),
-        ("train.batch=0", r"train\.batch: .*greater than 0 \(got 0\)"),
+        ("train.batch_size=0", r"train\.batch: .*greater than 0 \(got 0\)"),
         ("train.precision=32", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
         ("train.milestones=[8, 11]", r"train\.milestones\.0: .*less than or equal to 1 \(got 8\)"),
-        ("data.augment.jitter=[0, 1]", r"data\.augment\.jitter\.0: .*greater than 0 \(got 0\)"),
+        ("data.augment.scale_jitter=[0, 1]", r"data\.augment\.jitter\.0: .*greater than 0 \(got 0\)"),
         ("data.invalid_boxes=skip", r"data\.invalid_boxes: .*'error' or 'drop'"),
     ],
 )
@@ -135,11 +135,11 @@ def test_a_base_gives_what_the_file_does_not_say(tmp_path):
     """Mappings are joined key by key, a list is replaced, and the nearest file has the last word."""
     write_files(
         tmp_path,
-        root="train: {lr: 0.1, epochs: 7, milestones: [0.1, 0.2]}\nmodel: {width: 64, backbone: {name: resnet18}}\n",
-        middle="base: root.yaml\ntrain: {lr: 0.2, batch: 3}\nmodel: {backbone: {frozen_stages: 2}}\n",
-        leaf="base: middle.yaml\ntrain: {milestones: [0.5]}\ntest: {iou: 0.4}\n",
+        root="train: {lr: 0.1, epochs: 7, milestones: [0.1, 0.2]}\nmodel: {channels: 64, backbone: {name: resnet18}}\n",
+        middle="base: root.yaml\ntrain: {lr: 0.2, batch_size: 3}\nmodel: {backbone: {frozen_stages: 2}}\n",
+        leaf="base: middle.yaml\ntrain: {milestones: [0.5]}\npostprocess: {nms_iou: 0.4}\n",
     )
-    recipe = load_recipe(str(tmp_path / "leaf.yaml"), ["train.batch=4"])
+    recipe = load_recipe(str(tmp_path / "leaf.yaml"), ["train.batch_size=4"])
     wanted = replace(Recipe().train, lr=0.2, epochs=7, batch=4, milestones=(0.5,))
     assert recipe.train == wanted
     assert recipe.model.width == 64
@@ -227,7 +227,7 @@ def test_starting_from_weights(tmp_path):
     assert not torch.equal(other["head.cls.weight"], wanted["head.cls.weight"])
     build_model(start, (*CATEGORIES, Category(1, "c")))  # another number of classes is no obstacle
     with pytest.raises(CheckpointError, match="is missing or of another shape"):
-        build_model(override(start, ["model.width=64"]), CATEGORIES)
+        build_model(override(start, ["model.channels=64"]), CATEGORIES)
 
 
 @pytest.mark.parametrize(("trained", "wanted"), [("none", "group"), ("group", "none")])
@@ -455,10 +455,10 @@ def test_what_the_documentation_shows_is_understood(tmp_path):
 
 def test_the_cache_is_said_in_bytes_or_with_a_unit():
     for text, size in (("2GiB", 2**31), ("512MiB", 2**29), ("1000", 1000), ("0", 0), ("1.5KiB", 1536)):
-        assert load_recipe("vfnet_r50_1x", [f"data.cache={text}"]).data.cache == size
+        assert load_recipe("vfnet_r50_1x", [f"data.cache_bytes={text}"]).data.cache == size
     for text in ("-1", "2 apples", "much"):
         with pytest.raises(ConfigError, match=r"data\.cache: "):
-            load_recipe("vfnet_r50_1x", [f"data.cache={text}"])
+            load_recipe("vfnet_r50_1x", [f"data.cache_bytes={text}"])
 
 
 @pytest.mark.parametrize(("word", "ignored"), [("ignore", [True, False]), ("learn", [False, False])])

@@ -23,7 +23,7 @@ from varifocal.utils.locks import claimed_folder
 
 # Two images of two crops each make two steps an epoch, all of one rate, so that a run of more epochs begins as a run
 # of fewer epochs.
-EVEN = [*TINY, "train.batch=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every=0"]
+EVEN = [*TINY, "train.batch_size=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every_steps=0"]
 BYTES = ("state", "last", "best")
 
 
@@ -150,9 +150,9 @@ def test_milestones_move_with_the_length(data, tmp_path, capsys):
     words = ("train.milestones=[0.75]", "train.lr=0.01", "data.val_split=")
     run_recipe(recipe("train.epochs=2", *words), data, run)
     capsys.readouterr()
-    resume_run(data, run, ["train.epochs=4", "train.workers=1"])
+    resume_run(data, run, ["train.epochs=4", "train.num_workers=1"])
     said = capsys.readouterr().err
-    assert "train.workers=1 (was 0)" in said
+    assert "train.num_workers=1 (was 0)" in said
     assert "so that the learning rate is 0.01 here and falls after step 6" in said
     rates = [line["lr"] for line in lines(run) if "loss" in line]
     assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.01, 0.01, 0.001, 0.001])
@@ -167,9 +167,9 @@ def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys
     command = f"varifocal train {data} --resume {finished}"
     assert f"{finished}: is finished, all 4 steps are done; extend it with: {command} train.epochs=4" in said.err
     assert "AP" in said.out
-    assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip=1"]) == 0
+    assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip_grad_norm=1"]) == 0
     said = capsys.readouterr().err
-    assert "steps are done; train.lr, train.clip change nothing any more, as only train.epochs extends it: " in said
+    assert "steps are done; train.lr, train.clip_grad_norm change nothing any more, as only train.epochs extends it: " in said
     assert said.count("\n") == 1
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
@@ -186,10 +186,10 @@ def test_a_run_that_was_only_not_measured_is(data, tmp_path):
 def test_what_can_no_more_change_is_named(finished, data):
     before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
     for words, named in (
-        (["train.batch=4"], "train.batch"),
-        (["train={batch: 4, epochs: 4}"], "train.batch"),
-        (["model.width=64", "train.epochs=4"], "model.width"),
-        (["data.augment.flip=0", "train.seed=1"], "data.augment.flip, train.seed"),
+        (["train.batch_size=4"], "train.batch_size"),
+        (["train={batch: 4, epochs: 4}"], "train.batch_size"),
+        (["model.channels=64", "train.epochs=4"], "model.channels"),
+        (["data.augment.hflip=0", "train.seed=1"], "data.augment.hflip, train.seed"),
     ):
         with pytest.raises(ConfigError) as error:
             resume_run(data, finished, words)
@@ -209,16 +209,16 @@ def test_a_file_of_a_run_is_said_with_its_folder(finished, data):
 
 def test_every_changeable_key_is_one(tmp_path):
     values = {
-        "data.cache": 0,
+        "data.cache_bytes": 0,
         "train.device": "cuda",
         "train.milestones": [0.3],
         "train.tensorboard": True,
-        "train.validate_every": 2,
+        "train.val_every_epochs": 2,
     }
     for key in CHANGEABLE:
         new = changed(Recipe(), [f"{key}={values.get(key, 1)}"], tmp_path)
         assert new != Recipe(), key
-    assert changed(Recipe(), ["train.batch=16", "model.loss=varifocal"], tmp_path) == Recipe()  # as it was
+    assert changed(Recipe(), ["train.batch_size=16", "model.loss=varifocal"], tmp_path) == Recipe()  # as it was
 
 
 def test_weights_that_are_averaged_already_are_not_extended(data, tmp_path):

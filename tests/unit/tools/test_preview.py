@@ -14,7 +14,7 @@ from varifocal.structures import Batch, Targets
 from varifocal.tools.preview import CELL, _seen, preview
 from varifocal.types import Category, Preprocess
 
-FAST = ["data.preprocess.short=64", "data.preprocess.long=96", "train.batch=3"]
+FAST = ["data.preprocess.short_side=64", "data.preprocess.max_long_side=96", "train.batch_size=3"]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def test_the_verb(data, tmp_path, capsys):
 def test_what_is_sampled_and_what_cannot_be_read_is_told(data, tmp_path, capsys):
     folder = make_data(tmp_path / "bad", images=6)
     (folder / "train" / "2.png").write_bytes(b"no image")
-    main(["preview", str(folder), "--out", str(tmp_path / "a.png"), *FAST, "data.repeat_rare=1"])
+    main(["preview", str(folder), "--out", str(tmp_path / "a.png"), *FAST, "data.repeat_factor_threshold=1"])
     said = capsys.readouterr().err
-    assert "data.repeat_rare=1:" in said
+    assert "data.repeat_factor_threshold=1:" in said
     assert said.count("2.png: this is not an image") == 1
 
 

@@ -16,18 +16,18 @@ SMALL = [
 LEARNING = ["model.backbone={name: test_resnet, pretrained: none, norm_eval: false, frozen_stages: 0}"]
 
 
-@pytest.mark.parametrize(("words", "code"), [(LEARNING, 2), ([*LEARNING, "train.batch=2"], 0), ([], 0)])
+@pytest.mark.parametrize(("words", "code"), [(LEARNING, 2), ([*LEARNING, "train.batch_size=2"], 0), ([], 0)])
 def test_a_batch_norm_with_a_single_value_to_learn_from(tmp_path, capsys, words, code):
     """One image of 32 pixels leaves the last stage a cell; two do, or statistics that are not learned."""
     data = make_data(tmp_path / "data", images=2)
-    tiny = [*TINY, *SMALL, "train.batch=1", "train.epochs=1", "model.backbone.pretrained=none", *words]
+    tiny = [*TINY, *SMALL, "train.batch_size=1", "train.epochs=1", "model.backbone.pretrained=none", *words]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *tiny]) == code
     said = capsys.readouterr().err
     assert ("cannot learn from the single value that" in said) == (code == 2)
     if code:
         (line,) = [line for line in said.splitlines() if "single value" in line]
         assert line.startswith("varifocal train: step 1: a batch norm of the backbone")
-        assert "at 32 x 32 pixels; set model.backbone.norm_eval=true, or take a larger train.batch" in line
+        assert "at 32 x 32 pixels; set model.backbone.norm_eval=true, or take a larger train.batch_size" in line
         assert ".png" in line
 
 

@@ -34,7 +34,7 @@ def job(data, tmp_path):
 
 def make_tiny(data, run, *overrides):
     torch.manual_seed(0)
-    return build_job(override(Recipe(), [*TINY, "train.epochs=3", "train.save_every=1", *overrides]), data, run)
+    return build_job(override(Recipe(), [*TINY, "train.epochs=3", "train.save_every_steps=1", *overrides]), data, run)
 
 
 def spoil(job, at_step, term, value):
@@ -68,7 +68,7 @@ def test_a_bad_loss_stops_and_the_last_checkpoint_is_good(job, value, said):
 
 @pytest.mark.parametrize("clip", [0.0, 10.0])
 def test_a_bad_gradient_never_reaches_a_checkpoint(data, tmp_path, clip):
-    job = make_tiny(data, tmp_path / "run", f"train.clip={clip}")
+    job = make_tiny(data, tmp_path / "run", f"train.clip_grad_norm={clip}")
     steps = [0]
 
     def poison(gradient):
@@ -152,17 +152,17 @@ def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypa
 
 
 def test_a_rate_that_goes_with_the_batch_is_told(data, tmp_path, capsys):
-    train(make_tiny(data, tmp_path / "run", "train.epochs=1", "train.lr_batch=16", "data.val_split="))
+    train(make_tiny(data, tmp_path / "run", "train.epochs=1", "train.base_batch_size=16", "data.val_split="))
     assert "train.lr=0.01 is for 16 images a step: here 0.0025" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert lines[0]["lr"] == pytest.approx(0.0025)
-    train(make_tiny(data, tmp_path / "other", "train.epochs=1", "train.lr_batch=4", "data.val_split="))
+    train(make_tiny(data, tmp_path / "other", "train.epochs=1", "train.base_batch_size=4", "data.val_split="))
     assert "images a step" not in capsys.readouterr().err
 
 
 def test_the_logged_loss_is_the_mean_over_the_accumulated_batches(data, tmp_path):
     seen = []
-    job = make_tiny(data, tmp_path / "run", "train.accumulate=3")
+    job = make_tiny(data, tmp_path / "run", "train.accumulate_grad_batches=3")
     original = job.model.detector.loss
 
     def loss(*values):
@@ -224,7 +224,7 @@ def test_a_bad_validation_image_does_not_cost_the_steps_before_it(tmp_path, epoc
 def test_a_bad_validation_image_leaves_the_last_state_that_was_due(tmp_path):
     data = make_data(tmp_path / "data", images=4)
     cut_short(data / "val" / "0.png")
-    job = make_tiny(data, tmp_path / "run", "train.epochs=6", "train.validate_every=3", "train.save_every=4")
+    job = make_tiny(data, tmp_path / "run", "train.epochs=6", "train.val_every_epochs=3", "train.save_every_steps=4")
     with pytest.raises(DataError, match=r"val/0\.png"):
         train(job)
     assert read_checkpoint(job.run / "state.safetensors")[1]["place"]["step"] == 4

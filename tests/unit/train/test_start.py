@@ -16,7 +16,7 @@ KNOWN = ("cup", "box", "spoon")
 
 
 def small(detector, *words):
-    tiny = ["model.backbone={name: test_resnet, pretrained: none}", "model.width=32", "model.levels=3", "model.convs=1"]
+    tiny = ["model.backbone={name: test_resnet, pretrained: none}", "model.channels=32", "model.num_levels=3", "model.num_convs=1"]
     return load_recipe("vfnet_r50_1x", [f"detector={detector}", *tiny, *words])
 
 
@@ -87,7 +87,7 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
     data = make_data(tmp_path / "data", images=2)  # berry and apple
     source = tmp_path / "first.safetensors"
     save(model("vfnet", ("apple", "pear"), 0), source)
-    words = (f"train.weights={source}", "train.epochs=1", "train.batch=2", "train.workers=0", "data.val_split=")
+    words = (f"train.weights={source}", "train.epochs=1", "train.batch_size=2", "train.num_workers=0", "data.val_split=")
     recipe = override(small("vfnet"), [*words, "data.preprocess={scale: 1.0}", "train.lr=1e-9", "train.device=cpu"])
     assert build_job(recipe, data, tmp_path / "run").notes == build_job(recipe, data, tmp_path / "run").notes != ()
     run_recipe(recipe, data, tmp_path / "run")
@@ -99,6 +99,6 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
 def test_what_differs_is_named_where_weights_do_not_fit():
     wide = model("vfnet", KNOWN, 0)
     with pytest.raises(CheckpointError, match=r"; it was trained with width=32, not 64\.$"):
-        load_compatible_weights(model("vfnet", KNOWN, 0, "model.width=64"), wide, "first.safetensors")
+        load_compatible_weights(model("vfnet", KNOWN, 0, "model.channels=64"), wide, "first.safetensors")
     with pytest.raises(CheckpointError, match=r"; it holds detector=vfnet, and the recipe says atss\.$"):
-        load_compatible_weights(model("atss", KNOWN, 0, "model.convs=2"), wide, "first.safetensors")
+        load_compatible_weights(model("atss", KNOWN, 0, "model.num_convs=2"), wide, "first.safetensors")

@@ -17,7 +17,7 @@ from varifocal.utils.config import override
 from varifocal.utils.errors import DataError
 
 CPU = torch.device("cpu")
-SMALL = ["data.preprocess.short=64", "data.preprocess.long=96"]
+SMALL = ["data.preprocess.short_side=64", "data.preprocess.max_long_side=96"]
 
 
 def batch(*bad):
@@ -70,12 +70,12 @@ def data(tmp_path):
 
 def job(data, run, *overrides):
     torch.manual_seed(0)
-    return build_job(override(Recipe(), [*TINY, "train.epochs=2", "train.save_every=1", *overrides]), data, run)
+    return build_job(override(Recipe(), [*TINY, "train.epochs=2", "train.save_every_steps=1", *overrides]), data, run)
 
 
 def test_a_run_goes_on_without_a_bad_image_and_says_so(data, tmp_path, capsys):
     run = tmp_path / "run"
-    train(job(data, run, "train.bad_images=0.2", "data.augment.crop=0"))
+    train(job(data, run, "train.max_unreadable=0.2", "data.augment.crop=0"))
     said = capsys.readouterr().err
     assert said.count("1 of 8 images so far cannot be used") == 2
     bad = data / "train" / "3.png"
@@ -88,15 +88,15 @@ def test_a_run_goes_on_without_a_bad_image_and_says_so(data, tmp_path, capsys):
 @pytest.mark.parametrize("share", [0, 0.01])
 def test_strict_runs_and_small_sets_stop_at_the_first(data, tmp_path, share):
     with pytest.raises(DataError, match=r"3\.png: this is not an image"):
-        train(job(data, tmp_path / "run", f"train.bad_images={share}"))
+        train(job(data, tmp_path / "run", f"train.max_unreadable={share}"))
 
 
 def test_a_resumed_run_knows_what_was_found(data, tmp_path):
-    first = job(data, tmp_path / "run", "train.bad_images=0.2", "train.epochs=3", "train.validate_every=0")
+    first = job(data, tmp_path / "run", "train.max_unreadable=0.2", "train.epochs=3", "train.val_every_epochs=0")
     train(replace(first, config=replace(first.config, epochs=1)))
     (data / "train" / "5.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"^2 of 8 images cannot be read .*3\.png"):
-        train(job(data, tmp_path / "run", "train.bad_images=0.2", "train.epochs=3"), resume=True)
+        train(job(data, tmp_path / "run", "train.max_unreadable=0.2", "train.epochs=3"), resume=True)
 
 
 def test_strict_stops_at_the_first_bad_image(tmp_path, capsys):
@@ -104,13 +104,13 @@ def test_strict_stops_at_the_first_bad_image(tmp_path, capsys):
     (folder / "train" / "2.png").write_bytes(b"no image")
     tiny = [
         "model.backbone={name: test_resnet, pretrained: none}",
-        "model.width=32",
-        "model.levels=3",
-        "model.convs=1",
-        "train.workers=0",
+        "model.channels=32",
+        "model.num_levels=3",
+        "model.num_convs=1",
+        "train.num_workers=0",
     ]
     run = tmp_path / "run"
-    words = [str(folder), "--out", str(run), *tiny, *SMALL, "train.batch=20", "train.epochs=1", "train.device=cpu"]
+    words = [str(folder), "--out", str(run), *tiny, *SMALL, "train.batch_size=20", "train.epochs=1", "train.device=cpu"]
     assert main(["train", *words, "--fail-on-unreadable"]) == 2
     assert "2.png: this is not an image" in capsys.readouterr().err
     assert main(["train", *words[:2], str(tmp_path / "other"), *words[3:]]) == 0

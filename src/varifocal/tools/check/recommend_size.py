@@ -97,7 +97,7 @@ def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> A
             f"enlarge images to a shorter side of {short} pixels: {then:.0%} of the boxes then span {least} pixels "
             f"or more; at the recipe's {usual:.0f} it is {now:.0%}"
         )
-    words = [f"data.preprocess.short={short}", f"data.preprocess.long={long}"]
+    words = [f"data.preprocess.short_side={short}", f"data.preprocess.max_long_side={long}"]
     if blank.preprocess.scale is not None:
         words.append("data.preprocess.scale=null")
     wanted = replace(

@@ -33,8 +33,8 @@ from varifocal.types import PAPER_TTA, PostProcess, Preprocess, Tiling
 SIZE = (64, 96)
 TINY = {"backbone": "resnet18", "width": 32, "levels": 3, "convs": 1}
 RECIPE = """
-model: {backbone: {name: resnet18}, width: 32, levels: 3, convs: 1}
-data: {preprocess: {short: 64, long: 96}}
+model: {backbone: {name: resnet18}, channels: 32, num_levels: 3, num_convs: 1}
+data: {preprocess: {short_side: 64, max_long_side: 96}}
 """
 
 

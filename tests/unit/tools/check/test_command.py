@@ -15,7 +15,7 @@ from varifocal.inference.model import create_model, save
 from varifocal.models.checkpoint import read_info
 from varifocal.recipes.run import dataset_digest
 
-SMALL = ["data.preprocess.short=128", "data.preprocess.long=256"]
+SMALL = ["data.preprocess.short_side=128", "data.preprocess.max_long_side=256"]
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,14 @@ def test_the_recipe_is_right():
 
 def test_smaller_images_would_do():
     found = ask([(640, 480)], [[100.0] * 100])
-    assert found.overrides == ("data.preprocess.short=320", "data.preprocess.long=448")
+    assert found.overrides == ("data.preprocess.short_side=320", "data.preprocess.max_long_side=448")
     assert "16% of the work" in found.text
     assert found.share_then == 1
 
 
 def test_enlarge():
     found = ask([(640, 480)], [[8.0] * 60 + [5.0] * 40])  # at most 2 x 480, though 5 pixels ask for more
-    assert found.overrides == ("data.preprocess.short=960", "data.preprocess.long=1280")
+    assert found.overrides == ("data.preprocess.short_side=960", "data.preprocess.max_long_side=1280")
     assert found.share_now == 0
     assert found.share_then == 0.6
     assert found.preprocess.short == 960

@@ -103,7 +103,7 @@ def test_oracle_says_what_cannot_be(folder, capsys, words, message):
 
 
 def test_assign_view_draws_and_tells(folder, capsys):
-    words = ["--out", "points", "data.preprocess.short=64", "data.preprocess.long=96"]
+    words = ["--out", "points", "data.preprocess.short_side=64", "data.preprocess.max_long_side=96"]
     assert main(["show-assignment", "data", "--recipe", "vfl_foveabox_r50_1x", *words]) == 0
     out = capsys.readouterr().out
     assert "3 objects, " in out
