@@ -76,7 +76,7 @@ def make_batches(files: list[Path], recipe: Recipe) -> BatchSampler:
     labels, crowd = np.zeros(BOXES, np.int64), np.zeros(BOXES, bool)
     samples = [Sample(file, i, WIDTH, HEIGHT, boxes[i], labels, crowd) for i, file in enumerate(files)]
     data = TrainDataset(samples, recipe.data.preprocess, recipe.data.augment, recipe.train.seed, cache_bytes=0)
-    return BatchSampler(data, recipe.train.batch)
+    return BatchSampler(data, recipe.train.batch_size)
 
 
 def with_pillow(files: list[Path], size: tuple[int, int]) -> None:
@@ -114,7 +114,7 @@ def main() -> None:
         )
     peer = times.pop(PEER) / IMAGES
     notes = {
-        LOADED: f"recipe vfnet_r50_1x, batches of {recipe.train.batch}, as a loading process makes them for a GPU",
+        LOADED: f"recipe vfnet_r50_1x, batches of {recipe.train.batch_size}, as a loading process makes them for a GPU",
         WHOLE: "the same and what is left to the training process: floating point, mean and deviation",
         ALL: "opening, resizing, padding and normalizing, post-processing of no box",
     }

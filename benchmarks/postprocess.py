@@ -63,8 +63,8 @@ def calls_of(detector: VFNet, deviation: float) -> dict[str, Callable[[], object
         "decode and select": everything,
         "decode": lambda: detector.decode(outputs, [SIZE]),
         "select, pairs": lambda: select(PostProcess()),
-        "select, points": lambda: select(PostProcess(select="points")),
-        "select, soft-nms": lambda: select(PostProcess(method="soft-nms")),
+        "select, points": lambda: select(PostProcess(topk_mode="points")),
+        "select, soft-nms": lambda: select(PostProcess(nms_type="soft-nms")),
     }
 
 

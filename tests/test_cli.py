@@ -74,7 +74,7 @@ def data(tmp_path):
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)
-    model = create_model("vfnet", backbone="resnet18", classes=["cat", "dog"], width=32, levels=3, convs=1)
+    model = create_model("vfnet", backbone="resnet18", classes=["cat", "dog"], channels=32, num_levels=3, num_convs=1)
     save(model, path)
     return path
 
@@ -550,7 +550,10 @@ def test_average(checkpoint, tmp_path, capsys):
     assert out.read_bytes() == before
     assert "ends in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"
-    save(create_model("vfnet", backbone="resnet18", classes=["cat", "cow"], width=32, levels=3, convs=1), other)
+    save(
+        create_model("vfnet", backbone="resnet18", classes=["cat", "cow"], channels=32, num_levels=3, num_convs=1),
+        other,
+    )
     message = refused(capsys, "average-checkpoints", checkpoint, other, "--out", tmp_path / "x.safetensors")
     assert "other.safetensors: other classes than" in message
     assert not (tmp_path / "x.safetensors").exists()
@@ -567,7 +570,7 @@ def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     monkeypatch.setattr(predict_module.Model, "fast_forward", record)
     small = tmp_path / "small.safetensors"
     model = predict_module.load(checkpoint)
-    model.info = replace(model.info, preprocess=Preprocess(short=64, long=96))
+    model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=96))
     save(model, small)
     eight = [(64, 96)] * 2 + [(96, 128)] * 2 + [(96, 128)] * 2 + [(96, 160)] * 2
     assert main(["eval", str(small), str(data), "--tta"]) == 0

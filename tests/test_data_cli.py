@@ -87,7 +87,16 @@ def test_a_data_set_with_a_validation_split_is_not_split_again(unsplit, tmp_path
     )
     assert "there is a split 'val' already (of train, val); leave --val-fraction out." in message
     message = refused(
-        capsys, "convert-dataset", unsplit, tmp_path / "out", "--to", "coco", "--format", "yolo", "--val-fraction", "0.3"
+        capsys,
+        "convert-dataset",
+        unsplit,
+        tmp_path / "out",
+        "--to",
+        "coco",
+        "--format",
+        "yolo",
+        "--val-fraction",
+        "0.3",
     )
     assert "there is a split 'val' already (of train, val); leave --val-fraction out." in message
     assert "'loom' is not known" in refused(capsys, "train", unsplit, "--format", "loom", *TINY)

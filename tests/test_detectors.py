@@ -83,9 +83,9 @@ def build(name: str, row: dict[str, Any], **backbone: Any) -> torch.nn.Module:
         config(
             num_classes=CLASSES,
             backbone=BackboneConfig("test_resnet", **backbone),
-            width=32,
-            levels=3,
-            **{"convs": 1, **row},
+            channels=32,
+            num_levels=3,
+            **{"num_convs": 1, **row},
         )
     )
 
@@ -361,7 +361,7 @@ def test_overfits_two_images(name, row):
     weights were moved by a millionth, the least found 29/30, two steps above the bound.
     """
     convs, steps, rate, falling = SLOW_TRAINING.get(name, TRAINING)
-    model = build(name, {**row, "convs": convs}, norm_eval=False).train()
+    model = build(name, {**row, "num_convs": convs}, norm_eval=False).train()
     images, truths = squares()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     for step in range(steps):

@@ -29,7 +29,7 @@ def reduced(recipe):
     """The same recipe for a network, images and a length that take a second; every switch stays as it is."""
     model = recipe.model
     there = {field.name for field in fields(model)}
-    small = {"width": 32, "levels": 3, "convs": 2}
+    small = {"channels": 32, "num_levels": 3, "num_convs": 2}
     backbone = replace(model.backbone, name="test_resnet", pretrained="none", frozen_stages=0)
     model = replace(model, backbone=backbone, **{key: value for key, value in small.items() if key in there})
     old = recipe.data.augment
@@ -62,7 +62,7 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     assert all(0 < line["loss"] < 100 for line in steps)
     model = load(tmp_path / "run" / "best.safetensors")
     assert model.info.name == recipe.detector
-    assert model.info.views == recipe.views
+    assert model.info.tta == recipe.views
     found = model.predict(job.validation.samples[0].file, score_threshold=0.0)
     assert len(found) <= recipe.test.max_detections
 
@@ -95,14 +95,19 @@ def test_there_is_a_row_of_the_papers_tables_for_each():
 def test_what_all_vfnets_of_the_paper_share(name):
     recipe = load_recipe(name)
     config, model = recipe.train, recipe.model
-    assert (config.optimizer, config.lr, config.lr_batch, config.batch) == ("sgd", 0.01, 16, 16)
-    assert (config.momentum, config.weight_decay, config.bias_lr, config.bias_decay) == (0.9, 1e-4, 2.0, 0.0)
-    assert (config.warmup, config.warmup_steps, config.warmup_start, config.clip) == ("linear", 500, 0.1, 0.0)
+    assert (config.optimizer, config.lr, config.base_batch_size, config.batch_size) == ("sgd", 0.01, 16, 16)
+    assert (config.momentum, config.weight_decay, config.bias_lr_mult, config.bias_decay_mult) == (0.9, 1e-4, 2.0, 0.0)
+    assert (config.warmup_type, config.warmup_steps, config.warmup_factor, config.clip_grad_norm) == (
+        "linear",
+        500,
+        0.1,
+        0.0,
+    )
     drops = [round(share * config.epochs) for share in config.milestones]
     assert drops == ([8, 11] if name.endswith(("_1x", "_tta")) else [16, 22])
     assert config.epochs == (12 if "_1x" in name else 24)
-    assert recipe.data.augment.short == ((480, 960) if "_ms_" in name else (0, 0))
-    assert (recipe.data.preprocess.short, recipe.data.preprocess.long) == (800, 1333)
+    assert recipe.data.augment.short_range == ((480, 960) if "_ms_" in name else (0, 0))
+    assert (recipe.data.preprocess.short_side, recipe.data.preprocess.max_long_side) == (800, 1333)
     assert (model.backbone.pretrained, model.backbone.frozen_stages, model.backbone.norm_eval) == ("timm", 1, True)
     assert model.star == model.refine == ("raw" not in name)
     assert model.loss == ("focal" if name == "vfnet_raw_r50_1x" else "varifocal")

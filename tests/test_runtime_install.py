@@ -57,7 +57,7 @@ def exported(tmp_path_factory):
     """A tiny network, exported by a process of its own: here shapes are checked, which an exporter cannot have."""
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
-    options = {"backbone": "test_resnet", "classes": ["cat"], "width": 64, "levels": 3, "convs": 1}
+    options = {"backbone": "test_resnet", "classes": ["cat"], "channels": 64, "num_levels": 3, "num_convs": 1}
     save(create_model("vfnet", **options), folder / "tiny.safetensors")
     command = (sys.executable, "-m", "varifocal", "export", folder / "tiny.safetensors")
     got = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)

@@ -172,8 +172,8 @@ class Preprocess:
 
     With ``scale`` the image is resized by that factor whatever its size: right for aerial images, where a pixel
     has a fixed size on the ground. Without it, the shorter side becomes ``short_side`` unless the longer one would pass
-    ``max_long_side`` (the COCO rule, 800 and 1333). ``max_size`` bounds the longer side of a whole image, for the sake of
-    memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
+    ``max_long_side`` (the COCO rule, 800 and 1333). ``max_size`` bounds the longer side of a whole image, for the sake
+    of memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
     the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
 
     ``range`` is for images of more than 8 bits, others do not feel it: (low, high) are the values that become 0 and
@@ -235,9 +235,9 @@ class PostProcess:
     from 2.13 on) or "points" by their best class, each with all its classes (the VFNet authors). Pairs are the
     default because no box is lost to the weak classes of another. Published numbers differ by less than 0.1 AP.
 
-    ``nms_type`` "nms" drops a box that overlaps a better one of its class by more than ``nms_iou``; "soft-nms" (Bodla et al.,
-    ICCV 2017, linear) multiplies its score by 1 - IoU from ``nms_iou`` on, and drops it when the score falls below
-    ``min_score``.
+    ``nms_type`` "nms" drops a box that overlaps a better one of its class by more than ``nms_iou``; "soft-nms" (Bodla
+    et al., ICCV 2017, linear) multiplies its score by 1 - IoU from ``nms_iou`` on, and drops it when the score falls
+    below ``min_score``.
     """
 
     score_threshold: float = 0.05

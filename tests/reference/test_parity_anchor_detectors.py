@@ -285,7 +285,7 @@ def test_losses_and_gradients_in_float64(name, run64):
 @pytest.mark.parametrize(("select", "prefix"), [("points", "post/"), ("pairs", "mmdet33/post_")])
 @pytest.mark.parametrize(
     ("setting", "post"),
-    [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
+    [("iou06", PostProcess(nms_pre=1000, nms_iou=0.6)), ("iou05_pre100", PostProcess(nms_pre=100, nms_iou=0.5))],
 )
 @EACH
 def test_detections(name, setting, post, select, prefix, network, run64):

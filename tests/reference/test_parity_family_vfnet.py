@@ -27,7 +27,7 @@ BACKBONES = {
     "x101_64x4d": BackboneConfig("resnext101_64x4d", frozen_stages=1),
     "r2_101": BackboneConfig("res2net101d", frozen_stages=1, res2net_pool="mmdet"),
 }
-POINTS = PostProcess(select="points")
+POINTS = PostProcess(topk_mode="points")
 DEFORMABLE = (3, 4, 5)
 
 
@@ -40,7 +40,7 @@ CONFIGS = {
     **{f"vfnet_{short}": VFNetConfig(backbone=backbone) for short, backbone in BACKBONES.items()},
     **{f"vfnet_{short}_mdconv": deformable(backbone) for short, backbone in BACKBONES.items()},
     "vfnet_raw_r50": VFNetConfig(backbone=BACKBONES["r50"], star=False, refine=False),
-    "vfnetx_r2_101": deformable(BACKBONES["r2_101"], neck="pafpn", width=384, convs=4),
+    "vfnetx_r2_101": deformable(BACKBONES["r2_101"], neck="pafpn", channels=384, num_convs=4),
 }
 
 
@@ -64,7 +64,7 @@ def test_a_published_file_says_what_it_is(name, tmp_path):
     found = read_published(tmp_path / "published.pth")
     info, tensors = found.info, found.tensors
     assert info.config == CONFIGS[name]
-    wanted = PostProcess(select="points", method="soft-nms", iou=0.65) if name.startswith("vfnetx") else POINTS
+    wanted = PostProcess(topk_mode="points", nms_type="soft-nms", nms_iou=0.65) if name.startswith("vfnetx") else POINTS
     assert info.postprocess == wanted
     with torch.device("meta"):
         model = VFNet(info.config)

@@ -361,7 +361,7 @@ def test_varifocal_loss_of_atss(case, network, rounded):
 @pytest.mark.parametrize(("select", "file"), [("points", "post/{}"), ("pairs", "mmdet33/post_{}")])
 @pytest.mark.parametrize(
     ("setting", "post"),
-    [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
+    [("iou06", PostProcess(nms_pre=1000, nms_iou=0.6)), ("iou05_pre100", PostProcess(nms_pre=100, nms_iou=0.5))],
 )
 @pytest.mark.parametrize(("image", "index"), [("a", 0), ("b", 0), ("b", 1)])
 @pytest.mark.parametrize("base", NETWORKS)

@@ -42,7 +42,7 @@ CONFIGS = {
     "vfnet_r50": VFNetConfig(compat="paper", backbone=FROZEN),
     "vfnet_raw_r50": VFNetConfig(compat="paper", backbone=FROZEN, star=False, refine=False, loss="focal"),
     "vfnet_r50_mdconv": VFNetConfig(
-        compat="paper", backbone=replace(FROZEN, deformable_stages=(3, 4, 5)), deformable_tower=True
+        compat="paper", backbone=replace(FROZEN, dcn_stages=(3, 4, 5)), deformable_tower=True
     ),
 }
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -87,10 +87,10 @@ def forward64(network) -> Callable[[str], tuple[VFNet, Outputs]]:
     @keep_last
     def run(base: str, unit: str, factor: float) -> tuple[VFNet, Outputs]:
         model = copy.deepcopy(network(base)).double().train()
-        model.head.config = replace(model.config, distance_unit=unit, gradient_factor=factor)
+        model.head.config = replace(model.config, bbox_norm=unit, gradient_mul=factor)
         return model, model(IMAGES["b"].double())
 
-    return lambda name: run(name.split(".")[0], config_of(name).distance_unit, config_of(name).gradient_factor)
+    return lambda name: run(name.split(".")[0], config_of(name).bbox_norm, config_of(name).gradient_mul)
 
 
 def targets_of(case: str, dtype: torch.dtype) -> list[Targets]:
@@ -266,7 +266,7 @@ def test_losses_and_gradients_in_float32(base, network):
 )
 @pytest.mark.parametrize(
     ("setting", "post"),
-    [("iou06", PostProcess(per_level=1000, iou=0.6)), ("iou05_pre100", PostProcess(per_level=100, iou=0.5))],
+    [("iou06", PostProcess(nms_pre=1000, nms_iou=0.6)), ("iou05_pre100", PostProcess(nms_pre=100, nms_iou=0.5))],
 )
 def test_detections(base, file, image, index, setting, post, network):
     """The same boxes in the same order; "mmdet33" counts pairs, "post" points. The authors shift the boxes of

@@ -211,7 +211,7 @@ def test_assignment_of_the_golden_example():
 
 @pytest.mark.parametrize("stride", [8, 64])
 def test_star_offsets_let_a_tenth_of_the_gradient_through(stride):
-    head = VFNetHead(VFNetConfig(width=32, levels=1), (stride,))
+    head = VFNetHead(VFNetConfig(channels=32, num_levels=1), (stride,))
     initial = STAR[f"s{stride}.bbox_pred"].clone().requires_grad_()
     offsets = star_offsets(head._cells(initial, stride))
     (gradient,) = torch.autograd.grad((offsets * STAR[f"s{stride}.grad_out"]).sum(), initial)
@@ -248,7 +248,7 @@ def test_suppression(case, iou):
     keep = NMS[f"{case}.nms0{iou * 10:.0f}.keep"].long()
     table = torch.zeros(len(boxes), int(labels.max()) + 1)
     table[torch.arange(len(boxes)), labels] = scores
-    post = PostProcess(score_threshold=0.0, per_level=10**6, iou=iou, max_detections=10**6)
+    post = PostProcess(score_threshold=0.0, nms_pre=10**6, nms_iou=iou, max_detections=10**6)
     found = multiclass_nms(boxes, table, [len(boxes)], post)
     assert torch.equal(found[1], NMS[f"{case}.nms0{iou * 10:.0f}.scores"])
     if case == "3":
@@ -267,7 +267,7 @@ def test_soft_suppression(case):
     keep = NMS[f"{case}.soft065.keep"].long()
     table = torch.zeros(len(boxes), int(labels.max()) + 1)
     table[torch.arange(len(boxes)), labels] = scores
-    post = PostProcess(0.0, 10**6, 0.65, 10**6, method="soft-nms", min_score=1e-3)
+    post = PostProcess(0.0, 10**6, 0.65, 10**6, nms_type="soft-nms", min_score=1e-3)
     found = multiclass_nms(boxes, table, [len(boxes)], post)
     assert len(found[1]) == len(keep)
     torch.testing.assert_close(found[1], NMS[f"{case}.soft065.scores"], rtol=1e-4, atol=1e-6)

@@ -22,7 +22,9 @@ METRICS |= {"AR100": 0.3, "ARs": -1, "ARm": 0.2, "ARl": 0.4}
 
 def make_model(names, seed=0, **options):
     torch.manual_seed(seed)
-    model = create_model("vfnet", backbone="test_resnet", classes=names, width=32, levels=3, convs=1, **options)
+    model = create_model(
+        "vfnet", backbone="test_resnet", classes=names, channels=32, num_levels=3, num_convs=1, **options
+    )
     head = model.detector.head
     with torch.no_grad():
         head.cls.bias.zero_()  # scores about a half

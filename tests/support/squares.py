@@ -58,6 +58,6 @@ class Squares(nn.Module):
 
 def squares_model(**settings) -> Model:
     """It sees pixels as they are, without a resize."""
-    preprocess = Preprocess(scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, divisor=1)
+    preprocess = Preprocess(scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, size_divisor=1)
     info = ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, preprocess, PostProcess(**settings))
     return Model(Squares(), info).eval()

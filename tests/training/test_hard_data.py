@@ -46,7 +46,10 @@ def test_what_was_sampled_is_told(runs):
     _, codes, said = runs
     assert codes["whole"] == [[0]]
     assert "data.repeat_factor_threshold=1:" in said
-    assert "data.max_empty_fraction=0.1: 0 of 3 images without an object" in said or "data.max_empty_fraction=0.1: 1 of 3" in said
+    assert (
+        "data.max_empty_fraction=0.1: 0 of 3 images without an object" in said
+        or "data.max_empty_fraction=0.1: 1 of 3" in said
+    )
 
 
 def test_a_killed_run_ends_in_the_same_bytes(runs):

@@ -12,7 +12,11 @@ from tiny_data import TINY, make_data
 from conftest import ENVIRONMENT, SCRIPT
 
 # Whole images of one size in the order of the json: places 0 and 1 of each four go to the first process.
-IN_ORDER = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}", "train.epochs=2", "train.val_every_epochs=2"]
+IN_ORDER = [
+    "data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}",
+    "train.epochs=2",
+    "train.val_every_epochs=2",
+]
 IN_ORDER += ["train.lr=0.05", "train.warmup_steps=0"]
 SECOND = (2, 3, 6, 7)  # the images of the second process
 CASES = {

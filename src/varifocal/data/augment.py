@@ -42,30 +42,31 @@ PART_TRIES = 20  # draws of a part until one shows a box
 class Augmentation:
     """How training images vary.
 
-    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``crop_on_box_prob``: share
-    of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``scale_jitter``: the
+    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``crop_on_box_prob``:
+    share of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``scale_jitter``: the
     resize factor is multiplied by a log-uniform number between these two. ``hflip``: chance of a left-right flip,
     ``vflip`` of an upside-down one. ``rot90``: any of the eight orientations instead, right where the
     image has no up and down.
-    ``color_jitter``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a box
-    cut by the window counts when that share of its area is left; a smaller rest is, by ``truncated_boxes``, neither object nor
-    background ("ignore"), or background, right where such rests are not labeled at the edge of images either.
+    ``color_jitter``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a
+    box cut by the window counts when that share of its area is left; a smaller rest is, by ``truncated_boxes``, neither
+    object nor background ("ignore"), or background, right where such rests are not labeled at the edge of images
+    either.
 
     Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
-    numbers between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the recipe's
-    limit), or that of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the chance that only a
-    part of the image is taken, anywhere in it, whose height and width are shares of the image's drawn between the
-    two of ``random_crop_scale``; one that shows none of the image's objects is drawn again, and after twenty the
-    image is taken whole.
+    numbers between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the
+    recipe's limit), or that of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the chance
+    that only a part of the image is taken, anywhere in it, whose height and width are shares of the image's drawn
+    between the two of ``random_crop_scale``; one that shows none of the image's objects is drawn again, and after
+    twenty the image is taken whole.
 
     ``iou_crop`` is the chance that a part is drawn as SSD does (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so
     that it overlaps some object by an IoU of at least 0 to .9, itself drawn. Cut boxes count by ``min_visible``, not
     by their centers.
 
-    ``cutout`` is the chance that as many holes as a number between the two of ``cutout_holes`` are blackened in the resized
-    image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that one
-    rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which less
-    than ``min_visible`` is left counts as a cut one does. ``extra_transforms`` names further transforms of
+    ``cutout`` is the chance that as many holes as a number between the two of ``cutout_holes`` are blackened in the
+    resized image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that
+    one rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which
+    less than ``min_visible`` is left counts as a cut one does. ``extra_transforms`` names further transforms of
     torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
     applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
 
@@ -73,8 +74,8 @@ class Augmentation:
     in the middle half, shrunk by a number between the two of ``mosaic_scale`` and cut to the first one's size;
     ``copy_paste`` of as many objects of another image as a number between the two of ``num_pastes``, as whole
     rectangles, since there are no outlines; ``mixup`` of a second image at half strength, with all boxes of both. The
-    others are drawn from the same epoch. With ``mixing_epochs`` only so many epochs are mixed, so that the last ones are
-    like what is predicted.
+    others are drawn from the same epoch. With ``mixing_epochs`` only so many epochs are mixed, so that the last ones
+    are like what is predicted.
     """
 
     crop: Side = 0

@@ -52,7 +52,7 @@ def load_train_val(
     images: str = "",
     unlabeled: Unlabeled = "",
     invalid_boxes: Literal["error", "drop"] = "error",
-    difficult: Literal["ignore", "learn"] = "ignore",
+    difficult: Literal["ignore", "train"] = "ignore",
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Dataset, Dataset]:
     """A split of a data set in two: to train on, and about that ``share`` of the images to validate on.

@@ -90,7 +90,7 @@ def load_dataset(
     images: str = "",
     unlabeled: Unlabeled = "",
     invalid_boxes: Literal["error", "drop"] = "error",
-    difficult: Literal["ignore", "learn"] = "ignore",
+    difficult: Literal["ignore", "train"] = "ignore",
 ) -> Dataset:
     """The samples of one split, in the order of the source, and the categories.
 
@@ -100,7 +100,7 @@ def load_dataset(
     in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them.
     Boxes become xyxy in pixels, float32, clipped to the image's size. Boxes without area, wholly outside or with
     something that is not a finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked
-    as difficult are ignored as crowd regions are, with ``difficult="learn"`` they are objects. ``notes`` counts what
+    as difficult are ignored as crowd regions are, with ``difficult="train"`` they are objects. ``notes`` counts what
     was clipped by more than one pixel and what was left out. Of images whose size the source does not say the header
     is read; ``check_size`` compares sizes once an image is opened.
 

@@ -108,7 +108,8 @@ class EpochSampler:
         objects = int(self._times(0)[~self._empty].sum())
         if not objects:
             raise ConfigError(
-                f"data.max_empty_fraction={share:g}: no image shows an object, so nothing is left; take data.max_empty_fraction=1."
+                f"data.max_empty_fraction={share:g}: no image shows an object, so nothing is left; "
+                "take data.max_empty_fraction=1."
             )
         negatives = np.repeat(np.flatnonzero(self._empty), self._windows[self._empty])
         most = math.floor(share * objects / (1 - share) + 1e-9)
@@ -121,12 +122,14 @@ class EpochSampler:
         if self._factors is not None:
             more = int((self._factors > 1).sum())
             notes.append(
-                f"data.repeat_factor_threshold={sampling.repeat_rare:g}: {more} of {len(self._factors)} images show a rare class "
+                f"data.repeat_factor_threshold={sampling.repeat_rare:g}: {more} of {len(self._factors)} images show a "
+                "rare class "
                 f"and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
             )
         if self._negatives is not None:
             notes.append(
-                f"data.max_empty_fraction={sampling.background:g}: {self._taken} of {len(self._negatives)} images without "
+                f"data.max_empty_fraction={sampling.background:g}: {self._taken} of {len(self._negatives)} images "
+                "without "
                 "an object an epoch, in turn"
             )
         return tuple(notes)

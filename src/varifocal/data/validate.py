@@ -61,7 +61,7 @@ def finish(
     raw: RawDataset,
     *,
     invalid_boxes: Literal["error", "drop"] = "error",
-    difficult: Literal["ignore", "learn"] = "ignore",
+    difficult: Literal["ignore", "train"] = "ignore",
 ) -> Dataset:
     """The set as samples; sizes that the source does not record are read from the images.
 

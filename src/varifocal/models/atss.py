@@ -48,10 +48,10 @@ BOX_WEIGHT = 2.0
 class ATSSConfig:
     """Every switch of the detector; the defaults are the paper's ATSS but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the others run at their papers' settings. Without ``centerness`` neither is the branch
-    there nor are the boxes weighted by it.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted``
+    are those of the varifocal loss, the others run at their papers' settings. Without ``centerness`` neither is the
+    branch there nor are the boxes weighted by it.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: with the varifocal loss they train the
     padding of a batch as background, they take crowd regions for background, count an image without positive points

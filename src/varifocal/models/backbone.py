@@ -33,9 +33,9 @@ class BackboneConfig:
     shift still learn.
 
     ``dcn_stages`` makes the 3x3 convolutions of the stages 3, 4, 5 (those that end in C3, C4, C5) DCNv2;
-    loaded weights are kept. ``grad_checkpointing`` computes activations again in the backward pass instead of keeping them;
-    batch norms that learn their statistics then see each batch twice. ``res2net_pool``: timm, as Res2Net's authors,
-    averages the last split of the very first block, mmdetection does not; its checkpoints need "mmdet".
+    loaded weights are kept. ``grad_checkpointing`` computes activations again in the backward pass instead of keeping
+    them; batch norms that learn their statistics then see each batch twice. ``res2net_pool``: timm, as Res2Net's
+    authors, averages the last split of the very first block, mmdetection does not; its checkpoints need "mmdet".
     ``style`` "caffe" is for ResNets with bottlenecks whose weights come from there: the stride of a stage is in its
     first 1x1 convolution and not in the 3x3.
     """

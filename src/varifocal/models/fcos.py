@@ -47,12 +47,12 @@ RADIUS = 1.5  # strides around a box's center, with center sampling
 class FCOSConfig:
     """Every switch of the detector; the defaults are the paper's FCOS but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the others run at their papers' settings. The improved FCOS sets all of the following:
-    ``center_sampling`` takes only points near the center of a box, ``centerness_on_reg`` reads the centerness from the
-    tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels after an exponential,
-    ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted``
+    are those of the varifocal loss, the others run at their papers' settings. The improved FCOS sets all of the
+    following: ``center_sampling`` takes only points near the center of a box, ``centerness_on_reg`` reads the
+    centerness from the tower of the boxes, ``norm_on_bbox`` says distances in strides after a ReLU instead of pixels
+    after an exponential, ``box_loss`` is "giou", ``conv_bias`` gives the towers biases.
 
     ``assigner`` "atss" is the FCOS+ATSS of the VFNet paper (ATSS: Zhang et al., CVPR 2020): the positive points are
     those of ATSS, and ``center_sampling`` says nothing.

@@ -49,10 +49,10 @@ SMOOTH_BELOW = 0.11  # where the box loss turns from square to linear
 class FoveaBoxConfig:
     """Every switch of the detector; the defaults are the paper's but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``focal_alpha`` and ``focal_gamma`` are those of
-    focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the share of an
-    object's sides that is positive, ``bbox_norm`` the distance in strides whose logarithm is zero.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``focal_alpha`` and ``focal_gamma`` are
+    those of focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the share
+    of an object's sides that is positive, ``bbox_norm`` the distance in strides whose logarithm is zero.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch and
     crowd regions as background, clip boxes a pixel inside the image, in training all of a batch at the size of its
@@ -94,8 +94,12 @@ class FoveaBox(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False)
-        self.head = DenseHead(config.channels, depth=config.num_convs, classes=config.num_classes, outputs=4, norm=False)
+        self.neck = FPN(
+            self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False
+        )
+        self.head = DenseHead(
+            config.channels, depth=config.num_convs, classes=config.num_classes, outputs=4, norm=False
+        )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
         """``images`` are normalized; their sides are best a multiple of 32."""

@@ -47,10 +47,10 @@ MARGIN = 0.1  # by which a target stays below the last bin
 class GFLConfig:
     """Every switch of the detector; the defaults are the paper's GFL but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the others run at their papers' settings. ``bins`` is the number of distances that a
-    side may have: 0, 1, ... strides.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted``
+    are those of the varifocal loss, the others run at their papers' settings. ``bins`` is the number of distances that
+    a side may have: 0, 1, ... strides.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they take crowd regions for background,
     count an image without positive points as one point, divide by a sum of scores that may be small, and bound the

@@ -60,13 +60,13 @@ SMOOTH_BELOW = 0.11  # where the box losses turn from square to linear
 class RepPointsConfig:
     """Every switch of the detector; the defaults are the authors' but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``star_norm="group"`` puts a group norm between each convolution that reads the points and
-    its ReLU; the authors have none. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are
-    those of the varifocal loss, the others run at their papers' settings. ``point_scale`` is the side of a level's
-    typical object in strides, for the first assignment and as the unit of the box losses. ``gradient_mul`` is the
-    share of the offsets' gradient that reaches the first points, ``moment_factor`` that of the boxes' gradient that
-    reaches the moment. ``box_weights`` weigh the losses of first and refined box.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``star_norm="group"`` puts a group norm between each convolution that reads the
+    points and its ReLU; the authors have none. ``loss`` is the classification loss; ``alpha``, ``gamma`` and
+    ``iou_weighted`` are those of the varifocal loss, the others run at their papers' settings. ``point_scale`` is the
+    side of a level's typical object in strides, for the first assignment and as the unit of the box losses.
+    ``gradient_mul`` is the share of the offsets' gradient that reaches the first points, ``moment_factor`` that of the
+    boxes' gradient that reaches the moment. ``box_weights`` weigh the losses of first and refined box.
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
     overlap takes all first boxes that do not overlap it, a positive whose box has left its object is taken for a

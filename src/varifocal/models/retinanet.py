@@ -44,10 +44,10 @@ from varifocal.utils.config import AtLeast0, AtLeast1
 class RetinaNetConfig:
     """Every switch of the detector; the defaults are the paper's but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those
-    of the varifocal loss, the others run at their papers' settings. A cell has anchors of every one of ``ratios``
-    (height over width) in ``octave_steps`` sizes, from ``anchor_scale`` strides on and below twice that.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``alpha``, ``gamma`` and ``iou_weighted``
+    are those of the varifocal loss, the others run at their papers' settings. A cell has anchors of every one of
+    ``ratios`` (height over width) in ``octave_steps`` sizes, from ``anchor_scale`` strides on and below twice that.
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
     overlap takes all anchors that do not overlap it, a positive whose box has left its object is taken for a negative,
@@ -87,7 +87,9 @@ class RetinaNet(nn.Module):
         self.config = config
         self.strides = self.labeling(config).strides
         self.backbone = Backbone(config.backbone)
-        self.neck = FPN(self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False)
+        self.neck = FPN(
+            self.backbone.channels, config.channels, config.num_levels, extra_from="input", extra_relu=False
+        )
         many = len(config.ratios) * config.octave_steps
         self.head = DenseHead(
             config.channels, depth=config.num_convs, classes=many * config.num_classes, outputs=many * 4, norm=False

@@ -57,14 +57,14 @@ from varifocal.utils.config import AtLeast0, AtLeast1
 class VFNetConfig:
     """Every switch of the detector; the defaults are the paper's VFNet but for ``compat``.
 
-    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number of pyramid
-    levels from stride 8 on. ``deformable_tower`` makes the last convolution of each tower a DCNv2, "pafpn" is the neck
-    of VFNet-X. ``star_norm="group"`` puts a group norm between each star convolution and its ReLU, with which the star
-    learns within a few hundred steps (docs/paper.md); the authors have none. ``loss`` is the classification loss;
-    ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, the others run at their papers' settings.
-    ``bbox_norm`` scales the first box of a level: its "range" (8 strides) or its "stride". ``gradient_mul`` is
-    the share of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU losses of first and
-    refined box; without refinement the last one weighs the only box.
+    ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
+    of pyramid levels from stride 8 on. ``deformable_tower`` makes the last convolution of each tower a DCNv2, "pafpn"
+    is the neck of VFNet-X. ``star_norm="group"`` puts a group norm between each star convolution and its ReLU, with
+    which the star learns within a few hundred steps (docs/paper.md); the authors have none. ``loss`` is the
+    classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, the others run at
+    their papers' settings. ``bbox_norm`` scales the first box of a level: its "range" (8 strides) or its "stride".
+    ``gradient_mul`` is the share of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU
+    losses of first and refined box; without refinement the last one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
     background, take crowd regions for background, and bound the normalizers a process at a time. "none" ignores

@@ -31,6 +31,7 @@ from varifocal.train.start import load_compatible_weights
 from varifocal.types import TTA, Category, Dataset, PostProcess, Preprocess, Tiling
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.config import override, to_dict, update
+from varifocal.utils.config import stored as stored_values
 from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.progress import progress_bar
 
@@ -45,7 +46,7 @@ class DataConfig:
     what the format means by them (empty). ``val_fraction`` of the images are held out for validation by ``split_seed``
     where the data was never split; 0 holds none out.
     ``invalid_boxes``: "error" stops at the first, "drop" leaves them out and says how many. ``difficult`` boxes, as
-    Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("learn");
+    Pascal VOC marks them, are neither object nor background ("ignore"), or are trained on as the others ("train");
     evaluation ignores them in both cases. ``keep_unused_classes`` makes classes without any box outputs of the model,
     too, as a fixed list of classes wants it. ``repeat_factor_threshold`` and ``max_empty_fraction`` are those of
     :class:`varifocal.data.sampler.Sampling`. ``cache_bytes`` bounds the decoded images that all loading processes of a
@@ -60,7 +61,7 @@ class DataConfig:
     val_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     split_seed: int = 0
     invalid_boxes: Literal["error", "drop"] = "error"
-    difficult: Literal["ignore", "learn"] = "ignore"
+    difficult: Literal["ignore", "train"] = "ignore"
     keep_unused_classes: bool = False
     repeat_factor_threshold: Share = 0.0
     max_empty_fraction: Share = 1.0
@@ -119,13 +120,36 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: no such recipe (lists them), not a mapping, an unknown key (lists the valid ones), a wrong value,
             or a base that leads back to itself.
     """
-    path = _recipe_path(name, Path())
+    return _recipe_of(_recipe_path(name, Path()), overrides)
+
+
+def _recipe_of(path: Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
+    """The recipe in a file; ``stored`` is one that some version wrote, whose keys may have other names today."""
     values = _values(path, ())
+    if stored:
+        values = _with_new_names(values)
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
     if chosen:
         values = {**_for_detector(values, chosen[-1]), "detector": chosen[-1]}
     where = f"override 'detector={chosen[-1]}'" if chosen else str(path)
     return override(update(_blank(values.get("detector", "vfnet"), where), values, str(path)), overrides)
+
+
+def read_stored_recipe(path: Path) -> Recipe:
+    """Return the recipe that some version has written, also under the names that its keys had then.
+
+    Raises:
+        ConfigError: as of :func:`load_recipe`.
+    """
+    return _recipe_of(path, stored=True)
+
+
+def _with_new_names(values: dict[Any, Any]) -> dict[Any, Any]:
+    model, detector = values.get("model"), values.get("detector", "vfnet")
+    renamed = stored_values(Recipe, values)
+    if isinstance(model, dict) and detector in DETECTORS:
+        renamed["model"] = stored_values(DETECTORS[detector][1], model)
+    return renamed
 
 
 def read_recipe_of_run(path: Path) -> Recipe:
@@ -134,7 +158,7 @@ def read_recipe_of_run(path: Path) -> Recipe:
     Raises:
         ConfigError: as of :func:`read_recipe`.
     """
-    recipe = load_recipe(str(path))
+    recipe = read_stored_recipe(path)
     said = _values(path, ()).get("data")
     if isinstance(said, dict) and "keep_unused_classes" not in said:
         recipe = replace(recipe, data=replace(recipe.data, keep_unused_classes=True))

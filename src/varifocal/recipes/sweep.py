@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from varifocal.losses import ClassificationLoss
-from varifocal.recipes.recipe import Recipe, load_recipe, read_splits
+from varifocal.recipes.recipe import Recipe, load_recipe, read_splits, read_stored_recipe
 from varifocal.recipes.run import DATA, RECIPE, dataset_digest, resume_run, run_recipe
 from varifocal.train.results import METRICS
 from varifocal.utils.atomic_write import atomic_write
@@ -200,7 +200,7 @@ def data_digest(recipe: Recipe, data: Path | str) -> str:
 
 def _metrics_of(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:
     if (run / RECIPE).is_file():
-        if to_dict(load_recipe(str(run / RECIPE))) != to_dict(recipe):
+        if to_dict(read_stored_recipe(run / RECIPE)) != to_dict(recipe):
             raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.")
         if json.loads((run / DATA).read_text(encoding="utf-8"))["sha256"] != digest:
             raise ConfigError(f"{run}: holds a run on other data than {data}; choose another --out.")

@@ -27,8 +27,8 @@ def outputs_of(network: Any, images: Tensor, step: int, batch: Batch) -> Any:
         height, width = images.shape[2:]
         raise TrainingError(
             f"step {step + 1}: a batch norm of the backbone cannot learn from the single value that {batch.files[0]} "
-            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger train.batch_size "
-            "or larger images."
+            f"leaves it at {width} x {height} pixels; set model.backbone.norm_eval=true, or take a larger "
+            "train.batch_size or larger images."
         ) from error
 
 
@@ -51,8 +51,9 @@ def ensure_finite_loss(losses: dict[str, Tensor], limit: float, step: int, batch
     worst = max(terms, key=lambda name: abs(terms[name]) if math.isfinite(terms[name]) else math.inf)
     raise TrainingError(
         f"step {step + 1}: the loss is {total:.4g} (largest term: {worst} = {terms[worst]:.4g}) on "
-        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip_grad_norm=10, or look at these "
-        "images' boxes."
+        f"{', '.join(batch.files)}; the last checkpoint is kept. Lower train.lr, set train.clip_grad_norm=10, or "
+        f"look at "
+        "these images' boxes."
     )
 
 

@@ -100,7 +100,9 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     if resume:
         place = load_state(job.run, parts, optimizer)
     bad = _bad_images(job, fabric, place)
-    loader = batches.loader(place["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers)
+    loader = batches.loader(
+        place["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers
+    )
     with (
         RunLogger(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
         Interruption(quiet=fabric.global_rank > 0) as interruption,
@@ -261,7 +263,9 @@ def start_fabric(config: TrainConfig) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.batch_size % world:
-        raise ConfigError(f"train.batch_size={config.batch_size} cannot be shared by {world} processes; take a multiple.")
+        raise ConfigError(
+            f"train.batch_size={config.batch_size} cannot be shared by {world} processes; take a multiple."
+        )
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,

@@ -25,14 +25,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class TrainConfig:
     """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
 
-    ``batch_size`` counts the images of a step over all processes, ``accumulate_grad_batches`` the steps whose gradients are added
-    before the weights move. ``lr`` belongs to ``base_batch_size`` images: for another ``batch * accumulate`` it is scaled in
-    proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch. ``bias_lr_mult`` and
-    ``bias_decay_mult`` multiply rate and decay of convolution biases (the authors' rule; norms keep the plain ones),
-    ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are shares of the run, so that they move with its
-    length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from ``warmup_factor``
-    of the rate or ("constant") stays there. ``clip_grad_norm`` bounds the gradient's norm, ``ema`` is the decay of the
-    averaged weights that are validated and saved (0: none).
+    ``batch_size`` counts the images of a step over all processes, ``accumulate_grad_batches`` the steps whose gradients
+    are added before the weights move. ``lr`` belongs to ``base_batch_size`` images: for another ``batch * accumulate``
+    it is scaled in proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch.
+    ``bias_lr_mult`` and ``bias_decay_mult`` multiply rate and decay of convolution biases (the authors' rule; norms
+    keep the plain ones), ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are shares of the run, so that
+    they move with its length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from
+    ``warmup_factor`` of the rate or ("constant") stays there. ``clip_grad_norm`` bounds the gradient's norm, ``ema`` is
+    the decay of the averaged weights that are validated and saved (0: none).
 
     ``swa_epochs`` more epochs follow the schedule (stochastic weight averaging, Zhang et al., arXiv 2012.12645): in
     each the rate falls from ``swa_lr`` to ``swa_lr_min`` times ``lr`` along half a cosine, and the weights at the
@@ -40,9 +40,9 @@ class TrainConfig:
     norms should keep their statistics (``backbone.norm_eval``).
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
-    ``val_every_epochs`` counts epochs, ``save_every_steps`` steps. A loss above ``max_loss`` stops the run. ``max_unreadable`` is
-    the share of the images that may turn out to be unreadable: they are replaced by others and told of, and one more
-    stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
+    ``val_every_epochs`` counts epochs, ``save_every_steps`` steps. A loss above ``max_loss`` stops the run.
+    ``max_unreadable`` is the share of the images that may turn out to be unreadable: they are replaced by others and
+    told of, and one more stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
     """
 
     epochs: Positive = 12
@@ -134,7 +134,8 @@ def count_steps(config: TrainConfig, per_epoch: int) -> int:
     steps = config.epochs * per_epoch // config.accumulate_grad_batches
     if steps < 1:
         raise ConfigError(
-            f"train.epochs={config.epochs} with {per_epoch} batches each and train.accumulate_grad_batches={config.accumulate_grad_batches} is "
+            f"train.epochs={config.epochs} with {per_epoch} batches each and "
+            f"train.accumulate_grad_batches={config.accumulate_grad_batches} is "
             "not a single step; raise the first or lower the last."
         )
     return steps
@@ -163,7 +164,9 @@ class Schedule:
 
 def base_lr(config: TrainConfig) -> float:
     """``lr`` for the images of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
-    return config.lr * (config.batch_size * config.accumulate_grad_batches / config.base_batch_size if config.base_batch_size else 1.0)
+    return config.lr * (
+        config.batch_size * config.accumulate_grad_batches / config.base_batch_size if config.base_batch_size else 1.0
+    )
 
 
 def lr_factor(step: int, steps: int, config: TrainConfig, cycle: int = 1) -> float:

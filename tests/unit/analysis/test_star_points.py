@@ -16,7 +16,9 @@ from varifocal.types import TTA, PostProcess, Preprocess, Tiling
 
 def make_model(**options):
     torch.manual_seed(0)
-    model = vf.create_model("vfnet", backbone="test_resnet", num_classes=2, width=32, levels=3, convs=1, **options)
+    model = vf.create_model(
+        "vfnet", backbone="test_resnet", num_classes=2, channels=32, num_levels=3, num_convs=1, **options
+    )
     model.info = replace(model.info, preprocess=Preprocess(scale=2.0))
     return model
 
@@ -70,7 +72,7 @@ def test_the_points_are_where_the_convolution_reads(monkeypatch):
 def test_windows_and_mirrored_looks(monkeypatch):
     """Each window of 32 x 32 (seen as 64 x 64, 8 points in a row) has one box; seen mirrored it has it mirrored."""
     model = make_model()
-    model.info = replace(model.info, tiling=Tiling(32, 8), postprocess=PostProcess(iou=1.0))
+    model.info = replace(model.info, tiling=Tiling(32, 8), postprocess=PostProcess(nms_iou=1.0))
     say(model, monkeypatch, (2 * 8 + 3, 0, 0.9, (4.0, 6.0, 8.0, 10.0), (6.0, 8.0, 10.0, 12.0)))  # of (24, 16)
     found, stars = predict_with_stars(model, Image.new("RGB", (56, 32)))
     assert sorted(stars.centers.tolist()) == [[12, 8], [12 + 24, 8]]
@@ -86,7 +88,7 @@ def test_windows_and_mirrored_looks(monkeypatch):
 @pytest.mark.parametrize(("select", "norm"), [("pairs", "none"), ("points", "group")])
 def test_detections_are_those_of_prediction(tiling, select, norm):
     model = make_model(star_norm=norm)
-    post = PostProcess(score_threshold=0.0, per_level=30, max_detections=50, select=select)
+    post = PostProcess(score_threshold=0.0, nms_pre=30, max_detections=50, topk_mode=select)
     model.info = replace(model.info, tiling=tiling, postprocess=post)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
     found, stars = predict_with_stars(model, pixels)
@@ -102,7 +104,7 @@ def test_detections_are_those_of_prediction(tiling, select, norm):
 
 def test_models_without_a_star():
     assert not has_stars(make_model(star=False))
-    assert not has_stars(vf.create_model("atss", backbone="test_resnet", num_classes=2, width=32))
+    assert not has_stars(vf.create_model("atss", backbone="test_resnet", num_classes=2, channels=32))
     with pytest.raises(ValueError, match="star"):
         predict_with_stars(make_model(star=False), np.zeros((8, 8, 3), np.uint8))
 

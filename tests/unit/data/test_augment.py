@@ -43,7 +43,7 @@ def test_box_follows_its_pixels_through_everything(seed):
     w, h = (int(side) for side in rng.integers(15, 40, 2))
     image, sample = make([(x, y, x + w, y + h)])
     crop = 0 if seed % 4 == 0 else 96
-    config = Augmentation(crop=crop, near_box=0.8, jitter=(0.6, 1.6), quarter_turns=True, min_visible=0.0)
+    config = Augmentation(crop=crop, crop_on_box_prob=0.8, scale_jitter=(0.6, 1.6), rot90=True, min_visible=0.0)
     part, targets = augment(image, sample, PLAIN, config, [seed])
     assert tuple(part.shape[1:]) == targets.size
     if len(targets.boxes) == 0:
@@ -85,7 +85,7 @@ def test_the_visible_share_decides_between_object_and_crowd():
 def test_slivers_can_be_background_but_crowd_regions_stay():
     boxes = [(60, 10, 80, 20), (35, 50, 55, 60), (35, 70, 55, 80)]
     image, sample = make(boxes, crowd=[False, False, True])
-    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augmentation(slivers="background"))
+    _, targets = cut(image, sample, Window(50, 0, 100, 100, (200, 200)), Augmentation(truncated_boxes="background"))
     assert targets.labels.tolist() == [0, 2]
     assert targets.crowd.tolist() == [False, True]
 
@@ -96,7 +96,7 @@ def test_windows_near_boxes_hold_one():
     hits = 0
     for seed in range(200):
         window = sample_crop(
-            sample, Preprocess(scale=1.0), Augmentation(crop=64, near_box=1.0), np.random.default_rng(seed)
+            sample, Preprocess(scale=1.0), Augmentation(crop=64, crop_on_box_prob=1.0), np.random.default_rng(seed)
         )
         right, bottom = window.left + window.width, window.top + window.height
         assert window.left >= 0
@@ -122,7 +122,7 @@ def test_a_image_smaller_than_the_crop_is_taken_whole(factor):
 
 def test_windows_have_the_crops_size_and_reach_every_corner():
     _, sample = make([])
-    config = Augmentation(crop=64, jitter=(0.5, 2.0))
+    config = Augmentation(crop=64, scale_jitter=(0.5, 2.0))
     corners = set()
     for seed in range(400):
         window = sample_crop(sample, Preprocess(scale=0.5), config, np.random.default_rng(seed))
@@ -138,7 +138,7 @@ def test_windows_have_the_crops_size_and_reach_every_corner():
 
 def test_windows_near_a_box_hold_it():
     _, sample = make([(170, 120, 195, 148)])
-    config = Augmentation(crop=48, near_box=1.0)
+    config = Augmentation(crop=48, crop_on_box_prob=1.0)
     for seed in range(100):
         window = sample_crop(sample, PLAIN, config, np.random.default_rng(seed))
         assert window.left <= 170
@@ -150,7 +150,7 @@ def test_windows_near_a_box_hold_it():
 def test_max_side_bounds_whole_images_and_no_crops():
     """A crop costs the same however large its image is; shrinking that would only lose its small boxes."""
     _, sample = make([], width=200, height=150)
-    bounded = Preprocess(scale=1.0, max_side=50)
+    bounded = Preprocess(scale=1.0, max_size=50)
     crop = sample_crop(sample, bounded, Augmentation(crop=64), np.random.default_rng(0))
     assert (crop.width, crop.height, crop.size) == (64, 64, (64, 64))
     whole = sample_crop(sample, bounded, Augmentation(), np.random.default_rng(0))
@@ -161,7 +161,7 @@ def test_max_side_bounds_whole_images_and_no_crops():
 def test_jitter_is_a_range_in_any_order(jitter):
     _, sample = make([])
     windows = [
-        sample_crop(sample, PLAIN, Augmentation(jitter=jitter), np.random.default_rng(seed)).size[1]
+        sample_crop(sample, PLAIN, Augmentation(scale_jitter=jitter), np.random.default_rng(seed)).size[1]
         for seed in range(200)
     ]
     assert 100 <= min(windows) < 110
@@ -206,14 +206,14 @@ def test_bounds(key, good, bad):
 def test_short_side_is_drawn_from_its_range():
     _, sample = make([])
     for short in ((100, 120), (120, 100)):
-        config = Augmentation(short=short)
+        config = Augmentation(short_range=short)
         sizes = {sample_crop(sample, PLAIN, config, np.random.default_rng(seed)).size[0] for seed in range(200)}
         assert sizes == set(range(100, 121))
 
 
 def test_the_seed_decides_everything():
     image, sample = make([(20, 20, 60, 60), (90, 70, 130, 110)])
-    config = Augmentation(crop=80, near_box=0.5, jitter=(0.7, 1.4), quarter_turns=True, color=0.5)
+    config = Augmentation(crop=80, crop_on_box_prob=0.5, scale_jitter=(0.7, 1.4), rot90=True, color_jitter=0.5)
     state = torch.random.get_rng_state()
     first, second, other = (augment(image, sample, PLAIN, config, seed) for seed in ([1, 2], [1, 2], [1, 3]))
     assert torch.equal(first[0], second[0])
@@ -225,8 +225,8 @@ def test_the_seed_decides_everything():
 def test_color_changes_pixels_and_no_boxes():
     image, sample = make([(20, 20, 60, 60)])
     image[1] //= 2
-    plain = augment(image, sample, PLAIN, Augmentation(flip=0.0), [0])
-    colored = augment(image, sample, PLAIN, Augmentation(flip=0.0, color=0.4), [0])
+    plain = augment(image, sample, PLAIN, Augmentation(hflip=0.0), [0])
+    colored = augment(image, sample, PLAIN, Augmentation(hflip=0.0, color_jitter=0.4), [0])
     assert torch.equal(plain[0], image)
     assert not torch.equal(colored[0], image)
     assert colored[0].dtype == torch.uint8
@@ -253,14 +253,17 @@ def test_both_limits_are_drawn_independently():
     for short, long in itertools.product(shorts, longs):
         factor = min(long / width, short / height)
         wanted[int(height * factor + 0.5), int(width * factor + 0.5)] += 1 / (len(shorts) * len(longs))
-    for config in (Augmentation(short=(40, 60), long=(130, 150)), Augmentation(short=(60, 40), long=(150, 130))):
+    for config in (
+        Augmentation(short_range=(40, 60), long_range=(130, 150)),
+        Augmentation(short_range=(60, 40), long_range=(150, 130)),
+    ):
         assert_frequencies([w.size for w in draw_windows(sample, config, 3000)], wanted)
 
 
 def test_vfnetx_limits():
     """An image of 4 x 3: the longer limit binds below 4/3 of the shorter one."""
     _, sample = make([], width=640, height=480)
-    sizes = [w.size for w in draw_windows(sample, Augmentation(short=(500, 1400), long=(750, 2100)), 1000)]
+    sizes = [w.size for w in draw_windows(sample, Augmentation(short_range=(500, 1400), long_range=(750, 2100)), 1000)]
     assert all(500 <= max(size) <= 1867 and 500 <= min(size) <= 1400 for size in sizes)
     assert all(max(size) >= 667 for size in sizes)
     # the shorter side is min(S, 3/4 L): its mean over S uniform in 500..1400 and L uniform in 750..2100
@@ -272,16 +275,19 @@ def test_vfnetx_limits():
 
 def test_one_of_the_values():
     _, sample = make([], width=200, height=100)
-    sizes = [w.size for w in draw_windows(sample, Augmentation(short_values=(64, 70, 80)), 1500, Preprocess(long=150))]
+    sizes = [
+        w.size
+        for w in draw_windows(sample, Augmentation(short_choices=(64, 70, 80)), 1500, Preprocess(max_long_side=150))
+    ]
     assert_frequencies(sizes, {(64, 128): 1 / 3, (70, 140): 1 / 3, (75, 150): 1 / 3})
     with pytest.raises(ConfigError, match=r"short and short_values"):
-        Augmentation(short=(64, 80), short_values=(64, 80))
+        Augmentation(short_range=(64, 80), short_choices=(64, 80))
 
 
 def test_a_part_has_sides_and_place_by_chance():
     """Sides of 40 and 20 pixels at .75 to 1: 31 to 39 are nine whole steps of a fortieth, 30 and 40 half ones."""
     _, sample = make([], width=40, height=20)
-    windows = draw_windows(sample, Augmentation(part=1.0), 4000)
+    windows = draw_windows(sample, Augmentation(random_crop=1.0), 4000)
     steps = {width: (0.5 if width in (30, 40) else 1) / 10 for width in range(30, 41)}
     assert_frequencies([w.width for w in windows], steps)
     halves = {height: (0.5 if height in (15, 20) else 1) / 5 for height in range(15, 21)}
@@ -294,7 +300,7 @@ def test_a_part_has_sides_and_place_by_chance():
 
 def test_how_often_a_part_is_taken():
     _, sample = make([], width=400, height=300)
-    windows = draw_windows(sample, Augmentation(part=0.5), 2000)
+    windows = draw_windows(sample, Augmentation(random_crop=0.5), 2000)
     whole = [w.width == 400 and w.height == 300 for w in windows]
     assert_frequencies(whole, {True: 0.5, False: 0.5})
 
@@ -303,13 +309,13 @@ def test_a_part_shows_an_object_or_is_the_whole_image():
     """A crowd region does not count; an object of the corner is shown by few parts, so that some are whole."""
     boxes = [(0, 0, 4, 3), (150, 100, 200, 150)]
     _, sample = make(boxes, crowd=[False, True])
-    windows = draw_windows(sample, Augmentation(part=1.0, min_visible=0.0), 300)
+    windows = draw_windows(sample, Augmentation(random_crop=1.0, min_visible=0.0), 300)
     assert all(w.left < 4 and w.top < 3 for w in windows)
     whole = sum((w.width, w.height) == (200, 150) for w in windows)
     assert 0 < whole < 300
     _, empty = make([(150, 100, 200, 150)], crowd=[True])
-    assert all((w.width, w.height) != (200, 150) for w in draw_windows(empty, Augmentation(part=1.0), 100))
-    visible = [w for w in draw_windows(sample, Augmentation(part=1.0, min_visible=1.0), 300)]
+    assert all((w.width, w.height) != (200, 150) for w in draw_windows(empty, Augmentation(random_crop=1.0), 100))
+    visible = [w for w in draw_windows(sample, Augmentation(random_crop=1.0, min_visible=1.0), 300)]
     assert all(w.left == 0 and w.top == 0 for w in visible)
 
 
@@ -317,7 +323,7 @@ def test_a_part_shows_an_object_or_is_the_whole_image():
 def test_boxes_of_a_part_are_those_of_a_literal_loop(seed):
     boxes = [(10, 20, 60, 90), (120, 5, 195, 60), (80, 70, 140, 149), (0, 0, 8, 8)]
     image, sample = make(boxes)
-    config = Augmentation(part=1.0, short=(60, 100), long=(110, 150), flip=1.0, min_visible=0.0)
+    config = Augmentation(random_crop=1.0, short_range=(60, 100), long_range=(110, 150), hflip=1.0, min_visible=0.0)
     window = sample_crop(sample, PLAIN, config, np.random.default_rng([seed]))
     part, targets = augment(image, sample, PLAIN, config, [seed])
     height, width = window.size
@@ -365,7 +371,7 @@ def test_the_number_of_holes():
 
 def test_cutout_happens_by_chance_in_the_resized_image_and_moves_no_box():
     image, sample = make([(0, 0, 200, 150)])
-    plain, holed = Augmentation(flip=0.0), Augmentation(flip=0.0, cutout=0.5)
+    plain, holed = Augmentation(hflip=0.0), Augmentation(hflip=0.0, cutout=0.5)
     small = Preprocess(scale=0.5)
     hit = []
     for seed in range(400):
@@ -379,7 +385,7 @@ def test_cutout_happens_by_chance_in_the_resized_image_and_moves_no_box():
 
 def test_the_seed_decides_part_limits_and_holes_too():
     image, sample = make([(20, 20, 60, 60), (90, 70, 130, 110)])
-    config = Augmentation(part=0.5, cutout=0.5, short=(60, 100), long=(90, 140))
+    config = Augmentation(random_crop=0.5, cutout=0.5, short_range=(60, 100), long_range=(90, 140))
     for seed in range(8):
         first, second = (augment(image, sample, PLAIN, config, [3, seed]) for _ in range(2))
         assert torch.equal(first[0], second[0])
@@ -390,14 +396,14 @@ def test_the_seed_decides_part_limits_and_holes_too():
 def test_an_upside_down_flip_is_exact(flip):
     image, sample = make([(10, 20, 35, 90)], width=60, height=100)
     for seed in range(5):
-        part, targets = augment(image, sample, PLAIN, Augmentation(flip=flip, vertical_flip=1.0), [seed])
+        part, targets = augment(image, sample, PLAIN, Augmentation(hflip=flip, vflip=1.0), [seed])
         assert torch.equal(targets.boxes[0], extent(part))
         assert targets.boxes[0].tolist() == [25 if flip else 10, 10, 50 if flip else 35, 80]
 
 
 def test_the_chance_of_each_flip():
     image, sample = make([(10, 20, 35, 90)], width=60, height=100)
-    config = Augmentation(flip=0.25, vertical_flip=0.75)
+    config = Augmentation(hflip=0.25, vflip=0.75)
     boxes = [augment(image, sample, PLAIN, config, [seed])[1].boxes[0].tolist() for seed in range(400)]
     assert_frequencies([box[0] for box in boxes], {10: 0.75, 25: 0.25})
     assert_frequencies([box[1] for box in boxes], {20: 0.25, 10: 0.75})
@@ -428,8 +434,8 @@ def test_iou_crops_are_those_of_ssd():
 @pytest.mark.parametrize("seed", range(10))
 def test_boxes_of_an_iou_crop_follow_their_pixels(seed):
     image, sample = make([(50, 40, 110, 100)])
-    config = Augmentation(iou_crop=1.0, min_visible=0.0, short=(100, 140), vertical_flip=0.5)
-    part, targets = augment(image, sample, Preprocess(short=120, long=400), config, [seed])
+    config = Augmentation(iou_crop=1.0, min_visible=0.0, short_range=(100, 140), vflip=0.5)
+    part, targets = augment(image, sample, Preprocess(short_side=120, max_long_side=400), config, [seed])
     assert (targets.boxes[0] - extent(part)).abs().max() <= 1.01
 
 
@@ -451,7 +457,7 @@ def test_what_is_erased_decides_what_becomes_of_a_box(seed):
     boxes = [(10, 10, 90, 70), (110, 15, 190, 65), (20, 90, 120, 140), (150, 100, 160, 110)]
     image, sample = make(boxes)
     mean = Preprocess(scale=1.0, mean=(3.0, 2.0, 1.0), bgr=True)
-    part, targets = augment(image, sample, mean, Augmentation(flip=0.0, erase=1.0, min_visible=0.413), [seed])
+    part, targets = augment(image, sample, mean, Augmentation(hflip=0.0, random_erasing=1.0, min_visible=0.413), [seed])
     left = {
         i: ((part[0] == 255 - 60 * i).sum() / ((x2 - x1) * (y2 - y1))).item()
         for i, (x1, y1, x2, y2) in enumerate(boxes)
@@ -465,7 +471,7 @@ def test_what_is_erased_decides_what_becomes_of_a_box(seed):
 
 def test_only_what_is_always_resized_alike_has_one_size():
     same = {"flip": 1.0, "quarter_turns": True, "color": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
-    assert Augmentation(**same, erase=0.3, vertical_flip=0.5, torchvision={"RandomInvert": {}}).one_size
+    assert Augmentation(**same, random_erasing=0.3, vflip=0.5, extra_transforms={"RandomInvert": {}}).one_size
     for varying in (
         {"crop": 9},
         {"jitter": (0.9, 1.0)},

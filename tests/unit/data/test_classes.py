@@ -16,7 +16,12 @@ from varifocal.utils.errors import ConfigError, DataError
 
 TINY = override(
     Recipe(),
-    ["model.backbone={name: test_resnet, pretrained: none}", "model.channels=32", "model.num_levels=3", "model.num_convs=1"],
+    [
+        "model.backbone={name: test_resnet, pretrained: none}",
+        "model.channels=32",
+        "model.num_levels=3",
+        "model.num_convs=1",
+    ],
 )
 NAMES = ["kitchen", "cup", "jar", "box"]  # ids 0, 1, ...
 
@@ -72,7 +77,7 @@ def test_one_split_alone_and_a_part_held_out(tmp_path):
     held = fill(tmp_path / "b", {"all.json": content(["jar"])})
     for i in (1, 2):
         image(i, (64, 48)).save(held / f"{i}.png")
-    parts = read_splits(held, DataConfig(val_share=0.5))
+    parts = read_splits(held, DataConfig(val_fraction=0.5))
     assert [names(part) for part in parts] == [["jar"], ["jar"]]
     assert [len(part.samples) for part in parts] == [1, 1]
 

@@ -167,7 +167,7 @@ def test_difficult_boxes_are_learnt_in_the_first_part_alone(tmp_path):
     node += "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
     for i in range(10):
         fill(tmp_path, {f"{i}.png": scene(i), f"{i}.xml": node})
-    for difficult, crowd in (("ignore", True), ("learn", False)):
+    for difficult, crowd in (("ignore", True), ("train", False)):
         training, validation = load_train_val(tmp_path, 0.2, difficult=difficult)
         assert {bool(sample.crowd[0]) for sample in training.samples} == {crowd}
         assert {bool(sample.crowd[0]) for sample in validation.samples} == {True}

@@ -16,7 +16,7 @@ from varifocal.structures import Batch
 from varifocal.types import Preprocess, Sample
 from varifocal.utils.errors import DataError
 
-PLAIN = Preprocess(scale=1.0, divisor=32)
+PLAIN = Preprocess(scale=1.0, size_divisor=32)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def samples(tmp_path_factory):
 
 
 def make_set(samples, cache=2**20, config=None, seed=0):
-    return TrainDataset(samples, PLAIN, config or Augmentation(flip=0.5, color=0.2), seed, cache_bytes=cache)
+    return TrainDataset(samples, PLAIN, config or Augmentation(hflip=0.5, color_jitter=0.2), seed, cache_bytes=cache)
 
 
 def test_every_sample_comes_once_an_epoch_and_the_last_batch_is_filled_from_the_beginning(samples):
@@ -74,7 +74,7 @@ def test_the_seed_changes_the_order(samples):
 def test_large_images_come_as_often_as_windows_cover_them(samples):
     data = make_set(samples, config=Augmentation(crop=20))
     assert Counter(data.order(0).tolist()) == dict.fromkeys(range(7), 3)  # 40 x 30 / 400
-    bounded = Preprocess(scale=1.0, max_side=10)  # which is for whole images
+    bounded = Preprocess(scale=1.0, max_size=10)  # which is for whole images
     assert window_counts(samples, bounded, Augmentation(crop=20)).tolist() == [3] * 7
 
 
@@ -98,8 +98,8 @@ def test_an_example_depends_on_its_key_alone(samples):
 @pytest.mark.parametrize(
     ("preprocess", "kept"),
     [
-        (Preprocess(short=15, long=100), 15 * 20 * 3),  # smaller than it is, and always alike: kept small
-        (Preprocess(short=60, long=100), 40 * 30 * 3),
+        (Preprocess(short_side=15, max_long_side=100), 15 * 20 * 3),  # smaller than it is, and always alike: kept small
+        (Preprocess(short_side=60, max_long_side=100), 40 * 30 * 3),
     ],
 )
 def test_kept_images_give_the_same_bytes(samples, preprocess, kept):
@@ -117,7 +117,10 @@ def test_kept_images_give_the_same_bytes(samples, preprocess, kept):
 @pytest.mark.parametrize("change", [{"jitter": (0.5, 1.5)}, {"part": 0.5}, {"short": (10, 20)}, {"mosaic": 0.5}])
 def test_images_of_varying_size_are_kept_as_they_are(samples, change):
     config = Augmentation(**change)
-    sets = [TrainDataset(samples, Preprocess(short=15, long=100), config, 0, cache_bytes=size) for size in (2**20, 0)]
+    sets = [
+        TrainDataset(samples, Preprocess(short_side=15, max_long_side=100), config, 0, cache_bytes=size)
+        for size in (2**20, 0)
+    ]
     for place in range(20):
         first, second = (data[(0, place, place % 7)] for data in sets)
         assert torch.equal(first.image, second.image)
@@ -137,7 +140,7 @@ def test_workers_share_what_they_keep(samples):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_gives_batches_in_order(samples, workers):
-    data = make_set(samples, config=Augmentation(flip=0.0))
+    data = make_set(samples, config=Augmentation(hflip=0.0))
     batches = BatchSampler(data, 2)
     found = list(batches.loader(1, 4, workers))
     assert [batch.files for batch in found] == [
@@ -258,7 +261,7 @@ def deep_sample(folder):
 
 @pytest.mark.parametrize(("levels", "gray"), [(None, 4), ((0.0, 4095.0), 62), ((1000.0, 3000.0), 0)])
 def test_the_range_of_the_preprocessing_reaches_training_and_its_cache(tmp_path, levels, gray):
-    plain = Augmentation(flip=0.0)
+    plain = Augmentation(hflip=0.0)
     data = TrainDataset([deep_sample(tmp_path)], replace(PLAIN, range=levels), plain, 0, cache_bytes=2**20)
     for _ in range(2):  # read, and kept
         assert data[0, 0, 0].image[:, 5, 5].tolist() == [gray] * 3

@@ -84,7 +84,11 @@ def test_what_is_cut_off_in_a_mosaic():
     assert targets.crowd.tolist() == [False, False, True]
     check((image, targets), range(10, 50, 10))
     _, background = mosaic(
-        [left, empty, empty, empty], (100, 60), (30, 100), FILL, Augmentation(min_visible=0.4, slivers="background")
+        [left, empty, empty, empty],
+        (100, 60),
+        (30, 100),
+        FILL,
+        Augmentation(min_visible=0.4, truncated_boxes="background"),
     )
     assert background.labels.tolist() == [1, 2]
 
@@ -97,7 +101,7 @@ def test_copy_paste(seed):
     donor = make(70, 90, [(10, 10, 30, 40), (40, 50, 65, 80), (0, 60, 12, 90)], first=11, ground=201)
     kept = base[0].clone(), donor[0].clone()
     image, targets = copy_paste(
-        base, donor, Augmentation(pastes=(1, 3), min_visible=0.413), np.random.default_rng(seed)
+        base, donor, Augmentation(num_pastes=(1, 3), min_visible=0.413), np.random.default_rng(seed)
     )
     rows = zip(targets.labels.tolist(), targets.boxes.tolist(), targets.crowd.tolist(), strict=True)
     found = {number: (box, ignored) for number, box, ignored in rows}
@@ -126,7 +130,7 @@ def test_what_else_a_pasted_rectangle_shows_has_its_box():
     shown = Counter()
     for seed in range(30):
         image, targets = copy_paste(
-            base, donor, Augmentation(pastes=(1, 1), min_visible=0.5), np.random.default_rng(seed)
+            base, donor, Augmentation(num_pastes=(1, 1), min_visible=0.5), np.random.default_rng(seed)
         )
         shown[tuple(zip(targets.labels.tolist(), targets.crowd.tolist(), strict=True))] += 1
         for number, box in zip(targets.labels.tolist(), targets.boxes.tolist(), strict=True):
@@ -140,7 +144,7 @@ def test_fractional_boxes_keep_their_place_on_the_pasted_pixels():
     base = make(60, 60, [], ground=200)
     image, targets = make(40, 40, [(10, 10, 30, 30)], first=11)
     donor = image, replace(targets, boxes=torch.tensor([[9.75, 10.25, 30.5, 29.5]]))
-    found, pasted = copy_paste(base, donor, Augmentation(pastes=(1, 1)), np.random.default_rng(0))
+    found, pasted = copy_paste(base, donor, Augmentation(num_pastes=(1, 1)), np.random.default_rng(0))
     x1, y1, _, _ = extent(found, 110)
     assert pasted.boxes[0].tolist() == pytest.approx([x1 - 0.25, y1 + 0.25, x1 + 20.5, y1 + 19.5])
 
@@ -148,7 +152,7 @@ def test_fractional_boxes_keep_their_place_on_the_pasted_pixels():
 def test_what_does_not_fit_is_not_pasted():
     base = make(20, 20, [(0, 0, 10, 10)])
     donor = make(60, 60, [(0, 0, 21, 5), (30, 30, 55, 55), (0, 30, 20, 50)], first=11, crowd=[False, False, True])
-    image, targets = copy_paste(base, donor, Augmentation(pastes=(9, 9)), np.random.default_rng(0))
+    image, targets = copy_paste(base, donor, Augmentation(num_pastes=(9, 9)), np.random.default_rng(0))
     assert torch.equal(image, base[0])
     assert targets.labels.tolist() == [1]
 
@@ -236,7 +240,7 @@ def test_the_first_image_may_be_in_each_quarter():
 
 
 def test_images_that_are_put_together_are_varied_each_by_itself(samples):
-    data = TrainDataset(samples[:1], Preprocess(scale=1.0), Augmentation(flip=0.5, mixup=1.0), 0)
+    data = TrainDataset(samples[:1], Preprocess(scale=1.0), Augmentation(hflip=0.5, mixup=1.0), 0)
     pairs = {len({tuple(box) for box in data[(0, place, 0)].targets.boxes.tolist()}) for place in range(20)}
     assert pairs == {1, 2}
 
@@ -259,7 +263,7 @@ def samples(tmp_path_factory):
 
 BLACK = Preprocess(scale=1.0, mean=(0.0, 0.0, 0.0))
 MIXED = Augmentation(
-    mosaic=0.6, copy_paste=0.5, mixup=0.4, flip=0.5, vertical_flip=0.5, jitter=(0.8, 1.2), min_visible=0.0
+    mosaic=0.6, copy_paste=0.5, mixup=0.4, hflip=0.5, vflip=0.5, scale_jitter=(0.8, 1.2), min_visible=0.0
 )
 
 
@@ -311,7 +315,7 @@ def test_workers_mix_the_same(samples):
 
 def test_the_last_epochs_are_not_mixed(samples):
     plain = TrainDataset(samples, BLACK, replace(MIXED, mosaic=0.0, copy_paste=0.0, mixup=0.0), 0)
-    data = TrainDataset(samples, BLACK, replace(MIXED, mix_epochs=2), 0)
+    data = TrainDataset(samples, BLACK, replace(MIXED, mixing_epochs=2), 0)
     for place in range(8):
         assert torch.equal(data[(2, place, place)].image, plain[(2, place, place)].image)
     assert any(" + " in data[(1, place, place)].file for place in range(8))

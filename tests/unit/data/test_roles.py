@@ -135,4 +135,4 @@ def test_training_evaluation_and_calibration_see_the_same_splits(tmp_path):
     with pytest.raises(ConfigError, match="leave --val-fraction out"):
         eval_data(asked(tmp_path, val=0.2))
     with pytest.raises(ConfigError, match="leave --val-fraction out"):
-        read_splits(tmp_path, DataConfig(val_share=0.2))
+        read_splits(tmp_path, DataConfig(val_fraction=0.2))

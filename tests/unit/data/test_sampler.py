@@ -84,7 +84,10 @@ def test_rare_classes_come_more_often_in_every_epoch():
     assert counts[90:99].mean() / 400 == pytest.approx(math.sqrt(0.25 / 0.09), abs=0.1)
     assert counts[99] / 400 == pytest.approx(5.0)
     (note,) = sampled.notes
-    assert note == "data.repeat_factor_threshold=0.25: 10 of 100 images show a rare class and come up to 5.0 times an epoch"
+    assert (
+        note
+        == "data.repeat_factor_threshold=0.25: 10 of 100 images show a rare class and come up to 5.0 times an epoch"
+    )
 
 
 def test_repeats_multiply_the_windows_of_a_large_image():

@@ -26,10 +26,17 @@ CLASSES = ["cat", "dog", "cow"]
 def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any) -> Model:
     """64 channels, three levels; deformable convolutions look elsewhere than a plain one."""
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "classes": CLASSES, "width": 64, "levels": 3, "convs": 1, **options}
+    settings = {
+        "backbone": "test_resnet",
+        "classes": CLASSES,
+        "channels": 64,
+        "num_levels": 3,
+        "num_convs": 1,
+        **options,
+    }
     model = create_model(name, **settings)
     if deformable_stages:
-        backbone = replace(model.info.config.backbone, deformable_stages=deformable_stages)
+        backbone = replace(model.info.config.backbone, dcn_stages=deformable_stages)
         config = replace(model.info.config, backbone=backbone)
         model = Model(DETECTORS[name][0](config), replace(model.info, config=config))
     generator = torch.Generator().manual_seed(1)
@@ -42,7 +49,7 @@ def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any
                 weight.copy_(scale * torch.randn(weight.shape, generator=generator))
             elif place.endswith("cls.bias"):
                 weight.fill_(-2)
-    model.info = replace(model.info, preprocess=replace(model.info.preprocess, short=128, long=192))
+    model.info = replace(model.info, preprocess=replace(model.info.preprocess, short_side=128, max_long_side=192))
     return model.eval()
 
 

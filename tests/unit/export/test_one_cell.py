@@ -23,7 +23,7 @@ ONE = (32, 32)  # pixels, and the third level has one cell for 32
     ],
 )
 def test_a_last_map_of_one_cell(build_tiny, tmp_path, detector, options, size):
-    built = build_tiny(detector, ExportSettings(size), width=32, **options)
+    built = build_tiny(detector, ExportSettings(size), channels=32, **options)
     save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
     for session in (OnnxRuntimeSession(built.content), OpenvinoSession(tmp_path / "tiny.xml")):
         for count in (1, 2):

@@ -29,7 +29,7 @@ DROP = "25"  # points; weights in 64 steps cost the other parts of a network tha
 
 @pytest.fixture(scope="module")
 def wounded(tiny):
-    model = tiny("vfnet", convs=2, star_norm="group")
+    model = tiny("vfnet", num_convs=2, star_norm="group")
     first, second = model.detector.head.cls_tower
     with torch.no_grad():
         first[1].bias[0] = 3e4

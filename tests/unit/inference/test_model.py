@@ -58,7 +58,7 @@ class Spot(nn.Module):
 
 @pytest.fixture
 def model():
-    settings = Preprocess(short=100, long=1000)
+    settings = Preprocess(short_side=100, max_long_side=1000)
     return Model(Spot(), ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, settings, PostProcess()))
 
 
@@ -330,7 +330,7 @@ def test_anything_else_is_a_sentence_that_says_what_may_be_given(model, tmp_path
 
 
 def test_the_range_travels_with_a_checkpoint(tmp_path):
-    made = vf.create_model("vfnet", backbone="resnet18", num_classes=1, width=32, levels=3, convs=1)
+    made = vf.create_model("vfnet", backbone="resnet18", num_classes=1, channels=32, num_levels=3, num_convs=1)
     for levels in ((0.0, 4095.0), "image", None):
         made.info = replace(made.info, preprocess=replace(made.info.preprocess, range=levels))
         vf.save(made, tmp_path / "m.safetensors")
@@ -382,7 +382,9 @@ def test_create_asks_for_weights_only_when_told_to(monkeypatch, given, asked):
         return build(name, **settings)
 
     monkeypatch.setattr(timm, "create_model", record)
-    model = vf.create_model("vfnet", backbone="resnet18", num_classes=2, width=32, levels=3, convs=1, **given)
+    model = vf.create_model(
+        "vfnet", backbone="resnet18", num_classes=2, channels=32, num_levels=3, num_convs=1, **given
+    )
     assert seen == [asked]
     assert model.info.config.backbone.pretrained == ("timm" if asked else "none")
     assert not model.training
@@ -396,7 +398,7 @@ def test_create_asks_for_weights_only_when_told_to(monkeypatch, given, asked):
     ],
 )
 def test_create_takes_the_pixel_statistics_of_the_backbone(backbone, mean, std):
-    model = vf.create_model("vfnet", backbone=backbone, classes=["a"], width=32, levels=3, convs=1)
+    model = vf.create_model("vfnet", backbone=backbone, classes=["a"], channels=32, num_levels=3, num_convs=1)
     assert (model.info.preprocess.mean, model.info.preprocess.std) == (mean, std)
     assert model.info.preprocess == Preprocess(mean=mean, std=std)
 
@@ -408,7 +410,7 @@ def test_create_refuses_an_unknown_backbone(name):
 
 
 def test_save_and_load_take_text(tmp_path):
-    model = vf.create_model("vfnet", backbone="test_resnet", classes=["a"], width=32, levels=3, convs=1)
+    model = vf.create_model("vfnet", backbone="test_resnet", classes=["a"], channels=32, num_levels=3, num_convs=1)
     vf.save(model, f"{tmp_path}/new/m.safetensors", metrics={"AP": 0.5})
     assert vf.load(f"{tmp_path}/new/m.safetensors").info.metrics == {"AP": 0.5}
     vf.save(model, tmp_path / "p.safetensors")
@@ -455,7 +457,7 @@ def test_a_tiled_model_reads_windows_and_merges_them(model):
 
 
 def test_tiling_survives_the_checkpoint(tmp_path):
-    made = vf.create_model("vfnet", backbone="resnet18", num_classes=1, width=32, convs=1)
+    made = vf.create_model("vfnet", backbone="resnet18", num_classes=1, channels=32, num_convs=1)
     made.info = replace(made.info, tiling=Tiling(64, 16))
     vf.save(made, tmp_path / "m.safetensors")
     assert vf.load(tmp_path / "m.safetensors").info.tiling == Tiling(64, 16)
@@ -470,7 +472,7 @@ def test_a_threshold_moves_no_box():
             return Candidates(boxes, torch.tensor([[0.8, 0.0], [0.2, 0.0]]).expand(len(sizes), -1, -1), (2,))
 
     settings = Preprocess(scale=1.0)
-    made = Model(Two(), ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, settings, PostProcess(iou=0.95)))
+    made = Model(Two(), ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, settings, PostProcess(nms_iou=0.95)))
     made.info = replace(made.info, tiling=Tiling(100, 50, vote=0.5))
     found = made.predict(spot(100, 100, (10, 10, 50, 50)))
     assert found.boxes[:, 0].tolist() == pytest.approx([0.8, 0.8])

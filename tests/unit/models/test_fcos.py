@@ -9,7 +9,7 @@ from varifocal.models.backbone import BackboneConfig
 from varifocal.models.fcos import FCOS, FCOSConfig
 from varifocal.structures import Outputs, Targets
 
-TINY = {"num_classes": 2, "backbone": BackboneConfig("test_resnet"), "width": 16, "levels": 2, "convs": 1}
+TINY = {"num_classes": 2, "backbone": BackboneConfig("test_resnet"), "channels": 16, "num_levels": 2, "num_convs": 1}
 
 
 def make(**switches) -> FCOS:

@@ -12,7 +12,9 @@ from varifocal.structures import Outputs, Targets
 
 @pytest.fixture(scope="module")
 def model() -> GFL:
-    config = GFLConfig(num_classes=1, backbone=BackboneConfig("test_resnet"), width=16, levels=1, convs=1, bins=5)
+    config = GFLConfig(
+        num_classes=1, backbone=BackboneConfig("test_resnet"), channels=16, num_levels=1, num_convs=1, bins=5
+    )
     return GFL(config).eval()
 
 

@@ -20,7 +20,7 @@ BACKBONES = ["resnet18", "tf_efficientnet_lite0", "mobilenetv3_small_050", "res2
 def network(backbone: str = "resnet18", detector: str = "vfnet", **options) -> nn.Module:
     """With batch norms that do something."""
     torch.manual_seed(0)
-    model = vf.create_model(detector, backbone=backbone, num_classes=3, width=64, **options)
+    model = vf.create_model(detector, backbone=backbone, num_classes=3, channels=64, **options)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.2)
@@ -53,7 +53,7 @@ def test_every_batch_norm_goes_and_the_outputs_stay(backbone):
 
 
 def test_deformable_convolutions_take_their_norms():
-    backbone = Backbone(BackboneConfig("resnet18", deformable_stages=(4, 5))).double().eval()
+    backbone = Backbone(BackboneConfig("resnet18", dcn_stages=(4, 5))).double().eval()
     assert any(isinstance(module, DeformConv) for module in backbone.modules())
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -147,7 +147,7 @@ def test_folding_under_the_callers_autocast_is_the_same():
 
 def test_training_forgets_what_was_prepared():
     """A fused optimizer's step leaves the counters as they are."""
-    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64)
+    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64)
     images = torch.randn(1, 3, 64, 64)
     model.fast_forward(images)
     model.train()
@@ -162,10 +162,10 @@ def test_training_forgets_what_was_prepared():
 
 def test_weights_made_under_inference_mode_are_never_stale():
     with torch.inference_mode():
-        model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64)
+        model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64)
         images = torch.randn(1, 3, 64, 64)
         model.fast_forward(images)
-        model.load_state_dict(vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64).state_dict())
+        model.load_state_dict(vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64).state_dict())
         assert_close(model.fast_forward(images), model(images), 1e-4)
 
 
@@ -225,7 +225,7 @@ def test_bfloat16_with_layer_norms(backbone):
 
 def test_predictions_follow_changed_weights():
     """By an optimizer's step, by loading, and by a move to another place."""
-    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64)
+    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64)
     images = torch.randn(1, 3, 64, 64)
     first = model.fast_forward(images)
     assert model._prepared.network(model.detector, "fp32") is model._prepared.network(model.detector, "fp32")
@@ -235,14 +235,14 @@ def test_predictions_follow_changed_weights():
     second = model.fast_forward(images)
     assert_close(second, model(images), 1e-5)
     assert (second.tensors["logits"] - first.tensors["logits"]).abs().max() > 0.1
-    model.load_state_dict(vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64).state_dict())
+    model.load_state_dict(vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64).state_dict())
     assert_close(model.fast_forward(images), model(images), 1e-5)
     twin = copy.deepcopy(model)
     assert_close(twin.fast_forward(images), model(images), 1e-5)
 
 
 def test_prediction_leaves_the_mode_alone():
-    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, width=64).train()
+    model = vf.create_model("vfnet", backbone="resnet18", num_classes=3, channels=64).train()
     model.predict(torch.randint(0, 255, (40, 50, 3), dtype=torch.uint8).numpy())
     assert model.training
     assert model.detector.training

@@ -51,7 +51,9 @@ def learn(model: Model, size: int) -> None:
 def detect(model: Model, size: int) -> None:
     """In one and in an image of one pixel."""
     model.eval()
-    model.info = replace(model.info, preprocess=replace(model.info.preprocess, scale=None, short=size, long=size))
+    model.info = replace(
+        model.info, preprocess=replace(model.info.preprocess, scale=None, short_side=size, max_long_side=size)
+    )
     for shape in ((size, size, 3), (1, 1, 3)):
         found = model.predict(Image.fromarray(np.full(shape, 90, np.uint8)), score_threshold=0.0)
         assert np.isfinite(found.boxes).all()
@@ -80,7 +82,9 @@ def test_every_detector_in_images_of_64_and_96_pixels(detector, levels):
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("word", ["model.channels=0", "model.num_levels=0", "model.num_levels=-1", "model.num_convs=-1"])
+@pytest.mark.parametrize(
+    "word", [f"model.{key}" for key in ("channels=0", "num_levels=0", "num_levels=-1", "num_convs=-1")]
+)
 def test_sizes_that_make_no_network_are_refused(detector, word):
     key, _, value = word.removeprefix("model.").partition("=")
     with pytest.raises(ConfigError, match=rf"model: {key}: Input should be greater than .* \(got {value}\)"):

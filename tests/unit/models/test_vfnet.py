@@ -17,7 +17,7 @@ BACKBONE = BackboneConfig("resnet18")
 
 @pytest.mark.parametrize("convs", [1, 4])
 def test_the_last_convolution_of_each_tower_is_deformable(convs):
-    model = VFNet(VFNetConfig(3, BACKBONE, 32, levels=3, convs=convs, deformable_tower=True))
+    model = VFNet(VFNetConfig(3, BACKBONE, 32, num_levels=3, num_convs=convs, deformable_tower=True))
     places = {name for name, module in model.named_modules() if isinstance(module, DeformConv)}
     assert places == {f"head.{branch}_tower.{convs - 1}.0" for branch in ("cls", "reg")}
 
@@ -25,7 +25,7 @@ def test_the_last_convolution_of_each_tower_is_deformable(convs):
 def test_start_of_a_deformable_tower():
     """Steered to its own places, with the weights a deformable convolution starts with; all others are normal."""
     torch.manual_seed(0)
-    head = VFNet(VFNetConfig(3, BACKBONE, 64, levels=3, convs=2, deformable_tower=True)).head
+    head = VFNet(VFNetConfig(3, BACKBONE, 64, num_levels=3, num_convs=2, deformable_tower=True)).head
     bound = 1 / (9 * 64) ** 0.5
     for tower in (head.cls_tower, head.reg_tower):
         plain, deformable = tower[0][0].weight, tower[1][0]
@@ -78,7 +78,7 @@ def test_the_norms_of_the_star_are_all_that_it_adds(star, refine, names):
     states = []
     for norm in ("none", "group"):
         torch.manual_seed(0)
-        config = VFNetConfig(3, BACKBONE, 32, levels=3, convs=1, star=star, refine=refine, star_norm=norm)
+        config = VFNetConfig(3, BACKBONE, 32, num_levels=3, num_convs=1, star=star, refine=refine, star_norm=norm)
         states.append(VFNet(config).state_dict())
     before, after = states
     assert after.keys() - before.keys() == names
@@ -87,10 +87,10 @@ def test_the_norms_of_the_star_are_all_that_it_adds(star, refine, names):
 
 
 def test_reppoints_norms_what_it_reads_at_its_points():
-    head = RepPoints(RepPointsConfig(3, BACKBONE, 32, levels=3, convs=1, star_norm="group")).head
+    head = RepPoints(RepPointsConfig(3, BACKBONE, 32, num_levels=3, num_convs=1, star_norm="group")).head
     assert {name for name, _ in head.named_parameters() if ".norm." in name} == {
         f"{branch}_star.norm.{part}" for branch in ("cls", "pts_refine") for part in ("weight", "bias")
     }
-    bare = RepPoints(RepPointsConfig(3, BACKBONE, 32, levels=3, convs=1)).head
+    bare = RepPoints(RepPointsConfig(3, BACKBONE, 32, num_levels=3, num_convs=1)).head
     assert bare.cls_star.norm is None
     assert bare.pts_refine_star.norm is None

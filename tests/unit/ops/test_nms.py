@@ -8,7 +8,7 @@ import torch
 from varifocal.ops.nms import multiclass_nms
 from varifocal.types import PostProcess
 
-LOOSE = PostProcess(score_threshold=0.05, per_level=10**6, iou=0.5, max_detections=10**6)
+LOOSE = PostProcess(score_threshold=0.05, nms_pre=10**6, nms_iou=0.5, max_detections=10**6)
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -25,11 +25,11 @@ def candidates(scores: list[list[float]], counts: list[int], post: PostProcess) 
     for count in counts:
         points = range(start, start + count)
         start += count
-        if post.select == "points":
-            points = sorted(points, key=lambda point: -max(scores[point]))[: post.per_level]
+        if post.topk_mode == "points":
+            points = sorted(points, key=lambda point: -max(scores[point]))[: post.nms_pre]
         pairs = [(s, p, c) for p in points for c, s in enumerate(scores[p]) if s > post.score_threshold]
-        if post.select == "pairs":
-            pairs = sorted(pairs, reverse=True)[: post.per_level]
+        if post.topk_mode == "pairs":
+            pairs = sorted(pairs, reverse=True)[: post.nms_pre]
         chosen += pairs
     return chosen
 
@@ -38,7 +38,7 @@ def greedy(boxes: torch.Tensor, scores: torch.Tensor, counts: list[int], post: P
     table, kept = boxes.tolist(), []
     for score, point, label in sorted(candidates(scores.tolist(), counts, post), reverse=True):
         rivals = [other for _, other, its in kept if its == label]
-        if all(iou(table[point], table[other]) <= post.iou for other in rivals):
+        if all(iou(table[point], table[other]) <= post.nms_iou for other in rivals):
             kept.append((score, point, label))
     kept = kept[: post.max_detections]
     return [(table[point], score, label) for score, point, label in kept]
@@ -81,7 +81,7 @@ def test_the_two_ways_of_counting():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
     scores = torch.tensor([[0.9, 0.3], [0.8, 0.7]])
     labels = {
-        select: multiclass_nms(boxes, scores, [2], PostProcess(per_level=1, select=select))[2].tolist()
+        select: multiclass_nms(boxes, scores, [2], PostProcess(nms_pre=1, topk_mode=select))[2].tolist()
         for select in ("pairs", "points")
     }
     assert labels == {"pairs": [0], "points": [0, 1]}
@@ -89,14 +89,14 @@ def test_the_two_ways_of_counting():
 
 def test_each_level_has_its_own_limit():
     boxes, scores = scene(0, [30, 30], classes=1)
-    found = multiclass_nms(boxes, scores, [30, 30], PostProcess(per_level=4, iou=1.0))
+    found = multiclass_nms(boxes, scores, [30, 30], PostProcess(nms_pre=4, nms_iou=1.0))
     assert sorted(found[1].tolist()) == sorted(scores[:30, 0].topk(4)[0].tolist() + scores[30:, 0].topk(4)[0].tolist())
 
 
 @pytest.mark.parametrize("select", ["pairs", "points"])
 @pytest.mark.parametrize("counts", [[0], [5], [4, 1], []])
 def test_nothing_to_find(select, counts):
-    post = PostProcess(select=select)
+    post = PostProcess(topk_mode=select)
     if not counts:
         counts = [0, 0]
     boxes, scores = torch.rand(sum(counts), 4), torch.zeros(sum(counts), 3)
@@ -142,12 +142,12 @@ def test_degenerate_boxes():
     boxes = torch.tensor([[0.0, 0.0, 0.0, 10.0], [0.0, 5.0, 9.0, 5.0], [9.0, 9.0, 3.0, 3.0], [1.0, 1.0, 8.0, 8.0]])
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
     pairs = multiclass_nms(boxes, scores, [4], PostProcess())
-    points = multiclass_nms(boxes, scores, [4], PostProcess(select="points"))
+    points = multiclass_nms(boxes, scores, [4], PostProcess(topk_mode="points"))
     assert as_rows(pairs) == [(boxes[3].tolist(), pytest.approx(0.6), 0)]
     assert len(points[1]) == 4
 
 
-SOFT = PostProcess(score_threshold=0.0, per_level=10**6, iou=0.65, max_detections=10**6, method="soft-nms")
+SOFT = PostProcess(score_threshold=0.0, nms_pre=10**6, nms_iou=0.65, max_detections=10**6, nms_type="soft-nms")
 
 
 def soft(boxes: torch.Tensor, scores: torch.Tensor, post: PostProcess) -> list[tuple[list[float], float, int]]:
@@ -165,7 +165,7 @@ def soft(boxes: torch.Tensor, scores: torch.Tensor, post: PostProcess) -> list[t
             found.append((box, score, label))
             for row in rest:
                 overlap = iou(box, row[1])
-                if overlap >= post.iou:
+                if overlap >= post.nms_iou:
                     row[0] *= 1 - overlap
             rest = [row for row in rest if row[0] >= post.min_score]
     return sorted(found, key=lambda row: -row[1])[: post.max_detections]
@@ -180,7 +180,7 @@ def test_soft_suppression_is_equal_to_the_loop(overlap, lowest, most, seed):
     boxes, scores = scene(seed, [60])
     scores = scores.clamp(min=0.25)  # the best of a class stays, however low; these are never too low to begin with
     scores += torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) / 100
-    post = replace(SOFT, iou=overlap, min_score=lowest, max_detections=most)
+    post = replace(SOFT, nms_iou=overlap, min_score=lowest, max_detections=most)
     found = as_rows(multiclass_nms(boxes, scores, [60], post))
     wanted = soft(boxes, scores, post)
     assert [(box, label) for box, _, label in found] == [(box, label) for box, _, label in wanted]
@@ -191,14 +191,14 @@ def test_soft_suppression_lets_scores_decay():
     """From the IoU of 0.5 on, itself included: 0.8 becomes 0.8 x 0.5, and of an equal box nothing is left."""
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 10.0]])
     scores = torch.tensor([[0.9], [0.8], [0.7]])
-    post = replace(SOFT, iou=0.5)
+    post = replace(SOFT, nms_iou=0.5)
     assert multiclass_nms(boxes, scores, [3], post)[1].tolist() == pytest.approx([0.9, 0.4])
-    assert multiclass_nms(boxes, scores, [3], replace(post, iou=0.51))[1].tolist() == pytest.approx([0.9, 0.8])
+    assert multiclass_nms(boxes, scores, [3], replace(post, nms_iou=0.51))[1].tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_soft_suppression_that_never_touches_is_no_suppression():
     boxes, scores = scene(0, [50])
-    found = multiclass_nms(boxes, scores, [50], replace(SOFT, iou=1.1, min_score=0.0))
+    found = multiclass_nms(boxes, scores, [50], replace(SOFT, nms_iou=1.1, min_score=0.0))
     assert found[1].tolist() == sorted(scores.flatten().tolist(), reverse=True)
 
 

@@ -169,7 +169,10 @@ def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys
     assert "AP" in said.out
     assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip_grad_norm=1"]) == 0
     said = capsys.readouterr().err
-    assert "steps are done; train.lr, train.clip_grad_norm change nothing any more, as only train.epochs extends it: " in said
+    assert (
+        "steps are done; train.lr, train.clip_grad_norm change nothing any more, as only train.epochs extends it: "
+        in said
+    )
     assert said.count("\n") == 1
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 

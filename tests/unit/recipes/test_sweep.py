@@ -112,7 +112,7 @@ def test_the_rows_of_table_3_say_all_that_they_name(base):
 
 
 def test_varifocal_rows_of_table_5_start_as_the_paper_trained_them():
-    starts = {row.name: load_recipe(row.recipe, row.overrides).train.warmup_start for row in SWEEPS["table5"]}
+    starts = {row.name: load_recipe(row.recipe, row.overrides).train.warmup_factor for row in SWEEPS["table5"]}
     assert starts["retinanet-focal"] == 0.001
     assert starts["retinanet-varifocal"] == starts["foveabox-varifocal"] == starts["reppoints-varifocal"] == 0.1
 

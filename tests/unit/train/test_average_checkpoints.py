@@ -12,7 +12,9 @@ from varifocal.utils.errors import CheckpointError
 
 
 def make(classes=("a", "b"), **options):
-    return create_model("vfnet", backbone="test_resnet", classes=classes, width=32, levels=3, convs=1, **options)
+    return create_model(
+        "vfnet", backbone="test_resnet", classes=classes, channels=32, num_levels=3, num_convs=1, **options
+    )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ from varifocal.utils.config import from_dict, override
 from varifocal.utils.errors import ConfigError
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
-CONFIG = VFNetConfig(2, BackboneConfig("resnet18", frozen_stages=1), width=32, levels=3, convs=1, star_norm="group")
+CONFIG = VFNetConfig(
+    2, BackboneConfig("resnet18", frozen_stages=1), channels=32, num_levels=3, num_convs=1, star_norm="group"
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def detector() -> VFNet:
 @pytest.fixture(scope="module")
 def rules(detector) -> dict[str, tuple[float, float]]:
     """(rate, decay) of each parameter by name, with every switch of the config at a number of its own."""
-    config = TrainConfig(lr=1.0, weight_decay=0.01, bias_lr=2.0, bias_decay=0.5, backbone_lr=0.25)
+    config = TrainConfig(lr=1.0, weight_decay=0.01, bias_lr_mult=2.0, bias_decay_mult=0.5, backbone_lr_mult=0.25)
     optimizer = make_optimizer(detector, config)
     set_lr(optimizer, 0.1)
     names = {id(p): name for name, p in detector.named_parameters()}
@@ -76,7 +78,7 @@ def test_the_bias_rule_holds_for_convolutions_and_nothing_else(detector, rules):
 def test_what_steers_a_deformable_convolution_has_no_bias_rule():
     """As in the authors' code, whose rule looks at the names of plain convolutions only."""
     network = nn.ModuleDict({"deformable": DeformConv(2, 2), "plain": nn.Conv2d(2, 2, 1)})
-    groups = make_optimizer(network, TrainConfig(bias_lr=3.0)).param_groups
+    groups = make_optimizer(network, TrainConfig(bias_lr_mult=3.0)).param_groups
     scales = {id(p): group["scale"] for group in groups for p in group["params"]}
     assert {scales[id(p)] for p in network["deformable"].parameters()} == {1.0}
     assert scales[id(network["plain"].bias)] == 3.0
@@ -95,7 +97,7 @@ def test_the_backbone_is_known_by_its_kind_wherever_it_is(place):
     network.backbone_like = nn.Conv2d(1, 1, 1)
     inside = getattr(network, place)[0]
     inside.net.extra = nn.Conv2d(1, 1, 1)
-    groups = make_optimizer(network, TrainConfig(bias_lr=3.0, backbone_lr=0.5)).param_groups
+    groups = make_optimizer(network, TrainConfig(bias_lr_mult=3.0, backbone_lr_mult=0.5)).param_groups
     scales = {id(p): group["scale"] for group in groups for p in group["params"]}
     assert scales[id(inside.net.extra.bias)] == 1.5
     assert {scales[id(p)] for p in inside.parameters() if p is not inside.net.extra.bias} == {0.5}
@@ -162,7 +164,7 @@ def test_cosine(step, factor):
 
 
 def test_cosine_begins_with_the_warm_up_and_falls_after_it():
-    config = TrainConfig(schedule="cosine", warmup_steps=10, warmup_start=0.2)
+    config = TrainConfig(schedule="cosine", warmup_steps=10, warmup_factor=0.2)
     assert lr_factor(0, 100, config) == pytest.approx(0.2)
     factors = [lr_factor(step, 100, config) for step in range(10, 101)]
     assert factors == sorted(factors, reverse=True)
@@ -171,7 +173,7 @@ def test_cosine_begins_with_the_warm_up_and_falls_after_it():
 
 def test_constant_warm_up_is_fcos():
     """A third of the rate for 500 iterations, then all of it."""
-    config = TrainConfig(warmup="constant", warmup_start=1 / 3)
+    config = TrainConfig(warmup_type="constant", warmup_factor=1 / 3)
     factors = [lr_factor(step, 12000, config) for step in range(600)]
     assert factors == [1 / 3] * 500 + [1.0] * 100
 
@@ -202,10 +204,10 @@ def test_the_59_epochs_of_vfnetx_are_a_literal_loop(per_epoch):
 
 def test_swa_epochs_of_accumulated_steps():
     """Ten batches in steps of four: 7 steps in three epochs, then cycles of two steps."""
-    schedule = Schedule(TrainConfig(epochs=3, accumulate=4, swa_epochs=2), 10)
+    schedule = Schedule(TrainConfig(epochs=3, accumulate_grad_batches=4, swa_epochs=2), 10)
     assert (schedule.plain, schedule.cycle, schedule.steps) == (7, 2, 11)
     assert [step for step in range(11) if schedule.ends_swa_epoch(step)] == [8, 10]
-    assert Schedule(TrainConfig(epochs=9, accumulate=4, swa_epochs=2), 3).cycle == 1
+    assert Schedule(TrainConfig(epochs=9, accumulate_grad_batches=4, swa_epochs=2), 3).cycle == 1
 
 
 def test_swa_rates_are_multiples_of_the_rate():
@@ -225,7 +227,7 @@ def test_without_swa_there_is_no_such_epoch():
     [(16, 1, 16, 0.01), (8, 1, 16, 0.005), (4, 2, 16, 0.005), (64, 1, 16, 0.04), (64, 1, 0, 0.01), (3, 1, 0, 0.01)],
 )
 def test_the_rate_goes_with_the_batch(batch, accumulate, lr_batch, rate):
-    config = TrainConfig(batch=batch, accumulate=accumulate, lr_batch=lr_batch)
+    config = TrainConfig(batch_size=batch, accumulate_grad_batches=accumulate, base_batch_size=lr_batch)
     assert base_lr(config) == pytest.approx(rate)
     assert Schedule(config, 1000).lr(3000) == pytest.approx(rate)
 

@@ -16,7 +16,12 @@ KNOWN = ("cup", "box", "spoon")
 
 
 def small(detector, *words):
-    tiny = ["model.backbone={name: test_resnet, pretrained: none}", "model.channels=32", "model.num_levels=3", "model.num_convs=1"]
+    tiny = [
+        "model.backbone={name: test_resnet, pretrained: none}",
+        "model.channels=32",
+        "model.num_levels=3",
+        "model.num_convs=1",
+    ]
     return load_recipe("vfnet_r50_1x", [f"detector={detector}", *tiny, *words])
 
 
@@ -87,7 +92,13 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
     data = make_data(tmp_path / "data", images=2)  # berry and apple
     source = tmp_path / "first.safetensors"
     save(model("vfnet", ("apple", "pear"), 0), source)
-    words = (f"train.weights={source}", "train.epochs=1", "train.batch_size=2", "train.num_workers=0", "data.val_split=")
+    words = (
+        f"train.weights={source}",
+        "train.epochs=1",
+        "train.batch_size=2",
+        "train.num_workers=0",
+        "data.val_split=",
+    )
     recipe = override(small("vfnet"), [*words, "data.preprocess={scale: 1.0}", "train.lr=1e-9", "train.device=cpu"])
     assert build_job(recipe, data, tmp_path / "run").notes == build_job(recipe, data, tmp_path / "run").notes != ()
     run_recipe(recipe, data, tmp_path / "run")

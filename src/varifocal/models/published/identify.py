@@ -71,8 +71,8 @@ def identify(state: State, written: str, source: str, *, pairs: bool = False) ->
     values: dict[str, Any] = {
         "num_classes": state[CLASSES[detector]].shape[0] // (ANCHORS if detector == "retinanet" else 1),
         "backbone": _backbone(state, caffe, source),
-        "width": state[LATERAL].shape[0],
-        "convs": len({key.split(".")[2] for key in state if key.startswith("bbox_head.cls_convs.")}),
+        "channels": state[LATERAL].shape[0],
+        "num_convs": len({key.split(".")[2] for key in state if key.startswith("bbox_head.cls_convs.")}),
         **_HEADS.get(detector, lambda state, written: {})(state, written),
     }
     pixels = Preprocess()

@@ -101,7 +101,11 @@ def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> A
     if blank.preprocess.scale is not None:
         words.append("data.preprocess.scale=null")
     wanted = replace(
-        blank.preprocess, short_side=short, max_long_side=long, scale=None, max_size=max(blank.preprocess.max_size, long)
+        blank.preprocess,
+        short_side=short,
+        max_long_side=long,
+        scale=None,
+        max_size=max(blank.preprocess.max_size, long),
     )
     return replace(blank, text=text, overrides=tuple(words), preprocess=wanted, share_then=then)
 

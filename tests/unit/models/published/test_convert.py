@@ -224,7 +224,7 @@ def test_something_else_is_told_what_is_known(tmp_path):
 )
 def test_each_generation_of_mmdetection_counts_its_way(tmp_path, meta, select):
     found = read_published(written(tmp_path, {"state_dict": empty_state(), "meta": meta}))
-    assert (found.info.postprocess.select, found.info.postprocess.iou) == (select, 0.6)
+    assert (found.info.postprocess.topk_mode, found.info.postprocess.nms_iou) == (select, 0.6)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file of torch", b"PK\x03\x04"])
@@ -250,7 +250,7 @@ RELATIVES = {  # suppression of each, and a switch that only the keys tell
     "gfl_r50": ("gfl", 0.6, {"bins": 17}),
     "retinanet_r50": ("retinanet", 0.5, {}),
     "fovea_r50": ("foveabox", 0.5, {}),
-    "reppoints_r50": ("reppoints", 0.5, {"convs": 3}),
+    "reppoints_r50": ("reppoints", 0.5, {"num_convs": 3}),
 }
 
 
@@ -258,7 +258,7 @@ RELATIVES = {  # suppression of each, and a switch that only the keys tell
 def test_every_relative_is_recognized_and_fits_whole(tmp_path, name):
     detector, iou, switches = RELATIVES[name]
     found = read_published(written(tmp_path, {"state_dict": empty_state(name)}))
-    assert (found.info.name, found.info.config.num_classes, found.info.postprocess.iou) == (detector, 80, iou)
+    assert (found.info.name, found.info.config.num_classes, found.info.postprocess.nms_iou) == (detector, 80, iou)
     assert {key: getattr(found.info.config, key) for key in switches} == switches
     assert (found.unknown, found.missing, found.notes) == ((), (), ())
     assert found.info.categories == coco_categories()

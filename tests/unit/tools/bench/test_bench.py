@@ -31,7 +31,7 @@ from varifocal.tools.bench.workload import Workload, one_pass
 from varifocal.types import PAPER_TTA, PostProcess, Preprocess, Tiling
 
 SIZE = (64, 96)
-TINY = {"backbone": "resnet18", "width": 32, "levels": 3, "convs": 1}
+TINY = {"backbone": "resnet18", "channels": 32, "num_levels": 3, "num_convs": 1}
 RECIPE = """
 model: {backbone: {name: resnet18}, channels: 32, num_levels: 3, num_convs: 1}
 data: {preprocess: {short_side: 64, max_long_side: 96}}
@@ -200,7 +200,7 @@ def test_the_table_at_80_columns_with_large_numbers(checkpoint):
 def test_own_preprocessing_sizes_the_images_of_a_checkpoint(checkpoint, tmp_path):
     """640 x 480 becomes 48 x 64 with a shorter side of 48, and is padded to a multiple of 32."""
     own = load(checkpoint)
-    own.info = replace(own.info, preprocess=Preprocess(short=48, long=96))
+    own.info = replace(own.info, preprocess=Preprocess(short_side=48, max_long_side=96))
     save(own, tmp_path / "own.safetensors")
     report = run.bench(str(tmp_path / "own.safetensors"), Settings(repeats=1))
     assert (report.model["resized"], report.model["input"]) == ([48, 64], [64, 64])
@@ -209,7 +209,7 @@ def test_own_preprocessing_sizes_the_images_of_a_checkpoint(checkpoint, tmp_path
 
 def test_windows_and_views_are_told(checkpoint, tmp_path):
     own = load(checkpoint)
-    own.info = replace(own.info, preprocess=Preprocess(scale=0.5), tiling=Tiling(size=128, overlap=32), views=PAPER_TTA)
+    own.info = replace(own.info, preprocess=Preprocess(scale=0.5), tiling=Tiling(size=128, overlap=32), tta=PAPER_TTA)
     save(own, tmp_path / "own.safetensors")
     report = run.bench(str(tmp_path / "own.safetensors"), Settings(repeats=1))
     assert report.model["resized"] == [64, 64]
@@ -281,10 +281,12 @@ def test_the_made_image_is_like_a_photograph():
 @pytest.mark.parametrize("name", ["vfnet", "fcos"])
 def test_a_pass_finds_what_predict_finds(name):
     torch.manual_seed(1)
-    options = TINY if name == "vfnet" else {**TINY, "convs": 1}
+    options = TINY if name == "vfnet" else {**TINY, "num_convs": 1}
     a_model = create_model(name, num_classes=3, **options)
     a_model.info = replace(
-        a_model.info, preprocess=Preprocess(short=75, long=77), postprocess=PostProcess(score_threshold=0.0, iou=0.95)
+        a_model.info,
+        preprocess=Preprocess(short_side=75, max_long_side=77),
+        postprocess=PostProcess(score_threshold=0.0, nms_iou=0.95),
     )
     image = made_image()
     expected = a_model.predict([decode(image)])[0]
@@ -410,7 +412,7 @@ def test_rates():
 def test_every_detector_is_cut_into_parts_that_miss_nothing(name):
     detector, config = DETECTORS[name]
     with torch.device("meta"):
-        network = detector(config(num_classes=3, backbone=BackboneConfig(name="resnet18"), width=32)).eval()
+        network = detector(config(num_classes=3, backbone=BackboneConfig(name="resnet18"), channels=32)).eval()
         counted = count_flops(network, (256, 256))
     parts = find_parts(network)
     outer = [part for part in parts if not part.within]

@@ -56,7 +56,7 @@ def test_one_split(folder, capsys):
 
 def test_a_model_of_ones_own(folder, tmp_path, capsys):
     torch.manual_seed(0)
-    model = create_model("vfnet", backbone="resnet18", classes=["car", "truck"], width=32, levels=3, convs=1)
+    model = create_model("vfnet", backbone="resnet18", classes=["car", "truck"], channels=32, num_levels=3, num_convs=1)
     save(model, tmp_path / "m.safetensors")
     assert read_info(tmp_path / "m.safetensors")["detector"] == "vfnet"
     arguments = ["--split", "val", "--model", tmp_path / "m.safetensors", "--output-json", tmp_path / "c.json"]

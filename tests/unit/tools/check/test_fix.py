@@ -20,7 +20,7 @@ from varifocal.tools.check.run import check_data
 from varifocal.types import Preprocess
 from varifocal.utils.errors import ConfigError, DataError
 
-EYE = TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short=128, long=256))
+EYE = TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short_side=128, max_long_side=256))
 
 
 def state(folder):

@@ -22,7 +22,7 @@ from varifocal.tools.check.split import Split
 from varifocal.tools.check.thumbnails import SIDE, thumbs_of
 from varifocal.types import Preprocess
 
-EYE = TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short=128, long=256))
+EYE = TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short_side=128, max_long_side=256))
 EVIL = '<script>alert("1")</script>&\'"'
 
 

@@ -139,7 +139,7 @@ def test_the_json_is_plain_and_complete(report):
 def test_the_embedded_data_is_clean_for_its_own_recipe():
     report = check_data(
         sample_dataset_dir(),
-        TrainingGeometry.of("trees", "vfnet", VFNetConfig(1, levels=4), Preprocess(scale=1.0), 256),
+        TrainingGeometry.of("trees", "vfnet", VFNetConfig(1, num_levels=4), Preprocess(scale=1.0), 256),
     )
     assert counted(report) == {}
     assert report.exit_code == 0

@@ -15,7 +15,7 @@ from varifocal.tools.check.training_boxes import TrainingBoxes
 from varifocal.tools.check.unassigned import match
 from varifocal.types import Preprocess, resized_shape
 
-PREPROCESS = Preprocess(short=96, long=160)
+PREPROCESS = Preprocess(short_side=96, max_long_side=160)
 VARIANTS = [
     *((name, {}) for name in DETECTORS),
     ("vfnet", {"assigner": "fcos"}),
@@ -27,7 +27,7 @@ VARIANTS = [
 
 
 def make_eye(name: str, preprocess: Preprocess = PREPROCESS, **options) -> TrainingGeometry:
-    return TrainingGeometry.of(name, name, DETECTORS[name][1](num_classes=1, levels=3, **options), preprocess)
+    return TrainingGeometry.of(name, name, DETECTORS[name][1](num_classes=1, num_levels=3, **options), preprocess)
 
 
 def make_scene(images: int, seed: int = 0) -> TrainingBoxes:
@@ -133,7 +133,7 @@ def test_of_many_images_a_sample(monkeypatch):
 
 def test_crops_are_not_bound_by_the_longest_side():
     config = DETECTORS["vfnet"][1](num_classes=1)
-    bound = Preprocess(scale=2.0, max_side=100)
+    bound = Preprocess(scale=2.0, max_size=100)
     sizes = np.array([[80, 60]])
     assert TrainingGeometry.of("", "vfnet", config, bound).resized(sizes).tolist() == [[100, 75]]
     assert TrainingGeometry.of("", "vfnet", config, bound, crop=64).resized(sizes).tolist() == [[160, 120]]

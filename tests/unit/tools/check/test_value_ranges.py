@@ -15,7 +15,9 @@ from varifocal.types import Preprocess
 
 
 def eye(levels=None, crop=0) -> TrainingGeometry:
-    return TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(1), Preprocess(short=64, long=96, range=levels), crop)
+    return TrainingGeometry.of(
+        "vfnet", "vfnet", VFNetConfig(1), Preprocess(short_side=64, max_long_side=96, range=levels), crop
+    )
 
 
 def data(folder, images):

@@ -10,7 +10,7 @@ from PIL import Image
 from varifocal.cli import main
 from varifocal.inference.model import create_model, save
 
-TINY = {"width": 32, "levels": 3, "convs": 1}
+TINY = {"channels": 32, "num_levels": 3, "num_convs": 1}
 
 
 @pytest.fixture

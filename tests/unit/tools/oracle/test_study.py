@@ -25,7 +25,7 @@ VARIANTS = [
     ("atss", {"centerness": False}),
 ]
 IDS = ["-".join([name, *options]) for name, options in VARIANTS]
-POST = PostProcess(score_threshold=0.3, per_level=80, iou=0.6, max_detections=30)
+POST = PostProcess(score_threshold=0.3, nms_pre=80, nms_iou=0.6, max_detections=30)
 ROWS = (
     "nothing",
     "gt_ctr",
@@ -55,7 +55,7 @@ def random_model(name, seed=0, **options):
     """A tiny detector whose scores lie on both sides of the threshold and whose boxes are not all alike."""
     torch.manual_seed(seed)
     model = create_model(
-        name, backbone="test_resnet", classes=KNOWN, **{"width": 32, "levels": 3, "convs": 1, **options}
+        name, backbone="test_resnet", classes=KNOWN, **{"channels": 32, "num_levels": 3, "num_convs": 1, **options}
     )
     with torch.no_grad():
         head = model.detector.head
@@ -72,7 +72,7 @@ def random_model(name, seed=0, **options):
             for part in (head.initial, head.pts_refine):
                 part.weight.normal_(std=0.2)
             head.moment.copy_(torch.tensor([0.4, 0.2]))
-    model.info = replace(model.info, preprocess=Preprocess(short=64, long=96), postprocess=POST)
+    model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=96), postprocess=POST)
     return model.eval()
 
 
@@ -157,11 +157,11 @@ class Case:
                 factor = self.central[i] if centerness else 1.0
                 passed = [(score, label) for label, score in enumerate(self.scores[i]) if score > POST.score_threshold]
                 level += [(score, score * factor, label, self.boxes[i]) for score, label in passed]
-            found += sorted(level, key=lambda one: -one[0])[: POST.per_level]
+            found += sorted(level, key=lambda one: -one[0])[: POST.nms_pre]
             start += rows * columns * self.per_cell
         sound = [one for one in found if one[3][2] > one[3][0] and one[3][3] > one[3][1]]
         candidates = [(score, label, self.back(box)) for _, score, label, box in sound]
-        return literal.suppressed(candidates, POST.iou, POST.max_detections)
+        return literal.suppressed(candidates, POST.nms_iou, POST.max_detections)
 
     def back(self, box):
         return [side / factor for side, factor in zip(box, self.factor, strict=True)]
@@ -243,7 +243,7 @@ def normed(features, norm):
 
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_a_true_first_box_is_refined_and_scored_by_what_the_star_sees_there(data, monkeypatch, norm):
-    model = random_model("vfnet", star_norm=norm, width=64)  # 32 groups of two channels
+    model = random_model("vfnet", star_norm=norm, channels=64)  # 32 groups of two channels
     if norm == "group":
         for part in (model.detector.head.cls_star, model.detector.head.reg_star):
             torch.nn.init.uniform_(part.norm.weight, 0.5, 1.5)
@@ -329,8 +329,8 @@ def test_nothing_is_what_eval_says(data, name):
         {"tiling": Tiling(64, 24)},
         {"tiling": Tiling(0, 0, 0.3)},
         {"views": TTA((1.0, 1.5), flip=True)},
-        {"postprocess": replace(POST, method="soft-nms")},
-        {"postprocess": replace(POST, select="points", per_level=20)},
+        {"postprocess": replace(POST, nms_type="soft-nms")},
+        {"postprocess": replace(POST, topk_mode="points", nms_pre=20)},
     ],
     ids=["vote", "windows", "whole", "views", "soft", "points"],
 )

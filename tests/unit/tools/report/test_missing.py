@@ -112,7 +112,7 @@ def test_a_model_that_lacks_a_class(run):
 
 def test_another_detector_has_no_star(run):
     model = vf.create_model(
-        "atss", backbone="test_resnet", classes=[c.name for c in make_model(["a"]).categories], width=32
+        "atss", backbone="test_resnet", classes=[c.name for c in make_model(["a"]).categories], channels=32
     )
     save(model, run / "best.safetensors")
     data = run.parent / "data"

@@ -20,11 +20,11 @@ from varifocal.types import Category, Dataset, Preprocess, Sample
 from varifocal.utils.errors import DataError
 
 CATEGORIES = (Category(3, "owl"), Category(1, "cat"))
-PREPROCESS = Preprocess(short=96, long=160)
+PREPROCESS = Preprocess(short_side=96, max_long_side=160)
 
 
 def eye_of(name="fcos", **options):
-    return TrainingGeometry.of(name, name, DETECTORS[name][1](num_classes=2, levels=3, **options), PREPROCESS)
+    return TrainingGeometry.of(name, name, DETECTORS[name][1](num_classes=2, num_levels=3, **options), PREPROCESS)
 
 
 def sample_of(boxes, crowd=None, width=120, height=80, file="a.png", labels=None):
