@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from harness import Goal, Row, medians, write
 
 NAMES = "import varifocal; [getattr(varifocal, name) for name in varifocal.__all__]"
-MODEL = "import varifocal; varifocal.create('vfnet', backbone='resnet18', num_classes=1)"
+MODEL = "import varifocal; varifocal.create_model('vfnet', backbone='resnet18', num_classes=1)"
 PACKAGE, EVERY, HELP, FIRST = "import varifocal", "every public name of varifocal", "varifocal --help", "a first model"
 EMPTY, TORCH, PARTIES = "an empty program", "import torch", "import torch, torchvision, timm"
 

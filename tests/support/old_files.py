@@ -1,4 +1,4 @@
-"""Files as commit 6568271 wrote them, before recipe keys were renamed: python tests/support/old_files.py CHECKOUT OUT.zip
+"""Files as commit 6568271 wrote them, with the names of its time: python tests/support/old_files.py CHECKOUT OUT.zip
 
 CHECKOUT is a working tree of that commit. Its code makes a small data set, a checkpoint, a run of one epoch, an
 exported file and the detections of both. Weights repeat a short pattern and are trained at a rate that does not move
@@ -46,10 +46,10 @@ def main() -> None:
 def write() -> None:
     import torch
     from tiny_data import make_data
+    from varifocal.recipe import make_model, read_recipe
 
     import varifocal as vf
     from varifocal.cli import main as varifocal
-    from varifocal.recipe import make_model, read_recipe
 
     data = make_data(Path("data"))
     recipe = read_recipe("fcos_r50_1x", [*RECIPE[:-1]])

@@ -156,7 +156,7 @@ def read_recipe_of_run(path: Path) -> Recipe:
     """The recipe that a run has written. One from before there was ``data.keep_unused_classes`` kept them.
 
     Raises:
-        ConfigError: as of :func:`read_recipe`.
+        ConfigError: as of :func:`load_recipe`.
     """
     recipe = read_stored_recipe(path)
     said = _values(path, ()).get("data")
