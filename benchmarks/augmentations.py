@@ -20,15 +20,15 @@ from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.recipes.recipe import load_recipe
 
 CASES = {
-    "as the recipe says": "flip=0.5",
-    "vertical_flip": "vertical_flip=1",
-    "erase": "erase=1",
+    "as the recipe says": "hflip=0.5",
+    "vflip": "vflip=1",
+    "random_erasing": "random_erasing=1",
     "copy_paste": "copy_paste=1",
     "mixup": "mixup=1",
     "iou_crop": "iou_crop=1",
     "mosaic": "mosaic=1",
-    "RandomPhotometricDistort": "torchvision={RandomPhotometricDistort: {}}",
-    "color": "color=0.4",
+    "RandomPhotometricDistort": "extra_transforms={RandomPhotometricDistort: {}}",
+    "color_jitter": "color_jitter=0.4",
 }
 
 

@@ -36,14 +36,14 @@ def reduced(recipe):
     augment = replace(
         old,
         crop=64 if old.crop else 0,
-        short=tenth(old.short),
-        long=tenth(old.long),
-        short_values=tenth(old.short_values),
+        short_range=tenth(old.short_range),
+        long_range=tenth(old.long_range),
+        short_choices=tenth(old.short_choices),
     )
-    preprocess = replace(recipe.data.preprocess, short=80, long=133)
+    preprocess = replace(recipe.data.preprocess, short_side=80, max_long_side=133)
     data = replace(recipe.data, preprocess=preprocess, augment=augment, val_split="val")
     swa = min(recipe.train.swa_epochs, 1)
-    length = {"epochs": 1, "batch": 2, "swa_epochs": swa, "validate_every": 1, "workers": 0, "device": "cpu"}
+    length = {"epochs": 1, "batch_size": 2, "swa_epochs": swa, "val_every_epochs": 1, "num_workers": 0, "device": "cpu"}
     return replace(recipe, model=model, data=data, train=replace(recipe.train, **length))
 
 
@@ -62,7 +62,7 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     assert all(0 < line["loss"] < 100 for line in steps)
     model = load(tmp_path / "run" / "best.safetensors")
     assert model.info.name == recipe.detector
-    assert model.info.tta == recipe.views
+    assert model.info.tta == recipe.tta
     found = model.predict(job.validation.samples[0].file, score_threshold=0.0)
     assert len(found) <= recipe.test.max_detections
 

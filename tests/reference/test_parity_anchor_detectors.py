@@ -301,7 +301,7 @@ def test_detections(name, setting, post, select, prefix, network, run64):
         decoded = network(name).decode(Outputs(tensors, run.outputs.shapes), [(192, 224)] * 2)
     for image in range(2):
         boxes, scores = decoded.boxes[image], decoded.scores[image]
-        found = multiclass_nms(boxes, scores, decoded.counts, replace(post, select=select))
+        found = multiclass_nms(boxes, scores, decoded.counts, replace(post, topk_mode=select))
         wanted = [torch.from_numpy(theirs[f"b.{setting}.{image}.{part}"]) for part in ("boxes", "scores", "labels")]
         assert len(wanted[1]) > 50
         torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)

@@ -375,7 +375,7 @@ def test_detections(base, select, file, setting, post, image, index, network, ro
         decoded = network(base).decode(outputs, sizes)
     quality = None if decoded.quality is None else decoded.quality[index]
     found = multiclass_nms(
-        decoded.boxes[index], decoded.scores[index], decoded.counts, replace(post, select=select), quality
+        decoded.boxes[index], decoded.scores[index], decoded.counts, replace(post, topk_mode=select), quality
     )
     wanted = [torch.from_numpy(theirs[f"{image}.{setting}.{index}.{part}"]) for part in ("boxes", "scores", "labels")]
     assert len(wanted[1]) > 30

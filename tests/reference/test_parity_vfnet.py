@@ -273,7 +273,7 @@ def test_detections(base, file, image, index, setting, post, network):
     different classes apart in float32, we do not: none of these candidates is so near the threshold that the rounding
     turns it."""
     theirs = np.load(DATA / file / (f"{base}.npz" if file == "post" else f"post_{base}.npz"))
-    post = replace(post, select="points" if file == "post" else "pairs")
+    post = replace(post, topk_mode="points" if file == "post" else "pairs")
     _, outputs = stored_outputs(base, image, torch.float32)
     count = len(outputs.tensors["logits"])
     with torch.no_grad():

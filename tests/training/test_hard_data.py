@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from tiny_data import HARD, TINY, make_data
 
 # group norms see the padding of a batch, so two processes equal one to rounding only where images are of one size
-ONE_SIZE = ["data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}"]
+ONE_SIZE = ["data.augment={crop: 0, scale_jitter: [1, 1], rot90: false}"]
 # overrides, processes, whether in float64, attempts
 RUNS = {
     "whole": (["train.num_workers=0", "data.cache_bytes=0"], 1, False, [{}]),

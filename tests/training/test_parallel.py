@@ -13,7 +13,7 @@ from conftest import ENVIRONMENT, SCRIPT
 
 # Whole images of one size in the order of the json: places 0 and 1 of each four go to the first process.
 IN_ORDER = [
-    "data.augment={crop: 0, jitter: [1, 1], quarter_turns: false}",
+    "data.augment={crop: 0, scale_jitter: [1, 1], rot90: false}",
     "train.epochs=2",
     "train.val_every_epochs=2",
 ]

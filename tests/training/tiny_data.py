@@ -18,7 +18,7 @@ TINY = [
     "model.num_convs=1",
     # close to ImageNet's pixels, for which the tolerances of the comparisons were measured
     "data.preprocess={scale: 1.0, mean: [120.0, 120.0, 120.0], std: [60.0, 60.0, 60.0]}",
-    "data.augment={crop: 64, near_box: 0.5, jitter: [0.8, 1.25], flip: 0.5, quarter_turns: true, color: 0.4}",
+    "data.augment={crop: 64, crop_on_box_prob: 0.5, scale_jitter: [0.8, 1.25], hflip: 0.5, rot90: true, color_jitter: 0.4}",
     "train.device=cpu",
     "train.batch_size=4",
     "train.epochs=4",
@@ -34,7 +34,7 @@ TINY = [
 HARD = [
     "data.repeat_factor_threshold=1.0",
     "data.max_empty_fraction=0.1",
-    "data.augment={mosaic: 0.5, mixup: 0.5, copy_paste: 0.5, erase: 0.5, vertical_flip: 0.5, mix_epochs: 3}",
+    "data.augment={mosaic: 0.5, mixup: 0.5, copy_paste: 0.5, random_erasing: 0.5, vflip: 0.5, mixing_epochs: 3}",
     "data.augment.extra_transforms={RandomPhotometricDistort: {}}",
     "train.max_unreadable=0.34",
 ]

@@ -78,7 +78,7 @@ def test_windows_and_mirrored_looks(monkeypatch):
     assert sorted(stars.centers.tolist()) == [[12, 8], [12 + 24, 8]]
     assert sorted(stars.initial.tolist()) == [[10, 5, 16, 13], [34, 5, 40, 13]]
     assert sorted(found.boxes.tolist()) == [[9, 4, 17, 14], [33, 4, 41, 14]]
-    model.info = replace(model.info, tiling=Tiling(), views=TTA((1.0,), flip=True))
+    model.info = replace(model.info, tiling=Tiling(), tta=TTA((1.0,), flip=True))
     found, stars = predict_with_stars(model, Image.new("RGB", (32, 32)))
     assert sorted(stars.initial.tolist()) == [[10, 5, 16, 13], [16, 5, 22, 13]]
     assert sorted(stars.centers.tolist()) == [[12, 8], [20, 8]]

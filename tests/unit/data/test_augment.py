@@ -445,9 +445,9 @@ def test_no_iou_crop_without_an_object():
         assert {(w.width, w.height) for w in draw_windows(sample, Augmentation(iou_crop=1.0), 20)} == {(200, 150)}
 
 
-@pytest.mark.parametrize("other", [{"crop": 64}, {"part": 0.5}])
+@pytest.mark.parametrize("other", [{"crop": 64}, {"random_crop": 0.5}])
 def test_one_way_to_choose_a_part(other):
-    with pytest.raises(ConfigError, match=r"iou_crop, crop and part"):
+    with pytest.raises(ConfigError, match=r"iou_crop, crop and random_crop"):
         Augmentation(iou_crop=0.5, **other)
 
 
@@ -470,15 +470,15 @@ def test_what_is_erased_decides_what_becomes_of_a_box(seed):
 
 
 def test_only_what_is_always_resized_alike_has_one_size():
-    same = {"flip": 1.0, "quarter_turns": True, "color": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
+    same = {"hflip": 1.0, "rot90": True, "color_jitter": 0.4, "cutout": 0.5, "mixup": 0.5, "copy_paste": 0.5}
     assert Augmentation(**same, random_erasing=0.3, vflip=0.5, extra_transforms={"RandomInvert": {}}).one_size
     for varying in (
         {"crop": 9},
-        {"jitter": (0.9, 1.0)},
-        {"short": (5, 9)},
-        {"long": (5, 9)},
-        {"short_values": (3,)},
-        {"part": 0.1},
+        {"scale_jitter": (0.9, 1.0)},
+        {"short_range": (5, 9)},
+        {"long_range": (5, 9)},
+        {"short_choices": (3,)},
+        {"random_crop": 0.1},
         {"iou_crop": 0.1},
         {"mosaic": 0.1},
     ):

@@ -114,7 +114,9 @@ def test_kept_images_give_the_same_bytes(samples, preprocess, kept):
     assert with_cache.cache.used == 3 * kept
 
 
-@pytest.mark.parametrize("change", [{"jitter": (0.5, 1.5)}, {"part": 0.5}, {"short": (10, 20)}, {"mosaic": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"scale_jitter": (0.5, 1.5)}, {"random_crop": 0.5}, {"short_range": (10, 20)}, {"mosaic": 0.5}]
+)
 def test_images_of_varying_size_are_kept_as_they_are(samples, change):
     config = Augmentation(**change)
     sets = [

@@ -66,7 +66,7 @@ def spot(width=400, height=250, box=(120, 60, 220, 160)):
     return image
 
 
-SIZE = {"short": 250, "long": 1000}  # the image as it is
+SIZE = {"short_side": 250, "max_long_side": 1000}  # the image as it is
 
 
 def test_a_mirrored_look_gives_the_image_its_boxes_back():
@@ -87,7 +87,7 @@ def test_looks_at_several_sizes():
 
 
 def test_what_several_looks_found_is_suppressed_together():
-    model = make(TTA((0.5, 1.0, 2.0), flip=True), iou=0.6, **SIZE)
+    model = make(TTA((0.5, 1.0, 2.0), flip=True), nms_iou=0.6, **SIZE)
     found = model.predict(spot())
     assert len(found) == 1
     assert found.scores[0] == pytest.approx(0.1 + 0.8 * 180 / 400, abs=0.01)
@@ -106,7 +106,7 @@ def test_quality_stays_with_its_box(views):
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_each_image_of_a_list_keeps_its_own(count):
     """Eight looks take the images one by one, so that no more is in memory than without them."""
-    model = make(PAPER_TTA, iou=0.5, **SIZE)
+    model = make(PAPER_TTA, nms_iou=0.5, **SIZE)
     images = [spot(box=(10 * i, 60, 10 * i + 100, 160)) for i in range(count)]
     found = model.predict(images)
     assert {shape[0] for shape in model.detector.shapes} == {1}

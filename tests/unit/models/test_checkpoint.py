@@ -270,7 +270,7 @@ DAMAGES = [
     lambda d: d.update(categories=[1, 2, 3]),
     lambda d: d.update(categories=[["x", "a"], [2, "b"], [3, "c"]]),
     lambda d: d["preprocess"].update(mean=[1.0]),
-    lambda d: d["postprocess"].update(select="none"),
+    lambda d: d["postprocess"].update(topk_mode="none"),
 ]
 
 

@@ -190,7 +190,7 @@ def test_what_can_no_more_change_is_named(finished, data):
     before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
     for words, named in (
         (["train.batch_size=4"], "train.batch_size"),
-        (["train={batch: 4, epochs: 4}"], "train.batch_size"),
+        (["train={batch_size: 4, epochs: 4}"], "train.batch_size"),
         (["model.channels=64", "train.epochs=4"], "model.channels"),
         (["data.augment.hflip=0", "train.seed=1"], "data.augment.hflip, train.seed"),
     ):

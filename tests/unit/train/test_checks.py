@@ -9,8 +9,8 @@ from varifocal.structures import Batch
 from varifocal.train.checks import outputs_of
 
 SMALL = [
-    "data.preprocess={scale: null, short: 32, long: 32}",
-    "data.augment={crop: 0, jitter: [1.0, 1.0]}",
+    "data.preprocess={scale: null, short_side: 32, max_long_side: 32}",
+    "data.augment={crop: 0, scale_jitter: [1.0, 1.0]}",
     "data.val_split=",
 ]
 LEARNING = ["model.backbone={name: test_resnet, pretrained: none, norm_eval: false, frozen_stages: 0}"]

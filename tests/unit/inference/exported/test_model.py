@@ -81,7 +81,7 @@ def test_the_mean_color_is_red_first_whatever_the_network_wants():
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 250), (250, 400), (1000, 200), (64, 64), (30, 20)])
-@pytest.mark.parametrize("nms", ["in", "out"])
+@pytest.mark.parametrize("nms", ["graph", "host"])
 def test_a_image_larger_than_a_fixed_input_is_scaled_down(width, height, nms):
     """Its sides keep their ratio, it lies at the top left, and the boxes are those of the image."""
     model = make(GraphInfo((64, 96), (32,), nms=nms))
@@ -114,7 +114,7 @@ def test_lists_windows_and_views():
     found = model.predict(spot(350, 350, (110, 120, 200, 220)))
     assert found.boxes[0].tolist() == [110, 120, 200, 220]
     assert len(found) == 2
-    model = make(views=TTA((1.0, 2.0), flip=True))
+    model = make(tta=TTA((1.0, 2.0), flip=True))
     assert np.abs(model.predict(spot()).boxes - [120, 60, 220, 160]).max() < 1.01
     assert [batch.shape[2:] for batch in model.session.batches] == [(256, 416)] * 2 + [(512, 800)] * 2
     mirrored = model.session.batches[1][0, :, :250, :400]
@@ -132,7 +132,7 @@ def test_thresholds():
             inside.predict(spot(), **words)
     for graph in (replace(GRAPH, nms="graph"), replace(GRAPH, size=(64, 96))):
         with pytest.raises(ConfigError, match=r"^spot\.onnx: several views need"):
-            make(graph, views=PAPER_TTA).predict(spot())
+            make(graph, tta=PAPER_TTA).predict(spot())
 
 
 def test_resizing_is_torchs_within_a_gray_level():
@@ -146,7 +146,7 @@ def test_resizing_is_torchs_within_a_gray_level():
 
 
 def test_descriptions_come_back():
-    info = make(views=PAPER_TTA, tiling=Tiling(250, 150), versions={"torch": "2"}, parity={"score": 0.0}).info
+    info = make(tta=PAPER_TTA, tiling=Tiling(250, 150), versions={"torch": "2"}, parity={"score": 0.0}).info
     assert from_json(json.dumps(to_json(info)), "x") == info
     fixed = replace(info, graph=GraphInfo((64, 96), (8, 16), per_cell=9, nms="graph"))
     assert from_json(json.dumps(to_json(fixed)), "x") == fixed
@@ -220,7 +220,7 @@ def test_a_file_is_loaded(tmp_path):
         ({"format": "x"}, "its varifocal description is damaged (ValueError)"),
         ({"graph": {}}, "its varifocal description is damaged"),
         ({"preprocess": {"shrt": 3}}, "its varifocal description is damaged"),
-        ({"views": {"scales": [], "flip": False}}, "its varifocal description is damaged (scales=[]"),
+        ({"tta": {"scales": [], "flip": False}}, "its varifocal description is damaged (scales=[]"),
         (None, "m.onnx: ONNX without a varifocal description; it was written by something else"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),

@@ -35,7 +35,7 @@ def test_enlarge():
     assert found.overrides == ("data.preprocess.short_side=960", "data.preprocess.max_long_side=1280")
     assert found.share_now == 0
     assert found.share_then == 0.6
-    assert found.preprocess.short == 960
+    assert found.preprocess.short_side == 960
 
 
 def test_a_fixed_scale_is_taken_back():
@@ -67,7 +67,7 @@ def test_nineteen_of_twenty_count():
     found = ask([(640, 480)], [[1.0] * 4 + [12.0] * 96])
     assert found.overrides == ()
     assert found.share_now == pytest.approx(0.96)
-    assert ask([(640, 480)], [[1.0] * 4 + [100.0] * 96]).preprocess.short == 320
+    assert ask([(640, 480)], [[1.0] * 4 + [100.0] * 96]).preprocess.short_side == 320
 
 
 def test_no_boxes():

@@ -27,7 +27,7 @@ OF_DECODING = {
 
 def eye(**preprocess) -> TrainingGeometry:
     return TrainingGeometry.of(
-        "vfnet", "vfnet", VFNetConfig(5), Preprocess(**{"short": 128, "long": 256, **preprocess})
+        "vfnet", "vfnet", VFNetConfig(5), Preprocess(**{"short_side": 128, "max_long_side": 256, **preprocess})
     )
 
 

@@ -22,7 +22,7 @@ def metrics(ap):
 
 def study(*rows, absent=None):
     made = [OracleRow(name, "what <b>", centerness, metrics(ap), gain) for name, centerness, ap, gain in rows]
-    return OracleStudy("fcos", "a&b.json", 2, 3, "own", 4, tuple(made), absent or {})
+    return OracleStudy("fcos", "a&b.json", 2, 3, "detector", 4, tuple(made), absent or {})
 
 
 TWO = study(

@@ -123,7 +123,7 @@ class Case:
         return self.given[assign, topk]
 
     def find_positives(self, assign, topk):
-        if assign == "own":
+        if assign == "detector":
             targets = Targets(
                 torch.tensor(self.objects).reshape(-1, 4),
                 torch.arange(len(self.objects)),  # so that the label tells the object
@@ -194,7 +194,7 @@ def same(found, expected):
     np.testing.assert_allclose(found.boxes, np.array([one[2] for one in expected]).reshape(-1, 4), atol=2e-3)
 
 
-@pytest.mark.parametrize("assign", ["atss", "own"])
+@pytest.mark.parametrize("assign", ["atss", "detector"])
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
 def test_as_the_literal_study(data, monkeypatch, name, options, assign):
     model = random_model(name, **options)
@@ -328,7 +328,7 @@ def test_nothing_is_what_eval_says(data, name):
         {"tiling": Tiling(64, 24, 0.3)},
         {"tiling": Tiling(64, 24)},
         {"tiling": Tiling(0, 0, 0.3)},
-        {"views": TTA((1.0, 1.5), flip=True)},
+        {"tta": TTA((1.0, 1.5), flip=True)},
         {"postprocess": replace(POST, nms_type="soft-nms")},
         {"postprocess": replace(POST, topk_mode="points", nms_pre=20)},
     ],
@@ -357,7 +357,7 @@ def test_everything_given_is_perfect(data):
 
 def test_everything_given_is_perfect_in_windows_and_views(data):
     model = random_model("vfnet")
-    for settings in ({"tiling": Tiling(96, 60)}, {"views": TTA((1.0, 1.25), flip=True)}):
+    for settings in ({"tiling": Tiling(96, 60)}, {"tta": TTA((1.0, 1.25), flip=True)}):
         changed = random_model("vfnet")
         changed.info = replace(model.info, **settings)
         found = oracle_study(changed, data).row("gt_bbox_cls_nms")

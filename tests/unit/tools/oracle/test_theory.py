@@ -77,7 +77,7 @@ def scene(tmp_path, seed, far=0):
 
 
 def study(tmp_path, seed, *rows, far=0):
-    return oracle_study(*scene(tmp_path, seed, far), assign="own", rows=rows)
+    return oracle_study(*scene(tmp_path, seed, far), assign="detector", rows=rows)
 
 
 def ap(found, name):
@@ -150,7 +150,7 @@ def test_without_any_object_there_is_nothing_to_find(tmp_path):
     model, data = scene(tmp_path, 0)
     (sample,) = data.samples
     none = replace(sample, boxes=sample.boxes[:0], labels=sample.labels[:0], crowd=sample.crowd[:0])
-    found = oracle_study(model, replace(data, samples=(none,)), assign="own")
+    found = oracle_study(model, replace(data, samples=(none,)), assign="detector")
     assert (found.positives, found.objects) == (0, 0)
     assert {row.metrics.AP for row in found.rows} == {-1.0}
 
@@ -159,7 +159,7 @@ def test_crowd_regions_have_no_positives(tmp_path):
     model, data = scene(tmp_path, 0)
     (sample,) = data.samples
     crowd = np.arange(9) < 4
-    found = oracle_study(model, replace(data, samples=(replace(sample, crowd=crowd),)), assign="own")
+    found = oracle_study(model, replace(data, samples=(replace(sample, crowd=crowd),)), assign="detector")
     assert (found.positives, found.objects) == (5, 5)
 
 
@@ -173,6 +173,6 @@ def test_objects_that_overlap_are_kept_apart_by_suppression_that_knows_them(tmp_
         Row("both", "", Override(box=true_box, score=certain)),
         Row("all", "", Override(box=true_box, score=certain), one_each="overlap"),
     ]
-    found = oracle_study(model, replace(data, samples=(two,)), assign="own", rows=rows)
+    found = oracle_study(model, replace(data, samples=(two,)), assign="detector", rows=rows)
     assert ap(found, "both") < 0.6
     assert ap(found, "all") == pytest.approx(1.0)
