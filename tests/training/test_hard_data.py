@@ -55,7 +55,7 @@ def test_what_was_sampled_is_told(runs):
 def test_a_killed_run_ends_in_the_same_bytes(runs):
     folder, codes, _ = runs
     assert codes["killed"] == [[-9]] * 2 + [[0]]
-    for file in ("state.safetensors", "bad_images.txt"):
+    for file in ("state.safetensors", "unreadable_images.txt"):
         assert (folder / "whole" / file).read_bytes() == (folder / "killed" / file).read_bytes(), file
     for file in ("last.safetensors", "best.safetensors"):  # their recipes differ in workers and cache
         weights = [load_file(folder / name / file) for name in ("whole", "killed")]
@@ -74,7 +74,7 @@ def test_two_processes_learn_what_one_does(runs):
     one, two = lines(folder / "one"), lines(folder / "two")
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two, strict=True):
-        assert a.get("bad_images") == b.get("bad_images")
+        assert a.get("unreadable_images") == b.get("unreadable_images")
         for term in {"loss", "cls", "initial", "refined"} & a.keys():
             assert a[term] == pytest.approx(b[term], abs=TOLERANCE), (a["step"], term)
     states = [load_file(folder / name / "state.safetensors") for name in ("one", "two")]
@@ -83,7 +83,7 @@ def test_two_processes_learn_what_one_does(runs):
 
 def test_the_bad_image_is_told_of_in_both(runs):
     folder, _, _ = runs
-    assert sum("bad_images" in line for line in lines(folder / "two")) > 0
+    assert sum("unreadable_images" in line for line in lines(folder / "two")) > 0
     for name in ("whole", "two"):
-        (line,) = (folder / name / "bad_images.txt").read_text().splitlines()
+        (line,) = (folder / name / "unreadable_images.txt").read_text().splitlines()
         assert "3.png: this is not an image" in line

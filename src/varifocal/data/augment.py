@@ -127,9 +127,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.short_choices and self.short_range != (0, 0):
-            raise ConfigError("augment: short and short_values both say how the shorter side is drawn; give one.")
+            raise ConfigError(
+                "augment: short_range and short_choices both say how the shorter side is drawn; give one."
+            )
         if self.iou_crop and (self.crop or self.random_crop):
-            raise ConfigError("augment: iou_crop, crop and part all say which part is taken; give one.")
+            raise ConfigError("augment: iou_crop, crop and random_crop all say which part is taken; give one.")
         if self.extra_transforms:
             build_transforms(self.extra_transforms)
 
@@ -137,7 +139,16 @@ class Augmentation:
     def one_size(self) -> bool:
         """Whether every image is always taken whole and resized alike."""
         fixed = Augmentation()
-        same = ("crop", "jitter", "short", "long", "short_values", "part", "iou_crop", "mosaic")
+        same = (
+            "crop",
+            "scale_jitter",
+            "short_range",
+            "long_range",
+            "short_choices",
+            "random_crop",
+            "iou_crop",
+            "mosaic",
+        )
         return all(getattr(self, name) == getattr(fixed, name) for name in same)
 
     def mixes(self, epoch: int) -> bool:
@@ -232,11 +243,11 @@ def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, 
 def _redrawn(preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Preprocess:
     """The limits of the resize, those that vary drawn anew."""
     drawn: dict[str, Any] = {}
-    for side, (first, last) in (("long", config.long_range), ("short", config.short_range)):
+    for side, (first, last) in (("max_long_side", config.long_range), ("short_side", config.short_range)):
         if (first, last) != (0, 0):
             drawn[side] = int(rng.integers(min(first, last), max(first, last) + 1))
     if config.short_choices:
-        drawn["short"] = config.short_choices[int(rng.integers(len(config.short_choices)))]
+        drawn["short_side"] = config.short_choices[int(rng.integers(len(config.short_choices)))]
     return replace(preprocess, scale=None, **drawn) if drawn else preprocess
 
 

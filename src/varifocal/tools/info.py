@@ -88,7 +88,7 @@ def _int8(graph: GraphInfo) -> str:
 
 
 def _settings(info: Any) -> Iterator[tuple[str, str]]:
-    for name in ("preprocess", "postprocess", "tiling", "views"):
+    for name in ("preprocess", "postprocess", "tiling", "tta"):
         yield name, _fields(getattr(info, name))
 
 

@@ -92,11 +92,11 @@ class RunLogger:
                 self.board.add_scalar(f"validation/{name}", value, step)
         self.say(f"step {step + 1}: validation AP {100 * metrics['AP']:.1f} AP50 {100 * metrics['AP50']:.1f}")
 
-    def bad_images(self, step: int, bad: UnreadableImages) -> None:
+    def unreadable_images(self, step: int, bad: UnreadableImages) -> None:
         """At the end of an epoch: the images that could not be read so far."""
         if self.quiet:
             return
-        self._write({"step": step, "bad_images": len(bad.found)})
+        self._write({"step": step, "unreadable_images": len(bad.found)})
         bad.write()
         self.say(f"step {step + 1}: {bad.tell()}")
 

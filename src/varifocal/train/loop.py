@@ -64,7 +64,7 @@ def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
     """Train to the end of the schedule and return the best validation metrics (empty without validation data).
 
     Under ``torchrun`` every process calls this. The run folder gets ``best.safetensors``, ``last.safetensors``,
-    ``state.safetensors`` and ``log.jsonl``, and ``bad_images.txt`` where there are some.
+    ``state.safetensors`` and ``log.jsonl``, and ``unreadable_images.txt`` where there are some.
 
     Raises:
         TrainingError: a loss is not finite or too large; the last checkpoint is untouched.
@@ -99,7 +99,7 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
         place = load_state(job.run, parts, optimizer)
-    bad = _bad_images(job, fabric, place)
+    bad = _unreadable_images(job, fabric, place)
     loader = batches.loader(
         place["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers
     )
@@ -113,12 +113,12 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
             keeper.keep(measure=True, save=True)
         for step, group in enumerate(_groups_of(loader, config.accumulate_grad_batches), start=place["step"]):
             bad.add(group, fabric.device)
-            place["bad_images"] = bad.rows()
+            place["unreadable_images"] = bad.rows()
             lr = schedule.lr(step)
             terms = _take_step(network, optimizer, job, group, fabric, step, lr)
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
-            _tell_of_bad_images(log, bad, step, config.accumulate_grad_batches, batches.per_epoch)
+            _tell_of_unreadable_images(log, bad, step, config.accumulate_grad_batches, batches.per_epoch)
             keeper.after_step(step, group, batches.per_epoch)
     return place["metrics"]
 
@@ -189,9 +189,14 @@ def build_train_dataset(job: TrainJob) -> TrainDataset:
     )
 
 
-def _bad_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
+def _unreadable_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
     run = job.run if fabric.is_global_zero else None
-    return UnreadableImages(job.config.max_unreadable, len(job.training.samples), run, place.get("bad_images", ()))
+    return UnreadableImages(
+        job.config.max_unreadable,
+        len(job.training.samples),
+        run,
+        place.get("unreadable_images", place.get("bad_pictures", ())),
+    )
 
 
 def _introduce(log: RunLogger, config: TrainConfig, data: TrainDataset) -> None:
@@ -201,11 +206,13 @@ def _introduce(log: RunLogger, config: TrainConfig, data: TrainDataset) -> None:
         log.say(f"train.lr={config.lr:g} is for {config.base_batch_size} images a step: here {base_lr(config):g}")
 
 
-def _tell_of_bad_images(log: RunLogger, bad: UnreadableImages, step: int, accumulate: int, per_epoch: int) -> None:
+def _tell_of_unreadable_images(
+    log: RunLogger, bad: UnreadableImages, step: int, accumulate: int, per_epoch: int
+) -> None:
     """At the end of each epoch, if there are any."""
     ends_epoch = (step + 1) * accumulate // per_epoch > step * accumulate // per_epoch
     if bad.found and ends_epoch:
-        log.bad_images(step, bad)
+        log.unreadable_images(step, bad)
 
 
 def seed_everything(seed: int) -> None:

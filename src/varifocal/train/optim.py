@@ -90,7 +90,6 @@ class TrainConfig:
         "backbone_lr": "backbone_lr_mult",
         "validate_every": "val_every_epochs",
         "save_every": "save_every_steps",
-        "bad_images": "max_unreadable",
         "bad_pictures": "max_unreadable",
     }
 

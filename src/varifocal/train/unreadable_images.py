@@ -13,7 +13,7 @@ from varifocal.structures import Batch
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import DataError
 
-LIST = "bad_images.txt"
+LIST = "unreadable_images.txt"
 FEW = 3  # a set of hundreds may have these though they are more than the share, one of dozens a tenth
 
 

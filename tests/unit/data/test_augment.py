@@ -280,7 +280,7 @@ def test_one_of_the_values():
         for w in draw_windows(sample, Augmentation(short_choices=(64, 70, 80)), 1500, Preprocess(max_long_side=150))
     ]
     assert_frequencies(sizes, {(64, 128): 1 / 3, (70, 140): 1 / 3, (75, 150): 1 / 3})
-    with pytest.raises(ConfigError, match=r"short and short_values"):
+    with pytest.raises(ConfigError, match=r"short_range and short_choices"):
         Augmentation(short_range=(64, 80), short_choices=(64, 80))
 
 

@@ -232,12 +232,12 @@ def test_a_strict_set_gives_the_error(with_bad):
     assert data[(0, 0, 2)].bad == ()
 
 
-def test_nothing_but_bad_images_is_an_error(with_bad):
+def test_nothing_but_unreadable_images_is_an_error(with_bad):
     data = TrainDataset([with_bad[1]] * 3, PLAIN, Augmentation(), 0, strict=False)
     assert isinstance(data[(0, 0, 0)], DataError)
 
 
-def test_collate_joins_what_is_told_of_bad_images(samples):
+def test_collate_joins_what_is_told_of_unreadable_images(samples):
     one = make_set(samples)[(0, 0, 0)]
     batch = collate([one._replace(bad=((3, "c"), (1, "a"))), one, one._replace(bad=((3, "c"),))], 32)
     assert batch.bad == ((3, "c"), (1, "a"))

@@ -235,7 +235,7 @@ def test_a_graph_that_is_damaged_or_something_else_s(exported):
     )
     exported.write_text(re.sub(r"<varifocal value=[^>]*>", "", content))
     refused(exported, r"best\.xml: an OpenVINO model without a varifocal description.* --format openvino")
-    exported.write_text(content.replace("&quot;format&quot;: 1", "&quot;format&quot;: 99"))
+    exported.write_text(content.replace("&quot;format&quot;: 3", "&quot;format&quot;: 99"))
     refused(exported, r"best\.xml: written by a newer version of varifocal")
     exported.unlink()
     refused(exported, r"best\.xml: cannot be read \(No such file")

@@ -97,7 +97,7 @@ def test_tensors_of_any_layout_and_shape_come_back(tmp_path):
     path = tmp_path / "t.safetensors"
     write_checkpoint(path, tensors, {"kind": "x"})
     back, info = read_checkpoint(path)
-    assert info == {"kind": "x", "format": 1}
+    assert info == {"kind": "x", "format": 2}
     for name, tensor in tensors.items():
         torch.testing.assert_close(back[name], tensor, rtol=0, atol=0, equal_nan=True)
 

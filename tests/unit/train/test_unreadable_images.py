@@ -43,7 +43,7 @@ def test_each_image_counts_once():
         bad.add([batch((7, "x/h.png: damaged"), (3, "c.png: gone")), batch((7, "x/h.png: damaged"))], CPU)
     assert bad.rows() == [[3, "c.png: gone"], [7, "x/h.png: damaged"]]
     assert bad.tell() == (
-        "2 of 20 images so far cannot be used and others take their places: c.png, x/h.png (see bad_images.txt)"
+        "2 of 20 images so far cannot be used and others take their places: c.png, x/h.png (see unreadable_images.txt)"
     )
     assert UnreadableImages(0.1, 20, None, bad.rows()).rows() == bad.rows()
 
@@ -53,7 +53,7 @@ def test_the_one_too_many(tmp_path):
     bad.add([batch(*((i, f"{i}.png: damaged") for i in (9, 2, 4)))], CPU)
     with pytest.raises(DataError, match=r"^4 of 30 images cannot be read .* the 3 that may be .*9\.png: damaged$"):
         bad.add([batch((1, "1.png: damaged"))], CPU)
-    assert (tmp_path / "bad_images.txt").read_text().split("\n")[:2] == ["1.png: damaged", "2.png: damaged"]
+    assert (tmp_path / "unreadable_images.txt").read_text().split("\n")[:2] == ["1.png: damaged", "2.png: damaged"]
 
 
 def test_where_none_may_be_the_reason_is_all_that_is_said():
@@ -79,10 +79,10 @@ def test_a_run_goes_on_without_a_bad_image_and_says_so(data, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("1 of 8 images so far cannot be used") == 2
     bad = data / "train" / "3.png"
-    assert (run / "bad_images.txt").read_text().startswith(f"{bad}: this is not an image")
+    assert (run / "unreadable_images.txt").read_text().startswith(f"{bad}: this is not an image")
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line.get("bad_images") == 1] == [1, 3]
-    assert read_checkpoint(run / "state.safetensors")[1]["place"]["bad_images"][0][0] == 3
+    assert [line["step"] for line in lines if line.get("unreadable_images") == 1] == [1, 3]
+    assert read_checkpoint(run / "state.safetensors")[1]["place"]["unreadable_images"][0][0] == 3
 
 
 @pytest.mark.parametrize("share", [0, 0.01])
@@ -114,6 +114,6 @@ def test_strict_stops_at_the_first_bad_image(tmp_path, capsys):
     assert main(["train", *words, "--fail-on-unreadable"]) == 2
     assert "2.png: this is not an image" in capsys.readouterr().err
     assert main(["train", *words[:2], str(tmp_path / "other"), *words[3:]]) == 0
-    assert f"1 image could not be used: {tmp_path / 'other' / 'bad_images.txt'}" in capsys.readouterr().out
+    assert f"1 image could not be used: {tmp_path / 'other' / 'unreadable_images.txt'}" in capsys.readouterr().out
     assert json.loads((tmp_path / "other" / "data.json").read_text())
     assert main(["train", str(folder), "--resume", str(tmp_path / "other"), "--fail-on-unreadable"]) == 2

@@ -216,7 +216,7 @@ def test_a_file_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "newer version of varifocal (format 3, this one reads 2); run pip install --upgrade varifocal"),
+        ({"format": 4}, "newer version of varifocal (format 4, this one reads 3); run pip install --upgrade varifocal"),
         ({"format": "x"}, "its varifocal description is damaged (ValueError)"),
         ({"graph": {}}, "its varifocal description is damaged"),
         ({"preprocess": {"shrt": 3}}, "its varifocal description is damaged"),

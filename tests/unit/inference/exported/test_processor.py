@@ -109,8 +109,8 @@ def test_info_says_it(target, there, words, tmp_path, monkeypatch):
 
 def test_the_description_of_an_older_file_is_read():
     held = to_json(INFO)
-    assert held["format"] == 1  # older versions of the package read it
+    assert held["format"] == 3  # the names of its settings are those of today
     assert "int8_target" not in held["graph"]
-    assert to_json(with_target("portable"))["format"] == 2
+    assert to_json(with_target("portable"))["format"] == 3
     assert from_json(json.dumps(held), "old.onnx").graph.wants_vnni
     assert not from_json(json.dumps(to_json(with_target("portable"))), "new.onnx").graph.wants_vnni
