@@ -16,14 +16,14 @@ def detect(model: str, photo: str) -> list[dict]:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     info = json.loads(session.get_modelmeta().custom_metadata_map["varifocal"])
     rule, graph = info["preprocess"], info["graph"]
-    if graph["nms"] != "in":
+    if graph["nms"] != "graph":
         sys.exit(f"{model}: leaves suppression to its caller; export it with --nms graph")
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
 
     # 1. resize by the model's own rule, and until it fits where the input has a fixed size
     short, long = sorted(image.size)
-    factor = rule["scale"] or min(rule["short"] / short, rule["long"] / long)
-    factor = min(factor, rule["max_side"] / long)
+    factor = rule["scale"] or min(rule["short_side"] / short, rule["max_long_side"] / long)
+    factor = min(factor, rule["max_size"] / long)
     width, height = (max(int(side * factor + 0.5), 1) for side in image.size)
     if graph["size"]:
         fit = min(1, graph["size"][0] / height, graph["size"][1] / width)

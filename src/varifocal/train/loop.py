@@ -191,12 +191,8 @@ def build_train_dataset(job: TrainJob) -> TrainDataset:
 
 def _unreadable_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
     run = job.run if fabric.is_global_zero else None
-    return UnreadableImages(
-        job.config.max_unreadable,
-        len(job.training.samples),
-        run,
-        place.get("unreadable_images", place.get("bad_pictures", ())),
-    )
+    known = place.get("unreadable_images", place.get("bad_pictures", ()))  # its name before version 0.1.0
+    return UnreadableImages(job.config.max_unreadable, len(job.training.samples), run, known)
 
 
 def _introduce(log: RunLogger, config: TrainConfig, data: TrainDataset) -> None:

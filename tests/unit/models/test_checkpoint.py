@@ -189,10 +189,10 @@ def test_an_interrupted_write_leaves_nothing(old, monkeypatch):
 
 def test_a_future_format_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "new.safetensors"
-    monkeypatch.setattr(weights, "FORMAT", 2)
+    monkeypatch.setattr(weights, "FORMAT", 3)
     write_checkpoint(path, {}, {"kind": "model"})
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"newer version.*format 2, this one reads 1.*pip install --upgrade"):
+    with pytest.raises(CheckpointError, match=r"newer version.*format 3, this one reads 2.*pip install --upgrade"):
         read_info(path)
 
 

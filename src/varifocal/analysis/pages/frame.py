@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from varifocal.analysis.pages.html import text
 
-_FOLDER = files("varifocal") / "page"
+_FOLDER = files("varifocal.analysis.pages")
 
 
 def document(title: str, body: str, *, styles: Sequence[str] = (), dark: str = "", script: str = "") -> str:

@@ -38,7 +38,7 @@ def make_page(report: Report) -> str:
     """The whole page."""
     room = Room(MOST_THUMBS)
     parts = [_head(report), *_findings(report, room), _plots(report), _classes(report), _foot(report)]
-    style = (files("varifocal") / "check" / "page.css").read_text(encoding="utf-8")
+    style = (files("varifocal.tools.check") / "page.css").read_text(encoding="utf-8")
     return document(f"{report.data}: data check", "".join(parts), styles=[style])
 
 

@@ -70,7 +70,7 @@ def make_page(report: Report) -> str:
     title = ", ".join([*(one.name for one in report.sweeps), *alone])
     foot = "<footer>varifocal report. docs/report.md and docs/diagnose.md say what each figure means.</footer>"
     scenes = f'<script type="application/json" id="scenes">{scene_data(report)}</script>'
-    folder = files("varifocal") / "report"
+    folder = files("varifocal.tools.report")
     return document(
         f"{title}: report",
         _head(report, title, links) + body + foot + scenes,

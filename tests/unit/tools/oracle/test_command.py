@@ -67,7 +67,7 @@ def test_a_closed_pipe_costs_no_file(folder, monkeypatch, words):
     def closed(*_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(f"varifocal.{words[0]}.command.show", closed)
+    monkeypatch.setattr(f"varifocal.tools.{words[0]}.command.show", closed)
     with contextlib.suppress(BrokenPipeError, SystemExit):
         main([*words, "fcos.safetensors", "data", "--output-json", "o.json"])
     assert (folder / "o.json").exists()
@@ -119,7 +119,7 @@ def test_assign_view_draws_and_tells(folder, capsys):
 def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
     assert main(["show-assignment", "data", "--checkpoint", "fcos.safetensors", "--max-images", "1"]) == 0
     out = capsys.readouterr().out
-    assert "assign-view: 1 of 2 images" in out
+    assert "show-assignment: 1 of 2 images" in out
     assert "\n1 of 2 images; --max-images 2 looks at all.\n" in out
     assert "By the recipe" not in out
     held = json.loads((folder / "assign-view/assign.json").read_text())

@@ -135,7 +135,7 @@ def test_without_refinement_there_is_one_box(folders, report, tmp_path):
 @pytest.mark.parametrize(("refines", "rows"), [(True, ["first box", "refined box"]), (False, ["box"])])
 def test_the_rows_of_the_table(refines, rows):
     """What the script says of a box, run without a browser: the method ``tell`` with a page that only notes words."""
-    code = (files("varifocal") / "report" / "page.js").read_text(encoding="utf-8")
+    code = (files("varifocal.tools.report") / "page.js").read_text(encoding="utf-8")
     tell = re.search(r"\n    tell\(found\) \{.*?\n    \}\n", code, re.DOTALL).group()
     program = f"""
       const said = [];
