@@ -618,6 +618,6 @@ def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "zoo", replace(VERBS["zoo"], run=stopped))
-    assert main(["zoo"]) == 130
-    assert capsys.readouterr().err == "\nvarifocal zoo: interrupted; repeat the command to begin again.\n"
+    monkeypatch.setitem(VERBS, "models", replace(VERBS["models"], run=stopped))
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "\nvarifocal models: interrupted; repeat the command to begin again.\n"

@@ -64,7 +64,7 @@ def test_train_and_eval_on_what_was_never_split(unsplit, tmp_path, capsys, monke
     said = capsys.readouterr()
     assert "split by seed 4 into 7 images to train on and 3 to validate on (30.0%)" in said.err
     assert (run / "metrics.json").is_file()
-    assert "val_share: 0.3" in (run / "recipe.yaml").read_text()
+    assert "val_fraction: 0.3" in (run / "recipe.yaml").read_text()
     assert f"images: {tmp_path}/[v2]\n" in (run / "recipe.yaml").read_text()
     measured = json.loads((run / "metrics.json").read_text())
     assert (

@@ -135,7 +135,9 @@ def test_ranking_is_that_of_the_diagnosis(scripts, runs, monkeypatch):
     assert (entry["row"], entry["seed"]) == ("star-refine-norm", 0)
     file = results.with_name("diagnosis.json")
     checkpoint = folder / "star-refine-norm-seed0" / "best.safetensors"
-    assert main(["diagnose", str(checkpoint), str(folder / "frames"), "--split", "val", "--output-json", str(file)]) == 0
+    assert (
+        main(["diagnose", str(checkpoint), str(folder / "frames"), "--split", "val", "--output-json", str(file)]) == 0
+    )
     wanted, numbers = json.loads(file.read_text()), entry["metrics"]
     near, worth = wanted["ranking"]["near"], wanted["ranking"]["worth"]
     assert numbers["near"] == near["count"] > 10

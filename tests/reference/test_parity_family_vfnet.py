@@ -32,7 +32,7 @@ DEFORMABLE = (3, 4, 5)
 
 
 def deformable(backbone: BackboneConfig, **settings) -> VFNetConfig:
-    fields = {**vars(backbone), "deformable_stages": DEFORMABLE}
+    fields = {**vars(backbone), "dcn_stages": DEFORMABLE}
     return VFNetConfig(backbone=BackboneConfig(**fields), deformable_tower=True, **settings)
 
 

@@ -82,7 +82,7 @@ def test_where_memory_cannot_be_shared_each_process_has_its_part(monkeypatch):
 
 
 def test_more_than_there_can_be():
-    with pytest.raises(ConfigError, match=r"^data\.cache=\d+: so many bytes cannot be had"):
+    with pytest.raises(ConfigError, match=r"^data\.cache_bytes=\d+: so many bytes cannot be had"):
         ImageCache(1, 2**70)
 
 

@@ -115,7 +115,7 @@ def yolo(*splits: str) -> dict:
 
 
 def asked(data, **more) -> argparse.Namespace:
-    options = {"split": None, "format": None, "images": None, "unlabeled": None, "val": None, "val_seed": 0}
+    options = {"split": None, "format": None, "images": None, "unlabeled": None, "val_fraction": None, "split_seed": 0}
     return argparse.Namespace(data=data, **(options | more))
 
 
@@ -133,6 +133,6 @@ def test_training_evaluation_and_calibration_see_the_same_splits(tmp_path):
     assert list(found(load_split(tmp_path / "Validation", "train", "--calibration-data"))) == ["Validation.png"]
     assert splits == ["train", "val"]
     with pytest.raises(ConfigError, match="leave --val-fraction out"):
-        eval_data(asked(tmp_path, val=0.2))
+        eval_data(asked(tmp_path, val_fraction=0.2))
     with pytest.raises(ConfigError, match="leave --val-fraction out"):
         read_splits(tmp_path, DataConfig(val_fraction=0.2))

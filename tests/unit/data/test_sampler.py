@@ -137,6 +137,6 @@ def test_an_epoch_depends_on_seed_and_number_alone():
 
 
 def test_only_background_and_none_wanted():
-    with pytest.raises(ConfigError, match=r"^data\.background=0\.5: no image shows an object"):
+    with pytest.raises(ConfigError, match=r"^data\.max_empty_fraction=0\.5: no image shows an object"):
         order(make([], [0], crowd=[1]), background=0.5)
     assert order(make([], []), background=1.0).length == 2

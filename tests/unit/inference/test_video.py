@@ -271,7 +271,7 @@ def test_a_failing_encoder_ends_all(model, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("varifocal.types.Detections.draw", fail)
+    monkeypatch.setattr("varifocal.inference.video.draw_detections", fail)
     with pytest.raises(ConfigError, match=r"b\.mp4: cannot be written \(No space left on device\)"):
         write_annotated_video(model, path, place)
     assert list(place.parent.iterdir()) == []

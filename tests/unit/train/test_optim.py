@@ -269,8 +269,8 @@ def test_least_values(key, least):
     ("key", "value"),
     [
         ("ema", 1.0),
-        ("warmup_start", 1.5),
-        ("warmup", "cosine"),
+        ("warmup_factor", 1.5),
+        ("warmup_type", "cosine"),
         ("milestones", [8, 11]),
         ("precision", "16"),
         ("precision", 32),

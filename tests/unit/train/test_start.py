@@ -109,7 +109,7 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
 
 def test_what_differs_is_named_where_weights_do_not_fit():
     wide = model("vfnet", KNOWN, 0)
-    with pytest.raises(CheckpointError, match=r"; it was trained with width=32, not 64\.$"):
+    with pytest.raises(CheckpointError, match=r"; it was trained with channels=32, not 64\.$"):
         load_compatible_weights(model("vfnet", KNOWN, 0, "model.channels=64"), wide, "first.safetensors")
     with pytest.raises(CheckpointError, match=r"; it holds detector=vfnet, and the recipe says atss\.$"):
         load_compatible_weights(model("atss", KNOWN, 0, "model.num_convs=2"), wide, "first.safetensors")

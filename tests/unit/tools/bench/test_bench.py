@@ -268,11 +268,11 @@ def test_the_images_of_a_folder(checkpoint, tmp_path, monkeypatch):
 
 
 def test_the_made_image_is_like_a_photograph():
-    image = made_image()
-    image = decode(image)
+    made = made_image()
+    image = decode(made)
     assert (image.width, image.height, image.mode) == (640, 480, "RGB")
-    assert 30_000 < len(image.data) < 150_000
-    assert image == made_image()
+    assert 30_000 < len(made.data) < 150_000
+    assert made == made_image()
 
 
 # the pass

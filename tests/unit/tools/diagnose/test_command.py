@@ -110,7 +110,7 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
 
     class Info:
         postprocess = Post()
-        preprocess, tiling, views = Preprocess(), Tiling(), TTA()
+        preprocess, tiling, tta = Preprocess(), Tiling(), TTA()
 
     class Model:
         info, device = Info(), "cpu"
