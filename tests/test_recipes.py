@@ -64,7 +64,7 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     assert model.info.name == recipe.detector
     assert model.info.tta == recipe.tta
     found = model.predict(job.validation.samples[0].file, score_threshold=0.0)
-    assert len(found) <= recipe.test.max_detections
+    assert len(found) <= recipe.postprocess.max_detections
 
 
 def text(name):

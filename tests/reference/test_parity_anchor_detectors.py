@@ -197,13 +197,13 @@ def test_forward_and_losses_in_float32(name, network):
             lambda _m, _i, out: seen.update({f"{t}.{i}": out[o][i] for t, o in heads.items() for i in LEVELS})
         ),
     ]
-    for image, image in IMAGES.items():
+    for stem, image in IMAGES.items():
         with torch.no_grad():
             outputs = model(image)
-        wanted = {key.removesuffix(".stats") for key in stored if key.startswith(image) and key.endswith(".stats")}
-        assert {f"{image}.{key}" for key in seen} == wanted
+        wanted = {key.removesuffix(".stats") for key in stored if key.startswith(stem) and key.endswith(".stats")}
+        assert {f"{stem}.{key}" for key in seen} == wanted
         for key, value in seen.items():
-            compare_map(stored, f"{image}.{key}", value)
+            compare_map(stored, f"{stem}.{key}", value)
     for hook in hooks:
         hook.remove()
     for loss, file in AUTHORS[name].files.items():

@@ -93,7 +93,7 @@ def test_some_stages_deformable_and_the_towers_plain(layers, tmp_path):
     }
     torch.save(state, tmp_path / "part.pth")
     config = read_published(tmp_path / "part.pth").info.config
-    assert config.backbone.deformable_stages == tuple(int(layer[-1]) + 1 for layer in layers)
+    assert config.backbone.dcn_stages == tuple(int(layer[-1]) + 1 for layer in layers)
     assert not config.deformable_tower
 
 

@@ -51,8 +51,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vfnet_r50.use_atss_false": {"assigner": "fcos"},
     "vfnet_r50.fl_fcos_center": {"loss": "focal", "assigner": "fcos-center"},
     "vfnet_r50.fcos_center_vfl": {"assigner": "fcos-center"},
-    "vfnet_r50.norm_stride": {"distance_unit": "stride"},
-    "vfnet_r50.grad_mul_1": {"gradient_factor": 1.0},
+    "vfnet_r50.norm_stride": {"bbox_norm": "stride"},
+    "vfnet_r50.grad_mul_1": {"gradient_mul": 1.0},
     "vfnet_raw_r50": {},
     "vfnet_raw_r50.use_vfl_true": {"loss": "varifocal"},
     "vfnet_r50_mdconv": {},
@@ -252,7 +252,7 @@ def test_losses_and_gradients_in_float32(base, network):
 @pytest.mark.parametrize(
     ("base", "file", "image", "index"),
     [
-        (base, file, image, image)
+        (base, file, image, index)
         for base, file, images_ in (
             ("vfnet_r50", "post", "ab"),
             ("vfnet_r50", "mmdet33", "ab"),
@@ -261,7 +261,7 @@ def test_losses_and_gradients_in_float32(base, network):
             ("vfnet_r50_mdconv", "mmdet33", "b"),
         )
         for image in images_
-        for image in range(len(IMAGES[image]))
+        for index in range(len(IMAGES[image]))
     ],
 )
 @pytest.mark.parametrize(

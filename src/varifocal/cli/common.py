@@ -28,7 +28,7 @@ def load_model(options: argparse.Namespace) -> Any:
     if options.range is not None:
         model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=options.range))
     if options.tta:
-        model.info = replace(model.info, views=PAPER_TTA)
+        model.info = replace(model.info, tta=PAPER_TTA)
     return model
 
 

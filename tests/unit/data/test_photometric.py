@@ -87,8 +87,8 @@ def test_the_seed_decides_and_torchs_own_chance_is_left_alone():
     ],
 )
 def test_what_is_not_understood(value, said):
-    with pytest.raises(ConfigError, match=r"^override .*: augment: torchvision: " + said) as error:
-        override(Augmentation(), [f"torchvision={value}"])
+    with pytest.raises(ConfigError, match=r"^override .*: augment: extra_transforms: " + said) as error:
+        override(Augmentation(), [f"extra_transforms={value}"])
     assert "\n" not in str(error.value)
 
 

@@ -87,7 +87,7 @@ def test_looks_at_several_sizes():
 
 
 def test_what_several_looks_found_is_suppressed_together():
-    model = make(TTA((0.5, 1.0, 2.0), flip=True), nms_iou=0.6, **SIZE)
+    model = make(TTA((0.5, 1.0, 2.0), flip=True), iou=0.6, **SIZE)
     found = model.predict(spot())
     assert len(found) == 1
     assert found.scores[0] == pytest.approx(0.1 + 0.8 * 180 / 400, abs=0.01)
@@ -106,7 +106,7 @@ def test_quality_stays_with_its_box(views):
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_each_image_of_a_list_keeps_its_own(count):
     """Eight looks take the images one by one, so that no more is in memory than without them."""
-    model = make(PAPER_TTA, nms_iou=0.5, **SIZE)
+    model = make(PAPER_TTA, iou=0.5, **SIZE)
     images = [spot(box=(10 * i, 60, 10 * i + 100, 160)) for i in range(count)]
     found = model.predict(images)
     assert {shape[0] for shape in model.detector.shapes} == {1}
@@ -183,7 +183,7 @@ def test_views_survive_the_checkpoint_and_older_ones_have_none():
     model = make(PAPER_TTA)
     described = to_metadata(model.info)
     assert from_metadata(described, "x").tta == PAPER_TTA
-    del described["views"]
+    del described["tta"]
     assert from_metadata(described, "x").tta == TTA()
 
 

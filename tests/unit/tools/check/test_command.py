@@ -44,7 +44,7 @@ def test_everything_at_once(folder, tmp_path, capsys):
 
 
 def test_nothing_to_mend(capsys):
-    code, out, errors = run(capsys, sample_dataset_dir(), "--recipe", "trees", "--no-decode")
+    code, out, errors = run(capsys, sample_dataset_dir(), "--recipe", "trees", "--annotations-only")
     assert (code, errors) == (0, [])
     assert "nothing would be lost" in out
     assert "no image was decoded; all 3 would take about" in " ".join(out.split())

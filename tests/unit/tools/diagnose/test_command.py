@@ -123,7 +123,7 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
             return next(self.waiting)
 
     model = Model()
-    monkeypatch.setattr("varifocal.cli.common.load_model", lambda options: model)
+    monkeypatch.setattr("varifocal.cli.study.load_model", lambda options: model)
     assert main(["diagnose", "any.safetensors", str(folder)]) == 0
     ap = measure(model, data, made).AP
     assert f"AP {100 * ap:.1f}, " in capsys.readouterr().out

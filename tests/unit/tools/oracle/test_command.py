@@ -54,7 +54,7 @@ def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     )
     out = capsys.readouterr().out
     assert "perfect_threshold" in out
-    assert "Positives: own" in out
+    assert "Positives: detector" in out
     held = json.loads((folder / "o.json").read_text())
     assert (held["images"], held["objects"], held["assign"]) == (2, 3, "detector")
     assert [row["name"] for row in held["rows"] if row["centerness"]][:3] == ["nothing", "gt_ctr", "gt_ctr_iou"]
@@ -122,7 +122,7 @@ def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
     assert "show-assignment: 1 of 2 images" in out
     assert "\n1 of 2 images; --max-images 2 looks at all.\n" in out
     assert "By the recipe" not in out
-    held = json.loads((folder / "assign-view/assign.json").read_text())
+    held = json.loads((folder / "show-assignment/assign.json").read_text())
     assert (held["eye"], held["strides"]) == ("fcos.safetensors", [8, 16, 32])
 
 
