@@ -22,6 +22,7 @@ from varifocal.data.archive import AnyPath
 from varifocal.data.names import NAMED, normalize_split, share_images
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image, walk
+from varifocal.data.sibling_folders import Siblings
 
 FoundImage = tuple[AnyPath, str]  # folder and file name
 
@@ -40,16 +41,25 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def finder_of(roots: Sequence[AnyPath], top: AnyPath, split: str, options: ReadOptions) -> ImageFinder:
-    """Looks for the images of a split in ``roots``, and anywhere below ``top`` by the ends of their names.
+def finder_of(
+    roots: Sequence[AnyPath],
+    top: AnyPath,
+    split: str,
+    options: ReadOptions,
+    siblings: Callable[[], Siblings] = Siblings,
+) -> ImageFinder:
+    """Looks for the images of a split in ``roots``, and anywhere below ``top`` by the ends of their names, but not in
+    the folders that belong to labels other than those that name them: ``siblings`` is asked for these when first an
+    image is lost.
 
     Where the user names a folder of images, it takes the place of both.
     """
     images = options.images
     if images is None:
-        return ImageFinder(roots, top, split)
+        return ImageFinder(roots, top, split, siblings)
     names = dict.fromkeys([split, normalize_split(split)])
-    return ImageFinder([*(images / name for name in names if not set(name) & set("/\\\x00")), images], images, split)
+    roots = [*(images / name for name in names if not set(name) & set("/\\\x00")), images]
+    return ImageFinder(roots, images, split, siblings)
 
 
 def parts_of(name: str) -> tuple[str, ...]:
@@ -188,6 +198,13 @@ class Lost(NamedTuple):
     upload: bool = False
 
 
+class _Near(NamedTuple):
+    """The folders where images usually lie, and those of other labels, where they never do."""
+
+    usual: Sequence[tuple[str, ...]]
+    siblings: Siblings
+
+
 @dataclass
 class Located:
     """Of images that did not lie where their names say: where they are, or all the paths that could be meant.
@@ -207,7 +224,7 @@ def locate(lost: Iterable[Lost], taken: Callable[[], set[FoundImage]]) -> Locate
     two different names end in is given to neither.
     """
     ends: dict[AnyPath, Ends] = {}
-    usual: dict[ImageFinder, list[tuple[str, ...]]] = {}
+    near_by: dict[ImageFinder, _Near] = {}
     called: dict[FoundImage, str] = {}
     clashes: set[FoundImage] = set()
     used: set[FoundImage] | None = None
@@ -218,9 +235,9 @@ def locate(lost: Iterable[Lost], taken: Callable[[], set[FoundImage]]) -> Locate
             continue
         used = taken() if used is None else used
         index = ends.setdefault(finder.top, Ends(finder.top))
-        if finder not in usual:
-            usual[finder] = _usual(finder)
-        images, near = _meant(one, index, usual[finder], used)
+        if finder not in near_by:
+            near_by[finder] = _Near(_usual(finder), finder.siblings())
+        images, near = _meant(one, index, near_by[finder], used)
         if len(images) == 1:
             place = found.places[one.image] = index.place(images[0])
             if called.setdefault(place, name) != name:
@@ -238,7 +255,7 @@ def _joined(place: FoundImage) -> AnyPath:
     return place[0] / place[1]
 
 
-def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[FoundImage]) -> tuple[list[int], bool]:
+def _meant(one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]) -> tuple[list[int], bool]:
     """The images that a lost one may be, one where it is sure; and whether it lies in a usual folder."""
     for name in one.names:
         written = list(dict.fromkeys(spellings(name)))
@@ -246,7 +263,8 @@ def _meant(one: Lost, ends: Ends, usual: Sequence[tuple[str, ...]], taken: set[F
             length, images = max((ends.search(part) for part in parts), key=lambda hit: hit[0], default=(0, []))
             if images:
                 names = {part[-1] for part in parts if part}
-                return _sure(ends, _candidates(ends, images, length, one.finder.split, taken), names, usual)
+                candidates = _candidates(ends, images, length, one.finder.split, taken)
+                return _sure(ends, _own(candidates, ends, length, near), names, near.usual)
     return [], False
 
 
@@ -270,6 +288,15 @@ def _candidates(
         image: folders
         for image, folders in outer.items()
         if not _of_other_split(folders, split) and ends.place(image) not in taken
+    }
+
+
+def _own(outer: dict[int, tuple[str, ...]], ends: Ends, length: int, near: _Near) -> dict[int, tuple[str, ...]]:
+    """The candidates without those in folders that belong to other labels."""
+    return {
+        image: folders
+        for image, folders in outer.items()
+        if folders in near.usual or not near.siblings.claim(ends.folders_of(image), length - 1)
     }
 
 

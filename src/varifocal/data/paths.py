@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.image_kinds import HEIF, SUFFIXES, UNREAD, suffix_of
+from varifocal.data.sibling_folders import Siblings
 from varifocal.utils.errors import DataError
 
 MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
@@ -256,13 +257,19 @@ class ImageFinder:
     """Finds images by the names that annotations give them, in the folders where they may lie.
 
     A folder is listed once, whatever the number of images. ``top`` is the folder that all of them lie in, whatever
-    their names begin with, and ``split`` the split they are of: what :func:`varifocal.data.find_images.locate` looks
-    at.
+    their names begin with, ``split`` the split they are of, and ``siblings`` gives the folders of the labels that name
+    them and of others: what :func:`varifocal.data.find_images.locate` looks at.
     """
 
-    def __init__(self, roots: Sequence[AnyPath], top: AnyPath | None = None, split: str = "") -> None:
+    def __init__(
+        self,
+        roots: Sequence[AnyPath],
+        top: AnyPath | None = None,
+        split: str = "",
+        siblings: Callable[[], Siblings] = Siblings,
+    ) -> None:
         self.roots = [root for root in dict.fromkeys(roots) if exists(root)]
-        self.top, self.split = top, split
+        self.top, self.split, self.siblings = top, split, siblings
         self._listings: dict[str, list[tuple[AnyPath, frozenset[str]]]] = {}
         self._stems: dict[AnyPath, dict[str, str]] = {}
         self._twins: dict[AnyPath, list[str]] = {}  # images of which another has the stem

@@ -243,3 +243,83 @@ def agreeing(parts: tuple[str, ...], path: str) -> int:
     while count < min(len(own), len(theirs)) and own[-1 - count] == theirs[-1 - count]:
         count += 1
     return count
+
+
+def labelme(name: str) -> str:
+    points = [[2, 2], [6, 6]]
+    return json.dumps({"imagePath": name, "shapes": [{"label": "cat", "shape_type": "rectangle", "points": points}]})
+
+
+def supervisely(_: str) -> str:
+    shape = {"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[2, 2], [5, 5]]}}
+    return json.dumps({"size": {"width": 20, "height": 10}, "objects": [shape]})
+
+
+def dota(_: str) -> str:
+    return "2 2 6 2 6 6 2 6 cat 0\n"
+
+
+BESIDE = {
+    "labelme": ("{}/{}.json", "{}/{}.jpg", labelme),
+    "voc": ("{}/{}.xml", "{}/{}.jpg", voc),
+    "supervisely": ("{}/ann/{}.jpg.json", "{}/img/{}.jpg", supervisely),
+    "dota": ("{}/labelTxt/{}.txt", "{}/images/{}.jpg", dota),
+}
+
+
+def two_folders(format: str, labeled: bool) -> dict:
+    """Images 0 to 2 in two folders; monday has lost its 1, and tuesday, if not ``labeled``, its labels of 1."""
+    label, image, text = BESIDE[format]
+    pairs = [(day, number) for day in ("monday", "tuesday") for number in range(3)]
+    files = {label.format(*pair): text(f"{pair[1]}.jpg") for pair in pairs if labeled or pair != ("tuesday", 1)}
+    return files | {image.format(*pair): IMAGE for pair in pairs if pair != ("monday", 1)}
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+@pytest.mark.parametrize("format", BESIDE)
+def test_images_in_the_folder_of_other_labels_are_not_taken(tmp_path, format, labeled):
+    """Whether or not the image there has labels itself."""
+    fill(tmp_path, two_folders(format, labeled))
+    label, image, _ = BESIDE[format]
+    refused(tmp_path, label.format("monday", 1), "'1", "which is not found in", format=format)
+    raw = read_raw(tmp_path, format=format)
+    assert [problem.kind for problem in raw.problems] == ["missing-image"]
+    # and with the image in its place each label has its own
+    fill(tmp_path, {image.format("monday", 1): IMAGE})
+    raw = read_raw(tmp_path, format=format)
+    assert not raw.problems
+    assert len(raw.boxes.images) == (6 if labeled else 5)
+    for box, index in enumerate(raw.boxes.images.tolist()):
+        of_image, of_labels = (
+            path.relative_to(tmp_path) for path in (raw.images.files[index], raw.boxes.where(box).file)
+        )
+        assert (of_image.parts[0], of_image.name[0]) == (of_labels.parts[0], of_labels.name[0])
+
+
+@pytest.mark.parametrize("format", ["labelme", "voc"])
+def test_a_name_with_the_folder_of_other_labels_means_it(tmp_path, format):
+    label, _, text = BESIDE[format]
+    fill(tmp_path, two_folders(format, False) | {label.format("monday", 1): text("C:\\set\\tuesday\\1.jpg")})
+    (moved,) = (note for note in load_dataset(tmp_path, format=format).notes if "by the end of its name" in note)
+    assert f"as {tmp_path}/tuesday/1.jpg" in moved
+    # unless it is called by its whole name there
+    fill(tmp_path, {label.format("tuesday", 1): text("1.jpg")})
+    refused(tmp_path, label.format("monday", 1), "tuesday", "which is not ", format=format)
+
+
+@pytest.mark.parametrize("format", ["labelme", "voc"])
+def test_two_files_of_labels_of_one_name_are_not_of_one_image(tmp_path, format):
+    label, _, text = BESIDE[format]
+    files = {label.format("set/old", 1): text("../1.jpg"), label.format("set/new", 1): text("../1.jpg")}
+    refused(
+        fill(tmp_path, files | {"set/1.jpg": IMAGE}), "/1", "is of the image 1.jpg, of which ", "is, too", format=format
+    )
+
+
+def test_a_file_of_labels_does_not_take_the_images_of_another_split_of_any_name(tmp_path):
+    files = {f"{day}/_annotations.coco.json": coco("0.jpg", "1.jpg") for day in ("monday", "tuesday")}
+    fill(tmp_path, files | {f"{day}/0.jpg": IMAGE for day in ("monday", "tuesday")} | {"tuesday/1.jpg": IMAGE})
+    refused(tmp_path, "image 2 has the file_name '1.jpg', which is not found in", split="monday")
+    table = "image,xmin,ymin,xmax,ymax,label\n0.jpg,2,2,6,6,cat\n1.jpg,2,2,6,6,cat\n"
+    fill(tmp_path, {f"{day}/boxes.csv": table for day in ("monday", "tuesday")})
+    refused(tmp_path, "names the image '1.jpg', which is not found in", format="csv", split="monday")

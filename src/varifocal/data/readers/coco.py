@@ -29,10 +29,11 @@ from varifocal.data.names import is_unsafe_path
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
-from varifocal.data.readers.coco_layout import image_roots
+from varifocal.data.readers.coco_layout import find_coco, image_roots
 from varifocal.data.readers.coco_records import MEND, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
+from varifocal.data.sibling_folders import siblings_of_source
 from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
 
@@ -67,7 +68,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
     _check_sections(read_object(file, SECTIONS, found.take), file)
     categories = _read_categories(found)
     roots = image_roots(file, data, split)
-    images = _read_images(found, finder_of(roots, roots[-1], split, options))
+    images = _read_images(found, finder_of(roots, roots[-1], split, options, siblings_of_source(data, file, find_coco)))
     boxes = _read_boxes(found, images, categories)
     joined = join_twins(boxes.labels, categories)
     for name in joined.clashes:

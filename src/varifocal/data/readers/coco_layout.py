@@ -7,8 +7,9 @@ import re
 from varifocal.data.archive import AnyPath
 from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import list_dir
-from varifocal.data.readers.label_files import parts_between, split_of_parts
+from varifocal.data.readers.label_files import split_of_parts
 from varifocal.data.roles import is_named
+from varifocal.data.sibling_folders import parts_between
 from varifocal.utils.errors import DataError
 
 _FIFTYONE = "labels.json"

@@ -21,8 +21,9 @@ from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
 from varifocal.data.readers.columns import NAN, ColumnBuilder, to_number
 from varifocal.data.readers.csv_columns import WANTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
-from varifocal.data.readers.label_files import image_folders, image_roots, parts_between, split_of_parts
+from varifocal.data.readers.label_files import image_folders, image_roots, split_of_parts
 from varifocal.data.readers.open_images import class_names
+from varifocal.data.sibling_folders import parts_between, siblings_of_source
 from varifocal.utils.errors import DataError
 
 _MAX_SIDE = 2**31 - 1
@@ -61,7 +62,8 @@ def read_csv(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     text = texts.read(source)
     table = table_of(text, source)
     base = data if data.is_dir() else source.parent
-    reading = _Reading(columns, table, finder_of(_roots(source, base, split, table), base, split, options))
+    siblings = siblings_of_source(data, source, find_csv)
+    reading = _Reading(columns, table, finder_of(_roots(source, base, split, table), base, split, options, siblings))
     if table.of_open_images:
         reading.classes = class_names(source)
     for number, row in _rows(text, table, source):

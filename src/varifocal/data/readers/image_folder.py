@@ -18,6 +18,7 @@ from varifocal.data.paths import TextDecoder, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.objects import ObjectReader, line_object, record_size
+from varifocal.data.sibling_folders import siblings_of_source
 from varifocal.utils.errors import DataError
 
 NAME = "metadata.jsonl"
@@ -31,7 +32,8 @@ def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadO
         DataError: the file cannot be read. A line that is wrong is a problem of the set.
     """
     columns = ColumnBuilder("image-folder", source, split)
-    finder = finder_of([source.parent], data if data.is_dir() else source.parent, split, options)
+    siblings = siblings_of_source(data, source, find_image_folder)
+    finder = finder_of([source.parent], data if data.is_dir() else source.parent, split, options, siblings)
     objects = ObjectReader(columns)
     inner = split != "all" and normalize_split(source.parent.name) != split and not source.stem.startswith(split)
     texts = TextDecoder()

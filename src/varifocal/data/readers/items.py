@@ -14,7 +14,7 @@ from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, cou
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import ImageFinder, is_image
 from varifocal.data.readers.columns import NAN, ColumnBuilder
-from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.lookup import Words, record_of
 
 _MAX_SIDE = 2**31 - 1
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
@@ -112,7 +112,7 @@ class Items:
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
             columns.problem("malformed", file, item.place, text, "add its file name, or take the record out")
             return False
-        place, record = SourceLocation(file, item.place), f"{file.name} {item.place}".strip()
+        place, record = SourceLocation(file, item.place), f"{record_of(file, columns.source)} {item.place}".strip()
         found = without_suffix(finder, item.name)
         also = (item.other,) if item.other and item.other != item.name else ()
         image = columns.named(finder, item.name, place, _NAMES, size=item.size, found=found, also=also, record=record)

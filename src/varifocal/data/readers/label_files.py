@@ -22,6 +22,7 @@ from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, r
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, PlaceOf, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
+from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
 from varifocal.utils.errors import DataError
 
 SNIFFED = 8  # files of a folder that are looked at to tell its format
@@ -38,43 +39,57 @@ def split_of_parts(parts: Sequence[str]) -> str:
     return "all"
 
 
-def parts_between(data: AnyPath, folder: AnyPath) -> tuple[str, ...]:
-    """The names of the folders from the data folder down to one below it."""
-    parts: list[str] = []
-    while str(folder) != str(data) and folder.name and folder != folder.parent:
-        parts.append(folder.name)
-        folder = folder.parent
-    return tuple(reversed(parts))
-
-
 def image_folders(data: AnyPath) -> list[AnyPath]:
     """All folders with images, below and including ``data``."""
     return [folder for folder, _, names in walk(data) if any(map(is_image, names))]
 
 
-def image_roots(data: AnyPath, labels: AnyPath, split: str, folders: Sequence[AnyPath]) -> list[AnyPath]:
-    """Where the images of a folder of labels may lie, the nearest first; those of other splits are left out.
+def image_roots(
+    data: AnyPath,
+    labels: AnyPath,
+    split: str,
+    folders: Sequence[AnyPath],
+    siblings: Siblings = Siblings(),  # noqa: B008  # it never changes
+) -> list[AnyPath]:
+    """Where the images of a folder of labels may lie: the nearest folders, without those of other splits and of other
+    labels (``siblings``).
 
-    Of several at the same distance those come first whose name ends in the number of the label folder (``image_2`` of
-    ``label_2``), then by name. At last come the folders around, for names that have folders in them.
+    Those come first whose name ends in the number of the label folder (``image_2`` of ``label_2``), then by name. At
+    last come the folders around, for names that have folders in them.
     """
     own = parts_between(data, labels)
     number = re.findall(r"\d+$", labels.name)
 
-    def distance(folder: AnyPath) -> tuple[int, bool, str]:
-        shared = sum(part in parts_between(data, folder) for part in own)
-        return -shared, re.findall(r"\d+$", folder.name) != number, str(folder)
+    def shared(folder: AnyPath) -> int:
+        return shared_parts(own, parts_between(data, folder))
+
+    def order(folder: AnyPath) -> tuple[bool, str]:
+        return re.findall(r"\d+$", folder.name) != number, str(folder)
 
     def fits(folder: AnyPath) -> bool:
-        found = split_of_parts(parts_between(data, folder))
-        return "all" in (split, found) or found == split or share_images(found, split)
+        parts = parts_between(data, folder)
+        found = split_of_parts(parts)
+        of_split = "all" in (split, found) or found == split or share_images(found, split)
+        return of_split and not siblings.claim(parts)
 
     around = [labels]
     while str(around[-1]) != str(data) and around[-1] != around[-1].parent:
         around.append(around[-1].parent)
     beside = [labels] if labels in folders else []
-    near = [] if beside else sorted(filter(fits, folders), key=distance)[:_FEW]
+    fitting = [] if beside else list(filter(fits, folders))
+    most = max(map(shared, fitting), default=0)  # one that lies farther is no usual place, and is told if it is taken
+    near = sorted((folder for folder in fitting if shared(folder) == most), key=order)[:_FEW]
     return list(dict.fromkeys([*beside, *near, *around]))
+
+
+def _finder(
+    base: AnyPath, labels: AnyPath, folders: Sequence[AnyPath], labeled: LabelFolders, options: ReadOptions
+) -> ImageFinder:
+    """Finds the images of a folder of labels among the ``folders`` with images."""
+    own = parts_between(base, labels)
+    split, siblings = split_of_parts(own), Siblings(own, labeled)  # a list may name another split
+    roots = image_roots(base, labels, split, folders, siblings)
+    return finder_of(roots, base, split, options, lambda: siblings)
 
 
 @dataclass(frozen=True)
@@ -128,14 +143,13 @@ class LabelFiles:
             columns.declare(self.classes)
         items = Items(columns)
         base = data if data.is_dir() else source.parent
-        folders = image_folders(base)
+        folders, labeled = image_folders(base), LabelFolders(base, self.folders(base))
         finders: dict[AnyPath, ImageFinder] = {}
         kept: list[tuple[AnyPath, str] | None] = []
         places = list(self._files(columns, base, texts))
         for (folder, name), (file, content) in zip(places, read_many(f / n for f, n in places), strict=True):
             if folder not in finders:
-                own = split_of_parts(parts_between(base, folder))  # a list may name another
-                finders[folder] = finder_of(image_roots(base, folder, own, folders), base, own, options)
+                finders[folder] = _finder(base, folder, folders, labeled, options)
             item = self._item(columns, content, file, texts, finders[folder])
             if item is not None and items.add(item, file, finders[folder], self.words):
                 kept.append((folder, name))

@@ -40,6 +40,11 @@ class Outcome:
     note: str = ""
 
 
+def record_of(file: AnyPath, source: AnyPath) -> str:
+    """What a file of labels is called: its path from the source on, as two folders may have files of one name."""
+    return str(file).removeprefix(str(source)).strip("/") or file.name
+
+
 class Lookup:
     """The images of one split that are not found at once, and the records that images belong to."""
 

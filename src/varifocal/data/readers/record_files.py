@@ -16,7 +16,8 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir, walk
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, PlaceOf, finished
-from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, parts_between, split_of_parts
+from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, split_of_parts
+from varifocal.data.sibling_folders import parts_between, siblings_of_source
 from varifocal.utils.errors import DataError
 
 
@@ -76,7 +77,7 @@ class RecordFiles:
         items = Items(columns)
         base = data if data.is_dir() else source.parent
         roots = image_roots(base, source.parent, split, image_folders(base))
-        finder = finder_of(roots, base, split, options)
+        finder = finder_of(roots, base, split, options, siblings_of_source(data, source, self.splits))
 
         def add(item: Item) -> None:
             items.add(item, source, finder, self.words)

@@ -23,7 +23,7 @@ from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, is_image_name, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder, to_number
-from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.lookup import Words, record_of
 from varifocal.data.readers.voc_layout import (
     base_of,
     entry_of,
@@ -32,11 +32,13 @@ from varifocal.data.readers.voc_layout import (
     top_of,
     unsplit,
     without_flag,
+    xml_folders,
     xml_place,
     xml_stems,
 )
 from varifocal.data.readers.voc_shapes import corners_of, text_of
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
+from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between
 from varifocal.utils.errors import DataError
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
@@ -59,13 +61,20 @@ class _Reading:
     renamed: list[tuple[str, str]] = field(default_factory=list)  # XML files that name another image, and that
     bare: list[Found] = field(default_factory=list)  # images that a list names and that have no XML
     finders: dict[AnyPath, ImageFinder] = field(default_factory=dict)
+    labeled: LabelFolders | None = None  # all that have XML files, once it is asked
 
     def finder(self, folder: AnyPath) -> ImageFinder:
         """Finds the images of the XML files of a folder."""
         if folder not in self.finders:
             roots, top = image_roots(folder, self.data), top_of(folder, self.data)
-            self.finders[folder] = finder_of(roots, top, self.columns.split, self.options)
+            split, options = self.columns.split, self.options
+            self.finders[folder] = finder_of(roots, top, split, options, lambda: self._siblings(folder))
         return self.finders[folder]
+
+    def _siblings(self, folder: AnyPath) -> Siblings:
+        if self.labeled is None:
+            self.labeled = LabelFolders(self.data, xml_folders(self.data))
+        return Siblings(parts_between(self.data, folder), self.labeled) if self.data.is_dir() else Siblings()
 
 
 def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
@@ -276,7 +285,7 @@ def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: Imag
         size=_size(root),
         found=found,
         also=(stem,),
-        record=file.name,
+        record=record_of(file, columns.source),
     )
 
 

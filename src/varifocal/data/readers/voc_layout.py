@@ -281,6 +281,12 @@ def without_flag(line: str) -> str:
     return " ".join(words[:-1]) if len(words) > 1 and words[-1] in _FLAGS else line
 
 
+def xml_folders(data: AnyPath) -> list[AnyPath]:
+    """The folders below a data folder in which there are XML files."""
+    found = walk(data) if data.is_dir() else []
+    return [folder for folder, _, names in found if any(name.lower().endswith(".xml") for name in names)]
+
+
 def has_xml(folder: AnyPath) -> bool:
     """Whether the first XML file below a folder is one of VOC."""
     for place, _, names in walk(folder):
