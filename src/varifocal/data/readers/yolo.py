@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, short, short_list
 from varifocal.data.archive import AnyPath
@@ -22,13 +23,23 @@ from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, e
 from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
-from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place, tails_of
 from varifocal.utils.errors import DataError
 
 # Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
 _LEAST, _MOST = -4.0, 5.0
 
-Found = tuple[AnyPath, str, str]  # the folder of an image, the path of that as the source has it, the image's name
+
+class Found(NamedTuple):
+    """An image: its folder, the path of that from the data folder on, its name, and the folders before its name as the
+    source writes them, which may begin on another machine."""
+
+    folder: AnyPath
+    path: str
+    name: str
+    written: str
+
+
 _NAMES = Words(inside="write it from that folder on")
 
 
@@ -44,7 +55,8 @@ class _Reading:
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
-    places: dict[tuple[AnyPath, str], tuple[AnyPath, ...]] = field(default_factory=dict)  # of images -> of their labels
+    # folder, path and written folders of images -> folders of their labels
+    places: dict[tuple[AnyPath, str, str], tuple[AnyPath, ...]] = field(default_factory=dict)
     listings: dict[AnyPath, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
     folded: dict[AnyPath, dict[str, str]] = field(
         default_factory=dict
@@ -75,7 +87,7 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
         entries = []
     for entry in entries:
         for found in _images(entry, reading):
-            _take(reading, entry, *found)
+            _take(reading, entry, found)
     _read_labels(reading)
     _report_unknown(reading)
     _report_missing(reading, listed=any(entry.place.is_file() or entry.shared for entry in entries))
@@ -88,17 +100,17 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     return columns.finish(Files.of(reading.labels), shares=True)
 
 
-def _take(reading: _Reading, entry: Entry, folder: AnyPath, path: str, name: str) -> None:
+def _take(reading: _Reading, entry: Entry, found: Found) -> None:
     """Add an image with its file of labels; without one, as the user says."""
-    columns = reading.columns
-    labels = _label_file(reading, entry, folder, path, name)
+    columns, path, name = reading.columns, found.path, found.name
+    labels = _label_file(reading, entry, found)
     if labels is None:
         if entry.shared:  # it may be of another split
             return
         reading.bare.append(name)
         if reading.options.unlabeled == "skip":
             return
-    image = columns.image(f"{path}/{name}" if path else name, (folder, name))
+    image = columns.image(f"{path}/{name}" if path else name, (found.folder, name))
     reading.labels.append(labels)
     if labels is not None:
         if labels[1] not in reading.lonely[labels[0]]:
@@ -140,7 +152,8 @@ def _images(entry: Entry, reading: _Reading) -> Iterator[Found]:
     if entry.place.is_file():
         yield from _from_list(entry.place, reading)
     else:
-        yield from iter_images(entry.place, reading.passed)
+        for folder, path, name in iter_images(entry.place, reading.passed):
+            yield Found(folder, path, name, path)
 
 
 def _from_list(file: AnyPath, reading: _Reading) -> Iterator[Found]:
@@ -163,11 +176,12 @@ def _from_list(file: AnyPath, reading: _Reading) -> Iterator[Found]:
     for problem in outcome.problems:
         reading.columns.problems.add(replace(problem, image=-1))
     reading.columns.notes += [outcome.note] if outcome.note else []
-    for index, (place, path) in enumerate(zip(places, paths, strict=True)):
+    for index, (place, path, (_, name)) in enumerate(zip(places, paths, lines, strict=True)):
         found = place or outcome.places.get(index)
         if found is not None:
             by_end = place is None and images is None
-            yield found[0], _below(found[0], root) if by_end else (path or "").rpartition("/")[0], found[1]
+            inside = _below(found[0], root) if by_end else (path or "").rpartition("/")[0]
+            yield Found(found[0], inside, found[1], name.replace("\\", "/").rpartition("/")[0])
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -210,16 +224,17 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, entry: Entry, folder: AnyPath, path: str, name: str) -> tuple[AnyPath, str] | None:
+def _label_file(reading: _Reading, entry: Entry, found: Found) -> tuple[AnyPath, str] | None:
     """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt."""
-    stem = os.path.splitext(name)[0]
-    return _label_of(reading, entry, folder, path, stem) or _label_of(reading, entry, folder, path, name)
+    stem = os.path.splitext(found.name)[0]
+    return _label_of(reading, entry, found, stem) or _label_of(reading, entry, found, found.name)
 
 
-def _label_of(reading: _Reading, entry: Entry, folder: AnyPath, path: str, stem: str) -> tuple[AnyPath, str] | None:
-    if (folder, path) not in reading.places:
-        reading.places[folder, path] = tuple(dict.fromkeys(_label_places(reading, entry, folder, path)))
-    for place in reading.places[folder, path]:
+def _label_of(reading: _Reading, entry: Entry, found: Found, stem: str) -> tuple[AnyPath, str] | None:
+    key = (found.folder, found.path, found.written)
+    if key not in reading.places:
+        reading.places[key] = tuple(dict.fromkeys(_label_places(reading, entry, found)))
+    for place in reading.places[key]:
         if place not in reading.listings:
             names = [file for file in list_dir(place)[1] if _is_label(file)]
             reading.listings[place] = frozenset(names)
@@ -239,9 +254,14 @@ def _is_label(file: str) -> bool:
     return file.lower().endswith(".txt") and file.lower() not in NOT_LABELS
 
 
-def _label_places(reading: _Reading, entry: Entry, folder: AnyPath, path: str) -> Iterator[AnyPath]:
-    """Where the labels of the images of a folder may lie, ``path`` being its path as the source has it."""
-    root = reading.layout.root
+def _label_places(reading: _Reading, entry: Entry, found: Found) -> Iterator[AnyPath]:
+    """Where the labels of the images of a folder may lie.
+
+    What a list writes before the names of images begins on another machine as these do: CVAT's "YOLO 1.1" has
+    data/obj_train_data for labels in obj_train_data.
+    """
+    root, path = reading.layout.root, found.path
+    written = [root / tail for tail in tails_of(found.written)] if entry.place.is_file() else []
     if reading.options.images is not None:
         if entry.place.is_file():
             yield label_place(root / path, root)
@@ -251,8 +271,11 @@ def _label_places(reading: _Reading, entry: Entry, folder: AnyPath, path: str) -
             yield entry.labels / path if path else entry.labels
             yield entry.labels
         root = reading.options.images
-    yield label_place(folder, root)
-    yield folder
+    yield label_place(found.folder, root)
+    yield found.folder
+    for place in written:
+        yield label_place(place, reading.layout.root)
+        yield place
 
 
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
@@ -348,7 +371,7 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
     if not any(reading.labels) and reading.options.unlabeled != "background":
         place = " or ".join(str(place) for place in list(reading.listings)[:2])
         text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {place}"
-        columns.problem("malformed", columns.source, "", text, "put a text file of the same name there for each")
+        columns.problem("missing-labels", columns.source, "", text, "put a text file of the same name there for each")
     if listed:  # a list may name some of the images
         return
     for folder, names in reading.lonely.items():

@@ -69,11 +69,14 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
     from varifocal.tools.check.fix import write_fixed
     from varifocal.tools.check.messages import count_of
 
-    changes = write_fixed(report, options.fix, copy=options.copy)
+    notes: list[str] = []
+    changes = write_fixed(report, options.fix, copy=options.copy, notes=notes)
     print(
         f"{options.fix}: a copy with {count_of(len(changes), 'change')}, listed in changes.txt; "
         "the source is untouched."
     )
+    for note in notes:
+        print(note)
 
 
 def _targets(options: argparse.Namespace) -> list[Path]:

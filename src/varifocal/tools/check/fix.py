@@ -38,6 +38,10 @@ MENDED = {
 }
 
 
+# Problems of records that may have been the labels of a split.
+_OF_LABELS = ("missing-labels", "malformed", "unknown-image", "twice", "bad-category")
+
+
 def check_new(out: Path, data: Path) -> None:
     """That the copy can be written there.
 
@@ -55,15 +59,15 @@ def check_new(out: Path, data: Path) -> None:
         raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place.") from error
 
 
-def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change]:
+def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[str] | None = None) -> list[Change]:
     """Write the cleaned copy to ``out``, whole or not at all, and give the changes.
 
     Images are links to the source, or with ``copy`` copies of it. ``changes.txt`` and ``changes.json`` list every
-    change and count what was left for a person to decide.
+    change and count what was left for a person to decide. What a user should know of the copy is added to ``notes``.
 
     Raises:
         ConfigError: ``out`` is there already, or cannot be written.
-        DataError: no image would be left, or class ids seem to be one off.
+        DataError: no image, or of a split no label would be left, or class ids seem to be one off.
     """
     if report.findings.total("shifted-class"):
         raise DataError(
@@ -74,6 +78,8 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change
     kept = [plan for plan in plans if plan.images.any()]
     if not kept:
         raise DataError(f"{report.data}: no image can be used, so there is nothing to copy; see what is wrong above.")
+    _check_labels(report, kept)
+    told = _without_labels(kept)
     categories = _categories(plans)
     changes = [change for plan in plans for change in (*plan.changes, *_added_classes(plan, categories))]
     changes += [
@@ -86,7 +92,7 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change
         try:
             for plan in kept:
                 _write_split(plan, categories, beside, copy=copy)
-            _write_changes(report, changes, beside)
+            _write_changes(report, changes, told, beside)
             beside.chmod(0o755)
             os.rename(beside, out)
         except BaseException:
@@ -96,7 +102,35 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False) -> list[Change
         if os.path.lexists(out):
             raise ConfigError(f"{out}: another process has just made it; choose another --fix.") from error
         raise ConfigError(f"{out}: cannot be written ({error.strerror}); nothing was left there.") from error
+    if notes is not None:
+        notes += told
     return changes
+
+
+def _check_labels(report: Report, plans: Sequence[Plan]) -> None:
+    """Raises DataError: a split has labels and none would be left, so that all its images would be background."""
+    for plan in plans:
+        raw = plan.split.raw
+        labeled = len(raw.boxes) or any(raw.problems.counts[kind] for kind in _OF_LABELS)
+        if labeled and not plan.boxes.any():
+            raise DataError(
+                f"{report.data}: none of the labels of the split {plan.split.name} can be used, so that "
+                f"{count_of(int(plan.images.sum()), 'image')} of it would become background; mend what is wrong above."
+            )
+
+
+def _without_labels(plans: Sequence[Plan]) -> list[str]:
+    """A sentence on the images of each split that are written without objects."""
+    notes = []
+    for plan in plans:
+        images = np.flatnonzero(plan.images)
+        labeled = np.unique(plan.split.raw.boxes.images[plan.boxes])
+        bare = np.setdiff1d(images, labeled)
+        if len(bare):
+            part = f"all {len(images)}" if len(bare) == len(images) else f"{len(bare)} of {len(images)}"
+            first = plan.split.image_name(int(bare[0]))
+            notes.append(f"{plan.split.name}: {part} images were written WITHOUT labels, as background, first {first}.")
+    return notes
 
 
 def _categories(plans: Sequence[Plan]) -> list[Category]:
@@ -212,7 +246,7 @@ def _left(report: Report, changes: Sequence[Change]) -> dict[str, int]:
     return {kind: count for kind, count in counts.items() if count > 0}
 
 
-def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> None:
+def _write_changes(report: Report, changes: Sequence[Change], told: Sequence[str], folder: Path) -> None:
     left = _left(report, changes)
     counts = Counter(change.what.split(" with ")[0] for change in changes)
     content = {
@@ -220,10 +254,13 @@ def _write_changes(report: Report, changes: Sequence[Change], folder: Path) -> N
         "counts": counts,
         "changes": [change._asdict() for change in changes],
         "left": left,
+        "without_labels": list(told),
         "notes": report.notes,
     }
     (folder / "changes.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     lines = [f"{count_of(len(changes), 'change')} to {report.data}", *(str(change) for change in changes)]
+    if told:
+        lines += ["", *told]
     if left:
         lines += ["", "Left for you to decide, as counted in the source:"]
         lines += [f"{count}: {kind_of(kind).title} ({kind_of(kind).meaning})" for kind, count in left.items()]

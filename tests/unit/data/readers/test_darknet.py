@@ -38,6 +38,19 @@ def test_parts_of_what_cvat_writes(tmp_path, gone):
     assert found(load_dataset(tmp_path)) == {"a 0.PNG": [("dog", BOX)]}
 
 
+@pytest.mark.parametrize(
+    "listed", ["data/obj_train_data/a 0.PNG", "obj_train_data/a 0.PNG", "C:\\set\\obj_train_data\\a 0.PNG"]
+)
+@pytest.mark.parametrize("place", ["data/images", "photos", "photos/deep"])
+def test_what_cvat_writes_without_images(tmp_path, place, listed):
+    """Labels lie where the list says, whatever its names begin with, and images in the data folder or apart from it."""
+    data = fill(tmp_path / "data", {**CVAT, "train.txt": listed + "\n"})
+    (data / "obj_train_data/a 0.PNG").unlink()
+    fill(tmp_path, {f"{place}/a 0.PNG": (100, 50)})
+    images = "" if place.startswith("data") else str(tmp_path / "photos")
+    assert found(load_dataset(data, images=images)) == {"a 0.PNG": [("dog", BOX)]}
+
+
 def test_a_validation_subset(tmp_path):
     more = {
         "obj.data": DATA + "valid = data/valid.txt\ntest = data/test.txt\n",

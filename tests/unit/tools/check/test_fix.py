@@ -276,6 +276,51 @@ def test_images_whose_labels_cannot_be_read_are_no_background(tmp_path):
     assert {sample.file.name: len(sample.boxes) for sample in kept.samples} == {"0.png": 1, "2.png": 0}
 
 
+def yolo(data, labels: str, count: int = 2, line: str = "0 0.5 0.5 0.5 0.5") -> None:
+    """A data set of YOLO with images 0 to ``count`` - 1, and labels of all of them in a folder."""
+    data.mkdir()
+    (data / labels).mkdir(parents=True)
+    (data / "images").mkdir()
+    for i in range(count):
+        image(i).save(data / "images" / f"{i}.png")
+        (data / labels / f"{i}.txt").write_text(line)
+    (data / "classes.txt").write_text("cat\n")
+
+
+@pytest.mark.parametrize(("labels", "line"), [("elsewhere", "0 0.5 0.5 0.5 0.5"), ("labels", "0 0.5 0.5")])
+def test_a_split_does_not_lose_all_its_labels(tmp_path, labels, line):
+    """Here they lie where they are not looked for, or none of them has a box, beside an image that has no objects."""
+    yolo(tmp_path / "data", labels, line=line)
+    image(7).save(tmp_path / "data/images/bare.png")
+    report = check_data(tmp_path / "data", EYE, format="yolo")
+    count = 3 if labels == "elsewhere" else 1
+    said = (
+        rf"none of the labels of the split all can be used, so that {count} images? of it would become background; mend"
+    )
+    with pytest.raises(DataError, match=said):
+        write_fixed(report, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("empty", "said"),
+    [
+        ([], []),
+        ([1], ["all: 1 of 3 images were written WITHOUT labels, as background, first 1.png."]),
+        ([0, 1, 2], ["all: all 3 images were written WITHOUT labels, as background, first 0.png."]),
+    ],
+)
+def test_images_that_are_written_as_background_are_counted(tmp_path, empty, said):
+    yolo(tmp_path / "data", "labels", 3)
+    for i in empty:
+        (tmp_path / "data/labels" / f"{i}.txt").write_text("")
+    notes: list[str] = []
+    write_fixed(check_data(tmp_path / "data", EYE, format="yolo"), tmp_path / "out", notes=notes)
+    assert notes == said
+    assert all(note in (tmp_path / "out/changes.txt").read_text() for note in said)
+    assert json.loads((tmp_path / "out/changes.json").read_text())["without_labels"] == said
+
+
 def test_what_was_understood_is_said_in_the_copy(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
