@@ -10,21 +10,32 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import short_list
+from varifocal.data.regions import region_numbers
 from varifocal.types import Dataset, Sample
 
 
 def used_classes(data: Dataset) -> Bool[np.ndarray, "C"]:
-    """Which of the categories have a box, be it an object or a region to be ignored."""
+    """Which of the categories have a box, be it an object or a region of that class to be ignored; regions of several
+    classes say of none that it is there."""
     used = np.zeros(len(data.categories), bool)
     for sample in data.samples:
-        used[sample.labels] = True
+        used[_own_labels(sample)] = True
         if used.all():
             break
     return used
 
 
+def _own_labels(sample: Sample) -> Int64[np.ndarray, "K"]:
+    """The labels without those of regions of several classes."""
+    if np.count_nonzero(sample.crowd) < 2:
+        return sample.labels
+    one_image = np.zeros(len(sample.labels), np.int64)
+    return sample.labels[region_numbers(one_image, sample.labels, sample.boxes, sample.crowd) < 0]
+
+
 def with_classes(data: Dataset, keep: Bool[np.ndarray, "C"]) -> Dataset:
-    """The same data set with those of its categories alone; the others must have no box."""
+    """The same data set with those of its categories alone; the others must have no box but regions of several
+    classes."""
     if keep.all():
         return data
     place = np.where(keep, np.cumsum(keep) - 1, -1)
@@ -86,7 +97,12 @@ class _Relabeled(Sequence[Sample]):
         if isinstance(index, slice):
             return _Relabeled(self._samples[index], self._place)
         sample = self._samples[index]
-        return replace(sample, labels=self._place[sample.labels])
+        labels = self._place[sample.labels]
+        if (labels >= 0).all():
+            return replace(sample, labels=labels)
+        kept = labels >= 0
+        areas = None if sample.areas is None else sample.areas[kept]
+        return replace(sample, boxes=sample.boxes[kept], labels=labels[kept], crowd=sample.crowd[kept], areas=areas)
 
     def __len__(self) -> int:
         return len(self._samples)

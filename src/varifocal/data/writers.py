@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import RawDataset, counted
 from varifocal.data.names import STANDARD, normalize_split
+from varifocal.data.regions import region_numbers
 from varifocal.data.roles import is_to_train
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
@@ -133,15 +134,12 @@ def _without_regions(part: Part) -> tuple[Part, list[str]]:
     As objects of each of these classes, which is what they would be in YOLO, they would teach what is not there.
     """
     boxes = part.raw.boxes
-    crowd = np.flatnonzero(boxes.crowd)
-    places = np.column_stack([boxes.images[crowd], boxes.xyxy[crowd]])
-    _, where, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
-    regions = np.zeros(len(boxes), bool)
-    regions[crowd] = counts[where.reshape(-1)] > 1
-    count = part.mine(regions)
+    numbers = region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
+    regions = numbers >= 0
+    count = len(np.unique(numbers[regions & part.keep & np.isin(boxes.images, part.images)]))
     if not count:
         return part, []
-    left_out = counted(count, "(box|boxes) of regions to be ignored for several classes (is|are) left out")
+    left_out = counted(count, "(region|regions) to be ignored for several classes (is|are) left out")
     note = f"{part.split}: {left_out}, as YOLO has none."
     return replace(part, keep=part.keep & ~regions), [note]
 

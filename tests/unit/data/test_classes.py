@@ -123,6 +123,27 @@ def test_a_class_of_regions_alone_stays(tmp_path):
     assert names(read_splits(root, DataConfig())[0]) == ["cup", "box"]
 
 
+def test_regions_of_all_classes_make_no_outputs(tmp_path):
+    """VisDrone lists ten classes; two ignored regions are boxes of none, and regions of those that have boxes."""
+    lines = "10,20,30,5,1,4,0,0\n0,0,9,9,0,0,0,0\n50,0,9,9,0,11,0,0\n70,0,9,9,1,1,0,0\n"
+    for split in ("train", "val"):
+        fill(tmp_path, {f"{split}/images/a.png": (100, 50), f"{split}/annotations/a.txt": lines})
+    training, validation = read_splits(tmp_path, DataConfig())
+    assert names(training) == names(validation) == ["pedestrian", "car"]
+    assert any("people, bicycle, van, truck" in note and "no outputs of the model" in note for note in training.notes)
+    for (sample,) in (training.samples, validation.samples):
+        rows = zip(sample.labels.tolist(), sample.boxes.tolist(), sample.crowd.tolist(), strict=True)
+        assert sorted(rows) == [
+            (0, [0, 0, 9, 9], True),
+            (0, [50, 0, 59, 9], True),
+            (0, [70, 0, 79, 9], False),
+            (1, [0, 0, 9, 9], True),
+            (1, [10, 20, 40, 25], False),
+            (1, [50, 0, 59, 9], True),
+        ]
+    assert names(read_splits(tmp_path, DataConfig(keep_unused_classes=True))[0])[1] == "people"
+
+
 def test_without_any_box_all_classes_stay(tmp_path):
     training, _ = read_splits(write(tmp_path, train=content([])), DataConfig())
     assert names(training) == NAMES

@@ -312,13 +312,13 @@ def test_a_link_to_nowhere_is_no_image(tmp_path):
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
 def test_regions_to_be_ignored_are_no_objects_of_every_class(tmp_path, to):
-    lines = "10,20,30,5,1,4,0,0\n0,0,9,9,0,0,0,0\n"
+    lines = "10,20,30,5,1,4,0,0\n0,0,9,9,0,0,0,0\n50,0,9,9,0,11,0,0\n"
     fill(tmp_path / "in", {"images/a.png": (100, 50), "annotations/a.txt": lines})
     notes = convert(tmp_path / "in", tmp_path / "out", to)
     (sample,) = load_dataset(tmp_path / "out").samples
     assert sample.boxes[~sample.crowd].tolist() == [[10, 20, 40, 25]]
-    assert sample.crowd.sum() == (0 if to == "yolo" else 10)
-    assert any("10 boxes of regions to be ignored" in note for note in notes) == (to == "yolo")
+    assert sample.crowd.sum() == (0 if to == "yolo" else 20)
+    assert any("2 regions to be ignored for several classes are left out" in note for note in notes) == (to == "yolo")
 
 
 def test_boxes_without_a_label(tmp_path):

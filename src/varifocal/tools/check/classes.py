@@ -17,7 +17,10 @@ _HOW = {"case": "case, spaces or signs", "number": "singular and plural", "spell
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: of each split its boxes, the images it is on, and which of the boxes are crowd or difficult."""
+    """One class: of each split its boxes, the images it is on, and which of the boxes are crowd or difficult.
+
+    Regions to be ignored for several classes are no boxes of any of them.
+    """
 
     name: str
     boxes: dict[str, int]
@@ -41,7 +44,7 @@ def count_classes(splits: Sequence[Split]) -> list[ClassRow]:
     for split in splits:
         own = np.array([place[category.name] for category in split.raw.categories], np.int64)
         labels, owners = split.raw.boxes.labels, split.raw.boxes.images
-        known = labels >= 0
+        known = (labels >= 0) & (split.regions < 0)
         count, many = len(own), len(split.raw.images)
         np.add.at(boxes[split.name], own, np.bincount(labels[known], minlength=count)[:count])
         seen = np.unique(labels[known] * max(many, 1) + owners[known]) // max(many, 1)

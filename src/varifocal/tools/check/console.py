@@ -40,10 +40,20 @@ def show(report: Report) -> RenderableType:
 
 
 def _splits(report: Report) -> Table:
-    table = _table("split", "images", "without boxes", "boxes", "crowd", "difficult", "most in one")
+    regions = any(one.regions for one in report.statistics.splits)  # few data sets have any
+    more = ["ignored regions"] if regions else []
+    table = _table("split", "images", "without boxes", "boxes", "crowd", "difficult", "most in one", *more)
     table.title = f"{report.data} ({report.statistics.splits[0].format})"
     for one in report.statistics.splits:
-        numbers = (one.images, one.without, one.boxes, one.crowd, one.difficult, one.most_boxes)
+        numbers = (
+            one.images,
+            one.without,
+            one.boxes,
+            one.crowd,
+            one.difficult,
+            one.most_boxes,
+            *([one.regions] if regions else []),
+        )
         table.add_row(one.name, *(f"{number:,}" for number in numbers))
     return table
 

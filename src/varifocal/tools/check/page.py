@@ -56,13 +56,21 @@ class Room:
 
 def _head(report: Report) -> str:
     level = "loss" if report.findings.loses else "good"
-    names = ("images", "without boxes", "boxes", "crowd", "difficult", "most in one")
+    names = ("images", "without boxes", "boxes", "crowd", "difficult", "most in one", "ignored regions")
     rows = [
         (
             html.text(one.name),
             *(
                 f"{number:,}"
-                for number in (one.images, one.without, one.boxes, one.crowd, one.difficult, one.most_boxes)
+                for number in (
+                    one.images,
+                    one.without,
+                    one.boxes,
+                    one.crowd,
+                    one.difficult,
+                    one.most_boxes,
+                    one.regions,
+                )
             ),
         )
         for one in report.statistics.splits

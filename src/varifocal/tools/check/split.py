@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from varifocal.data.annotations import RawDataset
 from varifocal.data.readers.columns import with_image_sizes
+from varifocal.data.regions import region_numbers
 from varifocal.data.validate import BoxValidity, validate_boxes
 from varifocal.tools.check.findings import Finding
 from varifocal.types import FileLike
@@ -35,9 +36,15 @@ class Split:
         return self.verdict.good & (boxes.labels >= 0) & ~boxes.crowd & ~boxes.difficult
 
     @cached_property
+    def regions(self) -> Int64[np.ndarray, "N"]:
+        """For each box the number of the region of several classes that it is a copy of, -1 for others."""
+        boxes = self.raw.boxes
+        return region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
+
+    @cached_property
     def used_names(self) -> frozenset[str]:
-        """The names of the classes that have boxes, of whatever kind."""
-        labels = self.raw.boxes.labels
+        """The names of the classes that have boxes, of whatever kind but regions of several classes."""
+        labels = self.raw.boxes.labels[self.regions < 0]
         return frozenset(self.raw.categories[label].name for label in np.unique(labels[labels >= 0]).tolist())
 
     @cached_property

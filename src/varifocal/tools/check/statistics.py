@@ -38,7 +38,8 @@ class Histogram:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """How much there is in a split; ``without`` are images without boxes."""
+    """How much there is in a split; ``without`` are images without boxes and without regions to be ignored for several
+    classes, of which there are ``regions``, and which count as no boxes."""
 
     name: str
     source: str
@@ -49,6 +50,7 @@ class SplitCounts:
     crowd: int
     difficult: int
     most_boxes: int
+    regions: int
 
 
 @dataclass(frozen=True)
@@ -87,22 +89,24 @@ def count(
 
 def _counts(split: Split) -> SplitCounts:
     many = _boxes_a_image(split)
-    raw = split.raw
+    raw, own = split.raw, split.regions < 0
+    bare = np.bincount(raw.boxes.images, minlength=len(raw.images)) == 0
     return SplitCounts(
         split.name,
         str(raw.source),
         raw.format,
         len(raw.images),
-        int((many == 0).sum()),
-        len(raw.boxes),
-        int(raw.boxes.crowd.sum()),
-        int(raw.boxes.difficult.sum()),
+        int(bare.sum()),
+        int(own.sum()),
+        int(raw.boxes.crowd[own].sum()),
+        int(raw.boxes.difficult[own].sum()),
         int(many.max(initial=0)),
+        int(split.regions.max(initial=-1)) + 1,
     )
 
 
 def _boxes_a_image(split: Split) -> Int64[np.ndarray, "M"]:
-    return np.bincount(split.raw.boxes.images, minlength=len(split.raw.images))
+    return np.bincount(split.raw.boxes.images[split.regions < 0], minlength=len(split.raw.images))
 
 
 def _ranges(title: str, starts: Sequence[int], values: Int64[np.ndarray, "N"]) -> Histogram:

@@ -175,6 +175,29 @@ def test_classes_are_compared_by_those_that_have_boxes(tmp_path):
     assert texts["empty-class"] == ["the class 'kitchen' has no boxes", "the class 'lid' has no boxes"]
 
 
+def test_ignored_regions_are_boxes_of_no_class(tmp_path):
+    """Of VisDrone: two boxes of cars, one of a pedestrian, and three regions, one of them in an image alone."""
+    region = "0,0,9,9,0,0,0,0\n"
+    lines = f"10,20,30,15,1,4,0,0\n60,20,20,15,1,4,0,0\n{region}50,0,9,9,0,11,0,0\n70,0,9,9,1,1,0,0\n"
+    files = {"images/a.png": (100, 50), "annotations/a.txt": lines}
+    fill(tmp_path, files | {"images/b.png": (90, 50), "annotations/b.txt": region})
+    report = check_data(tmp_path, eye())
+    (split,) = report.statistics.splits
+    assert (split.images, split.without, split.boxes, split.crowd, split.regions, split.most_boxes) == (
+        2,
+        0,
+        3,
+        0,
+        3,
+        3,
+    )
+    assert {row.name: (row.total, row.crowd, sum(row.images.values())) for row in report.classes if row.total} == {
+        "car": (2, 0, 1),
+        "pedestrian": (1, 0, 1),
+    }
+    assert report.findings.total("empty-class") == 8
+
+
 def test_a_set_without_a_single_box(tmp_path):
     content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],

@@ -1,0 +1,30 @@
+"""Regions to be ignored whatever the class, which are crowd boxes at one place of an image for several classes.
+
+VisDrone's ignored regions and KITTI's ``DontCare`` are such. No box has all classes at once, so that each region is a
+crowd box of every class; nothing else would keep it in COCO. They say nothing of the classes that are in the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+
+def region_numbers(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> Int64[np.ndarray, "N"]:
+    """For each box the number of the region that it is a copy of, counted from 0; -1 for boxes of their own class."""
+    numbers = np.full(len(labels), -1, np.int64)
+    crowds = np.flatnonzero(crowd & np.isfinite(xyxy).all(axis=1))
+    if len(crowds) < 2:
+        return numbers
+    places = np.column_stack([images[crowds], xyxy[crowds]])
+    _, where = np.unique(places, axis=0, return_inverse=True)
+    where = where.reshape(-1)  # NumPy 2.0 gives it another shape
+    classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a place once
+    several = np.bincount(classes, minlength=where.max() + 1) > 1
+    numbers[crowds] = np.where(several, np.cumsum(several) - 1, -1)[where]
+    return numbers

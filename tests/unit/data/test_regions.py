@@ -1,0 +1,28 @@
+"""Regions to be ignored for several classes, against a literal loop over all pairs of boxes."""
+
+import numpy as np
+
+from varifocal.data.regions import region_numbers
+
+
+def test_against_all_pairs():
+    rng = np.random.default_rng(3)
+    for count in (0, 1, 2, 40):
+        images, labels = rng.integers(0, 2, count), rng.integers(0, 3, count)
+        xyxy = rng.integers(0, 2, (count, 4)).astype(np.float64)
+        xyxy[rng.random(count) < 0.1] = np.nan
+        crowd = rng.random(count) < 0.7
+        numbers = region_numbers(images, labels, xyxy, crowd)
+
+        def alike(one: int, other: int, images=images, xyxy=xyxy, crowd=crowd) -> bool:
+            return bool(
+                crowd[one] and crowd[other] and images[one] == images[other] and (xyxy[one] == xyxy[other]).all()
+            )
+
+        copies = [[other for other in range(count) if alike(one, other)] for one in range(count)]
+        regions = [len({labels[other] for other in others}) > 1 for others in copies]
+        assert (numbers >= 0).tolist() == regions
+        for one in range(count):
+            if regions[one]:
+                assert np.flatnonzero(numbers == numbers[one]).tolist() == copies[one]
+        assert sorted(set(numbers[numbers >= 0].tolist())) == list(range(numbers.max(initial=-1) + 1))
