@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote
@@ -276,6 +276,20 @@ def without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple
     sure_or_not = ((sure or "upload" in parts, parts) for parts in written if parts)
     uploaded = [parts for known, parts in sure_or_not if (_UPLOAD if known else _LIKELY).match(parts[-1])]
     return [(*parts[:-1], _UPLOAD.sub("", parts[-1])) for parts in uploaded]
+
+
+def upload_names(names: Collection[str]) -> dict[str, str]:
+    """Files by their names without the eight letters that Label Studio writes before them, as names are compared; what
+    is left of several is left out. Eight digits count where all files begin so, and one of them has letters."""
+    sure = all(map(_UPLOAD.match, names)) and any(map(_LIKELY.match, names))
+    found: dict[str, str] = {}
+    several: set[str] = set()
+    for name in names:
+        if (_UPLOAD if sure else _LIKELY).match(name):
+            rest = fold(_UPLOAD.sub("", name))
+            if found.setdefault(rest, name) != name:
+                several.add(rest)
+    return {rest: name for rest, name in found.items() if rest not in several}
 
 
 def _candidates(

@@ -7,37 +7,26 @@ without one, ``classes.txt`` or ``obj.names`` names the classes and folders are 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, short, short_list
 from varifocal.data.archive import AnyPath
-from varifocal.data.find_images import Lost, finder_of, fold
+from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
-from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, list_dir, read_many
+from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, read_many
 from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, enclosing_box, to_number
 from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
-from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place, tails_of
+from varifocal.data.readers.yolo_labels import Found, LabelFinder
+from varifocal.data.readers.yolo_layout import Entry, Layout
 from varifocal.utils.errors import DataError
 
 # Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
 _LEAST, _MOST = -4.0, 5.0
-
-
-class Found(NamedTuple):
-    """An image: its folder, the path of that from the data folder on, its name, and the folders before its name as the
-    source writes them, which may begin on another machine."""
-
-    folder: AnyPath
-    path: str
-    name: str
-    written: str
 
 
 _NAMES = Words(inside="write it from that folder on")
@@ -50,18 +39,12 @@ class _Reading:
     columns: ColumnBuilder
     layout: Layout
     options: ReadOptions
+    files: LabelFinder
     texts: TextDecoder = field(default_factory=TextDecoder)
     labels: list[tuple[AnyPath, str] | None] = field(default_factory=list)  # folder and name of each image's file
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
-    # folder, path and written folders of images -> folders of their labels
-    places: dict[tuple[AnyPath, str, str], tuple[AnyPath, ...]] = field(default_factory=dict)
-    listings: dict[AnyPath, frozenset[str]] = field(default_factory=dict)  # folder -> files of labels in it
-    folded: dict[AnyPath, dict[str, str]] = field(
-        default_factory=dict
-    )  # the same in the form in which names are compared
-    lonely: dict[AnyPath, set[str]] = field(default_factory=dict)  # the same files, those without an image
     shared: list[int] = field(default_factory=list)  # images whose labels another one has, too
     bare: list[str] = field(default_factory=list)  # images without labels
     passed: list[str] = field(default_factory=list)  # names of images that are not read
@@ -76,7 +59,7 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     layout = read_layout(source, data)
     columns = ColumnBuilder("yolo", source, split)
     columns.categories = None if layout.unnamed else layout.categories
-    reading = _Reading(columns, layout, options)
+    reading = _Reading(columns, layout, options, LabelFinder(layout, options))
     reading.classes = {category.id: index for index, category in enumerate(layout.categories)}
     for kind, text, mend in layout.problems:
         columns.problem(kind, source, "", text, mend)
@@ -94,7 +77,7 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     _doubt_shared(reading)
     columns.notes += [*layout.notes, *layout.absent(), *layout.far(split), *reading.texts.notes(source)]
     columns.notes += passed_over(reading.passed, source.name)
-    columns.notes += _unlabeled(reading)
+    columns.notes += [*_unlabeled(reading), *_prefixed(reading)]
     if layout.unnamed:
         columns.no_classes()
     return columns.finish(Files.of(reading.labels), shares=True)
@@ -103,7 +86,7 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
 def _take(reading: _Reading, entry: Entry, found: Found) -> None:
     """Add an image with its file of labels; without one, as the user says."""
     columns, path, name = reading.columns, found.path, found.name
-    labels = _label_file(reading, entry, found)
+    labels = reading.files.find(entry, found)
     if labels is None:
         if entry.shared:  # it may be of another split
             return
@@ -113,9 +96,9 @@ def _take(reading: _Reading, entry: Entry, found: Found) -> None:
     image = columns.image(f"{path}/{name}" if path else name, (found.folder, name))
     reading.labels.append(labels)
     if labels is not None:
-        if labels[1] not in reading.lonely[labels[0]]:
+        if labels[1] not in reading.files.lonely[labels[0]]:
             reading.shared.append(image)
-        reading.lonely[labels[0]].discard(labels[1])
+        reading.files.lonely[labels[0]].discard(labels[1])
 
 
 def _unlabeled(reading: _Reading) -> list[str]:
@@ -126,6 +109,15 @@ def _unlabeled(reading: _Reading) -> list[str]:
     done = "(is|are) left out" if unlabeled == "skip" else "(counts as one|count as images) without objects"
     what = counted(len(bare), f"(image has|images have) no file of labels and {done}")
     return [f"{reading.columns.source.name}: {what}, first {bare[0]}."]
+
+
+def _prefixed(reading: _Reading) -> list[str]:
+    """A note on files of labels that are called like uploads of Label Studio."""
+    files, name = reading.files.prefixed, reading.columns.source.name
+    if not files:
+        return []
+    count = counted(len(files), "(file of labels has|files of labels have)")
+    return [f"{name}: {count} Label Studio's eight letters before the name of the image, first {files[0]}."]
 
 
 def _doubt_shared(reading: _Reading) -> None:
@@ -224,60 +216,6 @@ def _read_labels(reading: _Reading) -> None:
                 _read_line(reading, image, file, number, words)
 
 
-def _label_file(reading: _Reading, entry: Entry, found: Found) -> tuple[AnyPath, str] | None:
-    """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt."""
-    stem = os.path.splitext(found.name)[0]
-    return _label_of(reading, entry, found, stem) or _label_of(reading, entry, found, found.name)
-
-
-def _label_of(reading: _Reading, entry: Entry, found: Found, stem: str) -> tuple[AnyPath, str] | None:
-    key = (found.folder, found.path, found.written)
-    if key not in reading.places:
-        reading.places[key] = tuple(dict.fromkeys(_label_places(reading, entry, found)))
-    for place in reading.places[key]:
-        if place not in reading.listings:
-            names = [file for file in list_dir(place)[1] if _is_label(file)]
-            reading.listings[place] = frozenset(names)
-            reading.lonely[place] = set(names)
-        name = f"{stem}.txt"
-        if name in reading.listings[place]:
-            return place, name
-        if place not in reading.folded:
-            reading.folded[place] = {fold(file): file for file in reading.listings[place]}
-        other = reading.folded[place].get(fold(name))
-        if other is not None:
-            return place, other
-    return None
-
-
-def _is_label(file: str) -> bool:
-    return file.lower().endswith(".txt") and file.lower() not in NOT_LABELS
-
-
-def _label_places(reading: _Reading, entry: Entry, found: Found) -> Iterator[AnyPath]:
-    """Where the labels of the images of a folder may lie.
-
-    What a list writes before the names of images begins on another machine as these do: CVAT's "YOLO 1.1" has
-    data/obj_train_data for labels in obj_train_data.
-    """
-    root, path = reading.layout.root, found.path
-    written = [root / tail for tail in tails_of(found.written)] if entry.place.is_file() else []
-    if reading.options.images is not None:
-        if entry.place.is_file():
-            yield label_place(root / path, root)
-            yield from (root / "labels" / tail for tail in (path, path.rpartition("/")[2], ""))
-            yield root
-        elif entry.labels is not None:
-            yield entry.labels / path if path else entry.labels
-            yield entry.labels
-        root = reading.options.images
-    yield label_place(found.folder, root)
-    yield found.folder
-    for place in written:
-        yield label_place(place, reading.layout.root)
-        yield place
-
-
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
     columns, place = reading.columns, f"line {number}"
     wrong = _wrong_count(len(words), reading.layout.keypoint_values)
@@ -369,12 +307,12 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
             columns.problem("missing-image", columns.source, "", text, "put them there")
         return
     if not any(reading.labels) and reading.options.unlabeled != "background":
-        place = " or ".join(str(place) for place in list(reading.listings)[:2])
+        place = " or ".join(str(place) for place in list(reading.files.listings)[:2])
         text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {place}"
         columns.problem("missing-labels", columns.source, "", text, "put a text file of the same name there for each")
     if listed:  # a list may name some of the images
         return
-    for folder, names in reading.lonely.items():
+    for folder, names in reading.files.lonely.items():
         for name in sorted(name for name in names if normalize_split(name[:-4]) not in NAMED):
             mend = "put the image beside the others, or take the labels away"
             columns.problem("missing-image", folder / name, "", "no image belongs to these labels", mend)

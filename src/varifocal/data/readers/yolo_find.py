@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import yaml
 from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.names import is_unsafe_path
-from varifocal.data.paths import TextDecoder, exists, is_folder, is_image, list_dir
+from varifocal.data.paths import TextDecoder, exists, is_folder, is_image, list_dir, walk
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
     IMAGES,
     LABELS,
     MOST_CLASSES,
+    NOT_LABELS,
     Layout,
     called,
     class_file,
@@ -33,6 +35,7 @@ from varifocal.utils.errors import DataError
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _SETTINGS = ("config", "configs", "conf", "cfg", "cfgs", "settings", "yaml")
+_FOLDERS, _FILES = 64, 8  # that are looked through for labels without images beside them
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
@@ -145,7 +148,7 @@ def _from_folder(folder: AnyPath) -> Layout:
     """A folder without ``data.yaml``: names from a list beside, splits from the folders of images."""
     layout = Layout(folder, folder, given=folder_splits(folder))
     places = [folder / word for words in layout.given.values() for word in words if word != "."]
-    file = class_file(folder, *places) or _beside_labels([label_place(place, folder) for place in places])
+    file = _class_file(folder, *places) or _beside_labels([label_place(place, folder) for place in places])
     if file is None:
         raise DataError(
             f"{folder}: the labels are numbers and nothing names their classes; add classes.txt, a name on each line, "
@@ -155,6 +158,28 @@ def _from_folder(folder: AnyPath) -> Layout:
     layout.categories = listed_names(layout, file, texts)
     layout.notes = [*texts.notes(file), *_left_out(layout)]
     return layout
+
+
+def _class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
+    """The list of class names of a folder, which a folder of labels has around it.
+
+    Raises:
+        DataError: a list in a folder of labels below differs from it, so that its numbers mean other classes.
+    """
+    around = [folder.parent] if folder.name.lower() in LABELS else []
+    file = class_file(folder, *others, *around)
+    if "." not in folder_splits(folder).get("all", []):
+        return file
+    below = [place.parent for place in _labels_below(folder)]
+    return _beside_labels([*([] if file is None else [file.parent]), *below]) or file
+
+
+def _labels_below(folder: AnyPath) -> Iterator[AnyPath]:
+    """The first file of labels in each of the first folders below and including a folder."""
+    for place, _, names in islice(walk(folder, wide=True), _FOLDERS):
+        files = (place / name for name in names if name.lower().endswith(".txt") and name.lower() not in NOT_LABELS)
+        if (file := next(filter(_begins_with_numbers, islice(files, _FILES)), None)) is not None:
+            yield file
 
 
 def _beside_labels(folders: Iterable[AnyPath]) -> AnyPath | None:
@@ -199,8 +224,10 @@ def folder_splits(folder: AnyPath) -> dict[str, list[str]]:
     if above is not None:  # the folders of the splits lie below those of images and labels
         inner = list_dir(folder / above)[0]
         return _by_split((name, f"{images}/{name}") for name in inner) or lists or {"all": [images]}
-    splits = lists or _by_folders(folder, folders)
-    return splits or here or ({"all": ["data"]} if "data" in folders else {})  # as FiftyOne has it
+    splits = lists or _by_folders(folder, folders) or here
+    if splits or "data" in folders:  # as FiftyOne has it
+        return splits or {"all": ["data"]}
+    return {"all": ["."]} if any(True for _ in _labels_below(folder)) else {}
 
 
 def _by_folders(folder: AnyPath, folders: Sequence[str]) -> dict[str, list[str]]:
@@ -315,7 +342,8 @@ def has_yolo(folder: AnyPath) -> str:
 
 
 def has_yolo_labels(folder: AnyPath) -> str:
-    """A list of images with names of classes beside it, or the first text file of numbers of an image, if any."""
+    """A list of images with names of classes beside it, or the first text file of numbers of an image, if any; or else
+    the first one, whose image may lie elsewhere, where the classes have names."""
     words = [word for words in folder_splits(folder).values() for word in words]
     if words and words[0].endswith(".txt"):
         return words[0] if class_file(folder) is not None else ""
@@ -326,7 +354,8 @@ def has_yolo_labels(folder: AnyPath) -> str:
             for label in (place / f"{stem}.txt" for place in (label_place(images, folder), images) for stem in stems):
                 if label.is_file() and _begins_with_numbers(label):
                     return f"{label.parent.name}/{label.name}"
-    return ""
+    apart = next(_labels_below(folder), None)
+    return f"{apart.parent.name}/{apart.name}" if apart is not None and _class_file(folder) is not None else ""
 
 
 def _begins_with_numbers(file: AnyPath) -> bool:

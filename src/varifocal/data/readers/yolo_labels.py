@@ -1,0 +1,110 @@
+"""Where the file of labels of each image of a YOLO data set lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import fold, upload_names
+from varifocal.data.options import ReadOptions
+from varifocal.data.paths import is_image, list_dir
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place, tails_of
+
+
+class Found(NamedTuple):
+    """An image: its folder, the path of that from the data folder on, its name, and the folders before its name as the
+    source writes them, which may begin on another machine."""
+
+    folder: AnyPath
+    path: str
+    name: str
+    written: str
+
+
+class LabelFinder:
+    """Finds the files of labels of images; each folder is listed once.
+
+    ``listings`` are the folders that were looked in with their files of labels, ``lonely`` those of them that no image
+    has taken yet, and ``prefixed`` the files that were found behind the eight letters of Label Studio.
+    """
+
+    def __init__(self, layout: Layout, options: ReadOptions) -> None:
+        self._layout, self._options = layout, options
+        self.listings: dict[AnyPath, frozenset[str]] = {}
+        self.lonely: dict[AnyPath, set[str]] = {}
+        self.prefixed: list[str] = []
+        # folder, path and written folders of images -> folders of their labels
+        self._places: dict[tuple[AnyPath, str, str], tuple[AnyPath, ...]] = {}
+        self._folded: dict[AnyPath, dict[str, str]] = {}  # files in the form in which names are compared
+        self._uploads: dict[AnyPath, dict[str, str]] = {}  # files by their names without the letters of an upload
+        self._stems: dict[AnyPath, set[str]] = {}  # folder -> names of its images without their suffix
+
+    def find(self, entry: Entry, found: Found) -> tuple[AnyPath, str] | None:
+        """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt, or else
+        the one that Label Studio calls so behind eight letters, if no image has its whole name."""
+        key = (found.folder, found.path, found.written)
+        if key not in self._places:
+            self._places[key] = tuple(dict.fromkeys(self._label_places(entry, found)))
+        places, stem = self._places[key], os.path.splitext(found.name)[0]
+        return self._exact(places, stem) or self._exact(places, found.name) or self._upload(places, found, stem)
+
+    def _exact(self, places: tuple[AnyPath, ...], stem: str) -> tuple[AnyPath, str] | None:
+        for place in places:
+            if place not in self.listings:
+                names = [file for file in list_dir(place)[1] if _is_label(file)]
+                self.listings[place] = frozenset(names)
+                self.lonely[place] = set(names)
+            name = f"{stem}.txt"
+            if name in self.listings[place]:
+                return place, name
+            if place not in self._folded:
+                self._folded[place] = {fold(file): file for file in self.listings[place]}
+            other = self._folded[place].get(fold(name))
+            if other is not None:
+                return place, other
+        return None
+
+    def _upload(self, places: tuple[AnyPath, ...], found: Found, stem: str) -> tuple[AnyPath, str] | None:
+        for place in places:
+            if place not in self._uploads:
+                self._uploads[place] = upload_names(self.listings[place])
+            name = self._uploads[place].get(fold(f"{stem}.txt"))
+            if name is None:
+                continue
+            if found.folder not in self._stems:
+                images = filter(is_image, list_dir(found.folder)[1])
+                self._stems[found.folder] = {os.path.splitext(image)[0] for image in images}
+            if os.path.splitext(name)[0] not in self._stems[found.folder]:
+                self.prefixed.append(name)
+                return place, name
+        return None
+
+    def _label_places(self, entry: Entry, found: Found) -> Iterator[AnyPath]:
+        """Where the labels of the images of a folder may lie.
+
+        What a list writes before the names of images begins on another machine as these do: CVAT's "YOLO 1.1" has
+        data/obj_train_data for labels in obj_train_data.
+        """
+        top = root = self._layout.root
+        path, images = found.path, self._options.images
+        written = [root / tail for tail in tails_of(found.written)] if entry.place.is_file() else []
+        if images is not None:
+            if entry.place.is_file():
+                yield label_place(root / path, root)
+                yield from (root / "labels" / tail for tail in (path, path.rpartition("/")[2], ""))
+                yield root
+            elif entry.labels is not None:
+                yield entry.labels / path if path else entry.labels
+                yield entry.labels
+            top = images
+        yield label_place(found.folder, top)
+        yield found.folder
+        for place in written:
+            yield label_place(place, root)
+            yield place
+
+
+def _is_label(file: str) -> bool:
+    return file.lower().endswith(".txt") and file.lower() not in NOT_LABELS
