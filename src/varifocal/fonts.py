@@ -42,9 +42,10 @@ def can_write(text: str) -> bool:
 
 
 def shown_name(name: str, number: int) -> str:
-    """A class name as it is written on an image: on one line, and the class's number where no font has its letters."""
+    """A class name as it is written on an image: on one line, and the class's number where no font has its letters, or
+    none of them is seen."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
-    return line if can_write(line) else f"class {number}"
+    return line if _letters(line) and can_write(line) else f"class {number}"
 
 
 def font_note(names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from jaxtyping import Int64
 from PIL import Image
 
 from varifocal.data.images import read_image, upright_rgb
-from varifocal.errors import DataError
+from varifocal.data.levels import Depth, to_levels
+from varifocal.data.listing import refuse_address
+from varifocal.errors import ConfigError, DataError
 from varifocal.records import Category, Detections, StoredFile
 from varifocal.settings import Levels, PostProcess, Preprocess, Views
 from varifocal.tiles import Tiling, Window, merge_traced, windows
@@ -35,6 +38,7 @@ MAY_BE_GIVEN = (
     "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
     "grey values [H, W], or a list of these"
 )
+_GREYS = ("uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64")  # of 0 to 255 only uint8
 Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
 
 
@@ -84,7 +88,9 @@ def predict_pictures(
 
     Raises:
         DataError: a file cannot be read as a picture.
+        ConfigError: the least score is not between 0 and 1, or there are to be fewer than 1 detections.
     """
+    _check_limits(score_threshold, max_detections)
     settings = info.postprocess
     if score_threshold is not None:
         # never above the model's own, so that what is asked for sorts out boxes but moves none
@@ -93,6 +99,13 @@ def predict_pictures(
         settings = replace(settings, max_detections=max_detections)
     found = _detect_all(detect, info, pictures, settings)
     return found if score_threshold is None else [one.filter(score_threshold) for one in found]
+
+
+def _check_limits(score_threshold: float | None, max_detections: int | None) -> None:
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise ConfigError(f"score_threshold={score_threshold}: give a number between 0 and 1.")
+    if max_detections is not None and not 1 <= max_detections < math.inf:
+        raise ConfigError(f"max_detections={max_detections}: give a whole number above 0.")
 
 
 def _detect_all(detect: Detect, info: Settings, pictures: Sequence[Any], settings: PostProcess) -> list[Detections]:
@@ -163,26 +176,39 @@ def open_picture(picture: Any, levels: Levels | None = None, *, large: bool = Fa
         DataError: a file or its bytes cannot be read as an image, or something else is given.
     """
     if isinstance(picture, Image.Image):
-        try:
-            return upright_rgb(picture, "picture", levels)
-        except OSError as error:  # Pillow decodes an opened file only now
-            raise DataError(f"picture: cannot be decoded ({error}); open another copy of it.") from error
+        return _from_image(picture, levels)
     if isinstance(picture, np.ndarray):
         return _from_array(picture, levels)
     if isinstance(picture, (str, os.PathLike)):
-        return read_image(Path(picture), levels, large=large)
+        name = os.fsdecode(picture)
+        refuse_address(name)
+        return read_image(Path(name), levels, large=large)
     return read_image(_in_memory(picture), levels, large=large)
 
 
+def _from_image(picture: Image.Image, levels: Levels | None) -> Image.Image:
+    if not all(picture.size):
+        raise DataError(f"picture: it has no pixels, {picture.width} x {picture.height}; give another one.")
+    try:
+        return upright_rgb(picture, "picture", levels)
+    except (OSError, ValueError) as error:  # Pillow decodes an opened file only now; ValueError: it is closed
+        raise DataError(f"picture: cannot be decoded ({error}); open another copy of it.") from error
+
+
 def _from_array(picture: np.ndarray, levels: Levels | None) -> Image.Image:
-    if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
-        return Image.fromarray(picture)
-    if picture.dtype.name in ("uint8", "uint16", "int32", "float32") and picture.ndim == 2 and picture.size:
-        return upright_rgb(Image.fromarray(picture), "picture", levels)
-    raise DataError(
-        f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB bytes, uint8 [H, W, 3], or grey "
-        "values, [H, W] of uint8, uint16, int32 or float32."
-    )
+    """As of an image in a file: alpha is dropped, and more than 8 bits are scaled by ``levels``."""
+    values = picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    kind = values.dtype.name
+    color = values.ndim == 3 and values.shape[2] in (3, 4) and kind in ("uint8", "uint16")
+    if not values.size or not (color or (values.ndim == 2 and kind in _GREYS)):
+        raise DataError(
+            f"picture: an array of {picture.dtype} and shape {picture.shape}; give RGB or RGBA, uint8 or uint16 "
+            "[H, W, 3 or 4], or grey values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point."
+        )
+    values = values[:, :, :3] if color else values
+    if kind != "uint8":
+        values = to_levels(values, Depth(), levels, "picture")
+    return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
 
 
 @dataclass(frozen=True)

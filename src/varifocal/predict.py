@@ -116,7 +116,7 @@ class Model(nn.Module):
 
         Args:
             pictures: a path, the bytes of a file or a file opened with "rb", a Pillow image, an array [H, W, 3] of
-                RGB bytes or [H, W] of grey values, or a list of these. A list is run in batches. A model with
+                RGB (uint8 or uint16; alpha is dropped) or [H, W] of grey values, or a list of these. A list is run in batches. A model with
                 ``info.tiling`` reads a larger picture in overlapping windows, one with ``info.views`` looks at each
                 picture or window several times.
             score_threshold: least score; the model's own threshold (0.05 as a rule) when left out, which a detector
@@ -128,6 +128,7 @@ class Model(nn.Module):
 
         Raises:
             DataError: a file cannot be read as a picture, or something else is given.
+            ConfigError: the least score is not between 0 and 1, or there are to be fewer than 1 detections.
         """
         if is_one(pictures):
             return self.predict([pictures], score_threshold=score_threshold, max_detections=max_detections)[0]

@@ -72,7 +72,8 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
         Interrupted: Ctrl-C; the message says what is kept and how to go on.
     """
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
-        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing).")
+        mend = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
+        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){mend}.")
     with claimed_run(run, "or name another run"):
         resume = (run / STATE).is_file()
         before = read_recipe_of_run(run / RECIPE)

@@ -101,6 +101,7 @@ def test_a_named_font_comes_first(system, tmp_path, monkeypatch):
 
 
 def test_names_are_on_one_line(system):
+    assert fonts.shown_name("\u200b", 9) == "class 9"  # nothing of it would be seen
     assert fonts.shown_name("traffic\nlight\t \x07 red", 1) == "traffic light red"
     found = Detections(np.array([[5.0, 5, 90, 90]]), np.array([0.5]), np.array([0]), (Category(1, "a\nb"),))
     draw_detections(Image.new("RGB", (100, 100)), found)

@@ -1,6 +1,7 @@
 """From pictures to detections, with a detector whose boxes are known."""
 
 import io
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -18,6 +19,7 @@ from varifocal.errors import ConfigError, DataError
 from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import PostProcess
+from varifocal.pictures import open_picture
 from varifocal.predict import Model
 from varifocal.tiles import Tiling
 from varifocal.types import Category, Decoded, Detections, Outputs
@@ -156,7 +158,10 @@ def test_a_picture_of_no_known_range_is_a_sentence(model):
     [
         np.zeros((40, 30), np.int64),
         np.zeros((0, 30), np.uint8),
-        np.zeros((40, 30, 4), np.uint8),
+        np.zeros((0, 30, 3), np.uint8),
+        np.zeros((40, 0, 3), np.uint8),
+        np.zeros((40, 30, 5), np.uint8),
+        np.zeros((40, 30), bool),
         np.zeros((3, 40, 30), np.uint8),
         np.zeros((1, 40, 30, 3), np.uint8),
         np.zeros((40, 30, 3), np.float32),
@@ -164,13 +169,90 @@ def test_a_picture_of_no_known_range_is_a_sentence(model):
         np.zeros((40, 30, 3), bool),
     ],
 )
-def test_only_arrays_of_rgb_bytes_are_taken(model, array):
+def test_other_arrays_are_a_sentence(model, array):
     with pytest.raises(DataError) as error:
         model.predict([spot(), array])
     assert str(error.value) == (
-        f"picture: an array of {array.dtype} and shape {array.shape}; give RGB bytes, uint8 [H, W, 3], or grey values, "
-        "[H, W] of uint8, uint16, int32 or float32."
+        f"picture: an array of {array.dtype} and shape {array.shape}; give RGB or RGBA, uint8 or uint16 "
+        "[H, W, 3 or 4], or grey values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point."
     )
+
+
+def test_arrays_with_alpha_or_an_axis_more_are_the_same_image(model):
+    rgb, wanted = np.asarray(spot()), model.predict(spot()).boxes
+    grey = np.asarray(spot().convert("L"))
+    clear = np.dstack([rgb, np.zeros(rgb.shape[:2], np.uint8)])
+    deep = rgb.astype(np.uint16) * 257
+    for array in (
+        clear,
+        grey[..., None],
+        deep,
+        np.dstack([deep, deep[..., 0]]),
+        deep[::-1][::-1],
+        np.asfortranarray(deep),
+    ):
+        assert np.array_equal(model.predict(array).boxes, wanted)
+    seen = open_picture(deep, (0.0, 257 * 510.0))
+    assert np.abs(np.asarray(seen).astype(int) - rgb / 2).max() <= 0.5
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_an_image_without_pixels_is_a_sentence(model, size):
+    with pytest.raises(DataError, match=f"picture: it has no pixels, {size[0]} x {size[1]}"):
+        model.predict(Image.new("RGB", size))
+
+
+def test_an_image_that_is_closed_is_a_sentence(model, tmp_path):
+    spot().save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    image.close()
+    with pytest.raises(DataError, match=r"picture: cannot be decoded .*; open another copy"):
+        model.predict(image)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://example.com/a.jpg",
+        Path("https://example.com/a.jpg"),
+        "s3://b/a.jpg",
+        "rtsp://1.2.3.4/x",
+        "file:///a.jpg",
+    ],
+)
+def test_an_address_is_said_to_be_one(model, name):
+    with pytest.raises(DataError, match="is an address, and nothing is fetched; download the image and name its file"):
+        model.predict(name)
+
+
+def test_an_image_in_an_address_is_not_shown_whole(model):
+    with pytest.raises(DataError, match="is an address") as error:
+        model.predict("data:image/png;base64," + "A" * 5000)
+    assert len(str(error.value)) < 200
+
+
+class BytesPath:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return os.fsencode(self.path)
+
+
+def test_a_path_of_bytes_is_a_path(model, tmp_path):
+    spot().save(tmp_path / "a.png")
+    assert np.array_equal(model.predict(BytesPath(tmp_path / "a.png")).boxes, model.predict(spot()).boxes)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_detections": -3}, {"max_detections": 0}, {"score_threshold": -0.1}, {"score_threshold": 2},
+     {"score_threshold": float("nan")}],
+)  # fmt: skip
+def test_limits_that_cannot_be_are_a_sentence(model, limits):
+    (name,) = limits
+    with pytest.raises(ConfigError, match=f"{name}=.*: give a"):
+        model.predict(spot(), **limits)
 
 
 def test_grey_arrays_are_taken_by_the_models_range(model):
@@ -178,7 +260,7 @@ def test_grey_arrays_are_taken_by_the_models_range(model):
     values[60:160, 120:220] = 3000
     model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=(1000.0, 3000.0)))
     wanted = model.predict(spot()).boxes
-    for kind in (np.uint16, np.int32, np.float32):
+    for kind in (np.int16, np.uint16, np.int32, np.uint32, np.float16, np.float32, np.float64):
         assert np.array_equal(model.predict(values.astype(kind)).boxes, wanted)
     assert np.array_equal(model.predict(np.asarray(spot().convert("L"))).boxes, wanted)
 

@@ -200,6 +200,13 @@ def test_what_can_no_more_change_is_named(finished, data):
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
+def test_a_file_of_a_run_is_said_with_its_folder(finished, data):
+    with pytest.raises(ConfigError, match=f"not the folder of a run .*; name {finished}\\.$"):
+        resume_run(data, finished / "best.safetensors")
+    with pytest.raises(ConfigError, match=r"not the folder of a run \(recipe\.yaml or data\.json is missing\)\.$"):
+        resume_run(data, data)
+
+
 def test_every_changeable_key_is_one(tmp_path):
     values = {
         "data.cache": 0,

@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from varifocal.data.raw import short, short_list
 from varifocal.data.readers.coco_ids import Ids, are_plain
-from varifocal.data.readers.json_stream import read_list
-from varifocal.data.result_join import Column, Joined, join_classes, join_images
+from varifocal.data.readers.json_stream import Count, read_list, read_object
+from varifocal.data.readers.outline import outline_box
+from varifocal.data.result_join import Column, Joined, entries_of, join_classes, join_images
 from varifocal.errors import DataError
 from varifocal.records import DataSet, Detections
 
@@ -23,6 +24,9 @@ MEND = 'an entry is {"image_id": 1, "category_id": 3, "bbox": [x, y, width, heig
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _GET = itemgetter(*_KEYS)
 _NUMBERS = {int, float}
+_LISTS = ("annotations", "predictions", "detections", "results")  # keys of an object that may hold the entries
+_NAMED = {"images": "file_name", "categories": "name"}  # keys of an object that say what its ids mean
+_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in the place of an id
 
 
 def _ignore(note: str) -> None:
@@ -34,18 +38,43 @@ def read_results(file: Path, data: DataSet, tell: Callable[[str], None] = _ignor
 
     Images and classes are found by the ids that the data set has, or by the ``file_name`` and ``category_name`` of the
     entries where they have some that the data set knows; ``tell`` gets a sentence where ids and names contradict each
-    other, and on entries that belong to nothing in the data set. Boxes and scores are float64, as they stand; boxes
-    without width or height stay, as they do in COCO's own evaluation. Entries are read some at a time: a million takes
-    about 80 MB.
+    other, and on entries that belong to nothing in the data set. A name may stand without an id, an outline
+    (``segmentation``) without a box, numbers may be texts, and the list may stand in an object, under "annotations",
+    "predictions", "detections" or "results", beside the images and categories that its ids mean. Boxes and scores are
+    float64, as they stand; boxes without width or height stay, as they do in COCO's own evaluation. Entries are read
+    some at a time: a million takes about 80 MB.
 
     Raises:
         DataError: the file cannot be read or is no list of such entries, an id is unknown or used by two pictures, or a
             number is not finite.
     """
+    if file.is_dir():
+        inside = file / "detections.json"
+        mend = f"name {inside}" if inside.is_file() else "name the file of results in it"
+        raise DataError(f"{file}: is a folder; {mend}")
     taken = _Taken(file, data)
-    if read_list(file, taken.take) is None:
+    if read_list(file, taken.take) is None and not _read_wrapped(file, taken):
         raise DataError(f"{file}: this is not a list of COCO results; {MEND}")
     return taken.finish(tell)
+
+
+def _read_wrapped(file: Path, taken: _Taken) -> bool:
+    """Take the entries of an object that holds them in a list, as tools export detections like a data set.
+
+    The file is read twice, as what its ids mean may stand behind the entries. False where there is no such list.
+    """
+
+    def keep(key: str, _: int, records: list[Any]) -> None:
+        if key in _NAMED:
+            pairs = ((one.get("id"), one.get(_NAMED[key])) for one in records if type(one) is dict)
+            taken.known[key].update((str(id), name) for id, name in pairs if type(name) is str)
+
+    found = read_object(file, (*_LISTS, *_NAMED), keep)
+    held = [key for key in _LISTS if isinstance(found.get(key), Count)]
+    if len(held) != 1:
+        return False
+    read_object(file, held, lambda _, first, entries: taken.take(first, entries))
+    return True
 
 
 class _Taken:
@@ -55,6 +84,8 @@ class _Taken:
         self.file, self.data = file, data
         self.images, self.classes = Column(Ids()), Column(Ids())
         self.values: list[Float[np.ndarray, "n 5"]] = [np.empty((0, 5))]
+        self.known: dict[str, dict[str, str]] = {key: {} for key in _NAMED}  # names by the ids of the file itself
+        self.outlines = self.texts = 0  # entries whose box is that around an outline, and with numbers as texts
         if len({sample.image_id for sample in data.samples}) < len(data.samples):
             raise DataError(
                 f"{data.source}: two pictures have one id, so that results cannot be told apart; number them"
@@ -69,14 +100,35 @@ class _Taken:
         except (KeyError, TypeError, ValueError, IndexError):
             sound = False
         if not sound or not np.isfinite(values).all() or (values[:, 2:4] < 0).any():
+            entries = [self.mended(entry) for entry in entries]
             self.complain(first, entries)
             # nothing is wrong: ids are texts, or a whole number was too long for NumPy's integers
             rows = list(map(_GET, entries))
             values = np.array([[*map(float, (*row[2], row[3]))] for row in rows])
-        names = ("file_name", "category_name")
-        for column, place, name in zip((self.images, self.classes), (0, 1), names, strict=True):
-            column.take([row[place] for row in rows], [entry.get(name) for entry in entries], plain=sound)
+        for column, place, names in zip((self.images, self.classes), (0, 1), _NAMED, strict=True):
+            known, key = self.known[names], _OF[_KEYS[place]]
+            called = [entry.get(key) or known.get(str(row[place])) for entry, row in zip(entries, rows, strict=True)]
+            column.take([row[place] for row in rows], called, plain=sound)
         self.values.append(values.astype(np.float64))
+
+    def mended(self, entry: Any) -> Any:
+        """The entry with what is meant in the place of what is not there: a name for an id, the box around an outline
+        for a box, numbers for texts. What cannot be meant stays as it is."""
+        if type(entry) is not dict:
+            return entry
+        new = dict(entry)
+        for key, name in _OF.items():
+            if new.get(key) is None and type(new.get(name)) is str and new[name]:
+                new[key] = None
+        if not new.get("bbox") and (box := outline_box(new.get("segmentation"))):
+            new["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            self.outlines += 1
+        box, score = new.get("bbox"), new.get("score")
+        if type(score) is str or (type(box) is list and any(type(side) is str for side in box)):
+            new["score"] = _read_number(score)
+            new["bbox"] = [_read_number(side) for side in box] if type(box) is list else box
+            self.texts += 1
+        return new
 
     def complain(self, first: int, entries: list[Any]) -> None:
         """Raise for the first entry that is wrong, if there is one."""
@@ -96,6 +148,8 @@ class _Taken:
             ("image_id", "image", (sample.image_id for sample in self.data.samples)),
             ("category_id", "category", (category.id for category in self.data.categories)),
         ):
+            if entry[key] is None and entry.get(_OF[key]):
+                continue
             if Ids().code(entry[key]) is None:
                 return (
                     f"has the {key} {short(entry[key])}, which no {where} of {self.data.source} has; {_ids([*known])}"
@@ -112,7 +166,7 @@ class _Taken:
         images, classes = join_images(self.images, self.data), join_classes(self.classes, self.data)
         self.refuse(images, "image_id", "image", [sample.image_id for sample in self.data.samples])
         self.refuse(classes, "category_id", "category", [category.id for category in self.data.categories])
-        for note in (*images.notes, *classes.notes):
+        for note in (*images.notes, *classes.notes, *self.notes()):
             tell(note)
         kept = np.flatnonzero((images.places >= 0) & (classes.places >= 0))
         order = kept[np.lexsort((-values[kept, 4], images.places[kept]))]
@@ -123,6 +177,15 @@ class _Taken:
             Detections(values[start:end, :4], values[start:end, 4], labels[start:end], self.data.categories)
             for start, end in pairwise(ends.tolist())
         ]
+
+    def notes(self) -> list[str]:
+        """Sentences on entries that were not taken as they stand."""
+        told = []
+        if self.outlines:
+            told.append(f"{entries_of(self.outlines)} without a bbox: the box around the segmentation was taken.")
+        if self.texts:
+            told.append(f"{entries_of(self.texts)} with numbers that are written as texts.")
+        return told
 
     def refuse(self, joined: Joined, key: str, where: str, known: list[int]) -> None:
         """Raise where an entry has an id that nothing in the data set has."""
@@ -141,6 +204,16 @@ def _plain(rows: list[tuple[Any, ...]]) -> bool:
     numbers = set(map(type, chain(chain.from_iterable(boxes), scores)))
     whole = set(map(type, chain(images, categories))) <= {int}
     return whole and numbers <= _NUMBERS and are_plain(images) and are_plain(categories)
+
+
+def _read_number(value: Any) -> Any:
+    """The number that a text says, or else the value itself."""
+    if type(value) is not str or not value.isascii() or "_" in value:
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _finite(value: Any) -> bool:

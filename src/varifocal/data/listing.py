@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from varifocal.data.opened import read_head
 from varifocal.data.raw import counted
 from varifocal.errors import DataError
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+[^/]|data:[a-z]+/", re.IGNORECASE)  # of Path, too, which keeps one slash
+_LONGEST = 80  # signs of an address in a sentence
 _NAMED = 6  # suffixes that are listed in a sentence
 
 
@@ -49,6 +52,7 @@ def list_images(
         passed: Counter[str] = Counter()
         files = _match(pattern, suffixes, _Beside(passed, odd if odd is not None else []))
         if not files:
+            refuse_address(pattern)
             raise DataError(
                 f"{pattern}: no image is found there{_passed(passed)}; name an image, a folder of images or a glob"
             )
@@ -56,6 +60,13 @@ def list_images(
     if not found:
         raise DataError("no images are named; name an image, a folder of images or a glob")
     return list(found)
+
+
+def refuse_address(name: str) -> None:
+    """Raises DataError: a name is an address (http, s3, rtsp, data), of which nothing is fetched, and no file here."""
+    if _ADDRESS.match(name) and not os.path.exists(name):
+        shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+        raise DataError(f"{shown}: is an address, and nothing is fetched; download the image and name its file")
 
 
 def _passed(passed: Counter[str]) -> str:

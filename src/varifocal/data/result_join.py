@@ -7,15 +7,17 @@ takes the number in a file's name, or counts classes from 0. A name, where an en
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from jaxtyping import Int64
 
 from varifocal.data.raw import short, short_list
-from varifocal.data.readers.coco_ids import Ids
+from varifocal.data.readers.coco_ids import Ids, without_id
 from varifocal.data.tree import is_picture
 from varifocal.records import DataSet, StoredFile
 
@@ -34,7 +36,7 @@ class Column:
 
     def take(self, ids: Sequence[Any], names: Sequence[Any], *, plain: bool) -> None:
         """The next entries; ``plain`` says that all ids are whole numbers that stand for themselves."""
-        codes = ids if plain else [self.ids.code(id) for id in ids]
+        codes = ids if plain else [without_id(0) if id is None else self.ids.code(id) for id in ids]
         self.codes.append(np.array(codes, np.int64))
         known = self.names
         places = [known.setdefault(name, len(known)) if type(name) is str and name else -1 for name in names]
@@ -79,16 +81,16 @@ def join_images(column: Column, data: DataSet) -> Joined:
     codes = column.all_codes()
     places = _look_up(column.ids, codes, {**data.ids.images}, by_id)
     notes: list[str] = []
-    if not column.named.any() or not any(files.find(name) >= 0 for name in column.names):
+    found = files.find_all(list(column.names))
+    if not column.named.any() or all(place == _NOTHING for place in found):
         if column.named.any() and len(codes):
             notes.append("none of its file names is that of an image of the data set; ids alone say which is meant.")
         return _by_stems(column, codes, places, files, data, notes)
-    found = [files.find(name) for name in column.names]
     named = column.through(found)
     listed, name_of = list(column.names), column.through(range(len(found)))
     for entry in np.flatnonzero(named == _SEVERAL).tolist():
         fits = files.fits(listed[name_of[entry]], int(places[entry]))
-        named[entry] = places[entry] if fits else _NOTHING
+        named[entry] = places[entry] if fits else _SEVERAL
     return _by_names(column, codes, places, named, "image", "file name")
 
 
@@ -106,6 +108,14 @@ def join_classes(column: Column, data: DataSet) -> Joined:
         notes = ("none of its class names is one of the data set; ids alone say which is meant.",)
     texts = _texts_as_names(column.ids, codes, by_name)
     places = np.where(places < 0, texts, places)
+    step = _step(column, codes, places, list(by_id))
+    if step:
+        notes = (
+            *notes,
+            f"its class ids count from {(1 - step) // 2} and those of the data set from {(1 + step) // 2}; they were "
+            f"taken so, {min(by_id) - step} as {data.categories[by_id[min(by_id)]].name}.",
+        )
+        return Joined(_look_up(column.ids, codes + step, {}, by_id), notes)
     return _refused(column, codes, places, notes, hint=_offset(codes[~column.ids.are_texts(codes)], list(by_id)))
 
 
@@ -120,19 +130,23 @@ def _by_names(
     """Entries with a name by that, ``named`` being the places; those that have none by their ids."""
     chosen = np.where(column.named, named, by_id)
     notes = []
-    wrong = int((column.named & (named >= 0) & (by_id != named)).sum())
+    contradicting = column.named & (named >= 0) & (by_id != named) & ~column.ids.are_none(codes)
+    wrong = int(contradicting.sum())
     if wrong:
         notes.append(
-            f"{_entries(wrong)} {'has' if wrong == 1 else 'have'} the {what} id of another {what} than the {name} "
+            f"{entries_of(wrong)} {'has' if wrong == 1 else 'have'} the {what} id of another {what} than the {name} "
             "says; the names were taken."
         )
-    strange = column.named & (chosen < 0)
-    if strange.any():
-        listed = list(column.names)
-        names = dict.fromkeys(listed[place] for place in column.through(range(len(listed)))[strange].tolist())
-        of = f"{what}es" if what == "class" else f"{what}s"
-        many = _entries(int(strange.sum()))
-        notes.append(f"{many} of {of} that the data set does not have left out: {short_list(names, 4)}.")
+    of = f"{what}es" if what == "class" else f"{what}s"
+    for code, which in (
+        (_NOTHING, f"of {of} that the data set does not have"),
+        (_SEVERAL, f"that may be of several {of}"),
+    ):
+        strange = column.named & (chosen == code)
+        if strange.any():
+            listed = list(column.names)
+            names = dict.fromkeys(listed[place] for place in column.through(range(len(listed)))[strange].tolist())
+            notes.append(f"{entries_of(int(strange.sum()))} {which} left out: {short_list(names, 4)}.")
     return _refused(column, codes, chosen, tuple(notes), excused=column.named)
 
 
@@ -193,6 +207,20 @@ def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str,
     return np.array(found, np.int64)[index.reshape(-1)]
 
 
+def _step(column: Column, codes: Int64[np.ndarray, "N"], places: Int64[np.ndarray, "N"], known: Sequence[int]) -> int:
+    """What to add to class ids that count from 1 where those of the data set count from 0, or the other way around.
+
+    0 where some are anything else, or all are known. YOLO's data counts from 0, and its trainers write results from 1.
+    """
+    if not len(codes) or (places >= 0).all() or column.ids.are_texts(codes).any():
+        return 0
+    first = min(known)
+    if first not in (0, 1) or sorted(known) != list(range(first, first + len(known))):
+        return 0
+    step = 2 * first - 1
+    return step if np.isin(codes + step, known).all() else 0
+
+
 def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
     """What class ids look like that are not all known: one off, or places in the list of classes."""
     used = np.unique(used)
@@ -207,7 +235,8 @@ def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
     return ""
 
 
-def _entries(count: int) -> str:
+def entries_of(count: int) -> str:
+    """A number of entries, as the beginning of a sentence."""
     return "1 entry" if count == 1 else f"{count:,} entries"
 
 
@@ -222,12 +251,33 @@ class FileNames:
             self._names.setdefault(file.name, []).append(place)
             self._stems.setdefault(file.stem, []).append(place)
         self._found: dict[str, int] = {}
+        self._by_fold: dict[str, list[int]] = {}
 
     def find(self, name: str) -> int:
         """The place of the image that a path means; -1 where there is none, -2 where there are several."""
         if name not in self._found:
             self._found[name] = self._find(_parts(name))
         return self._found[name]
+
+    def find_all(self, names: Sequence[str]) -> list[int]:
+        """The place of the image of each name. Where a name fits an image better than another one with other folders or
+        another suffix does, that one is of no image here: "val/1.jpg" beside "train/1.jpg"."""
+        found = [self.find(name) for name in names]
+        best: dict[int, int] = {}
+        for name, place in zip(names, found, strict=True):
+            if place >= 0:
+                best[place] = max(best.get(place, 0), self._fit(name, place))
+        return [
+            _NOTHING if place >= 0 and self._contradicts(name, self._fit(name, place), best[place]) else place
+            for name, place in zip(names, found, strict=True)
+        ]
+
+    def _fit(self, name: str, place: int) -> int:
+        return _shared(self._paths[place], _parts(name))
+
+    def _contradicts(self, name: str, fit: int, best: int) -> bool:
+        parts = _parts(name)
+        return fit < best and (len(parts) > max(fit, 1) or (fit == 0 and is_picture(parts[0])))
 
     def fits(self, name: str, place: int) -> bool:
         """Whether the image at that place, -1 for none, has the name of a file, whatever its folder."""
@@ -241,18 +291,32 @@ class FileNames:
         numbers = {int(stem): places[0] for stem, places in self._stems.items()}
         return numbers if len(numbers) == len(self._paths) else {}
 
+    def _folded(self) -> dict[str, list[int]]:
+        """Names and stems with their places, of which neither case nor percent signs matter."""
+        if not self._by_fold:
+            for table in (self._stems, self._names):
+                for name, places in table.items():
+                    known = self._by_fold.setdefault(_fold(name), [])
+                    known += [place for place in places if place not in known]
+        return self._by_fold
+
     def _find(self, parts: list[str]) -> int:
         if not parts:
             return _NOTHING
         places = self._names.get(parts[0])
         if places is None:
             stem = os.path.splitext(parts[0])[0] if is_picture(parts[0]) else parts[0]  # not of "scene.2"
-            places = self._stems.get(stem, [])
+            places = self._stems.get(stem) or self._folded().get(_fold(parts[0])) or self._folded().get(_fold(stem), [])
         if len(places) < 2:
             return places[0] if places else _NOTHING
         shared = [_shared(self._paths[place][1:], parts[1:]) for place in places]
         best = max(shared)
         return places[shared.index(best)] if shared.count(best) == 1 else _SEVERAL
+
+
+def _fold(name: str) -> str:
+    """A name as it counts where no file has it to the letter."""
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def _parts(path: str) -> list[str]:

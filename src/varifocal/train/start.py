@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
@@ -35,9 +36,22 @@ def start_from(model: Model, source: Model, name: str) -> str:
         if copied is not None and key.startswith(PREDICTOR):
             copied = copy_classes(copied, known, tensor, names)
         if copied is None or copied.shape != tensor.shape:
-            raise CheckpointError(f"{name}: {key} is missing or of another shape than this recipe's model needs.")
+            raise CheckpointError(
+                f"{name}: {key} is missing or of another shape than this recipe's model needs{_unlike(model, source)}."
+            )
         tensor.copy_(copied)
     return f"{name}: {_sentence(names, known)}."
+
+
+def _unlike(model: Model, source: Model) -> str:
+    """In what two models differ by their settings, as the end of a sentence."""
+    if type(model.info.config) is not type(source.info.config):
+        return f"; it holds detector={source.info.name}, and the recipe says {model.info.name}"
+    given, wanted = source.info.config, model.info.config
+    names = [one.name for one in fields(given) if one.name != "num_classes"]
+    keys = [name for name in names if getattr(given, name) != getattr(wanted, name)]
+    said = [f"{key}={getattr(given, key)}, not {getattr(wanted, key)}" for key in keys]
+    return f"; it was trained with {' and '.join(said)}" if said else ""
 
 
 def _star_norm(config: Any) -> str | None:

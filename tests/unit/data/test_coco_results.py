@@ -64,7 +64,9 @@ def test_nothing_found(tmp_path, content):
         (GOOD | {"bbox": [1, 2, 3]}, r"bbox \[1, 2, 3\]; a box is \[x, y, width, height\]"),
         (GOOD | {"bbox": [1, 2, 3, 4, 5]}, "has the bbox"),
         (GOOD | {"bbox": [1, 2, -3, 4]}, r"bbox \[1, 2, -3, 4\]; a box is"),
-        (GOOD | {"bbox": [1, 2, "3", 4]}, "has the bbox"),
+        (GOOD | {"bbox": [1, 2, "3px", 4]}, "has the bbox"),
+        (GOOD | {"bbox": [1, 2, "nan", 4]}, "has the bbox"),
+        (GOOD | {"bbox": [], "segmentation": []}, r"has the bbox \[\]"),
         (GOOD | {"bbox": [1, 2, True, 4]}, "has the bbox"),
         (GOOD | {"bbox": {"x": 1}}, "has the bbox"),
         (GOOD | {"bbox": [1, 2, float("nan"), 4]}, "has the bbox"),
@@ -72,7 +74,7 @@ def test_nothing_found(tmp_path, content):
         (GOOD | {"score": 10**400}, "has the score 1000"),
         (GOOD | {"bbox": [1, 2, 10**400, 4]}, "has the bbox"),
         (GOOD | {"score": None}, "has the score None"),
-        (GOOD | {"score": "0.5"}, "has the score '0.5'"),
+        (GOOD | {"score": "high"}, "has the score 'high'"),
         (GOOD | {"score": True}, "has the score True"),
     ],
 )
@@ -86,9 +88,11 @@ def test_a_bad_entry_is_named(tmp_path, entry, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"annotations": []}, "this is not a list of COCO results"),
+        ({"annotations": {}}, "this is not a list of COCO results"),
+        ({"annotations": [], "results": []}, "this is not a list of COCO results"),
+        ({"images": [], "annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "0 has no 'score'"),
         ("5", "this is not a list"),
-        ("", "this is not a list"),
+        ("", "not valid JSON at line 1 column 1"),
         ("[{]", "not valid JSON at line 1 column 3"),
         ('[{"image_id": 7}', "not valid JSON"),
         ("[] 5", "not valid JSON"),
@@ -122,3 +126,53 @@ def test_a_long_list_comes_in_parts_and_the_entry_is_counted_through(tmp_path, m
     bad = write(tmp_path, [*(GOOD for _ in range(777)), 5, *(GOOD for _ in range(99))])
     with pytest.raises(DataError, match="entry 777 is 5"):
         read_results(bad, make_set())
+
+
+@pytest.mark.parametrize("key", ["annotations", "predictions", "detections", "results"])
+def test_the_list_may_stand_in_an_object(tmp_path, key):
+    found = read_results(write(tmp_path, {"info": {}, key: [GOOD]}), make_set())
+    assert [len(one) for one in found] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_ids_of_an_object_mean_what_its_own_lists_say(tmp_path, last):
+    lists = {"images": [{"id": "5", "file_name": "x/4.jpg"}], "categories": [{"id": 0, "name": "dog"}]}
+    entries = {"annotations": [GOOD | {"image_id": 5, "category_id": 0}]}
+    told = []
+    found = read_results(write(tmp_path, lists | entries if last else entries | lists), make_set(), told.append)
+    assert [one.labels.tolist() for one in found] == [[], [], [1]]
+    assert len(told) == 2  # ids that the data set means otherwise
+
+
+RUNS = {"size": [30, 20], "counts": [2 * 30 + 5, 10, 20, 10, 600 - 2 * 30 - 45]}  # columns 2 and 3, rows 5 to 14
+
+
+@pytest.mark.parametrize(
+    ("outline", "box"),
+    [([[3, 4, 13, 4, 13, 24]], [3, 4, 13, 24]), (RUNS, [2, 5, 4, 15])],
+)
+@pytest.mark.parametrize("absent", [{}, {"bbox": []}, {"bbox": None}])
+def test_an_outline_stands_for_a_box(tmp_path, outline, box, absent):
+    bare = {key: value for key, value in GOOD.items() if key != "bbox"}
+    told = []
+    entries = [bare | absent | {"segmentation": outline}, GOOD | {"score": 0.1, "segmentation": outline}]
+    found = read_results(write(tmp_path, entries), make_set(), told.append)[1]
+    assert found.boxes.tolist() == [box, [1, 2.5, 11, 22.5]]
+    assert told == ["1 entry without a bbox: the box around the segmentation was taken."]
+
+
+def test_numbers_that_are_texts(tmp_path):
+    told = []
+    entry = GOOD | {"bbox": ["1", "2.5", 10, "2e1"], "score": "0.25"}
+    found = read_results(write(tmp_path, [entry, GOOD]), make_set(), told.append)[1]
+    assert found.boxes.tolist() == [[1, 2.5, 11, 22.5]] * 2
+    assert found.scores.tolist() == [0.5, 0.25]
+    assert told == ["1 entry with numbers that are written as texts."]
+
+
+def test_a_folder_is_said_with_the_file_in_it(tmp_path):
+    with pytest.raises(DataError, match="is a folder; name the file of results in it"):
+        read_results(tmp_path, make_set())
+    (tmp_path / "detections.json").write_text("[]")
+    with pytest.raises(DataError, match=r"is a folder; name .*detections\.json"):
+        read_results(tmp_path, make_set())

@@ -66,3 +66,10 @@ def test_images_with_an_unknown_suffix_are_collected(tmp_path):
     odd = []
     assert [file.name for file in list_images([str(tmp_path)], odd=odd)] == ["a.jpg"]
     assert sorted(file.name for file in odd) == ["b.jpg_large", "c.part"]
+
+
+def test_an_address_is_said_to_be_one():
+    with pytest.raises(
+        DataError, match=r"^https://example\.com/a\.jpg: is an address, and nothing is fetched; download"
+    ):
+        list_images(["https://example.com/a.jpg"])

@@ -1,6 +1,7 @@
 """Entries of a results file go to the image and the class that they mean, by id or by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,62 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     assert placed(tmp_path, entries, data)[0] == [[2], [1, 3], []]
     images, told = placed(tmp_path, [*entries, entry(7, 4, file_name="1.jpg"), entry(99, 5, file_name="1.jpg")], data)
     assert images == [[2], [1, 3], []]
-    assert told[-1] == "2 entries of images that the data set does not have left out: 1.jpg."
+    assert told[-1] == "2 entries that may be of several images left out: 1.jpg."
+
+
+def test_names_of_several_images_alone_are_not_called_unknown(tmp_path):
+    data = make_set(["d/one/1.jpg", "d/two/1.jpg"], [5, 6])
+    entries = [entry(6, 1, file_name="1.jpg"), entry(99, 2, file_name="1.jpg")]
+    images, told = placed(tmp_path, entries, data)
+    assert images == [[], [1]]
+    assert told == ["1 entry that may be of several images left out: 1.jpg."]
+
+
+def test_images_of_another_split_with_the_same_names_are_left_out(tmp_path):
+    data = make_set(["d/val/1.jpg", "d/val/2.jpg"], [5, 6])
+    entries = [
+        entry(i, i, file_name=f"d/{name}.jpg") for i, name in enumerate(["train/1", "train/2", "val/1", "val/2"])
+    ]
+    images, told = placed(tmp_path, entries, data)
+    assert images == [[2], [3]]
+    assert told[-1] == "2 entries of images that the data set does not have left out: d/train/1.jpg, d/train/2.jpg."
+    # a copy of the images elsewhere contradicts nothing
+    assert placed(tmp_path, [entry(1, 1, file_name="copy/1.jpg"), entry(2, 2, file_name="1.jpg")], data)[0] == [
+        [1, 2],
+        [],
+    ]
+
+
+@pytest.mark.parametrize("name", ["MY CUP.JPG", "my%20cup.jpg", "x/My%20Cup.png", "my cup"])
+def test_case_and_percent_signs_of_names_make_no_difference(tmp_path, name):
+    data = make_set(["b.jpg", "my cup.jpg"], [1, 2])
+    assert placed(tmp_path, [entry(1, 5, file_name=name)], data)[0] == [[], [5]]
+
+
+@pytest.mark.parametrize("absent", [{}, {"image_id": None, "category_id": None}])
+def test_a_name_may_stand_without_an_id(tmp_path, absent):
+    box = {"bbox": [0, 0, 5, 5], "score": 0.5}
+    entries = [box | {"file_name": "b.jpg", "category_name": "jar"} | absent, entry(1, 3)]
+    images, classes, told = read(tmp_path, entries, make_set(["a.jpg", "b.jpg"], [1, 2]))
+    assert (images, classes, told) == ([[3], [0]], [["cup"], ["jar"]], [])
+    with pytest.raises(DataError, match="entry 0 has the image_id 'None', which no image of"):
+        read(tmp_path, [{**entries[0], "file_name": "x.jpg"}], make_set(["a.jpg"], [1]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "used", "told"),
+    [
+        ((0, 1, 2), (1, 2, 3), "count from 1 and those of the data set from 0; they were taken so, 1 as cup."),
+        ((1, 2, 3), (0, 1, 2), "count from 0 and those of the data set from 1; they were taken so, 0 as cup."),
+    ],
+)
+def test_class_ids_that_count_from_the_other_number(tmp_path, ids, used, told):
+    """As the results of YOLO's trainers beside the data that they were trained on."""
+    data = replace(make_set(["a.jpg"], [1]), categories=tuple(map(Category, ids, ("cup", "box", "jar"))))
+    entries = [{**entry(1, x, id), "score": 0.9 - x / 10} for x, id in enumerate(used)]
+    _, classes, said = read(tmp_path, entries, data)
+    assert classes == [["cup", "box", "jar"]]
+    assert said == [f"its class ids {told}"]
 
 
 def test_entries_of_other_images_are_left_out_and_counted(tmp_path):

@@ -94,3 +94,11 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"{source}: all weights are copied, those of the class predictor" in said
     assert "(copied: apple; starting anew: berry; not in the data: pear)." in said
+
+
+def test_what_differs_is_named_where_weights_do_not_fit():
+    wide = model("vfnet", KNOWN, 0)
+    with pytest.raises(CheckpointError, match=r"; it was trained with width=32, not 64\.$"):
+        start_from(model("vfnet", KNOWN, 0, "model.width=64"), wide, "first.safetensors")
+    with pytest.raises(CheckpointError, match=r"; it holds detector=vfnet, and the recipe says atss\.$"):
+        start_from(model("atss", KNOWN, 0, "model.convs=2"), wide, "first.safetensors")

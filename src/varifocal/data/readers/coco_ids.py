@@ -93,12 +93,16 @@ class Ids:
         """Which codes are those of texts."""
         return np.asarray(codes < _TEXTS_END)
 
+    def are_none(self, codes: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
+        """Which codes are those of records without an id."""
+        return np.asarray((codes >= _TEXTS_END) & (codes <= _NONE))
+
     def show(self, number: int) -> str:
         """An id as the source has it, for a message."""
         if number in self._shown:
             return self._shown[number]
         if number >= _TEXTS_END:
-            return str(number)
+            return str(number) if index_of(number) is None else "None"
         if len(self._listed) < len(self.texts):
             self._listed = list(self.texts)
         return self._listed[number - _TEXTS]
