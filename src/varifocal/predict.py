@@ -116,9 +116,9 @@ class Model(nn.Module):
 
         Args:
             pictures: a path, the bytes of a file or a file opened with "rb", a Pillow image, an array [H, W, 3] of
-                RGB (uint8 or uint16; alpha is dropped) or [H, W] of grey values, or a list of these. A list is run in batches. A model with
-                ``info.tiling`` reads a larger picture in overlapping windows, one with ``info.views`` looks at each
-                picture or window several times.
+                RGB (uint8 or uint16; alpha is dropped) or [H, W] of grey values, or a list of these. A list is run in
+                batches. A model with ``info.tiling`` reads a larger picture in overlapping windows, one with
+                ``info.views`` looks at each picture or window several times.
             score_threshold: least score; the model's own threshold (0.05 as a rule) when left out, which a detector
                 with centerness applies to the class score alone.
             max_detections: most boxes a picture; the model's own (100 as a rule) when left out.

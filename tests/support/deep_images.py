@@ -8,10 +8,11 @@ import numpy as np
 
 
 def png16(path: Path, values: np.ndarray) -> Path:
-    """A PNG of 16-bit grey [H, W] or color [H, W, 3] (https://www.w3.org/TR/png-3)."""
+    """A PNG of 16-bit grey [H, W], grey with alpha [H, W, 2] or color [H, W, 3 or 4] (https://www.w3.org/TR/png-3)."""
     height, width = values.shape[:2]
+    kind_of_color = 0 if values.ndim == 2 else {2: 4, 3: 2, 4: 6}[values.shape[2]]
     rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)  # filter 0: as it is
-    header = struct.pack(">IIBBBBB", width, height, 16, 2 if values.ndim == 3 else 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind_of_color, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     parts = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks

@@ -107,7 +107,9 @@ class _Taken:
             values = np.array([[*map(float, (*row[2], row[3]))] for row in rows])
         for column, place, names in zip((self.images, self.classes), (0, 1), _NAMED, strict=True):
             known, key = self.known[names], _OF[_KEYS[place]]
-            called = [entry.get(key) or known.get(str(row[place])) for entry, row in zip(entries, rows, strict=True)]
+            called = [entry.get(key) for entry in entries]
+            if known:
+                called = [name or known.get(str(row[place])) for name, row in zip(called, rows, strict=True)]
             column.take([row[place] for row in rows], called, plain=sound)
         self.values.append(values.astype(np.float64))
 

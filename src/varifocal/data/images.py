@@ -21,9 +21,9 @@ from varifocal.data.levels import (
     Used,
     bounds,
     depth_of,
+    low_bytes,
     needs_low,
     stored_values,
-    swap_bytes,
     to_levels,
     used_values,
 )
@@ -106,9 +106,7 @@ def _upright(
 def _low_bytes(path: StoredFile, limit: int) -> Image.Image:
     """The image of 16-bit colors once more, decoded to the low bytes of its numbers."""
     with opened(path, limit) as image:
-        swap_bytes(image)
-        image.load()
-        return image
+        return low_bytes(image)
 
 
 def count_frames(path: StoredFile) -> int:

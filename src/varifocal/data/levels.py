@@ -23,6 +23,7 @@ SMALL = 4095  # an image without a larger value is taken for one of 12 bits: of 
 PERCENTILES = (1.0, 99.0)
 _ROWS = 1 << 22  # values that are scaled at a time, so that what is made on the way stays small
 _NODATA = 42113  # GDAL's tag of a TIFF
+_GREY_ALPHA = "LA;16B"  # of PNG, which Pillow has in no other order of bytes
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 
 
@@ -64,7 +65,9 @@ def depth_of(image: Image.Image) -> Depth | None:
         )
     # colors that are multiplied by their alpha have no low bytes of their own
     raw = [_raw_mode(tile) for tile in _tiles(image)]
-    color = bool(raw) and all(mode[:-4] in ("RGB", "RGBA", "RGBX") and mode[-4:] in _SWAPPED for mode in raw)
+    color = bool(raw) and all(
+        mode == _GREY_ALPHA or (mode[:-4] in ("RGB", "RGBA", "RGBX") and mode[-4:] in _SWAPPED) for mode in raw
+    )
     return Depth(color=True) if color else None
 
 
@@ -90,19 +93,32 @@ def _raw_mode(tile: Any) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def swap_bytes(image: Image.Image) -> None:
-    """Have an image with 16-bit colors that is not decoded yet give its low bytes in place of the high ones."""
+def low_bytes(image: Image.Image) -> Image.Image:
+    """The low bytes of an image with 16-bit colors that is opened and not decoded yet, in place of the high ones."""
+    if any(_raw_mode(tile) == _GREY_ALPHA for tile in _tiles(image)):
+        # the four bytes of a pixel are the high and the low byte of its grey, and those of its alpha
+        image._mode = "RGBA"
+        image.tile = [_with_raw_mode(tile, "RGBA") for tile in _tiles(image)]  # type: ignore[attr-defined]
+        return image.getchannel("G")
     swapped = []
     for tile in _tiles(image):
         raw = _raw_mode(tile)
-        raw = raw[:-4] + _SWAPPED.get(raw[-4:], raw[-4:])
-        args = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
-        swapped.append(tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args))
+        swapped.append(_with_raw_mode(tile, raw[:-4] + _SWAPPED.get(raw[-4:], raw[-4:])))
     image.tile = swapped  # type: ignore[attr-defined]
+    image.load()
+    return image
+
+
+def _with_raw_mode(tile: Any, raw: str) -> Any:
+    args = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
+    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 
 def stored_values(image: Image.Image, depth: Depth, low: Callable[[], Image.Image]) -> np.ndarray:
-    """The numbers [H, W] or [H, W, 3] of a decoded image as its file holds them; ``low`` gives its low bytes."""
+    """The numbers [H, W] or [H, W, 3] of a decoded image as its file holds them; ``low`` gives its low bytes.
+
+    Those of grey with alpha are colors of three equal numbers.
+    """
     if not depth.color:
         values = np.asarray(image)
         values = values if depth.scale == 1 else np.rint(values / depth.scale).astype(np.int32)

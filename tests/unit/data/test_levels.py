@@ -90,6 +90,14 @@ def test_16_bit_colors_keep_their_low_bytes(colors, levels):
     assert np.asarray(read_image(path, levels)).tolist() == wanted
 
 
+@pytest.mark.parametrize("levels", [None, (0.0, 4095.0), (100.0, 612.0)])
+@pytest.mark.parametrize("alpha", [0, 65535])
+def test_grey_with_alpha_of_16_bits_is_that_grey(tmp_path, levels, alpha):
+    values = np.arange(0, 4000, 7, dtype=np.uint16)[None]
+    with_alpha = png16(tmp_path / "a.png", np.dstack([values, np.full_like(values, alpha)]))
+    assert greys(with_alpha, levels) == [literal(value, *(levels or (0, 4095))) for value in values[0].tolist()]
+
+
 def test_16_bit_colors_of_the_whole_range_are_as_pillow_reads_them(tmp_path):
     values = np.random.default_rng(1).integers(0, 65536, (6, 7, 3), dtype=np.uint16)
     assert (np.asarray(read_image(png16(tmp_path / "a.png", values))) == values >> 8).all()
