@@ -606,3 +606,12 @@ def test_options_stand_anywhere(words):
 def test_words_behind_two_dashes_are_no_options():
     options, _ = parse(["predict", "--tta", "best", "--", "-odd.jpg", "--tta"])
     assert (options.images, options.tta) == (["-odd.jpg", "--tta"], True)
+
+
+def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "zoo", replace(VERBS["zoo"], run=stopped))
+    assert main(["zoo"]) == 130
+    assert capsys.readouterr().err == "\nvarifocal zoo: interrupted; repeat the command to begin again.\n"

@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field
 from varifocal.config import override, to_dict, update
 from varifocal.data.augment import Augment, Share
 from varifocal.data.classes import learned_classes
+from varifocal.data.finish import check_validation_pixels
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.names import canonical, meant_by, share_images
 from varifocal.data.options import Unlabeled
@@ -309,6 +310,7 @@ def make_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fal
                 f"{validation.source}: classes {', '.join(sorted(unknown))} are not in {training.source}; "
                 "the two splits must name the same classes."
             )
+        check_validation_pixels(validation.samples, large=recipe.tiling.size > 0)
     notes: list[str] = []
     model = make_model(recipe, training.categories, weights=not resumed, tell=notes.append)
     config = recipe.data

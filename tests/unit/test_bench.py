@@ -20,7 +20,7 @@ from varifocal.bench.pictures import decode, made_picture, read_pictures
 from varifocal.bench.results import STAGES, Rates
 from varifocal.bench.settings import Settings
 from varifocal.bench.show import show
-from varifocal.cli import main
+from varifocal.cli import main, parse
 from varifocal.data.images import read_image
 from varifocal.data.preprocess import Preprocess
 from varifocal.models import DETECTORS
@@ -539,3 +539,20 @@ def test_cuda(checkpoint, precision):
     assert result.memory.allocated > result.memory.extra > 0
     assert all(step.milliseconds.median > 0 for step in result.steps)
     assert report.settings["tf32"] == (precision == "fp32" and torch.backends.cudnn.allow_tf32)
+
+
+def test_large_images_are_timed_with_a_higher_limit(tmp_path, monkeypatch):
+    """Pillow's own limit, which it has for the whole process, is not in the way."""
+    path = tmp_path / "large.png"
+    Image.new("RGB", (40, 10), (7, 8, 9)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setenv("VARIFOCAL_MAX_PIXELS", "400")
+    (one,), _ = read_pictures(str(path))
+    assert decode(one).size == (40, 10)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("words", [["bench", "--images", "."], ["export", "a.safetensors", "--images", "."]])
+def test_verbs_that_name_the_limit_take_it(words):
+    options, _ = parse([*words, "--max-pixels", "5"])
+    assert options.max_pixels == 5

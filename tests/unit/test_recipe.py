@@ -380,6 +380,22 @@ def test_a_resumed_job_looks_for_no_weights(tmp_path, monkeypatch):
     assert asked == [False]
 
 
+def test_images_too_large_to_validate_on_are_said_before_training(tmp_path, monkeypatch):
+    """Crops are for training; what is validated on is read whole, or in windows."""
+    write_split(tmp_path, "train", boxes=[[1, 1, 3, 3]])
+    write_split(tmp_path, "val", boxes=[[1, 1, 3, 3]])
+    monkeypatch.setattr("varifocal.data.opened.MAX_PIXELS", 10)
+    crops = override(TINY, ["data.augment.crop=8"])
+    said = (
+        r"/val/.* validation would read this image whole, .*, above the limit of 10; set tiling\.size=N .*--max-pixels"
+    )
+    with pytest.raises(DataError, match=said):
+        make_job(crops, tmp_path, tmp_path / "run")
+    assert make_job(override(crops, ["tiling.size=8"]), tmp_path, tmp_path / "run").validation is not None
+    monkeypatch.setenv("VARIFOCAL_MAX_PIXELS", "1000000")
+    assert make_job(crops, tmp_path, tmp_path / "run").validation is not None
+
+
 def test_a_job_needs_the_same_classes_in_both_splits(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
         write_split(tmp_path, split, name, boxes=[[1, 1, 3, 3]])

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from varifocal.data.images import list_images, read_image, upright_rgb
+from varifocal.data.images import list_images, read_image
 from varifocal.errors import DataError
+from varifocal.pictures import open_picture
 
 MOST = 64  # pictures of a folder that are held in memory
 
@@ -62,6 +63,4 @@ def made_picture(width: int = 640, height: int = 480) -> Picture:
 
 def decode(picture: Picture) -> Image.Image:
     """The upright RGB picture, as :func:`varifocal.data.images.read_image` gives it of the file."""
-    with Image.open(io.BytesIO(picture.data)) as image:
-        image.load()
-        return upright_rgb(image, picture.name, "image")
+    return open_picture(picture.data, "image")

@@ -27,6 +27,9 @@ KINDS = {
     "missing-image": Kind("loss", "pictures that are not there", "listed in the annotations, not found on disk"),
     "unreadable-image": Kind("loss", "unreadable pictures", "not a picture, or its header is damaged"),
     "truncated-image": Kind("loss", "pictures cut short", "the header is sound, the pixels are damaged or end early"),
+    "large-image": Kind(
+        "loss", "images above the limit of pixels", "they are sound; training wants crops or a higher limit for them"
+    ),
     "no-range": Kind(
         "loss", "images without a known range", "their numbers are no levels of grey; see data.preprocess.range"
     ),

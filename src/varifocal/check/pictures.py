@@ -12,15 +12,19 @@ from varifocal.check.scan import Scan
 from varifocal.check.split import Split
 from varifocal.data.names import share_images
 from varifocal.data.near import bit_distance, near_groups, perceptual_hash, same_bytes
+from varifocal.data.opened import beyond
 from varifocal.settings import Levels
 
 Place = tuple[int, int]  # split, picture
 
 
-def find_in_scans(found: Findings, splits: Sequence[Split], scans: Sequence[Scan], levels: Levels | None) -> None:
-    """All that decoding shows."""
+def find_in_scans(
+    found: Findings, splits: Sequence[Split], scans: Sequence[Scan], levels: Levels | None, most: int
+) -> None:
+    """All that decoding shows; training reads images of at most ``most`` pixels."""
     for split, scan in zip(splits, scans, strict=True):
         _unreadable(found, split, scan)
+        _too_large(found, split, scan, most)
         _wrong_size(found, split, scan)
         find_several(found, split, scan)
     find_ranges(found, splits, scans, levels)
@@ -48,6 +52,16 @@ def _unreadable(found: Findings, split: Split, scan: Scan) -> None:
             return split.on_picture(kind, image, scan.errors[image][1])
 
         found.add(kind, split.name, images, make)
+
+
+def _too_large(found: Findings, split: Split, scan: Scan, most: int) -> None:
+    """Images that are sound and that training would refuse for their number of pixels."""
+
+    def make(image: int) -> Finding:
+        width, height = scan.sizes[image].tolist()
+        return split.on_picture("large-image", image, beyond(f"{width} x {height}", most))
+
+    found.add("large-image", split.name, np.flatnonzero(scan.sizes.prod(axis=1) > most).tolist(), make)
 
 
 def _wrong_size(found: Findings, split: Split, scan: Scan) -> None:

@@ -24,6 +24,7 @@ from varifocal.check.scene import Scene, make_scene
 from varifocal.check.source import find_copied_boxes, find_faults, find_in_source, find_odd_boxes
 from varifocal.check.split import Split
 from varifocal.data.load import find_splits, read_raw
+from varifocal.data.opened import pixel_limit
 from varifocal.data.options import Unlabeled
 from varifocal.data.raw import RawSet
 from varifocal.models.eye import Eye
@@ -115,9 +116,9 @@ def _decode(found: Findings, splits: Sequence[Split], eye: Eye, bar: Bar) -> tup
                 advance(before + done)
 
             levels = eye.preprocess.range
-            scans.append(scan(split.raw.images.files, moved, levels=levels, large=eye.cropped))
+            scans.append(scan(split.raw.images.files, moved, levels=levels))
             before += len(split.raw.images)
-    find_in_scans(found, splits, scans, eye.preprocess.range)
+    find_in_scans(found, splits, scans, eye.preprocess.range, pixel_limit(large=eye.cropped))
     return Decoding(True, total, time.perf_counter() - begun), scans
 
 

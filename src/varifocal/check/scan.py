@@ -45,11 +45,10 @@ def scan(
     threads: int | None = None,
     *,
     levels: Levels | None = None,
-    large: bool = False,
 ) -> Scan:
     """Decode every file; ``progress`` is called with the number done. None stands for a picture that is missing.
 
-    ``levels`` and ``large`` are those of ``read_image``.
+    ``levels`` is that of ``read_image``. Images that only windows or crops make usable are looked at, too.
     """
     total = len(files)
     there = [index for index in range(total) if files[index] is not None]
@@ -77,7 +76,7 @@ def scan(
         found.frames.update({index: look.frames} if look.frames > 1 else {})
         progress(place + 1)
 
-    look_at_all(_There(files, there), take, threads or usable_threads(), levels=levels, large=large)
+    look_at_all(_There(files, there), take, threads or usable_threads(), levels=levels)
     return found
 
 

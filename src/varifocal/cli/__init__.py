@@ -60,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"varifocal {options.verb}: needs the package {error.name}: {install}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(
-            f"\nvarifocal {options.verb}: {error if isinstance(error, Interrupted) else 'interrupted.'}",
-            file=sys.stderr,
-        )
+        text = str(error) if isinstance(error, Interrupted) else "interrupted; repeat the command to begin again."
+        print(f"\nvarifocal {options.verb}: {text}", file=sys.stderr)
         return 130
     return code
 

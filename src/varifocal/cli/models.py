@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from varifocal.cli.options import read_names, read_size
+from varifocal.cli.options import add_limit, read_names, read_size
 from varifocal.cli.verb import Verb
 from varifocal.places import check_target, making_checkpoint
 
@@ -168,6 +168,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
     verb.add_argument("--images", metavar="IMAGES", help="pictures to compare on (three of the package)")
+    add_limit(verb)
     verb.add_argument("--force", action="store_true", help="overwrite a file that is there")
     int8 = verb.add_argument_group("--precision int8")
     int8.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli.common import usable_device
-from varifocal.cli.options import read_count, read_counts, read_seconds, read_size
+from varifocal.cli.options import add_limit, read_count, read_counts, read_seconds, read_size
 from varifocal.cli.verb import Verb
 from varifocal.errors import ConfigError
 from varifocal.places import check_target
@@ -34,6 +34,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
     )
     length.add_argument("--repeats", type=read_count, metavar="N", help="so often instead")
     verb.add_argument("--images", metavar="IMAGES", help="pictures, a folder or a glob (one made picture of 640x480)")
+    add_limit(verb)
     verb.add_argument(
         "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
     )

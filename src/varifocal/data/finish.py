@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from PIL import Image
 
 from varifocal.data.images import read_stored_size
+from varifocal.data.opened import LIMIT, pixel_limit
 from varifocal.data.raw import DROPPABLE, NO_LABEL, Place, Problem, Problems, RawSet, box_note, counted
 from varifocal.data.readers.columns import measured
 from varifocal.errors import DataError
@@ -170,6 +171,26 @@ def check_size(sample: Sample, image: Image.Image) -> None:
             "rotate the boxes and the size, or remove the EXIF orientation from the file"
         )
     raise DataError(f"{problem}; mend the recorded size, or put the picture that was labelled there")
+
+
+def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:
+    """See before training, by the recorded sizes, whether validation will read every image.
+
+    ``large``: it reads them in windows.
+
+    Raises:
+        DataError: one has more pixels than :func:`varifocal.data.opened.pixel_limit`.
+    """
+    limit = pixel_limit(large=large)
+    for sample in samples:
+        if sample.width * sample.height > limit:
+            whole = "" if large else " whole"
+            windows = "" if large else "set tiling.size=N to read images in windows of N pixels, or "
+            raise DataError(
+                f"{sample.file}: validation would read this image{whole}, and it has {sample.width} x "
+                f"{sample.height} pixels, above the limit of {limit}; {windows}raise the limit with --max-pixels N "
+                f"or the environment variable {LIMIT}"
+            )
 
 
 def _stored_size(file: StoredFile) -> tuple[int, int] | None:

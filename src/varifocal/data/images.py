@@ -7,8 +7,10 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +42,8 @@ _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colors are multiplied by
 
 THUMB = 16  # side of the small grey picture by which pictures are compared
 _AHEAD = 1024  # files that wait for a thread
+_ALONE = 1 << 25  # pixels of an image that is decoded while no other thread decodes such a one
+_LARGE_DECODED = Lock()
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -218,7 +222,7 @@ def look_at_all(
     """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
 
     A file has an error exactly where ``read_image`` has one with the same ``levels`` and ``large``. JPEGs are decoded
-    small, which finds the same damage.
+    small, which finds the same damage. Of images that take much memory one is decoded at a time.
     """
     limit = pixel_limit(large=large)
     with quiet(limit), ThreadPoolExecutor(threads) as pool:
@@ -239,13 +243,14 @@ def _look_at(path: StoredFile, *, limit: int, levels: Levels | None, large: bool
             depth = depth_of(image)
             if image.format in ("JPEG", "MPO"):  # of HEIC it would decode a thumbnail, whatever is wrong with the rest
                 image.draft("L", (4 * THUMB, 4 * THUMB))
-            image.load()
-            if depth is None:
-                flat = image if image.mode == "L" else _to_rgb(image, str(path))
-                look = look._replace(grey=_small_grey(image, flat))
-            else:
-                look = _look_deep(image, look, depth, levels, path, limit)
-            return look._replace(frames=_frames(image))
+            with _LARGE_DECODED if image.width * image.height > _ALONE else nullcontext():
+                image.load()
+                if depth is None:
+                    flat = image if image.mode == "L" else _to_rgb(image, str(path))
+                    look = look._replace(grey=_small_grey(image, flat))
+                else:
+                    look = _look_deep(image, look, depth, levels, path, limit)
+                return look._replace(frames=_frames(image))
     except DataError as error:
         return look._replace(error=error)
 

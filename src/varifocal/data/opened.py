@@ -44,7 +44,7 @@ def pixel_limit(*, large: bool = False) -> int:
     return int(text)
 
 
-def _beyond(pixels: str, limit: int, *, large: bool) -> str:
+def beyond(pixels: str, limit: int, *, large: bool = False) -> str:
     """What to say of an image with too many ``pixels``, and how to read it all the same."""
     windows = "" if large else "read it in windows with --tile (in training with data.augment.crop), or "
     return (
@@ -105,7 +105,7 @@ def opened(path: StoredFile, limit: int, *, large: bool = False) -> Iterator[Ima
             file = path if isinstance(path, Path) else stack.enter_context(path.open("rb"))
             image = stack.enter_context(_open(path, file))
             if image.size[0] * image.size[1] > limit:
-                raise DataError(f"{path}: {_beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
+                raise DataError(f"{path}: {beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
             if image.format == "TIFF" and suffix_of(path.name) in RAW:
                 raise DataError(f"{path}: {why_unread(b'', path.name)}")
             yield image
@@ -113,7 +113,7 @@ def opened(path: StoredFile, limit: int, *, large: bool = False) -> Iterator[Ima
         raise
     except Image.DecompressionBombError as error:  # of Pillow, beyond twice the limit
         pixels = re.search(r"\d+", str(error))
-        raise DataError(f"{path}: {_beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
+        raise DataError(f"{path}: {beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
     except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
         raise DataError(f"{path}: {_explain(error, path)}") from None
 

@@ -22,8 +22,10 @@ def comparison_pictures(pattern: str | None, info: ModelInfo) -> list[Image.Imag
     if pattern is None:
         found = [read_image(file) for file in list_images([str(trees_folder())])]
         return [_middle(image, info.tiling.size or SIDE) for image in found]
-    found = [read_for(info, file) for file in list_images([pattern])[:MOST]]
-    return [_middle(image, info.tiling.size) for image in found] if info.tiling.size else found
+    side = info.tiling.size
+    files = list_images([pattern])[:MOST]
+    # cut out at once: of images that are read in windows not even two need fit into memory
+    return [_middle(read_for(info, file), side) if side else read_for(info, file) for file in files]
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:

@@ -7,6 +7,7 @@ import pytest
 from deep_images import float_tiff
 from PIL import Image
 
+from varifocal.check.fix import write_fixed
 from varifocal.check.run import check_data
 from varifocal.models.eye import Eye
 from varifocal.models.vfnet import VFNetConfig
@@ -126,9 +127,18 @@ def test_files_of_several_images(tmp_path):
     assert report.exit_code == 0
 
 
-def test_large_images_are_unreadable_unless_training_takes_crops(tmp_path, monkeypatch):
+def test_large_images_are_sound_but_above_the_limit_unless_training_takes_crops(tmp_path, monkeypatch):
+    """They are not called damaged, and a cleaned copy keeps them with their boxes."""
     monkeypatch.setattr("varifocal.data.opened.MAX_PIXELS", 1000)
     path = data(tmp_path, [noise(0, 255, 1, np.uint8)])
     report = check_data(path, eye())
-    assert "data.augment.crop" in texts(report, "unreadable-image")[0]
+    assert texts(report, "unreadable-image") == []
+    (said,) = texts(report, "large-image")
+    assert "40 x 30 pixels, above the limit of 1000" in said
+    assert "data.augment.crop" in said
+    assert report.exit_code == 1
+    write_fixed(report, tmp_path / "fixed")
+    (copied,) = (tmp_path / "fixed" / "annotations").iterdir()
+    content = json.loads(copied.read_text())
+    assert [len(content["images"]), len(content["annotations"])] == [1, 1]
     assert check_data(path, eye(crop=16)).exit_code == 0

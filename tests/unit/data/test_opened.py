@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import zipfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from deep_images import HEIC_HEAD, tiff
 from PIL import Image
 
+from varifocal.data import images
 from varifocal.data import opened as module
 from varifocal.data.archive import open_archive
 from varifocal.data.images import count_frames, look_at_all, read_image, read_size
@@ -241,6 +243,27 @@ def test_all_images_of_a_check_are_within_the_limit(tmp_path, small_limits):
     look_at_all([path], lambda _, look: looks.append(look), 2, large=True)
     assert "limit of 200" in str(looks[0].error)
     assert looks[1].error is None
+
+
+def test_of_images_that_take_much_memory_one_is_decoded_at_a_time(tmp_path, monkeypatch):
+    paths = [save(tmp_path / f"{i}.png", (40, 10)) for i in range(6)]
+    at_once, most, lock, grey = [0], [0], threading.Lock(), images._small_grey
+
+    def watched(*given):
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+        return grey(*given)
+
+    monkeypatch.setattr(images, "_small_grey", watched)
+    for alone, expected in ((39, 1), (400, 3)):
+        monkeypatch.setattr(images, "_ALONE", alone)
+        most[0] = 0
+        look_at_all(paths, lambda _, look: None, 3)
+        assert most[0] == expected
 
 
 FRAMES = [Image.new("RGB", (8, 6), (40 * i, 0, 0)) for i in range(3)]
