@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -80,14 +81,19 @@ class _PillowLimit:
 
 
 _PILLOW = _PillowLimit()
+_NOBODY = logging.NullHandler()
 
 
 @contextmanager
 def quiet(limit: int) -> Iterator[None]:
-    """Without Pillow's warnings (large image, odd metadata) and its limit; what they announce is checked here.
+    """Without Pillow's warnings (large image, odd metadata), its words on stderr and its limit.
+
+    What they announce is checked here.
 
     Filters of warnings belong to all threads: this is entered once, around them.
     """
+    # Pillow also logs what it then raises, which Python prints where nobody listens
+    logging.getLogger("PIL").addHandler(_NOBODY)
     with warnings.catch_warnings(), _PILLOW.raised(limit):
         warnings.filterwarnings("ignore", module=r"PIL\.")
         Image.init()

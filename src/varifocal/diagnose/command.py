@@ -45,11 +45,11 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     plots = {} if options.plots is None else make_plots(found)
     if options.json is not None:
         write_beside(options.json, json.dumps(found.to_json()).encode())
-    if options.plots is not None:
+    if plots:
         write_together({options.plots / name: text.encode() for name, text in plots.items()})
     Console().print(show(found))  # after the files, which a closed pipe must not cost
     if options.plots is not None:
-        print(f"{options.plots}: {', '.join(plots)}")
+        print(f"{options.plots}: {', '.join(plots) or 'no chart, since no object is labeled'}")
 
 
 def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:

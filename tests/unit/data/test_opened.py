@@ -1,5 +1,6 @@
 """Why a file is not opened: each reason in a sentence that says what to do."""
 
+import logging
 import os
 import threading
 import time
@@ -150,6 +151,12 @@ def test_a_sound_tiff_that_pillow_has_no_mode_for_is_not_called_damaged(tmp_path
     path = tiff(tmp_path / "a.tif", bytes(400), (4, 3), **tags)
     assert words in why(path)
     assert "damaged" not in why(path)
+
+
+def test_what_pillow_logs_is_not_printed_beside_the_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert "8 bands of 8-bit numbers" in why(tiff(tmp_path / "a.tif", bytes(96), (4, 3), t258=(8,) * 8, t277=8))
+    assert capsys.readouterr().err == ""
 
 
 def test_an_empty_file_of_an_archive(tmp_path):

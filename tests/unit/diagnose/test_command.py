@@ -190,3 +190,18 @@ def test_a_name_that_is_no_text_is_shown(folder):
     Console(width=120, file=terminal).print(show(found))
     terminal.flush()
     assert b"caf?.png" in terminal.buffer.getvalue()
+
+
+def test_without_any_object_there_is_no_chart(tmp_path, capsys):
+    root = tmp_path / "data"
+    root.mkdir()
+    Image.new("RGB", (20, 10)).save(root / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [],
+    }
+    (root / "val.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "results.json").write_text("[]", encoding="utf-8")
+    assert run(root, "--plots", tmp_path / "plots") == 0
+    assert f"{tmp_path / 'plots'}: no chart, since no object is labeled" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from varifocal.data.archive import Tree
-from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, counted, short
+from varifocal.data.raw import LISTED, NO_BOX, Place, Problem, Problems, short
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
 from varifocal.data.readers.columns import NAN, UNSIZED, to_number, whole_side
 from varifocal.data.readers.outline import outline_box
@@ -42,6 +42,15 @@ _NO_BBOX = (
     "the upright (box around its outline was|boxes around their outlines were) taken"
 )
 _NO_BOX = [NAN] * 4
+
+
+class _Unreadable(list[float]):
+    """The four numbers, none of them finite, of a bbox that is not a list of four; ``given`` is for messages."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__(_NO_BOX)
+        self.given = given
+
 
 Wrong = tuple[str, str]  # what is wrong with a record, and how to mend it
 
@@ -133,14 +142,8 @@ class Found:
             wrong = _no_id(record, "category_id")
         elif box is None or box == [] or outline_box(record.get("segmentation")) is not None:
             box = box if isinstance(box, list) and len(box) == 4 else _NO_BOX
-        elif not isinstance(box, list):
-            wrong = _no_field(record, "bbox", "a list [x, y, width, height]")
-        elif len(box) != 4:
-            place = f"annotation {short(record.get('id'))} of image {short(record['image_id'])}"
-            wrong = (
-                f"has the bbox {short(box)} of {counted(len(box), '(value|values)')}",
-                "a box is [x, y, width, height]",
-            )
+        elif not isinstance(box, list) or len(box) != 4:
+            box = _Unreadable(box)
         if wrong is not None:
             self.report("malformed", "annotations", place, *wrong)
             if image is not None:
@@ -203,7 +206,8 @@ class Found:
             self.changed[_NO_BBOX] += 1
             xyxy[index] = box
         elif len(self.odd) < LISTED:
-            self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else short(raw)
+            shown = short(raw.given if isinstance(raw, _Unreadable) else raw)
+            self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else shown
 
     def _without_area(self, xyxy: np.ndarray, index: int, record: dict[str, Any]) -> None:
         """A record whose bbox is of no width or height, as where a program fills in zeros: the box around its outline,

@@ -214,19 +214,24 @@ def _read_shape(
         report("malformed", text, "turn the picture itself")
         return
     labels = [] if labels is None else labels
-    if not isinstance(labels, list) or len(labels) > 1 or not all(isinstance(label, str) for label in labels):
-        report("unknown-class", f"has the {one['type']} {short(labels)}", "it should be the name of one class")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        report("unknown-class", f"has the {one['type']} {short(labels)}", "it should be a list of names of classes")
         return
-    label = columns.label(labels[0]) if labels and labels[0].strip() else NO_LABEL
+    named = list(dict.fromkeys(label for label in labels if label.strip()))
+    if len(named) > 1:
+        columns.changed["(region has|regions have) several labels; (it is|they are) a box of each"] += 1
+    found = [columns.label(label) for label in named] or [NO_LABEL]
     raw, numbers = _numbers(kind, value)
     if numbers is None:
-        columns.box(image, label, [NAN] * 4, at, odd=short(raw))
+        columns.box(image, found[0], [NAN] * 4, at, odd=short(raw))
         return
     size = _size([one])
     if numbers[-1] and size == (0, 0):
         report("malformed", "is turned and has no original_width and original_height", "export it again")
         return
-    columns.box(image, label, _to_box(columns, kind, numbers, size), at)
+    box = _to_box(columns, kind, numbers, size)
+    for label in found:
+        columns.box(image, label, box, at)
 
 
 def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]:

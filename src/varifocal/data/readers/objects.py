@@ -44,11 +44,8 @@ class ObjectReader:
             if label is None:
                 continue
             values = [NAN] * 4 if box is _ABSENT or box is None or box == [] else _numbers(box)
-            if values is None:
-                self._report(image, at, f"has the bbox {short(box)}", "a box is [x, y, width, height]")
-                continue
-            x, y, width, height = values
-            odd = "" if all(value == value for value in values) else short(box) if box else NO_BOX
+            x, y, width, height = values or [NAN] * 4
+            odd = "" if values and all(value == value for value in values) else short(box) if box else NO_BOX
             self.columns.box(
                 image,
                 label,

@@ -260,6 +260,15 @@ def test_without_box_and_outline_it_is_a_box_that_can_be_dropped(tmp_path, outli
     assert data.notes[0].startswith("val.json: 1 box was left out, first that of annotation 8 of image 1")
 
 
+@pytest.mark.parametrize("given", [[1, 2, 3], [1, 2, 3, 4, 5], "12", {"x": 1}, 7])
+def test_a_bbox_that_is_not_four_values_can_be_dropped(tmp_path, given):
+    path = write(tmp_path, [box(8, bbox=given), box(9)])
+    refused(path, "annotation 8 of image 1", f"has the bbox {given!r}, which does not hold", "data.invalid_boxes=drop")
+    data = load_dataset(path, invalid_boxes="drop")
+    assert found(data) == {"1.png": [("tree", BOX)]}
+    assert data.notes[0].startswith("val.json: 1 box was left out, first that of annotation 8 of image 1")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_of_masks_are_those_of_pycocotools(seed):
     rng = np.random.default_rng(seed)

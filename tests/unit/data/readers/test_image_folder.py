@@ -141,3 +141,9 @@ def test_images_beside_it_that_are_not_read_are_counted(tmp_path):
     assert note.startswith(
         "metadata.jsonl: 2 images are left out, of a kind that is not read (.dng: 1, .svg: 1), first"
     )
+
+
+def test_a_bbox_that_is_not_four_values_can_be_dropped(tmp_path):
+    path = write(tmp_path, line([[1, 2, 3], (30, 15, 20, 10)], ["cat", "cat"]))
+    refused(path, "has the bbox [1, 2, 3], which does not hold", "data.invalid_boxes=drop")
+    assert [len(one.boxes) for one in load_dataset(path, invalid_boxes="drop").samples] == [1]

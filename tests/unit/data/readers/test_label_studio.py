@@ -239,6 +239,13 @@ def test_regions_without_a_label_can_be_left_out(tmp_path):
     )
 
 
+def test_a_region_of_several_labels_is_a_box_of_each(tmp_path):
+    write(tmp_path, task(rectangle(rectanglelabels=["cat", "owl", "cat"])))
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", BOX), ("owl", BOX)]}
+    assert data.notes == ("export.json: 1 region has several labels; it is a box of each.",)
+
+
 def minimal(image="/data/upload/1/a.png", number=1, **drawn) -> dict:
     value = rectangle()["value"] | {"original_width": 100, "original_height": 50}
     return {"image": image, "id": number, "annotation_id": number, "annotator": 1} | (drawn or {"label": [value]})
