@@ -143,7 +143,7 @@ def _boxes(train: Writer) -> None:
     train.box(image, 99, [10, 10, 30, 30])
     train.box(image, 4, [5, 5, 30, 30])
     train.box(999, 1, [10, 10, 30, 30])
-    train.annotations.append({"id": 9000, "image_id": image, "category_id": 1, "bbox": [1, 2, 3]})
+    train.annotations.append({"id": 9000, "image_id": image, "category_id": [1], "bbox": [1, 2, 3, 4]})
     image = train.draw("sizes.png", [(1, 100, 100, 1, 1.5)])
     train.box(image, 1, [0, 0, WIDTH, HEIGHT])
     train.box(image, 1, [4, 30, 150, 6])

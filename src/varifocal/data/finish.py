@@ -21,7 +21,7 @@ from varifocal.records import DataSet, Sample, StoredFile
 # Each way in which a box can be wrong, in the order in which they are looked for.
 FAULTS = {
     "no-label": "has no label (the name of its class)",
-    "not-a-number": "does not hold the finite numbers of a box",
+    "not-a-number": "holds something that is not a finite number, or too few or too many",
     "no-area": "has no area (width and height must be above 0)",
     "outside": "lies wholly outside its image",
 }

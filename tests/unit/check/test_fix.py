@@ -50,7 +50,7 @@ def test_the_changes(fixed):
     told = sorted((change.split, change.what, change.picture or change.place) for change in fixed[3])
     assert told == sorted(
         [
-            ("train", "record left out or renumbered", "annotation 9000 of image 23"),
+            ("train", "record left out or renumbered", "annotations[60] (id 9000)"),
             ("train", "record left out or renumbered", "annotation 159"),
             *(("train", "picture dropped with 1 box", name) for name in ("cut.jpg", "empty.png", "missing.png")),
             ("train", "picture dropped with 1 box", "smaller.png"),

@@ -326,8 +326,6 @@ TREE = {"id": 3, "name": "tree"}
         (coco(images=[image(math.nan)]), ["images[0] has the id nan"]),
         (coco(images=[{"id": 1, "width": 100, "height": 50}]), ["images[0] (id 1) has no 'file_name'"]),
         (coco(images=[image(name=5)]), ["images[0] (id 1) has the file_name 5", "text"]),
-        (coco([box(), box(8, [1, 2, 3])]), ["annotation 8 of image 1", "[1, 2, 3]", "3 values"]),
-        (coco([box(8, "1 2 3 4")]), ["annotations[0] (id 8) has the bbox '1 2 3 4'"]),
         (coco([box(8, image_id=[1])]), ["annotations[0] (id 8) has the image_id [1]"]),
         (coco([box(8, iscrowd=2)]), ["annotation 8", "iscrowd 2"]),
         (coco([box(8), box(9, iscrowd="no")]), ["annotation 9", "iscrowd 'no'"]),
@@ -358,7 +356,7 @@ def test_missing_pictures(tmp_path, write):
 
 
 def test_long_values_are_shortened(write):
-    message = refused(write(coco([box(8, [0] * 10_000)])), "annotation 8", "10000 values")
+    message = refused(write(coco([box(8, [0] * 10_000)])), "annotation 8", "has the bbox [0, 0, ")
     assert len(message) < 500
 
 

@@ -262,8 +262,8 @@ def test_without_box_and_outline_it_is_a_box_that_can_be_dropped(tmp_path, outli
 
 @pytest.mark.parametrize("given", [[1, 2, 3], [1, 2, 3, 4, 5], "12", {"x": 1}, 7])
 def test_a_bbox_that_is_not_four_values_can_be_dropped(tmp_path, given):
-    path = write(tmp_path, [box(8, bbox=given), box(9)])
-    refused(path, "annotation 8 of image 1", f"has the bbox {given!r}, which does not hold", "data.invalid_boxes=drop")
+    path = write(tmp_path, [{**box(8), "bbox": given}, box(9)])
+    refused(path, "annotation 8 of image 1", f"has the bbox {given!r}, which holds", "data.invalid_boxes=drop")
     data = load_dataset(path, invalid_boxes="drop")
     assert found(data) == {"1.png": [("tree", BOX)]}
     assert data.notes[0].startswith("val.json: 1 box was left out, first that of annotation 8 of image 1")
@@ -382,7 +382,7 @@ def test_boxes_of_a_refused_image_are_no_complaint_of_their_own(tmp_path):
 
 def test_images_with_objects_that_cannot_be_read_are_known(tmp_path):
     images = [image("a"), image("b", "2.png")]
-    raw = read_raw(write(tmp_path, [box(1, "b", bbox=(1, 2, 3)), box(2, "a")], images))
+    raw = read_raw(write(tmp_path, [{**box(1, "b"), "category_id": None}, box(2, "a")], images))
     assert raw.problems.counts == {"malformed": 1}
     assert raw.problems.damaged == {1}
 

@@ -132,7 +132,7 @@ def test_who_labelled(tmp_path):
         (rectangle(x=200), ["lies wholly outside"]),
         (rectangle(rectanglelabels=[]), ["which has no label", "data.invalid_boxes=drop"]),
         (rectangle(rectanglelabels=[" "]), ["which has no label"]),
-        (rectangle(rectanglelabels=["a", "b"]), ["has the rectanglelabels ['a', 'b']"]),
+        (rectangle(rectanglelabels=["a", 3]), ["has the rectanglelabels ['a', 3]"]),
         (rectangle(rectanglelabels=[3]), ["has the rectanglelabels [3]"]),
         (rectangle(more={"value": 3}), ["has the value 3"]),
         (rectangle(more={"image_rotation": 90}), ["turned by 90 degrees"]),

@@ -51,7 +51,11 @@ def test_one_shard(tmp_path):
         ("b.json", "{", ["b.json: this is not valid JSON"]),
         ("b.json", "3", ["b.json: this is 3"]),
         ("b.json", "\xff\xfe", ["b.json: this is not valid JSON"]),
-        ("b.json", labels(objects={"bbox": [[1]], "categories": ["cat"]}), ["b.json: objects[0] has the bbox [1]"]),
+        (
+            "b.json",
+            labels(objects={"bbox": [[1]], "categories": ["cat"]}),
+            ["b.json: objects[0] (", "has the bbox [1]"],
+        ),
         ("b.json", labels(objects={"bbox": [[9, 9, 0, 1]], "categories": [1]}), ["the class 1, and others are names"]),
         ("b.json", labels(objects={"bbox": [[9, 9, 0, 1]], "categories": ["x"]}), ["objects[0] (", "no area"]),
     ],

@@ -152,8 +152,8 @@ def test_wrong_lines(tmp_path, line, parts, option):
         ("1 1.4 0.4 0.2 0.2", "lies wholly outside"),
         ("1 1.4 0.4 1.2 0.4 1.2 0.9", "lies wholly outside"),
         ("1 0.4 0.4 1_0 0.2", "0.4 0.4 1_0 0.2"),
-        ("1 0.4 x 0.2 0.2", "not hold the finite numbers"),
-        ("1 0.4 nan 0.2 0.2", "not hold the finite numbers"),
+        ("1 0.4 x 0.2 0.2", "not a finite number"),
+        ("1 0.4 nan 0.2 0.2", "not a finite number"),
         ("1 0.5 0.5 0.5 0.5 0.5 0.5", "no area"),
     ],
 )
