@@ -94,7 +94,7 @@ def build_transforms(transforms: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     unknown = [name for name in transforms if name not in BY_NAME]
     if unknown:
         raise ConfigError(
-            f"augment: torchvision: {unknown[0]!r} is not among the transforms that leave boxes alone: "
+            f"augment: extra_transforms: {unknown[0]!r} is not among the transforms that leave boxes alone: "
             f"{', '.join(BY_NAME)}."
         )
     from torchvision.transforms import v2
@@ -108,7 +108,7 @@ def build_transforms(transforms: Mapping[str, Mapping[str, Any]]) -> list[Any]:
             made.append(v2.RandomApply([kind(**arguments)], p=chance) if chance != 1.0 else kind(**arguments))
         except (TypeError, ValueError) as error:
             said = " ".join(str(error).split()).rstrip(".")
-            raise ConfigError(f"augment: torchvision: {name} does not take {dict(given)}: {said}.") from error
+            raise ConfigError(f"augment: extra_transforms: {name} does not take {dict(given)}: {said}.") from error
     return made
 
 
