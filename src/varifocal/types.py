@@ -216,14 +216,14 @@ def _is_finite(value: object) -> bool:
 
 
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
-    """(height, width) after the resize; never above ``max_side``, never below one pixel."""
+    """(height, width) after the resize; never above ``max_size``, never below one pixel."""
     long = max(height, width)
     factor = min(resize_factor(height, width, config), config.max_size / long)
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def resize_factor(height: int, width: int, config: Preprocess) -> float:
-    """What an image of that size is scaled by, before ``max_side`` bounds it."""
+    """What an image of that size is scaled by, before ``max_size`` bounds it."""
     return config.scale or min(config.max_long_side / max(height, width), config.short_side / min(height, width))
 
 

@@ -19,8 +19,8 @@ ADAMW = [
 ]
 SWA = [*SGD, "train.epochs=2", "train.swa_epochs=2"]
 
-# With save_every=2 and a validation each third step the files written are, in order: the log, the state after step 2,
-# last and best after step 3, the state after step 4, and so on; a resumed run begins with the log again.
+# With save_every_steps=2 and a validation each third step the files written are, in order: the log, the state after
+# step 2, last and best after step 3, the state after step 4, and so on; a resumed run begins with the log again.
 KILLS = {
     "sgd": (
         SGD,

@@ -20,7 +20,7 @@ from varifocal.types import Preprocess, resize_factor, resized_shape
 class TrainingGeometry:
     """How a detector sees a data set: its labeling, and the resize of its images.
 
-    ``cropped``: training cuts windows out of the resized image, so that ``max_side`` of the resize is not for it.
+    ``cropped``: training cuts windows out of the resized image, so that ``max_size`` of the resize is not for it.
     """
 
     name: str

@@ -173,7 +173,11 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--images", metavar="IMAGES", help="images to compare on (three of the package)")
     add_limit(verb)
     verb.add_argument("--overwrite", action="store_true", help="overwrite a file that is there")
-    int8 = verb.add_argument_group("--precision int8")
+    _add_int8(verb.add_argument_group("--precision int8"))
+
+
+def _add_int8(int8: argparse._ArgumentGroup) -> None:
+    """Options of ``export --precision int8``."""
     int8.add_argument(
         "--calibration-data",
         type=Path,

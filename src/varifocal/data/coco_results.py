@@ -144,20 +144,25 @@ class _Taken:
         missing = [key for key in _KEYS if key not in entry]
         if missing:
             return f"has no {missing[0]!r}; {MEND}"
-        for key, where, known in (
-            ("image_id", "image", (sample.image_id for sample in self.data.samples)),
-            ("category_id", "category", (category.id for category in self.data.categories)),
-        ):
-            if entry[key] is None and entry.get(_OF[key]):
-                continue
-            if Ids().code(entry[key]) is None:
-                return (
-                    f"has the {key} {short(entry[key])}, which no {where} of {self.data.source} has; {_ids([*known])}"
-                )
+        if (id_text := self.wrong_id(entry)) is not None:
+            return id_text
         box, score = entry["bbox"], entry["score"]
         if type(box) is not list or len(box) != 4 or not all(map(_finite, box)) or min(box[2:]) < 0:
             return f"has the bbox {short(box)}; a box is [x, y, width, height] in pixels, no side below 0"
         return None if _finite(score) else f"has the score {short(score)}; it should be a finite number"
+
+    def wrong_id(self, entry: dict[str, Any]) -> str | None:
+        """Return what is wrong with the ids of an entry, as the end of a sentence; a name stands for an id."""
+        for key, where, known in (
+            ("image_id", "image", (sample.image_id for sample in self.data.samples)),
+            ("category_id", "category", (category.id for category in self.data.categories)),
+        ):
+            named = entry[key] is None and entry.get(_OF[key])
+            if not named and Ids().code(entry[key]) is None:
+                return (
+                    f"has the {key} {short(entry[key])}, which no {where} of {self.data.source} has; {_ids([*known])}"
+                )
+        return None
 
     def finish(self, tell: Callable[[str], None]) -> list[Detections]:
         """One of each sample."""

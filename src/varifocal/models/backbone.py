@@ -132,7 +132,7 @@ class Backbone(nn.Module):
 
     def _deform(self, stages: list[Stage]) -> None:
         for number in self.config.dcn_stages:
-            where = f"backbone {self.config.name}: deformable_stages={number}"
+            where = f"backbone {self.config.name}: dcn_stages={number}"
             if number not in (3, 4, 5):
                 raise ConfigError(f"{where}: the stages are 3, 4 and 5, of strides 8, 16 and 32.")
             convs = {

@@ -280,7 +280,7 @@ def resolve_preprocess(recipe: Recipe) -> Preprocess:
 
 
 def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset, Dataset | None]:
-    """The training and the validation split; with ``val_share`` the two parts of the split that there is.
+    """The training and the validation split; with ``val_fraction`` the two parts of the split that there is.
 
     Which they are :mod:`varifocal.data.roles` says. Where there is no validation, or it is on another split than the
     one that is wanted, the notes of the training set say so. Classes without a box in either are left out unless the
@@ -326,7 +326,9 @@ def _validation_note(splits: Sequence[str], training: str, chosen: str | None, w
     shared = [name for name in meant_by(wanted, splits) if share_images(name, training)]
     if shared:
         return f"the split {shared[0]!r} has images of {training!r}, which is trained on, so there is no validation."
-    return f"no split {wanted!r} (there are {', '.join(splits)}), so there is no validation."
+    other = next((name for name in splits if name != training and not share_images(name, training)), None)
+    hint = "" if other is None else f"; data.val_split={other} takes another"
+    return f"no split {wanted!r} (there are {', '.join(splits)}), so there is no validation{hint}."
 
 
 def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:

@@ -63,17 +63,14 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
 
     ``changes`` are ``key=value`` words for what may change in a run that has begun
     (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend one, also one that is finished. A finished
-    run that is not extended is not trained or
-    measured again.
+    run that is not extended is not trained or measured again.
 
     Raises:
         ConfigError: the folder is no run, or another process writes to it; the data is not what the run began with; or
             a change cannot be made any more.
         Interrupted: Ctrl-C; the message says what is kept and how to go on.
     """
-    if not (run / RECIPE).is_file() or not (run / DATA).is_file():
-        mend = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
-        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){mend}.")
+    _check_folder(run)
     with claimed_run(run, "or name another run"):
         resume = (run / STATE).is_file()
         before = read_recipe_of_run(run / RECIPE)
@@ -81,18 +78,31 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
         job = _seeded_job(recipe, data, run, resumed=resume)
         _check_data(job, data, run)
         progress = Progress.of(run, before, recipe, job) if resume else None
-        if is_main_process() and progress is not None and progress.finished:
+        if not is_main_process():
+            return _train_and_measure(job, data, resume=resume)
+        if progress is not None and progress.finished:
             metrics = read_metrics(run / METRICS) if job.validation is not None else None
             if metrics is not None or job.validation is None:
                 print(progress.tell_end(_command(data, run)), file=sys.stderr)
                 return metrics
-        if is_main_process() and recipe != before:
-            with suppress(FileNotFoundError):
-                (run / METRICS).unlink()  # of weights that will not be the best any more
-            write_recipe(recipe, run / RECIPE)
-        if is_main_process():
-            print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
+        if recipe != before:
+            _write_changed(recipe, run)
+        print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
         return _train_and_measure(job, data, resume=resume)
+
+
+def _check_folder(run: Path) -> None:
+    """Raise where the folder is no run; whoever names a file of a run is told its folder."""
+    if not (run / RECIPE).is_file() or not (run / DATA).is_file():
+        fix = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
+        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.")
+
+
+def _write_changed(recipe: Recipe, run: Path) -> None:
+    """Write the recipe of a run that goes on otherwise, whose metrics are of weights that will not be the best."""
+    with suppress(FileNotFoundError):
+        (run / METRICS).unlink()
+    write_recipe(recipe, run / RECIPE)
 
 
 def _check_data(job: TrainJob, data: Path | str, run: Path) -> None:

@@ -26,8 +26,9 @@ class TrainConfig:
     """How long, how fast and how carefully to train; the defaults are the paper's 1x schedule.
 
     ``batch_size`` counts the images of a step over all processes, ``accumulate_grad_batches`` the steps whose gradients
-    are added before the weights move. ``lr`` belongs to ``base_batch_size`` images: for another ``batch * accumulate``
-    it is scaled in proportion, and the run says so when it starts; with 0 it is the rate, whatever the batch.
+    are added before the weights move. ``lr`` belongs to ``base_batch_size`` images: for another number,
+    ``batch_size * accumulate_grad_batches``, it is scaled in proportion, and the run says so when it starts; with 0 it
+    is the rate, whatever the batch.
     ``bias_lr_mult`` and ``bias_decay_mult`` multiply rate and decay of convolution biases (the authors' rule; norms
     keep the plain ones), ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are shares of the run, so that
     they move with its length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from
@@ -162,7 +163,7 @@ class Schedule:
 
 
 def base_lr(config: TrainConfig) -> float:
-    """``lr`` for the images of a step, in proportion to ``lr_batch`` (Goyal et al., arXiv 1706.02677)."""
+    """``lr`` for the images of a step, in proportion to ``base_batch_size`` (Goyal et al., arXiv 1706.02677)."""
     return config.lr * (
         config.batch_size * config.accumulate_grad_batches / config.base_batch_size if config.base_batch_size else 1.0
     )

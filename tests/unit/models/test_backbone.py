@@ -258,10 +258,10 @@ def test_deformable_stages_of_loaded_weights():
 @pytest.mark.parametrize(
     ("name", "stage", "message"),
     [
-        ("vit_tiny_patch16_224", 4, "deformable_stages=4: this stage has no 3x3 convolutions"),
-        ("convnext_atto", 3, "deformable_stages=3: this stage has no 3x3 convolutions"),
-        ("resnet18", 2, "deformable_stages=2: the stages are 3, 4 and 5"),
-        (LITE0, 4, r"deformable_stages=4: blocks.3.0.conv_dw: Conv2dSame\(.* has no deformable form"),
+        ("vit_tiny_patch16_224", 4, "dcn_stages=4: this stage has no 3x3 convolutions"),
+        ("convnext_atto", 3, "dcn_stages=3: this stage has no 3x3 convolutions"),
+        ("resnet18", 2, "dcn_stages=2: the stages are 3, 4 and 5"),
+        (LITE0, 4, r"dcn_stages=4: blocks.3.0.conv_dw: Conv2dSame\(.* has no deformable form"),
     ],
 )
 def test_stages_that_cannot_be_deformable(name, stage, message):

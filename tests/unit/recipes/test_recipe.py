@@ -301,7 +301,12 @@ def write_split(folder, split, name="a", boxes=()):
             None,
             "the split 'val' has images of 'trainval', which is trained on, so there is no validation.",
         ),
-        (("train", "extra"), "val", None, "no split 'val' (there are extra, train), so there is no validation."),
+        (
+            ("train", "extra"),
+            "val",
+            None,
+            "no split 'val' (there are extra, train), so there is no validation; data.val_split=extra takes another.",
+        ),
         (("train", "val"), "", None, None),
     ],
 )

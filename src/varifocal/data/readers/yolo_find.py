@@ -347,15 +347,22 @@ def has_yolo_labels(folder: AnyPath) -> str:
     words = [word for words in folder_splits(folder).values() for word in words]
     if words and words[0].endswith(".txt"):
         return words[0] if class_file(folder) is not None else ""
-    for place in words:
-        images = folder / place if place != "." else folder
-        for name in (name for name in list_dir(images)[1][:100] if is_image(name)):
-            stems = os.path.splitext(name)[0], name
-            for label in (place / f"{stem}.txt" for place in (label_place(images, folder), images) for stem in stems):
-                if label.is_file() and _begins_with_numbers(label):
-                    return f"{label.parent.name}/{label.name}"
+    for word in words:
+        label = next(_labels_of(folder / word if word != "." else folder, folder), None)
+        if label is not None:
+            return f"{label.parent.name}/{label.name}"
     apart = next(_labels_below(folder), None)
     return f"{apart.parent.name}/{apart.name}" if apart is not None and _class_file(folder) is not None else ""
+
+
+def _labels_of(images: AnyPath, folder: AnyPath) -> Iterator[AnyPath]:
+    """Yield the text files of numbers of the first hundred files in a folder of images."""
+    for name in filter(is_image, list_dir(images)[1][:100]):
+        for location in (label_place(images, folder), images):
+            for stem in (os.path.splitext(name)[0], name):
+                label = location / f"{stem}.txt"
+                if label.is_file() and _begins_with_numbers(label):
+                    yield label
 
 
 def _begins_with_numbers(file: AnyPath) -> bool:

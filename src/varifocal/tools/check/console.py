@@ -21,6 +21,7 @@ from varifocal.tools.check.messages import (
     where,
 )
 from varifocal.tools.check.report import Report
+from varifocal.tools.check.statistics import split_table
 
 _STYLES: dict[Level, str] = {"loss": "bold red", "warning": "yellow", "suspect": "magenta", "note": "dim"}
 EXAMPLES = 2  # of each kind
@@ -40,20 +41,11 @@ def show(report: Report) -> RenderableType:
 
 
 def _splits(report: Report) -> Table:
-    regions = any(one.regions for one in report.statistics.splits)  # few data sets have any
-    more = ["ignored regions"] if regions else []
-    table = _table("split", "images", "without boxes", "boxes", "crowd", "difficult", "most in one", *more)
-    table.title = f"{report.data} ({report.statistics.splits[0].format})"
-    for one in report.statistics.splits:
-        numbers = (
-            one.images,
-            one.without,
-            one.boxes,
-            one.crowd,
-            one.difficult,
-            one.most_boxes,
-            *([one.regions] if regions else []),
-        )
+    splits = report.statistics.splits
+    names, rows = split_table(splits)
+    table = _table("split", *names)
+    table.title = f"{report.data} ({splits[0].format})"
+    for one, numbers in zip(splits, rows, strict=True):
         table.add_row(one.name, *(f"{number:,}" for number in numbers))
     return table
 

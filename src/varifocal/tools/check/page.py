@@ -20,6 +20,7 @@ from varifocal.tools.check.messages import (
     where,
 )
 from varifocal.tools.check.report import Report
+from varifocal.tools.check.statistics import split_table
 from varifocal.tools.check.thumbnails import thumbs_of
 
 ROWS = 40  # findings of a kind that are listed; the JSON has more
@@ -56,25 +57,9 @@ class Room:
 
 def _head(report: Report) -> str:
     level = "loss" if report.findings.loses else "good"
-    names = ("images", "without boxes", "boxes", "crowd", "difficult", "most in one", "ignored regions")
-    rows = [
-        (
-            html.text(one.name),
-            *(
-                f"{number:,}"
-                for number in (
-                    one.images,
-                    one.without,
-                    one.boxes,
-                    one.crowd,
-                    one.difficult,
-                    one.most_boxes,
-                    one.regions,
-                )
-            ),
-        )
-        for one in report.statistics.splits
-    ]
+    splits = report.statistics.splits
+    names, numbers = split_table(splits)
+    rows = [(html.text(one.name), *(f"{n:,}" for n in row)) for one, row in zip(splits, numbers, strict=True)]
     levels = [level for level in LEVELS if any(report.findings.kinds(level))]
     links = [*((f"level-{name}", LEVEL_TITLES[name]) for name in levels), ("plots", "sizes"), ("classes", "classes")]
     said = "".join(

@@ -53,6 +53,17 @@ class SplitCounts:
     regions: int
 
 
+def split_table(splits: Sequence[SplitCounts]) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+    """Return the headings and a row of numbers for each split; ignored regions only where some split has any."""
+    names = ("images", "without boxes", "boxes", "crowd", "difficult", "most in one")
+    rows: list[tuple[int, ...]] = [
+        (one.images, one.without, one.boxes, one.crowd, one.difficult, one.most_boxes) for one in splits
+    ]
+    if not any(one.regions for one in splits):
+        return names, rows
+    return (*names, "ignored regions"), [(*row, one.regions) for row, one in zip(rows, splits, strict=True)]
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Of all splits together but for ``splits``. ``centers`` are rows of box counts, top left first."""
