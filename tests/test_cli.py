@@ -136,6 +136,9 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     before = (run / "last.safetensors").read_bytes()
     assert "--resume" in refused(capsys, "train", data, "--out", run, *TINY)
     assert main(["train", str(data), "--resume", str(run)]) == 0
+    assert main(["train", "--resume", str(run)]) == 0  # the data that the run began with
+    assert "is finished" in capsys.readouterr().err
+    assert "name the data set" in refused(capsys, "train")
     assert (run / "last.safetensors").read_bytes() == before
     change(data, "train", lambda c: c["annotations"][0].update(bbox=[1, 1, 9, 9]))
     assert "not the data" in refused(capsys, "train", data, "--resume", run)

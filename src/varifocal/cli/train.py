@@ -22,7 +22,7 @@ TABLES = ("table2", "table3", "table5", "losses")
 
 def add_train(verb: argparse.ArgumentParser) -> None:
     """Options of ``train``."""
-    verb.add_argument("data", metavar="DATA", help=DATA)
+    verb.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}; with --resume that of the run")
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/NAME-N); must be new or empty")
     verb.add_argument(
@@ -56,8 +56,14 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
             raise ConfigError(
                 f"--resume goes on with the run's own recipe in its own folder; leave {' and '.join(wrong)} out."
             )
-        _show(resume_run(options.data, options.resume, overrides), options.resume)
+        data: str | None = options.data
+        if data is not None and "=" in data and not os.path.exists(data):
+            overrides = [data, *overrides]  # argparse takes the first key=value word for the data that is left out
+            data = None
+        _show(resume_run(data, options.resume, overrides), options.resume)
         return
+    if options.data is None:
+        raise ConfigError("name the data set: varifocal train DATA.")
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder: name it with --out.")
     name = options.recipe or "vfnet_r50_1x"
@@ -91,6 +97,7 @@ TRAIN = Command(
     "train a detector on a data set",
     "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
     "  varifocal train photos_with_labels --val-fraction 0.2 --format yolo\n"
+    "  varifocal train --resume runs/vfnet_r50_1x-1 train.epochs=24\n"
     "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
     "key=value words change the recipe; an unknown key lists the valid ones. The default recipe starts from\n"
     "ImageNet weights that timm downloads; model.backbone.pretrained=none or train.weights=FILE fetch nothing.\n"
@@ -99,7 +106,7 @@ TRAIN = Command(
     run_train,
     usage=(
         "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
-        "[--unlabeled {skip,background}] [--val-fraction FRACTION] [--fail-on-unreadable] [...] DATA [key=value ...]"
+        "[--unlabeled {skip,background}] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
     ),
     takes_words=True,
 )

@@ -28,3 +28,10 @@ def region_numbers(
     several = np.bincount(classes, minlength=where.max() + 1) > 1
     numbers[crowds] = np.where(several, np.cumsum(several) - 1, -1)[where]
     return numbers
+
+
+def each_region_once(numbers: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
+    """Which boxes are to be told of: all but the copies of a region after its first, by :func:`region_numbers`."""
+    once = numbers < 0
+    once[np.unique(numbers, return_index=True)[1]] = True
+    return once

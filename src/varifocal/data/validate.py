@@ -24,6 +24,7 @@ from varifocal.data.annotations import (
 from varifocal.data.images import read_stored_size
 from varifocal.data.open_image import LIMIT, pixel_limit
 from varifocal.data.readers.columns import with_image_sizes
+from varifocal.data.regions import each_region_once, region_numbers
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import DataError
 
@@ -34,6 +35,12 @@ BOX_ISSUES = {
     "no-area": "has no area (width and height must be above 0)",
     "outside": "lies wholly outside its image",
 }
+CORNERS = (
+    "leaves its image as [x, y, width, height] and fits as [x1, y1, x2, y2]; if these are corners, write width and "
+    "height in place of the last two numbers"
+)
+ENOUGH_CORNERS = 3  # boxes from which a set can be suspected to hold corners
+FIT_AS_CORNERS = 0.99  # fraction of boxes that fit their images as corners
 _CHUNK = 1 << 19  # boxes judged at a time, so that what is made on the way stays small
 
 
@@ -139,17 +146,43 @@ def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
 
 
 def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
+    boxes = raw.boxes
+    once = each_region_once(region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd))
     notes = swapped_notes(raw)
     for kind in DROPPABLE:
-        notes += box_note(raw, np.flatnonzero(verdict.faults[kind]), "left out", f"it {BOX_ISSUES[kind]}")
+        notes += box_note(raw, np.flatnonzero(verdict.faults[kind] & once), "left out", f"it {BOX_ISSUES[kind]}")
     notes += emptied_notes(raw, verdict)
-    return notes + box_note(raw, np.flatnonzero(verdict.clipped), "clipped", "it reaches over the border of its image")
+    notes += _corner_notes(raw, verdict)
+    return notes + box_note(
+        raw, np.flatnonzero(verdict.clipped & once), "clipped", "it reaches over the border of its image"
+    )
 
 
 def swapped_notes(raw: RawDataset) -> list[str]:
     """A sentence on the boxes whose corners were put in order, if there are any."""
     why = "it is written from right to left or from bottom to top"
     return box_note(raw, raw.boxes.swapped, "put in order", why)
+
+
+def written_as_corners(raw: RawDataset, verdict: BoxValidity) -> Int64[np.ndarray, "K"]:
+    """The boxes that leave their image as (x, y, width, height), where all boxes of the set fit as (x1, y1, x2, y2).
+
+    None unless they are at least ``ENOUGH_CORNERS`` and half of the boxes that can be judged: a few boxes over the
+    border are labels that were drawn carelessly.
+    """
+    over = verdict.clipped | verdict.faults["outside"]
+    judged = verdict.good | verdict.faults["outside"]
+    if not raw.boxes.xywh or over.sum() < max(ENOUGH_CORNERS, 0.5 * judged.sum()):
+        return np.empty(0, np.int64)
+    boxes = raw.boxes.xyxy[judged]
+    low, high = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]  # the third and fourth number as they are written
+    sizes = raw.images.sizes[raw.boxes.images[judged]]
+    fits = ((high > low) & (high <= sizes + 1)).all(axis=1)
+    return np.flatnonzero(over) if fits.mean() >= FIT_AS_CORNERS else np.empty(0, np.int64)
+
+
+def _corner_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
+    return box_note(raw, written_as_corners(raw, verdict), "suspected to hold corners", f"it {CORNERS}")
 
 
 def emptied_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:

@@ -53,6 +53,12 @@ class Part:
         return int((which & self.keep & inside[self.raw.boxes.images]).sum())
 
 
+def _has_class_ids(part: Part) -> bool:
+    """Whether the source gives its classes ids; where it does not, the reader has counted them from 1."""
+    ids = [one.id for one in part.raw.categories]
+    return part.raw.format == "coco" or ids != list(range(1, len(ids) + 1))
+
+
 def _digits(value: float) -> str:
     """A number as short as it goes; the twelve digits take back what adding and subtracting have left."""
     return f"{value:.12g}"
@@ -122,7 +128,7 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
     description: dict[str, object] = {key: given[0] if len(given) == 1 else given for key, given in folders.items()}
     description |= {"nc": len(categories), "names": [one.name for one in categories]}
     _write(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
-    if [one.id for one in categories] != list(range(len(categories))):
+    if any(map(_has_class_ids, parts)) and [one.id for one in categories] != list(range(len(categories))):
         ids = f"ids became 0 to {len(categories) - 1}, as YOLO wants them"
         notes.append(f"the class {'id became 0, as YOLO wants it' if len(categories) == 1 else ids}.")
     return notes

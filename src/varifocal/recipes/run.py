@@ -58,8 +58,8 @@ def _places(data: Path | str, run: Path) -> dict[str, str]:
         return {"absolute": absolute}
 
 
-def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
-    """Go on where a run was cut off, with its own recipe and on the same data.
+def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
+    """Go on where a run was cut off, with its own recipe and on the same data; None finds the data where it was.
 
     ``changes`` are ``key=value`` words for what may change in a run that has begun
     (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend one, also one that is finished. A finished
@@ -71,6 +71,7 @@ def resume_run(data: Path | str, run: Path, changes: Sequence[str] = ()) -> Coco
         Interrupted: Ctrl-C; the message says what is kept and how to go on.
     """
     _check_folder(run)
+    data = _data_of(run) if data is None else data
     with claimed_run(run, "or name another run"):
         resume = (run / STATE).is_file()
         before = read_recipe_of_run(run / RECIPE)
@@ -96,6 +97,27 @@ def _check_folder(run: Path) -> None:
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         fix = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.")
+
+
+def _data_of(run: Path) -> str:
+    """Where the data of a run is found.
+
+    Raises:
+        ConfigError: nowhere.
+    """
+    begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
+    data = find_data(run, begun_with["data"], begun_with.get("absolute"), begun_with.get("from_run"))
+    if data is None or not Path(data).exists():
+        raise ConfigError(f"{run}: its data {data} is not there any more; say where it is: {_command('DATA', run)}.")
+    return data
+
+
+def find_data(run: Path, typed: str | None, absolute: str | None, from_run: str | None) -> str | None:
+    """Where the data of a run is found from here: where it was, at what was ``typed``, or where it was from the run,
+    since both may have been moved together; what was typed if nowhere."""
+    moved = None if from_run is None else os.path.normpath(run.resolve() / from_run)
+    places = [place for place in (absolute, typed, moved) if place is not None]
+    return next((place for place in places if Path(place).exists()), typed)
 
 
 def _write_changed(recipe: Recipe, run: Path) -> None:

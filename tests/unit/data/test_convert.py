@@ -95,12 +95,20 @@ def test_flags(tmp_path, to, kept):
         assert sorted(now.images.ids.tolist()) == sorted(was.images.ids.tolist())
 
 
+def test_ids_are_told_where_the_source_has_them(tmp_path):
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    node = f"<annotation><object><name>a</name>{box}</object><object><name>b</name>{box}</object></annotation>"
+    fill(tmp_path / "in", {"a.png": (20, 20), "a.xml": node})
+    assert not any("as YOLO wants" in note for note in convert(tmp_path / "in", tmp_path / "yolo", "yolo"))
+    convert(tmp_path / "in", tmp_path / "coco", "coco")
+    assert "the class ids became 0 to 1, as YOLO wants them." in convert(tmp_path / "coco", tmp_path / "out", "yolo")
+
+
 def test_one_class_and_one_flag_are_told_as_one(tmp_path):
     box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     node = f"<annotation><object><name>a</name><difficult>1</difficult>{box}</object></annotation>"
     fill(tmp_path / "in", {"a.png": (20, 20), "a.xml": node})
     notes = convert(tmp_path / "in", tmp_path / "out", "yolo")
-    assert "the class id became 0, as YOLO wants it." in notes
     assert any("1 crowd or difficult box is an object like all others" in note for note in notes)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from varifocal.data.regions import region_numbers
+from varifocal.data.regions import each_region_once, region_numbers
 
 
 def test_against_all_pairs():
@@ -26,3 +26,6 @@ def test_against_all_pairs():
             if regions[one]:
                 assert np.flatnonzero(numbers == numbers[one]).tolist() == copies[one]
         assert sorted(set(numbers[numbers >= 0].tolist())) == list(range(numbers.max(initial=-1) + 1))
+        first = {number: place for place, number in reversed(list(enumerate(numbers.tolist()))) if number >= 0}
+        told = np.flatnonzero(each_region_once(numbers)).tolist()
+        assert told == sorted([*np.flatnonzero(numbers < 0).tolist(), *first.values()])

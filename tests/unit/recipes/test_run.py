@@ -177,6 +177,21 @@ def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
+def test_a_run_knows_its_data(tmp_path, capsys):
+    """Also when a word comes first, and when both were moved; where there is none, the way out is named."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    run_recipe(recipe("train.epochs=1", "data.val_split="), make_data(old / "data", images=2), old / "run")
+    old.rename(new)
+    assert main(["train", "--resume", str(new / "run"), "train.epochs=2"]) == 0
+    assert "goes on at step 3 of 4; train.epochs=2 (was 1)" in capsys.readouterr().err
+    (new / "data").rename(new / "elsewhere")
+    assert main(["train", "--resume", str(new / "run"), "train.epochs=3"]) == 2
+    assert (
+        f"is not there any more; say where it is: varifocal train DATA --resume {new / 'run'}."
+        in capsys.readouterr().err
+    )
+
+
 def test_a_run_that_was_only_not_measured_is(data, tmp_path):
     run = tmp_path / "run"
     wanted = run_recipe(recipe("train.epochs=1"), data, run)

@@ -60,8 +60,12 @@ class RecordFiles:
             split = split_of_parts([*parts_between(data, file.parent), file.stem])
             if split in found:
                 both = f"{found[split]} and {file}"
-                of = f"the split {split}" if split in NAMED else "of no split that their names tell"
-                raise DataError(f"{data}: {both} are both {of}; name the one that is meant")
+                if split in NAMED:
+                    raise DataError(f"{data}: {both} are both of the split {split}; name the one that is meant")
+                raise DataError(
+                    f"{data}: the names of {both} do not say which split each of them is; give them the names of "
+                    "splits (train, val, test), or name the one that is meant"
+                )
             found[split] = file
         if not found:
             raise DataError(f"{data}: there is no file of {self.title} in it; name the file")

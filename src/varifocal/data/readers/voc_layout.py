@@ -131,11 +131,15 @@ def unsplit(source: AnyPath) -> list[str]:
         return [] if place is None else read_lists(place, base).passed()
     folders, files = list_dir(source.parent)
     others = [name for name in folders if normalize_split(name) not in NAMED and has_xml(source.parent / name)]
-    notes = [f"{source.parent.name}: the folder {name} has XML files of no split and is left out." for name in others]
+    parent = source.parent.name
+    notes = [f"{parent}: the folder {name} has XML files, belongs to no split and is left out." for name in others]
     loose = [name for name in files if name.lower().endswith(".xml") and root_tag(source.parent / name) == "annotation"]
     if loose:
-        count = counted(len(loose), "XML (file|files) beside the folders of the splits (is|are)")
-        notes.append(f"{source.parent.name}: {count} of no split and left out, first {loose[0]}.")
+        count = counted(
+            len(loose),
+            "XML (file|files) beside the folders of the splits (belongs to no split and is|belong to no split and are)",
+        )
+        notes.append(f"{source.parent.name}: {count} left out, first {loose[0]}.")
     return notes
 
 

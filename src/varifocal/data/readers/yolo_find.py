@@ -206,11 +206,15 @@ def _left_out(layout: Layout) -> list[str]:
         return []
     folders, files = list_dir(images)
     others = [name for name in folders if name not in used and any(map(is_image, list_dir(images / name)[1]))]
-    notes = [f"{layout.root.name}: the folder {images.name}/{name} is of no split and is left out." for name in others]
+    notes = [
+        f"{layout.root.name}: the folder {images.name}/{name} belongs to no split and is left out." for name in others
+    ]
     loose = sum(map(is_image, files))
     if loose:
-        what = counted(loose, "(image|images) beside the folders in images (is|are)")
-        notes.append(f"{layout.root.name}: {what} of no split and left out.")
+        what = counted(
+            loose, "(image|images) beside the folders in images (belongs to no split and is|belong to no split and are)"
+        )
+        notes.append(f"{layout.root.name}: {what} left out.")
     return notes
 
 

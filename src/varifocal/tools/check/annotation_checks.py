@@ -7,7 +7,8 @@ from collections import defaultdict
 import numpy as np
 
 from varifocal.data.annotations import Issue
-from varifocal.data.validate import BOX_ISSUES
+from varifocal.data.regions import each_region_once
+from varifocal.data.validate import BOX_ISSUES, CORNERS, written_as_corners
 from varifocal.tools.check.boxes import Odd, Pairs, find_copies, find_odd
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.split import Split
@@ -33,19 +34,27 @@ def find_in_source(found: Findings, split: Split) -> None:
 
 def find_faults(found: Findings, split: Split) -> None:
     """Boxes that cannot be, and those that are put in order or clipped."""
+    once = each_region_once(split.regions)
     for kind, text in BOX_ISSUES.items():
 
         def make(box: int, kind: str = kind, text: str = text) -> Finding:
             return split.on_box(kind, box, split.raw.boxes.said(box, text))
 
-        found.add(kind, split.name, np.flatnonzero(split.verdict.faults[kind]).tolist(), make)
+        found.add(kind, split.name, np.flatnonzero(split.verdict.faults[kind] & once).tolist(), make)
 
     def swapped(box: int) -> Finding:
         text = "is written from right to left or from bottom to top, and is put in order"
         return split.on_box("swapped-corners", box, text)
 
     found.add("swapped-corners", split.name, split.raw.boxes.swapped.tolist(), swapped)
-    places = np.flatnonzero(split.verdict.clipped)
+    corners = written_as_corners(split.raw, split.verdict)
+    found.add("corners", split.name, corners.tolist(), lambda box: split.on_box("corners", box, CORNERS))
+    if not len(corners):
+        _find_over_border(found, split)
+
+
+def _find_over_border(found: Findings, split: Split) -> None:
+    places = np.flatnonzero(split.verdict.clipped & each_region_once(split.regions))
     free = split.raw.boxes.xyxy[places]
     limit = np.tile(split.raw.images.sizes[split.raw.boxes.images[places]], 2)
     over = np.maximum(-free, free - limit).max(axis=1, initial=0)

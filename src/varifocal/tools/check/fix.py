@@ -59,6 +59,20 @@ def check_new(out: Path, data: Path) -> None:
         raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place.") from error
 
 
+def _check_meaning(report: Report) -> None:
+    """That classes and boxes mean what they seem to mean; a copy would be wrong as a whole.
+
+    Raises:
+        DataError: they do not.
+    """
+    for kind, text in {
+        "shifted-class": "its class ids seem to be one off, so that a copy would have wrong classes",
+        "corners": "its boxes seem to hold corners in place of width and height, so that a copy would have wrong boxes",
+    }.items():
+        if report.findings.total(kind):
+            raise DataError(f"{report.data}: {text}; mend them first, as it says above.")
+
+
 def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[str] | None = None) -> list[Change]:
     """Write the cleaned copy to ``out``, whole or not at all, and give the changes.
 
@@ -67,13 +81,9 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[st
 
     Raises:
         ConfigError: ``out`` is there already, or cannot be written.
-        DataError: no image, or of a split no label would be left, or class ids seem to be one off.
+        DataError: no image, or of a split no label would be left, or class ids or boxes seem to mean something else.
     """
-    if report.findings.total("shifted-class"):
-        raise DataError(
-            f"{report.data}: its class ids seem to be one off, so that a copy would have wrong classes; "
-            "mend them first, as it says above."
-        )
+    _check_meaning(report)
     plans = make_plans(report.splits, report.scans)
     kept = [plan for plan in plans if plan.images.any()]
     if not kept:

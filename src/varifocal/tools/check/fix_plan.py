@@ -29,6 +29,8 @@ CLIPPED = 0.01  # pixels by which a box is clipped before it is told
 # What a reader found and could not take over at all.
 COPY_DROPPED, MERGED = "copy dropped", "class merged"
 UNREAD = ("malformed", "unknown-image", "twice", "bad-category", "bad-size")
+LEFT_OUT = "record left out"
+_CHANGED = {"bad-size": "size taken from the image", "twice": "record left out or given a new id"}
 
 
 class Change(NamedTuple):
@@ -105,12 +107,13 @@ def _plan(split: Split, scan: ScannedImages, merged: dict[str, str]) -> Plan:
 def _unread(split: Split) -> Iterator[Change]:
     for problem in split.raw.problems:
         if problem.kind in UNREAD:
-            what = "size taken from the image" if problem.kind == "bad-size" else "record left out or renumbered"
-            yield Change(what, split.name, "", _place_of(problem.place, split), problem.text)
+            yield Change(
+                _CHANGED.get(problem.kind, LEFT_OUT), split.name, "", _place_of(problem.place, split), problem.text
+            )
     for kind in UNREAD:
         more = split.raw.problems.counts[kind] - sum(problem.kind == kind for problem in split.raw.problems)
         if more:
-            yield Change("records left out or renumbered", split.name, "", "", f"{more} more of the kind {kind!r}")
+            yield Change(_CHANGED.get(kind, LEFT_OUT), split.name, "", "", f"{more} more of the kind {kind!r}")
 
 
 def _place_of(place: SourceLocation, split: Split) -> str:

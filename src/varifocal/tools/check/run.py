@@ -109,19 +109,19 @@ def _decode(
     found: Findings, splits: Sequence[Split], eye: TrainingGeometry, bar: Bar
 ) -> tuple[Decoding, list[ScannedImages]]:
     begun = time.perf_counter()
-    total = sum(len(split.raw.images) for split in splits)
+    there = [sum(file is not None for file in split.raw.images.files) for split in splits]
     scans, before = [], 0
-    with bar("decoding", total) as advance:
-        for split in splits:
+    with bar("decoding", sum(there)) as advance:
+        for split, many in zip(splits, there, strict=True):
 
             def moved(done: int, before: int = before) -> None:
                 advance(before + done)
 
             levels = eye.preprocess.range
             scans.append(scan_files(split.raw.images.files, moved, levels=levels))
-            before += len(split.raw.images)
+            before += many
     find_in_scans(found, splits, scans, eye.preprocess.range, pixel_limit(large=eye.cropped))
-    return Decoding(True, total, time.perf_counter() - begun), scans
+    return Decoding(True, sum(there), time.perf_counter() - begun), scans
 
 
 def _not_decoded(splits: Sequence[Split]) -> Decoding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run
-from varifocal.recipes.run import DATA, RECIPE
+from varifocal.recipes.run import DATA, RECIPE, find_data
 from varifocal.train.results import METRICS
 from varifocal.utils.errors import ConfigError, VarifocalError
 
@@ -41,11 +40,8 @@ class Run:
 
     @property
     def data_place(self) -> str | None:
-        """Where the data is found from here: where it was, at what was typed, or where it was from the run, since both
-        may have been moved together; what was typed if nowhere."""
-        moved = None if self.from_run is None else os.path.normpath(self.folder.resolve() / self.from_run)
-        places = [place for place in (self.place, self.data, moved) if place is not None]
-        return next((place for place in places if Path(place).exists()), self.data)
+        """Where the data is found from here, None where the run does not say it."""
+        return find_data(self.folder, self.data, self.place, self.from_run)
 
 
 def is_run(folder: Path) -> bool:

@@ -130,8 +130,8 @@ def _beside(first: RunSummary, one: RunSummary) -> RunSummary:
         if one.measured.key == first.measured.key:
             return one
         note = (
-            f"was measured on other images or labels than {first.name}, so no difference between them is told "
-            "and they share no examples"
+            f"was measured on other images or labels than {first.name}, so the two are not compared "
+            "and share no examples"
         )
         return replace(one, notes=(*one.notes, note), comparable=False)
     if None in (first.run.digest, one.run.digest) or one.run.digest == first.run.digest:

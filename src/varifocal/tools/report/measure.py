@@ -94,7 +94,7 @@ class DatasetCache:
             self.parts[key] = read_splits(Path(place), run.recipe.data, run.recipe.model.num_classes)
         training, validation = self.parts[key]
         if validation is None:
-            raise DataError(f"its data {place} has no validation split; name images with labels with --data")
+            raise DataError(f"its data {place} has no validation split; pass labeled images with --data")
         changed = run.digest is not None and dataset_digest(training) != run.digest
         return validation, f"the labels of {place} were changed since it was trained" if changed else None
 

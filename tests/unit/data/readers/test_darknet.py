@@ -205,8 +205,8 @@ def test_folders_of_no_split_are_said(tmp_path):
     fill(tmp_path, files | {"images/extra/b.png": (9, 9), "images/empty/x.txt": "", "images/c.png": (9, 9)})
     assert find_splits(tmp_path) == ["train"]
     assert load_dataset(tmp_path).notes == (
-        f"{tmp_path.name}: the folder images/extra is of no split and is left out.",
-        f"{tmp_path.name}: 1 image beside the folders in images is of no split and left out.",
+        f"{tmp_path.name}: the folder images/extra belongs to no split and is left out.",
+        f"{tmp_path.name}: 1 image beside the folders in images belongs to no split and is left out.",
     )
 
 

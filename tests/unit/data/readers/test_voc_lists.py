@@ -146,8 +146,9 @@ def test_folders_of_xml_files_of_no_split_are_said(tmp_path):
     )
     assert splits(tmp_path) == {"train": ["a"], "val": ["a"]}
     assert load_dataset(tmp_path, "train").notes == (
-        f"{tmp_path.name}: the folder extra has XML files of no split and is left out.",
-        f"{tmp_path.name}: 2 XML files beside the folders of the splits are of no split and left out, first a.xml.",
+        f"{tmp_path.name}: the folder extra has XML files, belongs to no split and is left out.",
+        f"{tmp_path.name}: 2 XML files beside the folders of the splits belong to no split and are left out, "
+        "first a.xml.",
     )
 
 

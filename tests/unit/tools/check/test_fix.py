@@ -50,8 +50,8 @@ def test_the_changes(fixed):
     told = sorted((change.split, change.what, change.image or change.place) for change in fixed[3])
     assert told == sorted(
         [
-            ("train", "record left out or renumbered", "annotations[60] (id 9000)"),
-            ("train", "record left out or renumbered", "annotation 159"),
+            ("train", "record left out", "annotations[60] (id 9000)"),
+            ("train", "record left out", "annotation 159"),
             *(("train", "image dropped with 1 box", name) for name in ("cut.jpg", "empty.png", "missing.png")),
             ("train", "image dropped with 1 box", "smaller.png"),
             ("train", "1 box turned", "rotated.jpg"),
@@ -175,7 +175,7 @@ def test_ids_that_are_there_twice_are_made_anew(tmp_path):
     data.mkdir()
     records = [(7, "a.png", [[5, 5, 20, 20]]), (7, "b.png", [])]
     changes = write_fixed(check_data(set_of(data, records, a=1, b=2), EYE), tmp_path / "out")
-    assert [change.what for change in changes] == ["record left out or renumbered"]
+    assert [change.what for change in changes] == ["record left out or given a new id"]
     assert [sample.image_id for sample in load_dataset(tmp_path / "out", "train").samples] == [1, 2]
 
 
@@ -234,7 +234,7 @@ def test_a_change_of_a_record_names_its_file(tmp_path):
         (data / f"{i}.txt").write_text("0 0.3 0.3 0.2 0.2\n" + "0 13 0.7 0.2 0.2\n" * i)
     (data / "classes.txt").write_text("cat\n")
     (change,) = write_fixed(check_data(data, EYE), tmp_path / "out")
-    assert str(change).startswith("all, 1.txt line 2: record left out or renumbered: has the value 13")
+    assert str(change).startswith("all, 1.txt line 2: record left out: has the value 13")
 
 
 def test_a_image_with_objects_never_becomes_one_without(tmp_path):

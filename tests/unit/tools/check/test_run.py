@@ -11,10 +11,11 @@ from messy import EXPECTED, make_messy
 from PIL import Image
 
 from varifocal.analysis.training_geometry import TrainingGeometry
+from varifocal.data.load import load_dataset
 from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.tools.check.findings import KINDS, LISTED, Finding, Findings
-from varifocal.tools.check.fix import MENDED
+from varifocal.tools.check.fix import MENDED, write_fixed
 from varifocal.tools.check.run import check_data
 from varifocal.types import Preprocess
 from varifocal.utils.errors import ConfigError, DataError
@@ -198,6 +199,16 @@ def test_ignored_regions_are_boxes_of_no_class(tmp_path):
     assert report.findings.total("empty-class") == 8
 
 
+def test_an_ignored_region_is_told_once(tmp_path):
+    """It is a crowd box of every class, but one thing to look at."""
+    text = "10,10,30,30,1,4,0,0\n80,10,40,20,0,0,0,0\n40,5,15,20,1,1,0,1\n"
+    fill(tmp_path, {"images/0.jpg": (96, 64), "annotations/0.txt": text})
+    report = check_data(tmp_path, eye())
+    assert report.findings.total("over-border") == 1
+    (note,) = [note for note in load_dataset(tmp_path, report.splits[0].name).notes if "clipped" in note]
+    assert "1 box was clipped" in note
+
+
 def test_a_set_without_a_single_box(tmp_path):
     content = {
         "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
@@ -290,3 +301,58 @@ def test_an_end_of_several_images_is_a_loss(tmp_path):
 def test_a_note_that_all_splits_have_is_told_once(tmp_path):
     report = check_data(voc_lists(tmp_path, train="ab", val="cd", cat_train=["a 1", "b -1"]), eye())
     assert report.notes == ("ImageSets/Main: 1 list of a single class is left out, first cat_train.txt.",)
+
+
+def coco_of(folder, boxes, size=(100, 80)):
+    fill(
+        folder,
+        {
+            "images/a.png": size,
+            "annotations/instances_train.json": json.dumps(
+                {
+                    "images": [{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}],
+                    "categories": [{"id": 1, "name": "cat"}],
+                    "annotations": [
+                        {"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)
+                    ],
+                }
+            ),
+        },
+    )
+    return folder
+
+
+def test_corners_in_place_of_width_and_height_are_suspected(tmp_path):
+    corners = [[60, 50, 90, 70], [10, 60, 30, 78], [70, 5, 99, 20], [2, 3, 20, 30], [55, 41, 62, 50]]
+    report = check_data(coco_of(tmp_path / "corners", corners), eye())
+    assert [one.box for one in report.findings.of("corners")] == [0, 1, 2, 4]
+    assert report.findings.loses
+    assert not report.findings.total("over-border")
+    with pytest.raises(DataError, match="hold corners in place of width and height"):
+        write_fixed(report, tmp_path / "out")
+    (note,) = [one for one in load_dataset(tmp_path / "corners", "train").notes if "corners" in one]
+    assert note.startswith("instances_train.json: 4 boxes were suspected to hold corners, first that of annotation 0")
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        pytest.param([[60, 50, 90, 70], [10, 60, 30, 78]], id="too few to tell"),
+        pytest.param(
+            [[60, 50, 90, 70], [10, 60, 30, 78], [70, 5, 99, 20], [50, 40, 20, 30]], id="one fits no other way"
+        ),
+        pytest.param([[60, 50, 90, 70], *[[5, 5, 9, 9]] * 2, [1, 2, 30, 40]], id="most fit as they are"),
+    ],
+)
+def test_boxes_over_the_border_alone_are_no_corners(tmp_path, boxes):
+    report = check_data(coco_of(tmp_path / "data", boxes), eye())
+    assert not report.findings.total("corners")
+    assert report.findings.total("over-border")
+
+
+def test_decoded_images_are_those_that_are_there(tmp_path):
+    folder = coco_of(tmp_path / "data", [[5, 5, 20, 20]])
+    text = (folder / "annotations/instances_train.json").read_text()
+    more = '{"id": 2, "file_name": "gone.png", "width": 9, "height": 9}, {"id": 1,'
+    (folder / "annotations/instances_train.json").write_text(text.replace('{"id": 1,', more, 1))
+    assert check_data(folder, eye()).decoding.images == 1
