@@ -19,8 +19,17 @@ from varifocal.data.image_kinds import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
 from varifocal.data.options import Unlabeled
 from varifocal.data.readers.columns import with_image_sizes
+from varifocal.data.regions import region_numbers
 from varifocal.data.roles import made_of_others, parted_split
-from varifocal.data.validate import box_problems, emptied_notes, finish, raise_first, swapped_notes, validate_boxes
+from varifocal.data.validate import (
+    box_problems,
+    corner_notes,
+    emptied_notes,
+    finish,
+    raise_first,
+    swapped_notes,
+    validate_boxes,
+)
 from varifocal.data.writers import WRITERS, Part
 from varifocal.types import Category, FileLike
 from varifocal.utils.errors import ConfigError, DataError
@@ -57,7 +66,7 @@ def convert(
             validation split.
         DataError: anything is wrong with the data set; invalid boxes only without ``drop_invalid``.
     """
-    _refuse_existing(out)
+    refuse_existing(out)
     splits = [split] if split is not None else find_splits(source, format=format)
     joined = made_of_others(splits)
     notes = [f"{source}: the split {name!r} is others together and is left out." for name in joined]
@@ -78,9 +87,18 @@ def convert(
         for name, raw, chosen_images, keep in shares:
             label = labels[raws.index(raw)]
             parts.append(Part(name, raw, chosen_images, namer.names(raw, chosen_images), keep, label))
+        notes += map(_count_of, parts)
         notes += WRITERS[to][0](folder, parts, categories)
         _put_images(folder, parts, WRITERS[to][1], image_files, progress)
     return notes
+
+
+def _count_of(part: Part) -> str:
+    """What a part is, in numbers; regions to be ignored for several classes are no boxes."""
+    boxes = part.raw.boxes
+    regions = region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd) >= 0
+    images = counted(len(part.images), "(image|images)")
+    return f"{part.split}: {images}, {counted(part.mine(~regions), '(box|boxes)')}."
 
 
 def _read(
@@ -102,7 +120,7 @@ def _judge(raw: RawDataset, drop_invalid: bool, notes: list[str]) -> np.ndarray:
     notes += swapped_notes(raw)
     for kind, count in problems.counts.items():
         notes.append(f"{raw.source.name}: {counted(count, '(box was|boxes were)')} left out ({kind}).")
-    notes += emptied_notes(raw, verdict)
+    notes += [*emptied_notes(raw, verdict), *corner_notes(raw, verdict)]
     return verdict.good
 
 
@@ -162,7 +180,8 @@ def _suffix_of(file: FileLike) -> str:
     return {".jpeg": ".jpg", ".tiff": ".tif", ".jpeg2000": ".jp2"}.get(found, found)
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
+    """Raise ``ConfigError`` where something is in the way of a new folder."""
     if os.path.lexists(out):
         raise ConfigError(f"{out}: is there already; choose another folder, nothing is overwritten.")
 
@@ -176,7 +195,7 @@ def _beside(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
             folder.mkdir()
             yield folder
-            _refuse_existing(out)
+            refuse_existing(out)
             os.rename(folder, out)
         except OSError as error:
             raise ConfigError(

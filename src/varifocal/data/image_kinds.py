@@ -122,6 +122,8 @@ def why_unread(head: bytes, name: str) -> str:
         return "this is a pointer of Git LFS and not the image; run git lfs pull"
     if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):
         return "this is a web page and not the image; download it again"
+    if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!")) or head[257:262] == b"ustar":
+        return "this is an archive and not an image; unpack it and name the folder of its images"
     kind = kind or kind_of_name(name)
     if kind:
         return f"this is {kind}, which is not read; convert it to JPEG, PNG or TIFF, or leave it out"

@@ -152,7 +152,7 @@ def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
     for kind in DROPPABLE:
         notes += box_note(raw, np.flatnonzero(verdict.faults[kind] & once), "left out", f"it {BOX_ISSUES[kind]}")
     notes += emptied_notes(raw, verdict)
-    notes += _corner_notes(raw, verdict)
+    notes += corner_notes(raw, verdict)
     return notes + box_note(
         raw, np.flatnonzero(verdict.clipped & once), "clipped", "it reaches over the border of its image"
     )
@@ -181,7 +181,8 @@ def written_as_corners(raw: RawDataset, verdict: BoxValidity) -> Int64[np.ndarra
     return np.flatnonzero(over) if fits.mean() >= FIT_AS_CORNERS else np.empty(0, np.int64)
 
 
-def _corner_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
+def corner_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
+    """A sentence on boxes that look as if they were written as corners, if there are any."""
     return box_note(raw, written_as_corners(raw, verdict), "suspected to hold corners", f"it {CORNERS}")
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.convert import convert
+from varifocal.data.convert import convert, refuse_existing
 from varifocal.data.holdout import load_train_val
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.options import images_word
@@ -41,6 +41,7 @@ def eval_data(options: argparse.Namespace) -> Dataset:
 
 def convert_data(options: argparse.Namespace) -> None:
     """Write a data set in another format, and say what that loses; errors as of ``convert``."""
+    refuse_existing(options.out)
     with progress_bar("writing images", None) as advance:
         notes = convert(
             options.data,

@@ -95,6 +95,14 @@ def test_flags(tmp_path, to, kept):
         assert sorted(now.images.ids.tolist()) == sorted(was.images.ids.tolist())
 
 
+def test_what_was_written_is_counted(tmp_path):
+    """A region to be ignored for several classes is no box."""
+    text = "10,10,30,30,1,4,0,0\n60,10,20,20,0,0,0,0\n40,5,15,20,1,1,0,1\n"
+    fill(tmp_path / "in", {"images/0.jpg": (96, 64), "annotations/0.txt": text, "images/1.jpg": (96, 64)})
+    fill(tmp_path / "in", {"annotations/1.txt": ""})
+    assert any(note.endswith(": 2 images, 2 boxes.") for note in convert(tmp_path / "in", tmp_path / "out", "coco"))
+
+
 def test_ids_are_told_where_the_source_has_them(tmp_path):
     box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     node = f"<annotation><object><name>a</name>{box}</object><object><name>b</name>{box}</object></annotation>"

@@ -114,6 +114,7 @@ def test_heic_with_the_package_itself(tmp_path):
         ("a.nef", b"\x12\x34", "a raw file of a camera"),
         ("a.pdf", b"%PDF-1.7", "a PDF document"),
         ("a.npy", b"\x93NUMPY\x01\x00", "a NumPy array"),
+        ("a.zip", b"PK\x03\x04" + bytes(90), "this is an archive and not an image; unpack it and name the folder"),
         ("a.jpg", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS and not the image; run git"),
         ("b.jpg", b"\n<!DOCTYPE html>\n<html>", "a web page and not the image; download"),
         ("a.jpg", b"hello", "not an image of a known format"),
