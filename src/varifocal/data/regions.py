@@ -18,20 +18,39 @@ def region_numbers(
 ) -> Int64[np.ndarray, "N"]:
     """For each box the number of the region that it is a copy of, counted from 0; -1 for boxes of their own class."""
     numbers = np.full(len(labels), -1, np.int64)
-    crowds = np.flatnonzero(crowd & np.isfinite(xyxy).all(axis=1))
+    crowds, numbers_of_crowds = _crowd_regions(images, labels, xyxy, crowd)
+    numbers[crowds] = numbers_of_crowds
+    return numbers
+
+
+def each_region_once(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> Bool[np.ndarray, "N"]:
+    """Which boxes are to be told of: all but the copies of a region after its first."""
+    once = np.ones(len(labels), bool)
+    crowds, numbers = _crowd_regions(images, labels, xyxy, crowd)
+    once[crowds] = numbers < 0
+    once[crowds[np.unique(numbers, return_index=True)[1]]] = True
+    return once
+
+
+def _crowd_regions(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
+    """The crowd boxes, which are few among millions, and the number of the region that each is a copy of, or -1."""
+    crowds = np.flatnonzero(crowd)
+    crowds = crowds[np.isfinite(xyxy[crowds]).all(axis=1)]
     if len(crowds) < 2:
-        return numbers
+        return crowds, np.full(len(crowds), -1, np.int64)
     places = np.column_stack([images[crowds], xyxy[crowds]])
     _, where = np.unique(places, axis=0, return_inverse=True)
     where = where.reshape(-1)  # NumPy 2.0 gives it another shape
     classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a place once
     several = np.bincount(classes, minlength=where.max() + 1) > 1
-    numbers[crowds] = np.where(several, np.cumsum(several) - 1, -1)[where]
-    return numbers
-
-
-def each_region_once(numbers: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-    """Which boxes are to be told of: all but the copies of a region after its first, by :func:`region_numbers`."""
-    once = numbers < 0
-    once[np.unique(numbers, return_index=True)[1]] = True
-    return once
+    return crowds, np.where(several, np.cumsum(several) - 1, -1)[where]

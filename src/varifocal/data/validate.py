@@ -24,7 +24,7 @@ from varifocal.data.annotations import (
 from varifocal.data.images import read_stored_size
 from varifocal.data.open_image import LIMIT, pixel_limit
 from varifocal.data.readers.columns import with_image_sizes
-from varifocal.data.regions import each_region_once, region_numbers
+from varifocal.data.regions import each_region_once
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import DataError
 
@@ -147,7 +147,7 @@ def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
 
 def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
     boxes = raw.boxes
-    once = each_region_once(region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd))
+    once = each_region_once(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
     notes = swapped_notes(raw)
     for kind in DROPPABLE:
         notes += box_note(raw, np.flatnonzero(verdict.faults[kind] & once), "left out", f"it {BOX_ISSUES[kind]}")
@@ -171,8 +171,10 @@ def written_as_corners(raw: RawDataset, verdict: BoxValidity) -> Int64[np.ndarra
     border are labels that were drawn carelessly.
     """
     over = verdict.clipped | verdict.faults["outside"]
+    if not raw.boxes.xywh or over.sum() < ENOUGH_CORNERS:
+        return np.empty(0, np.int64)
     judged = verdict.good | verdict.faults["outside"]
-    if not raw.boxes.xywh or over.sum() < max(ENOUGH_CORNERS, 0.5 * judged.sum()):
+    if over.sum() < 0.5 * judged.sum():
         return np.empty(0, np.int64)
     boxes = raw.boxes.xyxy[judged]
     low, high = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]  # the third and fourth number as they are written

@@ -27,5 +27,5 @@ def test_against_all_pairs():
                 assert np.flatnonzero(numbers == numbers[one]).tolist() == copies[one]
         assert sorted(set(numbers[numbers >= 0].tolist())) == list(range(numbers.max(initial=-1) + 1))
         first = {number: place for place, number in reversed(list(enumerate(numbers.tolist()))) if number >= 0}
-        told = np.flatnonzero(each_region_once(numbers)).tolist()
+        told = np.flatnonzero(each_region_once(images, labels, xyxy, crowd)).tolist()
         assert told == sorted([*np.flatnonzero(numbers < 0).tolist(), *first.values()])

@@ -7,7 +7,6 @@ from collections import defaultdict
 import numpy as np
 
 from varifocal.data.annotations import Issue
-from varifocal.data.regions import each_region_once
 from varifocal.data.validate import BOX_ISSUES, CORNERS, written_as_corners
 from varifocal.tools.check.boxes import Odd, Pairs, find_copies, find_odd
 from varifocal.tools.check.findings import Finding, Findings
@@ -34,7 +33,7 @@ def find_in_source(found: Findings, split: Split) -> None:
 
 def find_faults(found: Findings, split: Split) -> None:
     """Boxes that cannot be, and those that are put in order or clipped."""
-    once = each_region_once(split.regions)
+    once = split.each_region_once
     for kind, text in BOX_ISSUES.items():
 
         def make(box: int, kind: str = kind, text: str = text) -> Finding:
@@ -54,7 +53,7 @@ def find_faults(found: Findings, split: Split) -> None:
 
 
 def _find_over_border(found: Findings, split: Split) -> None:
-    places = np.flatnonzero(split.verdict.clipped & each_region_once(split.regions))
+    places = np.flatnonzero(split.verdict.clipped & split.each_region_once)
     free = split.raw.boxes.xyxy[places]
     limit = np.tile(split.raw.images.sizes[split.raw.boxes.images[places]], 2)
     over = np.maximum(-free, free - limit).max(axis=1, initial=0)

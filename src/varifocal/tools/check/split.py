@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from varifocal.data.annotations import RawDataset
 from varifocal.data.readers.columns import with_image_sizes
-from varifocal.data.regions import region_numbers
+from varifocal.data.regions import each_region_once, region_numbers
 from varifocal.data.validate import BoxValidity, validate_boxes
 from varifocal.tools.check.findings import Finding
 from varifocal.types import FileLike
@@ -40,6 +40,12 @@ class Split:
         """For each box the number of the region of several classes that it is a copy of, -1 for others."""
         boxes = self.raw.boxes
         return region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
+
+    @cached_property
+    def each_region_once(self) -> Bool[np.ndarray, "N"]:
+        """Boxes to be told of: all but the copies of a region after its first."""
+        boxes = self.raw.boxes
+        return each_region_once(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
 
     @cached_property
     def used_names(self) -> frozenset[str]:
