@@ -54,7 +54,7 @@ def _bound() -> list[str]:
     return [
         "Few tree crowns have a sharp edge. Labels whose edges are off by this fraction of a side leave a detector",
         f"without any error: {', '.join(left)}. The demo's detections",
-        f"and the labels differ by {own} an edge, so that AP75, and with it AP, is low by nature",,
+        f"and the labels differ by {own} an edge, so that AP75, and with it AP, is low by nature",
         f"(`benchmarks/trees_label_noise.py`, {content['machine']['date']}, {content['machine']['cpu']}).",
     ]
 
