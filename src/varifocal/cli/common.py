@@ -25,7 +25,7 @@ def load_model(options: argparse.Namespace) -> Any:
 
     device = resolve_device(options.device, exported=is_exported(options.checkpoint))
     model = load(options.checkpoint, device, options.precision)
-    if options.device == "auto":
+    if options.device == "auto" and device != "cpu":
         print(f"running on {device}", file=sys.stderr)
     model.info = replace(model.info, tiling=tiling_from_options(model.info.tiling, options.tile, options.overlap))
     if options.range is not None:

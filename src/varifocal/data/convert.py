@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 from varifocal.data.annotations import NO_LABEL, RawDataset, counted
+from varifocal.data.box_meaning import meaning_notes, meaning_problems
+from varifocal.data.box_validity import validate_boxes
 from varifocal.data.holdout import holdout_mask
 from varifocal.data.image_kinds import SUFFIXES
 from varifocal.data.load import find_splits, read_raw
@@ -23,12 +25,10 @@ from varifocal.data.regions import region_numbers
 from varifocal.data.roles import made_of_others, parted_split
 from varifocal.data.validate import (
     box_problems,
-    corner_notes,
     emptied_notes,
     finish,
     raise_first,
     swapped_notes,
-    validate_boxes,
 )
 from varifocal.data.writers import WRITERS, Part
 from varifocal.types import Category, FileLike
@@ -116,11 +116,12 @@ def _judge(raw: RawDataset, drop_invalid: bool, notes: list[str]) -> np.ndarray:
     verdict = validate_boxes(raw)
     problems = box_problems(raw, verdict)
     if not drop_invalid:
+        raise_first(meaning_problems(raw, verdict), ", or take such boxes as written with --drop-invalid-boxes")
         raise_first(problems, _DROP)
     notes += swapped_notes(raw)
     for kind, count in problems.counts.items():
         notes.append(f"{raw.source.name}: {counted(count, '(box was|boxes were)')} left out ({kind}).")
-    notes += [*emptied_notes(raw, verdict), *corner_notes(raw, verdict)]
+    notes += [*emptied_notes(raw, verdict), *meaning_notes(raw, verdict)]
     return verdict.good
 
 

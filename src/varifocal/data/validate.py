@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, overload
 
@@ -13,7 +12,6 @@ from PIL import Image
 
 from varifocal.data.annotations import (
     DROPPABLE,
-    NO_LABEL,
     Issue,
     Problems,
     RawDataset,
@@ -21,47 +19,14 @@ from varifocal.data.annotations import (
     box_note,
     counted,
 )
+from varifocal.data.box_meaning import meaning_notes, meaning_problems
+from varifocal.data.box_validity import BOX_ISSUES, BoxValidity, validate_boxes
 from varifocal.data.images import read_stored_size
 from varifocal.data.open_image import LIMIT, pixel_limit
 from varifocal.data.readers.columns import with_image_sizes
 from varifocal.data.regions import each_region_once
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import DataError
-
-# Each way in which a box can be wrong, in the order in which they are looked for.
-BOX_ISSUES = {
-    "no-label": "has no label (the name of its class)",
-    "not-a-number": "holds something that is not a finite number, or too few or too many",
-    "no-area": "has no area (width and height must be above 0)",
-    "outside": "lies wholly outside its image",
-}
-CORNERS = (
-    "leaves its image as [x, y, width, height] and fits as [x1, y1, x2, y2]; if these are corners, write width and "
-    "height in place of the last two numbers"
-)
-ENOUGH_CORNERS = 3  # boxes from which a set can be suspected to hold corners
-FIT_AS_CORNERS = 0.99  # fraction of boxes that fit their images as corners
-_CHUNK = 1 << 19  # boxes judged at a time, so that what is made on the way stays small
-
-
-@dataclass(frozen=True, eq=False)
-class BoxValidity:
-    """What can be said of each box of a set.
-
-    ``boxes`` are xyxy in pixels, clipped to their images. ``faults`` has, for each kind of ``BOX_ISSUES``, which boxes
-    have it; a box has at most one. ``clipped`` marks good ones that reached over the border by more than one pixel,
-    ``unknown`` those of images without a known size, of which nothing can be said.
-    """
-
-    boxes: Float32[np.ndarray, "N 4"]
-    faults: dict[str, Bool[np.ndarray, "N"]]
-    clipped: Bool[np.ndarray, "N"]
-    unknown: Bool[np.ndarray, "N"]
-
-    @property
-    def good(self) -> Bool[np.ndarray, "N"]:
-        """Boxes that can be trained on."""
-        return ~(np.logical_or.reduce(list(self.faults.values())) | self.unknown)
 
 
 def finish(
@@ -82,6 +47,7 @@ def finish(
     raise_first(raw.problems)
     verdict = validate_boxes(raw)
     if invalid_boxes == "error":
+        raise_first(meaning_problems(raw, verdict), ", or take such boxes as written with data.invalid_boxes=drop")
         raise_first(box_problems(raw, verdict), ", or leave such boxes out with data.invalid_boxes=drop")
     # VOC's difficult objects are neither asked for nor wrong when found, as COCO's crowds are
     ignored = raw.boxes.crowd | raw.boxes.difficult if difficult == "ignore" else raw.boxes.crowd
@@ -95,36 +61,6 @@ def raise_first(problems: Problems, mend: str = "") -> None:
         return
     count = problems.counts[problems[0].kind] - 1
     raise DataError(f"{problems[0].sentence}{mend}" + (f" ({count} more like it)" if count else ""))
-
-
-def validate_boxes(raw: RawDataset) -> BoxValidity:
-    """Look at every box: is it finite, has it an area, lies it in its image."""
-    total = len(raw.boxes)
-    boxes = np.empty((total, 4), np.float32)
-    faults = {kind: np.zeros(total, bool) for kind in BOX_ISSUES}
-    clipped, unknown = np.zeros(total, bool), np.zeros(total, bool)
-    for start in range(0, total, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        free = raw.boxes.xyxy[part]
-        sizes = raw.images.sizes[raw.boxes.images[part]].astype(np.float64)
-        limit = np.concatenate([sizes, sizes], axis=1)
-        unknown[part] = missing = (sizes <= 0).any(axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            boxes[part] = inside = np.clip(free, 0, limit).astype(np.float32)
-            finite = np.isfinite(free).all(axis=1)
-            empty = (free[:, 2:] <= free[:, :2]).any(axis=1)
-            outside = ~empty & ((free[:, :2] >= sizes) | (free[:, 2:] <= 0)).any(axis=1)
-            # Too thin to be told from nothing in float32.
-            empty |= ~outside & (inside[:, 2:] <= inside[:, :2]).any(axis=1)
-            over = ((free < -1) | (free > limit + 1)).any(axis=1)
-        # one fault a box: that nobody knows what it is comes before where it lies
-        faults["no-label"][part] = nameless = raw.boxes.labels[part] == NO_LABEL
-        missing = missing | nameless
-        faults["not-a-number"][part] = ~finite & ~missing
-        faults["no-area"][part] = finite & empty & ~missing
-        faults["outside"][part] = finite & outside & ~missing
-        clipped[part] = finite & ~empty & ~outside & over & ~missing
-    return BoxValidity(boxes, faults, clipped, unknown)
 
 
 def box_problems(raw: RawDataset, verdict: BoxValidity) -> Problems:
@@ -152,7 +88,7 @@ def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
     for kind in DROPPABLE:
         notes += box_note(raw, np.flatnonzero(verdict.faults[kind] & once), "left out", f"it {BOX_ISSUES[kind]}")
     notes += emptied_notes(raw, verdict)
-    notes += corner_notes(raw, verdict)
+    notes += meaning_notes(raw, verdict)
     return notes + box_note(
         raw, np.flatnonzero(verdict.clipped & once), "clipped", "it reaches over the border of its image"
     )
@@ -162,30 +98,6 @@ def swapped_notes(raw: RawDataset) -> list[str]:
     """A sentence on the boxes whose corners were put in order, if there are any."""
     why = "it is written from right to left or from bottom to top"
     return box_note(raw, raw.boxes.swapped, "put in order", why)
-
-
-def written_as_corners(raw: RawDataset, verdict: BoxValidity) -> Int64[np.ndarray, "K"]:
-    """The boxes that leave their image as (x, y, width, height), where all boxes of the set fit as (x1, y1, x2, y2).
-
-    None unless they are at least ``ENOUGH_CORNERS`` and half of the boxes that can be judged: a few boxes over the
-    border are labels that were drawn carelessly.
-    """
-    over = verdict.clipped | verdict.faults["outside"]
-    if not raw.boxes.xywh or over.sum() < ENOUGH_CORNERS:
-        return np.empty(0, np.int64)
-    judged = verdict.good | verdict.faults["outside"]
-    if over.sum() < 0.5 * judged.sum():
-        return np.empty(0, np.int64)
-    boxes = raw.boxes.xyxy[judged]
-    low, high = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]  # the third and fourth number as they are written
-    sizes = raw.images.sizes[raw.boxes.images[judged]]
-    fits = ((high > low) & (high <= sizes + 1)).all(axis=1)
-    return np.flatnonzero(over) if fits.mean() >= FIT_AS_CORNERS else np.empty(0, np.int64)
-
-
-def corner_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
-    """A sentence on boxes that look as if they were written as corners, if there are any."""
-    return box_note(raw, written_as_corners(raw, verdict), "suspected to hold corners", f"it {CORNERS}")
 
 
 def emptied_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:

@@ -44,9 +44,14 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | Non
         job = _seeded_job(recipe, data, run)
         if is_main_process():
             write_recipe(recipe, run / RECIPE)
-            place = {"data": str(data), **_places(data, run), "sha256": dataset_digest(job.training)}
-            atomic_write(run / DATA, json.dumps(place).encode())
+            _write_data_place(run, data, job)
         return _train_and_measure(job, data, resume=False)
+
+
+def _write_data_place(run: Path, data: Path | str, job: TrainJob) -> None:
+    """Write down where the data of a run is, and which it is."""
+    record = {"data": str(data), **_places(data, run), "sha256": dataset_digest(job.training)}
+    atomic_write(run / DATA, json.dumps(record).encode())
 
 
 def _places(data: Path | str, run: Path) -> dict[str, str]:
@@ -74,6 +79,7 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
     data = _data_of(run) if data is None else data
     with claimed_run(run, "or name another run"):
         resume = (run / STATE).is_file()
+        _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed(before, changes, run)
         job = _seeded_job(recipe, data, run, resumed=resume)
@@ -88,6 +94,7 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
                 return metrics
         if recipe != before:
             _write_changed(recipe, run)
+        _write_data_place(run, data, job)
         print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
         return _train_and_measure(job, data, resume=resume)
 
@@ -97,6 +104,16 @@ def _check_folder(run: Path) -> None:
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         fix = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.")
+
+
+def _check_state(run: Path) -> None:
+    """Raise where weights are there and the state that training goes on from is not: they would be written over."""
+    kept = next((name for name in ("last.safetensors", "best.safetensors") if (run / name).is_file()), None)
+    if kept is not None and not (run / STATE).is_file():
+        raise ConfigError(
+            f"{run}: has weights and no {STATE}, without which it cannot go on; put that file back, or start a new run "
+            f"from its weights: train.weights={run / kept} --out NEW."
+        )
 
 
 def _data_of(run: Path) -> str:

@@ -86,7 +86,7 @@ def _sentence(names: Sequence[str], known: Sequence[str]) -> str:
         "not in the data": [name for name in known if name not in names],
     }
     said = "; ".join(f"{words}: {_listed(group)}" for words, group in groups.items() if group)
-    return f"all weights are copied, those of the class predictor by the names of the classes ({said})"
+    return f"weights are copied, those of the class predictor by the names of the classes ({said})"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from folders import fill
 
-from varifocal.data import validate as finish_module
+from varifocal.data import box_validity as validity_module
 from varifocal.data.annotations import (
     LISTED,
     NO_LABEL,
@@ -18,7 +18,8 @@ from varifocal.data.annotations import (
     SourceLocation,
     counted,
 )
-from varifocal.data.validate import box_problems, finish, validate_boxes
+from varifocal.data.box_validity import validate_boxes
+from varifocal.data.validate import box_problems, finish
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
 
@@ -74,7 +75,7 @@ def literal(box, size) -> str:
 
 @pytest.mark.parametrize("chunk", [7, 1 << 19])
 def test_against_a_literal_loop(monkeypatch, chunk):
-    monkeypatch.setattr(finish_module, "_CHUNK", chunk)
+    monkeypatch.setattr(validity_module, "_CHUNK", chunk)
     rng = np.random.default_rng(0)
     values = np.array(
         [-9e9, -2, -1, -0.5, 0, 1e-9, 0.5, 1, 7, 8, 8.5, 9, 50, 99.5, 100, 101, 102, np.nan, np.inf, 1e308]

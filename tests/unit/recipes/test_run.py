@@ -185,11 +185,27 @@ def test_a_run_knows_its_data(tmp_path, capsys):
     assert main(["train", "--resume", str(new / "run"), "train.epochs=2"]) == 0
     assert "goes on at step 3 of 4; train.epochs=2 (was 1)" in capsys.readouterr().err
     (new / "data").rename(new / "elsewhere")
-    assert main(["train", "--resume", str(new / "run"), "train.epochs=3"]) == 2
+    assert main(["train", str(new / "elsewhere"), "--resume", str(new / "run"), "train.epochs=3"]) == 0
+    assert main(["train", "--resume", str(new / "run")]) == 0  # it knows the new path
+    (new / "elsewhere").rename(new / "away")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(new / "run"), "train.epochs=4"]) == 2
     assert (
         f"is not there any more; say where it is: varifocal train DATA --resume {new / 'run'}."
         in capsys.readouterr().err
     )
+
+
+def test_weights_without_their_state_are_not_written_over(data, tmp_path):
+    run = tmp_path / "run"
+    run_recipe(recipe("train.epochs=1", "data.val_split="), data, run)
+    (run / "state.safetensors").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    with pytest.raises(
+        ConfigError, match=r"has weights and no state\.safetensors, .* train\.weights=.*last\.safetensors"
+    ):
+        resume_run(data, run, ["train.epochs=2"])
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
 def test_a_run_that_was_only_not_measured_is(data, tmp_path):

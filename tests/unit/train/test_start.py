@@ -46,7 +46,7 @@ def test_each_class_is_predicted_as_before_wherever_it_stands(detector):
     source, fresh, started = model(detector, KNOWN, 0), model(detector, names, 1), model(detector, names, 1)
     said = load_compatible_weights(started, source, "first.safetensors")
     assert said == (
-        "first.safetensors: all weights are copied, those of the class predictor by the names of the classes "
+        "first.safetensors: weights are copied, those of the class predictor by the names of the classes "
         "(copied: box, cup; starting anew: pen; not in the data: spoon)."
     )
     pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
@@ -103,7 +103,7 @@ def test_a_run_tells_what_became_of_the_classes(tmp_path, capsys):
     assert build_job(recipe, data, tmp_path / "run").notes == build_job(recipe, data, tmp_path / "run").notes != ()
     run_recipe(recipe, data, tmp_path / "run")
     said = capsys.readouterr().err
-    assert f"{source}: all weights are copied, those of the class predictor" in said
+    assert f"{source}: weights are copied, those of the class predictor" in said
     assert "(copied: apple; starting anew: berry; not in the data: pear)." in said
 
 

@@ -67,7 +67,7 @@ def _kitti(number: int, line: str) -> Entry:
         )
     box = [to_number(word) for word in words[4:8]]
     odd = "" if all(side == side for side in box) else " ".join(words[4:8])
-    return Shape(number, IGNORED if words[0] == "DontCare" else words[0], box, odd=odd)
+    return Shape(number, IGNORED if words[0].lower() == "dontcare" else words[0], box, odd=odd)
 
 
 def _dota(number: int, line: str) -> Entry | None:

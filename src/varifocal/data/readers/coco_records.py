@@ -41,6 +41,9 @@ _NO_BBOX = (
     "(annotation has|annotations have) no usable bbox; "
     "the upright (box around its outline was|boxes around their outlines were) taken"
 )
+_IGNORED = (
+    "(annotation says|annotations say) ignore and (counts|count) as difficult; data.difficult=train takes such boxes"
+)
 _NO_BOX = [NAN] * 4
 
 
@@ -185,10 +188,14 @@ class Found:
             self._without_box(xyxy, index, raw[index], records[index])
         for index in np.flatnonzero((xywh[:, 2:] == 0).any(axis=1)).tolist():
             self._without_area(xyxy, index, records[index])
-        flags = (
-            [self._flag(ids[index], record, "iscrowd") for index, record in enumerate(records)],
-            [self._flag(ids[index], record, "difficult") for index, record in enumerate(records)],
-        )
+        flags = [
+            [self._flag(ids[index], record, key) for index, record in enumerate(records)]
+            for key in ("iscrowd", "difficult")
+        ]
+        if any("ignore" in record for record in records):
+            ignored = [self._flag(ids[index], record, "ignore") for index, record in enumerate(records)]
+            self.changed[_IGNORED] += sum(ignored)
+            flags[1] = [one or other for one, other in zip(flags[1], ignored, strict=True)]
         self.columns.append(
             (
                 *(np.array(column, np.int64) for column in (ids, image_ids, category_ids)),

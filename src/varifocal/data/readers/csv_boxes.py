@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from varifocal.data.annotations import NO_BOX, NO_LABEL, RawDataset, SourceLocation, cut, short
+from varifocal.data.annotations import NO_BOX, NO_LABEL, RawDataset, SourceLocation, cut, short, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
@@ -23,6 +23,7 @@ from varifocal.data.readers.csv_columns import WANTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, split_of_parts
 from varifocal.data.readers.open_images import class_names
+from varifocal.data.readers.unread import unread_kind
 from varifocal.data.sibling_folders import parts_between, siblings_of_source
 from varifocal.utils.errors import DataError
 
@@ -41,7 +42,7 @@ class _Reading:
     images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
     places: dict[tuple[AnyPath, str], int] = field(default_factory=dict)  # of files that lie where they are named
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
-    shares: int = 0  # boxes within 0 and 1
+    shares: int = 0  # boxes that are fractions: some reach over the border, and pixels are larger numbers
     numbers: int = 0  # boxes that are numbers
     flags: list[str] = field(init=False)  # columns of a box that few tables have, and no cell of theirs is looked at
     sized: bool = field(init=False)
@@ -75,7 +76,7 @@ def read_csv(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     # pixels of a data set are not all below 1
     shares = reading.numbers > 0 and reading.shares == reading.numbers
     if shares:
-        columns.notes.append(f"{source.name}: all boxes lie between 0 and 1, which is taken for shares of the image.")
+        columns.notes.append(f"{source.name}: all boxes lie about 0 to 1, which is taken for fractions of the image.")
     return columns.finish([source], shares=shares)
 
 
@@ -101,7 +102,8 @@ def _report(reading: _Reading) -> None:
     elif absent:
         columns.notes.append(absent_note(source, absent))
     if "label" not in reading.table.place and columns.boxes:
-        columns.notes.append(one_class_note(source))
+        unread = reading.table.unread
+        columns.notes.append(one_class_note(source) + (f" Columns not read: {short_list(unread)}." if unread else ""))
     columns.no_classes()
 
 
@@ -151,7 +153,7 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
     if not odd:
         reading.numbers += 1
-        reading.shares += all(0 <= value <= 1 for value in values)
+        reading.shares += all(-1 <= value <= 2 for value in values)
 
 
 def _image(reading: _Reading, row: list[str], name: str, number: int) -> int:
@@ -238,7 +240,7 @@ def box_tables(folder: AnyPath) -> list[AnyPath]:
     inner = [folder / name for name in list_dir(folder)[0]]
     for places in ([folder], inner, [place / "labels" for place in inner]):
         files = [place / name for place in places for name in list_dir(place)[1] if name.lower().endswith(SUFFIXES)]
-        found = [file for file in files[:1000] if has_boxes(file)]
+        found = [file for file in files[:1000] if not unread_kind(file) and has_boxes(file)]
         if found:
             return found
     return []

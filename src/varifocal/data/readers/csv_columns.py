@@ -33,6 +33,7 @@ _NAMES = {
     "corners": ("bboxxyxy", "boxxyxy"),
     "boxes": ("boxesstring",),
     "label": ("label", "class", "classname", "category", "name", "labelname", "categoryname", "objectclass"),
+    "object": ("object", "objectname"),
     "label id": ("classid", "categoryid", "labelid"),
     "width": ("width", "imagewidth", "imgwidth", "imgw", "imagew"),
     "height": ("height", "imageheight", "imgheight", "imgh", "imageh"),
@@ -62,13 +63,14 @@ _MAKE_SENSE = ("label", "x", "y", "box width", "box height", "image", "width", "
 
 @dataclass(frozen=True)
 class Table:
-    """How a file is to be read: its delimiter, the column of each role, whether its first line names them, and the
-    columns that hold a box."""
+    """How a file is to be read: its delimiter, the column of each role, whether its first line names them, the columns
+    that hold a box, and the names of those that mean nothing."""
 
     delimiter: str
     place: dict[str, int]
     header: bool
     box: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], role: str) -> str:
         """The text of a column, "" where the row is too short."""
@@ -140,7 +142,7 @@ def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file
             raise DataError(
                 f"{file}: the columns {cells[place[role]]!r} and {cells[index]!r} both mean {role}; keep one"
             )
-    for role, other in (("image", "image id"), ("label", "label id")):
+    for role, other in (("image", "image id"), ("label", "object"), ("label", "label id")):
         if role not in place and other in place:
             place[role] = place[other]
     box = next((way for way in _WAYS if all(role in place for role in way)), None)
@@ -153,7 +155,8 @@ def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file
     if "width" in box:  # then it is not that of the image
         place |= {"box width": place.pop("width"), "box height": place.pop("height")}
         box = (*box[:2], "box width", "box height")
-    return Table(delimiter, place, True, box)
+    unread = tuple(cell for cell, role in zip(cells, roles, strict=True) if role is None and cell)
+    return Table(delimiter, place, True, box, unread)
 
 
 def _split(line: str, delimiter: str) -> list[str]:

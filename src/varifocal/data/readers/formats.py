@@ -104,7 +104,7 @@ READERS = {
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
 _DEEP = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
-_SAID = frozenset(["readme", "license", "license", "citation", "notes"])
+_SAID = frozenset(["readme", "license", "licence", "citation", "notes"])
 _FOLDERS = 64  # of a data set that are looked through for files that are told by their content
 
 

@@ -101,7 +101,7 @@ def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpti
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         refuse("has annotations that are no list of objects", "export it again")
         return None
-    done = [one for one in given if not one.get("was_canceled")]
+    done = [one for one in given if not one.get("was_cancelled")]
     if not done and options.unlabeled == "background":
         return []
     if not done:

@@ -16,8 +16,8 @@ Box = tuple[float, float, float, float]
 def outline_box(outline: Any) -> Box | None:
     """The box x1, y1, x2, y2 around a ``segmentation``, in pixels; None where it is no outline or an empty one.
 
-    Polygons are lists of x1, y1, x2, y2, ...; a single one may stand without the outer list. Of masks the edges of
-    their pixels count, as in COCO's own tools.
+    Polygons are lists of x1, y1, x2, y2, ... or of points; a single one may stand without the outer list. Of masks the
+    edges of their pixels count, as in COCO's own tools.
     """
     if isinstance(outline, dict):
         return _mask_box(outline)
@@ -26,12 +26,19 @@ def outline_box(outline: Any) -> Box | None:
     polygons = outline if all(isinstance(one, list) for one in outline) else [outline]
     xs: list[float] = []
     ys: list[float] = []
-    for polygon in polygons:
+    for polygon in map(_without_pairs, polygons):
         if len(polygon) % 2 or not all(type(value) in (int, float) and abs(value) < _MOST for value in polygon):
             return None
         xs += polygon[::2]
         ys += polygon[1::2]
     return (float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))) if xs else None
+
+
+def _without_pairs(polygon: list[Any]) -> list[Any]:
+    """A polygon of points [x, y] as one list of numbers; any other as it is."""
+    if polygon and all(isinstance(point, list) and len(point) == 2 for point in polygon):
+        return [value for point in polygon for value in point]
+    return polygon
 
 
 def _mask_box(mask: dict[str, Any]) -> Box | None:

@@ -58,6 +58,8 @@ _RULES = (
     _rule("darwin", "", "annotations", "bounding_box slots"),
     _rule("scale", "", "response", "params task_id callback_url"),
     _rule("datumaro", "{", "items categories"),
+    _rule("mmdet3", "{", "metainfo data_list"),
+    _rule("odvg", "{", "filename detection instances"),
     _rule("vott", "{", "asset regions"),
     _rule("superannotate", "{", "instances metadata"),
     _rule("sagemaker", "{", "source-ref"),

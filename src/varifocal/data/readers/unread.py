@@ -58,6 +58,11 @@ UNREAD = {
     "cloud-annotations": _Unread("IBM Cloud Annotations", _panlabel("ibm-cloud-annotations")),
     "unity": _Unread("Unity's Perception (SOLO)", _panlabel("unity-perception")),
     "edge-impulse": _Unread("Edge Impulse", _panlabel("edge-impulse")),
+    "mmdet3": _Unread(
+        "MMDetection 3's own JSON", "write it as COCO, with bbox as [x, y, width, height] in place of corners"
+    ),
+    "odvg": _Unread("ODVG, lines for Grounding DINO", "export COCO where they were made"),
+    "whole-images": _Unread("classes of whole images, without boxes", "export COCO, YOLO or Pascal VOC there"),
     "captions": _Unread("lines of prompts (PaliGemma, Florence-2)", "export COCO where it was made"),
     "masks": _Unread("masks of pixels", "export boxes (COCO, Pascal VOC) where they were made"),
 }
@@ -73,6 +78,7 @@ _NAMES = (
     (r"\.odgt$", "odgt"),
     (r"\.geojson$", "geojson"),
     (r"\.manifest$", "sagemaker"),
+    (r"^_classes\.csv$", "whole-images"),
     (r"^bounding_boxes\.labels$", "edge-impulse"),
     (r"^wider_face_.*\.txt$", "wider-face"),
     (r"^seqinfo\.ini$", "mot"),

@@ -36,7 +36,9 @@ class Lists:
     @property
     def folder(self) -> str:
         """The folder of the lists, for a note."""
-        return f"{_LISTS}/Main" if self.place.name == "Main" else _LISTS
+        if self.place.name == "Main":
+            return f"{_LISTS}/Main"
+        return self.place.name  # ImageSets, or the folder of the data set itself
 
     @property
     def files(self) -> dict[str, list[AnyPath]]:
@@ -190,16 +192,27 @@ def _split_folders(path: AnyPath) -> dict[str, AnyPath]:
 
 
 def list_place(folder: AnyPath) -> AnyPath | None:
-    """The folder of the lists: ``ImageSets/Main``, or else ``ImageSets`` itself."""
+    """The folder of the lists: ``ImageSets/Main``, or else ``ImageSets`` itself, or the folder with the annotations,
+    where its lists are called like splits, as PaddleDetection has them."""
     for place in (folder / _LISTS / "Main", folder / _LISTS):
         if any(name.endswith(".txt") for name in list_dir(place)[1]):
             return place
-    return None
+    beside = any((folder / name).is_dir() for name in FOLDERS)
+    return folder if beside and _split_lists(folder) else None
+
+
+def _split_lists(folder: AnyPath) -> list[str]:
+    """The text files of a folder that are called like a split: train.txt, val_list.txt."""
+    names = list_dir(folder)[1]
+    return [name for name in names if name.endswith(".txt") and normalize_split(name[:-4]) in NAMED]
 
 
 def base_of(source: AnyPath) -> AnyPath:
     """The data set that a list belongs to."""
-    return source.parent.parent if source.parent.name == _LISTS else source.parent.parent.parent
+    folder = source.parent
+    if folder.name == "Main" and folder.parent.name == _LISTS:
+        return folder.parent.parent
+    return folder.parent if folder.name == _LISTS else folder
 
 
 def xml_place(base: AnyPath) -> AnyPath:
@@ -228,9 +241,8 @@ def read_lists(place: AnyPath, base: AnyPath) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_place(base))
     lists = Lists(place, stems=stems)
-    for name in list_dir(place)[1]:
-        if not name.endswith(".txt"):
-            continue
+    names = _split_lists(place) if place == base else [name for name in list_dir(place)[1] if name.endswith(".txt")]
+    for name in names:
         lines = [line.strip() for line in TextDecoder().read(place / name).split("\n")[: 4 * _LOOKED_AT]]
         lines = [line for line in lines if line][:_LOOKED_AT]
         if not lines:

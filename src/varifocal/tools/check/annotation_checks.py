@@ -7,7 +7,8 @@ from collections import defaultdict
 import numpy as np
 
 from varifocal.data.annotations import Issue
-from varifocal.data.validate import BOX_ISSUES, CORNERS, written_as_corners
+from varifocal.data.box_meaning import MEANINGS, other_meanings
+from varifocal.data.box_validity import BOX_ISSUES
 from varifocal.tools.check.boxes import Odd, Pairs, find_copies, find_odd
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.split import Split
@@ -46,9 +47,14 @@ def find_faults(found: Findings, split: Split) -> None:
         return split.on_box("swapped-corners", box, text)
 
     found.add("swapped-corners", split.name, split.raw.boxes.swapped.tolist(), swapped)
-    corners = written_as_corners(split.raw, split.verdict)
-    found.add("corners", split.name, corners.tolist(), lambda box: split.on_box("corners", box, CORNERS))
-    if not len(corners):
+    suspected = other_meanings(split.raw, split.verdict)
+    for kind, boxes in suspected.items():
+
+        def meant(box: int, kind: str = kind) -> Finding:
+            return split.on_box(kind, box, MEANINGS[kind])
+
+        found.add(kind, split.name, boxes.tolist(), meant)
+    if not len(suspected["corners"]):
         _find_over_border(found, split)
 
 

@@ -59,9 +59,8 @@ KINDS = {
     "not-a-number": Kind("loss", "boxes that are not numbers", "something in them is not finite"),
     "no-area": Kind("loss", "boxes without area", "width or height is not above 0"),
     "outside": Kind("loss", "boxes outside their image", "nothing of them is inside"),
-    "corners": Kind(
-        "loss", "boxes that look like corners", "written [x1, y1, x2, y2] where [x, y, width, height] is meant"
-    ),
+    "corners": Kind("loss", "boxes that look like corners", "[x1, y1, x2, y2] where the format has width and height"),
+    "fractions": Kind("loss", "boxes that look like fractions", "all end within two pixels, in place of 0 to 1"),
     "unmatched-box": Kind(
         "loss", "boxes that no point is given to", "the detector's assignment never trains on them at this size"
     ),

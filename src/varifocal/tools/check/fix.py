@@ -67,6 +67,7 @@ def _check_meaning(report: Report) -> None:
     """
     for kind, text in {
         "shifted-class": "its class ids seem to be one off, so that a copy would have wrong classes",
+        "fractions": "its boxes seem to be fractions of the image in place of pixels",
         "corners": "its boxes seem to hold corners in place of width and height, so that a copy would have wrong boxes",
     }.items():
         if report.findings.total(kind):

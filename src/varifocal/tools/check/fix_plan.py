@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from varifocal.data.annotations import SourceLocation
+from varifocal.data.box_validity import BOX_ISSUES, validate_boxes
 from varifocal.data.near_duplicates import exact_duplicates
-from varifocal.data.validate import BOX_ISSUES, validate_boxes
 from varifocal.tools.check.boxes import find_copies
 from varifocal.tools.check.image_scan import ScannedImages
 from varifocal.tools.check.messages import count_of

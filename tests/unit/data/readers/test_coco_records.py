@@ -408,3 +408,21 @@ def test_ids_by_themselves():
     ids.settle(codes[:1])
     assert ids.numbered(codes).tolist()[0] == ids.numbers["a"]
     assert [ids.show(int(code)) for code in codes[1:5]] == ["-0", str(2**63), str(-(2**60)), str(-(2**63))]
+
+
+def test_polygons_of_points(tmp_path):
+    polygon = [[10, 20], [40, 20], [40, 25]]
+    for segmentation in ([polygon], [polygon, [[12, 22], [13, 24], [15, 22]]]):
+        path = write(tmp_path, [without(box(segmentation=segmentation), "bbox")])
+        assert found(load_dataset(path)) == {"1.png": [("tree", BOX)]}
+    refused(write(tmp_path, [without(box(segmentation=[[[10, 20], [40]]]), "bbox")]), "has no bbox")
+
+
+def test_what_says_ignore_is_a_difficult_object(tmp_path):
+    path = write(tmp_path, [box(1), box(2, ignore=1, bbox=(1, 1, 9, 9)), box(3, ignore=0, bbox=(2, 2, 9, 9))])
+    data = load_dataset(path)
+    assert data.samples[0].crowd.tolist() == [False, True, False]
+    assert load_dataset(path, difficult="train").samples[0].crowd.tolist() == [False] * 3
+    (note,) = data.notes
+    assert note.startswith("val.json: 1 annotation says ignore and counts as difficult")
+    refused(write(tmp_path, [box(ignore="yes")]), "has the ignore 'yes'", "it is 0 or 1")

@@ -179,7 +179,10 @@ def test_several_boxes_in_a_cell(tmp_path):
     fill(tmp_path, {"images/b.png": (40, 30)})
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("object", BOX), ("object", [0, 0, 10, 10])], "b.png": []}
-    assert data.notes == ("boxes.csv: nothing in it tells a class, so that all boxes are of one, called 'object'.",)
+    assert data.notes == (
+        "boxes.csv: nothing in it tells a class, so that all boxes are of one, called 'object'. "
+        "Columns not read: domain.",
+    )
 
 
 def test_a_label_without_a_box_is_an_image_without_objects(tmp_path):
@@ -201,7 +204,7 @@ def test_boxes_without_a_label_can_be_left_out(tmp_path):
 def test_shares_of_the_image(tmp_path):
     data = load_dataset(write(tmp_path, HEADER + "a.png,0.3,0.3,0.5,0.5,cat\na.png,0,0,1,1,owl\n"))
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
-    assert data.notes == ("boxes.csv: all boxes lie between 0 and 1, which is taken for shares of the image.",)
+    assert data.notes == ("boxes.csv: all boxes lie about 0 to 1, which is taken for fractions of the image.",)
 
 
 @pytest.mark.parametrize(

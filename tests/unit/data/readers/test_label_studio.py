@@ -111,7 +111,7 @@ def test_what_is_put_in_order_and_clipped(tmp_path, shape, box):
 
 def test_who_labeled(tmp_path):
     nobody = task(image="n.png") | {"annotations": []}
-    canceled = task(image="c.png") | {"annotations": [{"was_canceled": True, "result": [rectangle()]}]}
+    canceled = task(image="c.png") | {"annotations": [{"was_cancelled": True, "result": [rectangle()]}]}
     first, second = {"result": [rectangle(x=0)]}, {"result": [rectangle()], "ground_truth": True}
     write(tmp_path, nobody, canceled, task() | {"annotations": [first, second]})
     data = load_dataset(tmp_path)

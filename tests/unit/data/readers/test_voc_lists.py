@@ -164,3 +164,22 @@ def test_folders_of_one_meaning_keep_their_names(tmp_path):
     fill(tmp_path, {f"{name}/a.xml": text for name in ("train1", "train2", "Valid")})
     fill(tmp_path, {f"{name}/a.png": (20, 10) for name in ("train1", "train2", "Valid")})
     assert find_splits(tmp_path) == ["val", "train1", "train2"]
+
+
+@pytest.mark.parametrize(
+    ("lists", "line"),
+    [
+        pytest.param(("train.txt", "valid.txt"), "./JPEGImages/{0}.png ./Annotations/{0}.xml", id="PaddleDetection"),
+        pytest.param(("train_list.txt", "val_list.txt"), "JPEGImages/{0}.png Annotations/{0}.xml", id="PaddleX"),
+        pytest.param(("train.txt", "val.txt"), "{0}", id="names"),
+    ],
+)
+def test_lists_beside_the_folders(tmp_path, lists, line):
+    """Whoever has them is told of no class list, readme or the like, which are text files there, too."""
+    others = {"labels.txt": "cat\n", "label_list.txt": "cat\n", "readme.txt": "by nobody\n"}
+    texts = {lists[0]: "".join(line.format(name) + "\n" for name in "ab"), lists[1]: line.format("c") + "\n"}
+    fill(tmp_path, voc("a", "b", "c") | texts | others)
+    assert recognize(tmp_path) == "voc"
+    train, val = (load_dataset(tmp_path, split) for split in ("train", "val"))
+    assert [sorted(found(data)) for data in (train, val)] == [["a.png", "b.png"], ["c.png"]]
+    assert not [note for data in (train, val) for note in data.notes if "left out" in note]

@@ -303,7 +303,7 @@ def test_a_note_that_all_splits_have_is_told_once(tmp_path):
     assert report.notes == ("ImageSets/Main: 1 list of a single class is left out, first cat_train.txt.",)
 
 
-def coco_of(folder, boxes, size=(100, 80)):
+def coco_of(folder, boxes, size=(100, 80), areas=None):
     fill(
         folder,
         {
@@ -313,7 +313,8 @@ def coco_of(folder, boxes, size=(100, 80)):
                     "images": [{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}],
                     "categories": [{"id": 1, "name": "cat"}],
                     "annotations": [
-                        {"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)
+                        {"id": i, "image_id": 1, "category_id": 1, "bbox": box} | ({"area": areas[i]} if areas else {})
+                        for i, box in enumerate(boxes)
                     ],
                 }
             ),
@@ -330,8 +331,39 @@ def test_corners_in_place_of_width_and_height_are_suspected(tmp_path):
     assert not report.findings.total("over-border")
     with pytest.raises(DataError, match="hold corners in place of width and height"):
         write_fixed(report, tmp_path / "out")
-    (note,) = [one for one in load_dataset(tmp_path / "corners", "train").notes if "corners" in one]
-    assert note.startswith("instances_train.json: 4 boxes were suspected to hold corners, first that of annotation 0")
+    with pytest.raises(DataError, match=r"fits its image better as \[x1, y1, x2, y2\].*or take such boxes as written"):
+        load_dataset(tmp_path / "corners", "train")
+    (note,) = [one for one in load_dataset(tmp_path / "corners", "train", invalid_boxes="drop").notes if "x1" in one]
+    assert note.startswith(
+        "instances_train.json: 4 boxes were taken as written, first that of annotation 0 of image 1: it"
+    )
+
+
+def test_corners_that_stay_inside_are_seen_by_their_areas(tmp_path):
+    corners = [[60, 50, 90, 70], [10, 60, 30, 78], [70, 5, 99, 20], [2, 3, 20, 30]]
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in corners]
+    folder = coco_of(tmp_path / "data", corners, size=(400, 300), areas=areas)
+    assert check_data(folder, eye()).findings.total("corners") == 4
+    sides = [x * y for _, _, x, y in corners]
+    assert not check_data(coco_of(tmp_path / "sound", corners, (400, 300), sides), eye()).findings.total("corners")
+
+
+def test_corners_in_yolo(tmp_path):
+    boxes = [(0.5, 0.6, 0.9, 0.9), (0.6, 0.5, 0.9, 0.95), (0.4, 0.7, 0.95, 0.8)]
+    lines = "".join(f"0 {x1} {y1} {x2} {y2}\n" for x1, y1, x2, y2 in boxes)
+    description = "names: [cat]\ntrain: images/train\n"
+    fill(tmp_path, {"images/train/a.png": (100, 80), "labels/train/a.txt": lines, "data.yaml": description})
+    assert check_data(tmp_path, eye()).findings.total("corners") == 3
+
+
+def test_fractions_in_place_of_pixels(tmp_path):
+    boxes = [[0.5, 0.25, 0.2, 0.3], [0.1, 0.1, 0.4, 0.2], [0.7, 0.6, 0.35, 0.2]]
+    folder = coco_of(tmp_path / "data", boxes)
+    assert check_data(folder, eye()).findings.total("fractions") == 3
+    with pytest.raises(DataError, match=r"if these are fractions of the image"):
+        load_dataset(folder, "train")
+    assert not check_data(coco_of(tmp_path / "small", boxes, size=(16, 16)), eye()).findings.total("fractions")
+    assert not check_data(coco_of(tmp_path / "one", [*boxes, [0, 0, 9, 9]]), eye()).findings.total("fractions")
 
 
 @pytest.mark.parametrize(
