@@ -201,7 +201,7 @@ def test_boxes_without_a_label_can_be_left_out(tmp_path):
 def test_shares_of_the_image(tmp_path):
     data = load_dataset(write(tmp_path, HEADER + "a.png,0.3,0.3,0.5,0.5,cat\na.png,0,0,1,1,owl\n"))
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
-    assert data.notes == ("boxes.csv: all boxes lie between 0 and 1, which is taken for shares of the image.",)
+    assert data.notes == ("boxes.csv: all boxes lie between 0 and 1, which is taken for fractions of the image.",)
 
 
 @pytest.mark.parametrize(
