@@ -1,4 +1,4 @@
-"""From what a reader found to a data set that can be trained on: the checks and the clipping that all formats share."""
+"""Checks and clipping common to all formats: they make a data set that can be trained on of what a reader found."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BOX_ISSUES = {
 }
 CORNERS = (
     "leaves its image as [x, y, width, height] and fits as [x1, y1, x2, y2]; if these are corners, write width and "
-    "height in place of the last two numbers"
+    "height instead of the last two numbers"
 )
 ENOUGH_CORNERS = 3  # boxes from which a set can be suspected to hold corners
 FIT_AS_CORNERS = 0.99  # fraction of boxes that fit their images as corners
@@ -114,7 +114,7 @@ def validate_boxes(raw: RawDataset) -> BoxValidity:
             finite = np.isfinite(free).all(axis=1)
             empty = (free[:, 2:] <= free[:, :2]).any(axis=1)
             outside = ~empty & ((free[:, :2] >= sizes) | (free[:, 2:] <= 0)).any(axis=1)
-            # Too thin to be told from nothing in float32.
+            # Too thin to be distinguished from nothing in float32.
             empty |= ~outside & (inside[:, 2:] <= inside[:, :2]).any(axis=1)
             over = ((free < -1) | (free > limit + 1)).any(axis=1)
         # one fault a box: that nobody knows what it is comes before where it lies
@@ -142,7 +142,7 @@ def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
     detailed = SourceLocation(
         place.file, f"{place.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip()
     )
-    return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "mend it", image=image, box=index)
+    return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "fix it", image=image, box=index)
 
 
 def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
@@ -217,7 +217,7 @@ def check_size(sample: Sample, image: Image.Image) -> None:
             f"{problem}: the recorded size is the one before the EXIF rotation; "
             "rotate the boxes and the size, or remove the EXIF orientation from the file"
         )
-    raise DataError(f"{problem}; mend the recorded size, or put the image that was labeled there")
+    raise DataError(f"{problem}; fix the recorded size, or put the image that was labeled there")
 
 
 def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:
