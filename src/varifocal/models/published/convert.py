@@ -53,7 +53,8 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
 
     Raises:
         CheckpointError: not a PyTorch file, more in it than tensors and plain values, not a model that this version
-            converts, or, unless ``partial``, a weight that the model does not have or lacks; the first is named.
+            converts, or, unless ``partial``, a weight that the model does not know or one that it lacks; the first is
+            named.
     """
     state, meta = read_state(path)
     state, notes = _without_wrapping(state)
