@@ -36,7 +36,7 @@ BOXES = 7  # an image, as in COCO
 AT_ONCE = 16  # predicted in one call
 LOADED = "training batches (decode, resize, flip, pad)"
 WHOLE = "training batches, normalized on the CPU"
-ALL = "predict's share without the network"
+ALL = "predict without the network"
 PEER = "Pillow decode + resize"
 
 

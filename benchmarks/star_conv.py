@@ -22,9 +22,9 @@ from varifocal.ops.star_conv import star_conv, star_offsets, star_points
 WIDTH = 256
 FORWARD_NOTE = (
     "Reading the rows takes 7 to 10 % of the plain convolution, the product 4 % more than it, the copy of the result "
-    "3 %, places and shares 2 %; on a machine whose last cache neighbors use, reading takes up to 25 %"
+    "3 %, locations and weights 2 %; on a machine whose last cache neighbors use, reading takes up to 25 %"
 )
-SMALL_NOTE = "About 1 ms for a level whatever its size: places, the layout of the weights, and Python between them"
+SMALL_NOTE = "About 1 ms for a level whatever its size: locations, the layout of the weights, and Python between them"
 MEMORY_NOTE = "A run's columns or slopes, the gradients of the kernel, and what oneDNN lays out anew for its product"
 LEVELS = {"P3": (100, 152), "P4": (50, 76), "P5": (25, 38), "P6": (13, 19), "P7": (7, 10)}
 P3 = LEVELS["P3"]

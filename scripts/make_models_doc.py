@@ -72,7 +72,7 @@ Every recipe of the paper, counted and compared with the authors' implementation
 - **Parameters** of the network for 80 classes, beside those of the authors' state dict (without running statistics).
 - **GFLOPs**: billions of multiply-adds at 800 x 1344, deformable convolutions and stars included.
 - **Parity**: the largest deviation of an output (scores, boxes, and what else the head gives) from the authors'
-  float64 values on the same weights and image, in float32, as a share of that map's largest magnitude. The tests
+  float64 values on the same weights and image, in float32, as a fraction of that map's largest magnitude. The tests
   hold it below 1e-5, and losses, gradients and detections to their own bounds (`tests/reference`).
 - **AP** and **FPS** are what the authors, or mmdetection for the relatives, report on COCO val2017 and a V100. They
   are not measured here: no weights and no COCO travel with the project. `varifocal models RECIPE` prints the commands

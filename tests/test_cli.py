@@ -181,7 +181,7 @@ def test_training_without_the_validation_split(data, tmp_path, capsys, splits, w
 
 
 def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
-    """It is named in one sentence, and the run goes on once it is mended."""
+    """It is named in one sentence, and the run goes on once it is fixed."""
     run, bad = tmp_path / "run", data / "images" / "other.png"
     change(data, "val", lambda c: c["images"][0].update(file_name="other.png"))
     whole = (data / "images" / "0.png").read_bytes()
@@ -509,7 +509,7 @@ def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
     torch.save({"state_dict": state, "meta": {"epoch": 12}}, tmp_path / "vfnet.pth")
     out = tmp_path / "vfnet.safetensors"
     assert main(["convert-weights", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
-    assert "all in place" in capsys.readouterr().out
+    assert "all loaded" in capsys.readouterr().out
     assert "is there already" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
     assert len(safetensors.torch.load_file(out)) == len(VFNet(VFNetConfig()).state_dict())
     del state["bbox_head.vfnet_reg.bias"]

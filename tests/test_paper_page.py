@@ -108,13 +108,14 @@ def test_advice_follows_from_the_numbers(scripts):
     text = " ".join(" ".join(text).split())
     assert "**With few steps set `model.star_norm=group`**" in text
     assert "VFNet with the norm is above VFNet as it was published by 6.0 AP (+6.0 to +6.0). It cannot" in text
-    assert "It cannot be told from FCOS+ATSS (+0.3 AP, -3.5 to +4.1)." in text
+    assert "It cannot be distinguished from FCOS+ATSS (+0.3 AP, -3.5 to +4.1)." in text
     assert "It is below raw VFNet, which has no star and no refinement, by 3.0 AP (-3.1 to -2.8)." in text
     assert "With the norm VFNet is above the same without refinement by 6.0 AP, with one seed alone." in text
     assert "RepPoints with the norm has not run beside RepPoints without it yet." in text
     assert (
         "On VFNet with the norm focal is below varifocal (-9.8 AP, -10.6 to -9.1); quality focal and MAL cannot be "
-        "told from varifocal; IA-BCE has not run often enough. On ATSS focal, quality focal, MAL and IA-BCE have not"
+        "distinguished from varifocal; IA-BCE has not run often enough. On ATSS focal, quality focal, MAL and IA-BCE "
+        "have not"
     ) in text
 
 

@@ -56,7 +56,7 @@ def test_the_tutorial(tmp_path, monkeypatch):
     Path("varifocal").symlink_to(ROOT)
     for rule, kind, block in BLOCKS:
         if kind == "yaml":
-            new, old = re.fullmatch(r'write "(.*)" in place of "(.*)", and below it a smaller network', rule).groups()
+            new, old = re.fullmatch(r'write "(.*)" instead of "(.*)", and below it a smaller network', rule).groups()
             assert block.count(f"{old}\n") == 1
             name = re.match(r"# (\S+)\n", block).group(1)
             Path(name).write_text(block.replace(old, new) + SMALLER)

@@ -20,7 +20,7 @@ def beside(subject: str, other: str, found: Difference | None) -> str:
     if between is None:
         return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP, with one seed alone."
     if found.verdict == "open":
-        return f"{subject} cannot be told from {other} ({found.mean:+.1f} AP, {between})."
+        return f"{subject} cannot be distinguished from {other} ({found.mean:+.1f} AP, {between})."
     return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP ({between})."
 
 
@@ -93,7 +93,7 @@ def _losses(runs: Sequence[dict[str, Any]]) -> str:
         unknown = [spoken(loss) for loss in found if loss not in known]
         parts = list(apart)
         if rest:
-            parts.append(f"{_listed(rest)} cannot be told from varifocal")
+            parts.append(f"{_listed(rest)} cannot be distinguished from varifocal")
         if unknown:
             parts.append(f"{_listed(unknown)} {'has' if len(unknown) == 1 else 'have'} not run often enough")
         told.append(f"on {detector} {'; '.join(parts)}.")

@@ -17,7 +17,7 @@ ORACLES = (  # of FCOS+ATSS: the row, what the paper's table 1 has without and w
 )
 WORTH = (  # the second should have a higher AP than the first: row and whether multiplied by centerness
     ("true centerness", ("nothing", True), ("gt_ctr", True), 1.9),
-    ("IoU in the place of centerness", ("nothing", True), ("gt_ctr_iou", True), 4.3),
+    ("IoU instead of centerness", ("nothing", True), ("gt_ctr_iou", True), 4.3),
     ("true boxes", ("nothing", False), ("gt_bbox", False), 17.6),
     ("IoU as the score", ("nothing", False), ("gt_cls_iou", False), 36.2),
     ("IoU as the score, beside true boxes", ("gt_bbox", False), ("gt_cls_iou", False), 18.6),

@@ -31,7 +31,7 @@ few and so short runs do not tell.
 epochs, 900 steps; {runs} (median, one thread), seeds {seeds}
 ({made}).
 Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
-`python benchmarks/paper/run.py`. All rows share the recipe, and nothing was tuned for one of them.
+`python benchmarks/paper/run.py`. All rows use the same recipe, and nothing was tuned for one of them.
 """
 NORM_HEAD = """\
 ## Table 3, both ways

@@ -27,7 +27,7 @@ def _overlap_and_union(
 
 
 def elementwise_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
-    """IoU of each box of ``a`` with the box at the same place in ``b``; broadcasting gives the matrix."""
+    """Return the IoU of each box of ``a`` with the box at the same index of ``b``; broadcasting gives the matrix."""
     overlap, union = _overlap_and_union(a, b)
     return overlap / union
 

@@ -110,7 +110,7 @@ def iou_aware_bce_loss(
     positive: Bool[Tensor, "*n"] | None = None,
 ) -> Float[Tensor, "*n"]:
     """IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2, whose settings
-    RF-DETR shares); for use in any detector.
+    RF-DETR also uses); for use in any detector.
 
     With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
     ``BCE(p, t)`` at positives, where ``t = max(p^alpha * q^(1 - alpha), 0.01)`` is detached, and

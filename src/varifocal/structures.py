@@ -17,7 +17,7 @@ from torch import Tensor
 class Targets:
     """What one image of a batch should give, in pixels of the network's input.
 
-    ``size`` is (height, width) of the image inside its padded place in the batch. ``crowd`` marks regions that
+    ``size`` is (height, width) of the image inside its padded slot in the batch. ``crowd`` marks regions that
     are neither object nor background.
     """
 
@@ -32,8 +32,8 @@ class Batch:
     """Images padded at the right and the bottom to a common size, their targets, and the files they came from.
 
     Images are RGB bytes, as they travel between processes and to the device; ``data.preprocess.normalize`` makes of
-    them what a network takes. ``bad`` has index and reason of the images of the data set that could not be read on
-    the way, and in whose place others stand.
+    them what a network takes. ``bad`` has the index and the reason of each image of the data set that could not be
+    read and was replaced by another.
     """
 
     images: UInt8[Tensor, "B 3 H W"]

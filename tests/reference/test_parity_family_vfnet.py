@@ -108,7 +108,7 @@ def test_some_stages_deformable_and_the_towers_plain(layers, tmp_path):
             "vfnet_r50",
             "backbone.layer3.0.conv1",
             None,
-            r"1 places have no weight \(first: backbone.net.layer3.0.conv1.weight",
+            r"1 are missing \(first: backbone.net.layer3.0.conv1.weight",
         ),
     ],
 )

@@ -21,8 +21,8 @@ TAU = 0.1  # IoU from which a detection is right
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """A reliability diagram: for each bin, from ``i / BINS`` on, how many detections, their mean score, the share that
-    is right and their mean degree (0 for an empty bin). The last bin takes the score 1."""
+    """A reliability diagram: for each bin, which starts at ``i / BINS``, the number of detections, their mean score,
+    the fraction that is right and their mean degree (0 for an empty bin). The last bin takes the score 1."""
 
     count: Int64[np.ndarray, "B"]
     score: Float[np.ndarray, "B"]

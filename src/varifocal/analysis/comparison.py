@@ -14,7 +14,7 @@ WIDEST = 1e6  # no quantile of Student's distribution that is asked for lies bey
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first over ``pairs`` of runs that share all but what is compared.
+    """Second minus first over ``pairs`` of runs that are the same except for what is compared.
 
     ``low`` and ``high`` bound the ``mean`` with the ``confidence`` (Student's t of the differences), ``p`` is the
     chance of a mean as far from zero if there were no difference. All three are None with a single pair.

@@ -1,7 +1,7 @@
 """All detections and labeled boxes of a data set in columns, and how they overlap: what every section reads.
 
 COCO's rules hold, as pycocotools 2.0.11 has them: images in the order of their ids, overlaps computed from x, y,
-width and height in float64, a crowd box overlapping by the share of the detection that lies in it.
+width and height in float64, the overlap with a crowd box being the fraction of the detection inside it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class BestMatch:
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """``samples[i]`` is the place in the data of the image of rank i; ``own`` and ``other`` are the best boxes of the
+    """``samples[i]`` is the index in the data of the image of rank i; ``own`` and ``other`` are the best boxes of the
     detection's class and of any other."""
 
     samples: Int64[np.ndarray, "M"]
@@ -134,14 +134,14 @@ def _truth(parts: Sequence[Sample]) -> GroundTruthColumns:
 
 
 def _numbered(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """For parts of these lengths the part and the place in it of each element."""
+    """Return, for parts of these lengths, each element's part and its index within that part."""
     total = np.array(counts, np.int64)
     part = np.repeat(np.arange(len(total)), total)
     return part, np.arange(len(part)) - np.repeat(np.cumsum(total) - total, total)
 
 
 def _within(keys: Int64[np.ndarray, "N C"]) -> Int64[np.ndarray, "N"]:
-    """The place of each row in its run of equal rows."""
+    """Return the index of each row within its run of equal rows."""
     starts = np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]).any(axis=1))[: len(keys)])
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
 
@@ -201,7 +201,8 @@ def _keep_best(best: BestMatch, i: np.ndarray, j: np.ndarray, iou: np.ndarray) -
 def overlap(
     a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"], crowd: Bool[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n"]:
-    """IoU of pairs of x, y, width, height; with a crowd the share of ``a`` inside ``b``. 0 where both are empty."""
+    """Return the IoU of pairs of x, y, width, height boxes: for a crowd the fraction of ``a`` inside ``b``, and 0 where
+    both are empty."""
     size = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     shared = np.where((size > 0).all(axis=1), size.prod(axis=1), 0)
     area = a[:, 2:].prod(axis=1)

@@ -24,9 +24,8 @@ def diagnose(detections: Sequence[Detections], data: Dataset, settings: Settings
     """Say what separates ``detections[i]``, found in ``data.samples[i]``, from the boxes that are labeled.
 
     Boxes are xyxy in pixels of the original image, labels of both index ``data.categories``
-    (:func:`varifocal.evaluation.evaluate.relabel` makes them so). Scores may be any finite numbers; only between 0 and
-    1 is
-    their calibration told.
+    (:func:`varifocal.evaluation.evaluate.relabel` makes them so). Scores may be any finite numbers; their calibration
+    is reported only if all lie between 0 and 1.
 
     Raises:
         ValueError: there is not one Detections per sample, or a label is no index of the categories.

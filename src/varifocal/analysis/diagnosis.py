@@ -45,7 +45,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.precision <= 1:
-            raise ConfigError(f"wanted precision {self.precision:g}: must be above 0 and at most 1.")
+            raise ConfigError(f"target precision {self.precision:g}: must be above 0 and at most 1.")
         if self.score is not None and not math.isfinite(self.score):
             raise ConfigError(f"score {self.score:g}: must be a finite number.")
         if not 0.1 <= self.iou < 1:

@@ -30,7 +30,7 @@ def make_plots(found: Diagnosis) -> dict[str, str]:
 
 
 def percent(value: float | None) -> str:
-    """Of a share, with one decimal."""
+    """Format a fraction in percent with one decimal; "-" for None."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
@@ -109,14 +109,14 @@ def _reliability(found: Diagnosis) -> str:
     marks: list[Series] = [
         Area(edges, bins.quality, "precision x mean IoU", 0, told),
         Line([0, 1], [0, 1], "as the score promises", 5),
-        Steps(edges, bins.count / total, "share of the detections", 1),
+        Steps(edges, bins.count / total, "fraction of the detections", 1),
     ]
     title = f"Reliability of the scores (LaECE {percent(calibration.laece_all)})"
     said = f"LaECE from the best thresholds on is {percent(calibration.laece)}. "
     said += "A calibrated score has columns that end at the diagonal. " + "; ".join(
         text for text, count in zip(told, bins.count, strict=True) if count
     )
-    return plot(title, f"{said}.", Axis("score"), Axis("share"), marks)
+    return plot(title, f"{said}.", Axis("score"), Axis("fraction"), marks)
 
 
 def _scatter(found: Diagnosis) -> str:

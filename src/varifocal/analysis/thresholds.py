@@ -1,4 +1,4 @@
-"""From which score on to trust detections: for the best F1, and for a precision that is wanted."""
+"""Score thresholds from which detections can be trusted: for the best F1, and for a target precision."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """``f1`` has the best F1, ``wanted`` the highest recall of those with the ``precision`` that is wanted, None where
-    no score reaches it. Classes with boxes, labels are the keys; a class without detections has None for both."""
+    """``f1`` has the best F1, ``wanted`` the highest recall of those that reach the target ``precision``, None where no
+    score reaches it. The keys are the labels of classes with boxes; a class without detections has None for both."""
 
     precision: float
     f1: OperatingPoint | None

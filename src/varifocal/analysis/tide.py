@@ -1,7 +1,7 @@
 """The errors of TIDE (Bolya et al., ECCV 2020): what each detection is wrong by, and the AP50 that each kind costs.
 
 The numbers are those of tidecv 1.0.1, its order of equal scores included. Two things are COCO's way instead: detections
-in crowd or difficult regions are neither errors nor mended, and classes without a box are not in the mean.
+in crowd or difficult regions are neither errors nor corrected, and classes without a box are not in the mean.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _RECALLS = np.arange(101) / 100  # not COCO's, which differ in the last bit
 
 @dataclass(frozen=True, eq=False)
 class TideErrors:
-    """Counts and costs by kind; costs are differences of AP50 (0..1) when all errors of the kind are mended.
+    """Counts and costs by kind; costs are differences of AP50 (0..1) when all errors of the kind are corrected.
 
     ``false_positives`` is the cost of all wrong detections, ``false_negatives`` that of all boxes not found. ``kinds``
-    is for each detection the index in ``KINDS``, ``RIGHT`` or ``IGNORED``; ``missed`` marks boxes that no detection
-    comes near enough to be mended. Costs are None where there is nothing to find.
+    is for each detection the index in ``KINDS``, ``RIGHT`` or ``IGNORED``; ``missed`` marks boxes that no corrected
+    detection would match. Costs are None where there is nothing to find.
     """
 
     ap50: float | None
@@ -98,7 +98,7 @@ def _mended(
     mended: np.ndarray,
     target: np.ndarray,
 ) -> _Points:
-    """The detections with the ``wrong`` ones mended, or left out where they cannot be."""
+    """Return the detections with the ``wrong`` ones corrected, or left out where they cannot be."""
     repaired = np.flatnonzero(wrong & mended)
     label, now = table.found.label.copy(), right.copy()
     label[repaired], now[repaired] = table.truth.label[target[repaired]], True

@@ -39,7 +39,7 @@ class MissedBox:
 
 @dataclass(frozen=True, eq=False)
 class ImageErrors:
-    """``sample`` is the place in the data; ``cost`` the sum of the scores of ``wrong`` detections plus the number of
+    """``sample`` is the index in the data; ``cost`` the sum of the scores of ``wrong`` detections plus the number of
     boxes ``missed``, of what is found from one score on. ``objects`` is how many boxes there are, without crowds."""
 
     sample: int

@@ -24,7 +24,7 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
     twice goes to the box with the higher IoU, and of equal ones to the first. A box with a single candidate gets
     nothing (its deviation is undefined).
 
-    Where a detector has anchors of its own, they stand in the place of the squares: all those of the nearest cells are
+    Where a detector has anchors of its own, they are used instead of the squares: all those of the nearest cells are
     candidates, each by its own overlap (the paper's RetinaNet with several anchors a location).
 
     Args:
@@ -94,7 +94,7 @@ def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Te
 
 
 def _window(place: Float[Tensor, "G"], count: int, most: int) -> Int64[Tensor, "G w"]:
-    """The ``most`` whole numbers of 0..count-1 nearest to each place, of equally near ones the lower."""
+    """Return the ``most`` integers of 0..count-1 nearest to each position, of equally near ones the lower."""
     width = min(most, count)
     first = (place - width / 2).ceil().nan_to_num().clamp(0, count - width).long()
     return first[:, None] + torch.arange(width, device=place.device)

@@ -24,7 +24,7 @@ def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 
     Args:
         priors: the points of all levels, half a stride from the cells' corners.
         boxes: ground truth, xyxy pixels.
-        sigma: share of width and height that is positive.
+        sigma: fraction of width and height that is positive.
     """
     last = torch.zeros(len(priors.points), dtype=torch.long, device=boxes.device)
     if len(boxes) == 0:

@@ -22,7 +22,7 @@ def assign_max_iou(
     """Give each anchor the box that it overlaps most, and each box the anchors that overlap it most.
 
     An anchor whose best IoU is at least ``positive`` takes that box, one below ``negative`` is background, those
-    between are ignored. Then every box takes all anchors that share its own highest IoU, whatever that is; of several
+    between are ignored. Then every box takes all anchors that have its own highest IoU, whatever that is; of several
     boxes the last wins, even over a better one. Equal is equal to the bit: a box much smaller than the anchors lies
     inside many, and rounding decides which of them it takes.
 

@@ -46,7 +46,8 @@ PACKAGES = {"yaml": "pyyaml", "hotcoco": "hotcoco"} | dict.fromkeys(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted."""
+    """Run one command and return the exit code: 0 done, 2 an error that the user can fix (one sentence on stderr), 130
+    interrupted."""
     options, words = parse(arguments)
     try:
         with in_environment(options):

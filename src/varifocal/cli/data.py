@@ -132,7 +132,7 @@ def add_convert_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", metavar="S", help="this split alone (all)")
     add_reading(verb)
     verb.add_argument(
-        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this share of data without a split out"
+        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this fraction of data without a split out"
     )
     verb.add_argument("--split-seed", type=int, default=0, metavar="N", help="which images these are (0)")
     verb.add_argument(

@@ -18,7 +18,7 @@ def add_convert(verb: argparse.ArgumentParser) -> None:
 
 
 def run_convert(options: argparse.Namespace, _: list[str]) -> None:
-    """Read a published file, check that every weight has its place, write safetensors, say what went where."""
+    """Read a published file, check that every weight fits the model, write safetensors and print what was converted."""
     with making_checkpoint(options.out):
         _convert(options)
 
@@ -39,14 +39,14 @@ def _convert(options: argparse.Namespace) -> None:
     load_state_dict_strict(model.detector, found.tensors, options.file)
     save(model, options.out)
     classes = ", ".join(category.name for category in found.info.categories[:3])
-    fitted = f"{len(found.tensors)} weights, all in place"
+    fitted = f"{len(found.tensors)} weights, all loaded"
     if found.missing:
-        fitted = f"{len(found.tensors) - len(found.missing)} of {len(found.tensors)} weights in place"
+        fitted = f"{len(found.tensors) - len(found.missing)} of {len(found.tensors)} weights loaded"
     print(f"{options.out}: {found.info.name} on {found.info.config.backbone.name}, {fitted}, ", end="")
     print(f"{len(found.info.categories)} classes ({classes}{', ...' if len(found.info.categories) > 3 else ''}).")
     for note in found.notes:
         print(f"note: {note}.")
-    for what, names in (("without a place here", found.unknown), ("not in the file, left random", found.missing)):
+    for what, names in (("unknown to this model", found.unknown), ("not in the file, left random", found.missing)):
         if names:
             print(f"{len(names)} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
 

@@ -1,4 +1,4 @@
-"""What the options of several verbs share: their values, read from text, and the options themselves."""
+"""Options that several commands have in common, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ RECIPE_HELP = "a recipe of the package or a YAML file (vfnet_r50_1x)"
 
 
 def read_share(text: str) -> float:
-    """A share of a data set."""
+    """Parse a fraction of a data set."""
     try:
         share = float(text)
     except ValueError:
         share = 0.0
     if not 0 < share <= 0.9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 0.9, such as 0.2")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction above 0 and at most 0.9, such as 0.2")
     return share
 
 
 def read_share_or_pixels(text: str) -> float | int:
-    """A share below 1, or whole pixels."""
+    """Parse a fraction below 1, or whole pixels."""
     try:
         return float(text) if "." in text else int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 0.2 nor whole pixels") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a fraction such as 0.2 nor whole pixels") from error
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -132,7 +132,7 @@ def add_inference_options(verb: argparse.ArgumentParser, whose: str = "") -> Non
         "--overlap",
         type=read_share_or_pixels,
         metavar="X",
-        help="least overlap of the windows, as a share below 1 or in pixels (0.2)",
+        help="least overlap of the windows, as a fraction below 1 or in pixels (0.2)",
     )
     verb.add_argument(
         "--range",

@@ -1,4 +1,4 @@
-"""Names that commands and options had before version 0.1.0: whoever types one is told the new name."""
+"""Names that commands and options had before version 0.1.0: the error for an old one states the new name."""
 
 from __future__ import annotations
 

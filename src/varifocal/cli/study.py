@@ -18,7 +18,7 @@ def add_diagnose(verb: argparse.ArgumentParser) -> None:
         "--predictions",
         type=Path,
         metavar="F",
-        help="what any detector found, a COCO results file, in place of CHECKPOINT",
+        help="detections of any detector, a COCO results file, instead of CHECKPOINT",
     )
     verb.add_argument("--plot-dir", type=Path, metavar="DIR", help="write charts (SVG) here")
     verb.add_argument(
@@ -106,7 +106,7 @@ def add_assign_view(verb: argparse.ArgumentParser) -> None:
     add_reading(verb)
     add_font(verb)
     verb.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
-    verb.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint in place of a recipe")
+    verb.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint instead of a recipe")
     verb.add_argument(
         "--out",
         type=Path,

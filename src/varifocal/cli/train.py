@@ -37,7 +37,7 @@ def add_train(verb: argparse.ArgumentParser) -> None:
         "--val-fraction",
         type=read_share,
         metavar="FRACTION",
-        help="hold this share of data without a split out, such as 0.2",
+        help="hold this fraction of data without a split out, such as 0.2",
     )
     verb.add_argument(
         "--fail-on-unreadable", action="store_true", help="stop at the first unreadable image (train.max_unreadable=0)"
@@ -145,7 +145,7 @@ def add_sweep(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
     add_reading(verb)
     verb.add_argument(
-        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this share of data without a split out"
+        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this fraction of data without a split out"
     )
     verb.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     verb.add_argument("--seeds", type=read_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")

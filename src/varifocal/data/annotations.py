@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int64
 from varifocal.data.archive import AnyPath
 from varifocal.types import Category, FileLike, SourceIds
 
-NO_BOX = "nothing"  # stands in the place of a box that is not there at all
+NO_BOX = "nothing"  # stands for a box that is not there at all
 LISTED = 1000  # problems of one kind that are kept; further ones are counted
 
 # What is wrong with an object that could not be read: nothing of it is in the columns.
@@ -35,7 +35,7 @@ NO_LABEL = -2  # the label of a box that has none at all; -1 is that of a class 
 
 
 class SourceLocation(NamedTuple):
-    """Where something stands in the source: a file, and words for the place in it ("line 3", "annotation 17")."""
+    """A location in the source: a file, and text for the position in it ("line 3", "annotation 17")."""
 
     file: Any
     text: str
@@ -63,7 +63,7 @@ class Issue:
 
     @property
     def sentence(self) -> str:
-        """File, place, what is wrong and how to mend it."""
+        """The file, the location in it, what is wrong and how to fix it, as one sentence."""
         said = f"{self.place.text} {self.text}".strip()
         return f"{self.place.file}: {said}" + (f"; {self.mend}" if self.mend else "")
 
@@ -136,7 +136,7 @@ class Files(Sequence[Any]):
         return cls(list(folders), np.array(folder_of, np.int64), names)
 
     def placed(self, places: Mapping[int, tuple[AnyPath, str]]) -> Files:
-        """The same column with images that were not found at these places."""
+        """Return the same column with these paths for images that were not found."""
         folders, folder_of, names = list(self._folders), self._folder_of.copy(), list(self._names)
         numbers = {folder: number for number, folder in enumerate(folders)}
         for index, (folder, name) in places.items():
@@ -213,8 +213,8 @@ class BoxColumns:
     ``NO_LABEL`` where the source gives none. ``xyxy`` is what the format means, in pixels of the upright image, not
     clipped; NaN where the source holds no number. Its corners are in order, upper left before lower right; ``swapped``
     are the boxes of which the source has them otherwise (see :func:`in_order`). ``areas`` are square pixels, NaN where
-    the source gives none. ``where`` tells the place of a box in the source. Messages show boxes as the source does:
-    ``xywh`` with width and height, ``origin`` being the number of the first pixel, ``odd`` what stands there in place
+    the source gives none. ``where`` gives the location of a box in the source. Messages show boxes as the source does:
+    ``xywh`` with width and height, ``origin`` being the number of the first pixel, ``odd`` what stands there instead
     of numbers.
     """
 
@@ -286,7 +286,7 @@ def in_order(xyxy: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N 4"], 
 
 
 def box_note(raw: RawDataset, which: Int64[np.ndarray, "K"], done: str, why: str) -> list[str]:
-    """A sentence on the boxes ``which``, with their count and the place of the first; none where there are none."""
+    """Return a sentence on the boxes ``which``, with their count and the location of the first; none without boxes."""
     if not len(which):
         return []
     boxes = counted(len(which), "(box was|boxes were)")

@@ -1,7 +1,7 @@
-"""Zip and tar archives read in place: their tree as paths, and their files as values that can be sent anywhere.
+"""Zip and tar archives read without unpacking: their tree as paths, their files as values that can be sent anywhere.
 
-An archive is somebody else's file: names that leave it, bombs and what cannot be read at any place are refused when it
-is opened, before anything is unpacked.
+An archive is somebody else's file: names that leave it, bombs and what cannot be read from any offset are refused when
+it is opened, before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Content(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._entry.size}[whence]
         if base + offset < 0:
-            raise OSError(22, "a place before the beginning")
+            raise OSError(22, "a position before the beginning")
         self._place = base + offset
         return self._place
 
@@ -193,7 +193,7 @@ class _Index:
 
 @total_ordering
 class ArchivePath:
-    """A place in the tree of an archive: the part of ``Path`` that readers use, read only."""
+    """A path in the tree of an archive: the part of ``Path`` that readers use, read only."""
 
     __slots__ = ("_index", "_path")
 
@@ -304,7 +304,7 @@ AnyPath = Path | ArchivePath  # where data sets lie
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that can be read in place, or of one that has to be unpacked first."""
+    """Return whether the file is an archive by its name, be it readable as it is or one that must be unpacked first."""
     return path.name.lower().endswith((*SUFFIXES, *_PACKED)) and path.is_file()
 
 
@@ -312,7 +312,7 @@ def open_archive(file: Path) -> ArchivePath:
     """The tree of a zip or tar; where all lies in a single folder, that folder.
 
     Raises:
-        DataError: damaged, encrypted, packed in a way that cannot be read at any place, with names that leave it,
+        DataError: damaged, encrypted, packed in a way that cannot be read from any offset, with names that leave it,
             with twice the same name, or so much larger when unpacked that it can only be a trap.
     """
     index = _Index(file)
@@ -352,7 +352,7 @@ def _check(file: Path, name: str, entry: Entry, count: int) -> None:
 def _zip_entries(file: Path) -> Iterator[tuple[str, Entry]]:
     with zipfile.ZipFile(file) as archive:
         found = [info for info in archive.infolist() if not info.is_dir()]
-    # what several names share would be unpacked as often
+    # data that several names point to would be unpacked as often
     ends = 0
     for info in sorted(found, key=lambda info: info.header_offset):
         if info.header_offset < ends:

@@ -43,19 +43,19 @@ class Augmentation:
     """How training images vary.
 
     ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``crop_on_box_prob``:
-    share of the windows that are placed to hold a box drawn by chance; the others fall anywhere. ``scale_jitter``: the
+    fraction of the windows that are made to hold a randomly drawn box; the others fall anywhere. ``scale_jitter``: the
     resize factor is multiplied by a log-uniform number between these two. ``hflip``: chance of a left-right flip,
     ``vflip`` of an upside-down one. ``rot90``: any of the eight orientations instead, right where the
     image has no up and down.
     ``color_jitter``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a
-    box cut by the window counts when that share of its area is left; a smaller rest is, by ``truncated_boxes``, neither
-    object nor background ("ignore"), or background, right where such rests are not labeled at the edge of images
-    either.
+    box cut by the window counts when that fraction of its area is left; a smaller rest is, by ``truncated_boxes``,
+    neither object nor background ("ignore"), or background, right where such rests are not labeled at the edge of
+    images either.
 
     Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
     numbers between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the
     recipe's limit), or that of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the chance
-    that only a part of the image is taken, anywhere in it, whose height and width are shares of the image's drawn
+    that only a part of the image is taken, anywhere in it, whose height and width are fractions of the image's drawn
     between the two of ``random_crop_scale``; one that shows none of the image's objects is drawn again, and after
     twenty the image is taken whole.
 
@@ -258,7 +258,7 @@ def _inside(boxes: Tensor, left: int, top: int, width: int, height: int) -> Tens
 
 
 def _visible(boxes: Tensor, inside: Tensor) -> Tensor:
-    """The share of each box's area that is inside."""
+    """Return the fraction of each box's area that is inside."""
     return box_area(inside) / box_area(boxes).clamp(min=1e-6)
 
 
@@ -278,7 +278,8 @@ def cut(
 
 
 def crop_targets(targets: Targets, visible: Tensor, config: Augmentation) -> Targets:
-    """What becomes of boxes of whose area these shares [N] are left: objects, ignored regions, or nothing."""
+    """Return the targets after a crop that leaves these fractions [N] of the boxes' areas: objects, ignored regions, or
+    nothing."""
     sliver = visible < config.min_visible
     kept = (visible > 0) & (targets.crowd | ~sliver if config.truncated_boxes == "background" else True)
     return Targets(targets.boxes[kept], targets.labels[kept], (targets.crowd | sliver)[kept], targets.size)

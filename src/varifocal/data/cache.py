@@ -1,4 +1,4 @@
-"""Decoded images in memory that all loading processes share, up to a bound."""
+"""Decoded images in memory shared by all loading processes, up to a bound."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ImageCache:
 
     What was read last comes no more before the next epoch, so that making room for it would lose more than it gains.
 
-    Processes started by fork share it, and on Linux those started otherwise too. Elsewhere each of these gets an empty
-    one of its own, which ``divide`` bounds by its part.
+    Processes started by fork use the same cache, and on Linux those started otherwise too. Elsewhere each of these
+    gets an empty one of its own, which ``divide`` limits to its part of the bytes.
 
     Raises:
         ConfigError: the system does not give that much address space.
@@ -74,7 +74,7 @@ class ImageCache:
 
     def _open(self, memory: mmap.mmap) -> None:
         self._used = np.frombuffer(memory, np.int64, 1)
-        # of each image the place of its first byte, its height and its width
+        # of each image the offset of its first byte, its height and its width
         self._places = np.frombuffer(memory, np.int64, 3 * self.images, 8).reshape(self.images, 3)
         self._pixels = np.frombuffer(memory, np.uint8, self.limit, 8 + 24 * self.images)
 

@@ -26,7 +26,7 @@ _GET = itemgetter(*_KEYS)
 _NUMBERS = {int, float}
 _LISTS = ("annotations", "predictions", "detections", "results")  # keys of an object that may hold the entries
 _NAMED = {"images": "file_name", "categories": "name"}  # keys of an object that say what its ids mean
-_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in the place of an id
+_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand instead of an id
 
 
 def _ignore(note: str) -> None:
@@ -87,7 +87,9 @@ class _Taken:
         self.known: dict[str, dict[str, str]] = {key: {} for key in _NAMED}  # names by the ids of the file itself
         self.outlines = self.texts = 0  # entries whose box is that around an outline, and with numbers as texts
         if len({sample.image_id for sample in data.samples}) < len(data.samples):
-            raise DataError(f"{data.source}: two images have one id, so that results cannot be told apart; number them")
+            raise DataError(
+                f"{data.source}: two images have one id, so that results cannot be assigned to one of them; number them"
+            )
 
     def take(self, first: int, entries: list[Any]) -> None:
         """The next entries, checked."""
@@ -112,8 +114,8 @@ class _Taken:
         self.values.append(values.astype(np.float64))
 
     def mended(self, entry: Any) -> Any:
-        """The entry with what is meant in the place of what is not there: a name for an id, the box around an outline
-        for a box, numbers for texts. What cannot be meant stays as it is."""
+        """Return the entry with missing values replaced by what is meant: a name for an id, the box around an outline
+        for a box, numbers for texts. What has no such meaning stays as it is."""
         if type(entry) is not dict:
             return entry
         new = dict(entry)

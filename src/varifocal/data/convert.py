@@ -57,9 +57,9 @@ def convert(
     """Write all splits of a data set, or one, to the new folder ``out``; what was done and what is lost, as sentences.
 
     ``format``, ``images`` and ``unlabeled`` are those of ``load_dataset``. A split that is others together, as
-    "trainval" is, is written only if it is asked for. ``val`` holds that share of what is trained on out, as the split
-    "val". Images become links to where they are, or copies; those of an archive are always copied. ``progress`` is
-    called with the number of images done.
+    "trainval" is, is written only if it is asked for. ``val`` holds that fraction of the training images out, as the
+    split "val". Images become links to where they are, or copies; those of an archive are always copied. ``progress``
+    is called with the number of images done.
 
     Raises:
         ConfigError: ``out`` is there already, or cannot be written; an unknown format; ``val`` where there is a
@@ -134,7 +134,7 @@ def _hold_out(
 
 
 def _join_classes(raws: Sequence[RawDataset]) -> tuple[tuple[Category, ...], list[np.ndarray]]:
-    """Classes that all splits share, and the labels of each split in them. Splits that differ get new ids."""
+    """Return the classes of all splits together, and each split's labels in them. Splits that differ get new ids."""
     if all(raw.categories == raws[0].categories for raw in raws):
         return raws[0].categories, [raw.boxes.labels for raw in raws]
     names = sorted({category.name for raw in raws for category in raw.categories})

@@ -3,7 +3,7 @@
 ``C:\\Users\\me\\a.jpg``, ``/data/upload/3/a.jpg``, ``data/local-files/?d=my%20set/a.jpg`` and ``s3://bucket/a.jpg`` are
 all the image ``a.jpg`` of the data folder, if only one there ends so. Case and the two forms in which Unicode writes an
 accent make no difference. Nothing outside the data folder is looked at, and nothing is guessed: an end that several
-images share is a problem of the set.
+images have is a problem of the set.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def finder_of(
     the folders that belong to labels other than those that name them: ``siblings`` is asked for these when first an
     image is lost.
 
-    Where the user names a folder of images, it takes the place of both.
+    A folder of images that the user names replaces both.
     """
     images = options.images
     if images is None:
@@ -82,7 +82,7 @@ def spellings(name: str) -> Iterator[tuple[str, ...]]:
 
 @dataclass
 class _Node:
-    """Images whose paths end alike, and those of them that also share the next folder."""
+    """Images whose paths end alike, and those of them that also have the next folder in common."""
 
     members: list[int]
     children: dict[str, _Node] | None = None

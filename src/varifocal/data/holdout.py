@@ -19,12 +19,12 @@ from varifocal.data.options import Unlabeled
 from varifocal.types import Dataset, Sample
 from varifocal.utils.errors import ConfigError, DataError
 
-MOST = 0.9  # share that may be held out
+MOST = 0.9  # fraction that may be held out
 _THREADS = 4
 
 
 class Picked(Sequence[Sample]):
-    """Some of the samples, in the order of their places."""
+    """Some of the samples, in the order of their indices."""
 
     def __init__(self, samples: Sequence[Sample], places: Int64[np.ndarray, "K"]) -> None:
         self._samples, self._places = samples, places
@@ -81,12 +81,12 @@ def holdout_mask(
     read is never held out: it cannot be measured on, and training counts it.
 
     Raises:
-        ConfigError: the share is not above 0 and at most ``MOST``.
+        ConfigError: the fraction is not above 0 and at most ``MOST``.
         DataError: no image can be read, or all look alike.
     """
     if not 0 < share <= MOST:
         raise ConfigError(
-            f"--val-fraction {share:g}: the share of the images to hold out is above 0 and at most {MOST}."
+            f"--val-fraction {share:g}: the fraction of the images to hold out must be above 0 and at most {MOST}."
         )
     group_of, joined, bad = similarity_groups(data.samples, progress)
     total = len(data.samples)
@@ -117,8 +117,8 @@ def holdout_mask(
 def similarity_groups(
     samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Int64[np.ndarray, "M"], int, dict[int, DataError]]:
-    """A group for each image, counted from 0, the same for those that look nearly the same; how many share theirs;
-    and why, by place, of those that cannot be read, which are groups of their own."""
+    """Return a group for each image, counted from 0, the same for those that look nearly the same; how many are not
+    alone in theirs; and, by index, why some cannot be read, which are groups of their own."""
     grays = np.zeros((len(samples), THUMB, THUMB), np.uint8)
     digests = [b""] * len(samples)
     bad: dict[int, DataError] = {}
@@ -165,7 +165,7 @@ def class_counts(data: Dataset) -> Bool[np.ndarray, "M K"]:
 def assign(
     shows: Bool[np.ndarray, "M C"], group_of: Int64[np.ndarray, "M"], share: float, seed: int
 ) -> Bool[np.ndarray, "M"]:
-    """Which images are held out: about that share of the images of each class, and of each group all or none.
+    """Return which images are held out: about that fraction of the images of each class, all or none of each group.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the class that is left in the fewest groups is
     dealt out first, each group to the side that still wants more of it, since with common classes there is always

@@ -112,7 +112,7 @@ def begins_as_image(head: bytes) -> bool:
 
 
 def why_unread(head: bytes, name: str) -> str:
-    """Why a file that Pillow does not know cannot be read, and how to mend it, by its first bytes and its name."""
+    """Return why Pillow does not know a file, and how to fix that, by the file's first bytes and its name."""
     kind = kind_of_head(head)
     if kind == HEIC:
         return 'this is a HEIC image, which needs the package pillow-heif; run pip install "varifocal[heif]"'

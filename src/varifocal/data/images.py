@@ -170,7 +170,7 @@ def read_stored_size(path: FileLike) -> tuple[int, int]:
 
 
 def read_sizes(files: Sequence[FileLike], threads: int = 4) -> list[tuple[int, int] | DataError]:
-    """``read_size`` of many files at once, in their order; what one raises stands in its place."""
+    """Return ``read_size`` of many files, in their order; a file that cannot be read has its error there."""
 
     limit = pixel_limit(large=True)
 
@@ -216,7 +216,7 @@ def scan_images(
     levels: Levels | None = "image",
     large: bool = True,
 ) -> None:
-    """Decode many files; ``take`` gets place and look of each, in order and in the calling thread.
+    """Decode many files; ``take`` gets the index and the look of each, in order and in the calling thread.
 
     A file has an error exactly where ``read_image`` has one with the same ``levels`` and ``large``. JPEGs are decoded
     small, which finds the same damage. Of images that take much memory one is decoded at a time.

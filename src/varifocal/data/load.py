@@ -22,7 +22,7 @@ def open_data(path: Path | str) -> AnyPath:
     """The file or folder, or the tree of an archive.
 
     Raises:
-        DataError: there is no such path, or the archive cannot be read in place.
+        DataError: there is no such path, or the archive cannot be read without unpacking it.
     """
     path = Path(path)
     try:

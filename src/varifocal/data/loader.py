@@ -25,10 +25,10 @@ from varifocal.structures import Batch, Targets
 from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
 from varifocal.utils.errors import VarifocalError
 
-Key = tuple[int, int, int]  # epoch, place in the epoch, index of the sample
+Key = tuple[int, int, int]  # epoch, position in the epoch, index of the sample
 
-# Last words of the seeds [seed, epoch, place, number, ...] of what else is drawn for an example; [seed, epoch, place]
-# alone is the augmentation of its first image. numpy takes a missing word for 0, so these begin at 1.
+# Last numbers of the seeds [seed, epoch, position, number, ...] of what else is drawn for an example; [seed, epoch,
+# position] alone is the augmentation of its first image. numpy takes a missing number for 0, so these begin at 1.
 VARYING, CHOOSING, MIXING = 1, 2, 3
 TRIES = 20  # images in a row that may be unreadable before an example is given up
 
@@ -59,10 +59,10 @@ def _windows(sample: Sample, preprocess: Preprocess, config: Augmentation) -> in
 
 
 class TrainDataset(Dataset):
-    """Augmented examples by (epoch, place, index); decoded images are kept while they fit into ``cache_bytes``.
+    """Augmented examples by (epoch, position, index); decoded images are kept while they fit into ``cache_bytes``.
 
-    In place of an image that cannot be read comes another one of the epoch, drawn by the example's own seed: the same
-    in every run, whatever the number of processes. With ``strict`` its error is returned instead, as it is after many
+    An image that cannot be read is replaced by another one of the epoch, drawn by the example's own seed: the same in
+    every run, whatever the number of processes. With ``strict`` its error is returned instead, as it is after many
     such images in a row: raised in a worker process it would lose its type and gain a traceback.
     """
 
@@ -193,7 +193,7 @@ class BatchSampler:
         self.per_epoch = math.ceil(data.order.length / batch)
 
     def keys(self, start: int, steps: int) -> Iterator[list[Key]]:
-        """For each step the keys of this process's share."""
+        """Yield for each step the keys of this process's part of the batch."""
         share = self.batch // self.world
         epoch, order = -1, list[int]()
         for step in range(start, steps):
@@ -204,7 +204,7 @@ class BatchSampler:
             yield [(epoch, place, order[place % len(order)]) for place in range(first, first + share)]
 
     def loader(self, start: int, steps: int, workers: int) -> DataLoader:
-        """An iterable of :class:`Batch`, or of an error in place of one."""
+        """Return an iterable of :class:`Batch`, or of an error instead of one."""
         divisor = self.data.preprocess.size_divisor
         return DataLoader(
             self.data,

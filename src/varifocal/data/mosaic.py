@@ -17,7 +17,7 @@ from varifocal.data.augment import Augmentation, filter_visible, occlude
 from varifocal.structures import Targets
 
 MixedImage = tuple[Tensor, Targets]
-PLACE_TRIES = 10  # draws of a free place for a pasted rectangle
+PLACE_TRIES = 10  # draws of a free position for a pasted rectangle
 
 
 def mix_images(
@@ -79,7 +79,7 @@ def copy_paste(image: MixedImage, donor: MixedImage, config: Augmentation, rng: 
     """Objects of the donor on the image, anywhere in it, as whole rectangles that do not overlap each other.
 
     The outlines of Ghiasi et al. (CVPR 2021) are not known here, so a rectangle brings its background and what else it
-    shows. One that does not fit into the image, or finds no free place, is left out.
+    shows. One that does not fit into the image, or finds no free position, is left out.
     """
     pixels, targets = image
     height, width = targets.size

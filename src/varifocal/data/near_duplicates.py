@@ -18,7 +18,7 @@ _POPULATION = np.array([bin(value).count("1") for value in range(1 << _PART)], n
 
 
 def exact_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
-    """Groups of at least two places with the same digest, in order; empty digests are none."""
+    """Return groups of at least two indices with the same digest, in order; empty digests are left out."""
     places: dict[bytes, list[int]] = {}
     for place, digest in enumerate(digests):
         if digest:
@@ -59,13 +59,13 @@ def near_duplicate_groups(
     hashes: UInt64[np.ndarray, "M"],
     same: Sequence[Sequence[int]] = (),
 ) -> list[list[int]]:
-    """Places of ``usable`` images that look nearly the same, directly or through others, in order.
+    """Return groups of indices of ``usable`` images that look nearly the same, directly or through others, in order.
 
     Each group of ``same`` is together from the beginning.
 
     Two hashes that differ in at most ``BITS`` = 7 bits have a part of 16 bits that differs in at most one (four such
-    parts, seven differences), so looking up each part as it is and with one bit turned finds all of them, but in parts
-    that more than ``NEIGHBORS`` images share.
+    parts, seven differences), so looking up each part as it is and with one bit flipped finds all of them, except in
+    parts that more than ``NEIGHBORS`` images have in common.
     """
     if not len(grays):
         return []
@@ -89,7 +89,7 @@ def near_duplicate_groups(
 def _candidates(
     places: Int64[np.ndarray, "K"], hashes: UInt64[np.ndarray, "M"]
 ) -> Iterator[tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]]:
-    """Pairs of places that share a part of their hashes but for a bit, a block at a time."""
+    """Yield pairs of indices whose hashes agree in a part but for a bit, a block at a time."""
     for part in range(_PARTS):
         keys = _part(hashes[places], part)
         order = np.argsort(keys, kind="stable")
@@ -102,7 +102,7 @@ def _candidates(
 
 
 def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.ndarray, "K"]) -> None:
-    """Give the places of each pair, and all that have their roots, the lowest root of them; in place."""
+    """Give the indices of each pair, and all that have their roots, the lowest of these roots; ``root`` is changed."""
     while len(a):
         low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
         np.minimum.at(root, high, low)
@@ -113,7 +113,7 @@ def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.n
 
 
 def _groups(root: Int64[np.ndarray, "M"]) -> list[list[int]]:
-    """Places of one root, where there are at least two."""
+    """Return the indices of each root that has at least two."""
     members: dict[int, list[int]] = {}
     for place in np.flatnonzero(root != np.arange(len(root))).tolist():
         members.setdefault(int(root[place]), [int(root[place])]).append(place)
@@ -125,7 +125,7 @@ def _part(hashes: UInt64[np.ndarray, "N"], part: int) -> Int64[np.ndarray, "N"]:
 
 
 def _neighbors(keys: Int64[np.ndarray, "N"], mask: int) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
-    """Places (i, j), i != j, where key j is key i with the mask's bit turned; of ``keys`` in order."""
+    """Return indices (i, j), i != j, where key j is key i with the mask's bit flipped; ``keys`` must be sorted."""
     wanted = keys ^ mask
     first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
     if mask == 0:

@@ -25,7 +25,7 @@ from varifocal.utils.errors import ConfigError, DataError
 MAX_PIXELS = 178_956_970
 # Of images that are read in windows, by tiles or crops: about 4 GiB in memory.
 MAX_LARGE = 1 << 30
-LIMIT = "VARIFOCAL_MAX_PIXELS"  # environment variable in place of both
+LIMIT = "VARIFOCAL_MAX_PIXELS"  # environment variable that replaces both
 
 # Pillow would also open formats that run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")

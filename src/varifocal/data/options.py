@@ -54,7 +54,7 @@ def open_images(images: str, data: AnyPath) -> AnyPath | None:
     found = next((place for place in (*places, Path(images)) if is_folder(place)), None)
     if found is not None:
         return found
-    raise DataError(f"{images}: there is no such folder of images, neither in {base} nor here; mend --images")
+    raise DataError(f"{images}: there is no such folder of images, neither in {base} nor here; fix --images")
 
 
 def images_word(images: str, data: Path) -> str:

@@ -22,7 +22,7 @@ from varifocal.utils.errors import ConfigError
 SMALL_HOLES = ((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16))
 HOLES = (*SMALL_HOLES, (16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48))
 
-# Transforms of torchvision.transforms.v2 that take bytes, leave every pixel in its place and give three channels back.
+# Transforms of torchvision.transforms.v2 that take bytes, leave every pixel where it is and return three channels.
 # What moves or hides boxes has a field of its own in ``Augment``.
 BY_NAME = (
     "ColorJitter",
@@ -38,7 +38,7 @@ BY_NAME = (
     "RandomSolarize",
 )
 
-ERASED = (0.02, 0.33)  # share of the image, and width over height below (Zhong et al., AAAI 2020; torchvision's own)
+ERASED = (0.02, 0.33)  # fraction of the image, and width over height below (Zhong et al., AAAI 2020; torchvision's own)
 ERASED_RATIO = (0.3, 3.3)
 
 
@@ -61,7 +61,8 @@ def cutout(image: UInt8[Tensor, "3 H W"], holes: tuple[int, int], rng: np.random
 
 
 def color_jitter(image: UInt8[Tensor, "3 H W"], strength: float, rng: np.random.Generator) -> UInt8[Tensor, "3 H W"]:
-    """Brightness, contrast and saturation changed by at most that share, the hue by a tenth of it."""
+    """Return the image with brightness, contrast and saturation changed by at most that fraction, the hue by a tenth of
+    it."""
     from torchvision.transforms import v2
 
     jitter = v2.ColorJitter(strength, strength, strength, min(strength / 10, 0.5))

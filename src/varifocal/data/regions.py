@@ -1,4 +1,4 @@
-"""Regions to be ignored whatever the class, which are crowd boxes at one place of an image for several classes.
+"""Regions to be ignored whatever the class, which are crowd boxes at one location of an image for several classes.
 
 VisDrone's ignored regions and KITTI's ``DontCare`` are such. No box has all classes at once, so that each region is a
 crowd box of every class; nothing else would keep it in COCO. They say nothing of the classes that are in the image.
@@ -29,7 +29,7 @@ def each_region_once(
     xyxy: Float[np.ndarray, "N 4"],
     crowd: Bool[np.ndarray, "N"],
 ) -> Bool[np.ndarray, "N"]:
-    """Which boxes are to be told of: all but the copies of a region after its first."""
+    """Return which boxes are to be reported: all but the copies of a region after its first."""
     once = np.ones(len(labels), bool)
     crowds, numbers = _crowd_regions(images, labels, xyxy, crowd)
     once[crowds] = numbers < 0
@@ -51,6 +51,6 @@ def _crowd_regions(
     places = np.column_stack([images[crowds], xyxy[crowds]])
     _, where = np.unique(places, axis=0, return_inverse=True)
     where = where.reshape(-1)  # NumPy 2.0 gives it another shape
-    classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a place once
+    classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a location once
     several = np.bincount(classes, minlength=where.max() + 1) > 1
     return crowds, np.where(several, np.cumsum(several) - 1, -1)[where]

@@ -26,8 +26,8 @@ _NOTHING, _SEVERAL = -1, -2
 
 @dataclass
 class Column:
-    """What entries say of their image or of their class: ids as codes of ``ids``, and names as places in ``names``, -1
-    where an entry has none."""
+    """What entries say of their image or of their class: ids as codes of ``ids``, and names as indices into ``names``,
+    -1 where an entry has none."""
 
     ids: Ids
     codes: list[Int64[np.ndarray, "n"]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The place of the image, or of the class, of each entry in the data set, -1 of those that are left out.
+    """The index in the data set of each entry's image or class, -1 of those that are left out.
 
     ``unknown`` is the first entry with an id that the data set does not have, and that id, where this cannot be;
     ``hint`` says what the ids look like.
@@ -127,7 +127,7 @@ def _by_names(
     what: str,
     name: str,
 ) -> Joined:
-    """Entries with a name by that, ``named`` being the places; those that have none by their ids."""
+    """Return entries with a name joined by that, at the indices ``named``; those that have none by their ids."""
     chosen = np.where(column.named, named, by_id)
     notes = []
     contradicting = column.named & (named >= 0) & (by_id != named) & ~column.ids.are_none(codes)
@@ -179,7 +179,7 @@ def _refused(
     excused: np.ndarray | None = None,
     hint: str = "",
 ) -> Joined:
-    """The places, with the first entry whose id is unknown, unless its name is known to be of nothing."""
+    """Return the indices, with the first entry whose id is unknown, unless its name is known to be of nothing."""
     bad = np.flatnonzero((places < 0) if excused is None else (places < 0) & ~excused)
     if not len(bad):
         return Joined(places, notes)
@@ -191,7 +191,7 @@ def _refused(
 def _look_up(
     ids: Ids, codes: Int64[np.ndarray, "N"], texts: Mapping[str, int], places: Mapping[int, int]
 ) -> Int64[np.ndarray, "N"]:
-    """The place of each id, -1 of those that are unknown; ``texts`` gives the numbers of ids that are texts."""
+    """Return the index of each id, -1 of those that are unknown; ``texts`` gives the numbers of ids that are texts."""
     used, index = np.unique(codes, return_inverse=True)
     numbers = ids.numbered(used).tolist()
     known = [texts.get(ids.show(code), number) for code, number in zip(used.tolist(), numbers, strict=True)]
@@ -199,7 +199,7 @@ def _look_up(
 
 
 def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str, int] | FileNames) -> np.ndarray:
-    """For ids that are texts the place of the thing that is called so, -1 for the others."""
+    """Return for ids that are texts the index of the image or class of that name, -1 for the others."""
     find = names.find if isinstance(names, FileNames) else lambda name: names.get(name, _NOTHING)
     used, index = np.unique(codes, return_inverse=True)
     texts = zip(used.tolist(), ids.are_texts(used).tolist(), strict=True)
@@ -222,7 +222,7 @@ def _step(column: Column, codes: Int64[np.ndarray, "N"], places: Int64[np.ndarra
 
 
 def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
-    """What class ids look like that are not all known: one off, or places in the list of classes."""
+    """Return what class ids look like that are not all known: one off, or indices in the list of classes."""
     used = np.unique(used)
     if not len(used) or np.isin(used, known).all():
         return ""
@@ -254,14 +254,14 @@ class FileNames:
         self._by_fold: dict[str, list[int]] = {}
 
     def find(self, name: str) -> int:
-        """The place of the image that a path means; -1 where there is none, -2 where there are several."""
+        """Return the index of the image that a path means; -1 where there is none, -2 where there are several."""
         if name not in self._found:
             self._found[name] = self._find(_parts(name))
         return self._found[name]
 
     def find_all(self, names: Sequence[str]) -> list[int]:
-        """The place of the image of each name. Where a name fits an image better than another one with other folders or
-        another suffix does, that one is of no image here: "val/1.jpg" beside "train/1.jpg"."""
+        """Return the index of the image of each name. Where a name fits an image better than another one with other
+        folders or another suffix does, that one is of no image here: "val/1.jpg" beside "train/1.jpg"."""
         found = [self.find(name) for name in names]
         best: dict[int, int] = {}
         for name, place in zip(names, found, strict=True):
@@ -280,19 +280,19 @@ class FileNames:
         return fit < best and (len(parts) > max(fit, 1) or (fit == 0 and is_image(parts[0])))
 
     def fits(self, name: str, place: int) -> bool:
-        """Whether the image at that place, -1 for none, has the name of a file, whatever its folder."""
+        """Return whether the image of that index, -1 for none, has the name of a file, whatever its folder."""
         parts = _parts(name)
         return place >= 0 and bool(parts) and self._paths[place][:1] == parts[:1]
 
     def numbers(self) -> dict[int, int]:
-        """The place of each image by the number that its stem is; empty unless all are different numbers."""
+        """Return the index of each image by the number that its stem is; empty unless all are different numbers."""
         if not all(stem.isascii() and stem.isdigit() and len(stem) < 18 for stem in self._stems):
             return {}
         numbers = {int(stem): places[0] for stem, places in self._stems.items()}
         return numbers if len(numbers) == len(self._paths) else {}
 
     def _folded(self) -> dict[str, list[int]]:
-        """Names and stems with their places, of which neither case nor percent signs matter."""
+        """Return names and stems with their indices; neither case nor percent signs matter."""
         if not self._by_fold:
             for table in (self._stems, self._names):
                 for name, places in table.items():
@@ -325,7 +325,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _shared(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many parts two paths share from their ends on."""
+    """Return how many parts two paths have in common, counted from their ends."""
     count = 0
     for one, other in zip(a, b, strict=False):
         if one != other:

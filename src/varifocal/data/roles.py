@@ -2,7 +2,7 @@
 
 Names count by what they mean, whatever their spelling (:func:`varifocal.data.names.normalize_split`). A single split is
 trained on under any name. ``trainval`` is ``train`` and ``val`` together: where ``train`` is missing it is trained on,
-and never are two splits used side by side that share their images.
+and two splits that have their images in common are never used side by side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNNAMED = frozenset(["default", "result", "results", "labels", "annotations", "
 def training_split(
     path: Any, splits: Sequence[str], wanted: str = "train", *, option: str = "data.train_split="
 ) -> str:
-    """The split that is trained on: the one that is wanted, "trainval" for "train", or the only one there is.
+    """Return the split that is trained on: the requested one, "trainval" for "train", or the only one there is.
 
     Beside splits to measure on, one called "default" or the like is what is trained on, too.
 
@@ -42,9 +42,9 @@ def training_split(
 
 
 def validation_split(path: Any, splits: Sequence[str], training: str, wanted: str = "val") -> str | None:
-    """The split that is measured on beside the one that is trained on: the one that is wanted, or else "test".
+    """Return the split that is measured on beside the one that is trained on: the requested one, or else "test".
 
-    None where there is neither, or ``wanted`` is empty. A split that shares its images with ``training`` is not taken.
+    None where there is neither, or ``wanted`` is empty. A split whose images are also in ``training`` is not taken.
 
     Raises:
         DataError: several could be meant.
@@ -71,7 +71,7 @@ def measured_split(path: Any, splits: Sequence[str], *, option: str = "--split "
 
 
 def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", validation: str = "val") -> str:
-    """The split of which a share is held out for validation: the only one, or that which is trained on.
+    """Return the split of which a fraction is held out for validation: the only one, or that which is trained on.
 
     Raises:
         ConfigError: there is a validation split already.

@@ -14,7 +14,7 @@ from pydantic import Field
 from varifocal.types import Sample
 from varifocal.utils.errors import ConfigError
 
-# Last words of the seeds, so that no two draws of a run are the same; a seed of [seed, epoch, place] is an example's.
+# Last numbers of the seeds, so that no two draws of a run are the same; [seed, epoch, position] is an example's seed.
 ROUNDING, NEGATIVES = 4, 5
 
 
@@ -22,9 +22,9 @@ ROUNDING, NEGATIVES = 4, 5
 class Sampling:
     """How often images come in an epoch.
 
-    ``repeat_rare``: the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019). A class in a share f of the
+    ``repeat_rare``: the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019). A class in a fraction f of the
     images makes those that show it come max(1, sqrt(t / f)) times, the rarest class of an image decides; 0 is off.
-    ``background``: images without an object are at most that share of an epoch's; 1 takes all, 0 none.
+    ``background``: images without an object are at most that fraction of an epoch's; 1 takes all, 0 none.
     """
 
     repeat_rare: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -32,7 +32,7 @@ class Sampling:
 
 
 def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.ndarray, "M"]:
-    """How often each image is to come: max over its classes of max(1, sqrt(threshold / share of images)).
+    """Return how often each image is to come: max over its classes of max(1, sqrt(threshold / fraction of images)).
 
     Regions that are ignored do not count as objects of their class.
     """

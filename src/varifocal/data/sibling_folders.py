@@ -1,7 +1,7 @@
 """Which folders of images belong to which folders of labels, where a data folder holds several data sets side by side.
 
 ``monday/ann`` and ``tuesday/ann`` name their images alike, so that a name alone does not say whose an image is. The
-folder of labels whose path shares most with that of the images does.
+folder of labels whose path has most in common with that of the images does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LabelFolders:
         self._most: dict[tuple[str, ...], int] = {}
 
     def most(self, images: tuple[str, ...]) -> int:
-        """How many folders the labels nearest to a folder of images share with it."""
+        """Return how many folders of its path a folder of images has in common with the nearest labels."""
         if images not in self._most:
             self._most[images] = max((shared_parts(path, images) for path in self._paths), default=0)
         return self._most[images]
@@ -43,8 +43,8 @@ class LabelFolders:
 
 @dataclass(frozen=True)
 class Siblings:
-    """The path of a folder of labels from the data folder on, among all that there are; without them nothing is told
-    apart."""
+    """The path of a folder of labels from the data folder on, among all that there are; without them no folder is
+    preferred."""
 
     own: tuple[str, ...] = ()
     all: LabelFolders | None = None

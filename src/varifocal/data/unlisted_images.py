@@ -44,7 +44,7 @@ def with_unlisted(
     there are such images.
 
     Raises:
-        DataError: the images are wanted, and another split, which may list them, cannot be read.
+        DataError: the images are requested, and another split, which may list them, cannot be read.
     """
     beside = list(_beside(raw))
     if not beside:
@@ -63,7 +63,7 @@ def with_unlisted(
         except DataError:
             if wanted:
                 raise
-            return raw  # who reads that split is told
+            return raw  # the error is reported when that split is read
         left = [(one, name) for one, name in left if (one.folder, name) not in listed]
     if not left:
         return raw

@@ -1,4 +1,4 @@
-"""From what a reader found to a data set that can be trained on: the checks and the clipping that all formats share."""
+"""Checks and clipping common to all formats: they make a data set that can be trained on of what a reader found."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
     detailed = SourceLocation(
         place.file, f"{place.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip()
     )
-    return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "mend it", image=image, box=index)
+    return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "fix it", image=image, box=index)
 
 
 def _notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:
@@ -129,7 +129,7 @@ def check_size(sample: Sample, image: Image.Image) -> None:
             f"{problem}: the recorded size is the one before the EXIF rotation; "
             "rotate the boxes and the size, or remove the EXIF orientation from the file"
         )
-    raise DataError(f"{problem}; mend the recorded size, or put the image that was labeled there")
+    raise DataError(f"{problem}; fix the recorded size, or put the image that was labeled there")
 
 
 def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:

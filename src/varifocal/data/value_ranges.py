@@ -94,7 +94,7 @@ def _raw_mode(tile: Any) -> str:
 
 
 def low_bytes(image: Image.Image) -> Image.Image:
-    """The low bytes of an image with 16-bit colors that is opened and not decoded yet, in place of the high ones."""
+    """Return the low bytes, not the high ones, of an image with 16-bit colors that is opened and not yet decoded."""
     if any(_raw_mode(tile) == _GRAY_ALPHA for tile in _tiles(image)):
         # the four bytes of a pixel are the high and the low byte of its gray, and those of its alpha
         image._mode = "RGBA"

@@ -26,9 +26,9 @@ _EQUAL = 1e-6  # relative difference of an area that is only width times height,
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images of a split that are written: their places in ``raw`` and their new file names.
+    """Images of a split that are written: their indices in ``raw`` and their new file names.
 
-    ``keep`` are the boxes to be written, ``labels`` their places in the categories that all parts share.
+    ``keep`` are the boxes to be written, ``labels`` their indices in the categories common to all parts.
     """
 
     split: str
@@ -39,7 +39,7 @@ class Part:
     labels: Int64[np.ndarray, "N"]
 
     def __iter__(self) -> Iterator[tuple[int, str, np.ndarray]]:
-        """Place and file name of each image, and the places of its boxes."""
+        """Yield the index and the file name of each image, and the indices of its boxes."""
         boxes = np.flatnonzero(self.keep)
         boxes = boxes[np.argsort(self.raw.boxes.images[boxes], kind="stable")]
         ends = np.searchsorted(self.raw.boxes.images[boxes], np.arange(len(self.raw.images) + 1))

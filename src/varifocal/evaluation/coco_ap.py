@@ -24,8 +24,8 @@ class CocoMetrics:
     """The twelve COCO numbers, each in 0..1, or -1 where the labels hold nothing to find.
 
     s, m and l are boxes below 32 x 32 pixels, up to 96 x 96 and above; AR1, AR10 and AR100 allow that many
-    detections an image, the others as many as the evaluation was told, 100 as a rule. ``per_class`` is AP by class
-    name, in the order of the categories; a name that two categories share is followed by the id.
+    detections an image, the others as many as the evaluation was asked for, 100 by default. ``per_class`` is AP by
+    class name, in the order of the categories; a name that two categories have is followed by the id.
     """
 
     AP: float

@@ -1,4 +1,4 @@
-"""The verb ``export``: options to a file, and what is told of it."""
+"""The command ``export``: from options to a file and the printed report on it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: P
     """Boxes [B, M, 4] and scores [B, C, M], zero but at a box's own class, of the best pairs of one level."""
     classes = scores.shape[2]
     strong = torch.where(scores > config.score_threshold, scores, 0.0)
-    # as many zeros more as are wanted, so that there always are enough
+    # as many zeros are appended as detections are requested, so that there always are enough
     spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.nms_pre)
     best, place = torch.cat([strong.flatten(1), spare], dim=1).topk(config.nms_pre)
     place = torch.where(best > 0, place, 0)

@@ -97,7 +97,7 @@ def _forget_sources(proto: Any) -> None:
 
 
 def described(content: bytes, info: ExportInfo) -> bytes:
-    """The same file with this description inside, in place of one that is there, and a mark by which damage is seen."""
+    """Return the file with this description, which replaces one that is there, and a checksum that reveals damage."""
     onnx = _onnx()
     proto = onnx.load_model_from_string(content)
     mark = graph_checksum(io.BytesIO(proto.SerializeToString()))

@@ -137,7 +137,8 @@ def _instance_normalization(node: Any) -> Any:
 
 
 def _name_group_norms(graph: Any) -> None:
-    """In place: a normalization between two reshapes, times and plus a constant of each channel, becomes one node."""
+    """Fuse, in ``graph`` itself, a normalization between two reshapes, times and plus a constant of each channel, into
+    one node."""
     from openvino import opset12
 
     for node in [node for node in graph.get_ordered_ops() if node.get_type_name() == "MVN"]:

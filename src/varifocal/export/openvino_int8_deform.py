@@ -1,9 +1,9 @@
 """Deformable convolutions of an OpenVINO graph in eight bits: rows are looked up and weighted, and then multiplied.
 
 OpenVINO's own operator computes in float alone, and would take half of an eight-bit network's time. Here an embedding
-bag reads, for every tap, four cells of a channels-last map and sums them by their shares, as
+bag reads, for every tap, four cells of a channels-last map and sums them by their weights, as
 :mod:`varifocal.ops.kernels.deform_cpu` does in torch; what it read is rounded to eight bits, and the product is a plain
-one of matrices, which has int8. Places and shares stay float32.
+one of matrices, which has int8. Locations and weights stay float32.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ GRID = 127  # steps on either side of zero that OpenVINO takes for weights in in
 
 
 def use_rows(graph: Any, ranges: Mapping[str, ValueRange], target: Int8Target) -> list[str]:
-    """Replace, in place, the deformable convolutions that have a range by name; the names of those that are replaced.
+    """Replace in ``graph`` itself the deformable convolutions that have a range by name, and return their names.
 
     ``ranges`` are those of their features: what is read between cells lies within. Only in a graph of a fixed input
     size, since OpenVINO's embedding bag wants to know how many rows are read, and only convolutions without groups and
     with one field of offsets. ``target`` says for which processors their weights are rounded.
     """
     done: list[str] = []
-    cells: dict[Any, tuple[Any, Any]] = {}  # both stars of a level look at the same places
+    cells: dict[Any, tuple[Any, Any]] = {}  # both stars of a level look at the same locations
     for node in graph.get_ordered_ops():
         name = node.get_friendly_name()
         if node.get_type_name() != "DeformableConvolution" or name not in ranges:
@@ -73,7 +73,7 @@ def _in_rows(node: Any, given: Mapping[str, Any], own: ValueRange, most: int, ce
 
 
 def _four_cells(offsets: Any, given: Mapping[str, Any], size: tuple[int, int], kernel: list[int]) -> tuple[Any, Any]:
-    """The rows that each tap reads and their shares, [B, K, h, w, 4] in float32; zero outside the map."""
+    """Return the rows that each tap reads and their weights, [B, K, h, w, 4] in float32; zero outside the map."""
     from openvino import opset8 as op
 
     height, width = size
@@ -101,7 +101,8 @@ def _four_cells(offsets: Any, given: Mapping[str, Any], size: tuple[int, int], k
 
 
 def _two_cells(place: Any, size: int) -> list[tuple[Any, Any]]:
-    """On one axis the cells before and behind a place, moved inside, and their shares, zero for those outside."""
+    """Return on one axis the cells before and behind a location, moved inside, and their weights, zero for those
+    outside."""
     from openvino import opset8 as op
 
     one = op.constant(np.float32(1))

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def fix_positions(network: nn.Module, size: tuple[int, int]) -> None:
-    """In place: every plain transformer of timm in it takes images of this (height, width) in pixels as its own.
+    """Make every plain transformer of timm in ``network`` take images of this (height, width) in pixels as its own.
 
     Its embeddings are resized here, once and by torch; runtimes have cubic resizing of their own, with other numbers.
     """

@@ -1,7 +1,7 @@
 """Eight-bit networks: calibrated on a data set, measured on another, and kept only if AP stays.
 
 Convolutions, the sums between them and, where the runtime gains by it, the product of deformable ones compute in int8;
-normalisations, places, distances, scores and all that follows them stay float32.
+normalizations, locations, distances, scores and all that follows them stay float32.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def export_int8(
 ) -> Accuracy:
     """Write ``target`` with what belongs to it, in eight bits, after AP is measured with torch and with the file.
 
-    ``progress`` is called with what begins and of how many steps, and gives what is told the number done.
+    ``progress`` is called with what begins and how many steps it has, and returns a callback for the number done.
 
     Raises:
         ConfigError: a package is missing, the model cannot be exported so, or ``keep`` names what there is not.
@@ -110,7 +110,7 @@ def check_keep(model: Model, keep: Sequence[str]) -> None:
     """Raises ConfigError: there is no module of such a name with a convolution in it; the message has those near."""
     known: dict[str, None] = {}
     for name, module in model.detector.named_modules():
-        wraps = plain_name(f"{name}.x") != f"{plain_name(name)}.x"  # a name that others are told without
+        wraps = plain_name(f"{name}.x") != f"{plain_name(name)}.x"  # a name that messages leave out
         if name and not wraps and any(parameter.dim() > 1 for parameter in module.parameters()):
             known[plain_name(name)] = None
     for name in keep:

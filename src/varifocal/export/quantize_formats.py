@@ -57,7 +57,7 @@ def _openvino(proto: Any, sampled: Mapping[str, ValueRange], info: ExportInfo, t
     save_openvino(graph, file, info)
 
     def files(told: ExportInfo) -> dict[Path, bytes]:
-        again = folder / "told"
+        again = folder / "described"
         again.mkdir()
         save_openvino(graph, again / target.name, told)
         pair = {path: (again / path.name).read_bytes() for path in (target.with_suffix(".bin"), target)}

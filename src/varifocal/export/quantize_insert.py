@@ -138,7 +138,7 @@ def _pair(name: str, own: ValueRange, constants: _Constants) -> list[Any]:
 def _quantize_weights(
     node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray], most: int
 ) -> list[Any]:
-    """Change a convolution in place; the node that reads its weights, if they have none yet."""
+    """Change the convolution ``node`` itself, and return the node that reads its weights, if they have none yet."""
     from onnx import helper
 
     source, features = node.input[1], node.input[0].removeprefix(PREFIX).removesuffix(".read")

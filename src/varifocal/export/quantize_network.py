@@ -56,7 +56,7 @@ class Int8Network:
         self.measured = measure(self.content, self.info, views, progress)
 
     def build(self, keep: Sequence[str] = ()) -> Built:
-        """The file with these blocks in floating point, in no place yet but ready to run."""
+        """Return the file with these blocks in floating point, not yet written to its target but ready to run."""
         plan = make_plan(self.graph, tuple(keep), both_ends=self.form.both_ends)
         proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means, self.processors)
         sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}

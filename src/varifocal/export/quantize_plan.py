@@ -7,11 +7,11 @@ from typing import Any
 
 from varifocal.export.quantize_graph import Graph, module_of, within
 
-# these give numbers of their input, so that input and output share one scale
+# these return numbers of their input, so that input and output have one scale
 SAME_NUMBERS = ("MaxPool", "Resize")
 # a runtime makes one step of a convolution and one of these
 FUSED = ("Relu", "Clip")
-# operator -> which of its inputs are places and shares and not features
+# operator -> which of its inputs are locations and weights and not features
 PLACES = {"GridSample": (1,), "DeformConv": (2, 4)}
 
 
@@ -30,7 +30,7 @@ class Plan:
     everywhere: bool
 
     def reads(self, node: Any, place: int) -> bool:
-        """Whether a node takes the quantized form of a tensor that has one as its input of that place."""
+        """Return whether a node takes the quantized form of a tensor that has one as its input of that index."""
         if self.everywhere or node.name in self.sums:
             return True
         return place == 0 and (node.name in self.convolutions or node.op_type in SAME_NUMBERS)
@@ -77,7 +77,7 @@ def possible(graph: Graph) -> list[str]:
 
 
 def affects_coordinates(graph: Graph, tensor: str, stop: set[str]) -> bool:
-    """Whether a tensor comes, before another convolution of ``stop`` reads it, into the answer or into places.
+    """Return whether a tensor reaches the outputs or sampling locations before a convolution of ``stop`` reads it.
 
     Of eight bits a distance of 100 pixels would have steps of half a pixel, and a score steps of a hundredth.
     """
@@ -108,7 +108,7 @@ def _inner_sum(graph: Graph, node: Any, stop: set[str]) -> bool:
 
 
 def _spread(graph: Graph, tensors: dict[str, None], sums: Any) -> None:
-    """To what shares its numbers with a quantized tensor, and to the other side of an addition; in place."""
+    """Add to ``tensors`` those with the same numbers as a quantized one, and the other operand of an addition."""
     before = -1
     while before != len(tensors):
         before = len(tensors)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def fix_padding(network: nn.Module, example: Tensor) -> None:
-    """In place: every layer of timm that pads as TensorFlow does pads as it does for this image.
+    """Make every layer of timm in ``network`` that pads as TensorFlow does pad as it does for this image.
 
     For images whose sides differ from the example's by multiples of the network's coarsest stride this is the same:
     the padding depends on the rest that a stride leaves. A graph of any size would else carry a formula for each map

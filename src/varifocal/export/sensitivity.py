@@ -1,4 +1,4 @@
-"""Which parts of a network eight bits harm most, and which of them in floating point mend it."""
+"""Which parts of a network int8 harms most, and which of them in floating point restore its accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIED = 4  # blocks that are kept together at most
 class Restoration:
     """With the blocks ``keep`` in floating point AP is ``ap`` (0..1); ``enough`` says whether the file is then kept.
 
-    ``costs`` are all blocks, worst first, with the share of the detections that each alone changes.
+    ``costs`` are all blocks, worst first, with the fraction of the detections that each alone changes.
     """
 
     keep: tuple[str, ...]
@@ -62,7 +62,7 @@ def rank(
     detect: Callable[[Sequence[str]], list[Detections]],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, float]]:
-    """Each block with the share of the detections that it alone changes in eight bits, worst first.
+    """Return each block with the fraction of the detections that it alone changes in int8, worst first.
 
     ``detect`` gives what is found on a few images with these blocks in floating point.
     """

@@ -92,7 +92,7 @@ def build_program(model: Model, settings: ExportSettings) -> tuple[ExportedProgr
         if isinstance(weight, nn.Parameter):  # the same numbers, which nobody trains
             program.state_dict[name] = nn.Parameter(weight.detach(), requires_grad=False)
     for node in program.graph.nodes:
-        for name in ("stack_trace", "nn_module_stack"):  # places on this machine
+        for name in ("stack_trace", "nn_module_stack"):  # paths on this machine
             node.meta.pop(name, None)
     strange = sorted({name for name in _operators(program) if name.split(".")[0] not in STOCK})
     if strange:

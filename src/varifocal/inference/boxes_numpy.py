@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from varifocal.types import PostProcess
 
 EPS = 1e-6
-NMS_PREFILTER_FACTOR = 8  # boxes for each detection that is wanted, as varifocal.ops.nms has it
+NMS_PREFILTER_FACTOR = 8  # boxes for each requested detection, as in varifocal.ops.nms
 
 
 def box_area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
@@ -18,7 +18,7 @@ def box_area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
 
 
 def overlaps(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "*m"]:
-    """The area in square pixels that boxes share, pair by pair; broadcasting gives the matrix."""
+    """Return the intersection of boxes in square pixels, pair by pair; broadcasting gives the matrix."""
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared: np.ndarray = np.maximum(size, 0).prod(axis=-1)
     return shared
@@ -46,7 +46,7 @@ def batched_nms_numpy(
     iou: float,
     most: int,
 ) -> Int64[np.ndarray, "k"]:
-    """The places of what class-wise suppression keeps, best first; of equal scores the first comes first.
+    """Return the indices that class-wise suppression keeps, best first; of equal scores the first comes first.
 
     Exact, as :mod:`varifocal.ops.nms`: float64, and only as many of the best are looked at as it takes.
     """
@@ -79,7 +79,7 @@ def _greedy(boxes: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
 def soft_nms(
     boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], config: PostProcess
 ) -> tuple[Int64[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-    """The places of what stays, best decayed score first, and these scores."""
+    """Return the indices of what stays, best decayed score first, and these scores."""
     boxes, left = boxes.astype(np.float64), scores.astype(np.float64)
     keep: list[int] = []
     final: list[float] = []

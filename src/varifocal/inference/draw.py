@@ -36,7 +36,7 @@ def draw_detections(image: Image.Image, detections: Detections, *, threshold: fl
     """An RGB copy of the image with the detections of at least ``threshold`` on it.
 
     Boxes are xyxy in pixels of ``image``. The color belongs to the label. Name and score are written where
-    the box is large enough and the place is free, best boxes first.
+    the box is large enough and the area is free, best boxes first.
     """
     return _draw(image, _detection_marks(detections.filter(threshold), image.size, 1.0))
 

@@ -139,7 +139,7 @@ def join_windows(
 def join_windows_traced(
     parts: list[Detections], places: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
 ) -> tuple[Detections, Int64[np.ndarray, "K"]]:
-    """As :func:`join_windows`, and for each detection its place among those of all windows, one after the other."""
+    """Return what :func:`join_windows` does, and each detection's index among those of all windows, in their order."""
     if len(places) == 1 and not (tiling.size and tiling.vote):
         # suppressed already, and scores that soft suppression lowered must not meet it twice
         return parts[0], np.arange(len(parts[0]))
@@ -212,7 +212,7 @@ def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
 
 @dataclass(frozen=True)
 class _InMemory:
-    """The content of a file, in place of the file."""
+    """The content of a file, used instead of the file."""
 
     name: str
     content: bytes

@@ -20,7 +20,7 @@ OVERLAP = 0.2  # of windows that are asked for without one
 def tiling_from_options(own: Tiling, size: int | None, overlap: float | int | None) -> Tiling:
     """The tiling that the options --tile and --overlap ask for; the model's own without --tile.
 
-    ``size`` 0 takes images whole. A float is an overlap as a share of the window, an int is one in pixels; a fifth
+    ``size`` 0 takes images whole. A float is an overlap as a fraction of the window, an int is one in pixels; a fifth
     of the window when left out. How boxes are averaged stays the model's own choice.
 
     Raises:
@@ -42,7 +42,7 @@ def tiling_from_options(own: Tiling, size: int | None, overlap: float | int | No
 def _pixels(share: float, size: int) -> int:
     if not 0 <= share < 1:
         raise ConfigError(
-            f"--overlap {share}: a share of the window is at least 0 and below 1; pixels are a whole number."
+            f"--overlap {share}: a fraction of the window is at least 0 and below 1; pixels are a whole number."
         )
     return min(math.ceil(share * size - 1e-9), max(size - 1, 0))  # 0.07 * 100 is a little more than 7
 
@@ -81,7 +81,7 @@ def merge_tiles(
 def merge_tiles_with_indices(
     parts: list[Detections], places: list[Tile], height: int, width: int, tiling: Tiling, iou: float, most: int
 ) -> tuple[Detections, Int64[np.ndarray, "K"]]:
-    """As :func:`merge`, and for each detection its place among those of all windows, one window after the other."""
+    """Return what :func:`merge` does, and each detection's index among those of all windows, in their order."""
     boxes, scores, labels, origins = [], [], [], []
     start = 0
     for part, place in zip(parts, places, strict=True):

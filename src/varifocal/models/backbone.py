@@ -17,7 +17,7 @@ from varifocal.types import IMAGENET_MEAN, IMAGENET_STD
 from varifocal.utils.errors import ConfigError
 
 Color = tuple[float, float, float]
-Stage = dict[str, nn.Module]  # by place in the net
+Stage = dict[str, nn.Module]  # by position in the network
 LITE0 = "tf_efficientnet_lite0"
 
 
@@ -236,7 +236,7 @@ def _create(config: BackboneConfig) -> nn.Module:
 
 
 def _build(name: str, download: bool) -> nn.Module:
-    """The maps' part of the model; of one input size only where timm says so, and then told to take any."""
+    """Return the part of the model that makes the maps; a model of one fixed input size is set to take any."""
     import timm
 
     known = timm.get_pretrained_cfg(name)

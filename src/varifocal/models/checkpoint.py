@@ -19,7 +19,7 @@ KEY = "varifocal"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write beside and move into place: at no moment is there half a file under ``path``.
+    """Write a file beside ``path`` and rename it: at no moment is there half a file under ``path``.
 
     Raises:
         CheckpointError: the folder cannot be written or the disk is full; what was at ``path`` is kept.

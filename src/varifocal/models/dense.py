@@ -219,7 +219,7 @@ def avg_factors(
 def num_positives(
     positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
 ) -> Float[Tensor, "k"]:
-    """How many points are positive, as :func:`normalizers` bounds and shares it.
+    """Return how many points are positive, bounded and averaged over the processes by :func:`avg_factors`.
 
     ``each_image`` counts at least one in every image, of this process alone, as mmdetection's anchor heads do.
     """

@@ -51,8 +51,8 @@ class FoveaBoxConfig:
 
     ``num_convs`` is the depth of each tower, ``channels`` the channels of pyramid and head, ``num_levels`` the number
     of pyramid levels from stride 8 on. ``loss`` is the classification loss; ``focal_alpha`` and ``focal_gamma`` are
-    those of focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the share
-    of an object's sides that is positive, ``bbox_norm`` the distance in strides whose logarithm is zero.
+    those of focal loss, ``alpha``, ``gamma`` and ``iou_weighted`` those of the varifocal loss. ``sigma`` is the
+    fraction of an object's sides that is positive, ``bbox_norm`` the distance in strides whose logarithm is zero.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch and
     crowd regions as background, clip boxes a pixel inside the image, in training all of a batch at the size of its

@@ -1,4 +1,4 @@
-"""Layers that the heads share."""
+"""Layers that several heads use."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class StarConv(nn.Module):
     def forward(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints | None
     ) -> list[Float[Tensor, "B C _ _"]]:
-        """All levels at once, which share weight and norm."""
+        """Return the maps of all levels, computed at once with the same weight and norm."""
         if taps is None:
             convolved = [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
         else:
@@ -156,7 +156,7 @@ class DenseHead(nn.Module):
 def init_head(head: nn.Module, std: float = 0.01) -> None:
     """Normal weights for every convolution of a head, as all detectors of this family start.
 
-    Deformable convolutions keep their own start, in which every tap looks at its own place.
+    Deformable convolutions keep their own start, in which every tap reads its own location.
     """
     offsets = {module.offset for module in head.modules() if isinstance(module, DeformConv)}
     for module in head.modules():

@@ -57,9 +57,9 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
 class OptimizedCache:
     """The prediction network of a detector, made when it is first asked for and again when a weight has changed.
 
-    Changes are seen by the tensors' places and version counters. Those made through ``.data``, by a fused optimizer, or
-    to a module's other attributes are not; ``Model.train()`` begins anew. Hooks that come later are not in the copy. A
-    copy of this object starts empty.
+    Changes are seen by the tensors' addresses and version counters. Those made through ``.data``, by a fused optimizer,
+    or to a module's other attributes are not; ``Model.train()`` begins anew. Hooks that come later are not in the copy.
+    A copy of this object starts empty.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,8 @@ def check_precision(precision: str, device: str) -> None:
 
 
 def _fold(backbone: nn.Module) -> None:
-    """In place, where the maps of a random image, computed exactly on the side, stay the same; else a warning."""
+    """Fold batch norms of ``backbone`` itself where the maps of a random image, computed exactly, stay the same; else
+    warn."""
     if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
         return
     trial = copy.deepcopy(backbone).to("cpu", torch.float64)
@@ -197,7 +198,7 @@ def _rest(norm: Any) -> nn.Module:
 
 
 def _lower(network: nn.Module, dtype: torch.dtype) -> None:
-    """In place: weights that are multiplied with maps take the type, everything else stays."""
+    """Convert the weights of ``network`` that are multiplied with maps to ``dtype``; everything else stays."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, StarConv, DeformConv)):
             for name, parameter in list(module.named_parameters(recurse=False)):

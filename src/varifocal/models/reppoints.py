@@ -65,8 +65,8 @@ class RepPointsConfig:
     points and its ReLU; the authors have none. ``loss`` is the classification loss; ``alpha``, ``gamma`` and
     ``iou_weighted`` are those of the varifocal loss, the others run at their papers' settings. ``point_scale`` is the
     side of a level's typical object in strides, for the first assignment and as the unit of the box losses.
-    ``gradient_mul`` is the share of the offsets' gradient that reaches the first points, ``moment_factor`` that of the
-    boxes' gradient that reaches the moment. ``box_weights`` weigh the losses of first and refined box.
+    ``gradient_mul`` is the fraction of the offsets' gradient that reaches the first points, ``moment_factor`` that of
+    the boxes' gradient that reaches the moment. ``box_weights`` weigh the losses of first and refined box.
 
     ``compat="paper"`` reproduces mmdetection where we think it wrong: crowd regions are background, a box without any
     overlap takes all first boxes that do not overlap it, a positive whose box has left its object is taken for a

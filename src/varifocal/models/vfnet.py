@@ -63,7 +63,7 @@ class VFNetConfig:
     which the star learns within a few hundred steps (docs/paper.md); the authors have none. ``loss`` is the
     classification loss; ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, the others run at
     their papers' settings. ``bbox_norm`` scales the first box of a level: its "range" (8 strides) or its "stride".
-    ``gradient_mul`` is the share of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU
+    ``gradient_mul`` is the fraction of the offsets' gradient that reaches the first box. ``box_weights`` weigh the GIoU
     losses of first and refined box; without refinement the last one weighs the only box.
 
     ``compat="paper"`` reproduces the authors' code where we think it wrong: they train the padding of a batch as
@@ -131,7 +131,7 @@ class VFNetHead(nn.Module):
     ) -> dict[str, list[Tensor]]:
         """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels.
 
-        ``given`` are first boxes, as distances, which take the place of the predicted ones where they are above zero.
+        ``given`` are first boxes, as distances, which replace the predicted ones where they are above zero.
         """
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
@@ -158,7 +158,7 @@ class VFNetHead(nn.Module):
         return at_least_float32(self.scales_refine[i] * change).exp() * initial.detach()
 
     def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
-        """The first box in cells for the star; only a share of the gradient goes back through it."""
+        """Return the first box in cells for the star; only a fraction of the gradient goes back through it."""
         factor = self.config.gradient_mul
         return ((1 - factor) * initial.detach() + factor * initial) / stride
 

@@ -26,8 +26,8 @@ def deform_conv2d(
     """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
 
     While a network is exported it is what the exporter asks for (:mod:`varifocal.ops.kernels.deform_export`).
-    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the places that are read, whatever the type
-    of features and weight. Under autocast these take its type.
+    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the locations that are read, whatever the
+    type of features and weight. Under autocast these take its type.
     """
     places = {"stride": stride, "padding": padding, "dilation": dilation}
     kind = offsets.dtype  # coordinates want it wide, and an operator wants one type for all
@@ -49,8 +49,8 @@ class DeformConv(nn.Module):
     """A convolution that learns where each tap looks and how much it counts.
 
     A plain convolution of the same size, stride and dilation, ``offset``, says for each of the K taps where to look,
-    (dy, dx) in cells beside its own place, and, through a sigmoid, how much it counts: 3 K channels, first the 2 K
-    offsets, tap by tap, then the K shares. It starts at zero, which is the plain convolution at half strength.
+    (dy, dx) in cells beside its own location, and, through a sigmoid, how much it counts: 3 K channels, first the 2 K
+    offsets, tap by tap, then the K weights. It starts at zero, which is the plain convolution at half strength.
     Bilinear between cells, zero outside the map. ``groups`` are those of the main weight; where to look is the same
     for all of them.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from varifocal.boxes import elementwise_iou
 from varifocal.types import PostProcess
 
-NMS_PREFILTER_FACTOR = 8  # boxes for each detection that is wanted; most images have that many detections among them
+NMS_PREFILTER_FACTOR = 8  # boxes for each requested detection; most images have that many detections among them
 
 
 def multiclass_nms(
@@ -38,7 +38,7 @@ def multiclass_nms_indices(
     config: PostProcess,
     quality: Float[Tensor, "N"] | None = None,
 ) -> tuple[Int64[Tensor, "K"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
-    """As :func:`select_detections`, with the place of each box among the N in the stead of the box itself."""
+    """Return what :func:`select_detections` does, with the index of each box among the N instead of the box itself."""
     start, points, labels = 0, [], []
     for count in counts:
         level = slice(start, start + count)
@@ -64,7 +64,7 @@ def multiclass_nms_indices(
 def batched_nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], labels: Int64[Tensor, "n"], config: PostProcess
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """The places of what stays, best first, and its scores.
+    """Return the indices of what stays, best first, and its scores.
 
     Exact: the boxes of different classes are kept apart in float64, where the shift that does it leaves the
     coordinates as they are. What happens to a box is decided by better ones alone, so only as many of the best are
@@ -90,10 +90,10 @@ def batched_nms(
 def _soft_nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], labels: Int64[Tensor, "n"], config: PostProcess
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """The places of what stays, best decayed score first, and these scores.
+    """Return the indices of what stays, best decayed score first, and these scores.
 
     A chosen score never rises and bounds all that come after it, so the best of all classes are found in as many
-    rounds as detections are wanted.
+    rounds as detections are requested.
     """
     boxes, left = boxes.double(), scores.double()
     keep: list[int] = []

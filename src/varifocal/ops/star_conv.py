@@ -1,6 +1,6 @@
 """The star-shaped deformable convolution: nine points of a box are read, weighted and summed.
 
-From a point's distances to its box (l, t, r, b) follow the nine places that a 3x3 kernel reads: the point itself,
+From a point's distances to its box (l, t, r, b) follow the nine locations that a 3x3 kernel reads: the point itself,
 the four projections onto the sides and the four corners (VarifocalNet, section 3.3 and figure 3). Everything is a
 3x3 deformable convolution with stride 1 and padding 1 whose offsets are not learned but computed.
 
@@ -73,8 +73,8 @@ def star_conv(
 
     This function alone decides the path. On a CPU, where torchvision's operator is a scalar loop, rows are gathered;
     on CUDA a star is one fused Triton kernel; torchvision's operator serves everything else, and while a network is
-    exported what the exporter asks for. Places stay in float32 or wider whatever the features are: bfloat16 has steps
-    of half a cell at 128. Under autocast features and weight take its type.
+    exported what the exporter asks for. Locations stay in float32 or wider whatever the features are: bfloat16 has
+    steps of half a cell at 128. Under autocast features and weight take its type.
     """
     if taps.rows:
         return deform_conv_cpu(levels, taps.rows, weight)
@@ -117,7 +117,7 @@ def star_offsets(distances: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B 18 H W
         distances: (l, t, r, b) from the cell to the sides, in cells of this level.
 
     Returns:
-        (dy, dx) for each of the nine taps, row by row: the wanted displacement minus the tap's own place in the
+        (dy, dx) for each of the nine taps, row by row: the target displacement minus the tap's own location in the
         regular grid, as torchvision's ``deform_conv2d`` takes them.
     """
     left, top, right, bottom = distances.unbind(dim=1)
@@ -149,7 +149,7 @@ def star_table(distances: Float[Tensor, "B 4 H W"]) -> SamplingTable:
 def _five_cells(
     before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], size: int, own: Tensor
 ) -> tuple[Int32[Tensor, "5 B H W"], Float[Tensor, "5 B H W"]]:
-    """On one axis the two cells around either side of the box, and between them the point's own; and their shares."""
+    """Return on one axis the two cells around each side of the box, between them the point's own, and their weights."""
     cell, share = linear_weights(torch.stack([own - before, own + after]), size)
     middle = own.to(cell.dtype).expand(1, *before.shape)
     cells = torch.cat([cell[:, 0], middle, cell[:, 1]])

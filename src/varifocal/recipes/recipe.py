@@ -283,7 +283,7 @@ def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset
     """The training and the validation split; with ``val_fraction`` the two parts of the split that there is.
 
     Which they are :mod:`varifocal.data.roles` says. Where there is no validation, or it is on another split than the
-    one that is wanted, the notes of the training set say so. Classes without a box in either are left out unless the
+    requested one, the notes of the training set say so. Classes without a box in either are left out unless the
     config keeps them, or the training set lists ``count`` classes, the number that a recipe may say.
     """
     training, validation = _read_splits(path, config)
@@ -316,7 +316,7 @@ def _read_splits(path: Path, config: DataConfig) -> tuple[Dataset, Dataset | Non
 
 
 def _validation_note(splits: Sequence[str], training: str, chosen: str | None, wanted: str) -> str:
-    """What a user should know of the validation split, "" where it is the one that is wanted."""
+    """Return what a user should know of the validation split, "" where it is the requested one."""
     if not wanted or (chosen is not None and normalize_split(chosen) == normalize_split(wanted)):
         return ""
     if chosen is not None:

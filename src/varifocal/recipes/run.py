@@ -29,7 +29,7 @@ from varifocal.utils.progress import progress_bar
 RECIPE = "recipe.yaml"
 DATA = "data.json"
 RUNS = Path("runs")  # where a run goes that nobody gave a folder
-# what a run leaves for a person, in the order in which it is told
+# what a run leaves for a person, in the order in which it is listed
 RESULTS = ("best.safetensors", "last.safetensors", METRICS, "log.jsonl", RECIPE, f"{IMAGES}/")
 
 
@@ -100,7 +100,7 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
 
 
 def _check_folder(run: Path) -> None:
-    """Raise where the folder is no run; whoever names a file of a run is told its folder."""
+    """Raise where the folder is no run; for a file of a run the error names its folder."""
     if not (run / RECIPE).is_file() or not (run / DATA).is_file():
         fix = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
         raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.")
@@ -155,7 +155,7 @@ def _check_data(job: TrainJob, data: Path | str, run: Path) -> None:
 
 def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:
     """The same fresh weights for the same seed, also for a run that was cut off before its first checkpoint."""
-    check_font()  # before the work: it is wanted at the end
+    check_font()  # before the work: it is needed at the end
     torch.manual_seed(recipe.train.seed)
     return build_job(recipe, data, run, resumed=resumed)
 
@@ -273,7 +273,7 @@ def next_run_dir(name: str) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise ConfigError(f"{run}: cannot be made ({error.strerror}); name another place with --out.") from error
+            raise ConfigError(f"{run}: cannot be made ({error.strerror}); name another folder with --out.") from error
         else:
             return run
 

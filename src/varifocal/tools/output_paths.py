@@ -27,7 +27,7 @@ def exclude_output_dir(files: list[Path], out: Path | None) -> list[Path]:
 
 
 def output_image_paths(files: list[Path], out: Path | None, videos: Container[Path] = ()) -> list[Path]:
-    """Where each annotated image goes: under ``out``, by its path below the folder that all share.
+    """Return where each annotated image goes: under ``out``, by its path below the folder common to all.
 
     Of ``files``, those in ``videos`` go to an .mp4, with a .jsonl beside it.
     """
@@ -69,12 +69,12 @@ def ensure_writable_file(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder; name a file.")
     ensure_writable_dir(file.parent)
-    trial = file.with_name(f".{file.name}.{secrets.token_hex(6)}.trial")  # another process may try the same place
+    trial = file.with_name(f".{file.name}.{secrets.token_hex(6)}.trial")  # another process may try the same path
     try:
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be written ({error.strerror}); choose another place.") from error
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}); choose another path.") from error
 
 
 def ensure_writable_dir(folder: Path) -> None:
@@ -82,9 +82,9 @@ def ensure_writable_dir(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place.") from error
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from error
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder}: cannot be written; choose another place.")
+        raise ConfigError(f"{folder}: cannot be written; choose another folder.")
 
 
 def save_image(image: Image, place: Path) -> None:

@@ -38,7 +38,7 @@ class Preview:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One example: its place in a padded batch as the network takes it, and what it should give."""
+    """One example: its slot in a padded batch as the network takes it, and what it should give."""
 
     image: Image.Image
     targets: Targets

@@ -52,6 +52,6 @@ def make_swa(detector: nn.Module) -> AveragedModel:
     """torch's averaged model in which every update counts the same; buffers are copied."""
 
     def average(kept: Tensors, new: Tensors, count: Tensor | int) -> None:
-        torch._foreach_lerp_(kept, new, 1 / (float(count) + 1))  # torch's own has its share in float32
+        torch._foreach_lerp_(kept, new, 1 / (float(count) + 1))  # torch's own has this weight in float32
 
     return AveragedModel(detector, multi_avg_fn=average)

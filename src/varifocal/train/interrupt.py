@@ -18,7 +18,7 @@ PATIENCE = 2.0  # seconds within which a second signal is the same one: torchrun
 class Interruption:
     """Takes note of SIGINT while the block runs, where nobody else has taken it over; the second stops at once.
 
-    The person who waits is told so, by a process that is not ``quiet``.
+    A process that is not ``quiet`` prints that to the person who waits.
     """
 
     def __init__(self, *, quiet: bool) -> None:

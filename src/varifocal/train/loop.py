@@ -1,4 +1,4 @@
-"""The training loop, whole and in one place.
+"""The whole training loop, in one module.
 
 Lightning Fabric moves tensors, casts and synchronises; it was taken rather than Accelerate because it keeps no
 process-wide state, so that several runs fit into one process. Everything else is a plain line of the loop.
@@ -328,7 +328,7 @@ def _validate(
 def validate(
     model: Model, data: Dataset, rank: int = 0, world: int = 1, progress: Callable[[int], None] = lambda done: None
 ) -> CocoMetrics:
-    """COCO metrics, each process detecting in its share of the images."""
+    """Return COCO metrics; each process detects in its part of the images."""
     found: list[Any] = [detect_all(model, data.samples[rank::world], progress)]
     if world > 1:
         mine = found[0]

@@ -30,10 +30,10 @@ class TrainConfig:
     ``batch_size * accumulate_grad_batches``, it is scaled in proportion, and the run says so when it starts; with 0 it
     is the rate, whatever the batch.
     ``bias_lr_mult`` and ``bias_decay_mult`` multiply rate and decay of convolution biases (the authors' rule; norms
-    keep the plain ones), ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are shares of the run, so that
-    they move with its length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises from
-    ``warmup_factor`` of the rate or ("constant") stays there. ``clip_grad_norm`` bounds the gradient's norm, ``ema`` is
-    the decay of the averaged weights that are validated and saved (0: none).
+    keep the plain ones), ``backbone_lr_mult`` the rate of the backbone. ``milestones`` are fractions of the run, so
+    that they move with its length; the warm-up takes ``warmup_steps`` but never more than a tenth of the run, and rises
+    from ``warmup_factor`` of the rate or ("constant") stays there. ``clip_grad_norm`` bounds the gradient's norm,
+    ``ema`` is the decay of the averaged weights that are validated and saved (0: none).
 
     ``swa_epochs`` more epochs follow the schedule (stochastic weight averaging, Zhang et al., arXiv 2012.12645): in
     each the rate falls from ``swa_lr`` to ``swa_lr_min`` times ``lr`` along half a cosine, and the weights at the
@@ -42,8 +42,8 @@ class TrainConfig:
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32.
     ``val_every_epochs`` counts epochs, ``save_every_steps`` steps. A loss above ``max_loss`` stops the run.
-    ``max_unreadable`` is the share of the images that may turn out to be unreadable: they are replaced by others and
-    told of, and one more stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
+    ``max_unreadable`` is the fraction of the images that may turn out to be unreadable: they are replaced by others
+    and reported, and one more stops the run; 0 stops at the first. ``weights`` names a checkpoint to start from.
     """
 
     epochs: Positive = 12

@@ -24,7 +24,7 @@ def load_compatible_weights(model: Model, source: Model, name: str) -> str:
         CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
     """
     norms = [_star_norm(one.info.config) for one in (model, source)]
-    if norms[0] != norms[1] and None not in norms:  # else a norm that is not wanted would be dropped without a word
+    if norms[0] != norms[1] and None not in norms:  # else a norm that the recipe lacks would be dropped silently
         raise CheckpointError(
             f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
             f"model.star_norm={norms[1]}."

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on exactly: weights, averages, optimizer and place, in one safetensors file.
+"""Everything a run needs to resume exactly: weights, averages, optimizer and position, in one safetensors file.
 
 Random numbers are not stored: each step seeds them from the run's seed and the step, and so does the sampler.
 """

@@ -1,4 +1,4 @@
-"""The images of a run that could not be read: counted over all processes, told of, and too many of them."""
+"""Unreadable images of a run: they are counted over all processes and reported, and too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import DataError
 
 LIST = "unreadable_images.txt"
-FEW = 3  # a set of hundreds may have these though they are more than the share, one of dozens a tenth
+FEW = 3  # a set of hundreds may have these though they are more than the fraction, one of dozens a tenth
 
 
 class UnreadableImages:
@@ -61,7 +61,7 @@ class UnreadableImages:
         files = [reason.partition(": ")[0] for _, reason in sorted(self.found.items())]
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         return (
-            f"{len(files)} of {self.total} images so far cannot be used and others take their places: "
+            f"{len(files)} of {self.total} images so far cannot be used and were replaced by others: "
             f"{', '.join(files[:3])}{more} (see {LIST})"
         )
 

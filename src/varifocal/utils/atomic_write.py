@@ -24,10 +24,10 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def atomic_write_all(contents: Mapping[Path, bytes]) -> None:
-    """Put files that belong together in their places, in this order, when all of them are on the disk.
+    """Rename files that belong together to their paths, in this order, when all of them are on the disk.
 
     Raises:
-        CheckpointError: one cannot be written; what was in the places is kept.
+        CheckpointError: one cannot be written; what was at the paths is kept.
     """
     parts: dict[Path, _Part] = {}
     path = next(iter(contents))
@@ -42,7 +42,7 @@ def atomic_write_all(contents: Mapping[Path, bytes]) -> None:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); nothing was lost, make room or choose another folder."
         ) from error
-    finally:  # also of an interruption; those that are in their places are there no more
+    finally:  # also of an interruption; those that were renamed are there no more
         for part in parts.values():
             part.drop()
 
@@ -75,7 +75,7 @@ class _Part:
         os.fsync(self.stream.fileno())
 
     def move(self) -> None:
-        """Into its place. It stays open and locked until it is there, where the system can do that."""
+        """Rename the file to its path. It stays open and locked until it is there, where the system can do that."""
         if sys.platform == "win32":
             self.stream.close()
         os.replace(self.file, self.path)
@@ -100,7 +100,7 @@ def _usual(path: Path) -> tuple[Path, int] | None:
             return file, descriptor
         os.close(descriptor)
         if not taken:
-            return None  # else it has just been moved into its place, and the name is free again
+            return None  # else it has just been renamed to its path, and the name is free again
 
 
 def _own(path: Path) -> tuple[Path, int]:

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one sentence that names the file, the place and the mend.
+"""Errors that a user can fix: one sentence that names the file, the location and the fix.
 
 The command line prints them without a traceback and exits with 2; everything else is a defect of the package
 and keeps its traceback.
@@ -6,7 +6,7 @@ and keeps its traceback.
 
 
 class VarifocalError(Exception):
-    """Base of every error that the caller can mend."""
+    """Base of every error that the caller can fix."""
 
 
 class DataError(VarifocalError):

@@ -55,7 +55,7 @@ def font_note(names: Iterable[str]) -> list[str]:
         return []
     listed = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
     return [
-        f"No font here has the letters of {listed}, so class numbers are drawn in place of these names; install a font "
+        f"No font here has the letters of {listed}, so class numbers are drawn instead of these names; install a font "
         f"that has them (Noto Sans, Noto Sans CJK), or name its file with --font or the environment variable {FONT}."
     ]
 

@@ -35,7 +35,7 @@ def claimed(lock: Path, refusal: str) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = _Held.take(lock)
     except OSError as error:
-        raise ConfigError(f"{lock.parent}: cannot be written ({error.strerror}); choose another place.") from error
+        raise ConfigError(f"{lock.parent}: cannot be written ({error.strerror}); choose another folder.") from error
     if held is None:
         mark = _mark_of(lock)
         raise ConfigError(f"{refusal} If there is none, remove {mark}." if mark.exists() else refusal)
@@ -66,7 +66,7 @@ def claimed_file(file: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process is writing it, or its folder cannot be written.
     """
-    words = f"{file}: another process is writing it; wait until it ends, or choose another place."
+    words = f"{file}: another process is writing it; wait until it ends, or choose another path."
     with claimed(file.with_name(f".{file.name}{LOCK}"), words):
         yield
 

@@ -125,7 +125,7 @@ def test_small_sets(tmp_path):
 def test_what_cannot_be(tmp_path):
     data = data_of(tmp_path, {"a.png": scene(0), "b.png": scene(1)}, {"a.png": "0 0.5 0.5 0.5 0.5"})
     for share in (0, -0.1, 0.95, 1, 20, float("nan")):
-        with pytest.raises(ConfigError, match=r"--val-fraction .*: the share"):
+        with pytest.raises(ConfigError, match=r"--val-fraction .*: the fraction"):
             holdout_mask(data, share)
     for name in ("a.png", "b.png"):
         cut_short(tmp_path / "images" / name)

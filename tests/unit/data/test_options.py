@@ -108,7 +108,7 @@ def test_images_in_an_archive_and_outside(tmp_path):
 def test_a_folder_of_images_that_is_not_there(tmp_path):
     fill(tmp_path, LABELS["csv"])
     message = refused(tmp_path, "x: there is no such folder of images, neither in", split="train", images="x")
-    assert message.endswith("nor here; mend --images")
+    assert message.endswith("nor here; fix --images")
     with pytest.raises(DataError, match="--images"):
         load_train_val(tmp_path, 0.5, split="train", images="x")
 

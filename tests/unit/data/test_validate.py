@@ -154,8 +154,8 @@ def test_samples_are_made_of_columns(tmp_path):
 
 
 def test_the_first_problem_stops():
-    problems = [Issue("twice", SourceLocation(Path("f"), "line 3"), "is bad", "mend it")] * 3
-    with pytest.raises(DataError, match=r"^f: line 3 is bad; mend it \(2 more like it\)$"):
+    problems = [Issue("twice", SourceLocation(Path("f"), "line 3"), "is bad", "fix it")] * 3
+    with pytest.raises(DataError, match=r"^f: line 3 is bad; fix it \(2 more like it\)$"):
         finish(raw_set([], [], problems=problems), invalid_boxes="drop")
     with pytest.raises(DataError, match=r"^d/2.png: the image does not exist; check the path$"):
         finish(raw_set([], []))

@@ -43,7 +43,7 @@ def test_each_image_counts_once():
         bad.add([batch((7, "x/h.png: damaged"), (3, "c.png: gone")), batch((7, "x/h.png: damaged"))], CPU)
     assert bad.rows() == [[3, "c.png: gone"], [7, "x/h.png: damaged"]]
     assert bad.tell() == (
-        "2 of 20 images so far cannot be used and others take their places: c.png, x/h.png (see unreadable_images.txt)"
+        "2 of 20 images so far cannot be used and were replaced by others: c.png, x/h.png (see unreadable_images.txt)"
     )
     assert UnreadableImages(0.1, 20, None, bad.rows()).rows() == bad.rows()
 
@@ -57,8 +57,8 @@ def test_the_one_too_many(tmp_path):
 
 
 def test_where_none_may_be_the_reason_is_all_that_is_said():
-    with pytest.raises(DataError, match=r"^1\.png: damaged; mend it$"):
-        UnreadableImages(0.0, 1000, None).add([batch((1, "1.png: damaged; mend it"))], CPU)
+    with pytest.raises(DataError, match=r"^1\.png: damaged; fix it$"):
+        UnreadableImages(0.0, 1000, None).add([batch((1, "1.png: damaged; fix it"))], CPU)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_another_thread_is_refused(tmp_path):
         with claimed_file(tmp_path / "b.onnx"):  # another file of the folder
             pass
     assert refused == [
-        f"{tmp_path / 'a.onnx'}: another process is writing it; wait until it ends, or choose another place."
+        f"{tmp_path / 'a.onnx'}: another process is writing it; wait until it ends, or choose another path."
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_a_folder_that_was_made_goes_away_if_it_stays_empty(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    words = r"file: cannot be written \(.*\); choose another place\.$"
+    words = r"file: cannot be written \(.*\); choose another folder\.$"
     with pytest.raises(ConfigError, match=words), claimed_file(tmp_path / "file" / "out"):
         pytest.fail("entered")
 

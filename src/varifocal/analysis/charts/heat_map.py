@@ -1,4 +1,4 @@
-"""A table of shares as a map: the darker, the more."""
+"""A table of fractions drawn as a heat map: the darker a cell, the larger its fraction."""
 
 from __future__ import annotations
 

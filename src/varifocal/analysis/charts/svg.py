@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from zlib import crc32
 
-TONES = 6  # colors that can be told apart, also by those who see fewer
+TONES = 6  # colors that can be distinguished, also by color-blind readers
 SMALL = 11.0  # size of the letters, in the units of the drawing; a title has 14
 WIDTH = 480.0
 

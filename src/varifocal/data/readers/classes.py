@@ -60,6 +60,6 @@ def joined_notes(source: str, names: Sequence[str]) -> list[str]:
 
 
 def clash(name: str, what: str = "class name") -> tuple[str, str]:
-    """Text and mend of a problem: two classes of one name that both have boxes."""
+    """Return the text and the fix of a problem: two classes of one name that both have boxes."""
     text = f"the {what} {short(name)} is there twice, and both have boxes"
     return text, "give one of them another name, or join them with varifocal check --fix"

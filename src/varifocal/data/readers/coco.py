@@ -43,7 +43,7 @@ _NAMES = Words("has the file_name", "put it there or take it out of the json")
 
 @dataclass(frozen=True, eq=False)
 class _Where:
-    """The place of each annotation: its id and that of its image."""
+    """The location of each annotation: its id and that of its image."""
 
     found: Found
     ids: Int64[np.ndarray, "N"]
@@ -54,7 +54,7 @@ class _Where:
         return SourceLocation(self.found.file, f"{self.annotation(index)} of image {image}")
 
     def annotation(self, index: int) -> str:
-        """The place without the image."""
+        """Return the location without the image."""
         return self.found.annotation(int(self.ids[index]))
 
 
@@ -257,7 +257,7 @@ def _equal(one: np.ndarray, other: np.ndarray) -> Bool[np.ndarray, "N"]:
 
 
 def _kept(odd: Mapping[int, str], keep: Bool[np.ndarray, "N"]) -> dict[int, str]:
-    """What stands in the place of boxes, by their indices among those that are kept."""
+    """Return what stands there instead of boxes, by their indices among those that are kept."""
     place = np.cumsum(keep) - 1
     return {int(place[index]): text for index, text in odd.items() if keep[index]}
 
@@ -273,7 +273,7 @@ _NO_COLUMNS = (
 def _report_lost(found: Found, images: ImageColumns, image_of: Int64[np.ndarray, "N"]) -> None:
     """Note which images have annotations that were refused, and report the images that have no id.
 
-    Boxes of unknown images may be of these, and are no fault of their own: they are told with them.
+    Boxes of unknown images may belong to these, and are no fault of their own: they are reported with them.
     """
     lost = _look_up(found.ids["images"].numbered(np.array(found.lost, np.int64)), images.ids)
     found.problems["annotations"].damaged.update(lost[lost >= 0].tolist())
@@ -320,7 +320,7 @@ def _report_unknown(
 
 
 def _shifted(used: Int64[np.ndarray, "U"], known: Int64[np.ndarray, "K"]) -> str:
-    """How to mend ids that would all be known if they were one more or one less; "" for others."""
+    """Return how to fix ids that would all be known if they were one more or one less; "" for others."""
     for step, word in ((1, "low; add 1 to each"), (-1, "high; subtract 1 from each")):
         if len(used) > 1 and np.isin(used + step, known).all():
             return f"all of them seem one too {word}"

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 from varifocal.data.annotations import cut
 
 # Codes lie where no id does: texts in the lowest quarter, records without an id above them.
-_TEXTS = -(2**63)  # plus the place of a text
+_TEXTS = -(2**63)  # plus the index of a text
 _TEXTS_END = -(2**62)
 _NONE = -(2**61)  # minus the index of a record without an id
 _LEAST = -(2**60)  # of a number that stands for itself

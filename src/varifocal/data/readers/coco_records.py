@@ -55,7 +55,7 @@ class _Unreadable(list[float]):
         self.given = given
 
 
-Wrong = tuple[str, str]  # what is wrong with a record, and how to mend it
+Wrong = tuple[str, str]  # what is wrong with a record, and how to fix it
 
 
 @dataclass
@@ -63,8 +63,8 @@ class Found:
     """What was collected of a file so far: lists of columns, one for each run of records.
 
     Ids are codes of :class:`Ids`. ``nameless`` are images whose name was refused. ``lost`` are the image ids of
-    annotations that were refused, ``idless`` what is wrong with images whose boxes cannot be told from those of unknown
-    images.
+    annotations that were refused, ``idless`` what is wrong with images whose boxes cannot be distinguished from those
+    of unknown images.
     """
 
     file: AnyPath
@@ -236,7 +236,7 @@ class Found:
         return False
 
     def annotation(self, id: int) -> str:
-        """The place of an annotation, by its id or, where it has none, by its index."""
+        """Return the location of an annotation, by its id or, where it has none, by its index."""
         index = index_of(id)
         return f"annotations[{index}]" if index is not None else f"annotation {self.ids['annotations'].show(id)}"
 

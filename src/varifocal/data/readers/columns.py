@@ -45,13 +45,13 @@ UNSIZED = (
 
 
 def line_of(file: AnyPath, number: int) -> str:
-    """The place of what a line says."""
+    """Return the location of what a line says."""
     return f"line {number}"
 
 
 @dataclass(frozen=True, eq=False)
 class SourceIndex:
-    """The place of each box: a file, and a number in it that ``words`` puts into words when it is asked for."""
+    """The location of each box: a file, and a number in it that ``words`` puts into words when it is asked for."""
 
     files: Sequence[Any]
     file_of: Int64[np.ndarray, "N"]
@@ -164,7 +164,7 @@ class ColumnBuilder:
         area: float = NAN,
         odd: str = "",
     ) -> int:
-        """Add a box, at the place ``number``, and what stands there in place of numbers; its index."""
+        """Add a box, at the location ``number``, with what stands there instead of numbers, and return its index."""
         index = len(self._image_of)
         self._image_of.append(image)
         self._label_of.append(label)
@@ -237,7 +237,7 @@ class ColumnBuilder:
         """The set; the boxes stand in ``files``: all in the only one, or in that of their image, which is the one at
         its index or, with ``file_of``, that of the number there.
 
-        With ``shares`` the boxes are shares of width and height, and the sizes of the images are read where they are
+        With ``shares`` the boxes are fractions of width and height, and the sizes of the images are read where they are
         not known.
         """
         self.find_lost()
@@ -285,7 +285,7 @@ class ColumnBuilder:
         return in_pixels(with_image_sizes(raw)) if shares else raw
 
     def _doubt_notes(self) -> list[str]:
-        """A note on files of labels that two images share; none where there are none."""
+        """Return a note on files of labels that belong to two images; none where there are none."""
         if not self.doubts:
             return []
         count, first = self.doubts.counts.total(), self.doubts[0]
@@ -310,7 +310,7 @@ class ColumnBuilder:
 
     def no_classes(self) -> None:
         """Report that there is nothing to learn, where there is no class at all."""
-        self.find_lost()  # an image that is missing is what to mend first
+        self.find_lost()  # a missing image is what to fix first
         if not self._classes and not self.categories:
             self.problem(
                 "bad-category", self.source, "", "there is no box with a class in it", "label the images first"
@@ -345,7 +345,7 @@ def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Issue
 
 
 def in_pixels(raw: RawDataset) -> RawDataset:
-    """The same set with boxes that were shares of width and height in pixels."""
+    """Return the set with boxes in pixels that were fractions of width and height."""
     xyxy = raw.boxes.xyxy * np.tile(raw.images.sizes, 2)[raw.boxes.images]
     return replace(raw, boxes=replace(raw.boxes, xyxy=xyxy))
 

@@ -120,7 +120,7 @@ def _rows(text: str, table: Table, file: AnyPath) -> Iterator[tuple[int, list[st
                 continue
             yield reader.line_num, row
     except csv.Error as error:
-        raise DataError(f"{file}: line {reader.line_num} is not CSV ({error}); mend its quotes") from None
+        raise DataError(f"{file}: line {reader.line_num} is not CSV ({error}); fix its quotes") from None
 
 
 def _read_row(reading: _Reading, row: list[str], number: int) -> None:
@@ -164,7 +164,7 @@ def _image(reading: _Reading, row: list[str], name: str, number: int) -> int:
     image = reading.images[name]
     if image >= 0 and size != reading.sizes[image]:
         text = f"gives the image {short(name)} another size than a line before"
-        columns.problem("bad-size", columns.source, f"line {number}", text, "mend the one that is wrong", image=image)
+        columns.problem("bad-size", columns.source, f"line {number}", text, "fix the one that is wrong", image=image)
     return image
 
 

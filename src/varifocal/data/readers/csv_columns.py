@@ -1,4 +1,4 @@
-"""The columns of a table of boxes: what each means, by its name or, without a header, by its place."""
+"""The columns of a table of boxes: what each means, by its name or, without a header, by its position."""
 
 from __future__ import annotations
 

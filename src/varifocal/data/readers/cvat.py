@@ -97,7 +97,7 @@ class _Reading:
         if label < 0 or not name:
             known = short_list(self.labels) or "none"
             text = f"has the label {short(name)}, which is not among the labels of the file ({known})"
-            self.report("unknown-class", line, text, "add it there or mend it", self.image, index)
+            self.report("unknown-class", line, text, "add it there or fix it", self.image, index)
 
     def report(self, kind: str, line: int, text: str, mend: str, image: int, box: int = -1) -> None:
         self.columns.problem(kind, self.file, f"line {line}", text, mend, image=image, box=box)

@@ -181,7 +181,7 @@ def _seen(reader: Reader, path: AnyPath) -> str:
 
 
 def _files_below(path: AnyPath) -> Iterator[AnyPath]:
-    """The first files of each suffix that are told by their content, of each of the first folders."""
+    """Yield the first files, in each of the first folders, of each suffix whose format shows in the content."""
     for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
         for suffix in _BY_CONTENT:
             matching = (folder / name for name in names if name.lower().endswith(suffix))
@@ -199,7 +199,7 @@ def _by_content(path: AnyPath) -> Iterator[tuple[str, str]]:
 
 
 def _unread_below(path: AnyPath) -> Iterator[tuple[str, str]]:
-    """Formats that are not read, told by names or content."""
+    """Yield formats that are not read, recognized by names or content."""
     for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
         for name in [folder.name, *names[:100]]:
             if kind := unread_kind(folder if name == folder.name else folder / name):

@@ -63,7 +63,7 @@ def _parse(columns: ColumnBuilder, line: str, number: int) -> dict[str, Any] | N
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-        columns.problem("malformed", columns.source, f"line {number}", f"is not valid JSON ({reason})", "mend it")
+        columns.problem("malformed", columns.source, f"line {number}", f"is not valid JSON ({reason})", "fix it")
         return None
     if not isinstance(record, dict):
         columns.problem("malformed", columns.source, f"line {number}", f"is {short(record)}", "it should be an object")

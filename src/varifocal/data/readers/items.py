@@ -1,4 +1,4 @@
-"""What the readers of small formats share: an image with its objects as a source has it, put into columns.
+"""Common code of the readers of small formats: an image with its objects, as a source has it, is put into columns.
 
 A format is then a pure function from a record (a text file, an object of JSON, a row) to an :class:`Item`.
 """
@@ -38,8 +38,8 @@ IGNORED = None  # the label of a region where nothing is an object and nothing i
 
 
 class Shape(NamedTuple):
-    """One object: the place ``number`` in its file, the name of its class ("" where it has none, ``IGNORED`` for a
-    region that counts for no class), its box as xyxy pixels, and what stands there in place of numbers.
+    """One object: its location ``number`` in the file, the name of its class ("" where it has none, ``IGNORED`` for a
+    region that counts for no class), its box as xyxy pixels, and what stands there instead of numbers.
 
     ``note`` says how the box was made of something else; such notes are counted.
     """
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something in the place of an object that cannot be meant."""
+    """Something instead of an object that cannot be interpreted."""
 
     number: int
     text: str
@@ -63,13 +63,13 @@ class Fault(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Something in the place of an object that has no box; such notes are counted."""
+    """Something instead of an object that has no box; such notes are counted."""
 
     note: str
 
 
 Entry = Shape | Fault | LeftOut
-PlaceOf = Callable[[Any, int], str]  # of a file and a number: the place in words
+PlaceOf = Callable[[Any, int], str]  # of a file and a number: the location in words
 
 
 def entries_of(values: Any, name: str, entry: Callable[[int, dict[str, Any]], Entry]) -> Iterator[Entry]:
@@ -106,7 +106,7 @@ class Items:
     regions: list[tuple[int, Shape]] = field(default_factory=list)
 
     def add(self, item: Item, file: AnyPath, finder: ImageFinder, words: PlaceOf) -> bool:
-        """Add an image with its objects, whose places ``words(file, number)`` tells; whether it became an image."""
+        """Add an image with its objects, located by ``words(file, number)``, and return whether it became an image."""
         columns = self.columns
         if not isinstance(item.name, str) or not item.name.strip():
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
@@ -206,7 +206,7 @@ def to_label(value: Any) -> str | None:
 
 
 def number_of(record: int, index: int) -> int:
-    """One number for the place of an object in the record of a file."""
+    """Return one number for the location of an object in the record of a file."""
     return record << _SHIFT | min(index, (1 << _SHIFT) - 1)
 
 

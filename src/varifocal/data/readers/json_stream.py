@@ -192,7 +192,7 @@ class _Reader:
                 self.retry(error)
 
     def retry(self, error: json.JSONDecodeError) -> None:
-        """Read more where that can mend a failure."""
+        """Read more where that can resolve a failure."""
         cut = error.pos + _NEAR > len(self.text) or error.msg.startswith("Unterminated string")
         ahead = error.pos - self.place
         if not (cut and self.fill()):

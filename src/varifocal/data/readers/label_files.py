@@ -1,7 +1,7 @@
 """Where data sets with a label file for each image keep them, and the loop over these files.
 
 Labels lie beside their images or in a folder of their own (``labels/train`` beside ``images/train``, ``train/ann``
-beside ``train/img``, ``label_2`` beside ``image_2``); what lies there is told by the content of the files, not by the
+beside ``train/img``, ``label_2`` beside ``image_2``); the format is recognized by the content of the files, not by the
 names of the folders. Splits are folders, or the lists in ``ImageSets``.
 """
 
@@ -77,7 +77,7 @@ def image_roots(
         around.append(around[-1].parent)
     beside = [labels] if labels in folders else []
     fitting = [] if beside else list(filter(fits, folders))
-    most = max(map(shared, fitting), default=0)  # one that lies farther is no usual place, and is told if it is taken
+    most = max(map(shared, fitting), default=0)  # one farther away is unusual, and is reported if it is taken
     near = sorted((folder for folder in fitting if shared(folder) == most), key=order)[:_FEW]
     return list(dict.fromkeys([*beside, *near, *around]))
 
@@ -96,8 +96,9 @@ def _finder(
 class LabelFiles:
     """A format with a label file for each image.
 
-    ``kind`` tells the format of a file, ``parse`` makes an item of its text, or None of a file that is something else;
-    ``words`` are for the place of an object in it. ``classes`` are the names of all classes where the format has them.
+    ``kind`` returns the format of a file, ``parse`` makes an item of its text, or None of a file that is something
+    else; ``words`` puts the location of an object in it into words. ``classes`` are the names of all classes where the
+    format has them.
     """
 
     name: str
@@ -109,7 +110,7 @@ class LabelFiles:
     classes: tuple[str, ...] = ()
 
     def folders(self, data: AnyPath) -> Iterator[AnyPath]:
-        """The folders below and including ``data`` with label files of this format, told by the first of them."""
+        """Yield the folders from ``data`` down whose first label files are of this format."""
         for folder, _, names in walk(data):
             files = [folder / name for name in names if name.lower().endswith(self.suffix)][:SNIFFED]
             if any(self.kind(file) == self.name for file in files):
@@ -174,7 +175,7 @@ class LabelFiles:
         stem = os.path.splitext(file.stem)[0] if is_image(file.stem) else file.stem
         if item is None and finder.find_stem(stem) is not None:
             text = f"this is not a label file of {self.title}, though an image has its name"
-            columns.problem("malformed", file, "", text, "mend it or take it away")
+            columns.problem("malformed", file, "", text, "fix or remove it")
         elif item is None:
             columns.changed[
                 f"{self.suffix} (file that is no label file was|files that are no label files were) passed over"

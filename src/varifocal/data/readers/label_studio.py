@@ -25,7 +25,7 @@ from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.utils.errors import DataError
 
 _NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
-_SHIFT = 20  # a place is the number of the task and, in the low bits, that of the result in it
+_SHIFT = 20  # a location is the number of the task and, in the low bits, that of the result in it
 _MOST_FILES = 100  # of a folder that are looked at
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
 # Shapes with an area, and the numbers that describe them; of a polygon these are points.
@@ -253,7 +253,7 @@ def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]
 
 
 def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
-    """The upright box in shares of the image; a turn does not keep shares, and is done in pixels."""
+    """Return the upright box in fractions of the image; a rotation would distort fractions, so it is done in pixels."""
     *shares, degrees = numbers
     shares = [share / 100 for share in shares]
     if kind == "polygon":

@@ -70,7 +70,7 @@ def to_tasks(records: list[Any]) -> list[Any]:
 
 
 def _results(own: dict[str, Any]) -> Iterator[Any]:
-    """What was drawn, as results; those of one place have one id, as a rectangle has with its label."""
+    """What was drawn, as results; those at one location have one id, as a rectangle has with its label."""
     for drawn in own.values():
         for value in drawn if isinstance(drawn, list) else []:
             if not isinstance(value, dict):

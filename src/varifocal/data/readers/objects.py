@@ -1,4 +1,4 @@
-"""The boxes of one image as a record has them: what image folders, Parquet files and tar shards share.
+"""The boxes of one image as a record has them, in image folders, Parquet files and tar shards alike.
 
 ``{"objects": {"bbox": [[x, y, width, height], ...], "categories": [...]}}`` as Hugging Face's image folders have it, or
 a list of ``{"bbox": [...], "category": ...}`` under "objects" or, as in COCO, "annotations". Pixels; a class is a name
@@ -29,7 +29,7 @@ class ObjectReader:
     names: Sequence[str] | None = None
     kind: type | None = None  # of the classes: int or str
     used: set[int] = field(default_factory=set)
-    unknown: list[tuple[SourceLocation, int, int, int]] = field(default_factory=list)  # place, class, image, box
+    unknown: list[tuple[SourceLocation, int, int, int]] = field(default_factory=list)  # location, class, image, box
 
     def read(self, record: Mapping[str, Any], image: int, place: SourceLocation, number: int | None = None) -> None:
         """Add the boxes of an image, each at its index in the record, which has a ``number`` in its file if it is not
@@ -66,7 +66,7 @@ class ObjectReader:
         self.columns.no_classes()
 
     def _report_unknown(self, names: Sequence[str]) -> None:
-        kind, mend = "unknown-class", "add the class there, or mend the label"
+        kind, mend = "unknown-class", "add the class there, or fix the label"
         if count_from_one(self.used, len(names)):
             kind = "shifted-class"
             mend = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
@@ -156,15 +156,15 @@ def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def object_of(file: Any, number: int) -> str:
-    """The place of an object in the record that is a file by itself."""
+    """Return the location of an object in a record that is a file by itself."""
     return f"objects[{number & ((1 << _SHIFT) - 1)}]"
 
 
 def line_object(file: Any, number: int) -> str:
-    """The place of an object in the record that is a line."""
+    """Return the location of an object in a record that is a line."""
     return f"line {number >> _SHIFT} {object_of(file, number)}"
 
 
 def row_object(file: Any, number: int) -> str:
-    """The place of an object in the record that is a row."""
+    """Return the location of an object in a record that is a row."""
     return f"row {number >> _SHIFT} {object_of(file, number)}"

@@ -25,8 +25,8 @@ from varifocal.utils.errors import DataError
 class RecordFiles:
     """A format with a file for each split.
 
-    ``kind`` tells the format of a file. ``scan(file, columns, add)`` calls ``add`` with each image of a file, and may
-    declare classes or add notes; ``words`` are for the place of an object.
+    ``kind`` returns the format of a file. ``scan(file, columns, add)`` calls ``add`` with each image of a file, and may
+    declare classes or add notes; ``words`` puts the location of an object into words.
     """
 
     name: str

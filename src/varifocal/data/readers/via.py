@@ -50,7 +50,7 @@ _KEYS = {
 }
 _HEADER = ("filename", "region_shape_attributes", "region_attributes")
 
-Region = tuple[int, Any, Any]  # its place, its shape attributes, its own attributes
+Region = tuple[int, Any, Any]  # its index, its shape attributes, its own attributes
 
 
 def _kind(file: AnyPath) -> str:

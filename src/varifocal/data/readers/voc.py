@@ -140,7 +140,7 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
     for folder, names in used.items():
         beside = [name for name in list_dir(folder)[1] if name not in names]
         left = [name for name in beside if is_image(name)]
-        # where splits share a folder, what no XML of any of them names is counted once, with those to train on
+        # where splits are in one folder, what no XML of any of them names is counted once, with those to train on
         shared = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
         if shared and split != "train":
             continue
@@ -162,7 +162,7 @@ def _is_of(split: str, folder: AnyPath, data: AnyPath) -> bool:
 
 
 def _object_of(file: AnyPath, number: int) -> str:
-    """The place of an object; the line is looked for only when somebody asks."""
+    """Return the location of an object; its line is searched for only when somebody asks."""
     line = line_of_element(file, "object", number)
     return f"line {line} (object {number})" if line else f"object {number}"
 

@@ -168,7 +168,7 @@ def _of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
     """The splits of several development kits, as VOC's own are of training and of test images.
 
     Raises:
-        DataError: they are not told apart by the lists in them.
+        DataError: the lists in them do not distinguish them.
     """
     found: dict[str, AnyPath] = {}
     for kit in kits:

@@ -20,7 +20,8 @@ def text_of(node: ET.Element, name: str) -> str:
 
 
 def corners_of(node: ET.Element) -> tuple[Corners, str, str]:
-    """Corners as VOC counts them, what stands there in place of numbers or "", and what became of another shape or "".
+    """Return corners as VOC counts them, what stands there instead of numbers or "", and how another shape was read or
+    "".
 
     Without a ``bndbox`` the upright box around a ``robndbox`` (roLabelImg) or a ``polygon`` is taken.
     """

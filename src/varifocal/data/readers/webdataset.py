@@ -1,6 +1,6 @@
-"""Tar shards as WebDataset writes them: files of one sample share a name up to the first dot, an image and a JSON.
+"""Tar shards as WebDataset writes them: files of one sample have one name up to the first dot, an image and a JSON.
 
-The JSON is a record as in ``varifocal.data.readers.objects``. Shards are read in place; nothing is unpacked.
+The JSON is a record as in ``varifocal.data.readers.objects``. Shards are read as they are; nothing is unpacked.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _no_xml(file: AnyPath, line: int, column: int, reason: str | None) -> DataEr
 
 
 def line_of_element(file: AnyPath, tag: str, number: int) -> int:
-    """The line where the element of that tag and number, counted from 1, begins; 0 if it cannot be told."""
+    """Return the line where the element of that tag and number, counted from 1, begins; 0 if it is unknown."""
     lines: list[int] = []
 
     def start(name: str, _: dict[str, str], line: int) -> None:

@@ -1,4 +1,4 @@
-"""YOLO labels: for each image a text file, a line for each object, in shares of width and height.
+"""YOLO labels: for each image a text file, a line for each object, in fractions of width and height.
 
 ``class x y width height``, x and y the middle, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the upright
 box around it is taken. The classes and the splits stand in ``data.yaml`` (https://docs.ultralytics.com/datasets/detect);
@@ -133,7 +133,7 @@ def _doubt_shared(reading: _Reading) -> None:
     places = list(columns.places())  # all images of YOLO are found
     for image in reading.shared:
         labels = reading.labels[image]
-        assert labels is not None, "an image without labels shares none"
+        assert labels is not None, "an image without labels has none in common with another"
         if places[image] != places[first[labels]]:
             names = columns.names[first[labels]], columns.names[image]
             columns.shared_labels(labels[0] / labels[1], *names, image)
@@ -187,7 +187,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _first(path: str | None, finders: Sequence[ImageFinder]) -> tuple[AnyPath, str] | None:
-    """The first place at which a path is found; none for one that leaves the data folder."""
+    """Return the first location at which a path is found; none for one that leaves the data folder."""
     if path is None:
         return None
     return next((place for finder in finders if (place := finder.find(path)) is not None), None)
@@ -253,7 +253,7 @@ def _box(columns: ColumnBuilder, values: list[float]) -> tuple[float, float, flo
 
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
-    """Text and mend where a line has a number of values that means nothing."""
+    """Return the text and the fix where a line has a number of values that means nothing."""
     if not keypoint_values and (count == 5 or (count >= 7 and count % 2)):
         return None
     if keypoint_values and count == 5 + keypoint_values:
@@ -282,7 +282,7 @@ def _report_unknown(reading: _Reading) -> None:
         return
     columns, known = reading.columns, sorted(reading.classes)
     text = f"which is not in names ({_listed(reading)})"
-    kind, mend = "unknown-class", "add the class there, or mend the label"
+    kind, mend = "unknown-class", "add the class there, or fix the label"
     if known == list(range(len(known))) and count_from_one(reading.used, len(known)):
         names = ", ".join(f"{category.id + 1}: {category.name}" for category in reading.layout.categories[:2])
         kind = "shifted-class"

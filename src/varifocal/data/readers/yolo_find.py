@@ -63,12 +63,12 @@ def read_yaml(file: AnyPath, texts: TextDecoder) -> dict[Any, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" at line {mark.line + 1}" if mark else ""
-        raise DataError(f"{file}: this is not valid YAML{line} ({error.problem or error.context}); mend it") from None
+        raise DataError(f"{file}: this is not valid YAML{line} ({error.problem or error.context}); fix it") from None
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{file}: the YAML cannot be read ({reason}); mend it") from None
+        raise DataError(f"{file}: the YAML cannot be read ({reason}); fix it") from None
     if not isinstance(content, dict):
-        raise DataError(f"{file}: this is {short(content)} and should have the keys names, train and val; mend it")
+        raise DataError(f"{file}: this is {short(content)} and should have the keys names, train and val; fix it")
     return content
 
 
@@ -113,7 +113,7 @@ def _from_darknet(file: AnyPath) -> Layout:
         raise DataError(f"{file}: the list of class names, {short(content.get('names'))}, is not found; put it there")
     if names is not None and count.isdecimal() and int(count) != len(layout.categories):
         text = f"classes is {count} but {names.name} has {len(layout.categories)}"
-        layout.problems.append(("bad-category", text, "mend the one that is wrong"))
+        layout.problems.append(("bad-category", text, "fix the one that is wrong"))
     layout.notes += texts.notes(file)
     return layout
 

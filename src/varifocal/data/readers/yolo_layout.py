@@ -46,7 +46,7 @@ class Layout:
     root: AnyPath
     categories: tuple[Category, ...] = ()
     given: dict[str, list[str]] = field(default_factory=dict)
-    problems: list[tuple[str, str, str]] = field(default_factory=list)  # kind, text, mend
+    problems: list[tuple[str, str, str]] = field(default_factory=list)  # kind, text, fix
     notes: list[str] = field(default_factory=list)
     keypoint_values: int = 0
     unnamed: bool = False
@@ -83,7 +83,7 @@ class Layout:
             return self._elsewhere(word, images)
         if found is not None:
             return Entry(found)
-        mend = "mend the path, or name the folder of the images with --images"
+        mend = "fix the path, or name the folder of the images with --images"
         if self.inside(word) is None:
             raise DataError(
                 f"{self.source}: {split} is {short(word)}, which leaves the data folder {self.root}; "
@@ -185,7 +185,7 @@ def tails_of(word: str) -> list[str]:
 
 
 def _last_named(parts: Sequence[str]) -> int:
-    """The place of the last part that is called like a split, or else of the last one."""
+    """Return the index of the last part that is called like a split, or else of the last one."""
     named = [place for place, part in enumerate(parts) if normalize_split(os.path.splitext(part)[0]) in NAMED]
     return named[-1] if named else len(parts) - 1
 
@@ -207,7 +207,7 @@ def _labels_in(folder: AnyPath) -> str:
 
 
 def label_place(folder: AnyPath, root: AnyPath) -> AnyPath:
-    """The folder of the labels of the images in ``folder``: "labels" in place of the last "images" in its path, or
+    """The folder of the labels of the images in ``folder``: "labels" instead of the last "images" in its path, or
     what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
@@ -270,7 +270,7 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
         )
     if count is not None and str(count).strip() != str(len(pairs)):
         text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
-        layout.problems.append(("bad-category", text, "take nc out, or mend the one that is wrong"))
+        layout.problems.append(("bad-category", text, "take nc out, or fix the one that is wrong"))
     return _categories(layout, pairs)
 
 

@@ -33,11 +33,11 @@ def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: in
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
-            f"{path}: computes in int8 already, and {precision} would round its places; leave --precision."
+            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision."
         )
     if precision == "bf16" and info.graph.deform == "gridsample":
         raise ConfigError(
-            f"{path}: bf16 rounds the places of its look-ups, which gives other boxes; export it with --deform-op "
+            f"{path}: bf16 rounds its sampling locations, which gives other boxes; export it with --deform-op "
             "deformconv, or use --precision fp32."
         )
     return OpenvinoSession(path, device, precision, threads)

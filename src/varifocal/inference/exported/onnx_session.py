@@ -97,7 +97,7 @@ def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: in
         return runtime.InferenceSession(content, options, providers=providers)
     except CheckpointError:
         raise
-    except Exception as error:  # its errors share no type of their own
+    except Exception as error:  # its errors have no common type of their own
         reason = " ".join(str(error).split())
         if "opset" in reason:
             raise CheckpointError(

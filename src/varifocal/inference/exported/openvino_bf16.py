@@ -3,7 +3,7 @@
 OpenVINO normalizes groups of channels on planar maps, and turns every map from and back to channels last for it; its
 deformable convolution multiplies in float32 whatever it is asked for. The forms here keep the layout, and leave the
 product to a matrix multiplication. Where a deformable convolution looks is worked out in whole numbers but for the part
-of a cell, so that bf16 rounds no place: 304.5 would become 304.
+of a cell, so that bf16 rounds no location: 304.5 would become 304.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _deformable_convolution(node: Any) -> Any:
 
 
 def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]:
-    """The cell before a place and the one after it on one axis, inside the map, and their shares; zero outside."""
+    """Return the cells before and after a location on one axis, inside the map, and their weights; zero outside."""
     from openvino import opset13 as ops
 
     before = ops.floor(offset)

@@ -29,7 +29,7 @@ class PublishedCheckpoint:
     """A published file under our names.
 
     ``tensors`` are a whole state dict of the model that ``info`` describes, or with what is in ``missing`` left at
-    its start. ``unknown`` are names of the file that have no place, ``notes`` what a person should know.
+    its start. ``unknown`` are names of the file that the model does not have, ``notes`` what a person should know.
     """
 
     info: ModelInfo
@@ -40,7 +40,7 @@ class PublishedCheckpoint:
 
 
 def convert_state_dict(state: Mapping[str, Tensor], detector: str = "vfnet") -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict under our names, and the keys that have no place here."""
+    """Return the state dict under our names, and the keys that have no counterpart here."""
     renamed = {key: map_key(key, detector, neck_of(state)) for key in state}
     mapped = {name: state[key] for key, name in renamed.items() if name is not None}
     return mapped, [key for key, name in renamed.items() if name is None]
@@ -53,7 +53,8 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
 
     Raises:
         CheckpointError: not a PyTorch file, more in it than tensors and plain values, not a model that this version
-            converts, or, unless ``partial``, a weight without a place or a place without a weight; the first is named.
+            converts, or, unless ``partial``, a weight that the model does not know or one that it lacks; the first is
+            named.
     """
     state, meta = read_state(path)
     state, notes = _without_wrapping(state)
@@ -63,8 +64,8 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
     fit = _fit(state, found)
     if (fit.unknown or fit.missing) and not partial:
         raise CheckpointError(
-            f"{path}: {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights have no "
-            f"place{_first(fit.unknown)}, {len(fit.missing)} places have no weight{_first(fit.missing)}; "
+            f"{path}: {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights are "
+            f"unknown{_first(fit.unknown)}, {len(fit.missing)} are missing{_first(fit.missing)}; "
             "--partial keeps what fits."
         )
     info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)

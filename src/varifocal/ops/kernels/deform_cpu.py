@@ -1,12 +1,12 @@
-"""Convolutions that look where they are told, on a CPU: rows are gathered, weighted and summed, and multiplied.
+"""Convolutions with given sampling locations on a CPU: rows are gathered, weighted and summed, and multiplied.
 
 The cells of a channels-last map are the rows of a table. Every tap of every output cell is a weighted sum of a few of
 them, which ``embedding_bag`` reads in one pass, and the taps of a run of cells are multiplied by the weights as one
 1x1 convolution: oneDNN multiplies more than twice as fast as MKL does on AMD processors. A run is so short that its
 columns stay in the cores' caches; they are never all in memory. torchvision's operator is a scalar loop there.
 
-What is differentiable (features, shares, weights) goes through one operator of PyTorch's own registry, so that
-``torch.compile`` and ``torch.export`` see one node; everything before it is plain PyTorch.
+What is differentiable (features, interpolation weights, weights) goes through one operator of PyTorch's own registry,
+so that ``torch.compile`` and ``torch.export`` see one node; everything before it is plain PyTorch.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def offset_table(
     """What a deformable convolution reads: four cells a tap, bilinear, zero outside a map of ``size`` (H, W).
 
     Args:
-        offsets: (dy, dx) of each tap beside its regular place, in cells, as torchvision's ``deform_conv2d`` has them.
+        offsets: (dy, dx) of each tap from its regular location, in cells, as torchvision's ``deform_conv2d`` has them.
         size: of the map that is read.
         kernel: its side; K taps are its square.
         stride: of the convolution, and so are padding and dilation.
@@ -99,8 +99,8 @@ def offset_table(
 
 
 def linear_weights(place: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
-    """The cells before and after a place on an axis and their shares, which are zero outside the map."""
-    # far outside reads zero wherever it is exactly, so the place is kept small enough for an integer
+    """Return the cells before and after a location on an axis and their weights, which are zero outside the map."""
+    # far outside reads zero wherever it is exactly, so the location is kept small enough for an integer
     place = place.nan_to_num(nan=-2.0).clamp(-2, size + 1)
     before = place.detach().floor()
     after = place - before
@@ -169,7 +169,8 @@ def _gather_conv_backward(
     weight: Tensor,
     wanted: list[bool],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Gradients of features, shares and weight; empty tensors for what is not ``wanted``, in this order.
+    """Return the gradients of features, interpolation weights and weight, in this order; those not in ``wanted`` are
+    empty tensors.
 
     The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
     entries sorted by the cell that they read.
@@ -384,7 +385,7 @@ class _Runs:
         return _bag(self.table, self.index[i], begins, self.share[i])
 
     def share_slopes(self, i: int, slopes: Tensor) -> Tensor:
-        """Gradient [n, E] of each share: its row of the table times the slope of its column."""
+        """Return the gradient [n, E] of each interpolation weight: its row of the table times its column's slope."""
         entries = len(self.index[i])
         found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             slopes, self.table, self.index[i], self.begins[: len(slopes)], self.bags[:entries], 0

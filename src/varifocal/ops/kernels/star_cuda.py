@@ -11,7 +11,7 @@ new image size compiles nothing, and a CUDA graph can be captured after one call
 kernels for the forward pass, some seconds in all, and Triton keeps them on disk. ``benchmarks/star_conv_gpu.py --tune``
 measures other sizes.
 
-The backward pass is three kernels over a list of the 25 places a point (300 bytes). The gradient of features and
+The backward pass is three kernels over a list of the 25 locations a point (300 bytes). The gradient of features and
 distances asks per tap for ``weight^T @ gradient``, again without writing it down; that of the features is summed by
 atomic additions in float32, so its last bits differ from run to run. That of the weight is summed in parts, and then
 over the parts, always in the same order.
@@ -95,7 +95,7 @@ def _star_conv(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
 def _output(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     batch, _, height, width = features.shape
     size = (batch, weight.shape[0], height, width)
-    # no view of another tensor: what comes after may change it in place
+    # no view of another tensor: later in-place operations may change it
     return torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
 
 
@@ -149,7 +149,7 @@ _star_conv.register_autograd(_backward, setup_context=_remember)
 
 
 def _places(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the 25 places a point: the cell or -1, and the shares by its row and by its column, [25, points] each."""
+    """Return for the 25 locations of a point the cell or -1, and the weights by row and column, [25, points] each."""
     index = distances.new_empty(kernels.PLACES, shape.points, dtype=torch.int32)
     rows, columns = distances.new_empty(2, kernels.PLACES, shape.points)
     block = 128
@@ -208,7 +208,7 @@ def _weight_gradient(gradient: Tensor, features: Tensor, places: tuple[Tensor, T
     gpu = _gpu(features)
     tile = weight_tile(shape, features.dtype, gpu)
     blocks = 9 * triton.cdiv(shape.channels, tile.channels), triton.cdiv(shape.outputs, tile.outputs)
-    # two programs a processor, as the taps of four places take longer than that of one
+    # two programs a processor, as the taps of four locations take longer than that of one
     parts = max(2 * gpu.processors // math.prod(blocks), 1)
     steps = triton.cdiv(triton.cdiv(shape.points, parts), tile.points)
     parts = triton.cdiv(shape.points, steps * tile.points)
@@ -252,7 +252,7 @@ class Shape:
 
     @property
     def wide(self) -> bool:
-        """Whether an offset may not fit into 32 bits; places outside the map lie up to two rows before and behind."""
+        """Whether an offset may not fit into 32 bits; locations outside the map lie up to two rows before or behind."""
         longest = max(self.channels, self.outputs, kernels.PLACES)
         return (self.points + 3 * self.width + 3) * longest > NARROW or 9 * self.outputs * self.channels > NARROW
 
@@ -278,7 +278,7 @@ class Tile:
 
 
 # A map of 100x168 cells and 256 outputs fills the 132 processors of an H200 once with the first. Smaller maps take
-# smaller blocks, so that more processors share them, and longer ones, as waiting is then what takes time.
+# smaller blocks, so that more processors work on them, and longer ones, as waiting is then what takes time.
 FORWARD = (
     Tile(points=128, outputs=256, channels=32, warps=8, stages=3),
     Tile(points=64, outputs=128, channels=32, warps=4, stages=3),
@@ -331,7 +331,7 @@ def _programs(tile: Tile, shape: Shape) -> int:
 
 
 def _forward_bytes(tile: Tile, itemsize: int) -> int:
-    """Shared memory of the loop over the corners: weights, four places ahead, the columns on their way."""
+    """Shared memory of the loop over the corners: weights, four locations ahead, the columns on their way."""
     gathered = tile.points * tile.channels * (4 * (tile.stages - 1) + 1)
     return (tile.stages * tile.outputs * tile.channels + gathered) * itemsize
 

@@ -1,8 +1,8 @@
 """Triton kernels of the star convolution; :mod:`varifocal.ops.kernels.star_cuda` launches them and says why they look
 so.
 
-Maps are rows, [B * H * W, C]: the channels of a cell lie together. A "place" is one of the cells that a tap reads: four
-for a corner, two for a side, one for the point itself, 25 in all. Tap k of the kernel is (k // 3, k % 3). What is
+Maps are rows, [B * H * W, C]: the channels of a cell lie together. A "location" is one of the cells that a tap reads:
+four for a corner, two for a side, one for the point itself, 25 in all. Tap k of the kernel is (k // 3, k % 3). What is
 known when a kernel is compiled comes last in its signature: sizes of blocks end in ``_block``; ``wide`` says that
 offsets need 64 bits.
 
@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 PLACES = 25
-GROUP = tl.constexpr(8)  # rows of a map that a block of points goes down before it goes right: its places overlap
+GROUP = tl.constexpr(8)  # rows of a map that a block of points goes down before it goes right: its locations overlap
 
 
 @triton.jit
@@ -50,7 +50,7 @@ def _distances(distances, exists, first, cell, size, wide: tl.constexpr):
 @triton.jit
 @no_type_check
 def _floor(coordinate, size):
-    """The cell before a coordinate, the share of the cell behind it, and whether the two are on the map.
+    """The cell before a coordinate, the weight of the cell behind it, and whether the two are on the map.
 
     Far outside reads zero wherever it is exactly, and so does what is no number: an integer has to hold it.
     """
@@ -66,7 +66,7 @@ def _floor(coordinate, size):
 def _side(side, exists, first, row, column, left, top, right, bottom, height, width):
     """The projection on side 0: left, 1: right, 2: top, 3: bottom.
 
-    Its tap, the first of its two places, the way to the second, the share of the second, and whether they exist.
+    Its tap, the first of its two locations, the way to the second, the weight of the second, and whether they exist.
     """
     across = side < 2
     tap = tl.where(across, 3 + 2 * side, 6 * side - 11)
@@ -82,7 +82,7 @@ def _side(side, exists, first, row, column, left, top, right, bottom, height, wi
 def _corner(corner, exists, first, row, column, left, top, right, bottom, height, width):
     """The corner 0: left top, 1: right top, 2: left bottom, 3: right bottom.
 
-    Its tap, the first of its four places, the shares of the second row and column, and whether the four exist.
+    Its tap, the first of its four locations, the weights of the second row and column, and whether the four exist.
     """
     tap = corner // 2 * 6 + corner % 2 * 2
     y, share_y, e0, e1 = _floor(tl.where(corner < 2, row - top, row + bottom), height)
@@ -129,8 +129,8 @@ def forward(
 ):
     """A block of points by a block of outputs.
 
-    Three loops, for the taps of one, two and four places. Each runs over taps and blocks of channels at once, so that
-    what the next steps read is on its way while this one multiplies, from one tap to the next as well.
+    Three loops, for the taps of one, two and four locations. Each runs over taps and blocks of channels at once, so
+    that what the next steps read is on its way while this one multiplies, from one tap to the next as well.
     """
     exists, first, row, column = _block_of_points(points, height, width, point_block)
     cell = row * width + column
@@ -190,7 +190,7 @@ def forward(
 @triton.jit
 @no_type_check
 def _first_place(tap):
-    """Where the places of a tap begin among the 25."""
+    """Return where the locations of a tap begin among the 25."""
     return 3 * tap + tap % 2 - tl.where(tap > 4, 3, 0)
 
 
@@ -206,9 +206,9 @@ def _note(index, rows, columns, at, point, place, exists, share_y, share_x):
 @no_type_check
 def places(
     distances,
-    index,  # [25, points]: the cell of a place, -1 outside the map
-    rows,  # [25, points]: the place's share by its row
-    columns,  # [25, points]: its share by its column; the two multiplied are its weight
+    index,  # [25, points]: the cell of a location, -1 outside the map
+    rows,  # [25, points]: the location's weight by its row
+    columns,  # [25, points]: its weight by its column; its weight is the product of the two
     points,
     height,
     width,
@@ -273,7 +273,7 @@ def input_gradients(
 ):
     """A block of points by a block of channels for one tap: what the outputs ask of the column, and who answers.
 
-    The cells of the places do by their weight, the distances by how the weights change when the point moves.
+    The cells of the locations do by their weight, the distances by how the weights change when the point moves.
     """
     point = tl.program_id(0) * point_block + tl.arange(0, point_block)
     exists = point < points
@@ -343,7 +343,7 @@ def _products(
     precision: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """The sum over points of output gradient times column, for a tap whose ``count`` places the lists begin with."""
+    """The sum over points of output gradient times column, for a tap whose ``count`` locations the lists begin with."""
     given = ((output < outputs) | (outputs % output_block == 0))[None, :]
     inside = ((channel < channels) | (channels % channel_block == 0))[None, :]
     total = tl.zeros((output_block, channel_block), dtype=tl.float32)

@@ -74,7 +74,7 @@ def _latency(report: Report) -> Table:
 def _steps(result: BatchResult) -> Table:
     whole = result.milliseconds.median
     digits, gflop_digits = _digits(whole), _digits(result.network.gflop or 0)
-    table = _table("step", "ms", "share", "GFLOP", "GFLOP/s", "of peak")
+    table = _table("step", "ms", "of total", "GFLOP", "GFLOP/s", "of peak")
     passes = _many(result.milliseconds.repeats, "pass")
     table.title = f"batch {result.batch}: where the time goes, median of {passes}"
     for step in result.steps:
@@ -88,7 +88,7 @@ def _steps(result: BatchResult) -> Table:
 
 
 def _operators(operators: tuple[Operator, ...]) -> Table:
-    table = _table("operator", "calls", "ms", "share")
+    table = _table("operator", "calls", "ms", "of total")
     table.title = "what costs most in one profiled pass"
     digits = _digits(operators[0].milliseconds)
     for operator in operators:

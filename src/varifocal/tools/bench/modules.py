@@ -1,4 +1,4 @@
-"""A detector's network cut into the parts whose times are told."""
+"""A detector's network split into the parts whose times are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOWERS, STARS, PREDICTORS = "towers", "star convolutions", "predictors"
 
 @dataclass(frozen=True)
 class Part:
-    """Modules, by their dotted names, that are told as one; ``within`` is the part that they lie in, "" the network."""
+    """Modules, by their dotted names, reported as one; ``within`` is the part that they lie in, "" the network."""
 
     name: str
     modules: tuple[str, ...]

@@ -1,6 +1,6 @@
 """What this machine can do at its best: the convolutions of a VFNet on a COCO image, one at a time.
 
-The share of this peak that a network reaches says how much a better program could still win on the same machine. It
+The fraction of this peak that a network reaches says how much a better program could still win on the same machine. It
 counts like the network's own number, two operations for each multiply-add of the plain algorithm, so that a library
 that needs fewer (Winograd) raises both.
 """

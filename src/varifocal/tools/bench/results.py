@@ -109,7 +109,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of torch in one pass: calls, milliseconds in itself (on the GPU where there is one), their share."""
+    """An operator of torch in one pass: calls, milliseconds in itself (on a GPU if there is one), and as a fraction."""
 
     name: str
     calls: int
@@ -121,7 +121,7 @@ class Operator:
 class Report:
     """Everything that was measured, and with what; plain values but for ``peak``, ``batches`` and ``operators``.
 
-    ``peak`` holds the machine's convolutions, the fastest first; the share of peak refers to that one.
+    ``peak`` holds the machine's convolutions, the fastest first; the fraction of peak refers to that one.
     """
 
     date: str

@@ -15,7 +15,7 @@ NEARLY = 0.9  # IoU from which two boxes are nearly the same
 TINY_SIDE = 2.0  # pixels
 TINY_SHARE = 1 / 16  # of the class's median side
 HUGE_SHARE = 0.9  # of the image's area
-USUALLY = 0.25  # share of the image up to which a class is usually small
+USUALLY = 0.25  # fraction of the image up to which a class is usually small
 ENOUGH = 20  # boxes of a class from which it has a usual size
 THIN = 20.0  # one side over the other
 
@@ -73,7 +73,7 @@ def _sweep(
 
 @dataclass(frozen=True, eq=False)
 class Copies:
-    """Pairs of boxes in one place: the same box of a class, nearly the same, and of two classes."""
+    """Pairs of boxes at one location: the same box of a class, nearly the same, and of two classes."""
 
     same: Pairs
     nearly: Pairs
@@ -105,7 +105,7 @@ def _columns(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Odd:
-    """Boxes of odd sizes, by place, worst first, each with how far it is from the usual (larger is worse)."""
+    """Boxes of unusual sizes, by index, worst first, each with how far it is from the usual (larger is worse)."""
 
     tiny: tuple[Int64[np.ndarray, "K"], Float[np.ndarray, "K"]]
     huge: tuple[Int64[np.ndarray, "L"], Float[np.ndarray, "L"]]

@@ -28,7 +28,7 @@ from varifocal.utils.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """One image that was shown: which it is, the places of its labels in the columns, and the look at it."""
+    """One image that the model has seen: which it is, the indices of its labels in the columns, and the look at it."""
 
     split: Split
     image: int

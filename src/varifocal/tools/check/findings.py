@@ -41,7 +41,7 @@ KINDS = {
     ),
     "size-differs": Kind("loss", "recorded size is not the image's", "so the boxes do not fit the image"),
     "shared-labels": Kind(
-        "warning", "files of labels that two images share", "the images differ in their suffix alone"
+        "warning", "files of labels that belong to two images", "the images differ in their suffix alone"
     ),
     "turned-image": Kind("note", "images with an EXIF rotation", "boxes must be those of the upright image"),
     "leaked-image": Kind("warning", "images in two splits", "the same bytes: a measurement on them says too much"),
@@ -70,7 +70,9 @@ KINDS = {
     ),
     "duplicate-box": Kind("warning", "boxes that are there twice", "the same box of the same class"),
     "near-duplicate-box": Kind("warning", "nearly the same boxes", "of one class, with an IoU of 0.9 or more"),
-    "two-classes": Kind("warning", "boxes of two classes", "the same place (IoU of 0.9 or more) has another class too"),
+    "two-classes": Kind(
+        "warning", "boxes of two classes", "the same location (IoU of 0.9 or more) has another class too"
+    ),
     "tiny-box": Kind(
         "warning", "suspiciously tiny boxes", "a side below 2 pixels, or far below its class's usual size"
     ),

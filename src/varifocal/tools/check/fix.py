@@ -52,11 +52,11 @@ def check_new(out: Path, data: Path) -> None:
         raise ConfigError(f"{out}: is there already; choose another --fix or remove it.")
     folder = data if data.is_dir() else data.parent
     if folder.resolve() in out.resolve().parents and data.is_dir():
-        raise ConfigError(f"{out}: lies in {data}, which is not to be touched; choose a place beside it.")
+        raise ConfigError(f"{out}: lies in {data}, which is not to be touched; choose a folder beside it.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place.") from error
+        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another folder.") from error
 
 
 def _check_meaning(report: Report) -> None:
@@ -67,11 +67,11 @@ def _check_meaning(report: Report) -> None:
     """
     for kind, text in {
         "shifted-class": "its class ids seem to be one off, so that a copy would have wrong classes",
-        "fractions": "its boxes seem to be fractions of the image in place of pixels",
-        "corners": "its boxes seem to hold corners in place of width and height, so that a copy would have wrong boxes",
+        "fractions": "its boxes seem to be fractions of the image instead of pixels",
+        "corners": "its boxes seem to hold corners instead of width and height, so that a copy would have wrong boxes",
     }.items():
         if report.findings.total(kind):
-            raise DataError(f"{report.data}: {text}; mend them first, as it says above.")
+            raise DataError(f"{report.data}: {text}; fix them first, as it says above.")
 
 
 def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[str] | None = None) -> list[Change]:
@@ -126,7 +126,7 @@ def _check_labels(report: Report, plans: Sequence[Plan]) -> None:
         if labeled and not plan.boxes.any():
             raise DataError(
                 f"{report.data}: none of the labels of the split {plan.split.name} can be used, so that "
-                f"{count_of(int(plan.images.sum()), 'image')} of it would become background; mend what is wrong above."
+                f"{count_of(int(plan.images.sum()), 'image')} of it would become background; fix what is wrong above."
             )
 
 

@@ -2,7 +2,7 @@
 
 Dropped: images that are missing, damaged or of another size than recorded, with their boxes; boxes that cannot be or
 have no known class; images of which no object is left, since they would become background; exact copies of a box; a
-copy of an image whose labels are the same, too. Mended: corners are put in order, boxes over the border are clipped,
+copy of an image whose labels are the same, too. Fixed: corners are put in order, boxes over the border are clipped,
 boxes recorded before the EXIF rotation are turned with it, classes that differ in case, spaces or signs alone become
 the one with most boxes, and every split lists the classes of all. Everything else is left alone.
 """
@@ -25,7 +25,7 @@ from varifocal.tools.check.messages import count_of
 from varifocal.tools.check.similar_names import find_twins
 from varifocal.tools.check.split import Split
 
-CLIPPED = 0.01  # pixels by which a box is clipped before it is told
+CLIPPED = 0.01  # pixels from which the clipping of a box is reported
 # What a reader found and could not take over at all.
 COPY_DROPPED, MERGED = "copy dropped", "class merged"
 UNREAD = ("malformed", "unknown-image", "twice", "bad-category", "bad-size")
@@ -49,7 +49,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is kept of a split: images and boxes by place, with the boxes' new corners and class names.
+    """What is kept of a split: images and boxes by index, with the boxes' new corners and class names.
 
     ``split`` has the sizes and corners as they will be.
     """
@@ -132,7 +132,7 @@ def _usable(split: Split, scan: ScannedImages) -> tuple[Bool[np.ndarray, "M"], l
         if split.image_file(image) is None:
             why = "it is not there"
         elif image in scan.errors:
-            why = scan.errors[image][1].rpartition("; ")[0] or scan.errors[image][1]  # without what could mend it
+            why = scan.errors[image][1].rpartition("; ")[0] or scan.errors[image][1]  # without what could fix it
         else:
             width, height = scan.sizes[image].tolist()
             why = f"it has {width} x {height} pixels and not the recorded {recorded[image, 0]} x {recorded[image, 1]}"

@@ -22,7 +22,7 @@ class ScannedImages:
     """Columns of M files as they were found: see :class:`varifocal.data.images.ImageScan`.
 
     ``seen`` is False where no file was given, or it could not be read; ``errors`` has the kind and the sentence of
-    those that could not, by place. ``used`` are the values of images of more than 8 bits, ``unknown`` says of some of
+    those that could not, by index. ``used`` are the values of images of more than 8 bits, ``unknown`` says of some of
     these why their range is not known, and ``frames`` how many images a file holds where it holds several.
     """
 

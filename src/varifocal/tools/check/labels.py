@@ -24,9 +24,9 @@ from varifocal.inference.boxes_numpy import box_area, box_iou, overlaps
 
 SAME_PLACE = 0.5  # IoU from which two boxes are surely of one object
 NEAR = 0.2  # IoU from which they may be: a label far off its object
-SURE = 0.7  # share of its class's mean score from which something is found with confidence
-LEAST = 0.1  # doubt from which it is told
-COVERED = 0.5  # share of a box inside a region that is not to be judged
+SURE = 0.7  # fraction of its class's mean score from which something is found with confidence
+LEAST = 0.1  # doubt from which it is reported
+COVERED = 0.5  # fraction of a box inside a region that is not to be judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class FoundLabelErrors:
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """``label`` and ``found`` are places in the image's labels and detections, -1 for none; ``iou`` of the two, or
+    """``label`` and ``found`` are indices in the image's labels and detections, -1 for none; ``iou`` of the two, or
     of a missing label with the nearest one."""
 
     kind: str
@@ -157,7 +157,7 @@ def _of_label(one: ImageComparison, what: ClassBaseline, label: int) -> LabelIss
 
 
 def _missing(one: ImageComparison, what: ClassBaseline, busy: set[int]) -> list[LabelIssue]:
-    """Detections that belong to no label, each place once, the best first."""
+    """Return detections that belong to no label, one at each location, the best first."""
     found = one.found
     nearest = one.iou.max(axis=1, initial=0)
     free = (nearest < SAME_PLACE) & ~_covered(found.boxes, one.labels.regions)

@@ -22,7 +22,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def where(one: Finding, report: Report) -> str:
-    """File and place of a finding, the file from the folder of the data set on."""
+    """Return the file and the location of a finding, the file relative to the data set's folder."""
     folder = report.data if os.path.isdir(report.data) else os.path.dirname(report.data)
     inside = folder and one.file.startswith(os.path.join(folder, ""))
     file = os.path.relpath(one.file, folder) if inside else one.file

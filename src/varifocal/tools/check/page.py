@@ -127,7 +127,7 @@ def _row(one: Finding, report: Report) -> str:
 
 
 def _said(one: Finding, report: Report) -> str:
-    """Place and sentence; of what a model doubts how much."""
+    """Return the location and the sentence, and of what a model doubts how much."""
     doubt = f'<b title="how much less overlap there is than the score promises">{one.rank:.2f}</b> ' * (
         one.level == "suspect"
     )

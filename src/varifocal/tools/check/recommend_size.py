@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from varifocal.types import Preprocess
 
 CELLS = 2  # of the finest map that a box's mean side should span
-COVERED = 0.95  # share of the boxes for which it should
+COVERED = 0.95  # fraction of the boxes for which it should
 ENLARGE = 2.0  # at most
 SMALLEST = 320  # pixels of the shorter side: what a smaller input would save is little
 LARGE = 1600  # pixels of the longer side from which windows are the better way
@@ -31,7 +31,7 @@ ENOUGH = 0.75  # of the recipe's side: a need of less says that a smaller input 
 class Advice:
     """``overrides`` are words for the command line; empty where the recipe's own size is right.
 
-    ``share_now`` is the share of boxes whose mean side is at least ``least_side`` pixels at the recipe's size,
+    ``share_now`` is the fraction of boxes whose mean side is at least ``least_side`` pixels at the recipe's size,
     ``share_then`` at the recommended one; ``side`` is the 5th percentile of these sides in pixels of the images.
     """
 

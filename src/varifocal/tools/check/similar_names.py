@@ -12,7 +12,7 @@ _ENDINGS = ("ies", "es", "s")
 
 
 class SimilarNames(NamedTuple):
-    """Two classes, by place, and what is different: "case" (or spaces and signs), "number" or "spelling"."""
+    """Two classes, by index, and what is different: "case" (or spaces and signs), "number" or "spelling"."""
 
     first: int
     second: int
@@ -75,7 +75,7 @@ def _singulars(name: str) -> list[str]:
 
 
 def _shorter(name: str) -> set[str]:
-    """The name, and without any one of its letters: two names one slip apart share one of these."""
+    """The name, and without any one of its letters: two names one slip apart have one of these in common."""
     if len(name) < _LONG:
         return set()
     return {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}

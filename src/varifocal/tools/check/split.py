@@ -43,7 +43,7 @@ class Split:
 
     @cached_property
     def each_region_once(self) -> Bool[np.ndarray, "N"]:
-        """Boxes to be told of: all but the copies of a region after its first."""
+        """Boxes to be reported: all but the copies of a region after its first."""
         boxes = self.raw.boxes
         return each_region_once(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
 
@@ -55,7 +55,7 @@ class Split:
 
     @cached_property
     def sound_places(self) -> Int64[np.ndarray, "K"]:
-        """Places of the sound boxes in the columns, in the order of the source."""
+        """Indices of the sound boxes in the columns, in the order of the source."""
         return np.flatnonzero(self.sound)
 
     @cached_property
@@ -84,7 +84,7 @@ class Split:
         return order, np.searchsorted(images[order], np.arange(len(self.raw.images) + 1))
 
     def boxes_of(self, image: int) -> Int64[np.ndarray, "K"]:
-        """Places of all boxes of an image, in the order of the source."""
+        """Return the indices of all boxes of an image, in the order of the source."""
         order, starts = self._by_image
         return order[starts[image] : starts[image + 1]]
 
@@ -93,7 +93,7 @@ class Split:
         return self.raw.categories[label].name if label >= 0 else "unknown"
 
     def where(self, box: int) -> str:
-        """The place of a box in the source, with its file where that is not the one file of the split."""
+        """Return the location of a box in the source, with its file where that is not the one file of the split."""
         place = self.raw.boxes.where(box)
         return place.text if place.file == self.raw.source else str(place)
 

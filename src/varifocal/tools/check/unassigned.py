@@ -29,7 +29,7 @@ class Matching:
 
     @property
     def unmatched(self) -> Int64[np.ndarray, "K"]:
-        """Boxes without any point, by place."""
+        """Indices of the boxes without any point."""
         return np.flatnonzero(self.points == 0)
 
     @property
@@ -82,7 +82,7 @@ def _by_call(images: Int64[np.ndarray, "M"], calls: Int64[np.ndarray, "M"]) -> I
 
 
 def _blocks(owner: Int64[np.ndarray, "N"], images: Int64[np.ndarray, "K"]) -> Iterator[Int64[np.ndarray, "B"]]:
-    """Places of the boxes of whole images, about ``MOST_BOXES`` at a time; ``owner`` is in order."""
+    """Yield the indices of the boxes of whole images, about ``MOST_BOXES`` at a time; ``owner`` is sorted."""
     first, last = np.searchsorted(owner, images, "left"), np.searchsorted(owner, images, "right")
     block = (np.cumsum(last - first) - 1) // MOST_BOXES
     for part in np.split(np.arange(len(images)), np.flatnonzero(np.diff(block)) + 1):

@@ -36,7 +36,7 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         raise ConfigError("name either a checkpoint before DATA, or what a detector found with --predictions FILE.")
     if options.predictions is not None:
         _refuse_settings_of_a_model(options)
-    _settings(options, 100)  # mistakes are told before the work
+    _settings(options, 100)  # mistakes are reported before the work
     if options.output_json is not None:
         ensure_writable_file(options.output_json)
     if options.plot_dir is not None:

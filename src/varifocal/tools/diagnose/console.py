@@ -84,7 +84,7 @@ def _scores(found: Diagnosis) -> Table:
     grid.add_column()
     calibration, wanted = found.calibration, found.thresholds.precision
     if calibration is None:
-        told = "not told: scores are not between 0 and 1"
+        told = "not reported: scores are not between 0 and 1"
     else:
         told = f"LaECE {percent(calibration.laece_all)}, from the best threshold of each class on "
         told += percent(calibration.laece)

@@ -9,14 +9,14 @@ import numpy as np
 from varifocal.analysis.confusion import Confusion
 from varifocal.types import Dataset, Detections
 
-FEW = 0.2  # share of labeled images without any detection from which on it is said
-SOME, MANY = 0.05, 0.3  # shares of boxes
+FEW = 0.2  # fraction of labeled images without any detection from which it is reported
+SOME, MANY = 0.05, 0.3  # fractions of boxes
 SLACK = 1.1  # how far a sound box may reach beyond its image, in its sides
 
 
 def results_sanity(detections: Sequence[Detections], data: Dataset) -> Iterator[str]:
-    """Sentences on what someone else's results may have wrong: images that are missing, boxes that are corners, in
-    shares of the image or of a resized one, scores in percent. ``detections[i]`` belong to ``data.samples[i]``."""
+    """Yield sentences on what someone else's results may have wrong: missing images; boxes that are corners, fractions
+    of the image or of a resized image; scores in percent. ``detections[i]`` belong to ``data.samples[i]``."""
     total = sum(len(one.scores) for one in detections)
     if not total:
         yield "there is no detection, so that everything counts as missed."
@@ -39,7 +39,7 @@ def results_sanity(detections: Sequence[Detections], data: Dataset) -> Iterator[
 
 def _boxes(boxes: np.ndarray, sizes: np.ndarray) -> Iterator[str]:
     if boxes.max() <= 1 + SLACK:  # of corners in 0..1 that were read as x, y, width, height
-        yield "all boxes lie within two pixels; a bbox is in pixels of the image, not in shares of it."
+        yield "all boxes lie within two pixels; a bbox is in pixels of the image, not in fractions of it."
         return
     outside = (boxes[:, 2:] > SLACK * sizes).any(axis=1)
     told = f"{int(outside.sum()):,} of {len(boxes):,} boxes end outside their images; "

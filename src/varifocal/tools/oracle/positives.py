@@ -19,7 +19,7 @@ from varifocal.models.dense import DenseTargets, assign_targets
 from varifocal.structures import Candidates, Outputs, Targets
 from varifocal.types import Category, Sample
 
-VISIBLE = 0.5  # least share of an object in a window that makes it an object of the window
+VISIBLE = 0.5  # least fraction of an object in a window that makes it an object of the window
 
 Labeller = Callable[[Outputs, Sequence[Targets]], DenseTargets]
 
@@ -67,7 +67,7 @@ class AtPoints:
 class Positives:
     """The P points of a look that have an object, in pixels of the network's input.
 
-    ``image`` and ``point`` are their places in the batch. ``boxes`` are predicted, ``truth`` and ``labels`` are those
+    ``image`` and ``point`` are their indices in the batch. ``boxes`` are predicted, ``truth`` and ``labels`` are those
     of the objects. ``again`` is what the detector says when its first box is the object's, where it was asked.
     """
 

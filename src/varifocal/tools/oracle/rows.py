@@ -2,8 +2,8 @@
 
 A row replaces quantities at the *positives*, the points that the assignment gives an object, and nowhere else: all
 other points, and all other classes of the same point, keep what was predicted. Then the usual post-processing and COCO
-evaluation follow. Rows whose name begins with ``perfect`` replace nothing; they put the truth in the place of a later
-step.
+evaluation follow. Rows whose name begins with ``perfect`` replace nothing; they replace a later step by the
+truth.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Override:
 class Row:
     """One question: what is given at the positives, and what is perfect after the network.
 
-    ``one_each`` puts :func:`varifocal.tools.oracle.ground_truth_nms.ground_truth_nms` in the place of suppression, the
+    ``one_each`` uses :func:`varifocal.tools.oracle.ground_truth_nms.ground_truth_nms` instead of suppression, the
     best box chosen so; ``without_false`` is that of :func:`varifocal.evaluation.coco_ap.coco_ap`.
     """
 

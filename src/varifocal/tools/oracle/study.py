@@ -68,7 +68,7 @@ def oracle_study(
     rows: Sequence[Row] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> OracleStudy:
-    """Evaluate a model on a data set with each row's truth in the place of what was predicted.
+    """Evaluate a model on a data set with each row's truth instead of what was predicted.
 
     Images are read, resized, cut into windows and looked at as :func:`varifocal.evaluation.evaluate.evaluate` does, so
     that the row ``nothing`` is its result. In a window an object counts when at least half of it is seen there, and its

@@ -43,7 +43,7 @@ def make_report(
         folders: of runs, as training leaves them, and of sweeps, of which each row is shown by the run of its first
             seed. Runs that differ in nothing but the seed are rows of a sweep of their own (``group_by_seed``), each
             shown by its first. The other runs are compared with the first one.
-        data: labeled images in the place of those that each run was validated on.
+        data: labeled images instead of those that each run was validated on.
         baseline: the row that the others of a sweep are compared with; as of ``read_sweep`` and ``group_by_seed`` when
             left out.
         examples: how many images the page shows, half of them the worst; at most 100.
@@ -131,7 +131,7 @@ def _beside(first: RunSummary, one: RunSummary) -> RunSummary:
             return one
         note = (
             f"was measured on other images or labels than {first.name}, so the two are not compared "
-            "and share no examples"
+            "and have no examples in common"
         )
         return replace(one, notes=(*one.notes, note), comparable=False)
     if None in (first.run.digest, one.run.digest) or one.run.digest == first.run.digest:

@@ -31,7 +31,7 @@ Bar = Callable[[str, int], Any]  # a context of a function that is called with t
 
 @dataclass(frozen=True)
 class RefinementGain:
-    """What the second look does to the boxes of true positives (IoU 0.5): means over ``count`` of them, and the share
+    """What the refinement does to the boxes of true positives (IoU 0.5): means over ``count`` of them, and the fraction
     whose refined box is nearer to the truth than the first one."""
 
     count: int
@@ -120,7 +120,7 @@ def evaluate_run(run: Run, shelf: DatasetCache, given: Dataset | None, device: s
     diagnosis = diagnose(detections, data, Settings(max_detections=most, worst=WORST))
     own_stars = None if stars is None else [one.take(keep) for one, keep in zip(stars, kept, strict=True)]
     refines = bool(getattr(model.info.config, "refine", False))
-    told = () if given is not None else data.notes  # of given data they are told once
+    told = () if given is not None else data.notes  # of given data they are reported once
     notes = told if note is None else (*told, note)
     return RunEvaluation(data, dataset_digest(data), detections, own_stars, refines, metrics, diagnosis, notes)
 
@@ -148,6 +148,6 @@ def _detect(model: Any, data: Dataset, advance: Callable[[int], None]) -> tuple[
 
 
 def _known(found: Detections, data: Dataset) -> np.ndarray:
-    """The places of the detections whose class the data has, which are what ``relabel`` keeps."""
+    """Return the indices of the detections whose class the data has, which are what ``relabel`` keeps."""
     names = {category.name for category in data.categories}
     return np.flatnonzero(np.array([category.name in names for category in found.categories])[found.labels])

@@ -15,7 +15,7 @@ VERSION = 1  # of the JSON: grows when a key changes its meaning or goes
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """One run of a report. ``metrics`` are shares of 1: those of the data that was named, or else those the run wrote
+    """One run of a report. ``metrics`` are in 0..1: those of the data that was named, or else those the run wrote
     at its end, or else measured anew. ``notes`` say what is missing. Not ``comparable`` are those that were measured
     on other images or labels than the first run's."""
 
@@ -34,7 +34,7 @@ class RunSummary:
 @dataclass(frozen=True, eq=False)
 class Report:
     """Runs, the first of which the others are compared with, and sweeps. ``data`` is the name of the data that was
-    named in the place of the runs' own."""
+    named instead of the runs' own."""
 
     runs: tuple[RunSummary, ...]
     sweeps: tuple[Sweep, ...]
@@ -43,7 +43,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; shares of 1."""
+        """Return plain values; metrics are in 0..1."""
         return {
             "version": VERSION,
             "data": self.data,

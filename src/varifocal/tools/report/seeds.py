@@ -33,7 +33,7 @@ class SeedGroups:
 
 
 def group_by_seed(runs: Sequence[Run], baseline: str | None = None) -> SeedGroups:
-    """Put runs that are told apart by their seeds into rows, and rows on the same data into a sweep.
+    """Group runs that differ only by their seeds into rows, and rows on the same data into a sweep.
 
     A row are runs of one recipe but for its seed, on the same data. Rows make a sweep where there are at least two on
     the same data and one of them has two seeds. Runs without AP, recipe or known data, and those that repeat a seed of

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Row:
-    """``values`` are the metrics by seed, shares of 1; ``paper`` the AP that the paper reports on COCO, in percent;
+    """``values`` are the metrics by seed, in 0..1; ``paper`` the AP that the paper reports on COCO, in percent;
     ``against`` the row of the table without what this one adds."""
 
     name: str
@@ -45,8 +45,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``row`` against the baseline in one metric; ``difference`` (row minus baseline, shares of 1) is None where they
-    share no seed."""
+    """``row`` against the baseline in one metric; ``difference`` (row minus baseline, of metrics in 0..1) is None where
+    they have no seed in common."""
 
     row: str
     baseline: str

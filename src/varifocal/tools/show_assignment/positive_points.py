@@ -20,8 +20,8 @@ from varifocal.types import Category, Sample
 class Assigned:
     """One image as the network is trained with it; coordinates are pixels of the resized image.
 
-    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``places`` are their places in the
-    sample. Of the K positive points, the anchors of a cell each for itself, ``level`` is the place in ``strides`` and
+    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``places`` are their indices in the
+    sample. Of the K positive points, the anchors of a cell each for itself, ``level`` is the index in ``strides`` and
     ``owner`` the object.
     """
 
@@ -79,7 +79,7 @@ def assign_sample(sample: Sample, eye: TrainingGeometry) -> Assigned:
     boxes = (sample.boxes * eye.factors(sizes)).astype(np.float32)
     priors = eye.priors(*eye.grids(seen)[0].tolist())
     width, height = seen[0].tolist()
-    numbers = torch.arange(len(boxes))  # in the place of labels, so that the label tells the object
+    numbers = torch.arange(len(boxes))  # instead of labels, so that the label identifies the object
     targets = Targets(torch.from_numpy(boxes), numbers, torch.from_numpy(sample.crowd), (height, width))
     dense = assign_batch(eye.labeling.assign, priors, [targets], divisor=eye.labeling.divisor)
     positive = dense.positive[0]

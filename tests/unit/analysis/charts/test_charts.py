@@ -16,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def make_plot(*marks, x=None, y=None):
-    return plot("A title", "What there is to see", x or Axis("score"), y or Axis("share"), marks)
+    return plot("A title", "What there is to see", x or Axis("score"), y or Axis("fraction"), marks)
 
 
 CHARTS = {

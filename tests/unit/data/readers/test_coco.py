@@ -384,5 +384,5 @@ def test_check_size_knows_a_forgotten_rotation(write):
         check_size(sample, read_image(sample.file))
     assert "EXIF" not in str(error.value)
     sample.file.unlink()
-    with pytest.raises(DataError, match="mend the recorded size"):
+    with pytest.raises(DataError, match="fix the recorded size"):
         check_size(sample, Image.new("RGB", (50, 100)))

@@ -256,7 +256,7 @@ NO_OUTLINE = [
 def test_without_box_and_outline_it_is_a_box_that_can_be_dropped(tmp_path, outline, absent):
     annotations = [{**without(box(8), "bbox"), **absent, "segmentation": outline}, box(9)]
     path = write(tmp_path, annotations)
-    refused(path, "annotation 8 of image 1", "has no bbox; mend it, or leave", "data.invalid_boxes=drop")
+    refused(path, "annotation 8 of image 1", "has no bbox; fix it, or leave", "data.invalid_boxes=drop")
     data = load_dataset(path, invalid_boxes="drop")
     assert found(data) == {"1.png": [("tree", BOX)]}
     assert data.notes[0].startswith("val.json: 1 box was left out, first that of annotation 8 of image 1")

@@ -29,6 +29,8 @@ VIA_3 = {
     "view": {},
     "metadata": {"1_a": {"xy": []}},
 }
+MMDET = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "a.png", "instances": [{"bbox": [1, 2, 3, 4]}]}]}
+ODVG = {"filename": "a.png", "height": 9, "width": 9, "detection": {"instances": [{"bbox": [1, 2, 3, 4], "label": 0}]}}
 PALIGEMMA = {"image": "a.png", "prefix": "detect cat", "suffix": "<loc0001> cat"}
 TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
 
@@ -37,6 +39,9 @@ TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
     ("name", "content", "parts"),
     [
         ("train/x.tfrecord", b"\0", ["TFRecord", "COCO"]),
+        ("train.json", json.dumps(MMDET), ["MMDetection 3's own JSON", "corners"]),
+        ("train.jsonl", json.dumps(ODVG) + "\n", ["ODVG", "COCO"]),
+        ("train/_classes.csv", "filename,box,cup\na.png,1,0\n", ["classes of whole images"]),
         ("data/train.tfrecord-00000-of-00002", b"\0", ["TFRecord"]),
         ("data.mdb", b"\0", ["LMDB"]),
         ("digitStruct.mat", b"\0", ["MATLAB", "CSV"]),

@@ -295,7 +295,7 @@ def test_a_split_does_not_lose_all_its_labels(tmp_path, labels, line):
     report = check_data(tmp_path / "data", EYE, format="yolo")
     count = 3 if labels == "elsewhere" else 1
     said = (
-        rf"none of the labels of the split all can be used, so that {count} images? of it would become background; mend"
+        rf"none of the labels of the split all can be used, so that {count} images? of it would become background; fix"
     )
     with pytest.raises(DataError, match=said):
         write_fixed(report, tmp_path / "out")

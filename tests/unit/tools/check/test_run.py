@@ -329,7 +329,7 @@ def test_corners_in_place_of_width_and_height_are_suspected(tmp_path):
     assert [one.box for one in report.findings.of("corners")] == [0, 1, 2, 4]
     assert report.findings.loses
     assert not report.findings.total("over-border")
-    with pytest.raises(DataError, match="hold corners in place of width and height"):
+    with pytest.raises(DataError, match="hold corners instead of width and height"):
         write_fixed(report, tmp_path / "out")
     with pytest.raises(DataError, match=r"fits its image better as \[x1, y1, x2, y2\].*or take such boxes as written"):
         load_dataset(tmp_path / "corners", "train")

@@ -51,8 +51,8 @@ def test_sound_results_raise_no_doubt(made, tmp_path):
     ("bbox", "words"),
     [
         (lambda x, y, w, h, *_: [x, y, x + w, y + h], "look like [left, top, right, bottom]"),
-        (lambda x, y, w, h, a, b: [x / a, y / b, w / a, h / b], "shares of it"),
-        (lambda x, y, w, h, a, b: [x / a, y / b, (x + w) / a, (y + h) / b], "shares of it"),
+        (lambda x, y, w, h, a, b: [x / a, y / b, w / a, h / b], "fractions of it"),
+        (lambda x, y, w, h, a, b: [x / a, y / b, (x + w) / a, (y + h) / b], "fractions of it"),
         (lambda *box: [3.3 * value for value in box[:4]], "not of a resized one"),
     ],
 )
