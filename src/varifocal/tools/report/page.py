@@ -59,7 +59,7 @@ def make_page(report: Report) -> str:
         report=report,
         title=_title(report),
         links=[(id, words) for id, words, content in parts if content],
-        missing=[*report.notes, *(f"{one.name}: {note}" for one in report.runs for note in one.notes)],
+        missing=list(_missing(report)),
         sweeps=sweeps,
         metrics_of_sweeps=SHOWN,
         p_words=p_words,
@@ -70,7 +70,7 @@ def make_page(report: Report) -> str:
         refining=_refining(report),
         examples=[example_panels(report, number, one) for number, one in enumerate(report.examples)],
         megabytes=max(sum(len(one.uri) for one in report.examples) / 1e6, 0.1),
-        all_have_stars=all(scene.stars for one in report.examples for scene in one.scenes if scene.found),
+        all_have_stars=_all_have_stars(report),
         curves=curves,
         diagnosis=diagnosis,
         plots=list(_plots(report)),
@@ -83,6 +83,11 @@ def _title(report: Report) -> str:
     folders = {sweep.folder for sweep in report.sweeps}
     alone = [one.name for one in report.runs if one.run.folder.parent not in folders]
     return ", ".join([*(one.name for one in report.sweeps), *alone])
+
+
+def _missing(report: Report) -> Iterator[str]:
+    yield from report.notes
+    yield from (f"{one.name}: {note}" for one in report.runs for note in one.notes)
 
 
 def _sweep(sweep: Sweep, key: str) -> SweepPart:
@@ -101,6 +106,10 @@ def _plots(report: Report) -> Iterator[tuple[str, list[Figure]]]:
         figures = [Figure(inline_chart(chart, f"{kind}{run}"), name) for run, (name, chart) in enumerate(own)]
         if figures:
             yield words, figures
+
+
+def _all_have_stars(report: Report) -> bool:
+    return all(scene.stars for one in report.examples for scene in one.scenes if scene.found)
 
 
 def _refining(report: Report) -> list[bool]:
