@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,10 @@ def load_model(options: argparse.Namespace) -> Any:
     from varifocal.inference.tiling import tiling_from_options
     from varifocal.types import PAPER_TTA
 
-    device = options.device if is_exported(options.checkpoint) else resolve_device(options.device)
+    device = resolve_device(options.device, exported=is_exported(options.checkpoint))
     model = load(options.checkpoint, device, options.precision)
+    if options.device == "auto":
+        print(f"running on {device}", file=sys.stderr)
     model.info = replace(model.info, tiling=tiling_from_options(model.info.tiling, options.tile, options.overlap))
     if options.range is not None:
         model.info = replace(model.info, preprocess=replace(model.info.preprocess, range=options.range))
@@ -57,14 +60,20 @@ def in_environment(options: argparse.Namespace) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def resolve_device(name: str) -> str:
-    """The name, after something was put there.
+def resolve_device(name: str, *, exported: bool = False) -> str:
+    """The device that is computed on: the one that is named, or for "auto" the GPU where torch sees one.
+
+    An ``exported`` file runs on the CPU unless a device is named, and its own runtime judges that name.
 
     Raises:
         ConfigError: torch has no such device here.
     """
+    if exported:
+        return "cpu" if name == "auto" else name
     import torch
 
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:

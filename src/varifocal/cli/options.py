@@ -143,9 +143,12 @@ def add_inference_options(verb: argparse.ArgumentParser, whose: str = "") -> Non
     )
 
 
+DEVICES = "cpu, cuda, cuda:1, ... (auto: the GPU if torch sees one, the CPU for exported files)"
+
+
 def add_device(verb: argparse.ArgumentParser, whose: str = "") -> None:
     """Where a network runs, and in which precision."""
-    verb.add_argument("--device", default="cpu", help=f"{whose}cpu, cuda, cuda:1, ... (%(default)s)")
+    verb.add_argument("--device", default="auto", help=f"{whose}{DEVICES}")
     verb.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )

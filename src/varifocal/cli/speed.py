@@ -7,7 +7,7 @@ from pathlib import Path
 
 from varifocal.cli.command import Command
 from varifocal.cli.common import resolve_device
-from varifocal.cli.options import add_limit, read_count, read_counts, read_seconds, read_size
+from varifocal.cli.options import DEVICES, add_limit, read_count, read_counts, read_seconds, read_size
 from varifocal.tools.output_paths import ensure_writable_file
 from varifocal.utils.errors import ConfigError
 
@@ -22,7 +22,7 @@ def add_bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
     )
-    verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    verb.add_argument("--device", default="auto", help=DEVICES)
     verb.add_argument("--threads", type=read_count, metavar="N", help="threads that compute (the runtime's own choice)")
     length = verb.add_mutually_exclusive_group()
     length.add_argument(
@@ -66,7 +66,7 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
         options.size,
         tuple(dict.fromkeys(options.batch)),
         options.precision,
-        options.device if is_exported(options.model) else resolve_device(options.device),
+        resolve_device(options.device, exported=is_exported(options.model)),
         options.runtime or runtime_of(options.model),
         options.threads,
         options.seconds,

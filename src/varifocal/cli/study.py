@@ -7,7 +7,7 @@ from pathlib import Path
 
 from varifocal.cli.command import Command
 from varifocal.cli.common import load_model, resolve_device
-from varifocal.cli.options import DATA, RECIPE_HELP, add_evaluation_options, add_font, add_reading, read_count
+from varifocal.cli.options import DATA, DEVICES, RECIPE_HELP, add_evaluation_options, add_font, add_reading, read_count
 
 
 def add_diagnose(verb: argparse.ArgumentParser) -> None:
@@ -153,7 +153,7 @@ def add_report(verb: argparse.ArgumentParser) -> None:
         "--examples", type=int, default=8, metavar="N", help="images to show, half of them the worst (%(default)s)"
     )
     verb.add_argument("--no-inference", action="store_true", help="ask no network: no diagnosis, no images")
-    verb.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    verb.add_argument("--device", default="auto", help=DEVICES)
 
 
 def run_report(options: argparse.Namespace, _: list[str]) -> None:

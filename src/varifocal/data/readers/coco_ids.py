@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from varifocal.data.annotations import cut
+
 # Codes lie where no id does: texts in the lowest quarter, records without an id above them.
 _TEXTS = -(2**63)  # plus the place of a text
 _TEXTS_END = -(2**62)
@@ -98,7 +100,10 @@ class Ids:
         return np.asarray((codes >= _TEXTS_END) & (codes <= _NONE))
 
     def show(self, number: int) -> str:
-        """An id as the source has it, for a message."""
+        """An id as the source has it, for a message, cut where it is long."""
+        return cut(self._show(number), 60)
+
+    def _show(self, number: int) -> str:
         if number in self._shown:
             return self._shown[number]
         if number >= _TEXTS_END:

@@ -129,6 +129,8 @@ def test_messages_show_ids_as_they_stand(tmp_path):
     refused(path, "the image id abc is there twice")
     path = write(tmp_path, [box("x", "abc", "tree")], [image("abc")])
     refused(path, "annotation x of image abc has the category_id tree")
+    path = write(tmp_path, [box("x", "9" * 5000)], [image("abc")])
+    refused(path, f"has the image_id {'9' * 30}...{'9' * 15}, which is not in 'images' (abc)")
 
 
 def test_a_text_and_its_number_are_one_id_so_that_two_of_them_are_refused(tmp_path):
