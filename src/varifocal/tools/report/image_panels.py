@@ -37,10 +37,10 @@ class BoxOutline(NamedTuple):
 
 
 class DetectionOutline(NamedTuple):
-    """A detection's box, its index among those of the scene, and whether it scores less than is drawn at first."""
+    """A detection's box, its number among those of the scene, and whether it scores less than is drawn at first."""
 
     box: BoxOutline
-    index: int
+    number: int
     low: bool
 
 
