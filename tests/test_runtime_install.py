@@ -72,7 +72,20 @@ def test_the_documentation_installs_what_the_extras_name():
 
 
 @pytest.mark.slow
-def test_an_installation_without_torch_predicts(python, exported, tmp_path):
+def test_an_installation_has_all_files(python):
+    """Templates and styles of the pages, recipes and sample images too."""
+    got = run(python, "-c", "import varifocal; print(varifocal.__path__[0])")
+    assert got.returncode == 0, got.stderr
+    installed, source = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+        for folder in (Path(got.stdout.strip()), ROOT / "src" / "varifocal")
+    )
+    assert source - installed == set()
+    assert {"analysis/pages/base.html", "tools/check/page.html", "tools/report/page.html"} <= installed
+
+
+@pytest.mark.slow
+def test_an_installation_without_without_torch_predicts(python, exported, tmp_path):
     assert "No module named 'torch'" in run(python, "-c", "import torch").stderr
     photo = tmp_path / "photo.png"
     Image.effect_noise((120, 80), 80).convert("RGB").save(photo)

@@ -24,20 +24,25 @@ def heat_map(
     down: str = "",
     across: str = "",
 ) -> str:
-    """An SVG text; ``shares`` lie in 0..1, ``told`` says what a cell is when it is pointed at. ``down`` and ``across``
-    name what the rows and the columns are."""
-    left = 28 + min(max(map(svg.length, rows), default=0), _ROOM)
+    """Return an SVG text; ``shares`` lie in 0..1, ``told`` says what a cell is when it is pointed at. ``down`` and
+    ``across`` name what the rows and the columns are.
+
+    With names of rows and columns it is a confusion matrix: the diagonal, where it is right, has a color of its own,
+    and numbers are percent. Without, it is a map of an area, in one color.
+    """
+    left = (28 if rows else 12) + min(max(map(svg.length, rows), default=0), _ROOM)
     above = min(max(map(svg.length, columns), default=0), _ROOM) * 0.75 + 14
     top = 38 + (18 if across else 0) + above
-    cell = min((svg.WIDTH - left - 50) / max(len(columns), 1), 64.0)
+    right = 50 if columns else 12  # the name of the last column leans over its cell
+    cell = min((svg.WIDTH - left - right) / max(shares.shape[1], 1), 64.0)
     size = min(svg.SMALL, cell * 0.95)
     body = [
         *_names(rows, columns, left, top, cell, size),
-        *_cells(shares, told, left, top, cell),
-        svg.text(left + cell * len(columns) / 2, 48, across, "", "middle") if across else "",
-        svg.text(16, top + cell * len(rows) / 2, down, "", "middle", -90) if down else "",
+        *_cells(shares, told, left, top, cell, named=bool(rows)),
+        svg.text(left + cell * shares.shape[1] / 2, 48, across, "", "middle") if across else "",
+        svg.text(16, top + cell * len(shares) / 2, down, "", "middle", -90) if down else "",
     ]
-    return svg.draw(title, description, top + cell * len(rows) + 14, body)
+    return svg.draw(title, description, top + cell * len(shares) + 14, body)
 
 
 def _names(
@@ -53,7 +58,9 @@ def _names(
     yield "</g>"
 
 
-def _cells(shares: np.ndarray, told: Sequence[Sequence[str]], left: float, top: float, cell: float) -> Iterator[str]:
+def _cells(
+    shares: np.ndarray, told: Sequence[Sequence[str]], left: float, top: float, cell: float, *, named: bool
+) -> Iterator[str]:
     height, width = shares.shape
     for i in range(height + 1):
         yield svg.line(left, top + cell * i, left + cell * width, top + cell * i)
@@ -62,7 +69,7 @@ def _cells(shares: np.ndarray, told: Sequence[Sequence[str]], left: float, top: 
     for i, j in np.argwhere(shares > 0).tolist():
         share = float(shares[i, j])
         x, y = left + cell * j, top + cell * i
-        # on the diagonal, where a confusion matrix is right, in another color
-        yield svg.rect(x, y, cell, cell, "f0" if i == j else "f1", told[i][j], 0.08 + 0.72 * min(share, 1.0))
-        if cell >= _WRITTEN and share >= 0.005:
+        tone = "f1" if named and i != j else "f0"
+        yield svg.rect(x, y, cell, cell, tone, told[i][j], 0.08 + 0.72 * min(share, 1.0))
+        if named and cell >= _WRITTEN and share >= 0.005:
             yield svg.text(x + cell / 2, y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle")

@@ -1,1 +1,1 @@
-"""What the package's pages are made of: escaped text, tables, images, charts, and the frame with its style."""
+"""Pages that need no other file: Jinja2 templates with their style, and what fills them."""

@@ -1,13 +1,17 @@
-"""The report as one page that needs nothing else: no network, no script, light and dark, narrow and wide."""
+"""The report as one page that needs nothing else: no network, no script, light and dark, narrow and wide.
+
+This module chooses what the page shows; ``page.html`` says how it looks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from varifocal.analysis.pages import html
-from varifocal.analysis.pages.frame import document
-from varifocal.tools.check.charts import heat_map, histogram
+import numpy as np
+
+from varifocal.analysis.charts.heat_map import heat_map
+from varifocal.analysis.pages.render import inline_chart, render
 from varifocal.tools.check.findings import LEVELS, Finding, Level, kind_of
 from varifocal.tools.check.messages import (
     LEVEL_TITLES,
@@ -20,8 +24,8 @@ from varifocal.tools.check.messages import (
     where,
 )
 from varifocal.tools.check.report import Report
-from varifocal.tools.check.statistics import split_table
-from varifocal.tools.check.thumbnails import thumbs_of
+from varifocal.tools.check.statistics import Histogram, Statistics, split_table
+from varifocal.tools.check.thumbnails import Thumb, thumbs_of
 
 ROWS = 40  # findings of a kind that are listed; the JSON has more
 FIRST = 4  # of these that are seen at once
@@ -29,177 +33,142 @@ THUMBS = 8  # of a kind
 SUSPECTS = 24  # of a kind that a model doubts
 MOST_THUMBS = 96  # of a page, which bounds its size
 CLASSES = 100
-KEY = " ".join(
-    f'<span class="whole"><span class="key {kind}"></span> {words}</span>'
-    for kind, words in (("a", "the label"), ("b", "what the model finds"), ("c", "other labels"))
-)
+
+
+class Item(NamedTuple):
+    """A finding as the page says it. ``doubt`` is how much a model doubts it, None of other findings."""
+
+    location: str
+    text: str
+    doubt: float | None
+    thumbs: Sequence[Thumb] = ()
+
+
+class Group(NamedTuple):
+    """The findings of one kind: those with images, the first of the others, the further ones, and how many these are
+    in words."""
+
+    title: str
+    meaning: str
+    total: int
+    with_images: list[Item]
+    first: list[Item]
+    others: list[Item]
+    rest: str
+
+
+class LevelSection(NamedTuple):
+    """The kinds of one level."""
+
+    level: Level
+    title: str
+    groups: list[Group]
+
+
+class BarTable(NamedTuple):
+    """A histogram: rows of words, count, and the part of the count that is marked."""
+
+    caption: str
+    head: tuple[str, str, str]
+    rows: list[tuple[str, int, int]]
+    mark: str = ""
 
 
 def make_page(report: Report) -> str:
-    """The whole page."""
-    room = Room(MOST_THUMBS)
-    parts = [_head(report), *_findings(report, room), _plots(report), _classes(report), _foot(report)]
-    style = (files("varifocal.tools.check") / "page.css").read_text(encoding="utf-8")
-    return document(f"{report.data}: data check", "".join(parts), styles=[style])
-
-
-class Room:
-    """How many thumbnails the page can still take."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def take(self, wanted: int) -> int:
-        given = min(wanted, self.left)
-        self.left -= given
-        return given
-
-
-def _head(report: Report) -> str:
-    level = "loss" if report.findings.loses else "good"
-    splits = report.statistics.splits
-    names, numbers = split_table(splits)
-    rows = [(html.text(one.name), *(f"{n:,}" for n in row)) for one, row in zip(splits, numbers, strict=True)]
-    levels = [level for level in LEVELS if any(report.findings.kinds(level))]
-    links = [*((f"level-{name}", LEVEL_TITLES[name]) for name in levels), ("plots", "sizes"), ("classes", "classes")]
-    said = "".join(
-        f"<p>{html.text(html.capital(sentence).rstrip('.'))}.</p>"
-        for sentence in (decoding_words(report), model_words(report), matching_words(report), *report.notes)
-        if sentence
-    )
-    return (
-        f"<h1>{html.text(report.data)}</h1>"
-        f'<p class="verdict {level}">{html.text(html.capital(verdict_words(report)))}.</p>'
-        f"{html.navigation(links)}{html.table('Splits', ('split', *names), rows)}{said}{_advice(report)}"
+    """Return the whole page as HTML."""
+    statistics = report.statistics
+    columns, numbers = split_table(statistics.splits)
+    sections = list(_sections(report))
+    names = [split.name for split in report.splits]
+    return render(
+        "tools/check/page.html",
+        report=report,
+        verdict=verdict_words(report),
+        sentences=[one for one in _sentences(report) if one],
+        split_columns=columns,
+        splits=list(zip([one.name for one in statistics.splits], numbers, strict=True)),
+        advice="" if report.advice is None else advice_words(report),
+        links=[*((f"level-{one.level}", one.title) for one in sections), ("plots", "sizes"), ("classes", "classes")],
+        sections=sections,
+        histograms=[*map(_bars, statistics.histograms), _image_sizes(statistics)],
+        centers=_centers(statistics.centers),
+        classes=sorted(report.classes, key=lambda row: -row.total)[:CLASSES],
+        class_head=[
+            *("class", ""),
+            *(f"boxes, {name}" for name in names),
+            *(f"images, {name}" for name in names),
+            *("crowd", "difficult", "median side, pixels"),
+        ],
+        class_count=count_of(len(report.classes), "class"),
+        other_classes=count_of(len(report.classes) - CLASSES, "other class") if len(report.classes) > CLASSES else "",
     )
 
 
-def _advice(report: Report) -> str:
-    if report.advice is None:
-        return ""
-    typed = " ".join(report.advice.overrides)
-    code = f"<p><code>{html.text(typed)}</code></p>" if typed else ""
-    return f"<p>{html.text(html.capital(advice_words(report)))}.</p>{code}"
+def _sentences(report: Report) -> Iterator[str]:
+    yield from (decoding_words(report), model_words(report), matching_words(report), *report.notes)
 
 
-def _findings(report: Report, room: Room) -> Iterator[str]:
+def _sections(report: Report) -> Iterator[LevelSection]:
+    """The findings, level by level, with as many thumbnails as a page may have."""
+    left = MOST_THUMBS
     for level in LEVELS:
-        kinds = list(report.findings.kinds(level))
-        if kinds:
-            yield f'<section id="level-{level}"><h2>{html.text(html.capital(LEVEL_TITLES[level]))}</h2>'
-            if level == "suspect":
-                yield f"<p>{KEY}</p>"
-            for kind in kinds:
-                yield _kind(report, kind, level, room)
-            yield "</section>"
+        groups = []
+        for kind in report.findings.kinds(level):
+            group = _group(report, kind, level, left)
+            groups.append(group)
+            left -= sum(len(one.thumbs) for one in group.with_images)
+        if groups:
+            yield LevelSection(level, LEVEL_TITLES[level], groups)
 
 
-def _kind(report: Report, kind: str, level: Level, room: Room) -> str:
+def _group(report: Report, kind: str, level: Level, thumbs_left: int) -> Group:
     known, listed, total = kind_of(kind), report.findings.of(kind), report.findings.total(kind)
-    mosaic, pictured = _mosaic(report, listed, room, SUSPECTS if level == "suspect" else THUMBS)
-    shown = [one for i, one in enumerate(listed[:ROWS]) if i not in pictured]
-    opened = " open" if level in ("loss", "suspect") else ""
-    return (
-        f'<details class="{level}"{opened}><summary><span class="count">{total:,}</span>'
-        f'<span class="what">{html.text(html.capital(known.title))}'
-        f"<span>{html.text(html.capital(known.meaning))}</span></span>"
-        f'</summary><div class="inside">{mosaic}{_list(shown, total, len(pictured), report)}</div></details>'
-    )
+    shown = _with_images(report, listed[: SUSPECTS if level == "suspect" else THUMBS], thumbs_left)
+    plain = [_item(one, report) for i, one in enumerate(listed[:ROWS]) if i not in shown]
+    rest = f"{len(plain) - FIRST} more" + (f", of {total:,} in all" if total > len(plain) + len(shown) else "")
+    return Group(known.title, known.meaning, total, list(shown.values()), plain[:FIRST], plain[FIRST:], rest)
 
 
-def _list(shown: list[Finding], total: int, pictured: int, report: Report) -> str:
-    """What is not pictured: the first few, and the others behind a line to open."""
-    if not shown:
-        return ""
-    rows = [_row(one, report) for one in shown]
-    first, others = "".join(rows[:FIRST]), "".join(rows[FIRST:])
-    if not others:
-        return f'<ol class="rows">{first}</ol>'
-    rest = f"{len(shown) - FIRST} more" + (f", of {total:,} in all" if total > len(shown) + pictured else "")
-    return (
-        f'<ol class="rows">{first}</ol><details class="more"><summary>{rest}</summary>'
-        f'<ol class="rows">{others}</ol></details>'
-    )
-
-
-def _row(one: Finding, report: Report) -> str:
-    return f"<li>{_said(one, report)}</li>"
-
-
-def _said(one: Finding, report: Report) -> str:
-    """Return the location and the sentence, and of what a model doubts how much."""
-    doubt = f'<b title="how much less overlap there is than the score promises">{one.rank:.2f}</b> ' * (
-        one.level == "suspect"
-    )
-    return f'{doubt}<span class="soft">{html.text(where(one, report))}</span> {html.text(one.text)}'
-
-
-def _mosaic(report: Report, listed: list[Finding], room: Room, most: int) -> tuple[str, set[int]]:
-    """The first ones as images with their sentences, and which these are."""
-    items, pictured = [], set()
-    for i, one in enumerate(listed[:most]):
-        if not room.left:
+def _with_images(report: Report, listed: Sequence[Finding], thumbs_left: int) -> dict[int, Item]:
+    """The findings that have images, by their index in the list, while thumbnails are left."""
+    items: dict[int, Item] = {}
+    for i, one in enumerate(listed):
+        if thumbs_left <= 0:
             break
         thumbs = thumbs_of(one, report.splits)
-        if not thumbs:
-            continue
-        room.take(len(thumbs))
-        images = "".join(thumb.svg for thumb in thumbs)
-        body = f'<div class="pair">{images}</div>' if len(thumbs) > 1 else images
-        items.append(f"<li><figure>{body}<figcaption>{_said(one, report)}</figcaption></figure></li>")
-        pictured.add(i)
-    return (f'<ul class="mosaic">{"".join(items)}</ul>' if items else ""), pictured
+        if thumbs:
+            items[i] = _item(one, report, thumbs)
+            thumbs_left -= len(thumbs)
+    return items
 
 
-def _plots(report: Report) -> str:
-    statistics = report.statistics
-    plots = "".join(histogram(one) for one in statistics.histograms)
-    heat = heat_map("Where the centers of the boxes lie in their images", statistics.centers)
-    sizes = ""
-    if statistics.image_sizes:
-        most = max(count for *_, count in statistics.image_sizes)
-        rows = [(f"{w} x {h}", html.bar(count, most), f"{count:,}") for w, h, count in statistics.image_sizes]
-        title = "most frequent sizes of the images, pixels"
-        sizes = f'<div class="plot">{html.table(title, ("size", "", "images"), rows, classes="bars")}</div>'
-    return f'<section id="plots"><h2>Sizes</h2><div class="plots">{plots}{sizes}{heat}</div></section>'
+def _item(one: Finding, report: Report, thumbs: Sequence[Thumb] = ()) -> Item:
+    return Item(where(one, report), one.text, one.rank if one.level == "suspect" else None, thumbs)
 
 
-def _classes(report: Report) -> str:
-    names = [split.name for split in report.splits]
-    rows = sorted(report.classes, key=lambda row: -row.total)
-    most = rows[0].total if rows else 0
-    cells = [
-        (
-            html.text(row.name),
-            html.bar(row.total, most),
-            *(f"{row.boxes[name]:,}" for name in names),
-            *(f"{row.images[name]:,}" for name in names),
-            f"{row.crowd:,}",
-            f"{row.difficult:,}",
-            f"{row.median_side:.1f}",
-        )
-        for row in rows[:CLASSES]
-    ]
-    head = (
-        "class",
-        "",
-        *(f"boxes, {name}" for name in names),
-        *(f"images, {name}" for name in names),
-        "crowd",
-        "difficult",
-        "median side, pixels",
+def _bars(one: Histogram) -> BarTable:
+    rows = list(zip(one.words, one.counts, one.marked or (0,) * len(one.counts), strict=True))
+    title = f"{one.title} (red: {one.mark})" if any(one.marked) else one.title
+    return BarTable(title, ("", "", "boxes or images"), rows, one.mark)
+
+
+def _image_sizes(statistics: Statistics) -> BarTable:
+    rows = [(f"{width} x {height}", count, 0) for width, height, count in statistics.image_sizes]
+    return BarTable("most frequent sizes of the images, pixels", ("size", "", "images"), rows)
+
+
+def _centers(counts: Sequence[Sequence[int]]) -> str | None:
+    """A map of the image with the number of box centers in each cell; None where there are none."""
+    cells = np.array(counts)
+    if not cells.any():
+        return None
+    most = int(cells.max())
+    chart = heat_map(
+        "Where the centers of the boxes lie in their images",
+        f"The darker a cell, the more boxes; at most {most:,} boxes in a cell.",
+        (),
+        (),
+        cells / most,
+        [[f"{count:,}" for count in row] for row in counts],
     )
-    rest = (
-        f'<p class="soft">And {count_of(len(rows) - CLASSES, "other class")} with fewer boxes.</p>'
-        if len(rows) > CLASSES
-        else ""
-    )
-    return (
-        f'<section id="classes"><h2>Classes</h2>{html.table(count_of(len(rows), "class"), head, cells)}{rest}</section>'
-    )
-
-
-def _foot(report: Report) -> str:
-    recipe = f" with the recipe {report.matching.recipe}" if report.matching else ""
-    more = "The file of --output-json lists more findings of each kind."
-    return f"<footer>varifocal check{html.text(recipe)}. {more}</footer>"
+    return inline_chart(chart, "centers")

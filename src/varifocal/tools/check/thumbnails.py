@@ -1,9 +1,8 @@
-"""Small images of findings as inline SVG: a JPEG as a data URI, boxes as lines over it."""
+"""Small images of findings: a JPEG as a data URI, and the boxes that ``thumbnail.html`` draws over it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +24,26 @@ Corners = tuple[float, float, float, float]
 BoxMark = tuple[str, str, Corners]  # class of the line in the style, word, box
 
 
-class Thumb(NamedTuple):
-    """An SVG with what to call it."""
+class ThumbBox(NamedTuple):
+    """A box of a thumbnail, in its pixels; ``kind`` is the class of the line in the style, ``word`` is shown when it is
+    pointed at."""
 
-    svg: str
+    kind: str
+    word: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Thumb(NamedTuple):
+    """An image as a data URI with its size in pixels, its boxes, what it shows in words, and the name of its file."""
+
+    uri: str
+    width: int
+    height: int
+    boxes: tuple[ThumbBox, ...]
+    text: str
     caption: str
 
 
@@ -51,17 +66,17 @@ def thumbs_of(finding: Finding, splits: Sequence[Split]) -> list[Thumb]:
             image = None
         if image is None:
             continue
-        place = _around([box for _, box in finding.boxes], image.size) if finding.boxes else (0, 0, *image.size)
+        area = _around([box for _, box in finding.boxes], image.size) if finding.boxes else (0, 0, *image.size)
         own, others = _marks(finding), _all_boxes(owner, index)
         if own and finding.level != "suspect":
             others = []
         marks = [*(("c" if own else "a", "", box) for box in others), *own]
-        found.append(Thumb(_svg(image, place, marks, finding.text), owner.image_name(index)))
+        found.append(_thumb(image, area, marks, finding.text, owner.image_name(index)))
     return found
 
 
 def _all_boxes(split: Split, image: int) -> list[Corners]:
-    return [split.corners(int(place)) for place in split.boxes_of(image)[:MOST_BOXES]]
+    return [split.corners(int(index)) for index in split.boxes_of(image)[:MOST_BOXES]]
 
 
 def _marks(finding: Finding) -> list[BoxMark]:
@@ -87,27 +102,19 @@ def _span(middle: float, half: float, length: int) -> tuple[int, int]:
     return first, min(max(int(first + 2 * half), first + 1), length)
 
 
-def _svg(image: Image.Image, place: tuple[int, int, int, int], marks: Sequence[BoxMark], text: str) -> str:
-    left, top, right, bottom = place
-    width, height = right - left, bottom - top
-    factor = SIDE / max(width, height)
-    small = (max(round(width * factor), 1), max(round(height * factor), 1))
-    part = image.resize(small, Image.Resampling.BILINEAR, box=place, reducing_gap=2.0)
-    uri = jpeg_uri(part, QUALITY)
-    lines = []
-    for kind, word, box in marks:
-        shape, title = _shape(box, (left, top), factor), f"<title>{escape(word)}</title>" if word else ""
-        lines.append((f'<rect class="halo {kind}" {shape}/>', f'<rect class="{kind}" {shape}>{title}</rect>'))
-    # a halo of one box must not hide another
-    drawn = "".join(halo for halo, _ in lines) + "".join(line for _, line in lines)
-    return (
-        f'<svg class="thumb" viewBox="0 0 {small[0]} {small[1]}" role="img" aria-label="{escape(text, quote=True)}">'
-        f'<image href="{uri}" width="{small[0]}" height="{small[1]}"/>{drawn}</svg>'
-    )
+def _thumb(
+    image: Image.Image, area: tuple[int, int, int, int], marks: Sequence[BoxMark], text: str, caption: str
+) -> Thumb:
+    """The area (xyxy pixels) of the image with the marks in it."""
+    left, top, right, bottom = area
+    factor = SIDE / max(right - left, bottom - top)
+    small = (max(round((right - left) * factor), 1), max(round((bottom - top) * factor), 1))
+    part = image.resize(small, Image.Resampling.BILINEAR, box=area, reducing_gap=2.0)
+    boxes = tuple(ThumbBox(kind, word, *_xywh(box, (left, top), factor)) for kind, word, box in marks)
+    return Thumb(jpeg_uri(part, QUALITY), *small, boxes, text, caption)
 
 
-def _shape(box: Corners, corner: tuple[int, int], factor: float) -> str:
-    """Attributes of a rectangle; one turned inside out is put in order."""
+def _xywh(box: Corners, corner: tuple[int, int], factor: float) -> tuple[float, float, float, float]:
+    """A box in pixels of the thumbnail, at least 1 wide and high; one turned inside out is put in order."""
     x1, y1, x2, y2 = ((side - corner[axis % 2]) * factor for axis, side in enumerate(box))
-    width, height = max(abs(x2 - x1), 1), max(abs(y2 - y1), 1)
-    return f'x="{min(x1, x2):.1f}" y="{min(y1, y2):.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return min(x1, x2), min(y1, y2), max(abs(x2 - x1), 1.0), max(abs(y2 - y1), 1.0)

@@ -1,22 +1,19 @@
-"""Example images as HTML: boxes as SVG over the image, and as JSON what the script needs for sliders and stars."""
+"""Example images with their boxes as ``examples.html`` draws them, and what the script needs for sliders and stars."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from varifocal.analysis.pages import html
 from varifocal.analysis.worst_images import DetectionError
 from varifocal.tools.report.examples import Example, ImagePanel
 from varifocal.tools.report.report import Report
 from varifocal.types import Category
 
 FLOOR = 0.3  # least score that is drawn at first where no score has a best F1
-NO_STAR = "Only detections of VFNet checkpoints have a star; of others the box, its score and its IoU are shown."
 KINDS = {
     "right": "right (IoU 0.5)",
     "ignored": "in a crowd region, neither right nor wrong",
@@ -28,24 +25,63 @@ KINDS = {
 }
 
 
-def example_html(report: Report, number: int, example: Example) -> str:
-    """One image, once for each run."""
+class BoxOutline(NamedTuple):
+    """A box in pixels of the image; ``kind`` is its class in the style, ``words`` are shown when it is pointed at."""
+
+    kind: str
+    words: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class DetectionOutline(NamedTuple):
+    """A detection's box, its number among those of the scene, and whether it scores less than is drawn at first."""
+
+    box: BoxOutline
+    number: int
+    low: bool
+
+
+class Scene(NamedTuple):
+    """What one run finds in an image. ``key`` is that of :func:`scene_data`; ``least`` the score from which boxes are
+    drawn at first, ``shown`` how many these are; ``total`` counts also detections that the page leaves out."""
+
+    key: str
+    run: int
+    name: str
+    label: str
+    truths: list[BoxOutline]
+    found: list[DetectionOutline]
+    least: float
+    shown: int
+    total: int
+
+
+class ExamplePanels(NamedTuple):
+    """An image as a data URI, its size in pixels, and the scenes of all runs."""
+
+    number: int
+    title: str
+    uri: str
+    width: int
+    height: int
+    scenes: list[Scene]
+
+
+def example_panels(report: Report, number: int, example: Example) -> ExamplePanels:
+    """Return one image, once for each run."""
     sample, names = example.sample, _categories(report)
+    scenes = [_scene(report, number, example, scene, names) for scene in example.scenes]
     title = f"{sample.file.name}: {example.why}"
-    scenes = "".join(_scene(report, number, example, scene, names) for scene in example.scenes)
-    size = f'width="{sample.width}" height="{sample.height}"'
-    return (
-        f'<article class="example" aria-labelledby="e{number}"><h3 id="e{number}">{html.text(title)}</h3>'
-        '<svg class="store" width="0" height="0" aria-hidden="true">'
-        f'<image id="p{number}" href="{example.uri}" {size} preserveAspectRatio="none"/></svg>'
-        f'<div class="scenes">{scenes}</div></article>'
-    )
+    return ExamplePanels(number, title, example.uri, sample.width, sample.height, scenes)
 
 
-def scene_data(report: Report) -> str:
-    """What the script knows, as JSON that may stand inside a script element."""
+def scene_data(report: Report) -> dict[str, Any]:
+    """Return what the script knows, as plain values."""
     names = _categories(report)
-    scenes = {
+    return {
         f"{number}-{scene.run}": {
             "size": [example.sample.width, example.sample.height],
             "refines": refines(report, scene.run),
@@ -55,7 +91,6 @@ def scene_data(report: Report) -> str:
         for number, example in enumerate(report.examples)
         for scene in example.scenes
     }
-    return json.dumps(scenes, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def first_score(report: Report, run: int) -> float:
@@ -71,52 +106,36 @@ def refines(report: Report, run: int) -> bool:
     return seen is not None and seen.stars is not None and seen.refines
 
 
-def _scene(report: Report, number: int, example: Example, scene: ImagePanel, names: Sequence[Category]) -> str:
-    key, run = f"{number}-{scene.run}", report.runs[scene.run].name
-    sample, least = example.sample, first_score(report, scene.run)
-    truths = zip(sample.boxes, sample.labels, sample.crowd, strict=True)
-    marks = [
-        _rect(box, "truth crowd" if crowd else "truth", f"true: {names[label].name}") for box, label, crowd in truths
+def _scene(report: Report, number: int, example: Example, scene: ImagePanel, names: Sequence[Category]) -> Scene:
+    run, sample, least = report.runs[scene.run].name, example.sample, first_score(report, scene.run)
+    truths = [
+        _outline(box, "truth crowd" if crowd else "truth", f"true: {names[label].name}")
+        for box, label, crowd in zip(sample.boxes, sample.labels, sample.crowd, strict=True)
     ]
     # large ones first, so that small ones lie above them and can be pointed at
     order = sorted(range(len(scene.found)), key=lambda i: -_area(scene.found[i]))
-    found = [_detection(scene.found[i], i, least, names) for i in order]
-    more = f" The {len(scene.found)} best of {scene.total:,} are drawn." if scene.total > len(scene.found) else ""
-    shown = sum(seen.score >= least for seen in scene.found)
-    label = f"{run} in {sample.file.name}: {len(sample.boxes)} true boxes, {scene.total} detections"
-    return (
-        f'<div class="scene" data-scene="{key}" data-run="{scene.run}"><h4>{html.text(run)}</h4>'
-        f'<svg class="image" viewBox="0 0 {sample.width} {sample.height}" role="img" '
-        f'aria-label="{html.attribute(label)}"><use href="#p{number}"/>'
-        f'<g class="truths">{"".join(marks)}</g><g class="founds">{"".join(found)}</g></svg>'
-        f'<p class="slide"><label for="s{key}">Least score</label> '
-        f'<input type="range" id="s{key}" min="0" max="1" step="0.01" value="{least:.2f}"> '
-        f'<output for="s{key}"><span class="least">{least:.2f}</span>: <span class="count">{shown}'
-        f' {"box" if shown == 1 else "boxes"}</span></output></p><p class="soft small">{html.text(more.strip())}</p>'
-        '<div class="detail" hidden><p class="steps"><button type="button" class="previous">Previous box</button> '
-        '<button type="button" class="next">Next box</button></p><div class="close"></div>'
-        '<div class="told" aria-live="polite"></div></div></div>'
+    return Scene(
+        f"{number}-{scene.run}",
+        scene.run,
+        run,
+        f"{run} in {sample.file.name}: {len(sample.boxes)} true boxes, {scene.total} detections",
+        truths,
+        [DetectionOutline(_detection(scene.found[i], names), i, scene.found[i].score < least) for i in order],
+        least,
+        sum(seen.score >= least for seen in scene.found),
+        scene.total,
     )
 
 
-def _detection(seen: DetectionError, place: int, least: float, names: Sequence[Category]) -> str:
-    kind = "right" if seen.kind == "right" else ("ignored" if seen.kind == "ignored" else "wrong")
-    low = " low" if seen.score < least else ""
+def _detection(seen: DetectionError, names: Sequence[Category]) -> BoxOutline:
+    kind = seen.kind if seen.kind in ("right", "ignored") else "wrong"
     words = f"{names[seen.label].name} {seen.score:.2f}, IoU {seen.iou:.2f}, {KINDS[seen.kind]}"
-    return (
-        f'<g class="found {kind}{low}" data-place="{place}"><title>{html.text(words)}</title>'
-        f"{_shape(seen.box, 'halo')}{_shape(seen.box, 'line')}</g>"
-    )
+    return _outline(seen.box, kind, words)
 
 
-def _rect(box: Float[np.ndarray, "4"], classes: str, words: str) -> str:
-    return f'<g class="{classes}"><title>{html.text(words)}</title>{_shape(box, "halo")}{_shape(box, "line")}</g>'
-
-
-def _shape(box: Float[np.ndarray, "4"], classes: str) -> str:
+def _outline(box: Float[np.ndarray, "4"], kind: str, words: str) -> BoxOutline:
     x1, y1, x2, y2 = (float(side) for side in box)
-    size = f'width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
-    return f'<rect class="{classes}" x="{x1:.1f}" y="{y1:.1f}" {size}/>'
+    return BoxOutline(kind, words, x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0))
 
 
 def _area(seen: DetectionError) -> float:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from varifocal.analysis.pages import html
 from varifocal.tools.report.measure import RunEvaluation
 from varifocal.tools.report.report import Report, RunSummary
-from varifocal.tools.report.sweeps import SHOWN, Row, Sweep, p_words
 from varifocal.utils.config import to_dict
 
 MOST_CLASSES = 100
-CAUTION = (
-    "In brackets: more than the first run. The difference of two runs is not yet that of two methods: another seed "
-    "moves both. A sweep, or runs of several seeds, say how much is chance."
-)
 NAMES = {
     "AP": "AP",
     "AP50": "AP at IoU 0.5",
@@ -30,6 +24,25 @@ NAMES = {
     "ARm": "AR, medium",
     "ARl": "AR, large",
 }
+
+
+class Cell(NamedTuple):
+    """A number of a run. ``delta`` is how much more it is than that of the first run, empty where that says nothing;
+    ``kind`` is its class in the style: better, worse or soft."""
+
+    text: str
+    delta: str = ""
+    kind: str = ""
+
+
+class RunTable(NamedTuple):
+    """Numbers of the runs side by side: a row is what they are and one cell for each run; ``left_out`` further rows are
+    not on the page."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, tuple[Cell, ...]]]
+    left_out: int = 0
 
 
 def _laece(one: RunEvaluation) -> float | None:
@@ -55,107 +68,54 @@ DIAGNOSED: tuple[Number, ...] = (
 )
 
 
-def metrics_table(report: Report) -> str:
-    """The COCO numbers of all runs."""
+def metrics_table(report: Report) -> RunTable:
+    """Return the COCO numbers of all runs."""
     rows = [
-        (html.text(words), *_compared(report, [_metric(one, name) for one in report.runs], 100, 1))
+        (words, _compared(report, [_metric(one, name) for one in report.runs], 100, 1))
         for name, words in NAMES.items()
         if any(_metric(one, name) is not None for one in report.runs)
     ]
-    if not rows:
-        return "<p>No run has metrics.</p>"
-    table = html.table("Metrics, %", ("metric", *(one.name for one in report.runs)), rows, classes="compared")
-    return table + (f'<p class="soft">{CAUTION}</p>' if len(report.runs) > 1 else "")
+    return RunTable("Metrics, %", ("metric", *(one.name for one in report.runs)), rows)
 
 
-def class_table(report: Report) -> str:
-    """AP of each class, in the order of the first run that has it; nothing for a single class."""
+def class_table(report: Report) -> RunTable | None:
+    """Return AP of each class, in the order of the first run that has it; None for a single class."""
     names = list(dict.fromkeys(name for one in report.runs for name in _per_class(one)))
     if len(names) < 2:
-        return ""
+        return None
     rows = [
-        (html.text(name), *_compared(report, [_known(_per_class(one).get(name)) for one in report.runs], 100, 1))
+        (name, _compared(report, [_known(_per_class(one).get(name)) for one in report.runs], 100, 1))
         for name in names[:MOST_CLASSES]
     ]
-    rest = (
-        f'<p class="soft">And {len(names) - MOST_CLASSES:,} other classes; the file of --output-json has them.</p>'
-        if len(names) > MOST_CLASSES
-        else ""
-    )
     head = ("class", *(one.name for one in report.runs))
-    return html.table("AP by class, %", head, rows, classes="compared") + rest
+    return RunTable("AP by class, %", head, rows, max(len(names) - MOST_CLASSES, 0))
 
 
-def diagnosis_table(report: Report) -> str:
-    """What the diagnosis says in single numbers; nothing where no run was diagnosed."""
+def diagnosis_table(report: Report) -> RunTable | None:
+    """Return what the diagnosis says in single numbers; None where no run was diagnosed."""
     seen = [one.measured for one in report.runs]
     if not any(seen):
-        return ""
+        return None
     rows = []
     for words, value, factor, digits, more in DIAGNOSED:
         values = [None if one is None else value(one) for one in seen]
         better = None if words == "Score of the best F1" else more
-        rows.append((html.text(words), *_compared(report, values, factor, digits, better)))
-    return html.table("Why, in numbers", ("", *(one.name for one in report.runs)), rows, classes="compared")
+        rows.append((words, _compared(report, values, factor, digits, better)))
+    return RunTable("Why, in numbers", ("", *(one.name for one in report.runs)), rows)
 
 
-def settings_table(report: Report) -> str:
-    """What the recipes of the runs differ in."""
+def settings_table(report: Report) -> RunTable | None:
+    """Return what the recipes of the runs differ in; None of fewer than two recipes."""
     known = [(one.name, dict(_flat(to_dict(one.run.recipe)))) for one in report.runs if one.run.recipe is not None]
     if len(known) < 2:
-        return ""
+        return None
     keys = list(dict.fromkeys(key for _, values in known for key in values))
     rows = [
-        (html.text(key), *(html.text(values.get(key, "-")) for _, values in known))
+        (key, tuple(Cell(str(values.get(key, "-"))) for _, values in known))
         for key in keys
         if len({str(values.get(key, "-")) for _, values in known}) > 1
     ]
-    if not rows:
-        return "<p>The recipes do not differ.</p>"
-    return html.table("What the recipes differ in", ("setting", *(name for name, _ in known)), rows)
-
-
-def sweep_table(sweep: Sweep) -> str:
-    """Mean and spread of each row."""
-    rows = [
-        (
-            html.text(row.name),
-            *(_spread(row, metric) for metric in SHOWN),
-            html.text(", ".join(map(str, row.seeds)) or "-"),
-            "-" if row.paper is None else f"{row.paper:.1f}",
-        )
-        for row in sweep.rows
-    ]
-    head = ("row", *SHOWN, "seeds", "paper's AP, COCO")
-    return html.table("Mean over the seeds and standard deviation, %", head, rows)
-
-
-def statement_table(sweep: Sweep) -> str:
-    """Each row against the baseline, or against its own."""
-    rows = []
-    for one in sweep.statements:
-        d = one.difference
-        interval = "-" if d is None or d.low is None or d.high is None else f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
-        rows.append(
-            (
-                html.text(f"{one.row}{f' against {one.baseline}' if sweep.baseline is None else ''}, {one.metric}"),
-                f'<strong class="{one.verdict}">{one.verdict}</strong>',
-                "-" if d is None else f"{100 * d.mean:+.2f}",
-                interval,
-                "-" if d is None else html.text(p_words(d)),
-                "0" if d is None else str(d.pairs),
-            )
-        )
-    head = ("row", "verdict", "difference", "95 % interval", "p", "seeds")
-    what = "Row against row" if sweep.baseline is None else f"Against {sweep.baseline}"
-    return html.table(f"{what}, in points, seed by seed", head, rows)
-
-
-def _spread(row: Row, metric: str) -> str:
-    mean, spread = row.mean(metric), row.spread(metric)
-    if mean is None:
-        return "-"
-    return f"{100 * mean:.1f}" + ("" if spread is None else f' <span class="soft spread">± {100 * spread:.1f}</span>')
+    return RunTable("What the recipes differ in", ("setting", *(name for name, _ in known)), rows)
 
 
 def _metric(one: RunSummary, name: str) -> float | None:
@@ -174,25 +134,29 @@ def _known(value: float | None) -> float | None:
 
 def _compared(
     report: Report, values: Sequence[float | None], factor: float, digits: int, more_is_better: bool | None = True
-) -> Iterator[str]:
+) -> tuple[Cell, ...]:
     """The first value, and the others with what they are more than the first where that says anything."""
     first = values[0]
+    cells = []
     for number, (one, value) in enumerate(zip(report.runs, values, strict=True)):
         if value is None:
-            yield "-"
+            cells.append(Cell("-"))
             continue
-        said = f"{factor * value:.{digits}f}"
+        text = f"{factor * value:.{digits}f}"
         if number and first is not None and one.comparable:
-            said += f" {_delta(factor * (value - first), digits, more_is_better)}"
-        yield said
+            cells.append(Cell(text, *_delta(factor * (value - first), digits, more_is_better)))
+        else:
+            cells.append(Cell(text))
+    return tuple(cells)
 
 
-def _delta(change: float, digits: int, more_is_better: bool | None) -> str:
+def _delta(change: float, digits: int, more_is_better: bool | None) -> tuple[str, str]:
+    """The change in words, and its class in the style."""
     rounded = round(change, digits)
     if not rounded:
-        return f'<span class="soft">({0:.{digits}f})</span>'
+        return f"{0:.{digits}f}", "soft"
     kind = "soft" if more_is_better is None else ("better" if (rounded > 0) == more_is_better else "worse")
-    return f'<span class="{kind}">({rounded:+.{digits}f})</span>'
+    return f"{rounded:+.{digits}f}", kind
 
 
 def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,21 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from messy import image, make_messy
 from PIL import Image
 
-from varifocal.analysis.pages.html import bar
+from varifocal.analysis.pages.render import load_environment
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.load import read_raw
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.tools.check import page as module
-from varifocal.tools.check.charts import heat_map
 from varifocal.tools.check.findings import Finding
 from varifocal.tools.check.page import make_page
+from varifocal.tools.check.report import ModelReport
 from varifocal.tools.check.run import check_data
 from varifocal.tools.check.split import Split
 from varifocal.tools.check.thumbnails import SIDE, thumbs_of
@@ -40,7 +40,8 @@ class Reader(HTMLParser):
         assert tag not in ("script", "iframe", "link", "object")
         assert not [key for key in values if key.startswith("on")]
         if tag == "svg":
-            assert values.get("aria-hidden") == "true" or (values["role"] == "img" and values["aria-label"])
+            named = values.get("aria-label") or values.get("aria-labelledby")
+            assert values.get("aria-hidden") == "true" or (values["role"] == "img" and named)
         if tag not in ("meta", "br", "img"):
             self.open.append(tag)
 
@@ -98,6 +99,39 @@ def test_names_of_a_data_set_are_only_text(tmp_path):
     assert "train<b>" in reader.words
 
 
+HOSTILE = "</title></style></script></svg><script>alert(1)</script>\" onload=\"alert(1)' onclick='alert(2)&lt;"
+
+
+def test_whatever_comes_from_outside_is_only_text(report, tmp_path):
+    """Also the data set's own name, notes, a recipe, a model and what a finding says."""
+    image(1).save(tmp_path / "1.png")
+    record = {"id": 1, "file_name": "1.png", "width": 192, "height": 128}
+    boxes = [{"id": i, "image_id": 1, "category_id": i, "bbox": [5, 5, 60, 60]} for i in range(1, 4)]
+    names = [{"id": i, "name": HOSTILE + str(i)} for i in range(1, 4)]
+    (tmp_path / "train.json").write_text(json.dumps({"images": [record], "annotations": boxes, "categories": names}))
+    found = check_data(tmp_path, EYE)
+    boxes = ((HOSTILE, (5.0, 5.0, 60.0, 60.0)),)
+    for kind in ("missing-label", "no-area", "rare-class"):
+        one = Finding(kind, "train", HOSTILE, file=HOSTILE, place=HOSTILE, image=0, boxes=boxes)
+        found.findings.add(kind, "train", [one], lambda finding: finding)
+    advice = None if report.advice is None else replace(report.advice, text=HOSTILE, overrides=(HOSTILE,))
+    text = make_page(
+        replace(
+            found,
+            data=HOSTILE,
+            notes=(HOSTILE,),
+            advice=advice,
+            matching=replace(found.matching, recipe=HOSTILE),
+            model=ModelReport(HOSTILE, 1, 1, 1, (HOSTILE,)),
+        )
+    )
+    reader = read(text)  # which lets no script and no handler through
+    assert not re.search("<script|<img|</script", text)
+    # title, heading; note, matching, model and its note; advice and its words; class table, foot; findings
+    assert reader.words.count(HOSTILE) >= 20
+    assert text.count("</style>") == 2
+
+
 def test_its_size_is_bounded(tmp_path, monkeypatch):
     """Thousands of findings give a list of forty and a few thumbnails."""
     for i in range(4):
@@ -123,6 +157,11 @@ def test_a_set_without_boxes(tmp_path):
     assert "Nothing would be lost" in read(make_page(check_data(tmp_path, EYE))).words
 
 
+def drawn(thumb):
+    """The SVG of a thumbnail."""
+    return str(load_environment().get_template("tools/check/thumbnail.html").module.thumbnail(thumb))
+
+
 def numbers(svg, kind):
     row = re.search(rf'<rect class="{kind}" x="([-.\d]+)" y="([-.\d]+)" width="([.\d]+)" height="([.\d]+)"', svg)
     return [float(value) for value in row.groups()]
@@ -138,19 +177,19 @@ def test_a_thumbnail_shows_what_is_around_a_box(tmp_path):
     (thumb,) = thumbs_of(split.on_box("thin-box", 0, "is thin"), [split])
     # three times its longer side about the middle (450, 225): 300 x 300 from (300, 75)
     scale = SIDE / 300
-    assert numbers(thumb.svg, "a") == pytest.approx([100 * scale, 125 * scale, 100 * scale, 50 * scale], abs=0.06)
-    assert f'viewBox="0 0 {SIDE} {SIDE}"' in thumb.svg
+    assert numbers(drawn(thumb), "a") == pytest.approx([100 * scale, 125 * scale, 100 * scale, 50 * scale], abs=0.06)
+    assert f'viewBox="0 0 {SIDE} {SIDE}"' in drawn(thumb)
     # at the corner it is moved into the image; a tiny box gets 48 pixels
     corner = Finding("tiny-box", "train", "", image=0, boxes=(("a", (0.0, 0.0, 2.0, 2.0)),))
-    assert numbers(thumbs_of(corner, [split])[0].svg, "a") == pytest.approx(
+    assert numbers(drawn(thumbs_of(corner, [split])[0]), "a") == pytest.approx(
         [0, 0, 2 * SIDE / 48, 2 * SIDE / 48], abs=0.06
     )
     # without a box of its own: the whole image with all its boxes
-    whole = thumbs_of(split.on_image("no-boxes", 0, ""), [split])[0].svg
+    whole = drawn(thumbs_of(split.on_image("no-boxes", 0, ""), [split])[0])
     assert numbers(whole, "a") == pytest.approx([0.4 * SIDE, 0.2 * SIDE, 0.1 * SIDE, 0.05 * SIDE])
     # what a model found is dashed
     asked = Finding("missing-label", "train", "", image=0, boxes=(("found a 0.9", (10.0, 10.0, 90.0, 90.0)),))
-    asked_svg = thumbs_of(asked, [split])[0].svg
+    asked_svg = drawn(thumbs_of(asked, [split])[0])
     assert 'class="b"' in asked_svg
     assert 'class="c"' in asked_svg  # the labels around it
 
@@ -163,7 +202,14 @@ def test_no_thumbnail_without_a_image(report):
 
 
 def test_bars_and_maps():
-    assert 'width="25.00"' in bar(1, 4)
-    assert 'class="marked" width="12.50"' in bar(1, 4, 0.5)
-    assert bar(0, 0) == heat_map("nothing", np.zeros((3, 3), int).tolist()) == ""
-    assert heat_map("x", [[0, 4], [1, 0]]).count("<title>") == 2
+    macros = load_environment().get_template("analysis/pages/macros.html").module
+    assert 'width="25.00"' in macros.bar(1, 4)
+    assert 'class="marked" width="12.50"' in macros.bar(1, 4, 0.5)
+    assert macros.bar(0, 0) == macros.bars("nothing", ("", "", ""), []) == ""
+    assert module._centers([[0, 0], [0, 0]]) is None
+    centers = module._centers([[0, 1200], [300, 0]])
+    assert re.findall(r'fill-opacity="([.\d]+)"><title>([,\d]+)</title>', centers) == [
+        ("0.800", "1,200"),
+        ("0.260", "300"),
+    ]
+    assert centers.count("</text>") == 1  # the title: names and percent are for a confusion matrix

@@ -37,7 +37,7 @@ def best_truth(box, label, sample):
 
 
 def test_scenes_are_what_the_networks_say(folders, report, page):
-    told = json.loads(scene_data(report))
+    told = json.loads(json.dumps(scene_data(report)))
     read = Page(page)
     assert json.loads(read.scripts["scenes"]) == told
     data, runs = folders
@@ -120,7 +120,7 @@ def test_without_refinement_there_is_one_box(folders, report, tmp_path):
     data, (first, _) = folders
     model = make_model([one.name for one in reread(first, data)[0].categories], refine=False)
     plain = make_report([make_run(tmp_path / "plain", data, model, "model.refine=false")], examples=1)
-    told = json.loads(scene_data(plain))["0-0"]
+    told = json.loads(json.dumps(scene_data(plain)))["0-0"]
     assert told["refines"] is False
     for one in told["found"]:
         assert one["refined"] == one["box"] == [min(max(x, 0), (96, 80)[i % 2]) for i, x in enumerate(one["initial"])]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,9 @@ from page_reader import Page, colors, contrast
 from run_folders import EVIL
 
 from varifocal.analysis.charts.svg import STYLE
-from varifocal.analysis.pages.html import chart
+from varifocal.analysis.pages.render import inline_chart
+from varifocal.tools.report.page import make_page
+from varifocal.tools.report.sweeps import make_rows, make_sweep
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +120,40 @@ def test_names_are_only_text(folders, page, read):
     assert set(read.scripts) == {"", "scenes"}
 
 
+HOSTILE = "</title></style></script></svg><script>alert(1)</script>\" onload=\"alert(1)' onclick='alert(2)&lt;"
+
+
+def test_whatever_comes_from_outside_is_only_text(report):
+    """Data, notes, runs, classes, examples, sweeps and their rows; in texts, attributes and charts."""
+    runs = [
+        {"row": row, "seed": seed, "metrics": {"AP": 0.1 * seed + shift, "AP50": 0.3}}
+        for row, shift in (("base", 0), (HOSTILE, 0.01 * 2))
+        for seed in (1, 2, 3)
+    ]
+    sweeps = tuple(make_sweep(HOSTILE, None, make_rows(runs), baseline) for baseline in ("base", HOSTILE))
+    first = replace(report.runs[0], run=replace(report.runs[0].run, name=HOSTILE), notes=(HOSTILE,))
+    shown = replace(first, metrics={**first.metrics, "per_class": {HOSTILE: 0.1, "b": 0.2}})
+    examples = tuple(replace(one, why=HOSTILE) for one in report.examples)
+    text = make_page(
+        replace(
+            report, runs=(shown, *report.runs[1:]), sweeps=sweeps, examples=examples, data=HOSTILE, notes=(HOSTILE,)
+        )
+    )
+    read = Page(text)  # which lets no handler through
+    assert set(read.scripts) == {"", "scenes"}
+    assert not re.search("<script>alert|<img|[^/]</svg><script", text)
+    assert (text.count("</style>"), text.count("</title>") > 100) == (2, True)
+    for caption in ("Metrics", "AP by class", "Why"):
+        assert HOSTILE in read.table(caption)[{"Metrics": "metric", "AP by class": "class", "Why": ""}[caption]]
+    assert f"{HOSTILE}, AP" in read.table("Against base")
+    assert read.words.count(HOSTILE) >= 30
+    json.loads(read.scripts["scenes"])
+
+
 def test_charts_share_one_style(page, read):
     assert len(read.styles) == 2
     assert STYLE in read.styles[""]
     svg = '<svg xmlns="http://www.w3.org/2000/svg" aria-labelledby="vf0123abcdt vf0123abcdd"><title id="vf0123abcdt">'
-    assert chart(f"{svg}<style>\na\n</style>b", 7) == (
+    assert inline_chart(f"{svg}<style>\na\n</style>b", "7") == (
         '<svg aria-labelledby="vf0123abcd-7t vf0123abcd-7d"><title id="vf0123abcd-7t">b'
     )
