@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019), as the operator ``varifocal::deform_conv2d``.
 
 The operator has a kernel for CPUs and one for CUDA and every other device, one that computes shapes only, and a
-derivative. What an exporter makes of it is decided there (:mod:`varifocal.export.lowering`).
+derivative. An exporter puts another form in its place (:mod:`varifocal.export.lowering`).
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ class _Arguments(NamedTuple):
             return [SamplingTable(*pair) for pair in zip(self.cells, self.shares, strict=True)]
         steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         return [
-            offset_table(
-                offsets, (level.shape[2], level.shape[3]), kernel=self.weight.shape[2], scale=mask, **steps
-            )
+            offset_table(offsets, (level.shape[2], level.shape[3]), kernel=self.weight.shape[2], scale=mask, **steps)
             for level, offsets, mask in zip(self.levels, self.offsets, self.mask_of_each, strict=True)
         ]
 

@@ -2,9 +2,9 @@
 
 From a point's distances to its box (l, t, r, b) follow the nine places that a 3x3 kernel reads: the point itself,
 the four projections onto the sides and the four corners (VarifocalNet, section 3.3 and figure 3). Everything is a
-3x3 deformable convolution with stride 1 and padding 1 whose offsets are not learned but computed. It is the operator
-``varifocal::star_conv``, with a kernel for CPUs, one for CUDA and every other device, one that computes shapes only, and
-a derivative. What an exporter makes of it is decided there (:mod:`varifocal.export.lowering`).
+3x3 deformable convolution with stride 1 and padding 1 whose offsets are not learned but computed.
+It is the operator ``varifocal::star_conv``, with a kernel for CPUs, one for CUDA and every other device, one that
+computes shapes only, and a derivative. An exporter puts another form in its place (:mod:`varifocal.export.lowering`).
 
 Five rows and five columns of cells hold all that a star reads: two on either side and the point's own. The point
 needs no interpolation, its projections two cells, the corners four: 25 entries instead of 36.
@@ -51,27 +51,30 @@ STAR_STARTS = (0, 4, 6, 10, 12, 13, 15, 19, 21)
 class SamplingPoints(NamedTuple):
     """Where a 3x3 kernel looks at each level, made once for all the convolutions that look there.
 
-    ``distances`` [B, 4, H, W] or ``offsets`` [B, 18, H, W] in cells, the other is empty; ``rows`` is what a CPU reads
-    and empty elsewhere.
+    ``distances`` [B, 4, H, W] or ``offsets`` [B, 18, H, W] in cells, the other is empty; ``rows`` is what a CPU reads,
+    empty until the first of these convolutions asks for it.
     """
 
     distances: list[Tensor]
     offsets: list[Tensor]
     rows: list[SamplingTable]
 
+    def tables(self) -> list[SamplingTable]:
+        """What a CPU reads at each level; made once and kept for the next convolution that looks there."""
+        if not self.rows:
+            self.rows.extend(star_table(level) for level in self.distances)
+            self.rows.extend(offset_table(level, (level.shape[2], level.shape[3])) for level in self.offsets)
+        return self.rows
+
 
 def star_points(distances: Sequence[Float[Tensor, "B 4 _ _"]]) -> SamplingPoints:
     """The star of a box at each cell of each level; ``distances`` are (l, t, r, b) in cells, float32 or wider."""
-    on_cpu = distances[0].device.type == "cpu"
-    return SamplingPoints(list(distances), [], [star_table(level) for level in distances] if on_cpu else [])
+    return SamplingPoints(list(distances), [], [])
 
 
 def free_points(points: Sequence[Float[Tensor, "B 18 _ _"]]) -> SamplingPoints:
     """Nine free points (dy, dx) beside each cell of each level, in cells, float32 or wider (RepPoints)."""
-    offsets = [points_to_offsets(level) for level in points]
-    if offsets[0].device.type != "cpu":
-        return SamplingPoints([], offsets, [])
-    return SamplingPoints([], offsets, [offset_table(level, (level.shape[2], level.shape[3])) for level in offsets])
+    return SamplingPoints([], [points_to_offsets(level) for level in points], [])
 
 
 def star_conv(
@@ -83,12 +86,13 @@ def star_conv(
     autocast features and weight take its type. Free points are a deformable convolution, and so is a star on a GPU
     that the fused kernel does not run on: this is computed in the type of the coordinates.
     """
-    if taps.offsets:
-        return deform_conv2d_levels(levels, taps.offsets, weight, taps.rows)
     kind, device = autocast_dtype(weight), weight.device
+    tables = taps.tables() if device.type == "cpu" else []
+    if taps.offsets:
+        return deform_conv2d_levels(levels, taps.offsets, weight, tables)
     computed = kind if device.type == "cpu" or has_fused_star(device) else taps.distances[0].dtype
     levels = [level.to(computed) for level in levels]
-    cells, shares = [table.cells for table in taps.rows], [table.share for table in taps.rows]
+    cells, shares = [table.cells for table in tables], [table.share for table in tables]
     results: list[Tensor] = star_conv_op(levels, weight, taps.distances, cells, shares)
     return [result.to(kind) for result in results]
 
@@ -292,7 +296,7 @@ def star_table(distances: Float[Tensor, "B 4 H W"]) -> SamplingTable:
     # entries first and last in the end: planes of numbers are what the processor computes quickly
     index = (y[:, None] + x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
     share = (share_y[:, None] * share_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
-    return SamplingTable(index, share, STAR_STARTS)
+    return SamplingTable(index, share)
 
 
 def _five_cells(
