@@ -49,7 +49,7 @@ def test_the_numbers_are_the_same(which, form):
 def test_under_autocast_the_type_is_its_own(which):
     layer = layers()[which]
     network = nn.Sequential(copy.deepcopy(layer))
-    lower(network, "gridsample")
+    lower(network, "deformconv")
     pairs = zip(outputs(network[0], 2, torch.bfloat16), outputs(layer, 2, torch.bfloat16), strict=True)
     for found, wanted in pairs:
         assert found.dtype == wanted.dtype == torch.bfloat16

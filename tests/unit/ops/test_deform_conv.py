@@ -167,8 +167,8 @@ def test_without_a_table_the_operator_makes_its_own():
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_kernel_of_gpus_is_torchvisions_to_the_last_bit(masked):
-    """On CPU tensors: results and gradients of two levels with one weight, which autograd adds up in its own order."""
-    levels, weight, offsets, masks, *_ = operands()
+    """On CPU tensors: results and gradients of three levels with one weight, which autograd adds up in its own order."""
+    levels, weight, offsets, masks, *_ = operands(3)
     masks = masks if masked else []
     leaves = [part.requires_grad_() for part in (*levels, weight, *offsets, *masks)]
     with ExitStack() as stack:
@@ -177,7 +177,7 @@ def test_the_kernel_of_gpus_is_torchvisions_to_the_last_bit(masked):
         found = deform_conv2d_op(levels, weight, offsets, masks, [], [], 2, 1, 1)
         directions = [torch.randn_like(part) for part in found]
         mine = torch.autograd.grad(found, leaves, directions)
-    rows = zip(levels, offsets, masks or [None, None], strict=True)
+    rows = zip(levels, offsets, masks or [None] * 3, strict=True)
     wanted = [torchvision_conv(x, offset, weight, stride=2, padding=1, mask=mask) for x, offset, mask in rows]
     theirs = torch.autograd.grad(wanted, leaves, directions)
     for one, other in zip([*found, *mine], [*wanted, *theirs], strict=True):
