@@ -167,7 +167,7 @@ def test_without_a_table_the_operator_makes_its_own():
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_kernel_of_gpus_is_torchvisions_to_the_last_bit(masked):
-    """On CPU tensors: results and gradients of three levels with one weight, which autograd adds up in its own order."""
+    """On CPU tensors: results and gradients of three levels with one weight, added up in the order of autograd."""
     levels, weight, offsets, masks, *_ = operands(3)
     masks = masks if masked else []
     leaves = [part.requires_grad_() for part in (*levels, weight, *offsets, *masks)]
