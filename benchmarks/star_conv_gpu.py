@@ -61,6 +61,13 @@ def plain(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(features, weight, padding=1)
 
 
+def star(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """The star convolution of one level."""
+    from varifocal.ops.star_conv import star_conv, star_points
+
+    return star_conv([features], star_points([distances]), weight)[0]
+
+
 def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     """torchvision's, in float32 as its coordinates have to be."""
     from torchvision.ops import deform_conv2d
@@ -125,13 +132,11 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def level_rows(level: str, dtype: torch.dtype, kind: str, *, goal: bool, peer: bool) -> list[Row]:
     """Forward, and forward with backward, of one level."""
-    from varifocal.ops.kernels.star_cuda import star_conv_triton
-
     name = "TF32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else str(dtype)[6:]
     rows = []
     for passes, what in ((forward, "forward"), (both, "forward and backward")):
         tensors = inputs(level, dtype, kind)
-        calls = {"star": passes(star_conv_triton, tensors), "plain": passes(plain, tensors)}
+        calls = {"star": passes(star, tensors), "plain": passes(plain, tensors)}
         if peer:
             calls["operator"] = passes(operator, tensors)
         found = microseconds(calls)
@@ -181,14 +186,13 @@ def stars(function: Callable[..., Tensor]) -> Iterator[None]:
 def network_rows() -> list[Row]:
     """VFNet-R50, one image, bfloat16: the network from a graph; then boxes and suppression, as prediction does."""
     from network import model
-    from varifocal.ops.kernels.star_cuda import star_conv_triton
     from varifocal.ops.nms import multiclass_nms
 
     own = model("vfnet_r50_1x").cuda()
     own.precision = "bf16"
     image = torch.randn(1, 3, *IMAGE, device="cuda").contiguous(memory_format=torch.channels_last)
     calls: dict[str, Call] = {}
-    for name, function in (("star", star_conv_triton), ("plain", plain)):
+    for name, function in (("star", star), ("plain", plain)):
         outputs: list[Any] = []
         with stars(function):
             replay = graphed(lambda kept=outputs: kept.append(own.fast_forward(image)), repeats=1)
@@ -212,7 +216,6 @@ def network_rows() -> list[Row]:
 def training_row() -> Row:
     """A whole step of VFNet-R50 in bfloat16: forward, loss, backward, optimizer."""
     from network import CLASSES, model
-    from varifocal.ops.kernels.star_cuda import star_conv_triton
     from varifocal.structures import Targets
 
     detector = model("vfnet_r50_1x").detector.cuda().train()
@@ -235,7 +238,7 @@ def training_row() -> Row:
         optimizer.step()
         optimizer.zero_grad()
 
-    times = medians({"star": partial(step, star_conv_triton), "plain": partial(step, plain)}, rounds=15, warmup=3)
+    times = medians({"star": partial(step, star), "plain": partial(step, plain)}, rounds=15, warmup=3)
     found = {name: BATCH * 1e3 / time for name, time in times.items()}
     what = f"VFNet-R50, training step, {BATCH} images of 800x1333, bf16"
     goal = Goal(0.7, side="least")
@@ -247,14 +250,14 @@ def tune() -> None:
     from triton.runtime.errors import OutOfResources
 
     from varifocal.ops.kernels import star_cuda as star_triton
-    from varifocal.ops.kernels.star_cuda import Shape, Tile, star_conv_triton
+    from varifocal.ops.kernels.star_cuda import Shape, Tile
 
     rule = star_triton.forward_tile
     blocks = itertools.product((16, 32, 64, 128), (32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4))
     tiles = [Tile(*sizes) for sizes in blocks if sizes[0] * sizes[1] >= 512 * sizes[3] // 4]
     for level in LEVELS:
         tensors = inputs(level, torch.bfloat16)
-        call = forward(star_conv_triton, tensors)
+        call = forward(star, tensors)
         shape = Shape.of(tensors[0], tensors[2])
         taken = rule(shape, torch.bfloat16, star_triton._gpu(tensors[0]))
         found = {}

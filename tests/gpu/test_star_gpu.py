@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 
 import pytest
@@ -12,16 +11,29 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from varifocal.ops.kernels.star_cuda import star_conv_triton
+from varifocal.ops.star_conv import has_fused_star, star_conv, star_points
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
-PLAIN = inspect.unwrap(star_conv_triton)  # without the checks of shapes that only tests have
 LEVELS = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
 # how far a rounded factor is from its number
 UNIT = {torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
+
+
+def star_conv_triton(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """The star convolution of one level."""
+    return star_conv([features], star_points([distances]), weight)[0]
+
+
+def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """The same without the checks of shapes that only tests have."""
+    return torch.ops.varifocal.star_conv([features], weight, [distances], [], [])[0]
+
+
+def test_the_fused_kernel_is_what_runs():
+    assert has_fused_star(torch.device("cuda"))
 
 
 def inputs(shape: tuple[int, int, int, int], outputs: int, dtype: torch.dtype, far: float = 8) -> list[Tensor]:
@@ -93,8 +105,6 @@ def test_far_places_and_no_numbers(far):
 
 def test_the_torch_path_of_the_package():
     """On a CPU, where it gathers rows."""
-    from varifocal.ops.star_conv import star_conv, star_points
-
     tensors = inputs((2, 64, 25, 42), 64, torch.float32)
     features, distances, weight = (part.cpu() for part in tensors)
     wanted = star_conv([features], star_points([distances]), weight)[0]
@@ -103,11 +113,11 @@ def test_the_torch_path_of_the_package():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiled_with_its_gradients(dtype):
-    compiled = torch.compile(lambda *parts: PLAIN(*parts).relu() * 2, fullgraph=True)
+    compiled = torch.compile(lambda *parts: operator(*parts).relu() * 2, fullgraph=True)
     tensors = inputs((2, 64, 25, 42), 64, dtype)
     direction = torch.randn(2, 64, 25, 42, device="cuda", dtype=dtype)
     found, slopes = gradients(compiled, tensors, direction)
-    wanted, wanted_slopes = gradients(lambda *parts: PLAIN(*parts).relu() * 2, tensors, direction)
+    wanted, wanted_slopes = gradients(lambda *parts: operator(*parts).relu() * 2, tensors, direction)
     for mine, theirs in zip([found, *slopes], [wanted, *wanted_slopes], strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3 if dtype == torch.float32 else 0.1)
 

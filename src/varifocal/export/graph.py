@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from varifocal.export.config import ExportSettings, check_backbone, multiple_of
+from varifocal.export.lowering import lower
 from varifocal.export.nms import select_in_graph
 from varifocal.export.position_embeddings import fix_positions
 from varifocal.export.same_padding import fix_padding
@@ -18,7 +19,6 @@ from varifocal.inference.model import Model, build
 from varifocal.models.flops import count_flops
 from varifocal.models.info import ModelInfo
 from varifocal.models.optimize import autocast, optimize_for_inference
-from varifocal.ops.kernels.deform_export import export_mode
 from varifocal.structures import Candidates
 from varifocal.types import PostProcess, Preprocess
 from varifocal.utils.errors import ConfigError
@@ -100,6 +100,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     """
     check_backbone(settings, model.detector, model.info.config.backbone.name)
     network: Any = optimize_for_inference(model.detector, settings.computed)
+    lower(network, settings.form)
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
@@ -118,7 +119,7 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     select = model.info.postprocess if graph.nms == "graph" else None
     wrapped = DetectorGraph(network, model.info.preprocess, select, graph.border)
     try:
-        with export_mode(settings.form), torch.no_grad(), autocast(settings.computed, "cpu"):
+        with torch.no_grad(), autocast(settings.computed, "cpu"):
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]

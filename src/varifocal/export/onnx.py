@@ -142,14 +142,15 @@ def _translations() -> dict[Any, Any]:
     op: Any = opset20  # its stubs know no tensors
 
     def deform_conv2d(
-        features: Any, weight: Any, offsets: Any, mask: Any, stride: int, padding: int, dilation: int
+        levels: Any, weight: Any, offsets: Any, masks: Any, _: Any, __: Any, stride: int, padding: int, dilation: int
     ) -> Any:
-        return op.DeformConv(
+        (features,) = levels  # as varifocal.export.lowering calls it
+        result = op.DeformConv(
             features,
             weight,
-            offsets,
+            *offsets,
             None,
-            mask,
+            *(masks or [None]),
             strides=[stride] * 2,
             pads=[padding] * 4,
             dilations=[dilation] * 2,
@@ -157,6 +158,7 @@ def _translations() -> dict[Any, Any]:
             offset_group=1,
             kernel_shape=[weight.shape[2], weight.shape[3]],
         )
+        return (result,)
 
     def class_nms(boxes: Any, scores: Any, iou: float, most: int) -> Any:
         chosen = op.NonMaxSuppression(

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  (its import registers torch.ops.torchvision)
 from torch import nn
 
-from varifocal.ops.kernels import deform_cpu as gather_conv  # noqa: F401  (likewise torch.ops.varifocal)
+from varifocal.ops.deform_conv import deform_conv2d_op
+from varifocal.ops.star_conv import star_conv_op
 
 
 def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
@@ -21,7 +21,7 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    own = {torch.ops.torchvision.deform_conv2d: _deformable, torch.ops.varifocal.gather_conv: _gathered}
+    own = {operator._opoverload.overloadpacket: _deformable for operator in (star_conv_op, deform_conv2d_op)}
     counter = FlopCounterMode(display=False, custom_mapping=own)
     device = next(network.parameters()).device
     with torch.no_grad(), counter:
@@ -34,17 +34,11 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
     return {**modules, "": counter.get_total_flops()}
 
 
-def _gathered(levels: Any, index: Any, share: Any, starts: Any, weight: Any, **_: Any) -> int:
-    """As :func:`_deformable`, for the cells of all levels."""
-    del levels, share, starts
-    cells = sum(math.prod(shape[:3]) for shape in index)
+def _deformable(levels: Any, weight: Any, points: Any, *_: Any, **__: Any) -> int:
+    """Two for each multiply-add at each point, as the counter has it; the look-ups between cells are left out.
+
+    All are shapes: those of the maps, of the weight, and of the distances or offsets, which are as many as the points.
+    """
+    del levels
+    cells = sum(batch * rows * columns for batch, _, rows, columns in points)
     return int(2 * cells * math.prod(weight))
-
-
-def _deformable(features: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
-    """Two for each multiply-add, as the counter has it; the look-ups between cells are left out."""
-    del features
-    outputs = 1
-    for side in (*out_shape, *weight[1:]):
-        outputs *= side
-    return 2 * outputs

@@ -103,8 +103,14 @@ class StarConv(nn.Module):
         if taps is None:
             convolved = [nn.functional.conv2d(level, self.weight, padding=1) for level in levels]
         else:
-            convolved = star_conv(levels, taps, self.weight)
+            convolved = self.convolve(levels, taps)
         return convolved if self.norm is None else [self.norm(level) for level in convolved]
+
+    def convolve(
+        self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints
+    ) -> list[Float[Tensor, "B C _ _"]]:
+        """The convolution itself; an exporter puts another form of it here."""
+        return star_conv(levels, taps, self.weight)
 
 
 class DenseHead(nn.Module):

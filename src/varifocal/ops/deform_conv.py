@@ -1,16 +1,34 @@
-"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019)."""
+"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019), as the operator ``varifocal::deform_conv2d``.
+
+The operator has a kernel for CPUs and one for CUDA and every other device, one that computes shapes only, and a
+derivative. An exporter puts another form in its place (:mod:`varifocal.export.lowering`).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from varifocal.ops.kernels.deform_cpu import autocast_dtype, deform_conv_cpu, offset_table
-from varifocal.ops.kernels.deform_export import current_export_mode, deform_conv2d_in
+from varifocal.ops.kernels.deform_cpu import (
+    SamplingTable,
+    empty_gradients,
+    empty_output,
+    gather_conv,
+    gather_conv_backward,
+    offset_table,
+)
 from varifocal.utils.errors import ConfigError
+
+SCHEMA = (
+    "Tensor[] levels, Tensor weight, Tensor[] offsets, Tensor[] masks, Tensor[] cells, Tensor[] shares, "
+    "int stride, int padding, int dilation"
+)
 
 
 def deform_conv2d(
@@ -25,24 +43,231 @@ def deform_conv2d(
 ) -> Float[Tensor, "B O h w"]:
     """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
 
-    While a network is exported it is what the exporter asks for (:mod:`varifocal.ops.kernels.deform_export`).
-    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the locations that are read, whatever the
+    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the coordinates that are read, whatever the
     type of features and weight. Under autocast these take its type.
     """
-    places = {"stride": stride, "padding": padding, "dilation": dilation}
-    kind = offsets.dtype  # coordinates want it wide, and an operator wants one type for all
-    form = current_export_mode()
-    if form is not None:
-        result = deform_conv2d_in(form, features.to(kind), offsets, weight.to(kind), mask=mask, **places)
-        return result.to(autocast_dtype(weight))
+    steps = {"stride": stride, "padding": padding, "dilation": dilation}
+    tables = []
     if features.device.type == "cpu":
         size = (features.shape[2], features.shape[3])
-        rows = offset_table(offsets, size, kernel=weight.shape[2], scale=mask, **places)
-        return deform_conv_cpu([features], [rows], weight)[0]
+        tables = [offset_table(offsets, size, kernel=weight.shape[2], scale=mask, **steps)]
+    masks = [] if mask is None else [mask]
+    return deform_conv2d_levels([features], [offsets], weight, tables, masks=masks, **steps)[0]
+
+
+def deform_conv2d_levels(
+    levels: Sequence[Float[Tensor, "B C _ _"]],
+    offsets: Sequence[Float[Tensor, "B _ _ _"]],
+    weight: Float[Tensor, "O c k k"],
+    tables: Sequence[SamplingTable],
+    *,
+    masks: Sequence[Float[Tensor, "B K _ _"]] = (),
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+) -> list[Float[Tensor, "B O _ _"]]:
+    """:func:`deform_conv2d` of several maps with one weight; ``tables`` is what a CPU reads, empty elsewhere.
+
+    A CPU computes in the type of the result, other devices in that of the offsets: coordinates want it wide, and
+    torchvision's operator wants one type for all.
+    """
+    kind = autocast_dtype(weight)
+    computed = kind if weight.device.type == "cpu" else offsets[0].dtype
+    levels = [level.to(computed) for level in levels]
+    cells, shares = [table.cells for table in tables], [table.share for table in tables]
+    points = (list(offsets), list(masks), cells, shares)
+    results: list[Tensor] = deform_conv2d_op(levels, weight, *points, stride, padding, dilation)
+    return [result.to(kind) for result in results]
+
+
+def autocast_dtype(weight: Tensor) -> torch.dtype:
+    """The type in which a convolution with this weight computes: autocast's where that is on, or its own."""
+    kind = weight.device.type
+    # torch.compile of torch 2.9 cannot trace the question, and compiles only for devices that have autocast
+    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
+    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return weight.dtype
+
+
+class _Arguments(NamedTuple):
+    """Of the operator. Tensors have one of each level; ``masks``, and the table of ``cells`` and ``shares``, may be
+    left empty. ``weight`` is used in the type of the levels."""
+
+    levels: list[Tensor]
+    weight: Tensor
+    offsets: list[Tensor]
+    masks: list[Tensor]
+    cells: list[Tensor]
+    shares: list[Tensor]
+    stride: int
+    padding: int
+    dilation: int
+
+    @property
+    def mask_of_each(self) -> list[Tensor] | list[None]:
+        """The mask of each level, or None for each."""
+        return self.masks or [None] * len(self.levels)
+
+    @property
+    def starts(self) -> list[int]:
+        """At which entry of a table each tap begins."""
+        return list(range(0, 4 * self.weight.shape[2] * self.weight.shape[3], 4))
+
+    def tables(self) -> list[SamplingTable]:
+        """Those given, or made of offsets and masks."""
+        if self.shares:
+            return [SamplingTable(*pair) for pair in zip(self.cells, self.shares, strict=True)]
+        steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return [
+            offset_table(offsets, (level.shape[2], level.shape[3]), kernel=self.weight.shape[2], scale=mask, **steps)
+            for level, offsets, mask in zip(self.levels, self.offsets, self.mask_of_each, strict=True)
+        ]
+
+
+def _by_torchvision(*arguments: Any) -> list[Tensor]:
     from torchvision.ops import deform_conv2d as operator
 
-    result = operator(features.to(kind), offsets, weight.to(kind), None, mask=mask, **places)
-    return result.to(autocast_dtype(weight))
+    given = _Arguments(*arguments)
+    weight, steps = given.weight.to(given.levels[0].dtype), arguments[-3:]
+    rows = zip(given.levels, given.offsets, given.mask_of_each, strict=True)
+    return [operator(level, offsets, weight, None, *steps, mask) for level, offsets, mask in rows]
+
+
+deform_conv2d_op = torch.library.custom_op(
+    "varifocal::deform_conv2d", _by_torchvision, mutates_args=(), schema=f"({SCHEMA}) -> Tensor[]"
+)
+deform_conv2d_op.register_kernel("cuda", _by_torchvision)
+
+
+@deform_conv2d_op.register_kernel("cpu")
+def _by_rows(*arguments: Any) -> list[Tensor]:
+    given = _Arguments(*arguments)
+    return gather_conv(given.levels, given.tables(), given.starts, given.weight)
+
+
+@deform_conv2d_op.register_fake
+def _shapes(*arguments: Any) -> list[Tensor]:
+    given = _Arguments(*arguments)
+    pairs = zip(given.levels, given.offsets, strict=True)
+    results = [empty_output(level, given.weight, offsets.shape[2:]) for level, offsets in pairs]
+    return results if given.weight.device.type == "cpu" else [result.contiguous() for result in results]
+
+
+def _slopes_by_torchvision(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    *rest, grads, needed = arguments
+    given = _Arguments(*rest)
+    own = given.weight.to(given.levels[0].dtype)
+    sides = [side for step in rest[-3:] for side in (step, step)]
+    found = []
+    for grad, level, offsets, mask in zip(grads, given.levels, given.offsets, given.mask_of_each, strict=True):
+        masked = mask is not None
+        nothing, bias = level.new_zeros(len(level), 1), level.new_zeros(len(own))
+        groups = level.shape[1] // own.shape[1], offsets.shape[1] // (2 * own.shape[2] * own.shape[3])
+        inputs = (grad.to(level.dtype), level, own, offsets, mask if masked else nothing, bias)
+        found.append(torch.ops.torchvision._deform_conv2d_backward(*inputs, *sides, *groups, masked))
+    by_level, by_weight, by_offsets, by_mask, _ = zip(*found, strict=True)
+    return (
+        _if_needed(needed[0], by_level),
+        _if_needed(needed[1], by_offsets),
+        _if_needed(needed[2], by_mask)[: len(given.masks)],
+        sum_last_first([part.to(given.weight.dtype) for part in by_weight]) if needed[3] else own.new_empty(0),
+    )
+
+
+def _if_needed(needed: bool, parts: Sequence[Tensor]) -> list[Tensor]:
+    return list(parts) if needed else [part.new_empty(0) for part in parts]
+
+
+def sum_last_first(parts: Sequence[Tensor]) -> Tensor:
+    """The sum in the order in which autograd adds what the uses of one tensor give."""
+    total = parts[-1]
+    for part in reversed(parts[:-1]):
+        total = total + part
+    return total
+
+
+deform_conv2d_backward_op = torch.library.custom_op(
+    "varifocal::deform_conv2d_backward",
+    _slopes_by_torchvision,
+    mutates_args=(),
+    schema=f"({SCHEMA}, Tensor[] grads, bool[] needed) -> (Tensor[], Tensor[], Tensor[], Tensor)",
+)
+deform_conv2d_backward_op.register_kernel("cuda", _slopes_by_torchvision)
+
+
+@deform_conv2d_backward_op.register_kernel("cpu")
+def _slopes_by_rows(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    *rest, grads, needed = arguments
+    given = _Arguments(*rest)
+    check_tables(given.shares, needed[1] or needed[2])
+    parts = (given.levels, given.tables(), given.starts, given.weight, [needed[0], needed[1], needed[3]])
+    by_level, by_share, by_weight = gather_conv_backward(grads, *parts)
+    return by_level, by_share, [mask.new_empty(0) for mask in given.masks], by_weight
+
+
+def check_tables(shares: Sequence[Tensor], needed: bool) -> None:
+    """That the gradient of what a CPU reads has somewhere to go.
+
+    Raises:
+        NotImplementedError: it is needed, and the table of what is read was not given.
+    """
+    if needed and not shares:
+        raise NotImplementedError("on a CPU the gradient of the points goes through the table; pass cells and shares.")
+
+
+@deform_conv2d_backward_op.register_fake
+def _slope_shapes(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    *rest, _, needed = arguments
+    given = _Arguments(*rest)
+    points = given.shares or given.offsets
+    layout = torch.channels_last if given.weight.device.type == "cpu" else torch.contiguous_format
+    return (
+        empty_gradients(given.levels, needed[0], layout),
+        empty_gradients(points, needed[1], torch.contiguous_format),
+        empty_gradients(given.masks, needed[2] and not given.shares, torch.contiguous_format),
+        empty_gradients([given.weight], needed[3], torch.contiguous_format)[0],
+    )
+
+
+def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    del output
+    save_arguments(ctx, inputs)
+
+
+def save_arguments(ctx: Any, inputs: Sequence[Any]) -> None:
+    """Keep an operator's tensors, lists of tensors and numbers for its derivative."""
+    leaves, ctx.spec = tree_flatten(list(inputs))
+    ctx.numbers = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    ctx.save_for_backward(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+
+
+def saved_arguments(ctx: Any) -> Any:
+    """What :func:`save_arguments` kept, as it was."""
+    tensors = iter(ctx.saved_tensors)
+    return tree_unflatten([next(tensors) if number is None else number for number in ctx.numbers], ctx.spec)
+
+
+def _backward(ctx: Any, grads: list[Tensor]) -> Any:
+    levels, weight, offsets, masks, _, shares, *_ = ctx.needs_input_grad
+    tabled = len(shares) > 0
+    needed = [any(levels), any(shares) if tabled else any(offsets), not tabled and any(masks), weight]
+    given = saved_arguments(ctx)
+    by_level, by_point, by_mask, by_weight = deform_conv2d_backward_op(*given, list(grads), needed)
+    return (
+        by_level if needed[0] else [None] * len(levels),
+        by_weight if weight else None,
+        by_point if needed[1] and not tabled else [None] * len(offsets),
+        by_mask if needed[2] else [None] * len(masks),
+        [None] * len(given[4]),
+        by_point if needed[1] and tabled else [None] * len(shares),
+        None,
+        None,
+        None,
+    )
+
+
+deform_conv2d_op.register_autograd(_backward, setup_context=_remember)
 
 
 class DeformConv(nn.Module):
@@ -81,16 +306,15 @@ class DeformConv(nn.Module):
         taps = self.weight.shape[2] * self.weight.shape[3]
         kind = torch.float64 if features.dtype == torch.float64 else torch.float32
         moves, shares = self.offset(features).to(kind).split([2 * taps, taps], dim=1)
-        result = deform_conv2d(
-            features,
-            moves,
-            self.weight,
-            mask=shares.sigmoid(),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-        )
+        result = self.convolve(features, moves, shares.sigmoid())
         return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
+
+    def convolve(
+        self, features: Float[Tensor, "B C H W"], offsets: Float[Tensor, "B _ h w"], mask: Float[Tensor, "B K h w"]
+    ) -> Float[Tensor, "B O h w"]:
+        """The convolution itself, without bias; an exporter puts another form of it here."""
+        steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return deform_conv2d(features, offsets, self.weight, mask=mask, **steps)
 
 
 def to_deformable(conv: nn.Conv2d) -> DeformConv:

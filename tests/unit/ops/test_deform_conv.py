@@ -1,14 +1,17 @@
 """Deformable convolution against a literal loop, and a plain convolution made deformable."""
 
 import math
+from contextlib import ExitStack
 
 import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
+from torchvision.ops import deform_conv2d as torchvision_conv
 
-from varifocal.ops.deform_conv import DeformConv, to_deformable
+from varifocal.ops.deform_conv import DeformConv, deform_conv2d_backward_op, deform_conv2d_op, to_deformable
+from varifocal.ops.kernels.deform_cpu import offset_table
 from varifocal.utils.errors import ConfigError
 
 
@@ -123,3 +126,59 @@ def test_under_autocast():
         found = conv(features)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), conv(features), rtol=0.05, atol=0.02)
+
+
+def operands(levels: int = 2, stride: int = 2):
+    """Maps, weight in two groups, offsets, masks, and what a CPU reads of them, for the operator; float32."""
+    rng = torch.Generator().manual_seed(3)
+    maps = [torch.randn(2, 4, 6 + i, 7, generator=rng) for i in range(levels)]
+    sizes = [((x.shape[2] + 1) // stride, (x.shape[3] + 1) // stride) for x in maps]
+    offsets = [torch.randn(2, 18, *size, generator=rng) for size in sizes]
+    masks = [torch.rand(2, 9, *size, generator=rng) for size in sizes]
+    tables = [
+        offset_table(offset, (x.shape[2], x.shape[3]), stride=stride, scale=mask)
+        for x, offset, mask in zip(maps, offsets, masks, strict=True)
+    ]
+    weight = torch.randn(6, 2, 3, 3, generator=rng)
+    cells, shares = [table.cells for table in tables], [table.share for table in tables]
+    return [maps, weight, offsets, masks, cells, shares, stride, 1, 1]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.parametrize("tabled", [True, False])
+def test_the_operator_keeps_what_it_promises_to_the_compiler(tabled):
+    """PyTorch's own check: schema, registration, shapes without data, derivative and tracing, on two levels."""
+    given = operands()
+    if not tabled:
+        given[4], given[5] = [], []
+    grads = [torch.randn(2, 6, *part.shape[2:]) for part in given[2]]
+    for needed in ([True, tabled, False, True], [False, False, False, True], [True, False, False, False]):
+        torch.library.opcheck(torch.ops.varifocal.deform_conv2d_backward.default, (*given, grads, needed))
+    for part in (*given[0], given[1], *given[5]):
+        part.requires_grad_()
+    torch.library.opcheck(torch.ops.varifocal.deform_conv2d.default, given)
+
+
+def test_without_a_table_the_operator_makes_its_own():
+    given = operands()
+    operator = torch.ops.varifocal.deform_conv2d
+    torch.testing.assert_close(operator(*given[:4], [], [], *given[6:]), operator(*given), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_kernel_of_gpus_is_torchvisions_to_the_last_bit(masked):
+    """On CPU tensors: results and gradients of three levels with one weight, added up in the order of autograd."""
+    levels, weight, offsets, masks, *_ = operands(3)
+    masks = masks if masked else []
+    leaves = [part.requires_grad_() for part in (*levels, weight, *offsets, *masks)]
+    with ExitStack() as stack:
+        for operator in (deform_conv2d_op, deform_conv2d_backward_op):
+            stack.enter_context(operator.set_kernel_enabled("cpu", enabled=False))
+        found = deform_conv2d_op(levels, weight, offsets, masks, [], [], 2, 1, 1)
+        directions = [torch.randn_like(part) for part in found]
+        mine = torch.autograd.grad(found, leaves, directions)
+    rows = zip(levels, offsets, masks or [None] * 3, strict=True)
+    wanted = [torchvision_conv(x, offset, weight, stride=2, padding=1, mask=mask) for x, offset, mask in rows]
+    theirs = torch.autograd.grad(wanted, leaves, directions)
+    for one, other in zip([*found, *mine], [*wanted, *theirs], strict=True):
+        assert one.detach().numpy().tobytes() == other.detach().numpy().tobytes()

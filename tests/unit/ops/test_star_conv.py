@@ -4,14 +4,26 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
+from varifocal.ops.deform_conv import deform_conv2d_backward_op, deform_conv2d_op
 from varifocal.ops.kernels import deform_cpu as module
-from varifocal.ops.star_conv import free_points, has_fused_star, points_to_offsets, star_conv, star_offsets, star_points
+from varifocal.ops.star_conv import (
+    SamplingPoints,
+    free_points,
+    has_fused_star,
+    points_to_offsets,
+    star_conv,
+    star_conv_backward_op,
+    star_conv_op,
+    star_offsets,
+    star_points,
+)
 
 
 def sample(plane: list[list[float]], y: float, x: float) -> float:
@@ -275,17 +287,68 @@ def test_compiled_and_exported(what, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_the_operators_keep_what_they_promise_to_the_compiler():
-    """PyTorch's own check: schema, registration, shapes without data, and tracing."""
-    features, distances, weight = (part.float() for part in inputs(17))
-    rows = star_points([distances]).rows
-    tensors = [part.requires_grad_() for part in (features, rows[0].share, weight)]
-    args = ([tensors[0]], [rows[0].cells], [tensors[1]], list(rows[0].starts), tensors[2])
-    torch.library.opcheck(torch.ops.varifocal.gather_conv.default, args)
-    wanted = [True, True, True]
-    grads = [torch.randn(2, 4, 5, 6)]
-    args = (grads, *([x.detach() for x in part] for part in args[:3]), args[3], weight.detach(), wanted)
-    torch.library.opcheck(torch.ops.varifocal.gather_conv_backward.default, args)
+@pytest.mark.parametrize("tabled", [True, False])
+def test_the_operator_keeps_what_it_promises_to_the_compiler(tabled):
+    """PyTorch's own check: schema, registration, shapes without data, derivative and tracing, on two levels."""
+    parts = [[part.float() for part in inputs(17, (2, 3, *size))] for size in ((5, 6), (3, 4))]
+    levels = [part[0].requires_grad_() for part in parts]
+    distances, weight = [part[1] for part in parts], parts[0][2].requires_grad_()
+    rows = star_points(distances).tables() if tabled else []
+    cells, shares = [row.cells for row in rows], [row.share.requires_grad_() for row in rows]
+    args = (levels, weight, distances, cells, shares)
+    torch.library.opcheck(torch.ops.varifocal.star_conv.default, args)
+    grads = [torch.randn(2, 4, *level.shape[2:]) for level in levels]
+    args = (*([x.detach() for x in part] for part in (levels, [weight], distances, cells, shares)), grads)
+    args = (args[0], args[1][0], *args[2:])
+    for needed in ([True, tabled, True], [False, False, True], [True, False, False]):
+        torch.library.opcheck(torch.ops.varifocal.star_conv_backward.default, (*args, needed))
+
+
+def test_the_operator_has_a_kernel_for_each_device():
+    for name in ("star_conv", "star_conv_backward", "deform_conv2d", "deform_conv2d_backward"):
+        for key in ("CPU", "CUDA", "Meta"):
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(f"varifocal::{name}", key), (name, key)
+
+
+def test_without_a_table_the_operator_makes_its_own():
+    features, distances, weight = inputs(19)
+    row = star_points([distances]).tables()[0]
+    operator = torch.ops.varifocal.star_conv
+    wanted = operator([features], weight, [distances], [row.cells], [row.share])[0]
+    found = operator([features.requires_grad_()], weight.requires_grad_(), [distances], [], [])[0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    slopes = torch.autograd.grad(found.square().sum(), (features, weight))
+    rights = torch.autograd.grad(star(features, distances, weight).square().sum(), (features, weight))
+    torch.testing.assert_close(slopes, rights)
+    with pytest.raises(NotImplementedError, match="pass cells and shares"):
+        operator([features], weight, [distances.requires_grad_()], [], [])[0].sum().backward()
+
+
+@pytest.fixture
+def torchvision_kernels(monkeypatch):
+    """The kernels that a GPU without Triton runs, on CPU tensors."""
+    monkeypatch.setattr(SamplingPoints, "tables", lambda self: [])
+    with ExitStack() as stack:
+        for operator in (star_conv_op, star_conv_backward_op, deform_conv2d_op, deform_conv2d_backward_op):
+            stack.enter_context(operator.set_kernel_enabled("cpu", enabled=False))
+        yield
+
+
+def bits(tensors) -> list[bytes]:
+    return [part.detach().contiguous().numpy().tobytes() for part in tensors]
+
+
+def test_the_kernel_of_other_gpus_is_torchvisions_to_the_last_bit(torchvision_kernels):
+    """Results and gradients, of three levels that share a weight, which autograd adds up in its own order."""
+    parts = [[part.float() for part in inputs(20 + i, (2, 3, 5 + i, 6))] for i in range(3)]
+    levels, distances = ([part[i].requires_grad_() for part in parts] for i in (0, 1))
+    weight = parts[0][2].requires_grad_()
+    found = star_conv(levels, star_points(distances), weight)
+    pairs = zip(levels, distances, strict=True)
+    wanted = [deform_conv2d(level, star_offsets(place), weight, padding=1) for level, place in pairs]
+    directions = [torch.randn_like(part) for part in wanted]
+    mine, theirs = (torch.autograd.grad(way, [*levels, *distances, weight], directions) for way in (found, wanted))
+    assert bits([*found, *mine]) == bits([*wanted, *theirs])
 
 
 def test_offsets_are_the_table_of_the_paper():

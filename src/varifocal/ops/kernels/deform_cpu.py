@@ -5,8 +5,8 @@ them, which ``embedding_bag`` reads in one pass, and the taps of a run of cells 
 1x1 convolution: oneDNN multiplies more than twice as fast as MKL does on AMD processors. A run is so short that its
 columns stay in the cores' caches; they are never all in memory. torchvision's operator is a scalar loop there.
 
-What is differentiable (features, interpolation weights, weights) goes through one operator of PyTorch's own registry,
-so that ``torch.compile`` and ``torch.export`` see one node; everything before it is plain PyTorch.
+These are the CPU kernels of ``varifocal::star_conv`` and ``varifocal::deform_conv2d``, forward and backward. What is
+read, the table, is plain differentiable PyTorch, made once for all convolutions that read the same.
 """
 
 from __future__ import annotations
@@ -28,37 +28,11 @@ BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the g
 class SamplingTable(NamedTuple):
     """What each output cell reads: rows of the table [B * H * W, C] of a map's cells, and how much of each.
 
-    ``starts`` says at which of the E entries each tap begins; a tap's entries are summed. ``share`` is zero for what
-    lies outside the map; ``cells`` names some cell there all the same.
+    ``share`` is zero for what lies outside the map; ``cells`` names some cell there all the same.
     """
 
     cells: Int32[Tensor, "B h w E"]
     share: Float[Tensor, "B h w E"]
-    starts: tuple[int, ...]
-
-
-def deform_conv_cpu(
-    levels: Sequence[Float[Tensor, "B C _ _"]], rows: Sequence[SamplingTable], weight: Float[Tensor, "O c kh kw"]
-) -> list[Float[Tensor, "B O _ _"]]:
-    """Sum over the taps, in the order of the kernel's rows, of weight times what the tap reads; on a CPU.
-
-    All levels have the same channels, type and ``starts``; ``c`` is C, or a divisor of it for a grouped convolution.
-    Under autocast features and weight take its type. The result lies channels-last in memory.
-    """
-    dtype = autocast_dtype(weight)
-    levels, weight = [level.to(dtype) for level in levels], weight.to(dtype)
-    indices, shares = [r.cells for r in rows], [r.share for r in rows]
-    return torch.ops.varifocal.gather_conv(levels, indices, shares, list(rows[0].starts), weight)
-
-
-def autocast_dtype(weight: Tensor) -> torch.dtype:
-    """The type in which a convolution with this weight computes: autocast's where that is on, or its own."""
-    kind = weight.device.type
-    # torch.compile of torch 2.9 cannot trace the question, and compiles only for devices that have autocast
-    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
-    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
-    return weight.dtype
 
 
 def offset_table(
@@ -95,7 +69,7 @@ def offset_table(
         share = share * scale.transpose(0, 1)
     # y, x, tap: the entries of a tap are to stand together
     index, share = (part.permute(3, 4, 5, 2, 0, 1).flatten(3).contiguous() for part in (index, share))
-    return SamplingTable(index, share, tuple(range(0, 4 * kernel**2, 4)))
+    return SamplingTable(index, share)
 
 
 def linear_weights(place: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
@@ -114,149 +88,105 @@ def batch_offsets(batch: int, cells: int, like: Int32[Tensor, "..."]) -> Int32[T
     return torch.arange(batch, device=like.device, dtype=like.dtype)[:, None, None] * cells
 
 
-@torch.library.custom_op(
-    "varifocal::gather_conv",
-    mutates_args=(),
-    schema="(Tensor[] levels, Tensor[] index, Tensor[] share, int[] starts, Tensor weight) -> Tensor[]",
-)
-def _gather_conv(
-    levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
+def gather_conv(
+    levels: Sequence[Tensor], tables: Sequence[SamplingTable], starts: Sequence[int], weight: Tensor
 ) -> list[Tensor]:
+    """Sum over the taps, in the order of the kernel's rows, of weight times what the tap reads; on a CPU.
+
+    Args:
+        levels: [B, C, H, W] each; all have the same channels and type, in which everything is computed.
+        tables: what each level's output cells read; a tap's entries are summed.
+        starts: at which of the E entries each tap begins.
+        weight: [O, c, kh, kw], where ``c`` is C, or a divisor of it for a grouped convolution.
+
+    Returns:
+        [B, O, h, w] of each level, channels-last in memory.
+    """
     with torch.autocast("cpu", enabled=False):  # the caller has chosen the types
-        return _forward(levels, index, share, starts, weight)
+        return _forward(levels, tables, starts, weight.to(levels[0].dtype))
 
 
 def _forward(
-    levels: list[Tensor], index: list[Tensor], share: list[Tensor], starts: list[int], weight: Tensor
+    levels: Sequence[Tensor], tables: Sequence[SamplingTable], starts: Sequence[int], weight: Tensor
 ) -> list[Tensor]:
     multiply = _Product(weight, levels[0].shape[1])
     outputs = []
-    for features, where, much in zip(levels, index, share, strict=True):
-        output = _output(features, where, weight)
-        runs = _Runs(features, where, much, starts, multiply.run(FORWARD_BYTES))
+    for features, table in zip(levels, tables, strict=True):
+        output = empty_output(features, weight, table.cells.shape[1:3])
+        runs = _Runs(features, table, starts, multiply.run(FORWARD_BYTES))
         for i, part in enumerate(runs.split(output.permute(0, 2, 3, 1).view(-1, weight.shape[0]))):
             part.copy_(multiply(runs.columns(i)))
         outputs.append(output)
     return outputs
 
 
-@_gather_conv.register_fake
-def _(levels: Any, index: Any, share: Any, starts: Any, weight: Any) -> list[Tensor]:
-    del share, starts
-    return [_output(features, where, weight) for features, where in zip(levels, index, strict=True)]
-
-
-def _output(features: Tensor, where: Tensor, weight: Tensor) -> Tensor:
-    batch, height, width, _ = where.shape
-    shape = (batch, weight.shape[0], height, width)
+def empty_output(features: Tensor, weight: Tensor, size: Any) -> Tensor:
+    """[B, O, h, w] for a result of ``size`` (h, w), channels-last in memory."""
+    shape = (features.shape[0], weight.shape[0], *size)
     return torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
 
 
-@torch.library.custom_op(
-    "varifocal::gather_conv_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor[] grads, Tensor[] levels, Tensor[] index, Tensor[] share, int[] starts, Tensor weight, bool[] wanted)"
-        " -> (Tensor[], Tensor[], Tensor)"
-    ),
-)
-def _gather_conv_backward(
-    grads: list[Tensor],
-    levels: list[Tensor],
-    index: list[Tensor],
-    share: list[Tensor],
-    starts: list[int],
+def empty_gradients(
+    tensors: Sequence[Tensor], needed: bool, layout: torch.memory_format = torch.channels_last
+) -> list[Tensor]:
+    """Of the shape of each tensor and in this layout, or without elements."""
+    return [torch.empty_like(x, memory_format=layout) if needed else x.new_empty(0) for x in tensors]
+
+
+def gather_conv_backward(
+    grads: Sequence[Tensor],
+    levels: Sequence[Tensor],
+    tables: Sequence[SamplingTable],
+    starts: Sequence[int],
     weight: Tensor,
-    wanted: list[bool],
+    needed: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Return the gradients of features, interpolation weights and weight, in this order; those not in ``wanted`` are
-    empty tensors.
+    """Gradients of features, shares and weight; empty tensors for what is not ``needed``, in this order.
 
     The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
     entries sorted by the cell that they read.
     """
     with torch.autocast("cpu", enabled=False):  # a backward pass may lie inside it
-        return _slopes(grads, levels, index, share, starts, weight, wanted)
+        computed = weight.to(levels[0].dtype)
+        for_levels, for_shares, for_weight = _slopes(grads, levels, tables, starts, computed, needed)
+    return for_levels, for_shares, for_weight.to(weight.dtype)
 
 
 def _slopes(
-    grads: list[Tensor],
-    levels: list[Tensor],
-    index: list[Tensor],
-    share: list[Tensor],
-    starts: list[int],
+    grads: Sequence[Tensor],
+    levels: Sequence[Tensor],
+    tables: Sequence[SamplingTable],
+    starts: Sequence[int],
     weight: Tensor,
-    wanted: list[bool],
+    needed: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     multiply = _Product(weight, levels[0].shape[1])
     wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
     for_kernel = torch.zeros(multiply.kernel.shape, dtype=wide)
     for_levels, for_shares = [], []
-    for grad, features, where, much in zip(grads, levels, index, share, strict=True):
-        runs = _Runs(features, where, much, starts, multiply.run(BACKWARD_BYTES))
-        for_table = torch.zeros(runs.table.shape if wanted[0] else (0,), dtype=wide)
-        for_share = torch.zeros(where.shape if wanted[1] else (0,), dtype=wide)
+    for grad, features, table in zip(grads, levels, tables, strict=True):
+        entries = table.share.shape[-1]
+        runs = _Runs(features, table, starts, multiply.run(BACKWARD_BYTES))
+        for_table = torch.zeros(runs.table.shape if needed[0] else (0,), dtype=wide)
+        for_share = torch.zeros(table.share.shape if needed[1] else (0,), dtype=wide)
         rows = grad.to(features.dtype).permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
         for i, part in enumerate(runs.split(rows)):
-            if wanted[2]:  # the columns go before their slopes come
+            if needed[2]:  # the columns go before their slopes come
                 for_kernel += multiply.kernel_slopes(part, runs.columns(i))
-            if not (wanted[0] or wanted[1]):
+            if not (needed[0] or needed[1]):
                 continue
             slopes = multiply.column_slopes(part)
-            if wanted[1]:
-                for_share.view(-1, where.shape[-1])[i * runs.step : (i + 1) * runs.step] = runs.share_slopes(i, slopes)
-            if wanted[0]:
+            if needed[1]:
+                for_share.view(-1, entries)[i * runs.step : (i + 1) * runs.step] = runs.share_slopes(i, slopes)
+            if needed[0]:
                 runs.add_scattered(i, slopes, for_table)
-        if wanted[0]:
+        if needed[0]:
             shape = (features.shape[0], *features.shape[2:], features.shape[1])
             for_table = for_table.to(features.dtype).view(shape).permute(0, 3, 1, 2)
         for_levels.append(for_table)
-        for_shares.append(for_share)
-    for_weight = multiply.weight_of(for_kernel).to(weight.dtype) if wanted[2] else weight.new_empty(0)
+        for_shares.append(for_share.to(table.share.dtype))
+    for_weight = multiply.weight_of(for_kernel).to(weight.dtype) if needed[2] else weight.new_empty(0)
     return for_levels, for_shares, for_weight
-
-
-@_gather_conv_backward.register_fake
-def _(
-    grads: Any, levels: Any, index: Any, share: Any, starts: Any, weight: Any, wanted: Any
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    del grads, index, starts
-    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    for_levels = [torch.empty_like(x, memory_format=torch.channels_last) for x in levels]
-    for_shares = [torch.empty_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in share]
-    nothing = [weight.new_empty(0)] * len(levels)
-    return (
-        for_levels if wanted[0] else nothing,
-        for_shares if wanted[1] else nothing,
-        torch.empty_like(weight, memory_format=torch.contiguous_format) if wanted[2] else weight.new_empty(0),
-    )
-
-
-def _remember(ctx: Any, inputs: Any, output: Any) -> None:
-    del output
-    levels, index, share, ctx.starts, weight = inputs
-    ctx.count = len(levels)
-    ctx.save_for_backward(*levels, *index, *share, weight)
-
-
-def _backward(ctx: Any, grads: list[Tensor]) -> Any:
-    *rest, weight = ctx.saved_tensors
-    levels, index, share = (rest[i * ctx.count : (i + 1) * ctx.count] for i in range(3))
-    needs = ctx.needs_input_grad
-    wanted = [any(needs[0]), any(needs[2]), needs[4]]
-    found = torch.ops.varifocal.gather_conv_backward(list(grads), levels, index, share, ctx.starts, weight, wanted)
-    shares = [slope.to(much.dtype) for slope, much in zip(found[1], share, strict=True)]
-    nothing = [None] * ctx.count
-    return (
-        found[0] if wanted[0] else nothing,
-        nothing,
-        shares if wanted[1] else nothing,
-        None,
-        found[2] if needs[4] else None,
-    )
-
-
-_gather_conv.register_autograd(_backward, setup_context=_remember)
 
 
 class _Product:
@@ -363,7 +293,8 @@ def _has_onednn_bf16() -> bool:
 class _Runs:
     """The cells of one level in runs of ``step``: their columns, and the ways back from the columns' slopes."""
 
-    def __init__(self, features: Tensor, index: Tensor, share: Tensor, starts: Sequence[int], step: int) -> None:
+    def __init__(self, features: Tensor, table: SamplingTable, starts: Sequence[int], step: int) -> None:
+        index, share = table
         self.step, self.taps, self.entries = step, len(starts), index.shape[-1]
         self.table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
         self.index = index.reshape(-1).split(step * self.entries)

@@ -30,49 +30,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from varifocal.ops.kernels import star_triton as kernels
+from varifocal.ops.kernels.deform_cpu import empty_output
 
 NARROW = 2**31 - 2**20  # offsets up to here are 32 bits wide in the kernels
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def star_conv_triton(
+def convolve(
     features: Float[Tensor, "B C H W"], distances: Float[Tensor, "B 4 H W"], weight: Float[Tensor, "O C 3 3"]
 ) -> Float[Tensor, "B O H W"]:
     """Convolve the features at the nine points of each cell's box; bilinear between cells, zero outside the map.
 
+    This is the CUDA kernel of ``varifocal::star_conv``, and :func:`gradients` that of its derivative.
+
     Args:
-        features: float32, bfloat16 or float16, under autocast any of them; best in channels-last memory.
-        distances: (l, t, r, b) from the cell to the sides, in cells of this level. They are used in float32 whatever
-            the features are: bfloat16 has steps of half a cell at 128.
-        weight: is used in the type of the features.
+        features: float32, bfloat16 or float16; best in channels-last memory.
+        distances: (l, t, r, b) from the cell to the sides, in cells of this level, float32 whatever the features are:
+            bfloat16 has steps of half a cell at 128.
+        weight: in the type of the features.
 
     Returns:
-        In the type of the features, or that of autocast, and in channels-last memory. Float32 is multiplied as
-        ``torch.backends.cuda.matmul`` says, sums are float32. It can be differentiated once by each argument, and
-        compiled and exported: it is the operator ``varifocal::star_conv``.
+        In the type of the features and in channels-last memory. Float32 is multiplied as
+        ``torch.backends.cuda.matmul`` says, sums are float32.
 
     Raises:
         TypeError: another type.
         ValueError: shapes that do not belong together.
     """
-    device = features.device.type
-    if torch.is_autocast_enabled(device):
-        features = features.to(torch.get_autocast_dtype(device))
     if features.dtype not in TYPES:
         raise TypeError(f"the Triton star convolution takes float32, bfloat16 and float16, not {features.dtype}")
     batch, channels, height, width = features.shape
     if distances.shape != (batch, 4, height, width) or weight.shape[1:] != (channels, 3, 3):
         shapes = ", ".join(str(tuple(part.shape)) for part in (features, distances, weight))
         raise ValueError(f"the star convolution takes [B, C, H, W], [B, 4, H, W] and [O, C, 3, 3], not {shapes}")
-    result: Tensor = _star_conv(features, distances.float(), weight.to(features.dtype))
-    return result
-
-
-@torch.library.custom_op(
-    "varifocal::star_conv", mutates_args=(), schema="(Tensor features, Tensor distances, Tensor weight) -> Tensor"
-)
-def _star_conv(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
-    output = _output(features, distances, weight)
+    # no view of another tensor: what comes after may change it in place
+    output = empty_output(features, weight, (height, width))
     shape = Shape.of(features, weight)
     if shape.empty:
         return output.zero_()
@@ -91,61 +83,32 @@ def _star_conv(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     return output
 
 
-@_star_conv.register_fake
-def _output(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
-    batch, _, height, width = features.shape
-    size = (batch, weight.shape[0], height, width)
-    # no view of another tensor: later in-place operations may change it
-    return torch.empty(size, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
-
-
-@torch.library.custom_op(
-    "varifocal::star_conv_backward",
-    mutates_args=(),
-    schema="(Tensor gradient, Tensor features, Tensor distances, Tensor weight, bool[] needed) "
-    "-> (Tensor, Tensor, Tensor)",
-)
-def _star_conv_backward(
-    gradient: Tensor, features: Tensor, distances: Tensor, weight: Tensor, needed: list[bool]
+def gradients(
+    gradient: Float[Tensor, "B O H W"],
+    features: Float[Tensor, "B C H W"],
+    distances: Float[Tensor, "B 4 H W"],
+    weight: Float[Tensor, "O C 3 3"],
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by the three arguments; one that is not needed has no elements."""
+    """The gradients by the three last tensors; one that is not ``needed`` has no elements."""
     _alert_not_deterministic(needed)
     shape = Shape.of(features, weight)
     if shape.empty:
-        outcome = _gradients(gradient, features, distances, weight, needed)
-        return outcome[0].zero_(), outcome[1].zero_(), outcome[2].zero_()
+        return _zeros(features, needed[0]), _zeros(distances, needed[1]), _zeros(weight, needed[2])
     with torch.cuda.device_of(features):
         rows = _rows(gradient.to(features.dtype))
         places = _places(distances, shape)
         by_features, by_distances = _input_gradients(rows, features, places, weight, needed, shape)
         by_weight = _weight_gradient(rows, features, places, shape) if needed[2] else weight.new_empty(0)
-    return by_features, by_distances, by_weight
-
-
-@_star_conv_backward.register_fake
-def _gradients(
-    gradient: Tensor, features: Tensor, distances: Tensor, weight: Tensor, needed: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, channels, height, width = features.shape
-    outputs = weight.shape[0]
     return (
-        features.new_empty(batch, height, width, channels).permute(0, 3, 1, 2) if needed[0] else features.new_empty(0),
-        distances.new_empty(batch, 4, height, width) if needed[1] else distances.new_empty(0),
-        weight.new_empty(outputs, 3, 3, channels).permute(0, 3, 1, 2) if needed[2] else weight.new_empty(0),
+        by_features if needed[0] else features.new_empty(0),
+        by_distances if needed[1] else distances.new_empty(0),
+        by_weight,
     )
 
 
-def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    needed = list(ctx.needs_input_grad)
-    found = _star_conv_backward(gradient, *ctx.saved_tensors, needed)
-    return tuple(part if wanted else None for part, wanted in zip(found, needed, strict=True))
-
-
-_star_conv.register_autograd(_backward, setup_context=_remember)
+def _zeros(like: Tensor, needed: bool) -> Tensor:
+    return torch.zeros_like(like, memory_format=torch.contiguous_format) if needed else like.new_empty(0)
 
 
 def _places(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:

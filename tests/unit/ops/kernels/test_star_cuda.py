@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import math
 import sys
+from contextlib import ExitStack
 from types import ModuleType
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
+from varifocal.ops import star_conv  # noqa: E402
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
-from varifocal.ops.kernels.star_cuda import Gpu, Shape, Tile, forward_tile, star_conv_triton  # noqa: E402
+from varifocal.ops.kernels.star_cuda import Gpu, Shape, Tile, forward_tile  # noqa: E402
 
 OLD_INTERPRETER = tuple(map(int, triton.__version__.split(".")[:2])) < (
     3,
@@ -37,8 +39,17 @@ H200 = Gpu(132, 227 * 1024, grouped=True)
 A100 = Gpu(108, 163 * 1024, grouped=False)
 RTX4090 = Gpu(128, 99 * 1024, grouped=False)
 T4 = Gpu(40, 64 * 1024, grouped=False)
-PLAIN = inspect.unwrap(star_conv_triton)  # without the checks of shapes that only tests have
 LEVELS = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
+
+
+def star_conv_triton(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """The star convolution of one level, as a GPU computes it."""
+    return star_conv.star_conv([features], star_conv.star_points([distances]), weight)[0]
+
+
+def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
+    """The same without the checks of shapes that only tests have."""
+    return torch.ops.varifocal.star_conv([features], weight, [distances], [], [])[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +70,8 @@ def interpreted_kernels() -> ModuleType:
 def interpreter(interpreted_kernels, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(star_triton, "kernels", interpreted_kernels)
+    monkeypatch.setattr(star_conv, "has_fused_star", lambda device: True)
+    monkeypatch.setattr(star_conv.SamplingPoints, "tables", lambda self: [])  # which a CPU alone reads
     # the part of Triton's own language that is written in it was decorated when Triton was imported
     from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
 
@@ -71,6 +84,10 @@ def interpreter(interpreted_kernels, monkeypatch):
         return multiply(self, widened(a), widened(b), *rest)
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
+    with ExitStack() as stack:  # CPU tensors take the kernels of a GPU
+        for each in (star_conv.star_conv_op, star_conv.star_conv_backward_op):
+            stack.enter_context(each.set_kernel_enabled("cpu", enabled=False))
+        yield
 
 
 def widened(handle):
@@ -256,7 +273,7 @@ def test_compiled(monkeypatch):
     """As one operator, without looking into it; on no images, where the kernels have nothing to do."""
     monkeypatch.setattr(star_triton, "kernels", None)
     tensors = [part.requires_grad_() for part in inputs(11, (0, 3, 4, 5))]
-    compiled = torch.compile(PLAIN, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
     found = compiled(*tensors)
     assert found.shape == (0, 4, 4, 5)
     found.sum().backward()
@@ -266,7 +283,7 @@ def test_compiled(monkeypatch):
 def test_exported():
     class Network(torch.nn.Module):
         def forward(self, *parts):
-            return PLAIN(*parts)
+            return operator(*parts)
 
     tensors = inputs(11, (1, 2, 2, 2), 3)
     program = torch.export.export(Network(), tuple(tensors))
@@ -278,10 +295,12 @@ def test_exported():
 def test_the_operators_keep_torchs_rules(monkeypatch):
     monkeypatch.setattr(star_triton, "kernels", None)
     tensors = [part.requires_grad_() for part in inputs(12, (0, 3, 4, 5))]
-    torch.library.opcheck(star_triton._star_conv, tensors)
-    arguments = [torch.zeros(0, 4, 4, 5), *(part.detach() for part in tensors)]
+    features, distances, weight = tensors
+    torch.library.opcheck(star_conv.star_conv_op, ([features], weight, [distances], [], []))
+    features, distances, weight = (part.detach() for part in tensors)
+    arguments = [features], weight, [distances], [], [], [torch.zeros(0, 4, 4, 5)]
     for needed in ([True, True, True], [False, True, False]):
-        torch.library.opcheck(star_triton._star_conv_backward, (*arguments, needed))
+        torch.library.opcheck(star_conv.star_conv_backward_op, (*arguments, needed))
 
 
 @pytest.mark.parametrize(
@@ -297,7 +316,7 @@ def test_what_does_not_fit_is_refused(change, error, message):
     for i, part in change.items():
         tensors[i] = part
     with pytest.raises(error, match=message):
-        PLAIN(*tensors)
+        inspect.unwrap(star_triton.convolve)(*tensors)
 
 
 def test_deterministic_algorithms_are_refused():
@@ -306,10 +325,10 @@ def test_deterministic_algorithms_are_refused():
     torch.use_deterministic_algorithms(True)
     try:
         with pytest.raises(RuntimeError, match="no deterministic implementation"):
-            star_triton._star_conv_backward(torch.zeros(1, 1, 1, 1), *tensors, needed)
+            star_triton.gradients(torch.zeros(1, 1, 1, 1), *tensors, needed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         with pytest.warns(UserWarning, match="no deterministic implementation"):
-            star_triton._star_conv_backward(torch.zeros(1, 1, 1, 1), *tensors, needed)
+            star_triton.gradients(torch.zeros(1, 1, 1, 1), *tensors, needed)
     finally:
         torch.use_deterministic_algorithms(False)
 
