@@ -57,8 +57,8 @@ def encode_deltas(
 
     dx and dy are the way between the centers in anchor sides, dw and dh the logarithm of the ratio of the sides.
     """
-    (center, size), (wanted, wanted_size) = _center_and_size(anchors), _center_and_size(boxes)
-    deltas = torch.cat([(wanted - center) / size, (wanted_size / size).log()], dim=-1)
+    (center, size), (expected, expected_size) = _center_and_size(anchors), _center_and_size(boxes)
+    deltas = torch.cat([(expected - center) / size, (expected_size / size).log()], dim=-1)
     return deltas / deltas.new_tensor(std)
 
 

@@ -163,11 +163,11 @@ def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Ten
     it is.
     """
     lower = targets.floor().clamp(max=logits.shape[-1] - 2)
-    share = targets - lower
+    upper_weight = targets - lower
     log_p = logits.log_softmax(dim=-1)
     below = log_p.gather(-1, lower.long()[..., None])[..., 0]
     above = log_p.gather(-1, lower.long()[..., None] + 1)[..., 0]
-    return -(below * (1 - share) + above * share)
+    return -(below * (1 - upper_weight) + above * upper_weight)
 
 
 def giou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:

@@ -83,19 +83,19 @@ def calibrate(table: DetectionTable, matches: Matches) -> Calibration | None:
 def matched_iou(table: DetectionTable, truth: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     """The IoU of each detection with the box of that index, 0 for -1; of pairs that the table has."""
     keys = table.pairs.found * max(len(table.truth), 1) + table.pairs.truth  # they rise
-    wanted = np.arange(len(truth)) * max(len(table.truth), 1) + truth
-    place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+    expected = np.arange(len(truth)) * max(len(table.truth), 1) + truth
+    index = np.minimum(np.searchsorted(keys, expected), max(len(keys) - 1, 0))
     if not len(keys):
         return np.zeros(len(truth))
-    return np.where((truth >= 0) & (keys[place] == wanted), table.pairs.iou[place], 0.0)
+    return np.where((truth >= 0) & (keys[index] == expected), table.pairs.iou[index], 0.0)
 
 
 def make_bins(score: Float[np.ndarray, "n"], degree: Float[np.ndarray, "n"]) -> Bins:
     """Sorted into bins."""
-    place = np.minimum(np.searchsorted(np.linspace(0, 1, BINS + 1), score, side="right") - 1, BINS - 1)
-    count = np.bincount(place, minlength=BINS)
+    index = np.minimum(np.searchsorted(np.linspace(0, 1, BINS + 1), score, side="right") - 1, BINS - 1)
+    count = np.bincount(index, minlength=BINS)
     most = np.maximum(count, 1)
-    sums = (np.bincount(place, weights, minlength=BINS) for weights in (score, degree > 0, degree))
+    sums = (np.bincount(index, weights, minlength=BINS) for weights in (score, degree > 0, degree))
     means = [total / most for total in sums]
     return Bins(count, means[0], means[1], means[2])
 

@@ -34,9 +34,9 @@ def kendall(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | Non
 
 
 def _mean_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[place])
+    return np.asarray((ends - (counts - 1) / 2)[index])
 
 
 def _tied(values: Int64[np.ndarray, "n"]) -> int:

@@ -22,12 +22,12 @@ _CHUNK = 1 << 20  # pairs compared at a time
 class DetectionColumns:
     """Detections, image by image, best first in each; of equal scores in the order given.
 
-    ``image`` is the rank of the image, ``place`` the index in the image's detections, ``rank`` the one among those
+    ``image`` is the rank of the image, ``index`` the index in the image's detections, ``rank`` the one among those
     of its class in the image and ``rank_in_image`` among all. ``boxes`` are x, y, width, height in pixels.
     """
 
     image: Int64[np.ndarray, "N"]
-    place: Int64[np.ndarray, "N"]
+    index: Int64[np.ndarray, "N"]
     label: Int64[np.ndarray, "N"]
     score: Float[np.ndarray, "N"]
     boxes: Float[np.ndarray, "N 4"]
@@ -46,7 +46,7 @@ class GroundTruthColumns:
     """
 
     image: Int64[np.ndarray, "G"]
-    place: Int64[np.ndarray, "G"]
+    index: Int64[np.ndarray, "G"]
     label: Int64[np.ndarray, "G"]
     boxes: Float[np.ndarray, "G 4"]
     areas: Float[np.ndarray, "G"]
@@ -103,8 +103,8 @@ def make_table(data: Dataset, detections: Sequence[Detections]) -> DetectionTabl
         raise ValueError(f"{len(samples)} samples but detections of {len(detections)}")
     order = np.argsort(np.array([sample.image_id for sample in samples], np.int64), kind="stable")
     classes = len(data.categories)
-    found = _found([detections[place] for place in order])
-    truth = _truth([samples[place] for place in order])
+    found = _found([detections[location] for location in order])
+    truth = _truth([samples[position] for position in order])
     for label in (found.label, truth.label):
         if len(label) and not 0 <= label.min() <= label.max() < classes:
             raise ValueError(f"label {label.min() if label.min() < 0 else label.max()} is no index of the categories")
@@ -113,24 +113,24 @@ def make_table(data: Dataset, detections: Sequence[Detections]) -> DetectionTabl
 
 def _found(parts: Sequence[Detections]) -> DetectionColumns:
     counts = [len(part.scores) for part in parts]
-    image, place = _numbered(counts)
+    image, index = _numbered(counts)
     score = _join([part.scores for part in parts], np.float64)
     label = _join([part.labels for part in parts], np.int64)
     boxes = _xywh([part.boxes for part in parts])
     order = np.lexsort((-score, image))
-    image, place, score, label, boxes = (column[order] for column in (image, place, score, label, boxes))
+    image, index, score, label, boxes = (column[order] for column in (image, index, score, label, boxes))
     rank = np.empty_like(label)
     by_class = np.lexsort((label, image))
     rank[by_class] = _within(np.stack([image, label], axis=1)[by_class])
-    return DetectionColumns(image, place, label, score, boxes, rank, _within(image[:, None]))
+    return DetectionColumns(image, index, label, score, boxes, rank, _within(image[:, None]))
 
 
 def _truth(parts: Sequence[Sample]) -> GroundTruthColumns:
-    image, place = _numbered([len(part.labels) for part in parts])
+    image, index = _numbered([len(part.labels) for part in parts])
     boxes = _xywh([part.boxes for part in parts])
     areas = [_xywh([part.boxes])[:, 2:].prod(axis=1) if part.areas is None else part.areas for part in parts]
     label, crowd = _join([part.labels for part in parts], np.int64), _join([part.crowd for part in parts], np.bool_)
-    return GroundTruthColumns(image, place, label, boxes, _join(areas, np.float64), crowd)
+    return GroundTruthColumns(image, index, label, boxes, _join(areas, np.float64), crowd)
 
 
 def _numbered(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

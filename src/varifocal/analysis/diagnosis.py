@@ -104,7 +104,7 @@ class Diagnosis:
             "calibration": None if self.calibration is None else _calibration(self.calibration),
             "errors": _errors(self.errors),
             "confusion": {**_rounded(vars(self.confusion)), "counts": self.confusion.counts.tolist()},
-            "thresholds": _operating(self.thresholds.f1, self.thresholds.wanted),
+            "thresholds": _operating(self.thresholds.f1, self.thresholds.target),
             "curves": {"recall": RECALLS.round(2).tolist(), **_curves(self.given.whole, self.classes)},
             "scatter": {
                 "total": self.scatter.total,
@@ -135,7 +135,7 @@ class Diagnosis:
         known["curves"] = _curves(whole, [k])
         known["correlation"] = _rounded(asdict(self.ranking.by_class[k]))
         known["worth"] = _worth(self.ranking.worth_by_class[k])
-        known["thresholds"] = _operating(self.thresholds.f1_by_class[k], self.thresholds.wanted_by_class[k])
+        known["thresholds"] = _operating(self.thresholds.f1_by_class[k], self.thresholds.target_by_class[k])
         if self.calibration is not None and k in self.calibration.bins_by_class:
             known["calibration"] = {
                 "laece": _round(self.calibration.laece_by_class[k]),
@@ -171,13 +171,13 @@ class Diagnosis:
 
 
 def _ranking(ranking: Ranking) -> dict[str, Any]:
-    def told(one: Correlation) -> dict[str, Any]:
+    def summary(one: Correlation) -> dict[str, Any]:
         return _rounded(asdict(one))
 
     return {
-        "near": told(ranking.near),
-        "all": told(ranking.everywhere),
-        "sizes": {name: told(one) for name, one in ranking.by_size.items()},
+        "near": summary(ranking.near),
+        "all": summary(ranking.everywhere),
+        "sizes": {name: summary(one) for name, one in ranking.by_size.items()},
         "worth": _worth(ranking.worth),
         "worth_sizes": {name: _worth(one) for name, one in ranking.worth_by_size.items()},
     }
@@ -220,10 +220,10 @@ def _curves(curves: Curves, classes: list[int]) -> dict[str, Any]:
     return {name: _list(curves.precision[part][:, :, classes].mean(axis=(0, 2))) for name, part in names.items()}
 
 
-def _operating(f1: OperatingPoint | None, wanted: OperatingPoint | None) -> dict[str, Any]:
+def _operating(f1: OperatingPoint | None, target: OperatingPoint | None) -> dict[str, Any]:
     return {
         "f1": None if f1 is None else _rounded(asdict(f1)),
-        "wanted": None if wanted is None else _rounded(asdict(wanted)),
+        "wanted": None if target is None else _rounded(asdict(target)),
     }
 
 

@@ -37,7 +37,7 @@ def percent(value: float | None) -> str:
 def _worth(found: Diagnosis) -> str:
     ranking = found.ranking
     rows = [
-        Row(name, tuple(Segment(max(100 * value, 0), tone, told) for tone, (value, told) in enumerate(parts)))
+        Row(name, tuple(Segment(max(100 * value, 0), tone, tooltip) for tone, (value, tooltip) in enumerate(parts)))
         for name, one in {"all boxes": ranking.worth, **ranking.worth_by_size}.items()
         if (parts := _parts(one))
     ]
@@ -55,9 +55,9 @@ def _worth(found: Diagnosis) -> str:
 def _parts(one: APBreakdown) -> list[tuple[float, str]]:
     if one.given is None or one.ranking is None or one.duplicates is None or one.boxes is None:
         return []
-    told = ("AP as it is", "lost to the order", "lost to second boxes", "lost to missing and loose boxes")
+    tooltips = ("AP as it is", "lost to the order", "lost to second boxes", "lost to missing and loose boxes")
     values = (one.given, one.ranking, one.duplicates, one.boxes)
-    return [(value, f"{name}: {percent(value)}") for value, name in zip(values, told, strict=True)]
+    return [(value, f"{name}: {percent(value)}") for value, name in zip(values, tooltips, strict=True)]
 
 
 def _errors(found: Diagnosis) -> str:
@@ -101,20 +101,20 @@ def _reliability(found: Diagnosis) -> str:
         return ""
     bins, edges = calibration.bins, np.linspace(0, 1, BINS + 1)
     total = max(int(bins.count.sum()), 1)
-    told = [
+    tooltips = [
         f"score {edges[i]:.2f} to {edges[i + 1]:.2f}: {count:,} detections, mean score {bins.score[i]:.3f}, "
         f"precision x mean IoU {bins.quality[i]:.3f}"
         for i, count in enumerate(bins.count.tolist())
     ]
     marks: list[Series] = [
-        Area(edges, bins.quality, "precision x mean IoU", 0, told),
+        Area(edges, bins.quality, "precision x mean IoU", 0, tooltips),
         Line([0, 1], [0, 1], "as the score promises", 5),
         Steps(edges, bins.count / total, "fraction of the detections", 1),
     ]
     title = f"Reliability of the scores (LaECE {percent(calibration.laece_all)})"
     said = f"LaECE from the best thresholds on is {percent(calibration.laece)}. "
     said += "A calibrated score has columns that end at the diagonal. " + "; ".join(
-        text for text, count in zip(told, bins.count, strict=True) if count
+        text for text, count in zip(tooltips, bins.count, strict=True) if count
     )
     return plot(title, f"{said}.", Axis("score"), Axis("fraction"), marks)
 
@@ -150,7 +150,7 @@ def _confusion(found: Diagnosis) -> str:
     labels = [names[k] for k in first] + ([f"{len(others)} others"] if others else [])
     rows, columns = [*labels, "nothing"], [*labels, "not found"]
     totals = small.sum(axis=1, keepdims=True)
-    told = [
+    tooltips = [
         [f"{row} found as {column}: {small[i, j]:,} of {totals[i, 0]:,}" for j, column in enumerate(columns)]
         for i, row in enumerate(rows)
     ]
@@ -163,7 +163,7 @@ def _confusion(found: Diagnosis) -> str:
         rows,
         columns,
         small / np.maximum(totals, 1),
-        told,
+        tooltips,
         down="labeled",
         across="found as, % of the row",
     )

@@ -69,8 +69,8 @@ def at_recalls(
     """
     hits = np.arange(1, len(false) + 1)
     best = np.maximum.accumulate((hits / (false + hits + least))[::-1])[::-1]
-    place = np.searchsorted(hits / boxes, recalls, side="left")
-    return np.append(best, 0.0)[np.minimum(place, len(best))]
+    index = np.searchsorted(hits / boxes, recalls, side="left")
+    return np.append(best, 0.0)[np.minimum(index, len(best))]
 
 
 def by_size(table: DetectionTable) -> dict[str, AreaRange]:

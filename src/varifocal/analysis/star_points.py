@@ -48,9 +48,9 @@ class Stars:
         grid = np.broadcast_arrays(xs[:, None, :], ys[:, :, None])
         return np.stack(grid, axis=-1).reshape(-1, 9, 2)
 
-    def take(self, places: Int64[np.ndarray, "k"]) -> Stars:
+    def take(self, indices: Int64[np.ndarray, "k"]) -> Stars:
         """Those of some detections."""
-        return Stars(self.centers[places], self.initial[places], self.refined[places])
+        return Stars(self.centers[indices], self.initial[indices], self.refined[indices])
 
 
 def has_stars(model: Any) -> bool:
@@ -69,8 +69,8 @@ def predict_with_stars(model: Model, image: ImageLike) -> tuple[Detections, Star
         raise ValueError("only a VFNet checkpoint with model.star has stars")
     tiling, settings = model.info.tiling, model.info.postprocess
     opened = open_image(image, model.info.preprocess.range, large=tiling.size > 0)
-    places = make_tiles(opened.height, opened.width, tiling)
-    crops = [opened.crop(place) for place in places] if tiling.size else [opened]
+    tiles = make_tiles(opened.height, opened.width, tiling)
+    crops = [opened.crop(tile) for tile in tiles] if tiling.size else [opened]
     at_once = max(BATCH // model.info.tta.count, 1)  # batches as prediction makes them
     parts = []
     for outer in range(0, len(crops), BATCH):
@@ -78,8 +78,8 @@ def predict_with_stars(model: Model, image: ImageLike) -> tuple[Detections, Star
         for start in range(0, len(few), at_once):
             parts += _detect(model, few[start : start + at_once], settings)
     found = [one for one, _ in parts]
-    detections, origins = join_windows_traced(found, places, (opened.height, opened.width), tiling, settings)
-    shifts = [np.array(place[:2], np.float32) for place in places]
+    detections, origins = join_windows_traced(found, tiles, (opened.height, opened.width), tiling, settings)
+    shifts = [np.array(location[:2], np.float32) for location in tiles]
     return detections, _join([stars for _, stars in parts], shifts).take(origins)
 
 

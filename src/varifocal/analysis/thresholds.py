@@ -23,14 +23,14 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """``f1`` has the best F1, ``wanted`` the highest recall of those that reach the target ``precision``, None where no
+    """``f1`` has the best F1, ``target`` the highest recall of those that reach the target ``precision``, None where no
     score reaches it. The keys are the labels of classes with boxes; a class without detections has None for both."""
 
     precision: float
     f1: OperatingPoint | None
-    wanted: OperatingPoint | None
+    target: OperatingPoint | None
     f1_by_class: dict[int, OperatingPoint | None]
-    wanted_by_class: dict[int, OperatingPoint | None]
+    target_by_class: dict[int, OperatingPoint | None]
 
 
 def operating_points(table: DetectionTable, matches: Matches, precision: float) -> Thresholds:
@@ -38,14 +38,14 @@ def operating_points(table: DetectionTable, matches: Matches, precision: float) 
     right, wrong = matches.right[0], matches.wrong[0]
     objects = table.objects
     known = objects[table.found.label] > 0
-    f1, wanted = best(table.found.score, right & known, wrong & known, int(objects.sum()), precision)
+    f1, target = best(table.found.score, right & known, wrong & known, int(objects.sum()), precision)
     both = {
         k: best(table.found.score, right & which, wrong & which, int(objects[k]), precision)
         for k in np.flatnonzero(objects).tolist()
         for which in [table.found.label == k]
     }
     return Thresholds(
-        precision, f1, wanted, {k: pair[0] for k, pair in both.items()}, {k: pair[1] for k, pair in both.items()}
+        precision, f1, target, {k: pair[0] for k, pair in both.items()}, {k: pair[1] for k, pair in both.items()}
     )
 
 
@@ -66,8 +66,8 @@ def best(
         return None, None
     score, precisions, recalls, f1 = score[last], hits / read, hits / boxes, 2 * hits / (read + boxes)
 
-    def at(place: int) -> OperatingPoint:
-        return OperatingPoint(float(score[place]), float(precisions[place]), float(recalls[place]), float(f1[place]))
+    def at(index: int) -> OperatingPoint:
+        return OperatingPoint(float(score[index]), float(precisions[index]), float(recalls[index]), float(f1[index]))
 
     enough = np.flatnonzero((precisions >= precision) & (hits > 0))
     if not len(enough):

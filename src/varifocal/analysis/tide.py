@@ -59,7 +59,7 @@ def tide_errors(table: DetectionTable, matches: Matches, limit: int) -> TideErro
     kinds = _kinds(table, counted, right)
     lost = ~table.truth.crowd
     lost[matches.truth[0][right]] = False
-    target, mended = _mends(table, kinds, lost)
+    target, fixed = _fixes(table, kinds, lost)
     missed = lost.copy()
     missed[target[target >= 0]] = False
 
@@ -67,7 +67,7 @@ def tide_errors(table: DetectionTable, matches: Matches, limit: int) -> TideErro
     plain = _Points(label[counted], table.found.score[counted], right[counted], right[counted], boxes)
     base = _ap(replace(plain, found_right=np.zeros_like(plain.right)), boxes)
     costs = {
-        kind: _gain(_ap(_mended(table, counted, right, kinds == number, mended, target), boxes), base)
+        kind: _gain(_ap(_fixed(table, counted, right, kinds == number, fixed, target), boxes), base)
         for number, kind in enumerate(KINDS[:-1])
     }
     costs["missed"] = _gain(_ap(replace(plain, boxes=boxes - _per_class(table, missed)), boxes), base)
@@ -90,19 +90,19 @@ def _per_class(table: DetectionTable, which: Bool[np.ndarray, "G"]) -> Int64[np.
     return np.bincount(table.truth.label[which], minlength=table.classes)
 
 
-def _mended(
+def _fixed(
     table: DetectionTable,
     counted: np.ndarray,
     right: np.ndarray,
     wrong: np.ndarray,
-    mended: np.ndarray,
+    fixed: np.ndarray,
     target: np.ndarray,
 ) -> _Points:
     """Return the detections with the ``wrong`` ones corrected, or left out where they cannot be."""
-    repaired = np.flatnonzero(wrong & mended)
+    repaired = np.flatnonzero(wrong & fixed)
     label, now = table.found.label.copy(), right.copy()
     label[repaired], now[repaired] = table.truth.label[target[repaired]], True
-    kept = counted & (~wrong | mended)
+    kept = counted & (~wrong | fixed)
     return _Points(label[kept], table.found.score[kept], now[kept], right[kept], table.objects)
 
 
@@ -121,7 +121,7 @@ def _kinds(table: DetectionTable, counted: np.ndarray, right: np.ndarray) -> Int
     return np.asarray(np.select(tests, names, KINDS.index("both")))
 
 
-def _mends(
+def _fixes(
     table: DetectionTable, kinds: np.ndarray, lost: np.ndarray
 ) -> tuple[Int64[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
     """The lost box that a class or localization error would have with that one thing right, -1 for none, and which
@@ -133,9 +133,9 @@ def _mends(
     target[~np.append(lost, False)[target]] = -1
     candidates = np.flatnonzero(target >= 0)  # best first in each image
     _, first = np.unique(target[candidates], return_index=True)
-    mended = np.zeros(len(kinds), bool)
-    mended[candidates[first]] = True
-    return target, mended
+    fixed = np.zeros(len(kinds), bool)
+    fixed[candidates[first]] = True
+    return target, fixed
 
 
 def _ap(points: _Points, objects: Int64[np.ndarray, "K"]) -> float | None:

@@ -45,9 +45,9 @@ class TrainingGeometry:
 
     def resized(self, sizes: Int64[np.ndarray, "M 2"]) -> Int64[np.ndarray, "M 2"]:
         """(width, height) of each image as the network sees it."""
-        different, place = np.unique(sizes, axis=0, return_inverse=True)
+        different, index = np.unique(sizes, axis=0, return_inverse=True)
         shapes = [self._resized(width, height) for width, height in different.tolist()]
-        return np.array(shapes, np.int64).reshape(-1, 2)[place.reshape(-1)]
+        return np.array(shapes, np.int64).reshape(-1, 2)[index.reshape(-1)]
 
     def factors(self, sizes: Int64[np.ndarray, "M 2"]) -> Float32[np.ndarray, "M 4"]:
         """What the resize multiplies xyxy boxes of each image by."""

@@ -16,7 +16,7 @@ from varifocal.analysis.tide import IGNORED, KINDS, TideErrors
 class DetectionError:
     """A detection of an image: xyxy pixels, ``kind`` is "right", "ignored" or one of TIDE's kinds.
 
-    ``place`` is its index in the image's detections; ``truth`` the index in the sample of the box of its class that
+    ``index`` is its index in the image's detections; ``truth`` the index in the sample of the box of its class that
     it overlaps most, by ``iou``, and -1 where it overlaps none.
     """
 
@@ -25,7 +25,7 @@ class DetectionError:
     score: float
     iou: float
     kind: str
-    place: int
+    index: int
     truth: int
 
 
@@ -108,8 +108,8 @@ def _seen(table: DetectionTable, matches: Matches, errors: TideErrors, at: int) 
         float(found.score[at]),
         float(table.own.iou[at]),
         kind,
-        int(found.place[at]),
-        int(table.truth.place[best]) if best >= 0 else -1,
+        int(found.index[at]),
+        int(table.truth.index[best]) if best >= 0 else -1,
     )
 
 

@@ -81,9 +81,9 @@ def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Te
     for (rows, columns), count in zip(priors.shapes, priors.counts, strict=True):
         if count == 0:
             continue
-        place = (centers - priors.points[start].double()) / priors.strides[start].double()
-        x, y = _window(place[:, 0], columns, topk), _window(place[:, 1], rows, topk)
-        across, down = x - place[:, :1], y - place[:, 1:]
+        cell = (centers - priors.points[start].double()) / priors.strides[start].double()
+        x, y = _window(cell[:, 0], columns, topk), _window(cell[:, 1], rows, topk)
+        across, down = x - cell[:, :1], y - cell[:, 1:]
         distance = (down.square()[:, :, None] + across.square()[:, None]).flatten(1)
         order = distance.sort(dim=1, stable=True).indices[:, :topk]
         cells = (y[:, :, None] * columns + x[:, None]).flatten(1).gather(1, order).T
@@ -93,8 +93,8 @@ def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Te
     return torch.cat(nearest)
 
 
-def _window(place: Float[Tensor, "G"], count: int, most: int) -> Int64[Tensor, "G w"]:
+def _window(cell: Float[Tensor, "G"], count: int, most: int) -> Int64[Tensor, "G w"]:
     """Return the ``most`` integers of 0..count-1 nearest to each position, of equally near ones the lower."""
     width = min(most, count)
-    first = (place - width / 2).ceil().nan_to_num().clamp(0, count - width).long()
-    return first[:, None] + torch.arange(width, device=place.device)
+    first = (cell - width / 2).ceil().nan_to_num().clamp(0, count - width).long()
+    return first[:, None] + torch.arange(width, device=cell.device)

@@ -32,11 +32,11 @@ def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 
     side = box_area(boxes).sqrt()
     order = side.argsort(descending=True, stable=True)
     lower, upper = _size_ranges(priors)
-    place = torch.arange(1, len(boxes) + 1, device=boxes.device)
+    index = torch.arange(1, len(boxes) + 1, device=boxes.device)
     for block in chunk_boxes(len(last), len(boxes)):
         some = order[block]
         covered = _foveas(priors, boxes[some], sigma) & (side[some] >= lower) & (side[some] <= upper)
-        last = torch.maximum(last, (covered * place[block]).amax(dim=1))
+        last = torch.maximum(last, (covered * index[block]).amax(dim=1))
     return Assignment(torch.where(last > 0, order[last - 1], -1))
 
 

@@ -40,7 +40,7 @@ def assign_max_iou(
         return Assignment(gt)
     best, owner = boxes.new_full((len(gt),), -1), gt
     last = torch.zeros_like(gt)
-    place = torch.arange(1, len(boxes) + 1, device=boxes.device)
+    index = torch.arange(1, len(boxes) + 1, device=boxes.device)
     for block in chunk_boxes(len(gt), len(boxes)):
         iou = elementwise_iou(priors.anchors[:, None], boxes[block])
         here, where = iou.max(dim=1)
@@ -48,6 +48,6 @@ def assign_max_iou(
         best = torch.maximum(here, best)
         highest = iou.amax(dim=0)
         match = (iou == highest) & ((highest > 0) | match_apart)
-        last = torch.maximum(last, (match * place[block]).amax(dim=1))
+        last = torch.maximum(last, (match * index[block]).amax(dim=1))
     gt = torch.where(last > 0, last - 1, torch.where(best >= positive, owner, gt))
     return Assignment(gt, (best >= negative) & (gt < 0))

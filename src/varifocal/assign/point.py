@@ -43,8 +43,8 @@ def _nearest(
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=MIN_SIDE)
     level = priors.strides.log2()
     # whole steps: the logarithms' mean, cut off
-    wanted = ((sides / scale).log2().sum(dim=1) / 2).floor().clamp(level.min(), level.max())
+    expected = ((sides / scale).log2().sum(dim=1) / 2).floor().clamp(level.min(), level.max())
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     distance = ((priors.points[:, None] - centers) / sides).norm(dim=-1)
-    nearest, point = torch.where(level[:, None] == wanted, distance, torch.inf).min(dim=0)
+    nearest, point = torch.where(level[:, None] == expected, distance, torch.inf).min(dim=0)
     return nearest, point

@@ -42,11 +42,11 @@ def in_environment(options: argparse.Namespace) -> Iterator[None]:
     Raises:
         ConfigError: --font names no font.
     """
-    wanted = {
+    variables = {
         "VARIFOCAL_MAX_PIXELS": getattr(options, "max_pixels", None),
         "VARIFOCAL_FONT": getattr(options, "font", None),
     }
-    given = {name: str(value) for name, value in wanted.items() if value is not None}
+    given = {name: str(value) for name, value in variables.items() if value is not None}
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     try:

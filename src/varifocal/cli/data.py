@@ -16,7 +16,7 @@ from varifocal.cli.options import (
     add_inference_options,
     add_reading,
     read_count,
-    read_share,
+    read_fraction,
 )
 from varifocal.tools.output_paths import ensure_writable_file, save_image
 from varifocal.utils.errors import ConfigError
@@ -35,7 +35,7 @@ def add_preview(verb: argparse.ArgumentParser) -> None:
     add_font(verb)
     verb.add_argument(
         "--val-fraction",
-        type=read_share,
+        type=read_fraction,
         metavar="FRACTION",
         help="without what train --val-fraction FRACTION holds out",
     )
@@ -132,7 +132,7 @@ def add_convert_data(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", metavar="S", help="this split alone (all)")
     add_reading(verb)
     verb.add_argument(
-        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this fraction of data without a split out"
+        "--val-fraction", type=read_fraction, metavar="FRACTION", help="hold this fraction of data without a split out"
     )
     verb.add_argument("--split-seed", type=int, default=0, metavar="N", help="which images these are (0)")
     verb.add_argument(

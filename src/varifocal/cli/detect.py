@@ -65,20 +65,20 @@ def _tell(detections: int, done: int, errors: Sequence[str], notes: Sequence[str
 
 
 def _predict_one(
-    model: Predictor, file: Path, image_id: int, place: Path | None, options: argparse.Namespace
+    model: Predictor, file: Path, image_id: int, path: Path | None, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     from varifocal.inference.draw import draw_detections
     from varifocal.inference.pipeline import read_for
 
     image = read_for(model.info, file)
     found = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
-    if place is not None:
-        save_image(draw_detections(image, found), place)
+    if path is not None:
+        save_image(draw_detections(image, found), path)
     return found.to_coco(image_id, str(file))
 
 
 def _predict_all(
-    model: Predictor, files: Sequence[Path], places: Mapping[Path, Path], options: argparse.Namespace
+    model: Predictor, files: Sequence[Path], paths: Mapping[Path, Path], options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
     """What is found in images, what is wrong with those that cannot be read, and which files hold how many images."""
     from varifocal.data.images import count_frames
@@ -90,7 +90,7 @@ def _predict_all(
     with progress_bar("detecting", len(files)) as advance:
         for i, file in enumerate(files, start=1):
             try:
-                entries += _predict_one(model, file, i, places.get(file), options)
+                entries += _predict_one(model, file, i, paths.get(file), options)
             except DataError as error:
                 errors.append(str(error))
             else:
@@ -109,7 +109,7 @@ def _frames_note(stacks: dict[Path, int]) -> list[str]:
     return [f"{files} several pages or frames, of which only the first was looked at; {file} holds {count}."]
 
 
-def _predict_video(model: Predictor, file: Path, place: Path, options: argparse.Namespace) -> None:
+def _predict_video(model: Predictor, file: Path, path: Path, options: argparse.Namespace) -> None:
     from varifocal.inference.video import probe_video, write_annotated_video
     from varifocal.utils.progress import progress_bar
 
@@ -117,13 +117,13 @@ def _predict_video(model: Predictor, file: Path, place: Path, options: argparse.
         frames, objects = write_annotated_video(
             model,
             file,
-            place,
+            path,
             every=options.frame_stride,
             score_threshold=options.score_threshold,
             max_detections=options.max_detections,
             progress=advance,
         )
-    print(f"{objects} detections in {frames} frames: {place} (no sound), {place.with_suffix('.jsonl')}")
+    print(f"{objects} detections in {frames} frames: {path} (no sound), {path.with_suffix('.jsonl')}")
 
 
 def _check_limits(options: argparse.Namespace) -> None:
@@ -192,20 +192,20 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     files = exclude_output_dir(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
     videos = video.select_videos(files, out)
     target = options.output_json or Path(out or ".") / "detections.json"
-    places = dict(zip(files, output_image_paths(files, out, videos), strict=False))  # none without a folder
+    paths = dict(zip(files, output_image_paths(files, out, videos), strict=False))  # none without a folder
     ensure_writable_file(target)
     if out is None:
-        return _predict(options, files, videos, places, target, odd)
+        return _predict(options, files, videos, paths, target, odd)
     ensure_writable_dir(out)
     with claimed_folder(out):
-        return _predict(options, files, videos, places, target, odd)
+        return _predict(options, files, videos, paths, target, odd)
 
 
 def _predict(
     options: argparse.Namespace,
     files: Sequence[Path],
     videos: Container[Path],
-    places: Mapping[Path, Path],
+    paths: Mapping[Path, Path],
     target: Path,
     odd: Sequence[Path],
 ) -> int:
@@ -217,18 +217,18 @@ def _predict(
 
     model = load_model(options)
     images = [file for file in files if file not in videos]
-    entries, errors, stacks = _predict_all(model, images, places, options)
+    entries, errors, stacks = _predict_all(model, images, paths, options)
     atomic_write(target, json.dumps(entries, indent=1).encode())
     done = len(images) - len(errors)
     for video in (file for file in files if file in videos):
         try:
-            _predict_video(model, video, places[video], options)
+            _predict_video(model, video, paths[video], options)
         except DataError as error:
             errors.append(str(error))
     notes = [
         *odd_images(odd, "IMAGES"),
         *_frames_note(stacks),
-        *(font_note(one.name for one in model.categories) if places else ()),
+        *(font_note(one.name for one in model.categories) if paths else ()),
     ]
     return _tell(len(entries), done, errors, notes, target)
 

@@ -10,18 +10,18 @@ DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
 RECIPE_HELP = "a recipe of the package or a YAML file (vfnet_r50_1x)"
 
 
-def read_share(text: str) -> float:
+def read_fraction(text: str) -> float:
     """Parse a fraction of a data set."""
     try:
-        share = float(text)
+        fraction = float(text)
     except ValueError:
-        share = 0.0
-    if not 0 < share <= 0.9:
+        fraction = 0.0
+    if not 0 < fraction <= 0.9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a fraction above 0 and at most 0.9, such as 0.2")
-    return share
+    return fraction
 
 
-def read_share_or_pixels(text: str) -> float | int:
+def read_fraction_or_pixels(text: str) -> float | int:
     """Parse a fraction below 1, or whole pixels."""
     try:
         return float(text) if "." in text else int(text)
@@ -130,7 +130,7 @@ def add_inference_options(verb: argparse.ArgumentParser, whose: str = "") -> Non
     )
     verb.add_argument(
         "--overlap",
-        type=read_share_or_pixels,
+        type=read_fraction_or_pixels,
         metavar="X",
         help="least overlap of the windows, as a fraction below 1 or in pixels (0.2)",
     )
@@ -161,7 +161,7 @@ def add_evaluation_options(verb: argparse.ArgumentParser) -> None:
     add_reading(verb)
     verb.add_argument(
         "--val-fraction",
-        type=read_share,
+        type=read_fraction,
         metavar="FRACTION",
         help="measure on what train --val-fraction FRACTION holds out",
     )

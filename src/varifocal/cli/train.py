@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from varifocal.cli.command import Command
 from varifocal.cli.common import data_overrides
-from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, read_numbers, read_share
+from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, read_fraction, read_numbers
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_train(verb: argparse.ArgumentParser) -> None:
     add_font(verb)
     verb.add_argument(
         "--val-fraction",
-        type=read_share,
+        type=read_fraction,
         metavar="FRACTION",
         help="hold this fraction of data without a split out, such as 0.2",
     )
@@ -145,7 +145,7 @@ def add_sweep(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", metavar="DATA", help="data set with a training and a validation split")
     add_reading(verb)
     verb.add_argument(
-        "--val-fraction", type=read_share, metavar="FRACTION", help="hold this fraction of data without a split out"
+        "--val-fraction", type=read_fraction, metavar="FRACTION", help="hold this fraction of data without a split out"
     )
     verb.add_argument("--recipe", metavar="NAME", help="where every row starts from (the paper's own of each row)")
     verb.add_argument("--seeds", type=read_numbers, default=[0], metavar="N,N", help="seeds of each row (0)")

@@ -55,17 +55,17 @@ class Issue:
     """
 
     kind: str
-    place: SourceLocation
+    location: SourceLocation
     text: str
-    mend: str
+    hint: str
     image: int = -1
     box: int = -1
 
     @property
     def sentence(self) -> str:
         """The file, the location in it, what is wrong and how to fix it, as one sentence."""
-        said = f"{self.place.text} {self.text}".strip()
-        return f"{self.place.file}: {said}" + (f"; {self.mend}" if self.mend else "")
+        said = f"{self.location.text} {self.text}".strip()
+        return f"{self.location.file}: {said}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Problems(Sequence[Issue]):
@@ -126,25 +126,25 @@ class Files(Sequence[Any]):
         self._folders, self._folder_of, self._names = list(folders), folder_of, names
 
     @classmethod
-    def of(cls, places: Iterable[tuple[AnyPath, str] | None]) -> Files:
+    def of(cls, locations: Iterable[tuple[AnyPath, str] | None]) -> Files:
         """The column of these folders and names."""
         folders: dict[AnyPath, int] = {}
         folder_of, names = array("q"), []
-        for place in places:
-            folder_of.append(-1 if place is None else folders.setdefault(place[0], len(folders)))
-            names.append("" if place is None else place[1])
+        for location in locations:
+            folder_of.append(-1 if location is None else folders.setdefault(location[0], len(folders)))
+            names.append("" if location is None else location[1])
         return cls(list(folders), np.array(folder_of, np.int64), names)
 
-    def placed(self, places: Mapping[int, tuple[AnyPath, str]]) -> Files:
+    def placed(self, locations: Mapping[int, tuple[AnyPath, str]]) -> Files:
         """Return the same column with these paths for images that were not found."""
         folders, folder_of, names = list(self._folders), self._folder_of.copy(), list(self._names)
         numbers = {folder: number for number, folder in enumerate(folders)}
-        for index, (folder, name) in places.items():
+        for index, (folder, name) in locations.items():
             folder_of[index] = numbers.setdefault(folder, len(numbers))
             names[index] = name
         return Files(list(numbers), folder_of, names)
 
-    def places(self) -> Iterator[tuple[AnyPath, str]]:
+    def locations(self) -> Iterator[tuple[AnyPath, str]]:
         """Folder and name of each image that is found."""
         for folder, name in zip(self._folder_of.tolist(), self._names, strict=True):
             if folder >= 0:
@@ -155,15 +155,15 @@ class Files(Sequence[Any]):
         found: list[tuple[int, set[str]] | None] = [None] * len(self._folders)
         for index, (folder, name) in enumerate(zip(self._folder_of.tolist(), self._names, strict=True)):
             if folder >= 0:
-                place = found[folder]
-                if place is None:
-                    place = found[folder] = index, set()
-                place[1].add(name)
-        return {self._folders[number]: place for number, place in enumerate(found) if place is not None}
+                path = found[folder]
+                if path is None:
+                    path = found[folder] = index, set()
+                path[1].add(name)
+        return {self._folders[number]: location for number, location in enumerate(found) if location is not None}
 
-    def extended(self, places: Iterable[tuple[AnyPath, str]]) -> Files:
+    def extended(self, locations: Iterable[tuple[AnyPath, str]]) -> Files:
         """The same column with more images at its end."""
-        more = Files.of(places)
+        more = Files.of(locations)
         folders = {folder: number for number, folder in enumerate(self._folders)}
         number_of = np.array([folders.setdefault(folder, len(folders)) for folder in more._folders], np.int64)
         folder_of = np.concatenate([self._folder_of, number_of[more._folder_of]])
@@ -290,8 +290,8 @@ def box_note(raw: RawDataset, which: Int64[np.ndarray, "K"], done: str, why: str
     if not len(which):
         return []
     boxes = counted(len(which), "(box was|boxes were)")
-    place = raw.boxes.where(int(which[0]))
-    first = place.text if place.file == raw.source else str(place)
+    location = raw.boxes.where(int(which[0]))
+    first = location.text if location.file == raw.source else str(location)
     return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
 
 

@@ -97,7 +97,7 @@ class _Content(io.RawIOBase):
 
     def __init__(self, stream: io.BufferedReader, start: int, entry: Entry) -> None:
         self._stream, self._start, self._entry = stream, start, entry
-        self._place = self._read = 0
+        self._position = self._read = 0
         self._checked, self._crc = 0, 0  # bytes from the beginning that the checksum has seen
         self._inflate = zlib.decompressobj(-15) if entry.method == _DEFLATED else None
         self._unpacked = bytearray()
@@ -109,35 +109,35 @@ class _Content(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._entry.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
         if base + offset < 0:
             raise OSError(22, "a position before the beginning")
-        self._place = base + offset
-        return self._place
+        self._position = base + offset
+        return self._position
 
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        wanted = min(len(buffer), self._entry.size - self._place)
-        if wanted <= 0:
+        count = min(len(buffer), self._entry.size - self._position)
+        if count <= 0:
             return 0
         if self._inflate is None:
-            self._stream.seek(self._start + self._place)
-            found = self._stream.read(wanted)
+            self._stream.seek(self._start + self._position)
+            found = self._stream.read(count)
         else:
-            self._unpack(self._place + wanted)
-            found = bytes(self._unpacked[self._place : self._place + wanted])
+            self._unpack(self._position + count)
+            found = bytes(self._unpacked[self._position : self._position + count])
         if not found:
             raise OSError(0, "the archive is cut short")
         buffer[: len(found)] = found
         self._check(found)
-        self._place += len(found)
+        self._position += len(found)
         return len(found)
 
     def _check(self, found: bytes) -> None:
         """Compare the checksum of what is read from the beginning to the end."""
-        if self._place != self._checked:
+        if self._position != self._checked:
             return
         self._crc = zlib.crc32(found, self._crc)
         self._checked += len(found)

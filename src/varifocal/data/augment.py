@@ -31,7 +31,7 @@ from varifocal.structures import Targets
 from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
 from varifocal.utils.errors import ConfigError
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0)]
 
@@ -79,29 +79,29 @@ class Augmentation:
     """
 
     crop: Side = 0
-    crop_on_box_prob: Share = 0.0
+    crop_on_box_prob: Fraction = 0.0
     scale_jitter: tuple[Factor, Factor] = (1.0, 1.0)
     short_range: tuple[Side, Side] = (0, 0)
     long_range: tuple[Side, Side] = (0, 0)
     short_choices: tuple[Side, ...] = ()
-    random_crop: Share = 0.0
-    random_crop_scale: tuple[Share, Share] = (0.75, 1.0)
-    iou_crop: Share = 0.0
-    cutout: Share = 0.0
+    random_crop: Fraction = 0.0
+    random_crop_scale: tuple[Fraction, Fraction] = (0.75, 1.0)
+    iou_crop: Fraction = 0.0
+    cutout: Fraction = 0.0
     cutout_holes: tuple[Side, Side] = (5, 10)
-    random_erasing: Share = 0.0
-    hflip: Share = 0.5
-    vflip: Share = 0.0
+    random_erasing: Fraction = 0.0
+    hflip: Fraction = 0.5
+    vflip: Fraction = 0.0
     rot90: bool = False
     color_jitter: Annotated[float, Field(ge=0)] = 0.0
     extra_transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    mosaic: Share = 0.0
+    mosaic: Fraction = 0.0
     mosaic_scale: tuple[Factor, Factor] = (0.5, 1.0)
-    copy_paste: Share = 0.0
+    copy_paste: Fraction = 0.0
     num_pastes: tuple[Side, Side] = (1, 5)
-    mixup: Share = 0.0
+    mixup: Fraction = 0.0
     mixing_epochs: Side = 0
-    min_visible: Share = 0.4
+    min_visible: Fraction = 0.4
     truncated_boxes: Literal["ignore", "background"] = "ignore"
 
     RENAMED: ClassVar = {

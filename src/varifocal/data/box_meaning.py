@@ -12,7 +12,7 @@ from varifocal.data.box_validity import BoxValidity
 
 CORNERS = (
     "fits its image better as [x1, y1, x2, y2] than as the format has it; if these are corners, write what the format "
-    "wants, such as width and height in place of the last two numbers of COCO"
+    "wants, such as width and height instead of the last two numbers of COCO"
 )
 FRACTIONS = (
     "lies within two pixels of the corner of its image, as all boxes do; if these are fractions of the image, multiply "
@@ -42,8 +42,8 @@ def meaning_problems(raw: RawDataset, verdict: BoxValidity) -> Problems:
 
 def _problem(raw: RawDataset, kind: str, index: int) -> Issue:
     text, _, hint = MEANINGS[kind].partition("; ")
-    place, image = raw.boxes.where(index), int(raw.boxes.images[index])
-    return Issue(kind, place, raw.boxes.said(index, text), hint, image=image, box=index)
+    location, image = raw.boxes.where(index), int(raw.boxes.images[index])
+    return Issue(kind, location, raw.boxes.said(index, text), hint, image=image, box=index)
 
 
 def meaning_notes(raw: RawDataset, verdict: BoxValidity) -> list[str]:

@@ -1,4 +1,4 @@
-"""What can be wrong with a single box: the judgment that training, checks and conversion share."""
+"""What can be wrong with a single box: the judgment of training, checks and conversion alike."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def validate_boxes(raw: RawDataset) -> BoxValidity:
             finite = np.isfinite(free).all(axis=1)
             empty = (free[:, 2:] <= free[:, :2]).any(axis=1)
             outside = ~empty & ((free[:, :2] >= sizes) | (free[:, 2:] <= 0)).any(axis=1)
-            # Too thin to be told from nothing in float32.
+            # Too thin to be distinguished from nothing in float32.
             empty |= ~outside & (inside[:, 2:] <= inside[:, :2]).any(axis=1)
             over = ((free < -1) | (free > limit + 1)).any(axis=1)
         # one fault a box: that nobody knows what it is comes before where it lies

@@ -42,7 +42,7 @@ class ImageCache:
     def get(self, index: int) -> UInt8[np.ndarray, "H W 3"] | None:
         """The pixels, not to be written to; None where they are not kept."""
         with self._lock:
-            first, height, width = self._places[index].tolist()
+            first, height, width = self._entries[index].tolist()
         if not height:
             return None
         return self._pixels[first : first + height * width * 3].reshape(height, width, 3)
@@ -51,13 +51,13 @@ class ImageCache:
         """Keep a copy, if there is room."""
         with self._lock:
             first = int(self._used[0])
-            if self._places[index, 2] or first + pixels.nbytes > self.limit:
+            if self._entries[index, 2] or first + pixels.nbytes > self.limit:
                 return
             self._used[0] += pixels.nbytes
-            self._places[index, 2] = pixels.shape[1]  # another process with the same image need not put it, too
+            self._entries[index, 2] = pixels.shape[1]  # another process with the same image need not put it, too
         self._pixels[first : first + pixels.nbytes].reshape(pixels.shape)[:] = pixels
         with self._lock:  # only now can others see it
-            self._places[index] = first, *pixels.shape[:2]
+            self._entries[index] = first, *pixels.shape[:2]
 
     @property
     def used(self) -> int:
@@ -75,7 +75,7 @@ class ImageCache:
     def _open(self, memory: mmap.mmap) -> None:
         self._used = np.frombuffer(memory, np.int64, 1)
         # of each image the offset of its first byte, its height and its width
-        self._places = np.frombuffer(memory, np.int64, 3 * self.images, 8).reshape(self.images, 3)
+        self._entries = np.frombuffer(memory, np.int64, 3 * self.images, 8).reshape(self.images, 3)
         self._pixels = np.frombuffer(memory, np.uint8, self.limit, 8 + 24 * self.images)
 
     def __getstate__(self) -> dict[str, Any]:

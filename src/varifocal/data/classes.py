@@ -38,9 +38,9 @@ def with_classes(data: Dataset, keep: Bool[np.ndarray, "C"]) -> Dataset:
     classes."""
     if keep.all():
         return data
-    place = np.where(keep, np.cumsum(keep) - 1, -1)
+    index = np.where(keep, np.cumsum(keep) - 1, -1)
     categories = tuple(one for one, kept in zip(data.categories, keep, strict=True) if kept)
-    return replace(data, samples=_Relabeled(data.samples, place), categories=categories)
+    return replace(data, samples=_Relabeled(data.samples, index), categories=categories)
 
 
 def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: bool) -> tuple[Dataset, Dataset | None]:
@@ -86,8 +86,8 @@ def class_list(names: Sequence[str]) -> str:
 class _Relabeled(Sequence[Sample]):
     """The samples with other labels, made when they are asked for."""
 
-    def __init__(self, samples: Sequence[Sample], place: Int64[np.ndarray, "C"]) -> None:
-        self._samples, self._place = samples, place
+    def __init__(self, samples: Sequence[Sample], index: Int64[np.ndarray, "C"]) -> None:
+        self._samples, self._index = samples, index
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -95,9 +95,9 @@ class _Relabeled(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Sequence[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(index, slice):
-            return _Relabeled(self._samples[index], self._place)
+            return _Relabeled(self._samples[index], self._index)
         sample = self._samples[index]
-        labels = self._place[sample.labels]
+        labels = self._index[sample.labels]
         if (labels >= 0).all():
             return replace(sample, labels=labels)
         kept = labels >= 0

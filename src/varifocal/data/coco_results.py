@@ -20,7 +20,7 @@ from varifocal.data.result_join import Column, Joined, entries_of, join_classes,
 from varifocal.types import Dataset, Detections
 from varifocal.utils.errors import DataError
 
-MEND = 'an entry is {"image_id": 1, "category_id": 3, "bbox": [x, y, width, height], "score": 0.9}'
+EXPECTED = 'an entry is {"image_id": 1, "category_id": 3, "bbox": [x, y, width, height], "score": 0.9}'
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _GET = itemgetter(*_KEYS)
 _NUMBERS = {int, float}
@@ -50,11 +50,11 @@ def read_results(file: Path, data: Dataset, tell: Callable[[str], None] = _ignor
     """
     if file.is_dir():
         inside = file / "detections.json"
-        mend = f"name {inside}" if inside.is_file() else "name the file of results in it"
-        raise DataError(f"{file}: is a folder; {mend}")
+        hint = f"name {inside}" if inside.is_file() else "name the file of results in it"
+        raise DataError(f"{file}: is a folder; {hint}")
     taken = _Taken(file, data)
     if read_list(file, taken.take) is None and not _read_wrapped(file, taken):
-        raise DataError(f"{file}: this is not a list of COCO results; {MEND}")
+        raise DataError(f"{file}: this is not a list of COCO results; {EXPECTED}")
     return taken.finish(tell)
 
 
@@ -100,20 +100,20 @@ class _Taken:
         except (KeyError, TypeError, ValueError, IndexError):
             sound = False
         if not sound or not np.isfinite(values).all() or (values[:, 2:4] < 0).any():
-            entries = [self.mended(entry) for entry in entries]
+            entries = [self.fixed(entry) for entry in entries]
             self.complain(first, entries)
             # nothing is wrong: ids are texts, or a whole number was too long for NumPy's integers
             rows = list(map(_GET, entries))
             values = np.array([[*map(float, (*row[2], row[3]))] for row in rows])
-        for column, place, names in zip((self.images, self.classes), (0, 1), _NAMED, strict=True):
-            known, key = self.known[names], _OF[_KEYS[place]]
+        for column, part, names in zip((self.images, self.classes), (0, 1), _NAMED, strict=True):
+            known, key = self.known[names], _OF[_KEYS[part]]
             called = [entry.get(key) for entry in entries]
             if known:
-                called = [name or known.get(str(row[place])) for name, row in zip(called, rows, strict=True)]
-            column.take([row[place] for row in rows], called, plain=sound)
+                called = [name or known.get(str(row[part])) for name, row in zip(called, rows, strict=True)]
+            column.take([row[part] for row in rows], called, plain=sound)
         self.values.append(values.astype(np.float64))
 
-    def mended(self, entry: Any) -> Any:
+    def fixed(self, entry: Any) -> Any:
         """Return the entry with missing values replaced by what is meant: a name for an id, the box around an outline
         for a box, numbers for texts. What has no such meaning stays as it is."""
         if type(entry) is not dict:
@@ -134,18 +134,18 @@ class _Taken:
 
     def complain(self, first: int, entries: list[Any]) -> None:
         """Raise for the first entry that is wrong, if there is one."""
-        for place, entry in enumerate(entries, start=first):
+        for index, entry in enumerate(entries, start=first):
             wrong = self.wrong(entry)
             if wrong is not None:
-                raise DataError(f"{self.file}: entry {place} {wrong}")
+                raise DataError(f"{self.file}: entry {index} {wrong}")
 
     def wrong(self, entry: Any) -> str | None:
         """What is wrong with an entry, as the end of a sentence."""
         if type(entry) is not dict:
-            return f"is {short(entry)} and should be an object; {MEND}"
+            return f"is {short(entry)} and should be an object; {EXPECTED}"
         missing = [key for key in _KEYS if key not in entry]
         if missing:
-            return f"has no {missing[0]!r}; {MEND}"
+            return f"has no {missing[0]!r}; {EXPECTED}"
         if (id_text := self.wrong_id(entry)) is not None:
             return id_text
         box, score = entry["bbox"], entry["score"]
@@ -175,11 +175,11 @@ class _Taken:
         self.refuse(classes, "category_id", "category", [category.id for category in self.data.categories])
         for note in (*images.notes, *classes.notes, *self.notes()):
             tell(note)
-        kept = np.flatnonzero((images.places >= 0) & (classes.places >= 0))
-        order = kept[np.lexsort((-values[kept, 4], images.places[kept]))]
-        places, labels, values = images.places[order], classes.places[order], values[order]
+        kept = np.flatnonzero((images.indices >= 0) & (classes.indices >= 0))
+        order = kept[np.lexsort((-values[kept, 4], images.indices[kept]))]
+        locations, labels, values = images.indices[order], classes.indices[order], values[order]
         values[:, 2:4] += values[:, :2]
-        ends = np.searchsorted(places, np.arange(len(self.data.samples) + 1))
+        ends = np.searchsorted(locations, np.arange(len(self.data.samples) + 1))
         return [
             Detections(values[start:end, :4], values[start:end, 4], labels[start:end], self.data.categories)
             for start, end in pairwise(ends.tolist())
@@ -187,12 +187,12 @@ class _Taken:
 
     def notes(self) -> list[str]:
         """Sentences on entries that were not taken as they stand."""
-        told = []
+        sentences = []
         if self.outlines:
-            told.append(f"{entries_of(self.outlines)} without a bbox: the box around the segmentation was taken.")
+            sentences.append(f"{entries_of(self.outlines)} without a bbox: the box around the segmentation was taken.")
         if self.texts:
-            told.append(f"{entries_of(self.texts)} with numbers that are written as texts.")
-        return told
+            sentences.append(f"{entries_of(self.texts)} with numbers that are written as texts.")
+        return sentences
 
     def refuse(self, joined: Joined, key: str, where: str, known: list[int]) -> None:
         """Raise where an entry has an id that nothing in the data set has."""

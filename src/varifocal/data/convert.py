@@ -76,15 +76,15 @@ def convert(
     notes += dict.fromkeys(note for raw in chosen for note in raw.notes)
     raws = [with_image_sizes(raw) for raw in chosen]
     keeps = [_judge(raw, drop_invalid, notes) for raw in raws]
-    shares = [(raw.split, raw, np.arange(len(raw.images)), keep) for raw, keep in zip(raws, keeps, strict=True)]
+    subsets = [(raw.split, raw, np.arange(len(raw.images)), keep) for raw, keep in zip(raws, keeps, strict=True)]
     if val is not None and parted is not None:
-        place = splits.index(parted)
-        shares[place : place + 1] = _hold_out(raws[place], keeps[place], val, seed, drop_invalid, notes)
+        index = splits.index(parted)
+        subsets[index : index + 1] = _hold_out(raws[index], keeps[index], val, seed, drop_invalid, notes)
     categories, labels = _join_classes(raws)
     with _beside(out) as folder:
         namer = _Namer(flat=to == "voc")
         parts = []
-        for name, raw, chosen_images, keep in shares:
+        for name, raw, chosen_images, keep in subsets:
             label = labels[raws.index(raw)]
             parts.append(Part(name, raw, chosen_images, namer.names(raw, chosen_images), keep, label))
         notes += map(_count_of, parts)
@@ -138,10 +138,10 @@ def _join_classes(raws: Sequence[RawDataset]) -> tuple[tuple[Category, ...], lis
     if all(raw.categories == raws[0].categories for raw in raws):
         return raws[0].categories, [raw.boxes.labels for raw in raws]
     names = sorted({category.name for raw in raws for category in raw.categories})
-    place = {name: index for index, name in enumerate(names)}
+    index_of = {name: index for index, name in enumerate(names)}
     # boxes of no class, which are not written, keep their labels
-    own = [np.array([*(place[one.name] for one in raw.categories), NO_LABEL, -1], np.int64) for raw in raws]
-    labels = [places[raw.boxes.labels] for places, raw in zip(own, raws, strict=True)]
+    own = [np.array([*(index_of[one.name] for one in raw.categories), NO_LABEL, -1], np.int64) for raw in raws]
+    labels = [new_labels[raw.boxes.labels] for new_labels, raw in zip(own, raws, strict=True)]
     return tuple(Category(index, name) for index, name in enumerate(names, start=1)), labels
 
 
@@ -207,11 +207,11 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _put_images(
-    folder: Path, parts: Sequence[Part], place: str, how: Literal["link", "copy"], progress: Callable[[int], None]
+    folder: Path, parts: Sequence[Part], location: str, how: Literal["link", "copy"], progress: Callable[[int], None]
 ) -> None:
     done = 0
     for part in parts:
-        target = folder / place.format(split=part.split)
+        target = folder / location.format(split=part.split)
         target.mkdir(parents=True, exist_ok=True)
         for image, name, _ in part:
             file = part.raw.images.files[image]

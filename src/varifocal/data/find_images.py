@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 
 from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
-from varifocal.data.names import NAMED, normalize_split, share_images
+from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image, walk
 from varifocal.data.sibling_folders import Siblings
@@ -119,7 +119,7 @@ class Ends:
             found, length = below, length + 1
         return length, found.members
 
-    def place(self, image: int) -> FoundImage:
+    def location(self, image: int) -> FoundImage:
         """Folder and file name of an image."""
         return self._folders[self._folder_of[image]][0], self._names[image]
 
@@ -212,7 +212,7 @@ class Located:
     ``far`` are those that do not even lie in a usual folder.
     """
 
-    places: dict[int, FoundImage] = field(default_factory=dict)
+    locations: dict[int, FoundImage] = field(default_factory=dict)
     several: dict[int, list[str]] = field(default_factory=dict)
     far: set[int] = field(default_factory=set)
 
@@ -239,20 +239,20 @@ def locate(lost: Iterable[Lost], taken: Callable[[], set[FoundImage]]) -> Locate
             near_by[finder] = _Near(_usual(finder), finder.siblings())
         images, near = _meant(one, index, near_by[finder], used)
         if len(images) == 1:
-            place = found.places[one.image] = index.place(images[0])
-            if called.setdefault(place, name) != name:
-                clashes.add(place)
+            location = found.locations[one.image] = index.location(images[0])
+            if called.setdefault(location, name) != name:
+                clashes.add(location)
             if not near:
                 found.far.add(one.image)
         elif images:
             found.several[one.image] = [index.path(image) for image in images[:5]]
-    for image in [image for image, place in found.places.items() if clashes and place in clashes]:
-        found.several[image] = [str(_joined(found.places.pop(image)))]
+    for image in [image for image, position in found.locations.items() if clashes and position in clashes]:
+        found.several[image] = [str(_joined(found.locations.pop(image)))]
     return found
 
 
-def _joined(place: FoundImage) -> AnyPath:
-    return place[0] / place[1]
+def _joined(location: FoundImage) -> AnyPath:
+    return location[0] / location[1]
 
 
 def _meant(one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]) -> tuple[list[int], bool]:
@@ -301,7 +301,7 @@ def _candidates(
     return {
         image: folders
         for image, folders in outer.items()
-        if not _of_other_split(folders, split) and ends.place(image) not in taken
+        if not _of_other_split(folders, split) and ends.location(image) not in taken
     }
 
 
@@ -341,7 +341,7 @@ def _of_other_split(folders: Sequence[str], split: str) -> bool:
     """Whether a path leads through the folder of another split, whose images are not ours, whatever their names."""
     own = normalize_split(split)
     others = (name for name in folders if normalize_split(name) in NAMED - {own})
-    return own in NAMED and any(not share_images(own, name) for name in others)
+    return own in NAMED and any(not have_common_images(own, name) for name in others)
 
 
 def not_found(name: str, several: Sequence[str], roots: Iterable[AnyPath]) -> str:
@@ -353,7 +353,7 @@ def not_found(name: str, several: Sequence[str], roots: Iterable[AnyPath]) -> st
     return f"which is not found in {', '.join(map(str, roots))}"
 
 
-def note_of(source: AnyPath, count: int, name: str, place: FoundImage) -> str:
+def note_of(source: AnyPath, count: int, name: str, location: FoundImage) -> str:
     """The note on images that were found by the end of their names: how many, the first's name and where it is."""
     images = counted(count, "(image is found by the end of its name|images are found by the end of their names)")
-    return f"{source.name}: {images}, first {short(name)} as {_joined(place)}."
+    return f"{source.name}: {images}, first {short(name)} as {_joined(location)}."

@@ -26,8 +26,8 @@ _THREADS = 4
 class Picked(Sequence[Sample]):
     """Some of the samples, in the order of their indices."""
 
-    def __init__(self, samples: Sequence[Sample], places: Int64[np.ndarray, "K"]) -> None:
-        self._samples, self._places = samples, places
+    def __init__(self, samples: Sequence[Sample], indices: Int64[np.ndarray, "K"]) -> None:
+        self._samples, self._indices = samples, indices
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -35,16 +35,16 @@ class Picked(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Sequence[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(index, slice):
-            return Picked(self._samples, self._places[index])
-        return self._samples[int(self._places[index])]
+            return Picked(self._samples, self._indices[index])
+        return self._samples[int(self._indices[index])]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
 
 def load_train_val(
     path: Path | str,
-    share: float,
+    fraction: float,
     seed: int = 0,
     *,
     split: str | None = None,
@@ -55,7 +55,7 @@ def load_train_val(
     difficult: Literal["ignore", "train"] = "ignore",
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Dataset, Dataset]:
-    """A split of a data set in two: to train on, and about that ``share`` of the images to validate on.
+    """A split of a data set in two: to train on, and about that ``fraction`` of the images to validate on.
 
     The other options are those of ``load_dataset``; ``difficult`` is for the first part, in the second they are always
     ignored. Errors are those of ``load_dataset`` and :func:`hold_out`.
@@ -64,7 +64,7 @@ def load_train_val(
         load_dataset, path, split, format=format, images=images, unlabeled=unlabeled, invalid_boxes=invalid_boxes
     )
     data = load()
-    held, note = holdout_mask(data, share, seed, progress)
+    held, note = holdout_mask(data, fraction, seed, progress)
     whole = data if difficult == "ignore" else load(difficult=difficult)
     training = Picked(whole.samples, np.flatnonzero(~held))
     validation = Picked(data.samples, np.flatnonzero(held))
@@ -72,9 +72,9 @@ def load_train_val(
 
 
 def holdout_mask(
-    data: Dataset, share: float, seed: int = 0, progress: Callable[[int], None] = lambda done: None
+    data: Dataset, fraction: float, seed: int = 0, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Bool[np.ndarray, "M"], str]:
-    """Which images are held out, about that ``share`` of each class, and a sentence that says so.
+    """Which images are held out, about that ``fraction`` of each class, and a sentence that says so.
 
     Every image is decoded once, to keep those together that are the same or nearly so; ``progress`` is called with
     the number done. The same data and ``seed`` give the same parts, whatever the machine. An image that cannot be
@@ -84,9 +84,9 @@ def holdout_mask(
         ConfigError: the fraction is not above 0 and at most ``MOST``.
         DataError: no image can be read, or all look alike.
     """
-    if not 0 < share <= MOST:
+    if not 0 < fraction <= MOST:
         raise ConfigError(
-            f"--val-fraction {share:g}: the fraction of the images to hold out must be above 0 and at most {MOST}."
+            f"--val-fraction {fraction:g}: the fraction of the images to hold out must be above 0 and at most {MOST}."
         )
     group_of, joined, bad = similarity_groups(data.samples, progress)
     total = len(data.samples)
@@ -101,7 +101,7 @@ def holdout_mask(
             "give it images of other scenes, or leave --val-fraction out"
         )
     held = np.zeros(total, bool)
-    held[good] = assign(class_counts(data)[good], groups, share, seed)
+    held[good] = assign(class_counts(data)[good], groups, fraction, seed)
     count = int(held.sum())
     stay = counted(joined, "of them (looks like another and stays|look like another and stay) with it")
     unread = counted(len(bad), "cannot be read and (is|are) among those to train on")
@@ -123,12 +123,12 @@ def similarity_groups(
     digests = [b""] * len(samples)
     bad: dict[int, DataError] = {}
 
-    def take(place: int, look: ImageScan) -> None:
+    def take(index: int, look: ImageScan) -> None:
         if look.error is not None or look.gray is None:
-            bad[place] = look.error or DataError(f"{samples[place].file}: the image cannot be read; replace it")
+            bad[index] = look.error or DataError(f"{samples[index].file}: the image cannot be read; replace it")
         else:
-            grays[place], digests[place] = look.gray, look.digest
-        progress(place + 1)
+            grays[index], digests[index] = look.gray, look.digest
+        progress(index + 1)
 
     scan_images(_FilesOf(samples), take, _THREADS)
     usable = np.ones(len(samples), bool)
@@ -157,13 +157,13 @@ class _FilesOf(Sequence):
 def class_counts(data: Dataset) -> Bool[np.ndarray, "M K"]:
     """Which classes each image shows; the last column marks those that show none."""
     shows = np.zeros((len(data.samples), len(data.categories) + 1), bool)
-    for place, sample in enumerate(data.samples):
-        shows[place, sample.labels if len(sample.labels) else -1] = True
+    for index, sample in enumerate(data.samples):
+        shows[index, sample.labels if len(sample.labels) else -1] = True
     return shows
 
 
 def assign(
-    shows: Bool[np.ndarray, "M C"], group_of: Int64[np.ndarray, "M"], share: float, seed: int
+    shows: Bool[np.ndarray, "M C"], group_of: Int64[np.ndarray, "M"], fraction: float, seed: int
 ) -> Bool[np.ndarray, "M"]:
     """Return which images are held out: about that fraction of the images of each class, all or none of each group.
 
@@ -178,17 +178,17 @@ def assign(
     np.add.at(counts, group_of, shows)
     order = np.random.default_rng(seed).permutation(total)
     order = order[np.argsort(-sizes[order], kind="stable")]
-    wanted = np.array([[1 - share], [share]]) * counts.sum(axis=0)
-    room = np.array([1 - share, share]) * sizes.sum()
+    expected = np.array([[1 - fraction], [fraction]]) * counts.sum(axis=0)
+    room = np.array([1 - fraction, fraction]) * sizes.sum()
     side = np.full(total, -1)
     left = (counts > 0).sum(axis=0)
     alone = left == 1
     while (left > 0).any():
         chosen = int(np.argmin(np.where(left > 0, left, total + 1)))
         for group in order[(counts[order, chosen] > 0) & (side[order] < 0)]:
-            to = 0 if alone[chosen] else _needs_more(wanted[:, chosen], room)
+            to = 0 if alone[chosen] else _needs_more(expected[:, chosen], room)
             side[group] = to
-            wanted[to] -= counts[group]
+            expected[to] -= counts[group]
             room[to] -= sizes[group]
             left -= counts[group] > 0
     if not (side == 1).any():
@@ -198,8 +198,8 @@ def assign(
     return (side == 1)[group_of]
 
 
-def _needs_more(wanted: np.ndarray, room: np.ndarray) -> int:
+def _needs_more(expected: np.ndarray, room: np.ndarray) -> int:
     """The side that wants more of a class, or else of images; the training side where they want the same."""
-    if not np.isclose(wanted[0], wanted[1]):
-        return int(wanted[1] > wanted[0])
+    if not np.isclose(expected[0], expected[1]):
+        return int(expected[1] > expected[0])
     return int(room[1] > room[0] and not np.isclose(room[0], room[1]))

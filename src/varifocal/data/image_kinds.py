@@ -95,8 +95,8 @@ def kind_of_head(head: bytes) -> str:
         return AVIF
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
         return HEIC
-    for place, mark, kind in _HEADS:
-        if head[place : place + len(mark)] == mark:
+    for offset, mark, kind in _HEADS:
+        if head[offset : offset + len(mark)] == mark:
             return kind
     return "an SVG drawing" if b"<svg" in head else ""
 

@@ -96,12 +96,12 @@ def odd_images(files: Sequence[Path], source: str) -> list[str]:
     )
 
 
-def _left_out(names: Sequence[str], source: str, why: str, mend: str) -> list[str]:
+def _left_out(names: Sequence[str], source: str, why: str, hint: str) -> list[str]:
     if not names:
         return []
     counts = Counter(suffix_of(name) for name in names)
     images = counted(len(names), "(image is|images are)")
-    return [f"{source}: {images} left out, {why} ({_by_suffix(counts)}), first {names[0]}; {mend}."]
+    return [f"{source}: {images} left out, {why} ({_by_suffix(counts)}), first {names[0]}; {hint}."]
 
 
 def _match(pattern: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
@@ -120,13 +120,13 @@ def _match(pattern: str, suffixes: Collection[str], beside: _Beside) -> list[Pat
 
 def _with_real_folders(pattern: str) -> str:
     """The glob in which the signs of folders that are there, called [v2] or a*b, say, are signs of names."""
-    place = pattern
-    while place and not os.path.isdir(place):
-        above = os.path.dirname(place)
-        if above == place:
+    location = pattern
+    while location and not os.path.isdir(location):
+        above = os.path.dirname(location)
+        if above == location:
             return pattern
-        place = above
-    return glob.escape(place) + pattern[len(place) :]
+        location = above
+    return glob.escape(location) + pattern[len(location) :]
 
 
 def _walk(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
@@ -143,8 +143,8 @@ def _walk(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        places = (Path(root, name) for name in names if not name.startswith("."))
-        files += [place for place in places if _is_image(place, suffixes, beside)]
+        paths = (Path(root, name) for name in names if not name.startswith("."))
+        files += [path for path in paths if _is_image(path, suffixes, beside)]
     return sorted(files)
 
 

@@ -126,7 +126,7 @@ class _ExampleBuilder:
 
     def __init__(self, data: TrainDataset, key: Key) -> None:
         self.data = data
-        self.epoch, self.place, self.index = key
+        self.epoch, self.position, self.index = key
         self.files: list[str] = []
         self.bad: dict[int, str] = {}
         self._failures = 0
@@ -146,7 +146,7 @@ class _ExampleBuilder:
             index = self._another(rng)
         sample = data.samples[index]
         self.files.append(str(sample.file))
-        seed = [data.seed, self.epoch, self.place, *([number, VARYING] if number else [])]
+        seed = [data.seed, self.epoch, self.position, *([number, VARYING] if number else [])]
         if number == 0 and data.config.mosaic:
             self._size = sample_crop(sample, data.preprocess, data.config, np.random.default_rng(seed)).size
         return augment(image, sample, data.preprocess, data.config, seed, zoom)
@@ -166,7 +166,7 @@ class _ExampleBuilder:
         return int(order[rng.integers(len(order))])
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.data.seed, self.epoch, self.place, number, purpose])
+        return np.random.default_rng([self.data.seed, self.epoch, self.position, number, purpose])
 
 
 def collate(examples: list[TrainExample | VarifocalError], divisor: int) -> Batch | VarifocalError:
@@ -194,14 +194,14 @@ class BatchSampler:
 
     def keys(self, start: int, steps: int) -> Iterator[list[Key]]:
         """Yield for each step the keys of this process's part of the batch."""
-        share = self.batch // self.world
+        per_process = self.batch // self.world
         epoch, order = -1, list[int]()
         for step in range(start, steps):
             if step // self.per_epoch != epoch:
                 epoch = step // self.per_epoch
                 order = self.data.order(epoch).tolist()
-            first = (step % self.per_epoch) * self.batch + self.rank * share
-            yield [(epoch, place, order[place % len(order)]) for place in range(first, first + share)]
+            first = (step % self.per_epoch) * self.batch + self.rank * per_process
+            yield [(epoch, index, order[index % len(order)]) for index in range(first, first + per_process)]
 
     def loader(self, start: int, steps: int, workers: int) -> DataLoader:
         """Return an iterable of :class:`Batch`, or of an error instead of one."""

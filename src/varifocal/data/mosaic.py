@@ -17,7 +17,7 @@ from varifocal.data.augment import Augmentation, filter_visible, occlude
 from varifocal.structures import Targets
 
 MixedImage = tuple[Tensor, Targets]
-PLACE_TRIES = 10  # draws of a free position for a pasted rectangle
+POSITION_TRIES = 10  # draws of a free position for a pasted rectangle
 
 
 def mix_images(
@@ -63,9 +63,9 @@ def mosaic(
     x, y = center
     board = torch.from_numpy(np.full((height, width, 3), fill, np.uint8)).permute(2, 0, 1)
     shown = []
-    for place, (image, targets) in enumerate(tiles):
+    for index, (image, targets) in enumerate(tiles):
         tile_height, tile_width = targets.size
-        right, below = place % 2 == 1, place >= 2
+        right, below = index % 2 == 1, index >= 2
         wide, high = min(tile_width, width - x if right else x), min(tile_height, height - y if below else y)
         # the corner of what shows, in the tile and on the board
         left, top = (0 if right else tile_width - wide), (0 if below else tile_height - high)
@@ -90,16 +90,18 @@ def copy_paste(image: MixedImage, donor: MixedImage, config: Augmentation, rng: 
     for number in rng.permutation(len(objects))[:count]:
         x1, y1 = objects[number, :2].floor().int().tolist()
         x2, y2 = torch.minimum(objects[number, 2:].ceil().int(), limit).tolist()
-        place = _free_place(x2 - x1, y2 - y1, width, height, taken, rng)
-        if place is None:
+        position = _free_position(x2 - x1, y2 - y1, width, height, taken, rng)
+        if position is None:
             continue
-        taken.append(place)
-        pixels[:, place[1] : place[3], place[0] : place[2]] = donor[0][:, y1:y2, x1:x2]
-        pasted.append(shift_targets(filter_visible(donor[1], x1, y1, x2 - x1, y2 - y1, config), place[0], place[1]))
+        taken.append(position)
+        pixels[:, position[1] : position[3], position[0] : position[2]] = donor[0][:, y1:y2, x1:x2]
+        pasted.append(
+            shift_targets(filter_visible(donor[1], x1, y1, x2 - x1, y2 - y1, config), position[0], position[1])
+        )
     return pixels, concat_targets([occlude(targets, taken, config), *pasted], targets.size)
 
 
-def _free_place(
+def _free_position(
     wide: int,
     high: int,
     width: int,
@@ -109,7 +111,7 @@ def _free_place(
 ) -> tuple[int, int, int, int] | None:
     if wide > width or high > height:
         return None
-    for _ in range(PLACE_TRIES):
+    for _ in range(POSITION_TRIES):
         x, y = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
         if all(x >= x2 or x + wide <= x1 or y >= y2 or y + high <= y1 for x1, y1, x2, y2 in taken):
             return x, y, x + wide, y + high

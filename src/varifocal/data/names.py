@@ -66,14 +66,14 @@ def resolve_split(path: Any, splits: Sequence[str], split: str | None) -> str:
     return matches[0]
 
 
-def meant_by(wanted: str, splits: Sequence[str]) -> list[str]:
+def meant_by(requested: str, splits: Sequence[str]) -> list[str]:
     """The splits that a name means: the one called so, or else all whose names mean the same."""
-    if wanted in splits:
-        return [wanted]
-    return [name for name in splits if normalize_split(name) == normalize_split(wanted)]
+    if requested in splits:
+        return [requested]
+    return [name for name in splits if normalize_split(name) == normalize_split(requested)]
 
 
-def share_images(one: str, other: str) -> bool:
+def have_common_images(one: str, other: str) -> bool:
     """Whether two splits have images in common by their names: "trainval" is "train" and "val" together, and COCO's
     "minival" is a part of "val"."""
     first, second = normalize_split(one), normalize_split(other)

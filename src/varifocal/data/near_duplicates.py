@@ -19,11 +19,11 @@ _POPULATION = np.array([bin(value).count("1") for value in range(1 << _PART)], n
 
 def exact_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
     """Return groups of at least two indices with the same digest, in order; empty digests are left out."""
-    places: dict[bytes, list[int]] = {}
-    for place, digest in enumerate(digests):
+    by_digest: dict[bytes, list[int]] = {}
+    for index, digest in enumerate(digests):
         if digest:
-            places.setdefault(digest, []).append(place)
-    return [group for group in places.values() if len(group) > 1]
+            by_digest.setdefault(digest, []).append(index)
+    return [group for group in by_digest.values() if len(group) > 1]
 
 
 def perceptual_hash(grays: UInt8[np.ndarray, "M s s"]) -> UInt64[np.ndarray, "M"]:
@@ -71,11 +71,11 @@ def near_duplicate_groups(
         return []
     shades = grays.reshape(len(grays), -1).astype(np.float32)
     spread = shades.std(axis=1)
-    places = np.flatnonzero(usable & (spread >= STRUCTURE))
+    indices = np.flatnonzero(usable & (spread >= STRUCTURE))
     root = np.arange(len(grays))
     for group in same:
         root[list(group)] = min(group)
-    for a, b in _candidates(places, hashes):
+    for a, b in _candidates(indices, hashes):
         # what is joined already, as are the frames of a video after a while, need not be looked at again
         apart = root[a] != root[b]
         a, b = a[apart], b[apart]
@@ -87,18 +87,18 @@ def near_duplicate_groups(
 
 
 def _candidates(
-    places: Int64[np.ndarray, "K"], hashes: UInt64[np.ndarray, "M"]
+    indices: Int64[np.ndarray, "K"], hashes: UInt64[np.ndarray, "M"]
 ) -> Iterator[tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]]:
     """Yield pairs of indices whose hashes agree in a part but for a bit, a block at a time."""
     for part in range(_PARTS):
-        keys = _part(hashes[places], part)
+        keys = _part(hashes[indices], part)
         order = np.argsort(keys, kind="stable")
         sorted_keys = keys[order]
         for mask in (0, *(1 << bit for bit in range(_PART))):
             left, right = _neighbors(sorted_keys, mask)
             for start in range(0, len(left), _BLOCK):
                 some = slice(start, start + _BLOCK)
-                yield places[order[left[some]]], places[order[right[some]]]
+                yield indices[order[left[some]]], indices[order[right[some]]]
 
 
 def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.ndarray, "K"]) -> None:
@@ -115,8 +115,8 @@ def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.n
 def _groups(root: Int64[np.ndarray, "M"]) -> list[list[int]]:
     """Return the indices of each root that has at least two."""
     members: dict[int, list[int]] = {}
-    for place in np.flatnonzero(root != np.arange(len(root))).tolist():
-        members.setdefault(int(root[place]), [int(root[place])]).append(place)
+    for index in np.flatnonzero(root != np.arange(len(root))).tolist():
+        members.setdefault(int(root[index]), [int(root[index])]).append(index)
     return [members[first] for first in sorted(members)]
 
 
@@ -126,12 +126,12 @@ def _part(hashes: UInt64[np.ndarray, "N"], part: int) -> Int64[np.ndarray, "N"]:
 
 def _neighbors(keys: Int64[np.ndarray, "N"], mask: int) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
     """Return indices (i, j), i != j, where key j is key i with the mask's bit flipped; ``keys`` must be sorted."""
-    wanted = keys ^ mask
-    first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    neighbors = keys ^ mask
+    first, last = np.searchsorted(keys, neighbors, "left"), np.searchsorted(keys, neighbors, "right")
     if mask == 0:
         first = np.arange(len(keys)) + 1  # each pair once
     else:
-        last = np.where(wanted > keys, last, first)
+        last = np.where(neighbors > keys, last, first)
     counts = np.clip(last - first, 0, NEIGHBORS)
     left = np.repeat(np.arange(len(keys)), counts)
     steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -205,8 +205,8 @@ def _tiff_tags(path: FileLike) -> str | None:
     if packing not in TiffImagePlugin.COMPRESSION_INFO:
         return f"this is a TIFF with the compression {packing}, which is not read; save it uncompressed or with LZW"
     numbers = f"{bands} {'band' if bands == 1 else 'bands'} of {bits}-bit {form}numbers"
-    mend = "save three bands of it as an RGB image" if bands > 1 else "save it as 16-bit gray or 32-bit floating point"
-    return f"this is a TIFF with {numbers}, which is not read; {mend}"
+    hint = "save three bands of it as an RGB image" if bands > 1 else "save it as 16-bit gray or 32-bit floating point"
+    return f"this is a TIFF with {numbers}, which is not read; {hint}"
 
 
 def _check_file(path: Path) -> None:

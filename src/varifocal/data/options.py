@@ -48,10 +48,10 @@ def open_images(images: str, data: AnyPath) -> AnyPath | None:
         return None
     base = data if data.is_dir() else data.parent
     name = images.replace("\\", "/").rstrip("/") or images
-    places: list[AnyPath] = [base / images] if isinstance(base, Path) else []
+    paths: list[AnyPath] = [base / images] if isinstance(base, Path) else []
     if not isinstance(base, Path) and not is_unsafe_path(name):
-        places.append(base / name)
-    found = next((place for place in (*places, Path(images)) if is_folder(place)), None)
+        paths.append(base / name)
+    found = next((path for path in (*paths, Path(images)) if is_folder(path)), None)
     if found is not None:
         return found
     raise DataError(f"{images}: there is no such folder of images, neither in {base} nor here; fix --images")

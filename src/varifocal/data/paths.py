@@ -92,23 +92,23 @@ def walk(folder: AnyPath, *, skip_closed: bool = False, wide: bool = False) -> I
     seen: set[tuple[int, int]] = set()
     left: deque[tuple[AnyPath, str]] = deque([(folder, "")])
     while left:
-        place, path = left.popleft()
-        if isinstance(place, Path):
+        location, path = left.popleft()
+        if isinstance(location, Path):
             try:
-                status = os.stat(place)
+                status = os.stat(location)
             except (OSError, ValueError):
                 continue
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
         try:
-            folders, files = list_dir(place)
+            folders, files = list_dir(location)
         except DataError:
             if not skip_closed:
                 raise
             folders, files = [], []
-        yield place, path, files
-        inner = [(place / name, f"{path}/{name}".strip("/")) for name in folders]
+        yield location, path, files
+        inner = [(location / name, f"{path}/{name}".strip("/")) for name in folders]
         if wide:
             left.extend(inner)
         else:
@@ -151,10 +151,10 @@ def iter_images(folder: AnyPath, passed: list[str] | None = None) -> Iterator[tu
 
     Names of images that are not read are added to ``passed``.
     """
-    for place, path, files in walk(folder):
+    for directory, path, files in walk(folder):
         for name in files:
             if is_image(name):
-                yield place, path, name
+                yield directory, path, name
             elif passed is not None and is_image_name(name):
                 passed.append(name)
 
@@ -277,47 +277,47 @@ class ImageFinder:
     def find(self, name: str) -> tuple[AnyPath, str] | None:
         """Folder and file name of the image of that name, which may have folders in it; None if there is none."""
         folder, _, tail = name.replace("\\", "/").rpartition("/")
-        for place, listing in self._places(folder):
+        for path, listing in self._locations(folder):
             if tail in listing:
-                return place, tail
+                return path, tail
         # A file system may know the name in other letters (case, composed accents) than it lists.
-        for place, _ in self._places(folder):
-            if isinstance(place, Path) and tail and _is_file(place / tail):
-                return place, tail
+        for path, _ in self._locations(folder):
+            if isinstance(path, Path) and tail and _is_file(path / tail):
+                return path, tail
         return None
 
     def find_stem(self, stem: str) -> tuple[AnyPath, str] | None:
         """The image whose name without suffix is ``stem``."""
         folder, _, tail = stem.rpartition("/")
-        for place, listing in self._places(folder):
-            if place not in self._stems:
+        for path, listing in self._locations(folder):
+            if path not in self._stems:
                 images = sorted(filter(is_image, listing), key=_unusual, reverse=True)
-                self._stems[place] = {os.path.splitext(name)[0]: name for name in images}
-            if tail in self._stems[place]:
-                return place, self._stems[place][tail]
+                self._stems[path] = {os.path.splitext(name)[0]: name for name in images}
+            if tail in self._stems[path]:
+                return path, self._stems[path][tail]
         return None
 
-    def same_stem(self, place: AnyPath, name: str) -> list[str]:
+    def same_stem(self, path: AnyPath, name: str) -> list[str]:
         """Other images in a folder that differ from one in their suffix alone."""
-        if place not in self._twins:
+        if path not in self._twins:
             count: Counter[str] = Counter()
-            images = [one for one in _listing(place) if is_image(one)]
+            images = [one for one in _listing(path) if is_image(one)]
             count.update(os.path.splitext(one)[0] for one in images)
-            self._twins[place] = sorted(one for one in images if count[os.path.splitext(one)[0]] > 1)
+            self._twins[path] = sorted(one for one in images if count[os.path.splitext(one)[0]] > 1)
         stem = os.path.splitext(name)[0]
-        return [one for one in self._twins[place] if one != name and os.path.splitext(one)[0] == stem]
+        return [one for one in self._twins[path] if one != name and os.path.splitext(one)[0] == stem]
 
-    def _places(self, folder: str) -> list[tuple[AnyPath, frozenset[str]]]:
+    def _locations(self, folder: str) -> list[tuple[AnyPath, frozenset[str]]]:
         """The folder of that path below each root, with what is in it."""
         if folder not in self._listings:
-            places = [root / folder if folder else root for root in self.roots]
-            self._listings[folder] = [(place, _listing(place)) for place in places]
+            paths = [root / folder if folder else root for root in self.roots]
+            self._listings[folder] = [(path, _listing(path)) for path in paths]
         return self._listings[folder]
 
 
-def _listing(place: AnyPath) -> frozenset[str]:
+def _listing(path: AnyPath) -> frozenset[str]:
     try:
-        return frozenset(list_dir(place, hidden=True)[1])
+        return frozenset(list_dir(path, hidden=True)[1])
     except DataError:
         return frozenset()
 

@@ -38,8 +38,8 @@ def pad_batch(images: list[UInt8[Tensor, "3 _ _"]], divisor: int) -> UInt8[Tenso
     height, width = (-(-side // divisor) * divisor for side in (height, width))
     # numpy asks for huge pages and torch does not: a batch is new memory, which then comes three times as fast
     batch = torch.from_numpy(np.zeros((len(images), height, width, 3), np.uint8)).permute(0, 3, 1, 2)
-    for place, image in zip(batch, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[1], : image.shape[2]] = image
     return batch
 
 

@@ -48,8 +48,8 @@ def _crowd_regions(
     crowds = crowds[np.isfinite(xyxy[crowds]).all(axis=1)]
     if len(crowds) < 2:
         return crowds, np.full(len(crowds), -1, np.int64)
-    places = np.column_stack([images[crowds], xyxy[crowds]])
-    _, where = np.unique(places, axis=0, return_inverse=True)
+    boxes = np.column_stack([images[crowds], xyxy[crowds]])
+    _, where = np.unique(boxes, axis=0, return_inverse=True)
     where = where.reshape(-1)  # NumPy 2.0 gives it another shape
     classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a location once
     several = np.bincount(classes, minlength=where.max() + 1) > 1

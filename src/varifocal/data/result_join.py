@@ -39,16 +39,16 @@ class Column:
         codes = ids if plain else [without_id(0) if id is None else self.ids.code(id) for id in ids]
         self.codes.append(np.array(codes, np.int64))
         known = self.names
-        places = [known.setdefault(name, len(known)) if type(name) is str and name else -1 for name in names]
-        self.name_of.append(np.array(places, np.int32))
+        indices = [known.setdefault(name, len(known)) if type(name) is str and name else -1 for name in names]
+        self.name_of.append(np.array(indices, np.int32))
 
     def all_codes(self) -> Int64[np.ndarray, "N"]:
         """The codes of all entries."""
         return np.concatenate([np.empty(0, np.int64), *self.codes])
 
-    def through(self, places: Sequence[int]) -> Int64[np.ndarray, "N"]:
-        """For each entry the number that its name has in ``places``, -1 where it has no name."""
-        return np.append(np.array(places, np.int64), _NOTHING)[np.concatenate([np.empty(0, np.int32), *self.name_of])]
+    def through(self, indices: Sequence[int]) -> Int64[np.ndarray, "N"]:
+        """For each entry the number that its name has in ``index_of``, -1 where it has no name."""
+        return np.append(np.array(indices, np.int64), _NOTHING)[np.concatenate([np.empty(0, np.int32), *self.name_of])]
 
     @property
     def named(self) -> np.ndarray:
@@ -64,7 +64,7 @@ class Joined:
     ``hint`` says what the ids look like.
     """
 
-    places: Int64[np.ndarray, "N"]
+    indices: Int64[np.ndarray, "N"]
     notes: tuple[str, ...] = ()
     unknown: tuple[int, str] | None = None
     hint: str = ""
@@ -77,38 +77,38 @@ def join_images(column: Column, data: Dataset) -> Joined:
     files: as the name itself, its stem, or the number that the stem is.
     """
     files = FileNames([sample.file for sample in data.samples])
-    by_id = {sample.image_id: place for place, sample in enumerate(data.samples)}
+    by_id = {sample.image_id: index for index, sample in enumerate(data.samples)}
     codes = column.all_codes()
-    places = _look_up(column.ids, codes, {**data.ids.images}, by_id)
+    indices = _look_up(column.ids, codes, {**data.ids.images}, by_id)
     notes: list[str] = []
     found = files.find_all(list(column.names))
-    if not column.named.any() or all(place == _NOTHING for place in found):
+    if not column.named.any() or all(location == _NOTHING for location in found):
         if column.named.any() and len(codes):
             notes.append("none of its file names is that of an image of the data set; ids alone say which is meant.")
-        return _by_stems(column, codes, places, files, data, notes)
+        return _by_stems(column, codes, indices, files, data, notes)
     named = column.through(found)
     listed, name_of = list(column.names), column.through(range(len(found)))
     for entry in np.flatnonzero(named == _SEVERAL).tolist():
-        fits = files.fits(listed[name_of[entry]], int(places[entry]))
-        named[entry] = places[entry] if fits else _SEVERAL
-    return _by_names(column, codes, places, named, "image", "file name")
+        fits = files.fits(listed[name_of[entry]], int(indices[entry]))
+        named[entry] = indices[entry] if fits else _SEVERAL
+    return _by_names(column, codes, indices, named, "image", "file name")
 
 
 def join_classes(column: Column, data: Dataset) -> Joined:
     """By the class names of the entries where any is one of the data set, else by ids."""
-    by_name = {category.name: place for place, category in enumerate(data.categories)}
-    by_id = {category.id: place for place, category in enumerate(data.categories)}
+    by_name = {category.name: index for index, category in enumerate(data.categories)}
+    by_id = {category.id: position for position, category in enumerate(data.categories)}
     codes = column.all_codes()
-    places = _look_up(column.ids, codes, {**data.ids.classes}, by_id)
+    indices = _look_up(column.ids, codes, {**data.ids.classes}, by_id)
     if any(name in by_name for name in column.names):
         named = column.through([by_name.get(name, _NOTHING) for name in column.names])
-        return _by_names(column, codes, places, named, "class", "class name")
+        return _by_names(column, codes, indices, named, "class", "class name")
     notes: tuple[str, ...] = ()
     if column.named.any():
         notes = ("none of its class names is one of the data set; ids alone say which is meant.",)
     texts = _texts_as_names(column.ids, codes, by_name)
-    places = np.where(places < 0, texts, places)
-    step = _step(column, codes, places, list(by_id))
+    indices = np.where(indices < 0, texts, indices)
+    step = _step(column, codes, indices, list(by_id))
     if step:
         notes = (
             *notes,
@@ -116,7 +116,7 @@ def join_classes(column: Column, data: Dataset) -> Joined:
             f"taken so, {min(by_id) - step} as {data.categories[by_id[min(by_id)]].name}.",
         )
         return Joined(_look_up(column.ids, codes + step, {}, by_id), notes)
-    return _refused(column, codes, places, notes, hint=_offset(codes[~column.ids.are_texts(codes)], list(by_id)))
+    return _refused(column, codes, indices, notes, hint=_offset(codes[~column.ids.are_texts(codes)], list(by_id)))
 
 
 def _by_names(
@@ -145,7 +145,7 @@ def _by_names(
         strange = column.named & (chosen == code)
         if strange.any():
             listed = list(column.names)
-            names = dict.fromkeys(listed[place] for place in column.through(range(len(listed)))[strange].tolist())
+            names = dict.fromkeys(listed[index] for index in column.through(range(len(listed)))[strange].tolist())
             notes.append(f"{entries_of(int(strange.sum()))} {which} left out: {short_list(names, 4)}.")
     return _refused(column, codes, chosen, tuple(notes), excused=column.named)
 
@@ -153,7 +153,7 @@ def _by_names(
 def _by_stems(
     column: Column,
     codes: Int64[np.ndarray, "N"],
-    places: Int64[np.ndarray, "N"],
+    indices: Int64[np.ndarray, "N"],
     files: FileNames,
     data: Dataset,
     notes: Sequence[str],
@@ -164,38 +164,38 @@ def _by_stems(
     stems = np.array([numbers.get(code, _NOTHING) for code in codes.tolist()] if numbers else texts, np.int64)
     stems = np.where(texts >= 0, texts, stems)
     everywhere = len(codes) and (stems >= 0).all()
-    if everywhere and (stems != places).any() and (data.ids.counted or (places < 0).any()):
+    if everywhere and (stems != indices).any() and (data.ids.counted or (indices < 0).any()):
         notes = (*notes, "its image ids are the names of the files, without suffix, and are taken so.")
         return Joined(stems, tuple(notes))
-    return _refused(column, codes, np.where(places < 0, texts, places), tuple(notes))
+    return _refused(column, codes, np.where(indices < 0, texts, indices), tuple(notes))
 
 
 def _refused(
     column: Column,
     codes: Int64[np.ndarray, "N"],
-    places: Int64[np.ndarray, "N"],
+    indices: Int64[np.ndarray, "N"],
     notes: tuple[str, ...] = (),
     *,
     excused: np.ndarray | None = None,
     hint: str = "",
 ) -> Joined:
     """Return the indices, with the first entry whose id is unknown, unless its name is known to be of nothing."""
-    bad = np.flatnonzero((places < 0) if excused is None else (places < 0) & ~excused)
+    bad = np.flatnonzero((indices < 0) if excused is None else (indices < 0) & ~excused)
     if not len(bad):
-        return Joined(places, notes)
+        return Joined(indices, notes)
     code = int(codes[bad[0]])
     shown = column.ids.show(code)
-    return Joined(places, notes, (int(bad[0]), shown if shown.lstrip("-").isdigit() else short(shown)), hint)
+    return Joined(indices, notes, (int(bad[0]), shown if shown.lstrip("-").isdigit() else short(shown)), hint)
 
 
 def _look_up(
-    ids: Ids, codes: Int64[np.ndarray, "N"], texts: Mapping[str, int], places: Mapping[int, int]
+    ids: Ids, codes: Int64[np.ndarray, "N"], texts: Mapping[str, int], index_of: Mapping[int, int]
 ) -> Int64[np.ndarray, "N"]:
     """Return the index of each id, -1 of those that are unknown; ``texts`` gives the numbers of ids that are texts."""
     used, index = np.unique(codes, return_inverse=True)
     numbers = ids.numbered(used).tolist()
     known = [texts.get(ids.show(code), number) for code, number in zip(used.tolist(), numbers, strict=True)]
-    return np.array([places.get(number, _NOTHING) for number in known], np.int64)[index.reshape(-1)]
+    return np.array([index_of.get(number, _NOTHING) for number in known], np.int64)[index.reshape(-1)]
 
 
 def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str, int] | FileNames) -> np.ndarray:
@@ -207,12 +207,12 @@ def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str,
     return np.array(found, np.int64)[index.reshape(-1)]
 
 
-def _step(column: Column, codes: Int64[np.ndarray, "N"], places: Int64[np.ndarray, "N"], known: Sequence[int]) -> int:
+def _step(column: Column, codes: Int64[np.ndarray, "N"], indices: Int64[np.ndarray, "N"], known: Sequence[int]) -> int:
     """What to add to class ids that count from 1 where those of the data set count from 0, or the other way around.
 
     0 where some are anything else, or all are known. YOLO's data counts from 0, and its trainers write results from 1.
     """
-    if not len(codes) or (places >= 0).all() or column.ids.are_texts(codes).any():
+    if not len(codes) or (indices >= 0).all() or column.ids.are_texts(codes).any():
         return 0
     first = min(known)
     if first not in (0, 1) or sorted(known) != list(range(first, first + len(known))):
@@ -247,9 +247,9 @@ class FileNames:
         self._paths = [_parts(str(file)) for file in files]
         self._names: dict[str, list[int]] = {}
         self._stems: dict[str, list[int]] = {}
-        for place, file in enumerate(files):
-            self._names.setdefault(file.name, []).append(place)
-            self._stems.setdefault(file.stem, []).append(place)
+        for index, file in enumerate(files):
+            self._names.setdefault(file.name, []).append(index)
+            self._stems.setdefault(file.stem, []).append(index)
         self._found: dict[str, int] = {}
         self._by_fold: dict[str, list[int]] = {}
 
@@ -264,54 +264,58 @@ class FileNames:
         folders or another suffix does, that one is of no image here: "val/1.jpg" beside "train/1.jpg"."""
         found = [self.find(name) for name in names]
         best: dict[int, int] = {}
-        for name, place in zip(names, found, strict=True):
-            if place >= 0:
-                best[place] = max(best.get(place, 0), self._fit(name, place))
+        for name, index in zip(names, found, strict=True):
+            if index >= 0:
+                best[index] = max(best.get(index, 0), self._fit(name, index))
         return [
-            _NOTHING if place >= 0 and self._contradicts(name, self._fit(name, place), best[place]) else place
-            for name, place in zip(names, found, strict=True)
+            _NOTHING
+            if location >= 0 and self._contradicts(name, self._fit(name, location), best[location])
+            else location
+            for name, location in zip(names, found, strict=True)
         ]
 
-    def _fit(self, name: str, place: int) -> int:
-        return _shared(self._paths[place], _parts(name))
+    def _fit(self, name: str, index: int) -> int:
+        return _shared(self._paths[index], _parts(name))
 
     def _contradicts(self, name: str, fit: int, best: int) -> bool:
         parts = _parts(name)
         return fit < best and (len(parts) > max(fit, 1) or (fit == 0 and is_image(parts[0])))
 
-    def fits(self, name: str, place: int) -> bool:
+    def fits(self, name: str, index: int) -> bool:
         """Return whether the image of that index, -1 for none, has the name of a file, whatever its folder."""
         parts = _parts(name)
-        return place >= 0 and bool(parts) and self._paths[place][:1] == parts[:1]
+        return index >= 0 and bool(parts) and self._paths[index][:1] == parts[:1]
 
     def numbers(self) -> dict[int, int]:
         """Return the index of each image by the number that its stem is; empty unless all are different numbers."""
         if not all(stem.isascii() and stem.isdigit() and len(stem) < 18 for stem in self._stems):
             return {}
-        numbers = {int(stem): places[0] for stem, places in self._stems.items()}
+        numbers = {int(stem): indices[0] for stem, indices in self._stems.items()}
         return numbers if len(numbers) == len(self._paths) else {}
 
     def _folded(self) -> dict[str, list[int]]:
         """Return names and stems with their indices; neither case nor percent signs matter."""
         if not self._by_fold:
             for table in (self._stems, self._names):
-                for name, places in table.items():
+                for name, indices in table.items():
                     known = self._by_fold.setdefault(_fold(name), [])
-                    known += [place for place in places if place not in known]
+                    known += [index for index in indices if index not in known]
         return self._by_fold
 
     def _find(self, parts: list[str]) -> int:
         if not parts:
             return _NOTHING
-        places = self._names.get(parts[0])
-        if places is None:
+        indices = self._names.get(parts[0])
+        if indices is None:
             stem = os.path.splitext(parts[0])[0] if is_image(parts[0]) else parts[0]  # not of "scene.2"
-            places = self._stems.get(stem) or self._folded().get(_fold(parts[0])) or self._folded().get(_fold(stem), [])
-        if len(places) < 2:
-            return places[0] if places else _NOTHING
-        shared = [_shared(self._paths[place][1:], parts[1:]) for place in places]
+            indices = (
+                self._stems.get(stem) or self._folded().get(_fold(parts[0])) or self._folded().get(_fold(stem), [])
+            )
+        if len(indices) < 2:
+            return indices[0] if indices else _NOTHING
+        shared = [_shared(self._paths[index][1:], parts[1:]) for index in indices]
         best = max(shared)
-        return places[shared.index(best)] if shared.count(best) == 1 else _SEVERAL
+        return indices[shared.index(best)] if shared.count(best) == 1 else _SEVERAL
 
 
 def _fold(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from varifocal.data.names import NAMED, meant_by, normalize_split, resolve_split, share_images
+from varifocal.data.names import NAMED, have_common_images, meant_by, normalize_split, resolve_split
 from varifocal.utils.errors import ConfigError, DataError
 
 # Names that programs give to images that nobody has put into a split.
@@ -18,7 +18,7 @@ _UNNAMED = frozenset(["default", "result", "results", "labels", "annotations", "
 
 
 def training_split(
-    path: Any, splits: Sequence[str], wanted: str = "train", *, option: str = "data.train_split="
+    path: Any, splits: Sequence[str], requested: str = "train", *, option: str = "data.train_split="
 ) -> str:
     """Return the split that is trained on: the requested one, "trainval" for "train", or the only one there is.
 
@@ -27,31 +27,31 @@ def training_split(
     Raises:
         DataError: there is none, or several could be meant; ``option`` is named as the way to choose.
     """
-    matches = [*meant_by(wanted, splits)]
-    if not matches and normalize_split(wanted) == "train":
+    matches = [*meant_by(requested, splits)]
+    if not matches and normalize_split(requested) == "train":
         matches = meant_by("trainval", splits) or [name for name in splits if normalize_split(name) in _UNNAMED]
     if not matches and len(splits) == 1:
         return splits[0]
     if not matches:
         listed = ", ".join(splits)
-        raise DataError(f"{path}: there is no split {wanted!r}; available: {listed}; choose with {option}NAME")
+        raise DataError(f"{path}: there is no split {requested!r}; available: {listed}; choose with {option}NAME")
     if len(matches) > 1:
         listed = ", ".join(matches)
-        raise DataError(f"{path}: split {wanted!r} fits more than one ({listed}); choose with {option}NAME")
+        raise DataError(f"{path}: split {requested!r} fits more than one ({listed}); choose with {option}NAME")
     return matches[0]
 
 
-def validation_split(path: Any, splits: Sequence[str], training: str, wanted: str = "val") -> str | None:
+def validation_split(path: Any, splits: Sequence[str], training: str, requested: str = "val") -> str | None:
     """Return the split that is measured on beside the one that is trained on: the requested one, or else "test".
 
-    None where there is neither, or ``wanted`` is empty. A split whose images are also in ``training`` is not taken.
+    None where there is neither, or ``requested`` is empty. A split whose images are also in ``training`` is not taken.
 
     Raises:
         DataError: several could be meant.
     """
-    others = [name for name in splits if name != training and not share_images(name, training)]
-    for name in (wanted, "test"):
-        if wanted and meant_by(name, others):
+    others = [name for name in splits if name != training and not have_common_images(name, training)]
+    for name in (requested, "test"):
+        if requested and meant_by(name, others):
             return resolve_split(path, others, name)
     return None
 
@@ -70,7 +70,7 @@ def measured_split(path: Any, splits: Sequence[str], *, option: str = "--split "
     return chosen
 
 
-def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", validation: str = "val") -> str:
+def parted_split(path: Any, splits: Sequence[str], requested: str = "train", validation: str = "val") -> str:
     """Return the split of which a fraction is held out for validation: the only one, or that which is trained on.
 
     Raises:
@@ -84,7 +84,7 @@ def parted_split(path: Any, splits: Sequence[str], wanted: str = "train", valida
         raise ConfigError(
             f"{path}: there is a split {there[0]!r} already (of {', '.join(splits)}); leave --val-fraction out."
         )
-    return training_split(path, splits, wanted)
+    return training_split(path, splits, requested)
 
 
 def is_named(split: str) -> bool:

@@ -98,21 +98,21 @@ class EpochSampler:
             times = stochastic_round(self._windows * self._factors, rng)
         if self._negatives is not None:
             # one lap after the other through the same order: all are seen before any comes again
-            places = np.arange(epoch * self._taken, (epoch + 1) * self._taken)
-            chosen = np.bincount(self._negatives.take(places, mode="wrap"), minlength=len(times))
+            indices = np.arange(epoch * self._taken, (epoch + 1) * self._taken)
+            chosen = np.bincount(self._negatives.take(indices, mode="wrap"), minlength=len(times))
             times = np.where(self._empty, chosen, times)
         return times
 
-    def _bound_background(self, samples: Sequence[Sample], share: float) -> None:
+    def _bound_background(self, samples: Sequence[Sample], fraction: float) -> None:
         self._empty = images_without_objects(samples)
         objects = int(self._times(0)[~self._empty].sum())
         if not objects:
             raise ConfigError(
-                f"data.max_empty_fraction={share:g}: no image shows an object, so nothing is left; "
+                f"data.max_empty_fraction={fraction:g}: no image shows an object, so nothing is left; "
                 "take data.max_empty_fraction=1."
             )
         negatives = np.repeat(np.flatnonzero(self._empty), self._windows[self._empty])
-        most = math.floor(share * objects / (1 - share) + 1e-9)
+        most = math.floor(fraction * objects / (1 - fraction) + 1e-9)
         if most < len(negatives):
             rng = np.random.default_rng([self.seed, 0, 0, 0, NEGATIVES])
             self._negatives, self._taken = rng.permutation(negatives), most

@@ -56,18 +56,18 @@ def with_unlisted(
     passed = passed_over((name for one in beside for name in one.names), raw.source.name)
     raw = replace(raw, notes=(*raw.notes, *passed))
     left = [(one, name) for one in beside for name in one.names if is_image(name)]
-    wanted = options.unlabeled == "background"
+    as_background = options.unlabeled == "background"
     if left:
         try:
             listed = _listed([read(file, home, name, options) for name, file in splits.items() if name != raw.split])
         except DataError:
-            if wanted:
+            if as_background:
                 raise
             return raw  # the error is reported when that split is read
         left = [(one, name) for one, name in left if (one.folder, name) not in listed]
     if not left:
         return raw
-    return _added(raw, left) if wanted else _counted(raw, left)
+    return _added(raw, left) if as_background else _counted(raw, left)
 
 
 def _counted(raw: RawDataset, left: Sequence[tuple[_Beside, str]]) -> RawDataset:
@@ -155,7 +155,9 @@ def _split_of(folder: AnyPath, base: AnyPath) -> str:
 
 def _listed(others: Sequence[RawDataset]) -> set[tuple[AnyPath, str]]:
     """The images of other splits by folder and name."""
-    return {place for raw in others if isinstance(raw.images.files, Files) for place in raw.images.files.places()}
+    return {
+        location for raw in others if isinstance(raw.images.files, Files) for location in raw.images.files.locations()
+    }
 
 
 def _added(raw: RawDataset, left: Sequence[tuple[_Beside, str]]) -> RawDataset:

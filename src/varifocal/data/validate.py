@@ -55,12 +55,12 @@ def finish(
     return Dataset(_group(raw, verdict, ignored), raw.categories, raw.source, notes, raw.ids)
 
 
-def raise_first(problems: Problems, mend: str = "") -> None:
+def raise_first(problems: Problems, hint: str = "") -> None:
     """Stop at the first problem, and say how many are like it."""
     if not problems:
         return
     count = problems.counts[problems[0].kind] - 1
-    raise DataError(f"{problems[0].sentence}{mend}" + (f" ({count} more like it)" if count else ""))
+    raise DataError(f"{problems[0].sentence}{hint}" + (f" ({count} more like it)" if count else ""))
 
 
 def box_problems(raw: RawDataset, verdict: BoxValidity) -> Problems:
@@ -74,9 +74,9 @@ def box_problems(raw: RawDataset, verdict: BoxValidity) -> Problems:
 def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
     image = int(raw.boxes.images[index])
     width, height = raw.images.sizes[image].tolist()
-    place = raw.boxes.where(index)
+    location = raw.boxes.where(index)
     detailed = SourceLocation(
-        place.file, f"{place.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip()
+        location.file, f"{location.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip()
     )
     return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "fix it", image=image, box=index)
 

@@ -176,13 +176,13 @@ def bounds(values: np.ndarray, depth: Depth, levels: Levels | None, name: str) -
     low, high = _span(values, depth)
     if levels == "image":
         return low, high
-    mend = "name the range with data.preprocess.range (--range in predict), or save the image as 8-bit RGB"
+    hint = "name the range with data.preprocess.range (--range in predict), or save the image as 8-bit RGB"
     if values.dtype.kind == "f":
         raise DataError(
-            f"{name}: pixels of type 'F' have no known range; here they run from {low:g} to {high:g}; {mend}"
+            f"{name}: pixels of type 'F' have no known range; here they run from {low:g} to {high:g}; {hint}"
         )
     if low < 0 or high > depth.top:
-        raise DataError(f"{name}: gray values run from {low:g} to {high:g}, outside 0..{depth.top}; {mend}")
+        raise DataError(f"{name}: gray values run from {low:g} to {high:g}, outside 0..{depth.top}; {hint}")
     return 0, SMALL if depth.top == WHOLE and high <= SMALL else depth.top
 
 

@@ -85,8 +85,8 @@ def _write_coco(file: TextIO, part: Part, categories: Sequence[Category]) -> Non
         mark = ",\n"
     file.write('],\n"annotations": [')
     mark, number = "\n", 0
-    for image, _, places in part:
-        for box in places.tolist():
+    for image, _, box_indices in part:
+        for box in box_indices.tolist():
             number += 1
             x1, y1, x2, y2 = boxes.xyxy[box].tolist()
             given = float(boxes.areas[box])
@@ -110,15 +110,15 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
     notes = []
     folders: dict[str, list[str]] = {}
     for whole in parts:
-        part, told = _without_regions(whole)
-        notes += told
+        part, new_notes = _without_regions(whole)
+        notes += new_notes
         key = yolo_split(part.split)
         folders.setdefault(key, []).append(f"images/{part.split}")
         if normalize_split(part.split) not in (key, "all"):
             notes.append(f"{part.split}: is called {key} in data.yaml, as YOLO knows train, val and test alone.")
         (folder / "labels" / part.split).mkdir(parents=True)
-        for image, name, places in part:
-            lines = "".join(_yolo_line(part, image, box) for box in places.tolist())
+        for image, name, boxes in part:
+            lines = "".join(_yolo_line(part, image, box) for box in boxes.tolist())
             _write(folder / "labels" / part.split / f"{Path(name).stem}.txt", lines)
         flagged = part.mine(part.raw.boxes.crowd | part.raw.boxes.difficult)
         if flagged:
@@ -191,12 +191,10 @@ def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category
     used: set[int] = set()
     for part in parts:
         stems = []
-        for image, name, places in part:
+        for image, name, boxes in part:
             stems.append(Path(name).stem)
-            _write(
-                folder / "Annotations" / f"{stems[-1]}.xml", _voc_xml(part, categories, image, name, places.tolist())
-            )
-            used.update(part.labels[places].tolist())
+            _write(folder / "Annotations" / f"{stems[-1]}.xml", _voc_xml(part, categories, image, name, boxes.tolist()))
+            used.update(part.labels[boxes].tolist())
         _write(folder / "ImageSets" / "Main" / f"{part.split}.txt", "".join(f"{stem}\n" for stem in stems))
         notes += _lost_areas(part)
     unused = [one.name for label, one in enumerate(categories) if label not in used]
@@ -205,9 +203,9 @@ def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category
     return notes
 
 
-def _voc_xml(part: Part, categories: Sequence[Category], image: int, name: str, places: list[int]) -> str:
+def _voc_xml(part: Part, categories: Sequence[Category], image: int, name: str, indices: list[int]) -> str:
     width, height = part.raw.images.sizes[image].tolist()
-    objects = "".join(_voc_object(part, categories, image, box) for box in places)
+    objects = "".join(_voc_object(part, categories, image, box) for box in indices)
     return (
         f"<annotation>\n\t<filename>{escape(name)}</filename>\n\t<size>\n\t\t<width>{width}</width>\n"
         f"\t\t<height>{height}</height>\n\t\t<depth>3</depth>\n\t</size>\n{objects}</annotation>\n"

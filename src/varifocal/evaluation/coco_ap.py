@@ -138,7 +138,7 @@ def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     """From precision[T, R, K, A, M] and recall[T, K, A, M], where M is 1, 10, 100 and perhaps a larger limit."""
     parts = {"AP": precision[..., 0, -1], "AP50": precision[0, ..., 0, -1], "AP75": precision[5, ..., 0, -1]}
     parts |= {f"AP{size}": precision[..., area, -1] for area, size in enumerate("sml", start=1)}
-    parts |= {f"AR{most}": recall[..., 0, place] for place, most in enumerate((1, 10, 100))}
+    parts |= {f"AR{most}": recall[..., 0, index] for index, most in enumerate((1, 10, 100))}
     parts |= {f"AR{size}": recall[..., area, -1] for area, size in enumerate("sml", start=1)}
     return {name: float(part[part > -1].mean()) if (part > -1).any() else -1.0 for name, part in parts.items()}
 

@@ -83,7 +83,7 @@ def measure(
 
 def relabel(found: Detections, categories: Sequence[Category]) -> Detections:
     """The same detections with labels that index ``categories``; classes that are not there are left out."""
-    place = {category.name: index for index, category in enumerate(categories)}
-    labels = np.array([place.get(category.name, -1) for category in found.categories], np.int64)[found.labels]
+    index_of = {category.name: index for index, category in enumerate(categories)}
+    labels = np.array([index_of.get(category.name, -1) for category in found.categories], np.int64)[found.labels]
     keep = labels >= 0
     return Detections(found.boxes[keep], found.scores[keep], labels[keep], tuple(categories))

@@ -22,7 +22,7 @@ from varifocal.types import Dataset, Sample, Tiling
 from varifocal.utils.errors import DataError, ExportError
 
 MOST = 128  # images, or windows of large ones
-SHARE = 0.9  # of the images have all their numbers inside a tensor's range
+FRACTION = 0.9  # of the images have all their numbers inside a tensor's range
 
 
 class View(NamedTuple):
@@ -52,12 +52,14 @@ def choose_views(data: Dataset, tiling: Tiling, most: int = MOST, seed: int = 0)
             f"{data.source}: holds no images to calibrate on; name another data set with --calibration-data."
         )
     rng = np.random.default_rng(seed)
-    places = np.sort(rng.permutation(len(data.samples))[:most])
-    samples = [data.samples[int(place)] for place in places]
+    chosen = np.sort(rng.permutation(len(data.samples))[:most])
+    samples = [data.samples[int(location)] for location in chosen]
     if not tiling.size:
         return [View(sample, None) for sample in samples]
-    views = [View(sample, place) for sample in samples for place in make_tiles(sample.height, sample.width, tiling)]
-    return [views[place] for place in np.sort(rng.permutation(len(views))[:most])]
+    views = [
+        View(sample, position) for sample in samples for position in make_tiles(sample.height, sample.width, tiling)
+    ]
+    return [views[index] for index in np.sort(rng.permutation(len(views))[:most])]
 
 
 def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
@@ -114,8 +116,8 @@ def measure(
     bounds = np.array(extremes)  # images, tensors, (least, most)
     if not np.isfinite(bounds).all():
         raise ExportError("the network gives numbers that are not finite on these images; nothing is kept.")
-    low = np.minimum(np.quantile(bounds[..., 0], 1 - SHARE, axis=0), 0)
-    high = np.maximum(np.quantile(bounds[..., 1], SHARE, axis=0), 0)
+    low = np.minimum(np.quantile(bounds[..., 0], 1 - FRACTION, axis=0), 0)
+    high = np.maximum(np.quantile(bounds[..., 1], FRACTION, axis=0), 0)
     ranges = {name: ValueRange(float(low[i]), float(high[i])) for i, name in enumerate(tensors)}
     return TensorStatistics(ranges, {name: total / done for name, total in zip(inputs, sums, strict=True)}, done)
 

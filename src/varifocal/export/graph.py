@@ -123,8 +123,8 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]
-        kind, mend = ("any size", "--size 800x1216") if graph.size is None else ("one size", "another size")
-        raise ConfigError(f"{name}: cannot be exported for {kind} ({reason}); try {mend}.") from error
+        kind, hint = ("any size", "--size 800x1216") if graph.size is None else ("one size", "another size")
+        raise ConfigError(f"{name}: cannot be exported for {kind} ({reason}); try {hint}.") from error
 
 
 def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:

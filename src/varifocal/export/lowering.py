@@ -19,7 +19,7 @@ Convolution = Callable[[Tensor, Tensor, Tensor, Tensor | None, int, int, int], T
 
 
 def lower(network: nn.Module, form: ExportForm) -> None:
-    """In place: the star and deformable convolutions of a network compute in a form that other runtimes have.
+    """The star and deformable convolutions of a network compute in a form that other runtimes have.
 
     "deformconv" is one node, ``varifocal::deform_conv2d``, which the exporter translates into ONNX's ``DeformConv``;
     "gridsample" is a ``grid_sample`` and a 1x1 convolution. The numbers are the same within rounding.

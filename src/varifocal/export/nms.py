@@ -36,12 +36,12 @@ def select_in_graph(
     kept = torch.ops.varifocal.class_nms(box, score, config.nms_iou, config.max_detections)
     # so many zeros more that there are always enough to choose from
     flat = torch.cat([kept.flatten(1), kept.new_zeros(1, 1).expand(kept.shape[0], config.max_detections)], dim=1)
-    final, place = flat.topk(config.max_detections)
+    final, index = flat.topk(config.max_detections)
     real = final > 0
-    place = torch.where(real, place, 0)
+    index = torch.where(real, index, 0)
     number = box.shape[1]
-    box = box.gather(1, (place % number)[..., None].expand(-1, -1, 4)) * real[..., None]
-    return box, final, torch.where(real, place // number, -1)
+    box = box.gather(1, (index % number)[..., None].expand(-1, -1, 4)) * real[..., None]
+    return box, final, torch.where(real, index // number, -1)
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
@@ -50,9 +50,9 @@ def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: P
     strong = torch.where(scores > config.score_threshold, scores, 0.0)
     # as many zeros are appended as detections are requested, so that there always are enough
     spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.nms_pre)
-    best, place = torch.cat([strong.flatten(1), spare], dim=1).topk(config.nms_pre)
-    place = torch.where(best > 0, place, 0)
-    point, label = place // classes, place % classes
+    best, index = torch.cat([strong.flatten(1), spare], dim=1).topk(config.nms_pre)
+    index = torch.where(best > 0, index, 0)
+    point, label = index // classes, index % classes
     if quality is not None:
         best = best * quality.gather(1, point)
     own = label[:, None] == torch.arange(classes, device=label.device)[:, None]

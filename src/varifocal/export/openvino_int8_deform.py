@@ -56,12 +56,12 @@ def _in_rows(node: Any, given: Mapping[str, Any], own: ValueRange, most: int, ce
     source = offsets.get_node().get_friendly_name(), offsets.get_index()
     key = (*source, height, width, *kernel, masked and node.get_friendly_name(), str(given))
     if key not in cells:
-        index, share = _four_cells(offsets, given, (height, width), kernel)
+        index, tap_weight = _four_cells(offsets, given, (height, width), kernel)
         if masked:
-            share = op.multiply(share, op.unsqueeze(node.input_value(3), _whole(-1)))
+            tap_weight = op.multiply(tap_weight, op.unsqueeze(node.input_value(3), _whole(-1)))
         order = _whole(0, 2, 3, 1, 4)  # a cell's taps behind each other
         index = op.convert(op.reshape(op.transpose(index, order), _whole(-1, 4), False), "i32")
-        cells[key] = index, op.reshape(op.transpose(share, order), _whole(-1, 4), False)
+        cells[key] = index, op.reshape(op.transpose(tap_weight, order), _whole(-1, 4), False)
     table = op.reshape(op.transpose(features, _whole(0, 2, 3, 1)), _whole(-1, channels), False)
     bag = op.embedding_bag_packed_sum(table, *cells[key])
     read = _rounded(op.reshape(bag, _whole(-1, taps * channels), False), own)
@@ -81,37 +81,37 @@ def _four_cells(offsets: Any, given: Mapping[str, Any], size: tuple[int, int], k
     taps = both // 2
     moves = op.split(op.reshape(offsets, _whole(batch, taps, 2, rows, columns), False), _whole_one(2), 2)
     tap = np.arange(taps).reshape(-1, 1, 1)
-    places = []
+    cells = []
     for axis, own, own_tap in (
         (0, np.arange(rows)[:, None], tap // kernel[1]),
         (1, np.arange(columns), tap % kernel[1]),
     ):
         grid = own * given["strides"][axis] - given["pads_begin"][axis] + own_tap * given["dilations"][axis]
         move = op.squeeze(moves.output(axis), _whole(2))
-        places.append(op.add(move, op.constant(grid.astype(np.float32))))
+        cells.append(op.add(move, op.constant(grid.astype(np.float32))))
     first = op.constant((np.arange(batch) * height * width).astype(np.float32).reshape(-1, 1, 1, 1))
-    lines, columns_read = _two_cells(places[0], height), _two_cells(places[1], width)
-    index, share = [], []
-    for y, share_y in lines:
+    lines, columns_read = _two_cells(cells[0], height), _two_cells(cells[1], width)
+    index, weight = [], []
+    for y, weight_y in lines:
         line = op.add(op.multiply(y, op.constant(np.float32(width))), first)
-        for x, share_x in columns_read:
+        for x, weight_x in columns_read:
             index.append(op.unsqueeze(op.add(line, x), _whole(-1)))
-            share.append(op.unsqueeze(op.multiply(share_y, share_x), _whole(-1)))
-    return op.concat(index, 4), op.concat(share, 4)
+            weight.append(op.unsqueeze(op.multiply(weight_y, weight_x), _whole(-1)))
+    return op.concat(index, 4), op.concat(weight, 4)
 
 
-def _two_cells(place: Any, size: int) -> list[tuple[Any, Any]]:
+def _two_cells(position: Any, size: int) -> list[tuple[Any, Any]]:
     """Return on one axis the cells before and behind a location, moved inside, and their weights, zero for those
     outside."""
     from openvino import opset8 as op
 
     one = op.constant(np.float32(1))
-    before = op.floor(place)
-    part = op.subtract(place, before)
+    before = op.floor(position)
+    part = op.subtract(position, before)
     found = []
-    for cell, share in ((before, op.subtract(one, part)), (op.add(before, one), part)):
+    for cell, weight in ((before, op.subtract(one, part)), (op.add(before, one), part)):
         inside = op.clamp(cell, 0, size - 1)
-        found.append((inside, op.multiply(share, op.convert(op.equal(inside, cell), "f32"))))
+        found.append((inside, op.multiply(weight, op.convert(op.equal(inside, cell), "f32"))))
     return found
 
 

@@ -116,11 +116,11 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
         if graph.nms == "host":
             outputs = exported.session.run(batch)
             height, width = (side - graph.border for side in shape)
-            wanted = truth.boxes[0].numpy()
+            expected = truth.boxes[0].numpy()
             found = np.clip(outputs["boxes"][0], 0, [width, height, width, height])
-            off = np.abs(found - wanted)
+            off = np.abs(found - expected)
             pixels.append(_largest(off))
-            sides = np.maximum((wanted[:, 2:] - wanted[:, :2]).max(axis=1), SIDE)
+            sides = np.maximum((expected[:, 2:] - expected[:, :2]).max(axis=1), SIDE)
             relative.append(_largest(off / sides[:, None]))
             score.append(_largest(np.abs(outputs["scores"][0] - truth.scores[0].numpy())))
             if truth.quality is not None:

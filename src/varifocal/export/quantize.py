@@ -20,7 +20,7 @@ from varifocal.export.quantize_accuracy import Accuracy, count_matched
 from varifocal.export.quantize_formats import Built, form_of
 from varifocal.export.quantize_graph import plain_name, within
 from varifocal.export.quantize_network import Int8Network
-from varifocal.export.sensitivity import TRIED, Restoration, blocks, mend, rank
+from varifocal.export.sensitivity import TRIED, Restoration, blocks, rank, restore
 from varifocal.inference.exported.info import Int8Target
 from varifocal.inference.exported.model import ExportedModel
 from varifocal.inference.exported.processor import has_vnni
@@ -100,7 +100,7 @@ def export_int8(
         accuracy = judge.accuracy(built, "measuring the int8 file", network.measured.images)
         if not accuracy.sound:
             raise ExportError(
-                _complaint(target, accuracy, _find_mend(network, judge, views, model.info), network, judge)
+                _complaint(target, accuracy, _find_restoration(network, judge, views, model.info), network, judge)
             )
         atomic_write_all(built.files(replace(built.info, parity=accuracy.to_json())))
     return accuracy
@@ -147,7 +147,7 @@ class _Judge:
         return metrics.AP, found
 
 
-def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View], info: ModelInfo) -> Restoration:
+def _find_restoration(network: Int8Network, judge: _Judge, views: Sequence[View], info: ModelInfo) -> Restoration:
     """What to keep: blocks are ranked on a few images, and tried on all that AP is measured on."""
     images = list(read_views(views[:: max(len(views) // LOOKED_AT, 1)][:LOOKED_AT], info))
     names = [name for name in network.blocks if not within(name, judge.int8.keep)]
@@ -163,7 +163,7 @@ def _find_mend(network: Int8Network, judge: _Judge, views: Sequence[View], info:
 
     with judge.progress("looking for what eight bits harm", len(names)) as advance:
         costs = rank(names, detect, advance)
-    return mend(costs, judge.int8.keep, attempt)
+    return restore(costs, judge.int8.keep, attempt)
 
 
 def _complaint(target: Path, accuracy: Accuracy, found: Restoration, network: Int8Network, judge: _Judge) -> str:

@@ -97,8 +97,8 @@ def _matched(truth: Detections, found: Detections) -> int:
     like = np.where(truth.labels[:, None] == found.labels, box_iou(truth.boxes, found.boxes), 0)
     matched = 0
     for row in like:
-        place = int(row.argmax())
-        if row[place] >= SAME_IOU:
-            like[:, place] = 0
+        index = int(row.argmax())
+        if row[index] >= SAME_IOU:
+            like[:, index] = 0
             matched += 1
     return matched

@@ -42,8 +42,8 @@ def _onnx(proto: Any, sampled: Mapping[str, ValueRange], info: ExportInfo, targe
     del sampled, folder
     content = described(proto.SerializeToString(), info)
 
-    def files(told: ExportInfo) -> dict[Path, bytes]:
-        return {target: described(content, told), **_description(target, told)}
+    def files(export_info: ExportInfo) -> dict[Path, bytes]:
+        return {target: described(content, export_info), **_description(target, export_info)}
 
     return Built(OnnxRuntimeSession(content, name=str(target)), info, files)
 
@@ -56,12 +56,12 @@ def _openvino(proto: Any, sampled: Mapping[str, ValueRange], info: ExportInfo, t
     file = folder / target.name
     save_openvino(graph, file, info)
 
-    def files(told: ExportInfo) -> dict[Path, bytes]:
+    def files(export_info: ExportInfo) -> dict[Path, bytes]:
         again = folder / "described"
         again.mkdir()
-        save_openvino(graph, again / target.name, told)
+        save_openvino(graph, again / target.name, export_info)
         pair = {path: (again / path.name).read_bytes() for path in (target.with_suffix(".bin"), target)}
-        return {**pair, **_description(target, told)}
+        return {**pair, **_description(target, export_info)}
 
     return Built(OpenvinoSession(file, name=str(target)), info, files)
 

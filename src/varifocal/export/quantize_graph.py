@@ -25,9 +25,9 @@ class Graph:
         self.outputs = {output.name for output in proto.graph.output}
         self.readers: dict[str, list[tuple[Any, int]]] = {}
         for node in proto.graph.node:
-            for place, name in enumerate(node.input):
+            for index, name in enumerate(node.input):
                 if name:
-                    self.readers.setdefault(name, []).append((node, place))
+                    self.readers.setdefault(name, []).append((node, index))
 
     def nodes(self, *kinds: str) -> Iterator[Any]:
         """Those of these operators, in order."""

@@ -89,9 +89,9 @@ def insert(
     weights = _Constants(copy)
     after = {name: _pair(name, ranges[source], weights) for name, source in plan.tensors.items()}
     for name in plan.tensors:
-        for node, place in graph.readers.get(name, []):
-            if plan.reads(node, place):
-                node.input[place] = _read(name)
+        for node, reader in graph.readers.get(name, []):
+            if plan.reads(node, reader):
+                node.input[reader] = _read(name)
     first: list[Any] = []
     for node in graph.nodes("Conv"):
         if node.name in plan.convolutions:
@@ -181,9 +181,9 @@ def _order(proto: Any, first: list[Any], after: dict[str, list[Any]]) -> None:
 
 def _used(nodes: list[Any], outputs: set[str]) -> list[Any]:
     """Without nodes that nothing comes of, as the layout of weights that are rounded now."""
-    kept, wanted = [], set(outputs)
+    kept, needed = [], set(outputs)
     for node in reversed(nodes):
-        if wanted.intersection(node.output):
+        if needed.intersection(node.output):
             kept.append(node)
-            wanted.update(node.input)
+            needed.update(node.input)
     return kept[::-1]

@@ -62,6 +62,6 @@ class Int8Network:
         sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}
         sampled = {name: own for name, own in sampled.items() if name in plan.sampled}
         self._count += 1
-        place = self._folder / str(self._count)
-        place.mkdir()
-        return self.form.build(proto, sampled, self.info, self.target, place)
+        folder = self._folder / str(self._count)
+        folder.mkdir()
+        return self.form.build(proto, sampled, self.info, self.target, folder)

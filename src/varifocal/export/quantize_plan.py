@@ -12,7 +12,7 @@ SAME_NUMBERS = ("MaxPool", "Resize")
 # a runtime makes one step of a convolution and one of these
 FUSED = ("Relu", "Clip")
 # operator -> which of its inputs are locations and weights and not features
-PLACES = {"GridSample": (1,), "DeformConv": (2, 4)}
+COORDINATE_INPUTS = {"GridSample": (1,), "DeformConv": (2, 4)}
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Plan:
     sums: frozenset[str]
     everywhere: bool
 
-    def reads(self, node: Any, place: int) -> bool:
+    def reads(self, node: Any, index: int) -> bool:
         """Return whether a node takes the quantized form of a tensor that has one as its input of that index."""
         if self.everywhere or node.name in self.sums:
             return True
-        return place == 0 and (node.name in self.convolutions or node.op_type in SAME_NUMBERS)
+        return index == 0 and (node.name in self.convolutions or node.op_type in SAME_NUMBERS)
 
 
 def convolutions(graph: Graph) -> list[Any]:
@@ -86,8 +86,8 @@ def affects_coordinates(graph: Graph, tensor: str, stop: set[str]) -> bool:
         name = left.pop()
         if name in graph.outputs:
             return True
-        for node, place in graph.readers.get(name, ()):
-            if place in PLACES.get(node.op_type, ()):
+        for node, reader in graph.readers.get(name, ()):
+            if reader in COORDINATE_INPUTS.get(node.op_type, ()):
                 return True
             ends = node.name in stop or node.op_type in ("Shape", "DeformConv")
             if not ends:

@@ -75,7 +75,7 @@ def rank(
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def mend(
+def restore(
     costs: Sequence[tuple[str, float]],
     kept: tuple[str, ...],
     attempt: Callable[[tuple[str, ...]], tuple[float, bool]],

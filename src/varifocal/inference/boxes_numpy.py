@@ -84,15 +84,15 @@ def soft_nms(
     keep: list[int] = []
     final: list[float] = []
     while len(keep) < min(config.max_detections, len(boxes)):
-        place = int(left.argmax())
-        best = float(left[place])
+        index = int(left.argmax())
+        best = float(left[index])
         if best < config.min_score:
             break
-        keep.append(place)
+        keep.append(index)
         final.append(best)
-        left[place] = -np.inf
-        rivals = np.flatnonzero((labels == labels[place]) & np.isfinite(left))
-        overlap = elementwise_iou(boxes[rivals], boxes[place : place + 1])
+        left[index] = -np.inf
+        rivals = np.flatnonzero((labels == labels[index]) & np.isfinite(left))
+        overlap = elementwise_iou(boxes[rivals], boxes[index : index + 1])
         left[rivals] *= np.where(overlap >= config.nms_iou, 1 - overlap, 1)
     return np.array(keep, np.int64), np.array(final, scores.dtype)
 

@@ -152,12 +152,12 @@ def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
         if len(taken) == MOST_TEXTS:
             break
         font = font_for(mark.text, letters)
-        place = _place(pen, font, mark, image.size, taken)
-        if place is not None:
-            taken.append(place)
-            pen.rectangle(place, fill=mark.color)
-            middle = (place[1] + place[3] + 1) / 2
-            pen.text((place[0] + _margin(font), middle), mark.text, _readable_on(mark.color), font, anchor="lm")
+        rectangle = _free_rectangle(pen, font, mark, image.size, taken)
+        if rectangle is not None:
+            taken.append(rectangle)
+            pen.rectangle(rectangle, fill=mark.color)
+            middle = (rectangle[1] + rectangle[3] + 1) / 2
+            pen.text((rectangle[0] + _margin(font), middle), mark.text, _readable_on(mark.color), font, anchor="lm")
     return canvas
 
 
@@ -176,7 +176,7 @@ def _line_height(font: Font) -> int:
     return round(bottom - top)
 
 
-def _place(
+def _free_rectangle(
     pen: ImageDraw.ImageDraw, font: Font, mark: _Mark, size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle | None:
     """Where the text of a mark goes, inside the image and over no other text; None if there is no room."""
@@ -188,9 +188,9 @@ def _place(
         return None
     for x, y in _candidates(mark.corners, width, height):
         x = min(max(x, 0), size[0] - width)
-        place = (x, y, x + width - 1, y + height - 1)
-        if y >= 0 and y + height <= size[1] and not any(_overlap(place, other) for other in taken):
-            return place
+        rectangle = (x, y, x + width - 1, y + height - 1)
+        if y >= 0 and y + height <= size[1] and not any(_overlap(rectangle, other) for other in taken):
+            return rectangle
     return None
 
 

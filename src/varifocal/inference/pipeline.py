@@ -122,28 +122,28 @@ def _detect_all(detect: Detect, info: Settings, images: Sequence[Any], settings:
 
 
 def _detect_tiled(detect: Detect, tiling: Tiling, image: Image.Image, settings: PostProcess) -> Detections:
-    places = make_tiles(image.height, image.width, tiling)
+    tiles = make_tiles(image.height, image.width, tiling)
     parts: list[Detections] = []
-    for start in range(0, len(places), BATCH):
-        parts += detect([image.crop(place) for place in places[start : start + BATCH]], settings)
-    return join_windows(parts, places, (image.height, image.width), tiling, settings)
+    for start in range(0, len(tiles), BATCH):
+        parts += detect([image.crop(tile) for tile in tiles[start : start + BATCH]], settings)
+    return join_windows(parts, tiles, (image.height, image.width), tiling, settings)
 
 
 def join_windows(
-    parts: list[Detections], places: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+    parts: list[Detections], tiles: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
 ) -> Detections:
     """The detections of an image of (height, width) from those of its windows, in pixels of each window."""
-    return join_windows_traced(parts, places, size, tiling, settings)[0]
+    return join_windows_traced(parts, tiles, size, tiling, settings)[0]
 
 
 def join_windows_traced(
-    parts: list[Detections], places: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
+    parts: list[Detections], tiles: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
 ) -> tuple[Detections, Int64[np.ndarray, "K"]]:
     """Return what :func:`join_windows` does, and each detection's index among those of all windows, in their order."""
-    if len(places) == 1 and not (tiling.size and tiling.vote):
+    if len(tiles) == 1 and not (tiling.size and tiling.vote):
         # suppressed already, and scores that soft suppression lowered must not meet it twice
         return parts[0], np.arange(len(parts[0]))
-    return merge_tiles_with_indices(parts, places, *size, tiling, settings.nms_iou, settings.max_detections)
+    return merge_tiles_with_indices(parts, tiles, *size, tiling, settings.nms_iou, settings.max_detections)
 
 
 def is_one(images: Any) -> bool:

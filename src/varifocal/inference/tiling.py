@@ -39,12 +39,12 @@ def tiling_from_options(own: Tiling, size: int | None, overlap: float | int | No
     return replace(own, size=size, overlap=pixels)
 
 
-def _pixels(share: float, size: int) -> int:
-    if not 0 <= share < 1:
+def _pixels(fraction: float, size: int) -> int:
+    if not 0 <= fraction < 1:
         raise ConfigError(
-            f"--overlap {share}: a fraction of the window is at least 0 and below 1; pixels are a whole number."
+            f"--overlap {fraction}: a fraction of the window is at least 0 and below 1; pixels are a whole number."
         )
-    return min(math.ceil(share * size - 1e-9), max(size - 1, 0))  # 0.07 * 100 is a little more than 7
+    return min(math.ceil(fraction * size - 1e-9), max(size - 1, 0))  # 0.07 * 100 is a little more than 7
 
 
 def make_tiles(height: int, width: int, tiling: Tiling) -> list[Tile]:
@@ -67,7 +67,7 @@ def _starts(length: int, tiling: Tiling) -> list[int]:
 
 
 def merge_tiles(
-    parts: list[Detections], places: list[Tile], height: int, width: int, tiling: Tiling, iou: float, most: int
+    parts: list[Detections], tiles: list[Tile], height: int, width: int, tiling: Tiling, iou: float, most: int
 ) -> Detections:
     """The image's detections, best first, from those of its windows in pixels of each window.
 
@@ -75,20 +75,20 @@ def merge_tiles(
     is longer than the overlap. Then class-wise suppression at ``iou`` joins what several windows found, and the
     best ``most`` stay.
     """
-    return merge_tiles_with_indices(parts, places, height, width, tiling, iou, most)[0]
+    return merge_tiles_with_indices(parts, tiles, height, width, tiling, iou, most)[0]
 
 
 def merge_tiles_with_indices(
-    parts: list[Detections], places: list[Tile], height: int, width: int, tiling: Tiling, iou: float, most: int
+    parts: list[Detections], tiles: list[Tile], height: int, width: int, tiling: Tiling, iou: float, most: int
 ) -> tuple[Detections, Int64[np.ndarray, "K"]]:
     """Return what :func:`merge` does, and each detection's index among those of all windows, in their order."""
     boxes, scores, labels, origins = [], [], [], []
     start = 0
-    for part, place in zip(parts, places, strict=True):
-        keep = ~_left_to_neighbor(part.boxes, place, height, width, tiling.overlap)
+    for part, tile in zip(parts, tiles, strict=True):
+        keep = ~_left_to_neighbor(part.boxes, tile, height, width, tiling.overlap)
         origins.append(start + np.flatnonzero(keep))
         start += len(part)
-        boxes.append(part.boxes[keep] + np.array([place[0], place[1]] * 2, dtype=np.float32))
+        boxes.append(part.boxes[keep] + np.array([tile[0], tile[1]] * 2, dtype=np.float32))
         scores.append(part.scores[keep])
         labels.append(part.labels[keep])
     box, score, label = (np.concatenate(arrays) for arrays in (boxes, scores, labels))
@@ -111,17 +111,17 @@ def _voted(
         part = kept[start : start + VOTERS]
         near = (box_iou(everything[part], everything) >= least) & (labels[part][:, None] == labels)
         near[np.arange(len(part)), part] = True  # also of a box without area, whose IoU with itself is no number
-        shares = near * scores.astype(np.float64)
-        result[start : start + VOTERS] = shares @ boxes / shares.sum(axis=1, keepdims=True)
+        weights = near * scores.astype(np.float64)
+        result[start : start + VOTERS] = weights @ boxes / weights.sum(axis=1, keepdims=True)
     return result
 
 
-def _left_to_neighbor(boxes: np.ndarray, place: Tile, height: int, width: int, overlap: int) -> np.ndarray:
+def _left_to_neighbor(boxes: np.ndarray, tile: Tile, height: int, width: int, overlap: int) -> np.ndarray:
     """Which boxes [N, 4] end within a pixel of a border that is not the image's, and not so in the next window.
 
     A box two pixels shorter than the overlap that ends at a border begins two pixels inside the neighbor.
     """
-    left, top, right, bottom = place
+    left, top, right, bottom = tile
     lengths = boxes[:, 2:] - boxes[:, :2]
     cut_x = ((boxes[:, 0] < 1) & (left > 0)) | ((boxes[:, 2] > right - left - 1) & (right < width))
     cut_y = ((boxes[:, 1] < 1) & (top > 0)) | ((boxes[:, 3] > bottom - top - 1) & (bottom < height))

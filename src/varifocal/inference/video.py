@@ -166,14 +166,14 @@ def predict_video(
 def write_annotated_video(
     model: Predictor,
     path: Path,
-    place: Path,
+    folder: Path,
     *,
     every: int = 1,
     score_threshold: float | None = None,
     max_detections: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int]:
-    """Write the video with boxes on it to ``place``, an .mp4, and what was found to a .jsonl beside it.
+    """Write the video with boxes on it to ``path``, an .mp4, and what was found to a .jsonl beside it.
 
     The .jsonl has a line for each frame looked at: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
     entries are those of :meth:`Detections.to_coco` with the frame's number as image id. The video has these frames and
@@ -187,24 +187,24 @@ def write_annotated_video(
         How many frames were looked at, and how many objects were found in all.
 
     Raises:
-        ConfigError, DataError: as :func:`predict_video`; ``place`` cannot be written; the frames cannot be encoded.
+        ConfigError, DataError: as :func:`predict_video`; ``path`` cannot be written; the frames cannot be encoded.
     """
     video = probe_video(path)
     seen = predict_video(model, path, every=every, score_threshold=score_threshold, max_detections=max_detections)
-    with claimed_file(place):
-        return _annotate(path, video, seen, place, every, progress)
+    with claimed_file(folder):
+        return _annotate(path, video, seen, folder, every, progress)
 
 
 def _annotate(
     path: Path,
     video: VideoInfo,
     seen: Generator[FrameDetections, None, None],
-    place: Path,
+    folder: Path,
     every: int,
     progress: Callable[[int], None],
 ) -> tuple[int, int]:
-    lines = place.with_suffix(".jsonl")
-    parts = [one.with_name(f".{one.name}.part") for one in (place, lines)]
+    lines = folder.with_suffix(".jsonl")
+    parts = [one.with_name(f".{one.name}.part") for one in (folder, lines)]
     frames = objects = 0
     try:
         with closing(prefetch(seen, _room(video))) as ready, open(parts[1], "w", encoding="utf-8") as text:
@@ -215,11 +215,11 @@ def _annotate(
                     encode(draw_detections(one.image, one.detections), one.time)
                     frames, objects = frames + 1, objects + len(one.detections)
                     progress(one.number + 1)
-        for part, final in zip(parts, (place, lines), strict=True):
+        for part, final in zip(parts, (folder, lines), strict=True):
             os.replace(part, final)
     except OSError as error:  # those of FFmpeg that are about the disk too
         raise ConfigError(
-            f"{place}: cannot be written ({error.strerror}); make room or choose another --out."
+            f"{folder}: cannot be written ({error.strerror}); make room or choose another --out."
         ) from error
     except _av(path).error.FFmpegError as error:
         raise DataError(
@@ -348,13 +348,13 @@ def _fraction(value: Any) -> Fraction | None:
 
 @contextmanager
 def _encoder(
-    place: Path, size: tuple[int, int], video: VideoInfo, every: int
+    path: Path, size: tuple[int, int], video: VideoInfo, every: int
 ) -> Iterator[Callable[[Image.Image, float], None]]:
-    """What adds an image of that size, and the time at which it is shown, to the mp4 at ``place``."""
-    av = _av(place)
+    """What adds an image of that size, and the time at which it is shown, to the mp4 at ``path``."""
+    av = _av(path)
     base = video.base if video.base.denominator <= 65535 else _BASE  # more is beyond MPEG-4
     last = -1
-    with av.open(str(place.absolute()), "w", format="mp4") as container:
+    with av.open(str(path.absolute()), "w", format="mp4") as container:
         name = next(name for name in _ENCODERS if _has_encoder(av, name))
         stream = container.add_stream(name, rate=video.rate / every, options=_ENCODERS[name])
         stream.width, stream.height = (side + side % 2 for side in size)

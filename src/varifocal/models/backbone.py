@@ -136,18 +136,18 @@ class Backbone(nn.Module):
             if number not in (3, 4, 5):
                 raise ConfigError(f"{where}: the stages are 3, 4 and 5, of strides 8, 16 and 32.")
             convs = {
-                place: module
-                for place, module in stages[number - 2].items()
+                layer: module
+                for layer, module in stages[number - 2].items()
                 if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
             }
             if not convs:
                 raise ConfigError(f"{where}: this stage has no 3x3 convolutions; leave it out.")
-            for place, conv in convs.items():
-                parent, _, name = place.rpartition(".")
+            for location, conv in convs.items():
+                parent, _, name = location.rpartition(".")
                 try:
                     setattr(self.net.get_submodule(parent), name, to_deformable(conv))
                 except ConfigError as error:
-                    raise ConfigError(f"{where}: {place}: {error}") from error
+                    raise ConfigError(f"{where}: {location}: {error}") from error
 
     def _skip_first_pool(self) -> None:
         block = next((m for m in self.net.modules() if hasattr(m, "num_scales") and hasattr(m, "pool")), None)
@@ -282,6 +282,6 @@ def _load_packaged(net: nn.Module, name: str) -> None:
 
     if name != LITE0:
         raise ConfigError(f"backbone {name}: packaged weights exist for {LITE0} only; use pretrained=timm.")
-    wanted = net.state_dict()
+    expected = net.state_dict()
     state = efficientnet_lite0_state()
-    net.load_state_dict({key: state[key] for key in wanted})
+    net.load_state_dict({key: state[key] for key in expected})

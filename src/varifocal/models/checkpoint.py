@@ -68,8 +68,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _refuse_what_is_not_ours(path: Path) -> None:
     if path.is_dir():
         best = path / "best.safetensors"
-        mend = f"name {best}" if best.is_file() else "name a .safetensors file"
-        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {mend}.")
+        hint = f"name {best}" if best.is_file() else "name a .safetensors file"
+        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {hint}.")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
@@ -89,18 +89,18 @@ def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], sou
     Raises:
         CheckpointError: a weight is missing, left over, or of another shape; the first of each is named.
     """
-    wanted = module.state_dict()
-    missing = [name for name in wanted if name not in tensors]
-    extra = [name for name in tensors if name not in wanted]
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise CheckpointError(
             f"{source}: does not fit the model: {len(missing)} weights missing (first: {missing[:1]}), "
             f"{len(extra)} unknown (first: {extra[:1]})."
         )
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{source}: {name} is {list(tensor.shape)} but the model needs {list(wanted[name].shape)}; "
+                f"{source}: {name} is {list(tensor.shape)} but the model needs {list(expected[name].shape)}; "
                 "the number of classes or the width differs."
             )
     module.load_state_dict(dict(tensors))

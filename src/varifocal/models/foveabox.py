@@ -130,10 +130,10 @@ class FoveaBox(nn.Module):
             focal_alpha=config.focal_alpha,
             focal_gamma=config.focal_gamma,
         )
-        wanted = bbox2distance(priors.points.expand(len(targets), -1, -1)[dense.positive], truth)
+        distances = bbox2distance(priors.points.expand(len(targets), -1, -1)[dense.positive], truth)
         unit = self._unit(priors).expand(len(targets), -1, -1)[dense.positive]
-        wanted = (wanted / unit).clamp(math.exp(-MAX_LOG), math.exp(MAX_LOG)).log()
-        box = F.smooth_l1_loss(logs[dense.positive], wanted, beta=SMOOTH_BELOW, reduction="sum")
+        distances = (distances / unit).clamp(math.exp(-MAX_LOG), math.exp(MAX_LOG)).log()
+        box = F.smooth_l1_loss(logs[dense.positive], distances, beta=SMOOTH_BELOW, reduction="sum")
         divisors = self._divisors(dense, logits.dtype)
         return {"cls": cls / divisors[0], "box": box / divisors[1]}
 

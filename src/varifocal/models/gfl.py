@@ -131,8 +131,8 @@ class GFL(nn.Module):
             clamp_total=not paper,
             floors=[1.0, 1e-12 if paper else 1.0],
         )
-        wanted = (bbox2distance(points, truth) / strides).clamp(0, config.bins - 1 - MARGIN)
-        spread = distribution_focal_loss(sides, wanted).mean(dim=-1)
+        bins = (bbox2distance(points, truth) / strides).clamp(0, config.bins - 1 - MARGIN)
+        spread = distribution_focal_loss(sides, bins).mean(dim=-1)
         return {
             "cls": dense_classification_loss(config, logits, dense, quality) / count,
             "box": BOX_WEIGHT * (giou_loss(boxes, truth) * scores).sum() / weight,

@@ -100,11 +100,11 @@ def _fold(backbone: nn.Module) -> None:
     probe = torch.randn(PROBE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     calls = _Calls(trial)
     try:
-        wanted = calls.watch(probe)
+        expected = calls.watch(probe)
         pairs = calls.pairs()
         _put(trial, pairs)
         found = trial(probe)
-        same = all((a - b).abs().max() <= TOLERANCE * b.abs().max() for a, b in zip(found, wanted, strict=True))
+        same = all((a - b).abs().max() <= TOLERANCE * b.abs().max() for a, b in zip(found, expected, strict=True))
     except (RuntimeError, AssertionError, ValueError) as error:  # some take no image of this size
         same, why = False, str(error).splitlines()[0]
     else:

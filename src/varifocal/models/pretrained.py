@@ -26,7 +26,7 @@ FILE = "models/efficientnet-lite0-57934424.pth"
 
 # The package numbers all blocks in one row, timm numbers them within their stage.
 BLOCKS_OF_STAGE = (1, 2, 2, 3, 3, 4, 1)
-PLACES = [f"{stage}.{place}" for stage, count in enumerate(BLOCKS_OF_STAGE) for place in range(count)]
+BLOCKS = [f"{stage}.{block}" for stage, count in enumerate(BLOCKS_OF_STAGE) for block in range(count)]
 
 TRUNK = {
     "_conv_stem": "conv_stem",
@@ -62,7 +62,7 @@ def timm_name(name: str) -> str:
         return f"{TRUNK[part]}.{rest}"
     _, number, part, rest = name.split(".", 3)
     parts = FIRST_BLOCK if number == "0" else OTHER_BLOCKS
-    return f"blocks.{PLACES[int(number)]}.{parts[part]}.{rest}"
+    return f"blocks.{BLOCKS[int(number)]}.{parts[part]}.{rest}"
 
 
 def efficientnet_lite0_state() -> dict[str, Tensor]:

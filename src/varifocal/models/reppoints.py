@@ -183,8 +183,8 @@ class RepPoints(nn.Module):
         losses = {"cls": dense_classification_loss(self.config, logits, final, quality) / divisors[1]}
         unit = (self.config.point_scale * priors.strides)[:, None]
         for name, weight, divisor in zip(boxes, self.config.box_weights, divisors, strict=True):
-            found, wanted = ((x / unit)[positives[name]] for x in (boxes[name], dense[name].boxes))
-            losses[name] = weight * F.smooth_l1_loss(found, wanted, beta=SMOOTH_BELOW, reduction="sum") / divisor
+            found, expected = ((x / unit)[positives[name]] for x in (boxes[name], dense[name].boxes))
+            losses[name] = weight * F.smooth_l1_loss(found, expected, beta=SMOOTH_BELOW, reduction="sum") / divisor
         return losses
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:

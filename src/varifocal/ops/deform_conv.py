@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019), as the operator ``varifocal::deform_conv2d``.
 
 The operator has a kernel for CPUs and one for CUDA and every other device, one that computes shapes only, and a
-derivative. An exporter puts another form in its place (:mod:`varifocal.export.lowering`).
+derivative. An exporter replaces it by another form (:mod:`varifocal.export.lowering`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from varifocal.ops.kernels.deform_cpu import (
 from varifocal.utils.errors import ConfigError
 
 SCHEMA = (
-    "Tensor[] levels, Tensor weight, Tensor[] offsets, Tensor[] masks, Tensor[] cells, Tensor[] shares, "
+    "Tensor[] levels, Tensor weight, Tensor[] offsets, Tensor[] masks, Tensor[] cells, Tensor[] weights, "
     "int stride, int padding, int dilation"
 )
 
@@ -74,8 +74,8 @@ def deform_conv2d_levels(
     kind = autocast_dtype(weight)
     computed = kind if weight.device.type == "cpu" else offsets[0].dtype
     levels = [level.to(computed) for level in levels]
-    cells, shares = [table.cells for table in tables], [table.share for table in tables]
-    points = (list(offsets), list(masks), cells, shares)
+    cells, fractions = [table.cells for table in tables], [table.weight for table in tables]
+    points = (list(offsets), list(masks), cells, fractions)
     results: list[Tensor] = deform_conv2d_op(levels, weight, *points, stride, padding, dilation)
     return [result.to(kind) for result in results]
 
@@ -91,7 +91,7 @@ def autocast_dtype(weight: Tensor) -> torch.dtype:
 
 
 class _Arguments(NamedTuple):
-    """Of the operator. Tensors have one of each level; ``masks``, and the table of ``cells`` and ``shares``, may be
+    """Of the operator. Tensors have one of each level; ``masks``, and the table of ``cells`` and ``fractions``, may be
     left empty. ``weight`` is used in the type of the levels."""
 
     levels: list[Tensor]
@@ -99,7 +99,7 @@ class _Arguments(NamedTuple):
     offsets: list[Tensor]
     masks: list[Tensor]
     cells: list[Tensor]
-    shares: list[Tensor]
+    fractions: list[Tensor]
     stride: int
     padding: int
     dilation: int
@@ -116,8 +116,8 @@ class _Arguments(NamedTuple):
 
     def tables(self) -> list[SamplingTable]:
         """Those given, or made of offsets and masks."""
-        if self.shares:
-            return [SamplingTable(*pair) for pair in zip(self.cells, self.shares, strict=True)]
+        if self.fractions:
+            return [SamplingTable(*pair) for pair in zip(self.cells, self.fractions, strict=True)]
         steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         return [
             offset_table(offsets, (level.shape[2], level.shape[3]), kernel=self.weight.shape[2], scale=mask, **steps)
@@ -200,32 +200,32 @@ deform_conv2d_backward_op.register_kernel("cuda", _slopes_by_torchvision)
 def _slopes_by_rows(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
     *rest, grads, needed = arguments
     given = _Arguments(*rest)
-    check_tables(given.shares, needed[1] or needed[2])
+    check_tables(given.fractions, needed[1] or needed[2])
     parts = (given.levels, given.tables(), given.starts, given.weight, [needed[0], needed[1], needed[3]])
-    by_level, by_share, by_weight = gather_conv_backward(grads, *parts)
-    return by_level, by_share, [mask.new_empty(0) for mask in given.masks], by_weight
+    by_level, by_fraction, by_weight = gather_conv_backward(grads, *parts)
+    return by_level, by_fraction, [mask.new_empty(0) for mask in given.masks], by_weight
 
 
-def check_tables(shares: Sequence[Tensor], needed: bool) -> None:
+def check_tables(fractions: Sequence[Tensor], needed: bool) -> None:
     """That the gradient of what a CPU reads has somewhere to go.
 
     Raises:
         NotImplementedError: it is needed, and the table of what is read was not given.
     """
-    if needed and not shares:
-        raise NotImplementedError("on a CPU the gradient of the points goes through the table; pass cells and shares.")
+    if needed and not fractions:
+        raise NotImplementedError("on a CPU the gradient of points goes through the table; pass cells and fractions.")
 
 
 @deform_conv2d_backward_op.register_fake
 def _slope_shapes(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
     *rest, _, needed = arguments
     given = _Arguments(*rest)
-    points = given.shares or given.offsets
+    points = given.fractions or given.offsets
     layout = torch.channels_last if given.weight.device.type == "cpu" else torch.contiguous_format
     return (
         empty_gradients(given.levels, needed[0], layout),
         empty_gradients(points, needed[1], torch.contiguous_format),
-        empty_gradients(given.masks, needed[2] and not given.shares, torch.contiguous_format),
+        empty_gradients(given.masks, needed[2] and not given.fractions, torch.contiguous_format),
         empty_gradients([given.weight], needed[3], torch.contiguous_format)[0],
     )
 
@@ -249,9 +249,9 @@ def saved_arguments(ctx: Any) -> Any:
 
 
 def _backward(ctx: Any, grads: list[Tensor]) -> Any:
-    levels, weight, offsets, masks, _, shares, *_ = ctx.needs_input_grad
-    tabled = len(shares) > 0
-    needed = [any(levels), any(shares) if tabled else any(offsets), not tabled and any(masks), weight]
+    levels, weight, offsets, masks, _, fractions, *_ = ctx.needs_input_grad
+    tabled = len(fractions) > 0
+    needed = [any(levels), any(fractions) if tabled else any(offsets), not tabled and any(masks), weight]
     given = saved_arguments(ctx)
     by_level, by_point, by_mask, by_weight = deform_conv2d_backward_op(*given, list(grads), needed)
     return (
@@ -260,7 +260,7 @@ def _backward(ctx: Any, grads: list[Tensor]) -> Any:
         by_point if needed[1] and not tabled else [None] * len(offsets),
         by_mask if needed[2] else [None] * len(masks),
         [None] * len(given[4]),
-        by_point if needed[1] and tabled else [None] * len(shares),
+        by_point if needed[1] and tabled else [None] * len(fractions),
         None,
         None,
         None,
@@ -305,8 +305,8 @@ class DeformConv(nn.Module):
         """Coordinates stay in float32 or wider: bfloat16 has steps of half a cell at 128."""
         taps = self.weight.shape[2] * self.weight.shape[3]
         kind = torch.float64 if features.dtype == torch.float64 else torch.float32
-        moves, shares = self.offset(features).to(kind).split([2 * taps, taps], dim=1)
-        result = self.convolve(features, moves, shares.sigmoid())
+        moves, masks = self.offset(features).to(kind).split([2 * taps, taps], dim=1)
+        result = self.convolve(features, moves, masks.sigmoid())
         return result if self.bias is None else result + self.bias.to(result.dtype)[:, None, None]
 
     def convolve(

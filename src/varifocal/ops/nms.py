@@ -99,15 +99,15 @@ def _soft_nms(
     keep: list[int] = []
     final: list[float] = []
     while len(keep) < min(config.max_detections, len(boxes)):
-        place = int(left.argmax())
-        best = float(left[place])
+        index = int(left.argmax())
+        best = float(left[index])
         if best < config.min_score:
             break
-        keep.append(place)
+        keep.append(index)
         final.append(best)
-        left[place] = -torch.inf
-        rivals = ((labels == labels[place]) & left.isfinite()).nonzero()[:, 0]
-        overlap = elementwise_iou(boxes[rivals], boxes[place])
+        left[index] = -torch.inf
+        rivals = ((labels == labels[index]) & left.isfinite()).nonzero()[:, 0]
+        overlap = elementwise_iou(boxes[rivals], boxes[index])
         left[rivals] *= torch.where(overlap >= config.nms_iou, 1 - overlap, 1)
     return labels.new_tensor(keep), scores.new_tensor(final)
 

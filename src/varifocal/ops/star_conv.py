@@ -4,7 +4,7 @@ From a point's distances to its box (l, t, r, b) follow the nine locations that 
 the four projections onto the sides and the four corners (VarifocalNet, section 3.3 and figure 3). Everything is a
 3x3 deformable convolution with stride 1 and padding 1 whose offsets are not learned but computed.
 It is the operator ``varifocal::star_conv``, with a kernel for CPUs, one for CUDA and every other device, one that
-computes shapes only, and a derivative. An exporter puts another form in its place (:mod:`varifocal.export.lowering`).
+computes shapes only, and a derivative. An exporter replaces it by another form (:mod:`varifocal.export.lowering`).
 
 Five rows and five columns of cells hold all that a star reads: two on either side and the point's own. The point
 needs no interpolation, its projections two cells, the corners four: 25 entries instead of 36.
@@ -92,8 +92,8 @@ def star_conv(
         return deform_conv2d_levels(levels, taps.offsets, weight, tables)
     computed = kind if device.type == "cpu" or has_fused_star(device) else taps.distances[0].dtype
     levels = [level.to(computed) for level in levels]
-    cells, shares = [table.cells for table in tables], [table.share for table in tables]
-    results: list[Tensor] = star_conv_op(levels, weight, taps.distances, cells, shares)
+    cells, fractions = [table.cells for table in tables], [table.weight for table in tables]
+    results: list[Tensor] = star_conv_op(levels, weight, taps.distances, cells, fractions)
     return [result.to(kind) for result in results]
 
 
@@ -119,23 +119,23 @@ def _runs_fused_star(device: torch.device) -> bool:
     return True
 
 
-SCHEMA = "Tensor[] levels, Tensor weight, Tensor[] distances, Tensor[] cells, Tensor[] shares"
+SCHEMA = "Tensor[] levels, Tensor weight, Tensor[] distances, Tensor[] cells, Tensor[] weights"
 
 
 class _Arguments(NamedTuple):
-    """Of the operator. Tensors have one of each level; the table of ``cells`` and ``shares``, which a CPU reads, may be
-    left empty. ``weight`` is used in the type of the levels."""
+    """Of the operator. Tensors have one of each level; the table of ``cells`` and ``fractions``, which a CPU reads, may
+    be left empty. ``weight`` is used in the type of the levels."""
 
     levels: list[Tensor]
     weight: Tensor
     distances: list[Tensor]
     cells: list[Tensor]
-    shares: list[Tensor]
+    fractions: list[Tensor]
 
     def tables(self) -> list[SamplingTable]:
         """Those given, or made of the distances."""
-        if self.shares:
-            return [SamplingTable(*pair) for pair in zip(self.cells, self.shares, strict=True)]
+        if self.fractions:
+            return [SamplingTable(*pair) for pair in zip(self.cells, self.fractions, strict=True)]
         return [star_table(distances) for distances in self.distances]
 
     @property
@@ -215,7 +215,7 @@ star_conv_backward_op.register_kernel("cuda", _slopes_on_gpu)
 def _slopes_on_cpu(*arguments: Any) -> tuple[list[Tensor], list[Tensor], Tensor]:
     *rest, grads, needed = arguments
     given = _Arguments(*rest)
-    check_tables(given.shares, needed[1])
+    check_tables(given.fractions, needed[1])
     return gather_conv_backward(grads, given.levels, given.tables(), STAR_STARTS, given.weight, needed)
 
 
@@ -225,7 +225,7 @@ def _slope_shapes(*arguments: Any) -> tuple[list[Tensor], list[Tensor], Tensor]:
     given = _Arguments(*rest)
     return (
         empty_gradients(given.levels, needed[0]),
-        empty_gradients(given.shares or given.distances, needed[1], torch.contiguous_format),
+        empty_gradients(given.fractions or given.distances, needed[1], torch.contiguous_format),
         empty_gradients([given.weight], needed[2], torch.contiguous_format)[0],
     )
 
@@ -236,16 +236,16 @@ def _remember(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grads: list[Tensor]) -> Any:
-    levels, weight, distances, cells, shares = ctx.needs_input_grad
-    tabled = len(shares) > 0
-    needed = [any(levels), any(shares if tabled else distances), weight]
+    levels, weight, distances, cells, fractions = ctx.needs_input_grad
+    tabled = len(fractions) > 0
+    needed = [any(levels), any(fractions if tabled else distances), weight]
     by_level, by_point, by_weight = star_conv_backward_op(*saved_arguments(ctx), list(grads), needed)
     return (
         by_level if needed[0] else [None] * len(levels),
         by_weight if weight else None,
         by_point if needed[1] and not tabled else [None] * len(distances),
         [None] * len(cells),
-        by_point if needed[1] and tabled else [None] * len(shares),
+        by_point if needed[1] and tabled else [None] * len(fractions),
     )
 
 
@@ -281,7 +281,7 @@ def offsets_to_distances(slopes: Float[Tensor, "B 18 H W"], like: Tensor) -> Flo
 
 def points_to_offsets(points: Float[Tensor, "B 18 H W"]) -> Float[Tensor, "B 18 H W"]:
     """Offsets that move a 3x3 kernel's taps, row by row, to nine (dy, dx) beside each cell, in cells of this level."""
-    grid = [place for y in (-1, 0, 1) for x in (-1, 0, 1) for place in (y, x)]
+    grid = [coordinate for y in (-1, 0, 1) for x in (-1, 0, 1) for coordinate in (y, x)]
     return points - points.new_tensor(grid)[:, None, None]
 
 
@@ -289,21 +289,21 @@ def star_table(distances: Float[Tensor, "B 4 H W"]) -> SamplingTable:
     """What the star reads, 25 entries a cell: the outer product of five rows and five columns, tap by tap."""
     batch, _, height, width = distances.shape
     left, top, right, bottom = distances.unbind(dim=1)
-    y, share_y = _five_cells(top, bottom, height, torch.arange(height, device=distances.device)[:, None])
-    x, share_x = _five_cells(left, right, width, torch.arange(width, device=distances.device))
+    y, weight_y = _five_cells(top, bottom, height, torch.arange(height, device=distances.device)[:, None])
+    x, weight_x = _five_cells(left, right, width, torch.arange(width, device=distances.device))
     y = y * width + batch_offsets(batch, height * width, y)
     entries = torch.tensor(STAR_ENTRIES, device=distances.device)
     # entries first and last in the end: planes of numbers are what the processor computes quickly
     index = (y[:, None] + x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
-    share = (share_y[:, None] * share_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
-    return SamplingTable(index, share)
+    weight = (weight_y[:, None] * weight_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
+    return SamplingTable(index, weight)
 
 
 def _five_cells(
     before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], size: int, own: Tensor
 ) -> tuple[Int32[Tensor, "5 B H W"], Float[Tensor, "5 B H W"]]:
     """Return on one axis the two cells around each side of the box, between them the point's own, and their weights."""
-    cell, share = linear_weights(torch.stack([own - before, own + after]), size)
+    cell, weight = linear_weights(torch.stack([own - before, own + after]), size)
     middle = own.to(cell.dtype).expand(1, *before.shape)
     cells = torch.cat([cell[:, 0], middle, cell[:, 1]])
-    return cells, torch.cat([share[:, 0], torch.ones_like(share[:1, 0]), share[:, 1]])
+    return cells, torch.cat([weight[:, 0], torch.ones_like(weight[:1, 0]), weight[:, 1]])

@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import ByteSize, Field
 
-from varifocal.data.augment import Augmentation, Share
+from varifocal.data.augment import Augmentation, Fraction
 from varifocal.data.classes import learned_classes
 from varifocal.data.holdout import load_train_val
 from varifocal.data.load import find_splits, load_dataset
-from varifocal.data.names import meant_by, normalize_split, share_images
+from varifocal.data.names import have_common_images, meant_by, normalize_split
 from varifocal.data.options import Unlabeled
 from varifocal.data.roles import parted_split, training_split, validation_split
 from varifocal.data.sampler import Sampling
@@ -63,8 +63,8 @@ class DataConfig:
     invalid_boxes: Literal["error", "drop"] = "error"
     difficult: Literal["ignore", "train"] = "ignore"
     keep_unused_classes: bool = False
-    repeat_factor_threshold: Share = 0.0
-    max_empty_fraction: Share = 1.0
+    repeat_factor_threshold: Fraction = 0.0
+    max_empty_fraction: Fraction = 1.0
     cache_bytes: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: Augmentation = field(default_factory=Augmentation)
@@ -315,20 +315,20 @@ def _read_splits(path: Path, config: DataConfig) -> tuple[Dataset, Dataset | Non
     return training, None if chosen is None else load_dataset(path, chosen, **read)
 
 
-def _validation_note(splits: Sequence[str], training: str, chosen: str | None, wanted: str) -> str:
+def _validation_note(splits: Sequence[str], training: str, chosen: str | None, requested: str) -> str:
     """Return what a user should know of the validation split, "" where it is the requested one."""
-    if not wanted or (chosen is not None and normalize_split(chosen) == normalize_split(wanted)):
+    if not requested or (chosen is not None and normalize_split(chosen) == normalize_split(requested)):
         return ""
     if chosen is not None:
-        return f"no split {wanted!r}, so validation is on {chosen!r}."
+        return f"no split {requested!r}, so validation is on {chosen!r}."
     if len(splits) == 1:
         return "there is one split, so there is no validation; hold images out for it with --val-fraction 0.2."
-    shared = [name for name in meant_by(wanted, splits) if share_images(name, training)]
+    shared = [name for name in meant_by(requested, splits) if have_common_images(name, training)]
     if shared:
         return f"the split {shared[0]!r} has images of {training!r}, which is trained on, so there is no validation."
-    other = next((name for name in splits if name != training and not share_images(name, training)), None)
+    other = next((name for name in splits if name != training and not have_common_images(name, training)), None)
     hint = "" if other is None else f"; data.val_split={other} takes another"
-    return f"no split {wanted!r} (there are {', '.join(splits)}), so there is no validation{hint}."
+    return f"no split {requested!r} (there are {', '.join(splits)}), so there is no validation{hint}."
 
 
 def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:

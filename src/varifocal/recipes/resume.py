@@ -10,7 +10,7 @@ from typing import Any
 from varifocal.recipes.recipe import Recipe
 from varifocal.train.loop import TrainJob, schedule_of
 from varifocal.train.optim import Schedule, TrainConfig, count_steps
-from varifocal.train.state import read_place
+from varifocal.train.state import read_progress
 from varifocal.utils.config import override, to_dict
 from varifocal.utils.errors import ConfigError
 
@@ -79,11 +79,11 @@ class Progress:
             ConfigError: the run has more steps behind it than it would have, or averages its weights already.
             CheckpointError: its state cannot be read.
         """
-        place = read_place(run)
+        progress = read_progress(run)
         found = cls(
             run,
-            place["step"],
-            place.get("measured", True),
+            progress["step"],
+            progress.get("measured", True),
             schedule_of(job),
             tuple(differences(before, after)),
         )
@@ -117,7 +117,7 @@ class Progress:
         config, plain = self.schedule.config, self.schedule.plain
         if config.schedule == "cosine":
             return f"the learning rate is that of a run of this length, {self.schedule.lr(self.done):.3g} here"
-        drops = sorted(round(share * plain) for share in config.milestones)
+        drops = sorted(round(fraction * plain) for fraction in config.milestones)
         ahead = " and ".join(str(drop) for drop in drops if drop > self.done)
         falls = f"falls after step {ahead}" if ahead else "falls no more"
         rate = f"the learning rate is {self.schedule.lr(self.done):.3g} here and {falls}"

@@ -44,17 +44,17 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | Non
         job = _seeded_job(recipe, data, run)
         if is_main_process():
             write_recipe(recipe, run / RECIPE)
-            _write_data_place(run, data, job)
+            _write_data_location(run, data, job)
         return _train_and_measure(job, data, resume=False)
 
 
-def _write_data_place(run: Path, data: Path | str, job: TrainJob) -> None:
+def _write_data_location(run: Path, data: Path | str, job: TrainJob) -> None:
     """Write down where the data of a run is, and which it is."""
-    record = {"data": str(data), **_places(data, run), "sha256": dataset_digest(job.training)}
+    record = {"data": str(data), **_data_paths(data, run), "sha256": dataset_digest(job.training)}
     atomic_write(run / DATA, json.dumps(record).encode())
 
 
-def _places(data: Path | str, run: Path) -> dict[str, str]:
+def _data_paths(data: Path | str, run: Path) -> dict[str, str]:
     """Where the data is, for who looks from another working directory or after both were moved together."""
     absolute = os.path.abspath(data)
     try:
@@ -94,7 +94,7 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
                 return metrics
         if recipe != before:
             _write_changed(recipe, run)
-        _write_data_place(run, data, job)
+        _write_data_location(run, data, job)
         print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
         return _train_and_measure(job, data, resume=resume)
 
@@ -133,8 +133,8 @@ def find_data(run: Path, typed: str | None, absolute: str | None, from_run: str 
     """Where the data of a run is found from here: where it was, at what was ``typed``, or where it was from the run,
     since both may have been moved together; what was typed if nowhere."""
     moved = None if from_run is None else os.path.normpath(run.resolve() / from_run)
-    places = [place for place in (absolute, typed, moved) if place is not None]
-    return next((place for place in places if Path(place).exists()), typed)
+    paths = [path for path in (absolute, typed, moved) if path is not None]
+    return next((folder for folder in paths if Path(folder).exists()), typed)
 
 
 def _write_changed(recipe: Recipe, run: Path) -> None:

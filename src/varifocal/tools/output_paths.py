@@ -35,28 +35,30 @@ def output_image_paths(files: list[Path], out: Path | None, videos: Container[Pa
         return []
     resolved = {file.resolve(): None for file in files}  # a set in the order of the files
     shared = Path(os.path.commonpath([file.parent for file in resolved]))
-    places: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for file in files:
-        place = out / file.resolve().relative_to(shared)
+        path = out / file.resolve().relative_to(shared)
         kept, other = ((".mp4",), ".mp4") if file in videos else ((".jpg", ".jpeg", ".png"), ".png")
-        keeps = place.suffix.lower() in kept
-        places[_numbered(place if keeps else place.with_suffix(other), places)] = None
+        keeps = path.suffix.lower() in kept
+        paths[_numbered(path if keeps else path.with_suffix(other), paths)] = None
     ours = (out / "detections.json").exists()  # then the folder is from an earlier call
-    beside = [place.with_suffix(".jsonl") for place in places if place.suffix.lower() == ".mp4"]
+    beside = [folder.with_suffix(".jsonl") for folder in paths if folder.suffix.lower() == ".mp4"]
     overwritten = [
-        place for place in (*places, *beside) if place.resolve() in resolved or (place.exists() and not ours)
+        directory
+        for directory in (*paths, *beside)
+        if directory.resolve() in resolved or (directory.exists() and not ours)
     ]
     if overwritten:
         raise ConfigError(f"{min(overwritten)}: would be overwritten by what is found; choose another --out.")
-    return list(places)
+    return list(paths)
 
 
-def _numbered(place: Path, taken: Container[Path]) -> Path:
+def _numbered(path: Path, taken: Container[Path]) -> Path:
     """a.bmp and a.gif would both become a.png: the second is a-2.png."""
-    number, free = 1, place
+    number, free = 1, path
     while free in taken:
         number += 1
-        free = place.with_stem(f"{place.stem}-{number}")
+        free = path.with_stem(f"{path.stem}-{number}")
     return free
 
 
@@ -87,14 +89,14 @@ def ensure_writable_dir(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be written; choose another folder.")
 
 
-def save_image(image: Image, place: Path) -> None:
+def save_image(image: Image, path: Path) -> None:
     """A JPEG or PNG, by the name."""
     from varifocal.utils.atomic_write import atomic_write
 
     buffer = io.BytesIO()
-    jpeg = place.suffix.lower() in (".jpg", ".jpeg")
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     image.save(buffer, format="JPEG" if jpeg else "PNG", **({"quality": 92} if jpeg else {}))
-    atomic_write(place, buffer.getvalue())
+    atomic_write(path, buffer.getvalue())
 
 
 @contextmanager

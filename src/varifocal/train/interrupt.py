@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 import torch
 import torch.distributed as dist
 
-TOLD = b"\ninterrupted: the step is finished and kept first; Ctrl-C again stops at once\n"
+MESSAGE = b"\ninterrupted: the step is finished and kept first; Ctrl-C again stops at once\n"
 PATIENCE = 2.0  # seconds within which a second signal is the same one: torchrun hands on what the terminal has sent
 
 
@@ -44,7 +44,7 @@ class Interruption:
         if self.noted is None:
             self.noted = now
             if not self.quiet:
-                os.write(2, TOLD)  # not through sys.stderr, which may be in the middle of a line
+                os.write(2, MESSAGE)  # not through sys.stderr, which may be in the middle of a line
         elif now - self.noted > PATIENCE:
             raise KeyboardInterrupt
 

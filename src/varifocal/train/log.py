@@ -41,7 +41,7 @@ class RunLogger:
         self.board = _board(run, start) if tensorboard and not quiet else None
         if not quiet:
             _truncate(self.path, start)
-        self.begun = self.told = time.monotonic()
+        self.begun = self.last_printed = time.monotonic()
         self.bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -78,8 +78,8 @@ class RunLogger:
                 self.board.add_scalar(f"train/{name}", value, step)
         text = " ".join(f"{name} {value:.3g}" for name, value in numbers.items()) + f" mem {memory:.0f}M"
         self.bar.update(self.task, completed=step + 1, numbers=text)
-        if not self.console.is_terminal and time.monotonic() - self.told > QUIET_SECONDS:
-            self.told = time.monotonic()
+        if not self.console.is_terminal and time.monotonic() - self.last_printed > QUIET_SECONDS:
+            self.last_printed = time.monotonic()
             self.say(f"step {step + 1}/{self.steps} {text} left {self._left(step + 1)}")
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:

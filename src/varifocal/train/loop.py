@@ -96,31 +96,32 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     averages = WeightAverages(detector, config.ema, config.swa_epochs > 0)
     parts = {"model": detector, **averages.parts()}
     # -1 is the AP of labels without boxes
-    place: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
+    progress: dict[str, Any] = {"step": 0, "best": -2.0, "metrics": {}, "measured": True}
     if resume:
-        place = load_state(job.run, parts, optimizer)
-    bad = _unreadable_images(job, fabric, place)
+        progress = load_state(job.run, parts, optimizer)
+    bad = _unreadable_images(job, fabric, progress)
     loader = batches.loader(
-        place["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers
+        progress["step"] * config.accumulate_grad_batches, steps * config.accumulate_grad_batches, config.num_workers
     )
+    quiet = fabric.global_rank > 0
     with (
-        RunLogger(job.run, place["step"], steps, quiet=fabric.global_rank > 0, tensorboard=config.tensorboard) as log,
-        Interruption(quiet=fabric.global_rank > 0) as interruption,
+        RunLogger(job.run, progress["step"], steps, quiet=quiet, tensorboard=config.tensorboard) as log,
+        Interruption(quiet=quiet) as interruption,
     ):
-        keeper = _Keeper(job, fabric, averages, parts, optimizer, place, steps, log, interruption)
+        keeper = _Keeper(job, fabric, averages, parts, optimizer, progress, steps, log, interruption)
         _introduce(log, config, data)
-        if not place.get("measured", True):  # the run was cut off while it was measured
+        if not progress.get("measured", True):  # the run was cut off while it was measured
             keeper.keep(measure=True, save=True)
-        for step, group in enumerate(_groups_of(loader, config.accumulate_grad_batches), start=place["step"]):
+        for step, group in enumerate(_groups_of(loader, config.accumulate_grad_batches), start=progress["step"]):
             bad.add(group, fabric.device)
-            place["unreadable_images"] = bad.rows()
+            progress["unreadable_images"] = bad.rows()
             lr = schedule.lr(step)
             terms = _take_step(network, optimizer, job, group, fabric, step, lr)
             averages.update(ends_swa_epoch=schedule.ends_swa_epoch(step))
             log.step(step, terms, lr)
             _tell_of_unreadable_images(log, bad, step, config.accumulate_grad_batches, batches.per_epoch)
             keeper.after_step(step, group, batches.per_epoch)
-    return place["metrics"]
+    return progress["metrics"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ class _Keeper:
     averages: WeightAverages
     parts: dict[str, nn.Module]
     optimizer: torch.optim.Optimizer
-    place: dict[str, Any]
+    progress: dict[str, Any]
     steps: int
     log: RunLogger
     interruption: Interruption
@@ -140,7 +141,7 @@ class _Keeper:
     def after_step(self, step: int, group: list[Batch], per_epoch: int) -> None:
         """Measure and write what is due; raises as :meth:`keep`, and TrainingError for weights that are not finite."""
         config = self.job.config
-        self.place["step"] = step + 1
+        self.progress["step"] = step + 1
         stop = self.interruption.anywhere(self.fabric.device)
         measure = _due(step, self.steps, config.val_every_epochs * per_epoch // config.accumulate_grad_batches)
         save = stop or _due(step, self.steps, config.save_every_steps)
@@ -154,19 +155,19 @@ class _Keeper:
         Raises:
             Interrupted: a person wishes to ``stop``; the state is written, and measuring is left for later.
         """
-        self.place["measured"] = not measure
+        self.progress["measured"] = not measure
         try:
             if measure and not stop:
-                _validate(self.job, self.averages.best(), self.place, self.log, self.fabric, self.interruption.check)
+                _validate(self.job, self.averages.best(), self.progress, self.log, self.fabric, self.interruption.check)
         except KeyboardInterrupt:
             stop = save = self.interruption.noted is not None
             if not stop:
                 raise
         finally:  # a validation image that cannot be read does not cost the training before it
             if save and self.fabric.is_global_zero:
-                save_state(self.job.run, self.parts, self.optimizer, self.place)
+                save_state(self.job.run, self.parts, self.optimizer, self.progress)
         if stop:
-            raise Interrupted(f"interrupted after step {self.place['step']} of {self.steps}, which is kept")
+            raise Interrupted(f"interrupted after step {self.progress['step']} of {self.steps}, which is kept")
 
 
 def schedule_of(job: TrainJob) -> Schedule:
@@ -189,9 +190,9 @@ def build_train_dataset(job: TrainJob) -> TrainDataset:
     )
 
 
-def _unreadable_images(job: TrainJob, fabric: Fabric, place: dict[str, Any]) -> UnreadableImages:
+def _unreadable_images(job: TrainJob, fabric: Fabric, progress: dict[str, Any]) -> UnreadableImages:
     run = job.run if fabric.is_global_zero else None
-    known = place.get("unreadable_images", place.get("bad_pictures", ()))  # its name before version 0.1.0
+    known = progress.get("unreadable_images", progress.get("bad_pictures", ()))  # its name before version 0.1.0
     return UnreadableImages(job.config.max_unreadable, len(job.training.samples), run, known)
 
 
@@ -304,7 +305,7 @@ def _due(step: int, steps: int, every: int) -> bool:
 def _validate(
     job: TrainJob,
     detector: nn.Module,
-    place: dict[str, Any],
+    so_far: dict[str, Any],
     log: RunLogger,
     fabric: Fabric,
     progress: Callable[[int], None],
@@ -314,15 +315,15 @@ def _validate(
     numbers: dict[str, float] = {}
     if job.validation is not None:
         numbers = summary_metrics(validate(model, job.validation, fabric.global_rank, fabric.world_size, progress))
-        log.validation(place["step"] - 1, numbers)
-    better = numbers.get("AP", 0.0) > place["best"] or job.validation is None
+        log.validation(so_far["step"] - 1, numbers)
+    better = numbers.get("AP", 0.0) > so_far["best"] or job.validation is None
     if fabric.is_global_zero:
         save(model, job.run / "last.safetensors", metrics=numbers)
         if better:
             save(model, job.run / "best.safetensors", metrics=numbers)
     if better:  # not before they are written, which may be interrupted
-        place["best"], place["metrics"] = numbers.get("AP", 0.0), numbers
-    place["measured"] = True
+        so_far["best"], so_far["metrics"] = numbers.get("AP", 0.0), numbers
+    so_far["measured"] = True
 
 
 def validate(
@@ -335,8 +336,8 @@ def validate(
         found = [None] * world
         dist.all_gather_object(found, mine)
     merged: list[Any] = [None] * len(data.samples)
-    for share, detections in enumerate(found):
-        merged[share::world] = detections
+    for part, detections in enumerate(found):
+        merged[part::world] = detections
     return measure(model, data, merged)
 
 

@@ -18,7 +18,7 @@ from varifocal.utils.errors import ConfigError
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Factor = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class TrainConfig:
     bias_decay_mult: Factor = 0.0
     backbone_lr_mult: Factor = 1.0
     schedule: Literal["multi-step", "cosine"] = "multi-step"
-    milestones: tuple[Share, ...] = (2 / 3, 11 / 12)
+    milestones: tuple[Fraction, ...] = (2 / 3, 11 / 12)
     warmup_steps: NotNegative = 500
     warmup_type: Literal["linear", "constant"] = "linear"
-    warmup_factor: Share = 0.1
+    warmup_factor: Fraction = 0.1
     clip_grad_norm: Factor = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     swa_epochs: NotNegative = 0
@@ -74,7 +74,7 @@ class TrainConfig:
     val_every_epochs: NotNegative = 1
     save_every_steps: NotNegative = 500
     max_loss: float = 1e4
-    max_unreadable: Share = 0.01
+    max_unreadable: Fraction = 0.01
     tensorboard: bool = False
     weights: str = ""
 
@@ -183,7 +183,7 @@ def lr_factor(step: int, steps: int, config: TrainConfig, cycle: int = 1) -> flo
         warmup = config.warmup_factor + (1 - config.warmup_factor) * risen
     if config.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
-    return warmup * 0.1 ** sum(step >= round(share * steps) for share in config.milestones)
+    return warmup * 0.1 ** sum(step >= round(fraction * steps) for fraction in config.milestones)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

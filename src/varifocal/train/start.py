@@ -29,9 +29,9 @@ def load_compatible_weights(model: Model, source: Model, name: str) -> str:
             f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
             f"model.star_norm={norms[1]}."
         )
-    wanted, given = model.detector.state_dict(), source.detector.state_dict()
+    target, given = model.detector.state_dict(), source.detector.state_dict()
     names, known = ([category.name for category in one.categories] for one in (model, source))
-    for key, tensor in wanted.items():
+    for key, tensor in target.items():
         copied = given.get(key)
         if copied is not None and key.startswith(PREDICTOR):
             copied = copy_classes(copied, known, tensor, names)
@@ -47,10 +47,10 @@ def _unlike(model: Model, source: Model) -> str:
     """In what two models differ by their settings, as the end of a sentence."""
     if type(model.info.config) is not type(source.info.config):
         return f"; it holds detector={source.info.name}, and the recipe says {model.info.name}"
-    given, wanted = source.info.config, model.info.config
+    given, target = source.info.config, model.info.config
     names = [one.name for one in fields(given) if one.name != "num_classes"]
-    keys = [name for name in names if getattr(given, name) != getattr(wanted, name)]
-    said = [f"{key}={getattr(given, key)}, not {getattr(wanted, key)}" for key in keys]
+    keys = [name for name in names if getattr(given, name) != getattr(target, name)]
+    said = [f"{key}={getattr(given, key)}, not {getattr(target, key)}" for key in keys]
     return f"; it was trained with {' and '.join(said)}" if said else ""
 
 
@@ -71,9 +71,9 @@ def copy_classes(given: Tensor, known: Sequence[str], fresh: Tensor, names: Sequ
     if len(given) != anchors * len(known) or given.shape[1:] != fresh.shape[1:]:
         return None
     old, new = given.unflatten(0, (anchors, len(known))), fresh.clone().unflatten(0, (anchors, len(names)))
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if name in known:
-            new[:, place] = old[:, known.index(name)]
+            new[:, index] = old[:, known.index(name)]
     return new.flatten(0, 1)
 
 

@@ -20,13 +20,13 @@ FEW = 3  # a set of hundreds may have these though they are more than the fracti
 class UnreadableImages:
     """What was found so far, by index in the data set: the same in every process and after any interruption.
 
-    ``share`` of the ``total`` images may be bad, and never less than three or a tenth, unless it is 0: then none.
+    ``fraction`` of the ``total`` images may be bad, and never less than three or a tenth, unless it is 0: then none.
     ``found`` are what :meth:`rows` gave. The list is written into the folder ``run``, by the process that has one.
     """
 
-    def __init__(self, share: float, total: int, run: Path | None, found: Iterable[Sequence[Any]] = ()) -> None:
-        self.share, self.total, self.run = share, total, run
-        self.most = max(int(share * total), min(FEW, total // 10)) if share else 0
+    def __init__(self, fraction: float, total: int, run: Path | None, found: Iterable[Sequence[Any]] = ()) -> None:
+        self.fraction, self.total, self.run = fraction, total, run
+        self.most = max(int(fraction * total), min(FEW, total // 10)) if fraction else 0
         self.found = {index: reason for index, reason in found}
 
     def add(self, group: list[Batch], device: torch.device) -> None:
@@ -46,7 +46,7 @@ class UnreadableImages:
         self.write()
         raise DataError(
             f"{len(self.found)} of {self.total} images cannot be read or do not fit their labels, more than the "
-            f"{self.most} that may be (train.max_unreadable={self.share:g}; {LIST} in the run folder names them). "
+            f"{self.most} that may be (train.max_unreadable={self.fraction:g}; {LIST} in the run folder names them). "
             f"The first: {first}"
         )
 
@@ -81,6 +81,6 @@ def _of_all(fresh: dict[int, str], device: torch.device) -> list[dict[int, str]]
     dist.all_reduce(count)
     if not count.item():
         return []
-    told: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(told, fresh)
-    return told
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, fresh)
+    return gathered

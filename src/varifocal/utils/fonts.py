@@ -85,11 +85,11 @@ class _Search:
 
     def _look(self, letters: frozenset[str]) -> str | None:
         seen: set[str] = set()
-        for place, file in enumerate(self._files):
+        for index, file in enumerate(self._files):
             has = {letter for letter in letters if _has(file, letter)}
             if len(has) == len(letters):
-                if place > 1:  # the next name is likely of the same script
-                    self._files.insert(2, self._files.pop(place))
+                if index > 1:  # the next name is likely of the same script
+                    self._files.insert(2, self._files.pop(index))
                 return file
             seen |= has
         self._nowhere |= letters - seen

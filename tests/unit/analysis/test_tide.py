@@ -84,7 +84,7 @@ def test_detections_in_crowds_are_as_if_they_were_not_there(seed):
         Detections(one.boxes[keep], one.scores[keep], one.labels[keep], one.categories)
         for i, one in enumerate(detections)
         for keep in [
-            np.isin(np.arange(len(one)), table.found.place[(table.samples[table.found.image] == i) & ~ignored])
+            np.isin(np.arange(len(one)), table.found.index[(table.samples[table.found.image] == i) & ~ignored])
         ]
     ]
     run, main, special, counts = run_tidecv(data, kept)

@@ -224,7 +224,7 @@ def test_two_images_that_share_their_labels(tmp_path):
         assert len(raw.problems) == 0
         (doubt,) = raw.doubts
         assert doubt.kind == "shared-labels"
-        assert str(doubt.place.file).endswith(labels)
+        assert str(doubt.location.file).endswith(labels)
         assert "a.jpg and to " in doubt.text
         assert "a.png" in doubt.text
         said = [

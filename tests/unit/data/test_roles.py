@@ -6,7 +6,7 @@ import pytest
 from folders import fill, found
 
 from varifocal.data.load import find_splits, load_split
-from varifocal.data.names import normalize_split, share_images
+from varifocal.data.names import have_common_images, normalize_split
 from varifocal.data.roles import (
     is_to_train,
     made_of_others,
@@ -94,10 +94,10 @@ def test_splits_that_share_their_images():
     assert made_of_others(["train", "val", "trainval", "test"]) == ["trainval"]
     assert made_of_others(["trainval", "test"]) == made_of_others(["train", "trainval"]) == []
     for one, other in (("trainval2014", "val2014"), ("Train", "trainval"), ("minival2014", "val2014")):
-        assert share_images(one, other)
-        assert share_images(other, one)
+        assert have_common_images(one, other)
+        assert have_common_images(other, one)
     for one, other in (("train", "val"), ("trainval", "test"), ("fold1", "fold2"), ("train2014", "train2017")):
-        assert not share_images(one, other)
+        assert not have_common_images(one, other)
 
 
 def test_names_without_a_role_are_trained_on():

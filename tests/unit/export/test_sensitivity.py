@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from varifocal.export.quantize_accuracy import Accuracy, count_matched
-from varifocal.export.sensitivity import block_of, blocks, detection_similarity, mend, rank
+from varifocal.export.sensitivity import block_of, blocks, detection_similarity, rank, restore
 from varifocal.types import Category, Detections
 
 CATEGORIES = (Category(1, "a"), Category(2, "b"))
@@ -81,7 +81,7 @@ def test_as_few_are_kept_as_it_takes(wanted, kept):
         return 0.2 + len(keep) / 10, 0.2 + len(keep) / 10 >= wanted - 1e-9
 
     costs = [(name, 1 / (i + 1)) for i, name in enumerate("abcdefg")]
-    result = mend(costs, (), attempt)
+    result = restore(costs, (), attempt)
     assert (result.keep, result.enough) == (kept, True)
     assert result.ap == pytest.approx(0.2 + len(kept) / 10)
     assert tried == [kept[:end] for end in range(1, len(kept) + 1)]
@@ -89,7 +89,7 @@ def test_as_few_are_kept_as_it_takes(wanted, kept):
 
 def test_four_are_tried_beside_those_that_are_kept():
     costs = [(name, 1.0) for name in "abcdefg"]
-    result = mend(costs, ("x",), lambda keep: (len(keep) / 100, False))
+    result = restore(costs, ("x",), lambda keep: (len(keep) / 100, False))
     assert result.keep == ("x", "a", "b", "c", "d")
     assert not result.enough
     assert result.ap == pytest.approx(0.05)

@@ -111,7 +111,7 @@ def test_boxes_outside_leave_no_mark(box):
 def places(monkeypatch):
     """The places of the texts that are drawn, as left, top, right, bottom pixels."""
     found = []
-    true_place = draw._place
+    true_place = draw._free_rectangle
 
     def spy(*args):
         found.append(true_place(*args))

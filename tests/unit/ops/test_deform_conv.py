@@ -140,7 +140,7 @@ def operands(levels: int = 2, stride: int = 2):
         for x, offset, mask in zip(maps, offsets, masks, strict=True)
     ]
     weight = torch.randn(6, 2, 3, 3, generator=rng)
-    cells, shares = [table.cells for table in tables], [table.share for table in tables]
+    cells, shares = [table.cells for table in tables], [table.weight for table in tables]
     return [maps, weight, offsets, masks, cells, shares, stride, 1, 1]
 
 

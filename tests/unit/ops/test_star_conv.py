@@ -294,7 +294,7 @@ def test_the_operator_keeps_what_it_promises_to_the_compiler(tabled):
     levels = [part[0].requires_grad_() for part in parts]
     distances, weight = [part[1] for part in parts], parts[0][2].requires_grad_()
     rows = star_points(distances).tables() if tabled else []
-    cells, shares = [row.cells for row in rows], [row.share.requires_grad_() for row in rows]
+    cells, shares = [row.cells for row in rows], [row.weight.requires_grad_() for row in rows]
     args = (levels, weight, distances, cells, shares)
     torch.library.opcheck(torch.ops.varifocal.star_conv.default, args)
     grads = [torch.randn(2, 4, *level.shape[2:]) for level in levels]
@@ -314,13 +314,13 @@ def test_without_a_table_the_operator_makes_its_own():
     features, distances, weight = inputs(19)
     row = star_points([distances]).tables()[0]
     operator = torch.ops.varifocal.star_conv
-    wanted = operator([features], weight, [distances], [row.cells], [row.share])[0]
+    wanted = operator([features], weight, [distances], [row.cells], [row.weight])[0]
     found = operator([features.requires_grad_()], weight.requires_grad_(), [distances], [], [])[0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     slopes = torch.autograd.grad(found.square().sum(), (features, weight))
     rights = torch.autograd.grad(star(features, distances, weight).square().sum(), (features, weight))
     torch.testing.assert_close(slopes, rights)
-    with pytest.raises(NotImplementedError, match="pass cells and shares"):
+    with pytest.raises(NotImplementedError, match="pass cells and fractions"):
         operator([features], weight, [distances.requires_grad_()], [], [])[0].sum().backward()
 
 

@@ -13,11 +13,11 @@ _STEP, _THICK, _TOP = 26.0, 17.0, 34.0
 
 @dataclass(frozen=True)
 class Segment:
-    """``value`` is 0 or more; ``told`` is shown when it is pointed at."""
+    """``value`` is 0 or more; ``tooltip`` is shown when it is pointed at."""
 
     value: float
     tone: int = 0
-    told: str = ""
+    tooltip: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _bar(row: Row, left: float, y: float, scale: float) -> Iterator[str]:
     yield svg.text(left - 6, y + _THICK - 4, svg.shortened(row.name, 150), "", "end")
     x = left
     for part in row.parts:
-        yield svg.rect(x, y, scale * part.value, _THICK, f"f{part.tone % svg.TONES}", part.told)
+        yield svg.rect(x, y, scale * part.value, _THICK, f"f{part.tone % svg.TONES}", part.tooltip)
         x += scale * part.value
     if row.words:
         yield svg.text(x + 6, y + _THICK - 4, row.words, "soft")

@@ -18,14 +18,14 @@ def heat_map(
     description: str,
     rows: Sequence[str],
     columns: Sequence[str],
-    shares: Float[np.ndarray, "R C"],
-    told: Sequence[Sequence[str]],
+    fractions: Float[np.ndarray, "R C"],
+    tooltips: Sequence[Sequence[str]],
     *,
     down: str = "",
     across: str = "",
 ) -> str:
-    """Return an SVG text; ``shares`` lie in 0..1, ``told`` says what a cell is when it is pointed at. ``down`` and
-    ``across`` name what the rows and the columns are.
+    """Return an SVG text; ``fractions`` lie in 0..1, ``tooltips`` say what a cell is when it is pointed at. ``down``
+    and ``across`` name what the rows and the columns are.
 
     With names of rows and columns it is a confusion matrix: the diagonal, where it is right, has a color of its own,
     and numbers are percent. Without, it is a map of an area, in one color.
@@ -34,15 +34,15 @@ def heat_map(
     above = min(max(map(svg.length, columns), default=0), _ROOM) * 0.75 + 14
     top = 38 + (18 if across else 0) + above
     right = 50 if columns else 12  # the name of the last column leans over its cell
-    cell = min((svg.WIDTH - left - right) / max(shares.shape[1], 1), 64.0)
+    cell = min((svg.WIDTH - left - right) / max(fractions.shape[1], 1), 64.0)
     size = min(svg.SMALL, cell * 0.95)
     body = [
         *_names(rows, columns, left, top, cell, size),
-        *_cells(shares, told, left, top, cell, named=bool(rows)),
-        svg.text(left + cell * shares.shape[1] / 2, 48, across, "", "middle") if across else "",
-        svg.text(16, top + cell * len(shares) / 2, down, "", "middle", -90) if down else "",
+        *_cells(fractions, tooltips, left, top, cell, named=bool(rows)),
+        svg.text(left + cell * fractions.shape[1] / 2, 48, across, "", "middle") if across else "",
+        svg.text(16, top + cell * len(fractions) / 2, down, "", "middle", -90) if down else "",
     ]
-    return svg.draw(title, description, top + cell * len(shares) + 14, body)
+    return svg.draw(title, description, top + cell * len(fractions) + 14, body)
 
 
 def _names(
@@ -59,17 +59,17 @@ def _names(
 
 
 def _cells(
-    shares: np.ndarray, told: Sequence[Sequence[str]], left: float, top: float, cell: float, *, named: bool
+    fractions: np.ndarray, tooltips: Sequence[Sequence[str]], left: float, top: float, cell: float, *, named: bool
 ) -> Iterator[str]:
-    height, width = shares.shape
+    height, width = fractions.shape
     for i in range(height + 1):
         yield svg.line(left, top + cell * i, left + cell * width, top + cell * i)
     for j in range(width + 1):
         yield svg.line(left + cell * j, top, left + cell * j, top + cell * height)
-    for i, j in np.argwhere(shares > 0).tolist():
-        share = float(shares[i, j])
+    for i, j in np.argwhere(fractions > 0).tolist():
+        fraction = float(fractions[i, j])
         x, y = left + cell * j, top + cell * i
         tone = "f1" if named and i != j else "f0"
-        yield svg.rect(x, y, cell, cell, tone, told[i][j], 0.08 + 0.72 * min(share, 1.0))
-        if named and cell >= _WRITTEN and share >= 0.005:
-            yield svg.text(x + cell / 2, y + cell / 2 + 4, f"{100 * share:.0f}", "", "middle")
+        yield svg.rect(x, y, cell, cell, tone, tooltips[i][j], 0.08 + 0.72 * min(fraction, 1.0))
+        if named and cell >= _WRITTEN and fraction >= 0.005:
+            yield svg.text(x + cell / 2, y + cell / 2 + 4, f"{100 * fraction:.0f}", "", "middle")

@@ -47,13 +47,13 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """A column from 0 to each level, from each edge to the next; ``told`` says what each is when it is pointed at."""
+    """A column from 0 to each level, from each edge to the next; ``tooltips`` say what each is."""
 
     edges: Numbers
     y: Numbers
     name: str = ""
     tone: int = 0
-    told: Sequence[str] = ()
+    tooltips: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +81,12 @@ class _Frame:
     bottom: float
 
     def across(self, values: Numbers) -> np.ndarray:
-        share = (np.asarray(values, np.float64) - self.x.low) / (self.x.high - self.x.low)
-        return self.left + np.clip(share, -0.01, 1.01) * (self.right - self.left)
+        fraction = (np.asarray(values, np.float64) - self.x.low) / (self.x.high - self.x.low)
+        return self.left + np.clip(fraction, -0.01, 1.01) * (self.right - self.left)
 
     def up(self, values: Numbers) -> np.ndarray:
-        share = (np.asarray(values, np.float64) - self.y.low) / (self.y.high - self.y.low)
-        return self.bottom - np.clip(share, -0.01, 1.01) * (self.bottom - self.top)
+        fraction = (np.asarray(values, np.float64) - self.y.low) / (self.y.high - self.y.low)
+        return self.bottom - np.clip(fraction, -0.01, 1.01) * (self.bottom - self.top)
 
 
 def plot(title: str, description: str, x: Axis, y: Axis, marks: Sequence[Series]) -> str:
@@ -139,10 +139,10 @@ def _path(x: np.ndarray, y: np.ndarray, kind: str) -> str:
 
 def _area(frame: _Frame, mark: Area) -> str:
     x, y, ground = frame.across(mark.edges).tolist(), frame.up(mark.y).tolist(), float(frame.up([0.0])[0])
-    told = mark.told or [""] * len(y)
+    tooltips = mark.tooltips or [""] * len(y)
     tone = f"f{mark.tone % svg.TONES}"
     return "".join(
-        svg.rect(x[i] + 0.5, level, x[i + 1] - x[i] - 1, ground - level, tone, told[i], 0.75)
+        svg.rect(x[i] + 0.5, level, x[i + 1] - x[i] - 1, ground - level, tone, tooltips[i], 0.75)
         for i, level in enumerate(y)
         if ground - level > 0
     )

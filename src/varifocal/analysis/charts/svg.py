@@ -59,9 +59,9 @@ def line(x1: float, y1: float, x2: float, y2: float, classes: str = "grid") -> s
     return f'<line class="{classes}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def rect(x: float, y: float, width: float, height: float, classes: str, told: str = "", opacity: float = 1.0) -> str:
-    """A filled rectangle; ``told`` is shown when it is pointed at."""
-    inside = f"><title>{escape(told)}</title></rect>" if told else "/>"
+def rect(x: float, y: float, width: float, height: float, classes: str, tooltip: str = "", opacity: float = 1.0) -> str:
+    """A filled rectangle; ``tooltip`` is shown when it is pointed at."""
+    inside = f"><title>{escape(tooltip)}</title></rect>" if tooltip else "/>"
     clear = f' fill-opacity="{opacity:.3f}"' if opacity < 1 else ""
     size = f'width="{max(width, 0):.2f}" height="{max(height, 0):.2f}"'
     return f'<rect class="{classes}" x="{x:.2f}" y="{y:.2f}" {size}{clear}{inside}'

@@ -40,8 +40,8 @@ def _lines(entry: Callable[[int, str], Entry | None]) -> Callable[[str, AnyPath]
     return parse
 
 
-def _count(number: int, found: int, wanted: str) -> Fault:
-    return Fault(number, f"has {found} values", f"a line is: {wanted}")
+def _count(number: int, found: int, expected: str) -> Fault:
+    return Fault(number, f"has {found} values", f"a line is: {expected}")
 
 
 def _visdrone(number: int, line: str) -> Entry:
@@ -50,8 +50,8 @@ def _visdrone(number: int, line: str) -> Entry:
         return _count(number, len(words), "left,top,width,height,score,category,truncation,occlusion")
     x, y, width, height, score, category = map(to_number, words[:6])
     if category not in range(_OTHERS + 1):
-        mend = f"the categories are 0 to {_OTHERS}"
-        return Fault(number, f"has the category {short(words[5])}", mend, "unknown-class")
+        hint = f"the categories are 0 to {_OTHERS}"
+        return Fault(number, f"has the category {short(words[5])}", hint, "unknown-class")
     label = _VISDRONE[int(category) - 1] if 0 < category < _OTHERS else IGNORED
     odd = "" if x == x and y == y and width == width and height == height else ",".join(words[:4])
     return Shape(number, label, (x, y, x + width, y + height), odd=odd, crowd=score == 0)

@@ -31,22 +31,22 @@ def join_twins(labels: Int64[np.ndarray, "N"], categories: Sequence[Category]) -
     Labeling tools put a class that is called like the project, and that nothing is labeled with, in front of the
     others. A label of -1 stays.
     """
-    places: dict[str, list[int]] = {}
-    for place, category in enumerate(categories):
-        places.setdefault(category.name, []).append(place)
-    twins = {name: found for name, found in places.items() if len(found) > 1}
+    by_name: dict[str, list[int]] = {}
+    for index, category in enumerate(categories):
+        by_name.setdefault(category.name, []).append(index)
+    twins = {name: found for name, found in by_name.items() if len(found) > 1}
     if not twins:
         return Joined(labels, tuple(categories), [], [])
     counts = np.bincount(labels[labels >= 0], minlength=len(categories))
     kept = np.ones(len(categories), bool)
     names, clashes = [], []
     for name, found in twins.items():
-        used = [place for place in found if counts[place]] or found[:1]
+        used = [location for location in found if counts[location]] or found[:1]
         if len(used) > 1:
             clashes.append(name)
         if len(used) < len(found):
             names.append(name)
-        kept[[place for place in found if place not in used]] = False
+        kept[[position for position in found if position not in used]] = False
     new = np.append(np.cumsum(kept) - 1, -1)  # the last one is that of the label -1
     return Joined(new[labels], tuple(one for one, keep in zip(categories, kept, strict=True) if keep), names, clashes)
 

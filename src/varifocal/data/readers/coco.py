@@ -30,7 +30,7 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_twins, joined_notes
 from varifocal.data.readers.coco_layout import find_coco, image_roots
-from varifocal.data.readers.coco_records import MEND, SECTIONS, Found
+from varifocal.data.readers.coco_records import HINT, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.sibling_folders import siblings_of_source
@@ -88,19 +88,19 @@ def _check_sections(content: dict[str, Any], file: AnyPath) -> None:
     for key in SECTIONS:
         if key not in content:
             found = short_list(content) or "nothing"
-            raise DataError(f"{file}: this is not COCO, {key!r} is missing (found: {found}); {MEND}")
+            raise DataError(f"{file}: this is not COCO, {key!r} is missing (found: {found}); {HINT}")
         if not isinstance(content[key], Count):
-            raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {MEND}")
+            raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {HINT}")
 
 
 def _refuse_value(content: Any, file: AnyPath) -> None:
     if not isinstance(content, list):
-        raise DataError(f"{file}: this is not COCO but {short(content)}; {MEND}")
+        raise DataError(f"{file}: this is not COCO but {short(content)}; {HINT}")
     first = content[0] if content else None
     if isinstance(first, dict) and "image_id" in first:
-        raise DataError(f"{file}: this is a list of detection results, not a data set; {MEND}")
-    mend = f"{MEND}; of Label Studio export JSON and not JSON-MIN" if isinstance(first, dict) else MEND
-    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {mend}")
+        raise DataError(f"{file}: this is a list of detection results, not a data set; {HINT}")
+    hint = f"{HINT}; of Label Studio export JSON and not JSON-MIN" if isinstance(first, dict) else HINT
+    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {hint}")
 
 
 def _notes(found: Found) -> list[str]:
@@ -121,8 +121,8 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
         found.report("bad-category", "categories", "", "'categories' is empty", "add the classes of the boxes")
     for index, (_, name) in enumerate(found.categories):
         if not name.strip():
-            place = f"categories[{index}]"
-            found.report("bad-category", "categories", place, "has an empty name", "give each category a name")
+            location = f"categories[{index}]"
+            found.report("bad-category", "categories", location, "has an empty name", "give each category a name")
     pairs = list(dict.fromkeys(found.categories))
     if len(pairs) < len(found.categories):
         found.changed["(category is|categories are) there once more, with the same id and name"] += len(
@@ -182,20 +182,20 @@ def _once(
 
 def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> Files:
     """The file of each image, by its name or else by the end of that; those that are nowhere become problems."""
-    files = Files.of(_place(found, index, name, finder) for index, name in enumerate(found.names))
+    files = Files.of(_location(found, index, name, finder) for index, name in enumerate(found.names))
     lookup = Lookup()
     for index in files.missing.tolist():
         if index not in found.nameless:
-            place = SourceLocation(found.file, f"image {found.ids['images'].show(int(ids[index]))}")
-            lookup.add(Lost(index, (found.names[index],), finder), place, _NAMES)
-    outcome = lookup.finish(found.file, lambda: set(files.places()))
+            location = SourceLocation(found.file, f"image {found.ids['images'].show(int(ids[index]))}")
+            lookup.add(Lost(index, (found.names[index],), finder), location, _NAMES)
+    outcome = lookup.finish(found.file, lambda: set(files.locations()))
     for problem in outcome.problems:
         found.problems["images"].add(problem)
     found.notes += [outcome.note] if outcome.note else []
-    return files.placed(outcome.places) if outcome.places else files
+    return files.placed(outcome.locations) if outcome.locations else files
 
 
-def _place(found: Found, index: int, name: str, finder: ImageFinder) -> tuple[AnyPath, str] | None:
+def _location(found: Found, index: int, name: str, finder: ImageFinder) -> tuple[AnyPath, str] | None:
     """The folder and the name of an image's file; None where it is not where its name says."""
     return None if index in found.nameless or is_unsafe_path(name) else finder.find(name)
 
@@ -258,8 +258,8 @@ def _equal(one: np.ndarray, other: np.ndarray) -> Bool[np.ndarray, "N"]:
 
 def _kept(odd: Mapping[int, str], keep: Bool[np.ndarray, "N"]) -> dict[int, str]:
     """Return what stands there instead of boxes, by their indices among those that are kept."""
-    place = np.cumsum(keep) - 1
-    return {int(place[index]): text for index, text in odd.items() if keep[index]}
+    new_index = np.cumsum(keep) - 1
+    return {int(new_index[index]): text for index, text in odd.items() if keep[index]}
 
 
 _NO_COLUMNS = (
@@ -290,8 +290,8 @@ def _look_up(values: Int64[np.ndarray, "N"], known: Int64[np.ndarray, "K"]) -> I
     if not len(known):
         return np.full(len(values), -1, np.int64)
     order = np.argsort(known, kind="stable")
-    places = np.minimum(np.searchsorted(known[order], values), len(known) - 1)
-    return np.where(known[order][places] == values, order[places], -1)
+    indices = np.minimum(np.searchsorted(known[order], values), len(known) - 1)
+    return np.where(known[order][indices] == values, order[indices], -1)
 
 
 def _report_unknown(
@@ -306,15 +306,15 @@ def _report_unknown(
     show = found.ids[section].show
     listed = short_list(map(show, known[:8].tolist())) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
-    mend = _shifted(np.unique(values), known)
+    hint = _shifted(np.unique(values), known)
     of_class = kind == "unknown-class"
-    if mend and of_class:
+    if hint and of_class:
         kind = "shifted-class"
 
     def make(index: int) -> Issue:
-        place = where(index) if of_class else SourceLocation(found.file, where.annotation(index))
+        location = where(index) if of_class else SourceLocation(found.file, where.annotation(index))
         text = f"has the {key} {show(int(values[index]))}, which is not in '{section}' ({listed})"
-        return Issue(kind, place, text, mend or "add it there or remove the annotation")
+        return Issue(kind, location, text, hint or "add it there or remove the annotation")
 
     found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0), make)
 

@@ -58,7 +58,7 @@ class Ids:
             return
         taken = set(codes[codes > _LEAST].tolist())
         listed = list(self.texts)
-        known = [listed[place] for place in dict.fromkeys((codes[codes < _TEXTS_END] - _TEXTS).tolist())]
+        known = [listed[index] for index in dict.fromkeys((codes[codes < _TEXTS_END] - _TEXTS).tolist())]
         for text in known:
             number = _number(text)
             if number is not None and number not in taken:
@@ -84,9 +84,9 @@ class Ids:
         if not len(where):
             return codes
         table = np.arange(_TEXTS, _TEXTS + len(self.texts))
-        for place, text in enumerate(self.texts):
+        for index, text in enumerate(self.texts):
             number = self.numbers.get(text, _number(text))
-            table[place] = table[place] if number is None else number
+            table[index] = table[index] if number is None else number
         codes = codes.copy()
         codes[where] = table[codes[where] - _TEXTS]
         return codes

@@ -88,7 +88,7 @@ def _candidates(folder: AnyPath) -> list[AnyPath]:
     nested = sorted(filter(_is_usual, inside), key=_rank) or list(filter(begins_as_coco, inside))
     inner = [folder / name for name in list_dir(folder)[0] if name != "annotations"]
     for name in _ALONE:
-        nested += [place / name for place in inner if _is_data(place / name)]
+        nested += [path / name for path in inner if _is_data(path / name)]
     return nested or _beside_the_images(folder) or _in_any_folder(folder)
 
 
@@ -98,7 +98,7 @@ def _is_data(file: AnyPath) -> bool:
 
 
 def _beside_the_images(folder: AnyPath) -> list[AnyPath]:
-    alone = [place / name for place in (folder, folder / "annotations") for name in _ALONE]
+    alone = [path / name for path in (folder, folder / "annotations") for name in _ALONE]
     alone = [file for file in alone if _is_data(file)]
     others = sorted((file for file in _json_files(folder) if file.name not in _ALONE), key=_rank)
     # what is no data set by its name and its content is another program's
@@ -111,8 +111,8 @@ def _in_any_folder(folder: AnyPath) -> list[AnyPath]:
     """The files of COCO in folders of any name, or in the folders in these; labels of single images are not meant."""
     level = [folder]
     for _ in range(2):
-        level = [place / name for place in level for name in list_dir(place)[0]]
-        found = [files for place in level if 0 < len(files := _json_files(place)) <= _FEW]
+        level = [path / name for path in level for name in list_dir(path)[0]]
+        found = [files for directory in level if 0 < len(files := _json_files(directory)) <= _FEW]
         if coco := [file for files in found for file in files if begins_as_coco(file)]:
             return coco
     return []

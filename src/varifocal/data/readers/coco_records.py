@@ -24,7 +24,7 @@ from varifocal.data.readers.columns import NAN, UNSIZED, to_number, whole_side
 from varifocal.data.readers.outline import outline_box
 
 SECTIONS = ("images", "annotations", "categories")
-MEND = "a COCO file is an object with images, annotations and categories"
+HINT = "a COCO file is an object with images, annotations and categories"
 _MAX_SIDE = 2**31 - 1
 _ABSENT = object()
 
@@ -97,9 +97,9 @@ class Found:
         else:
             self._take_annotations(rows, records)
 
-    def report(self, kind: str, section: str, place: str, text: str, mend: str, *, image: int = -1) -> None:
+    def report(self, kind: str, section: str, location: str, text: str, hint: str, *, image: int = -1) -> None:
         """Report what is wrong."""
-        self.problems[section].add(Issue(kind, SourceLocation(self.file, place), text, mend, image=image))
+        self.problems[section].add(Issue(kind, SourceLocation(self.file, location), text, hint, image=image))
 
     def _look_at_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
         """The rows of the records that can be understood, and these themselves; the others are reported."""
@@ -107,19 +107,19 @@ class Found:
         rows: list[Any] = []
         good: list[Any] = []
         for index, record in enumerate(records, start=first):
-            place = f"{key}[{index}]"
+            location = f"{key}[{index}]"
             if type(record) is not dict:
-                self.report("malformed", key, place, f"is {short(record)} and should be an object", MEND)
+                self.report("malformed", key, location, f"is {short(record)} and should be an object", HINT)
                 continue
             if "id" in record:
-                place += f" (id {short(record['id'])})"
-            row = read(record, index, place, len(rows))
+                location += f" (id {short(record['id'])})"
+            row = read(record, index, location, len(rows))
             if row is not None:
                 rows.append(row)
                 good.append(record)
         return rows, good
 
-    def _image(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
+    def _image(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[Any, ...] | None:
         code = self.ids["images"].code(record.get("id"))
         image = len(self.names) + row
         if code is None:
@@ -128,14 +128,14 @@ class Found:
             return None
         name, key = _name_of(record)
         if name is None:
-            self.report("malformed", "images", place, *_no_field(record, "file_name", "a text"), image=image)
+            self.report("malformed", "images", location, *_no_field(record, "file_name", "a text"), image=image)
             self.nameless.add(image)
             name = short(record.get("file_name"))
         elif key != "file_name":
             self.changed[f"(image has|images have) no file_name; the end of (its|their) {key} was taken"] += 1
         return code, name, *(whole_side(record.get(side)) for side in ("width", "height"))
 
-    def _annotation(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[Any, ...] | None:
+    def _annotation(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[Any, ...] | None:
         image, category = (self.ids[key].code(record.get(name)) for key, name in _REFERS.items())
         box = record.get("bbox")
         wrong = None
@@ -148,7 +148,7 @@ class Found:
         elif not isinstance(box, list) or len(box) != 4:
             box = _Unreadable(box)
         if wrong is not None:
-            self.report("malformed", "annotations", place, *wrong)
+            self.report("malformed", "annotations", location, *wrong)
             if image is not None:
                 self.lost.append(image)
             return None
@@ -158,14 +158,14 @@ class Found:
             code = without_id(index)
         return code, image, category, box
 
-    def _category(self, record: dict[str, Any], index: int, place: str, row: int) -> tuple[int, str] | None:
+    def _category(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
         if type(name) in (int, float):
             self.changed["(class is|classes are) called by a number"] += 1
             name = str(name)
         if code is None or not isinstance(name, str):
             wrong = _no_id(record, "id") if code is None else _no_field(record, "name", "a text")
-            self.report("malformed", "categories", f"categories[{index}]" if code is None else place, *wrong)
+            self.report("malformed", "categories", f"categories[{index}]" if code is None else location, *wrong)
             return None
         return code, name
 
@@ -252,12 +252,12 @@ def _rows(key: str, records: list[Any]) -> list[Any] | None:
         return None
     if set(map(type, records)) != {dict}:
         return None
-    for column, wanted in zip(zip(*rows, strict=True), _FIELDS[key].values(), strict=True):
-        if set(map(type, column)) != {wanted}:
+    for column, kind in zip(zip(*rows, strict=True), _FIELDS[key].values(), strict=True):
+        if set(map(type, column)) != {kind}:
             return None
-        if wanted is int and not are_plain(column):
+        if kind is int and not are_plain(column):
             return None
-        if wanted is list and set(map(len, column)) != {4}:
+        if kind is list and set(map(len, column)) != {4}:
             return None
     return rows
 
@@ -266,12 +266,12 @@ def _no_id(record: dict[str, Any], key: str) -> Wrong:
     return _no_field(record, key, "a whole number or a text")
 
 
-def _no_field(record: dict[str, Any], key: str, wanted: str) -> Wrong:
+def _no_field(record: dict[str, Any], key: str, missing: str) -> Wrong:
     """What is wrong with a field that is missing or of the wrong kind."""
     value = record.get(key, _ABSENT)
     if value is _ABSENT:
-        return f"has no {key!r}", f"add it, {wanted}"
-    return f"has the {key} {short(value)}", f"it should be {wanted}"
+        return f"has no {key!r}", f"add it, {missing}"
+    return f"has the {key} {short(value)}", f"it should be {missing}"
 
 
 def _name_of(record: dict[str, Any]) -> tuple[str | None, str]:

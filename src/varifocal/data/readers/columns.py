@@ -108,7 +108,7 @@ class ColumnBuilder:
         self,
         finder: ImageFinder,
         name: str,
-        place: SourceLocation,
+        location: SourceLocation,
         words: Words = Words(),  # noqa: B008  # a tuple
         *,
         size: tuple[int, int] = (0, 0),
@@ -117,7 +117,7 @@ class ColumnBuilder:
         upload: bool = False,
         record: str = "",
     ) -> int:
-        """Add an image by the name that stands at ``place``; its index.
+        """Add an image by the name that stands at ``location``; its index.
 
         Where it is not ``found`` under that name it is looked for by the end of it, or of ``also``, once all names are
         known. ``record`` says what is of the image, of which there may be one only.
@@ -126,9 +126,9 @@ class ColumnBuilder:
             found = finder.find(name)
         image = self.image(name, found, size)
         if found is None:
-            self._lookup.add(Lost(image, (name, *also), finder, upload), place, words, record)
+            self._lookup.add(Lost(image, (name, *also), finder, upload), location, words, record)
             self._lost = True
-        elif (problem := self._lookup.twice(image, found, place, record)) is not None:
+        elif (problem := self._lookup.twice(image, found, location, record)) is not None:
             self.problems.add(problem)
         return image
 
@@ -137,15 +137,15 @@ class ColumnBuilder:
         if not self._lost:
             return
         self._lost = False
-        outcome = self._lookup.finish(self.source, lambda: set(self.places()))
-        for image, found in outcome.places.items():
+        outcome = self._lookup.finish(self.source, lambda: set(self.locations()))
+        for image, found in outcome.locations.items():
             self._folder_of[image] = self._folders.setdefault(found[0], len(self._folders))
             self._tails[image] = found[1]
         for problem in outcome.problems:
             self.problems.add(problem)
         self.notes += [outcome.note] if outcome.note else []
 
-    def places(self) -> Iterator[tuple[AnyPath, str]]:
+    def locations(self) -> Iterator[tuple[AnyPath, str]]:
         """Folder and file name of each image that is found so far."""
         folders = list(self._folders)
         for folder, name in zip(self._folder_of, self._tails, strict=True):
@@ -191,10 +191,10 @@ class ColumnBuilder:
         return self._classes.get(name, -1)
 
     def problem(
-        self, kind: str, file: AnyPath, place: str, text: str, mend: str, *, image: int = -1, box: int = -1
+        self, kind: str, file: AnyPath, location: str, text: str, hint: str, *, image: int = -1, box: int = -1
     ) -> None:
         """Report what is wrong."""
-        self.problems.add(Issue(kind, SourceLocation(file, place), text, mend, image=image, box=box))
+        self.problems.add(Issue(kind, SourceLocation(file, location), text, hint, image=image, box=box))
 
     def failure(self, kind: str, file: AnyPath, error: DataError, *, image: int = -1) -> None:
         """Report what an error about a file says."""
@@ -232,13 +232,13 @@ class ColumnBuilder:
         *,
         file_of: Int64[np.ndarray, "M"] | None = None,
         xywh: bool = False,
-        shares: bool = False,
+        normalized: bool = False,
     ) -> RawDataset:
         """The set; the boxes stand in ``files``: all in the only one, or in that of their image, which is the one at
         its index or, with ``file_of``, that of the number there.
 
-        With ``shares`` the boxes are fractions of width and height, and the sizes of the images are read where they are
-        not known.
+        With ``normalized`` the boxes are fractions of width and height, and the sizes of the images are read where they
+        are not known.
         """
         self.find_lost()
         images = ImageColumns(
@@ -282,7 +282,7 @@ class ColumnBuilder:
             ids=SourceIds(counted=self.counted),
             left_out=tuple(self.left_out),
         )
-        return in_pixels(with_image_sizes(raw)) if shares else raw
+        return in_pixels(with_image_sizes(raw)) if normalized else raw
 
     def _doubt_notes(self) -> list[str]:
         """Return a note on files of labels that belong to two images; none where there are none."""
@@ -290,7 +290,7 @@ class ColumnBuilder:
             return []
         count, first = self.doubts.counts.total(), self.doubts[0]
         files = counted(count, "(file of labels belongs|files of labels belong)")
-        return [f"{self.source.name}: {files} to two images, first: {first.place} {first.text}."]
+        return [f"{self.source.name}: {files} to two images, first: {first.location} {first.text}."]
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
         labels = self.labels
@@ -301,12 +301,12 @@ class ColumnBuilder:
                 self.problem("twice", self.source, "", *clash(name))
             return joined.labels, joined.categories
         names = sorted(self._classes)
-        place = np.empty(len(names) + 2, np.int64)
-        place[[self._classes[name] for name in names]] = np.arange(len(names))
-        place[[-1, NO_LABEL]] = -1, NO_LABEL  # of an unknown class and of none
+        new_label = np.empty(len(names) + 2, np.int64)
+        new_label[[self._classes[name] for name in names]] = np.arange(len(names))
+        new_label[[-1, NO_LABEL]] = -1, NO_LABEL  # of an unknown class and of none
         if names and isinstance(names[0], int):
-            return place[labels], tuple(Category(id, str(id)) for id in names)
-        return place[labels], tuple(Category(index, name) for index, name in enumerate(names, start=1))
+            return new_label[labels], tuple(Category(id, str(id)) for id in names)
+        return new_label[labels], tuple(Category(index, name) for index, name in enumerate(names, start=1))
 
     def no_classes(self) -> None:
         """Report that there is nothing to learn, where there is no class at all."""
@@ -323,13 +323,13 @@ def with_image_sizes(raw: RawDataset) -> RawDataset:
     Images whose header cannot be read become problems, and keep the size 0.
     """
     unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
-    wanted = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
-    if not wanted:
+    unsized = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
+    if not unsized:
         return raw
     sizes = raw.images.sizes.copy()
     problems = Problems()
     problems.extend(raw.problems)
-    for (index, file), found in zip(wanted.items(), read_sizes(list(wanted.values())), strict=True):
+    for (index, file), found in zip(unsized.items(), read_sizes(list(unsized.values())), strict=True):
         if isinstance(found, DataError):
             sizes[index] = 0
             problems.add(problem_of("unreadable-image", file, found, index))
@@ -340,8 +340,8 @@ def with_image_sizes(raw: RawDataset) -> RawDataset:
 
 def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Issue:
     """What an error about a file says, as a problem of the set."""
-    text, _, mend = str(error).removeprefix(f"{file}: ").rpartition("; ")
-    return Issue(kind, SourceLocation(file, ""), text or mend, mend if text else "", image=image)
+    text, _, hint = str(error).removeprefix(f"{file}: ").rpartition("; ")
+    return Issue(kind, SourceLocation(file, ""), text or hint, hint if text else "", image=image)
 
 
 def in_pixels(raw: RawDataset) -> RawDataset:

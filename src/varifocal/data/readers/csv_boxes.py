@@ -19,7 +19,7 @@ from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
 from varifocal.data.readers.columns import NAN, ColumnBuilder, to_number
-from varifocal.data.readers.csv_columns import WANTED, Table, table_of
+from varifocal.data.readers.csv_columns import EXPECTED, Table, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, split_of_parts
 from varifocal.data.readers.open_images import class_names
@@ -40,16 +40,16 @@ class _Reading:
     finder: ImageFinder
     classes: dict[str, str] = field(default_factory=dict)  # code -> name
     images: dict[str, int] = field(default_factory=dict)  # -1 for those that were left out
-    places: dict[tuple[AnyPath, str], int] = field(default_factory=dict)  # of files that lie where they are named
+    locations: dict[tuple[AnyPath, str], int] = field(default_factory=dict)  # of files that lie where they are named
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
-    shares: int = 0  # boxes that are fractions: some reach over the border, and pixels are larger numbers
+    normalized: int = 0  # boxes that are fractions: some reach over the border, and pixels are larger numbers
     numbers: int = 0  # boxes that are numbers
     flags: list[str] = field(init=False)  # columns of a box that few tables have, and no cell of theirs is looked at
     sized: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.flags = [role for role in ("crowd", "difficult") if role in self.table.place]
-        self.sized = "width" in self.table.place and "height" in self.table.place
+        self.flags = [role for role in ("crowd", "difficult") if role in self.table.column]
+        self.sized = "width" in self.table.column and "height" in self.table.column
 
 
 def read_csv(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
@@ -68,16 +68,16 @@ def read_csv(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     if table.of_open_images:
         reading.classes = class_names(source)
     for number, row in _rows(text, table, source):
-        if "split" in table.place and normalize_split(table.cell(row, "split") or "all") != split:
+        if "split" in table.column and normalize_split(table.cell(row, "split") or "all") != split:
             continue
         _read_row(reading, row, number)
     _report(reading)
     columns.notes += texts.notes(source)
     # pixels of a data set are not all below 1
-    shares = reading.numbers > 0 and reading.shares == reading.numbers
-    if shares:
+    normalized = reading.numbers > 0 and reading.normalized == reading.numbers
+    if normalized:
         columns.notes.append(f"{source.name}: all boxes lie about 0 to 1, which is taken for fractions of the image.")
-    return columns.finish([source], shares=shares)
+    return columns.finish([source], normalized=normalized)
 
 
 def _roots(source: AnyPath, base: AnyPath, split: str, table: Table) -> list[AnyPath]:
@@ -101,7 +101,7 @@ def _report(reading: _Reading) -> None:
         columns.problem("malformed", source, "", "there are no boxes in it", "give it a line for each box")
     elif absent:
         columns.notes.append(absent_note(source, absent))
-    if "label" not in reading.table.place and columns.boxes:
+    if "label" not in reading.table.column and columns.boxes:
         unread = reading.table.unread
         columns.notes.append(one_class_note(source) + (f" Columns not read: {short_list(unread)}." if unread else ""))
     columns.no_classes()
@@ -126,7 +126,7 @@ def _rows(text: str, table: Table, file: AnyPath) -> Iterator[tuple[int, list[st
 def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     columns, table = reading.columns, reading.table
     name, label = table.cell(row, "image"), table.cell(row, "label")
-    if "label" not in table.place:
+    if "label" not in table.column:
         label = ONE_CLASS
     if not name:
         text = "names no image"
@@ -136,7 +136,7 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     boxes = table.boxes(row)
     if image < 0:
         return
-    if not boxes and label and "label" in table.place:
+    if not boxes and label and "label" in table.column:
         columns.changed[
             "(line has|lines have) a label and no box, and (counts as an image|count as images) without objects"
         ] += 1
@@ -153,7 +153,7 @@ def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, i
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
     if not odd:
         reading.numbers += 1
-        reading.shares += all(-1 <= value <= 2 for value in values)
+        reading.normalized += all(-1 <= value <= 2 for value in values)
 
 
 def _image(reading: _Reading, row: list[str], name: str, number: int) -> int:
@@ -171,8 +171,8 @@ def _image(reading: _Reading, row: list[str], name: str, number: int) -> int:
 def _new_image(reading: _Reading, name: str, size: tuple[int, int], number: int) -> int:
     """The index of an image that was not called so before: another one's, if both names are of one file."""
     found = _find(reading.finder, name)
-    if found in reading.places:  # a.jpg, ./a.jpg and a
-        return reading.places[found]
+    if found in reading.locations:  # a.jpg, ./a.jpg and a
+        return reading.locations[found]
     if found is None and reading.table.of_open_images:
         return -1
     columns = reading.columns
@@ -181,7 +181,7 @@ def _new_image(reading: _Reading, name: str, size: tuple[int, int], number: int)
     )
     reading.sizes[image] = size
     if found is not None:
-        reading.places[found] = image
+        reading.locations[found] = image
     return image
 
 
@@ -206,7 +206,7 @@ def find_csv(path: AnyPath) -> dict[str, AnyPath]:
     """
     files = [path] if path.is_file() else box_tables(path)
     if not files:
-        raise DataError(f"{path}: there is no CSV file of boxes in it; the columns are {', '.join(WANTED)}")
+        raise DataError(f"{path}: there is no CSV file of boxes in it; the columns are {', '.join(EXPECTED)}")
     if len(files) == 1:
         return _splits_in(files[0], path)
     found: dict[str, AnyPath] = {}
@@ -221,7 +221,7 @@ def find_csv(path: AnyPath) -> dict[str, AnyPath]:
 def _splits_in(file: AnyPath, path: AnyPath) -> dict[str, AnyPath]:
     text = TextDecoder().read(file)
     table = table_of(text, file)
-    if "split" in table.place:
+    if "split" in table.column:
         names = {normalize_split(table.cell(row, "split") or "all"): None for _, row in _rows(text, table, file)}
         return dict.fromkeys(names or ["all"], file)
     name = _split_of(file, path)
@@ -238,8 +238,13 @@ def _split_of(file: AnyPath, path: AnyPath) -> str:
 def box_tables(folder: AnyPath) -> list[AnyPath]:
     """The tables of boxes in a folder, or else in those right below it, or in the folders "labels" of these."""
     inner = [folder / name for name in list_dir(folder)[0]]
-    for places in ([folder], inner, [place / "labels" for place in inner]):
-        files = [place / name for place in places for name in list_dir(place)[1] if name.lower().endswith(SUFFIXES)]
+    for paths in ([folder], inner, [path / "labels" for path in inner]):
+        files = [
+            directory / name
+            for directory in paths
+            for name in list_dir(directory)[1]
+            if name.lower().endswith(SUFFIXES)
+        ]
         found = [file for file in files[:1000] if not unread_kind(file) and has_boxes(file)]
         if found:
             return found

@@ -43,7 +43,7 @@ _NAMES = {
     "confidence": ("confidence",),
 }
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
-WANTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
+EXPECTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 _DELIMITERS = (",", ";", "\t", "|")
 # The ways in which a box can be written, the first that has all its columns counts.
 _WAYS = (
@@ -67,14 +67,14 @@ class Table:
     that hold a box, and the names of those that mean nothing."""
 
     delimiter: str
-    place: dict[str, int]
+    column: dict[str, int]
     header: bool
     box: tuple[str, ...]
     unread: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], role: str) -> str:
         """The text of a column, "" where the row is too short."""
-        index = self.place.get(role, -1)
+        index = self.column.get(role, -1)
         return row[index].strip() if 0 <= index < len(row) else ""
 
     def boxes(self, row: Sequence[str]) -> list[list[str]]:
@@ -102,7 +102,7 @@ class Table:
     @property
     def of_open_images(self) -> bool:
         """Whether these are the columns of Open Images."""
-        return {"image id", "label", "crowd", "confidence"} <= set(self.place)
+        return {"image id", "label", "crowd", "confidence"} <= set(self.column)
 
 
 def table_of(text: str, file: AnyPath) -> Table:
@@ -116,10 +116,10 @@ def table_of(text: str, file: AnyPath) -> Table:
     cells = _split(line, delimiter)
     roles = [_ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower())) for cell in cells]
     if not any(roles):
-        for order in (_MAKE_SENSE, WANTED):
+        for order in (_MAKE_SENSE, EXPECTED):
             table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
             # makesense.ai has the image behind the box, where others have the class
-            fits = order == WANTED or is_image(table.cell(cells, "image"))
+            fits = order == EXPECTED or is_image(table.cell(cells, "image"))
             if fits and len(cells) >= len(order) and _is_row(table, cells):
                 return table
     return _with_header(delimiter, cells, roles, file)
@@ -131,32 +131,32 @@ def _is_row(table: Table, cells: list[str]) -> bool:
     if not name or to_number(name) == to_number(name):
         return False
     sides = [to_number(table.dot(table.cell(cells, role))) for role in table.box]
-    return all(side == side for side in sides) or not any(cells[1 : len(table.place)])
+    return all(side == side for side in sides) or not any(cells[1 : len(table.column)])
 
 
 def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file: AnyPath) -> Table:
     """Where each column stands by what it means."""
-    place: dict[str, int] = {}
+    column_of: dict[str, int] = {}
     for index, role in enumerate(roles):
-        if role is not None and place.setdefault(role, index) != index:
+        if role is not None and column_of.setdefault(role, index) != index:
             raise DataError(
-                f"{file}: the columns {cells[place[role]]!r} and {cells[index]!r} both mean {role}; keep one"
+                f"{file}: the columns {cells[column_of[role]]!r} and {cells[index]!r} both mean {role}; keep one"
             )
     for role, other in (("image", "image id"), ("label", "object"), ("label", "label id")):
-        if role not in place and other in place:
-            place[role] = place[other]
-    box = next((way for way in _WAYS if all(role in place for role in way)), None)
-    if box is None or "image" not in place:
-        missing = [role for role in WANTED[:5] if role not in place and (role == "image" or box is None)]
+        if role not in column_of and other in column_of:
+            column_of[role] = column_of[other]
+    box = next((way for way in _WAYS if all(role in column_of for role in way)), None)
+    if box is None or "image" not in column_of:
+        missing = [role for role in EXPECTED[:5] if role not in column_of and (role == "image" or box is None)]
         raise DataError(
             f"{file}: the header has no {' and no '.join(missing)} (found: {short_list(cells)}); "
-            f"the columns are {', '.join(WANTED)}, in any order"
+            f"the columns are {', '.join(EXPECTED)}, in any order"
         )
     if "width" in box:  # then it is not that of the image
-        place |= {"box width": place.pop("width"), "box height": place.pop("height")}
+        column_of |= {"box width": column_of.pop("width"), "box height": column_of.pop("height")}
         box = (*box[:2], "box width", "box height")
     unread = tuple(cell for cell, role in zip(cells, roles, strict=True) if role is None and cell)
-    return Table(delimiter, place, True, box, unread)
+    return Table(delimiter, column_of, True, box, unread)
 
 
 def _split(line: str, delimiter: str) -> list[str]:

@@ -42,8 +42,8 @@ class _Reading:
         """An element begins."""
         self.path.append(tag)
         if tag == "track":
-            mend = 'export as "CVAT for images 1.1"'
-            raise DataError(f"{self.file}: line {line} has a track, this is an export for videos; {mend}")
+            hint = 'export as "CVAT for images 1.1"'
+            raise DataError(f"{self.file}: line {line} has a track, this is an export for videos; {hint}")
         if tag == "image":
             self.image = self.begin_image(attributes, line)
         elif self.image >= 0 and self.path[-2:-1] == ["image"]:
@@ -73,8 +73,8 @@ class _Reading:
         sides = [to_number(attributes.get(side, "")) for side in ("width", "height")]
         valid = all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides)
         size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
-        place = SourceLocation(self.file, f"line {line}")
-        image = columns.named(self.finder, name, place, _NAMES, size=size, record=place.text)
+        location = SourceLocation(self.file, f"line {line}")
+        image = columns.named(self.finder, name, location, _NAMES, size=size, record=location.text)
         if not valid and "width" in attributes:
             columns.changed[UNSIZED] += 1
         return image
@@ -99,8 +99,8 @@ class _Reading:
             text = f"has the label {short(name)}, which is not among the labels of the file ({known})"
             self.report("unknown-class", line, text, "add it there or fix it", self.image, index)
 
-    def report(self, kind: str, line: int, text: str, mend: str, image: int, box: int = -1) -> None:
-        self.columns.problem(kind, self.file, f"line {line}", text, mend, image=image, box=box)
+    def report(self, kind: str, line: int, text: str, hint: str, image: int, box: int = -1) -> None:
+        self.columns.problem(kind, self.file, f"line {line}", text, hint, image=image, box=box)
 
 
 def _numbers(attributes: Mapping[str, str], keys: Sequence[str]) -> tuple[list[float], str]:

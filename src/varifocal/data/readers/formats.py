@@ -105,7 +105,7 @@ _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
 _DEEP = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
 _SAID = frozenset(["readme", "license", "licence", "citation", "notes"])
-_FOLDERS = 64  # of a data set that are looked through for files that are told by their content
+_FOLDERS = 64  # of a data set that are searched for files whose format shows in their content
 
 
 def _is_coco(file: AnyPath) -> bool:
@@ -128,7 +128,7 @@ def detect_format(path: AnyPath) -> str:
         return next(iter(found))
     for kind, seen in _unread_below(path):
         refuse_unread(path, kind, seen)
-    if any(name.endswith(".json") for place in (path, path / "annotations") for name in list_dir(place)[1]):
+    if any(name.endswith(".json") for folder in (path, path / "annotations") for name in list_dir(folder)[1]):
         return "coco"  # whose reader says best what is wrong with a json
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
@@ -140,16 +140,16 @@ def data_inside(path: AnyPath) -> AnyPath:
     """The data set in a folder, as unpacked downloads have it: the only folder in it that is one by itself, or else the
     path as it is. A folder whose name says which split or which part of a data set it is stays where it is, if what is
     around it is a data set, too."""
-    place = path
+    folder = path
     for _ in range(_DEEP):
-        folders = [name for name in list_dir(place)[0] if name != "__MACOSX"] if is_folder(place) else []
+        folders = [name for name in list_dir(folder)[0] if name != "__MACOSX"] if is_folder(folder) else []
         if len(folders) != 1:
             break
         named = folders[0].lower() in _PARTS or split_of_parts(folders) != "all"
-        if (named or not all(map(_is_said, list_dir(place)[1]))) and claims(place):
+        if (named or not all(map(_is_said, list_dir(folder)[1]))) and claims(folder):
             break
-        place = place / folders[0]
-    return place if place is not path and claims(place) else path
+        folder = folder / folders[0]
+    return folder if folder is not path and claims(folder) else path
 
 
 def _is_said(name: str) -> bool:

@@ -40,17 +40,17 @@ def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadO
     for number, line in enumerate(texts.read(source).split("\n"), start=1):
         if not line.strip():
             continue
-        record, place = _parse(columns, line, number), SourceLocation(source, f"line {number}")
+        record, location = _parse(columns, line, number), SourceLocation(source, f"line {number}")
         if record is None:
             continue
         name = record.get("file_name")
         if not isinstance(name, str) or not name:
-            columns.problem("malformed", source, place.text, f"has the file_name {short(name)}", "name the image")
+            columns.problem("malformed", source, location.text, f"has the file_name {short(name)}", "name the image")
             continue
         if inner and _split_of(name) != split:
             continue
-        image = columns.named(finder, name, place, _NAMES, size=record_size(record), record=place.text)
-        objects.read(record, image, place, number)
+        image = columns.named(finder, name, location, _NAMES, size=record_size(record), record=location.text)
+        objects.read(record, image, location, number)
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "there are no images in it", "give it a line for each")
     objects.finish()

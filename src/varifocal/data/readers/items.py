@@ -28,7 +28,7 @@ MASK = "(mask|masks) became the (box around it|boxes around them)"
 
 _NAMES = Words(
     said="is of the image",
-    mend="put it there or take the labels away",
+    hint="put it there or take the labels away",
     inside="put it there or take the labels away",
 )
 
@@ -58,7 +58,7 @@ class Fault(NamedTuple):
 
     number: int
     text: str
-    mend: str
+    hint: str
     kind: str = "malformed"
 
 
@@ -69,7 +69,7 @@ class LeftOut(NamedTuple):
 
 
 Entry = Shape | Fault | LeftOut
-PlaceOf = Callable[[Any, int], str]  # of a file and a number: the location in words
+LocationOf = Callable[[Any, int], str]  # of a file and a number: the location in words
 
 
 def entries_of(values: Any, name: str, entry: Callable[[int, dict[str, Any]], Entry]) -> Iterator[Entry]:
@@ -87,14 +87,14 @@ def entries_of(values: Any, name: str, entry: Callable[[int, dict[str, Any]], En
 class Item(NamedTuple):
     """One image as a source has it: its name, with or without a suffix, its objects, and its size in pixels or 0.
 
-    ``place`` are words for where it stands in its file; ``other`` is a second name for it, tried where ``name`` is
+    ``location`` are words for where it stands in its file; ``other`` is a second name for it, tried where ``name`` is
     not found.
     """
 
     name: str
     entries: Iterable[Entry]
     size: tuple[int, int] = (0, 0)
-    place: str = ""
+    location: str = ""
     other: str = ""
 
 
@@ -105,28 +105,33 @@ class Items:
     columns: ColumnBuilder
     regions: list[tuple[int, Shape]] = field(default_factory=list)
 
-    def add(self, item: Item, file: AnyPath, finder: ImageFinder, words: PlaceOf) -> bool:
+    def add(self, item: Item, file: AnyPath, finder: ImageFinder, words: LocationOf) -> bool:
         """Add an image with its objects, located by ``words(file, number)``, and return whether it became an image."""
         columns = self.columns
         if not isinstance(item.name, str) or not item.name.strip():
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
-            columns.problem("malformed", file, item.place, text, "add its file name, or take the record out")
+            columns.problem("malformed", file, item.location, text, "add its file name, or take the record out")
             return False
-        place, record = SourceLocation(file, item.place), f"{record_of(file, columns.source)} {item.place}".strip()
+        location, record = (
+            SourceLocation(file, item.location),
+            f"{record_of(file, columns.source)} {item.location}".strip(),
+        )
         found = without_suffix(finder, item.name)
         also = (item.other,) if item.other and item.other != item.name else ()
-        image = columns.named(finder, item.name, place, _NAMES, size=item.size, found=found, also=also, record=record)
+        image = columns.named(
+            finder, item.name, location, _NAMES, size=item.size, found=found, also=also, record=record
+        )
         for entry in item.entries:
             self._entry(entry, image, file, words)
         return True
 
-    def _entry(self, entry: Entry, image: int, file: AnyPath, words: PlaceOf) -> None:
+    def _entry(self, entry: Entry, image: int, file: AnyPath, words: LocationOf) -> None:
         columns = self.columns
         if isinstance(entry, LeftOut):
             columns.changed[entry.note] += 1
         elif isinstance(entry, Fault):
-            place = words(file, entry.number)
-            columns.problem(entry.kind, file, place, entry.text, entry.mend, image=image)
+            location = words(file, entry.number)
+            columns.problem(entry.kind, file, location, entry.text, entry.hint, image=image)
         elif entry.label is IGNORED:
             self.regions.append((image, entry))
         else:
@@ -215,11 +220,11 @@ def record_and_index(number: int) -> tuple[int, int]:
     return number >> _SHIFT, number & ((1 << _SHIFT) - 1)
 
 
-def finished(items: Items, files: Sequence[Any], words: PlaceOf, *, shares: bool = False) -> RawDataset:
+def finished(items: Items, files: Sequence[Any], words: LocationOf, *, normalized: bool = False) -> RawDataset:
     """The set of what was added."""
     columns = items.columns
     columns.find_lost()
     if not columns.names and not columns.problems:
         columns.problem("malformed", columns.source, "", "there are no images in it", "name other labels")
     items.finish()
-    return columns.finish(files, words, shares=shares)
+    return columns.finish(files, words, normalized=normalized)

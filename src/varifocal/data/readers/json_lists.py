@@ -60,11 +60,11 @@ def _objects(given: Any, number: int, name: str, to_entry: Callable[[int, dict[s
         yield Fault(number_of(number, 0), f"has the {name} {short(given)}", "they should be a list")
         return
     for index, one in enumerate(given):
-        place = number_of(number, index)
+        location = number_of(number, index)
         if isinstance(one, dict):
-            yield to_entry(place, one)
+            yield to_entry(location, one)
         else:
-            yield Fault(place, f"is {short(one)}", "it should be an object")
+            yield Fault(location, f"is {short(one)}", "it should be an object")
 
 
 def _scan_createml(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
@@ -76,27 +76,27 @@ def _scan_createml(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
 def _createml_item(number: int, record: dict[str, Any]) -> Item:
     name = next((record[key] for key in ("image", "imagefilename", "imageURL") if key in record), "")
     given = record.get("annotations", record.get("annotation"))
-    return Item(name, _objects(given, number, "annotations", _createml_entry), place=f"[{number}]")
+    return Item(name, _objects(given, number, "annotations", _createml_entry), location=f"[{number}]")
 
 
-def _createml_entry(place: int, one: dict[str, Any]) -> Entry:
+def _createml_entry(index: int, one: dict[str, Any]) -> Entry:
     label = to_label(one.get("label"))
     if label is None:
-        return Fault(place, f"has the label {short(one['label'])}", "it should be a name", "unknown-class")
+        return Fault(index, f"has the label {short(one['label'])}", "it should be a name", "unknown-class")
     box = one.get("coordinates")
     sides = to_numbers([box.get(key) for key in ("x", "y", "width", "height")]) if isinstance(box, dict) else None
     if sides is None:
-        return Shape(place, label, (), odd=short(box))
+        return Shape(index, label, (), odd=short(box))
     x, y, width, height = sides
-    return Shape(place, label, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    return Shape(index, label, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
 
 
-def _createml_place(file: Any, number: int) -> str:
+def _createml_location(file: Any, number: int) -> str:
     record, index = record_and_index(number)
     return f"[{record}] annotations[{index}]"
 
 
-CREATEML = RecordFiles("createml", "CreateML", (".json",), json_kind, _scan_createml, _createml_place)
+CREATEML = RecordFiles("createml", "CreateML", (".json",), json_kind, _scan_createml, _createml_location)
 
 
 def _scan_bdd(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
@@ -117,22 +117,22 @@ def _bdd_item(number: int, record: dict[str, Any]) -> Item:
     return Item(record.get("name", ""), entries, to_size(*sides), f"[{number}]")
 
 
-def _bdd_entry(place: int, one: dict[str, Any]) -> Entry:
+def _bdd_entry(index: int, one: dict[str, Any]) -> Entry:
     box = one.get("box2d")
     if box is None:
         return LeftOut(_NO_BOX)
     label = to_label(one.get("category"))
     if label is None:
-        return Fault(place, f"has the category {short(one['category'])}", "it should be a name", "unknown-class")
+        return Fault(index, f"has the category {short(one['category'])}", "it should be a name", "unknown-class")
     sides = to_numbers([box.get(key) for key in ("x1", "y1", "x2", "y2")]) if isinstance(box, dict) else None
     if sides is None:
-        return Shape(place, label, (), odd=short(box))
+        return Shape(index, label, (), odd=short(box))
     flags = one.get("attributes")
     crowd = isinstance(flags, dict) and flags.get("crowd") is True
-    return Shape(place, label, sides, crowd=crowd)
+    return Shape(index, label, sides, crowd=crowd)
 
 
-def _bdd_place(file: Any, number: int) -> str:
+def _bdd_location(file: Any, number: int) -> str:
     record, index = record_and_index(number)
     return f"[{record}] labels[{index}]"
 
@@ -156,7 +156,7 @@ def _image_kind(file: AnyPath) -> str:
     return json_kind(file).removesuffix("-image")
 
 
-_BDD_LIST = RecordFiles("bdd100k", "BDD100K", (".json",), json_kind, _scan_bdd, _bdd_place)
+_BDD_LIST = RecordFiles("bdd100k", "BDD100K", (".json",), json_kind, _scan_bdd, _bdd_location)
 _BDD_IMAGE = LabelFiles("bdd100k", "BDD100K", ".json", _image_kind, _parse_bdd, _bdd_object)
 
 

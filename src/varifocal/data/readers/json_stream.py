@@ -67,8 +67,8 @@ def _said_of(file: AnyPath) -> Iterator[None]:
     try:
         yield
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
+        location = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{file}: this is not valid JSON at {location} ({error.msg}); export it again") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
     except OSError as error:
@@ -89,7 +89,7 @@ def _without_collection() -> Iterator[None]:
 
 
 class _Reader:
-    """A window on the text that moves forward; ``place`` is the next character in it."""
+    """A window on the text that moves forward; ``position`` is the next character in it."""
 
     def __init__(self, stream: io.BufferedReader, file: AnyPath) -> None:
         start = stream.read(len(codecs.BOM_UTF8))
@@ -98,7 +98,7 @@ class _Reader:
         self.encoding = "UTF-16" if utf16 else "UTF-8"
         self.decoder = codecs.getincrementaldecoder(self.encoding)()
         self.stream, self.file = stream, file
-        self.text, self.place, self.ended = "", 0, False
+        self.text, self.position, self.ended = "", 0, False
         self.bytes = stream.tell()
         self.lines, self.column = 0, 0  # of the text before the window
 
@@ -109,9 +109,9 @@ class _Reader:
             self.expect_end()
             return {"": value}
         found: dict[str, Any] = {}
-        self.place += 1
+        self.position += 1
         if self.peek() == "}":
-            self.place += 1
+            self.position += 1
         else:
             while self.pair(found, lists, take):
                 pass
@@ -125,7 +125,7 @@ class _Reader:
         key = self.value()
         if self.peek() != ":":
             self.fail("Expecting ':' delimiter")
-        self.place += 1
+        self.position += 1
         if key in lists and key in found:
             raise DataError(f"{self.file}: {short(key)} is there twice; join the two")
         found[key] = Count(self.records(key, take)) if self.peek() == "[" and key in lists else self.value()
@@ -133,11 +133,11 @@ class _Reader:
 
     def records(self, key: str, take: Take) -> int:
         """The elements of a list, handed on; how many they are."""
-        self.place += 1
+        self.position += 1
         count = 0
         more = self.peek() != "]"
         if not more:
-            self.place += 1
+            self.position += 1
         while more:
             records, window = self.run(), self.bytes
             if not records:  # one by one, until more has been read
@@ -156,15 +156,15 @@ class _Reader:
         """
         end = len(self.text)
         for _ in range(_TRIES):
-            end = self.text.rfind("},", self.place, end) + 1
+            end = self.text.rfind("},", self.position, end) + 1
             if not end:
                 break
             try:
-                records, stop = _scan(f"[{self.text[self.place : end]}]", 0)
+                records, stop = _scan(f"[{self.text[self.position : end]}]", 0)
             except (StopIteration, ValueError, RecursionError):
                 continue
-            if stop == end - self.place + 2:
-                self.place = end + 1
+            if stop == end - self.position + 2:
+                self.position = end + 1
                 return records
         return []
 
@@ -173,7 +173,7 @@ class _Reader:
         found = self.peek()
         if found not in (",", close):
             self.fail("Expecting ',' delimiter")
-        self.place += 1
+        self.position += 1
         return found == ","
 
     def value(self) -> Any:
@@ -181,10 +181,10 @@ class _Reader:
         self.peek()
         while True:
             try:
-                value, end = _scan(self.text, self.place)
+                value, end = _scan(self.text, self.position)
                 # a number may go on behind what was read, such as 1 before e+5
                 if end + len("e+5") <= len(self.text) or not self.fill():
-                    self.place = end
+                    self.position = end
                     return value
             except StopIteration as stop:
                 self.retry(json.JSONDecodeError("Expecting value", self.text, stop.value))
@@ -194,18 +194,18 @@ class _Reader:
     def retry(self, error: json.JSONDecodeError) -> None:
         """Read more where that can resolve a failure."""
         cut = error.pos + _NEAR > len(self.text) or error.msg.startswith("Unterminated string")
-        ahead = error.pos - self.place
+        ahead = error.pos - self.position
         if not (cut and self.fill()):
-            self.fail(error.msg, self.place + ahead)
+            self.fail(error.msg, self.position + ahead)
 
     def peek(self) -> str:
-        """The next character that is no space, "" at the end; ``place`` is then there."""
+        """The next character that is no space, "" at the end; ``position`` is then there."""
         while True:
-            match = _SPACE.match(self.text, self.place)
+            match = _SPACE.match(self.text, self.position)
             assert match is not None
-            self.place = match.end()
-            if self.place < len(self.text):
-                return self.text[self.place]
+            self.position = match.end()
+            if self.position < len(self.text):
+                return self.text[self.position]
             if not self.fill():
                 return ""
 
@@ -218,28 +218,28 @@ class _Reader:
         if self.ended:
             return False
         # as much as is unread: a value longer than a block is not tried again and again
-        block = self.stream.read(max(_BLOCK, len(self.text) - self.place))
+        block = self.stream.read(max(_BLOCK, len(self.text) - self.position))
         pending = len(self.decoder.getstate()[0])
         self.ended = not block
         try:
             more = self.decoder.decode(block, final=self.ended)
         except UnicodeDecodeError as error:
             byte = self.bytes - pending + error.start
-            mend = f"is not {self.encoding}; save the file as UTF-8"
-            raise DataError(f"{self.file}: byte {byte} {mend}") from None
+            hint = f"is not {self.encoding}; save the file as UTF-8"
+            raise DataError(f"{self.file}: byte {byte} {hint}") from None
         if self.ended:
             return False
         self.bytes += len(block)
-        gone = self.text[: self.place]
+        gone = self.text[: self.position]
         self.lines += gone.count("\n")
         self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)
-        self.text, self.place = self.text[self.place :] + more, 0
+        self.text, self.position = self.text[self.position :] + more, 0
         return True
 
-    def fail(self, message: str, place: int | None = None) -> None:
+    def fail(self, message: str, position: int | None = None) -> None:
         """Raise with line and column in the file."""
-        place = self.place if place is None else place
-        error = json.JSONDecodeError(message, self.text, min(place, len(self.text)))
+        position = self.position if position is None else position
+        error = json.JSONDecodeError(message, self.text, min(position, len(self.text)))
         if error.lineno == 1:
             error.colno += self.column
         error.lineno += self.lines

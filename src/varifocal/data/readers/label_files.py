@@ -16,11 +16,11 @@ from varifocal.data.annotations import Files, RawDataset, counted, cut, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, normalize_split, share_images
+from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.items import Item, Items, PlaceOf, finished
+from varifocal.data.readers.items import Item, Items, LocationOf, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
 from varifocal.utils.errors import DataError
@@ -69,7 +69,7 @@ def image_roots(
     def fits(folder: AnyPath) -> bool:
         parts = parts_between(data, folder)
         found = split_of_parts(parts)
-        of_split = "all" in (split, found) or found == split or share_images(found, split)
+        of_split = "all" in (split, found) or found == split or have_common_images(found, split)
         return of_split and not siblings.claim(parts)
 
     around = [labels]
@@ -106,7 +106,7 @@ class LabelFiles:
     suffix: str
     kind: Callable[[AnyPath], str]
     parse: Callable[[str, AnyPath], Item | None]
-    words: PlaceOf
+    words: LocationOf
     classes: tuple[str, ...] = ()
 
     def folders(self, data: AnyPath) -> Iterator[AnyPath]:
@@ -128,10 +128,10 @@ class LabelFiles:
         for folder in self.folders(data):
             found.setdefault(split_of_parts(parts_between(data, folder)), []).append(folder)
         if not found:
-            mend = "name the folder that has them"
-            raise DataError(f"{data}: there are no labels of {self.title} in it ({self.suffix} files); {mend}")
+            hint = "name the folder that has them"
+            raise DataError(f"{data}: there are no labels of {self.title} in it ({self.suffix} files); {hint}")
         lists = _lists(data) if len(found) == 1 else {}
-        return lists or {split: places[0] if len(places) == 1 else data for split, places in found.items()}
+        return lists or {split: locations[0] if len(locations) == 1 else data for split, locations in found.items()}
 
     def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
         """One split, as ``splits`` gives it.
@@ -147,16 +147,16 @@ class LabelFiles:
         folders, labeled = image_folders(base), LabelFolders(base, self.folders(base))
         finders: dict[AnyPath, ImageFinder] = {}
         kept: list[tuple[AnyPath, str] | None] = []
-        places = list(self._files(columns, base, texts))
-        for (folder, name), (file, content) in zip(places, read_many(f / n for f, n in places), strict=True):
+        locations = list(self._files(columns, base, texts))
+        for (folder, name), (file, content) in zip(locations, read_many(f / n for f, n in locations), strict=True):
             if folder not in finders:
                 finders[folder] = _finder(base, folder, folders, labeled, options)
             item = self._item(columns, content, file, texts, finders[folder])
             if item is not None and items.add(item, file, finders[folder], self.words):
                 kept.append((folder, name))
         columns.find_lost()
-        for place in self._unlabeled(columns, options):
-            columns.image(place[1], place)
+        for location in self._unlabeled(columns, options):
+            columns.image(location[1], location)
             kept.append(None)
         columns.notes += texts.notes(source)
         return finished(items, Files.of(kept), self.words)
@@ -205,8 +205,8 @@ class LabelFiles:
                 yield found[stem]
             elif stem:
                 text = f"names {short(stem)}, and there is no {cut(stem)}{self.suffix} among the labels"
-                mend = "put it there or take the line out"
-                columns.problem("missing-labels", columns.source, f"line {number}", text, mend)
+                hint = "put it there or take the line out"
+                columns.problem("missing-labels", columns.source, f"line {number}", text, hint)
 
     def _names(self, folder: AnyPath) -> Iterator[str]:
         for name in list_dir(folder)[1]:
@@ -218,7 +218,7 @@ class LabelFiles:
         if columns.source.is_file():
             return []
         used: dict[AnyPath, set[str]] = {}
-        for folder, name in columns.places():
+        for folder, name in columns.locations():
             used.setdefault(folder, set()).add(name)
         beside = [(folder, name) for folder, names in used.items() for name in list_dir(folder)[1] if name not in names]
         columns.notes += passed_over([name for _, name in beside], columns.source.name)

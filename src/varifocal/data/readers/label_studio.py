@@ -24,7 +24,7 @@ from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.utils.errors import DataError
 
-_NAMES = Words(mend="put it there or take the task out", inside="put it there or take the task out")
+_NAMES = Words(hint="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a location is the number of the task and, in the low bits, that of the result in it
 _MOST_FILES = 100  # of a folder that are looked at
 _MOST = 1e15  # of a number; beyond it a sum of two may be none
@@ -54,10 +54,10 @@ def read_label_studio(source: AnyPath, data: AnyPath, split: str, options: ReadO
     if not columns.names and not columns.problems:
         columns.problem("malformed", source, "", "none of its tasks is labeled", "export the labeled tasks")
     columns.no_classes()
-    return columns.finish([source], _place, shares=True)
+    return columns.finish([source], _location, normalized=True)
 
 
-def _place(file: AnyPath, number: int) -> str:
+def _location(file: AnyPath, number: int) -> str:
     return f"[{number >> _SHIFT}] result {number & ((1 << _SHIFT) - 1)}"
 
 
@@ -73,8 +73,8 @@ def read_tasks(file: AnyPath) -> list[Any]:
     try:
         tasks: Any = json.loads(content.decode(json.detect_encoding(content)))
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
+        location = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{file}: this is not valid JSON at {location} ({error.msg}); export it again") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
     if not isinstance(tasks, list):
@@ -91,8 +91,8 @@ def is_task(task: Any) -> bool:
 def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
     """What was drawn in a task; None where nobody has labeled it and that is no label, or it is no task."""
 
-    def refuse(text: str, mend: str) -> None:
-        columns.problem("malformed", columns.source, f"[{number}]", text, mend)
+    def refuse(text: str, hint: str) -> None:
+        columns.problem("malformed", columns.source, f"[{number}]", text, hint)
 
     if not is_task(task):
         refuse(f"is {short(task)}, which is no task", "export it again")
@@ -122,19 +122,19 @@ def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpti
 def _read_task(
     columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, result: list[Any]
 ) -> None:
-    place = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
+    location = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
     name = _image_name(task["data"])
     if name is None:
-        columns.problem("malformed", columns.source, place, "names no image in its data", "take the task out")
+        columns.problem("malformed", columns.source, location, "names no image in its data", "take the task out")
         return
-    at = SourceLocation(columns.source, place)
+    at = SourceLocation(columns.source, location)
     image = columns.named(finder, name, at, _NAMES, size=_size(result), upload=True, record=f"[{number}]")
     names, drawn = _names_apart(result), _drawn(result)
     used: set[tuple[str, Any]] = set()  # id and type of the results that only name what another has drawn
     for index, one in enumerate(result):
         if not isinstance(one, dict):
             text = f"is {short(one)}"
-            columns.problem("malformed", columns.source, f"{place} result {index}", text, "it should be an object")
+            columns.problem("malformed", columns.source, f"{location} result {index}", text, "it should be an object")
         elif kind := _shape_of(one, drawn):
             own = _own_labels(one)
             if not own and _id_of(one) in names:
@@ -203,10 +203,10 @@ def _read_shape(
 ) -> None:
     at = number << _SHIFT | index
     value = one.get("value")
-    place = _place(columns.source, at)
+    location = _location(columns.source, at)
 
-    def report(what: str, text: str, mend: str) -> None:
-        columns.problem(what, columns.source, place, text, mend, image=image)
+    def report(what: str, text: str, hint: str) -> None:
+        columns.problem(what, columns.source, location, text, hint, image=image)
 
     if not isinstance(value, dict):
         report("malformed", f"has the value {short(value)}", "it should be an object")
@@ -254,13 +254,13 @@ def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]
 
 def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
     """Return the upright box in fractions of the image; a rotation would distort fractions, so it is done in pixels."""
-    *shares, degrees = numbers
-    shares = [share / 100 for share in shares]
+    *fractions, degrees = numbers
+    fractions = [fraction / 100 for fraction in fractions]
     if kind == "polygon":
         columns.changed[OUTLINE] += 1
-        return list(enclosing_box(list(zip(shares[::2], shares[1::2], strict=True))))
+        return list(enclosing_box(list(zip(fractions[::2], fractions[1::2], strict=True))))
     sides = [max(side, 1) for side in size] * 2
-    a, b, c, d = (share * side for share, side in zip(shares, sides, strict=True))
+    a, b, c, d = (ratio * side for ratio, side in zip(fractions, sides, strict=True))
     box = (a, b, a + c, b + d)
     if kind == "ellipse":
         columns.changed[ELLIPSE] += 1

@@ -78,9 +78,9 @@ def _results(own: dict[str, Any]) -> Iterator[Any]:
                 continue
             kinds = [key for key in value if key.endswith("labels") or key == "choices"]
             plain = next((kind for key, kind in SHAPES.items() if key in value), "")
-            place = {key: value.get(key) for key in ("x", "y", "width", "height", "radiusX", "radiusY", "points")}
+            geometry = {key: value.get(key) for key in ("x", "y", "width", "height", "radiusX", "radiusY", "points")}
             yield {
-                "id": json.dumps(place),
+                "id": json.dumps(geometry),
                 "type": kinds[0] if kinds else plain,
                 "value": value,
                 "original_width": value.get("original_width"),

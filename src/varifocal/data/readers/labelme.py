@@ -51,8 +51,8 @@ def parse_json(text: str, file: AnyPath) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{file}: this is not valid JSON at {place} ({error.msg}); export it again") from None
+        location = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{file}: this is not valid JSON at {location} ({error.msg}); export it again") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
 

@@ -18,7 +18,7 @@ class Words(NamedTuple):
     that leaves the data folder."""
 
     said: str = "names the image"
-    mend: str = "put it there or take the line out"
+    hint: str = "put it there or take the line out"
     inside: str = "write it relative to that folder, without '..'"
 
 
@@ -26,7 +26,7 @@ class _Named(NamedTuple):
     """An image that is not where its name says, where it stands in the source, and the record that is of it."""
 
     lost: Lost
-    place: SourceLocation
+    location: SourceLocation
     words: Words
     record: str
 
@@ -35,7 +35,7 @@ class _Named(NamedTuple):
 class Outcome:
     """Where images were found after all, what is wrong with the others, and a note for the user."""
 
-    places: dict[int, tuple[AnyPath, str]] = field(default_factory=dict)
+    locations: dict[int, tuple[AnyPath, str]] = field(default_factory=dict)
     problems: list[Issue] = field(default_factory=list)
     note: str = ""
 
@@ -52,38 +52,38 @@ class Lookup:
         self._lost: list[_Named] = []
         self._records: dict[tuple[AnyPath, str], str] = {}
 
-    def add(self, lost: Lost, place: SourceLocation, words: Words, record: str = "") -> None:
+    def add(self, lost: Lost, location: SourceLocation, words: Words, record: str = "") -> None:
         """Remember an image that is not where its name says."""
-        self._lost.append(_Named(lost, place, words, record))
+        self._lost.append(_Named(lost, location, words, record))
 
-    def twice(self, image: int, found: tuple[AnyPath, str], place: SourceLocation, record: str) -> Issue | None:
+    def twice(self, image: int, found: tuple[AnyPath, str], location: SourceLocation, record: str) -> Issue | None:
         """The problem that a second record is of the same image."""
         first = self._records.setdefault(found, record) if record else record
         if first == record:
             return None
         text = f"is of the image {found[1]}, of which {first} is, too"
-        return Issue("twice", place, text, "take one of the two away", image=image)
+        return Issue("twice", location, text, "take one of the two away", image=image)
 
     def finish(self, source: AnyPath, taken: Callable[[], set[tuple[AnyPath, str]]]) -> Outcome:
         """Look for all that were lost; ``taken`` gives the images that others are, by their whole names."""
         lost, self._lost = self._lost, []
         located = locate((one.lost for one in lost), taken)
-        outcome = Outcome(located.places)
-        told: list[_Named] = []
+        outcome = Outcome(located.locations)
+        renamed: list[_Named] = []
         for one in lost:
             index = one.lost.image
-            found = located.places.get(index)
+            found = located.locations.get(index)
             if found is None:
                 outcome.problems.append(_problem(one, located.several.get(index, [])))
                 continue
-            if (copy := self.twice(index, found, one.place, one.record)) is not None:
+            if (copy := self.twice(index, found, one.location, one.record)) is not None:
                 outcome.problems.append(copy)
             # a server's address has never been a path, so that its end in a usual folder is what is meant
             if not one.lost.upload or index in located.far:
-                told.append(one)
-        if told:
-            first = told[0].lost
-            outcome.note = note_of(source, len(told), first.names[0], located.places[first.image])
+                renamed.append(one)
+        if renamed:
+            first = renamed[0].lost
+            outcome.note = note_of(source, len(renamed), first.names[0], located.locations[first.image])
         return outcome
 
 
@@ -91,10 +91,10 @@ def _problem(one: _Named, several: Sequence[str]) -> Issue:
     name, words = one.lost.names[0], one.words
     if several:
         alike = len({os.path.splitext(path)[0] for path in several}) == 1 < len(several)
-        mend = "rename one of them, or write the suffix of the one that is meant" if alike else AMBIGUOUS
+        hint = "rename one of them, or write the suffix of the one that is meant" if alike else AMBIGUOUS
         kind, text = "ambiguous-image", not_found(name, several, [])
     elif is_unsafe_path(name) and not one.lost.upload:
-        kind, text, mend = "outside-folder", "which is not a file inside the data folder", words.inside
+        kind, text, hint = "outside-folder", "which is not a file inside the data folder", words.inside
     else:
-        kind, text, mend = "missing-image", not_found(name, [], one.lost.finder.roots), words.mend
-    return Issue(kind, one.place, f"{words.said} {short(name)}, {text}", mend, image=one.lost.image)
+        kind, text, hint = "missing-image", not_found(name, [], one.lost.finder.roots), words.hint
+    return Issue(kind, one.location, f"{words.said} {short(name)}, {text}", hint, image=one.lost.image)

@@ -31,15 +31,15 @@ class ObjectReader:
     used: set[int] = field(default_factory=set)
     unknown: list[tuple[SourceLocation, int, int, int]] = field(default_factory=list)  # location, class, image, box
 
-    def read(self, record: Mapping[str, Any], image: int, place: SourceLocation, number: int | None = None) -> None:
+    def read(self, record: Mapping[str, Any], image: int, location: SourceLocation, number: int | None = None) -> None:
         """Add the boxes of an image, each at its index in the record, which has a ``number`` in its file if it is not
         a file by itself.
 
         A record without objects is an image without any.
         """
-        rows = self._rows(record, image, place)
+        rows = self._rows(record, image, location)
         for index, (box, category, crowd, area) in enumerate(rows):
-            at = SourceLocation(place.file, f"{place.text} objects[{index}]".strip())
+            at = SourceLocation(location.file, f"{location.text} objects[{index}]".strip())
             label = self._label(category, image, at)
             if label is None:
                 continue
@@ -66,37 +66,37 @@ class ObjectReader:
         self.columns.no_classes()
 
     def _report_unknown(self, names: Sequence[str]) -> None:
-        kind, mend = "unknown-class", "add the class there, or fix the label"
+        kind, hint = "unknown-class", "add the class there, or fix the label"
         if count_from_one(self.used, len(names)):
             kind = "shifted-class"
-            mend = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
+            hint = "the classes seem to count from 1 and names counts from 0; subtract 1 from each"
         listed = short_list(f"{index} {name}" for index, name in enumerate(names))
-        for place, category, image, box in self.unknown:
+        for location, category, image, box in self.unknown:
             text = f"has the class {category}, which is not in names ({listed})"
-            self.columns.problems.add(Issue(kind, place, text, mend, image=image, box=box))
+            self.columns.problems.add(Issue(kind, location, text, hint, image=image, box=box))
 
-    def _rows(self, record: Mapping[str, Any], image: int, place: SourceLocation) -> list[tuple[Any, Any, Any, Any]]:
+    def _rows(self, record: Mapping[str, Any], image: int, location: SourceLocation) -> list[tuple[Any, Any, Any, Any]]:
         """Box, class, crowd and area of each object."""
         given: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
         if isinstance(given, Mapping):
-            return self._from_lists(given, image, place)
+            return self._from_lists(given, image, location)
         if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
-            mend = "they are lists of bbox and categories, or a list of objects"
-            self._report(image, place, f"has the objects {short(given)}", mend)
+            hint = "they are lists of bbox and categories, or a list of objects"
+            self._report(image, location, f"has the objects {short(given)}", hint)
             return []
         return [
             (one.get("bbox", _ABSENT), _first(one, CLASS_KEYS), one.get("iscrowd"), one.get("area")) for one in given
         ]
 
     def _from_lists(
-        self, given: Mapping[str, Any], image: int, place: SourceLocation
+        self, given: Mapping[str, Any], image: int, location: SourceLocation
     ) -> list[tuple[Any, Any, Any, Any]]:
         boxes, categories = given.get("bbox", []), _first(given, CLASS_KEYS)
         if categories is _ABSENT and not boxes:
             return []
         if not isinstance(boxes, list) or not isinstance(categories, list) or len(boxes) != len(categories):
             text = f"has the bbox {short(boxes)} and the classes {short(None if categories is _ABSENT else categories)}"
-            self._report(image, place, text, "they are two lists of the same length")
+            self._report(image, location, text, "they are two lists of the same length")
             return []
         others = [_first(given, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
         crowd, areas = (
@@ -104,10 +104,10 @@ class ObjectReader:
         )
         return list(zip(boxes, categories, crowd, areas, strict=True))
 
-    def _label(self, category: Any, image: int, place: SourceLocation) -> int | None:
+    def _label(self, category: Any, image: int, location: SourceLocation) -> int | None:
         """The label of a class, -1 where the names do not have it; None where it is none, which is reported."""
         if wrong := self._wrong(category):
-            self._report(image, place, *wrong, "unknown-class")
+            self._report(image, location, *wrong, "unknown-class")
             return None
         self.kind = type(category)
         if self.names is None:
@@ -118,7 +118,7 @@ class ObjectReader:
         if 0 <= category < len(self.names):
             return int(category)
         if len(self.unknown) < LISTED:
-            self.unknown.append((place, category, image, self.columns.boxes))
+            self.unknown.append((location, category, image, self.columns.boxes))
         return -1
 
     def _wrong(self, category: Any) -> tuple[str, str] | None:
@@ -133,8 +133,8 @@ class ObjectReader:
             return f"has the class {short(category)}, and others are {others}", "write all in the same way"
         return None
 
-    def _report(self, image: int, place: SourceLocation, text: str, mend: str, kind: str = "malformed") -> None:
-        self.columns.problems.add(Issue(kind, place, text, mend, image=image))
+    def _report(self, image: int, location: SourceLocation, text: str, hint: str, kind: str = "malformed") -> None:
+        self.columns.problems.add(Issue(kind, location, text, hint, image=image))
 
 
 def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:

@@ -153,9 +153,9 @@ def read_parquet(source: AnyPath, data: AnyPath, split: str, options: ReadOption
     if not columns.names:
         columns.problem("missing-image", source, "", "there are no rows in it", "name another file")
     objects.finish()
-    places = np.array(rows, np.int64).reshape(-1, 3)
-    raw = columns.finish([file for file, _ in files], row_object, file_of=places[:, 0], xywh=True)
-    return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, places, columns.names))))
+    positions = np.array(rows, np.int64).reshape(-1, 3)
+    raw = columns.finish([file for file, _ in files], row_object, file_of=positions[:, 0], xywh=True)
+    return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, positions, columns.names))))
 
 
 def _read_row(columns: ColumnBuilder, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:
@@ -209,9 +209,9 @@ def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[di
     size = table.metadata.row_group(group).total_byte_size
     if size > _MAX_GROUP:
         raise DataError(f"{file}: row group {group} has {size} bytes; write it again with row_group_size=100")
-    wanted = [*layout.labels, *([layout.path] if layout.path else [])]
+    requested = [*layout.labels, *([layout.path] if layout.path else [])]
     try:
-        rows = table.read_row_group(group, columns=wanted, use_threads=False).to_pylist()
+        rows = table.read_row_group(group, columns=requested, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{file}: row group {group} cannot be read ({_line(error)}); download it again") from None
     for row in rows:
@@ -259,8 +259,8 @@ def parquet_files(folder: AnyPath) -> list[Path]:
     """The Parquet files of a folder, or of its folder "data"."""
     if not isinstance(folder, Path):
         return []
-    for place in (folder, folder / "data"):
-        found = [place / name for name in list_dir(place)[1] if name.lower().endswith(".parquet")]
+    for path in (folder, folder / "data"):
+        found = [path / name for name in list_dir(path)[1] if name.lower().endswith(".parquet")]
         if found:
             return found
     return []

@@ -15,7 +15,7 @@ from varifocal.data.names import NAMED
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir, walk
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.items import Item, Items, PlaceOf, finished
+from varifocal.data.readers.items import Item, Items, LocationOf, finished
 from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, split_of_parts
 from varifocal.data.sibling_folders import parts_between, siblings_of_source
 from varifocal.utils.errors import DataError
@@ -34,7 +34,7 @@ class RecordFiles:
     suffixes: tuple[str, ...]
     kind: Callable[[AnyPath], str]
     scan: Callable[[AnyPath, ColumnBuilder, Callable[[Item], None]], None]
-    words: PlaceOf
+    words: LocationOf
 
     def files(self, data: AnyPath) -> Iterator[AnyPath]:
         """The files of this format below a folder."""

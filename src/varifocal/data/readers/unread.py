@@ -59,7 +59,7 @@ UNREAD = {
     "unity": _Unread("Unity's Perception (SOLO)", _panlabel("unity-perception")),
     "edge-impulse": _Unread("Edge Impulse", _panlabel("edge-impulse")),
     "mmdet3": _Unread(
-        "MMDetection 3's own JSON", "write it as COCO, with bbox as [x, y, width, height] in place of corners"
+        "MMDetection 3's own JSON", "write it as COCO, with bbox as [x, y, width, height] instead of corners"
     ),
     "odvg": _Unread("ODVG, lines for Grounding DINO", "export COCO where they were made"),
     "whole-images": _Unread("classes of whole images, without boxes", "export COCO, YOLO or Pascal VOC there"),

@@ -66,7 +66,7 @@ def _scan(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
     if key is None:
         columns.notes.append(one_class_note(file))
     for number, (name, regions) in enumerate(images):
-        add(Item(name, (_entry(region, key) for region in regions), place=f"image {number}"))
+        add(Item(name, (_entry(region, key) for region in regions), location=f"image {number}"))
 
 
 def _records(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, Any]]:
@@ -94,11 +94,11 @@ def _regions(number: int, given: Any) -> Iterator[Region]:
     if given is not None and not isinstance(given, list):
         given = [given]
     for index, region in enumerate(given or []):
-        place = number_of(number, index)
+        location = number_of(number, index)
         if isinstance(region, dict):
-            yield place, region.get("shape_attributes"), region.get("region_attributes")
+            yield location, region.get("shape_attributes"), region.get("region_attributes")
         else:
-            yield place, region, None
+            yield location, region, None
 
 
 def _from_csv(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, list[Region]]]:
@@ -110,10 +110,10 @@ def _from_csv(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, list[Reg
         header = [name.lstrip("#") for name in next(reader, [])]
         if not all(name in header for name in _HEADER):
             raise DataError(f"{file}: this is not a CSV of VIA (found: {short_list(header)}); export it again")
-        places = [header.index(name) for name in _HEADER]
+        indices = [header.index(name) for name in _HEADER]
         for row in reader:
             if any(row):
-                name, shape, own = (row[place] if place < len(row) else "" for place in places)
+                name, shape, own = (row[index] if index < len(row) else "" for index in indices)
                 regions = images.setdefault(name, [])
                 if shape not in ("", "{}"):
                     regions.append((reader.line_num, _json_cell(shape, file), _json_cell(own or "{}", file)))
@@ -150,9 +150,9 @@ def _class_key(file: AnyPath, attributes: Iterable[Any]) -> str | None:
 
 
 def _entry(region: Region, key: str | None) -> Entry:
-    place, shape, own = region
+    location, shape, own = region
     if not isinstance(shape, Mapping):
-        return Fault(place, f"has the shape_attributes {short(shape)}", "they should be an object")
+        return Fault(location, f"has the shape_attributes {short(shape)}", "they should be an object")
     kind = shape.get("name")
     if kind not in list(_KEYS):
         return LeftOut(f"(region|regions) of the shape {short(kind)} (was|were) left out")
@@ -160,11 +160,11 @@ def _entry(region: Region, key: str | None) -> Entry:
     label = ONE_CLASS if key is None else _label(given)
     if label is None:
         return Fault(
-            place, f"has the {short(key)} {short(given)}", "it should be the name of one class", "unknown-class"
+            location, f"has the {short(key)} {short(given)}", "it should be the name of one class", "unknown-class"
         )
     box = _box(kind, shape)
     note = {"circle": CIRCLE, "ellipse": ELLIPSE, "polygon": OUTLINE}.get(kind, "")
-    return Shape(place, label, box or (), odd="" if box else short(dict(shape)), note=note)
+    return Shape(location, label, box or (), odd="" if box else short(dict(shape)), note=note)
 
 
 def _label(given: Any) -> str | None:
@@ -191,11 +191,11 @@ def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, floa
     return ellipse_box(x, y, radii[0], radii[-1], math.degrees(turn[0] if turn else 0.0))
 
 
-def _place(file: Any, number: int) -> str:
+def _location(file: Any, number: int) -> str:
     if file.name.lower().endswith(".csv"):
         return f"line {number}"
     image, region = record_and_index(number)
     return f"image {image} regions[{region}]"
 
 
-VIA = RecordFiles("via", "VGG Image Annotator", (".json", ".csv"), _kind, _scan, _place)
+VIA = RecordFiles("via", "VGG Image Annotator", (".json", ".csv"), _kind, _scan, _location)

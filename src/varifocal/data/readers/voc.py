@@ -33,7 +33,7 @@ from varifocal.data.readers.voc_layout import (
     unsplit,
     without_flag,
     xml_folders,
-    xml_place,
+    xml_path,
     xml_stems,
 )
 from varifocal.data.readers.voc_shapes import corners_of, text_of
@@ -43,7 +43,7 @@ from varifocal.utils.errors import DataError
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _MAX_SIDE = 2**31 - 1
-_MENDS = ("put it there or take the XML away", "write the name of the image alone")
+_HINTS = ("put it there or take the XML away", "write the name of the image alone")
 
 _Entry = tuple[AnyPath, int, str, str]  # a line of a list: file, number, text, and the XML file that it names or ""
 
@@ -85,9 +85,9 @@ def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     """
     columns = ColumnBuilder("voc", source, split)
     reading = _Reading(columns, data, options)
-    places = list(_files(source, reading))
-    files = (folder / name for folder, name in places)
-    for (folder, name), (_, content) in zip(places, read_many(files), strict=True):
+    locations = list(_files(source, reading))
+    files = (folder / name for folder, name in locations)
+    for (folder, name), (_, content) in zip(locations, read_many(files), strict=True):
         _read_file(reading, folder, name, content)
     columns.find_lost()
     _take_unlabeled(reading)
@@ -133,7 +133,7 @@ def _without_xml(reading: _Reading) -> Iterator[Found]:
     if not source.is_dir():
         return
     used: dict[AnyPath, set[str]] = {}
-    for folder, name in columns.places():
+    for folder, name in columns.locations():
         used.setdefault(folder, set()).add(name)
     split = normalize_split(columns.split)
     stems: dict[str, str] | None = None
@@ -171,9 +171,9 @@ def _shifted(raw: RawDataset, from_zero: int) -> RawDataset:
     """Boxes whose pixels count from 1 as the edges of what they cover."""
     if from_zero < 0:
         return replace(raw, boxes=replace(raw.boxes, xyxy=raw.boxes.xyxy - np.array([1.0, 1.0, 0.0, 0.0]), origin=1))
-    place = raw.boxes.where(from_zero)
+    location = raw.boxes.where(from_zero)
     note = (
-        f"{raw.source.name}: boxes are taken to count pixels from 0, not from 1 as VOC does, because of {place}, "
+        f"{raw.source.name}: boxes are taken to count pixels from 0, not from 1 as VOC does, because of {location}, "
         f"which begins at {raw.boxes.show(from_zero)}."
     )
     return replace(raw, notes=(*raw.notes, note))
@@ -193,7 +193,7 @@ def _files(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
 def _listed(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
     """The XML files that a list names; of a line without one the image, if it is there."""
     columns, base = reading.columns, base_of(source)
-    folder = xml_place(base)
+    folder = xml_path(base)
     stems = xml_stems(folder)
     lists = read_lists(source.parent, base)
     columns.notes += lists.notes()
@@ -209,14 +209,14 @@ def _listed(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]
         if image := next(filter(None, found), None):
             reading.bare.append(image)
             continue
-        there, mend = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
+        there, hint = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
         if stem in stems:
-            there, mend = (
+            there, hint = (
                 f"several folders of {folder} have a {cut(stem)}.xml",
                 "write the folder of the one that is meant",
             )
         text = f"names {short(line)}, and {there}"
-        columns.problem("missing-labels", file, f"line {number}", text, mend)
+        columns.problem("missing-labels", file, f"line {number}", text, hint)
 
 
 def _stem_of(line: str) -> str:
@@ -276,7 +276,7 @@ def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: Imag
         if found is not None:
             _note_renamed(reading, file, given, stem)
             _doubt_twins(columns, finder, found, file)
-    words = Words("has the filename" if given else "is of the image", *_MENDS)
+    words = Words("has the filename" if given else "is of the image", *_HINTS)
     return columns.named(
         finder,
         given or stem,
@@ -313,8 +313,8 @@ def _size(root: ET.Element) -> tuple[int, int]:
 def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath, number: int) -> None:
     columns = reading.columns
 
-    def report(kind: str, text: str, mend: str) -> None:
-        columns.problem(kind, file, _object_of(file, number), text, mend, image=image)
+    def report(kind: str, text: str, hint: str) -> None:
+        columns.problem(kind, file, _object_of(file, number), text, hint, image=image)
 
     name, difficult = text_of(node, "name"), text_of(node, "difficult")
     if difficult.lower() not in _FLAGS:

@@ -27,7 +27,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)')
 class Lists:
     """The lists of a folder by split, those of single classes, and those of which nothing is understood."""
 
-    place: AnyPath
+    path: AnyPath
     splits: dict[str, AnyPath] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -36,9 +36,9 @@ class Lists:
     @property
     def folder(self) -> str:
         """The folder of the lists, for a note."""
-        if self.place.name == "Main":
+        if self.path.name == "Main":
             return f"{_LISTS}/Main"
-        return self.place.name  # ImageSets, or the folder of the data set itself
+        return self.path.name  # ImageSets, or the folder of the data set itself
 
     @property
     def files(self) -> dict[str, list[AnyPath]]:
@@ -52,7 +52,7 @@ class Lists:
         for name in self.classes:
             split = normalize_split(name[:-4].rpartition("_")[2])
             if split in NAMED:
-                found.setdefault(split, []).append(self.place / name)
+                found.setdefault(split, []).append(self.path / name)
         return found
 
     def unlisted(self) -> list[str]:
@@ -105,8 +105,8 @@ def find_voc(path: AnyPath) -> dict[str, AnyPath]:
     if len(kits) > 1:
         return _of_kits(path, kits)
     folder = kits[0] if kits else path
-    place = list_place(folder)
-    if place is not None and (found := read_lists(place, folder).files):
+    lists = lists_folder(folder)
+    if lists is not None and (found := read_lists(lists, folder).files):
         return {split: files[0] for split, files in found.items()}
     base = next((folder / name for name in FOLDERS if (folder / name).is_dir()), folder)
     if splits := _called_like_splits(base) or _called_like_splits(folder) or _split_folders(folder):
@@ -116,9 +116,9 @@ def find_voc(path: AnyPath) -> dict[str, AnyPath]:
     return {"all": base}
 
 
-def _called_like_splits(place: AnyPath) -> dict[str, AnyPath]:
+def _called_like_splits(path: AnyPath) -> dict[str, AnyPath]:
     """Split -> the folder of XML files that is called like it; train1 and train2 keep their names."""
-    inner = [place / name for name in list_dir(place)[0] if normalize_split(name) in NAMED and has_xml(place / name)]
+    inner = [path / name for name in list_dir(path)[0] if normalize_split(name) in NAMED and has_xml(path / name)]
     meant = [normalize_split(one.name) for one in inner]
     return {one.name if meant.count(name) > 1 else name: one for one, name in zip(inner, meant, strict=True)}
 
@@ -129,8 +129,8 @@ def unsplit(source: AnyPath) -> list[str]:
         return []
     if normalize_split(source.name) not in NAMED:
         base = source.parent if source.name in FOLDERS else source
-        place = list_place(base)
-        return [] if place is None else read_lists(place, base).passed()
+        folder_of_lists = lists_folder(base)
+        return [] if folder_of_lists is None else read_lists(folder_of_lists, base).passed()
     folders, files = list_dir(source.parent)
     others = [name for name in folders if normalize_split(name) not in NAMED and has_xml(source.parent / name)]
     parent = source.parent.name
@@ -149,7 +149,7 @@ def _below(path: AnyPath) -> Iterator[AnyPath]:
     """The folders in a folder, those in these, and so on, a few levels deep."""
     level = [path]
     for _ in range(_DEEP):
-        level = [place / name for place in level for name in list_dir(place)[0]]
+        level = [folder / name for folder in level for name in list_dir(folder)[0]]
         yield from level
 
 
@@ -160,8 +160,8 @@ def _kits(path: AnyPath) -> list[AnyPath]:
     """
     if (path / FOLDERS[0]).is_dir():
         return []
-    found = [place for place in _below(path) if (place / FOLDERS[0]).is_dir()]
-    return [] if any(normalize_split(place.name) in NAMED for place in found) else found
+    found = [folder for folder in _below(path) if (folder / FOLDERS[0]).is_dir()]
+    return [] if any(normalize_split(location.name) in NAMED for location in found) else found
 
 
 def _of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
@@ -172,8 +172,8 @@ def _of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
     """
     found: dict[str, AnyPath] = {}
     for kit in kits:
-        place = list_place(kit)
-        files = {} if place is None else read_lists(place, kit).files
+        folder_of_lists = lists_folder(kit)
+        files = {} if folder_of_lists is None else read_lists(folder_of_lists, kit).files
         lists = {split: one[0] for split, one in files.items()}
         if not lists or set(lists) & set(found):
             names = [str(one).removeprefix(str(path)).strip("/") for one in kits]
@@ -185,18 +185,22 @@ def _of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
 def _split_folders(path: AnyPath) -> dict[str, AnyPath]:
     """Folders of XML files deeper in a folder that are called train, val and so on, if there is one of each name."""
     found: dict[str, list[AnyPath]] = {}
-    for place in _below(path):
-        if normalize_split(place.name) in NAMED and has_xml(place):
-            found.setdefault(normalize_split(place.name), []).append(place)
-    return {name: places[0] for name, places in found.items()} if all(len(one) == 1 for one in found.values()) else {}
+    for folder in _below(path):
+        if normalize_split(folder.name) in NAMED and has_xml(folder):
+            found.setdefault(normalize_split(folder.name), []).append(folder)
+    return (
+        {name: locations[0] for name, locations in found.items()}
+        if all(len(one) == 1 for one in found.values())
+        else {}
+    )
 
 
-def list_place(folder: AnyPath) -> AnyPath | None:
+def lists_folder(folder: AnyPath) -> AnyPath | None:
     """The folder of the lists: ``ImageSets/Main``, or else ``ImageSets`` itself, or the folder with the annotations,
     where its lists are called like splits, as PaddleDetection has them."""
-    for place in (folder / _LISTS / "Main", folder / _LISTS):
-        if any(name.endswith(".txt") for name in list_dir(place)[1]):
-            return place
+    for path in (folder / _LISTS / "Main", folder / _LISTS):
+        if any(name.endswith(".txt") for name in list_dir(path)[1]):
+            return path
     beside = any((folder / name).is_dir() for name in FOLDERS)
     return folder if beside and _split_lists(folder) else None
 
@@ -215,7 +219,7 @@ def base_of(source: AnyPath) -> AnyPath:
     return folder.parent if folder.name == _LISTS else folder
 
 
-def xml_place(base: AnyPath) -> AnyPath:
+def xml_path(base: AnyPath) -> AnyPath:
     """The folder of the XML files that lists name."""
     return next((base / name for name in FOLDERS if (base / name).is_dir()), base / FOLDERS[0])
 
@@ -237,22 +241,22 @@ def xml_stems(folder: AnyPath) -> dict[str, str]:
     return alone | found
 
 
-def read_lists(place: AnyPath, base: AnyPath) -> Lists:
+def read_lists(path: AnyPath, base: AnyPath) -> Lists:
     """The lists of images in a folder, and the others."""
-    stems = xml_stems(xml_place(base))
-    lists = Lists(place, stems=stems)
-    names = _split_lists(place) if place == base else [name for name in list_dir(place)[1] if name.endswith(".txt")]
+    stems = xml_stems(xml_path(base))
+    lists = Lists(path, stems=stems)
+    names = _split_lists(path) if path == base else [name for name in list_dir(path)[1] if name.endswith(".txt")]
     for name in names:
-        lines = [line.strip() for line in TextDecoder().read(place / name).split("\n")[: 4 * _LOOKED_AT]]
+        lines = [line.strip() for line in TextDecoder().read(path / name).split("\n")[: 4 * _LOOKED_AT]]
         lines = [line for line in lines if line][:_LOOKED_AT]
         if not lines:
             lists.others.append(name)
         elif any(known(line, stems) for line in lines) or all(len(line.split()) == 1 for line in lines):
-            lists.splits[os.path.splitext(name)[0]] = place / name
+            lists.splits[os.path.splitext(name)[0]] = path / name
         elif normalize_split(name[:-4]) not in NAMED and all(line.split()[-1] in _FLAGS for line in lines):
             lists.classes.append(name)
         elif any(entry_of(line, stems) for line in lines):
-            lists.splits[os.path.splitext(name)[0]] = place / name
+            lists.splits[os.path.splitext(name)[0]] = path / name
         else:
             lists.others.append(name)
     return lists
@@ -305,18 +309,18 @@ def xml_folders(data: AnyPath) -> list[AnyPath]:
 
 def has_xml(folder: AnyPath) -> bool:
     """Whether the first XML file below a folder is one of VOC."""
-    for place, _, names in walk(folder):
+    for path, _, names in walk(folder):
         for name in names:
             if name.lower().endswith(".xml"):
-                return root_tag(place / name) == "annotation"
+                return root_tag(path / name) == "annotation"
     return False
 
 
 def has_voc(folder: AnyPath) -> str:
     """What speaks for VOC in a folder: its first XML file, or those of the folder that the annotations have."""
-    place = next((folder / name for name in FOLDERS[:3] if (folder / name).is_dir()), None)
-    if place is not None:
-        return place.name if has_xml(place) else ""
+    path = next((folder / name for name in FOLDERS[:3] if (folder / name).is_dir()), None)
+    if path is not None:
+        return path.name if has_xml(path) else ""
     if any((folder / name / "Annotations").is_dir() for name in list_dir(folder)[0]):
         return "Annotations"
     return "XML files" if has_xml(folder) else ""

@@ -28,8 +28,8 @@ def xml_text(content: bytes, file: AnyPath) -> tuple[str, bool]:
         try:
             text = content.decode(name)
         except (UnicodeDecodeError, LookupError):
-            mend = "save the file as UTF-8"
-            raise DataError(f"{file}: it says that it is {name}, and is not or that is not known; {mend}") from None
+            hint = "save the file as UTF-8"
+            raise DataError(f"{file}: it says that it is {name}, and is not or that is not known; {hint}") from None
     else:
         text, latin = decode(content, file)
     # without the declaration the parser takes the text as it is; lines keep their numbers

@@ -61,8 +61,8 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     columns.categories = None if layout.unnamed else layout.categories
     reading = _Reading(columns, layout, options, LabelFinder(layout, options))
     reading.classes = {category.id: index for index, category in enumerate(layout.categories)}
-    for kind, text, mend in layout.problems:
-        columns.problem(kind, source, "", text, mend)
+    for kind, text, hint in layout.problems:
+        columns.problem(kind, source, "", text, hint)
     try:
         entries = layout.entries(split, options.images)
     except DataError as error:
@@ -73,14 +73,14 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
             _take(reading, entry, found)
     _read_labels(reading)
     _report_unknown(reading)
-    _report_missing(reading, listed=any(entry.place.is_file() or entry.shared for entry in entries))
+    _report_missing(reading, listed=any(entry.path.is_file() or entry.shared for entry in entries))
     _doubt_shared(reading)
     columns.notes += [*layout.notes, *layout.absent(), *layout.far(split), *reading.texts.notes(source)]
     columns.notes += passed_over(reading.passed, source.name)
     columns.notes += [*_unlabeled(reading), *_prefixed(reading)]
     if layout.unnamed:
         columns.no_classes()
-    return columns.finish(Files.of(reading.labels), shares=True)
+    return columns.finish(Files.of(reading.labels), normalized=True)
 
 
 def _take(reading: _Reading, entry: Entry, found: Found) -> None:
@@ -126,25 +126,25 @@ def _doubt_shared(reading: _Reading) -> None:
         return
     columns = reading.columns
     first: dict[tuple[AnyPath, str] | None, int] = {}
-    wanted = {reading.labels[image] for image in reading.shared}
+    labels_of_several = {reading.labels[image] for image in reading.shared}
     for image, labels in enumerate(reading.labels):
-        if labels in wanted:
+        if labels in labels_of_several:
             first.setdefault(labels, image)
-    places = list(columns.places())  # all images of YOLO are found
+    locations = list(columns.locations())  # all images of YOLO are found
     for image in reading.shared:
         labels = reading.labels[image]
         assert labels is not None, "an image without labels has none in common with another"
-        if places[image] != places[first[labels]]:
+        if locations[image] != locations[first[labels]]:
             names = columns.names[first[labels]], columns.names[image]
             columns.shared_labels(labels[0] / labels[1], *names, image)
 
 
 def _images(entry: Entry, reading: _Reading) -> Iterator[Found]:
     """The images of a folder, or those that a text file lists, one a line."""
-    if entry.place.is_file():
-        yield from _from_list(entry.place, reading)
+    if entry.path.is_file():
+        yield from _from_list(entry.path, reading)
     else:
-        for folder, path, name in iter_images(entry.place, reading.passed):
+        for folder, path, name in iter_images(entry.path, reading.passed):
             yield Found(folder, path, name, path)
 
 
@@ -156,22 +156,22 @@ def _from_list(file: AnyPath, reading: _Reading) -> Iterator[Found]:
     lines = list(_lines(reading.texts.read(file)))
     paths = [reading.layout.inside(name) for _, name in lines]
     # what begins with a dot is meant from the list, all else from the data folder; either may be written
-    places = [
+    folders = [
         _first(path, (beside, whole) if name.startswith("./") else (whole, beside))
         for (_, name), path in zip(lines, paths, strict=True)
     ]
     lookup = Lookup()
     for index, (number, name) in enumerate(lines):
-        if places[index] is None:
+        if folders[index] is None:
             lookup.add(Lost(index, (name,), whole), SourceLocation(file, f"line {number}"), _NAMES)
-    outcome = lookup.finish(file, lambda: {place for place in places if place is not None})
+    outcome = lookup.finish(file, lambda: {folder for folder in folders if folder is not None})
     for problem in outcome.problems:
         reading.columns.problems.add(replace(problem, image=-1))
     reading.columns.notes += [outcome.note] if outcome.note else []
-    for index, (place, path, (_, name)) in enumerate(zip(places, paths, lines, strict=True)):
-        found = place or outcome.places.get(index)
+    for index, (directory, path, (_, name)) in enumerate(zip(folders, paths, lines, strict=True)):
+        found = directory or outcome.locations.get(index)
         if found is not None:
-            by_end = place is None and images is None
+            by_end = directory is None and images is None
             inside = _below(found[0], root) if by_end else (path or "").rpartition("/")[0]
             yield Found(found[0], inside, found[1], name.replace("\\", "/").rpartition("/")[0])
 
@@ -190,7 +190,7 @@ def _first(path: str | None, finders: Sequence[ImageFinder]) -> tuple[AnyPath, s
     """Return the first location at which a path is found; none for one that leaves the data folder."""
     if path is None:
         return None
-    return next((place for finder in finders if (place := finder.find(path)) is not None), None)
+    return next((folder for finder in finders if (folder := finder.find(path)) is not None), None)
 
 
 def _below(folder: AnyPath, top: AnyPath) -> str:
@@ -217,15 +217,15 @@ def _read_labels(reading: _Reading) -> None:
 
 
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
-    columns, place = reading.columns, f"line {number}"
+    columns, location = reading.columns, f"line {number}"
     wrong = _wrong_count(len(words), reading.layout.keypoint_values)
     if wrong is not None:
-        columns.problem("malformed", file, place, *wrong, image=image)
+        columns.problem("malformed", file, location, *wrong, image=image)
         return
     category = _whole(words[0])
     if category is None:
         text = f"begins with {short(words[0])}, which is not the number of a class"
-        columns.problem("unknown-class", file, place, text, f"the classes are {_listed(reading)}", image=image)
+        columns.problem("unknown-class", file, location, text, f"the classes are {_listed(reading)}", image=image)
         return
     values = [to_number(word) for word in words[1:]]
     if reading.layout.keypoint_values:
@@ -233,7 +233,7 @@ def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words:
     beyond = [word for word, value in zip(words[1:], values, strict=False) if value < _LEAST or value > _MOST]
     if beyond:
         text = f"has the value {cut(beyond[0])}, but YOLO writes fractions of the image's width and height, from 0 to 1"
-        columns.problem("malformed", file, place, text, "divide pixels by the size of the image", image=image)
+        columns.problem("malformed", file, location, text, "divide pixels by the size of the image", image=image)
         return
     reading.used.add(category)
     unnamed = reading.layout.unnamed and category >= 0
@@ -282,11 +282,11 @@ def _report_unknown(reading: _Reading) -> None:
         return
     columns, known = reading.columns, sorted(reading.classes)
     text = f"which is not in names ({_listed(reading)})"
-    kind, mend = "unknown-class", "add the class there, or fix the label"
+    kind, hint = "unknown-class", "add the class there, or fix the label"
     if known == list(range(len(known))) and count_from_one(reading.used, len(known)):
         names = ", ".join(f"{category.id + 1}: {category.name}" for category in reading.layout.categories[:2])
         kind = "shifted-class"
-        mend = (
+        hint = (
             "the labels seem to count from 1 and YOLO counts from 0; subtract 1 from the class of every line, "
             f"or give names their numbers, {{{cut(names)}{', ...' if len(known) > 2 else ''}}}"
         )
@@ -294,8 +294,8 @@ def _report_unknown(reading: _Reading) -> None:
         image = columns.image_of(box)
         found = reading.labels[image]
         assert found is not None, "a box without a file"
-        place, said = f"line {number}", f"has the class {category}, {text}"
-        columns.problem(kind, found[0] / found[1], place, said, mend, image=image, box=box)
+        location, said = f"line {number}", f"has the class {category}, {text}"
+        columns.problem(kind, found[0] / found[1], location, said, hint, image=image, box=box)
 
 
 def _report_missing(reading: _Reading, *, listed: bool) -> None:
@@ -307,12 +307,12 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
             columns.problem("missing-image", columns.source, "", text, "put them there")
         return
     if not any(reading.labels) and reading.options.unlabeled != "background":
-        place = " or ".join(str(place) for place in list(reading.files.listings)[:2])
-        text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {place}"
+        path = " or ".join(str(directory) for directory in list(reading.files.listings)[:2])
+        text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {path}"
         columns.problem("missing-labels", columns.source, "", text, "put a text file of the same name there for each")
     if listed:  # a list may name some of the images
         return
     for folder, names in reading.files.lonely.items():
         for name in sorted(name for name in names if normalize_split(name[:-4]) not in NAMED):
-            mend = "put the image beside the others, or take the labels away"
-            columns.problem("missing-image", folder / name, "", "no image belongs to these labels", mend)
+            hint = "put the image beside the others, or take the labels away"
+            columns.problem("missing-image", folder / name, "", "no image belongs to these labels", hint)

@@ -24,7 +24,7 @@ from varifocal.data.readers.yolo_layout import (
     called,
     class_file,
     class_files,
-    label_place,
+    label_path,
     listed_names,
     number_classes,
     read_names,
@@ -103,7 +103,7 @@ def _from_darknet(file: AnyPath) -> Layout:
     if not layout.given:
         raise DataError(f"{file}: there is no train or valid in it; say where the list of the images is")
     words = [layout.root / tail for tail in tails_of(content.get("names", ""))]
-    names = next((place for place in words if exists(place)), None) or class_file(file.parent)
+    names = next((location for location in words if exists(location)), None) or class_file(file.parent)
     count = content.get("classes", "")
     if names is not None:
         layout.categories = listed_names(layout, names, texts)
@@ -127,7 +127,7 @@ def _read_root(layout: Layout, given: Any) -> None:
     if (isinstance(layout.root, Path) or not is_unsafe_path(name)) and is_folder(layout.root / name):
         layout.root = layout.root / name
         return
-    taken = next((place for tail in tails_of(given) if is_folder(place := layout.root / tail)), layout.root)
+    taken = next((path for tail in tails_of(given) if is_folder(path := layout.root / tail)), layout.root)
     what = "the folder of the file" if taken is layout.root else str(taken)
     layout.root = taken
     layout.notes.append(f"{layout.source.name}: path, {short(given)}, is not there; {what} is taken.")
@@ -147,8 +147,8 @@ def _read_points(layout: Layout, shape: Any) -> int:
 def _from_folder(folder: AnyPath) -> Layout:
     """A folder without ``data.yaml``: names from a list beside, splits from the folders of images."""
     layout = Layout(folder, folder, given=folder_splits(folder))
-    places = [folder / word for words in layout.given.values() for word in words if word != "."]
-    file = _class_file(folder, *places) or _beside_labels([label_place(place, folder) for place in places])
+    paths = [folder / word for words in layout.given.values() for word in words if word != "."]
+    file = _class_file(folder, *paths) or _beside_labels([label_path(path, folder) for path in paths])
     if file is None:
         raise DataError(
             f"{folder}: the labels are numbers and nothing names their classes; add classes.txt, a name on each line, "
@@ -170,14 +170,14 @@ def _class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
     file = class_file(folder, *others, *around)
     if "." not in folder_splits(folder).get("all", []):
         return file
-    below = [place.parent for place in _labels_below(folder)]
+    below = [path.parent for path in _labels_below(folder)]
     return _beside_labels([*([] if file is None else [file.parent]), *below]) or file
 
 
 def _labels_below(folder: AnyPath) -> Iterator[AnyPath]:
     """The first file of labels in each of the first folders below and including a folder."""
-    for place, _, names in islice(walk(folder, wide=True), _FOLDERS):
-        files = (place / name for name in names if name.lower().endswith(".txt") and name.lower() not in NOT_LABELS)
+    for path, _, names in islice(walk(folder, wide=True), _FOLDERS):
+        files = (path / name for name in names if name.lower().endswith(".txt") and name.lower() not in NOT_LABELS)
         if (file := next(filter(_begins_with_numbers, islice(files, _FILES)), None)) is not None:
             yield file
 
@@ -304,10 +304,10 @@ def _fits(file: AnyPath, path: AnyPath) -> bool:
     """Whether the labels of a split that a description names lie below a folder."""
     try:
         layout = read_layout(file, path)
-        places = [entry.place for split in layout.present() for entry in layout.entries(split)]
+        locations = [entry.path for split in layout.present() for entry in layout.entries(split)]
     except DataError:
         return False
-    return any(place.is_file() or is_folder(label_place(place, layout.root)) for place in places)
+    return any(location.is_file() or is_folder(label_path(location, layout.root)) for location in locations)
 
 
 def yaml_of(path: AnyPath) -> AnyPath | None:
@@ -362,7 +362,7 @@ def has_yolo_labels(folder: AnyPath) -> str:
 def _labels_of(images: AnyPath, folder: AnyPath) -> Iterator[AnyPath]:
     """Yield the text files of numbers of the first hundred files in a folder of images."""
     for name in filter(is_image, list_dir(images)[1][:100]):
-        for location in (label_place(images, folder), images):
+        for location in (label_path(images, folder), images):
             for stem in (os.path.splitext(name)[0], name):
                 label = location / f"{stem}.txt"
                 if label.is_file() and _begins_with_numbers(label):

@@ -35,7 +35,7 @@ def _scan(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
         name = " ".join(words[:first]).strip()
         if line.strip():
             entries = _entries(number, [word for word in words[first:] if word.strip()], names)
-            add(Item(name, entries, place=f"line {number}"))
+            add(Item(name, entries, location=f"line {number}"))
     columns.notes += texts.notes(file)
 
 
@@ -54,23 +54,23 @@ def _entries(line: int, words: list[str], names: list[str]) -> Iterator[Entry]:
         yield _entry(number_of(line, index), word.strip(), names)
 
 
-def _entry(place: int, word: str, names: list[str]) -> Entry:
+def _entry(position: int, word: str, names: list[str]) -> Entry:
     cells = word.split(",")
     if len(cells) != 5:
-        return Fault(place, f"is {short(word)}", "a box is x1,y1,x2,y2,class without spaces")
+        return Fault(position, f"is {short(word)}", "a box is x1,y1,x2,y2,class without spaces")
     category = to_number(cells[4])
     known = 0 <= category < (len(names) or _MOST) and category == int(category)
     if not known:
         listed = short_list(f"{index} {name}" for index, name in enumerate(names)) or "whole numbers"
-        return Fault(place, f"has the class {short(cells[4])}", f"the classes are {listed}", "unknown-class")
+        return Fault(position, f"has the class {short(cells[4])}", f"the classes are {listed}", "unknown-class")
     label = names[int(category)] if names else str(int(category))
     box = [to_number(cell) for cell in cells[:4]]
-    return Shape(place, label, box, odd="" if all(side == side for side in box) else ",".join(cells[:4]))
+    return Shape(position, label, box, odd="" if all(side == side for side in box) else ",".join(cells[:4]))
 
 
-def _place(file: Any, number: int) -> str:
+def _location(file: Any, number: int) -> str:
     line, index = record_and_index(number)
     return f"line {line} box {index}"
 
 
-YOLO_KERAS = RecordFiles("yolo-keras", "YOLO for Keras", (".txt",), text_kind, _scan, _place)
+YOLO_KERAS = RecordFiles("yolo-keras", "YOLO for Keras", (".txt",), text_kind, _scan, _location)

@@ -10,7 +10,7 @@ from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import fold, upload_names
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_image, list_dir
-from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_place, tails_of
+from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_path, tails_of
 
 
 class Found(NamedTuple):
@@ -36,7 +36,7 @@ class LabelFinder:
         self.lonely: dict[AnyPath, set[str]] = {}
         self.prefixed: list[str] = []
         # folder, path and written folders of images -> folders of their labels
-        self._places: dict[tuple[AnyPath, str, str], tuple[AnyPath, ...]] = {}
+        self._locations: dict[tuple[AnyPath, str, str], tuple[AnyPath, ...]] = {}
         self._folded: dict[AnyPath, dict[str, str]] = {}  # files in the form in which names are compared
         self._uploads: dict[AnyPath, dict[str, str]] = {}  # files by their names without the letters of an upload
         self._stems: dict[AnyPath, set[str]] = {}  # folder -> names of its images without their suffix
@@ -45,32 +45,32 @@ class LabelFinder:
         """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt, or else
         the one that Label Studio calls so behind eight letters, if no image has its whole name."""
         key = (found.folder, found.path, found.written)
-        if key not in self._places:
-            self._places[key] = tuple(dict.fromkeys(self._label_places(entry, found)))
-        places, stem = self._places[key], os.path.splitext(found.name)[0]
-        return self._exact(places, stem) or self._exact(places, found.name) or self._upload(places, found, stem)
+        if key not in self._locations:
+            self._locations[key] = tuple(dict.fromkeys(self._label_locations(entry, found)))
+        paths, stem = self._locations[key], os.path.splitext(found.name)[0]
+        return self._exact(paths, stem) or self._exact(paths, found.name) or self._upload(paths, found, stem)
 
-    def _exact(self, places: tuple[AnyPath, ...], stem: str) -> tuple[AnyPath, str] | None:
-        for place in places:
-            if place not in self.listings:
-                names = [file for file in list_dir(place)[1] if _is_label(file)]
-                self.listings[place] = frozenset(names)
-                self.lonely[place] = set(names)
+    def _exact(self, locations: tuple[AnyPath, ...], stem: str) -> tuple[AnyPath, str] | None:
+        for location in locations:
+            if location not in self.listings:
+                names = [file for file in list_dir(location)[1] if _is_label(file)]
+                self.listings[location] = frozenset(names)
+                self.lonely[location] = set(names)
             name = f"{stem}.txt"
-            if name in self.listings[place]:
-                return place, name
-            if place not in self._folded:
-                self._folded[place] = {fold(file): file for file in self.listings[place]}
-            other = self._folded[place].get(fold(name))
+            if name in self.listings[location]:
+                return location, name
+            if location not in self._folded:
+                self._folded[location] = {fold(file): file for file in self.listings[location]}
+            other = self._folded[location].get(fold(name))
             if other is not None:
-                return place, other
+                return location, other
         return None
 
-    def _upload(self, places: tuple[AnyPath, ...], found: Found, stem: str) -> tuple[AnyPath, str] | None:
-        for place in places:
-            if place not in self._uploads:
-                self._uploads[place] = upload_names(self.listings[place])
-            name = self._uploads[place].get(fold(f"{stem}.txt"))
+    def _upload(self, locations: tuple[AnyPath, ...], found: Found, stem: str) -> tuple[AnyPath, str] | None:
+        for location in locations:
+            if location not in self._uploads:
+                self._uploads[location] = upload_names(self.listings[location])
+            name = self._uploads[location].get(fold(f"{stem}.txt"))
             if name is None:
                 continue
             if found.folder not in self._stems:
@@ -78,10 +78,10 @@ class LabelFinder:
                 self._stems[found.folder] = {os.path.splitext(image)[0] for image in images}
             if os.path.splitext(name)[0] not in self._stems[found.folder]:
                 self.prefixed.append(name)
-                return place, name
+                return location, name
         return None
 
-    def _label_places(self, entry: Entry, found: Found) -> Iterator[AnyPath]:
+    def _label_locations(self, entry: Entry, found: Found) -> Iterator[AnyPath]:
         """Where the labels of the images of a folder may lie.
 
         What a list writes before the names of images begins on another machine as these do: CVAT's "YOLO 1.1" has
@@ -89,21 +89,21 @@ class LabelFinder:
         """
         top = root = self._layout.root
         path, images = found.path, self._options.images
-        written = [root / tail for tail in tails_of(found.written)] if entry.place.is_file() else []
+        written = [root / tail for tail in tails_of(found.written)] if entry.path.is_file() else []
         if images is not None:
-            if entry.place.is_file():
-                yield label_place(root / path, root)
+            if entry.path.is_file():
+                yield label_path(root / path, root)
                 yield from (root / "labels" / tail for tail in (path, path.rpartition("/")[2], ""))
                 yield root
             elif entry.labels is not None:
                 yield entry.labels / path if path else entry.labels
                 yield entry.labels
             top = images
-        yield label_place(found.folder, top)
+        yield label_path(found.folder, top)
         yield found.folder
-        for place in written:
-            yield label_place(place, root)
-            yield place
+        for location in written:
+            yield label_path(location, root)
+            yield location
 
 
 def _is_label(file: str) -> bool:

@@ -31,7 +31,7 @@ class Entry:
     """A folder of images or a list of them; ``labels`` is the folder that mirrors it, where the images lie in a
     folder that the user named. ``shared``: other splits have their images there, too."""
 
-    place: AnyPath
+    path: AnyPath
     labels: AnyPath | None = None
     shared: bool = False
 
@@ -83,24 +83,24 @@ class Layout:
             return self._elsewhere(word, images)
         if found is not None:
             return Entry(found)
-        mend = "fix the path, or name the folder of the images with --images"
+        hint = "fix the path, or name the folder of the images with --images"
         if self.inside(word) is None:
             raise DataError(
                 f"{self.source}: {split} is {short(word)}, which leaves the data folder {self.root}; "
                 "put the images there, say with path where the data folder is, or name the folder around both"
             )
         if _parted(word)[1]:
-            mend = "name the folder of its images, or a text file that lists them"
-        raise DataError(f"{self.source}: {split} is {short(word)}, which is not found in {self.root}; {mend}")
+            hint = "name the folder of its images, or a text file that lists them"
+        raise DataError(f"{self.source}: {split} is {short(word)}, which is not found in {self.root}; {hint}")
 
     def _elsewhere(self, word: str, images: AnyPath) -> Entry:
         """The folder below ``images`` that ends as the word does, or that itself, with the labels of the word."""
         labels = self._labels(word) or self.root
         parts = parts_of(word)
         for tail in (*tails_of(word), *parts[_last_named(parts) :][:1]):
-            place = images / tail
-            if is_folder(place):
-                return Entry(place, labels)
+            path = images / tail
+            if is_folder(path):
+                return Entry(path, labels)
         return Entry(images, labels, shared=len(self.given) > 1)
 
     def _look(self, word: str) -> AnyPath | None:
@@ -112,14 +112,14 @@ class Layout:
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
         tails = tails_of(word)
-        exact = next((place for tail in tails if exists(place := self.root / tail)), None)
+        exact = next((path for tail in tails if exists(path := self.root / tail)), None)
         exact = exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
         return exact or self._matched(word)
 
     def _matched(self, word: str) -> AnyPath | None:
         """The folder that a pattern such as train/*.jpg stands for, if all its images match."""
-        place, pattern = _parted(word)
-        folder = self._look(place) if place and pattern else None
+        location, pattern = _parted(word)
+        folder = self._look(location) if location and pattern else None
         if folder is None or not is_folder(folder) or len(pattern) != 1 + (pattern[0] == "**" and pattern != ["**"]):
             return None
         deep = "**" in pattern
@@ -127,8 +127,8 @@ class Layout:
 
     def _labels(self, word: str) -> AnyPath | None:
         """The folder of the labels of a word that names a folder of images, if there is one."""
-        places = (label_place(self.root / tail, self.root) for tail in tails_of(word))
-        return next((place for place in places if place != self.root and is_folder(place)), None)
+        paths = (label_path(self.root / tail, self.root) for tail in tails_of(word))
+        return next((path for path in paths if path != self.root and is_folder(path)), None)
 
     def far(self, split: str) -> list[str]:
         """A note on words of a split that begin on another machine."""
@@ -156,7 +156,7 @@ class Layout:
 def _parted(word: str) -> tuple[str, list[str]]:
     """A path up to the first part with a sign of patterns, and the parts from there on, none where there is no sign."""
     parts = word.replace("\\", "/").split("/")
-    first = next((place for place, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    first = next((index for index, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
     return "/".join(parts[:first]), parts[first:]
 
 
@@ -167,14 +167,14 @@ def _fits(pattern: str, name: str, path: str, deep: bool) -> bool:
 
 def in_any_letters(root: AnyPath, path: str) -> AnyPath | None:
     """What a path leads to where capital and small letters make no difference, if it is one thing."""
-    place = root
+    folder = root
     for part in path.split("/"):
-        folders, files = list_dir(place)
+        folders, files = list_dir(folder)
         found = [name for name in (*folders, *files) if fold(name) == fold(part)]
         if len(found) != 1:
             return None
-        place = place / found[0]
-    return place
+        folder = folder / found[0]
+    return folder
 
 
 def tails_of(word: str) -> list[str]:
@@ -186,7 +186,7 @@ def tails_of(word: str) -> list[str]:
 
 def _last_named(parts: Sequence[str]) -> int:
     """Return the index of the last part that is called like a split, or else of the last one."""
-    named = [place for place, part in enumerate(parts) if normalize_split(os.path.splitext(part)[0]) in NAMED]
+    named = [index for index, part in enumerate(parts) if normalize_split(os.path.splitext(part)[0]) in NAMED]
     return named[-1] if named else len(parts) - 1
 
 
@@ -206,22 +206,22 @@ def _labels_in(folder: AnyPath) -> str:
     return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, list_dir(folder)[0])
 
 
-def label_place(folder: AnyPath, root: AnyPath) -> AnyPath:
+def label_path(folder: AnyPath, root: AnyPath) -> AnyPath:
     """The folder of the labels of the images in ``folder``: "labels" instead of the last "images" in its path, or
     what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
     if isinstance(folder, Path):
         parts = list(folder.parts)
         first = len(root.parts) - 1 if isinstance(root, Path) else 0
-        places = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() in IMAGES]
-        if not places:
+        indices = [index for index in range(max(first, 0), len(parts)) if parts[index].lower() in IMAGES]
+        if not indices:
             return folder
-        above = Path(*parts[: places[-1]])
-        return Path(above, _labels_in(above), *parts[places[-1] + 1 :])
+        above = Path(*parts[: indices[-1]])
+        return Path(above, _labels_in(above), *parts[indices[-1] + 1 :])
     parts = folder.inside.split("/")
-    places = [index for index, part in enumerate(parts) if part.lower() in IMAGES]
-    if not places:
+    indices = [index for index, part in enumerate(parts) if part.lower() in IMAGES]
+    if not indices:
         return folder
-    parts[places[-1]] = _labels_in(folder.top() / "/".join(parts[: places[-1]]))
+    parts[indices[-1]] = _labels_in(folder.top() / "/".join(parts[: indices[-1]]))
     return folder.top() / "/".join(parts)
 
 
@@ -233,10 +233,10 @@ def class_files(folders: Iterable[AnyPath]) -> list[AnyPath]:
 
 def class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
     """The list of class names of a folder, one a line: under a usual name, or the only file called so and so.names."""
-    for place in (folder, folder / "labels", *others):
+    for path in (folder, folder / "labels", *others):
         for name in CLASS_FILES:
-            if (place / name).is_file():
-                return place / name
+            if (path / name).is_file():
+                return path / name
     names = [name for name in list_dir(folder)[1] if name.endswith(".names")]
     return folder / names[0] if len(names) == 1 else None
 
@@ -277,8 +277,8 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
 def _names_file(layout: Layout, word: str) -> AnyPath | None:
     """The text file in the data folder that has the names of the classes, one a line."""
     folders = dict.fromkeys([layout.source.parent, layout.root])
-    places = (folder / tail for tail in tails_of(word) for folder in folders)
-    found = next((place for place in places if exists(place) and place.is_file()), None)
+    paths = (folder / tail for tail in tails_of(word) for folder in folders)
+    found = next((path for path in paths if exists(path) and path.is_file()), None)
     return found if found is not None and found.name.lower().endswith((".txt", ".names", ".labels")) else None
 
 
@@ -311,8 +311,8 @@ def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Categ
         if type(name) is int:  # digits are classes, too
             name = str(name)
         if not isinstance(name, str) or not name.strip():
-            mend = "write it in quotes" if isinstance(name, (bool, float)) else "give each class a name"
-            layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", mend))
+            hint = "write it in quotes" if isinstance(name, (bool, float)) else "give each class a name"
+            layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", hint))
             name = str(name)
         found.append(Category(number, name))
     for index in first_copies([one.id for one in found]):  # of names the boxes say whether two are one class

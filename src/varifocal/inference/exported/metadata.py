@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from varifocal.inference.exported.info import KEY
 from varifocal.utils.errors import CheckpointError
 
-PT2_PLACE = f"extra/{KEY}.json"  # in the archive of torch.export, below a folder of any name
+PT2_ENTRY = f"extra/{KEY}.json"  # in the archive of torch.export, below a folder of any name
 MOST = 2**24  # bytes of a description: many thousand classes
 CHUNK = 2**20  # bytes that are read at once
 GRAPH = f"{KEY}_graph"  # the key of what a file of ONNX says of the rest of it, see graph_mark
@@ -97,8 +97,8 @@ def check_graph(path: Path, name: str) -> None:
     """
     try:
         with open(path, "rb") as file:
-            wanted = _property(file, GRAPH)
-            good = wanted is None or wanted == graph_checksum(file)
+            recorded = _property(file, GRAPH)
+            good = recorded is None or recorded == graph_checksum(file)
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
     except (ValueError, EOFError) as error:
@@ -110,12 +110,12 @@ def check_graph(path: Path, name: str) -> None:
 def _read_archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            places = [item for item in archive.infolist() if item.filename.endswith(PT2_PLACE)]
-            if not places:
+            entries = [item for item in archive.infolist() if item.filename.endswith(PT2_ENTRY)]
+            if not entries:
                 raise not_ours(str(path), "a torch.export archive", "torch-export")
-            if places[0].file_size > MOST:
+            if entries[0].file_size > MOST:
                 raise CheckpointError(f"{path}: its varifocal description is damaged.")
-            return archive.read(places[0]).decode()
+            return archive.read(entries[0]).decode()
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:  # all that zipfile raises
         raise CheckpointError(f"{path}: damaged or not a torch.export archive ({error}).") from error
 
@@ -132,12 +132,12 @@ def _read_onnx(path: Path) -> str:
     return found
 
 
-def _property(file: BufferedIOBase, wanted: str) -> str | None:
+def _property(file: BufferedIOBase, name: str) -> str | None:
     for field in _fields(file):
         if field.number == PROPERTIES and field.end - field.content <= MOST:
             file.seek(field.content)
             key, value = _entry(file, field.end)
-            if key == wanted:
+            if key == name:
                 return value
     return None
 

@@ -189,9 +189,9 @@ class ExportedModel:
         )
         batch = np.empty((len(images), 3, height, width), np.float32)
         batch[:] = np.array(self.info.pad_color, np.float32)[:, None, None]
-        for place, image, shape in zip(batch, images, shapes, strict=True):
+        for slot, image, shape in zip(batch, images, shapes, strict=True):
             pixels = np.asarray(resize(image, *shape)).transpose(2, 0, 1)
-            place[:, : shape[0], : shape[1]] = pixels[:, :, ::-1] if flip else pixels
+            slot[:, : shape[0], : shape[1]] = pixels[:, :, ::-1] if flip else pixels
         return batch
 
 

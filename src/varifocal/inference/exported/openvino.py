@@ -87,15 +87,15 @@ def weights_checksum(file: Path) -> str:
         return f"{size} {checksum(content, size):08x}"
 
 
-def _check_weights(file: Path, wanted: str | None, name: str) -> None:
+def _check_weights(file: Path, recorded: str | None, name: str) -> None:
     try:
         mark = weights_checksum(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
-    if wanted is not None and mark != wanted:
-        size, right = mark.split()[0], wanted.split()[0]
+    if recorded is not None and mark != recorded:
+        size, right = mark.split()[0], recorded.split()[0]
         why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
         raise CheckpointError(
             f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."

@@ -89,7 +89,10 @@ def _deformable_convolution(node: Any) -> Any:
         np.arange(count) * int(attributes["strides"][axis]) - int(attributes["pads_begin"][axis])
         for axis, count in enumerate((rows, columns))
     ]
-    tap = [place * int(attributes["dilations"][axis]) for axis, place in enumerate(np.divmod(np.arange(taps), wide))]
+    tap = [
+        tap_index * int(attributes["dilations"][axis])
+        for axis, tap_index in enumerate(np.divmod(np.arange(taps), wide))
+    ]
     last = ops.reshape(
         ops.transpose(offsets, _whole(0, 2, 3, 1)), _whole(batch, rows, columns, taps, 2), special_zero=False
     )
@@ -98,15 +101,15 @@ def _deformable_convolution(node: Any) -> Any:
     x = _two_cells(dx, own[1][:, None] + tap[1], width)
     start = _whole32(np.arange(batch).reshape(-1, 1, 1, 1) * height * width)
     stride = _whole32(np.array(width))
-    cells, shares = [], []
-    for row, share_y in y:
+    cells, weights = [], []
+    for row, weight_y in y:
         first = ops.add(ops.multiply(row, stride), start)
-        for column, share_x in x:
+        for column, weight_x in x:
             cells.append(ops.unsqueeze(ops.add(first, column), _whole(4)))
-            shares.append(ops.unsqueeze(ops.multiply(share_y, share_x), _whole(4)))
-    share = ops.concat(shares, 4)
+            weights.append(ops.unsqueeze(ops.multiply(weight_y, weight_x), _whole(4)))
+    weight = ops.concat(weights, 4)
     if node.get_input_size() > 3:
-        share = ops.multiply(share, ops.unsqueeze(ops.transpose(node.input_value(3), _whole(0, 2, 3, 1)), _whole(4)))
+        weight = ops.multiply(weight, ops.unsqueeze(ops.transpose(node.input_value(3), _whole(0, 2, 3, 1)), _whole(4)))
     number = batch * rows * columns
     flat = _whole(number * taps, 4)
     table = ops.reshape(
@@ -115,7 +118,7 @@ def _deformable_convolution(node: Any) -> Any:
     read = ops.embedding_bag_packed_sum(
         table,
         ops.reshape(ops.concat(cells, 4), flat, special_zero=False),
-        ops.reshape(share, flat, special_zero=False),
+        ops.reshape(weight, flat, special_zero=False),
     )
     product = ops.matmul(
         ops.reshape(read, _whole(number, taps * channels), special_zero=False),
@@ -136,11 +139,11 @@ def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]
     part = ops.subtract(offset, before)
     first = ops.add(ops.convert(before, "i32"), _whole32(own))
     found = []
-    for step, share in ((0, ops.subtract(ops.constant(np.float32(1)), part)), (1, part)):
+    for step, weight in ((0, ops.subtract(ops.constant(np.float32(1)), part)), (1, part)):
         cell = ops.add(first, _whole32(np.array(step)))
         inside = ops.minimum(ops.maximum(cell, _whole32(np.array(0))), _whole32(np.array(size - 1)))
         there = ops.convert(ops.equal(cell, inside), "f32")
-        found.append((inside, ops.multiply(share, there)))
+        found.append((inside, ops.multiply(weight, there)))
     return found
 
 

@@ -86,12 +86,12 @@ def _fit(state: Mapping[str, Tensor], found: Identified) -> _Fit:
     """The network's state dict with every weight that fits; a counter that the file lacks is no loss."""
     mapped, unknown = convert_state_dict(state, found.detector)
     with torch.device("meta"):  # shapes are all that is asked for
-        wanted = _start(found.detector, found.config)
-    tensors = {name: mapped[name] for name in wanted if name in mapped and mapped[name].shape == wanted[name].shape}
-    left_out = [name for name in wanted if name not in tensors]
+        target = _start(found.detector, found.config)
+    tensors = {name: mapped[name] for name in target if name in mapped and mapped[name].shape == target[name].shape}
+    left_out = [name for name in target if name not in tensors]
     if left_out:
         tensors = {**_start(found.detector, found.config), **tensors}
-    unfit = [name for name in mapped if name not in wanted or name in left_out]
+    unfit = [name for name in mapped if name not in target or name in left_out]
     return _Fit(tensors, [*unknown, *unfit], [name for name in left_out if not name.endswith(COUNTER)])
 
 
@@ -152,11 +152,11 @@ def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
 def _is_backbone_of(name: str, tensors: dict[str, Tensor]) -> bool:
     """Whether these are its weights, name by name and shape by shape; counters that old files lack are added."""
     with torch.device("meta"):
-        wanted = Backbone(BackboneConfig(name)).net.state_dict()
-    for key in wanted:
+        expected = Backbone(BackboneConfig(name)).net.state_dict()
+    for key in expected:
         if key.endswith(COUNTER):
             tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
-    return {key: tensor.shape for key, tensor in tensors.items()} == {key: t.shape for key, t in wanted.items()}
+    return {key: tensor.shape for key, tensor in tensors.items()} == {key: t.shape for key, t in expected.items()}
 
 
 def _under_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

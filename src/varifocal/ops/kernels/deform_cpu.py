@@ -28,11 +28,11 @@ BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the g
 class SamplingTable(NamedTuple):
     """What each output cell reads: rows of the table [B * H * W, C] of a map's cells, and how much of each.
 
-    ``share`` is zero for what lies outside the map; ``cells`` names some cell there all the same.
+    ``weight`` is zero for what lies outside the map; ``cells`` names some cell there all the same.
     """
 
     cells: Int32[Tensor, "B h w E"]
-    share: Float[Tensor, "B h w E"]
+    weight: Float[Tensor, "B h w E"]
 
 
 def offset_table(
@@ -61,26 +61,26 @@ def offset_table(
     tap = torch.arange(kernel**2, device=offsets.device)[:, None, None, None]
     own_y = torch.arange(shape[0], device=offsets.device)[:, None] * stride + tap // kernel * dilation - padding
     own_x = torch.arange(shape[1], device=offsets.device) * stride + tap % kernel * dilation - padding
-    y, share_y = linear_weights(offsets[:, 0::2].transpose(0, 1) + own_y, height)
-    x, share_x = linear_weights(offsets[:, 1::2].transpose(0, 1) + own_x, width)
+    y, weight_y = linear_weights(offsets[:, 0::2].transpose(0, 1) + own_y, height)
+    x, weight_x = linear_weights(offsets[:, 1::2].transpose(0, 1) + own_x, width)
     index = (y * width + batch_offsets(batch, height * width, y))[:, None] + x
-    share = share_y[:, None] * share_x
+    weight = weight_y[:, None] * weight_x
     if scale is not None:
-        share = share * scale.transpose(0, 1)
+        weight = weight * scale.transpose(0, 1)
     # y, x, tap: the entries of a tap are to stand together
-    index, share = (part.permute(3, 4, 5, 2, 0, 1).flatten(3).contiguous() for part in (index, share))
-    return SamplingTable(index, share)
+    index, weight = (part.permute(3, 4, 5, 2, 0, 1).flatten(3).contiguous() for part in (index, weight))
+    return SamplingTable(index, weight)
 
 
-def linear_weights(place: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
+def linear_weights(position: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
     """Return the cells before and after a location on an axis and their weights, which are zero outside the map."""
     # far outside reads zero wherever it is exactly, so the location is kept small enough for an integer
-    place = place.nan_to_num(nan=-2.0).clamp(-2, size + 1)
-    before = place.detach().floor()
-    after = place - before
+    position = position.nan_to_num(nan=-2.0).clamp(-2, size + 1)
+    before = position.detach().floor()
+    after = position - before
     cell = torch.stack([before, before + 1])
-    share = torch.stack([1 - after, after]) * ((cell >= 0) & (cell < size))
-    return cell.clamp(0, max(size - 1, 0)).int(), share
+    weight = torch.stack([1 - after, after]) * ((cell >= 0) & (cell < size))
+    return cell.clamp(0, max(size - 1, 0)).int(), weight
 
 
 def batch_offsets(batch: int, cells: int, like: Int32[Tensor, "..."]) -> Int32[Tensor, "_ 1 1"]:
@@ -141,15 +141,15 @@ def gather_conv_backward(
     weight: Tensor,
     needed: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Gradients of features, shares and weight; empty tensors for what is not ``needed``, in this order.
+    """Gradients of features, weights of the table and weight; empty tensors for what is not ``needed``, in this order.
 
     The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
     entries sorted by the cell that they read.
     """
     with torch.autocast("cpu", enabled=False):  # a backward pass may lie inside it
         computed = weight.to(levels[0].dtype)
-        for_levels, for_shares, for_weight = _slopes(grads, levels, tables, starts, computed, needed)
-    return for_levels, for_shares, for_weight.to(weight.dtype)
+        for_levels, for_weights, for_weight = _slopes(grads, levels, tables, starts, computed, needed)
+    return for_levels, for_weights, for_weight.to(weight.dtype)
 
 
 def _slopes(
@@ -163,12 +163,12 @@ def _slopes(
     multiply = _Product(weight, levels[0].shape[1])
     wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
     for_kernel = torch.zeros(multiply.kernel.shape, dtype=wide)
-    for_levels, for_shares = [], []
+    for_levels, for_weights = [], []
     for grad, features, table in zip(grads, levels, tables, strict=True):
-        entries = table.share.shape[-1]
+        entries = table.weight.shape[-1]
         runs = _Runs(features, table, starts, multiply.run(BACKWARD_BYTES))
         for_table = torch.zeros(runs.table.shape if needed[0] else (0,), dtype=wide)
-        for_share = torch.zeros(table.share.shape if needed[1] else (0,), dtype=wide)
+        for_corner_weight = torch.zeros(table.weight.shape if needed[1] else (0,), dtype=wide)
         rows = grad.to(features.dtype).permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
         for i, part in enumerate(runs.split(rows)):
             if needed[2]:  # the columns go before their slopes come
@@ -177,16 +177,16 @@ def _slopes(
                 continue
             slopes = multiply.column_slopes(part)
             if needed[1]:
-                for_share.view(-1, entries)[i * runs.step : (i + 1) * runs.step] = runs.share_slopes(i, slopes)
+                for_corner_weight.view(-1, entries)[i * runs.step : (i + 1) * runs.step] = runs.weight_slopes(i, slopes)
             if needed[0]:
                 runs.add_scattered(i, slopes, for_table)
         if needed[0]:
             shape = (features.shape[0], *features.shape[2:], features.shape[1])
             for_table = for_table.to(features.dtype).view(shape).permute(0, 3, 1, 2)
         for_levels.append(for_table)
-        for_shares.append(for_share.to(table.share.dtype))
+        for_weights.append(for_corner_weight.to(table.weight.dtype))
     for_weight = multiply.weight_of(for_kernel).to(weight.dtype) if needed[2] else weight.new_empty(0)
-    return for_levels, for_shares, for_weight
+    return for_levels, for_weights, for_weight
 
 
 class _Product:
@@ -294,11 +294,11 @@ class _Runs:
     """The cells of one level in runs of ``step``: their columns, and the ways back from the columns' slopes."""
 
     def __init__(self, features: Tensor, table: SamplingTable, starts: Sequence[int], step: int) -> None:
-        index, share = table
+        index, weight = table
         self.step, self.taps, self.entries = step, len(starts), index.shape[-1]
         self.table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
         self.index = index.reshape(-1).split(step * self.entries)
-        self.share = share.to(features.dtype).reshape(-1).split(step * self.entries)
+        self.weight = weight.to(features.dtype).reshape(-1).split(step * self.entries)
         cells = torch.arange(min(step, index.numel() // self.entries), dtype=torch.int32)[:, None]
         begin = torch.tensor(starts, dtype=torch.int32)
         self.begins = (cells * self.entries + begin).view(-1)  # at which entry each bag begins
@@ -313,9 +313,9 @@ class _Runs:
     def columns(self, i: int) -> Tensor:
         """[n * K, C]: what each tap of each cell reads."""
         begins = self.begins[: len(self.index[i]) // self.entries * self.taps]
-        return _bag(self.table, self.index[i], begins, self.share[i])
+        return _bag(self.table, self.index[i], begins, self.weight[i])
 
-    def share_slopes(self, i: int, slopes: Tensor) -> Tensor:
+    def weight_slopes(self, i: int, slopes: Tensor) -> Tensor:
         """Return the gradient [n, E] of each interpolation weight: its row of the table times its column's slope."""
         entries = len(self.index[i])
         found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
@@ -328,9 +328,9 @@ class _Runs:
         cell, order = self.index[i].sort()
         low, high = int(cell[0]), int(cell[-1]) + 1
         begins = torch.searchsorted(cell, torch.arange(low, high, dtype=torch.int32), out_int32=True)
-        total[low:high] += _bag(slopes, self.bags[order], begins, self.share[i][order])
+        total[low:high] += _bag(slopes, self.bags[order], begins, self.weight[i][order])
 
 
-def _bag(table: Tensor, index: Tensor, begins: Tensor, share: Tensor) -> Tensor:
-    found: Tensor = torch.embedding_bag(table, index, begins, False, 0, False, share, False)[0]
+def _bag(table: Tensor, index: Tensor, begins: Tensor, weight: Tensor) -> Tensor:
+    found: Tensor = torch.embedding_bag(table, index, begins, False, 0, False, weight, False)[0]
     return found

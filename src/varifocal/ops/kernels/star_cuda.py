@@ -63,7 +63,7 @@ def convolve(
     if distances.shape != (batch, 4, height, width) or weight.shape[1:] != (channels, 3, 3):
         shapes = ", ".join(str(tuple(part.shape)) for part in (features, distances, weight))
         raise ValueError(f"the star convolution takes [B, C, H, W], [B, 4, H, W] and [O, C, 3, 3], not {shapes}")
-    # no view of another tensor: what comes after may change it in place
+    # no view of another tensor: what comes after may change it
     output = empty_output(features, weight, (height, width))
     shape = Shape.of(features, weight)
     if shape.empty:
@@ -97,9 +97,9 @@ def gradients(
         return _zeros(features, needed[0]), _zeros(distances, needed[1]), _zeros(weight, needed[2])
     with torch.cuda.device_of(features):
         rows = _rows(gradient.to(features.dtype))
-        places = _places(distances, shape)
-        by_features, by_distances = _input_gradients(rows, features, places, weight, needed, shape)
-        by_weight = _weight_gradient(rows, features, places, shape) if needed[2] else weight.new_empty(0)
+        locations = _locations(distances, shape)
+        by_features, by_distances = _input_gradients(rows, features, locations, weight, needed, shape)
+        by_weight = _weight_gradient(rows, features, locations, shape) if needed[2] else weight.new_empty(0)
     return (
         by_features if needed[0] else features.new_empty(0),
         by_distances if needed[1] else distances.new_empty(0),
@@ -111,12 +111,12 @@ def _zeros(like: Tensor, needed: bool) -> Tensor:
     return torch.zeros_like(like, memory_format=torch.contiguous_format) if needed else like.new_empty(0)
 
 
-def _places(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+def _locations(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     """Return for the 25 locations of a point the cell or -1, and the weights by row and column, [25, points] each."""
-    index = distances.new_empty(kernels.PLACES, shape.points, dtype=torch.int32)
-    rows, columns = distances.new_empty(2, kernels.PLACES, shape.points)
+    index = distances.new_empty(kernels.LOCATIONS, shape.points, dtype=torch.int32)
+    rows, columns = distances.new_empty(2, kernels.LOCATIONS, shape.points)
     block = 128
-    kernels.places[(triton.cdiv(shape.points, block),)](
+    kernels.locations[(triton.cdiv(shape.points, block),)](
         distances.contiguous(),
         index,
         rows,
@@ -135,7 +135,7 @@ def _places(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
 def _input_gradients(
     gradient: Tensor,
     features: Tensor,
-    places: tuple[Tensor, Tensor, Tensor],
+    locations: tuple[Tensor, Tensor, Tensor],
     weight: Tensor,
     needed: list[bool],
     shape: Shape,
@@ -149,7 +149,7 @@ def _input_gradients(
         kernels.input_gradients[grid](
             gradient,
             _rows(features),
-            *places,
+            *locations,
             weight.permute(1, 2, 3, 0).contiguous(),
             by_features,
             by_distances,
@@ -167,7 +167,9 @@ def _input_gradients(
     return by_features.to(features.dtype), by_distances
 
 
-def _weight_gradient(gradient: Tensor, features: Tensor, places: tuple[Tensor, Tensor, Tensor], shape: Shape) -> Tensor:
+def _weight_gradient(
+    gradient: Tensor, features: Tensor, locations: tuple[Tensor, Tensor, Tensor], shape: Shape
+) -> Tensor:
     gpu = _gpu(features)
     tile = weight_tile(shape, features.dtype, gpu)
     blocks = 9 * triton.cdiv(shape.channels, tile.channels), triton.cdiv(shape.outputs, tile.outputs)
@@ -180,7 +182,7 @@ def _weight_gradient(gradient: Tensor, features: Tensor, places: tuple[Tensor, T
     kernels.weight_gradient[grid](
         gradient,
         _rows(features),
-        *places,
+        *locations,
         sums,
         shape.points,
         steps * tile.points,
@@ -216,7 +218,7 @@ class Shape:
     @property
     def wide(self) -> bool:
         """Whether an offset may not fit into 32 bits; locations outside the map lie up to two rows before or behind."""
-        longest = max(self.channels, self.outputs, kernels.PLACES)
+        longest = max(self.channels, self.outputs, kernels.LOCATIONS)
         return (self.points + 3 * self.width + 3) * longest > NARROW or 9 * self.outputs * self.channels > NARROW
 
 

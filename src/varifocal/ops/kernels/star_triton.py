@@ -14,7 +14,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-PLACES = 25
+LOCATIONS = 25
 GROUP = tl.constexpr(8)  # rows of a map that a block of points goes down before it goes right: its locations overlap
 
 
@@ -72,9 +72,9 @@ def _side(side, exists, first, row, column, left, top, right, bottom, height, wi
     tap = tl.where(across, 3 + 2 * side, 6 * side - 11)
     x = tl.where(side == 0, column - left, column + right)
     y = tl.where(side == 2, row - top, row + bottom)
-    cell, share, e0, e1 = _floor(tl.where(across, x, y), tl.where(across, width, height))
-    place = first + tl.where(across, row * width + cell, cell * width + column)
-    return tap, place, tl.where(across, 1, width), share, e0 & exists, e1 & exists
+    cell, fraction, e0, e1 = _floor(tl.where(across, x, y), tl.where(across, width, height))
+    location = first + tl.where(across, row * width + cell, cell * width + column)
+    return tap, location, tl.where(across, 1, width), fraction, e0 & exists, e1 & exists
 
 
 @triton.jit
@@ -85,11 +85,11 @@ def _corner(corner, exists, first, row, column, left, top, right, bottom, height
     Its tap, the first of its four locations, the weights of the second row and column, and whether the four exist.
     """
     tap = corner // 2 * 6 + corner % 2 * 2
-    y, share_y, e0, e1 = _floor(tl.where(corner < 2, row - top, row + bottom), height)
-    x, share_x, e_0, e_1 = _floor(tl.where(corner % 2 == 0, column - left, column + right), width)
+    y, fraction_y, e0, e1 = _floor(tl.where(corner < 2, row - top, row + bottom), height)
+    x, fraction_x, e_0, e_1 = _floor(tl.where(corner % 2 == 0, column - left, column + right), width)
     e0 &= exists
     e1 &= exists
-    return tap, first + y * width + x, share_y, share_x, e0 & e_0, e0 & e_1, e1 & e_0, e1 & e_1
+    return tap, first + y * width + x, fraction_y, fraction_x, e0 & e_0, e0 & e_1, e1 & e_0, e1 & e_1
 
 
 @triton.jit
@@ -138,7 +138,7 @@ def forward(
     cell += first
     lane = tl.arange(0, channel_block)
     output = tl.program_id(1) * output_block + tl.arange(0, output_block)
-    wanted = ((output < outputs) | (outputs % output_block == 0))[:, None]
+    expected = ((output < outputs) | (outputs % output_block == 0))[:, None]
     weight += output[:, None] * (9 * channels) + lane[None, :]
     total = tl.zeros((point_block, output_block), dtype=tl.float32)
     steps: tl.constexpr = (channels + channel_block - 1) // channel_block
@@ -146,36 +146,36 @@ def forward(
     for step in tl.range(steps, num_stages=stages):
         start = step * channel_block
         inside = ((lane < channels - start) | (channels % channel_block == 0))[None, :]
-        taps = tl.load(weight + 4 * channels + start, mask=wanted & inside, other=0.0)
+        taps = tl.load(weight + 4 * channels + start, mask=expected & inside, other=0.0)
         values = _read(features + _offsets(cell, lane + start, channels, wide), exists, inside)
         total = tl.dot(values, tl.trans(taps), total, input_precision=precision)
 
-    tap, place, way, share, e0, e1 = _side(0, exists, first, row, column, left, top, right, bottom, height, width)
+    tap, location, way, fraction, e0, e1 = _side(0, exists, first, row, column, left, top, right, bottom, height, width)
     for step in tl.range(4 * steps, num_stages=stages):
         if step % steps == 0:
-            tap, place, way, share, e0, e1 = _side(
+            tap, location, way, fraction, e0, e1 = _side(
                 step // steps, exists, first, row, column, left, top, right, bottom, height, width
             )
         start = step % steps * channel_block
         inside = ((lane < channels - start) | (channels % channel_block == 0))[None, :]
-        taps = tl.load(weight + tap * channels + start, mask=wanted & inside, other=0.0)
-        at = features + _offsets(place, lane + start, channels, wide)
-        values = _read(at, e0, inside) * (1 - share)[:, None]
-        values += _read(at + way * channels, e1, inside) * share[:, None]
+        taps = tl.load(weight + tap * channels + start, mask=expected & inside, other=0.0)
+        at = features + _offsets(location, lane + start, channels, wide)
+        values = _read(at, e0, inside) * (1 - fraction)[:, None]
+        values += _read(at + way * channels, e1, inside) * fraction[:, None]
         total = tl.dot(values.to(taps.dtype), tl.trans(taps), total, input_precision=precision)
 
-    tap, place, y, x, e00, e01, e10, e11 = _corner(
+    tap, location, y, x, e00, e01, e10, e11 = _corner(
         0, exists, first, row, column, left, top, right, bottom, height, width
     )
     for step in tl.range(4 * steps, num_stages=stages):
         if step % steps == 0:
-            tap, place, y, x, e00, e01, e10, e11 = _corner(
+            tap, location, y, x, e00, e01, e10, e11 = _corner(
                 step // steps, exists, first, row, column, left, top, right, bottom, height, width
             )
         start = step % steps * channel_block
         inside = ((lane < channels - start) | (channels % channel_block == 0))[None, :]
-        taps = tl.load(weight + tap * channels + start, mask=wanted & inside, other=0.0)
-        at = features + _offsets(place, lane + start, channels, wide)
+        taps = tl.load(weight + tap * channels + start, mask=expected & inside, other=0.0)
+        at = features + _offsets(location, lane + start, channels, wide)
         below = at + width * channels
         values = _read(at, e00, inside) * ((1 - y) * (1 - x))[:, None]
         values += _read(at + channels, e01, inside) * ((1 - y) * x)[:, None]
@@ -189,22 +189,22 @@ def forward(
 
 @triton.jit
 @no_type_check
-def _first_place(tap):
+def _first_location(tap):
     """Return where the locations of a tap begin among the 25."""
     return 3 * tap + tap % 2 - tl.where(tap > 4, 3, 0)
 
 
 @triton.jit
 @no_type_check
-def _note(index, rows, columns, at, point, place, exists, share_y, share_x):
-    tl.store(index + at, tl.where(exists, place, -1), mask=point)
-    tl.store(rows + at, share_y, mask=point)
-    tl.store(columns + at, share_x, mask=point)
+def _note(index, rows, columns, at, point, location, exists, fraction_y, fraction_x):
+    tl.store(index + at, tl.where(exists, location, -1), mask=point)
+    tl.store(rows + at, fraction_y, mask=point)
+    tl.store(columns + at, fraction_x, mask=point)
 
 
 @triton.jit(do_not_specialize=["points", "height", "width"])
 @no_type_check
-def places(
+def locations(
     distances,
     index,  # [25, points]: the cell of a location, -1 outside the map
     rows,  # [25, points]: the location's weight by its row
@@ -224,27 +224,27 @@ def places(
     note = cell
     if wide:
         note, points = note.to(tl.int64), points.to(tl.int64)
-    _note(index, rows, columns, note + _first_place(4) * points, exists, cell, exists, one, one)
+    _note(index, rows, columns, note + _first_location(4) * points, exists, cell, exists, one, one)
     for side in tl.static_range(4):
-        tap, place, way, share, e0, e1 = _side(
+        tap, location, way, fraction, e0, e1 = _side(
             side, exists, first, row, column, left, top, right, bottom, height, width
         )
-        at = note + _first_place(tap) * points
+        at = note + _first_location(tap) * points
         if side < 2:
-            _note(index, rows, columns, at, exists, place, e0, one, 1 - share)
-            _note(index, rows, columns, at + points, exists, place + way, e1, one, share)
+            _note(index, rows, columns, at, exists, location, e0, one, 1 - fraction)
+            _note(index, rows, columns, at + points, exists, location + way, e1, one, fraction)
         else:
-            _note(index, rows, columns, at, exists, place, e0, 1 - share, one)
-            _note(index, rows, columns, at + points, exists, place + way, e1, share, one)
+            _note(index, rows, columns, at, exists, location, e0, 1 - fraction, one)
+            _note(index, rows, columns, at + points, exists, location + way, e1, fraction, one)
     for corner in tl.static_range(4):
-        tap, place, y, x, e00, e01, e10, e11 = _corner(
+        tap, location, y, x, e00, e01, e10, e11 = _corner(
             corner, exists, first, row, column, left, top, right, bottom, height, width
         )
-        at = note + _first_place(tap) * points
-        _note(index, rows, columns, at, exists, place, e00, 1 - y, 1 - x)
-        _note(index, rows, columns, at + points, exists, place + 1, e01, 1 - y, x)
-        _note(index, rows, columns, at + 2 * points, exists, place + width, e10, y, 1 - x)
-        _note(index, rows, columns, at + 3 * points, exists, place + width + 1, e11, y, x)
+        at = note + _first_location(tap) * points
+        _note(index, rows, columns, at, exists, location, e00, 1 - y, 1 - x)
+        _note(index, rows, columns, at + points, exists, location + 1, e01, 1 - y, x)
+        _note(index, rows, columns, at + 2 * points, exists, location + width, e10, y, 1 - x)
+        _note(index, rows, columns, at + 3 * points, exists, location + width + 1, e11, y, x)
 
 
 @triton.jit(do_not_specialize=["points", "size"])
@@ -296,20 +296,20 @@ def input_gradients(
     note = point
     if wide:
         note, points, size = note.to(tl.int64), points.to(tl.int64), size.to(tl.int64)
-    note += _first_place(tap) * points
-    for place in tl.range(tl.where(tap // 3 == 1, 1, 2) * beside):
+    note += _first_location(tap) * points
+    for position in tl.range(tl.where(tap // 3 == 1, 1, 2) * beside):
         cell = tl.load(index + note, mask=exists, other=-1)
-        share_y = tl.load(rows + note, mask=exists, other=0.0)
-        share_x = tl.load(columns + note, mask=exists, other=0.0)
+        fraction_y = tl.load(rows + note, mask=exists, other=0.0)
+        fraction_x = tl.load(columns + note, mask=exists, other=0.0)
         note += points
         at = _offsets(cell, channel, channels, wide)
         mask = (cell >= 0)[:, None] & inside[None, :]
         if by_distances:
             agreed = tl.sum(asked * tl.load(features + at, mask=mask, other=0.0).to(tl.float32), axis=1)
-            slope_y += tl.where(place // beside == 0, -share_x, share_x) * agreed
-            slope_x += tl.where(place % beside == 0, -share_y, share_y) * agreed
+            slope_y += tl.where(position // beside == 0, -fraction_x, fraction_x) * agreed
+            slope_x += tl.where(position % beside == 0, -fraction_y, fraction_y) * agreed
         if by_features:
-            tl.atomic_add(feature_gradient + at, asked * (share_y * share_x)[:, None], mask=mask, sem="relaxed")
+            tl.atomic_add(feature_gradient + at, asked * (fraction_y * fraction_x)[:, None], mask=mask, sem="relaxed")
     if by_distances:
         at = distance_gradient + point // size * (3 * size) + point  # left; the next three follow, each a map further
         # left and top count downwards
@@ -353,12 +353,12 @@ def _products(
         asked = gradient + _offsets(point, output, outputs, wide)
         asked = tl.load(asked, mask=exists[:, None] & given, other=0.0)
         values = tl.zeros((point_block, channel_block), dtype=tl.float32)
-        for place in tl.static_range(count):
-            note = point + place * points
+        for position in tl.static_range(count):
+            note = point + position * points
             cell = tl.load(index + note, mask=exists, other=-1)
-            share = tl.load(rows + note, mask=exists, other=0.0) * tl.load(columns + note, mask=exists, other=0.0)
+            fraction = tl.load(rows + note, mask=exists, other=0.0) * tl.load(columns + note, mask=exists, other=0.0)
             read = _read(features + _offsets(cell, channel, channels, wide), cell >= 0, inside)
-            values += read * share[:, None]
+            values += read * fraction[:, None]
         total = tl.dot(tl.trans(asked), values.to(asked.dtype), total, input_precision=precision)
     return total
 
@@ -392,7 +392,7 @@ def weight_gradient(
     stop = tl.minimum(start + part, points)
     if wide:
         points = points.to(tl.int64)
-    first = _first_place(tap) * points
+    first = _first_location(tap) * points
     index += first
     rows += first
     columns += first

@@ -81,8 +81,8 @@ def _steps(result: BatchResult) -> Table:
         taken = step.milliseconds.median
         counted = ("", "", "")
         if step.gflop is not None and step.gflops_per_second is not None:
-            share = "" if step.share_of_peak is None else _percent(step.share_of_peak)
-            counted = (f"{step.gflop:.{gflop_digits}f}", f"{step.gflops_per_second:,.0f}", share)
+            fraction = "" if step.fraction_of_peak is None else _percent(step.fraction_of_peak)
+            counted = (f"{step.gflop:.{gflop_digits}f}", f"{step.gflops_per_second:,.0f}", fraction)
         table.add_row("  " * step.level + step.name, f"{taken:.{digits}f}", _percent(taken / whole), *counted)
     return table
 
@@ -93,7 +93,7 @@ def _operators(operators: tuple[Operator, ...]) -> Table:
     digits = _digits(operators[0].milliseconds)
     for operator in operators:
         table.add_row(
-            operator.name, str(operator.calls), f"{operator.milliseconds:.{digits}f}", _percent(operator.share)
+            operator.name, str(operator.calls), f"{operator.milliseconds:.{digits}f}", _percent(operator.fraction)
         )
     return table
 
@@ -116,5 +116,5 @@ def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else plural}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

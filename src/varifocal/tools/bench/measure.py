@@ -21,7 +21,7 @@ REST = "rest"
 
 
 @contextmanager
-def told_when_full(batch: int, size: tuple[int, int], device: torch.device) -> Iterator[None]:
+def oom_error(batch: int, size: tuple[int, int], device: torch.device) -> Iterator[None]:
     """Turn the many ways to run out of memory into one sentence.
 
     Raises:
@@ -48,7 +48,7 @@ def measure_batch(job: Workload, batch: int, settings: Settings, rates: Rates) -
     Raises:
         ConfigError: it does not fit into memory.
     """
-    with told_when_full(batch, job.input_size, job.device), torch.inference_mode():
+    with oom_error(batch, job.input_size, job.device), torch.inference_mode():
         return _measure(job, batch, settings, rates)
 
 

@@ -51,7 +51,7 @@ class Step:
     """One line of the breakdown; ``level`` 0 is a step of the way, 1 a part of the network, 2 a part of its head.
 
     ``gflop`` are 1e9 operations for the batch, two a multiply-add, ``gflops_per_second`` their rate at the median time
-    and ``share_of_peak`` that rate over the machine's best; None where nothing is counted.
+    and ``fraction_of_peak`` that rate over the machine's best; None where nothing is counted.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Step:
     milliseconds: Spread
     gflop: float | None = None
     gflops_per_second: float | None = None
-    share_of_peak: float | None = None
+    fraction_of_peak: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Operator:
     name: str
     calls: int
     milliseconds: float
-    share: float
+    fraction: float
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from varifocal.models.flops import count_flops
 from varifocal.tools.bench.config import Settings
 from varifocal.tools.bench.images import TimedImage, decode, read_images
 from varifocal.tools.bench.machine import describe_machine, describe_versions, lacks_bf16
-from varifocal.tools.bench.measure import measure_batch, told_when_full
+from varifocal.tools.bench.measure import measure_batch, oom_error
 from varifocal.tools.bench.model import RUNTIMES, find_model
 from varifocal.tools.bench.peak import CONVOLUTIONS, measure_peak
 from varifocal.tools.bench.results import BatchResult, Rates, Report, Speed
@@ -51,7 +51,7 @@ def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
     job = Workload(model, RUNTIMES[settings.runtime](model, settings), images, shape, device)
     with torch_threads(settings.threads):
         flops = _count(model, job.input_size)
-        with told_when_full(max(settings.batches), job.input_size, device):
+        with oom_error(max(settings.batches), job.input_size, device):
             speeds = peak_here(device, settings)
         rates = Rates(flops, speeds[0].gflops_per_second)
         batches = [measure_batch(job, batch, settings, rates) for batch in settings.batches]

@@ -23,11 +23,11 @@ def find_in_source(found: Findings, split: Split) -> None:
     for kind, listed in problems.items():
 
         def make(problem: Issue) -> Finding:
-            mend = f"; {problem.mend}" if problem.mend else ""
+            hint = f"; {problem.hint}" if problem.hint else ""
             if problem.box >= 0:
-                return split.on_box(problem.kind, problem.box, problem.text + mend)
-            place, file = problem.place.text, str(problem.place.file)
-            return Finding(problem.kind, split.name, problem.text + mend, file, place, problem.image)
+                return split.on_box(problem.kind, problem.box, problem.text + hint)
+            location, file = problem.location.text, str(problem.location.file)
+            return Finding(problem.kind, split.name, problem.text + hint, file, location, problem.image)
 
         found.add(kind, split.name, listed, make, counts[kind])
 
@@ -59,9 +59,9 @@ def find_faults(found: Findings, split: Split) -> None:
 
 
 def _find_over_border(found: Findings, split: Split) -> None:
-    places = np.flatnonzero(split.verdict.clipped & split.each_region_once)
-    free = split.raw.boxes.xyxy[places]
-    limit = np.tile(split.raw.images.sizes[split.raw.boxes.images[places]], 2)
+    indices = np.flatnonzero(split.verdict.clipped & split.each_region_once)
+    free = split.raw.boxes.xyxy[indices]
+    limit = np.tile(split.raw.images.sizes[split.raw.boxes.images[indices]], 2)
     over = np.maximum(-free, free - limit).max(axis=1, initial=0)
     order = np.argsort(-over, kind="stable")
 
@@ -69,7 +69,7 @@ def _find_over_border(found: Findings, split: Split) -> None:
         text = f"reaches {one[1]:.6g} pixels over the border of its image"
         return split.on_box("over-border", one[0], text, rank=min(one[1], 1e9))
 
-    found.add("over-border", split.name, list(zip(places[order].tolist(), over[order].tolist(), strict=True)), clipped)
+    found.add("over-border", split.name, list(zip(indices[order].tolist(), over[order].tolist(), strict=True)), clipped)
 
 
 def find_copied_boxes(found: Findings, split: Split) -> np.ndarray:
@@ -83,13 +83,13 @@ def find_copied_boxes(found: Findings, split: Split) -> np.ndarray:
     for kind, (pairs, text) in texts.items():
         _add_pairs(found, split, kind, pairs, text)
     copy = np.zeros(len(split.raw.boxes), bool)
-    copy[split.sound_places[copies.same.later]] = True
+    copy[split.sound_indices[copies.same.later]] = True
     return copy
 
 
 def _add_pairs(found: Findings, split: Split, kind: str, pairs: Pairs, text: str) -> None:
     def make(i: int) -> Finding:
-        box, first = (int(split.sound_places[column[i]]) for column in (pairs.later, pairs.first))
+        box, first = (int(split.sound_indices[column[i]]) for column in (pairs.later, pairs.first))
         iou, name = float(pairs.iou[i]), split.class_name(int(split.raw.boxes.labels[first]))
         where = split.where(first)
         words = (where, name, iou) if kind == "two-classes" else (where, iou)
@@ -105,18 +105,18 @@ def find_odd_boxes(found: Findings, split: Split) -> None:
     """Suspiciously tiny, huge and thin boxes."""
     sizes = split.raw.images.sizes[split.sound_images].astype(np.float64)
     odd: Odd = find_odd(split.sound_labels, split.sound_boxes, sizes.prod(axis=1), len(split.raw.categories))
-    for kind, (places, how) in {"tiny-box": odd.tiny, "huge-box": odd.huge, "thin-box": odd.thin}.items():
+    for kind, (indices, how) in {"tiny-box": odd.tiny, "huge-box": odd.huge, "thin-box": odd.thin}.items():
 
         def make(one: tuple[int, float], kind: str = kind) -> Finding:
             box = split.sound_boxes[one[0]].astype(np.float64)
             width, height = (box[2:] - box[:2]).tolist()
-            share = 100 * width * height / float(sizes[one[0]].prod())
+            fraction = 100 * width * height / float(sizes[one[0]].prod())
             size = f"is {width:.4g} x {height:.4g} pixels"
             text = {
                 "tiny-box": size,
-                "huge-box": f"{size}, {share:.0f} % of its image, where its class usually has {share / one[1]:.0f} %",
+                "huge-box": f"{size}, {fraction:.0f} % of its image; {fraction / one[1]:.0f} % is usual in its class",
                 "thin-box": f"{size}, 1 to {one[1]:.0f}",
             }[kind]
-            return split.on_box(kind, int(split.sound_places[one[0]]), text, rank=one[1])
+            return split.on_box(kind, int(split.sound_indices[one[0]]), text, rank=one[1])
 
-        found.add(kind, split.name, list(zip(places.tolist(), how.tolist(), strict=True)), make)
+        found.add(kind, split.name, list(zip(indices.tolist(), how.tolist(), strict=True)), make)

@@ -13,8 +13,8 @@ from varifocal.inference.boxes_numpy import box_area, elementwise_iou
 SAME = 0.01  # pixels by which the sides of one box that is there twice may differ
 NEARLY = 0.9  # IoU from which two boxes are nearly the same
 TINY_SIDE = 2.0  # pixels
-TINY_SHARE = 1 / 16  # of the class's median side
-HUGE_SHARE = 0.9  # of the image's area
+TINY_FRACTION = 1 / 16  # of the class's median side
+HUGE_FRACTION = 0.9  # of the image's area
 USUALLY = 0.25  # fraction of the image up to which a class is usually small
 ENOUGH = 20  # boxes of a class from which it has a usual size
 THIN = 20.0  # one side over the other
@@ -117,22 +117,22 @@ def find_odd(
 ) -> Odd:
     """Sound boxes of odd sizes; ``image_areas`` are those of each box's image, in square pixels.
 
-    Tiny: a side below ``TINY_SIDE``, or the mean side (the root of the area) below ``TINY_SHARE`` of the class's
-    median. Huge: over ``HUGE_SHARE`` of the image while half of the class is below ``USUALLY`` of theirs. Thin: one
+    Tiny: a side below ``TINY_SIDE``, or the mean side (the root of the area) below ``TINY_FRACTION`` of the class's
+    median. Huge: over ``HUGE_FRACTION`` of the image while half of the class is below ``USUALLY`` of theirs. Thin: one
     side over ``THIN`` times the other. A class of fewer than ``ENOUGH`` boxes has no usual size.
     """
     width, height = (boxes[:, 2] - boxes[:, 0]).astype(np.float64), (boxes[:, 3] - boxes[:, 1]).astype(np.float64)
     area = box_area(boxes.astype(np.float64))
-    share = area / np.maximum(image_areas, 1)
+    fraction = area / np.maximum(image_areas, 1)
     usual_side = class_medians(np.sqrt(area), labels, classes)[labels]
-    usual_share = class_medians(share, labels, classes)[labels]
+    usual_fraction = class_medians(fraction, labels, classes)[labels]
     short, long = np.minimum(width, height), np.maximum(width, height)
     with np.errstate(invalid="ignore"):  # of a class without a usual size
-        below = np.fmax(TINY_SIDE / short, TINY_SHARE * usual_side / np.sqrt(area))
-        huge = (share > HUGE_SHARE) & (usual_share < USUALLY)
+        below = np.fmax(TINY_SIDE / short, TINY_FRACTION * usual_side / np.sqrt(area))
+        huge = (fraction > HUGE_FRACTION) & (usual_fraction < USUALLY)
     return Odd(
         _worst(below > 1, below),
-        _worst(huge, share / np.where(huge, usual_share, 1)),
+        _worst(huge, fraction / np.where(huge, usual_fraction, 1)),
         _worst(long / short > THIN, long / short),
     )
 
@@ -151,6 +151,6 @@ def class_medians(
 
 
 def _worst(which: Bool[np.ndarray, "N"], how: Float[np.ndarray, "N"]) -> tuple[np.ndarray, np.ndarray]:
-    places = np.flatnonzero(which)
-    order = np.argsort(-how[places], kind="stable")
-    return places[order], how[places][order]
+    indices = np.flatnonzero(which)
+    order = np.argsort(-how[indices], kind="stable")
+    return indices[order], how[indices][order]

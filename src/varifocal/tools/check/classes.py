@@ -37,12 +37,12 @@ class ClassRow:
 def count_classes(splits: Sequence[Split]) -> list[ClassRow]:
     """A row for each class name of any split, as they first come."""
     names = list(dict.fromkeys(category.name for split in splits for category in split.raw.categories))
-    place = {name: index for index, name in enumerate(names)}
+    index_of = {name: index for index, name in enumerate(names)}
     boxes, images = ({split.name: np.zeros(len(names), np.int64) for split in splits} for _ in range(2))
     crowd, difficult = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
     sides: list[list[np.ndarray]] = [[] for _ in names]
     for split in splits:
-        own = np.array([place[category.name] for category in split.raw.categories], np.int64)
+        own = np.array([index_of[category.name] for category in split.raw.categories], np.int64)
         labels, owners = split.raw.boxes.labels, split.raw.boxes.images
         known = (labels >= 0) & (split.regions < 0)
         count, many = len(own), len(split.raw.images)

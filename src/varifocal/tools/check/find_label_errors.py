@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from varifocal.inference.pipeline import Predictor, read_for
 from varifocal.tools.check.findings import FOUND, Finding, Findings
 from varifocal.tools.check.labels import (
-    SAME_PLACE,
+    SAME_OBJECT,
     ClassBaseline,
     FoundLabelErrors,
     ImageComparison,
@@ -32,7 +32,7 @@ class _Seen:
 
     split: Split
     image: int
-    places: Int64[np.ndarray, "N"]
+    indices: Int64[np.ndarray, "N"]
     look: ImageComparison
 
 
@@ -70,8 +70,8 @@ def find_label_errors(
     what = usual([one.look for one in seen], len(names))
     for split in splits:
         _add(found, split, [one for one in seen if one.split is split], what, names)
-    labels = sum(len(one.places) for one in seen)
-    hit = sum(int(((one.look.iou >= SAME_PLACE) & _own(one.look)).any(axis=0).sum()) for one in seen)
+    labels = sum(len(one.indices) for one in seen)
+    hit = sum(int(((one.look.iou >= SAME_OBJECT) & _own(one.look)).any(axis=0).sum()) for one in seen)
     return ModelReport(name, len(seen), labels, hit, _notes(known, names, skipped))
 
 
@@ -102,24 +102,24 @@ def _show(split: Split, index: int, model: Predictor, names: Sequence[str]) -> _
     if image is None or image.size != tuple(split.raw.images.sizes[index].tolist()):
         return None
     detected = model.predict(image)
-    places = split.boxes_of(index)
+    indices = split.boxes_of(index)
     number = {word: i for i, word in enumerate(names)}
-    labels = np.array([number.get(split.class_name(int(one)), -1) for one in split.raw.boxes.labels[places]], np.int64)
-    judged = split.sound[places] & (labels >= 0)
+    labels = np.array([number.get(split.class_name(int(one)), -1) for one in split.raw.boxes.labels[indices]], np.int64)
+    judged = split.sound[indices] & (labels >= 0)
     # an impossible box is no region either
-    boxes = split.verdict.boxes[places]
-    regions = boxes[~judged & split.verdict.good[places]]
+    boxes = split.verdict.boxes[indices]
+    regions = boxes[~judged & split.verdict.good[indices]]
     in_data = {category.name for category in split.raw.categories}
-    wanted = np.array([word in in_data for word in names])[detected.labels].astype(bool)
-    seen = FoundLabelErrors(detected.boxes[wanted], detected.scores[wanted], detected.labels[wanted])
-    return _Seen(split, index, places[judged], look(Labels(boxes[judged], labels[judged], regions), seen))
+    known = np.array([word in in_data for word in names])[detected.labels].astype(bool)
+    seen = FoundLabelErrors(detected.boxes[known], detected.scores[known], detected.labels[known])
+    return _Seen(split, index, indices[judged], look(Labels(boxes[judged], labels[judged], regions), seen))
 
 
 def _add(found: Findings, split: Split, seen: Sequence[_Seen], what: ClassBaseline, names: Sequence[str]) -> None:
-    told = [(one, doubt) for one in seen for doubt in doubts(one.look, what)]
-    told.sort(key=lambda pair: -pair[1].rank)
+    ranked = [(one, doubt) for one in seen for doubt in doubts(one.look, what)]
+    ranked.sort(key=lambda pair: -pair[1].rank)
     for kind in ("missing-label", "spurious-label", "swapped-class", "loose-box"):
-        listed = [pair for pair in told if pair[1].kind == kind]
+        listed = [pair for pair in ranked if pair[1].kind == kind]
         found.add(kind, split.name, listed, lambda pair: _finding(pair[0], pair[1], names))
 
 
@@ -127,7 +127,7 @@ def _finding(one: _Seen, doubt: LabelIssue, names: Sequence[str]) -> Finding:
     drawn, text = [], ""
     if doubt.label >= 0:
         name = names[one.look.labels.classes[doubt.label]]
-        drawn.append((name, one.split.corners(int(one.places[doubt.label]))))
+        drawn.append((name, one.split.corners(int(one.indices[doubt.label]))))
         text = f"the label {name!r}"
     if doubt.found >= 0:
         name = names[one.look.found.classes[doubt.found]]
@@ -143,5 +143,5 @@ def _finding(one: _Seen, doubt: LabelIssue, names: Sequence[str]) -> Finding:
         text = f"{text} is on nothing that the model finds with confidence"
     more = {"boxes": tuple(drawn), "rank": doubt.rank}
     if doubt.label >= 0:
-        return one.split.on_box(doubt.kind, int(one.places[doubt.label]), text, **more)  # type: ignore[arg-type]
+        return one.split.on_box(doubt.kind, int(one.indices[doubt.label]), text, **more)  # type: ignore[arg-type]
     return one.split.on_image(doubt.kind, one.image, text, **more)  # type: ignore[arg-type]

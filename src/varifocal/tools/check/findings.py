@@ -60,7 +60,7 @@ KINDS = {
     "no-area": Kind("loss", "boxes without area", "width or height is not above 0"),
     "outside": Kind("loss", "boxes outside their image", "nothing of them is inside"),
     "corners": Kind("loss", "boxes that look like corners", "[x1, y1, x2, y2] where the format has width and height"),
-    "fractions": Kind("loss", "boxes that look like fractions", "all end within two pixels, in place of 0 to 1"),
+    "fractions": Kind("loss", "boxes that look like fractions", "all end within two pixels, instead of 0 to 1"),
     "unmatched-box": Kind(
         "loss", "boxes that no point is given to", "the detector's assignment never trains on them at this size"
     ),
@@ -113,7 +113,7 @@ def kind_of(name: str) -> Kind:
 class Finding:
     """One thing that was found.
 
-    ``text`` says what, ``place`` where in the source; ``file`` is the image or the annotation file. ``image`` and
+    ``text`` says what, ``location`` where in the source; ``file`` is the image or the annotation file. ``image`` and
     ``box`` index the columns of the split, -1 for none. ``boxes`` are xyxy pixels of the upright image to be drawn,
     each with a word for it; ``other`` is a second image (split, index). ``rank`` orders findings of one kind, the
     largest first; of suspects it is how much less overlap there is than the scores promise, in IoU.
@@ -123,7 +123,7 @@ class Finding:
     split: str
     text: str
     file: str = ""
-    place: str = ""
+    location: str = ""
     image: int = -1
     box: int = -1
     boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
@@ -140,7 +140,7 @@ class Finding:
             "kind": self.kind,
             "split": self.split,
             "file": self.file,
-            "place": self.place,
+            "place": self.location,
             "text": self.text,
         }
         if self.image >= 0:

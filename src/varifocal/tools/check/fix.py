@@ -22,7 +22,7 @@ from varifocal.types import Category, FileLike
 from varifocal.utils.errors import ConfigError, DataError
 
 # What a cleaned copy has no more; the other kinds are left for a person, and counted.
-MENDED = {
+FIXED = {
     *(
         "missing-image",
         "ambiguous-image",
@@ -90,7 +90,7 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[st
     if not kept:
         raise DataError(f"{report.data}: no image can be used, so there is nothing to copy; see what is wrong above.")
     _check_labels(report, kept)
-    told = _without_labels(kept)
+    unlabeled = _without_labels(kept)
     categories = _categories(plans)
     changes = [change for plan in plans for change in (*plan.changes, *_added_classes(plan, categories))]
     changes += [
@@ -103,7 +103,7 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[st
         try:
             for plan in kept:
                 _write_split(plan, categories, beside, copy=copy)
-            _write_changes(report, changes, told, beside)
+            _write_changes(report, changes, unlabeled, beside)
             beside.chmod(0o755)
             os.rename(beside, out)
         except BaseException:
@@ -114,7 +114,7 @@ def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[st
             raise ConfigError(f"{out}: another process has just made it; choose another --fix.") from error
         raise ConfigError(f"{out}: cannot be written ({error.strerror}); nothing was left there.") from error
     if notes is not None:
-        notes += told
+        notes += unlabeled
     return changes
 
 
@@ -184,11 +184,11 @@ def _write_split(plan: Plan, categories: Sequence[Category], folder: Path, *, co
     for image in np.flatnonzero(plan.images).tolist():
         source = split.image_file(image)
         assert source is not None, "an image that is missing is not kept"
-        place = _free_name(split.image_name(image), source, taken)
-        _put(source, folder / "images" / name / place, copy=copy)
+        file = _free_name(split.image_name(image), source, taken)
+        _put(source, folder / "images" / name / file, copy=copy)
         numbers[image] = int(given[image]) if unique else len(images) + 1
         width, height = split.raw.images.sizes[image].tolist()
-        images.append({"id": numbers[image], "file_name": place, "width": width, "height": height})
+        images.append({"id": numbers[image], "file_name": file, "width": width, "height": height})
     content = {
         "images": images,
         "annotations": _annotations(plan, categories, numbers),
@@ -203,19 +203,19 @@ def _annotations(plan: Plan, categories: Sequence[Category], numbers: dict[int, 
     ids = {category.name: category.id for category in categories}
     raw, corners = plan.split.raw.boxes, plan.split.verdict.boxes.astype(np.float64)
     entries: list[dict[str, Any]] = []
-    for place in np.flatnonzero(plan.boxes).tolist():
-        x1, y1, x2, y2 = corners[place].tolist()
+    for index in np.flatnonzero(plan.boxes).tolist():
+        x1, y1, x2, y2 = corners[index].tolist()
         width, height = x2 - x1, y2 - y1
-        area = float(raw.areas[place])
+        area = float(raw.areas[index])
         entry = {
             "id": len(entries) + 1,
-            "image_id": numbers[int(raw.images[place])],
-            "category_id": ids[plan.names[raw.labels[place]]],
+            "image_id": numbers[int(raw.images[index])],
+            "category_id": ids[plan.names[raw.labels[index]]],
             "bbox": [x1, y1, width, height],
             "area": min(area, width * height) if area > 0 else width * height,
-            "iscrowd": int(raw.crowd[place]),
+            "iscrowd": int(raw.crowd[index]),
         }
-        if raw.difficult[place]:
+        if raw.difficult[index]:
             entry["difficult"] = 1
         entries.append(entry)
     return entries
@@ -223,26 +223,26 @@ def _annotations(plan: Plan, categories: Sequence[Category], numbers: dict[int, 
 
 def _free_name(name: str, file: FileLike, taken: set[str]) -> str:
     """The image's own name where it is one below the folder and free, else that of its file with a number."""
-    wanted = PurePosixPath(name.replace("\\", "/"))
-    if is_unsafe_path(name) or wanted.suffix.lower() != PurePosixPath(file.name).suffix.lower():
-        wanted = PurePosixPath(file.name)
-    free, number = wanted, 1
+    path = PurePosixPath(name.replace("\\", "/"))
+    if is_unsafe_path(name) or path.suffix.lower() != PurePosixPath(file.name).suffix.lower():
+        path = PurePosixPath(file.name)
+    free, number = path, 1
     while str(free).casefold() in taken:
         number += 1
-        free = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     taken.add(str(free).casefold())
     return str(free)
 
 
-def _put(source: FileLike, place: Path, *, copy: bool) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _put(source: FileLike, path: Path, *, copy: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, Path) and not copy:
         try:
-            place.symlink_to(source.resolve())
+            path.symlink_to(source.resolve())
             return
         except (OSError, NotImplementedError):  # a file system, or a user, without links
             pass
-    with source.open("rb") as held, open(place, "wb") as file:
+    with source.open("rb") as held, open(path, "wb") as file:
         shutil.copyfileobj(held, file)
 
 
@@ -250,14 +250,14 @@ def _left(report: Report, changes: Sequence[Change]) -> dict[str, int]:
     """How many of each kind are as they were."""
     done = {
         "duplicate-image": sum(change.what == COPY_DROPPED for change in changes),
-        "twin-classes": len({change.place for change in changes if change.what == MERGED}),
+        "twin-classes": len({change.location for change in changes if change.what == MERGED}),
     }
-    kinds = (kind for kind in report.findings.kinds("loss", "warning") if kind not in MENDED)
+    kinds = (kind for kind in report.findings.kinds("loss", "warning") if kind not in FIXED)
     counts = {kind: report.findings.total(kind) - done.get(kind, 0) for kind in kinds}
     return {kind: count for kind, count in counts.items() if count > 0}
 
 
-def _write_changes(report: Report, changes: Sequence[Change], told: Sequence[str], folder: Path) -> None:
+def _write_changes(report: Report, changes: Sequence[Change], unlabeled: Sequence[str], folder: Path) -> None:
     left = _left(report, changes)
     counts = Counter(change.what.split(" with ")[0] for change in changes)
     content = {
@@ -265,13 +265,13 @@ def _write_changes(report: Report, changes: Sequence[Change], told: Sequence[str
         "counts": counts,
         "changes": [change._asdict() for change in changes],
         "left": left,
-        "without_labels": list(told),
+        "without_labels": list(unlabeled),
         "notes": report.notes,
     }
     (folder / "changes.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     lines = [f"{count_of(len(changes), 'change')} to {report.data}", *(str(change) for change in changes)]
-    if told:
-        lines += ["", *told]
+    if unlabeled:
+        lines += ["", *unlabeled]
     if left:
         lines += ["", "Left for you to decide, as counted in the source:"]
         lines += [f"{count}: {kind_of(kind).title} ({kind_of(kind).meaning})" for kind, count in left.items()]

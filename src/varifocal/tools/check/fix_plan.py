@@ -39,11 +39,11 @@ class Change(NamedTuple):
     what: str
     split: str
     image: str
-    place: str
+    location: str
     why: str
 
     def __str__(self) -> str:
-        where = ", ".join(part for part in (self.split, self.image, self.place) if part)
+        where = ", ".join(part for part in (self.split, self.image, self.location) if part)
         return f"{where}: {self.what}: {self.why}"
 
 
@@ -87,12 +87,12 @@ def merged_names(splits: Sequence[Split]) -> dict[str, str]:
 
 def _plan(split: Split, scan: ScannedImages, merged: dict[str, str]) -> Plan:
     changes = list(_unread(split))
-    images, told = _usable(split, scan)
-    changes += told
-    split, told = _turned(split, scan, images)
-    changes += told
-    boxes, told = _possible(split, images)
-    changes += told
+    images, more = _usable(split, scan)
+    changes += more
+    split, more = _turned(split, scan, images)
+    changes += more
+    boxes, more = _possible(split, images)
+    changes += more
     changes += _drop_emptied(split, images, boxes)
     names = [merged[category.name] for category in split.raw.categories]
     for category, name in zip(split.raw.categories, names, strict=True):
@@ -108,7 +108,11 @@ def _unread(split: Split) -> Iterator[Change]:
     for problem in split.raw.problems:
         if problem.kind in UNREAD:
             yield Change(
-                _CHANGED.get(problem.kind, LEFT_OUT), split.name, "", _place_of(problem.place, split), problem.text
+                _CHANGED.get(problem.kind, LEFT_OUT),
+                split.name,
+                "",
+                _location_of(problem.location, split),
+                problem.text,
             )
     for kind in UNREAD:
         more = split.raw.problems.counts[kind] - sum(problem.kind == kind for problem in split.raw.problems)
@@ -116,10 +120,10 @@ def _unread(split: Split) -> Iterator[Change]:
             yield Change(_CHANGED.get(kind, LEFT_OUT), split.name, "", "", f"{more} more of the kind {kind!r}")
 
 
-def _place_of(place: SourceLocation, split: Split) -> str:
+def _location_of(location: SourceLocation, split: Split) -> str:
     """With the file where that is not the split's own, as of a reader with a file for each image."""
-    name = "" if place.file is None or place.file == split.raw.source else getattr(place.file, "name", "")
-    return f"{name} {place.text}".strip()
+    name = "" if location.file is None or location.file == split.raw.source else getattr(location.file, "name", "")
+    return f"{name} {location.text}".strip()
 
 
 def _usable(split: Split, scan: ScannedImages) -> tuple[Bool[np.ndarray, "M"], list[Change]]:
@@ -150,10 +154,10 @@ def _turned(split: Split, scan: ScannedImages, images: Bool[np.ndarray, "M"]) ->
     xyxy = split.raw.boxes.xyxy.copy()
     changes = []
     for image in np.flatnonzero(lying).tolist():
-        places, orientation = split.boxes_of(image), int(scan.orientations[image])
-        xyxy[places] = turn_boxes(xyxy[places], orientation, *sizes[image].tolist())
+        indices, orientation = split.boxes_of(image), int(scan.orientations[image])
+        xyxy[indices] = turn_boxes(xyxy[indices], orientation, *sizes[image].tolist())
         why = f"they were recorded before the EXIF rotation (orientation {orientation})"
-        changes.append(Change(f"{count_of(len(places), 'box')} turned", split.name, split.image_name(image), "", why))
+        changes.append(Change(f"{count_of(len(indices), 'box')} turned", split.name, split.image_name(image), "", why))
     new_sizes = np.where(lying[:, None], scan.sizes, sizes)
     raw = replace(
         split.raw, images=replace(split.raw.images, sizes=new_sizes), boxes=replace(split.raw.boxes, xyxy=xyxy)
@@ -218,12 +222,12 @@ def _of_box(what: str, split: Split, box: int, why: str) -> Change:
 def _drop_copied_boxes(split: Split, boxes: Bool[np.ndarray, "N"], names: Sequence[str]) -> list[Change]:
     """Drop exact copies of objects; classes count by their new names."""
     raw = split.raw.boxes
-    places = np.flatnonzero(boxes & ~raw.crowd & ~raw.difficult)
+    indices = np.flatnonzero(boxes & ~raw.crowd & ~raw.difficult)
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    labels = np.array([number[name] for name in names], np.int64)[raw.labels[places]]
-    same = find_copies(raw.images[places], labels, split.verdict.boxes[places]).same
+    labels = np.array([number[name] for name in names], np.int64)[raw.labels[indices]]
+    same = find_copies(raw.images[indices], labels, split.verdict.boxes[indices]).same
     changes = []
-    for first, later in zip(places[same.first].tolist(), places[same.later].tolist(), strict=True):
+    for first, later in zip(indices[same.first].tolist(), indices[same.later].tolist(), strict=True):
         boxes[later] = False
         changes.append(_of_box("box dropped", split, later, f"it is the same as {split.where(first)}"))
     return changes
@@ -250,20 +254,20 @@ def _drop_copied_images(
 def _labels_of(
     split: Split, image: int, boxes: Bool[np.ndarray, "N"], names: Sequence[str]
 ) -> list[tuple[object, ...]]:
-    places = split.boxes_of(image)
-    places = places[boxes[places]]
+    indices = split.boxes_of(image)
+    indices = indices[boxes[indices]]
     raw = split.raw.boxes
     return sorted(
         (names[raw.labels[i]], bool(raw.crowd[i]), bool(raw.difficult[i]), *split.verdict.boxes[i].round(2).tolist())
-        for i in places.tolist()
+        for i in indices.tolist()
     )
 
 
 def _clipped(split: Split, boxes: Bool[np.ndarray, "N"]) -> list[Change]:
     with np.errstate(invalid="ignore"):
         moved = np.abs(split.verdict.boxes - split.raw.boxes.xyxy).max(axis=1, initial=0)
-    places: Int64[np.ndarray, "K"] = np.flatnonzero(boxes & (moved > CLIPPED))
+    indices: Int64[np.ndarray, "K"] = np.flatnonzero(boxes & (moved > CLIPPED))
     return [
         _of_box("box clipped", split, box, f"{split.raw.boxes.show(box)} reached over the border by {moved[box]:.4g}")
-        for box in places.tolist()
+        for box in indices.tolist()
     ]

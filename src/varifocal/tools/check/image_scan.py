@@ -60,8 +60,8 @@ def scan_files(
         np.zeros((total, THUMB, THUMB), np.uint8),
     )
 
-    def take(place: int, look: ImageScan) -> None:
-        index = there[place]
+    def take(position: int, look: ImageScan) -> None:
+        index = there[position]
         found.sizes[index], found.stored[index] = look.size, look.stored
         found.orientations[index], found.digests[index] = look.orientation, look.digest
         text = "" if look.error is None else str(look.error).removeprefix(f"{files[index]}: ")
@@ -73,7 +73,7 @@ def scan_files(
             found.unknown.update({index: text} if text else {})
         found.used.update({index: look.used} if look.used else {})
         found.frames.update({index: look.frames} if look.frames > 1 else {})
-        progress(place + 1)
+        progress(position + 1)
 
     scan_images(_There(files, there), take, threads or usable_threads(), levels=levels)
     return found

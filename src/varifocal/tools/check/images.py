@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varifocal.data.names import share_images
+from varifocal.data.names import have_common_images
 from varifocal.data.near_duplicates import exact_duplicates, hamming_distance, near_duplicate_groups, perceptual_hash
 from varifocal.data.open_image import beyond
 from varifocal.tools.check.findings import Finding, Findings
@@ -15,7 +15,7 @@ from varifocal.tools.check.split import Split
 from varifocal.tools.check.value_ranges import find_ranges, find_several
 from varifocal.types import Levels
 
-Place = tuple[int, int]  # split, image
+ImageIndex = tuple[int, int]  # split, image
 
 
 def find_in_scans(
@@ -100,9 +100,9 @@ def _wrong_size(found: Findings, split: Split, scan: ScannedImages) -> None:
 
 def _copies(found: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages]) -> None:
     """Each image that an earlier one equals or resembles, beside the first of its own split, or else of another."""
-    places: list[Place] = [(i, image) for i, scan in enumerate(scans) for image in range(len(scan.seen))]
+    images: list[ImageIndex] = [(i, image) for i, scan in enumerate(scans) for image in range(len(scan.seen))]
     exact = exact_duplicates([digest for scan in scans for digest in scan.digests])
-    _add_groups(found, splits, places, exact, ("duplicate-image", "leaked-image"), "has the same bytes as {}")
+    _add_groups(found, splits, images, exact, ("duplicate-image", "leaked-image"), "has the same bytes as {}")
     seen = np.concatenate([scan.seen for scan in scans])
     for group in exact:
         seen[group[1:]] = False  # what is said of the first holds for its copies
@@ -110,40 +110,40 @@ def _copies(found: Findings, splits: Sequence[Split], scans: Sequence[ScannedIma
     hashes = perceptual_hash(grays)
     alike = near_duplicate_groups(grays, seen, hashes)
     _add_groups(
-        found, splits, places, alike, ("near-duplicate", "near-leak"), "looks nearly the same as {}{}", hashes=hashes
+        found, splits, images, alike, ("near-duplicate", "near-leak"), "looks nearly the same as {}{}", hashes=hashes
     )
 
 
 def _add_groups(
     found: Findings,
     splits: Sequence[Split],
-    places: Sequence[Place],
+    images: Sequence[ImageIndex],
     members: Sequence[Sequence[int]],
     kinds: tuple[str, str],
     sentence: str,
     hashes: np.ndarray | None = None,
 ) -> None:
-    within, across = _pairs(places, members, [split.name for split in splits])
+    within, across = _pairs(images, members, [split.name for split in splits])
     for kind, pairs in zip(kinds, (within, across), strict=True):
         for i, split in enumerate(splits):
-            own = [(a, b) for a, b in pairs if places[a][0] == i]
+            own = [(a, b) for a, b in pairs if images[a][0] == i]
 
             def make(pair: tuple[int, int], kind: str = kind, split: Split = split) -> Finding:
                 a, b = pair
-                other, image = splits[places[b][0]], places[b][1]
+                other, image = splits[images[b][0]], images[b][1]
                 name = other.image_name(image) + (f" of {other.name}" if other is not split else "")
                 much = ""
                 if hashes is not None:
                     bits = int(hamming_distance(hashes[[a]], hashes[[b]])[0])
                     much = f" ({bits} of 64 bits of their hashes differ)"
                 text = sentence.format(name, much)
-                return split.on_image(kind, places[a][1], text, other=(other.name, image))
+                return split.on_image(kind, images[a][1], text, other=(other.name, image))
 
             found.add(kind, split.name, own, make)
 
 
 def _pairs(
-    places: Sequence[Place], members: Sequence[Sequence[int]], names: Sequence[str]
+    images: Sequence[ImageIndex], members: Sequence[Sequence[int]], names: Sequence[str]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(image, earlier one) within a split, and the first of a later split with the first of the earliest.
 
@@ -153,8 +153,12 @@ def _pairs(
     for group in members:
         first: dict[int, int] = {}
         for member in group:
-            split = places[member][0]
-            others = [other for place, other in first.items() if not share_images(names[place], names[split])]
+            split = images[member][0]
+            others = [
+                other
+                for image_index, other in first.items()
+                if not have_common_images(names[image_index], names[split])
+            ]
             if split in first:
                 within.append((member, first[split]))
             elif others:

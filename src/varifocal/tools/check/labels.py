@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int64
 
 from varifocal.inference.boxes_numpy import box_area, box_iou, overlaps
 
-SAME_PLACE = 0.5  # IoU from which two boxes are surely of one object
+SAME_OBJECT = 0.5  # IoU from which two boxes are surely of one object
 NEAR = 0.2  # IoU from which they may be: a label far off its object
 SURE = 0.7  # fraction of its class's mean score from which something is found with confidence
 LEAST = 0.1  # doubt from which it is reported
@@ -98,7 +98,7 @@ def look(labels: Labels, found: FoundLabelErrors) -> ImageComparison:
     vouched, voucher = _best(np.where(own, strength, 0))
     nearest = iou >= np.maximum(iou.max(axis=1, initial=0), NEAR)[:, None]
     _, sure = _best(np.where(own & nearest, found.scores[:, None], 0))
-    _, other = _best(np.where(~own & (iou >= SAME_PLACE), strength, 0))
+    _, other = _best(np.where(~own & (iou >= SAME_OBJECT), strength, 0))
     return ImageComparison(labels, found, iou, vouched, voucher, sure, other)
 
 
@@ -125,15 +125,15 @@ def usual(looks: Sequence[ImageComparison], classes: int) -> ClassBaseline:
     )
 
 
-def _at(scores: Float[np.ndarray, "K"], places: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    return np.append(scores.astype(np.float64), 0)[places]  # the last one is at -1
+def _at(scores: Float[np.ndarray, "K"], indices: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    return np.append(scores.astype(np.float64), 0)[indices]  # the last one is at -1
 
 
 def doubts(one: ImageComparison, what: ClassBaseline) -> list[LabelIssue]:
     """What the model doubts of one image, of each label and each detection at most one thing, most doubted first."""
-    told = [_of_label(one, what, label) for label in range(len(one.labels.boxes))]
-    busy = {doubt.found for doubt in told if doubt.rank >= LEAST and doubt.kind != "spurious-label"}
-    listed = [doubt for doubt in (*told, *_missing(one, what, busy)) if doubt.rank >= LEAST]
+    issues = [_of_label(one, what, label) for label in range(len(one.labels.boxes))]
+    busy = {doubt.found for doubt in issues if doubt.rank >= LEAST and doubt.kind != "spurious-label"}
+    listed = [doubt for doubt in (*issues, *_missing(one, what, busy)) if doubt.rank >= LEAST]
     return sorted(listed, key=lambda doubt: -doubt.rank)
 
 
@@ -160,16 +160,16 @@ def _missing(one: ImageComparison, what: ClassBaseline, busy: set[int]) -> list[
     """Return detections that belong to no label, one at each location, the best first."""
     found = one.found
     nearest = one.iou.max(axis=1, initial=0)
-    free = (nearest < SAME_PLACE) & ~_covered(found.boxes, one.labels.regions)
+    free = (nearest < SAME_OBJECT) & ~_covered(found.boxes, one.labels.regions)
     free[list(busy)] = False
     listed: list[LabelIssue] = []
-    for place in np.flatnonzero(free).tolist():
-        rank = float(found.scores[place]) * (what.iou - float(nearest[place]))
+    for index in np.flatnonzero(free).tolist():
+        rank = float(found.scores[index]) * (what.iou - float(nearest[index]))
         seen = [doubt.found for doubt in listed]
-        sure = found.scores[place] >= SURE * what.score[found.classes[place]]
-        if not sure or rank < LEAST or (seen and box_iou(found.boxes[[place]], found.boxes[seen]).max() >= SAME_PLACE):
+        sure = found.scores[index] >= SURE * what.score[found.classes[index]]
+        if not sure or rank < LEAST or (seen and box_iou(found.boxes[[index]], found.boxes[seen]).max() >= SAME_OBJECT):
             continue
-        listed.append(LabelIssue("missing-label", rank, found=place, iou=float(nearest[place])))
+        listed.append(LabelIssue("missing-label", rank, found=index, iou=float(nearest[index])))
     return listed
 
 

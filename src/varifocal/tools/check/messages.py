@@ -26,7 +26,7 @@ def where(one: Finding, report: Report) -> str:
     folder = report.data if os.path.isdir(report.data) else os.path.dirname(report.data)
     inside = folder and one.file.startswith(os.path.join(folder, ""))
     file = os.path.relpath(one.file, folder) if inside else one.file
-    return ", ".join(part for part in (file, one.place.rstrip(",")) if part)
+    return ", ".join(part for part in (file, one.location.rstrip(",")) if part)
 
 
 def model_words(report: Report) -> str:
@@ -37,7 +37,7 @@ def model_words(report: Report) -> str:
     doubts = sum(report.findings.total(kind) for kind in report.findings.kinds("suspect"))
     found = f"{one.found:,} of {count_of(one.labels, 'label')} in {count_of(one.images, 'image')}"
     text = f"the model {one.name} found {found}"
-    return "; ".join([f"{text} and doubts {count_of(doubts, 'place')}", *one.notes])
+    return "; ".join([f"{text} and doubts {count_of(doubts, 'label')}", *one.notes])
 
 
 def matching_words(report: Report) -> str:

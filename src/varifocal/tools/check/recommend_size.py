@@ -31,8 +31,8 @@ ENOUGH = 0.75  # of the recipe's side: a need of less says that a smaller input 
 class Advice:
     """``overrides`` are words for the command line; empty where the recipe's own size is right.
 
-    ``share_now`` is the fraction of boxes whose mean side is at least ``least_side`` pixels at the recipe's size,
-    ``share_then`` at the recommended one; ``side`` is the 5th percentile of these sides in pixels of the images.
+    ``fraction_now`` is the fraction of boxes whose mean side is at least ``least_side`` pixels at the recipe's size,
+    ``fraction_then`` at the recommended one; ``side`` is the 5th percentile of these sides in pixels of the images.
     """
 
     text: str
@@ -40,8 +40,8 @@ class Advice:
     preprocess: Preprocess
     least_side: int
     side: float
-    share_now: float
-    share_then: float
+    fraction_now: float
+    fraction_then: float
     window: int = 0
     overlap: int = 0
 
@@ -83,7 +83,7 @@ def recommend_size(
 def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> Advice:
     """Images taken whole, of this shorter and longer side; ``usual`` is the recipe's shorter side."""
     short, long = size
-    least, now = blank.least_side, blank.share_now
+    least, now = blank.least_side, blank.fraction_now
     if ENOUGH * usual <= short <= usual or (now >= COVERED and short > usual):
         text = f"the recipe's size is right: {now:.0%} of the boxes span {least} pixels or more of the network's input"
         return replace(blank, text=text)
@@ -100,14 +100,14 @@ def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> A
     words = [f"data.preprocess.short_side={short}", f"data.preprocess.max_long_side={long}"]
     if blank.preprocess.scale is not None:
         words.append("data.preprocess.scale=null")
-    wanted = replace(
+    preprocess = replace(
         blank.preprocess,
         short_side=short,
         max_long_side=long,
         scale=None,
         max_size=max(blank.preprocess.max_size, long),
     )
-    return replace(blank, text=text, overrides=tuple(words), preprocess=wanted, share_then=then)
+    return replace(blank, text=text, overrides=tuple(words), preprocess=preprocess, fraction_then=then)
 
 
 def _windows(blank: Advice, scale: float, sides: Float[np.ndarray, "N"], longer_side: float) -> Advice:
@@ -125,9 +125,9 @@ def _windows(blank: Advice, scale: float, sides: Float[np.ndarray, "N"], longer_
     text = (
         f"read images in windows of {window} pixels that overlap by {overlap}, at a scale of {scale:g}: {then:.0%} "
         f"of the boxes then span {blank.least_side} pixels or more of the network's input; with the recipe as it is, "
-        f"it is {blank.share_now:.0%}"
+        f"it is {blank.fraction_now:.0%}"
     )
-    wanted = replace(blank.preprocess, scale=scale)
+    preprocess = replace(blank.preprocess, scale=scale)
     return replace(
-        blank, text=text, overrides=words, preprocess=wanted, share_then=then, window=window, overlap=overlap
+        blank, text=text, overrides=words, preprocess=preprocess, fraction_then=then, window=window, overlap=overlap
     )

@@ -151,11 +151,11 @@ def _match(
         lost = given.unmatched[scene.split[given.unmatched] == i]
         lost = lost[np.argsort(scene.sides[lost], kind="stable")]
 
-        def make(place: int, split: Split = split) -> Finding:
-            owner = scene.owner[place]
-            width, height = (scene.boxes[place, 2:] - scene.boxes[place, :2]) * (resized[owner] / scene.sizes[owner])
+        def make(index: int, split: Split = split) -> Finding:
+            owner = scene.owner[index]
+            width, height = (scene.boxes[index, 2:] - scene.boxes[index, :2]) * (resized[owner] / scene.sizes[owner])
             text = f"seen by the network as {width:.3g} x {height:.3g} pixels, gets no point"
-            return split.on_box("unmatched-box", int(scene.place[place]), text, rank=float(1 / scene.sides[place]))
+            return split.on_box("unmatched-box", int(scene.index[index]), text, rank=float(1 / scene.sides[index]))
 
         found.add("unmatched-box", split.name, lost.tolist(), make)
     return report, given.points

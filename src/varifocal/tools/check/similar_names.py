@@ -26,37 +26,37 @@ def find_twins(names: Sequence[str]) -> list[SimilarNames]:
     seen: dict[str, int] = {}
     singular: dict[str, int] = {}
     slips: dict[str, list[int]] = {}
-    for place, name in enumerate(plain):
+    for index, name in enumerate(plain):
         if not name:
             continue
-        twin = _twin(place, plain, seen, singular, slips)
+        twin = _twin(index, plain, seen, singular, slips)
         if twin is not None:
             found.append(twin)
-        seen.setdefault(name, place)
+        seen.setdefault(name, index)
         for form in _singulars(name):
-            singular.setdefault(form, place)
+            singular.setdefault(form, index)
         for shorter in _shorter(name):
-            slips.setdefault(shorter, []).append(place)
+            slips.setdefault(shorter, []).append(index)
     return found
 
 
 def _twin(
-    place: int,
+    index: int,
     plain: Sequence[str],
     seen: dict[str, int],
     singular: dict[str, int],
     slips: dict[str, list[int]],
 ) -> SimilarNames | None:
-    name = plain[place]
+    name = plain[index]
     if name in seen:
-        return SimilarNames(seen[name], place, "case")
+        return SimilarNames(seen[name], index, "case")
     for form in _singulars(name):
         if form in singular:
-            return SimilarNames(singular[form], place, "number")
+            return SimilarNames(singular[form], index, "number")
     candidates = sorted({other for shorter in _shorter(name) for other in slips.get(shorter, ())})
     for other in candidates:
         if _slip(plain[other], name):
-            return SimilarNames(other, place, "spelling")
+            return SimilarNames(other, index, "spelling")
     return None
 
 

@@ -54,22 +54,22 @@ class Split:
         return frozenset(self.raw.categories[label].name for label in np.unique(labels[labels >= 0]).tolist())
 
     @cached_property
-    def sound_places(self) -> Int64[np.ndarray, "K"]:
+    def sound_indices(self) -> Int64[np.ndarray, "K"]:
         """Indices of the sound boxes in the columns, in the order of the source."""
         return np.flatnonzero(self.sound)
 
     @cached_property
     def sound_boxes(self) -> Float32[np.ndarray, "K 4"]:
         """xyxy pixels, clipped to the image."""
-        return self.verdict.boxes[self.sound_places]
+        return self.verdict.boxes[self.sound_indices]
 
     @cached_property
     def sound_labels(self) -> Int64[np.ndarray, "K"]:
-        return self.raw.boxes.labels[self.sound_places]
+        return self.raw.boxes.labels[self.sound_indices]
 
     @cached_property
     def sound_images(self) -> Int64[np.ndarray, "K"]:
-        return self.raw.boxes.images[self.sound_places]
+        return self.raw.boxes.images[self.sound_indices]
 
     @cached_property
     def sides(self) -> Float[np.ndarray, "K"]:
@@ -94,8 +94,8 @@ class Split:
 
     def where(self, box: int) -> str:
         """Return the location of a box in the source, with its file where that is not the one file of the split."""
-        place = self.raw.boxes.where(box)
-        return place.text if place.file == self.raw.source else str(place)
+        location = self.raw.boxes.where(box)
+        return location.text if location.file == self.raw.source else str(location)
 
     def image_name(self, image: int) -> str:
         return str(self.raw.images.names[image])

@@ -17,14 +17,14 @@ class TrainingBoxes:
     """M images of known size and N boxes.
 
     ``sizes`` are (width, height) in pixels, ``owner`` indexes them and is in order, ``boxes`` are xyxy pixels of the
-    image. ``split`` and ``place`` say which box of which split each one is.
+    image. ``split`` and ``index`` say which box of which split each one is.
     """
 
     sizes: Int64[np.ndarray, "M 2"]
     owner: Int64[np.ndarray, "N"]
     boxes: Float32[np.ndarray, "N 4"]
     split: Int64[np.ndarray, "N"]
-    place: Int64[np.ndarray, "N"]
+    index: Int64[np.ndarray, "N"]
 
     @cached_property
     def sides(self) -> Float[np.ndarray, "N"]:
@@ -37,15 +37,15 @@ def make_scene(splits: Sequence[Split], without: Sequence[Bool[np.ndarray, "_"]]
     """The sound boxes of the splits but those of ``without``, such as boxes that are there twice."""
     sizes = np.concatenate([split.raw.images.sizes for split in splits])
     known = (sizes > 0).all(axis=1)
-    place_of = np.cumsum(known) - 1
-    owners, boxes, numbers, places = [], [], [], []
+    index_of = np.cumsum(known) - 1
+    owners, boxes, numbers, box_indices = [], [], [], []
     before = 0
     for number, (split, left_out) in enumerate(zip(splits, without, strict=True)):
         kept = np.flatnonzero(split.sound & ~left_out)
         kept = kept[np.argsort(split.raw.boxes.images[kept], kind="stable")]
-        owners.append(place_of[before + split.raw.boxes.images[kept]])
+        owners.append(index_of[before + split.raw.boxes.images[kept]])
         boxes.append(split.verdict.boxes[kept])
         numbers.append(np.full(len(kept), number, np.int64))
-        places.append(kept)
+        box_indices.append(kept)
         before += len(split.raw.images)
-    return TrainingBoxes(sizes[known], *(np.concatenate(column) for column in (owners, boxes, numbers, places)))
+    return TrainingBoxes(sizes[known], *(np.concatenate(column) for column in (owners, boxes, numbers, box_indices)))

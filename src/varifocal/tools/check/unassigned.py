@@ -56,10 +56,10 @@ def match(scene: TrainingBoxes, eye: TrainingGeometry, progress: Callable[[int],
     for image_group in _by_call(owned[chosen], calls[chosen]):
         height, width = grids[image_group[0]].tolist()
         priors = eye.priors(height, width)
-        for places in _blocks(scene.owner, image_group):
+        for blocks in _blocks(scene.owner, image_group):
             assign = _points_together if together else _points_alone
-            points[places] = assign(eye.labeling, priors, boxes[places], scene.owner[places])
-            done += len(places)
+            points[blocks] = assign(eye.labeling, priors, boxes[blocks], scene.owner[blocks])
+            done += len(blocks)
             progress(done)
     return Matching(points, not chosen.all())
 

@@ -50,8 +50,8 @@ def _narrow(used: Used, every: Sequence[Used]) -> str:
     top = SMALL if used.top > SMALL >= used.high else used.top
     if not top or used.high - used.low >= LITTLE * top:
         return ""
-    wanted = _suggestion(every, top)
-    return f"uses {used.low:g}..{used.high:g} of 0..{top}; data.preprocess.range={wanted} says which part counts"
+    suggestion = _suggestion(every, top)
+    return f"uses {used.low:g}..{used.high:g} of 0..{top}; data.preprocess.range={suggestion} says which part counts"
 
 
 def _narrow_in(used: Used, levels: tuple[float, float]) -> str:

@@ -82,15 +82,15 @@ def _scores(found: Diagnosis) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
-    calibration, wanted = found.calibration, found.thresholds.precision
+    calibration, target = found.calibration, found.thresholds.precision
     if calibration is None:
-        told = "not reported: scores are not between 0 and 1"
+        text = "not reported: scores are not between 0 and 1"
     else:
-        told = f"LaECE {percent(calibration.laece_all)}, from the best threshold of each class on "
-        told += percent(calibration.laece)
-    grid.add_row("calibration", told)
+        text = f"LaECE {percent(calibration.laece_all)}, from the best threshold of each class on "
+        text += percent(calibration.laece)
+    grid.add_row("calibration", text)
     grid.add_row("best F1", _operating(found.thresholds.f1))
-    grid.add_row(f"precision {wanted:g}", _operating(found.thresholds.wanted, "no score reaches it"))
+    grid.add_row(f"precision {target:g}", _operating(found.thresholds.target, "no score reaches it"))
     counts = found.confusion.counts
     mixed = int(counts[:-1, :-1].sum() - counts.diagonal()[:-1].sum())
     grid.add_row(
@@ -108,17 +108,17 @@ def _scores(found: Diagnosis) -> Table:
 def _operating(one: OperatingPoint | None, otherwise: str = "-") -> str:
     if one is None:
         return otherwise
-    told = {"precision": one.precision, "recall": one.recall, "F1": one.f1}
-    return f"score {one.score:.3f}: " + ", ".join(f"{name} {percent(value)}" for name, value in told.items())
+    values = {"precision": one.precision, "recall": one.recall, "F1": one.f1}
+    return f"score {one.score:.3f}: " + ", ".join(f"{name} {percent(value)}" for name, value in values.items())
 
 
 def _classes(found: Diagnosis) -> Table:
-    wanted = f"score for precision {found.thresholds.precision:g}"
-    table = _table("class", "boxes", "AP", "AP50", "lost to order", "Kendall", "score of best F1", wanted)
+    target = f"score for precision {found.thresholds.precision:g}"
+    table = _table("class", "boxes", "AP", "AP50", "lost to order", "Kendall", "score of best F1", target)
     whole = found.given.whole
     order = sorted(found.classes, key=lambda k: float(whole.per_class[k]))
     for k in order[:CLASSES]:
-        f1, enough = found.thresholds.f1_by_class[k], found.thresholds.wanted_by_class[k]
+        f1, enough = found.thresholds.f1_by_class[k], found.thresholds.target_by_class[k]
         table.add_row(
             Text(found.data.categories[k].name),
             f"{int(found.table.objects[k]):,}",

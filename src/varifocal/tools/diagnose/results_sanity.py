@@ -42,13 +42,13 @@ def _boxes(boxes: np.ndarray, sizes: np.ndarray) -> Iterator[str]:
         yield "all boxes lie within two pixels; a bbox is in pixels of the image, not in fractions of it."
         return
     outside = (boxes[:, 2:] > SLACK * sizes).any(axis=1)
-    told = f"{int(outside.sum()):,} of {len(boxes):,} boxes end outside their images; "
+    text = f"{int(outside.sum()):,} of {len(boxes):,} boxes end outside their images; "
     ends = boxes[:, 2:] - boxes[:, :2]  # what stands in the file behind x, y
     corners = ((ends <= SLACK * sizes) & (ends >= boxes[:, :2])).all(axis=1)
     if outside.mean() > SOME and corners.mean() > 1 - SOME:
-        yield told + "they look like [left, top, right, bottom] and should be [x, y, width, height]."
+        yield text + "they look like [left, top, right, bottom] and should be [x, y, width, height]."
     elif outside.mean() > MANY:
-        yield told + "a bbox is in pixels of the image as the data has it, not of a resized one."
+        yield text + "a bbox is in pixels of the image as the data has it, not of a resized one."
 
 
 def mixed_pairs(counts: Confusion, names: Sequence[str], most: int = 3) -> list[str]:
@@ -56,5 +56,5 @@ def mixed_pairs(counts: Confusion, names: Sequence[str], most: int = 3) -> list[
     inner = counts.counts[:-1, :-1].copy()
     np.fill_diagonal(inner, 0)
     order = np.argsort(-inner, axis=None, kind="stable")[:most]
-    places = [divmod(int(at), inner.shape[1]) for at in order]
-    return [f"{names[i]} as {names[j]} {inner[i, j]:,}" for i, j in places if inner[i, j]]
+    pairs = [divmod(int(at), inner.shape[1]) for at in order]
+    return [f"{names[i]} as {names[j]} {inner[i, j]:,}" for i, j in pairs if inner[i, j]]

@@ -11,12 +11,12 @@ def apply_override(decoded: Candidates, at: Positives, given: Override) -> Candi
     """A copy with what is given at the positives; all else is as it was."""
     boxes, scores = decoded.boxes.clone(), decoded.scores.clone()
     quality = None if decoded.quality is None else decoded.quality.clone()
-    for values, value, place in (
+    for values, value, index in (
         (boxes, given.box, (at.image, at.point)),
         (scores, given.scores, (at.image, at.point)),
         (scores, given.score, (at.image, at.point, at.labels)),
         (quality, given.centerness, (at.image, at.point)),
     ):
         if values is not None and value is not None:
-            values[place] = value(at).to(values.dtype)
+            values[index] = value(at).to(values.dtype)
     return Candidates(boxes, scores, decoded.counts, quality)

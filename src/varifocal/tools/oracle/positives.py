@@ -34,8 +34,8 @@ class Truth:
     @classmethod
     def of(cls, sample: Sample, categories: Sequence[Category], known: Sequence[Category]) -> Truth:
         """``categories`` are those of the data set, ``known`` the model's, which has all of them by name."""
-        place = {category.name: label for label, category in enumerate(known)}
-        labels = np.array([place[category.name] for category in categories], np.int64)[sample.labels]
+        label_of = {category.name: label for label, category in enumerate(known)}
+        labels = np.array([label_of[category.name] for category in categories], np.int64)[sample.labels]
         return cls(sample.boxes[~sample.crowd].astype(np.float32), labels[~sample.crowd])
 
     def within(self, window: Tile) -> Truth:

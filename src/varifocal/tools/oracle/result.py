@@ -49,10 +49,10 @@ class OracleStudy:
             KeyError: there is none.
         """
         found = {row.centerness: row for row in self.rows if row.name == name}
-        wanted = centerness if centerness is not None or None in found else True
-        if wanted not in found:
-            raise KeyError(f"no row {name!r} with centerness={wanted}")
-        return found[wanted]
+        expected = centerness if centerness is not None or None in found else True
+        if expected not in found:
+            raise KeyError(f"no row {name!r} with centerness={expected}")
+        return found[expected]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and words; metrics in 0..1."""

@@ -86,8 +86,8 @@ def oracle_study(
         DataError: the model lacks a class that has boxes, or an image cannot be read.
     """
     data = fit_classes(model, data)
-    wanted = all_rows(topk if assign == "atss" else None) if rows is None else rows
-    present, absent = split_rows(_with_baseline(wanted), model.info.name, model.detector)
+    requested = all_rows(topk if assign == "atss" else None) if rows is None else rows
+    present, absent = split_rows(_with_baseline(requested), model.info.name, model.detector)
     cases = [case for row in present for case in _cases(row, model)]
     detector: Any = model.detector
     labellers: dict[int | None, Labeller] = {
@@ -170,18 +170,18 @@ class OracleRunner:
     def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
         """The image's detections of every case."""
         views, tiling = self.model.info.tta, self.model.info.tiling
-        places = make_tiles(image.height, image.width, tiling)
+        tiles = make_tiles(image.height, image.width, tiling)
         parts: dict[Variant, list[Detections]] = {strand: [] for strand in self.strands}
         at_once = max(BATCH // views.count, 1)
-        for start in range(0, len(places), at_once):
-            few = places[start : start + at_once]
-            images = [image.crop(place) for place in few]
-            seen = self._look(images, [truth.within(place) for place in few])
+        for start in range(0, len(tiles), at_once):
+            few = tiles[start : start + at_once]
+            images = [image.crop(tile) for tile in few]
+            seen = self._look(images, [truth.within(location) for location in few])
             for strand, part in parts.items():
                 part += self._detect(strand, seen, images)
         size = (image.height, image.width)
         found = {
-            strand: join_windows(part, places, size, strand.tiling, strand.settings) for strand, part in parts.items()
+            strand: join_windows(part, tiles, size, strand.tiling, strand.settings) for strand, part in parts.items()
         }
         return [case.finish(found, truth) for case in self.cases]
 

@@ -68,22 +68,24 @@ def make_examples(runs: Sequence[RunEvaluation | None], count: int, seed: int = 
     chosen = _choose(np.sum([one.diagnosis.costs for _, one in taking], axis=0), count, seed)
     examples = []
     most = min(MOST_BOXES, MOST_ON_PAGE // (len(chosen) * len(taking)))
-    for place, why in chosen:
-        sample = first.data.samples[place]
+    for index, why in chosen:
+        sample = first.data.samples[index]
         uri = _embed(sample, MOST_BYTES // len(chosen))
         if uri is not None:
-            scenes = tuple(_scene(number, one, place, most) for number, one in taking)
+            scenes = tuple(_scene(number, one, index, most) for number, one in taking)
             examples.append(Example(sample, why, uri, scenes))
     return tuple(examples)
 
 
 def _choose(costs: Float[np.ndarray, "M"], count: int, seed: int) -> list[tuple[int, str]]:
     order = np.argsort(-costs, kind="stable")
-    worst = [int(place) for place in order[: (count + 1) // 2] if costs[place] > 0]
+    worst = [int(index) for index in order[: (count + 1) // 2] if costs[index] > 0]
     rest = np.setdiff1d(np.arange(len(costs)), worst)
     chance = np.random.default_rng(seed).permutation(rest)[: count - len(worst)]
-    ranked = [(place, f"number {rank} of the worst, cost {costs[place]:.1f}") for rank, place in enumerate(worst, 1)]
-    return [*ranked, *((int(place), "drawn by chance") for place in chance)]
+    ranked = [
+        (location, f"number {rank} of the worst, cost {costs[location]:.1f}") for rank, location in enumerate(worst, 1)
+    ]
+    return [*ranked, *((int(position), "drawn by chance") for position in chance)]
 
 
 def _embed(sample: Sample, most: int) -> str | None:
@@ -101,18 +103,18 @@ def _embed(sample: Sample, most: int) -> str | None:
     return uri
 
 
-def _scene(number: int, one: RunEvaluation, place: int, most: int) -> ImagePanel:
-    table, sample = one.diagnosis.table, one.data.samples[place]
-    image = int(np.flatnonzero(table.samples == place)[0])
+def _scene(number: int, one: RunEvaluation, index: int, most: int) -> ImagePanel:
+    table, sample = one.diagnosis.table, one.data.samples[index]
+    image = int(np.flatnonzero(table.samples == index)[0])
     found = look_at(table, one.diagnosis.given.matches, one.diagnosis.errors, image, -np.inf)
     shown = found[:most]
-    stars = () if one.stars is None else tuple(_star(seen, one, place, sample) for seen in shown)
+    stars = () if one.stars is None else tuple(_star(seen, one, index, sample) for seen in shown)
     return ImagePanel(number, shown, stars, len(found))
 
 
-def _star(seen: DetectionError, one: RunEvaluation, place: int, sample: Sample) -> Star:
+def _star(seen: DetectionError, one: RunEvaluation, index: int, sample: Sample) -> Star:
     assert one.stars is not None
-    star = one.stars[place].take(np.array([seen.place]))
+    star = one.stars[index].take(np.array([seen.index]))
     if seen.truth < 0:
         return Star(star.centers[0], star.initial[0], star.refined[0], None, None)
     truth = sample.boxes[[seen.truth]]

@@ -22,7 +22,7 @@ RESULTS = "results.json"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
-    ``data`` and ``digest`` name what it was trained on, as it was typed; ``place`` says where that was then, and
+    ``data`` and ``digest`` name what it was trained on, as it was typed; ``absolute`` says where that was then, and
     ``from_run`` where from the folder of the run."""
 
     name: str
@@ -35,13 +35,13 @@ class Run:
     data: str | None
     digest: str | None
     notes: tuple[str, ...]
-    place: str | None = None
+    absolute: str | None = None
     from_run: str | None = None
 
     @property
-    def data_place(self) -> str | None:
+    def data_path(self) -> str | None:
         """Where the data is found from here, None where the run does not say it."""
-        return find_data(self.folder, self.data, self.place, self.from_run)
+        return find_data(self.folder, self.data, self.absolute, self.from_run)
 
 
 def is_run(folder: Path) -> bool:

@@ -79,28 +79,30 @@ def _read(folders: Sequence[Path], baseline: str | None) -> tuple[list[Run], lis
     if baseline is not None and not sweeps and baseline not in by_seed.rows:
         rows = f"choose from {', '.join(by_seed.rows)}" if by_seed.rows else "and none is named"
         raise ConfigError(f"--baseline {baseline}: is a row of a sweep, {rows}.")
-    places, notes = _places(folders, sweeps, by_seed)
+    folders_of_runs, notes = _run_folders(folders, sweeps, by_seed)
     if by_seed.hidden:
         one = len(by_seed.hidden) == 1
         many = "1 run of another seed stands" if one else f"{len(by_seed.hidden)} runs of other seeds stand"
         notes.append(f"{many} in the table of the {NAME} only")
-    if len(places) > MOST_RUNS:
-        left = ", ".join(place.name for place in places[MOST_RUNS:])
+    if len(folders_of_runs) > MOST_RUNS:
+        left = ", ".join(path.name for path in folders_of_runs[MOST_RUNS:])
         notes.append(f"a page shows {MOST_RUNS} runs side by side; left out: {left}")
-        places = places[:MOST_RUNS]
-    runs = [read_run(*pair) for pair in zip(places, name_runs(places), strict=True)]
+        folders_of_runs = folders_of_runs[:MOST_RUNS]
+    runs = [read_run(*pair) for pair in zip(folders_of_runs, name_runs(folders_of_runs), strict=True)]
     return runs, [*sweeps.values(), *by_seed.sweeps], notes
 
 
-def _places(folders: Sequence[Path], sweeps: Mapping[Path, Sweep], by_seed: SeedGroups) -> tuple[list[Path], list[str]]:
+def _run_folders(
+    folders: Sequence[Path], sweeps: Mapping[Path, Sweep], by_seed: SeedGroups
+) -> tuple[list[Path], list[str]]:
     """The folders of the runs that are shown, in order, and sentences on rows that have none."""
-    places: list[Path] = []
+    found: list[Path] = []
     notes: list[str] = []
     for folder in folders if by_seed.first is None else each_once([by_seed.first, *folders]):
         more, words = shown_runs(sweeps[folder]) if folder in sweeps else ([folder], [])
-        places += [place for place in more if place not in by_seed.hidden]
+        found += [location for location in more if location not in by_seed.hidden]
         notes += words
-    return each_once(places), notes
+    return each_once(found), notes
 
 
 def _by_seed(folders: Sequence[Path], sweeps: Sequence[Path], baseline: str | None) -> SeedGroups:

@@ -63,7 +63,7 @@ class RunEvaluation:
         right = self.diagnosis.given.matches.right[0]
         if not right.any():
             return None
-        where = list(zip(table.samples[table.found.image[right]].tolist(), table.found.place[right], strict=True))
+        where = list(zip(table.samples[table.found.image[right]].tolist(), table.found.index[right], strict=True))
         truth = _corners(table.truth.boxes[self.diagnosis.given.matches.truth[0][right]])
         first = elementwise_iou_of_pairs(np.stack([self.stars[i].initial[at] for i, at in where]), truth)
         last = elementwise_iou_of_pairs(np.stack([self.stars[i].refined[at] for i, at in where]), truth)
@@ -82,21 +82,22 @@ class DatasetCache:
         Raises:
             DataError: there is none any more; other errors are those of the readers.
         """
-        place = run.data_place
-        if run.recipe is None or place is None:
+        path = run.data_path
+        if run.recipe is None or path is None:
             raise DataError("its folder does not say which data it was validated on; name it with --data")
-        if not Path(place).exists():
-            looked = " and ".join([str(Path.cwd()), *([] if run.place is None else [str(Path(run.place).parent)])])
-            where = "" if Path(place).is_absolute() else f" (looked for in {looked})"
-            raise DataError(f"its data {place} is not there{where}; say where with --data")
-        key = (place, repr((run.recipe.data, run.recipe.model.num_classes)))
+        if not Path(path).exists():
+            also = [] if run.absolute is None else [str(Path(run.absolute).parent)]
+            looked = " and ".join([str(Path.cwd()), *also])
+            where = "" if Path(path).is_absolute() else f" (looked for in {looked})"
+            raise DataError(f"its data {path} is not there{where}; say where with --data")
+        key = (path, repr((run.recipe.data, run.recipe.model.num_classes)))
         if key not in self.parts:
-            self.parts[key] = read_splits(Path(place), run.recipe.data, run.recipe.model.num_classes)
+            self.parts[key] = read_splits(Path(path), run.recipe.data, run.recipe.model.num_classes)
         training, validation = self.parts[key]
         if validation is None:
-            raise DataError(f"its data {place} has no validation split; pass labeled images with --data")
+            raise DataError(f"its data {path} has no validation split; pass labeled images with --data")
         changed = run.digest is not None and dataset_digest(training) != run.digest
-        return validation, f"the labels of {place} were changed since it was trained" if changed else None
+        return validation, f"the labels of {path} were changed since it was trained" if changed else None
 
 
 def evaluate_run(run: Run, shelf: DatasetCache, given: Dataset | None, device: str, bar: Bar) -> RunEvaluation | str:
@@ -120,8 +121,8 @@ def evaluate_run(run: Run, shelf: DatasetCache, given: Dataset | None, device: s
     diagnosis = diagnose(detections, data, Settings(max_detections=most, worst=WORST))
     own_stars = None if stars is None else [one.take(keep) for one, keep in zip(stars, kept, strict=True)]
     refines = bool(getattr(model.info.config, "refine", False))
-    told = () if given is not None else data.notes  # of given data they are reported once
-    notes = told if note is None else (*told, note)
+    data_notes = () if given is not None else data.notes  # of given data they are reported once
+    notes = data_notes if note is None else (*data_notes, note)
     return RunEvaluation(data, dataset_digest(data), detections, own_stars, refines, metrics, diagnosis, notes)
 
 

@@ -25,7 +25,7 @@ from varifocal.utils.locks import claimed_folder
 from varifocal.utils.progress import progress_bar
 
 RECIPE = "vfnet_r50_1x"
-TOLD = 10  # objects without a point, and classes of such, that are named in the terminal
+LISTED_CLASSES = 10  # objects without a point, and classes of such, that are named in the terminal
 
 
 def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -35,15 +35,15 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     data = _read(options, difficult)
     view = assign_view(replace(data, samples=data.samples[: options.max_images]), eye)
     with claimed_folder(options.out), progress_bar("drawing", len(view.images)) as advance:
-        places = write_view(view, options.out, advance)
+        paths = write_view(view, options.out, advance)
     for note in (*data.notes, *font_note(one.name for one in data.categories)):
         print(note, file=sys.stderr)
     tell(view)
     if options.checkpoint is None:
         print(f"By the recipe {view.eye}; --checkpoint F shows what a run's own training does.")
-    if len(places) < len(data.samples):
-        print(f"{len(places):,} of {len(data.samples):,} images; --max-images {len(data.samples)} looks at all.")
-    print(f"{options.out}: {len(places)} of {len(data.samples)} images, and assign.json with everything as numbers")
+    if len(paths) < len(data.samples):
+        print(f"{len(paths):,} of {len(data.samples):,} images; --max-images {len(data.samples)} looks at all.")
+    print(f"{options.out}: {len(paths)} of {len(data.samples)} images, and assign.json with everything as numbers")
 
 
 def _eye(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> tuple[TrainingGeometry, Any]:
@@ -79,19 +79,19 @@ def tell(view: AssignView) -> None:
     who, whom = ("object gets", "it") if view.unmatched == 1 else ("objects get", "them")
     print(f"{view.unmatched:,} {who} no point, so training never learns from {whom}:")
     lost = ((one, number) for one in view.images for number in one.unmatched.tolist())
-    for _, (one, number) in zip(range(TOLD), lost, strict=False):
+    for _, (one, number) in zip(range(LISTED_CLASSES), lost, strict=False):
         x1, y1, x2, y2 = one.boxes[number].tolist()
-        name = view.categories[one.sample.labels[one.places[number]]].name
-        box = one.sample.boxes[one.places[number]].tolist()
+        name = view.categories[one.sample.labels[one.indices[number]]].name
+        box = one.sample.boxes[one.indices[number]].tolist()
         print(f"  {one.sample.file}: {name} {[round(side, 1) for side in box]}, seen as {x2 - x1:.3g} x {y2 - y1:.3g}")
-    if view.unmatched > TOLD:
-        print(f"  and {view.unmatched - TOLD:,} more, in assign.json")
+    if view.unmatched > LISTED_CLASSES:
+        print(f"  and {view.unmatched - LISTED_CLASSES:,} more, in assign.json")
     print(f"without a point: {_by_class(view)}")
 
 
 def _by_class(view: AssignView) -> str:
     """How many objects without a point each class has, the most first."""
     classes = Counter(one["class"] for one in view.orphans)
-    told = [f"{name} {count:,}" for name, count in classes.most_common(TOLD)]
-    more = [f"{len(classes) - TOLD:,} other classes"] if len(classes) > TOLD else []
-    return ", ".join(told + more)
+    counts_by_class = [f"{name} {count:,}" for name, count in classes.most_common(LISTED_CLASSES)]
+    more = [f"{len(classes) - LISTED_CLASSES:,} other classes"] if len(classes) > LISTED_CLASSES else []
+    return ", ".join(counts_by_class + more)

@@ -32,8 +32,8 @@ def draw_assigned(image: Image.Image, one: Assigned, categories: Sequence[Catego
     scale = min(max(longest, SIDE), MOST) / longest
     used = [level for level in range(len(one.strides)) if (one.level == level).any()]
     main = _panel(image, one, scale, used, frame=3)
-    share = _share(main.width)
-    small = [_panel(image, one, scale * share, [level], frame=1) for level in used] if len(used) > 1 else []
+    display_scale = _scale(main.width)
+    small = [_panel(image, one, scale * display_scale, [level], frame=1) for level in used] if len(used) > 1 else []
     captions = [_caption(one, level) for level in used]
     head = _head(one, categories, eye, max(main.width, NARROWEST))
     rows = [small[i : i + COLUMNS] for i in range(0, len(small), COLUMNS)]
@@ -53,7 +53,7 @@ def draw_assigned(image: Image.Image, one: Assigned, categories: Sequence[Catego
     return page
 
 
-def _share(width: int) -> float:
+def _scale(width: int) -> float:
     """Of the large panel, so that ``COLUMNS`` of them are as wide."""
     return (width - (COLUMNS - 1) * MARGIN) / COLUMNS / width
 
@@ -78,8 +78,8 @@ def _panel(image: Image.Image, one: Assigned, scale: float, levels: Sequence[int
     for level in levels:
         radius = min(max(0.2 * one.strides[level] * scale, 2.0), 14.0)
         for x, y in one.points[one.level == level] * scale:
-            place = (x - radius, y - radius, x + radius, y + radius)
-            pen.ellipse(place, fill=LEVELS[level % len(LEVELS)], outline=(0, 0, 0))
+            circle = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(circle, fill=LEVELS[level % len(LEVELS)], outline=(0, 0, 0))
     return canvas
 
 
@@ -118,8 +118,8 @@ def _head(one: Assigned, categories: Sequence[Category], eye: str, width: int) -
         text = f"{_many(len(lost), 'object')} without any point, red:"
         pen.text((0, top), text, LOST, font_for(text, TEXT), anchor="lt")
     for number, name in enumerate(names):
-        place = number % COLUMNS * width // COLUMNS, top + (number // COLUMNS + 1) * (TEXT + 6)
-        pen.text(place, name, INK, font_for(name, TEXT), anchor="lt")
+        corner = number % COLUMNS * width // COLUMNS, top + (number // COLUMNS + 1) * (TEXT + 6)
+        pen.text(corner, name, INK, font_for(name, TEXT), anchor="lt")
     return head
 
 
@@ -133,7 +133,7 @@ def _caption(one: Assigned, level: int) -> str:
 
 def _describe(one: Assigned, number: int, categories: Sequence[Category]) -> str:
     x1, y1, x2, y2 = one.boxes[number].tolist()
-    category = categories[one.sample.labels[one.places[number]]]
+    category = categories[one.sample.labels[one.indices[number]]]
     name = shown_name(category.name, category.id)
     return f"{name}, seen as {x2 - x1:.3g} x {y2 - y1:.3g} pixels at ({x1:.0f}, {y1:.0f})"
 

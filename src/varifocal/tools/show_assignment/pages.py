@@ -46,11 +46,11 @@ class AssignView:
         return [
             {
                 "file": str(one.sample.file),
-                "box": one.sample.boxes[place].tolist(),
-                "class": self.categories[one.sample.labels[place]].name,
+                "box": one.sample.boxes[index].tolist(),
+                "class": self.categories[one.sample.labels[index]].name,
             }
             for one in self.images
-            for place in one.places[one.unmatched].tolist()
+            for index in one.indices[one.unmatched].tolist()
         ]
 
     @property
@@ -86,31 +86,31 @@ def write_view(view: AssignView, out: Path, progress: Callable[[int], None] = la
         ConfigError: a page would overwrite an image, or anything that no earlier call has put there.
         DataError: an image cannot be read or is not of the size that is recorded.
     """
-    places = _places(view.images, out)
-    _check_free(places, view.images, ours=(out / NUMBERS).is_file())
+    paths = _output_paths(view.images, out)
+    _check_free(paths, view.images, ours=(out / NUMBERS).is_file())
     atomic_write(out / NUMBERS, json.dumps(view.to_json(), indent=1).encode())
-    for done, (one, place) in enumerate(zip(view.images, places, strict=True), start=1):
+    for done, (one, path) in enumerate(zip(view.images, paths, strict=True), start=1):
         image = read_image(one.sample.file, "image", large=True)
         check_size(one.sample, image)
-        save_image(draw_assigned(image, one, view.categories, view.eye), place)
+        save_image(draw_assigned(image, one, view.categories, view.eye), path)
         progress(done)
-    return places
+    return paths
 
 
-def _check_free(places: Sequence[Path], images: Sequence[Assigned], *, ours: bool) -> None:
+def _check_free(paths: Sequence[Path], images: Sequence[Assigned], *, ours: bool) -> None:
     sources = {file.resolve() for one in images if isinstance(file := one.sample.file, Path)}
-    for place in places:
-        if place.resolve() in sources or (place.exists() and not ours):
-            raise ConfigError(f"{place}: would be overwritten by its page; choose another --out.")
+    for path in paths:
+        if path.resolve() in sources or (path.exists() and not ours):
+            raise ConfigError(f"{path}: would be overwritten by its page; choose another --out.")
 
 
-def _places(images: Sequence[Assigned], out: Path) -> list[Path]:
+def _output_paths(images: Sequence[Assigned], out: Path) -> list[Path]:
     """By the names of the files; the second a.jpg becomes a-2.png."""
     taken: dict[Path, None] = {}
     for one in images:
-        number, place = 1, out / f"{one.sample.file.stem}.png"
-        while place in taken:
+        number, path = 1, out / f"{one.sample.file.stem}.png"
+        while path in taken:
             number += 1
-            place = out / f"{one.sample.file.stem}-{number}.png"
-        taken[place] = None
+            path = out / f"{one.sample.file.stem}-{number}.png"
+        taken[path] = None
     return list(taken)

@@ -20,7 +20,7 @@ from varifocal.types import Category, Sample
 class Assigned:
     """One image as the network is trained with it; coordinates are pixels of the resized image.
 
-    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``places`` are their indices in the
+    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``indices`` are their indices in the
     sample. Of the K positive points, the anchors of a cell each for itself, ``level`` is the index in ``strides`` and
     ``owner`` the object.
     """
@@ -29,7 +29,7 @@ class Assigned:
     size: tuple[int, int]
     strides: tuple[int, ...]
     boxes: Float32[np.ndarray, "G 4"]
-    places: Int64[np.ndarray, "G"]
+    indices: Int64[np.ndarray, "G"]
     crowd: Float32[np.ndarray, "R 4"]
     points: Float32[np.ndarray, "K 2"]
     level: Int64[np.ndarray, "K"]
@@ -51,11 +51,11 @@ class Assigned:
         counts = self.counts
         boxes = [
             {
-                "box": self.sample.boxes[place].tolist(),
-                "class": categories[self.sample.labels[place]].name,
+                "box": self.sample.boxes[index].tolist(),
+                "class": categories[self.sample.labels[index]].name,
                 "points": counts[number].tolist(),
             }
-            for number, place in enumerate(self.places.tolist())
+            for number, index in enumerate(self.indices.tolist())
         ]
         return {
             "file": str(self.sample.file),
@@ -83,16 +83,16 @@ def assign_sample(sample: Sample, eye: TrainingGeometry) -> Assigned:
     targets = Targets(torch.from_numpy(boxes), numbers, torch.from_numpy(sample.crowd), (height, width))
     dense = assign_batch(eye.labeling.assign, priors, [targets], divisor=eye.labeling.divisor)
     positive = dense.positive[0]
-    places = np.flatnonzero(~sample.crowd)
+    indices = np.flatnonzero(~sample.crowd)
     level = torch.arange(len(priors.shapes)).repeat_interleave(torch.tensor(priors.counts))
     return Assigned(
         sample,
         (width, height),
         eye.labeling.strides,
-        boxes[places],
-        places,
+        boxes[indices],
+        indices,
         boxes[sample.crowd],
         priors.points[positive].numpy(),
         level[positive].numpy(),
-        np.searchsorted(places, dense.labels[0][positive].numpy()),
+        np.searchsorted(indices, dense.labels[0][positive].numpy()),
     )

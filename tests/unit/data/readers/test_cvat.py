@@ -165,7 +165,7 @@ def test_without_a_list_of_labels(tmp_path):
 
 def test_problems_have_lines(tmp_path):
     raw = read_raw(write(tmp_path, image(f"{BOX}\n{BOX.replace('cat', 'dog')}")))
-    assert [(one.kind, one.place.text, one.image, one.box) for one in raw.problems] == [
+    assert [(one.kind, one.location.text, one.image, one.box) for one in raw.problems] == [
         ("unknown-class", "line 9", 0, 1)
     ]
     assert str(raw.boxes.where(0)) == "annotations.xml line 8"

@@ -179,7 +179,7 @@ def test_class_ids_that_count_from_one(tmp_path):
 def test_all_problems_are_listed(tmp_path):
     fill(tmp_path, simple(f"7 0.5 0.5 0.5 0.5\n{LINE}1 9 9 9 9\n1 2\n1 0.4 0.4 0 0.2\n"))
     raw = read_raw(tmp_path, "train")
-    assert [(one.kind, one.place.text) for one in raw.problems] == [
+    assert [(one.kind, one.location.text) for one in raw.problems] == [
         ("malformed", "line 3"),
         ("malformed", "line 4"),
         ("unknown-class", "line 1"),

@@ -82,7 +82,8 @@ def test_kernels_compile_and_fit(gpu, capability, dtype):
         assert spilled <= 16
         assert count * tile.warps * 32 <= 65536
         assert shared <= gpu.shared
-    compile_for(star_kernels.places, capability, dtype, {"point_block": 128, "wide": False, "enable_fp_fusion": True})
+    constants = {"point_block": 128, "wide": False, "enable_fp_fusion": True}
+    compile_for(star_kernels.locations, capability, dtype, constants)
 
 
 def test_products_by_groups_of_warps():

@@ -404,7 +404,7 @@ def test_peak():
 def test_rates():
     """2e9 operations in half a second are 4 GFLOP/s, half of a peak of 8."""
     step = Rates({}, 8.0).step("x", 1, [400.0, 500.0, 600.0], 2 * 10**9)
-    assert (step.gflop, step.gflops_per_second, step.share_of_peak) == (2.0, 4.0, 0.5)
+    assert (step.gflop, step.gflops_per_second, step.fraction_of_peak) == (2.0, 4.0, 0.5)
     assert Rates({}, 8.0).step("x", 1, [1.0], 0).gflop is None
 
 

@@ -47,7 +47,7 @@ def test_the_source_is_not_touched(fixed):
 
 
 def test_the_changes(fixed):
-    told = sorted((change.split, change.what, change.image or change.place) for change in fixed[3])
+    told = sorted((change.split, change.what, change.image or change.location) for change in fixed[3])
     assert told == sorted(
         [
             ("train", "record left out", "annotations[60] (id 9000)"),

@@ -248,7 +248,7 @@ def test_findings_of_a_model(data):
         "the model does not know fox; labels of these are not judged",
         "2 images cannot be read or do not fit their annotations; the model was not asked",
     )
-    told = {kind: [(one.file[-5:], one.place, one.text) for one in found.of(kind)] for kind in found.kinds()}
+    told = {kind: [(one.file[-5:], one.location, one.text) for one in found.of(kind)] for kind in found.kinds()}
     assert told == {
         "missing-label": [("2.png", "", "'cat' is found with a score of 0.90, and no label is there")],
         "spurious-label": [

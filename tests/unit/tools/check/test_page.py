@@ -112,7 +112,7 @@ def test_whatever_comes_from_outside_is_only_text(report, tmp_path):
     found = check_data(tmp_path, EYE)
     boxes = ((HOSTILE, (5.0, 5.0, 60.0, 60.0)),)
     for kind in ("missing-label", "no-area", "rare-class"):
-        one = Finding(kind, "train", HOSTILE, file=HOSTILE, place=HOSTILE, image=0, boxes=boxes)
+        one = Finding(kind, "train", HOSTILE, file=HOSTILE, location=HOSTILE, image=0, boxes=boxes)
         found.findings.add(kind, "train", [one], lambda finding: finding)
     advice = None if report.advice is None else replace(report.advice, text=HOSTILE, overrides=(HOSTILE,))
     text = make_page(

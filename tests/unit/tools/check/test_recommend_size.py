@@ -19,7 +19,7 @@ def ask(sizes, sides, preprocess=Preprocess()):  # noqa: B008
 def test_the_recipe_is_right():
     found = ask([(640, 480)], [[12.0] * 100])  # 800 / 480 x 12 = 20 pixels; 16 / 12 x 480 = 640 would do
     assert found.overrides == ()
-    assert found.share_now == 1
+    assert found.fraction_now == 1
     assert found.text.startswith("the recipe's size is right: 100% of the boxes span 16 pixels")
 
 
@@ -27,14 +27,14 @@ def test_smaller_images_would_do():
     found = ask([(640, 480)], [[100.0] * 100])
     assert found.overrides == ("data.preprocess.short_side=320", "data.preprocess.max_long_side=448")
     assert "16% of the work" in found.text
-    assert found.share_then == 1
+    assert found.fraction_then == 1
 
 
 def test_enlarge():
     found = ask([(640, 480)], [[8.0] * 60 + [5.0] * 40])  # at most 2 x 480, though 5 pixels ask for more
     assert found.overrides == ("data.preprocess.short_side=960", "data.preprocess.max_long_side=1280")
-    assert found.share_now == 0
-    assert found.share_then == 0.6
+    assert found.fraction_now == 0
+    assert found.fraction_then == 0.6
     assert found.preprocess.short_side == 960
 
 
@@ -53,7 +53,7 @@ def test_windows():
         "tiling.size=1024",
         f"tiling.overlap={int(np.ceil(np.quantile([20.0] * 99 + [90.0], 0.99))) + 2}",
     )
-    assert (found.window, found.share_then) == (1024, 1.0)
+    assert (found.window, found.fraction_then) == (1024, 1.0)
     assert resized_shape(3000, 4000, found.preprocess) == (2400, 3200)
 
 
@@ -66,7 +66,7 @@ def test_windows_hold_the_longest_boxes():
 def test_nineteen_of_twenty_count():
     found = ask([(640, 480)], [[1.0] * 4 + [12.0] * 96])
     assert found.overrides == ()
-    assert found.share_now == pytest.approx(0.96)
+    assert found.fraction_now == pytest.approx(0.96)
     assert ask([(640, 480)], [[1.0] * 4 + [100.0] * 96]).preprocess.short_side == 320
 
 

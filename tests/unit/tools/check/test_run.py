@@ -15,7 +15,7 @@ from varifocal.data.load import load_dataset
 from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.tools.check.findings import KINDS, LISTED, Finding, Findings
-from varifocal.tools.check.fix import MENDED, write_fixed
+from varifocal.tools.check.fix import FIXED, write_fixed
 from varifocal.tools.check.run import check_data
 from varifocal.types import Preprocess
 from varifocal.utils.errors import ConfigError, DataError
@@ -58,9 +58,9 @@ def test_boxes_without_a_label(tmp_path):
     report = check_data(tmp_path, eye())
     assert report.findings.total("no-label") == 2
     first = report.findings.of("no-label")[0]
-    assert (first.level, first.place) == ("loss", "line 3")
+    assert (first.level, first.location) == ("loss", "line 3")
     assert "has no label" in first.text
-    assert "no-label" in MENDED
+    assert "no-label" in FIXED
 
 
 def test_what_is_found_names_its_place(report):
@@ -84,7 +84,7 @@ def test_what_is_found_names_its_place(report):
     (over,) = report.findings.of("over-border")
     assert over.text == "reaches 20 pixels over the border of its image"
     (tiny,) = report.findings.of("tiny-box")
-    assert tiny.place == "annotation 161 of image 24"
+    assert tiny.location == "annotation 161 of image 24"
     (missing,) = report.findings.of("missing-image")
     assert "missing.png" in missing.text
     texts = {one.text for one in report.findings.of("twin-classes")}

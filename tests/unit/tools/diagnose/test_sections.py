@@ -189,7 +189,7 @@ def test_thresholds_are_the_best_of_all(wanted):
         assert f1.f1 == pytest.approx(max(values[2] for values in tried.values()))
         assert (f1.precision, f1.recall, f1.f1) == pytest.approx(tried[f1.score])
         enough = [values[1] for values in tried.values() if values[0] >= wanted and values[1] > 0]
-        found = thresholds.wanted_by_class[k]
+        found = thresholds.target_by_class[k]
         assert (found is None) == (not enough)
         if enough:
             assert found.precision >= wanted

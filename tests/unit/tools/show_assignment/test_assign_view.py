@@ -80,7 +80,7 @@ def test_as_the_check_counts(name):
 
 def test_crowd_regions_get_nothing_and_are_not_missed():
     one = assign_sample(sample_of(BOXES, [True, False, False, True]), eye_of())
-    assert one.places.tolist() == [1, 2]
+    assert one.indices.tolist() == [1, 2]
     np.testing.assert_array_equal(one.counts, assign_sample(sample_of(BOXES[1:3]), eye_of()).counts)
     assert one.unmatched.tolist() == [1]
     np.testing.assert_allclose(one.crowd, 1.2 * np.array([BOXES[0], BOXES[3]]), rtol=1e-6)
