@@ -117,7 +117,7 @@ def places(monkeypatch):
         found.append(true_place(*args))
         return found[-1]
 
-    monkeypatch.setattr(draw, "_place", spy)
+    monkeypatch.setattr(draw, "_free_rectangle", spy)
     return found
 
 
