@@ -97,10 +97,14 @@ def star_conv(
     return [result.to(kind) for result in results]
 
 
-@torch.compiler.assume_constant_result  # it runs the kernel once, which torch.compile is not to trace
 def has_fused_star(device: torch.device) -> bool:
     """Whether the fused kernel runs there: an NVIDIA GPU of Ampere or later for which Triton can compile."""
     return device.type == "cuda" and _runs_fused_star(device)
+
+
+# It runs the kernel once, which torch.compile is not to trace. torch.compiler.assume_constant_result does this, and
+# imports all of torch._dynamo for it, which takes as long as torch.
+has_fused_star.__dict__["_dynamo_marked_constant"] = True
 
 
 @lru_cache

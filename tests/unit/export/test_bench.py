@@ -75,7 +75,7 @@ def test_the_report_is_that_of_a_checkpoint(folder, tmp_path, capsys, name):
         # in proportion to the area of 800x1216, where it was counted; levels of a few cells round up
         gflop = [step["gflop"] for step in (one["steps"][2], other["steps"][2])]
         assert gflop[0] == pytest.approx(gflop[1], rel=0.02)
-        assert one["steps"][2]["share_of_peak"] > 0
+        assert one["steps"][2]["fraction_of_peak"] > 0
     out = capsys.readouterr().out
     assert f"{RUNTIMES[name]} " in out
     assert "of peak" in out

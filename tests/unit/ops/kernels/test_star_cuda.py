@@ -17,6 +17,8 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
+import triton_language  # noqa: E402
+
 from varifocal.ops import star_conv  # noqa: E402
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
@@ -88,6 +90,7 @@ def interpreter(interpreted_kernels, monkeypatch):
         for each in (star_conv.star_conv_op, star_conv.star_conv_backward_op):
             stack.enter_context(each.set_kernel_enabled("cpu", enabled=False))
         yield
+    triton_language.restore()
 
 
 def widened(handle):

@@ -13,6 +13,8 @@ import torch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
+import triton_language  # noqa: E402
+
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, forward_tile, input_tile, weight_tile  # noqa: E402
@@ -28,6 +30,7 @@ def compiler(monkeypatch):
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton does not compile for NVIDIA GPUs")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    triton_language.restore()
 
 
 def compile_for(kernel: Any, capability: int, dtype: torch.dtype, constants: dict[str, Any]) -> Any:

@@ -155,8 +155,8 @@ def check_batch(result, best):
         if step["gflop"] is not None:
             rate = step["gflop"] / step["milliseconds"]["median"] * 1e3
             assert step["gflops_per_second"] == pytest.approx(rate)
-            assert 0 < step["share_of_peak"] == pytest.approx(rate / best)
-            assert step["share_of_peak"] <= 1.5
+            assert 0 < step["fraction_of_peak"] == pytest.approx(rate / best)
+            assert step["fraction_of_peak"] <= 1.5
 
 
 def test_a_recipe_has_random_weights_and_says_so(tmp_path, capsys):
