@@ -11,19 +11,26 @@ ISA_avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 OPENB
 ISA_sse := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
 DIST := --dist loadfile --no-loadscope-reorder
 LIMIT = $(if $(ISA),$(or $(ISA_$(ISA)),$(error ISA=$(ISA): there is no such limit; use ISA=avx2 or ISA=sse)))
+FAST := tests/test_layers.py $(wildcard tests/unit/test_*.py) \
+  $(addprefix tests/unit/,analysis assign cli data evaluation inference models utils) \
+  $(addprefix --ignore=tests/unit/,models/published models/test_backbone.py models/test_optimize.py \
+    models/test_small_maps.py inference/test_model_tiled.py inference/test_video.py)
 BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-fast check bench clean
 
 help:  ## Show these lines
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-6s  %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-9s  %s\n", $$1, $$2 }'
 
 demo: .venv/demo.stamp  ## Train, evaluate and draw on the embedded images: make demo ARGS="--help"
 	$(BIN)/varifocal demo $(ARGS)
 
 test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
 	$(LIMIT) OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) $(ARGS)
+
+test-fast: .venv/dev.stamp  ## Run what needs no training and no export, in a minute and a half
+	VARIFOCAL_FUZZ=10 OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "not slow" $(FAST) $(ARGS)
 
 check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
 	OMP_NUM_THREADS=$(THREADS) WORKERS=$(WORKERS) scripts/check

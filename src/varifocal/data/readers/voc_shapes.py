@@ -27,11 +27,12 @@ def corners_of(node: ET.Element) -> tuple[Corners, str, str]:
     """
     box = node.find("bndbox")
     if box is not None:
-        words = [text_of(box, side) for side in SIDES]
+        texts = {child.tag.lower(): (child.text or "").strip() for child in reversed(box)}  # the first of a name counts
+        words = [texts.get(side, "") for side in SIDES]
         values = [to_number(word) for word in words]
         if all(value == value for value in values):
             return (values[0], values[1], values[2], values[3]), "", ""
-        return _NONE, " ".join(word or NO_BOX for word in words), ""
+        return _NONE, " ".join(word or NO_BOX for word in words) if any(words) else NO_BOX, ""
     for corners, note in ((_turned(node.find("robndbox")), TURNED), (_around(node.find("polygon")), OUTLINE)):
         if corners is not None:
             return corners, "", note

@@ -34,7 +34,7 @@ KINDS = {
         "loss", "images without a known range", "their numbers are no levels of gray; see data.preprocess.range"
     ),
     "outside-folder": Kind("loss", "images outside the data folder", "the name climbs out of the folder"),
-    "ambiguous-image": Kind("loss", "names that several images end in", "they begin on another machine"),
+    "ambiguous-image": Kind("loss", "names that fit several images", "their ends are all that can be compared"),
     "bad-size": Kind("loss", "images with two sizes", "two records of one image give it different sizes"),
     "rotated-image": Kind(
         "loss", "images labeled before their EXIF rotation", "the recorded size is that of the unrotated image"
@@ -56,7 +56,7 @@ KINDS = {
     "no-boxes": Kind("note", "images without boxes", "background; right only if nothing is there to label"),
     # boxes
     "no-label": Kind("loss", "boxes without a label", "nobody has said what is in them"),
-    "not-a-number": Kind("loss", "boxes that are not numbers", "something in them is not finite"),
+    "not-a-number": Kind("loss", "boxes without four numbers", "one is missing, is no number or is not finite"),
     "no-area": Kind("loss", "boxes without area", "width or height is not above 0"),
     "outside": Kind("loss", "boxes outside their image", "nothing of them is inside"),
     "corners": Kind("loss", "boxes that look like corners", "[x1, y1, x2, y2] where the format has width and height"),

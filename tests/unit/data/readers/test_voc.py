@@ -243,3 +243,15 @@ def test_an_object_without_box_or_name_can_be_left_out(tmp_path, wrong):
     data = load_dataset(tmp_path, invalid_boxes="drop")
     assert found(data) == {"a.png": [("cat", [30, 15, 50, 25])]}
     assert ": 1 box was left out, first that of a.xml line 4 (object 1)" in data.notes[0], data.notes
+
+
+def test_sides_in_capitals(tmp_path):
+    """As Open Images calls them."""
+    sides = "<XMin>3</XMin><YMin>3</YMin><XMax>6</XMax><YMax>6</YMax>"
+    for box, message in ((sides, ""), ("<left>3</left>", "has no box"), ("<xmin>3</xmin>", "has the box 3 nothing")):
+        node = f"<annotation><object><name>cat</name><bndbox>{box}</bndbox></object></annotation>"
+        fill(tmp_path, {"a.png": (20, 20), "a.xml": node})
+        if message:
+            refused(tmp_path, message)
+        else:
+            assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [2.0, 2.0, 6.0, 6.0])]}
