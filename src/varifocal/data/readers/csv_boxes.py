@@ -147,11 +147,8 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
 def _read_box(reading: _Reading, row: list[str], words: list[str], label: str, image: int, number: int) -> None:
     columns, table = reading.columns, reading.table
     values = table.corners(words) if len(words) == 4 else [NAN] * 4
-    odd = (
-        ""
-        if all(value == value for value in values)
-        else cut(" ".join(word or NO_BOX for word in words) if any(words) else NO_BOX)
-    )
+    written = cut(" ".join(word or NO_BOX for word in words)) if any(words) else NO_BOX
+    odd = "" if all(value == value for value in values) else written
     number_of_class = columns.label(reading.classes.get(label, label)) if label else NO_LABEL
     flags = {role: table.cell(row, role).lower() in ("1", "true") for role in reading.flags}
     columns.box(image, number_of_class, [NAN] * 4 if odd else values, number, odd=odd, **flags)
