@@ -7,6 +7,7 @@ from pathlib import Path
 
 from varifocal.cli.command import Command
 from varifocal.cli.options import add_limit, read_names, read_size
+from varifocal.cli.renamed import nms_value
 from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
 
 
@@ -159,6 +160,7 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     size.add_argument("--dynamic", action="store_true", help="an input of any size (the default)")
     verb.add_argument(
         "--nms",
+        type=nms_value,
         choices=("graph", "host"),
         default="host",
         help="suppression in the graph or by its caller (%(default)s)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -54,3 +55,15 @@ def new_option(command: str, word: str) -> str | None:
     old = word.partition("=")[0]
     new = OF_COMMAND.get(old, {}).get(command) or OPTIONS.get(old) or _OTHERWISE.get(old)
     return None if new is None else f"{old} is called {new} now; see varifocal {command} --help"
+
+
+def nms_value(word: str) -> str:
+    """Return a value of ``export --nms`` as it is.
+
+    Raises:
+        argparse.ArgumentTypeError: it is an old name; the message has the new one.
+    """
+    new = {"in": "graph", "out": "host"}.get(word)
+    if new is not None:
+        raise argparse.ArgumentTypeError(f"{word} is called {new} now")
+    return word

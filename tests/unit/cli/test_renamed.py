@@ -59,3 +59,8 @@ def test_every_new_option_is_one_and_no_old_one_is():
 
 def test_another_word_is_refused_as_before(capsys):
     assert "'--nonsense' is not understood" in refusal(capsys, "train", "data", "--nonsense")
+
+
+@pytest.mark.parametrize(("old", "new"), [("in", "graph"), ("out", "host")])
+def test_an_old_value(capsys, old, new):
+    assert f"argument --nms: {old} is called {new} now" in refusal(capsys, "export", "m.safetensors", "--nms", old)
