@@ -14,7 +14,9 @@ LIMIT = $(if $(ISA),$(or $(ISA_$(ISA)),$(error ISA=$(ISA): there is no such limi
 FAST := tests/test_layers.py $(wildcard tests/unit/test_*.py) \
   $(addprefix tests/unit/,analysis assign cli data evaluation inference models utils) \
   $(addprefix --ignore=tests/unit/,models/published models/test_backbone.py models/test_optimize.py \
-    models/test_small_maps.py inference/test_model_tiled.py inference/test_video.py)
+    models/test_small_maps.py models/test_checkpoint.py inference/test_model_tiled.py inference/test_video.py \
+    inference/test_boxes_numpy.py data/test_fuzz.py data/test_layouts.py data/test_augment.py data/test_mosaic.py \
+    data/test_convert.py data/test_load.py data/test_archive_training.py data/readers/test_json_stream.py)
 BENCHMARKS := star_conv network assignment postprocess training_step data_loading coco_evaluation import_time deploy deploy_accuracy
 
 .DEFAULT_GOAL := help
@@ -30,7 +32,7 @@ test: .venv/dev.stamp  ## Run the tests: make test ARGS="-k atss"
 	$(LIMIT) OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) $(ARGS)
 
 test-fast: .venv/dev.stamp  ## Run what needs no training and no export, in a minute and a half
-	VARIFOCAL_FUZZ=10 OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "not slow" $(FAST) $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "not slow" $(FAST) $(ARGS)
 
 check: .venv/dev.stamp  ## Format, lint, types, tests: what a change has to pass
 	OMP_NUM_THREADS=$(THREADS) WORKERS=$(WORKERS) scripts/check

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from varifocal.data.annotations import RawDataset
+from varifocal.data.annotations import RawDataset, short_list
 from varifocal.data.archive import AnyPath, is_archive, open_archive
-from varifocal.data.names import meant_by, resolve_split
+from varifocal.data.names import meant_by, normalize_split, resolve_split
 from varifocal.data.options import ReadOptions, Unlabeled, open_images
-from varifocal.data.paths import remember_folders
+from varifocal.data.paths import remember_folders, split_lists
 from varifocal.data.readers.formats import READERS, Reader, data_inside, detect_format
 from varifocal.data.roles import measured_split, training_split
 from varifocal.data.unlisted_images import with_unlisted
@@ -79,7 +81,27 @@ def read_raw(
         raw = reader.read(splits[name], tree, name, options)
         # BDD100K may have a folder with a file for each image
         listed = reader.lists and raw.source.is_file()
-        return with_unlisted(raw, tree, options, reader.splits, reader.read) if listed else raw
+        raw = with_unlisted(raw, tree, options, reader.splits, reader.read) if listed else raw
+        return replace(raw, notes=(*raw.notes, *_unread_lists(tree, raw.format, splits)))
+
+
+def _unread_lists(tree: AnyPath, format: str, splits: Iterable[str]) -> list[str]:
+    """A note on lists of splits in a data set whose format has none, and whose splits are others."""
+    if format in ("voc", "yolo") or not tree.is_dir():
+        return []
+    known = {normalize_split(split) for split in splits}
+    lists = [
+        f"{name}/{file}" if name else file
+        for name in ("", "ImageSets", "ImageSets/Main")
+        for file in split_lists(tree / name if name else tree)
+        if normalize_split(file[:-4]) not in known
+    ]
+    if not lists:
+        return []
+    return [
+        f"{tree.name}: {short_list(lists)}: lists of splits are read beside Pascal VOC and YOLO alone; convert the set "
+        "to one of them, or move the images of each split into a folder of their own."
+    ]
 
 
 def load_dataset(

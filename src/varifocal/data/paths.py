@@ -14,6 +14,7 @@ from pathlib import Path
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.image_kinds import HEIF, SUFFIXES, UNREAD, suffix_of
+from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.sibling_folders import Siblings
 from varifocal.utils.errors import DataError
 
@@ -53,6 +54,12 @@ def list_dir(folder: AnyPath, *, hidden: bool = False) -> tuple[list[str], list[
     if hidden:
         return list(folders), list(files)
     return [name for name in folders if name[0] != "."], [name for name in files if name[0] != "."]
+
+
+def split_lists(folder: AnyPath) -> list[str]:
+    """The text files of a folder that are called like a split: train.txt, val_list.txt."""
+    names = list_dir(folder)[1]
+    return [name for name in names if name.endswith(".txt") and normalize_split(name[:-4]) in NAMED]
 
 
 def _list(folder: AnyPath) -> tuple[list[str], list[str]]:

@@ -138,3 +138,14 @@ def test_names_that_no_file_can_have(tmp_path, name):
         )
         refused(tmp_path / "b.csv", "is not found in", split="b")
         assert len(load_dataset(tmp_path / "b.csv", name).samples) == 1
+
+
+def test_lists_of_splits_that_a_format_does_not_have_are_said(tmp_path):
+    shape = {"label": "cat", "points": [[1, 1], [5, 5]], "shape_type": "rectangle"}
+    content = {"shapes": [shape], "imagePath": "a.png", "imageHeight": 10, "imageWidth": 20}
+    fill(tmp_path, {"a.png": (20, 10), "a.json": json.dumps(content)})
+    assert not any("lists of splits" in note for note in load_dataset(tmp_path).notes)
+    fill(tmp_path, {"train.txt": "a\n", "readme.txt": "by nobody"})
+    notes = load_dataset(tmp_path, format="labelme").notes
+    (note,) = [note for note in notes if "lists of splits" in note]
+    assert note.startswith(f"{tmp_path.name}: train.txt: lists of splits are read beside Pascal VOC")

@@ -11,7 +11,7 @@ from varifocal.data.annotations import counted, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import fold, parts_of
 from varifocal.data.names import NAMED, normalize_split
-from varifocal.data.paths import TextDecoder, is_image, list_dir, walk
+from varifocal.data.paths import TextDecoder, is_image, list_dir, split_lists, walk
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.utils.errors import DataError
 
@@ -202,13 +202,7 @@ def lists_folder(folder: AnyPath) -> AnyPath | None:
         if any(name.endswith(".txt") for name in list_dir(path)[1]):
             return path
     beside = any((folder / name).is_dir() for name in FOLDERS)
-    return folder if beside and _split_lists(folder) else None
-
-
-def _split_lists(folder: AnyPath) -> list[str]:
-    """The text files of a folder that are called like a split: train.txt, val_list.txt."""
-    names = list_dir(folder)[1]
-    return [name for name in names if name.endswith(".txt") and normalize_split(name[:-4]) in NAMED]
+    return folder if beside and split_lists(folder) else None
 
 
 def base_of(source: AnyPath) -> AnyPath:
@@ -245,7 +239,7 @@ def read_lists(path: AnyPath, base: AnyPath) -> Lists:
     """The lists of images in a folder, and the others."""
     stems = xml_stems(xml_path(base))
     lists = Lists(path, stems=stems)
-    names = _split_lists(path) if path == base else [name for name in list_dir(path)[1] if name.endswith(".txt")]
+    names = split_lists(path) if path == base else [name for name in list_dir(path)[1] if name.endswith(".txt")]
     for name in names:
         lines = [line.strip() for line in TextDecoder().read(path / name).split("\n")[: 4 * _LOOKED_AT]]
         lines = [line for line in lines if line][:_LOOKED_AT]
