@@ -102,9 +102,11 @@ def run_pipeline(
 
 def _check_limits(score_threshold: float | None, max_detections: int | None) -> None:
     if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise ConfigError(f"score_threshold={score_threshold}: give a number between 0 and 1.")
+        raise ConfigError(
+            f"score_threshold={score_threshold}: give a number between 0 and 1.", code="score-threshold-range"
+        )
     if max_detections is not None and not 1 <= max_detections < math.inf:
-        raise ConfigError(f"max_detections={max_detections}: give a whole number above 0.")
+        raise ConfigError(f"max_detections={max_detections}: give a whole number above 0.", code="max-detections-range")
 
 
 def _detect_all(detect: Detect, info: Settings, images: Sequence[Any], settings: PostProcess) -> list[Detections]:
@@ -155,7 +157,7 @@ def is_one(images: Any) -> bool:
     if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, Readable)):
         return True
     if not isinstance(images, Sequence):
-        raise DataError(f"image: a value of type {type(images).__name__} is given; {MAY_BE_GIVEN}.")
+        raise DataError(f"image: a value of type {type(images).__name__} is given; {MAY_BE_GIVEN}.", code="image-type")
     return False
 
 
@@ -187,11 +189,15 @@ def open_image(image: Any, levels: Levels | None = None, *, large: bool = False)
 
 def _from_image(image: Image.Image, levels: Levels | None) -> Image.Image:
     if not all(image.size):
-        raise DataError(f"image: it has no pixels, {image.width} x {image.height}; give another one.")
+        raise DataError(
+            f"image: it has no pixels, {image.width} x {image.height}; give another one.", code="image-empty"
+        )
     try:
         return to_upright_rgb(image, "image", levels)
     except (OSError, ValueError) as error:  # Pillow decodes an opened file only now; ValueError: it is closed
-        raise DataError(f"image: cannot be decoded ({error}); open another copy of it.") from error
+        raise DataError(
+            f"image: cannot be decoded ({error}); open another copy of it.", code="image-not-decoded"
+        ) from error
 
 
 def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
@@ -202,7 +208,8 @@ def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
     if not values.size or not (color or (values.ndim == 2 and kind in _GRAYS)):
         raise DataError(
             f"image: an array of {image.dtype} and shape {image.shape}; give RGB or RGBA, uint8 or uint16 "
-            "[H, W, 3 or 4], or gray values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point."
+            "[H, W, 3 or 4], or gray values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point.",
+            code="image-array",
         )
     values = values[:, :, :3] if color else values
     if kind != "uint8":
@@ -233,7 +240,7 @@ def _in_memory(image: Any) -> _InMemory:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _InMemory("image", bytes(image))
     if not isinstance(image, Readable):
-        raise DataError(f"image: a value of type {type(image).__name__} is given; {MAY_BE_GIVEN}.")
+        raise DataError(f"image: a value of type {type(image).__name__} is given; {MAY_BE_GIVEN}.", code="image-type")
     file: Any = image
     name = file.name if isinstance(getattr(file, "name", None), str) else "image"
     try:
@@ -241,10 +248,14 @@ def _in_memory(image: Any) -> _InMemory:
             file.seek(0)
         content = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed, or no UTF-8 is read as text
-        raise DataError(f"{name}: cannot be read ({error}); open it once more with 'rb'.") from error
+        raise DataError(
+            f"{name}: cannot be read ({error}); open it once more with 'rb'.", code="image-file-not-read"
+        ) from error
     if inspect.iscoroutine(content):
         content.close()
-        raise DataError(f"{name}: is read with await; give its bytes, await file.read().")
+        raise DataError(f"{name}: is read with await; give its bytes, await file.read().", code="image-file-async")
     if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise DataError(f"{name}: gives {type(content).__name__} and not bytes; open it with 'rb'.")
+        raise DataError(
+            f"{name}: gives {type(content).__name__} and not bytes; open it with 'rb'.", code="image-file-text"
+        )
     return _InMemory(name, bytes(content))

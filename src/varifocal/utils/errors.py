@@ -6,7 +6,15 @@ and keeps its traceback.
 
 
 class VarifocalError(Exception):
-    """Base of every error that the caller can fix."""
+    """Base of every error that the caller can fix.
+
+    ``code`` is a short name of the sentence that stays when its wording changes ("" for an error without one);
+    tests/error_sentences.txt lists all of them.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class DataError(VarifocalError):
