@@ -47,8 +47,8 @@ def shown(study: OracleStudy) -> Iterator[str]:
     yield "![the AP of each row as bars](oracle.svg)"
     yield ""
     yield (
-        f"{where['date']}, {where['cpu']}; VFNet from one run of `varifocal demo`, one scene with {study.objects} boxes, "
-        "read in tiles."
+        f"{where['date']}, {where['cpu']}; VFNet from one run of `varifocal demo`, one scene with {study.objects} "
+        "boxes, read in tiles."
     )
 
 
