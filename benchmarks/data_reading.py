@@ -171,8 +171,8 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | {numbers} |")
     machine = f"{made['date']}, {made['machine']}, {made['cores']} cores, Python {made['python']}"
     note = (
-        "Time from the path to samples ready for training. Memory is the increase of the process's peak, without\n"
-        f"workers. {machine}, `benchmarks/data_reading.py`."
+        "From the path to samples that can be trained on; memory is the rise of the process's highest, without that\n"
+        f"of workers. {machine}, `benchmarks/data_reading.py`."
     )
     return "\n".join([*lines, "", note])
 

@@ -37,9 +37,9 @@ def remarks(results: list[dict[str, Any]]) -> list[str]:
     """What the numbers are of, where and when."""
     last = results[-1]
     return [
-        "One held-out scene with 279 boxes, read in overlapping tiles whose detections are merged; mean over the seeds",
-        "(and range). One scene is a small sample: differences of two points are within chance.",
-        f"{max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']}, `benchmarks/trees_vs_fcos.py`.",
+        "Held-out scene, 279 boxes, read in overlapping windows whose detections are merged; mean over the seeds (and",
+        f"range); {max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']}; made by",
+        "`benchmarks/trees_vs_fcos.py`. One scene is little: two points are within chance.",
         "",
         *_bound(),
     ]
@@ -49,12 +49,12 @@ def _bound() -> list[str]:
     """What the looseness of the labels leaves to a detector without any error, from ``trees_label_noise.json``."""
     content = json.loads(NOISE.read_text(encoding="utf-8"))
     by_fraction = {one["fraction"]: one for one in content["noise"]}
-    left = [f"AP {by_fraction[at]['AP']:.0f} and AP75 {by_fraction[at]['AP75']:.1f} at {100 * at:g}%" for at in SHOWN]
-    own = ", ".join(f"{100 * one['fraction']:.1f}%" for one in content["detectors"])
+    left = [f"{100 * at:g} % AP {by_fraction[at]['AP']:.0f} and AP75 {by_fraction[at]['AP75']:.1f}" for at in SHOWN]
+    own = ", ".join(f"{100 * one['fraction']:.1f} %" for one in content["detectors"])
     return [
-        "Few tree crowns have a sharp edge. If label edges are off by a fraction of the box side, even a perfect",
-        f"detector is limited to {', '.join(left)}. The demo's",
-        f"detections differ from the labels by {own} per edge, so low AP75, and with it low AP, is expected",
+        "Few tree crowns have a sharp edge. Labels whose edges are off by this fraction of a side leave a detector",
+        f"without any error: {', '.join(left)}. The demo's detections",
+        f"and the labels differ by {own} an edge, so that AP75, and with it AP, is low by nature",
         f"(`benchmarks/trees_label_noise.py`, {content['machine']['date']}, {content['machine']['cpu']}).",
     ]
 
