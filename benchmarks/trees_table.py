@@ -50,25 +50,19 @@ def _bound() -> list[str]:
     content = json.loads(NOISE.read_text(encoding="utf-8"))
     by_fraction = {one["fraction"]: one for one in content["noise"]}
     rows = [by_fraction[fraction] for fraction in SHOWN]
-    percent, ap, ap75 = (
-        _or([f"{value:.{digits}f}" for value in values])
-        for values, digits in (
-            ([100 * row["fraction"] for row in rows], 0),
-            ([row["AP"] for row in rows], 0),
-            ([row["AP75"] for row in rows], 1),
-        )
-    )
+    percent = _either([f"{100 * row['fraction']:g}" for row in rows])
+    ap, ap75 = _either([f"{row['AP']:.0f}" for row in rows]), _either([f"{row['AP75']:.1f}" for row in rows])
     made = content["machine"]
     own = ", ".join(f"{100 * one['fraction']:.1f} %" for one in content["detectors"])
     return [
-        f"Few tree crowns have a sharp edge, so labels are imprecise. If label edges are off by {percent} % of the side,",
-        f"even a perfect detector only reaches an AP of {ap} and an AP75 of {ap75}. The demo's detections",
-        f"differ from the labels by {own} per edge, so its AP75, and with it its AP, is necessarily low",
+        f"Few tree crowns have a sharp edge, so labels are imprecise. If label edges are off by {percent} %",
+        f"of the side, even a perfect detector only reaches an AP of {ap} and an AP75 of {ap75}.",
+        f"The demo's detections differ from the labels by {own} per edge, so AP75, and with it AP, must be low",
         f"(`benchmarks/trees_label_noise.py`, {made['date']}, {made['cpu']}).",
     ]
 
 
-def _or(words: list[str]) -> str:
+def _either(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
