@@ -55,7 +55,7 @@ def main() -> None:
             warmup=0,
         )
     for what, time in times.items():
-        print(f"{what}: {time / IMAGES:.1f} ms an image")
+        print(f"{what}: {time / IMAGES:.1f} ms per image")
 
 
 if __name__ == "__main__":

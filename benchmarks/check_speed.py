@@ -119,7 +119,7 @@ def measure(folder: Path) -> None:
     rows = [
         Row("annotations of 100,000 images, 700,000 boxes", seconds, "s", Goal(60, "value"), note="the whole program"),
         Row("the same, highest memory", memory, "MiB"),
-        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms an image", note=f"{usable_threads()} threads"),
+        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms per image", note=f"{usable_threads()} threads"),
     ]
     found = {kind: row["count"] for kind, row in content["counts"].items()}
     write(

@@ -120,7 +120,7 @@ def main() -> None:
         ALL: "opening, resizing, padding and normalizing images, and post-processing of zero boxes",
     }
     rows = [
-        Row(name, time / IMAGES, "ms an image", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
+        Row(name, time / IMAGES, "ms per image", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
     ]
     images = {"size": [WIDTH, HEIGHT], "resized": [width, height], "count": IMAGES, "kilobytes": kilobytes}
     write("data_loading", rows, images=images)

@@ -40,7 +40,7 @@ from varifocal.tools.check.findings import FOUND, Finding, Findings
 from varifocal.tools.check.split import Split
 from varifocal.types import Detections
 
-SHARE = 0.1  # fraction of an image's labels that get each kind of error
+FRACTION = 0.1  # fraction of an image's labels that get each kind of error
 DRAWS = 10
 KINDS = ("missing-label", "spurious-label", "loose-box")
 Errors = dict[str, list[tuple[int, np.ndarray]]]  # kind -> (image id, box that was removed, added or moved)
@@ -54,7 +54,7 @@ def inject(content: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str,
         own = [dict(row) for row in content["annotations"] if row["image_id"] == image["id"]]
         boxes = np.array([row["bbox"] for row in own], float)
         boxes[:, 2:] += boxes[:, :2]
-        count, order = max(round(SHARE * len(own)), 1), rng.permutation(len(own))
+        count, order = max(round(FRACTION * len(own)), 1), rng.permutation(len(own))
         gone, loose = order[:count], order[count : 2 * count]
         errors["missing-label"] += [(image["id"], boxes[i]) for i in gone]
         for i in loose:
