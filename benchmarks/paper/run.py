@@ -116,7 +116,7 @@ def main() -> None:
         if not row.name.startswith(options.only):
             continue
         if time.monotonic() - begun > options.minutes * 60:
-            raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
+            raise SystemExit(f"{options.minutes:g} minutes are over; run the same command again for the rest.")
         with (options.runs / f".{row.name}-seed{seed}.lock").open("w") as lock:
             if _taken(lock) or _done(row, seed, options.runs if options.again else None):
                 continue
