@@ -86,15 +86,24 @@ def group(name: str, result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += ["| " + " | ".join([*cells(row), goal(row), met(row)]) + " |" for row in result["rows"]]
-    notes = [remark(row) for row in result["rows"] if row["note"] or row["met"] is False]
+    notes = remarks(result["rows"])
     return "\n".join([*lines, "", *notes, *([""] if notes else [])])
 
 
-def remark(row: dict[str, Any]) -> str:
-    """Return the note on a row as a bullet, which begins with a missed goal if there is one."""
-    if row["met"] is False:
-        return f"- **{row['what']} misses its goal**: {row['note'] or 'no reason is noted'}."
-    return f"- {row['what']}: {row['note']}."
+def remarks(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a bullet for each note, with the rows that it is about and whether they miss their goals."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for row in rows:
+        if row["note"] or row["met"] is False:
+            groups.setdefault((row["note"], row["met"] is False), []).append(row["what"])
+    lines = []
+    for (note, missed), names in groups.items():
+        what = "; ".join(dict.fromkeys(names))
+        if missed:
+            goals = "misses its goal" if len(names) == 1 else "miss their goals"
+            what = f"**{what} {goals}**"
+        lines.append(f"- {what}: {note or 'no reason is noted'}.")
+    return lines
 
 
 def made_with(machine: dict[str, Any]) -> str:

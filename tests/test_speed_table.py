@@ -144,7 +144,8 @@ def test_a_page_by_hand(tmp_path):
         "note": "why it is late",
     }
     many = {"goal": {"limit": 5.0, "of": "value", "side": "least"}, "unit": "images", "value": 12345.6, "met": True}
-    rows = [row(what="late", value=0.02, **(late | {"unit": "s"})), row(what="many", **many), row()]
+    slow = [row(what=what, value=0.02, **(late | {"unit": "s"})) for what in ("late", "later")]
+    rows = [*slow, row(what="many", **many), row()]
     (tmp_path / "a_thing.json").write_text(json.dumps({"script": "benchmarks/a.py", "machine": machine, "rows": rows}))
     assert script.page(script.read(tmp_path)).removeprefix(script.HEAD).splitlines() == [
         "",
@@ -155,10 +156,11 @@ def test_a_page_by_hand(tmp_path):
         "| what | measured | peer or floor | ratio | goal | met |",
         "|---|---|---|---|---|---|",
         "| late | 20 ms | other: 12.5 ms | 1.6x | at most 1x | **no** |",
+        "| later | 20 ms | other: 12.5 ms | 1.6x | at most 1x | **no** |",
         "| many | 12,346 images | - | - | at least 5 images | yes |",
         "| thing | 2 ms | - | - | - | - |",
         "",
-        "- **late misses its goal**: why it is late.",
+        "- **late; later miss their goals**: why it is late.",
     ]
 
 
