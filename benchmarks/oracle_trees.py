@@ -1,8 +1,8 @@
-"""The table of docs/oracle.md: the oracles of the detector that ``varifocal demo`` trains, on its held-out scene.
+"""Make the table of docs/oracle.md: oracles for the detector of ``varifocal demo`` on its held-out scene.
 
     python benchmarks/oracle_trees.py runs/trees-1/best.safetensors
 
-Puts the rows, with date and machine, and the chart into the documentation.
+Writes the rows, with date and machine, and the chart into the documentation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def shown(study: OracleStudy) -> Iterator[str]:
-    """The block of the page."""
+    """Yield the lines of the table and its notes."""
     yield "| row | AP | AP50 | AP75 | gain |"
     yield "|---|---|---|---|---|"
     for row in study.rows:
