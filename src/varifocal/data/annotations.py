@@ -310,13 +310,18 @@ def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:
 
 
 def short(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
-    return reprlib.repr(value)
+    """Return a value as Python writes it, cut where it is long, but with single backslashes, as paths have them."""
+    return reprlib.repr(value).replace("\\\\", "\\")
+
+
+def quoted(text: str) -> str:
+    """Return a whole text in quotes, with single backslashes, as paths have them."""
+    return repr(text).replace("\\\\", "\\")
 
 
 def cut(text: str, most: int = 100) -> str:
     """A text as it is, on one line, cut where it is long."""
-    text = text if text.isprintable() else repr(text)[1:-1]
+    text = text if text.isprintable() else quoted(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 

@@ -152,6 +152,13 @@ class ColumnBuilder:
             if folder >= 0:
                 yield folders[folder], name
 
+    def names_by_folder(self) -> dict[AnyPath, set[str]]:
+        """Return the file names of the images that are found so far, by their folders."""
+        found: dict[AnyPath, set[str]] = {}
+        for folder, name in self.locations():
+            found.setdefault(folder, set()).add(name)
+        return found
+
     def box(
         self,
         image: int,
@@ -369,6 +376,12 @@ def whole_side(value: Any) -> int:
     if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
         return 0
     return int(number)
+
+
+def whole_size(width: Any, height: Any) -> tuple[int, int]:
+    """Return width and height where both are whole numbers of pixels; 0, 0 where one is not."""
+    sides = whole_side(width), whole_side(height)
+    return sides if all(sides) else (0, 0)
 
 
 def enclosing_box(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:

@@ -40,16 +40,19 @@ from varifocal.utils.errors import DataError
 
 @dataclass(frozen=True)
 class Reader:
-    """One format: the splits of a path, each with the file or folder that says what is in it; the reader of one; and
-    what speaks for the format in a folder, "" where nothing does. Without ``seen`` it is the content of files.
+    """How a format is recognized and read.
 
-    With ``lists`` a file lists the images of a split, so that others may lie beside these."""
+    ``splits(path)`` returns the splits of a data set, each with its source, the file or folder to read it from.
+    ``read(source, path, split, options)`` reads one. ``evidence(folder)`` returns what in a folder is of the format, ""
+    for nothing; where it is None the content of files shows the format. With ``lists`` a file lists the images of a
+    split, so that other images may lie beside these. With ``image_sets`` the lists in ``ImageSets`` are read.
+    """
 
     splits: Callable[[AnyPath], dict[str, AnyPath]]
-    # what the splits gave, the path itself, the name of the split, and what the user says of the data
     read: Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
-    seen: Callable[[AnyPath], str] | None = None
+    evidence: Callable[[AnyPath], str] | None = None
     lists: bool = False
+    image_sets: bool = False
 
 
 def _coco_seen(folder: AnyPath) -> str:
@@ -99,7 +102,9 @@ READERS = {
     "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
     "bdd100k": Reader(find_bdd, read_bdd, lists=True),
     **{one.name: Reader(one.splits, one.read, lists=True) for one in (CREATEML, VIA, YOLO_KERAS)},
-    **{one.name: Reader(one.splits, one.read) for one in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)},
+    **{
+        one.name: Reader(one.splits, one.read, image_sets=True) for one in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)
+    },
 }
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
 _DEEP = 4  # folders around a data set
@@ -165,7 +170,7 @@ def claims(path: AnyPath) -> dict[str, str]:
 
 def _claims(path: AnyPath) -> dict[str, str]:
     found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
-    by_content = [name for name, reader in READERS.items() if reader.seen is None]
+    by_content = [name for name, reader in READERS.items() if reader.evidence is None]
     found |= {name: seen for name, seen in reversed(list(_by_content(path))) if name in by_content}
     if "dota" in found and "yolo" in found and not has_yolo_labels(path):
         del found["yolo"]  # Roboflow puts a data.yaml beside
@@ -174,7 +179,7 @@ def _claims(path: AnyPath) -> dict[str, str]:
 
 def _seen(reader: Reader, path: AnyPath) -> str:
     try:
-        return reader.seen(path) if reader.seen is not None else ""
+        return reader.evidence(path) if reader.evidence is not None else ""
     except DataError as error:
         # several files of a format also speak for it; which is meant is asked when it is read
         return str(error)[:80]

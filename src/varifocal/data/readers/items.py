@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short
 from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import FoundImage
+from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image
 from varifocal.data.readers.columns import NAN, ColumnBuilder
 from varifocal.data.readers.lookup import Words, record_of
@@ -168,6 +170,27 @@ def absent_note(file: AnyPath, names: Sequence[str]) -> str:
     """What is said of images that a source names and that are not there, where that is no mistake."""
     images = counted(len(names), "(image is|images are)")
     return f"{file.name}: {images} named and not there, and left out, first {short(names[0])}."
+
+
+def add_unlabeled(
+    columns: ColumnBuilder,
+    left: Sequence[FoundImage],
+    what: str,
+    options: ReadOptions,
+    files: list[tuple[AnyPath, str] | None],
+) -> None:
+    """Add images without labels where the user says that nothing is on them; else count them in a note.
+
+    ``what`` names the labels that are missing. ``files`` has the label file of each image, None for these.
+    """
+    if options.unlabeled == "background":
+        for folder, name in left:
+            columns.image(name, (folder, name))
+            files.append(None)
+    elif left:
+        images = counted(len(left), f"(image has|images have) no {what} and (is|are) left out")
+        hint = "--unlabeled background takes them as images without objects."
+        columns.notes.append(f"{columns.source.name}: {images}, first {left[0][1]}; {hint}")
 
 
 def without_suffix(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None:

@@ -21,10 +21,12 @@ _META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_t
 SHAPES = {"radiusX": "ellipse", "width": "rectangle", "points": "polygon"}  # by a number that describes it
 
 
-def is_minimal(tasks: Any) -> bool:
-    """Whether a list holds records of JSON-MIN and not tasks."""
-    first = tasks[0] if isinstance(tasks, list) and tasks else None
-    return isinstance(first, dict) and "data" not in first and "annotation_id" in first
+def is_minimal(tasks: list[Any]) -> bool:
+    """Return whether a list holds records of JSON-MIN and not tasks; not every record has an ``annotation_id``."""
+    records = [task for task in tasks if isinstance(task, dict)]
+    fields = {key for record in records for key in record}
+    drawn = any(isinstance(value, list) for record in records for value in record.values())
+    return not fields & {"data", "annotations", "completions"} and ("annotation_id" in fields or drawn)
 
 
 def read_csv_records(file: AnyPath) -> list[Any]:

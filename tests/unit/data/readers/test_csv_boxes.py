@@ -242,3 +242,12 @@ def test_open_images_as_fiftyone_keeps_them(tmp_path):
     fill(tmp_path, {"train/labels/detections.csv": OPEN + row, "train/data/a.png": (100, 50)})
     fill(tmp_path, {"train/metadata/classes.csv": "/m/01,Cat\n"})
     assert found(load_dataset(tmp_path, "train")) == {"a.png": [("Cat", BOX)]}
+
+
+@pytest.mark.parametrize("name", [r"C:\Users\me\x.jpg", r"..\x.jpg"])
+def test_a_windows_path_is_shown_as_it_is_written(tmp_path, name):
+    path = write(tmp_path, f"image,bbox,label\n{name},30 15 20 10,cat\n")
+    refused(path, f"names the image '{name}', ")
+    path = write(tmp_path, f"image,bbox,label\n{name},30 15 0 10,cat\n")
+    fill(tmp_path, {"x.jpg": (100, 50)})
+    refused(path, f"line 2 ('{name}', 100 x 50 pixels) has the box")

@@ -357,3 +357,8 @@ def test_a_heic_image_is_not_left_out(tmp_path):
     (problem,) = read_raw(tmp_path, "train").problems
     assert problem.kind == "unreadable-image"
     assert "HEIC" in problem.text
+
+
+def test_a_refused_line_is_the_only_problem_of_its_file(tmp_path):
+    fill(tmp_path, simple("0 0.4 0.4 0.2\n", "train: images/train\n"))
+    assert [problem.text for problem in read_raw(tmp_path, "train").problems] == ["has 4 values"]

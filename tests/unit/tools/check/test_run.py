@@ -388,3 +388,24 @@ def test_decoded_images_are_those_that_are_there(tmp_path):
     more = '{"id": 2, "file_name": "gone.png", "width": 9, "height": 9}, {"id": 1,'
     (folder / "annotations/instances_train.json").write_text(text.replace('{"id": 1,', more, 1))
     assert check_data(folder, eye()).decoding.images == 1
+
+
+@pytest.mark.parametrize("line", ["0 0.4 0.4 0.2", "0 40 20 20 10", "x 0.4 0.4 0.2 0.2", "7 0.4 0.4 0.2 0.2"])
+def test_what_follows_from_a_refused_line_is_not_reported_beside_it(tmp_path, line):
+    good = "1 0.4 0.4 0.2 0.2\n" * 20
+    fill(tmp_path, {"data.yaml": "train: images/train\nval: images/val\nnames: [cat, dog]\n"})
+    fill(tmp_path, {"images/train/a.png": (100, 50), "labels/train/a.txt": line})
+    fill(tmp_path, {"images/train/b.png": (90, 50), "labels/train/b.txt": good})
+    fill(tmp_path, {"images/val/c.png": (80, 50), "labels/val/c.txt": good + "0 0.4 0.4 0.2 0.2"})
+    kinds = set(counted(check_data(tmp_path, eye(), decode=False))) - {"duplicate-box", "rare-class"}
+    assert kinds == {"unknown-class" if line[0] in "x7" else "malformed"}
+
+
+def test_images_and_classes_without_boxes_are_reported_beside_other_problems(tmp_path):
+    fill(tmp_path, {"data.yaml": "train: images/train\nval: images/val\nnames: [cat, dog]\n"})
+    for split in ("train", "val"):
+        fill(tmp_path, {f"images/{split}/a.png": (100, 50), f"labels/{split}/a.txt": "1 0.4 0.4 0.2 0.2 0.2\n"})
+        fill(tmp_path, {f"images/{split}/b.png": (90, 50), f"labels/{split}/b.txt": ""})
+    report = check_data(tmp_path, eye(), decode=False)
+    assert counted(report) == {"malformed": 2, "no-boxes": 2}
+    assert {finding.image for finding in report.findings["no-boxes"]} == {1}
