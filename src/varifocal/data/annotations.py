@@ -71,12 +71,14 @@ class Issue:
 class Problems(Sequence[Issue]):
     """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all.
 
-    ``damaged`` are the images of which some object could not be read, all of them.
+    ``damaged`` are the images of which some object could not be read, all of them; ``refused_classes`` are the names of
+    the classes of such objects, where they are known.
     """
 
     def __init__(self, problems: Iterable[Issue] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self.damaged: set[int] = set()
+        self.refused_classes: set[str] = set()
         self._listed: list[Issue] = []
         for problem in problems:
             self.add(problem)
@@ -103,6 +105,7 @@ class Problems(Sequence[Issue]):
             self.add(problem)
         self.counts.update({kind: count - kept[kind] for kind, count in others.counts.items()})
         self.damaged |= others.damaged
+        self.refused_classes |= others.refused_classes
 
     @overload
     def __getitem__(self, index: int) -> Issue: ...

@@ -134,7 +134,7 @@ class ImageSets:
             elif (image := self._image(line, finder)) is not None:
                 bare.append(image)
             else:
-                columns.problem("missing-labels", file, f"line {number}", *self._missing(line, where))
+                columns.report("missing-labels", file, f"line {number}", *self._missing(line, where))
         return paths, bare
 
     def _image(self, line: str, finder: ImageFinder) -> FoundImage | None:
@@ -168,11 +168,19 @@ def read_lists(path: AnyPath, names: Iterable[str], labels: Mapping[str, str], w
 
 def _kind_of(lines: Sequence[str], name: str, labels: Mapping[str, str]) -> str:
     """Return what a list is: of a "split", of a "class" with flags behind the names, or "other"."""
-    if any(label_of(line, labels) for line in lines) or (lines and all(len(line.split()) == 1 for line in lines)):
+    if not lines:
+        return "other"
+    words = [line.split() for line in lines]
+    if any(label_of(line, labels) for line in lines) or max(map(len, words)) == 1:
         return "split"
-    if lines and normalize_split(name[:-4]) not in NAMED and all(line.split()[-1] in _FLAGS for line in lines):
+    if normalize_split(name[:-4]) not in NAMED and all(last in _FLAGS for *_, last in words):
         return "class"
-    return "split" if any(entry_of(line, labels) for line in lines) else "other"
+    return "split" if names_any(lines, labels) else "other"
+
+
+def names_any(lines: Iterable[str], labels: Mapping[str, str]) -> bool:
+    """Return whether a line of a list names a label file."""
+    return any(entry_of(line, labels) for line in lines if line)
 
 
 def _lines(files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, int, str]]:

@@ -20,7 +20,7 @@ from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.image_sets import ImageSets, entry_of, index_labels, lists_folder, read_lists
+from varifocal.data.readers.image_sets import ImageSets, index_labels, lists_folder, names_any, read_lists
 from varifocal.data.readers.items import Item, Items, LocationOf, add_unlabeled, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
@@ -151,9 +151,10 @@ class LabelFiles:
         labels = index_labels(paths)
         names = [name for name in list_dir(folder)[1] if name.endswith(".txt")]
         lists = read_lists(folder, names, labels, self.suffix)
-        others = {split: file for split, file in lists.splits.items() if not _names_any(file, lists)}
-        splits = {split: file for split, file in lists.splits.items() if split not in others}
-        return replace(lists, splits=splits, others=[*lists.others, *(file.name for file in others.values())])
+        texts = {split: map(str.strip, TextDecoder().read(file).split("\n")) for split, file in lists.splits.items()}
+        splits = {split: file for split, file in lists.splits.items() if names_any(texts[split], labels)}
+        others = [file.name for split, file in lists.splits.items() if split not in splits]
+        return replace(lists, splits=splits, others=[*lists.others, *others])
 
     def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
         """Read one split, as ``splits`` gives it.
@@ -163,7 +164,7 @@ class LabelFiles:
         """
         columns, texts = ColumnBuilder(self.name, source, split), TextDecoder()
         if self.classes:
-            columns.declare(self.classes)
+            columns.declare_classes(self.classes)
         items = Items(columns)
         base = data if data.is_dir() else source.parent
         find = self._finders(base, options)
@@ -199,12 +200,12 @@ class LabelFiles:
                 raise content
             item = self.parse(texts.decode(content, file), file)
         except DataError as error:
-            columns.failure("malformed", file, error)
+            columns.report_error("malformed", file, error)
             return None
         stem = os.path.splitext(file.stem)[0] if is_image(file.stem) else file.stem
         if item is None and finder.find_stem(stem) is not None:
             text = f"this is not a label file of {self.title}, though an image has its name"
-            columns.problem("malformed", file, "", text, "fix or remove it")
+            columns.report("malformed", file, "", text, "fix or remove it")
         elif item is None:
             columns.changed[
                 f"{self.suffix} (file that is no label file was|files that are no label files were) passed over"
@@ -216,9 +217,9 @@ class LabelFiles:
     ) -> tuple[list[FoundImage], list[FoundImage]]:
         """Return folder and name of each label file of a split, and of the images without one that a list names."""
         source, lists = columns.source, self._lists(base)
-        if source.is_file() and (lists is None or source not in lists.splits.values()):
-            return [(source.parent, source.name)], []
-        if source.is_file() and lists is not None:
+        if source.is_file():
+            if lists is None or source not in lists.splits.values():
+                return [(source.parent, source.name)], []
             columns.notes += lists.notes()
             folder = next(iter(self.folders(base)), base)
             paths, bare = lists.read(source, columns, find(folder), "among the labels")
@@ -241,12 +242,6 @@ class LabelFiles:
 def _labels_in(folder: AnyPath, suffix: str) -> list[str]:
     """Return the names of the label files in a folder."""
     return [name for name in list_dir(folder)[1] if name.lower().endswith(suffix) and name.lower() not in NOT_LABELS]
-
-
-def _names_any(file: AnyPath, lists: ImageSets) -> bool:
-    """Return whether a line of a list names a label file."""
-    lines = map(str.strip, TextDecoder().read(file).split("\n"))
-    return any(entry_of(line, lists.labels) for line in lines if line)
 
 
 def _located(base: AnyPath, path: str) -> FoundImage:

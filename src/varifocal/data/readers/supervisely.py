@@ -13,7 +13,6 @@ from typing import Any
 
 from varifocal.data.annotations import short
 from varifocal.data.archive import AnyPath
-from varifocal.data.readers.columns import enclosing_box
 from varifocal.data.readers.items import (
     MASK,
     OUTLINE,
@@ -21,23 +20,25 @@ from varifocal.data.readers.items import (
     Fault,
     Item,
     LeftOut,
+    LocationFormat,
     Shape,
     entries_of,
     to_label,
     to_numbers,
     to_points,
-    to_size,
 )
+from varifocal.data.readers.json_stream import parse_json
 from varifocal.data.readers.label_files import LabelFiles
-from varifocal.data.readers.labelme import parse_json
+from varifocal.data.readers.shapes import enclosing_box
 from varifocal.data.readers.sniff import json_kind
+from varifocal.data.readers.values import whole_size
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 24  # bytes of a PNG up to its height
 
 
 def parse_supervisely(text: str, file: AnyPath) -> Item | None:
-    """The image of an annotation file and its objects; None of a JSON file that is something else.
+    """Return the image of an annotation file with its objects; None for a JSON file that is something else.
 
     Raises:
         DataError: it is not valid JSON.
@@ -47,9 +48,8 @@ def parse_supervisely(text: str, file: AnyPath) -> Item | None:
         return None
     size = record["size"] if isinstance(record["size"], dict) else {}
     # the file is called a.jpg.json, or a.json in old projects
-    return Item(
-        file.stem, entries_of(record["objects"], "objects", _entry), to_size(size.get("width"), size.get("height"))
-    )
+    entries = entries_of(record["objects"], "objects", _entry)
+    return Item(file.stem, entries, whole_size(size.get("width"), size.get("height")))
 
 
 def _entry(number: int, one: dict[str, Any]) -> Entry:
@@ -72,7 +72,7 @@ def _entry(number: int, one: dict[str, Any]) -> Entry:
 
 
 def _kind(one: dict[str, Any]) -> Any:
-    """The type of an object; old projects do not say it."""
+    """Return the type of an object; in old projects it follows from the other fields."""
     if "geometryType" in one:
         return one["geometryType"]
     if isinstance(one.get("bitmap"), dict):
@@ -83,7 +83,7 @@ def _kind(one: dict[str, Any]) -> Any:
 
 
 def _mask_box(mask: Any) -> tuple[float, float, float, float] | None:
-    """The box of a mask, which is a packed PNG at its origin; its header alone is unpacked."""
+    """Return the box of a mask, which is a packed PNG at its origin, of which the header alone is unpacked."""
     origin = to_numbers(mask.get("origin"), 2) if isinstance(mask, dict) else None
     if origin is None or not isinstance(mask.get("data"), str):
         return None
@@ -98,8 +98,5 @@ def _mask_box(mask: Any) -> tuple[float, float, float, float] | None:
     return x, y, x + width, y + height
 
 
-def _object_of(file: Any, number: int) -> str:
-    return f"objects[{number}]"
-
-
-SUPERVISELY = LabelFiles("supervisely", "Supervisely", ".json", json_kind, parse_supervisely, _object_of)
+_LOCATION = LocationFormat("objects[{index}]")
+SUPERVISELY = LabelFiles("supervisely", "Supervisely", ".json", json_kind, parse_supervisely, _LOCATION)

@@ -21,10 +21,11 @@ from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, is_image_name, list_dir, read_many, walk
-from varifocal.data.readers.columns import ColumnBuilder, whole_size
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.image_sets import ImageSets
 from varifocal.data.readers.items import add_unlabeled
 from varifocal.data.readers.lookup import Words, record_of
+from varifocal.data.readers.values import whole_size
 from varifocal.data.readers.voc_layout import (
     base_of,
     image_roots,
@@ -88,8 +89,8 @@ def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     columns.find_lost()
     add_unlabeled(columns, [*reading.bare, *_without_xml(reading)], "XML", options, reading.files)
     if not columns.names and not columns.problems:
-        columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each image")
-    columns.no_classes()
+        columns.report("missing-image", source, "", "there are no XML files in it", "put one there for each image")
+    columns.report_no_classes()
     columns.notes += [*TextDecoder(reading.latin).notes(source), *_renamed(reading), *unused_notes(source)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
@@ -113,7 +114,7 @@ def _without_xml(reading: _Reading) -> Iterator[FoundImage]:
     split = normalize_split(columns.split)
     for folder, names in columns.names_by_folder().items():
         # where splits are in one folder, what no XML of any of them names is counted once, with those to train on
-        common = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
+        common = folder != source and _is_common(split, folder, reading.data)
         if common and split != "train":
             continue
         beside = [name for name in list_dir(folder)[1] if name not in names]
@@ -123,13 +124,15 @@ def _without_xml(reading: _Reading) -> Iterator[FoundImage]:
         yield from ((folder, name) for name in left if os.path.splitext(name)[0] not in labeled)
 
 
-def _is_of(split: str, folder: AnyPath, data: AnyPath) -> bool:
-    """Return whether a folder or one above it in the data is called like the split."""
+def _is_common(split: str, folder: AnyPath, data: AnyPath) -> bool:
+    """Return whether images of other splits may lie in a folder: neither it nor one above is called like the split."""
+    if split not in NAMED:
+        return False
     while folder not in (data, folder.parent):
         if normalize_split(folder.name) == split:
-            return True
+            return False
         folder = folder.parent
-    return False
+    return True
 
 
 def _object_of(file: AnyPath, number: int) -> str:
@@ -180,12 +183,12 @@ def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | D
             raise content
         root, latin = parse_xml(content, file)
     except DataError as error:
-        columns.failure("malformed", file, error)
+        columns.report_error("malformed", file, error)
         return
     if latin:
         reading.latin.append(name)
     if root.tag != "annotation":
-        columns.problem("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
+        columns.report("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
         return
     image = _read_image(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
@@ -210,7 +213,7 @@ def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: Imag
             _doubt_twins(columns, finder, found, file)
     words = Words("has the filename" if given else "is of the image", *_HINTS)
     location, record, size = SourceLocation(file, ""), record_of(file, columns.source), _size(root)
-    return columns.named(finder, name, location, words, size=size, found=found, also=(stem,), record=record)
+    return columns.add_named_image(finder, name, location, words, size=size, found=found, also=(stem,), record=record)
 
 
 def _note_renamed(reading: _Reading, file: AnyPath, given: str, stem: str) -> None:
@@ -222,7 +225,7 @@ def _doubt_twins(columns: ColumnBuilder, finder: ImageFinder, found: FoundImage,
     """Doubt the labels of an XML file that may be of either of two images, as it names none."""
     twins = finder.same_stem(*found)
     if twins:
-        columns.shared_labels(file, found[1], twins[0], len(columns.names))
+        columns.doubt_shared_labels(file, found[1], twins[0], len(columns.names))
 
 
 def _size(root: ET.Element) -> tuple[int, int]:
@@ -235,7 +238,7 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath,
     columns = reading.columns
 
     def report(kind: str, text: str, hint: str) -> None:
-        columns.problem(kind, file, _object_of(file, number), text, hint, image=image)
+        columns.report(kind, file, _object_of(file, number), text, hint, image=image)
 
     name, difficult = text_of(node, "name"), text_of(node, "difficult")
     if difficult.lower() not in _FLAGS:
@@ -245,7 +248,7 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath,
         columns.changed[note] += 1
     crowd = text_of(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": _FLAGS.get(difficult.lower(), False) and not crowd}
-    label = columns.label(name) if name else NO_LABEL
-    box = columns.box(image, label, values, number, odd=odd, **flags)
+    label = columns.add_label(name) if name else NO_LABEL
+    box = columns.add_box(image, label, values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box

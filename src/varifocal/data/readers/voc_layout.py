@@ -28,7 +28,7 @@ def find_voc(path: AnyPath) -> dict[str, AnyPath]:
     kits = _kits(path)
     if len(kits) > 1:
         return _splits_of_kits(path, kits)
-    folder = kits[0] if kits else path
+    folder = kits[0]
     base = _labels_folder(folder) or folder
     splits = _splits_of_lists(folder) or _split_folders(base) or _split_folders(folder) or _deep_split_folders(folder)
     if not splits and not has_xml(base):
@@ -76,14 +76,12 @@ def _below(path: AnyPath) -> Iterator[AnyPath]:
 
 
 def _kits(path: AnyPath) -> list[AnyPath]:
-    """Return the development kits below a folder, which have ``Annotations``; none if the folder itself is one.
+    """Return the development kits below a folder, which have ``Annotations``, or else the folder itself.
 
     Folders called train, val and so on are splits of one and no kits.
     """
-    if (path / FOLDERS[0]).is_dir():
-        return []
-    found = [folder for folder in _below(path) if (folder / FOLDERS[0]).is_dir()]
-    return [] if any(normalize_split(folder.name) in NAMED for folder in found) else found
+    found = [] if (path / FOLDERS[0]).is_dir() else [one for one in _below(path) if (one / FOLDERS[0]).is_dir()]
+    return found if found and not any(normalize_split(one.name) in NAMED for one in found) else [path]
 
 
 def _splits_of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:

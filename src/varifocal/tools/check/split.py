@@ -54,12 +54,6 @@ class Split:
         return frozenset(self.raw.categories[label].name for label in np.unique(labels[labels >= 0]).tolist())
 
     @cached_property
-    def has_refused_objects(self) -> bool:
-        """Whether an object was refused or is of no known class; fewer boxes are counted than the source has."""
-        problems = self.raw.problems
-        return bool(problems.damaged or problems.counts["unknown-class"] or problems.counts["shifted-class"])
-
-    @cached_property
     def sound_indices(self) -> Int64[np.ndarray, "K"]:
         """Indices of the sound boxes in the columns, in the order of the source."""
         return np.flatnonzero(self.sound)

@@ -91,7 +91,7 @@ def test_a_file_is_one_split(tmp_path, file, name):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"no COCO annotations are found.*instances_train\.json"):
+    with pytest.raises(DataError, match=r"there are no COCO annotations.*instances_train\.json"):
         find_coco(tmp_path)
 
 

@@ -107,8 +107,8 @@ def test_ids_that_are_texts_get_numbers_that_are_free(tmp_path):
     assert dict(data.ids.classes) == {"d": 1, "c": 2}
     assert not data.ids.counted
     assert data.notes == (
-        "val.json: 4 image ids are no whole numbers and got some, as 'abc' the number 3.",
-        "val.json: 2 category ids are no whole numbers and got some, as 'd' the number 1.",
+        "val.json: 4 image ids are no whole numbers and got some, for example 'abc' the number 3.",
+        "val.json: 2 category ids are no whole numbers and got some, for example 'd' the number 1.",
     )
 
 
@@ -405,7 +405,7 @@ def test_ids_by_themselves():
     ]
     codes = np.array([ids.code(value) for value in ("a", "-0", 2**63, -(2**60), -(2**63), "a", 1)])
     assert len(set(codes.tolist())) == 6
-    ids.settle(codes[:1])
+    ids.assign_numbers(codes[:1])
     assert ids.numbered(codes).tolist()[0] == ids.numbers["a"]
     assert [ids.show(int(code)) for code in codes[1:5]] == ["-0", str(2**63), str(-(2**60)), str(-(2**63))]
 

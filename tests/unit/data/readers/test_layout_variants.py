@@ -81,9 +81,9 @@ def test_descriptions_of_yolo(tmp_path, files):
         ("train: images/train/a*", ["name the folder of its images, or a text file that lists them"]),
         (
             "train: images/train\nnames: more.txt",
-            ["there are the names 'more.txt' in it", "or name a text file in the"],
+            ["names is 'more.txt'; list the classes", "or name a text file in the"],
         ),
-        ("train: images/train\nnames: ../secret.txt", ["there are the names '../secret.txt' in it"]),
+        ("train: images/train\nnames: ../secret.txt", ["names is '../secret.txt'"]),
         ("train: /x/pets/img", ["which leaves the data folder", "or name the folder around both"]),
     ],
 )

@@ -41,7 +41,9 @@ def test_labels_that_label_studio_calls_like_uploads(tmp_path, listed):
     read = load_dataset(data, images=photos)
     assert found(read) == {"a.jpg": OBJECT, "B 1.jpg": OBJECT, "c.jpg": [], "0000000a-d.jpg": OBJECT}
     (note,) = (note for note in read.notes if "eight letters" in note)
-    assert note.startswith("data: 3 files of labels have Label Studio's eight letters before the name of the image")
+    assert note.startswith(
+        "data: 3 files of labels have Label Studio's prefix of eight letters before the image's name"
+    )
     # nothing is guessed: an image with the whole name has the labels, and of two files none is taken
     fill(tmp_path, {"photos/d.jpg": (100, 50)})
     assert found(load_dataset(data, images=photos))["d.jpg"] == []
