@@ -52,10 +52,10 @@ def joined_notes(source: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
     listed = ", ".join(short(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{source}: of two classes called {listed} one has no box; they are taken as one class."]
+    return [f"{source}: of two classes called {listed} one has no boxes; they count as one class."]
 
 
 def clash(name: str, what: str = "class name") -> tuple[str, str]:
     """Return the text and the fix of the problem that two classes of one name both have boxes."""
-    text = f"the {what} {short(name)} is there twice, and both have boxes"
+    text = f"the {what} {short(name)} occurs twice, and both have boxes"
     return text, "give one of them another name, or join them with varifocal check --fix"

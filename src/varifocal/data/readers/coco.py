@@ -38,7 +38,7 @@ from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
 
 _TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
-_NAMES = Words("has the file_name", "put it there or take it out of the json")
+_NAMES = Words("has the file_name", "add it, or remove its entry from the JSON")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
         DataError: the file cannot be read, is not JSON or not COCO. Whatever else is wrong is a problem of the set.
     """
     found = Found(file)
-    _check_sections(read_object(file, SECTIONS, found.take), file)
+    _check_sections(read_object(file, SECTIONS, found.add_records), file)
     categories = _read_categories(found)
     roots = image_roots(file, data, split)
     images = _read_images(found, finder_of(roots, roots[-1], split, options, siblings_of_source(data, file, find_coco)))
@@ -139,7 +139,9 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
     numbers = ids.numbered(codes).tolist()
     repeated = _report_copies(found, "categories", numbers, "category id")
     kept = (index for index in range(len(pairs)) if index not in repeated)
-    return tuple(sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda one: one.id))
+    return tuple(
+        sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda category: category.id)
+    )
 
 
 def _report_copies(found: Found, section: str, values: Sequence[int], what: str) -> set[int]:
@@ -255,9 +257,9 @@ def _without_copies(found: Found, columns: list[np.ndarray]) -> tuple[list[np.nd
     return [column[keep] for column in columns], _kept(found.odd, keep)
 
 
-def _equal(one: np.ndarray, other: np.ndarray) -> Bool[np.ndarray, "N"]:
+def _equal(first: np.ndarray, second: np.ndarray) -> Bool[np.ndarray, "N"]:
     """Return which rows are equal; NaN equals NaN."""
-    same = (one == other) | ((one != one) & (other != other))
+    same = (first == second) | ((first != first) & (second != second))
     return np.asarray(same if same.ndim == 1 else same.all(axis=1))
 
 

@@ -49,11 +49,11 @@ _NO_BOX = [NAN] * 4
 
 
 class _Unreadable(list[float]):
-    """Four NaN for a bbox that is not a list of four numbers; ``given`` is that bbox, for messages."""
+    """Four NaN for a bbox that is not a list of four numbers; ``value`` is that bbox, for messages."""
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, value: Any) -> None:
         super().__init__(_NO_BOX)
-        self.given = given
+        self.value = value
 
 
 TextAndHint = tuple[str, str]  # what is wrong with a record, and how to fix it
@@ -84,7 +84,7 @@ class Found:
     lost: list[int] = field(default_factory=list)
     idless: Problems = field(default_factory=Problems)
 
-    def take(self, key: str, first: int, records: list[Any]) -> None:
+    def add_records(self, key: str, first: int, records: list[Any]) -> None:
         """Add the next records of a section; ``first`` is the index of the first one."""
         rows = _rows(key, records)
         if rows is None:
@@ -94,9 +94,9 @@ class Found:
         if key == "categories":
             self.categories += rows
         elif key == "images":
-            self._take_images(rows)
+            self._add_images(rows)
         else:
-            self._take_annotations(rows, records)
+            self._add_annotations(rows, records)
 
     def report(self, kind: str, section: str, location: str, text: str, hint: str, *, image: int = -1) -> None:
         """Add a problem of a section."""
@@ -161,7 +161,7 @@ class Found:
             return None
         return code, name
 
-    def _take_images(self, rows: list[Any]) -> None:
+    def _add_images(self, rows: list[Any]) -> None:
         sides = np.array([row[2:] for row in rows], np.int64)
         valid = np.asarray((sides >= 1) & (sides <= _MAX_SIDE)).all(axis=1)
         if not valid.all():
@@ -170,7 +170,7 @@ class Found:
         self.image_ids.append(np.array([row[0] for row in rows], np.int64))
         self.names += [row[1] for row in rows]
 
-    def _take_annotations(self, rows: list[Any], records: list[dict[str, Any]]) -> None:
+    def _add_annotations(self, rows: list[Any], records: list[dict[str, Any]]) -> None:
         ids, image_ids, category_ids, raw = zip(*rows, strict=True)
         xywh, texts = _to_array(raw)
         if texts:
@@ -197,7 +197,7 @@ class Found:
             self.changed[_NO_BBOX] += 1
             xyxy[index] = box
         elif len(self.odd) < LISTED:
-            shown = short(raw.given if isinstance(raw, _Unreadable) else raw)
+            shown = short(raw.value if isinstance(raw, _Unreadable) else raw)
             self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else shown
 
     def _without_area(self, xyxy: np.ndarray, index: int, record: dict[str, Any]) -> None:
@@ -224,7 +224,9 @@ class Found:
         number = to_number(value) if isinstance(value, str) else value
         if type(number) is float and number in (0, 1):
             return bool(number)
-        self.report("malformed", "annotations", self.annotation(id), f"has the {key} {short(value)}", "it is 0 or 1")
+        self.report(
+            "malformed", "annotations", self.annotation(id), f"has the {key} {short(value)}", "it must be 0 or 1"
+        )
         return False
 
     def annotation(self, id: int) -> str:
@@ -268,14 +270,14 @@ def _no_field(record: dict[str, Any], key: str, missing: str) -> TextAndHint:
 
 def _name_of(record: dict[str, Any]) -> tuple[str | None, str]:
     """Return the name of an image's file, of an address the path, and its key; None where no name is usable."""
-    given = record.get("file_name")
-    if isinstance(given, str) and given.strip():
-        return given, "file_name"
+    file_name = record.get("file_name")
+    if isinstance(file_name, str) and file_name.strip():
+        return file_name, "file_name"
     for key in _OTHER_NAMES:
         value = record.get(key)
         if isinstance(value, str) and value.strip() and (name := _path_of(value)):
             return name, key
-    return (given if isinstance(given, str) else None), "file_name"
+    return (file_name if isinstance(file_name, str) else None), "file_name"
 
 
 def _path_of(address: str) -> str:

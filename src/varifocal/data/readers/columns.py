@@ -212,7 +212,7 @@ class ColumnBuilder:
 
     def doubt_shared_labels(self, file: AnyPath, first: str, other: str, image: int) -> None:
         """Doubt the labels of an image, as another one has the same file of labels."""
-        text = f"belongs to {first} and to {other}, which differ in their suffix alone"
+        text = f"belongs to {first} and to {other}, which differ only in their suffix"
         self.doubts.add(
             Issue("shared-labels", SourceLocation(file, ""), text, "give one of them another name", image=image)
         )
@@ -320,7 +320,7 @@ class ColumnBuilder:
         """Report that there is no class to learn, unless objects or label files were refused, which is the cause."""
         self.find_lost()  # a missing image is what to fix first
         if not self._classes and not self.categories and not any(map(self.problems.counts.get, _CAUSES)):
-            text, hint = "there is no box with a class in it", "label the images first"
+            text, hint = "it has no box with a class", "label the images first"
             self.report("bad-category", self.source, "", text, hint)
 
 

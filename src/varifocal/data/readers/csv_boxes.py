@@ -98,7 +98,7 @@ def _finish(reading: _Reading) -> None:
         text = "the image that it names is not there" if len(absent) == 1 else several
         columns.report("missing-image", source, "", text, "put them into a folder beside it")
     elif not columns.names and not columns.problems:
-        columns.report("malformed", source, "", "there are no boxes in it", "give it a line for each box")
+        columns.report("malformed", source, "", "it has no boxes", "give it a line for each box")
     if "label" not in reading.table.column and columns.boxes:
         columns.notes.append(one_class_note(source, reading.table.unread))
     columns.report_no_classes()
@@ -117,7 +117,7 @@ def _rows(text: str, table: Table, file: AnyPath) -> Iterator[tuple[int, list[st
                 continue
             yield reader.line_num, row
     except csv.Error as error:
-        text = f"line {reader.line_num} is not CSV ({error}); fix its quotes"
+        text = f"line {reader.line_num} is not CSV ({error}); correct its quotes"
         raise DataError(f"{file}: {text}", code="csv-syntax") from None
 
 
@@ -126,7 +126,7 @@ def _read_row(reading: _Reading, row: list[str], number: int) -> None:
     has_labels = "label" in table.column
     name, label = table.cell(row, "image"), table.cell(row, "label") if has_labels else ONE_CLASS
     if not name:
-        columns.report("malformed", columns.source, f"line {number}", "names no image", "add it, or take the line out")
+        columns.report("malformed", columns.source, f"line {number}", "names no image", "add it, or remove the line")
         return
     image = _image(reading, row, name, number)
     boxes = table.boxes(row)

@@ -115,7 +115,7 @@ def table_of(text: str, file: AnyPath) -> Table:
         DataError: a column is missing or there twice; the message names it.
     """
     line = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda one: len(_split(line, one)))
+    delimiter = max(_DELIMITERS, key=lambda sign: len(_split(line, sign)))
     cells = _split(line, delimiter)
     roles = [_ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower())) for cell in cells]
     if not any(roles):

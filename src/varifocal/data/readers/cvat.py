@@ -24,7 +24,7 @@ from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.utils.errors import DataError
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")
-_NAMES = Words("has the image", "put it there or take it out of the XML", "write its name relative to that folder")
+_NAMES = Words("has the image", "add it, or remove it from the XML", "write its name relative to that folder")
 
 
 class _Reading:

@@ -92,9 +92,10 @@ READERS = {
     "parquet": Reader(find_parquet, read_parquet, _first_of(parquet_files)),
     "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_evidence),
     "bdd100k": Reader(find_bdd, read_bdd, lists=True),
-    **{one.name: Reader(one.splits, one.read, lists=True) for one in (CREATEML, VIA, YOLO_KERAS)},
+    **{layout.name: Reader(layout.splits, layout.read, lists=True) for layout in (CREATEML, VIA, YOLO_KERAS)},
     **{
-        one.name: Reader(one.splits, one.read, image_sets=True) for one in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)
+        layout.name: Reader(layout.splits, layout.read, image_sets=True)
+        for layout in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)
     },
 }
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}

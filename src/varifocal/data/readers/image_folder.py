@@ -47,7 +47,7 @@ def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadO
         image = columns.add_named_image(finder, name, location, _NAMES, size=size, record=location.text)
         objects.read(record, image, location, number)
     if not columns.names and not columns.problems:
-        columns.report("malformed", source, "", "there are no images in it", "give it a line for each")
+        columns.report("malformed", source, "", "it has no images", "give it a line for each")
     objects.finish()
     columns.notes += texts.notes(source)
     return columns.finish([source], OBJECT_OF_LINE, xywh=True)

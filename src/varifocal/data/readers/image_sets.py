@@ -150,7 +150,7 @@ class ImageSets:
         if stem in self.labels:
             text = f"names {short(line)}, and several folders {where} have a {file}"
             return text, "write the folder of the one that is meant"
-        return f"names {short(line)}, and there is no {file} {where}", "put it there or take the line out"
+        return f"names {short(line)}, and there is no {file} {where}", "add it, or remove the line"
 
 
 def read_lists(path: AnyPath, names: Iterable[str], labels: Mapping[str, str], what: str) -> ImageSets:

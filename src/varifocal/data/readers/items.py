@@ -30,8 +30,8 @@ MASK = "(mask|masks) became the (box around it|boxes around them)"
 
 _NAMES = Words(
     verb="is of the image",
-    hint="put it there or take the labels away",
-    inside="put it there or take the labels away",
+    hint="add it, or remove the labels",
+    inside="add it, or remove the labels",
 )
 
 ONE_CLASS = "object"  # where a source has boxes and no classes
@@ -83,7 +83,7 @@ def entries_of(
     ``entry(number, object)`` reads one of them; the number holds that of the record and its index in the list.
     """
     if not isinstance(values, list):
-        yield Fault(number_of(record, 0), f"has the {name} {short(values)}", "they should be a list")
+        yield Fault(number_of(record, 0), f"has the {name} {short(values)}", "it should be a list")
         return
     for index, value in enumerate(values):
         number = number_of(record, index)
@@ -118,7 +118,7 @@ class Items:
         columns = self.columns
         if not isinstance(item.name, str) or not item.name.strip():
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
-            columns.report("malformed", file, item.location, text, "add its file name, or take the record out")
+            columns.report("malformed", file, item.location, text, "add its file name, or remove the record")
             return False
         location = SourceLocation(file, item.location)
         record = f"{record_of(file, columns.source)} {item.location}".strip()
@@ -174,7 +174,7 @@ def one_class_note(file: AnyPath, unread: Sequence[str] = ()) -> str:
 def absent_note(file: AnyPath, names: Sequence[str]) -> str:
     """Return the note on images that a source names and that are not there, where that is no mistake."""
     images = counted(len(names), "(image is|images are)")
-    return f"{file.name}: {images} named and not there, and left out, first {short(names[0])}."
+    return f"{file.name}: {images} named but missing, and left out, first {short(names[0])}."
 
 
 def add_unlabeled(
@@ -258,6 +258,6 @@ def finished(items: Items, files: Sequence[Any], words: LocationOf, *, normalize
     columns = items.columns
     columns.find_lost()
     if not columns.names and not columns.problems:
-        columns.report("malformed", columns.source, "", "there are no images in it", "name other labels")
+        columns.report("malformed", columns.source, "", "it has no images", "name other labels")
     items.finish()
     return columns.finish(files, words, normalized=normalized)

@@ -37,10 +37,12 @@ _NO_BOX = "(label|labels) without a box (lanes, areas) (was|were) left out"
 Add = Callable[[Item], None]
 
 
-def _take(columns: ColumnBuilder, to_item: Callable[[int, dict[str, Any]], Item], add: Add) -> Callable[..., None]:
+def _record_adder(
+    columns: ColumnBuilder, to_item: Callable[[int, dict[str, Any]], Item], add: Add
+) -> Callable[..., None]:
     """Return a function that adds the items of the records of a list, and reports what is no record."""
 
-    def take(first: int, records: list[Any]) -> None:
+    def add_records(first: int, records: list[Any]) -> None:
         for number, record in enumerate(records, start=first):
             if isinstance(record, dict):
                 add(to_item(number, record))
@@ -48,7 +50,7 @@ def _take(columns: ColumnBuilder, to_item: Callable[[int, dict[str, Any]], Item]
                 text = f"is {short(record)}"
                 columns.report("malformed", columns.source, f"[{number}]", text, "it should be an object")
 
-    return take
+    return add_records
 
 
 def _objects(values: Any, number: int, name: str, to_entry: Callable[[int, dict[str, Any]], Entry]) -> Iterator[Entry]:
@@ -57,7 +59,7 @@ def _objects(values: Any, number: int, name: str, to_entry: Callable[[int, dict[
 
 
 def _scan_createml(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
-    count = read_list(file, _take(columns, _createml_item, add))
+    count = read_list(file, _record_adder(columns, _createml_item, add))
     if count is None:
         text = "this is not CreateML, which is a list of images; export it again"
         raise DataError(f"{file}: {text}", code="createml-no-list")
@@ -65,15 +67,15 @@ def _scan_createml(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
 
 def _createml_item(number: int, record: dict[str, Any]) -> Item:
     name = next((record[key] for key in ("image", "imagefilename", "imageURL") if key in record), "")
-    given = record.get("annotations", record.get("annotation"))
-    return Item(name, _objects(given, number, "annotations", _createml_entry), location=f"[{number}]")
+    objects = record.get("annotations", record.get("annotation"))
+    return Item(name, _objects(objects, number, "annotations", _createml_entry), location=f"[{number}]")
 
 
-def _createml_entry(index: int, one: dict[str, Any]) -> Entry:
-    label = to_label(one.get("label"))
+def _createml_entry(index: int, record: dict[str, Any]) -> Entry:
+    label = to_label(record.get("label"))
     if label is None:
-        return Fault(index, f"has the label {short(one['label'])}", "it should be a name", "unknown-class")
-    box = one.get("coordinates")
+        return Fault(index, f"has the label {short(record['label'])}", "it should be a name", "unknown-class")
+    box = record.get("coordinates")
     sides = to_numbers([box.get(key) for key in ("x", "y", "width", "height")]) if isinstance(box, dict) else None
     if sides is None:
         return Shape(index, label, (), odd=short(box))
@@ -86,10 +88,10 @@ CREATEML = RecordFiles("createml", "CreateML", (".json",), json_kind, _scan_crea
 
 
 def _scan_bdd(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
-    take = _take(columns, _bdd_item, add)
-    if read_list(file, take) is not None:
+    add_records = _record_adder(columns, _bdd_item, add)
+    if read_list(file, add_records) is not None:
         return
-    content = read_object(file, ("frames",), lambda _, first, records: take(first, records))
+    content = read_object(file, ("frames",), lambda _, first, records: add_records(first, records))
     if not isinstance(content.get("frames"), Count):
         text = "this is not BDD100K, which is a list of images or has one under 'frames'; name another"
         raise DataError(f"{file}: {text}", code="bdd100k-no-list")
@@ -102,17 +104,17 @@ def _bdd_item(number: int, record: dict[str, Any]) -> Item:
     return Item(record.get("name", ""), entries, whole_size(*sides), f"[{number}]")
 
 
-def _bdd_entry(index: int, one: dict[str, Any]) -> Entry:
-    box = one.get("box2d")
+def _bdd_entry(index: int, record: dict[str, Any]) -> Entry:
+    box = record.get("box2d")
     if box is None:
         return LeftOut(_NO_BOX)
-    label = to_label(one.get("category"))
+    label = to_label(record.get("category"))
     if label is None:
-        return Fault(index, f"has the category {short(one['category'])}", "it should be a name", "unknown-class")
+        return Fault(index, f"has the category {short(record['category'])}", "it should be a name", "unknown-class")
     sides = to_numbers([box.get(key) for key in ("x1", "y1", "x2", "y2")]) if isinstance(box, dict) else None
     if sides is None:
         return Shape(index, label, (), odd=short(box))
-    flags = one.get("attributes")
+    flags = record.get("attributes")
     crowd = isinstance(flags, dict) and flags.get("crowd") is True
     return Shape(index, label, sides, crowd=crowd)
 

@@ -23,30 +23,30 @@ _NEAR = 1 << 16  # a failure so near the end of what was read may only mean that
 _SPACE = re.compile(r"[ \t\n\r]*")
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper: 4 s of 7 million
 
-Take = Callable[[str, int, list[Any]], None]
+RecordHandler = Callable[[str, int, list[Any]], None]
 
 
 class Count(int):
     """The number of elements of a list that was handed on while it was read; a number in the file is an ``int``."""
 
 
-def read_object(file: AnyPath, lists: Collection[str], take: Take) -> dict[str, Any]:
+def read_object(file: AnyPath, lists: Collection[str], handle: RecordHandler) -> dict[str, Any]:
     """Return the object in ``file``, with a :class:`Count` for each key in ``lists`` whose value is a list.
 
-    The elements of these lists go to ``take(key, first, records)``, some at a time, ``first`` being the index of the
+    The elements of these lists go to ``handle(key, first, records)``, some at a time, ``first`` being the index of the
     first one. For a file that holds no object the result is ``{"": value}``.
 
     Raises:
         DataError: not JSON, not UTF-8 (or UTF-16 with its mark), unreadable, or one of ``lists`` is there twice.
     """
     with _named_errors(file), file.open("rb") as stream, _without_collection():
-        return _Reader(stream, file).read(lists, take)
+        return _Reader(stream, file).read(lists, handle)
 
 
-def read_list(file: AnyPath, take: Callable[[int, list[Any]], None]) -> int | None:
+def read_list(file: AnyPath, handle: Callable[[int, list[Any]], None]) -> int | None:
     """Return the number of elements of the list in ``file``; None for a file that holds no list.
 
-    They go to ``take(first, elements)``, some at a time, ``first`` being the index of the first one.
+    They go to ``handle(first, elements)``, some at a time, ``first`` being the index of the first one.
 
     Raises:
         DataError: as :func:`read_object`.
@@ -56,7 +56,7 @@ def read_list(file: AnyPath, take: Callable[[int, list[Any]], None]) -> int | No
         reader.fill()
         if reader.peek() != "[":
             return None
-        count = reader.records("", lambda _, first, elements: take(first, elements))
+        count = reader.records("", lambda _, first, elements: handle(first, elements))
         reader.expect_end()
         return count
 
@@ -114,7 +114,7 @@ class _Reader:
         self.bytes = stream.tell()
         self.lines, self.column = 0, 0  # of the text before the window
 
-    def read(self, lists: Collection[str], take: Take) -> dict[str, Any]:
+    def read(self, lists: Collection[str], handle: RecordHandler) -> dict[str, Any]:
         self.fill()
         if self.peek() != "{":
             value = self.value()
@@ -125,12 +125,12 @@ class _Reader:
         if self.peek() == "}":
             self.position += 1
         else:
-            while self.pair(found, lists, take):
+            while self.pair(found, lists, handle):
                 pass
         self.expect_end()
         return found
 
-    def pair(self, found: dict[str, Any], lists: Collection[str], take: Take) -> bool:
+    def pair(self, found: dict[str, Any], lists: Collection[str], handle: RecordHandler) -> bool:
         """Read one key and its value into ``found``, and return whether another follows."""
         if self.peek() != '"':
             self.fail("Expecting property name enclosed in double quotes")
@@ -140,10 +140,10 @@ class _Reader:
         self.position += 1
         if key in lists and key in found:
             raise DataError(f"{self.file}: {short(key)} is there twice; join the two", code="json-duplicate-key")
-        found[key] = Count(self.records(key, take)) if self.peek() == "[" and key in lists else self.value()
+        found[key] = Count(self.records(key, handle)) if self.peek() == "[" and key in lists else self.value()
         return self.has_next("}")
 
-    def records(self, key: str, take: Take) -> int:
+    def records(self, key: str, handle: RecordHandler) -> int:
         """Hand on the elements of a list, and return their number."""
         self.position += 1
         count = 0
@@ -156,7 +156,7 @@ class _Reader:
                 while more and self.bytes == window and len(records) < _RECORDS:
                     records.append(self.value())
                     more = self.has_next("]")
-            take(key, count, records)
+            handle(key, count, records)
             count += len(records)
         return count
 

@@ -34,7 +34,7 @@ from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.data.readers.values import NAN, whole_size
 from varifocal.utils.errors import DataError
 
-_NAMES = Words(hint="put it there or take the task out", inside="put it there or take the task out")
+_NAMES = Words(hint="add it, or remove the task", inside="add it, or remove the task")
 _LOCATION = LocationFormat("[{record}] result {index}")
 _MAX_FILES = 100  # of a folder that are read to find the export
 # Shapes with an area, and the numbers that describe them; a polygon is described by points.
@@ -57,9 +57,9 @@ def read_label_studio(source: AnyPath, data: AnyPath, split: str, options: ReadO
     roots = [base / "images", base, source.parent / "images", source.parent]
     finder = finder_of(roots, base, split, options)
     for number, task in enumerate(read_tasks(source)):
-        result = _result_of(columns, task, number, options)
-        if result is not None:
-            _read_task(columns, finder, task, number, result)
+        results = _results_of(columns, task, number, options)
+        if results is not None:
+            _read_task(columns, finder, task, number, results)
     if not columns.names and not columns.problems:
         columns.report("malformed", source, "", "none of its tasks is labeled", "export the labeled tasks")
     columns.report_no_classes()
@@ -91,18 +91,22 @@ def _task_problem(task: Any) -> str:
     """Return what is wrong with a task, "" where nothing is."""
     if not is_task(task):
         return f"is {short(task)}, which is no task"
-    given = task.get("annotations", task.get("completions"))
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+    annotations = task.get("annotations", task.get("completions"))
+    if not isinstance(annotations, list) or not all(isinstance(annotation, dict) for annotation in annotations):
         return "has annotations that are no list of objects"
     return ""
 
 
-def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
+def _results_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
     """Return the results of a task; None for one that nobody has labeled, which is counted, or a wrong one."""
     if problem := _task_problem(task):
         columns.report("malformed", columns.source, f"[{number}]", problem, "export it again")
         return None
-    done = [one for one in task.get("annotations", task.get("completions")) if not one.get("was_cancelled")]
+    done = [
+        annotation
+        for annotation in task.get("annotations", task.get("completions"))
+        if not annotation.get("was_cancelled")
+    ]
     if not done and options.unlabeled == "background":
         return []
     if not done:
@@ -112,7 +116,7 @@ def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpti
     if len(done) > 1:
         text = "(task was|tasks were) labeled more than once; the ground truth, or else the first, was taken"
         columns.changed[text] += 1
-    result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
+    result = next((annotation for annotation in done if annotation.get("ground_truth") is True), done[0]).get("result")
     if not isinstance(result, list):
         text = f"has the result {short(result)}"
         columns.report("malformed", columns.source, f"[{number}]", text, "it should be a list")
@@ -121,19 +125,19 @@ def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpti
 
 
 def _read_task(
-    columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, result: list[Any]
+    columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, results: list[Any]
 ) -> None:
     location = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
     name = _image_name(task["data"])
     if name is None:
-        columns.report("malformed", columns.source, location, "names no image in its data", "take the task out")
+        columns.report("malformed", columns.source, location, "names no image in its data", "remove the task")
         return
-    for index, one in enumerate(result):
-        if not isinstance(one, dict):
-            at, text = f"{location} result {index}", f"is {short(one)}"
+    for index, result in enumerate(results):
+        if not isinstance(result, dict):
+            at, text = f"{location} result {index}", f"is {short(result)}"
             columns.report("malformed", columns.source, at, text, "it should be an object")
-    regions = [(index, one) for index, one in enumerate(result) if isinstance(one, dict)]
-    size = next(filter(all, (_size(one) for _, one in regions)), (0, 0))
+    regions = [(index, result) for index, result in enumerate(results) if isinstance(result, dict)]
+    size = next(filter(all, (_size(result) for _, result in regions)), (0, 0))
     at = SourceLocation(columns.source, location)
     image = columns.add_named_image(finder, name, at, _NAMES, size=size, upload=True, record=f"[{number}]")
     _read_regions(columns, image, regions, number)
@@ -141,51 +145,51 @@ def _read_task(
 
 def _read_regions(columns: ColumnBuilder, image: int, regions: list[tuple[int, dict[str, Any]]], number: int) -> None:
     """Add the shapes among the results of a task, each with its own label or that of another result of its region."""
-    results = [one for _, one in regions]
+    results = [result for _, result in regions]
     names, drawn = _names_apart(results), _drawn(results)
     used: set[tuple[str, Any]] = set()  # id and type of the results that only name what another has drawn
-    for index, one in regions:
-        if kind := _shape_of(one, drawn):
-            labels = _own_labels(one)
-            if not labels and _id_of(one) in names:
-                type, labels = names[_id_of(one)]
-                used.add((_id_of(one), type))
-            _read_shape(columns, image, one, kind, labels, number_of(number, index))
-    for one in results:
-        if not _shape_of(one, drawn) and (_id_of(one), one.get("type")) not in used:
-            columns.changed[f"(result|results) of the type {short(one.get('type'))} (was|were) left out"] += 1
+    for index, result in regions:
+        if kind := _shape_of(result, drawn):
+            labels = _own_labels(result)
+            if not labels and _id_of(result) in names:
+                type, labels = names[_id_of(result)]
+                used.add((_id_of(result), type))
+            _read_shape(columns, image, result, kind, labels, number_of(number, index))
+    for result in results:
+        if not _shape_of(result, drawn) and (_id_of(result), result.get("type")) not in used:
+            columns.changed[f"(result|results) of the type {short(result.get('type'))} (was|were) left out"] += 1
 
 
-def _id_of(one: dict[str, Any]) -> str:
-    return repr(one.get("id"))
+def _id_of(result: dict[str, Any]) -> str:
+    return repr(result.get("id"))
 
 
-def _own_labels(one: dict[str, Any]) -> Any:
+def _own_labels(result: dict[str, Any]) -> Any:
     """Return the labels in a result, None where it has none."""
-    value, kind = one.get("value"), one.get("type")
+    value, kind = result.get("value"), result.get("type")
     return value.get(kind) if isinstance(value, dict) and isinstance(kind, str) else None
 
 
 def _drawn(results: list[dict[str, Any]]) -> set[str]:
     """Return the ids of the regions that a result draws."""
     kinds = [*_KEYS, *(f"{kind}labels" for kind in _KEYS)]
-    return {_id_of(one) for one in results if one.get("type") in kinds}
+    return {_id_of(result) for result in results if result.get("type") in kinds}
 
 
 def _names_apart(results: list[dict[str, Any]]) -> dict[str, tuple[str, Any]]:
     """Return type and labels of the results that only name a region, by its id; labels come before choices."""
     found: dict[str, tuple[str, Any]] = {}
     for kind in _NAMING:
-        for one in results:
-            if one.get("type") == kind and one.get("id") and _own_labels(one):
-                found.setdefault(_id_of(one), (kind, _own_labels(one)))
+        for result in results:
+            if result.get("type") == kind and result.get("id") and _own_labels(result):
+                found.setdefault(_id_of(result), (kind, _own_labels(result)))
     return found
 
 
-def _shape_of(one: dict[str, Any], drawn: set[str]) -> str:
+def _shape_of(result: dict[str, Any], drawn: set[str]) -> str:
     """Return the shape that a result draws, "" where it draws none."""
-    kind, value = one.get("type"), one.get("value")
-    if kind == "labels" and _id_of(one) not in drawn and isinstance(value, dict):
+    kind, value = result.get("type"), result.get("value")
+    if kind == "labels" and _id_of(result) not in drawn and isinstance(value, dict):
         return next((shape for key, shape in SHAPES.items() if key in value), "")
     kind = kind.removesuffix("labels") if isinstance(kind, str) else ""
     return kind if kind in _KEYS else ""
@@ -199,13 +203,15 @@ def _image_name(data: dict[str, Any]) -> str | None:
     return next((word for word in words if word.strip()), None)
 
 
-def _size(one: dict[str, Any]) -> tuple[int, int]:
-    return whole_size(one.get("original_width"), one.get("original_height"))
+def _size(result: dict[str, Any]) -> tuple[int, int]:
+    return whole_size(result.get("original_width"), result.get("original_height"))
 
 
-def _read_shape(columns: ColumnBuilder, image: int, one: dict[str, Any], kind: str, labels: Any, number: int) -> None:
+def _read_shape(
+    columns: ColumnBuilder, image: int, result: dict[str, Any], kind: str, labels: Any, number: int
+) -> None:
     """Add the box of a shape for each of its labels."""
-    problem = _shape_problem(one, kind, labels)
+    problem = _shape_problem(result, kind, labels)
     if problem is not None:
         what, text, hint = problem
         columns.report(what, columns.source, _LOCATION(columns.source, number), text, hint, image=image)
@@ -214,28 +220,28 @@ def _read_shape(columns: ColumnBuilder, image: int, one: dict[str, Any], kind: s
     if len(names) > 1:
         columns.changed["(region has|regions have) several labels; (it is|they are) a box of each"] += 1
     found = [columns.add_label(name) for name in names] or [NO_LABEL]
-    raw, numbers = _numbers(kind, one["value"])
+    raw, numbers = _numbers(kind, result["value"])
     if numbers is None:
         columns.add_box(image, found[0], [NAN] * 4, number, odd=short(raw))
         return
-    box = _to_box(columns, kind, numbers, _size(one))
+    box = _to_box(columns, kind, numbers, _size(result))
     for label in found:
         columns.add_box(image, label, box, number)
 
 
-def _shape_problem(one: dict[str, Any], kind: str, labels: Any) -> tuple[str, str, str] | None:
+def _shape_problem(result: dict[str, Any], kind: str, labels: Any) -> tuple[str, str, str] | None:
     """Return kind, text and fix of the problem of a result that draws a shape; None where there is none."""
-    value = one.get("value")
+    value = result.get("value")
     if not isinstance(value, dict):
         return "malformed", f"has the value {short(value)}", "it should be an object"
-    if one.get("image_rotation"):
-        text = f"is of an image turned by {short(one['image_rotation'])} degrees"
+    if result.get("image_rotation"):
+        text = f"is of an image turned by {short(result['image_rotation'])} degrees"
         return "malformed", text, "turn the image itself"
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        text = f"has the {one['type']} {short(labels)}"
+        text = f"has the {result['type']} {short(labels)}"
         return "unknown-class", text, "it should be a list of names of classes"
     _, numbers = _numbers(kind, value)
-    if numbers is not None and numbers[-1] and _size(one) == (0, 0):
+    if numbers is not None and numbers[-1] and _size(result) == (0, 0):
         return "malformed", "is turned and has no original_width and original_height", "export it again"
     return None
 

@@ -20,7 +20,7 @@ class Words(NamedTuple):
     """
 
     verb: str = "names the image"
-    hint: str = "put it there or take the line out"
+    hint: str = "add it, or remove the line"
     inside: str = "write it relative to that folder, without '..'"
 
 
@@ -70,7 +70,7 @@ class Lookup:
         if first == record:
             return None
         text = f"is of the image {found[1]}, of which {first} is, too"
-        return Issue("twice", location, text, "take one of the two away", image=image)
+        return Issue("twice", location, text, "remove one of the two", image=image)
 
     def finish(self, source: AnyPath, taken: Callable[[], set[tuple[AnyPath, str]]]) -> Outcome:
         """Locate all lost images; ``taken()`` returns the files that other images are by their complete names."""

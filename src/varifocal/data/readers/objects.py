@@ -80,29 +80,32 @@ class ObjectReader:
 
     def _rows(self, record: Mapping[str, Any], image: int, location: SourceLocation) -> list[tuple[Any, Any, Any, Any]]:
         """Return box, class, crowd flag and area of each object of a record."""
-        given: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
-        if isinstance(given, Mapping):
-            return self._from_lists(given, image, location)
-        if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
-            hint = "they are lists of bbox and categories, or a list of objects"
-            self._report(image, location, f"has the objects {short(given)}", hint)
+        objects: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
+        if isinstance(objects, Mapping):
+            return self._from_lists(objects, image, location)
+        if not isinstance(objects, list) or not all(isinstance(value, Mapping) for value in objects):
+            hint = "it should have lists of bbox and categories, or be a list of objects"
+            self._report(image, location, f"has the objects {short(objects)}", hint)
             return []
-        return [(one.get("bbox"), _first(one, CLASS_KEYS), one.get("iscrowd"), one.get("area")) for one in given]
+        return [
+            (value.get("bbox"), _first(value, CLASS_KEYS), value.get("iscrowd"), value.get("area")) for value in objects
+        ]
 
     def _from_lists(
-        self, given: Mapping[str, Any], image: int, location: SourceLocation
+        self, objects: Mapping[str, Any], image: int, location: SourceLocation
     ) -> list[tuple[Any, Any, Any, Any]]:
         """Return the rows of :meth:`_rows` of objects whose fields are lists."""
-        boxes, categories = given.get("bbox", []), _first(given, CLASS_KEYS, None)
+        boxes, categories = objects.get("bbox", []), _first(objects, CLASS_KEYS, None)
         if categories is None and not boxes:
             return []
         if not isinstance(boxes, list) or not isinstance(categories, list) or len(boxes) != len(categories):
             text = f"has the bbox {short(boxes)} and the classes {short(categories)}"
-            self._report(image, location, text, "they are two lists of the same length")
+            self._report(image, location, text, "both should be lists of the same length")
             return []
-        others = [_first(given, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
+        others = [_first(objects, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
         crowd, areas = (
-            one if isinstance(one, list) and len(one) == len(boxes) else [None] * len(boxes) for one in others
+            values if isinstance(values, list) and len(values) == len(boxes) else [None] * len(boxes)
+            for values in others
         )
         return list(zip(boxes, categories, crowd, areas, strict=True))
 
@@ -132,7 +135,7 @@ class ObjectReader:
             return f"has the class {short(category)}", "a class is a small number"
         if self.kind not in (None, type(category)):
             others = "numbers" if self.kind is int else "names"
-            return f"has the class {short(category)}, and others are {others}", "write all in the same way"
+            return f"has the class {short(category)}, and others are {others}", "write all of them in the same way"
         return None
 
     def _report(self, image: int, location: SourceLocation, text: str, hint: str, kind: str = "malformed") -> None:

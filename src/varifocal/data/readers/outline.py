@@ -24,7 +24,7 @@ def outline_box(outline: Any) -> Box | None:
         return _mask_box(outline)
     if not isinstance(outline, list) or not outline:
         return None
-    polygons = outline if all(isinstance(one, list) for one in outline) else [outline]
+    polygons = outline if all(isinstance(polygon, list) for polygon in outline) else [outline]
     numbers = [_coordinates(polygon) for polygon in polygons]
     if None in numbers:
         return None

@@ -154,7 +154,7 @@ def read_parquet(source: AnyPath, data: AnyPath, split: str, options: ReadOption
                     _read_row(columns, objects, record, file, len(rows) - 1)
             files.append((file, layout.bytes))
     if not columns.names:
-        columns.report("missing-image", source, "", "there are no rows in it", "name another file")
+        columns.report("missing-image", source, "", "it has no rows", "name another file")
     objects.finish()
     positions = np.array(rows, np.int64).reshape(-1, 3)
     raw = columns.finish([file for file, _ in files], OBJECT_OF_ROW, file_of=positions[:, 0], xywh=True)

@@ -52,18 +52,20 @@ def parse_supervisely(text: str, file: AnyPath) -> Item | None:
     return Item(file.stem, entries, whole_size(size.get("width"), size.get("height")))
 
 
-def _entry(number: int, one: dict[str, Any]) -> Entry:
-    kind = _kind(one)
+def _entry(number: int, record: dict[str, Any]) -> Entry:
+    kind = _kind(record)
     if kind not in ("rectangle", "polygon", "bitmap", "alpha_mask"):
         return LeftOut(f"(object|objects) of the type {short(kind)} (was|were) left out")
-    label = to_label(one.get("classTitle"))
+    label = to_label(record.get("classTitle"))
     if label is None:
-        return Fault(number, f"has the classTitle {short(one['classTitle'])}", "it should be a name", "unknown-class")
+        return Fault(
+            number, f"has the classTitle {short(record['classTitle'])}", "it should be a name", "unknown-class"
+        )
     if kind in ("bitmap", "alpha_mask"):
-        mask = one.get("bitmap", one.get("alpha_mask"))
+        mask = record.get("bitmap", record.get("alpha_mask"))
         box = _mask_box(mask)
         return Shape(number, label, box or (), odd="" if box else short(mask), note=MASK)
-    points = one.get("points")
+    points = record.get("points")
     corners = to_points(points.get("exterior") if isinstance(points, dict) else None)
     if corners is None:
         return Shape(number, label, (), odd=short(points))
@@ -71,13 +73,13 @@ def _entry(number: int, one: dict[str, Any]) -> Entry:
     return Shape(number, label, (x1, y1, x2 + 1, y2 + 1), note=OUTLINE if kind == "polygon" else "")
 
 
-def _kind(one: dict[str, Any]) -> Any:
+def _kind(record: dict[str, Any]) -> Any:
     """Return the type of an object; in old projects it follows from the other fields."""
-    if "geometryType" in one:
-        return one["geometryType"]
-    if isinstance(one.get("bitmap"), dict):
+    if "geometryType" in record:
+        return record["geometryType"]
+    if isinstance(record.get("bitmap"), dict):
         return "bitmap"
-    points = one.get("points")
+    points = record.get("points")
     corners = points.get("exterior") if isinstance(points, dict) else None
     return "rectangle" if isinstance(corners, list) and len(corners) == 2 else "polygon"
 

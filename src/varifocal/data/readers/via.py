@@ -61,7 +61,9 @@ def _scan(file: AnyPath, columns: ColumnBuilder, add: Add) -> None:
     if file.name.lower().endswith(".csv"):
         images = _from_csv(file, columns)
     else:
-        images = [(name, list(_regions(number, given))) for number, (name, given) in enumerate(_records(file, columns))]
+        images = [
+            (name, list(_regions(number, values))) for number, (name, values) in enumerate(_records(file, columns))
+        ]
     key = _class_key(file, (own for _, regions in images for _, _, own in regions))
     if key is None:
         columns.notes.append(one_class_note(file))
@@ -90,13 +92,13 @@ def _records(file: AnyPath, columns: ColumnBuilder) -> list[tuple[Any, Any]]:
     return found
 
 
-def _regions(number: int, given: Any) -> Iterator[Region]:
+def _regions(number: int, values: Any) -> Iterator[Region]:
     """Yield the regions of an image: of a list or, in version 1, of an object whose keys are their indices."""
-    if isinstance(given, dict):
-        given = list(given.values())
-    if given is not None and not isinstance(given, list):
-        given = [given]
-    for index, region in enumerate(given or []):
+    if isinstance(values, dict):
+        values = list(values.values())
+    if values is not None and not isinstance(values, list):
+        values = [values]
+    for index, region in enumerate(values or []):
         location = number_of(number, index)
         if isinstance(region, dict):
             yield location, region.get("shape_attributes"), region.get("region_attributes")
@@ -164,30 +166,30 @@ def _entry(region: Region, key: str | None) -> Entry:
     kind = shape.get("name")
     if kind not in list(_KEYS):
         return LeftOut(f"(region|regions) of the shape {short(kind)} (was|were) left out")
-    given = own.get(key) if isinstance(own, Mapping) else None
-    label = ONE_CLASS if key is None else _label(given)
+    value = own.get(key) if isinstance(own, Mapping) else None
+    label = ONE_CLASS if key is None else _label(value)
     if label is None:
-        text, hint = f"has the {short(key)} {short(given)}", "it should be the name of one class"
+        text, hint = f"has the {short(key)} {short(value)}", "it should be the name of one class"
         return Fault(location, text, hint, "unknown-class")
     box = _box(kind, shape)
     note = {"circle": CIRCLE, "ellipse": ELLIPSE, "polygon": OUTLINE}.get(kind, "")
     return Shape(location, label, box or (), odd="" if box else short(dict(shape)), note=note)
 
 
-def _label(given: Any) -> str | None:
+def _label(value: Any) -> str | None:
     """Return the class, which may be the only one that is ticked; "" where there is none, None for anything else."""
-    if isinstance(given, Mapping):
-        ticked = [name for name, on in given.items() if on in (True, "true", "1")]
+    if isinstance(value, Mapping):
+        ticked = [name for name, on in value.items() if on in (True, "true", "1")]
         return ticked[0] if len(ticked) == 1 else None if ticked else ""
-    return to_label(given)
+    return to_label(value)
 
 
 def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    given = [shape.get(key) for key in _KEYS[kind]]
+    values = [shape.get(key) for key in _KEYS[kind]]
     if kind == "polygon":
-        xs, ys = map(to_numbers, given)
+        xs, ys = map(to_numbers, values)
         return None if not xs or not ys or len(xs) != len(ys) else enclosing_box(list(zip(xs, ys, strict=True)))
-    numbers = to_numbers(given)
+    numbers = to_numbers(values)
     if numbers is None:
         return None
     if kind == "rect":

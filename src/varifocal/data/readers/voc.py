@@ -42,7 +42,7 @@ from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between
 from varifocal.utils.errors import DataError
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
-_HINTS = ("put it there or take the XML away", "write the name of the image alone")
+_HINTS = ("add it, or remove the XML file", "write the name of the image alone")
 
 
 @dataclass
@@ -101,8 +101,8 @@ def _renamed(reading: _Reading) -> list[str]:
     if not reading.renamed:
         return []
     files = counted(len(reading.renamed), "XML (file names an image that is|files name images that are)")
-    name, given = reading.renamed[0]
-    first = f"first {name} with {short(given)}"
+    name, filename = reading.renamed[0]
+    first = f"first {name} with {short(filename)}"
     return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
 
 
@@ -188,7 +188,7 @@ def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | D
     if latin:
         reading.latin.append(name)
     if root.tag != "annotation":
-        columns.report("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
+        columns.report("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "remove it")
         return
     image = _read_image(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
@@ -201,24 +201,24 @@ def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: Imag
 
     Some programs leave the suffix out, or the name of another image in.
     """
-    columns, given = reading.columns, text_of(root, "filename")
+    columns, filename = reading.columns, text_of(root, "filename")
     stem = os.path.splitext(file.name)[0]
-    name = given or stem
+    name = filename or stem
     is_safe = not is_unsafe_path(name)
-    found = finder.find(given) if is_safe and is_image_name(given) else None
-    if found is None and is_safe and len(parts_of(given)) <= 1:
+    found = finder.find(filename) if is_safe and is_image_name(filename) else None
+    if found is None and is_safe and len(parts_of(filename)) <= 1:
         found = finder.find_stem(stem)
         if found is not None:
-            _note_renamed(reading, file, given, stem)
+            _note_renamed(reading, file, filename, stem)
             _doubt_twins(columns, finder, found, file)
-    words = Words("has the filename" if given else "is of the image", *_HINTS)
+    words = Words("has the filename" if filename else "is of the image", *_HINTS)
     location, record, size = SourceLocation(file, ""), record_of(file, columns.source), _size(root)
     return columns.add_named_image(finder, name, location, words, size=size, found=found, also=(stem,), record=record)
 
 
-def _note_renamed(reading: _Reading, file: AnyPath, given: str, stem: str) -> None:
-    if given and given not in (stem, file.name) and os.path.splitext(given)[0] != stem:
-        reading.renamed.append((file.name, given))
+def _note_renamed(reading: _Reading, file: AnyPath, filename: str, stem: str) -> None:
+    if filename and filename not in (stem, file.name) and os.path.splitext(filename)[0] != stem:
+        reading.renamed.append((file.name, filename))
 
 
 def _doubt_twins(columns: ColumnBuilder, finder: ImageFinder, found: FoundImage, file: AnyPath) -> None:
@@ -242,7 +242,7 @@ def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath,
 
     name, difficult = text_of(node, "name"), text_of(node, "difficult")
     if difficult.lower() not in _FLAGS:
-        report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
+        report("malformed", f"has the difficult {short(difficult)}", "it must be 0 or 1")
     values, odd, note = corners_of(node)
     if note:
         columns.changed[note] += 1

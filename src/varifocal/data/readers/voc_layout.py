@@ -80,8 +80,10 @@ def _kits(path: AnyPath) -> list[AnyPath]:
 
     Folders called train, val and so on are splits of one and no kits.
     """
-    found = [] if (path / FOLDERS[0]).is_dir() else [one for one in _below(path) if (one / FOLDERS[0]).is_dir()]
-    return found if found and not any(normalize_split(one.name) in NAMED for one in found) else [path]
+    found = (
+        [] if (path / FOLDERS[0]).is_dir() else [folder for folder in _below(path) if (folder / FOLDERS[0]).is_dir()]
+    )
+    return found if found and not any(normalize_split(folder.name) in NAMED for folder in found) else [path]
 
 
 def _splits_of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath]:
@@ -94,7 +96,7 @@ def _splits_of_kits(path: AnyPath, kits: Sequence[AnyPath]) -> dict[str, AnyPath
     for kit in kits:
         splits = _splits_of_lists(kit)
         if not splits or set(splits) & set(found):
-            names = short_list(str(one).removeprefix(str(path)).strip("/") for one in kits)
+            names = short_list(str(other).removeprefix(str(path)).strip("/") for other in kits)
             raise DataError(f"{path}: there are several data sets, {names}; name one", code="voc-several-sets")
         found |= splits
     return found

@@ -61,7 +61,9 @@ def _around(node: ET.Element | None) -> Box | None:
         points = [(to_number(text_of(node, f"x{tag}")), to_number(text_of(node, f"y{tag}"))) for tag in tags]
     else:
         points = [
-            (to_number(text_of(one, "x")), to_number(text_of(one, "y"))) for one in node if one.find("x") is not None
+            (to_number(text_of(point, "x")), to_number(text_of(point, "y")))
+            for point in node
+            if point.find("x") is not None
         ]
     is_polygon = len(points) >= 3 and all(math.isfinite(value) for point in points for value in point)
     return enclosing_box(points) if is_polygon else None

@@ -47,7 +47,7 @@ def read_webdataset(source: AnyPath, data: AnyPath, split: str, options: ReadOpt
             files.append(None if labels is None else (folder, labels))
             _doubt_twins(columns, files)
     if not columns.names and not columns.problems:
-        columns.report("missing-image", source, "", "there are no images in it", "name other shards")
+        columns.report("missing-image", source, "", "it has no images", "name other shards")
     objects.finish()
     columns.notes += passed_over(passed, source.name)
     return columns.finish(Files.of(files), OBJECT_OF_FILE, xywh=True)
@@ -100,7 +100,7 @@ def _read_sample(
         return
     if labels is None:
         text = "there is no JSON of the same name beside the image"
-        columns.report("missing-labels", folder / image, "", text, "add one, or take the image out", image=index)
+        columns.report("missing-labels", folder / image, "", text, "add one, or remove the image", image=index)
     elif isinstance(record, dict):
         objects.read(record, index, SourceLocation(folder / labels, ""))
     elif record is not None:

@@ -35,7 +35,7 @@ def xml_text(content: bytes, file: AnyPath) -> tuple[str, bool]:
     # without the declaration the parser takes the text as it is; lines keep their numbers
     text = _DECLARATION.sub(lambda match: "\n" * match[0].count("\n"), text, count=1)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        text = "it has a document type, which could define entities without end; take <!DOCTYPE out"
+        text = "it has a document type, which could define entities without end; remove <!DOCTYPE"
         raise DataError(f"{file}: {text}", code="xml-document-type")
     return text, latin
 

@@ -241,7 +241,7 @@ def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words:
     if problem is not None:
         kind, text, hint = problem
         columns.report(kind, file, f"line {number}", text, hint, image=image)
-        columns.problems.refused_classes.update(one.name for one in layout.categories if one.id == category)
+        columns.problems.refused_classes.update(known.name for known in layout.categories if known.id == category)
         return
     assert category is not None, "a line without a class is a problem"
     reading.used.add(category)
@@ -287,7 +287,7 @@ def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
     if keypoint_values:
         return text, f"by kpt_shape in data.yaml it has {5 + keypoint_values}: a class, a box, and its points"
     if count == 6:
-        return text, "these look like predictions; take the score out, a label is: class x y width height"
+        return text, "these look like predictions; remove the score, a label is: class x y width height"
     return text, "a label is: class x y width height, or class and the x y of at least three points"
 
 
@@ -333,5 +333,5 @@ def _report_missing(reading: _Reading, *, listed: bool) -> None:
         return
     for folder, names in reading.files.lonely.items():
         for name in sorted(name for name in names if normalize_split(name[:-4]) not in NAMED):
-            hint = "put the image beside the others, or take the labels away"
-            columns.report("missing-image", folder / name, "", "no image belongs to these labels", hint)
+            hint = "put the image beside the others, or remove the labels"
+            columns.report("missing-image", folder / name, "", "there is no image for these labels", hint)

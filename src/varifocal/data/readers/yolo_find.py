@@ -138,24 +138,24 @@ def _read_darknet_classes(layout: Layout, content: dict[str, str], texts: TextDe
         raise DataError(f"{layout.source}: {text}", code="darknet-no-classes")
 
 
-def _read_root(layout: Layout, given: Any) -> None:
+def _read_root(layout: Layout, value: Any) -> None:
     """Set the data folder to the value of ``path``, or to the folder that its end names.
 
     Raises:
         DataError: the value is no text.
     """
-    if given is None:
+    if value is None:
         return
-    if not isinstance(given, str):
-        raise DataError(f"{layout.source}: path is {short(given)}; it should be a folder", code="yolo-path")
-    name = given.replace("\\", "/")
+    if not isinstance(value, str):
+        raise DataError(f"{layout.source}: path is {short(value)}; it should be a folder", code="yolo-path")
+    name = value.replace("\\", "/")
     if (isinstance(layout.root, Path) or not is_unsafe_path(name)) and is_folder(layout.root / name):
         layout.root = layout.root / name
         return
-    root = next((path for tail in tails_of(given) if is_folder(path := layout.root / tail)), layout.root)
+    root = next((path for tail in tails_of(value) if is_folder(path := layout.root / tail)), layout.root)
     what = "the folder of the file" if root is layout.root else str(root)
     layout.root = root
-    layout.notes.append(f"{layout.source.name}: path, {short(given)}, is not there; {what} is taken.")
+    layout.notes.append(f"{layout.source.name}: path, {short(value)}, is not there; {what} is taken.")
 
 
 def _read_points(layout: Layout, shape: Any) -> int:
@@ -185,7 +185,7 @@ def find_yolo(path: AnyPath) -> dict[str, AnyPath]:
     layout = read_layout(source, path)
     found = layout.present()
     if not found and not layout.paths:
-        text = "there are no images in it; put them into images/train and images/val, for example"
+        text = "it has no images; put them into images/train and images/val, for example"
         raise DataError(f"{path}: {text}", code="yolo-no-images")
     if not found:
         layout.entries(next(iter(layout.paths)))

@@ -77,7 +77,7 @@ def _beside_labels(folders: Iterable[AnyPath]) -> AnyPath | None:
     files = class_files(folders)
     for file in files[1:]:
         if TextDecoder().read(file).split() != TextDecoder().read(files[0]).split():
-            text = f"these are other classes than in {files[0]}; put the one that is meant beside both"
+            text = f"its classes differ from those in {files[0]}; put the right list beside both"
             raise DataError(f"{file}: {text}", code="yolo-different-classes")
     return files[0] if files else None
 

@@ -267,22 +267,22 @@ def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
     Raises:
         DataError: the value of ``names`` is of no known form.
     """
-    given, count = content.get("names"), content.get("nc")
-    if given is None:
+    names, count = content.get("names"), content.get("nc")
+    if names is None:
         return _without_names(layout, count)
-    if isinstance(given, list):
-        pairs = list(enumerate(given))
-    elif isinstance(given, str) and (file := _names_file(layout, given)) is not None:
+    if isinstance(names, list):
+        pairs = list(enumerate(names))
+    elif isinstance(names, str) and (file := _names_file(layout, names)) is not None:
         return listed_names(layout, file, TextDecoder())
-    elif isinstance(given, dict):
-        pairs = [(_key(layout, key), name) for key, name in given.items()]
+    elif isinstance(names, dict):
+        pairs = [(_key(layout, key), name) for key, name in names.items()]
     else:
         hint = "list the classes in the order of their numbers, or name a text file in the data folder that has them"
-        text = f"names is {short(given)}; {hint}, one a line"
+        text = f"names is {short(names)}; {hint}, one a line"
         raise DataError(f"{layout.source}: {text}", code="yolo-names")
     if count is not None and str(count).strip() != str(len(pairs)):
         text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
-        layout.problems.append(("bad-category", text, "take nc out, or fix the one that is wrong"))
+        layout.problems.append(("bad-category", text, "remove nc, or correct the one that is wrong"))
     return _categories(layout, pairs)
 
 
@@ -328,8 +328,8 @@ def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Categ
             layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", hint))
             name = str(name)
         found.append(Category(number, name))
-    for index in first_copies([one.id for one in found]):  # of names the boxes say whether two are one class
+    for index in first_copies([category.id for category in found]):  # of names the boxes say whether two are one class
         layout.problems.append(("twice", f"the class number {found[index].id} is there twice", "each must be its own"))
     if not found:
         layout.problems.append(("bad-category", "names is empty", "list the classes in the order of their numbers"))
-    return tuple(sorted(found, key=lambda one: one.id))
+    return tuple(sorted(found, key=lambda category: category.id))

@@ -233,7 +233,7 @@ def test_open_images(tmp_path):
     data = load_dataset(tmp_path, "train")
     assert found(data) == {"a.png": [("Cat", BOX), ("Owl", [0, 0, 100, 50])]}
     assert data.samples[0].crowd.tolist() == [False, True]
-    assert "train-annotations-bbox.csv: 1 image is named and not there, and left out, first '0001'." in data.notes
+    assert "train-annotations-bbox.csv: 1 image is named but missing, and left out, first '0001'." in data.notes
     refused(tmp_path, "the image that it names is not there", split="val")
 
 

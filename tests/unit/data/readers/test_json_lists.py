@@ -121,9 +121,9 @@ def test_wrong_labels(tmp_path, one, parts):
     [
         ("createml", '[\n{"image": "a.png", "coordinates": 1,,]', ["not valid JSON at line 2"]),
         ("createml", "{}", ["this is not CreateML"]),
-        ("createml", "[]", ["there are no images in it"]),
+        ("createml", "[]", ["it has no images"]),
         ("bdd100k", '{"a": 1}', ["this is not BDD100K"]),
-        ("bdd100k", '{"frames": []}', ["there are no images in it"]),
+        ("bdd100k", '{"frames": []}', ["it has no images"]),
     ],
 )
 def test_wrong_files(tmp_path, format, text, parts):

@@ -111,7 +111,7 @@ def test_yolo_of_fiftyone(tmp_path):
 def test_lists_of_classes_that_differ_are_not_chosen_between(tmp_path):
     files = yolo_files("images/{split}/", "labels/{split}/")
     files |= {"labels/train/classes.txt": "cat\nowl\n", "labels/val/classes.txt": "owl\ncat\n"}
-    refused(fill(tmp_path, files), "labels/val/classes.txt: these are other classes than in", split="train")
+    refused(fill(tmp_path, files), "labels/val/classes.txt: its classes differ from those in", split="train")
 
 
 def voc_files(xml: str, folder: str, stem=str) -> dict:

@@ -39,7 +39,7 @@ def test_what_is_read(tmp_path):
     raw = read_raw(tmp_path, "train")
     assert raw.boxes.crowd.tolist() == [False, False, False]
     assert raw.boxes.difficult.tolist() == [False, True, False]
-    refused(tmp_path, "there is no box with a class in it", split="val")
+    refused(tmp_path, "it has no box with a class", split="val")
 
 
 def test_every_split_of_a_list_that_is_not_there(tmp_path):

@@ -48,13 +48,13 @@ def test_labels_that_label_studio_calls_like_uploads(tmp_path, listed):
     fill(tmp_path, {"photos/d.jpg": (100, 50)})
     assert found(load_dataset(data, images=photos))["d.jpg"] == []
     fill(tmp_path, {"data/labels/0badcaff-c.txt": LINE})
-    refused(data, "0badcaf", "-c.txt: no image belongs to these labels", images=photos)
+    refused(data, "0badcaf", "-c.txt: there is no image for these labels", images=photos)
 
 
 def test_dates_before_names_are_no_uploads(tmp_path):
     texts = {"20240101-a.txt": LINE, "b.txt": LINE}
     data, photos = labels_apart(tmp_path, texts, ["a.png", "b.png"], files={"data/classes.txt": "cat\ndog\n"})
-    refused(data, "20240101-a.txt: no image belongs to these labels", images=photos)
+    refused(data, "20240101-a.txt: there is no image for these labels", images=photos)
 
 
 def test_folders_of_any_name_with_one_list_of_classes(tmp_path):
@@ -69,6 +69,6 @@ def test_folders_of_any_name_with_one_list_of_classes(tmp_path):
     }
     # a label without its image is not that of another folder
     (tmp_path / "monday/1.png").unlink()
-    refused(tmp_path, "monday/1.txt: no image belongs to these labels")
+    refused(tmp_path, "monday/1.txt: there is no image for these labels")
     fill(tmp_path, {"monday/1.png": (100, 50), "tuesday/classes.txt": "dog\ncat\n"})
-    refused(tmp_path, "tuesday/classes.txt: these are other classes than in", format="yolo")
+    refused(tmp_path, "tuesday/classes.txt: its classes differ from those in", format="yolo")

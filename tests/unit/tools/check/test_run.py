@@ -278,7 +278,7 @@ def test_images_that_share_their_labels_are_worth_a_look(tmp_path):
     report = check_data(tmp_path, eye())
     (one,) = report.findings.of("shared-labels")
     assert (one.level, one.file, one.image) == ("warning", str(tmp_path / "labels/a.txt"), 1)
-    assert one.text.startswith("belongs to a.jpg and to a.png, which differ in their suffix alone;")
+    assert one.text.startswith("belongs to a.jpg and to a.png, which differ only in their suffix;")
     assert report.exit_code == 0
 
 
