@@ -103,7 +103,7 @@ def test_several_descriptions(tmp_path):
     fill(tmp_path, CVAT | {"b.data": DATA})
     assert found(load_dataset(tmp_path)) == {"a 0.PNG": [("dog", BOX)]}
     (tmp_path / "obj.data").rename(tmp_path / "a.data")
-    refused(tmp_path, "several descriptions, a.data, b.data", format="yolo")
+    refused(tmp_path, "a.data, b.data", code="darknet-several-descriptions", format="yolo")
 
 
 def test_classes_without_names(tmp_path):

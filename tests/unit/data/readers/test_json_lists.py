@@ -133,4 +133,4 @@ def test_wrong_files(tmp_path, format, text, parts):
 def test_two_files_of_one_split(tmp_path):
     write(tmp_path, [{"image": "a.png", "annotations": [createml()]}])
     write(tmp_path, [{"image": "a.png", "annotations": [createml()]}], "other.json")
-    refused(tmp_path, "labels.json and", "other.json do not say which split", "or name the one that is meant")
+    refused(tmp_path, "labels.json and", "other.json", code="record-no-split")

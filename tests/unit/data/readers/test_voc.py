@@ -122,7 +122,7 @@ def test_pixels_count_from_zero_whatever_the_order_of_the_corners(tmp_path):
 
 def test_several_kits(tmp_path):
     fill(tmp_path, {f"VOC{year}/Annotations/a.xml": xml() for year in (2007, 2012)})
-    refused(tmp_path, "several data sets, VOC2007, VOC2012")
+    refused(tmp_path, "VOC2007, VOC2012", code="voc-several-sets")
 
 
 @pytest.mark.parametrize(
