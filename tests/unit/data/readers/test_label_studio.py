@@ -273,7 +273,7 @@ def test_csv(tmp_path):
     assert recognize(tmp_path) == recognize(tmp_path / "export.csv") == "label-studio"
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)]}
     fill(tmp_path, {"export.csv": text + 'x,"'})
-    refused(tmp_path, "line 3", code="label-studio-csv-syntax")
+    refused(tmp_path, "line 2", code="label-studio-csv-syntax")
 
 
 @pytest.mark.parametrize("left_out", [["annotation_id"], ["annotation_id", "annotator", "id"]])
