@@ -43,7 +43,7 @@ def join_duplicates(labels: Int64[np.ndarray, "N"], categories: Sequence[Categor
     clashes = [name for name, used in kept.items() if len(used) > 1]
     is_kept = np.zeros(len(categories), bool)
     is_kept[[*chain.from_iterable(kept.values())]] = True
-    new = np.append(np.cumsum(is_kept) - 1, [NO_LABEL, -1])  # as indices these two labels are the last but one and last
+    new = np.append(np.cumsum(is_kept) - 1, [NO_LABEL, -1])  # these two are indexed by labels below 0
     return Joined(new[labels], tuple(categories[index] for index in np.flatnonzero(is_kept)), names, clashes)
 
 

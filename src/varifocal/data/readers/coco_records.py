@@ -314,7 +314,7 @@ def _bbox(record: dict[str, Any]) -> list[Any]:
 def _to_xyxy(xywh: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
     with np.errstate(over="ignore", invalid="ignore"):
         far = xywh[:, :2] + xywh[:, 2:]
-    # a sum of two finite numbers may overflow; the box is then as far as a number goes
+    # a sum of two finite numbers may overflow; the box then ends at the largest number
     finite = np.isfinite(xywh).all(axis=1)
     far[finite] = np.clip(far[finite], -np.finfo(np.float64).max, np.finfo(np.float64).max)
     return np.concatenate([xywh[:, :2], far], axis=1)

@@ -88,7 +88,7 @@ class ColumnBuilder:
         self._image_of, self._label_of, self._numbers = array("q"), array("q"), array("q")
         self._xyxy, self._areas = array("d"), array("d")
         self._crowd, self._difficult = bytearray(), bytearray()
-        self._lookup, self._lost = Lookup(), False  # whether any image is still to be looked for
+        self._lookup, self._lost = Lookup(), False  # whether any image is still to be located
 
     def add_image(
         self, name: str, found: tuple[AnyPath, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None

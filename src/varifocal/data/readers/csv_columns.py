@@ -150,7 +150,7 @@ def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file
         text = f"the header has no {' and no '.join(missing)} (found: {short_list(cells)})"
         hint = f"the columns are {', '.join(EXPECTED)}, in any order"
         raise DataError(f"{file}: {text}; {hint}", code="csv-missing-column")
-    if "width" in box:  # then it is not that of the image
+    if "width" in box:  # then it is the width of the box, not of the image
         column_of |= {"box width": column_of.pop("width"), "box height": column_of.pop("height")}
         box = (*box[:2], "box width", "box height")
     unread = tuple(cell for cell, role in zip(cells, roles, strict=True) if role is None and cell)

@@ -208,9 +208,7 @@ def to_numbers(values: Any, count: int | None = None) -> list[float] | None:
     """Return a list of numbers as floats; None where it is no list, has another length, or holds anything else."""
     if not isinstance(values, (list, tuple)) or (count is not None and len(values) != count):
         return None
-    if not all(
-        type(value) in (int, float) and abs(value) < _MAX_NUMBER for value in values
-    ):  # NaN is not below it either
+    if not all(type(value) in (int, float) and abs(value) < _MAX_NUMBER for value in values):  # false for NaN, too
         return None
     return [float(value) for value in values]
 

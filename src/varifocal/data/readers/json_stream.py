@@ -16,12 +16,12 @@ from varifocal.data.archive import AnyPath
 from varifocal.utils.errors import DataError
 
 _BLOCK = 1 << 22  # bytes read at a time
-_RECORDS = 1 << 15  # about so many records are handed on at a time
+_RECORDS = 1 << 15  # approximate number of records handed on at a time
 _TRIES = 3  # a cut may lie inside an element
-_NEAR = 1 << 16  # a failure so near the end of what was read may only mean that there is more
+_NEAR = 1 << 16  # a failure so near the end of the window may only mean that more has to be read
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper: 4 s of 7 million
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper, which takes 4 s of 7 million records
 
 RecordHandler = Callable[[str, int, list[Any]], None]
 
@@ -194,7 +194,7 @@ class _Reader:
         while True:
             try:
                 value, end = _scan(self.text, self.position)
-                # a number may go on behind what was read, such as 1 before e+5
+                # a number may continue beyond the window, such as 1 before e+5
                 if end + len("e+5") <= len(self.text) or not self.fill():
                     self.position = end
                     return value

@@ -80,7 +80,7 @@ def image_roots(
         around.append(around[-1].parent)
     beside = [labels] if labels in folders else []
     fitting = [] if beside else list(filter(fits, folders))
-    most = max(map(shared, fitting), default=0)  # one farther away is unusual, and is reported if it is taken
+    most = max(map(shared, fitting), default=0)  # an image farther away is unusual, and a note says where it was found
     near = sorted((folder for folder in fitting if shared(folder) == most), key=order)[:_MAX_ROOTS]
     return list(dict.fromkeys([*beside, *near, *around]))
 

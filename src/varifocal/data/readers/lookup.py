@@ -86,7 +86,7 @@ class Lookup:
                 continue
             if (copy := self.second_record(index, found, named.location, named.record)) is not None:
                 outcome.problems.add(copy)
-            # a server's address has never been a path, so that its end in a usual folder is what is meant
+            # the address of an upload was never a path here, so that its end in a usual folder needs no note
             if not named.lost.upload or index in located.far:
                 renamed.append(named)
         if renamed:

@@ -65,7 +65,7 @@ def _box_of_runs(runs: Sequence[int], height: int) -> Box | None:
     if not len(starts):
         return None
     left, right = starts // height, lasts // height
-    is_high = (left < right).any()  # such a run goes on from the bottom of a column to the top of the next
+    is_high = (left < right).any()  # the run continues at the top of the next column
     top = 0 if is_high else int((starts % height).min())
     bottom = height if is_high else int((lasts % height).max()) + 1
     return float(left.min()), float(top), float(right.max()) + 1, float(bottom)

@@ -28,7 +28,9 @@ def corners_of(node: ET.Element) -> tuple[Box, str, str]:
     box = node.find("bndbox")
     if box is None:
         return _other_shape(node)
-    texts = {child.tag.lower(): (child.text or "").strip() for child in reversed(box)}  # the first of a name counts
+    texts = {
+        child.tag.lower(): (child.text or "").strip() for child in reversed(box)
+    }  # of several children of one name the first counts
     words = [texts.get(side, "") for side in SIDES]
     (x1, y1, x2, y2), unread = read_numbers(words)
     return (_NONE, written(words), "") if unread else ((x1, y1, x2, y2), "", "")

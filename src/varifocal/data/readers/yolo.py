@@ -180,7 +180,7 @@ def _line_of(number: int, name: str, layout: Layout, whole: ImageFinder, beside:
     path = layout.inside(name)
     if path is None:  # it leaves the data folder
         return _Line(number, name, "", None)
-    # what begins with a dot is meant from the list on, all else from the data folder on; either may be written
+    # paths with a dot begin at the list, all others at the data folder; some programs do it the other way round
     finders = (beside, whole) if name.startswith("./") else (whole, beside)
     found = next((found for finder in finders if (found := finder.find(path)) is not None), None)
     return _Line(number, name, path.rpartition("/")[0], found)

@@ -321,14 +321,16 @@ def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Categ
     """Return the classes by number; a name that is no text is a problem."""
     found = []
     for number, name in pairs:
-        if type(name) is int:  # digits are classes, too
+        if type(name) is int:  # the classes may be digits
             name = str(name)
         if not isinstance(name, str) or not name.strip():
             hint = "write it in quotes" if isinstance(name, (bool, float)) else "give each class a name"
             layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", hint))
             name = str(name)
         found.append(Category(number, name))
-    for index in first_copies([category.id for category in found]):  # of names the boxes say whether two are one class
+    for index in first_copies(
+        [category.id for category in found]
+    ):  # whether duplicate names are one class is decided by their boxes
         layout.problems.append(("twice", f"the class number {found[index].id} is there twice", "each must be its own"))
     if not found:
         layout.problems.append(("bad-category", "names is empty", "list the classes in the order of their numbers"))
