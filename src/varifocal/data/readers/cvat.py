@@ -18,7 +18,7 @@ from varifocal.data.paths import ImageFinder, TextDecoder, list_dir
 from varifocal.data.readers.columns import UNSIZED, ColumnBuilder
 from varifocal.data.readers.items import ELLIPSE, MASK, OUTLINE, TURNED
 from varifocal.data.readers.lookup import Words
-from varifocal.data.readers.shapes import enclosing_box, rotate_box
+from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.values import NAN, to_number, whole_size
 from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.utils.errors import DataError

@@ -90,7 +90,7 @@ def test_wrong_lines(tmp_path, line, parts):
         ("image,xmin,x1,ymin,xmax,ymax,label\n", ["the columns 'xmin' and 'x1' both mean xmin"]),
         ("one,two,three,four,five,six\n", ["no image"]),
         ("", ["no image"]),
-        (HEADER, ["no boxes in it"]),
+        (HEADER, ["it has no boxes"]),
         (HEADER + "a.png,,,,,\n", ["no box with a class"]),
         (HEADER + f"a.png,1,2,3,4,{'x' * 200_000}\n", ["line 2 is not CSV"]),
     ],
@@ -180,7 +180,7 @@ def test_several_boxes_in_a_cell(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("object", BOX), ("object", [0, 0, 10, 10])], "b.png": []}
     assert data.notes == (
-        "boxes.csv: nothing in it tells a class, so that all boxes are of one, called 'object'. "
+        "boxes.csv: nothing in it names a class, so that all boxes are of one, called 'object'. "
         "Columns not read: domain.",
     )
 
@@ -204,7 +204,7 @@ def test_boxes_without_a_label_can_be_left_out(tmp_path):
 def test_shares_of_the_image(tmp_path):
     data = load_dataset(write(tmp_path, HEADER + "a.png,0.3,0.3,0.5,0.5,cat\na.png,0,0,1,1,owl\n"))
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
-    assert data.notes == ("boxes.csv: all boxes lie about 0 to 1, which is taken for fractions of the image.",)
+    assert data.notes == ("boxes.csv: all boxes lie about 0 to 1 and are taken for fractions of the image.",)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_names(tmp_path, names, ids):
 @pytest.mark.parametrize(
     ("yaml", "parts"),
     [
-        ("train: images/train\nnames: cat\n", ["the names 'cat'"]),
+        ("train: images/train\nnames: cat\n", ["names is 'cat'"]),
         ("names: [cat]\n", ["no train, val or test"]),
         ("train: images/train\nnames: []\n", ["names is empty"]),
         ("train: images/train\nnames: [cat, no]\n", ["class 1 has the name False", "quotes"]),
