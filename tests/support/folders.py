@@ -48,14 +48,18 @@ def pack(path: Path, files: dict[str, str | bytes], method: int = zipfile.ZIP_DE
     return path
 
 
-def refused(path: Path, *parts: str, **options) -> str:
-    """The message of the DataError that loading gives: one line, with all ``parts`` in it."""
+def refused(path: Path, *parts: str, code: str | None = None, **options) -> str:
+    """Return the message of the DataError that loading raises: one line with all ``parts`` in it.
+
+    With ``code`` the error must have that code.
+    """
     with pytest.raises(DataError) as error:
         load_dataset(path, **options)
     message = str(error.value)
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+    assert code is None or error.value.code == code
     assert error.value.__cause__ is None
     return message
 

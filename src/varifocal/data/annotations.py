@@ -71,12 +71,14 @@ class Issue:
 class Problems(Sequence[Issue]):
     """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all.
 
-    ``damaged`` are the images of which some object could not be read, all of them.
+    ``damaged`` are the images of which some object could not be read, all of them; ``refused_classes`` are the names of
+    the classes of such objects, where they are known.
     """
 
     def __init__(self, problems: Iterable[Issue] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self.damaged: set[int] = set()
+        self.refused_classes: set[str] = set()
         self._listed: list[Issue] = []
         for problem in problems:
             self.add(problem)
@@ -103,6 +105,7 @@ class Problems(Sequence[Issue]):
             self.add(problem)
         self.counts.update({kind: count - kept[kind] for kind, count in others.counts.items()})
         self.damaged |= others.damaged
+        self.refused_classes |= others.refused_classes
 
     @overload
     def __getitem__(self, index: int) -> Issue: ...
@@ -310,13 +313,18 @@ def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:
 
 
 def short(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
-    return reprlib.repr(value)
+    """Return a value as Python writes it, cut where it is long, but with single backslashes, as paths have them."""
+    return reprlib.repr(value).replace("\\\\", "\\")
+
+
+def quoted(text: str) -> str:
+    """Return a whole text in quotes, with single backslashes, as paths have them."""
+    return repr(text).replace("\\\\", "\\")
 
 
 def cut(text: str, most: int = 100) -> str:
     """A text as it is, on one line, cut where it is long."""
-    text = text if text.isprintable() else repr(text)[1:-1]
+    text = text if text.isprintable() else quoted(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 

@@ -86,21 +86,21 @@ def read_raw(
 
 
 def _unread_lists(tree: AnyPath, format: str, splits: Iterable[str]) -> list[str]:
-    """A note on lists of splits in a data set whose format has none, and whose splits are others."""
+    """Return a note on lists of splits where the format does not read them and the splits are others."""
     if format in ("voc", "yolo") or not tree.is_dir():
         return []
     known = {normalize_split(split) for split in splits}
     lists = [
         f"{name}/{file}" if name else file
-        for name in ("", "ImageSets", "ImageSets/Main")
+        for name in ("", *(() if READERS[format].image_sets else ("ImageSets", "ImageSets/Main")))
         for file in split_lists(tree / name if name else tree)
         if normalize_split(file[:-4]) not in known
     ]
     if not lists:
         return []
     return [
-        f"{tree.name}: {short_list(lists)}: lists of splits are read beside Pascal VOC and YOLO alone; convert the set "
-        "to one of them, or move the images of each split into a folder of their own."
+        f"{tree.name}: {short_list(lists)}: lists of splits are not read there in this format; convert the set to "
+        "Pascal VOC or YOLO, or move the images of each split into a folder of their own."
     ]
 
 

@@ -18,6 +18,7 @@ from varifocal.data.annotations import (
     SourceLocation,
     box_note,
     counted,
+    quoted,
 )
 from varifocal.data.box_meaning import meaning_notes, meaning_problems
 from varifocal.data.box_validity import BOX_ISSUES, BoxValidity, validate_boxes
@@ -76,7 +77,7 @@ def _box_problem(raw: RawDataset, kind: str, index: int) -> Issue:
     width, height = raw.images.sizes[image].tolist()
     location = raw.boxes.where(index)
     detailed = SourceLocation(
-        location.file, f"{location.text} ({raw.images.names[image]!r}, {width} x {height} pixels)".strip()
+        location.file, f"{location.text} ({quoted(raw.images.names[image])}, {width} x {height} pixels)".strip()
     )
     return Issue(kind, detailed, raw.boxes.said(index, BOX_ISSUES[kind]), "fix it", image=image, box=index)
 

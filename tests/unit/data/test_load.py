@@ -148,4 +148,4 @@ def test_lists_of_splits_that_a_format_does_not_have_are_said(tmp_path):
     fill(tmp_path, {"train.txt": "a\n", "readme.txt": "by nobody"})
     notes = load_dataset(tmp_path, format="labelme").notes
     (note,) = [note for note in notes if "lists of splits" in note]
-    assert note.startswith(f"{tmp_path.name}: train.txt: lists of splits are read beside Pascal VOC")
+    assert note.startswith(f"{tmp_path.name}: train.txt: lists of splits are not read there")

@@ -1,22 +1,23 @@
-"""Lists of classes as sources have them: entries of one name, of which one is meant."""
+"""Duplicate class names in the list of classes of a source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.annotations import short
+from varifocal.data.annotations import NO_LABEL, short
 from varifocal.types import Category
 
 
 class Joined(NamedTuple):
-    """Labels and categories in which each name is there once.
+    """Labels and categories after :func:`join_duplicates`.
 
-    ``names`` are those of which an entry without a box was joined to another; ``clashes`` those of which two entries
-    have boxes, which stay as they are.
+    ``names`` are the class names of which an entry without boxes was joined to another entry; ``clashes`` are those of
+    which two entries have boxes, which stay as they are.
     """
 
     labels: Int64[np.ndarray, "N"]
@@ -25,41 +26,36 @@ class Joined(NamedTuple):
     clashes: list[str]
 
 
-def join_twins(labels: Int64[np.ndarray, "N"], categories: Sequence[Category]) -> Joined:
-    """The classes with entries of one name joined, where at most one of them has boxes; that one is kept.
+def join_duplicates(labels: Int64[np.ndarray, "N"], categories: Sequence[Category]) -> Joined:
+    """Join the entries of one class name: those without boxes are dropped, and all but the first if none has boxes.
 
     Labeling tools put a class that is called like the project, and that nothing is labeled with, in front of the
-    others. A label of -1 stays.
+    others. Labels below 0 stay.
     """
     by_name: dict[str, list[int]] = {}
     for index, category in enumerate(categories):
         by_name.setdefault(category.name, []).append(index)
-    twins = {name: found for name, found in by_name.items() if len(found) > 1}
-    if not twins:
+    if len(by_name) == len(categories):
         return Joined(labels, tuple(categories), [], [])
     counts = np.bincount(labels[labels >= 0], minlength=len(categories))
-    kept = np.ones(len(categories), bool)
-    names, clashes = [], []
-    for name, found in twins.items():
-        used = [location for location in found if counts[location]] or found[:1]
-        if len(used) > 1:
-            clashes.append(name)
-        if len(used) < len(found):
-            names.append(name)
-        kept[[position for position in found if position not in used]] = False
-    new = np.append(np.cumsum(kept) - 1, -1)  # the last one is that of the label -1
-    return Joined(new[labels], tuple(one for one, keep in zip(categories, kept, strict=True) if keep), names, clashes)
+    kept = {name: [index for index in found if counts[index]] or found[:1] for name, found in by_name.items()}
+    names = [name for name, found in by_name.items() if len(kept[name]) < len(found)]
+    clashes = [name for name, used in kept.items() if len(used) > 1]
+    is_kept = np.zeros(len(categories), bool)
+    is_kept[[*chain.from_iterable(kept.values())]] = True
+    new = np.append(np.cumsum(is_kept) - 1, [NO_LABEL, -1])  # these two are indexed by labels below 0
+    return Joined(new[labels], tuple(categories[index] for index in np.flatnonzero(is_kept)), names, clashes)
 
 
 def joined_notes(source: str, names: Sequence[str]) -> list[str]:
-    """A sentence on the classes that were joined, if there are any."""
+    """Return a note on the class names whose entries were joined; none without such names."""
     if not names:
         return []
     listed = ", ".join(short(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{source}: of two classes called {listed} one has no box; they are taken as one class."]
+    return [f"{source}: of two classes called {listed} one has no boxes; they count as one class."]
 
 
 def clash(name: str, what: str = "class name") -> tuple[str, str]:
-    """Return the text and the fix of a problem: two classes of one name that both have boxes."""
-    text = f"the {what} {short(name)} is there twice, and both have boxes"
+    """Return the text and the fix of the problem that two classes of one name both have boxes."""
+    text = f"the {what} {short(name)} occurs twice, and both have boxes"
     return text, "give one of them another name, or join them with varifocal check --fix"

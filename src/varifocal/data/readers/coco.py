@@ -1,4 +1,4 @@
-"""COCO annotations: one json, read in a pass, whatever its size."""
+"""COCO annotations: a JSON of any size for each split, read in one pass."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.names import is_unsafe_path
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
-from varifocal.data.readers.classes import clash, join_twins, joined_notes
+from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
 from varifocal.data.readers.coco_layout import find_coco, image_roots
 from varifocal.data.readers.coco_records import HINT, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
@@ -38,7 +38,7 @@ from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
 
 _TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
-_NAMES = Words("has the file_name", "put it there or take it out of the json")
+_NAMES = Words("has the file_name", "add it, or remove its entry from the JSON")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +59,18 @@ class _Where:
 
 
 def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """One json of a data set that lies in ``data``, which is the folder or the json itself.
+    """Read one JSON of a data set that lies in ``data``, which is the folder or the JSON itself.
 
     Raises:
         DataError: the file cannot be read, is not JSON or not COCO. Whatever else is wrong is a problem of the set.
     """
     found = Found(file)
-    _check_sections(read_object(file, SECTIONS, found.take), file)
+    _check_sections(read_object(file, SECTIONS, found.add_records), file)
     categories = _read_categories(found)
     roots = image_roots(file, data, split)
     images = _read_images(found, finder_of(roots, roots[-1], split, options, siblings_of_source(data, file, find_coco)))
     boxes = _read_boxes(found, images, categories)
-    joined = join_twins(boxes.labels, categories)
+    joined = join_duplicates(boxes.labels, categories)
     for name in joined.clashes:
         found.report("twice", "categories", "", *clash(name, "category name"))
     problems = Problems()
@@ -83,40 +83,46 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
 
 
 def _check_sections(content: dict[str, Any], file: AnyPath) -> None:
+    """Raise an error where a section of COCO is missing or no list."""
     if "" in content and len(content) == 1:
         _refuse_value(content[""], file)
     for key in SECTIONS:
         if key not in content:
-            found = short_list(content) or "nothing"
-            raise DataError(f"{file}: this is not COCO, {key!r} is missing (found: {found}); {HINT}")
+            text = f"this is not COCO, '{key}' is missing (found: {short_list(content) or 'nothing'})"
+            raise DataError(f"{file}: {text}; {HINT}", code="coco-missing-section")
         if not isinstance(content[key], Count):
-            raise DataError(f"{file}: {key!r} is {short(content[key])} and should be a list; {HINT}")
+            text = f"'{key}' is {short(content[key])} and should be a list"
+            raise DataError(f"{file}: {text}; {HINT}", code="coco-section-type")
 
 
 def _refuse_value(content: Any, file: AnyPath) -> None:
+    """Raise an error that names what a file holds that is no object."""
     if not isinstance(content, list):
-        raise DataError(f"{file}: this is not COCO but {short(content)}; {HINT}")
+        raise DataError(f"{file}: this is not COCO but {short(content)}; {HINT}", code="coco-no-object")
     first = content[0] if content else None
     if isinstance(first, dict) and "image_id" in first:
-        raise DataError(f"{file}: this is a list of detection results, not a data set; {HINT}")
+        text = "this is a list of detection results, not a data set"
+        raise DataError(f"{file}: {text}; {HINT}", code="coco-results")
     hint = f"{HINT}; of Label Studio export JSON and not JSON-MIN" if isinstance(first, dict) else HINT
-    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {hint}")
+    raise DataError(f"{file}: this is not COCO but a list of {len(content)}; {hint}", code="coco-list")
 
 
 def _notes(found: Found) -> list[str]:
-    """What was understood but not taken as it stands, with counts."""
+    """Return notes on what was understood but not taken as it is, with counts."""
     notes = [*found.notes, *(f"{found.file.name}: {counted(count, what)}." for what, count in found.changed.items())]
     for key, what in (("images", "image (id|ids)"), ("categories", "category (id|ids)")):
         numbers = found.ids[key].numbers
         if numbers:
             text, number = next(iter(numbers.items()))
-            said = counted(len(numbers), f"{what} (is no whole number and got one|are no whole numbers and got some)")
-            notes.append(f"{found.file.name}: {said}, as {short(text)} the number {number}.")
+            changed = counted(
+                len(numbers), f"{what} (is no whole number and got one|are no whole numbers and got some)"
+            )
+            notes.append(f"{found.file.name}: {changed}, for example {short(text)} the number {number}.")
     return notes
 
 
 def _read_categories(found: Found) -> tuple[Category, ...]:
-    """The categories, sorted by id; of those whose id is there twice the first."""
+    """Return the categories sorted by id; of those whose id is there twice the first."""
     if not found.categories and not found.problems["categories"]:
         found.report("bad-category", "categories", "", "'categories' is empty", "add the classes of the boxes")
     for index, (_, name) in enumerate(found.categories):
@@ -125,20 +131,21 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
             found.report("bad-category", "categories", location, "has an empty name", "give each category a name")
     pairs = list(dict.fromkeys(found.categories))
     if len(pairs) < len(found.categories):
-        found.changed["(category is|categories are) there once more, with the same id and name"] += len(
-            found.categories
-        ) - len(pairs)
+        copies = len(found.categories) - len(pairs)
+        found.changed["(category is|categories are) there once more, with the same id and name"] += copies
     ids = found.ids["categories"]
     codes = np.array([code for code, _ in pairs], np.int64)
-    ids.settle(codes, (column[2] for column in found.columns))
+    ids.assign_numbers(codes, (column[2] for column in found.columns))
     numbers = ids.numbered(codes).tolist()
-    copies = _report_copies(found, "categories", numbers, "category id")
-    kept = (index for index in range(len(pairs)) if index not in copies)
-    return tuple(sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda one: one.id))
+    repeated = _report_copies(found, "categories", numbers, "category id")
+    kept = (index for index in range(len(pairs)) if index not in repeated)
+    return tuple(
+        sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda category: category.id)
+    )
 
 
 def _report_copies(found: Found, section: str, values: Sequence[int], what: str) -> set[int]:
-    """Report ids that are there twice; their indices."""
+    """Report ids that are there twice, and return the indices of the later ones."""
     copies = list(first_copies(values))
     for index in copies:
         text = f"the {what} {found.ids[section].show(values[index])} is there twice"
@@ -150,7 +157,7 @@ def _read_images(found: Found, finder: ImageFinder) -> ImageColumns:
     if not found.names and not found.problems["images"] and not found.idless:
         found.report("malformed", "images", "", "'images' is empty", "a data set needs at least one image")
     codes = np.concatenate([np.empty(0, np.int64), *found.image_ids])
-    found.ids["images"].settle(codes, (column[1] for column in found.columns))
+    found.ids["images"].assign_numbers(codes, (column[1] for column in found.columns))
     ids = found.ids["images"].numbered(codes)
     sizes = np.concatenate([np.empty((0, 2), np.int64), *found.sizes])
     if not (np.diff(np.sort(ids)) > 0).all():
@@ -166,8 +173,8 @@ def _read_images(found: Found, finder: ImageFinder) -> ImageColumns:
 def _once(
     found: Found, ids: Int64[np.ndarray, "M"], sizes: Int64[np.ndarray, "M 2"]
 ) -> tuple[Int64[np.ndarray, "M2"], Int64[np.ndarray, "M2 2"]]:
-    """The images without those whose whole record is there once more, as joined files have them."""
-    if found.nameless:  # problems tell images by their index
+    """Return ids and sizes without those of images whose complete record is there once more, as in joined files."""
+    if found.nameless:  # problems refer to images by their index
         return ids, sizes
     records = zip(ids.tolist(), found.names, map(tuple, sizes.tolist()), strict=True)
     copies = list(first_copies(list(records)))
@@ -181,7 +188,7 @@ def _once(
 
 
 def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> Files:
-    """The file of each image, by its name or else by the end of that; those that are nowhere become problems."""
+    """Return the file of each image, by its name or else by the end of it; images without a file are problems."""
     files = Files.of(_location(found, index, name, finder) for index, name in enumerate(found.names))
     lookup = Lookup()
     for index in files.missing.tolist():
@@ -189,23 +196,23 @@ def _find(found: Found, ids: Int64[np.ndarray, "M"], finder: ImageFinder) -> Fil
             location = SourceLocation(found.file, f"image {found.ids['images'].show(int(ids[index]))}")
             lookup.add(Lost(index, (found.names[index],), finder), location, _NAMES)
     outcome = lookup.finish(found.file, lambda: set(files.locations()))
-    for problem in outcome.problems:
-        found.problems["images"].add(problem)
-    found.notes += [outcome.note] if outcome.note else []
+    found.problems["images"].extend(outcome.problems)
+    found.notes += outcome.notes
     return files.placed(outcome.locations) if outcome.locations else files
 
 
 def _location(found: Found, index: int, name: str, finder: ImageFinder) -> tuple[AnyPath, str] | None:
-    """The folder and the name of an image's file; None where it is not where its name says."""
+    """Return the folder and the name of an image's file; None where it is not where its name says."""
     return None if index in found.nameless or is_unsafe_path(name) else finder.find(name)
 
 
 def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Category]) -> BoxColumns:
+    """Return the boxes of known images, and report the annotations of unknown images and classes."""
     columns = [np.concatenate(parts) for parts in zip(_NO_COLUMNS, *found.columns, strict=True)]
     found.columns.clear()
     odd = found.odd
     if (np.diff(np.sort(columns[0])) == 0).any():
-        columns, odd = _own(found, columns)
+        columns, odd = _without_copies(found, columns)
     ids, image_ids, category_ids, crowd, difficult, areas, xyxy = columns
     image_ids = found.ids["images"].numbered(image_ids)
     category_ids = found.ids["categories"].numbered(category_ids)
@@ -227,10 +234,10 @@ def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Categor
     return BoxColumns(image_of, label_of, xyxy, crowd, difficult, areas, where, xywh=True, odd=odd, swapped=swapped)
 
 
-def _own(found: Found, columns: list[np.ndarray]) -> tuple[list[np.ndarray], dict[int, str]]:
-    """The columns without annotations that are there once more, with all they say, as joined files have them.
+def _without_copies(found: Found, columns: list[np.ndarray]) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Return the columns without annotations that are there once more in all fields, as in joined files.
 
-    Others that have the id of another stay, and are counted.
+    Others that have the id of another annotation stay, and are counted.
     """
     order = np.argsort(columns[0], kind="stable")
     pairs = order[:-1], order[1:]
@@ -250,14 +257,14 @@ def _own(found: Found, columns: list[np.ndarray]) -> tuple[list[np.ndarray], dic
     return [column[keep] for column in columns], _kept(found.odd, keep)
 
 
-def _equal(one: np.ndarray, other: np.ndarray) -> Bool[np.ndarray, "N"]:
-    """Which rows are equal, numbers that are none being equal to themselves."""
-    same = (one == other) | ((one != one) & (other != other))
+def _equal(first: np.ndarray, second: np.ndarray) -> Bool[np.ndarray, "N"]:
+    """Return which rows are equal; NaN equals NaN."""
+    same = (first == second) | ((first != first) & (second != second))
     return np.asarray(same if same.ndim == 1 else same.all(axis=1))
 
 
 def _kept(odd: Mapping[int, str], keep: Bool[np.ndarray, "N"]) -> dict[int, str]:
-    """Return what stands there instead of boxes, by their indices among those that are kept."""
+    """Return the texts in place of boxes, by the indices of these among the boxes that are kept."""
     new_index = np.cumsum(keep) - 1
     return {int(new_index[index]): text for index, text in odd.items() if keep[index]}
 
@@ -271,22 +278,22 @@ _NO_COLUMNS = (
 
 
 def _report_lost(found: Found, images: ImageColumns, image_of: Int64[np.ndarray, "N"]) -> None:
-    """Note which images have annotations that were refused, and report the images that have no id.
+    """Mark the images of refused annotations as damaged, and report the images that have no id.
 
-    Boxes of unknown images may belong to these, and are no fault of their own: they are reported with them.
+    Boxes of unknown images may belong to those without an id, and are reported with them.
     """
     lost = _look_up(found.ids["images"].numbered(np.array(found.lost, np.int64)), images.ids)
     found.problems["annotations"].damaged.update(lost[lost >= 0].tolist())
-    idless, strange = found.idless, int((image_of < 0).sum())
-    if idless and strange:
-        more = f"{idless[0].text}, and {counted(strange, '(annotation is|annotations are)')} of no image that is listed"
-        idless = Problems([replace(idless[0], text=more), *idless[1:]])
+    idless, unknown = found.idless, int((image_of < 0).sum())
+    if idless and unknown:
+        text = f"{idless[0].text}, and {counted(unknown, '(annotation is|annotations are)')} of no image that is listed"
+        idless = Problems([replace(idless[0], text=text), *idless[1:]])
         idless.counts.update(found.idless.counts - idless.counts)
     found.problems["images"].extend(idless)
 
 
 def _look_up(values: Int64[np.ndarray, "N"], known: Int64[np.ndarray, "K"]) -> Int64[np.ndarray, "N"]:
-    """The position of each value among the known ones, -1 for the others."""
+    """Return the index of each value among the known ones, -1 for the others."""
     if not len(known):
         return np.full(len(values), -1, np.int64)
     order = np.argsort(known, kind="stable")

@@ -1,9 +1,11 @@
-"""Ids of COCO records: whole numbers as a rule, but also texts, floats, or none at all."""
+"""Ids of COCO records: usually whole numbers, but also texts, floats, or none at all."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,11 @@ from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import cut
 
-# Codes lie where no id does: texts in the lowest quarter, records without an id above them.
+# Codes are numbers that no id has: the lowest quarter for texts, those above it for records without an id.
 _TEXTS = -(2**63)  # plus the index of a text
 _TEXTS_END = -(2**62)
 _NONE = -(2**61)  # minus the index of a record without an id
-_LEAST = -(2**60)  # of a number that stands for itself
+_LEAST = -(2**60)  # the numbers above it are their own codes
 _PLAIN = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,18})(\.0*)?")
 
@@ -23,63 +25,51 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,18})(\.0*)?")
 class Ids:
     """The ids of one section as whole numbers of 64 bits.
 
-    1, 1.0 and "1" are the same id. What is no such number gets a code below ``_LEAST`` until all ids are known; then
-    ``settle`` gives it a number of its own.
+    1, 1.0 and "1" are the same id. An id that is no such number gets a code below ``_LEAST`` until all ids are known;
+    then ``assign_numbers`` gives it a number of its own.
     """
 
     def __init__(self) -> None:
         self.texts: dict[str, int] = {}  # text -> code
-        self.numbers: dict[str, int] = {}  # text -> number, when it is settled
+        self.numbers: dict[str, int] = {}  # text -> number, once numbers are assigned
         self._shown: dict[int, str] = {}
         self._listed: list[str] = []
 
     def code(self, value: Any) -> int | None:
-        """The number or the code of an id; None of what is none: a list, true, an empty text."""
+        """Return the number or the code of an id; None for what is no id: a list, true, an empty text."""
         if type(value) is int and _LEAST < value < -_TEXTS:
             return value
-        if type(value) is float and value == value // 1 and abs(value) < 2**53:
+        if type(value) is float and value.is_integer() and abs(value) < 2**53:
             return int(value)
-        if type(value) not in (int, float, str) or value != value or value in (float("inf"), float("-inf")):
-            return None
-        text = value if isinstance(value, str) else _written(value)
-        if not text.strip():
-            return None
+        text = _text_of(value)
         if _PLAIN.fullmatch(text):
             return int(text)
-        return self.texts.setdefault(text, _TEXTS + len(self.texts))
+        return self.texts.setdefault(text, _TEXTS + len(self.texts)) if text.strip() else None
 
-    def settle(self, codes: Int64[np.ndarray, "M"], referred: Iterable[Int64[np.ndarray, "K"]] = ()) -> None:
+    def assign_numbers(self, codes: Int64[np.ndarray, "M"], referred: Iterable[Int64[np.ndarray, "K"]] = ()) -> None:
         """Give numbers to the texts among ``codes``, which are the ids of all records of the section.
 
-        "0001" gets 1 where nothing else has it, other texts the first numbers from 1 on, in their order, that no record
-        has and that none of the ids in ``referred`` means.
+        "0001" gets 1 where no other id has it. Other texts get, in their order, the first numbers from 1 on that are no
+        id of a record and none of the ids in ``referred``.
         """
         if not self.texts:
             return
+        own = {text: _number(text) for text in self.texts}
+        known = [*map(list(own).__getitem__, dict.fromkeys((codes[codes < _TEXTS_END] - _TEXTS).tolist()))]
         taken = set(codes[codes > _LEAST].tolist())
-        listed = list(self.texts)
-        known = [listed[index] for index in dict.fromkeys((codes[codes < _TEXTS_END] - _TEXTS).tolist())]
+        numbers: dict[str, int] = {}
         for text in known:
-            number = _number(text)
+            number = own[text]
             if number is not None and number not in taken:
-                self.numbers[text] = number
+                numbers[text] = number
                 taken.add(number)
-        for part in referred:
-            taken.update(part[part > _LEAST].tolist())
-        taken.update(number for text in self.texts if (number := _number(text)) is not None)
-        free = 1
-        for text in known:
-            if text in self.numbers:
-                continue
-            while free in taken:
-                free += 1
-            taken.add(free)
-            self.numbers[text] = free
-        self.numbers = {text: self.numbers[text] for text in known}  # in their order
-        self._shown = {number: text for text, number in self.numbers.items()}
+        taken.update(own.values(), *(part[part > _LEAST].tolist() for part in referred))
+        free = (number for number in count(1) if number not in taken)
+        self.numbers = {text: numbers[text] if text in numbers else next(free) for text in known}
+        self._shown = dict(zip(self.numbers.values(), self.numbers, strict=True))
 
     def numbered(self, codes: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
-        """The same ids with the numbers of their texts; a text that no record has is taken as the number it says."""
+        """Return ids with the numbers of their texts; a text that is the id of no record gets the number it spells."""
         where = np.flatnonzero(codes < _TEXTS_END)
         if not len(where):
             return codes
@@ -92,15 +82,15 @@ class Ids:
         return codes
 
     def are_texts(self, codes: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-        """Which codes are those of texts."""
+        """Return which codes are those of texts."""
         return np.asarray(codes < _TEXTS_END)
 
     def are_none(self, codes: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-        """Which codes are those of records without an id."""
+        """Return which codes are those of records without an id."""
         return np.asarray((codes >= _TEXTS_END) & (codes <= _NONE))
 
     def show(self, number: int) -> str:
-        """An id as the source has it, for a message, cut where it is long."""
+        """Return an id as the source has it, for a message, cut where it is long."""
         return cut(self._show(number), 60)
 
     def _show(self, number: int) -> str:
@@ -114,22 +104,26 @@ class Ids:
 
 
 def are_plain(ids: Sequence[int]) -> bool:
-    """Whether whole numbers all stand for themselves."""
+    """Return whether all of these numbers are their own codes."""
     return min(ids) > _LEAST and max(ids) < -_TEXTS
 
 
 def without_id(index: int) -> int:
-    """The code of a record that has no id."""
+    """Return the code of a record that has no id, by its index."""
     return _NONE - index
 
 
 def index_of(code: int) -> int | None:
-    """The index of a record that has no id, None of the others."""
+    """Return the index of a record that has no id; None for the codes of other records."""
     return _NONE - code if _TEXTS_END <= code <= _NONE else None
 
 
-def _written(value: float) -> str:
-    """An id as JSON has it; Python refuses to write a number of thousands of digits."""
+def _text_of(value: Any) -> str:
+    """Return an id as JSON has it, "" for what is none, also for a number too long for Python to write."""
+    if isinstance(value, str):
+        return value
+    if type(value) is not int and not (type(value) is float and math.isfinite(value)):
+        return ""
     try:
         return str(value)
     except ValueError:
@@ -137,7 +131,7 @@ def _written(value: float) -> str:
 
 
 def _number(text: str) -> int | None:
-    """The number that a text such as "0001" or "1.0" says."""
+    """Return the number that a text such as "0001" or "1.0" spells; None for other texts."""
     found = _NUMBER.fullmatch(text.strip())
     if found is None:
         return None

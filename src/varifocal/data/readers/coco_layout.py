@@ -1,4 +1,4 @@
-"""Where a COCO data set keeps its files: the json of each split, and the folder of each image."""
+"""The files of a COCO data set: the JSON of each split, and the folders of its images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from varifocal.utils.errors import DataError
 
 _FIFTYONE = "labels.json"
 _ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
-# What stands before the split in a file's name, in the order in which files of one split are taken.
-_PREFIXES = re.compile(r"(instances_|annotations_)|(lvis_v[0-9.]+_)|(person_keypoints_)")
-_OF_BOXES = 3  # the rank of files that have the boxes of others once more, and keypoints
-_FEW = 20  # files of a folder
-_LOOK = 1 << 16  # bytes
+# Prefixes of the split in a file's name; of several files of one split that with the first prefix is taken.
+_PREFIXES = re.compile(r"^(?:(instances_|annotations_)|(lvis_v[0-9.]+_)|(person_keypoints_))")
+_KEYPOINTS_RANK = 3  # of files with keypoints, which repeat the boxes of others
+_MAX_FILES = 20  # of a folder with files of COCO, not of single images
+_READ_BYTES = 1 << 16
 _SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find_coco(path: AnyPath) -> dict[str, AnyPath]:
-    """The annotation file of each split of a data set; a json file is a data set of one split.
+    """Return the annotation file of each split of a data set; a JSON file is a data set of one split.
 
     Recognized in a folder: ``annotations/instances_SPLIT.json``, ``annotations/train.json`` (val, test, default, ...),
     ``SPLIT/_annotations.coco.json`` (Roboflow), ``SPLIT/labels.json`` (FiftyOne) and ``SPLIT/annotations.json``;
@@ -40,19 +40,18 @@ def find_coco(path: AnyPath) -> dict[str, AnyPath]:
     for file in _candidates(path):
         split = _split_of(file, path)
         other = found.setdefault(split, file)
-        if other is not file and _rank(file) < _OF_BOXES:
-            raise DataError(f"{path}: {other} and {file} are both the split {split}; name the one that is meant")
-    found = _by_their_words(found)
+        if other is not file and _rank(file) < _KEYPOINTS_RANK:
+            text = f"{other} and {file} are both the split {split}; name the one that is meant"
+            raise DataError(f"{path}: {text}", code="coco-duplicate-split")
+    found = _by_words(found)
     if not found:
-        raise DataError(
-            f"{path}: no COCO annotations are found; expected annotations/instances_train.json, "
-            "train/_annotations.coco.json, train.json or annotations.json in it"
-        )
+        expected = "annotations/instances_train.json, train/_annotations.coco.json, train.json or annotations.json"
+        raise DataError(f"{path}: there are no COCO annotations; expected {expected} in it", code="coco-no-annotations")
     return found
 
 
-def _by_their_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
-    """The same files under the splits that words in their names say, where these say it of one alone: coco_train_v2."""
+def _by_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
+    """Return the files under the splits that are words in their names, as in coco_train_v2, where only one has each."""
     words = {name: split_of_parts([name]) for name in found}
     meant = [normalize_split(name) if normalize_split(name) in NAMED else words[name] for name in found]
     return {
@@ -62,7 +61,7 @@ def _by_their_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
 
 
 def image_roots(json: AnyPath, data: AnyPath, split: str) -> list[AnyPath]:
-    """The folders where the images of a json may lie, the most specific first; ``data`` is the data set's path."""
+    """Return the folders in which the images of a JSON may lie, the most specific first; ``data`` is the data set."""
     base = data if data.is_dir() else _base_of(json)
     names = dict.fromkeys([split, normalize_split(split), *(["valid"] if normalize_split(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
@@ -71,16 +70,18 @@ def image_roots(json: AnyPath, data: AnyPath, split: str) -> list[AnyPath]:
 
 
 def begins_as_coco(file: AnyPath) -> bool:
-    """Whether a json names two sections of COCO at its beginning and its end, or one where it is too large to see."""
+    """Return whether a JSON has two sections of COCO at its beginning and its end, or one where it is too large."""
     try:
         with file.open("rb") as stream:
-            start = stream.read(_LOOK)
-            stream.seek(max(stream.seek(0, 2) - _LOOK, 0))
+            start = stream.read(_READ_BYTES)
+            stream.seek(max(stream.seek(0, 2) - _READ_BYTES, 0))
             text = start + stream.read()
     except OSError:
         return False
     sections = sum(key in text for key in _SECTIONS)
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (2 if len(text) < 2 * _LOOK else 1)
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sections >= (
+        2 if len(text) < 2 * _READ_BYTES else 1
+    )
 
 
 def _candidates(folder: AnyPath) -> list[AnyPath]:
@@ -93,7 +94,7 @@ def _candidates(folder: AnyPath) -> list[AnyPath]:
 
 
 def _is_data(file: AnyPath) -> bool:
-    """Whether a file is there and a data set; ``labels.json`` may also be a list of classes."""
+    """Return whether a file is there and a data set; ``labels.json`` may also be a list of classes."""
     return file.is_file() and (file.name != _FIFTYONE or begins_as_coco(file))
 
 
@@ -101,18 +102,18 @@ def _beside_the_images(folder: AnyPath) -> list[AnyPath]:
     alone = [path / name for path in (folder, folder / "annotations") for name in _ALONE]
     alone = [file for file in alone if _is_data(file)]
     others = sorted((file for file in _json_files(folder) if file.name not in _ALONE), key=_rank)
-    # what is no data set by its name and its content is another program's
+    # a file that is no data set by its name or its content is another program's
     others = [file for file in others if _is_usual(file) or begins_as_coco(file)] or others
-    # Beside annotations.json any other json is probably no data set.
+    # beside annotations.json any other JSON is probably no data set
     return alone + others if not alone or any(map(_is_usual, others)) else alone
 
 
 def _in_any_folder(folder: AnyPath) -> list[AnyPath]:
-    """The files of COCO in folders of any name, or in the folders in these; labels of single images are not meant."""
+    """Return the files of COCO in folders of any name, or in the folders in these, but no labels of single images."""
     level = [folder]
     for _ in range(2):
         level = [path / name for path in level for name in list_dir(path)[0]]
-        found = [files for directory in level if 0 < len(files := _json_files(directory)) <= _FEW]
+        found = [files for directory in level if 0 < len(files := _json_files(directory)) <= _MAX_FILES]
         if coco := [file for files in found for file in files if begins_as_coco(file)]:
             return coco
     return []
@@ -123,7 +124,7 @@ def _is_usual(file: AnyPath) -> bool:
 
 
 def _rank(file: AnyPath) -> int:
-    """Of several files of a split that with the lowest is taken."""
+    """Return the rank of a file; of several files of a split that with the lowest is taken."""
     prefix = _PREFIXES.match(file.name)
     return 0 if prefix is None else prefix.lastindex or 0
 
@@ -133,12 +134,12 @@ def _json_files(folder: AnyPath) -> list[AnyPath]:
 
 
 def _split_of(file: AnyPath, data: AnyPath | None = None) -> str:
+    """Return the split of a file by its name or those of the folders down to it from ``data``."""
     name = file.stem
     if file.name in _ALONE:
         inside = file.parent != data and (data is not None or normalize_split(file.parent.name) in NAMED)
         name = file.parent.name if inside and file.parent.name != "annotations" else "all"
-    prefix = _PREFIXES.match(name)
-    name = name[prefix.end() :] if prefix is not None else name
+    name = _PREFIXES.sub("", name)
     if data is not None and normalize_split(name) not in NAMED:  # train/coco.json
         folders = split_of_parts(parts_between(data, file.parent))
         name = folders if folders in NAMED else name
@@ -146,5 +147,5 @@ def _split_of(file: AnyPath, data: AnyPath | None = None) -> str:
 
 
 def _base_of(json: AnyPath) -> AnyPath:
-    """The data folder of a json file named by itself."""
+    """Return the data folder of a JSON file that is named by itself."""
     return json.parent.parent if json.parent.name == "annotations" else json.parent

@@ -1,7 +1,7 @@
-"""The records of a COCO file, some at a time, into columns.
+"""The records of a COCO file, some at a time, as columns.
 
-Records that are what COCO says are read column by column. The others are looked at one by one: what can be understood
-is taken and counted in ``changed``, the rest is reported.
+Records that keep to the format are read column by column. The others are read one by one: what can be understood is
+taken and counted in ``changed``, the rest is reported.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from varifocal.data.annotations import LISTED, NO_BOX, Issue, Problems, SourceLocation, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
-from varifocal.data.readers.columns import NAN, UNSIZED, to_number, whole_side
+from varifocal.data.readers.columns import UNSIZED
 from varifocal.data.readers.outline import outline_box
+from varifocal.data.readers.values import NAN, to_number, whole_side
 
 SECTIONS = ("images", "annotations", "categories")
 HINT = "a COCO file is an object with images, annotations and categories"
 _MAX_SIDE = 2**31 - 1
 _ABSENT = object()
 
-# What each field of a record must be.
+# The type of each field of a record.
 _FIELDS: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str, "width": int, "height": int},
     "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
     "categories": {"id": int, "name": str},
 }
 _GET = {key: itemgetter(*fields) for key, fields in _FIELDS.items()}
-# Where the name of an image stands when there is no file_name; LVIS has addresses alone.
+# The keys of an image's name where there is no file_name; LVIS has addresses alone.
 _OTHER_NAMES = ("filename", "coco_url", "path", "url")
 _NO_BBOX = (
     "(annotation has|annotations have) no usable bbox; "
@@ -48,23 +49,23 @@ _NO_BOX = [NAN] * 4
 
 
 class _Unreadable(list[float]):
-    """The four numbers, none of them finite, of a bbox that is not a list of four; ``given`` is for messages."""
+    """Four NaN for a bbox that is not a list of four numbers; ``value`` is that bbox, for messages."""
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, value: Any) -> None:
         super().__init__(_NO_BOX)
-        self.given = given
+        self.value = value
 
 
-Wrong = tuple[str, str]  # what is wrong with a record, and how to fix it
+TextAndHint = tuple[str, str]  # what is wrong with a record, and how to fix it
 
 
 @dataclass
 class Found:
-    """What was collected of a file so far: lists of columns, one for each run of records.
+    """The content of a file so far, as lists of columns, one for each run of records.
 
     Ids are codes of :class:`Ids`. ``nameless`` are images whose name was refused. ``lost`` are the image ids of
-    annotations that were refused, ``idless`` what is wrong with images whose boxes cannot be distinguished from those
-    of unknown images.
+    annotations that were refused. ``idless`` are the problems of images without an id, whose boxes cannot be
+    distinguished from those of unknown images.
     """
 
     file: AnyPath
@@ -83,26 +84,26 @@ class Found:
     lost: list[int] = field(default_factory=list)
     idless: Problems = field(default_factory=Problems)
 
-    def take(self, key: str, first: int, records: list[Any]) -> None:
-        """The next records of a section."""
+    def add_records(self, key: str, first: int, records: list[Any]) -> None:
+        """Add the next records of a section; ``first`` is the index of the first one."""
         rows = _rows(key, records)
         if rows is None:
-            rows, records = self._look_at_each(key, first, records)
+            rows, records = self._read_each(key, first, records)
         if not rows:
             return
         if key == "categories":
             self.categories += rows
         elif key == "images":
-            self._take_images(rows)
+            self._add_images(rows)
         else:
-            self._take_annotations(rows, records)
+            self._add_annotations(rows, records)
 
     def report(self, kind: str, section: str, location: str, text: str, hint: str, *, image: int = -1) -> None:
-        """Report what is wrong."""
+        """Add a problem of a section."""
         self.problems[section].add(Issue(kind, SourceLocation(self.file, location), text, hint, image=image))
 
-    def _look_at_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
-        """The rows of the records that can be understood, and these themselves; the others are reported."""
+    def _read_each(self, key: str, first: int, records: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Return the rows of the records that can be understood, and these records; the others are reported."""
         read = {"images": self._image, "annotations": self._annotation, "categories": self._category}[key]
         rows: list[Any] = []
         good: list[Any] = []
@@ -137,18 +138,9 @@ class Found:
 
     def _annotation(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[Any, ...] | None:
         image, category = (self.ids[key].code(record.get(name)) for key, name in _REFERS.items())
-        box = record.get("bbox")
-        wrong = None
-        if image is None:
-            wrong = _no_id(record, "image_id")
-        elif category is None:
-            wrong = _no_id(record, "category_id")
-        elif box is None or box == [] or outline_box(record.get("segmentation")) is not None:
-            box = box if isinstance(box, list) and len(box) == 4 else _NO_BOX
-        elif not isinstance(box, list) or len(box) != 4:
-            box = _Unreadable(box)
-        if wrong is not None:
-            self.report("malformed", "annotations", location, *wrong)
+        if image is None or category is None:
+            key = "image_id" if image is None else "category_id"
+            self.report("malformed", "annotations", location, *_no_id(record, key))
             if image is not None:
                 self.lost.append(image)
             return None
@@ -156,7 +148,7 @@ class Found:
         if code is None:
             self.changed["(annotation has|annotations have) no id"] += 1
             code = without_id(index)
-        return code, image, category, box
+        return code, image, category, _bbox(record)
 
     def _category(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
@@ -169,7 +161,7 @@ class Found:
             return None
         return code, name
 
-    def _take_images(self, rows: list[Any]) -> None:
+    def _add_images(self, rows: list[Any]) -> None:
         sides = np.array([row[2:] for row in rows], np.int64)
         valid = np.asarray((sides >= 1) & (sides <= _MAX_SIDE)).all(axis=1)
         if not valid.all():
@@ -178,7 +170,7 @@ class Found:
         self.image_ids.append(np.array([row[0] for row in rows], np.int64))
         self.names += [row[1] for row in rows]
 
-    def _take_annotations(self, rows: list[Any], records: list[dict[str, Any]]) -> None:
+    def _add_annotations(self, rows: list[Any], records: list[dict[str, Any]]) -> None:
         ids, image_ids, category_ids, raw = zip(*rows, strict=True)
         xywh, texts = _to_array(raw)
         if texts:
@@ -188,43 +180,43 @@ class Found:
             self._without_box(xyxy, index, raw[index], records[index])
         for index in np.flatnonzero((xywh[:, 2:] == 0).any(axis=1)).tolist():
             self._without_area(xyxy, index, records[index])
-        flags = [
-            [self._flag(ids[index], record, key) for index, record in enumerate(records)]
-            for key in ("iscrowd", "difficult")
-        ]
+        crowd, difficult = (self._flags(ids, records, key) for key in ("iscrowd", "difficult"))
         if any("ignore" in record for record in records):
-            ignored = [self._flag(ids[index], record, "ignore") for index, record in enumerate(records)]
-            self.changed[_IGNORED] += sum(ignored)
-            flags[1] = [one or other for one, other in zip(flags[1], ignored, strict=True)]
-        self.columns.append(
-            (
-                *(np.array(column, np.int64) for column in (ids, image_ids, category_ids)),
-                *(np.array(column, bool) for column in flags),
-                np.array([_number(record.get("area")) for record in records], np.float64),
-                xyxy,
-            )
-        )
+            ignored = self._flags(ids, records, "ignore")
+            self.changed[_IGNORED] += int(ignored.sum())
+            difficult = difficult | ignored
+        columns = (np.array(column, np.int64) for column in (ids, image_ids, category_ids))
+        areas = np.array([_number(record.get("area")) for record in records], np.float64)
+        self.columns.append((*columns, crowd, difficult, areas, xyxy))
         self.boxes += len(ids)
 
     def _without_box(self, xyxy: np.ndarray, index: int, raw: list[Any], record: dict[str, Any]) -> None:
-        """A record whose bbox is none: the box around its outline, or what stands there for a message."""
+        """Set the box of a record whose bbox is none to that around its outline, or else keep its text for messages."""
         box = outline_box(record.get("segmentation"))
         if box is not None:
             self.changed[_NO_BBOX] += 1
             xyxy[index] = box
         elif len(self.odd) < LISTED:
-            shown = short(raw.given if isinstance(raw, _Unreadable) else raw)
+            shown = short(raw.value if isinstance(raw, _Unreadable) else raw)
             self.odd[self.boxes + index] = NO_BOX if raw is _NO_BOX else shown
 
     def _without_area(self, xyxy: np.ndarray, index: int, record: dict[str, Any]) -> None:
-        """A record whose bbox is of no width or height, as where a program fills in zeros: the box around its outline,
-        where that has an area."""
+        """Set the box of a record whose bbox has no area to that around its outline, where that has an area.
+
+        Some programs write zeros where they have an outline.
+        """
         box = outline_box(record.get("segmentation"))
         if box is not None and box[2] > box[0] and box[3] > box[1]:
             self._without_box(xyxy, index, [], record)
 
-    def _flag(self, id: int, record: dict[str, Any], key: str) -> bool:
-        value = record.get(key, 0)
+    def _flags(self, ids: Sequence[int], records: list[dict[str, Any]], key: str) -> Bool[np.ndarray, "N"]:
+        """Return the flag ``key`` of each annotation; a value that is none is reported and counts as 0."""
+        values = [record.get(key, 0) for record in records]
+        if set(map(type, values)) <= {int, bool} and set(values) <= {0, 1}:
+            return np.array(values, bool)
+        return np.array([self._flag(id, value, key) for id, value in zip(ids, values, strict=True)], bool)
+
+    def _flag(self, id: int, value: Any, key: str) -> bool:
         if value in (0, 1) and type(value) in (int, bool):
             return bool(value)
         if value is None or value == "":
@@ -232,7 +224,9 @@ class Found:
         number = to_number(value) if isinstance(value, str) else value
         if type(number) is float and number in (0, 1):
             return bool(number)
-        self.report("malformed", "annotations", self.annotation(id), f"has the {key} {short(value)}", "it is 0 or 1")
+        self.report(
+            "malformed", "annotations", self.annotation(id), f"has the {key} {short(value)}", "it must be 0 or 1"
+        )
         return False
 
     def annotation(self, id: int) -> str:
@@ -245,7 +239,7 @@ _REFERS = {"images": "image_id", "categories": "category_id"}
 
 
 def _rows(key: str, records: list[Any]) -> list[Any] | None:
-    """The fields of all records, or None where any record is not what it must be."""
+    """Return the fields of all records, or None where a field of any record is missing or of another type."""
     try:
         rows = list(map(_GET[key], records))
     except (KeyError, TypeError, IndexError):
@@ -262,32 +256,32 @@ def _rows(key: str, records: list[Any]) -> list[Any] | None:
     return rows
 
 
-def _no_id(record: dict[str, Any], key: str) -> Wrong:
+def _no_id(record: dict[str, Any], key: str) -> TextAndHint:
     return _no_field(record, key, "a whole number or a text")
 
 
-def _no_field(record: dict[str, Any], key: str, missing: str) -> Wrong:
-    """What is wrong with a field that is missing or of the wrong kind."""
+def _no_field(record: dict[str, Any], key: str, missing: str) -> TextAndHint:
+    """Return the text and the fix of the problem that a field is missing or of the wrong type."""
     value = record.get(key, _ABSENT)
     if value is _ABSENT:
-        return f"has no {key!r}", f"add it, {missing}"
+        return f"has no '{key}'", f"add it, {missing}"
     return f"has the {key} {short(value)}", f"it should be {missing}"
 
 
 def _name_of(record: dict[str, Any]) -> tuple[str | None, str]:
-    """The name of an image's file, and the key it stands under; of an address the path."""
-    given = record.get("file_name")
-    if isinstance(given, str) and given.strip():
-        return given, "file_name"
+    """Return the name of an image's file, of an address the path, and its key; None where no name is usable."""
+    file_name = record.get("file_name")
+    if isinstance(file_name, str) and file_name.strip():
+        return file_name, "file_name"
     for key in _OTHER_NAMES:
         value = record.get(key)
         if isinstance(value, str) and value.strip() and (name := _path_of(value)):
             return name, key
-    return (given if isinstance(given, str) else None), "file_name"
+    return (file_name if isinstance(file_name, str) else None), "file_name"
 
 
 def _path_of(address: str) -> str:
-    """The path of an address, "" where it is none; any other text as it is."""
+    """Return the path of an address, "" where it has none; any other text as it is."""
     if "://" not in address:
         return address
     try:
@@ -297,7 +291,7 @@ def _path_of(address: str) -> str:
 
 
 def _to_array(rows: Sequence[list[Any]]) -> tuple[Float[np.ndarray, "N 4"], int]:
-    """Float64, with NaN for what is no number, and how many rows have numbers that are texts."""
+    """Return rows as float64, with NaN for what is no number, and the number of rows with numbers that are texts."""
     if set(map(type, chain.from_iterable(rows))) <= {int, float}:
         try:
             return np.array(rows, dtype=np.float64).reshape(-1, 4), 0
@@ -308,16 +302,26 @@ def _to_array(rows: Sequence[list[Any]]) -> tuple[Float[np.ndarray, "N 4"], int]
     return np.array(numbers, dtype=np.float64).reshape(-1, 4), texts
 
 
+def _bbox(record: dict[str, Any]) -> list[Any]:
+    """Return the bbox of a record, or four NaN where it has none; the box may then be that around its outline."""
+    box = record.get("bbox")
+    if isinstance(box, list) and len(box) == 4:
+        return box
+    is_missing = box is None or box == [] or outline_box(record.get("segmentation")) is not None
+    return _NO_BOX if is_missing else _Unreadable(box)
+
+
 def _to_xyxy(xywh: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
     with np.errstate(over="ignore", invalid="ignore"):
         far = xywh[:, :2] + xywh[:, 2:]
-    # a sum of two finite numbers may overflow; the box is then as far as a number goes
+    # a sum of two finite numbers may overflow; the box then ends at the largest number
     finite = np.isfinite(xywh).all(axis=1)
     far[finite] = np.clip(far[finite], -np.finfo(np.float64).max, np.finfo(np.float64).max)
     return np.concatenate([xywh[:, :2], far], axis=1)
 
 
 def _number(value: Any) -> float:
+    """Return a value as a float, NaN where it is no number."""
     if type(value) not in (int, float):
         return NAN
     try:

@@ -1,8 +1,7 @@
-"""The columns of a data set while a reader fills them, one image and one box at a time."""
+"""A builder for the columns of a data set, which a reader fills with one image and one box at a time."""
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,27 +30,29 @@ from varifocal.data.find_images import Lost
 from varifocal.data.images import read_sizes
 from varifocal.data.names import is_unsafe_path
 from varifocal.data.paths import ImageFinder
-from varifocal.data.readers.classes import clash, join_twins, joined_notes
+from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words
+from varifocal.data.readers.values import NAN
 from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
 
-NAN = float("nan")
-_MAX_SIDE = 2**31 - 1
 UNSIZED = (
     "(image has|images have) no usable width and height; "
     "(its size was read from the image file|their sizes were read from the image files)"
 )
 
 
+_CAUSES = ("malformed", "unknown-class", "missing-labels")  # kinds of problems after which no class may be left
+
+
 def line_of(file: AnyPath, number: int) -> str:
-    """Return the location of what a line says."""
+    """Return the location of an object that is a line of its file."""
     return f"line {number}"
 
 
 @dataclass(frozen=True, eq=False)
 class SourceIndex:
-    """The location of each box: a file, and a number in it that ``words`` puts into words when it is asked for."""
+    """The location of each box: a file, and a number in it, of which ``words`` makes a text when a message needs it."""
 
     files: Sequence[Any]
     file_of: Int64[np.ndarray, "N"]
@@ -64,10 +65,10 @@ class SourceIndex:
 
 
 class ColumnBuilder:
-    """Collects images, boxes, problems and notes; ``finish`` makes the set.
+    """Collects images, boxes, problems and notes; ``finish`` returns the data set.
 
-    Readers whose classes are names call ``label``; then these are sorted and get ids from 1. Others give labels that
-    index ``categories``.
+    Readers whose classes are names call ``add_label``; these are then sorted and get ids from 1. Others give labels
+    that index ``categories``.
     """
 
     def __init__(self, format: str, source: AnyPath, split: str) -> None:
@@ -87,12 +88,12 @@ class ColumnBuilder:
         self._image_of, self._label_of, self._numbers = array("q"), array("q"), array("q")
         self._xyxy, self._areas = array("d"), array("d")
         self._crowd, self._difficult = bytearray(), bytearray()
-        self._lookup, self._lost = Lookup(), False  # whether any image is still to be looked for
+        self._lookup, self._lost = Lookup(), False  # whether any image is still to be located
 
-    def image(
+    def add_image(
         self, name: str, found: tuple[AnyPath, str] | None, size: tuple[int, int] = (0, 0), id: int | None = None
     ) -> int:
-        """Add an image by folder and file name, None where it is not found; its index."""
+        """Add an image by folder and file name, None where it is not found, and return its index."""
         index = len(self.names)
         self.names.append(name)
         folder = -1 if found is None else self._folders.setdefault(found[0], len(self._folders))
@@ -104,7 +105,7 @@ class ColumnBuilder:
         self.counted = self.counted and id is None
         return index
 
-    def named(
+    def add_named_image(
         self,
         finder: ImageFinder,
         name: str,
@@ -117,23 +118,23 @@ class ColumnBuilder:
         upload: bool = False,
         record: str = "",
     ) -> int:
-        """Add an image by the name that stands at ``location``; its index.
+        """Add an image by the name that the source has at ``location``, and return its index.
 
-        Where it is not ``found`` under that name it is looked for by the end of it, or of ``also``, once all names are
-        known. ``record`` says what is of the image, of which there may be one only.
+        Where it is not ``found`` under that name it is searched for by the end of the name, or of those in ``also``,
+        once all names are known. ``record`` names the record that describes the image; there may be only one.
         """
         if found is None and not is_unsafe_path(name):
             found = finder.find(name)
-        image = self.image(name, found, size)
+        image = self.add_image(name, found, size)
         if found is None:
             self._lookup.add(Lost(image, (name, *also), finder, upload), location, words, record)
             self._lost = True
-        elif (problem := self._lookup.twice(image, found, location, record)) is not None:
+        elif (problem := self._lookup.second_record(image, found, location, record)) is not None:
             self.problems.add(problem)
         return image
 
     def find_lost(self) -> None:
-        """Look for the images that are not where their names say, now that all names are known."""
+        """Search for the images that are not where their names say, now that all names are known."""
         if not self._lost:
             return
         self._lost = False
@@ -141,18 +142,24 @@ class ColumnBuilder:
         for image, found in outcome.locations.items():
             self._folder_of[image] = self._folders.setdefault(found[0], len(self._folders))
             self._tails[image] = found[1]
-        for problem in outcome.problems:
-            self.problems.add(problem)
-        self.notes += [outcome.note] if outcome.note else []
+        self.problems.extend(outcome.problems)
+        self.notes += outcome.notes
 
     def locations(self) -> Iterator[tuple[AnyPath, str]]:
-        """Folder and file name of each image that is found so far."""
+        """Yield folder and file name of each image that is found so far."""
         folders = list(self._folders)
         for folder, name in zip(self._folder_of, self._tails, strict=True):
             if folder >= 0:
                 yield folders[folder], name
 
-    def box(
+    def names_by_folder(self) -> dict[AnyPath, set[str]]:
+        """Return the file names of the images that are found so far, by their folders."""
+        found: dict[AnyPath, set[str]] = {}
+        for folder, name in self.locations():
+            found.setdefault(folder, set()).add(name)
+        return found
+
+    def add_box(
         self,
         image: int,
         label: int,
@@ -164,7 +171,10 @@ class ColumnBuilder:
         area: float = NAN,
         odd: str = "",
     ) -> int:
-        """Add a box, at the location ``number``, with what stands there instead of numbers, and return its index."""
+        """Add a box of an image and return its index.
+
+        ``number`` is its location, ``odd`` what the source has where numbers should be.
+        """
         index = len(self._image_of)
         self._image_of.append(image)
         self._label_of.append(label)
@@ -177,47 +187,47 @@ class ColumnBuilder:
             self.odd[index] = cut(odd)
         return index
 
-    def label(self, name: str | int) -> int:
-        """The number of a class by its name, or by its id where all have ids, for the time being."""
+    def add_label(self, name: str | int) -> int:
+        """Return the provisional number of a class by its name, or by its id where all classes have ids."""
         return self._classes.setdefault(name, len(self._classes))
 
-    def declare(self, names: Sequence[str]) -> None:
-        """Classes that the source lists, in its order; no others are then made by ``label``."""
+    def declare_classes(self, names: Sequence[str]) -> None:
+        """Set the classes that the source lists, in its order; no others are then made by ``add_label``."""
         self._classes = {name: index for index, name in enumerate(names)}
         self.categories = tuple(Category(index + 1, name) for index, name in enumerate(names))
 
-    def known(self, name: str) -> int:
-        """The number of a class that the source lists, -1 for another."""
+    def known_label(self, name: str) -> int:
+        """Return the number of a class that the source lists, -1 for another."""
         return self._classes.get(name, -1)
 
-    def problem(
+    def report(
         self, kind: str, file: AnyPath, location: str, text: str, hint: str, *, image: int = -1, box: int = -1
     ) -> None:
-        """Report what is wrong."""
+        """Add a problem."""
         self.problems.add(Issue(kind, SourceLocation(file, location), text, hint, image=image, box=box))
 
-    def failure(self, kind: str, file: AnyPath, error: DataError, *, image: int = -1) -> None:
-        """Report what an error about a file says."""
+    def report_error(self, kind: str, file: AnyPath, error: DataError, *, image: int = -1) -> None:
+        """Add a problem that an error about a file describes."""
         self.problems.add(problem_of(kind, file, error, image))
 
-    def shared_labels(self, file: AnyPath, first: str, other: str, image: int) -> None:
+    def doubt_shared_labels(self, file: AnyPath, first: str, other: str, image: int) -> None:
         """Doubt the labels of an image, as another one has the same file of labels."""
-        text = f"belongs to {first} and to {other}, which differ in their suffix alone"
+        text = f"belongs to {first} and to {other}, which differ only in their suffix"
         self.doubts.add(
             Issue("shared-labels", SourceLocation(file, ""), text, "give one of them another name", image=image)
         )
 
     def image_of(self, box: int) -> int:
-        """The image of a box."""
+        """Return the image of a box."""
         return self._image_of[box]
 
     def all_labels(self) -> list[int]:
-        """The labels of all classes that are known so far."""
+        """Return the labels of all classes that are known so far."""
         return list(range(len(self._classes) if self.categories is None else len(self.categories)))
 
     @property
     def boxes(self) -> int:
-        """How many there are so far."""
+        """The number of boxes so far."""
         return len(self._image_of)
 
     @property
@@ -234,71 +244,69 @@ class ColumnBuilder:
         xywh: bool = False,
         normalized: bool = False,
     ) -> RawDataset:
-        """The set; the boxes stand in ``files``: all in the only one, or in that of their image, which is the one at
-        its index or, with ``file_of``, that of the number there.
+        """Return the data set.
 
-        With ``normalized`` the boxes are fractions of width and height, and the sizes of the images are read where they
-        are not known.
+        ``files`` has the file of each image's boxes, or is the only file; with ``file_of`` image i has the file
+        ``files[file_of[i]]``. With ``normalized`` the boxes are fractions of width and height, and sizes of images that
+        are not known are read from these.
         """
         self.find_lost()
-        images = ImageColumns(
-            self.names,
-            Files(list(self._folders), np.frombuffer(self._folder_of, np.int64), self._tails),
-            np.frombuffer(self._sizes, np.int64).reshape(-1, 2),
-            np.frombuffer(self._ids, np.int64),
-        )
         image_of = np.frombuffer(self._image_of, np.int64)
         if file_of is not None:
             file_of = file_of[image_of]
         else:
             file_of = image_of if len(files) != 1 else np.zeros(len(image_of), np.int64)
+        where = SourceIndex(files, file_of, np.frombuffer(self._numbers, np.int64), words)
         labels, categories = self._sorted_classes()
-        xyxy, swapped = in_order(np.frombuffer(self._xyxy, np.float64).reshape(-1, 4))
-        boxes = BoxColumns(
-            image_of,
-            labels,
-            xyxy,
-            np.frombuffer(self._crowd, np.bool_),
-            np.frombuffer(self._difficult, np.bool_),
-            np.frombuffer(self._areas, np.float64),
-            SourceIndex(files, file_of, np.frombuffer(self._numbers, np.int64), words),
-            xywh=xywh,
-            odd=self.odd,
-            swapped=swapped,
-        )
-        self.notes += self._doubt_notes()
-        changed = [f"{self.source.name}: {counted(count, what)}." for what, count in self.changed.items()]
-        notes = (*self.notes, *changed)
+        boxes = self._box_columns(labels, where, xywh)
         raw = RawDataset(
             self.format,
             self.source,
             self.split,
-            images,
+            self._image_columns(),
             boxes,
             categories,
             self.problems,
-            notes,
+            tuple(self._all_notes()),
             doubts=self.doubts,
             ids=SourceIds(counted=self.counted),
             left_out=tuple(self.left_out),
         )
         return in_pixels(with_image_sizes(raw)) if normalized else raw
 
-    def _doubt_notes(self) -> list[str]:
-        """Return a note on files of labels that belong to two images; none where there are none."""
-        if not self.doubts:
-            return []
-        count, first = self.doubts.counts.total(), self.doubts[0]
-        files = counted(count, "(file of labels belongs|files of labels belong)")
-        return [f"{self.source.name}: {files} to two images, first: {first.location} {first.text}."]
+    def _image_columns(self) -> ImageColumns:
+        return ImageColumns(
+            self.names,
+            Files(list(self._folders), np.frombuffer(self._folder_of, np.int64), self._tails),
+            np.frombuffer(self._sizes, np.int64).reshape(-1, 2),
+            np.frombuffer(self._ids, np.int64),
+        )
+
+    def _box_columns(self, labels: Int64[np.ndarray, "N"], where: SourceIndex, xywh: bool) -> BoxColumns:
+        xyxy, swapped = in_order(np.frombuffer(self._xyxy, np.float64).reshape(-1, 4))
+        crowd, difficult = (np.frombuffer(flags, np.bool_) for flags in (self._crowd, self._difficult))
+        images, areas = np.frombuffer(self._image_of, np.int64), np.frombuffer(self._areas, np.float64)
+        return BoxColumns(
+            images, labels, xyxy, crowd, difficult, areas, where, xywh=xywh, odd=self.odd, swapped=swapped
+        )
+
+    def _all_notes(self) -> list[str]:
+        """Return all notes: those of the reader, on shared files of labels, and on what was changed."""
+        notes = list(self.notes)
+        if self.doubts:
+            count, first = self.doubts.counts.total(), self.doubts[0]
+            files = counted(count, "(file of labels belongs|files of labels belong)")
+            notes.append(f"{self.source.name}: {files} to two images, first: {first.location} {first.text}.")
+        return notes + [f"{self.source.name}: {counted(count, what)}." for what, count in self.changed.items()]
 
     def _sorted_classes(self) -> tuple[Int64[np.ndarray, "N"], tuple[Category, ...]]:
+        """Return the final labels and the categories; those that are names are sorted."""
         labels = self.labels
         if self.categories is not None:
-            joined = join_twins(labels, self.categories)
+            joined = join_duplicates(labels, self.categories)
             self.notes += joined_notes(self.source.name, joined.names)
             for name in joined.clashes:
-                self.problem("twice", self.source, "", *clash(name))
+                self.report("twice", self.source, "", *clash(name))
             return joined.labels, joined.categories
         names = sorted(self._classes)
         new_label = np.empty(len(names) + 2, np.int64)
@@ -308,19 +316,18 @@ class ColumnBuilder:
             return new_label[labels], tuple(Category(id, str(id)) for id in names)
         return new_label[labels], tuple(Category(index, name) for index, name in enumerate(names, start=1))
 
-    def no_classes(self) -> None:
-        """Report that there is nothing to learn, where there is no class at all."""
+    def report_no_classes(self) -> None:
+        """Report that there is no class to learn, unless objects or label files were refused, which is the cause."""
         self.find_lost()  # a missing image is what to fix first
-        if not self._classes and not self.categories:
-            self.problem(
-                "bad-category", self.source, "", "there is no box with a class in it", "label the images first"
-            )
+        if not self._classes and not self.categories and not any(map(self.problems.counts.get, _CAUSES)):
+            text, hint = "it has no box with a class", "label the images first"
+            self.report("bad-category", self.source, "", text, hint)
 
 
 def with_image_sizes(raw: RawDataset) -> RawDataset:
-    """The same set with the sizes that its source does not record, from the headers of the images.
+    """Return the set with the sizes that its source does not record, read from the headers of the images.
 
-    Images whose header cannot be read become problems, and keep the size 0.
+    An image whose header cannot be read is a problem of the set, and keeps the size 0.
     """
     unknown = np.flatnonzero((raw.images.sizes <= 0).any(axis=1)).tolist()
     unsized = {index: file for index in unknown if (file := raw.images.files[index]) is not None}
@@ -339,7 +346,7 @@ def with_image_sizes(raw: RawDataset) -> RawDataset:
 
 
 def problem_of(kind: str, file: Any, error: DataError, image: int = -1) -> Issue:
-    """What an error about a file says, as a problem of the set."""
+    """Return an error about a file as a problem of the set."""
     text, _, hint = str(error).removeprefix(f"{file}: ").rpartition("; ")
     return Issue(kind, SourceLocation(file, ""), text or hint, hint if text else "", image=image)
 
@@ -351,37 +358,5 @@ def in_pixels(raw: RawDataset) -> RawDataset:
 
 
 def count_from_one(used: Collection[int], count: int) -> bool:
-    """Whether class ids look as if they counted from 1 where 0 to ``count - 1`` are known."""
+    """Return whether class ids seem to count from 1 where 0 to ``count - 1`` are known."""
     return count in used and all(0 < number <= count for number in used)
-
-
-def to_number(text: str) -> float:
-    """What a text says as a number, NaN where it says none; Python's own forms such as 1_000 are none."""
-    try:
-        return NAN if "_" in text else float(text)
-    except ValueError:
-        return NAN
-
-
-def whole_side(value: Any) -> int:
-    """A side in pixels that is written as a number or as a text, 0 where it is none."""
-    number = to_number(value) if isinstance(value, str) else value
-    if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
-        return 0
-    return int(number)
-
-
-def enclosing_box(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """The upright box around points."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def rotate_box(
-    box: tuple[float, float, float, float], degrees: float, pivot: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    """The upright box around a box that is turned clockwise about a point."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    x0, y0 = pivot
-    corners = [(x - x0, y - y0) for x in box[::2] for y in box[1::2]]
-    return enclosing_box([(x0 + x * cosine - y * sine, y0 + x * sine + y * cosine) for x, y in corners])

@@ -1,4 +1,4 @@
-"""The columns of a table of boxes: what each means, by its name or, without a header, by its position."""
+"""The meaning of each column of a table of boxes, by its name or, without a header, by its position."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from varifocal.data.annotations import short_list
+from varifocal.data.annotations import quoted, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import is_image
-from varifocal.data.readers.columns import to_number
+from varifocal.data.readers.values import to_number
 from varifocal.utils.errors import DataError
 
 _NAMES = {
@@ -45,7 +45,7 @@ _NAMES = {
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
 EXPECTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 _DELIMITERS = (",", ";", "\t", "|")
-# The ways in which a box can be written, the first that has all its columns counts.
+# The columns in which a box can be written; the first way of which a table has all columns counts.
 _WAYS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("bbox",),
@@ -63,8 +63,11 @@ _MAKE_SENSE = ("label", "x", "y", "box width", "box height", "image", "width", "
 
 @dataclass(frozen=True)
 class Table:
-    """How a file is to be read: its delimiter, the column of each role, whether its first line names them, the columns
-    that hold a box, and the names of those that mean nothing."""
+    """How a file is read.
+
+    ``column`` is the index of the column of each role, ``header`` whether the first line names the columns. ``box`` are
+    the roles of the columns that hold a box, ``unread`` the names of columns without a meaning.
+    """
 
     delimiter: str
     column: dict[str, int]
@@ -73,12 +76,12 @@ class Table:
     unread: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], role: str) -> str:
-        """The text of a column, "" where the row is too short."""
+        """Return the text of a column, "" where the row is too short."""
         index = self.column.get(role, -1)
         return row[index].strip() if 0 <= index < len(row) else ""
 
     def boxes(self, row: Sequence[str]) -> list[list[str]]:
-        """The words of each box in a row, four where it is whole; none where there is no box."""
+        """Return the words of each box in a row, four where the box is complete; none where there is no box."""
         if len(self.box) == 4:
             words = [self.cell(row, role) for role in self.box]
             return [words] if any(words) else []
@@ -87,32 +90,32 @@ class Table:
         return [re.split(r"[,\s]+", part.strip()) for part in parts if part.strip() and part.strip() != "no_box"]
 
     def corners(self, words: Iterable[str]) -> list[float]:
-        """A box as x1, y1, x2, y2, NaN for what is no number."""
-        a, b, c, d = map(to_number, words if self.delimiter == "," else map(self.dot, words))
+        """Return a box as x1, y1, x2, y2, with NaN for what is no number."""
+        a, b, c, d = map(to_number, words if self.delimiter == "," else map(self.with_point, words))
         if self.box[0] in ("corners", "boxes") or self.box[-1] == "ymax":
             return [a, b, c, d]
         if self.box[0] == "x middle":
             a, b = a - c / 2, b - d / 2
         return [a, b, a + c, b + d]
 
-    def dot(self, cell: str) -> str:
-        """A number with a decimal comma, where that does not end a cell, with a point."""
+    def with_point(self, cell: str) -> str:
+        """Return a number with a decimal point where it has a decimal comma; between commas it cannot have one."""
         return cell.replace(",", ".") if self.delimiter != "," else cell
 
     @property
     def of_open_images(self) -> bool:
-        """Whether these are the columns of Open Images."""
+        """Whether the columns are those of Open Images."""
         return {"image id", "label", "crowd", "confidence"} <= set(self.column)
 
 
 def table_of(text: str, file: AnyPath) -> Table:
-    """Read the header, or see that there is none.
+    """Return how a table is to be read, by its header or, without one, by its first line.
 
     Raises:
-        DataError: it says which columns are missing or there twice.
+        DataError: a column is missing or there twice; the message names it.
     """
     line = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda one: len(_split(line, one)))
+    delimiter = max(_DELIMITERS, key=lambda sign: len(_split(line, sign)))
     cells = _split(line, delimiter)
     roles = [_ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower())) for cell in cells]
     if not any(roles):
@@ -126,37 +129,49 @@ def table_of(text: str, file: AnyPath) -> Table:
 
 
 def _is_row(table: Table, cells: list[str]) -> bool:
-    """Whether a line is one of the table: an image that is no number, with four numbers or with nothing."""
+    """Return whether a line can be of the table: an image that is no number, and four numbers or nothing."""
     name = table.cell(cells, "image")
     if not name or to_number(name) == to_number(name):
         return False
-    sides = [to_number(table.dot(table.cell(cells, role))) for role in table.box]
+    sides = [to_number(table.with_point(table.cell(cells, role))) for role in table.box]
     return all(side == side for side in sides) or not any(cells[1 : len(table.column)])
 
 
 def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file: AnyPath) -> Table:
-    """Where each column stands by what it means."""
-    column_of: dict[str, int] = {}
-    for index, role in enumerate(roles):
-        if role is not None and column_of.setdefault(role, index) != index:
-            raise DataError(
-                f"{file}: the columns {cells[column_of[role]]!r} and {cells[index]!r} both mean {role}; keep one"
-            )
-    for role, other in (("image", "image id"), ("label", "object"), ("label", "label id")):
-        if role not in column_of and other in column_of:
-            column_of[role] = column_of[other]
-    box = next((way for way in _WAYS if all(role in column_of for role in way)), None)
-    if box is None or "image" not in column_of:
-        missing = [role for role in EXPECTED[:5] if role not in column_of and (role == "image" or box is None)]
-        raise DataError(
-            f"{file}: the header has no {' and no '.join(missing)} (found: {short_list(cells)}); "
-            f"the columns are {', '.join(EXPECTED)}, in any order"
-        )
-    if "width" in box:  # then it is not that of the image
+    """Return how a table with a header is to be read.
+
+    Raises:
+        DataError: a column is missing or there twice.
+    """
+    column_of = _columns(cells, roles, file)
+    box = next((way for way in _WAYS if column_of.keys() >= set(way)), None)
+    missing = [role for role in EXPECTED[:5] if role not in column_of and (role == "image" or box is None)]
+    if box is None or missing:
+        text = f"the header has no {' and no '.join(missing)} (found: {short_list(cells)})"
+        hint = f"the columns are {', '.join(EXPECTED)}, in any order"
+        raise DataError(f"{file}: {text}; {hint}", code="csv-missing-column")
+    if "width" in box:  # then it is the width of the box, not of the image
         column_of |= {"box width": column_of.pop("width"), "box height": column_of.pop("height")}
         box = (*box[:2], "box width", "box height")
     unread = tuple(cell for cell, role in zip(cells, roles, strict=True) if role is None and cell)
     return Table(delimiter, column_of, True, box, unread)
+
+
+def _columns(cells: list[str], roles: list[str | None], file: AnyPath) -> dict[str, int]:
+    """Return the index of the column of each role.
+
+    Raises:
+        DataError: two columns have one role.
+    """
+    column_of: dict[str, int] = {}
+    for index, role in enumerate(roles):
+        if role is not None and (first := column_of.setdefault(role, index)) != index:
+            text = f"the columns {quoted(cells[first])} and {quoted(cells[index])} both mean {role}; keep one"
+            raise DataError(f"{file}: {text}", code="csv-duplicate-column")
+    for role, other in (("image", "image id"), ("label", "object"), ("label", "label id")):
+        if role not in column_of and other in column_of:
+            column_of[role] = column_of[other]
+    return column_of
 
 
 def _split(line: str, delimiter: str) -> list[str]:

@@ -15,71 +15,62 @@ from varifocal.data.find_images import finder_of
 from varifocal.data.names import normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, list_dir
-from varifocal.data.readers.columns import NAN, UNSIZED, ColumnBuilder, enclosing_box, rotate_box, to_number
+from varifocal.data.readers.columns import UNSIZED, ColumnBuilder
 from varifocal.data.readers.items import ELLIPSE, MASK, OUTLINE, TURNED
 from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
+from varifocal.data.readers.values import NAN, to_number, whole_size
 from varifocal.data.readers.xml_text import root_tag, scan_xml
 from varifocal.utils.errors import DataError
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")
-_MAX_SIDE = 2**31 - 1
-_NAMES = Words("has the image", "put it there or take it out of the XML", "write its name relative to that folder")
-
-Box = tuple[float, float, float, float]
+_NAMES = Words("has the image", "add it, or remove it from the XML", "write its name relative to that folder")
 
 
 class _Reading:
-    """Follows the elements of a file; the images of other splits are passed over."""
+    """A handler of the elements of a file, which skips the images of other splits."""
 
     def __init__(self, columns: ColumnBuilder, finder: ImageFinder, file: AnyPath) -> None:
         self.columns, self.finder, self.file = columns, finder, file
         self.image = -1  # the image that the element lies in
         self.labels: list[str] = []
         self.path: list[str] = []
-        self.splits: set[str] = set()
 
     def start(self, tag: str, attributes: dict[str, str], line: int) -> None:
-        """An element begins."""
+        """Handle the begin of an element."""
         self.path.append(tag)
         if tag == "track":
-            hint = 'export as "CVAT for images 1.1"'
-            raise DataError(f"{self.file}: line {line} has a track, this is an export for videos; {hint}")
+            text = f'line {line} has a track, this is an export for videos; export as "CVAT for images 1.1"'
+            raise DataError(f"{self.file}: {text}", code="cvat-track")
         if tag == "image":
-            self.image = self.begin_image(attributes, line)
+            self.image = self.add_image(attributes, line)
         elif self.image >= 0 and self.path[-2:-1] == ["image"]:
-            self.shape(tag, attributes, line)
+            self.add_shape(tag, attributes, line)
 
     def end(self, tag: str, text: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         if tag == "image":
             self.image = -1
         elif tag == "name" and self.path[-3:] == ["labels", "label", "name"] and text not in self.labels:
             self.labels.append(text)
         elif tag == "labels":
-            self.columns.declare(self.labels)
+            self.columns.declare_classes(self.labels)
         self.path.pop()
 
-    def begin_image(self, attributes: Mapping[str, str], line: int) -> int:
-        subset = split_of(attributes)
-        self.splits.add(subset)
+    def add_image(self, attributes: Mapping[str, str], line: int) -> int:
+        """Add an image and return its index, -1 for one of another split."""
         columns = self.columns
-        if columns.split not in (subset, "all"):
+        if columns.split not in (split_of(attributes), "all"):
             return -1
-        name = attributes.get("name", "")
-        return self.find(name, attributes, line)
-
-    def find(self, name: str, attributes: Mapping[str, str], line: int) -> int:
-        columns = self.columns
-        sides = [to_number(attributes.get(side, "")) for side in ("width", "height")]
-        valid = all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides)
-        size = (int(sides[0]), int(sides[1])) if valid else (0, 0)
-        location = SourceLocation(self.file, f"line {line}")
-        image = columns.named(self.finder, name, location, _NAMES, size=size, record=location.text)
-        if not valid and "width" in attributes:
+        size = whole_size(attributes.get("width", ""), attributes.get("height", ""))
+        name, location = attributes.get("name", ""), SourceLocation(self.file, f"line {line}")
+        image = columns.add_named_image(self.finder, name, location, _NAMES, size=size, record=location.text)
+        if size == (0, 0) and "width" in attributes:
             columns.changed[UNSIZED] += 1
         return image
 
-    def shape(self, tag: str, attributes: Mapping[str, str], line: int) -> None:
+    def add_shape(self, tag: str, attributes: Mapping[str, str], line: int) -> None:
+        """Add the box of a shape to the current image."""
         columns = self.columns
         if tag in _LEFT_OUT:
             columns.changed[f"(shape|shapes) without an area ({tag}) (was|were) left out"] += 1
@@ -91,20 +82,20 @@ class _Reading:
             columns.changed["(box|boxes) marked as outside (was|were) left out"] += 1
             return
         name = attributes.get("label", "")
-        label = columns.known(name) if self.labels else columns.label(name)
+        label = columns.known_label(name) if self.labels else columns.add_label(name)
         box, odd = _SHAPES[tag](columns, attributes)
-        index = columns.box(self.image, label, box, line, odd=odd)
+        index = columns.add_box(self.image, label, box, line, odd=odd)
         if label < 0 or not name:
             known = short_list(self.labels) or "none"
             text = f"has the label {short(name)}, which is not among the labels of the file ({known})"
             self.report("unknown-class", line, text, "add it there or fix it", self.image, index)
 
     def report(self, kind: str, line: int, text: str, hint: str, image: int, box: int = -1) -> None:
-        self.columns.problem(kind, self.file, f"line {line}", text, hint, image=image, box=box)
+        self.columns.report(kind, self.file, f"line {line}", text, hint, image=image, box=box)
 
 
 def _numbers(attributes: Mapping[str, str], keys: Sequence[str]) -> tuple[list[float], str]:
-    """The numbers of some attributes, and all of them as written where any is none."""
+    """Return some attributes as numbers, and "" or, where one is no finite number, all of them as written."""
     words = [attributes.get(key, "nothing") for key in keys]
     numbers = [to_number(word) for word in words]
     return numbers, "" if all(map(math.isfinite, numbers)) else " ".join(words)
@@ -136,13 +127,6 @@ def _ellipse(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Seq
     return ([NAN] * 4, odd) if odd else (ellipse_box(*numbers), "")
 
 
-def ellipse_box(x: float, y: float, rx: float, ry: float, degrees: float) -> Box:
-    """The upright box around a turned ellipse: its half sides are those of the sum of two turned half axes."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    width, height = math.hypot(rx * cosine, ry * sine), math.hypot(rx * sine, ry * cosine)
-    return x - width, y - height, x + width, y + height
-
-
 def _mask(columns: ColumnBuilder, attributes: Mapping[str, str]) -> tuple[Sequence[float], str]:
     columns.changed[MASK] += 1
     numbers, odd = _numbers(attributes, ("left", "top", "width", "height"))
@@ -156,7 +140,7 @@ _SHAPES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
 
 
 def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """The images of one subset of an export; "all" has those of every subset.
+    """Read the images of one subset of an export; "all" has those of every subset.
 
     Raises:
         DataError: no XML, or an export for videos.
@@ -168,27 +152,28 @@ def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     latin = scan_xml(source, reading.start, reading.end)
     for name in reading.labels:
         if not name:
-            columns.problem("bad-category", source, "", "a label has no name", "give each label a name")
-    columns.no_classes()
+            columns.report("bad-category", source, "", "a label has no name", "give each label a name")
+    columns.report_no_classes()
     columns.notes += TextDecoder([source.name] if latin else []).notes(source)
     return columns.finish([source])
 
 
 def split_of(attributes: Mapping[str, str]) -> str:
-    """The split of an image: its subset, or "all" where it has none."""
+    """Return the split of an image: its subset, or "all" where it has none."""
     subset = attributes.get("subset", "").strip()
     return normalize_split(subset) if subset and subset.lower() != "default" else "all"
 
 
 def find_cvat(path: AnyPath) -> dict[str, AnyPath]:
-    """The subsets of an export: of the images that have any, else "all".
+    """Return the subsets of the images of an export, "all" where they have none.
 
     Raises:
         DataError: there is no such XML file, or several.
     """
     file = path if path.is_file() else cvat_file(path)
     if file is None:
-        raise DataError(f"{path}: there is no annotations.xml of CVAT in it; name the folder or the file of an export")
+        text = "there is no annotations.xml of CVAT in it; name the folder or the file of an export"
+        raise DataError(f"{path}: {text}", code="cvat-no-export")
     found: dict[str, None] = {}
 
     def start(tag: str, attributes: dict[str, str], _: int) -> None:
@@ -200,7 +185,7 @@ def find_cvat(path: AnyPath) -> dict[str, AnyPath]:
 
 
 def cvat_file(folder: AnyPath) -> AnyPath | None:
-    """The XML file of an export in a folder.
+    """Return the XML file of an export in a folder; None where there is none.
 
     Raises:
         DataError: there are several.
@@ -209,5 +194,6 @@ def cvat_file(folder: AnyPath) -> AnyPath | None:
     usual = [file for file in files if file.name == "annotations.xml"]
     found = [file for file in usual or files[:1000] if root_tag(file) == "annotations"]
     if len(found) > 1:
-        raise DataError(f"{folder}: there are several exports, {', '.join(file.name for file in found)}; name one")
+        text = f"there are several exports, {', '.join(file.name for file in found)}; name one"
+        raise DataError(f"{folder}: {text}", code="cvat-several-exports")
     return found[0] if found else None

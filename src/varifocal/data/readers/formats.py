@@ -1,9 +1,9 @@
-"""The formats that are read, and how each is known when it is seen."""
+"""The formats that are read, and how a data set of each is recognized."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,79 +33,81 @@ from varifocal.data.readers.voc_layout import find_voc, has_voc
 from varifocal.data.readers.webdataset import find_webdataset, has_samples, read_webdataset, shards_in
 from varifocal.data.readers.xml_text import root_tag
 from varifocal.data.readers.yolo import read_yolo
-from varifocal.data.readers.yolo_find import find_yolo, has_yolo, has_yolo_labels
+from varifocal.data.readers.yolo_find import find_yolo, has_yolo
+from varifocal.data.readers.yolo_folders import has_yolo_labels
 from varifocal.data.readers.yolo_keras import YOLO_KERAS
 from varifocal.utils.errors import DataError
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One format: the splits of a path, each with the file or folder that says what is in it; the reader of one; and
-    what speaks for the format in a folder, "" where nothing does. Without ``seen`` it is the content of files.
+    """How a format is recognized and read.
 
-    With ``lists`` a file lists the images of a split, so that others may lie beside these."""
+    ``splits(path)`` returns the splits of a data set, each with its source, the file or folder to read it from.
+    ``read(source, path, split, options)`` reads one. ``evidence(folder)`` returns what in a folder is of the format, ""
+    for nothing; where it is None the content of files shows the format. With ``lists`` a file lists the images of a
+    split, so that other images may lie beside these. With ``image_sets`` the lists in ``ImageSets`` are read.
+    """
 
     splits: Callable[[AnyPath], dict[str, AnyPath]]
-    # what the splits gave, the path itself, the name of the split, and what the user says of the data
     read: Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
-    seen: Callable[[AnyPath], str] | None = None
+    evidence: Callable[[AnyPath], str] | None = None
     lists: bool = False
+    image_sets: bool = False
 
 
-def _coco_seen(folder: AnyPath) -> str:
+def _first_of(find: Callable[[AnyPath], Iterable[AnyPath]]) -> Callable[[AnyPath], str]:
+    """Return a function that returns the name of the first file that ``find`` finds in a folder, "" for none."""
+    return lambda folder: next((file.name for file in find(folder)), "")
+
+
+def _coco_files(folder: AnyPath) -> Iterator[AnyPath]:
     try:
         files = list(find_coco(folder).values())
     except DataError:
-        return ""
-    return next((file.name for file in files[:20] if _is_coco(file)), "")
+        return
+    yield from filter(_is_coco, files[:20])
 
 
-def _cvat_seen(folder: AnyPath) -> str:
+def _cvat_files(folder: AnyPath) -> Iterator[AnyPath]:
     file = cvat_file(folder)
-    return "" if file is None else file.name
+    if file is not None:
+        yield file
 
 
-def _label_studio_seen(folder: AnyPath) -> str:
-    return next((file.name for file in exports(folder)), "")
-
-
-def _csv_seen(folder: AnyPath) -> str:
-    return next((file.name for file in box_tables(folder)), "")
-
-
-def _image_folder_seen(folder: AnyPath) -> str:
-    return next((f"{file.parent.name}/{file.name}" for file in metadata_files(folder)), "")
-
-
-def _parquet_seen(folder: AnyPath) -> str:
-    return next((file.name for file in parquet_files(folder)), "")
-
-
-def _webdataset_seen(folder: AnyPath) -> str:
+def _webdataset_evidence(folder: AnyPath) -> str:
     if has_samples(folder):
         return "images with a .json of the same name"
-    return next((file.name for file in shards_in(folder)), "")
+    return _first_of(shards_in)(folder)
 
 
 READERS = {
-    "coco": Reader(find_coco, read_coco, _coco_seen, lists=True),
+    "coco": Reader(find_coco, read_coco, _first_of(_coco_files), lists=True),
     "voc": Reader(find_voc, read_voc, has_voc),
     "yolo": Reader(find_yolo, read_yolo, has_yolo),
-    "cvat": Reader(find_cvat, read_cvat, _cvat_seen, lists=True),
-    "label-studio": Reader(find_label_studio, read_label_studio, _label_studio_seen, lists=True),
-    "csv": Reader(find_csv, read_csv, _csv_seen, lists=True),
-    "image-folder": Reader(find_image_folder, read_image_folder, _image_folder_seen, lists=True),
-    "parquet": Reader(find_parquet, read_parquet, _parquet_seen),
-    "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_seen),
+    "cvat": Reader(find_cvat, read_cvat, _first_of(_cvat_files), lists=True),
+    "label-studio": Reader(find_label_studio, read_label_studio, _first_of(exports), lists=True),
+    "csv": Reader(find_csv, read_csv, _first_of(box_tables), lists=True),
+    "image-folder": Reader(find_image_folder, read_image_folder, _first_of(metadata_files), lists=True),
+    "parquet": Reader(find_parquet, read_parquet, _first_of(parquet_files)),
+    "webdataset": Reader(find_webdataset, read_webdataset, _webdataset_evidence),
     "bdd100k": Reader(find_bdd, read_bdd, lists=True),
-    **{one.name: Reader(one.splits, one.read, lists=True) for one in (CREATEML, VIA, YOLO_KERAS)},
-    **{one.name: Reader(one.splits, one.read) for one in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)},
+    **{layout.name: Reader(layout.splits, layout.read, lists=True) for layout in (CREATEML, VIA, YOLO_KERAS)},
+    **{
+        layout.name: Reader(layout.splits, layout.read, image_sets=True)
+        for layout in (LABELME, SUPERVISELY, VISDRONE, KITTI, DOTA)
+    },
 }
 _BY_CONTENT = {".json": json_kind, ".txt": text_kind, ".csv": table_kind}
-_DEEP = 4  # folders around a data set
+_BY_SUFFIX = {
+    **{".json": "coco", ".jsonl": "image-folder", ".parquet": "parquet"},
+    **dict.fromkeys((".yaml", ".yml", ".data"), "yolo"),
+    **dict.fromkeys(TABLES, "csv"),
+}
+_MAX_DEPTH = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
-_SAID = frozenset(["readme", "license", "licence", "citation", "notes"])
-_FOLDERS = 64  # of a data set that are searched for files whose format shows in their content
+_DOCUMENTS = frozenset(["readme", "license", "licence", "citation", "notes"])
+_MAX_FOLDERS = 64  # of a data set that are searched for files whose content shows their format
 
 
 def _is_coco(file: AnyPath) -> bool:
@@ -113,82 +115,90 @@ def _is_coco(file: AnyPath) -> bool:
 
 
 def detect_format(path: AnyPath) -> str:
-    """The name of the format of a file or a folder.
+    """Return the name of the format of a file or a folder.
 
     Raises:
-        DataError: nothing fits, or more than one format does; what was seen is said.
+        DataError: nothing fits, or more than one format does; the message says what was found.
     """
     if path.is_file():
-        return _of_file(path)
+        return _format_of_file(path)
     found = claims(path)
     if len(found) > 1:
-        listed = ", ".join(f"{name} ({seen})" for name, seen in found.items())
-        raise DataError(f"{path}: this looks like {listed}; say which is meant with --format, or name its file")
+        listed = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
+        text = f"this looks like {listed}; say which is meant with --format, or name its file"
+        raise DataError(f"{path}: {text}", code="several-formats")
     if found:
         return next(iter(found))
-    for kind, seen in _unread_below(path):
-        refuse_unread(path, kind, seen)
+    for kind, evidence in _unread_below(path):
+        refuse_unread(path, kind, evidence)
     if any(name.endswith(".json") for folder in (path, path / "annotations") for name in list_dir(folder)[1]):
-        return "coco"  # whose reader says best what is wrong with a json
+        return "coco"  # its reader has the best messages on what is wrong with a JSON file
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
-        f"{', '.join(READERS)}; name their file, or say with --format what it is"
+        f"{', '.join(READERS)}; name their file, or say with --format what it is",
+        code="no-data-set",
     )
 
 
 def data_inside(path: AnyPath) -> AnyPath:
-    """The data set in a folder, as unpacked downloads have it: the only folder in it that is one by itself, or else the
-    path as it is. A folder whose name says which split or which part of a data set it is stays where it is, if what is
-    around it is a data set, too."""
+    """Return the data set in a folder as unpacked downloads have it: the only folder in it that is one, or the path.
+
+    A folder whose name says which split or which part of a data set it is belongs to the data set around it, if that
+    is one.
+    """
     folder = path
-    for _ in range(_DEEP):
+    for _ in range(_MAX_DEPTH):
         folders = [name for name in list_dir(folder)[0] if name != "__MACOSX"] if is_folder(folder) else []
-        if len(folders) != 1:
-            break
-        named = folders[0].lower() in _PARTS or split_of_parts(folders) != "all"
-        if (named or not all(map(_is_said, list_dir(folder)[1]))) and claims(folder):
+        if len(folders) != 1 or (not _is_wrapped(folder, folders[0]) and claims(folder)):
             break
         folder = folder / folders[0]
     return folder if folder is not path and claims(folder) else path
 
 
-def _is_said(name: str) -> bool:
-    """Whether a file is only for people to read."""
-    return name.lower().endswith((".md", ".pdf", ".html")) or name.partition(".")[0].lower() in _SAID
+def _is_wrapped(folder: AnyPath, inner: str) -> bool:
+    """Return whether the only folder in another one is no part of a data set, and only documents lie beside it."""
+    is_part = inner.lower() in _PARTS or split_of_parts([inner]) != "all"
+    return not is_part and all(map(_is_document, list_dir(folder)[1]))
+
+
+def _is_document(name: str) -> bool:
+    """Return whether a file is only for people to read."""
+    return name.lower().endswith((".md", ".pdf", ".html")) or name.partition(".")[0].lower() in _DOCUMENTS
 
 
 def claims(path: AnyPath) -> dict[str, str]:
-    """The formats that something in a folder speaks for, each with what that is."""
+    """Return the formats of which there is evidence in a folder, each with that evidence."""
     with remember_folders():
         return _claims(path)
 
 
 def _claims(path: AnyPath) -> dict[str, str]:
-    found = {name: seen for name, reader in READERS.items() if (seen := _seen(reader, path))}
-    by_content = [name for name, reader in READERS.items() if reader.seen is None]
-    found |= {name: seen for name, seen in reversed(list(_by_content(path))) if name in by_content}
+    found = {name: evidence for name, reader in READERS.items() if (evidence := _evidence(reader, path))}
+    by_content = [name for name, reader in READERS.items() if reader.evidence is None]
+    found |= {name: evidence for name, evidence in reversed(list(_by_content(path))) if name in by_content}
     if "dota" in found and "yolo" in found and not has_yolo_labels(path):
         del found["yolo"]  # Roboflow puts a data.yaml beside
     return {name: found[name] for name in READERS if name in found}
 
 
-def _seen(reader: Reader, path: AnyPath) -> str:
+def _evidence(reader: Reader, path: AnyPath) -> str:
     try:
-        return reader.seen(path) if reader.seen is not None else ""
+        return reader.evidence(path) if reader.evidence is not None else ""
     except DataError as error:
-        # several files of a format also speak for it; which is meant is asked when it is read
+        # several files of a format are evidence, too; which one is meant is decided when it is read
         return str(error)[:80]
 
 
 def _files_below(path: AnyPath) -> Iterator[AnyPath]:
-    """Yield the first files, in each of the first folders, of each suffix whose format shows in the content."""
-    for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
+    """Yield the first files of each suffix in ``_BY_CONTENT`` in each of the first folders."""
+    for folder, _, names in islice(walk(path, wide=True), _MAX_FOLDERS):
         for suffix in _BY_CONTENT:
             matching = (folder / name for name in names if name.lower().endswith(suffix))
             yield from islice(matching, SNIFFED)
 
 
 def _by_content(path: AnyPath) -> Iterator[tuple[str, str]]:
+    """Yield format and name of files whose content shows a format."""
     for file in _files_below(path):
         suffix = file.suffix.lower()
         if suffix == ".json" and _is_coco(file):
@@ -199,43 +209,38 @@ def _by_content(path: AnyPath) -> Iterator[tuple[str, str]]:
 
 
 def _unread_below(path: AnyPath) -> Iterator[tuple[str, str]]:
-    """Yield formats that are not read, recognized by names or content."""
-    for folder, _, names in islice(walk(path, wide=True), _FOLDERS):
+    """Yield formats that are recognized and not read, each with the name of the file or folder."""
+    for folder, _, names in islice(walk(path, wide=True), _MAX_FOLDERS):
         for name in [folder.name, *names[:100]]:
             if kind := unread_kind(folder if name == folder.name else folder / name):
                 yield kind, name
 
 
-def _of_file(file: AnyPath) -> str:
+def _format_of_file(file: AnyPath) -> str:
     suffix = file.suffix.lower()
     kind = "" if suffix == ".json" and _is_coco(file) else _kind_of(file)
     refuse_unread(file, kind)
     if kind in READERS:
         return kind
-    if suffix == ".json":
-        return "coco"
     if suffix == ".xml":
         return "cvat" if root_tag(file) == "annotations" else "voc"
-    if suffix in (".yaml", ".yml", ".data"):
-        return "yolo"
-    if suffix in TABLES or (suffix == ".txt" and has_boxes(file)):
+    if suffix == ".txt" and has_boxes(file):
         return "csv"
-    found = {".jsonl": "image-folder", ".parquet": "parquet"}.get(suffix)
-    if found is None:
-        raise DataError(
-            f"{file}: a file ending in {suffix or 'nothing'} is no data set that is known; name its annotations "
-            "(.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
-        )
-    return found
+    if suffix not in _BY_SUFFIX:
+        text = f"a file ending in {suffix or 'nothing'} is no data set that is known"
+        hint = "(.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
+        raise DataError(f"{file}: {text}; name its annotations {hint}", code="unknown-suffix")
+    return _BY_SUFFIX[suffix]
 
 
 def _kind_of(file: AnyPath) -> str:
-    look = _BY_CONTENT.get(file.suffix.lower())
-    return unread_kind(file) or (look(file).removesuffix("-image") if look is not None else "")
+    """Return the format that the content of a file shows, "" for none."""
+    sniff = _BY_CONTENT.get(file.suffix.lower())
+    return unread_kind(file) or (sniff(file).removesuffix("-image") if sniff is not None else "")
 
 
 def _contents(folder: AnyPath) -> str:
-    """What lies in a folder, for a message."""
+    """Return what lies in a folder, for a message."""
     folders, files = list_dir(folder)
     counts = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
     parts = [f"{count} {'file' if count == 1 else 'files'} {suffix}" for suffix, count in counts.most_common(4)]

@@ -17,7 +17,8 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.paths import TextDecoder, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words
-from varifocal.data.readers.objects import ObjectReader, line_object, record_size
+from varifocal.data.readers.objects import OBJECT_OF_LINE, ObjectReader
+from varifocal.data.readers.values import whole_size
 from varifocal.data.sibling_folders import siblings_of_source
 from varifocal.utils.errors import DataError
 
@@ -26,7 +27,7 @@ _NAMES = Words(inside="write it relative to the folder of this file")
 
 
 def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """One ``metadata.jsonl``, or the lines of it whose images lie in the folder of the split.
+    """Read one ``metadata.jsonl``, or the lines of it whose images lie in the folder of the split.
 
     Raises:
         DataError: the file cannot be read. A line that is wrong is a problem of the set.
@@ -35,47 +36,54 @@ def read_image_folder(source: AnyPath, data: AnyPath, split: str, options: ReadO
     siblings = siblings_of_source(data, source, find_image_folder)
     finder = finder_of([source.parent], data if data.is_dir() else source.parent, split, options, siblings)
     objects = ObjectReader(columns)
-    inner = split != "all" and normalize_split(source.parent.name) != split and not source.stem.startswith(split)
+    # the folders in the names tell the splits apart, where neither the file nor its folder does
+    by_folders = split != "all" and normalize_split(source.parent.name) != split and not source.stem.startswith(split)
     texts = TextDecoder()
-    for number, line in enumerate(texts.read(source).split("\n"), start=1):
-        if not line.strip():
+    for number, record in _records(texts.read(source), columns):
+        name, location = record["file_name"], SourceLocation(source, f"line {number}")
+        if by_folders and _split_of(name) != split:
             continue
-        record, location = _parse(columns, line, number), SourceLocation(source, f"line {number}")
-        if record is None:
-            continue
-        name = record.get("file_name")
-        if not isinstance(name, str) or not name:
-            columns.problem("malformed", source, location.text, f"has the file_name {short(name)}", "name the image")
-            continue
-        if inner and _split_of(name) != split:
-            continue
-        image = columns.named(finder, name, location, _NAMES, size=record_size(record), record=location.text)
+        size = whole_size(record.get("width"), record.get("height"))
+        image = columns.add_named_image(finder, name, location, _NAMES, size=size, record=location.text)
         objects.read(record, image, location, number)
     if not columns.names and not columns.problems:
-        columns.problem("malformed", source, "", "there are no images in it", "give it a line for each")
+        columns.report("malformed", source, "", "it has no images", "give it a line for each")
     objects.finish()
     columns.notes += texts.notes(source)
-    return columns.finish([source], line_object, xywh=True)
+    return columns.finish([source], OBJECT_OF_LINE, xywh=True)
+
+
+def _records(text: str, columns: ColumnBuilder) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and record of each line with a record of a named image, and report the others."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        record = _parse(columns, line, number) if line.strip() else None
+        name = None if record is None else record.get("file_name")
+        if record is not None and (not isinstance(name, str) or not name):
+            text = f"has the file_name {short(name)}"
+            columns.report("malformed", columns.source, f"line {number}", text, "name the image")
+        elif record is not None:
+            yield number, record
 
 
 def _parse(columns: ColumnBuilder, line: str, number: int) -> dict[str, Any] | None:
+    """Return the record of a line; None where it is none, which is reported."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-        columns.problem("malformed", columns.source, f"line {number}", f"is not valid JSON ({reason})", "fix it")
+        columns.report("malformed", columns.source, f"line {number}", f"is not valid JSON ({reason})", "fix it")
         return None
     if not isinstance(record, dict):
-        columns.problem("malformed", columns.source, f"line {number}", f"is {short(record)}", "it should be an object")
+        columns.report("malformed", columns.source, f"line {number}", f"is {short(record)}", "it should be an object")
         return None
     return record
 
 
 def find_image_folder(path: AnyPath) -> dict[str, AnyPath]:
-    """The splits: a file in each folder, or one whose images lie in folders called train and so on, or "all".
+    """Return the splits: a file in each folder, or one whose images lie in folders called train and so on, or "all".
 
     Raises:
-        DataError: there is no such file.
+        DataError: there is no such file, or two of one split.
     """
     if path.is_file():
         return _splits_in(path)
@@ -83,18 +91,19 @@ def find_image_folder(path: AnyPath) -> dict[str, AnyPath]:
         return _splits_in(path / NAME)
     files = metadata_files(path)
     if not files:
-        raise DataError(f"{path}: there is no {NAME} in it or in a folder in it")
+        raise DataError(f"{path}: there is no {NAME} in it or in a folder in it", code="image-folder-no-metadata")
     found: dict[str, AnyPath] = {}
     for file in files:
         name = normalize_split(file.parent.name)
         if name in found:
-            raise DataError(f"{path}: {found[name]} and {file} are both the split {name}; name one of them")
+            text = f"{found[name]} and {file} are both the split {name}; name one of them"
+            raise DataError(f"{path}: {text}", code="image-folder-duplicate-split")
         found[name] = file
     return found
 
 
 def metadata_files(path: AnyPath) -> list[AnyPath]:
-    """The metadata of a folder, or of the folders in it or in its folder "data"."""
+    """Return the metadata file of a folder, or those of the folders in it or in its folder "data"."""
     if (path / NAME).is_file():
         return [path / NAME]
     for base in (path, path / "data"):
@@ -105,6 +114,7 @@ def metadata_files(path: AnyPath) -> list[AnyPath]:
 
 
 def _splits_in(file: AnyPath) -> dict[str, AnyPath]:
+    """Return the splits of one file, by the folders of its images or else by its own folder."""
     splits: dict[str, None] = {}
     for name in _names(file):
         split = _split_of(name)
@@ -116,6 +126,7 @@ def _splits_in(file: AnyPath) -> dict[str, AnyPath]:
 
 
 def _names(file: AnyPath) -> Iterator[str]:
+    """Yield the names of images in a file."""
     for line in TextDecoder().read(file).split("\n"):
         try:
             record = json.loads(line)
@@ -126,4 +137,5 @@ def _names(file: AnyPath) -> Iterator[str]:
 
 
 def _split_of(name: str) -> str:
+    """Return the split that the first folder of a name is called like."""
     return normalize_split(name.replace("\\", "/").removeprefix("./").partition("/")[0])

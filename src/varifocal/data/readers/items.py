@@ -1,23 +1,25 @@
-"""Common code of the readers of small formats: an image with its objects, as a source has it, is put into columns.
+"""Images with their objects as sources have them, and their way into columns: the common part of small formats.
 
-A format is then a pure function from a record (a text file, an object of JSON, a row) to an :class:`Item`.
+The reader of a format is then a pure function from a record (a text file, an object of JSON, a row) to an
+:class:`Item`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short, short_list
 from varifocal.data.archive import AnyPath
+from varifocal.data.find_images import FoundImage
+from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image
-from varifocal.data.readers.columns import NAN, ColumnBuilder
+from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words, record_of
+from varifocal.data.readers.values import NAN
 
-_MAX_SIDE = 2**31 - 1
-_MOST = 1e15  # of a number; beyond it a sum of two may be none
+_MAX_NUMBER = 1e15  # beyond it the sum of two numbers may be none
 _SHIFT = 24  # bits of an object's index beside the number of its record
 
 OUTLINE = "(outline|outlines) became the upright (box around it|boxes around them)"
@@ -27,9 +29,9 @@ ELLIPSE = "(ellipse|ellipses) became the upright (box around it|boxes around the
 MASK = "(mask|masks) became the (box around it|boxes around them)"
 
 _NAMES = Words(
-    said="is of the image",
-    hint="put it there or take the labels away",
-    inside="put it there or take the labels away",
+    verb="is of the image",
+    hint="add it, or remove the labels",
+    inside="add it, or remove the labels",
 )
 
 ONE_CLASS = "object"  # where a source has boxes and no classes
@@ -38,10 +40,11 @@ IGNORED = None  # the label of a region where nothing is an object and nothing i
 
 
 class Shape(NamedTuple):
-    """One object: its location ``number`` in the file, the name of its class ("" where it has none, ``IGNORED`` for a
-    region that counts for no class), its box as xyxy pixels, and what stands there instead of numbers.
+    """One object, with its box as xyxy pixels.
 
-    ``note`` says how the box was made of something else; such notes are counted.
+    ``number`` is its location in the file. ``label`` is the name of its class, "" where it has none, ``IGNORED`` for a
+    region that counts for no class. ``odd`` is what the source has where numbers should be. ``note`` says how another
+    shape became the box; such notes are counted.
     """
 
     number: int
@@ -54,7 +57,7 @@ class Shape(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something instead of an object that cannot be interpreted."""
+    """An entry that cannot be understood, with the text and the fix of the problem."""
 
     number: int
     text: str
@@ -63,32 +66,37 @@ class Fault(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Something instead of an object that has no box; such notes are counted."""
+    """An entry that has no box, with a note; such notes are counted."""
 
     note: str
 
 
 Entry = Shape | Fault | LeftOut
-LocationOf = Callable[[Any, int], str]  # of a file and a number: the location in words
+LocationOf = Callable[[Any, int], str]  # from a file and the number of an object to its location in words
 
 
-def entries_of(values: Any, name: str, entry: Callable[[int, dict[str, Any]], Entry]) -> Iterator[Entry]:
-    """The entries of a record's list of objects, which is its field ``name``; ``entry`` reads one of them."""
+def entries_of(
+    values: Any, name: str, entry: Callable[[int, dict[str, Any]], Entry], record: int = 0
+) -> Iterator[Entry]:
+    """Yield the entries of the list of objects that a record has in its field ``name``.
+
+    ``entry(number, object)`` reads one of them; the number holds that of the record and its index in the list.
+    """
     if not isinstance(values, list):
-        yield Fault(0, f"has the {name} {short(values)}", "they should be a list")
+        yield Fault(number_of(record, 0), f"has the {name} {short(values)}", "it should be a list")
         return
-    for number, one in enumerate(values):
-        if isinstance(one, dict):
-            yield entry(number, one)
+    for index, value in enumerate(values):
+        number = number_of(record, index)
+        if isinstance(value, dict):
+            yield entry(number, value)
         else:
-            yield Fault(number, f"is {short(one)}", "it should be an object")
+            yield Fault(number, f"is {short(value)}", "it should be an object")
 
 
 class Item(NamedTuple):
-    """One image as a source has it: its name, with or without a suffix, its objects, and its size in pixels or 0.
+    """One image as a source has it: its name with or without a suffix, its objects, and its size in pixels or 0.
 
-    ``location`` are words for where it stands in its file; ``other`` is a second name for it, tried where ``name`` is
-    not found.
+    ``location`` describes its position in the file; ``other`` is a second name, tried where ``name`` is not found.
     """
 
     name: str
@@ -100,7 +108,7 @@ class Item(NamedTuple):
 
 @dataclass
 class Items:
-    """Puts items into columns, one after the other."""
+    """Puts items into columns; ``regions`` are those to be ignored, with the indices of their images."""
 
     columns: ColumnBuilder
     regions: list[tuple[int, Shape]] = field(default_factory=list)
@@ -110,15 +118,13 @@ class Items:
         columns = self.columns
         if not isinstance(item.name, str) or not item.name.strip():
             text = f"names no image but {short(item.name)}" if item.name else "names no image"
-            columns.problem("malformed", file, item.location, text, "add its file name, or take the record out")
+            columns.report("malformed", file, item.location, text, "add its file name, or remove the record")
             return False
-        location, record = (
-            SourceLocation(file, item.location),
-            f"{record_of(file, columns.source)} {item.location}".strip(),
-        )
+        location = SourceLocation(file, item.location)
+        record = f"{record_of(file, columns.source)} {item.location}".strip()
         found = without_suffix(finder, item.name)
         also = (item.other,) if item.other and item.other != item.name else ()
-        image = columns.named(
+        image = columns.add_named_image(
             finder, item.name, location, _NAMES, size=item.size, found=found, also=also, record=record
         )
         for entry in item.entries:
@@ -131,11 +137,11 @@ class Items:
             columns.changed[entry.note] += 1
         elif isinstance(entry, Fault):
             location = words(file, entry.number)
-            columns.problem(entry.kind, file, location, entry.text, entry.hint, image=image)
+            columns.report(entry.kind, file, location, entry.text, entry.hint, image=image)
         elif entry.label is IGNORED:
             self.regions.append((image, entry))
         else:
-            label = NO_LABEL if not entry.label else columns.label(entry.label)
+            label = NO_LABEL if not entry.label else columns.add_label(entry.label)
             self._box(entry, image, label)
 
     def _box(self, shape: Shape, image: int, label: int) -> None:
@@ -143,10 +149,10 @@ class Items:
             self.columns.changed[shape.note] += 1
         flags = {"crowd": shape.crowd, "difficult": shape.difficult and not shape.crowd}
         xyxy = [NAN] * 4 if shape.odd else shape.xyxy
-        self.columns.box(image, label, xyxy, shape.number, odd=shape.odd, **flags)
+        self.columns.add_box(image, label, xyxy, shape.number, odd=shape.odd, **flags)
 
     def finish(self) -> None:
-        """What is known only at the end: each ignored region becomes a crowd region of every class."""
+        """Add each ignored region as a crowd region of every class, now that all classes are known."""
         columns = self.columns
         labels = columns.all_labels()
         for image, shape in self.regions:
@@ -156,53 +162,67 @@ class Items:
             columns.changed[
                 "ignored (region is neither object|regions are neither objects) nor background, for every class"
             ] += len(self.regions)
-        columns.no_classes()
+        columns.report_no_classes()
 
 
-def one_class_note(file: AnyPath) -> str:
-    """What is said of a source with boxes and no classes."""
-    return f"{file.name}: nothing in it tells a class, so that all boxes are of one, called {ONE_CLASS!r}."
+def one_class_note(file: AnyPath, unread: Sequence[str] = ()) -> str:
+    """Return the note on a source with boxes and no classes; ``unread`` are columns that might have held them."""
+    note = f"{file.name}: nothing in it names a class, so that all boxes are of one, called '{ONE_CLASS}'."
+    return note + (f" Columns not read: {short_list(unread)}." if unread else "")
 
 
 def absent_note(file: AnyPath, names: Sequence[str]) -> str:
-    """What is said of images that a source names and that are not there, where that is no mistake."""
+    """Return the note on images that a source names and that are not there, where that is no mistake."""
     images = counted(len(names), "(image is|images are)")
-    return f"{file.name}: {images} named and not there, and left out, first {short(names[0])}."
+    return f"{file.name}: {images} named but missing, and left out, first {short(names[0])}."
+
+
+def add_unlabeled(
+    columns: ColumnBuilder,
+    left: Sequence[FoundImage],
+    what: str,
+    options: ReadOptions,
+    files: list[tuple[AnyPath, str] | None],
+) -> None:
+    """Add images without labels where the user says that nothing is on them; else count them in a note.
+
+    ``what`` names the labels that are missing. ``files`` has the label file of each image, None for these.
+    """
+    if options.unlabeled == "background":
+        for folder, name in left:
+            columns.add_image(name, (folder, name))
+            files.append(None)
+    elif left:
+        images = counted(len(left), f"(image has|images have) no {what} and (is|are) left out")
+        hint = "--unlabeled background takes them as images without objects."
+        columns.notes.append(f"{columns.source.name}: {images}, first {left[0][1]}; {hint}")
 
 
 def without_suffix(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None:
-    """The file of an image whose name lacks its suffix, if only one has that stem."""
+    """Return the file of an image whose name lacks its suffix, if only one has that stem; else None."""
     found = None if is_image(name) else finder.find_stem(name.replace("\\", "/"))
     return None if found is not None and finder.same_stem(*found) else found
 
 
 def to_numbers(values: Any, count: int | None = None) -> list[float] | None:
-    """A list of numbers as floats; None where it is no list, of another length, or any value is no number."""
+    """Return a list of numbers as floats; None where it is no list, has another length, or holds anything else."""
     if not isinstance(values, (list, tuple)) or (count is not None and len(values) != count):
         return None
-    if not all(type(value) in (int, float) and abs(value) < _MOST for value in values):  # NaN is not below it either
+    if not all(type(value) in (int, float) and abs(value) < _MAX_NUMBER for value in values):  # false for NaN, too
         return None
     return [float(value) for value in values]
 
 
 def to_points(values: Any) -> list[tuple[float, float]] | None:
-    """A list of points [x, y]; None where it is none, or empty."""
+    """Return a list of points [x, y] as floats; None where it is no such list, or is empty."""
     if not isinstance(values, list) or not values:
         return None
     pairs = [to_numbers(value, 2) for value in values]
     return None if None in pairs else [(pair[0], pair[1]) for pair in pairs if pair is not None]
 
 
-def to_size(width: Any, height: Any) -> tuple[int, int]:
-    """Width and height where both are whole numbers of pixels, else 0."""
-    sides = to_numbers([width, height])
-    if sides is None or not all(1 <= side <= _MAX_SIDE and side == math.floor(side) for side in sides):
-        return 0, 0
-    return int(sides[0]), int(sides[1])
-
-
 def to_label(value: Any) -> str | None:
-    """The name of a class: a text, or a whole number as one; "" where there is none, None for anything else."""
+    """Return the name of a class, a text or a whole number; "" where there is none, None for anything else."""
     if value is None:
         return ""
     if type(value) is int and abs(value) < 10**9:
@@ -216,15 +236,26 @@ def number_of(record: int, index: int) -> int:
 
 
 def record_and_index(number: int) -> tuple[int, int]:
-    """What :func:`number_of` has put together."""
+    """Return the record and the index of an object from its number."""
     return number >> _SHIFT, number & ((1 << _SHIFT) - 1)
 
 
+@dataclass(frozen=True)
+class LocationFormat:
+    """Describes the location of an object: ``text`` with the values of ``{record}`` and ``{index}``."""
+
+    text: str
+
+    def __call__(self, file: Any, number: int) -> str:
+        record, index = record_and_index(number)
+        return self.text.format(record=record, index=index)
+
+
 def finished(items: Items, files: Sequence[Any], words: LocationOf, *, normalized: bool = False) -> RawDataset:
-    """The set of what was added."""
+    """Return the data set of the items that were added."""
     columns = items.columns
     columns.find_lost()
     if not columns.names and not columns.problems:
-        columns.problem("malformed", columns.source, "", "there are no images in it", "name other labels")
+        columns.report("malformed", columns.source, "", "it has no images", "name other labels")
     items.finish()
     return columns.finish(files, words, normalized=normalized)

@@ -1,4 +1,4 @@
-"""A large JSON object read in one pass, record by record, so that a file of gigabytes needs megabytes of memory."""
+"""Reading of JSON: small files at once, large ones record by record, so that gigabytes need megabytes of memory."""
 
 from __future__ import annotations
 
@@ -16,68 +16,80 @@ from varifocal.data.archive import AnyPath
 from varifocal.utils.errors import DataError
 
 _BLOCK = 1 << 22  # bytes read at a time
-_RECORDS = 1 << 15  # records handed on at a time, about
+_RECORDS = 1 << 15  # approximate number of records handed on at a time
 _TRIES = 3  # a cut may lie inside an element
-_NEAR = 1 << 16  # a failure so near the end of what was read may only mean that there is more
+_NEAR = 1 << 16  # a failure so near the end of the window may only mean that more has to be read
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper: 4 s of 7 million
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # raw_decode without its wrapper, which takes 4 s of 7 million records
 
-Take = Callable[[str, int, list[Any]], None]
+RecordHandler = Callable[[str, int, list[Any]], None]
 
 
 class Count(int):
-    """How many elements a list had that was handed on while it was read; a number that stands in the file is none."""
+    """The number of elements of a list that was handed on while it was read; a number in the file is an ``int``."""
 
 
-def read_object(file: AnyPath, lists: Collection[str], take: Take) -> dict[str, Any]:
-    """The keys of the object in ``file``, without those of ``lists`` whose value is a list.
+def read_object(file: AnyPath, lists: Collection[str], handle: RecordHandler) -> dict[str, Any]:
+    """Return the object in ``file``, with a :class:`Count` for each key in ``lists`` whose value is a list.
 
-    Of these ``take(key, first, records)`` gets the elements, some at a time, ``first`` being the index of the first
-    one; their value is then the number of elements. A file that holds no object gives ``{"": value}``.
+    The elements of these lists go to ``handle(key, first, records)``, some at a time, ``first`` being the index of the
+    first one. For a file that holds no object the result is ``{"": value}``.
 
     Raises:
         DataError: not JSON, not UTF-8 (or UTF-16 with its mark), unreadable, or one of ``lists`` is there twice.
     """
-    with _said_of(file), file.open("rb") as stream, _without_collection():
-        return _Reader(stream, file).read(lists, take)
+    with _named_errors(file), file.open("rb") as stream, _without_collection():
+        return _Reader(stream, file).read(lists, handle)
 
 
-def read_list(file: AnyPath, take: Callable[[int, list[Any]], None]) -> int | None:
-    """How many elements the list in ``file`` has; None for a file that holds no list.
+def read_list(file: AnyPath, handle: Callable[[int, list[Any]], None]) -> int | None:
+    """Return the number of elements of the list in ``file``; None for a file that holds no list.
 
-    ``take(first, elements)`` gets them, some at a time, ``first`` being the index of the first one.
+    They go to ``handle(first, elements)``, some at a time, ``first`` being the index of the first one.
 
     Raises:
-        DataError: as of :func:`read_object`.
+        DataError: as :func:`read_object`.
     """
-    with _said_of(file), file.open("rb") as stream, _without_collection():
+    with _named_errors(file), file.open("rb") as stream, _without_collection():
         reader = _Reader(stream, file)
         reader.fill()
         if reader.peek() != "[":
             return None
-        count = reader.records("", lambda _, first, elements: take(first, elements))
+        count = reader.records("", lambda _, first, elements: handle(first, elements))
         reader.expect_end()
         return count
 
 
+def parse_json(content: str | bytes, file: AnyPath) -> Any:
+    """Return the value that a small JSON file holds.
+
+    Raises:
+        DataError: it is not valid JSON; the line is named.
+    """
+    with _named_errors(file):
+        return json.loads(content if isinstance(content, str) else content.decode(json.detect_encoding(content)))
+
+
 @contextmanager
-def _said_of(file: AnyPath) -> Iterator[None]:
-    """What goes wrong while reading, as a sentence about the file."""
+def _named_errors(file: AnyPath) -> Iterator[None]:
+    """Raise what goes wrong while reading as an error about the file."""
     try:
         yield
     except json.JSONDecodeError as error:
         location = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{file}: this is not valid JSON at {location} ({error.msg}); export it again") from None
+        text = f"this is not valid JSON at {location} ({error.msg}); export it again"
+        raise DataError(f"{file}: {text}", code="json-syntax") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
+        raise DataError(f"{file}: the JSON cannot be read ({error}); export it again", code="json-value") from None
     except OSError as error:
-        raise DataError(f"{file}: the file cannot be read ({error.strerror}); check its permissions") from None
+        text = f"the file cannot be read ({error.strerror}); check its permissions"
+        raise DataError(f"{file}: {text}", code="json-unreadable") from None
 
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """JSON has no cycles; looking for them among millions of new objects takes as long as reading."""
+    """Pause the garbage collector: JSON has no cycles, and to search millions of objects takes as long as reading."""
     if not gc.isenabled():
         yield
         return
@@ -89,7 +101,7 @@ def _without_collection() -> Iterator[None]:
 
 
 class _Reader:
-    """A window on the text that moves forward; ``position`` is the next character in it."""
+    """A window on the text that moves forward; ``position`` is the index of the next character in it."""
 
     def __init__(self, stream: io.BufferedReader, file: AnyPath) -> None:
         start = stream.read(len(codecs.BOM_UTF8))
@@ -102,7 +114,7 @@ class _Reader:
         self.bytes = stream.tell()
         self.lines, self.column = 0, 0  # of the text before the window
 
-    def read(self, lists: Collection[str], take: Take) -> dict[str, Any]:
+    def read(self, lists: Collection[str], handle: RecordHandler) -> dict[str, Any]:
         self.fill()
         if self.peek() != "{":
             value = self.value()
@@ -113,13 +125,13 @@ class _Reader:
         if self.peek() == "}":
             self.position += 1
         else:
-            while self.pair(found, lists, take):
+            while self.pair(found, lists, handle):
                 pass
         self.expect_end()
         return found
 
-    def pair(self, found: dict[str, Any], lists: Collection[str], take: Take) -> bool:
-        """One key and its value; whether another follows."""
+    def pair(self, found: dict[str, Any], lists: Collection[str], handle: RecordHandler) -> bool:
+        """Read one key and its value into ``found``, and return whether another follows."""
         if self.peek() != '"':
             self.fail("Expecting property name enclosed in double quotes")
         key = self.value()
@@ -127,12 +139,12 @@ class _Reader:
             self.fail("Expecting ':' delimiter")
         self.position += 1
         if key in lists and key in found:
-            raise DataError(f"{self.file}: {short(key)} is there twice; join the two")
-        found[key] = Count(self.records(key, take)) if self.peek() == "[" and key in lists else self.value()
-        return self.goes_on("}")
+            raise DataError(f"{self.file}: {short(key)} is there twice; join the two", code="json-duplicate-key")
+        found[key] = Count(self.records(key, handle)) if self.peek() == "[" and key in lists else self.value()
+        return self.has_next("}")
 
-    def records(self, key: str, take: Take) -> int:
-        """The elements of a list, handed on; how many they are."""
+    def records(self, key: str, handle: RecordHandler) -> int:
+        """Hand on the elements of a list, and return their number."""
         self.position += 1
         count = 0
         more = self.peek() != "]"
@@ -143,16 +155,16 @@ class _Reader:
             if not records:  # one by one, until more has been read
                 while more and self.bytes == window and len(records) < _RECORDS:
                     records.append(self.value())
-                    more = self.goes_on("]")
-            take(key, count, records)
+                    more = self.has_next("]")
+            handle(key, count, records)
             count += len(records)
         return count
 
     def run(self) -> list[Any]:
-        """Elements of the list that can be read at once, because what was read holds them whole; else none.
+        """Return the next elements of the list that the window holds completely, parsed at once; none where that fails.
 
-        What is valid between brackets is a run of whole elements, wherever it was cut. Each by itself takes twice as
-        long, and its keys are strings of its own.
+        What is valid between brackets is a run of complete elements, wherever it was cut. Parsing each by itself takes
+        twice as long, and makes strings of its own for its keys.
         """
         end = len(self.text)
         for _ in range(_TRIES):
@@ -168,8 +180,8 @@ class _Reader:
                 return records
         return []
 
-    def goes_on(self, close: str) -> bool:
-        """Whether a comma follows, or the closing bracket."""
+    def has_next(self, close: str) -> bool:
+        """Read a comma or the closing bracket, and return whether it is a comma."""
         found = self.peek()
         if found not in (",", close):
             self.fail("Expecting ',' delimiter")
@@ -177,12 +189,12 @@ class _Reader:
         return found == ","
 
     def value(self) -> Any:
-        """The next value, whole."""
+        """Read and return the next value."""
         self.peek()
         while True:
             try:
                 value, end = _scan(self.text, self.position)
-                # a number may go on behind what was read, such as 1 before e+5
+                # a number may continue beyond the window, such as 1 before e+5
                 if end + len("e+5") <= len(self.text) or not self.fill():
                     self.position = end
                     return value
@@ -192,14 +204,14 @@ class _Reader:
                 self.retry(error)
 
     def retry(self, error: json.JSONDecodeError) -> None:
-        """Read more where that can resolve a failure."""
+        """Read more where that can resolve a failure; else raise it."""
         cut = error.pos + _NEAR > len(self.text) or error.msg.startswith("Unterminated string")
         ahead = error.pos - self.position
         if not (cut and self.fill()):
             self.fail(error.msg, self.position + ahead)
 
     def peek(self) -> str:
-        """The next character that is no space, "" at the end; ``position`` is then there."""
+        """Move to the next character that is no space, and return it; "" at the end."""
         while True:
             match = _SPACE.match(self.text, self.position)
             assert match is not None
@@ -214,7 +226,7 @@ class _Reader:
             self.fail("Extra data")
 
     def fill(self) -> bool:
-        """Read on, and forget what lies behind; False at the end of the file."""
+        """Read more, forget what lies before ``position``, and return whether there was more."""
         if self.ended:
             return False
         # as much as is unread: a value longer than a block is not tried again and again
@@ -225,8 +237,8 @@ class _Reader:
             more = self.decoder.decode(block, final=self.ended)
         except UnicodeDecodeError as error:
             byte = self.bytes - pending + error.start
-            hint = f"is not {self.encoding}; save the file as UTF-8"
-            raise DataError(f"{self.file}: byte {byte} {hint}") from None
+            text = f"byte {byte} is not {self.encoding}; save the file as UTF-8"
+            raise DataError(f"{self.file}: {text}", code="json-encoding") from None
         if self.ended:
             return False
         self.bytes += len(block)
@@ -237,7 +249,7 @@ class _Reader:
         return True
 
     def fail(self, message: str, position: int | None = None) -> None:
-        """Raise with line and column in the file."""
+        """Raise a syntax error with its line and column in the file."""
         position = self.position if position is None else position
         error = json.JSONDecodeError(message, self.text, min(position, len(self.text)))
         if error.lineno == 1:

@@ -10,28 +10,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from varifocal.data.annotations import Files, RawDataset, counted, cut, short
+from varifocal.data.annotations import Files, RawDataset
 from varifocal.data.archive import AnyPath
-from varifocal.data.find_images import finder_of
+from varifocal.data.find_images import FoundImage, finder_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.items import Item, Items, LocationOf, finished
+from varifocal.data.readers.image_sets import ImageSets, index_labels, lists_folder, names_any, read_lists
+from varifocal.data.readers.items import Item, Items, LocationOf, add_unlabeled, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
 from varifocal.utils.errors import DataError
 
-SNIFFED = 8  # files of a folder that are looked at to tell its format
-_FEW = 8  # folders with images that are looked through for each folder of labels
+SNIFFED = 8  # files of a folder that are read to recognize its format
+_MAX_ROOTS = 8  # folders with images that are searched for each folder of labels
 
 
 def split_of_parts(parts: Sequence[str]) -> str:
-    """The split that folders name, the last one first: "train", "val", "test" or "trainval", also within longer
-    names such as "VisDrone2019-DET-train"; else "all"."""
+    """Return the split that folders name, the last folder first: "train", "val", "test" or "trainval"; else "all".
+
+    The split may be a part of a longer name, such as "VisDrone2019-DET-train".
+    """
     for part in reversed(parts):
         for word in (part, *reversed(re.split(r"[-_. ]+", part))):
             if normalize_split(word) in NAMED:
@@ -40,7 +43,7 @@ def split_of_parts(parts: Sequence[str]) -> str:
 
 
 def image_folders(data: AnyPath) -> list[AnyPath]:
-    """All folders with images, below and including ``data``."""
+    """Return all folders with images, below and including ``data``."""
     return [folder for folder, _, names in walk(data) if any(map(is_image, names))]
 
 
@@ -51,11 +54,11 @@ def image_roots(
     folders: Sequence[AnyPath],
     siblings: Siblings = Siblings(),  # noqa: B008  # it never changes
 ) -> list[AnyPath]:
-    """Where the images of a folder of labels may lie: the nearest folders, without those of other splits and of other
-    labels (``siblings``).
+    """Return the folders in which the images of a folder of labels may lie, the most likely first.
 
-    Those come first whose name ends in the number of the label folder (``image_2`` of ``label_2``), then by name. At
-    last come the folders around, for names that have folders in them.
+    These are the nearest of ``folders``, without those of other splits and of other labels (``siblings``): first those
+    whose name ends in the number of the label folder (``image_2`` of ``label_2``), then the others by name. The folders
+    above the labels come last, for image names that have folders in them.
     """
     own = parts_between(data, labels)
     number = re.findall(r"\d+$", labels.name)
@@ -77,15 +80,15 @@ def image_roots(
         around.append(around[-1].parent)
     beside = [labels] if labels in folders else []
     fitting = [] if beside else list(filter(fits, folders))
-    most = max(map(shared, fitting), default=0)  # one farther away is unusual, and is reported if it is taken
-    near = sorted((folder for folder in fitting if shared(folder) == most), key=order)[:_FEW]
+    most = max(map(shared, fitting), default=0)  # an image farther away is unusual, and a note says where it was found
+    near = sorted((folder for folder in fitting if shared(folder) == most), key=order)[:_MAX_ROOTS]
     return list(dict.fromkeys([*beside, *near, *around]))
 
 
 def _finder(
     base: AnyPath, labels: AnyPath, folders: Sequence[AnyPath], labeled: LabelFolders, options: ReadOptions
 ) -> ImageFinder:
-    """Finds the images of a folder of labels among the ``folders`` with images."""
+    """Return the finder for the images of a folder of labels among the ``folders`` with images."""
     own = parts_between(base, labels)
     split, siblings = split_of_parts(own), Siblings(own, labeled)  # a list may name another split
     roots = image_roots(base, labels, split, folders, siblings)
@@ -96,9 +99,9 @@ def _finder(
 class LabelFiles:
     """A format with a label file for each image.
 
-    ``kind`` returns the format of a file, ``parse`` makes an item of its text, or None of a file that is something
-    else; ``words`` puts the location of an object in it into words. ``classes`` are the names of all classes where the
-    format has them.
+    ``kind`` returns the format of a file. ``parse`` returns the item that its text holds, or None where the file is
+    something else. ``words`` describes the location of an object in it. ``classes`` are the names of all classes where
+    the format fixes them.
     """
 
     name: str
@@ -117,7 +120,7 @@ class LabelFiles:
                 yield folder
 
     def splits(self, data: AnyPath) -> dict[str, AnyPath]:
-        """The splits: a single label file, the lists in ImageSets, or folders; each with the file or folder to read.
+        """Return the splits, each with what to read: a label file, a list in ``ImageSets``, or a folder.
 
         Raises:
             DataError: there are no labels of this format.
@@ -128,118 +131,120 @@ class LabelFiles:
         for folder in self.folders(data):
             found.setdefault(split_of_parts(parts_between(data, folder)), []).append(folder)
         if not found:
-            hint = "name the folder that has them"
-            raise DataError(f"{data}: there are no labels of {self.title} in it ({self.suffix} files); {hint}")
-        lists = _lists(data) if len(found) == 1 else {}
-        return lists or {split: locations[0] if len(locations) == 1 else data for split, locations in found.items()}
+            text = f"there are no labels of {self.title} in it ({self.suffix} files); name the folder that has them"
+            raise DataError(f"{data}: {text}", code="no-label-files")
+        lists = self._lists(data) if len(found) == 1 else None
+        if lists is not None and lists.splits:
+            return lists.splits
+        return {split: folders[0] if len(folders) == 1 else data for split, folders in found.items()}
+
+    def _lists(self, data: AnyPath) -> ImageSets | None:
+        """Return the lists in ``ImageSets``, those of a split without those that name no label file."""
+        folder = lists_folder(data)
+        if folder is None:
+            return None
+        paths = (
+            "/".join((*parts_between(data, path), name))
+            for path in self.folders(data)
+            for name in _labels_in(path, self.suffix)
+        )
+        labels = index_labels(paths)
+        names = [name for name in list_dir(folder)[1] if name.endswith(".txt")]
+        lists = read_lists(folder, names, labels, self.suffix)
+        texts = {split: map(str.strip, TextDecoder().read(file).split("\n")) for split, file in lists.splits.items()}
+        splits = {split: file for split, file in lists.splits.items() if names_any(texts[split], labels)}
+        others = [file.name for split, file in lists.splits.items() if split not in splits]
+        return replace(lists, splits=splits, others=[*lists.others, *others])
 
     def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-        """One split, as ``splits`` gives it.
+        """Read one split, as ``splits`` gives it.
 
         Raises:
             DataError: a folder or a list cannot be read. Whatever is wrong with a label file is a problem of the set.
         """
         columns, texts = ColumnBuilder(self.name, source, split), TextDecoder()
         if self.classes:
-            columns.declare(self.classes)
+            columns.declare_classes(self.classes)
         items = Items(columns)
         base = data if data.is_dir() else source.parent
+        find = self._finders(base, options)
+        files: list[tuple[AnyPath, str] | None] = []
+        locations, bare = self._files(columns, base, find)
+        for (folder, name), (file, content) in zip(locations, read_many(f / n for f, n in locations), strict=True):
+            item = self._item(columns, content, file, texts, find(folder))
+            if item is not None and items.add(item, file, find(folder), self.words):
+                files.append((folder, name))
+        columns.find_lost()
+        add_unlabeled(columns, bare or self._unlabeled(columns), f"{self.suffix} file of labels", options, files)
+        columns.notes += texts.notes(source)
+        return finished(items, Files.of(files), self.words)
+
+    def _finders(self, base: AnyPath, options: ReadOptions) -> Callable[[AnyPath], ImageFinder]:
+        """Return a function that returns the finder for the images of a folder of labels."""
         folders, labeled = image_folders(base), LabelFolders(base, self.folders(base))
         finders: dict[AnyPath, ImageFinder] = {}
-        kept: list[tuple[AnyPath, str] | None] = []
-        locations = list(self._files(columns, base, texts))
-        for (folder, name), (file, content) in zip(locations, read_many(f / n for f, n in locations), strict=True):
+
+        def find(folder: AnyPath) -> ImageFinder:
             if folder not in finders:
                 finders[folder] = _finder(base, folder, folders, labeled, options)
-            item = self._item(columns, content, file, texts, finders[folder])
-            if item is not None and items.add(item, file, finders[folder], self.words):
-                kept.append((folder, name))
-        columns.find_lost()
-        for location in self._unlabeled(columns, options):
-            columns.image(location[1], location)
-            kept.append(None)
-        columns.notes += texts.notes(source)
-        return finished(items, Files.of(kept), self.words)
+            return finders[folder]
+
+        return find
 
     def _item(
         self, columns: ColumnBuilder, content: bytes | DataError, file: AnyPath, texts: TextDecoder, finder: ImageFinder
     ) -> Item | None:
-        """What a label file says, None where it is something else or wrong, which is noted."""
+        """Return the item in a label file; None where the file is something else or wrong, which is reported."""
         try:
             if isinstance(content, DataError):
                 raise content
             item = self.parse(texts.decode(content, file), file)
         except DataError as error:
-            columns.failure("malformed", file, error)
+            columns.report_error("malformed", file, error)
             return None
         stem = os.path.splitext(file.stem)[0] if is_image(file.stem) else file.stem
         if item is None and finder.find_stem(stem) is not None:
             text = f"this is not a label file of {self.title}, though an image has its name"
-            columns.problem("malformed", file, "", text, "fix or remove it")
+            columns.report("malformed", file, "", text, "fix or remove it")
         elif item is None:
             columns.changed[
                 f"{self.suffix} (file that is no label file was|files that are no label files were) passed over"
             ] += 1
         return item
 
-    def _files(self, columns: ColumnBuilder, base: AnyPath, texts: TextDecoder) -> Iterator[tuple[AnyPath, str]]:
-        """Folder and name of each label file of a split."""
-        source, split = columns.source, columns.split
-        if source.is_file() and not _is_list(source):
-            yield source.parent, source.name
-        elif source.is_file():
-            yield from self._listed(columns, base, texts)
-        else:
-            for folder in self.folders(source):
-                if split_of_parts(parts_between(base, folder)) == split:
-                    yield from ((folder, name) for name in self._names(folder))
+    def _files(
+        self, columns: ColumnBuilder, base: AnyPath, find: Callable[[AnyPath], ImageFinder]
+    ) -> tuple[list[FoundImage], list[FoundImage]]:
+        """Return folder and name of each label file of a split, and of the images without one that a list names."""
+        source, lists = columns.source, self._lists(base)
+        if source.is_file():
+            if lists is None or source not in lists.splits.values():
+                return [(source.parent, source.name)], []
+            columns.notes += lists.notes()
+            folder = next(iter(self.folders(base)), base)
+            paths, bare = lists.read(source, columns, find(folder), "among the labels")
+            return [_located(base, path) for path in paths], bare
+        if lists is not None and not lists.splits:
+            columns.notes += lists.unused_notes()
+        folders = (path for path in self.folders(source) if split_of_parts(parts_between(base, path)) == columns.split)
+        return [(path, name) for path in folders for name in _labels_in(path, self.suffix)], []
 
-    def _listed(self, columns: ColumnBuilder, base: AnyPath, texts: TextDecoder) -> Iterator[tuple[AnyPath, str]]:
-        """The label files that a list names by their stems, a line for each."""
-        found = {
-            os.path.splitext(name)[0]: (folder, name) for folder in self.folders(base) for name in self._names(folder)
-        }
-        for number, line in enumerate(texts.read(columns.source).split("\n"), start=1):
-            stem = line.strip()
-            if stem in found:
-                yield found[stem]
-            elif stem:
-                text = f"names {short(stem)}, and there is no {cut(stem)}{self.suffix} among the labels"
-                hint = "put it there or take the line out"
-                columns.problem("missing-labels", columns.source, f"line {number}", text, hint)
-
-    def _names(self, folder: AnyPath) -> Iterator[str]:
-        for name in list_dir(folder)[1]:
-            if name.lower().endswith(self.suffix) and name.lower() not in NOT_LABELS:
-                yield name
-
-    def _unlabeled(self, columns: ColumnBuilder, options: ReadOptions) -> list[tuple[AnyPath, str]]:
-        """The images beside those that have labels, if the user says that nothing is on them; else they are counted."""
+    def _unlabeled(self, columns: ColumnBuilder) -> list[FoundImage]:
+        """Return the images beside those that have labels; none where a list or a file says what is in the split."""
         if columns.source.is_file():
             return []
-        used: dict[AnyPath, set[str]] = {}
-        for folder, name in columns.locations():
-            used.setdefault(folder, set()).add(name)
+        used = columns.names_by_folder()
         beside = [(folder, name) for folder, names in used.items() for name in list_dir(folder)[1] if name not in names]
         columns.notes += passed_over([name for _, name in beside], columns.source.name)
-        left = [(folder, name) for folder, name in beside if is_image(name)]
-        if left and options.unlabeled != "background":
-            text = f"(image has|images have) no {self.suffix} file of labels and (is|are) left out"
-            columns.notes.append(
-                f"{columns.source.name}: {counted(len(left), text)}, first {left[0][1]}; "
-                "--unlabeled background takes them as images without objects."
-            )
-        return left if options.unlabeled == "background" else []
+        return [(folder, name) for folder, name in beside if is_image(name)]
 
 
-def _is_list(file: AnyPath) -> bool:
-    return file.suffix == ".txt" and file.parent.name in ("ImageSets", "Main")
+def _labels_in(folder: AnyPath, suffix: str) -> list[str]:
+    """Return the names of the label files in a folder."""
+    return [name for name in list_dir(folder)[1] if name.lower().endswith(suffix) and name.lower() not in NOT_LABELS]
 
 
-def _lists(data: AnyPath) -> dict[str, AnyPath]:
-    """The lists in ``ImageSets``, by split."""
-    for folder in (data / "ImageSets" / "Main", data / "ImageSets"):
-        names = [name for name in list_dir(folder)[1] if name.endswith(".txt")]
-        if names:
-            return {os.path.splitext(name)[0]: folder / name for name in names}
-    return {}
+def _located(base: AnyPath, path: str) -> FoundImage:
+    """Return the folder and the name of a file by its path from ``base`` on."""
+    folder, _, name = path.rpartition("/")
+    return (base / folder if folder else base), name

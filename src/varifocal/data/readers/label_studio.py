@@ -1,4 +1,4 @@
-"""Label Studio's exports as JSON, JSON-MIN and CSV (https://labelstud.io/guide/export): a list of tasks, one an image.
+"""Label Studio's exports as JSON, JSON-MIN and CSV (https://labelstud.io/guide/export): a list of tasks, an image each.
 
 Where the interface has ``<Rectangle>`` and ``<Labels>`` apart, a region is two results with one id, shape and label.
 Numbers are percent of the image's width and height; a rectangle is turned clockwise about its top left corner.
@@ -8,7 +8,7 @@ left out and counted. A task that nobody has labeled is not an image without obj
 
 from __future__ import annotations
 
-import json
+from itertools import chain
 from typing import Any
 
 from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, short
@@ -16,29 +16,38 @@ from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image, list_dir, read_bytes
-from varifocal.data.readers.columns import NAN, ColumnBuilder, enclosing_box, rotate_box, whole_side
-from varifocal.data.readers.cvat import ellipse_box
-from varifocal.data.readers.items import ELLIPSE, OUTLINE, TURNED
+from varifocal.data.readers.columns import ColumnBuilder
+from varifocal.data.readers.items import (
+    ELLIPSE,
+    OUTLINE,
+    TURNED,
+    LocationFormat,
+    number_of,
+    to_numbers,
+    to_points,
+)
+from varifocal.data.readers.json_stream import parse_json
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.sniff import json_kind, table_kind
+from varifocal.data.readers.values import NAN, whole_size
 from varifocal.utils.errors import DataError
 
-_NAMES = Words(hint="put it there or take the task out", inside="put it there or take the task out")
-_SHIFT = 20  # a location is the number of the task and, in the low bits, that of the result in it
-_MOST_FILES = 100  # of a folder that are looked at
-_MOST = 1e15  # of a number; beyond it a sum of two may be none
-# Shapes with an area, and the numbers that describe them; of a polygon these are points.
-_KEYS: dict[str, tuple[str, ...] | None] = {
+_NAMES = Words(hint="add it, or remove the task", inside="add it, or remove the task")
+_LOCATION = LocationFormat("[{record}] result {index}")
+_MAX_FILES = 100  # of a folder that are read to find the export
+# Shapes with an area, and the numbers that describe them; a polygon is described by points.
+_KEYS: dict[str, tuple[str, ...]] = {
     "rectangle": ("x", "y", "width", "height"),
     "ellipse": ("x", "y", "radiusX", "radiusY"),
-    "polygon": None,
+    "polygon": (),
 }
-_NAMING = ("labels", "choices")  # types of results that say what a region is that another has drawn
+_NAMING = ("labels", "choices")  # types of results that name a region that another result draws
 
 
 def read_label_studio(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """The labeled tasks of an export.
+    """Read the labeled tasks of an export.
 
     Raises:
         DataError: not JSON, or not an export.
@@ -48,60 +57,56 @@ def read_label_studio(source: AnyPath, data: AnyPath, split: str, options: ReadO
     roots = [base / "images", base, source.parent / "images", source.parent]
     finder = finder_of(roots, base, split, options)
     for number, task in enumerate(read_tasks(source)):
-        result = _result_of(columns, task, number, options)
-        if result is not None:
-            _read_task(columns, finder, task, number, result)
+        results = _results_of(columns, task, number, options)
+        if results is not None:
+            _read_task(columns, finder, task, number, results)
     if not columns.names and not columns.problems:
-        columns.problem("malformed", source, "", "none of its tasks is labeled", "export the labeled tasks")
-    columns.no_classes()
-    return columns.finish([source], _location, normalized=True)
-
-
-def _location(file: AnyPath, number: int) -> str:
-    return f"[{number >> _SHIFT}] result {number & ((1 << _SHIFT) - 1)}"
+        columns.report("malformed", source, "", "none of its tasks is labeled", "export the labeled tasks")
+    columns.report_no_classes()
+    return columns.finish([source], _LOCATION, normalized=True)
 
 
 def read_tasks(file: AnyPath) -> list[Any]:
-    """The tasks of an export.
+    """Return the tasks of an export.
 
     Raises:
         DataError: not JSON, or not a list; or not CSV.
     """
     if file.name.lower().endswith(".csv"):
         return to_tasks(read_csv_records(file))
-    content = read_bytes(file)
-    try:
-        tasks: Any = json.loads(content.decode(json.detect_encoding(content)))
-    except json.JSONDecodeError as error:
-        location = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{file}: this is not valid JSON at {location} ({error.msg}); export it again") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: the JSON cannot be read ({error}); export it again") from None
+    tasks = parse_json(read_bytes(file), file)
     if not isinstance(tasks, list):
-        raise DataError(f"{file}: this is {short(tasks)} and should be a list of tasks; export as JSON")
+        text = f"this is {short(tasks)} and should be a list of tasks; export as JSON"
+        raise DataError(f"{file}: {text}", code="label-studio-no-list")
     return to_tasks(tasks) if is_minimal(tasks) else tasks
 
 
 def is_task(task: Any) -> bool:
-    """Whether a value looks like a task of an export."""
-    labeled = isinstance(task, dict) and ("annotations" in task or "completions" in task)
-    return labeled and isinstance(task.get("data"), dict)
+    """Return whether a value has the fields of a task of an export."""
+    has_annotations = isinstance(task, dict) and ("annotations" in task or "completions" in task)
+    return has_annotations and isinstance(task.get("data"), dict)
 
 
-def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
-    """What was drawn in a task; None where nobody has labeled it and that is no label, or it is no task."""
-
-    def refuse(text: str, hint: str) -> None:
-        columns.problem("malformed", columns.source, f"[{number}]", text, hint)
-
+def _task_problem(task: Any) -> str:
+    """Return what is wrong with a task, "" where nothing is."""
     if not is_task(task):
-        refuse(f"is {short(task)}, which is no task", "export it again")
+        return f"is {short(task)}, which is no task"
+    annotations = task.get("annotations", task.get("completions"))
+    if not isinstance(annotations, list) or not all(isinstance(annotation, dict) for annotation in annotations):
+        return "has annotations that are no list of objects"
+    return ""
+
+
+def _results_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOptions) -> list[Any] | None:
+    """Return the results of a task; None for one that nobody has labeled, which is counted, or a wrong one."""
+    if problem := _task_problem(task):
+        columns.report("malformed", columns.source, f"[{number}]", problem, "export it again")
         return None
-    given = task.get("annotations", task.get("completions"))
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        refuse("has annotations that are no list of objects", "export it again")
-        return None
-    done = [one for one in given if not one.get("was_cancelled")]
+    done = [
+        annotation
+        for annotation in task.get("annotations", task.get("completions"))
+        if not annotation.get("was_cancelled")
+    ]
     if not done and options.unlabeled == "background":
         return []
     if not done:
@@ -109,147 +114,145 @@ def _result_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpti
         columns.left_out += [name] if (name := _image_name(task["data"])) else []
         return None
     if len(done) > 1:
-        columns.changed[
-            "(task was|tasks were) labeled more than once; the ground truth, or else the first, was taken"
-        ] += 1
-    result = next((one for one in done if one.get("ground_truth") is True), done[0]).get("result")
+        text = "(task was|tasks were) labeled more than once; the ground truth, or else the first, was taken"
+        columns.changed[text] += 1
+    result = next((annotation for annotation in done if annotation.get("ground_truth") is True), done[0]).get("result")
     if not isinstance(result, list):
-        refuse(f"has the result {short(result)}", "it should be a list")
+        text = f"has the result {short(result)}"
+        columns.report("malformed", columns.source, f"[{number}]", text, "it should be a list")
         return None
     return result
 
 
 def _read_task(
-    columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, result: list[Any]
+    columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, results: list[Any]
 ) -> None:
     location = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
     name = _image_name(task["data"])
     if name is None:
-        columns.problem("malformed", columns.source, location, "names no image in its data", "take the task out")
+        columns.report("malformed", columns.source, location, "names no image in its data", "remove the task")
         return
+    for index, result in enumerate(results):
+        if not isinstance(result, dict):
+            at, text = f"{location} result {index}", f"is {short(result)}"
+            columns.report("malformed", columns.source, at, text, "it should be an object")
+    regions = [(index, result) for index, result in enumerate(results) if isinstance(result, dict)]
+    size = next(filter(all, (_size(result) for _, result in regions)), (0, 0))
     at = SourceLocation(columns.source, location)
-    image = columns.named(finder, name, at, _NAMES, size=_size(result), upload=True, record=f"[{number}]")
-    names, drawn = _names_apart(result), _drawn(result)
+    image = columns.add_named_image(finder, name, at, _NAMES, size=size, upload=True, record=f"[{number}]")
+    _read_regions(columns, image, regions, number)
+
+
+def _read_regions(columns: ColumnBuilder, image: int, regions: list[tuple[int, dict[str, Any]]], number: int) -> None:
+    """Add the shapes among the results of a task, each with its own label or that of another result of its region."""
+    results = [result for _, result in regions]
+    names, drawn = _names_apart(results), _drawn(results)
     used: set[tuple[str, Any]] = set()  # id and type of the results that only name what another has drawn
-    for index, one in enumerate(result):
-        if not isinstance(one, dict):
-            text = f"is {short(one)}"
-            columns.problem("malformed", columns.source, f"{location} result {index}", text, "it should be an object")
-        elif kind := _shape_of(one, drawn):
-            own = _own_labels(one)
-            if not own and _id_of(one) in names:
-                type, own = names[_id_of(one)]
-                used.add((_id_of(one), type))
-            _read_shape(columns, image, one, kind, own, number, index)
-    for one in result:
-        if isinstance(one, dict) and not _shape_of(one, drawn) and (_id_of(one), one.get("type")) not in used:
-            columns.changed[f"(result|results) of the type {short(one.get('type'))} (was|were) left out"] += 1
+    for index, result in regions:
+        if kind := _shape_of(result, drawn):
+            labels = _own_labels(result)
+            if not labels and _id_of(result) in names:
+                type, labels = names[_id_of(result)]
+                used.add((_id_of(result), type))
+            _read_shape(columns, image, result, kind, labels, number_of(number, index))
+    for result in results:
+        if not _shape_of(result, drawn) and (_id_of(result), result.get("type")) not in used:
+            columns.changed[f"(result|results) of the type {short(result.get('type'))} (was|were) left out"] += 1
 
 
-def _id_of(one: dict[str, Any]) -> str:
-    return repr(one.get("id"))
+def _id_of(result: dict[str, Any]) -> str:
+    return repr(result.get("id"))
 
 
-def _own_labels(one: dict[str, Any]) -> Any:
-    """What a result says that its region is, None where it says nothing."""
-    value, kind = one.get("value"), one.get("type")
+def _own_labels(result: dict[str, Any]) -> Any:
+    """Return the labels in a result, None where it has none."""
+    value, kind = result.get("value"), result.get("type")
     return value.get(kind) if isinstance(value, dict) and isinstance(kind, str) else None
 
 
-def _drawn(result: list[Any]) -> set[str]:
-    """The ids of the regions that are drawn."""
-    kinds = {*_KEYS, *(f"{kind}labels" for kind in _KEYS)}
-    return {_id_of(one) for one in result if isinstance(one, dict) and one.get("type") in list(kinds)}
+def _drawn(results: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of the regions that a result draws."""
+    kinds = [*_KEYS, *(f"{kind}labels" for kind in _KEYS)]
+    return {_id_of(result) for result in results if result.get("type") in kinds}
 
 
-def _names_apart(result: list[Any]) -> dict[str, tuple[str, Any]]:
-    """Type and value of the results that only say what a region is, by its id; labels come before choices."""
+def _names_apart(results: list[dict[str, Any]]) -> dict[str, tuple[str, Any]]:
+    """Return type and labels of the results that only name a region, by its id; labels come before choices."""
     found: dict[str, tuple[str, Any]] = {}
     for kind in _NAMING:
-        for one in result:
-            if isinstance(one, dict) and one.get("type") == kind and one.get("id") and _own_labels(one):
-                found.setdefault(_id_of(one), (kind, _own_labels(one)))
+        for result in results:
+            if result.get("type") == kind and result.get("id") and _own_labels(result):
+                found.setdefault(_id_of(result), (kind, _own_labels(result)))
     return found
 
 
-def _shape_of(one: dict[str, Any], drawn: set[str]) -> str:
-    """The shape that a result draws, "" where it draws none."""
-    kind, value = one.get("type"), one.get("value")
-    if kind == "labels" and _id_of(one) not in drawn and isinstance(value, dict):
+def _shape_of(result: dict[str, Any], drawn: set[str]) -> str:
+    """Return the shape that a result draws, "" where it draws none."""
+    kind, value = result.get("type"), result.get("value")
+    if kind == "labels" and _id_of(result) not in drawn and isinstance(value, dict):
         return next((shape for key, shape in SHAPES.items() if key in value), "")
     kind = kind.removesuffix("labels") if isinstance(kind, str) else ""
     return kind if kind in _KEYS else ""
 
 
 def _image_name(data: dict[str, Any]) -> str | None:
-    """The image of a task, whatever the labeling interface calls it."""
+    """Return the image of a task, whatever the labeling interface calls it; None where the task names none."""
     words = [data[key] for key in ("image", "img", "image", "photo") if isinstance(data.get(key), str)]
     others = [value for value in data.values() if isinstance(value, str)]
     words += sorted(others, key=lambda value: not is_image(value.partition("?")[0]) and not is_image(value))
     return next((word for word in words if word.strip()), None)
 
 
-def _size(result: list[Any]) -> tuple[int, int]:
-    for one in result:
-        if isinstance(one, dict):
-            width, height = (whole_side(one.get(side)) for side in ("original_width", "original_height"))
-            if width and height:
-                return width, height
-    return 0, 0
+def _size(result: dict[str, Any]) -> tuple[int, int]:
+    return whole_size(result.get("original_width"), result.get("original_height"))
 
 
 def _read_shape(
-    columns: ColumnBuilder, image: int, one: dict[str, Any], kind: str, labels: Any, number: int, index: int
+    columns: ColumnBuilder, image: int, result: dict[str, Any], kind: str, labels: Any, number: int
 ) -> None:
-    at = number << _SHIFT | index
-    value = one.get("value")
-    location = _location(columns.source, at)
-
-    def report(what: str, text: str, hint: str) -> None:
-        columns.problem(what, columns.source, location, text, hint, image=image)
-
-    if not isinstance(value, dict):
-        report("malformed", f"has the value {short(value)}", "it should be an object")
+    """Add the box of a shape for each of its labels."""
+    problem = _shape_problem(result, kind, labels)
+    if problem is not None:
+        what, text, hint = problem
+        columns.report(what, columns.source, _LOCATION(columns.source, number), text, hint, image=image)
         return
-    if one.get("image_rotation"):
-        text = f"is of an image turned by {short(one['image_rotation'])} degrees"
-        report("malformed", text, "turn the image itself")
-        return
-    labels = [] if labels is None else labels
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        report("unknown-class", f"has the {one['type']} {short(labels)}", "it should be a list of names of classes")
-        return
-    named = list(dict.fromkeys(label for label in labels if label.strip()))
-    if len(named) > 1:
+    names = list(dict.fromkeys(filter(str.strip, labels or [])))
+    if len(names) > 1:
         columns.changed["(region has|regions have) several labels; (it is|they are) a box of each"] += 1
-    found = [columns.label(label) for label in named] or [NO_LABEL]
-    raw, numbers = _numbers(kind, value)
+    found = [columns.add_label(name) for name in names] or [NO_LABEL]
+    raw, numbers = _numbers(kind, result["value"])
     if numbers is None:
-        columns.box(image, found[0], [NAN] * 4, at, odd=short(raw))
+        columns.add_box(image, found[0], [NAN] * 4, number, odd=short(raw))
         return
-    size = _size([one])
-    if numbers[-1] and size == (0, 0):
-        report("malformed", "is turned and has no original_width and original_height", "export it again")
-        return
-    box = _to_box(columns, kind, numbers, size)
+    box = _to_box(columns, kind, numbers, _size(result))
     for label in found:
-        columns.box(image, label, box, at)
+        columns.add_box(image, label, box, number)
+
+
+def _shape_problem(result: dict[str, Any], kind: str, labels: Any) -> tuple[str, str, str] | None:
+    """Return kind, text and fix of the problem of a result that draws a shape; None where there is none."""
+    value = result.get("value")
+    if not isinstance(value, dict):
+        return "malformed", f"has the value {short(value)}", "it should be an object"
+    if result.get("image_rotation"):
+        text = f"is of an image turned by {short(result['image_rotation'])} degrees"
+        return "malformed", text, "turn the image itself"
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        text = f"has the {result['type']} {short(labels)}"
+        return "unknown-class", text, "it should be a list of names of classes"
+    _, numbers = _numbers(kind, value)
+    if numbers is not None and numbers[-1] and _size(result) == (0, 0):
+        return "malformed", "is turned and has no original_width and original_height", "export it again"
+    return None
 
 
 def _numbers(kind: str, value: dict[str, Any]) -> tuple[Any, list[float] | None]:
-    """What describes a shape, and the same as numbers, the turn in degrees last; None where any is none."""
-    keys = _KEYS[kind]
-    if keys is None:
-        raw = value.get("points")
-        if not isinstance(raw, list) or not raw or not all(isinstance(one, list) and len(one) == 2 for one in raw):
-            return raw, None
-        flat = [*(item for point in raw for item in point), 0]
-    else:
+    """Return what describes a shape, and the same as numbers, the turn in degrees last; None where any is none."""
+    if keys := _KEYS[kind]:
         raw = [value.get(key) for key in keys]
-        flat = [*raw, value.get("rotation", 0)]
-    if not all(type(item) in (int, float) and abs(item) < _MOST for item in flat):  # NaN is not below it either
-        return raw, None
-    return raw, [float(item) for item in flat]
+        return raw, to_numbers([*raw, value.get("rotation", 0)])
+    points = to_points(value.get("points"))
+    return value.get("points"), None if points is None else [*chain.from_iterable(points), 0.0]
 
 
 def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple[int, int]) -> list[float]:
@@ -272,7 +275,7 @@ def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple
 
 
 def find_label_studio(path: AnyPath) -> dict[str, AnyPath]:
-    """The export: a file, or the only one in a folder; it is the split "all".
+    """Return the export, a file or the only one in a folder, as the split "all".
 
     Raises:
         DataError: there is none, or several.
@@ -280,17 +283,18 @@ def find_label_studio(path: AnyPath) -> dict[str, AnyPath]:
     files = [path] if path.is_file() else exports(path)
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
-        raise DataError(f"{path}: one export of Label Studio is expected in it and there is {names}; name the file")
+        text = f"one export of Label Studio is expected in it and there is {names}; name the file"
+        raise DataError(f"{path}: {text}", code="label-studio-one-export")
     return {"all": files[0]}
 
 
 def exports(folder: AnyPath) -> list[AnyPath]:
-    """The files of a folder that are an export."""
+    """Return the files of a folder that are an export."""
     files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith((".json", ".csv"))]
-    return [file for file in files[:_MOST_FILES] if is_export(file)]
+    return [file for file in files[:_MAX_FILES] if is_export(file)]
 
 
 def is_export(file: AnyPath) -> bool:
-    """Whether a JSON or CSV file is an export, seen from its beginning."""
+    """Return whether the beginning of a JSON or CSV file is that of an export."""
     kind = table_kind(file) if file.name.lower().endswith(".csv") else json_kind(file)
     return kind == "label-studio"

@@ -1,7 +1,7 @@
 """Label Studio's smaller exports, JSON-MIN and CSV, as the tasks of its JSON.
 
 A record has the fields of a task's data, and for each part of the labeling interface a list of what was drawn with it;
-in CSV that is one cell of JSON. Records of one image are the labellings of several people.
+in CSV that is one cell of JSON. Records of one image are annotations by several people.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ _META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_t
 SHAPES = {"radiusX": "ellipse", "width": "rectangle", "points": "polygon"}  # by a number that describes it
 
 
-def is_minimal(tasks: Any) -> bool:
-    """Whether a list holds records of JSON-MIN and not tasks."""
-    first = tasks[0] if isinstance(tasks, list) and tasks else None
-    return isinstance(first, dict) and "data" not in first and "annotation_id" in first
+def is_minimal(tasks: list[Any]) -> bool:
+    """Return whether a list holds records of JSON-MIN and not tasks; not every record has an ``annotation_id``."""
+    records = [task for task in tasks if isinstance(task, dict)]
+    fields = {key for record in records for key in record}
+    drawn = any(isinstance(value, list) for record in records for value in record.values())
+    return not fields & {"data", "annotations", "completions"} and ("annotation_id" in fields or drawn)
 
 
 def read_csv_records(file: AnyPath) -> list[Any]:
-    """The records of a CSV export, with the values of those cells that are JSON.
+    """Return the records of a CSV export, with the values of those cells that are JSON.
 
     Raises:
         DataError: it is not CSV.
@@ -37,7 +39,8 @@ def read_csv_records(file: AnyPath) -> list[Any]:
     try:
         return [{key: _value(cell) for key, cell in row.items() if key is not None} for row in reader]
     except csv.Error as error:
-        raise DataError(f"{file}: line {reader.line_num} is not CSV ({error}); export as JSON") from None
+        text = f"line {reader.line_num} is not CSV ({error}); export as JSON"
+        raise DataError(f"{file}: {text}", code="label-studio-csv-syntax") from None
 
 
 def _value(cell: Any) -> Any:
@@ -50,7 +53,7 @@ def _value(cell: Any) -> Any:
 
 
 def to_tasks(records: list[Any]) -> list[Any]:
-    """A task for each record; several of one image are one task with several annotations."""
+    """Return a task for each record; several records of one image are one task with several annotations."""
     tasks: list[Any] = []
     known: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -70,7 +73,7 @@ def to_tasks(records: list[Any]) -> list[Any]:
 
 
 def _results(own: dict[str, Any]) -> Iterator[Any]:
-    """What was drawn, as results; those at one location have one id, as a rectangle has with its label."""
+    """Yield what was drawn as results; those of one geometry have one id, as a rectangle has with its label."""
     for drawn in own.values():
         for value in drawn if isinstance(drawn, list) else []:
             if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Images that are not where their names say: remembered while a source is read, looked for when all names are known."""
+"""Images that are not where their names say: collected while a source is read, located when all names are known."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varifocal.data.annotations import Issue, SourceLocation, short
+from varifocal.data.annotations import Issue, Problems, SourceLocation, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import AMBIGUOUS, Lost, locate, not_found, note_of
 from varifocal.data.names import is_unsafe_path
 
 
 class Words(NamedTuple):
-    """How a reader says that an image is not found: a verb before its name, what to do, and what to do about a name
-    that leaves the data folder."""
+    """How a reader reports that an image is not found.
 
-    said: str = "names the image"
-    hint: str = "put it there or take the line out"
+    ``verb`` stands before its name, ``hint`` is the fix, and ``inside`` the fix for a name that leaves the data folder.
+    """
+
+    verb: str = "names the image"
+    hint: str = "add it, or remove the line"
     inside: str = "write it relative to that folder, without '..'"
 
 
 class _Named(NamedTuple):
-    """An image that is not where its name says, where it stands in the source, and the record that is of it."""
+    """An image that is not where its name says, its location in the source, and the record that describes it."""
 
     lost: Lost
     location: SourceLocation
@@ -33,22 +35,26 @@ class _Named(NamedTuple):
 
 @dataclass
 class Outcome:
-    """Where images were found after all, what is wrong with the others, and a note for the user."""
+    """The locations of images that were found by the end of their names, problems of the others, and notes."""
 
     locations: dict[int, tuple[AnyPath, str]] = field(default_factory=dict)
-    problems: list[Issue] = field(default_factory=list)
-    note: str = ""
+    problems: Problems = field(default_factory=Problems)
+    notes: list[str] = field(default_factory=list)
 
 
 def record_of(file: AnyPath, source: AnyPath) -> str:
-    """What a file of labels is called: its path from the source on, as two folders may have files of one name."""
+    """Return the name of a file of labels: its path from the source on, as two folders may have files of one name."""
     return str(file).removeprefix(str(source)).strip("/") or file.name
 
 
 class Lookup:
-    """The images of one split that are not found at once, and the records that images belong to."""
+    """The images of one split that are not found at once, and the record that describes each image.
 
-    def __init__(self) -> None:
+    Problems name the index of their image, unless ``of_images`` is False.
+    """
+
+    def __init__(self, *, of_images: bool = True) -> None:
+        self._of_images = of_images
         self._lost: list[_Named] = []
         self._records: dict[tuple[AnyPath, str], str] = {}
 
@@ -56,45 +62,48 @@ class Lookup:
         """Remember an image that is not where its name says."""
         self._lost.append(_Named(lost, location, words, record))
 
-    def twice(self, image: int, found: tuple[AnyPath, str], location: SourceLocation, record: str) -> Issue | None:
-        """The problem that a second record is of the same image."""
+    def second_record(
+        self, image: int, found: tuple[AnyPath, str], location: SourceLocation, record: str
+    ) -> Issue | None:
+        """Return the problem that another record is of the same image; None where this is the first."""
         first = self._records.setdefault(found, record) if record else record
         if first == record:
             return None
         text = f"is of the image {found[1]}, of which {first} is, too"
-        return Issue("twice", location, text, "take one of the two away", image=image)
+        return Issue("twice", location, text, "remove one of the two", image=image)
 
     def finish(self, source: AnyPath, taken: Callable[[], set[tuple[AnyPath, str]]]) -> Outcome:
-        """Look for all that were lost; ``taken`` gives the images that others are, by their whole names."""
+        """Locate all lost images; ``taken()`` returns the files that other images are by their complete names."""
         lost, self._lost = self._lost, []
-        located = locate((one.lost for one in lost), taken)
+        located = locate((named.lost for named in lost), taken)
         outcome = Outcome(located.locations)
         renamed: list[_Named] = []
-        for one in lost:
-            index = one.lost.image
+        for named in lost:
+            index = named.lost.image
             found = located.locations.get(index)
             if found is None:
-                outcome.problems.append(_problem(one, located.several.get(index, [])))
+                outcome.problems.add(_problem(named, located.several.get(index, []), index if self._of_images else -1))
                 continue
-            if (copy := self.twice(index, found, one.location, one.record)) is not None:
-                outcome.problems.append(copy)
-            # a server's address has never been a path, so that its end in a usual folder is what is meant
-            if not one.lost.upload or index in located.far:
-                renamed.append(one)
+            if (copy := self.second_record(index, found, named.location, named.record)) is not None:
+                outcome.problems.add(copy)
+            # the address of an upload was never a path here, so that its end in a usual folder needs no note
+            if not named.lost.upload or index in located.far:
+                renamed.append(named)
         if renamed:
             first = renamed[0].lost
-            outcome.note = note_of(source, len(renamed), first.names[0], located.locations[first.image])
+            note = note_of(source, len(renamed), first.names[0], located.locations[first.image])
+            outcome.notes.append(note)
         return outcome
 
 
-def _problem(one: _Named, several: Sequence[str]) -> Issue:
-    name, words = one.lost.names[0], one.words
+def _problem(named: _Named, several: Sequence[str], image: int) -> Issue:
+    name, words = named.lost.names[0], named.words
     if several:
         alike = len({os.path.splitext(path)[0] for path in several}) == 1 < len(several)
         hint = "rename one of them, or write the suffix of the one that is meant" if alike else AMBIGUOUS
         kind, text = "ambiguous-image", not_found(name, several, [])
-    elif is_unsafe_path(name) and not one.lost.upload:
+    elif is_unsafe_path(name) and not named.lost.upload:
         kind, text, hint = "outside-folder", "which is not a file inside the data folder", words.inside
     else:
-        kind, text, hint = "missing-image", not_found(name, [], one.lost.finder.roots), words.hint
-    return Issue(kind, one.location, f"{words.said} {short(name)}, {text}", hint, image=one.lost.image)
+        kind, text, hint = "missing-image", not_found(name, [], named.lost.finder.roots), words.hint
+    return Issue(kind, named.location, f"{words.verb} {short(name)}, {text}", hint, image=image)

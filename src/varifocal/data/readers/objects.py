@@ -1,4 +1,4 @@
-"""The boxes of one image as a record has them, in image folders, Parquet files and tar shards alike.
+"""The objects of one image as records have them in image folders, Parquet files and tar shards.
 
 ``{"objects": {"bbox": [[x, y, width, height], ...], "categories": [...]}}`` as Hugging Face's image folders have it, or
 a list of ``{"bbox": [...], "category": ...}`` under "objects" or, as in COCO, "annotations". Pixels; a class is a name
@@ -12,18 +12,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation, short, short_list
-from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, to_number, whole_side
+from varifocal.data.readers.columns import ColumnBuilder, count_from_one
+from varifocal.data.readers.items import LocationFormat, number_of
+from varifocal.data.readers.values import NAN, to_number
 from varifocal.types import Category
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
 _MAX_ID = 2**31
 _ABSENT = object()
-_SHIFT = 24  # bits of an object's index beside the number of its record
+_MAX_NUMBER = 1e300
+
+# locations of objects in a record that is a file, a line or a row
+OBJECT_OF_FILE = LocationFormat("objects[{index}]")
+OBJECT_OF_LINE = LocationFormat("line {record} objects[{index}]")
+OBJECT_OF_ROW = LocationFormat("row {record} objects[{index}]")
 
 
 @dataclass
 class ObjectReader:
-    """Reads the objects of one record after another into columns; ``names`` are those of classes 0, 1, ... if known."""
+    """Reads the objects of records into columns; ``names`` are those of the classes 0, 1, ... where they are known."""
 
     columns: ColumnBuilder
     names: Sequence[str] | None = None
@@ -31,39 +38,35 @@ class ObjectReader:
     used: set[int] = field(default_factory=set)
     unknown: list[tuple[SourceLocation, int, int, int]] = field(default_factory=list)  # location, class, image, box
 
-    def read(self, record: Mapping[str, Any], image: int, location: SourceLocation, number: int | None = None) -> None:
-        """Add the boxes of an image, each at its index in the record, which has a ``number`` in its file if it is not
-        a file by itself.
+    def read(self, record: Mapping[str, Any], image: int, location: SourceLocation, number: int = 0) -> None:
+        """Add the boxes of an image; ``number`` is that of its record in a file.
 
         A record without objects is an image without any.
         """
-        rows = self._rows(record, image, location)
-        for index, (box, category, crowd, area) in enumerate(rows):
+        for index, (box, category, crowd, area) in enumerate(self._rows(record, image, location)):
             at = SourceLocation(location.file, f"{location.text} objects[{index}]".strip())
             label = self._label(category, image, at)
             if label is None:
                 continue
-            values = [NAN] * 4 if box is _ABSENT or box is None or box == [] else _numbers(box)
-            x, y, width, height = values or [NAN] * 4
-            odd = "" if values and all(value == value for value in values) else short(box) if box else NO_BOX
-            self.columns.box(
+            (x, y, width, height), odd = _xywh(box)
+            self.columns.add_box(
                 image,
                 label,
                 (x, y, x + width, y + height),
-                index | (number or 0) << _SHIFT,
+                number_of(number, index),
                 crowd=crowd in (1, True),
-                area=area if type(area) in (int, float) and abs(area) < 1e300 else NAN,
+                area=_to_float(area),
                 odd=odd,
             )
 
     def finish(self) -> None:
-        """Report what is known only at the end: classes that are not in the list of names, or have none at all."""
+        """Set the classes, and report those that are not in the list of names."""
         if self.names is not None:
             self.columns.categories = tuple(Category(index, name) for index, name in enumerate(self.names))
             self._report_unknown(self.names)
         elif self.kind is int:
-            self.columns.notes.append(f"{self.columns.source.name}: classes are numbers without names, and called so.")
-        self.columns.no_classes()
+            self.columns.notes.append(f"{self.columns.source.name}: classes are numbers and have no names.")
+        self.columns.report_no_classes()
 
     def _report_unknown(self, names: Sequence[str]) -> None:
         kind, hint = "unknown-class", "add the class there, or fix the label"
@@ -76,42 +79,44 @@ class ObjectReader:
             self.columns.problems.add(Issue(kind, location, text, hint, image=image, box=box))
 
     def _rows(self, record: Mapping[str, Any], image: int, location: SourceLocation) -> list[tuple[Any, Any, Any, Any]]:
-        """Box, class, crowd and area of each object."""
-        given: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
-        if isinstance(given, Mapping):
-            return self._from_lists(given, image, location)
-        if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
-            hint = "they are lists of bbox and categories, or a list of objects"
-            self._report(image, location, f"has the objects {short(given)}", hint)
+        """Return box, class, crowd flag and area of each object of a record."""
+        objects: Any = next((record[key] for key in ("objects", "annotations") if record.get(key) is not None), [])
+        if isinstance(objects, Mapping):
+            return self._from_lists(objects, image, location)
+        if not isinstance(objects, list) or not all(isinstance(value, Mapping) for value in objects):
+            hint = "it should have lists of bbox and categories, or be a list of objects"
+            self._report(image, location, f"has the objects {short(objects)}", hint)
             return []
         return [
-            (one.get("bbox", _ABSENT), _first(one, CLASS_KEYS), one.get("iscrowd"), one.get("area")) for one in given
+            (value.get("bbox"), _first(value, CLASS_KEYS), value.get("iscrowd"), value.get("area")) for value in objects
         ]
 
     def _from_lists(
-        self, given: Mapping[str, Any], image: int, location: SourceLocation
+        self, objects: Mapping[str, Any], image: int, location: SourceLocation
     ) -> list[tuple[Any, Any, Any, Any]]:
-        boxes, categories = given.get("bbox", []), _first(given, CLASS_KEYS)
-        if categories is _ABSENT and not boxes:
+        """Return the rows of :meth:`_rows` of objects whose fields are lists."""
+        boxes, categories = objects.get("bbox", []), _first(objects, CLASS_KEYS, None)
+        if categories is None and not boxes:
             return []
         if not isinstance(boxes, list) or not isinstance(categories, list) or len(boxes) != len(categories):
-            text = f"has the bbox {short(boxes)} and the classes {short(None if categories is _ABSENT else categories)}"
-            self._report(image, location, text, "they are two lists of the same length")
+            text = f"has the bbox {short(boxes)} and the classes {short(categories)}"
+            self._report(image, location, text, "both should be lists of the same length")
             return []
-        others = [_first(given, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
+        others = [_first(objects, keys) for keys in (("iscrowd", "is_crowd"), ("area",))]
         crowd, areas = (
-            one if isinstance(one, list) and len(one) == len(boxes) else [None] * len(boxes) for one in others
+            values if isinstance(values, list) and len(values) == len(boxes) else [None] * len(boxes)
+            for values in others
         )
         return list(zip(boxes, categories, crowd, areas, strict=True))
 
     def _label(self, category: Any, image: int, location: SourceLocation) -> int | None:
-        """The label of a class, -1 where the names do not have it; None where it is none, which is reported."""
-        if wrong := self._wrong(category):
+        """Return the label of a class, -1 where the names do not have it; None for no class, which is reported."""
+        if wrong := self._class_problem(category):
             self._report(image, location, *wrong, "unknown-class")
             return None
         self.kind = type(category)
         if self.names is None:
-            return self.columns.label(category)
+            return self.columns.add_label(category)
         if isinstance(category, str):
             category = self.names.index(category) if category in self.names else -1
         self.used.add(category)
@@ -121,8 +126,8 @@ class ObjectReader:
             self.unknown.append((location, category, image, self.columns.boxes))
         return -1
 
-    def _wrong(self, category: Any) -> tuple[str, str] | None:
-        """Why a value is no class, and what to do."""
+    def _class_problem(self, category: Any) -> tuple[str, str] | None:
+        """Return the text and the fix of the problem that a value is no class; None for a class."""
         if type(category) not in (int, str) or category == "":
             text = "has no class" if category is _ABSENT or category is None else f"has the class {short(category)}"
             return text, "a class is a name or a number"
@@ -130,41 +135,26 @@ class ObjectReader:
             return f"has the class {short(category)}", "a class is a small number"
         if self.kind not in (None, type(category)):
             others = "numbers" if self.kind is int else "names"
-            return f"has the class {short(category)}, and others are {others}", "write all in the same way"
+            return f"has the class {short(category)}, and others are {others}", "write all of them in the same way"
         return None
 
     def _report(self, image: int, location: SourceLocation, text: str, hint: str, kind: str = "malformed") -> None:
         self.columns.problems.add(Issue(kind, location, text, hint, image=image))
 
 
-def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((record[key] for key in keys if key in record), _ABSENT)
+def _first(record: Mapping[str, Any], keys: Sequence[str], default: Any = _ABSENT) -> Any:
+    return next((record[key] for key in keys if key in record), default)
 
 
-def _numbers(box: Any) -> list[float] | None:
-    """Four numbers, NaN for what is none; None where there are not four."""
+def _xywh(box: Any) -> tuple[list[float], str]:
+    """Return x, y, width and height, NaN for what is no number, and "" or, where one is none, what the source has."""
+    if not box:
+        return [NAN] * 4, NO_BOX
     if not isinstance(box, (list, tuple)) or len(box) != 4:
-        return None
-    numbers = [to_number(value) if isinstance(value, str) else value for value in box]
-    return [float(value) if type(value) in (int, float) and abs(value) < 1e300 else NAN for value in numbers]
+        return [NAN] * 4, short(box)
+    numbers = [_to_float(to_number(value) if isinstance(value, str) else value) for value in box]
+    return numbers, "" if all(number == number for number in numbers) else short(box)
 
 
-def record_size(record: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height where a record has them, else 0."""
-    width, height = (whole_side(record.get(side)) for side in ("width", "height"))
-    return (width, height) if width and height else (0, 0)
-
-
-def object_of(file: Any, number: int) -> str:
-    """Return the location of an object in a record that is a file by itself."""
-    return f"objects[{number & ((1 << _SHIFT) - 1)}]"
-
-
-def line_object(file: Any, number: int) -> str:
-    """Return the location of an object in a record that is a line."""
-    return f"line {number >> _SHIFT} {object_of(file, number)}"
-
-
-def row_object(file: Any, number: int) -> str:
-    """Return the location of an object in a record that is a row."""
-    return f"row {number >> _SHIFT} {object_of(file, number)}"
+def _to_float(value: Any) -> float:
+    return float(value) if type(value) in (int, float) and abs(value) < _MAX_NUMBER else NAN

@@ -1,6 +1,6 @@
-"""What Open Images adds to a table of boxes: the names of its classes, which are codes such as ``/m/01yrx`` there.
+"""The class names of Open Images, whose tables of boxes have codes such as ``/m/01yrx`` for them.
 
-https://storage.googleapis.com/openimages/web/download_v7.html; the names stand in ``class-descriptions-boxable.csv``.
+https://storage.googleapis.com/openimages/web/download_v7.html; the names are in ``class-descriptions-boxable.csv``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FOLDERS = ("", "metadata")
 
 
 def class_names(file: AnyPath) -> dict[str, str]:
-    """Code -> name of each class, from a table beside a file or in the folder above; empty where there is none.
+    """Return code -> name of each class, from a table beside a file or in the folder above; empty without a table.
 
     Raises:
         DataError: the table cannot be read.
@@ -34,7 +34,7 @@ def _pairs(file: AnyPath) -> dict[str, str]:
     try:
         rows = list(csv.reader(io.StringIO(TextDecoder().read(file), newline=""), skipinitialspace=True))
     except csv.Error as error:
-        raise DataError(f"{file}: this is not CSV ({error}); download it again") from None
+        raise DataError(f"{file}: this is not CSV ({error}); download it again", code="class-names-syntax") from None
     return {
         row[0].strip(): row[1].strip() for row in rows if len(row) == 2 and row[0].startswith("/") and row[1].strip()
     }

@@ -1,7 +1,7 @@
-"""Parquet files that hold the images, as Hugging Face's hub keeps them: a row an image, with bytes and objects.
+"""Parquet files that hold the images, as Hugging Face's hub keeps them: each row has the bytes and objects of an image.
 
 Read with pyarrow (extra ``parquet``). Names of classes are taken from the description of the features inside the file.
-An image is read with the row group that it lies in, of which the last two are kept: small groups (100 rows) read well.
+An image is read with its row group, and the last two of these are kept: small groups (100 rows) are read fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir
 from varifocal.data.readers.columns import ColumnBuilder, problem_of
-from varifocal.data.readers.objects import CLASS_KEYS, ObjectReader, record_size, row_object
+from varifocal.data.readers.objects import CLASS_KEYS, OBJECT_OF_ROW, ObjectReader
+from varifocal.data.readers.values import whole_size
 from varifocal.utils.errors import ConfigError, DataError
 
 _IMAGES = ("image", "img", "image", "jpg", "jpeg", "png", "image_bytes", "bytes")
@@ -36,7 +37,7 @@ _SHARD = re.compile(r"[-_.]?\d+(?:-of-\d+)?(?:-[0-9a-f]{8,})?$")
 
 @dataclass(frozen=True)
 class Cell:
-    """The image in one row of a Parquet file; stands for it as a ``Path`` does for a file."""
+    """The image in one row of a Parquet file; it has the methods of a ``Path`` that reading needs."""
 
     file: Path
     column: str
@@ -46,7 +47,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As the file has it, or the number of the row."""
+        """The name in the file, or the numbers of group and row."""
         return PurePosixPath(self.path).name or f"{self.group}-{self.row}"
 
     @property
@@ -55,7 +56,7 @@ class Cell:
         return PurePosixPath(self.name).stem
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
-        """The bytes of the image.
+        """Return the bytes of the image.
 
         Raises:
             OSError: the file is gone or damaged, or the row holds none.
@@ -75,7 +76,7 @@ class Cell:
 
 @lru_cache(maxsize=2)
 def _images(file: Path, changed: int, column: str, group: int) -> Any:
-    """The bytes of all images of a row group."""
+    """Return the bytes of all images of a row group."""
     with _open(file) as table:
         # without threads of its own, which a forked worker would not have
         found = table.read_row_group(group, columns=[column], use_threads=False).column(0)
@@ -97,11 +98,13 @@ def _open(file: Any) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ConfigError(f'{file}: reading Parquet needs pyarrow: pip install "varifocal[parquet]"') from None
+        text = 'reading Parquet needs pyarrow: pip install "varifocal[parquet]"'
+        raise ConfigError(f"{file}: {text}", code="parquet-no-pyarrow") from None
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{file}: this is not Parquet, or it is damaged ({_line(error)}); download it again") from None
+        text = f"this is not Parquet, or it is damaged ({_line(error)}); download it again"
+        raise DataError(f"{file}: {text}", code="parquet-damaged") from None
 
 
 def _line(error: Exception) -> str:
@@ -109,7 +112,7 @@ def _line(error: Exception) -> str:
 
 
 class _Cells(Sequence[Any]):
-    """The image of each row, made when it is asked for."""
+    """The image of each row, as a :class:`Cell` made on access."""
 
     def __init__(self, files: list[tuple[Path, str]], rows: np.ndarray, paths: list[str]) -> None:
         self.files, self.rows, self.paths = files, rows, paths
@@ -130,7 +133,7 @@ class _Cells(Sequence[Any]):
 
 
 def read_parquet(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """All files of a split, in the order of their names.
+    """Read all files of a split, in the order of their names.
 
     Raises:
         DataError: a file is damaged, or its columns are not understood.
@@ -144,23 +147,24 @@ def read_parquet(source: AnyPath, data: AnyPath, split: str, options: ReadOption
     for file in _files_of(source, split):
         with _open(file) as table:
             layout = _layout(file, table)
-            objects.names = objects.names or _names(table.schema_arrow)
+            objects.names = objects.names or _class_names(table.schema_arrow)
             for group in range(table.num_row_groups):
                 for row, record in enumerate(_records(file, table, group, layout)):
                     rows.append((len(files), group, row))
                     _read_row(columns, objects, record, file, len(rows) - 1)
             files.append((file, layout.bytes))
     if not columns.names:
-        columns.problem("missing-image", source, "", "there are no rows in it", "name another file")
+        columns.report("missing-image", source, "", "it has no rows", "name another file")
     objects.finish()
     positions = np.array(rows, np.int64).reshape(-1, 3)
-    raw = columns.finish([file for file, _ in files], row_object, file_of=positions[:, 0], xywh=True)
-    return _measured(replace(raw, images=replace(raw.images, files=_Cells(files, positions, columns.names))))
+    raw = columns.finish([file for file, _ in files], OBJECT_OF_ROW, file_of=positions[:, 0], xywh=True)
+    return _with_image_sizes(replace(raw, images=replace(raw.images, files=_Cells(files, positions, columns.names))))
 
 
 def _read_row(columns: ColumnBuilder, objects: ObjectReader, record: dict[str, Any], file: Path, number: int) -> None:
     name = record.get("path") or record.get("file_name")
-    image = columns.image(name if isinstance(name, str) else f"row {number}", None, record_size(record))
+    size = whole_size(record.get("width"), record.get("height"))
+    image = columns.add_image(name if isinstance(name, str) else f"row {number}", None, size)
     objects.read(record, image, SourceLocation(file, f"row {number}"), number)
 
 
@@ -174,46 +178,64 @@ class _Layout:
 
 
 def _layout(file: Path, table: Any) -> _Layout:
-    """Find the columns by their names and types.
+    """Return the columns of a file, found by their names and types.
 
     Raises:
         DataError: there are no images or no objects.
     """
-    import pyarrow
-
     schema = table.schema_arrow
     found = short_list(schema.names)
     image = next((name for name in _IMAGES if name in schema.names), None)
     if image is None:
-        raise DataError(f"{file}: there is no column with images (found: {found}); call it image")
-    kind = schema.field(image).type
+        text = f"there is no column with images (found: {found}); call it image"
+        raise DataError(f"{file}: {text}", code="parquet-no-images")
+    if not any(name in schema.names for name in _OBJECTS):
+        text = f"there is no column objects (found: {found}); give each row its bbox and categories"
+        raise DataError(f"{file}: {text}", code="parquet-no-objects")
+    content, path = _bytes_column(file, image, schema.field(image).type)
+    return _Layout(content, path, tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names))
+
+
+def _bytes_column(file: Path, image: str, kind: Any) -> tuple[str, str | None]:
+    """Return the column of the bytes of images, and of their names where there is one.
+
+    Raises:
+        DataError: the column ``image`` of type ``kind`` holds no bytes.
+    """
+    import pyarrow
+
     path = None
     if pyarrow.types.is_struct(kind):
         inner = [kind.field(index).name for index in range(kind.num_fields)]
         if "bytes" not in inner:
-            raise DataError(f"{file}: the column {image} holds no bytes (found: {short_list(inner)}); embed the images")
+            text = f"the column {image} holds no bytes (found: {short_list(inner)}); embed the images"
+            raise DataError(f"{file}: {text}", code="parquet-no-bytes")
         path = f"{image}.path" if "path" in inner else None
         image, kind = f"{image}.bytes", kind.field("bytes").type
     if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
-        raise DataError(f"{file}: the column {image} holds {kind} and not the bytes of images; embed them")
-    if not any(name in schema.names for name in _OBJECTS):
-        raise DataError(f"{file}: there is no column objects (found: {found}); give each row its bbox and categories")
-    labels = tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names)
-    return _Layout(image, path, labels)
+        text = f"the column {image} holds {kind} and not the bytes of images; embed them"
+        raise DataError(f"{file}: {text}", code="parquet-no-bytes")
+    return image, path
 
 
 def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[dict[str, Any]]:
-    """The labels of each row of a group; the images are not read."""
+    """Yield the labels of each row of a group, without the images.
+
+    Raises:
+        DataError: the group is damaged or too large.
+    """
     import pyarrow
 
     size = table.metadata.row_group(group).total_byte_size
     if size > _MAX_GROUP:
-        raise DataError(f"{file}: row group {group} has {size} bytes; write it again with row_group_size=100")
+        text = f"row group {group} has {size} bytes; write it again with row_group_size=100"
+        raise DataError(f"{file}: {text}", code="parquet-group-too-large")
     requested = [*layout.labels, *([layout.path] if layout.path else [])]
     try:
         rows = table.read_row_group(group, columns=requested, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{file}: row group {group} cannot be read ({_line(error)}); download it again") from None
+        text = f"row group {group} cannot be read ({_line(error)}); download it again"
+        raise DataError(f"{file}: {text}", code="parquet-damaged-group") from None
     for row in rows:
         if layout.path:
             inner = row.pop(layout.path.partition(".")[0], None) or {}
@@ -221,13 +243,12 @@ def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[di
         yield row
 
 
-def _names(schema: Any) -> list[str] | None:
-    """The names of the classes, from what Hugging Face's datasets write about the features."""
+def _class_names(schema: Any) -> list[str] | None:
+    """Return the names of the classes from what Hugging Face's datasets write about the features; None without it."""
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        found = json.loads(schema.metadata[b"huggingface"])["info"]["features"]["objects"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    found = features.get("objects") if isinstance(features, dict) else None
     for _ in range(4):  # objects -> feature -> category -> feature
         if isinstance(found, list) and found:
             found = found[0]
@@ -236,13 +257,12 @@ def _names(schema: Any) -> list[str] | None:
         names = found.get("names")
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
             return names
-        inner = [found[key] for key in ("feature", *CLASS_KEYS) if key in found]
-        found = inner[0] if inner else None
+        found = next((found[key] for key in ("feature", *CLASS_KEYS) if key in found), None)
     return None
 
 
-def _measured(raw: RawDataset) -> RawDataset:
-    """Sizes from the headers of the images, a row group after the other."""
+def _with_image_sizes(raw: RawDataset) -> RawDataset:
+    """Return the set with unknown sizes from the headers of the images, one row group after the other."""
     sizes = raw.images.sizes.copy()
     cells = raw.images.files
     unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
@@ -256,7 +276,7 @@ def _measured(raw: RawDataset) -> RawDataset:
 
 
 def parquet_files(folder: AnyPath) -> list[Path]:
-    """The Parquet files of a folder, or of its folder "data"."""
+    """Return the Parquet files of a folder, or of its folder "data"."""
     if not isinstance(folder, Path):
         return []
     for path in (folder, folder / "data"):
@@ -274,22 +294,22 @@ def _files_of(source: AnyPath, split: str) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-    """train-00000-of-00002.parquet is of the split train; what is no usual name is of "all"."""
+    """Return the split of a file: train-00000-of-00002.parquet is of "train", and one with any other name of "all"."""
     name = normalize_split(_SHARD.sub("", file.stem))
     return name if name in NAMED else "all"
 
 
 def find_parquet(path: AnyPath) -> dict[str, AnyPath]:
-    """The splits of a folder of Parquet files, by their names; a file by itself is one.
+    """Return the splits of a folder of Parquet files, by their names; a single file is one.
 
     Raises:
         DataError: there are none, or the path lies in an archive.
     """
     if not isinstance(path, Path):
-        raise DataError(f"{path}: Parquet inside an archive is not read; unpack it")
+        raise DataError(f"{path}: Parquet inside an archive is not read; unpack it", code="parquet-in-archive")
     if path.is_file():
         return {_split_of(path): path}
     files = parquet_files(path)
     if not files:
-        raise DataError(f"{path}: there are no .parquet files in it")
+        raise DataError(f"{path}: there are no .parquet files in it", code="parquet-no-files")
     return {_split_of(file): path for file in files}

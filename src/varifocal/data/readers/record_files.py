@@ -1,6 +1,6 @@
-"""Where data sets with one file of labels for a split keep it, and how its records become columns.
+"""Formats with one file of labels for each split: where data sets keep it, and how its records become columns.
 
-The file lies beside the images or in a folder of its own; its name, or that of a folder around it, tells the split.
+The file lies beside the images or in a folder of its own; its name, or that of a folder around it, names the split.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RecordFiles:
     """A format with a file for each split.
 
     ``kind`` returns the format of a file. ``scan(file, columns, add)`` calls ``add`` with each image of a file, and may
-    declare classes or add notes; ``words`` puts the location of an object into words.
+    declare classes or add notes. ``words`` describes the location of an object.
     """
 
     name: str
@@ -37,18 +37,18 @@ class RecordFiles:
     words: LocationOf
 
     def files(self, data: AnyPath) -> Iterator[AnyPath]:
-        """The files of this format below a folder."""
+        """Yield the files of this format below a folder."""
         for folder, _, _ in walk(data):
             yield from self.files_in(folder)
 
     def files_in(self, folder: AnyPath) -> Iterator[AnyPath]:
-        """The files of this format in a folder; one with very many files of a suffix has none."""
+        """Yield the files of this format in a folder; one with very many files of a suffix has none."""
         names = [name for name in list_dir(folder)[1] if name.lower().endswith(self.suffixes)]
         if len(names) <= SNIFFED:
             yield from (folder / name for name in names if self.kind(folder / name) == self.name)
 
     def splits(self, data: AnyPath) -> dict[str, AnyPath]:
-        """The splits, each with its file.
+        """Return the splits, each with its file.
 
         Raises:
             DataError: there is none, or several of one split.
@@ -59,20 +59,14 @@ class RecordFiles:
         for file in self.files(data):
             split = split_of_parts([*parts_between(data, file.parent), file.stem])
             if split in found:
-                both = f"{found[split]} and {file}"
-                if split in NAMED:
-                    raise DataError(f"{data}: {both} are both of the split {split}; name the one that is meant")
-                raise DataError(
-                    f"{data}: the names of {both} do not say which split each of them is; give them the names of "
-                    "splits (train, val, test), or name the one that is meant"
-                )
+                raise _duplicate_split(data, split, found[split], file)
             found[split] = file
         if not found:
-            raise DataError(f"{data}: there is no file of {self.title} in it; name the file")
+            raise DataError(f"{data}: there is no file of {self.title} in it; name the file", code="no-record-file")
         return found
 
     def read(self, source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-        """One split, as ``splits`` gives it.
+        """Read one split, as ``splits`` gives it.
 
         Raises:
             DataError: the file cannot be read. Whatever is wrong with a record is a problem of the set.
@@ -88,3 +82,13 @@ class RecordFiles:
 
         self.scan(source, columns, add)
         return finished(items, [source], self.words)
+
+
+def _duplicate_split(data: AnyPath, split: str, first: AnyPath, second: AnyPath) -> DataError:
+    """Return the error that two files seem to be of one split."""
+    if split in NAMED:
+        text = f"{first} and {second} are both of the split {split}; name the one that is meant"
+        return DataError(f"{data}: {text}", code="record-duplicate-split")
+    text = f"the names of {first} and {second} do not say which split each of them is"
+    hint = "give them the names of splits (train, val, test), or name the one that is meant"
+    return DataError(f"{data}: {text}; {hint}", code="record-no-split")

@@ -1,6 +1,6 @@
-"""What a JSON, CSV or text file looks like, seen from its beginning and its end: the name of a format, or "".
+"""The format of a JSON, CSV or text file, recognized from its beginning and its end.
 
-Beside the formats that are read these are some that are not (``unread``), so that a message can name them.
+These are the formats that are read and some that are not (``unread``), so that a message can name them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import decode
-from varifocal.data.readers.columns import to_number
+from varifocal.data.readers.values import to_number
 from varifocal.utils.errors import DataError
 
-_LOOK = 1 << 16  # bytes
-_LINES = 20  # of a text that are looked at
+_READ_BYTES = 1 << 16
+_READ_LINES = 20
 _KEY = re.compile(r'"([^"\\\n]{1,64})"\s*:')
 
 
 class _Rule(NamedTuple):
-    """A JSON file of ``kind`` begins with ``opening`` (with either bracket where that is empty) and has all keys of
-    ``every`` and, if there are any, one of ``some``, at whatever depth."""
+    """The rule by which a JSON file is of ``kind``.
+
+    It begins with ``opening`` (with either bracket where that is empty) and has, at whatever depth, all keys of
+    ``every`` and, if there are any, one of ``some``.
+    """
 
     kind: str
     opening: str
@@ -32,7 +35,7 @@ def _rule(kind: str, opening: str, every: str, some: str = "") -> _Rule:
     return _Rule(kind, opening, frozenset(every.split()), frozenset(some.split()))
 
 
-# The first one that fits.
+# The first rule that fits counts.
 _RULES = (
     _rule("coco-panoptic", "{", "segments_info"),
     _rule("labelbox", "", "data_row"),
@@ -73,20 +76,20 @@ _HEADERS = {"via": ("filename", "region_shape_attributes"), "label-studio": ("an
 
 
 def ends_of(file: AnyPath) -> bytes:
-    """The first and the last bytes of a file, all of a short one; nothing of one that cannot be read."""
+    """Return the first and the last bytes of a file, all of a short one; nothing of one that cannot be read."""
     try:
         with file.open("rb") as stream:
-            start = stream.read(_LOOK)
-            if len(start) < _LOOK:
+            start = stream.read(_READ_BYTES)
+            if len(start) < _READ_BYTES:
                 return start
-            stream.seek(max(stream.seek(0, 2) - _LOOK, _LOOK))
+            stream.seek(max(stream.seek(0, 2) - _READ_BYTES, _READ_BYTES))
             return start + b"\n" + stream.read()
     except (OSError, ValueError):
         return b""
 
 
 def json_kind(file: AnyPath) -> str:
-    """The format that the keys of a JSON file speak for."""
+    """Return the format that the keys of a JSON file show, "" for none."""
     text = ends_of(file).decode("utf-8-sig", "ignore").replace("\x00", "").lstrip()
     keys = frozenset(_KEY.findall(text))
     for rule in _RULES:
@@ -96,7 +99,7 @@ def json_kind(file: AnyPath) -> str:
 
 
 def table_kind(file: AnyPath) -> str:
-    """The format that the header of a CSV file speaks for, where it is none of boxes alone."""
+    """Return the format that the header of a CSV file shows; "" for none, and for a table of boxes."""
     line = ends_of(file)[: 1 << 12].decode("utf-8-sig", "ignore").split("\n")[0]
     for kind, columns in _HEADERS.items():
         if all(column in line for column in columns):
@@ -105,12 +108,12 @@ def table_kind(file: AnyPath) -> str:
 
 
 def text_kind(file: AnyPath) -> str:
-    """The format that the first lines of a text file speak for."""
+    """Return the format that the first lines of a text file show, "" for none."""
     try:
-        text, _ = decode(ends_of(file)[:_LOOK], file)
+        text, _ = decode(ends_of(file)[:_READ_BYTES], file)
     except DataError:
         return ""
-    lines = [line.strip() for line in text.split("\n")[:_LINES] if line.strip()]
+    lines = [line.strip() for line in text.split("\n")[:_READ_LINES] if line.strip()]
     if not lines:
         return ""
     if lines[0].startswith(("imagesource:", "gsd:")):
@@ -120,8 +123,9 @@ def text_kind(file: AnyPath) -> str:
 
 
 def _line_kind(line: str) -> str:
-    cells = [cell.strip() for cell in line.rstrip(",").split(",")]
-    if len(cells) >= 8 and all(_is_number(cell) for cell in cells):
+    """Return the format that a line of a text file shows, "" for none."""
+    cells = line.rstrip(",").split(",")
+    if len(cells) >= 8 and all(map(_is_number, cells)):
         return "visdrone" if len(cells) == 8 and _is_visdrone(cells) else "mot"
     kind = _kind_of_words("".join("9" if _is_number(word) else "a" for word in line.split()))
     if not kind and re.search(r"\s-?[\d.]+(,-?[\d.]+){3},\d+$", line):
@@ -129,7 +133,7 @@ def _line_kind(line: str) -> str:
     return kind
 
 
-# a line as one letter a word, "9" for a number and "a" for anything else; the first that fits
+# Lines with one letter for each word, "9" for a number and "a" for anything else; the first pattern that fits counts.
 _WORDS = {
     "dota": r"9{8}a.*",
     "kitti": r"a9{14,15}",

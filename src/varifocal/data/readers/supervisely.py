@@ -13,7 +13,6 @@ from typing import Any
 
 from varifocal.data.annotations import short
 from varifocal.data.archive import AnyPath
-from varifocal.data.readers.columns import enclosing_box
 from varifocal.data.readers.items import (
     MASK,
     OUTLINE,
@@ -21,23 +20,25 @@ from varifocal.data.readers.items import (
     Fault,
     Item,
     LeftOut,
+    LocationFormat,
     Shape,
     entries_of,
     to_label,
     to_numbers,
     to_points,
-    to_size,
 )
+from varifocal.data.readers.json_stream import parse_json
 from varifocal.data.readers.label_files import LabelFiles
-from varifocal.data.readers.labelme import parse_json
+from varifocal.data.readers.shapes import enclosing_box
 from varifocal.data.readers.sniff import json_kind
+from varifocal.data.readers.values import whole_size
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 24  # bytes of a PNG up to its height
 
 
 def parse_supervisely(text: str, file: AnyPath) -> Item | None:
-    """The image of an annotation file and its objects; None of a JSON file that is something else.
+    """Return the image of an annotation file with its objects; None for a JSON file that is something else.
 
     Raises:
         DataError: it is not valid JSON.
@@ -47,23 +48,24 @@ def parse_supervisely(text: str, file: AnyPath) -> Item | None:
         return None
     size = record["size"] if isinstance(record["size"], dict) else {}
     # the file is called a.jpg.json, or a.json in old projects
-    return Item(
-        file.stem, entries_of(record["objects"], "objects", _entry), to_size(size.get("width"), size.get("height"))
-    )
+    entries = entries_of(record["objects"], "objects", _entry)
+    return Item(file.stem, entries, whole_size(size.get("width"), size.get("height")))
 
 
-def _entry(number: int, one: dict[str, Any]) -> Entry:
-    kind = _kind(one)
+def _entry(number: int, record: dict[str, Any]) -> Entry:
+    kind = _kind(record)
     if kind not in ("rectangle", "polygon", "bitmap", "alpha_mask"):
         return LeftOut(f"(object|objects) of the type {short(kind)} (was|were) left out")
-    label = to_label(one.get("classTitle"))
+    label = to_label(record.get("classTitle"))
     if label is None:
-        return Fault(number, f"has the classTitle {short(one['classTitle'])}", "it should be a name", "unknown-class")
+        return Fault(
+            number, f"has the classTitle {short(record['classTitle'])}", "it should be a name", "unknown-class"
+        )
     if kind in ("bitmap", "alpha_mask"):
-        mask = one.get("bitmap", one.get("alpha_mask"))
+        mask = record.get("bitmap", record.get("alpha_mask"))
         box = _mask_box(mask)
         return Shape(number, label, box or (), odd="" if box else short(mask), note=MASK)
-    points = one.get("points")
+    points = record.get("points")
     corners = to_points(points.get("exterior") if isinstance(points, dict) else None)
     if corners is None:
         return Shape(number, label, (), odd=short(points))
@@ -71,19 +73,19 @@ def _entry(number: int, one: dict[str, Any]) -> Entry:
     return Shape(number, label, (x1, y1, x2 + 1, y2 + 1), note=OUTLINE if kind == "polygon" else "")
 
 
-def _kind(one: dict[str, Any]) -> Any:
-    """The type of an object; old projects do not say it."""
-    if "geometryType" in one:
-        return one["geometryType"]
-    if isinstance(one.get("bitmap"), dict):
+def _kind(record: dict[str, Any]) -> Any:
+    """Return the type of an object; in old projects it follows from the other fields."""
+    if "geometryType" in record:
+        return record["geometryType"]
+    if isinstance(record.get("bitmap"), dict):
         return "bitmap"
-    points = one.get("points")
+    points = record.get("points")
     corners = points.get("exterior") if isinstance(points, dict) else None
     return "rectangle" if isinstance(corners, list) and len(corners) == 2 else "polygon"
 
 
 def _mask_box(mask: Any) -> tuple[float, float, float, float] | None:
-    """The box of a mask, which is a packed PNG at its origin; its header alone is unpacked."""
+    """Return the box of a mask, which is a packed PNG at its origin, of which the header alone is unpacked."""
     origin = to_numbers(mask.get("origin"), 2) if isinstance(mask, dict) else None
     if origin is None or not isinstance(mask.get("data"), str):
         return None
@@ -98,8 +100,5 @@ def _mask_box(mask: Any) -> tuple[float, float, float, float] | None:
     return x, y, x + width, y + height
 
 
-def _object_of(file: Any, number: int) -> str:
-    return f"objects[{number}]"
-
-
-SUPERVISELY = LabelFiles("supervisely", "Supervisely", ".json", json_kind, parse_supervisely, _object_of)
+_LOCATION = LocationFormat("objects[{index}]")
+SUPERVISELY = LabelFiles("supervisely", "Supervisely", ".json", json_kind, parse_supervisely, _LOCATION)

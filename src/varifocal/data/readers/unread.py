@@ -1,4 +1,4 @@
-"""Formats that are known when they are seen and are not read: what they are called, and the way out."""
+"""Formats that are recognized and not read, with the way to convert them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from varifocal.utils.errors import DataError
 
 class _Unread(NamedTuple):
     title: str
-    way: str
+    hint: str
 
 
 def _panlabel(name: str) -> str:
@@ -27,8 +27,8 @@ UNREAD = {
         "MATLAB's .mat", "write the boxes as a CSV (image, xmin, ymin, xmax, ymax, label) with writetable"
     ),
     "hdf5": _Unread("HDF5", "write the images out as files, and their boxes as COCO or CSV"),
-    "pickle": _Unread("Python's pickle, which can run programs", "write the boxes as COCO or CSV where it was made"),
-    "arrow": _Unread("a data set that Hugging Face's datasets saved", "load it and write it with to_parquet"),
+    "pickle": _Unread("Python's pickle, which can run code", "write the boxes as COCO or CSV where it was made"),
+    "arrow": _Unread("a data set saved by Hugging Face's datasets", "load it and write it with to_parquet"),
     "ndjson": _Unread("Ultralytics' NDJSON", "convert it with ultralytics.data.converter.convert_ndjson_to_yolo"),
     "odgt": _Unread("CrowdHuman's .odgt", "convert it to COCO; each line has gtboxes with a tag and a box"),
     "geojson": _Unread("GeoJSON", "write the boxes in pixels of each image, as COCO or CSV"),
@@ -67,7 +67,7 @@ UNREAD = {
     "masks": _Unread("masks of pixels", "export boxes (COCO, Pascal VOC) where they were made"),
 }
 
-# Names of files and folders.
+# Patterns of the names of files and folders.
 _NAMES = (
     (r"\.tfrecords?(-\d+-of-\d+)?$", "tfrecord"),
     (r"^data\.mdb$|\.lmdb$", "lmdb"),
@@ -87,7 +87,7 @@ _NAMES = (
 
 
 def unread_kind(file: AnyPath) -> str:
-    """The format of a file or folder that is known and not read, "" for all others."""
+    """Return the format of a file or folder that is recognized and not read, "" for all others."""
     kind = next((kind for pattern, kind in _NAMES if re.search(pattern, file.name, re.IGNORECASE)), "")
     suffix = file.suffix.lower()
     if not kind and suffix in (".json", ".jsonl", ".ndjson"):
@@ -97,13 +97,13 @@ def unread_kind(file: AnyPath) -> str:
     return kind if kind in UNREAD else ""
 
 
-def refuse_unread(path: AnyPath, kind: str, seen: str = "") -> None:
-    """Say that a format is known and not read, and what to do.
+def refuse_unread(path: AnyPath, kind: str, evidence: str = "") -> None:
+    """Raise an error that names a format that is not read, and how to convert it.
 
     Raises:
-        DataError: always, but for "" and what is read.
+        DataError: ``kind`` is such a format.
     """
     if kind in UNREAD:
-        one = UNREAD[kind]
-        where = f" ({seen})" if seen else ""
-        raise DataError(f"{path}: this looks like {one.title}{where}, which is not read; {one.way}")
+        title, hint = UNREAD[kind]
+        where = f" ({evidence})" if evidence else ""
+        raise DataError(f"{path}: this looks like {title}{where}, which is not read; {hint}", code="format-not-read")

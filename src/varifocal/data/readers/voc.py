@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from varifocal.data.annotations import NO_LABEL, Files, RawDataset, SourceLocation, counted, cut, short
 from varifocal.data.archive import AnyPath
-from varifocal.data.find_images import FoundImage as Found
-from varifocal.data.find_images import finder_of, parts_of
+from varifocal.data.find_images import FoundImage, finder_of, parts_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, is_image_name, list_dir, read_many, walk
-from varifocal.data.readers.columns import ColumnBuilder, to_number
+from varifocal.data.readers.columns import ColumnBuilder
+from varifocal.data.readers.image_sets import ImageSets
+from varifocal.data.readers.items import add_unlabeled
 from varifocal.data.readers.lookup import Words, record_of
+from varifocal.data.readers.values import whole_size
 from varifocal.data.readers.voc_layout import (
     base_of,
-    entry_of,
     image_roots,
-    read_lists,
+    lists_of,
     top_of,
-    unsplit,
-    without_flag,
+    unused_notes,
     xml_folders,
     xml_path,
     xml_stems,
@@ -42,15 +42,12 @@ from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between
 from varifocal.utils.errors import DataError
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
-_MAX_SIDE = 2**31 - 1
-_HINTS = ("put it there or take the XML away", "write the name of the image alone")
-
-_Entry = tuple[AnyPath, int, str, str]  # a line of a list: file, number, text, and the XML file that it names or ""
+_HINTS = ("add it, or remove the XML file", "write the name of the image alone")
 
 
 @dataclass
 class _Reading:
-    """What is shared by all files of a split."""
+    """The state that all files of a split have in common."""
 
     columns: ColumnBuilder
     data: AnyPath
@@ -59,12 +56,12 @@ class _Reading:
     files: list[tuple[AnyPath, str] | None] = field(default_factory=list)  # folder and name of each image's XML
     from_zero: int = -1  # the first box that begins below 1
     renamed: list[tuple[str, str]] = field(default_factory=list)  # XML files that name another image, and that
-    bare: list[Found] = field(default_factory=list)  # images that a list names and that have no XML
+    bare: list[FoundImage] = field(default_factory=list)  # images that a list names and that have no XML
     finders: dict[AnyPath, ImageFinder] = field(default_factory=dict)
-    labeled: LabelFolders | None = None  # all that have XML files, once it is asked
+    labeled: LabelFolders | None = None  # all folders with XML files, once they are needed
 
     def finder(self, folder: AnyPath) -> ImageFinder:
-        """Finds the images of the XML files of a folder."""
+        """Return the finder for the images of the XML files in a folder."""
         if folder not in self.finders:
             roots, top = image_roots(folder, self.data), top_of(folder, self.data)
             split, options = self.columns.split, self.options
@@ -78,7 +75,7 @@ class _Reading:
 
 
 def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """One split; ``source`` is a list in ``ImageSets/Main``, a folder of XML files, or a single one.
+    """Read one split; ``source`` is a list in ``ImageSets/Main``, a folder of XML files, or a single one.
 
     Raises:
         DataError: a folder cannot be read. Whatever is wrong with a file is a problem of the set.
@@ -90,75 +87,52 @@ def read_voc(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -
     for (folder, name), (_, content) in zip(locations, read_many(files), strict=True):
         _read_file(reading, folder, name, content)
     columns.find_lost()
-    _take_unlabeled(reading)
+    add_unlabeled(columns, [*reading.bare, *_without_xml(reading)], "XML", options, reading.files)
     if not columns.names and not columns.problems:
-        columns.problem("missing-image", source, "", "there are no XML files in it", "put one there for each image")
-    columns.no_classes()
-    columns.notes += [*TextDecoder(reading.latin).notes(source), *_renamed(reading), *unsplit(source)]
+        columns.report("missing-image", source, "", "there are no XML files in it", "put one there for each image")
+    columns.report_no_classes()
+    columns.notes += [*TextDecoder(reading.latin).notes(source), *_renamed(reading), *unused_notes(source)]
     raw = columns.finish(Files.of(reading.files), _object_of)
     return _shifted(raw, reading.from_zero)
 
 
 def _renamed(reading: _Reading) -> list[str]:
-    """A note on XML files whose image was found by their own name."""
+    """Return a note on XML files whose image was found by their own name."""
     if not reading.renamed:
         return []
     files = counted(len(reading.renamed), "XML (file names an image that is|files name images that are)")
-    name, given = reading.renamed[0]
-    first = f"first {name} with {short(given)}"
+    name, filename = reading.renamed[0]
+    first = f"first {name} with {short(filename)}"
     return [f"{reading.columns.source.name}: {files} not there, {first}; the one called like the XML is taken."]
 
 
-def _take_unlabeled(reading: _Reading) -> None:
-    """Images without XML: without objects where the user says so, else counted, as VOC does not say what they are."""
-    columns = reading.columns
-    left = [*reading.bare, *_without_xml(reading)]
-    if not left:
-        return
-    if reading.options.unlabeled == "background":
-        for folder, name in left:
-            columns.image(name, (folder, name))
-            reading.files.append(None)
-        return
-    images = counted(len(left), "(image has no XML and is|images have no XML and are) left out")
-    columns.notes.append(
-        f"{columns.source.name}: {images}, first {left[0][1]}; "
-        "--unlabeled background takes them as images without objects."
-    )
-
-
-def _without_xml(reading: _Reading) -> Iterator[Found]:
-    """Images without XML in the folders of the split's images; a list says by itself what belongs to the split."""
+def _without_xml(reading: _Reading) -> Iterator[FoundImage]:
+    """Yield images without XML in the folders of the split's images; a list says by itself what its split has."""
     columns, source = reading.columns, reading.columns.source
     if not source.is_dir():
         return
-    used: dict[AnyPath, set[str]] = {}
-    for folder, name in columns.locations():
-        used.setdefault(folder, set()).add(name)
     split = normalize_split(columns.split)
-    stems: dict[str, str] | None = None
-    for folder, names in used.items():
-        beside = [name for name in list_dir(folder)[1] if name not in names]
-        left = [name for name in beside if is_image(name)]
+    for folder, names in columns.names_by_folder().items():
         # where splits are in one folder, what no XML of any of them names is counted once, with those to train on
-        shared = split in NAMED and folder != source and not _is_of(split, folder, reading.data)
-        if shared and split != "train":
+        common = folder != source and _is_common(split, folder, reading.data)
+        if common and split != "train":
             continue
+        beside = [name for name in list_dir(folder)[1] if name not in names]
         columns.notes += passed_over(beside, source.name)
-        if not left:
-            continue
-        if shared and stems is None:
-            stems = xml_stems(source.parent)
-        yield from ((folder, name) for name in left if not shared or os.path.splitext(name)[0] not in (stems or {}))
+        left = list(filter(is_image, beside))
+        labeled = xml_stems(source.parent) if common and left else {}
+        yield from ((folder, name) for name in left if os.path.splitext(name)[0] not in labeled)
 
 
-def _is_of(split: str, folder: AnyPath, data: AnyPath) -> bool:
-    """Whether a folder or one above it in the data is called like the split."""
+def _is_common(split: str, folder: AnyPath, data: AnyPath) -> bool:
+    """Return whether images of other splits may lie in a folder: neither it nor one above is called like the split."""
+    if split not in NAMED:
+        return False
     while folder not in (data, folder.parent):
         if normalize_split(folder.name) == split:
-            return True
+            return False
         folder = folder.parent
-    return False
+    return True
 
 
 def _object_of(file: AnyPath, number: int) -> str:
@@ -168,7 +142,7 @@ def _object_of(file: AnyPath, number: int) -> str:
 
 
 def _shifted(raw: RawDataset, from_zero: int) -> RawDataset:
-    """Boxes whose pixels count from 1 as the edges of what they cover."""
+    """Return the set with boxes as the edges of what they cover; ``from_zero`` is -1 where pixels count from 1."""
     if from_zero < 0:
         return replace(raw, boxes=replace(raw.boxes, xyxy=raw.boxes.xyxy - np.array([1.0, 1.0, 0.0, 0.0]), origin=1))
     location = raw.boxes.where(from_zero)
@@ -180,7 +154,7 @@ def _shifted(raw: RawDataset, from_zero: int) -> RawDataset:
 
 
 def _files(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
-    """Folder and name of each XML file of a split."""
+    """Yield folder and name of each XML file of a split."""
     if source.is_file() and source.suffix.lower() == ".xml":
         yield source.parent, source.name
     elif source.is_dir():
@@ -191,56 +165,15 @@ def _files(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
 
 
 def _listed(source: AnyPath, reading: _Reading) -> Iterator[tuple[AnyPath, str]]:
-    """The XML files that a list names; of a line without one the image, if it is there."""
-    columns, base = reading.columns, base_of(source)
+    """Yield the XML files that the lists of a split name; images without one are noted in ``bare``."""
+    base = base_of(source)
     folder = xml_path(base)
-    stems = xml_stems(folder)
-    lists = read_lists(source.parent, base)
-    columns.notes += lists.notes()
-    files = next((files for files in lists.files.values() if source in files), [source])
-    entries = ((file, number, line, entry_of(line, stems)) for file, number, line in _lines(files))
-    for file, number, line, name in _once(entries) if len(files) > 1 else entries:
-        if name:
-            path, _, name = name.rpartition("/")
-            yield folder / path if path else folder, name
-            continue
-        stem, flagless = _stem_of(line), _stem_of(without_flag(line))
-        found = (reading.finder(folder).find_stem(one) for one in (stem, flagless) if one not in stems)
-        if image := next(filter(None, found), None):
-            reading.bare.append(image)
-            continue
-        there, hint = f"there is no {cut(stem)}.xml in {folder}", "put it there or take the line out"
-        if stem in stems:
-            there, hint = (
-                f"several folders of {folder} have a {cut(stem)}.xml",
-                "write the folder of the one that is meant",
-            )
-        text = f"names {short(line)}, and {there}"
-        columns.problem("missing-labels", file, f"line {number}", text, hint)
-
-
-def _stem_of(line: str) -> str:
-    """The stem of the image that a line of a list names."""
-    name = (parts_of(line) or (line,))[-1]
-    return os.path.splitext(name)[0] if is_image(name) else name
-
-
-def _lines(files: Sequence[AnyPath]) -> Iterator[tuple[AnyPath, int, str]]:
-    """File, number and text of each line of lists that is not empty."""
-    for file in files:
-        for number, line in enumerate(TextDecoder().read(file).split("\n"), start=1):
-            if line := line.strip():
-                yield file, number, line
-
-
-def _once(entries: Iterable[_Entry]) -> Iterator[_Entry]:
-    """Lines without those that name what an earlier one does, as the lists of several classes do."""
-    seen: set[str] = set()
-    for entry in entries:
-        called = entry[3] or without_flag(entry[2])
-        if called not in seen:
-            seen.add(called)
-            yield entry
+    lists = lists_of(base) or ImageSets(source.parent, xml_stems(folder), "XML")
+    reading.columns.notes += lists.notes()
+    paths, reading.bare = lists.read(source, reading.columns, reading.finder(folder), f"in {folder}")
+    for path in paths:
+        above, _, name = path.rpartition("/")
+        yield folder / above if above else folder, name
 
 
 def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | DataError) -> None:
@@ -250,12 +183,12 @@ def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | D
             raise content
         root, latin = parse_xml(content, file)
     except DataError as error:
-        columns.failure("malformed", file, error)
+        columns.report_error("malformed", file, error)
         return
     if latin:
         reading.latin.append(name)
     if root.tag != "annotation":
-        columns.problem("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "take it away")
+        columns.report("malformed", file, "", f"this is <{cut(root.tag)}> and not VOC's <annotation>", "remove it")
         return
     image = _read_image(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
@@ -264,67 +197,58 @@ def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | D
 
 
 def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: ImageFinder) -> int:
-    """Add the image of an XML file: the one that it names, or the one that is called like the XML.
+    """Add the image of an XML file, the one that it names or the one called like the XML, and return its index.
 
     Some programs leave the suffix out, or the name of another image in.
     """
-    columns, given = reading.columns, text_of(root, "filename")
+    columns, filename = reading.columns, text_of(root, "filename")
     stem = os.path.splitext(file.name)[0]
-    found = finder.find(given) if given and is_image_name(given) and not is_unsafe_path(given) else None
-    if found is None and len(parts_of(given)) <= 1 and not is_unsafe_path(given or stem):
+    name = filename or stem
+    is_safe = not is_unsafe_path(name)
+    found = finder.find(filename) if is_safe and is_image_name(filename) else None
+    if found is None and is_safe and len(parts_of(filename)) <= 1:
         found = finder.find_stem(stem)
         if found is not None:
-            _note_renamed(reading, file, given, stem)
+            _note_renamed(reading, file, filename, stem)
             _doubt_twins(columns, finder, found, file)
-    words = Words("has the filename" if given else "is of the image", *_HINTS)
-    return columns.named(
-        finder,
-        given or stem,
-        SourceLocation(file, ""),
-        words,
-        size=_size(root),
-        found=found,
-        also=(stem,),
-        record=record_of(file, columns.source),
-    )
+    words = Words("has the filename" if filename else "is of the image", *_HINTS)
+    location, record, size = SourceLocation(file, ""), record_of(file, columns.source), _size(root)
+    return columns.add_named_image(finder, name, location, words, size=size, found=found, also=(stem,), record=record)
 
 
-def _note_renamed(reading: _Reading, file: AnyPath, given: str, stem: str) -> None:
-    if given and given not in (stem, file.name) and os.path.splitext(given)[0] != stem:
-        reading.renamed.append((file.name, given))
+def _note_renamed(reading: _Reading, file: AnyPath, filename: str, stem: str) -> None:
+    if filename and filename not in (stem, file.name) and os.path.splitext(filename)[0] != stem:
+        reading.renamed.append((file.name, filename))
 
 
-def _doubt_twins(columns: ColumnBuilder, finder: ImageFinder, found: Found, file: AnyPath) -> None:
-    """An XML file that names none of two images may be of either."""
+def _doubt_twins(columns: ColumnBuilder, finder: ImageFinder, found: FoundImage, file: AnyPath) -> None:
+    """Doubt the labels of an XML file that may be of either of two images, as it names none."""
     twins = finder.same_stem(*found)
     if twins:
-        columns.shared_labels(file, found[1], twins[0], len(columns.names))
+        columns.doubt_shared_labels(file, found[1], twins[0], len(columns.names))
 
 
 def _size(root: ET.Element) -> tuple[int, int]:
-    """As recorded; many files have zeros there, which leaves it to the image."""
+    """Return width and height as recorded; 0, 0 where the image has to be asked, as many files have zeros there."""
     node = root.find("size")
-    sides = [to_number(text_of(node, side)) for side in ("width", "height")] if node is not None else []
-    if len(sides) == 2 and all(1 <= side <= _MAX_SIDE and side == int(side) for side in sides):
-        return int(sides[0]), int(sides[1])
-    return 0, 0
+    return (0, 0) if node is None else whole_size(text_of(node, "width"), text_of(node, "height"))
 
 
 def _read_object(reading: _Reading, image: int, node: ET.Element, file: AnyPath, number: int) -> None:
     columns = reading.columns
 
     def report(kind: str, text: str, hint: str) -> None:
-        columns.problem(kind, file, _object_of(file, number), text, hint, image=image)
+        columns.report(kind, file, _object_of(file, number), text, hint, image=image)
 
     name, difficult = text_of(node, "name"), text_of(node, "difficult")
     if difficult.lower() not in _FLAGS:
-        report("malformed", f"has the difficult {short(difficult)}", "it is 0 or 1")
+        report("malformed", f"has the difficult {short(difficult)}", "it must be 0 or 1")
     values, odd, note = corners_of(node)
     if note:
         columns.changed[note] += 1
     crowd = text_of(node, "crowd") == "1"  # as data that was converted to VOC has it
     flags = {"crowd": crowd, "difficult": _FLAGS.get(difficult.lower(), False) and not crowd}
-    label = columns.label(name) if name else NO_LABEL
-    box = columns.box(image, label, values, number, odd=odd, **flags)
+    label = columns.add_label(name) if name else NO_LABEL
+    box = columns.add_box(image, label, values, number, odd=odd, **flags)
     if reading.from_zero < 0 and any(0 <= min(pair) < 1 for pair in (values[::2], values[1::2])):
         reading.from_zero = box

@@ -1,4 +1,4 @@
-"""The box of an object of Pascal VOC, also of one that has an outline or a turned box alone."""
+"""The box of an object of Pascal VOC, also of an object that has only an outline or a turned box."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ import math
 import xml.etree.ElementTree as ET
 
 from varifocal.data.annotations import NO_BOX
-from varifocal.data.readers.columns import NAN, enclosing_box, rotate_box, to_number
 from varifocal.data.readers.items import OUTLINE, TURNED
+from varifocal.data.readers.shapes import Box, enclosing_box, rotate_box
+from varifocal.data.readers.values import NAN, read_numbers, to_number, written
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-Corners = tuple[float, float, float, float]
 _NONE = (NAN, NAN, NAN, NAN)
 
 
 def text_of(node: ET.Element, name: str) -> str:
-    """What stands in a child, empty where there is none."""
+    """Return the text of a child, "" where there is none."""
     return (node.findtext(name) or "").strip()
 
 
-def corners_of(node: ET.Element) -> tuple[Corners, str, str]:
-    """Return corners as VOC counts them, what stands there instead of numbers or "", and how another shape was read or
-    "".
+def corners_of(node: ET.Element) -> tuple[Box, str, str]:
+    """Return corners as VOC counts them, the text of the source or "", and a note on another shape or "".
 
-    Without a ``bndbox`` the upright box around a ``robndbox`` (roLabelImg) or a ``polygon`` is taken.
+    The text is what the source has where numbers should be; the corners are NaN then. Without a ``bndbox`` the upright
+    box around a ``robndbox`` (roLabelImg) or a ``polygon`` is taken, with its note.
     """
     box = node.find("bndbox")
-    if box is not None:
-        texts = {child.tag.lower(): (child.text or "").strip() for child in reversed(box)}  # the first of a name counts
-        words = [texts.get(side, "") for side in SIDES]
-        values = [to_number(word) for word in words]
-        if all(value == value for value in values):
-            return (values[0], values[1], values[2], values[3]), "", ""
-        return _NONE, " ".join(word or NO_BOX for word in words) if any(words) else NO_BOX, ""
+    if box is None:
+        return _other_shape(node)
+    texts = {
+        child.tag.lower(): (child.text or "").strip() for child in reversed(box)
+    }  # of several children of one name the first counts
+    words = [texts.get(side, "") for side in SIDES]
+    (x1, y1, x2, y2), unread = read_numbers(words)
+    return (_NONE, written(words), "") if unread else ((x1, y1, x2, y2), "", "")
+
+
+def _other_shape(node: ET.Element) -> tuple[Box, str, str]:
     for corners, note in ((_turned(node.find("robndbox")), TURNED), (_around(node.find("polygon")), OUTLINE)):
         if corners is not None:
             return corners, "", note
     return _NONE, NO_BOX, ""
 
 
-def _turned(node: ET.Element | None) -> Corners | None:
-    """The box around one that is turned by radians about its middle."""
+def _turned(node: ET.Element | None) -> Box | None:
+    """Return the upright box around a box that is turned by radians about its middle; None where it is none."""
     if node is None:
         return None
     x, y, width, height, angle = (to_number(text_of(node, name)) for name in ("cx", "cy", "w", "h", "angle"))
@@ -50,8 +54,8 @@ def _turned(node: ET.Element | None) -> Corners | None:
     return rotate_box(box, math.degrees(angle), (x, y))
 
 
-def _around(node: ET.Element | None) -> Corners | None:
-    """The box around a polygon of x1, y1, x2, y2, ... or of points with x and y each."""
+def _around(node: ET.Element | None) -> Box | None:
+    """Return the box around a polygon of x1, y1, x2, y2, ... or of points with x and y each; None where it is none."""
     if node is None:
         return None
     if node.find("x1") is not None:
@@ -59,7 +63,9 @@ def _around(node: ET.Element | None) -> Corners | None:
         points = [(to_number(text_of(node, f"x{tag}")), to_number(text_of(node, f"y{tag}"))) for tag in tags]
     else:
         points = [
-            (to_number(text_of(one, "x")), to_number(text_of(one, "y"))) for one in node if one.find("x") is not None
+            (to_number(text_of(point, "x")), to_number(text_of(point, "y")))
+            for point in node
+            if point.find("x") is not None
         ]
-    good = len(points) >= 3 and all(math.isfinite(value) for point in points for value in point)
-    return enclosing_box(points) if good else None
+    is_polygon = len(points) >= 3 and all(math.isfinite(value) for point in points for value in point)
+    return enclosing_box(points) if is_polygon else None

@@ -1,4 +1,4 @@
-"""Tar shards as WebDataset writes them: files of one sample have one name up to the first dot, an image and a JSON.
+"""Tar shards as WebDataset writes them: the image and the JSON of a sample have one name up to the first dot.
 
 The JSON is a record as in ``varifocal.data.readers.objects``. Shards are read as they are; nothing is unpacked.
 """
@@ -18,15 +18,16 @@ from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_image, is_image_name, list_dir, read_bytes, walk
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.objects import ObjectReader, object_of, record_size
+from varifocal.data.readers.objects import OBJECT_OF_FILE, ObjectReader
 from varifocal.data.readers.sniff import json_kind
+from varifocal.data.readers.values import whole_size
 from varifocal.utils.errors import DataError
 
 _NUMBER = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
 
 
 def read_webdataset(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """The samples of all shards of a split, in the order of the shards.
+    """Read the samples of all shards of a split, in the order of the shards.
 
     Raises:
         DataError: a shard is damaged or no plain archive.
@@ -46,22 +47,25 @@ def read_webdataset(source: AnyPath, data: AnyPath, split: str, options: ReadOpt
             files.append(None if labels is None else (folder, labels))
             _doubt_twins(columns, files)
     if not columns.names and not columns.problems:
-        columns.problem("missing-image", source, "", "there are no images in it", "name other shards")
+        columns.report("missing-image", source, "", "it has no images", "name other shards")
     objects.finish()
     columns.notes += passed_over(passed, source.name)
-    return columns.finish(Files.of(files), object_of, xywh=True)
+    return columns.finish(Files.of(files), OBJECT_OF_FILE, xywh=True)
 
 
 def _doubt_twins(columns: ColumnBuilder, files: list[tuple[AnyPath, str] | None]) -> None:
-    """The last image, if the one before it has the same JSON: they differ in their suffix alone."""
+    """Doubt the labels of the last image if the one before it has the same JSON, as their suffixes alone differ."""
     last = files[-1]
     if last is not None and last in files[-2:-1]:
         first, other = columns.names[-2:]
-        columns.shared_labels(last[0] / last[1], first, other, len(files) - 1)
+        columns.doubt_shared_labels(last[0] / last[1], first, other, len(files) - 1)
 
 
 def _samples(shard: ArchivePath, passed: list[str] | None = None) -> Iterator[tuple[ArchivePath, str, str, str | None]]:
-    """Folder, key, name of the image and of the JSON of each sample; names of images not read go to ``passed``."""
+    """Yield folder, key, and the names of the image and the JSON of each sample.
+
+    The names of images that are not read are added to ``passed``.
+    """
     for folder, _, names in walk(shard):
         assert isinstance(folder, ArchivePath)
         labels = {name.partition(".")[0]: name for name in names if name.endswith(".json")}
@@ -89,24 +93,27 @@ def _read_sample(
         try:
             record = json.loads(content)
         except (ValueError, RecursionError) as error:
-            columns.problem(
-                "malformed", folder / labels, "", f"this is not valid JSON ({error})", "make the shard again"
-            )
-    index = columns.image(name, (folder, image), record_size(record) if isinstance(record, dict) else (0, 0))
+            text = f"this is not valid JSON ({error})"
+            columns.report("malformed", folder / labels, "", text, "make the shard again")
+    index = columns.add_image(name, (folder, image), _size(record))
     if labels is None and options.unlabeled == "background":
         return
     if labels is None:
         text = "there is no JSON of the same name beside the image"
-        columns.problem("missing-labels", folder / image, "", text, "add one, or take the image out", image=index)
+        columns.report("missing-labels", folder / image, "", text, "add one, or remove the image", image=index)
     elif isinstance(record, dict):
         objects.read(record, index, SourceLocation(folder / labels, ""))
     elif record is not None:
         text = f"this is {short(record)}"
-        columns.problem("malformed", folder / labels, "", text, "it should be an object", image=index)
+        columns.report("malformed", folder / labels, "", text, "it should be an object", image=index)
+
+
+def _size(record: Any) -> tuple[int, int]:
+    return whole_size(record.get("width"), record.get("height")) if isinstance(record, dict) else (0, 0)
 
 
 def shards_in(folder: AnyPath) -> list[Path]:
-    """The tar files of a folder."""
+    """Return the tar files of a folder."""
     if not isinstance(folder, Path) or not folder.is_dir():
         return []
     return [folder / name for name in list_dir(folder)[1] if name.lower().endswith(".tar")]
@@ -119,13 +126,13 @@ def _shards(source: AnyPath, split: str) -> list[ArchivePath]:
 
 
 def _split_of(file: Path) -> str:
-    """train-000123.tar is of the split train; what is no usual name is of "all"."""
+    """Return the split of a shard: train-000123.tar is of "train", and one with any other name of "all"."""
     name = normalize_split(_NUMBER.sub("", file.stem))
     return next((split for split in (name, normalize_split(name.rpartition("-")[2])) if split in NAMED), "all")
 
 
 def find_webdataset(path: AnyPath) -> dict[str, AnyPath]:
-    """The splits of a folder of shards, by their names; a single shard is "all".
+    """Return the splits of a folder of shards, by their names; a single shard is "all".
 
     Raises:
         DataError: there are no shards.
@@ -134,12 +141,12 @@ def find_webdataset(path: AnyPath) -> dict[str, AnyPath]:
         return {"all": path}
     shards = shards_in(path)
     if not shards:
-        raise DataError(f"{path}: there are no .tar files in it")
+        raise DataError(f"{path}: there are no .tar files in it", code="webdataset-no-shards")
     return {_split_of(shard): path for shard in shards}
 
 
 def has_samples(tree: AnyPath) -> bool:
-    """Whether the first image of an archive has a JSON of the same name beside it."""
+    """Return whether the first image of an archive has a JSON of the same name beside it."""
     if not isinstance(tree, ArchivePath):
         return False
     first = next(_samples(tree), None)

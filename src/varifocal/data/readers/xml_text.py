@@ -1,4 +1,4 @@
-"""XML of strangers: decoded as it says, without a document type, so that no entity can be defined or fetched."""
+"""Untrusted XML: decoded as it declares, without a document type, so that no entity can be defined or fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
 def xml_text(content: bytes, file: AnyPath) -> tuple[str, bool]:
-    """The text of an XML file without its declaration, and whether it was taken for Latin-1.
+    """Return the text of an XML file without its declaration, and whether it was taken for Latin-1.
 
     Raises:
         DataError: it cannot be decoded, or has a document type.
@@ -28,22 +28,23 @@ def xml_text(content: bytes, file: AnyPath) -> tuple[str, bool]:
         try:
             text = content.decode(name)
         except (UnicodeDecodeError, LookupError):
-            hint = "save the file as UTF-8"
-            raise DataError(f"{file}: it says that it is {name}, and is not or that is not known; {hint}") from None
+            text = f"it declares the encoding {name}, which is not known or not that of the file; save it as UTF-8"
+            raise DataError(f"{file}: {text}", code="xml-encoding") from None
     else:
         text, latin = decode(content, file)
     # without the declaration the parser takes the text as it is; lines keep their numbers
     text = _DECLARATION.sub(lambda match: "\n" * match[0].count("\n"), text, count=1)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError(f"{file}: it has a document type, which could define entities without end; take <!DOCTYPE out")
+        text = "it has a document type, which could define entities without end; remove <!DOCTYPE"
+        raise DataError(f"{file}: {text}", code="xml-document-type")
     return text, latin
 
 
 def parse_xml(content: bytes, file: AnyPath) -> tuple[ET.Element, bool]:
-    """The root of a small XML file, and whether it was taken for Latin-1.
+    """Return the root of a small XML file, and whether it was taken for Latin-1.
 
     Raises:
-        DataError: as :func:`xml_text`, or it is not XML; the line is named.
+        DataError: as :func:`xml_text`, or it is not XML; the message names the line.
     """
     text, latin = xml_text(content, file)
     try:
@@ -51,13 +52,13 @@ def parse_xml(content: bytes, file: AnyPath) -> tuple[ET.Element, bool]:
     except ET.ParseError as error:
         line, column = error.position
         reason = expat.ErrorString(error.code) if error.code else str(error)
-        raise _no_xml(file, line, column, reason) from None
+        raise _syntax_error(file, line, column, reason) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: the XML cannot be read ({error}); export it again") from None
+        raise DataError(f"{file}: the XML cannot be read ({error}); export it again", code="xml-value") from None
 
 
 def _without_namespace(root: ET.Element) -> ET.Element:
-    """The same elements by their names alone, where a default namespace is declared."""
+    """Return the root with the local names of all elements, where a default namespace is declared."""
     if root.tag.startswith("{"):
         for node in root.iter():
             if isinstance(node.tag, str):
@@ -66,9 +67,12 @@ def _without_namespace(root: ET.Element) -> ET.Element:
 
 
 def scan_xml(file: AnyPath, start: Callable[[str, dict[str, str], int], None], end: Callable[[str, str], None]) -> bool:
-    """Walk through a large XML file: ``start`` gets tag, attributes and line of each element, ``end`` tag and text.
+    """Walk through a large XML file, and return whether it was taken for Latin-1.
 
-    Whether it was taken for Latin-1; errors as of :func:`parse_xml`.
+    ``start(tag, attributes, line)`` is called at the begin of each element, ``end(tag, text)`` at its end.
+
+    Raises:
+        DataError: as :func:`parse_xml`.
     """
     text, latin = xml_text(read_bytes(file), file)
     parser = expat.ParserCreate("utf-8")
@@ -87,14 +91,15 @@ def scan_xml(file: AnyPath, start: Callable[[str, dict[str, str], int], None], e
     try:
         parser.Parse(text, True)
     except expat.ExpatError as error:
-        raise _no_xml(file, error.lineno, error.offset, expat.ErrorString(error.code)) from None
+        raise _syntax_error(file, error.lineno, error.offset, expat.ErrorString(error.code)) from None
     except ValueError as error:
-        raise DataError(f"{file}: the XML cannot be read ({error}); export it again") from None
+        raise DataError(f"{file}: the XML cannot be read ({error}); export it again", code="xml-value") from None
     return latin
 
 
-def _no_xml(file: AnyPath, line: int, column: int, reason: str | None) -> DataError:
-    return DataError(f"{file}: this is not valid XML at line {line} column {column + 1} ({reason}); export it again")
+def _syntax_error(file: AnyPath, line: int, column: int, reason: str | None) -> DataError:
+    text = f"this is not valid XML at line {line} column {column + 1} ({reason}); export it again"
+    return DataError(f"{file}: {text}", code="xml-syntax")
 
 
 def line_of_element(file: AnyPath, tag: str, number: int) -> int:
@@ -113,7 +118,7 @@ def line_of_element(file: AnyPath, tag: str, number: int) -> int:
 
 
 def root_tag(file: AnyPath) -> str:
-    """The tag of the first element, from the beginning of a file; "" if that is no XML."""
+    """Return the tag of the first element, from the beginning of a file; "" if that is no XML."""
     try:
         with file.open("rb") as stream:
             text, _ = decode(stream.read(4096), file)

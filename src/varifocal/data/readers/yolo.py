@@ -1,40 +1,42 @@
-"""YOLO labels: for each image a text file, a line for each object, in fractions of width and height.
+"""YOLO labels: for each image a text file with a line for each object, in fractions of width and height.
 
-``class x y width height``, x and y the middle, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the upright
-box around it is taken. The classes and the splits stand in ``data.yaml`` (https://docs.ultralytics.com/datasets/detect);
-without one, ``classes.txt`` or ``obj.names`` names the classes and folders are the splits.
+A line is ``class x y width height``, x and y the middle, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the
+upright box around it is taken. ``data.yaml`` has the classes and the splits
+(https://docs.ultralytics.com/datasets/detect); without one, ``classes.txt`` or ``obj.names`` names the classes and
+folders are the splits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, short, short_list
+from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, quoted, short, short_list
 from varifocal.data.archive import AnyPath
-from varifocal.data.find_images import Lost, finder_of
+from varifocal.data.find_images import FoundImage, Lost, finder_of
 from varifocal.data.listing import passed_over
 from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, read_many
-from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, enclosing_box, to_number
+from varifocal.data.readers.columns import ColumnBuilder, count_from_one
 from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
+from varifocal.data.readers.shapes import enclosing_box
+from varifocal.data.readers.values import NAN, read_numbers, to_whole
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_labels import Found, LabelFinder
 from varifocal.data.readers.yolo_layout import Entry, Layout
 from varifocal.utils.errors import DataError
 
-# Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
-_LEAST, _MOST = -4.0, 5.0
-
-
+# Boxes of objects that the border cuts reach beyond 0 and 1 and are clipped; values far beyond are pixels.
+_MIN_VALUE, _MAX_VALUE = -4.0, 5.0
 _NAMES = Words(inside="write it from that folder on")
 
 
 @dataclass
 class _Reading:
-    """What is shared by all label files of a split."""
+    """The state that all label files of a split have in common."""
 
     columns: ColumnBuilder
     layout: Layout
@@ -45,13 +47,13 @@ class _Reading:
     classes: dict[int, int] = field(default_factory=dict)  # class id -> label
     used: set[int] = field(default_factory=set)  # class ids
     unknown: list[tuple[int, int, int]] = field(default_factory=list)  # box, line, class id
-    shared: list[int] = field(default_factory=list)  # images whose labels another one has, too
+    shared: list[int] = field(default_factory=list)  # images with the file of labels of another image
     bare: list[str] = field(default_factory=list)  # images without labels
     passed: list[str] = field(default_factory=list)  # names of images that are not read
 
 
 def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """One split; ``source`` is the ``data.yaml``, or the folder where there is none.
+    """Read one split; ``source`` is the ``data.yaml``, or the folder where there is none.
 
     Raises:
         DataError: ``data.yaml`` cannot be understood.
@@ -62,29 +64,29 @@ def read_yolo(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     reading = _Reading(columns, layout, options, LabelFinder(layout, options))
     reading.classes = {category.id: index for index, category in enumerate(layout.categories)}
     for kind, text, hint in layout.problems:
-        columns.problem(kind, source, "", text, hint)
+        columns.report(kind, source, "", text, hint)
     try:
         entries = layout.entries(split, options.images)
     except DataError as error:
-        columns.failure("missing-image", source, error)
+        columns.report_error("missing-image", source, error)
         entries = []
     for entry in entries:
         for found in _images(entry, reading):
-            _take(reading, entry, found)
+            _add_image(reading, entry, found)
     _read_labels(reading)
     _report_unknown(reading)
     _report_missing(reading, listed=any(entry.path.is_file() or entry.shared for entry in entries))
     _doubt_shared(reading)
-    columns.notes += [*layout.notes, *layout.absent(), *layout.far(split), *reading.texts.notes(source)]
+    columns.notes += [*layout.notes, *layout.absent_notes(), *layout.moved_notes(split), *reading.texts.notes(source)]
     columns.notes += passed_over(reading.passed, source.name)
     columns.notes += [*_unlabeled(reading), *_prefixed(reading)]
     if layout.unnamed:
-        columns.no_classes()
+        columns.report_no_classes()
     return columns.finish(Files.of(reading.labels), normalized=True)
 
 
-def _take(reading: _Reading, entry: Entry, found: Found) -> None:
-    """Add an image with its file of labels; without one, as the user says."""
+def _add_image(reading: _Reading, entry: Entry, found: Found) -> None:
+    """Add an image with its file of labels; one without, as the option ``unlabeled`` says."""
     columns, path, name = reading.columns, found.path, found.name
     labels = reading.files.find(entry, found)
     if labels is None:
@@ -93,7 +95,7 @@ def _take(reading: _Reading, entry: Entry, found: Found) -> None:
         reading.bare.append(name)
         if reading.options.unlabeled == "skip":
             return
-    image = columns.image(f"{path}/{name}" if path else name, (found.folder, name))
+    image = columns.add_image(f"{path}/{name}" if path else name, (found.folder, name))
     reading.labels.append(labels)
     if labels is not None:
         if labels[1] not in reading.files.lonely[labels[0]]:
@@ -102,26 +104,26 @@ def _take(reading: _Reading, entry: Entry, found: Found) -> None:
 
 
 def _unlabeled(reading: _Reading) -> list[str]:
-    """A note on images without labels, where the user does not say what they are."""
+    """Return a note on images without labels, where the user does not say what they are."""
     bare, unlabeled = reading.bare, reading.options.unlabeled
     if not bare or unlabeled == "background":
         return []
-    done = "(is|are) left out" if unlabeled == "skip" else "(counts as one|count as images) without objects"
-    what = counted(len(bare), f"(image has|images have) no file of labels and {done}")
+    effect = "(is|are) left out" if unlabeled == "skip" else "(counts as one|count as images) without objects"
+    what = counted(len(bare), f"(image has|images have) no file of labels and {effect}")
     return [f"{reading.columns.source.name}: {what}, first {bare[0]}."]
 
 
 def _prefixed(reading: _Reading) -> list[str]:
-    """A note on files of labels that are called like uploads of Label Studio."""
+    """Return a note on files of labels that are called like uploads of Label Studio."""
     files, name = reading.files.prefixed, reading.columns.source.name
     if not files:
         return []
     count = counted(len(files), "(file of labels has|files of labels have)")
-    return [f"{name}: {count} Label Studio's eight letters before the name of the image, first {files[0]}."]
+    return [f"{name}: {count} Label Studio's prefix of eight letters before the image's name, first {files[0]}."]
 
 
 def _doubt_shared(reading: _Reading) -> None:
-    """Images that have the labels of another one; the same image that is listed twice is none."""
+    """Doubt the labels of images with the file of labels of another image; an image may be listed twice."""
     if not reading.shared:
         return
     columns = reading.columns
@@ -136,11 +138,11 @@ def _doubt_shared(reading: _Reading) -> None:
         assert labels is not None, "an image without labels has none in common with another"
         if locations[image] != locations[first[labels]]:
             names = columns.names[first[labels]], columns.names[image]
-            columns.shared_labels(labels[0] / labels[1], *names, image)
+            columns.doubt_shared_labels(labels[0] / labels[1], *names, image)
 
 
 def _images(entry: Entry, reading: _Reading) -> Iterator[Found]:
-    """The images of a folder, or those that a text file lists, one a line."""
+    """Yield the images of a folder, or those that a text file lists, one a line."""
     if entry.path.is_file():
         yield from _from_list(entry.path, reading)
     else:
@@ -148,36 +150,58 @@ def _images(entry: Entry, reading: _Reading) -> Iterator[Found]:
             yield Found(folder, path, name, path)
 
 
+class _Line(NamedTuple):
+    """A line of a list: its number, the name of an image, the folder in the name as a path from the data folder on, and
+    the image where it is found there."""
+
+    number: int
+    name: str
+    folder: str
+    found: FoundImage | None
+
+
 def _from_list(file: AnyPath, reading: _Reading) -> Iterator[Found]:
-    """The images that a text file names, with the folders as it has them."""
+    """Yield the images that a text file names, with the folders as it has them."""
     root, images = reading.layout.root, reading.options.images
     whole = finder_of([root], root, reading.columns.split, reading.options)
     beside = ImageFinder([file.parent]) if images is None else whole
-    lines = list(_lines(reading.texts.read(file)))
-    paths = [reading.layout.inside(name) for _, name in lines]
-    # what begins with a dot is meant from the list, all else from the data folder; either may be written
-    folders = [
-        _first(path, (beside, whole) if name.startswith("./") else (whole, beside))
-        for (_, name), path in zip(lines, paths, strict=True)
-    ]
-    lookup = Lookup()
-    for index, (number, name) in enumerate(lines):
-        if folders[index] is None:
-            lookup.add(Lost(index, (name,), whole), SourceLocation(file, f"line {number}"), _NAMES)
-    outcome = lookup.finish(file, lambda: {folder for folder in folders if folder is not None})
-    for problem in outcome.problems:
-        reading.columns.problems.add(replace(problem, image=-1))
-    reading.columns.notes += [outcome.note] if outcome.note else []
-    for index, (directory, path, (_, name)) in enumerate(zip(folders, paths, lines, strict=True)):
-        found = directory or outcome.locations.get(index)
+    lines = [_line_of(number, name, reading.layout, whole, beside) for number, name in _names(reading.texts.read(file))]
+    located = _locate_lost(file, lines, whole, reading.columns)
+    for index, line in enumerate(lines):
+        found = line.found or located.get(index)
         if found is not None:
-            by_end = directory is None and images is None
-            inside = _below(found[0], root) if by_end else (path or "").rpartition("/")[0]
-            yield Found(found[0], inside, found[1], name.replace("\\", "/").rpartition("/")[0])
+            by_end = line.found is None and images is None
+            inside = _below(found[0], root) if by_end else line.folder
+            yield Found(found[0], inside, found[1], line.name.replace("\\", "/").rpartition("/")[0])
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Number and name of each line that is not empty, without quotes around it."""
+def _line_of(number: int, name: str, layout: Layout, whole: ImageFinder, beside: ImageFinder) -> _Line:
+    """Return a line with the image that it names from the data folder (``whole``) or the folder of the list on."""
+    path = layout.inside(name)
+    if path is None:  # it leaves the data folder
+        return _Line(number, name, "", None)
+    # paths with a dot begin at the list, all others at the data folder; some programs do it the other way round
+    finders = (beside, whole) if name.startswith("./") else (whole, beside)
+    found = next((found for finder in finders if (found := finder.find(path)) is not None), None)
+    return _Line(number, name, path.rpartition("/")[0], found)
+
+
+def _locate_lost(
+    file: AnyPath, lines: Sequence[_Line], finder: ImageFinder, columns: ColumnBuilder
+) -> dict[int, FoundImage]:
+    """Return the images of lines that are found by the end of their names only, by the indices of the lines."""
+    lookup = Lookup(of_images=False)
+    for index, line in enumerate(lines):
+        if line.found is None:
+            lookup.add(Lost(index, (line.name,), finder), SourceLocation(file, f"line {line.number}"), _NAMES)
+    outcome = lookup.finish(file, lambda: {line.found for line in lines if line.found is not None})
+    columns.problems.extend(outcome.problems)
+    columns.notes += outcome.notes
+    return outcome.locations
+
+
+def _names(text: str) -> Iterator[tuple[int, str]]:
+    """Yield number and name of each line that is not empty, without quotes around it."""
     for number, line in enumerate(text.split("\n"), start=1):
         name = line.strip()
         if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
@@ -186,20 +210,13 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, name
 
 
-def _first(path: str | None, finders: Sequence[ImageFinder]) -> tuple[AnyPath, str] | None:
-    """Return the first location at which a path is found; none for one that leaves the data folder."""
-    if path is None:
-        return None
-    return next((folder for finder in finders if (folder := finder.find(path)) is not None), None)
-
-
 def _below(folder: AnyPath, top: AnyPath) -> str:
-    """The path of a folder from another one on that it lies in."""
+    """Return the path of a folder from another one on that it lies in."""
     return str(folder).removeprefix(str(top)).strip("/")
 
 
 def _read_labels(reading: _Reading) -> None:
-    """The lines of all files of labels."""
+    """Read the lines of all files of labels."""
     images = [image for image, found in enumerate(reading.labels) if found is not None]
     files = (found[0] / found[1] for found in reading.labels if found is not None)
     for image, (file, content) in zip(images, read_many(files), strict=True):
@@ -208,7 +225,7 @@ def _read_labels(reading: _Reading) -> None:
                 raise content
             text = reading.texts.decode(content, file)
         except DataError as error:
-            reading.columns.failure("malformed", file, error, image=image)
+            reading.columns.report_error("malformed", file, error, image=image)
             continue
         for number, line in enumerate(text.split("\n"), start=1):
             words = line.split()
@@ -217,31 +234,39 @@ def _read_labels(reading: _Reading) -> None:
 
 
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
-    columns, location = reading.columns, f"line {number}"
-    wrong = _wrong_count(len(words), reading.layout.keypoint_values)
-    if wrong is not None:
-        columns.problem("malformed", file, location, *wrong, image=image)
+    columns, layout = reading.columns, reading.layout
+    category = to_whole(words[0])
+    values, unread = read_numbers(words[1:5] if layout.keypoint_values else words[1:])
+    problem = _line_problem(reading, words, category, values)
+    if problem is not None:
+        kind, text, hint = problem
+        columns.report(kind, file, f"line {number}", text, hint, image=image)
+        columns.problems.refused_classes.update(known.name for known in layout.categories if known.id == category)
         return
-    category = _whole(words[0])
-    if category is None:
-        text = f"begins with {short(words[0])}, which is not the number of a class"
-        columns.problem("unknown-class", file, location, text, f"the classes are {_listed(reading)}", image=image)
-        return
-    values = [to_number(word) for word in words[1:]]
-    if reading.layout.keypoint_values:
-        values = values[:4]
-    beyond = [word for word, value in zip(words[1:], values, strict=False) if value < _LEAST or value > _MOST]
-    if beyond:
-        text = f"has the value {cut(beyond[0])}, but YOLO writes fractions of the image's width and height, from 0 to 1"
-        columns.problem("malformed", file, location, text, "divide pixels by the size of the image", image=image)
-        return
+    assert category is not None, "a line without a class is a problem"
     reading.used.add(category)
-    unnamed = reading.layout.unnamed and category >= 0
-    label = columns.label(category) if unnamed else reading.classes.get(category, -1)
+    is_new = layout.unnamed and category >= 0
+    label = columns.add_label(category) if is_new else reading.classes.get(category, -1)
     if label < 0:
         reading.unknown.append((columns.boxes, number, category))
-    odd = "" if all(value == value for value in values) else " ".join(words[1:])
-    columns.box(image, label, (NAN,) * 4 if odd else _box(columns, values), number, odd=odd)
+    columns.add_box(image, label, (NAN,) * 4 if unread else _box(columns, values), number, odd=unread)
+
+
+def _line_problem(
+    reading: _Reading, words: list[str], category: int | None, values: list[float]
+) -> tuple[str, str, str] | None:
+    """Return kind, text and fix of the problem of a line that is no label; None for a label."""
+    wrong = _wrong_count(len(words), reading.layout.keypoint_values)
+    if wrong is not None:
+        return "malformed", *wrong
+    if category is None:
+        text = f"begins with {short(words[0])}, which is not the number of a class"
+        return "unknown-class", text, f"the classes are {_listed(reading)}"
+    beyond = [word for word, x in zip(words[1:], values, strict=False) if x < _MIN_VALUE or x > _MAX_VALUE]
+    if beyond:
+        text = f"has the value {cut(beyond[0])}, but YOLO writes fractions of the image's width and height, from 0 to 1"
+        return "malformed", text, "divide pixels by the size of the image"
+    return None
 
 
 def _box(columns: ColumnBuilder, values: list[float]) -> tuple[float, float, float, float]:
@@ -253,23 +278,17 @@ def _box(columns: ColumnBuilder, values: list[float]) -> tuple[float, float, flo
 
 
 def _wrong_count(count: int, keypoint_values: int) -> tuple[str, str] | None:
-    """Return the text and the fix where a line has a number of values that means nothing."""
+    """Return the text and the fix of the problem that a line has a wrong number of values; None for a right one."""
     if not keypoint_values and (count == 5 or (count >= 7 and count % 2)):
         return None
     if keypoint_values and count == 5 + keypoint_values:
         return None
     text = f"has {counted(count, '(value|values)')}"
     if keypoint_values:
-        return text, f"kpt_shape in data.yaml wants {5 + keypoint_values}: a class, a box, and its points"
+        return text, f"by kpt_shape in data.yaml it has {5 + keypoint_values}: a class, a box, and its points"
     if count == 6:
-        return text, "these look like predictions; take the score out, a label is: class x y width height"
+        return text, "these look like predictions; remove the score, a label is: class x y width height"
     return text, "a label is: class x y width height, or class and the x y of at least three points"
-
-
-def _whole(word: str) -> int | None:
-    """A class id; some programs write it as 3.0."""
-    value = to_number(word)
-    return int(value) if value == value and abs(value) < 1e9 and value == int(value) else None
 
 
 def _listed(reading: _Reading) -> str:
@@ -277,7 +296,7 @@ def _listed(reading: _Reading) -> str:
 
 
 def _report_unknown(reading: _Reading) -> None:
-    """Class ids that names does not have; where all are one too high, that is said."""
+    """Report class ids that names does not have, with a fix for all where they seem one too high."""
     if not reading.unknown:
         return
     columns, known = reading.columns, sorted(reading.classes)
@@ -294,25 +313,25 @@ def _report_unknown(reading: _Reading) -> None:
         image = columns.image_of(box)
         found = reading.labels[image]
         assert found is not None, "a box without a file"
-        location, said = f"line {number}", f"has the class {category}, {text}"
-        columns.problem(kind, found[0] / found[1], location, said, hint, image=image, box=box)
+        location, unknown = f"line {number}", f"has the class {category}, {text}"
+        columns.report(kind, found[0] / found[1], location, unknown, hint, image=image, box=box)
 
 
 def _report_missing(reading: _Reading, *, listed: bool) -> None:
-    """Labels without an image, images of which none has labels, and no images at all."""
+    """Report labels without an image, images of which none has labels, and that there are no images at all."""
     columns = reading.columns
     if not columns.names:
-        text = f"split {columns.split!r} has no images"
+        text = f"split {quoted(columns.split)} has no images"
         if not columns.problems:
-            columns.problem("missing-image", columns.source, "", text, "put them there")
+            columns.report("missing-image", columns.source, "", text, "put them there")
         return
     if not any(reading.labels) and reading.options.unlabeled != "background":
         path = " or ".join(str(directory) for directory in list(reading.files.listings)[:2])
-        text = f"no image of split {columns.split!r} has a file of labels; they were looked for in {path}"
-        columns.problem("missing-labels", columns.source, "", text, "put a text file of the same name there for each")
+        text = f"no image of split {quoted(columns.split)} has a file of labels; they are expected in {path}"
+        columns.report("missing-labels", columns.source, "", text, "put a text file of the same name there for each")
     if listed:  # a list may name some of the images
         return
     for folder, names in reading.files.lonely.items():
         for name in sorted(name for name in names if normalize_split(name[:-4]) not in NAMED):
-            hint = "put the image beside the others, or take the labels away"
-            columns.problem("missing-image", folder / name, "", "no image belongs to these labels", hint)
+            hint = "put the image beside the others, or remove the labels"
+            columns.report("missing-image", folder / name, "", "there is no image for these labels", hint)

@@ -1,4 +1,4 @@
-"""Where the file of labels of each image of a YOLO data set lies."""
+"""The file of labels of each image of a YOLO data set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from varifocal.data.readers.yolo_layout import NOT_LABELS, Entry, Layout, label_
 
 
 class Found(NamedTuple):
-    """An image: its folder, the path of that from the data folder on, its name, and the folders before its name as the
-    source writes them, which may begin on another machine."""
+    """An image: its folder, the path of that from the data folder on, and its file name.
+
+    ``written`` are the folders before its name as the source has them, which may begin with those of another machine.
+    """
 
     folder: AnyPath
     path: str
@@ -26,8 +28,8 @@ class Found(NamedTuple):
 class LabelFinder:
     """Finds the files of labels of images; each folder is listed once.
 
-    ``listings`` are the folders that were looked in with their files of labels, ``lonely`` those of them that no image
-    has taken yet, and ``prefixed`` the files that were found behind the eight letters of Label Studio.
+    ``listings`` are the folders that were searched with their files of labels, ``lonely`` the files that no image has
+    yet, and ``prefixed`` the files that were found with Label Studio's prefix of eight letters.
     """
 
     def __init__(self, layout: Layout, options: ReadOptions) -> None:
@@ -42,8 +44,11 @@ class LabelFinder:
         self._stems: dict[AnyPath, set[str]] = {}  # folder -> names of its images without their suffix
 
     def find(self, entry: Entry, found: Found) -> tuple[AnyPath, str] | None:
-        """In the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt, or else
-        the one that Label Studio calls so behind eight letters, if no image has its whole name."""
+        """Return folder and name of the file of labels of an image; None where there is none.
+
+        It is in the folder of labels that mirrors that of images, or beside the image: a.txt, or else a.jpg.txt, or
+        else one with Label Studio's prefix of eight letters, if no image has its complete name.
+        """
         key = (found.folder, found.path, found.written)
         if key not in self._locations:
             self._locations[key] = tuple(dict.fromkeys(self._label_locations(entry, found)))
@@ -82,9 +87,9 @@ class LabelFinder:
         return None
 
     def _label_locations(self, entry: Entry, found: Found) -> Iterator[AnyPath]:
-        """Where the labels of the images of a folder may lie.
+        """Yield the folders in which the labels of the images of a folder may lie, the most likely first.
 
-        What a list writes before the names of images begins on another machine as these do: CVAT's "YOLO 1.1" has
+        The folders that a list has before the names of images may begin on another machine: CVAT's "YOLO 1.1" has
         data/obj_train_data for labels in obj_train_data.
         """
         top = root = self._layout.root

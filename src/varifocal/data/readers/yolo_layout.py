@@ -1,4 +1,4 @@
-"""What a YOLO data set says of itself: its classes, its splits, and where the labels of an image lie."""
+"""The layout of a YOLO data set: its classes, the paths of its splits, and the folders of its labels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from varifocal.types import Category
 from varifocal.utils.errors import DataError
 
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-MOST_CLASSES = 100_000
-# What folders of images and of labels are called, in small letters, the usual name first.
+MAX_CLASSES = 100_000
+# Names of folders of images and of labels, in small letters, the usual name first.
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 LABELS = ("labels", "label", "annotations", "annotation")
 NOT_LABELS = frozenset([*CLASS_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "notes.txt"])
@@ -28,8 +28,11 @@ NOT_LABELS = frozenset([*CLASS_FILES, "readme.txt", "readme.dataset.txt", "readm
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of images or a list of them; ``labels`` is the folder that mirrors it, where the images lie in a
-    folder that the user named. ``shared``: other splits have their images there, too."""
+    """A folder of images or a list of them.
+
+    ``labels`` is the folder that mirrors it, where the images lie in a folder that the user named. With ``shared``
+    other splits have their images in it, too.
+    """
 
     path: AnyPath
     labels: AnyPath | None = None
@@ -38,14 +41,17 @@ class Entry:
 
 @dataclass
 class Layout:
-    """A data set as its ``data.yaml`` describes it. ``given`` are the words of each split, ``root`` the data folder;
-    ``keypoint_values`` is how many values of a line follow the box. With ``unnamed`` nothing names the classes, with
-    ``foreign`` paths are by rule those of the machine that was trained on."""
+    """A data set as its description ``source`` has it.
+
+    ``root`` is the data folder, ``paths`` are the paths of each split as they are written. ``keypoint_values`` is the
+    number of values that follow the box in a line. With ``unnamed`` nothing names the classes; with ``foreign`` paths
+    are always those of the machine that was trained on.
+    """
 
     source: AnyPath
     root: AnyPath
     categories: tuple[Category, ...] = ()
-    given: dict[str, list[str]] = field(default_factory=dict)
+    paths: dict[str, list[str]] = field(default_factory=dict)
     problems: list[tuple[str, str, str]] = field(default_factory=list)  # kind, text, fix
     notes: list[str] = field(default_factory=list)
     keypoint_values: int = 0
@@ -53,95 +59,94 @@ class Layout:
     foreign: bool = False
 
     def entries(self, split: str, images: AnyPath | None = None) -> list[Entry]:
-        """The folders and lists of a split, below the folder of ``images`` where there is one.
+        """Return the folders and lists of a split, below the folder of ``images`` where there is one.
 
         Raises:
             DataError: one is not there or leaves the data folder.
         """
-        return [self._entry(split, word, images) for word in self.given[split]]
+        return [self._entry(split, path, images) for path in self.paths[split]]
 
     def present(self) -> list[str]:
-        """The splits of which something is there: images, a list, or labels of images that lie elsewhere."""
+        """Return the splits of which something is there: images, a list, or labels of images that lie elsewhere."""
         return [
             split
-            for split, words in self.given.items()
-            if any(self._look(word) is not None or self._labels(word) is not None for word in words)
+            for split, paths in self.paths.items()
+            if any(self._find(path) is not None or self._labels(path) is not None for path in paths)
         ]
 
-    def absent(self) -> list[str]:
-        """A note on each split that is named and of which nothing is there."""
-        there = self.present()
+    def absent_notes(self) -> list[str]:
+        """Return a note on each split that is named and of which nothing is there."""
+        present = self.present()
         return [
-            f"{self.source.name}: {split} is {short(words[0])}, which is not found, so there is no such split."
-            for split, words in self.given.items()
-            if split not in there
+            f"{self.source.name}: {split} is {short(paths[0])}, which is not found, so there is no such split."
+            for split, paths in self.paths.items()
+            if split not in present
         ]
 
-    def _entry(self, split: str, word: str, images: AnyPath | None) -> Entry:
-        found = self._look(word)
+    def _entry(self, split: str, path: str, images: AnyPath | None) -> Entry:
+        found = self._find(path)
         if images is not None and (found is None or found.is_dir()):
-            return self._elsewhere(word, images)
+            return self._elsewhere(path, images)
         if found is not None:
             return Entry(found)
+        if self.inside(path) is None:
+            text = f"{split} is {short(path)}, which leaves the data folder {self.root}; put the images there, "
+            hint = "say with path where the data folder is, or name the folder around both"
+            raise DataError(f"{self.source}: {text}{hint}", code="yolo-outside-folder")
         hint = "fix the path, or name the folder of the images with --images"
-        if self.inside(word) is None:
-            raise DataError(
-                f"{self.source}: {split} is {short(word)}, which leaves the data folder {self.root}; "
-                "put the images there, say with path where the data folder is, or name the folder around both"
-            )
-        if _parted(word)[1]:
+        if _split_pattern(path)[1]:
             hint = "name the folder of its images, or a text file that lists them"
-        raise DataError(f"{self.source}: {split} is {short(word)}, which is not found in {self.root}; {hint}")
+        text = f"{split} is {short(path)}, which is not found in {self.root}; {hint}"
+        raise DataError(f"{self.source}: {text}", code="yolo-path-not-found")
 
-    def _elsewhere(self, word: str, images: AnyPath) -> Entry:
-        """The folder below ``images`` that ends as the word does, or that itself, with the labels of the word."""
-        labels = self._labels(word) or self.root
-        parts = parts_of(word)
-        for tail in (*tails_of(word), *parts[_last_named(parts) :][:1]):
-            path = images / tail
-            if is_folder(path):
-                return Entry(path, labels)
-        return Entry(images, labels, shared=len(self.given) > 1)
+    def _elsewhere(self, path: str, images: AnyPath) -> Entry:
+        """Return the folder below ``images`` that ends as a path does, or else ``images``, with the path's labels."""
+        labels = self._labels(path) or self.root
+        parts = parts_of(path)
+        for tail in (*tails_of(path), *parts[_last_named(parts) :][:1]):
+            if is_folder(images / tail):
+                return Entry(images / tail, labels)
+        return Entry(images, labels, shared=len(self.paths) > 1)
 
-    def _look(self, word: str) -> AnyPath | None:
-        """What a word means: a path from the data folder on, or one of another machine that ends so."""
-        inside = self.inside(word)
+    def _find(self, path: str) -> AnyPath | None:
+        """Return what a path means, from the data folder on or by its end, as it may be one of another machine."""
+        inside = self.inside(path)
         if inside is not None:
             found = self.root / inside if inside else self.root
             if exists(found):
                 return found
         # Roboflow writes ../train/images for what lies beside data.yaml
-        tails = tails_of(word)
-        exact = next((path for tail in tails if exists(path := self.root / tail)), None)
-        exact = exact or next((other for tail in tails if (other := in_any_letters(self.root, tail))), None)
-        return exact or self._matched(word)
+        tails = tails_of(path)
+        exact = next((found for tail in tails if exists(found := self.root / tail)), None)
+        exact = exact or next((other for tail in tails if (other := find_ignoring_case(self.root, tail))), None)
+        return exact or self._matched(path)
 
-    def _matched(self, word: str) -> AnyPath | None:
-        """The folder that a pattern such as train/*.jpg stands for, if all its images match."""
-        location, pattern = _parted(word)
-        folder = self._look(location) if location and pattern else None
+    def _matched(self, path: str) -> AnyPath | None:
+        """Return the folder that a pattern such as train/*.jpg stands for, if it matches all its images; else None."""
+        location, pattern = _split_pattern(path)
+        folder = self._find(location) if location and pattern else None
         if folder is None or not is_folder(folder) or len(pattern) != 1 + (pattern[0] == "**" and pattern != ["**"]):
             return None
         deep = "**" in pattern
         return folder if all(_fits(pattern[-1], name, path, deep) for _, path, name in iter_images(folder)) else None
 
-    def _labels(self, word: str) -> AnyPath | None:
-        """The folder of the labels of a word that names a folder of images, if there is one."""
-        paths = (label_path(self.root / tail, self.root) for tail in tails_of(word))
-        return next((path for path in paths if path != self.root and is_folder(path)), None)
+    def _labels(self, path: str) -> AnyPath | None:
+        """Return the folder of the labels of a folder of images, if there is one."""
+        folders = (label_path(self.root / tail, self.root) for tail in tails_of(path))
+        return next((folder for folder in folders if folder != self.root and is_folder(folder)), None)
 
-    def far(self, split: str) -> list[str]:
-        """A note on words of a split that begin on another machine."""
+    def moved_notes(self, split: str) -> list[str]:
+        """Return a note on each path of a split that is one of another machine."""
         notes = []
-        for word in self.given[split] if not self.foreign else ():
-            found = self._look(word)
-            plain = self.inside(re.sub(r"^(\.\./)+", "", _parted(word)[0]))  # Roboflow's way is no other machine
+        for path in self.paths[split] if not self.foreign else ():
+            found = self._find(path)
+            plain = self.inside(re.sub(r"^(\.\./)+", "", _split_pattern(path)[0]))  # Roboflow's ../ is no other machine
             if found is not None and (plain is None or not exists(self.root / plain)):
-                notes.append(f"{self.source.name}: {split} is {short(word)}, found by its end as {found}.")
+                notes.append(f"{self.source.name}: {split} is {short(path)}, found by its end as {found}.")
         return notes
 
     def inside(self, name: str) -> str | None:
-        """A path as it is from the data folder on; None if it leaves that."""
+        """Return a path as it is from the data folder on; None if it leaves that."""
         name = name.replace("\\", "/").rstrip("/") or "."
         if isinstance(self.root, Path) and os.path.isabs(name):
             try:
@@ -153,20 +158,20 @@ class Layout:
         return "/".join(part for part in name.split("/") if part != ".")
 
 
-def _parted(word: str) -> tuple[str, list[str]]:
-    """A path up to the first part with a sign of patterns, and the parts from there on, none where there is no sign."""
-    parts = word.replace("\\", "/").split("/")
+def _split_pattern(path: str) -> tuple[str, list[str]]:
+    """Return a path up to its first part with a wildcard, and the parts from there on, none without a wildcard."""
+    parts = path.replace("\\", "/").split("/")
     first = next((index for index, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
     return "/".join(parts[:first]), parts[first:]
 
 
 def _fits(pattern: str, name: str, path: str, deep: bool) -> bool:
-    """Whether an image in a folder, or with ``deep`` in those below it, is one of a pattern."""
+    """Return whether an image in a folder, or with ``deep`` in those below it, matches a pattern."""
     return (deep or not path) and (pattern == "**" or fnmatchcase(name, pattern))
 
 
-def in_any_letters(root: AnyPath, path: str) -> AnyPath | None:
-    """What a path leads to where capital and small letters make no difference, if it is one thing."""
+def find_ignoring_case(root: AnyPath, path: str) -> AnyPath | None:
+    """Return what a path leads to where case makes no difference; None where that is nothing or ambiguous."""
     folder = root
     for part in path.split("/"):
         folders, files = list_dir(folder)
@@ -177,10 +182,12 @@ def in_any_letters(root: AnyPath, path: str) -> AnyPath | None:
     return folder
 
 
-def tails_of(word: str) -> list[str]:
-    """The ends of a path, the longest first. The folder of a split is never taken off, so that two splits whose paths
-    differ in it alone do not become one."""
-    parts = parts_of(word)
+def tails_of(path: str) -> list[str]:
+    """Return the ends of a path, the longest first.
+
+    The folder of a split is never removed, so that two splits whose paths differ in it alone do not become one.
+    """
+    parts = parts_of(path)
     return ["/".join(parts[start:]) for start in range(_last_named(parts) + 1)]
 
 
@@ -191,24 +198,26 @@ def _last_named(parts: Sequence[str]) -> int:
 
 
 def split_of(key: Any) -> str:
-    """The split that a key of ``data.yaml`` or a folder means; "" for others."""
+    """Return the split that a key of ``data.yaml`` or a folder means; "" for others."""
     return normalize_split(key) if isinstance(key, str) and normalize_split(key) in NAMED else ""
 
 
 def called(usual: Sequence[str], folders: Sequence[str]) -> str:
-    """The first of some usual names that a folder has, as it is written there; the first of all where none has it."""
-    there = {name.lower(): name for name in folders}
-    return next((there[name] for name in usual if name in there), usual[0])
+    """Return the first of the usual names that is among ``folders``, as it is written there, or else the first one."""
+    present = {name.lower(): name for name in folders}
+    return next((present[name] for name in usual if name in present), usual[0])
 
 
 def _labels_in(folder: AnyPath) -> str:
-    """The name of the folder of labels in another one."""
+    """Return the name of the folder of labels in another one."""
     return LABELS[0] if is_folder(folder / LABELS[0]) else called(LABELS, list_dir(folder)[0])
 
 
 def label_path(folder: AnyPath, root: AnyPath) -> AnyPath:
-    """The folder of the labels of the images in ``folder``: "labels" instead of the last "images" in its path, or
-    what else the two are called (``LABELS``, ``IMAGES``), in capital or small letters."""
+    """Return the folder of the labels of the images in ``folder``.
+
+    Its path has "labels" in place of the last "images", or other names of the two (``LABELS``, ``IMAGES``) in any case.
+    """
     if isinstance(folder, Path):
         parts = list(folder.parts)
         first = len(root.parts) - 1 if isinstance(root, Path) else 0
@@ -226,13 +235,13 @@ def label_path(folder: AnyPath, root: AnyPath) -> AnyPath:
 
 
 def class_files(folders: Iterable[AnyPath]) -> list[AnyPath]:
-    """The lists of class names that lie beside labels, one in each folder at most."""
+    """Return the lists of class names that lie beside labels, one in each folder at most."""
     found = (folder / name for folder in dict.fromkeys(folders) for name in list_dir(folder)[1] if name in CLASS_FILES)
     return list({file.parent: file for file in found}.values())
 
 
 def class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
-    """The list of class names of a folder, one a line: under a usual name, or the only file called so and so.names."""
+    """Return the list of class names of a folder, under a usual name or as the only file ending in .names; or None."""
     for path in (folder, folder / "labels", *others):
         for name in CLASS_FILES:
             if (path / name).is_file():
@@ -242,40 +251,43 @@ def class_file(folder: AnyPath, *others: AnyPath) -> AnyPath | None:
 
 
 def listed_names(layout: Layout, file: AnyPath, texts: TextDecoder) -> tuple[Category, ...]:
-    """The classes of a list, a name on each line."""
+    """Return the classes of a list that has a name on each line."""
     return _categories(layout, enumerate(line.strip() for line in texts.read(file).rstrip().split("\n")))
 
 
 def number_classes(layout: Layout, count: int) -> None:
-    """Classes that have a number and no name."""
+    """Set classes that have a number and no name."""
     layout.categories = tuple(Category(number, f"class_{number}") for number in range(count))
     layout.notes.append(f"{layout.source.name}: nothing names its classes; they are called class_0 and so on.")
 
 
 def read_names(layout: Layout, content: dict[Any, Any]) -> tuple[Category, ...]:
-    """The classes that a ``data.yaml`` names, or else a list beside it, or their number alone."""
-    given, count = content.get("names"), content.get("nc")
-    if given is None:
+    """Return the classes that a ``data.yaml`` names, or else those of a list beside it, or of their number alone.
+
+    Raises:
+        DataError: the value of ``names`` is of no known form.
+    """
+    names, count = content.get("names"), content.get("nc")
+    if names is None:
         return _without_names(layout, count)
-    if isinstance(given, list):
-        pairs = list(enumerate(given))
-    elif isinstance(given, str) and (file := _names_file(layout, given)) is not None:
+    if isinstance(names, list):
+        pairs = list(enumerate(names))
+    elif isinstance(names, str) and (file := _names_file(layout, names)) is not None:
         return listed_names(layout, file, TextDecoder())
-    elif isinstance(given, dict):
-        pairs = [(_key(layout, key), name) for key, name in given.items()]
+    elif isinstance(names, dict):
+        pairs = [(_key(layout, key), name) for key, name in names.items()]
     else:
-        raise DataError(
-            f"{layout.source}: there are the names {short(given)} in it; list the classes in the order of their "
-            "numbers, or name a text file in the data folder that has them, one a line"
-        )
+        hint = "list the classes in the order of their numbers, or name a text file in the data folder that has them"
+        text = f"names is {short(names)}; {hint}, one a line"
+        raise DataError(f"{layout.source}: {text}", code="yolo-names")
     if count is not None and str(count).strip() != str(len(pairs)):
         text = f"nc is {short(count)} but names has {counted(len(pairs), '(class|classes)')}"
-        layout.problems.append(("bad-category", text, "take nc out, or fix the one that is wrong"))
+        layout.problems.append(("bad-category", text, "remove nc, or correct the one that is wrong"))
     return _categories(layout, pairs)
 
 
 def _names_file(layout: Layout, word: str) -> AnyPath | None:
-    """The text file in the data folder that has the names of the classes, one a line."""
+    """Return the text file in the data folder that has the names of the classes; None where there is none."""
     folders = dict.fromkeys([layout.source.parent, layout.root])
     paths = (folder / tail for tail in tails_of(word) for folder in folders)
     found = next((path for path in paths if exists(path) and path.is_file()), None)
@@ -283,12 +295,12 @@ def _names_file(layout: Layout, word: str) -> AnyPath | None:
 
 
 def _without_names(layout: Layout, count: Any) -> tuple[Category, ...]:
-    """The classes of a list beside ``data.yaml``, or by their numbers alone."""
+    """Return the classes of a list beside ``data.yaml``, or by their number alone, or none until labels are read."""
     file = class_file(layout.root) or class_file(layout.source.parent)
     if file is not None:
         layout.notes.append(f"{layout.source.name}: there are no names in it; those of {file.name} are taken.")
         return listed_names(layout, file, TextDecoder())
-    if type(count) is int and 0 < count < MOST_CLASSES:
+    if type(count) is int and 0 < count < MAX_CLASSES:
         number_classes(layout, count)
         return layout.categories
     layout.unnamed = True
@@ -300,23 +312,26 @@ def _key(layout: Layout, key: Any) -> int:
     if isinstance(key, str) and key.isdecimal() and len(key) < 10:
         key = int(key)
     if type(key) is not int or abs(key) >= 10**9:
-        raise DataError(f"{layout.source}: names has the key {short(key)}; the keys are the numbers of the classes")
+        text = f"names has the key {short(key)}; the keys are the numbers of the classes"
+        raise DataError(f"{layout.source}: {text}", code="yolo-names-key")
     return key
 
 
 def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Category, ...]:
-    """The classes by number; what cannot be meant is a problem."""
+    """Return the classes by number; a name that is no text is a problem."""
     found = []
     for number, name in pairs:
-        if type(name) is int:  # digits are classes, too
+        if type(name) is int:  # the classes may be digits
             name = str(name)
         if not isinstance(name, str) or not name.strip():
             hint = "write it in quotes" if isinstance(name, (bool, float)) else "give each class a name"
             layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", hint))
             name = str(name)
         found.append(Category(number, name))
-    for index in first_copies([one.id for one in found]):  # of names the boxes say whether two are one class
+    for index in first_copies(
+        [category.id for category in found]
+    ):  # whether duplicate names are one class is decided by their boxes
         layout.problems.append(("twice", f"the class number {found[index].id} is there twice", "each must be its own"))
     if not found:
         layout.problems.append(("bad-category", "names is empty", "list the classes in the order of their numbers"))
-    return tuple(sorted(found, key=lambda one: one.id))
+    return tuple(sorted(found, key=lambda category: category.id))

@@ -70,14 +70,18 @@ def count_classes(splits: Sequence[Split]) -> list[ClassRow]:
 
 
 def find_in_classes(found: Findings, splits: Sequence[Split], rows: Sequence[ClassRow]) -> None:
-    """Classes without boxes, rare ones, twins, and classes that one split has and another has not."""
+    """Find classes without boxes, rare ones, twins, and classes that one split has and another has not.
+
+    A class without boxes is not reported where objects of it were refused, which is the cause and is reported.
+    """
     total = "+".join(split.name for split in splits)
     file = str(splits[0].raw.source)
 
     def say(kind: str, text: str, rank: float = 0.0) -> Finding:
         return Finding(kind, total, text, file, rank=rank)
 
-    empty = [row for row in rows if row.total == 0]
+    refused = {name for split in splits for name in split.raw.problems.refused_classes}
+    empty = [row for row in rows if row.total == 0 and row.name not in refused]
     found.add("empty-class", total, empty, lambda row: say("empty-class", f"the class {row.name!r} has no boxes"))
     rare = sorted((row for row in rows if 0 < row.total < RARE), key=lambda row: row.total)
     found.add(
@@ -101,6 +105,7 @@ def _mismatches(found: Findings, splits: Sequence[Split]) -> None:
     named = {category.name for category in training.raw.categories}
     for split in splits:
         strange = [one.name for one in split.raw.categories if one.name in split.used_names - training.used_names]
+        lonely_names = [one for one in strange if one in named - training.raw.problems.refused_classes]
 
         def make(one: str, split: Split = split) -> Finding:
             text = f"the class {one!r} is not among those of {training.name}"
@@ -111,7 +116,7 @@ def _mismatches(found: Findings, splits: Sequence[Split]) -> None:
             return Finding("unlearned-class", split.name, text, str(split.raw.source))
 
         found.add("class-mismatch", split.name, [one for one in strange if one not in named], make)
-        found.add("unlearned-class", split.name, [one for one in strange if one in named], lonely)
+        found.add("unlearned-class", split.name, lonely_names, lonely)
 
 
 def _boxes(count: int) -> str:

@@ -32,8 +32,9 @@ def find_in_scans(
 
 
 def find_without_boxes(found: Findings, split: Split) -> None:
-    """Images that no box of any kind belongs to."""
+    """Find images without a box of any kind; where an object was refused, that is said already."""
     counts = np.bincount(split.raw.boxes.images, minlength=len(split.raw.images))
+    counts[list(split.raw.problems.damaged)] += 1
     text = "has no boxes"
     found.add(
         "no-boxes",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from varifocal.data.annotations import quoted
 from varifocal.data.images import read_image
 from varifocal.data.load import find_splits, load_dataset
 from varifocal.data.validate import check_size
@@ -345,7 +346,7 @@ def test_file_names_that_leave_the_folder(tmp_path, name):
     (tmp_path / "1.jpg").touch()
     path = tmp_path / "set/val.json"
     path.write_text(json.dumps(coco(images=[image(4, name)])))
-    refused(path, "image 4 ", repr(name), "inside the data folder")
+    refused(path, "image 4 ", quoted(name), "inside the data folder")
 
 
 def test_missing_images(tmp_path, write):

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from error_codes import raises_code
 
 from varifocal.data.names import is_unsafe_path, resolve_split
 from varifocal.data.paths import ImageFinder
@@ -91,7 +92,7 @@ def test_a_file_is_one_split(tmp_path, file, name):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"no COCO annotations are found.*instances_train\.json"):
+    with raises_code("coco-no-annotations"):
         find_coco(tmp_path)
 
 
@@ -199,6 +200,6 @@ def test_two_files_of_one_split_are_not_chosen_between(tmp_path, files, both):
     touch(tmp_path, *files)
     for file in files:
         (tmp_path / file).write_text('{"images": [], "annotations": [], "categories": []}')
-    with pytest.raises(DataError, match=r"are both the split (val|train); name the one that is meant") as error:
+    with raises_code("coco-duplicate-split") as error:
         find_coco(tmp_path)
     assert all(part in str(error.value) for part in both)

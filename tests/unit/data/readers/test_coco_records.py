@@ -107,8 +107,8 @@ def test_ids_that_are_texts_get_numbers_that_are_free(tmp_path):
     assert dict(data.ids.classes) == {"d": 1, "c": 2}
     assert not data.ids.counted
     assert data.notes == (
-        "val.json: 4 image ids are no whole numbers and got some, as 'abc' the number 3.",
-        "val.json: 2 category ids are no whole numbers and got some, as 'd' the number 1.",
+        "val.json: 4 image ids are no whole numbers and got some, for example 'abc' the number 3.",
+        "val.json: 2 category ids are no whole numbers and got some, for example 'd' the number 1.",
     )
 
 
@@ -330,7 +330,7 @@ def test_a_class_without_boxes_that_is_called_like_another_is_the_same(tmp_path,
     data = load_dataset(write(tmp_path, [box()], categories=[*categories, {"id": 9, "name": "owl"}][::order]))
     assert [(one.id, one.name) for one in data.categories] == [(3, "tree"), (9, "owl")]
     assert found(data) == {"1.png": [("tree", BOX)]}
-    assert data.notes == ("val.json: of two classes called 'tree' one has no box; they are taken as one class.",)
+    assert data.notes == ("val.json: of two classes called 'tree' one has no boxes; they count as one class.",)
 
 
 def test_two_classes_of_one_name_without_any_box(tmp_path):
@@ -405,7 +405,7 @@ def test_ids_by_themselves():
     ]
     codes = np.array([ids.code(value) for value in ("a", "-0", 2**63, -(2**60), -(2**63), "a", 1)])
     assert len(set(codes.tolist())) == 6
-    ids.settle(codes[:1])
+    ids.assign_numbers(codes[:1])
     assert ids.numbered(codes).tolist()[0] == ids.numbers["a"]
     assert [ids.show(int(code)) for code in codes[1:5]] == ["-0", str(2**63), str(-(2**60)), str(-(2**63))]
 
@@ -425,4 +425,4 @@ def test_what_says_ignore_is_a_difficult_object(tmp_path):
     assert load_dataset(path, difficult="train").samples[0].crowd.tolist() == [False] * 3
     (note,) = data.notes
     assert note.startswith("val.json: 1 annotation says ignore and counts as difficult")
-    refused(write(tmp_path, [box(ignore="yes")]), "has the ignore 'yes'", "it is 0 or 1")
+    refused(write(tmp_path, [box(ignore="yes")]), "has the ignore 'yes'", "it must be 0 or 1")

@@ -90,7 +90,7 @@ def test_wrong_lines(tmp_path, line, parts):
         ("image,xmin,x1,ymin,xmax,ymax,label\n", ["the columns 'xmin' and 'x1' both mean xmin"]),
         ("one,two,three,four,five,six\n", ["no image"]),
         ("", ["no image"]),
-        (HEADER, ["no boxes in it"]),
+        (HEADER, ["it has no boxes"]),
         (HEADER + "a.png,,,,,\n", ["no box with a class"]),
         (HEADER + f"a.png,1,2,3,4,{'x' * 200_000}\n", ["line 2 is not CSV"]),
     ],
@@ -180,7 +180,7 @@ def test_several_boxes_in_a_cell(tmp_path):
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("object", BOX), ("object", [0, 0, 10, 10])], "b.png": []}
     assert data.notes == (
-        "boxes.csv: nothing in it tells a class, so that all boxes are of one, called 'object'. "
+        "boxes.csv: nothing in it names a class, so that all boxes are of one, called 'object'. "
         "Columns not read: domain.",
     )
 
@@ -204,7 +204,7 @@ def test_boxes_without_a_label_can_be_left_out(tmp_path):
 def test_shares_of_the_image(tmp_path):
     data = load_dataset(write(tmp_path, HEADER + "a.png,0.3,0.3,0.5,0.5,cat\na.png,0,0,1,1,owl\n"))
     assert found(data) == {"a.png": [("cat", BOX), ("owl", [0, 0, 100, 50])]}
-    assert data.notes == ("boxes.csv: all boxes lie about 0 to 1, which is taken for fractions of the image.",)
+    assert data.notes == ("boxes.csv: all boxes lie about 0 to 1 and are taken for fractions of the image.",)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_open_images(tmp_path):
     data = load_dataset(tmp_path, "train")
     assert found(data) == {"a.png": [("Cat", BOX), ("Owl", [0, 0, 100, 50])]}
     assert data.samples[0].crowd.tolist() == [False, True]
-    assert "train-annotations-bbox.csv: 1 image is named and not there, and left out, first '0001'." in data.notes
+    assert "train-annotations-bbox.csv: 1 image is named but missing, and left out, first '0001'." in data.notes
     refused(tmp_path, "the image that it names is not there", split="val")
 
 
@@ -242,3 +242,12 @@ def test_open_images_as_fiftyone_keeps_them(tmp_path):
     fill(tmp_path, {"train/labels/detections.csv": OPEN + row, "train/data/a.png": (100, 50)})
     fill(tmp_path, {"train/metadata/classes.csv": "/m/01,Cat\n"})
     assert found(load_dataset(tmp_path, "train")) == {"a.png": [("Cat", BOX)]}
+
+
+@pytest.mark.parametrize("name", [r"C:\Users\me\x.jpg", r"..\x.jpg"])
+def test_a_windows_path_is_shown_as_it_is_written(tmp_path, name):
+    path = write(tmp_path, f"image,bbox,label\n{name},30 15 20 10,cat\n")
+    refused(path, f"names the image '{name}', ")
+    path = write(tmp_path, f"image,bbox,label\n{name},30 15 0 10,cat\n")
+    fill(tmp_path, {"x.jpg": (100, 50)})
+    refused(path, f"line 2 ('{name}', 100 x 50 pixels) has the box")

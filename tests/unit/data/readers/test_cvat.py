@@ -174,7 +174,7 @@ def test_problems_have_lines(tmp_path):
 def test_two_exports(tmp_path):
     for name in ("one.xml", "two.xml"):
         fill(tmp_path, {name: cvat(image(BOX)), "a.png": (100, 50)})
-    refused(tmp_path, "several exports, one.xml, two.xml")
+    refused(tmp_path, "one.xml, two.xml", code="cvat-several-exports")
     assert len(load_dataset(tmp_path / "one.xml").samples) == 1
 
 

@@ -72,7 +72,7 @@ def test_flags_and_areas(tmp_path):
         (line(name="../c.png"), ["'../c.png', which is not a file inside"]),
         (
             line(name="sub/b.png") * 2,
-            ["is of the image b.png, of which line 2 is, too; take one of the two away"],
+            ["is of the image b.png, of which line 2 is, too; remove one of the two"],
         ),
         (
             line(name="sub/b.png") + line(name="./sub//b.png"),

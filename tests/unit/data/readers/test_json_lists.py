@@ -121,9 +121,9 @@ def test_wrong_labels(tmp_path, one, parts):
     [
         ("createml", '[\n{"image": "a.png", "coordinates": 1,,]', ["not valid JSON at line 2"]),
         ("createml", "{}", ["this is not CreateML"]),
-        ("createml", "[]", ["there are no images in it"]),
+        ("createml", "[]", ["it has no images"]),
         ("bdd100k", '{"a": 1}', ["this is not BDD100K"]),
-        ("bdd100k", '{"frames": []}', ["there are no images in it"]),
+        ("bdd100k", '{"frames": []}', ["it has no images"]),
     ],
 )
 def test_wrong_files(tmp_path, format, text, parts):
@@ -133,4 +133,4 @@ def test_wrong_files(tmp_path, format, text, parts):
 def test_two_files_of_one_split(tmp_path):
     write(tmp_path, [{"image": "a.png", "annotations": [createml()]}])
     write(tmp_path, [{"image": "a.png", "annotations": [createml()]}], "other.json")
-    refused(tmp_path, "labels.json and", "other.json do not say which split", "or name the one that is meant")
+    refused(tmp_path, "labels.json and", "other.json", code="record-no-split")

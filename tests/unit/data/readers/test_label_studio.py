@@ -273,4 +273,19 @@ def test_csv(tmp_path):
     assert recognize(tmp_path) == recognize(tmp_path / "export.csv") == "label-studio"
     assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)]}
     fill(tmp_path, {"export.csv": text + 'x,"'})
-    refused(tmp_path, "is not CSV", "export as JSON")
+    refused(tmp_path, "line 2", code="label-studio-csv-syntax")
+
+
+@pytest.mark.parametrize("left_out", [["annotation_id"], ["annotation_id", "annotator", "id"]])
+def test_json_min_without_annotation_ids(tmp_path, left_out):
+    records = [minimal(), minimal("b.png", 2)]
+    write(tmp_path, *({key: record[key] for key in record if key not in left_out} for record in records))
+    fill(tmp_path, {"images/b.png": (100, 50)})
+    assert recognize(tmp_path) == "label-studio"
+    assert found(load_dataset(tmp_path)) == {"a.png": [("cat", BOX)], "b.png": [("cat", BOX)]}
+
+
+def test_json_min_of_which_a_record_has_an_annotation_id(tmp_path):
+    write(tmp_path, {"image": "b.png", "id": 2}, minimal())
+    fill(tmp_path, {"images/b.png": (100, 50)})
+    assert found(load_dataset(tmp_path)) == {"b.png": [], "a.png": [("cat", BOX)]}

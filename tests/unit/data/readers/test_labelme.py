@@ -158,3 +158,46 @@ def test_places_and_encodings(tmp_path):
     raw = read_raw(tmp_path)
     assert str(raw.boxes.where(1)) == "a.json shapes[1]"
     assert [one.name for one in raw.categories] == ["b\u00eate", "cat"]
+
+
+def pair(tmp_path, **lists):
+    files = {f"{name}.json": labels(shape(), path=f"{name}.png") for name in "ab"}
+    files |= {f"ImageSets/{name}.txt": text for name, text in lists.items()}
+    return fill(tmp_path, files | {f"{name}.png": (100, 50) for name in "abc"})
+
+
+@pytest.mark.parametrize("line", ["a", "a.png", "images/a.png", "a.json", "a 1", '"a"', "C:\\images\\a.png"])
+def test_a_list_of_a_split_names_images_as_it_likes(tmp_path, line):
+    pair(tmp_path, val=f"{line}\n", train="b\n")
+    assert find_splits(tmp_path) == ["train", "val"]
+    assert found(load_dataset(tmp_path, "val")) == {"a.png": [("cat", BOX)]}
+    assert found(load_dataset(tmp_path, "train")) == {"b.png": [("cat", BOX)]}
+    assert load_dataset(tmp_path, "val").notes == ()
+
+
+def test_labels_in_no_list_are_left_out_and_counted(tmp_path):
+    pair(tmp_path, val="a\nc\n")
+    assert find_splits(tmp_path) == ["val"]
+    data = load_dataset(tmp_path, "val")
+    assert found(data) == {"a.png": [("cat", BOX)]}
+    assert data.notes == (
+        "ImageSets: 1 .json file is in no list and left out, first b.json.",
+        "val.txt: 1 image has no .json file of labels and is left out, first c.png; "
+        "--unlabeled background takes them as images without objects.",
+    )
+    assert set(found(load_dataset(tmp_path, "val", unlabeled="background"))) == {"a.png", "c.png"}
+
+
+@pytest.mark.parametrize("text", ["zzz\n", "", "1\n2\n", "images/zzz.png\n"])
+def test_a_list_that_fits_no_label_is_left_out_with_a_note(tmp_path, text):
+    pair(tmp_path, val=text)
+    assert find_splits(tmp_path) == ["all"]
+    data = load_dataset(tmp_path)
+    assert set(found(data)) == {"a.png", "b.png"}
+    assert data.notes[0] == "ImageSets: 1 list is left out, which is empty or names no .json file of the set: val.txt."
+    assert not any("lists of splits" in note for note in data.notes)
+
+
+def test_a_line_of_a_list_that_fits_elsewhere_is_a_problem(tmp_path):
+    pair(tmp_path, val="a\nzzz\n")
+    refused(tmp_path, "ImageSets/val.txt: line 2 names 'zzz', and there is no zzz.json among the labels")

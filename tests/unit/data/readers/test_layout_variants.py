@@ -81,9 +81,9 @@ def test_descriptions_of_yolo(tmp_path, files):
         ("train: images/train/a*", ["name the folder of its images, or a text file that lists them"]),
         (
             "train: images/train\nnames: more.txt",
-            ["there are the names 'more.txt' in it", "or name a text file in the"],
+            ["names is 'more.txt'; list the classes", "or name a text file in the"],
         ),
-        ("train: images/train\nnames: ../secret.txt", ["there are the names '../secret.txt' in it"]),
+        ("train: images/train\nnames: ../secret.txt", ["names is '../secret.txt'"]),
         ("train: /x/pets/img", ["which leaves the data folder", "or name the folder around both"]),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_description_among_settings_speaks_for_yolo_only_with_its_labels(tmp_p
     fill(tmp_path, files | {"config/model.yaml": "train: images/train\nval: images/val\n" + LINES})
     assert recognize(tmp_path) == "coco"
     fill(tmp_path / "two", SPLITS | {f"config/{name}.yaml": "train: images/train\n" + LINES for name in "ab"})
-    refused(tmp_path / "two", "there are several descriptions, config/a.yaml, config/b.yaml", format="yolo")
+    refused(tmp_path / "two", "config/a.yaml, config/b.yaml", code="yolo-several-descriptions", format="yolo")
 
 
 def test_yolo_of_fiftyone(tmp_path):
@@ -111,7 +111,7 @@ def test_yolo_of_fiftyone(tmp_path):
 def test_lists_of_classes_that_differ_are_not_chosen_between(tmp_path):
     files = yolo_files("images/{split}/", "labels/{split}/")
     files |= {"labels/train/classes.txt": "cat\nowl\n", "labels/val/classes.txt": "owl\ncat\n"}
-    refused(fill(tmp_path, files), "labels/val/classes.txt: these are other classes than in", split="train")
+    refused(fill(tmp_path, files), "labels/val/classes.txt: ", code="yolo-different-classes", split="train")
 
 
 def voc_files(xml: str, folder: str, stem=str) -> dict:
@@ -142,7 +142,7 @@ def test_development_kits_of_training_and_of_test_images(tmp_path):
         "trainval": ["a.png"],
     }
     again = {name.replace("2007", "2012"): content for name, content in files.items() if "trainval" in name}
-    refused(fill(tmp_path, again), "there are several data sets, VOCtest_06-Nov-2007/VOCdevkit/VOC2007", "name one")
+    refused(fill(tmp_path, again), "VOCtest_06-Nov-2007/VOCdevkit/VOC2007", code="voc-several-sets")
 
 
 def coco_files(name: str, folder: str) -> dict:

@@ -3,6 +3,7 @@ import json
 import pickle
 
 import pytest
+from error_codes import raises_code
 from folders import found, png, refused
 
 from varifocal.data.images import read_image
@@ -118,5 +119,5 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 
     file = write(tmp_path / "x.parquet", [row()])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"pip install \"varifocal\[parquet\]\""):
+    with raises_code("parquet-no-pyarrow", ConfigError):
         load_dataset(file)

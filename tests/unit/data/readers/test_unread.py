@@ -78,10 +78,10 @@ TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
 )
 def test_they_are_named(tmp_path, name, content, parts):
     fill(tmp_path, {name: content, "images/a.png": (9, 9)})
-    refused(tmp_path, f"{tmp_path}: this looks like ", "which is not read; ", *parts)
-    refused(pack(tmp_path / "x.zip", {name: content, "images/a.png": png(9, 9)}), "which is not read; ", *parts)
+    refused(tmp_path, f"{tmp_path}: this looks like ", *parts, code="format-not-read")
+    refused(pack(tmp_path / "x.zip", {name: content, "images/a.png": png(9, 9)}), *parts, code="format-not-read")
     if "/" not in name:
-        refused(tmp_path / name, f"{tmp_path / name}: this looks like ", "which is not read; ", *parts)
+        refused(tmp_path / name, f"{tmp_path / name}: this looks like ", *parts, code="format-not-read")
 
 
 def test_what_is_read_comes_first(tmp_path):

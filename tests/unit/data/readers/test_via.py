@@ -77,7 +77,7 @@ def test_without_attributes_there_is_one_class(tmp_path):
     write(tmp_path, record(region() | {"region_attributes": {}}, region() | {"region_attributes": {"x": ""}}))
     data = load_dataset(tmp_path)
     assert found(data) == {"a.png": [("object", BOX), ("object", BOX)]}
-    assert data.notes == ("via.json: nothing in it tells a class, so that all boxes are of one, called 'object'.",)
+    assert data.notes == ("via.json: nothing in it names a class, so that all boxes are of one, called 'object'.",)
 
 
 def test_splits(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from folders import fill, found, refused
 
 from varifocal.data.load import find_splits, load_dataset, recognize
-from varifocal.data.readers.voc_layout import entry_of
+from varifocal.data.readers.image_sets import entry_of
 
 BOX = [("cat", [2.0, 2.0, 6.0, 6.0])]
 
@@ -47,7 +47,7 @@ def test_lists_of_a_class_are_left_out_and_said(tmp_path):
     assert splits(tmp_path) == {"train": ["a"], "val": ["b b"]}
     assert load_dataset(tmp_path, "val").notes == (
         "ImageSets/Main: 2 lists of single classes are left out, first cat_train.txt.",
-        "ImageSets/Main: left out is a list that is empty or names no XML file of the set: none.txt, odd.txt.",
+        "ImageSets/Main: 2 lists are left out, which are empty or name no XML file of the set: none.txt, odd.txt.",
     )
 
 
@@ -80,7 +80,7 @@ def test_lists_that_say_no_split_are_said(tmp_path):
     assert splits(tmp_path) == {"all": ["a", "b"]}
     assert load_dataset(tmp_path).notes == (
         "ImageSets/Main: 2 lists of single classes are left out, first cat.txt.",
-        "ImageSets/Main: left out is a list that is empty or names no XML file of the set: odd.txt.",
+        "ImageSets/Main: 1 list is left out, which is empty or names no XML file of the set: odd.txt.",
     )
 
 
@@ -154,7 +154,7 @@ def test_folders_of_xml_files_of_no_split_are_said(tmp_path):
 
 def test_names_in_two_folders_are_not_guessed(tmp_path):
     files = voc("a", folder="x/") | voc("a", folder="y/", train="a\n")
-    refused(fill(tmp_path, files), "line 1 names 'a', and several folders of", "have a a.xml; write the folder")
+    refused(fill(tmp_path, files), "line 1 names 'a', and several folders in", "have a a.xml; write the folder")
     fill(tmp_path, {"ImageSets/Main/train.txt": "y/a\n"})
     assert len(load_dataset(tmp_path).samples) == 1
 

@@ -107,7 +107,7 @@ def test_two_classes_of_one_name_of_which_one_has_no_box(tmp_path, label):
 
 def test_two_classes_of_one_name_that_both_have_boxes(tmp_path):
     fill(tmp_path, simple("0 0.4 0.4 0.2 0.2\n1 0.4 0.4 0.2 0.2\n", "train: images/train\nnames: [cup, cup]\n"))
-    refused(tmp_path, "the class name 'cup' is there twice, and both have boxes", "check --fix", split="train")
+    refused(tmp_path, "the class name 'cup' occurs twice, and both have boxes", "check --fix", split="train")
 
 
 def test_points_are_not_an_outline(tmp_path):
@@ -212,7 +212,7 @@ def test_names(tmp_path, names, ids):
 @pytest.mark.parametrize(
     ("yaml", "parts"),
     [
-        ("train: images/train\nnames: cat\n", ["the names 'cat'"]),
+        ("train: images/train\nnames: cat\n", ["names is 'cat'"]),
         ("names: [cat]\n", ["no train, val or test"]),
         ("train: images/train\nnames: []\n", ["names is empty"]),
         ("train: images/train\nnames: [cat, no]\n", ["class 1 has the name False", "quotes"]),
@@ -311,7 +311,7 @@ def test_without_a_description(tmp_path, folders, splits):
 
 def test_missing_things(tmp_path):
     fill(tmp_path, simple(**{"labels/train/b.txt": LINE}))
-    refused(tmp_path, f"{tmp_path}/labels/train/b.txt: no image belongs to these labels", split="train")
+    refused(tmp_path, f"{tmp_path}/labels/train/b.txt: there is no image for these labels", split="train")
     (tmp_path / "labels/train/b.txt").unlink()
     (tmp_path / "labels/train/a.txt").rename(tmp_path / "labels/a.txt")
     refused(tmp_path, "no image of split 'train' has a file of labels", f"{tmp_path}/labels/train", split="train")
@@ -357,3 +357,8 @@ def test_a_heic_image_is_not_left_out(tmp_path):
     (problem,) = read_raw(tmp_path, "train").problems
     assert problem.kind == "unreadable-image"
     assert "HEIC" in problem.text
+
+
+def test_a_refused_line_is_the_only_problem_of_its_file(tmp_path):
+    fill(tmp_path, simple("0 0.4 0.4 0.2\n", "train: images/train\n"))
+    assert [problem.text for problem in read_raw(tmp_path, "train").problems] == ["has 4 values"]

@@ -1,10 +1,10 @@
 """Labels of YOLO that lie apart from their images, or in folders of any name."""
 
 import pytest
+from error_codes import raises_code
 from folders import fill, found, refused
 
 from varifocal.data.load import load_dataset, recognize
-from varifocal.utils.errors import DataError
 
 LINE = "1 0.4 0.4 0.2 0.2\n"  # of 100 x 50 pixels
 OBJECT = [("dog", [30.0, 15.0, 50.0, 25.0])]
@@ -26,7 +26,7 @@ def test_labels_without_images_are_recognized(tmp_path, named, classes):
     assert recognize(tmp_path / named) == "yolo"
     assert found(load_dataset(tmp_path / named, images=photos)) == {"b.png": OBJECT, "c.png": []}
     (tmp_path / classes).unlink()
-    with pytest.raises(DataError, match="no data set is recognized"):
+    with raises_code("no-data-set"):
         recognize(tmp_path / named)
 
 
@@ -41,24 +41,26 @@ def test_labels_that_label_studio_calls_like_uploads(tmp_path, listed):
     read = load_dataset(data, images=photos)
     assert found(read) == {"a.jpg": OBJECT, "B 1.jpg": OBJECT, "c.jpg": [], "0000000a-d.jpg": OBJECT}
     (note,) = (note for note in read.notes if "eight letters" in note)
-    assert note.startswith("data: 3 files of labels have Label Studio's eight letters before the name of the image")
+    assert note.startswith(
+        "data: 3 files of labels have Label Studio's prefix of eight letters before the image's name"
+    )
     # nothing is guessed: an image with the whole name has the labels, and of two files none is taken
     fill(tmp_path, {"photos/d.jpg": (100, 50)})
     assert found(load_dataset(data, images=photos))["d.jpg"] == []
     fill(tmp_path, {"data/labels/0badcaff-c.txt": LINE})
-    refused(data, "0badcaf", "-c.txt: no image belongs to these labels", images=photos)
+    refused(data, "0badcaf", "-c.txt: there is no image for these labels", images=photos)
 
 
 def test_dates_before_names_are_no_uploads(tmp_path):
     texts = {"20240101-a.txt": LINE, "b.txt": LINE}
     data, photos = labels_apart(tmp_path, texts, ["a.png", "b.png"], files={"data/classes.txt": "cat\ndog\n"})
-    refused(data, "20240101-a.txt: no image belongs to these labels", images=photos)
+    refused(data, "20240101-a.txt: there is no image for these labels", images=photos)
 
 
 def test_folders_of_any_name_with_one_list_of_classes(tmp_path):
     files = {f"{day}/{name}.txt": LINE for day in ("monday", "tuesday") for name in "01"}
     fill(tmp_path, files | {f"{day}/{name}.png": (100, 50) for day in ("monday", "tuesday") for name in "01"})
-    with pytest.raises(DataError, match="no data set is recognized"):
+    with raises_code("no-data-set"):
         recognize(tmp_path)
     fill(tmp_path, {"classes.txt": "cat\ndog\n"})
     assert recognize(tmp_path) == "yolo"
@@ -67,6 +69,6 @@ def test_folders_of_any_name_with_one_list_of_classes(tmp_path):
     }
     # a label without its image is not that of another folder
     (tmp_path / "monday/1.png").unlink()
-    refused(tmp_path, "monday/1.txt: no image belongs to these labels")
+    refused(tmp_path, "monday/1.txt: there is no image for these labels")
     fill(tmp_path, {"monday/1.png": (100, 50), "tuesday/classes.txt": "dog\ncat\n"})
-    refused(tmp_path, "tuesday/classes.txt: these are other classes than in", format="yolo")
+    refused(tmp_path, "tuesday/classes.txt: ", code="yolo-different-classes", format="yolo")

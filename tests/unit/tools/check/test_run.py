@@ -278,7 +278,7 @@ def test_images_that_share_their_labels_are_worth_a_look(tmp_path):
     report = check_data(tmp_path, eye())
     (one,) = report.findings.of("shared-labels")
     assert (one.level, one.file, one.image) == ("warning", str(tmp_path / "labels/a.txt"), 1)
-    assert one.text.startswith("belongs to a.jpg and to a.png, which differ in their suffix alone;")
+    assert one.text.startswith("belongs to a.jpg and to a.png, which differ only in their suffix;")
     assert report.exit_code == 0
 
 
@@ -388,3 +388,24 @@ def test_decoded_images_are_those_that_are_there(tmp_path):
     more = '{"id": 2, "file_name": "gone.png", "width": 9, "height": 9}, {"id": 1,'
     (folder / "annotations/instances_train.json").write_text(text.replace('{"id": 1,', more, 1))
     assert check_data(folder, eye()).decoding.images == 1
+
+
+@pytest.mark.parametrize("line", ["0 0.4 0.4 0.2", "0 40 20 20 10", "x 0.4 0.4 0.2 0.2"])
+def test_what_follows_from_a_refused_line_is_not_reported_beside_it(tmp_path, line):
+    good = "".join(f"1 {0.1 * (i + 1):.1f} 0.4 0.08 0.4\n" for i in range(9))
+    fill(tmp_path, {"data.yaml": "train: images/train\nval: images/val\nnames: [cat, dog]\n"})
+    fill(tmp_path, {"images/train/a.png": (100, 50), "labels/train/a.txt": line})
+    fill(tmp_path, {"images/train/b.png": (90, 50), "labels/train/b.txt": good})
+    fill(tmp_path, {"images/val/c.png": (80, 50), "labels/val/c.txt": good + ("0 0.5 0.9 0.2 0.2" * (line[0] == "0"))})
+    kinds = set(counted(check_data(tmp_path, eye(), decode=False))) - {"rare-class", "unmatched-box"}
+    assert kinds == ({"malformed"} if line[0] == "0" else {"unknown-class", "empty-class"})
+
+
+def test_images_and_classes_without_boxes_are_reported_beside_other_problems(tmp_path):
+    fill(tmp_path, {"data.yaml": "train: images/train\nval: images/val\nnames: [cat, dog]\n"})
+    for split in ("train", "val"):
+        fill(tmp_path, {f"images/{split}/a.png": (100, 50), f"labels/{split}/a.txt": "1 0.4 0.4 0.2 0.2 0.2\n"})
+        fill(tmp_path, {f"images/{split}/b.png": (90, 50), f"labels/{split}/b.txt": ""})
+    report = check_data(tmp_path, eye(), decode=False)
+    assert counted(report) == {"malformed": 2, "no-boxes": 2, "empty-class": 1}
+    assert {finding.image for finding in report.findings if finding.kind == "no-boxes"} == {1}

@@ -1,0 +1,50 @@
+"""Numbers in the texts and records of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from varifocal.data.annotations import NO_BOX
+
+NAN = float("nan")
+_MAX_SIDE = 2**31 - 1
+
+
+def to_number(text: str) -> float:
+    """Return a text as a number, NaN where it is none; Python's own forms such as 1_000 are none."""
+    try:
+        return NAN if "_" in text else float(text)
+    except ValueError:
+        return NAN
+
+
+def to_whole(text: str) -> int | None:
+    """Return a text as a whole number, which may be written as 3.0; None for anything else."""
+    value = to_number(text)
+    return int(value) if abs(value) < 1e9 and value == int(value) else None
+
+
+def read_numbers(words: Sequence[str], separator: str = " ") -> tuple[list[float], str]:
+    """Return words as numbers, NaN for what is none, and "" or, where one is none, all words as they are written."""
+    numbers = [to_number(word) for word in words]
+    return numbers, "" if all(number == number for number in numbers) else separator.join(words)
+
+
+def written(words: Sequence[str]) -> str:
+    """Return words as a message shows them, with :data:`NO_BOX` for those that are missing."""
+    return " ".join(word or NO_BOX for word in words) if any(words) else NO_BOX
+
+
+def whole_side(value: Any) -> int:
+    """Return a side in pixels that is written as a number or as a text; 0 where it is no whole number."""
+    number = to_number(value) if isinstance(value, str) else value
+    if type(number) not in (int, float) or not 1 <= number <= _MAX_SIDE or number != int(number):
+        return 0
+    return int(number)
+
+
+def whole_size(width: Any, height: Any) -> tuple[int, int]:
+    """Return width and height where both are whole numbers of pixels; 0, 0 where one is not."""
+    sides = whole_side(width), whole_side(height)
+    return sides if all(sides) else (0, 0)
