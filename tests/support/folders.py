@@ -48,12 +48,13 @@ def pack(path: Path, files: dict[str, str | bytes], method: int = zipfile.ZIP_DE
     return path
 
 
-def refused(path: Path, *parts: str, **options) -> str:
-    """The message of the DataError that loading gives: one line, with all ``parts`` in it."""
+def refused(path: Path, *parts: str, code: str | None = None, **options) -> str:
+    """Return the message of the DataError that loading raises: one line with all ``parts`` in it."""
     with pytest.raises(DataError) as error:
         load_dataset(path, **options)
     message = str(error.value)
     assert "\n" not in message
+    assert code in (None, error.value.code)
     for part in parts:
         assert part in message, message
     assert error.value.__cause__ is None

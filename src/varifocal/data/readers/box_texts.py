@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from varifocal.data.annotations import short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.columns import enclosing_box, line_of, to_number
 from varifocal.data.readers.items import IGNORED, TURNED, Entry, Fault, Item, Shape
 from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.sniff import text_kind
+from varifocal.utils.text import short
 
 _VISDRONE = (
     *("pedestrian", "people", "bicycle", "car", "van", "truck"),

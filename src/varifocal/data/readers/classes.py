@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.annotations import short
 from varifocal.types import Category
+from varifocal.utils.text import short
 
 
 class Joined(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from varifocal.data.annotations import cut
+from varifocal.utils.text import cut
 
 # Codes lie where no id does: texts in the lowest quarter, records without an id above them.
 _TEXTS = -(2**63)  # plus the index of a text

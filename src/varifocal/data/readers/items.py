@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import ImageFinder, is_image
 from varifocal.data.readers.columns import NAN, ColumnBuilder
 from varifocal.data.readers.lookup import Words, record_of
+from varifocal.utils.text import counted, short
 
 _MAX_SIDE = 2**31 - 1
 _MOST = 1e15  # of a number; beyond it a sum of two may be none

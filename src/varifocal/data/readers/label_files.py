@@ -12,18 +12,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from varifocal.data.annotations import Files, RawDataset, counted, cut, short
+from varifocal.data.annotations import Files, RawDataset
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, LocationOf, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
+from varifocal.data.splits import NAMED, have_common_images, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, cut, short
 
 SNIFFED = 8  # files of a folder that are looked at to tell its format
 _FEW = 8  # folders with images that are looked through for each folder of labels

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, short
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
@@ -23,6 +23,7 @@ from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv
 from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _NAMES = Words(hint="put it there or take the task out", inside="put it there or take the task out")
 _SHIFT = 20  # a location is the number of the task and, in the low bits, that of the result in it

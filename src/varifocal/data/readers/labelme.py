@@ -10,7 +10,6 @@ import json
 import math
 from typing import Any
 
-from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.columns import enclosing_box
 from varifocal.data.readers.items import (
@@ -31,6 +30,7 @@ from varifocal.data.readers.items import (
 from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.sniff import json_kind
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short
 
 # Shapes with an area, the note on what becomes of them, and the fewest points they have.
 _AREAS = {

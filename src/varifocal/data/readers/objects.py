@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation, short, short_list
+from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation
 from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, to_number, whole_side
 from varifocal.types import Category
+from varifocal.utils.text import short, short_list
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
 _MAX_ID = 2**31

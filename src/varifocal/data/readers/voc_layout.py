@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from varifocal.data.annotations import counted, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import fold, parts_of
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import TextDecoder, is_image, list_dir, split_lists, walk
 from varifocal.data.readers.xml_text import root_tag
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short_list
 
 FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _LISTS = "ImageSets"

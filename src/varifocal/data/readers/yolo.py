@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, short, short_list
+from varifocal.data.annotations import Files, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, read_many
 from varifocal.data.readers.columns import NAN, ColumnBuilder, count_from_one, enclosing_box, to_number
@@ -23,7 +22,9 @@ from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_labels import Found, LabelFinder
 from varifocal.data.readers.yolo_layout import Entry, Layout
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, cut, short, short_list
 
 # Objects that the border cuts reach beyond 0 and 1 and are clipped; what is far beyond is in pixels.
 _LEAST, _MOST = -4.0, 5.0

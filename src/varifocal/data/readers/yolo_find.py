@@ -10,9 +10,7 @@ from typing import Any
 
 import yaml
 
-from varifocal.data.annotations import counted, short
-from varifocal.data.archive import AnyPath
-from varifocal.data.names import is_unsafe_path
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.paths import TextDecoder, exists, is_folder, is_image, list_dir, walk
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_layout import (
@@ -32,6 +30,7 @@ from varifocal.data.readers.yolo_layout import (
     tails_of,
 )
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _SETTINGS = ("config", "configs", "conf", "cfg", "cfgs", "settings", "yaml")

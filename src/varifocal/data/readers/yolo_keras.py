@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from varifocal.data.annotations import short, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import TextDecoder
 from varifocal.data.readers.columns import ColumnBuilder, to_number
@@ -16,6 +15,7 @@ from varifocal.data.readers.items import Entry, Fault, Item, Shape, number_of, r
 from varifocal.data.readers.json_lists import Add
 from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import text_kind
+from varifocal.utils.text import short, short_list
 
 _MOST = 10**6  # classes
 _CLASS_FILES = ("_classes.txt", "classes.txt", "class_names.txt", "coco_classes.txt", "obj.names")

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from varifocal.data.names import is_unsafe_path, resolve_split
+from varifocal.data.archive import is_unsafe_path
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.coco_layout import find_coco, image_roots
+from varifocal.data.splits import resolve_split
 from varifocal.utils.errors import DataError
 
 

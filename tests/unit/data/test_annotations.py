@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from varifocal.data.regions import each_region_once, region_numbers
+from varifocal.data.annotations import each_region_once, region_numbers
 
 
 def test_against_all_pairs():
