@@ -136,6 +136,9 @@ class LazySequence(Sequence[T]):
             raise IndexError(f"index {index} of {length}")
         return self.item(index % length)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self.item, range(len(self)))
+
 
 class Files(LazySequence[Any]):
     """The file of each image, made from few folders and many names when it is read; None if it is not found.

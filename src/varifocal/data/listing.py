@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, has_changed_suffix, may_be_image, suffix_of
 from varifocal.data.open_image import read_head
+from varifocal.data.paths import walk
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import counted
 
@@ -112,11 +113,11 @@ def _match(pattern: str, suffixes: Collection[str], beside: _Beside) -> list[Pat
     if os.path.isfile(pattern):
         return [Path(pattern)]
     if os.path.isdir(pattern):
-        return _walk(pattern, suffixes, beside)
+        return _images_below(pattern, suffixes, beside)
     files: list[Path] = []
     for match in sorted(glob.glob(_with_real_folders(pattern), recursive=True)):
         if os.path.isdir(match):
-            files += _walk(match, suffixes, beside)
+            files += _images_below(match, suffixes, beside)
         elif _is_image(Path(match), suffixes, beside):
             files.append(Path(match))
     return files
@@ -133,26 +134,9 @@ def _with_real_folders(pattern: str) -> str:
     return glob.escape(location) + pattern[len(location) :]
 
 
-def _walk(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(
-            f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions",
-            code="image-folder-unreadable",
-        )
-
-    files: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        status = os.stat(root)
-        # otherwise a link to a parent folder would be walked forever
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(root, name) for name in names if not name.startswith("."))
-        files += [path for path in paths if _is_image(path, suffixes, beside)]
-    return sorted(files)
+def _images_below(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
+    files = (Path(folder, inner, name) for _, inner, names in walk(Path(folder)) for name in names)
+    return sorted(file for file in files if _is_image(file, suffixes, beside))
 
 
 def _is_image(file: Path, suffixes: Collection[str], beside: _Beside) -> bool:

@@ -15,7 +15,8 @@ NEIGHBORS = 64  # images with the same part of a hash that an image is compared 
 _PART, _PARTS = 16, 4  # bits of a part, parts of a hash
 _BLOCK = 1 << 15  # pairs that are compared at a time
 # the number of ones in each number of 16 bits
-_POPULATION = np.unpackbits(np.arange(1 << _PART, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
+_BITS = np.unpackbits(np.arange(1 << _PART, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1)
+_POPULATION = _BITS.sum(axis=1, dtype=np.uint8)
 
 
 def exact_duplicates(digests: Sequence[bytes]) -> list[list[int]]:

@@ -414,7 +414,7 @@ def test_nothing_found(tree):
 def test_unreadable_folder(tree):
     (tree / "sub").chmod(0)
     try:
-        with raises_code("image-folder-unreadable"):
+        with raises_code("folder-unreadable"):
             list_images([str(tree)])
     finally:
         (tree / "sub").chmod(0o755)

@@ -51,7 +51,7 @@ def test_file_names_count_where_ids_contradict_them(tmp_path):
     entries = [entry(i, i, file_name=f"images/{name}.jpg") for i, name in enumerate("abc", start=1)]
     images, told = placed(tmp_path, entries, data)
     assert images == [[1], [2], [3]]
-    assert told == ["2 entries have the image id of another image than the file name says; the names were taken."]
+    assert told == ["2 entries have the image id of another image than the file name says; the names were used."]
 
 
 def test_names_and_ids_that_agree_are_not_told(tmp_path):
@@ -64,7 +64,7 @@ def test_ids_that_nothing_has_do_not_matter_where_there_are_names(tmp_path):
     data = make_set(["a.jpg", "b.jpg"], [7, 8])
     images, told = placed(tmp_path, [entry(1, 1, file_name="b.jpg"), entry("x", 2, file_name="a.jpg")], data)
     assert images == [[2], [1]]
-    assert told == ["2 entries have the image id of another image than the file name says; the names were taken."]
+    assert told == ["2 entries have the image id of another image than the file name says; the names were used."]
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "b.png", "b", "x\\y\\b.jpg", "/other/machine/b.jpeg"])
@@ -192,7 +192,7 @@ def test_class_names_count_where_ids_contradict_them(tmp_path):
     entries = [entry(1, 1, 0, category_name="cup"), entry(1, 2, 1, category_name="box"), entry(1, 3, 4)]
     _, classes, told = read(tmp_path, entries, make_set(["a.jpg"], [1]))
     assert classes == [["cup", "box", "jar"]]
-    assert told == ["2 entries have the class id of another class than the class name says; the names were taken."]
+    assert told == ["2 entries have the class id of another class than the class name says; the names were used."]
 
 
 def test_classes_that_the_data_does_not_have_are_left_out(tmp_path):

@@ -112,7 +112,7 @@ def test_match():
 
 def test_match_between_years():
     names = ["train2014", "train2017", "val"]
-    with pytest.raises(DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"):
+    with pytest.raises(DataError, match=r"\(train2014, train2017\); name one of them$"):
         resolve_split(Path("d"), names, "train")
     assert resolve_split(Path("d"), names, "train2014") == "train2014"
 
