@@ -1,4 +1,4 @@
-"""Sequences made when they are read; regions ignored for several classes, against a literal loop over pairs of boxes."""
+"""Sequences made when they are read; ignored regions of several classes, against a literal loop over box pairs."""
 
 import numpy as np
 import pytest
