@@ -101,3 +101,8 @@ class Candidates(NamedTuple):
     scores: Float[Tensor, "B N C"]
     counts: tuple[int, ...]
     quality: Float[Tensor, "B N"] | None = None
+
+    def of_image(self, i: int) -> Candidates:
+        """Return the candidates of one image of the batch, as a batch of one."""
+        quality = None if self.quality is None else self.quality[i : i + 1]
+        return Candidates(self.boxes[i : i + 1], self.scores[i : i + 1], self.counts, quality)

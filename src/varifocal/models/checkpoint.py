@@ -40,18 +40,26 @@ def read_info(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}).") from error
+        raise CheckpointError(
+            f"{path}: damaged or not a safetensors file ({error}).", code="checkpoint-damaged"
+        ) from error
     if KEY not in metadata:
-        raise CheckpointError(f"{path}: safetensors without a varifocal description; it was written by something else.")
+        raise CheckpointError(
+            f"{path}: safetensors without a varifocal description; it was written by something else.",
+            code="checkpoint-not-ours",
+        )
     try:
         info = json.loads(metadata[KEY])
         newer = int(info["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its varifocal description is damaged ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{path}: its varifocal description is damaged ({type(error).__name__}).", code="checkpoint-description"
+        ) from error
     if newer:
         raise CheckpointError(
             f"{path}: written by a newer version of varifocal (format {info['format']}, this one reads {FORMAT}); "
-            "run pip install --upgrade varifocal."
+            "run pip install --upgrade varifocal.",
+            code="checkpoint-newer",
         )
     return info
 
@@ -62,24 +70,25 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return safetensors.torch.load_file(path), info
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}).") from error
+        raise CheckpointError(f"{path}: damaged ({error}).", code="checkpoint-damaged") from error
 
 
 def _refuse_what_is_not_ours(path: Path) -> None:
     if path.is_dir():
         best = path / "best.safetensors"
         hint = f"name {best}" if best.is_file() else "name a .safetensors file"
-        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {hint}.")
+        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {hint}.", code="checkpoint-folder")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).", code="checkpoint-not-read") from error
     # safetensors begins with the length of its JSON, whose bytes may be anything, and then the JSON
     if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
         raise CheckpointError(
             f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
-            f"safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}"
+            f"safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}",
+            code="checkpoint-pickle",
         )
 
 
@@ -95,12 +104,14 @@ def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], sou
     if missing or extra:
         raise CheckpointError(
             f"{source}: does not fit the model: {len(missing)} weights missing (first: {missing[:1]}), "
-            f"{len(extra)} unknown (first: {extra[:1]})."
+            f"{len(extra)} unknown (first: {extra[:1]}).",
+            code="weights-missing",
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{source}: {name} is {list(tensor.shape)} but the model needs {list(expected[name].shape)}; "
-                "the number of classes or the width differs."
+                "the number of classes or the width differs.",
+                code="weight-shape",
             )
     module.load_state_dict(dict(tensors))

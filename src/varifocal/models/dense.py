@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from varifocal.assign.priors import crop_priors
-from varifocal.boxes import bbox2distance, clip_boxes
+from varifocal.boxes import bbox2distance, crop_priors
 from varifocal.losses import ClassificationLoss, classification_loss
+from varifocal.models.layers import at_least_float32, bias_init_with_prob, conv_tower, init_head, prediction_conv
 from varifocal.structures import Assignment, Outputs, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]
@@ -50,34 +50,6 @@ class TargetAssigner:
     grid: Grid
     assign: Assign
     divisor: int = 1
-
-
-def level_strides(levels: int) -> tuple[int, ...]:
-    """The strides of a pyramid of so many levels, in pixels: 8, 16, ..."""
-    return tuple(8 * 2**i for i in range(levels))
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Float32, or float64 where it is that already: the precision of exponentials, coordinates and losses."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B N C"]:
-    """All levels in one list, finest first, rows before columns."""
-    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
-
-
-def unflatten_levels(
-    values: Float[Tensor, "B N C"], shapes: Sequence[tuple[int, int]]
-) -> list[Float[Tensor, "B C _ _"]]:
-    """The opposite of :func:`flatten_levels`, for levels of these (height, width)."""
-    levels = values.split([height * width for height, width in shapes], dim=1)
-    return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
-
-
-def level_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
-    """(height, width) of each level."""
-    return tuple((level.shape[2], level.shape[3]) for level in maps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +163,6 @@ def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Flo
     return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
 
 
-def clip_boxes_batch(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
-    """The part of each image's boxes inside its own (height, width); all of them without sizes."""
-    if sizes is None:
-        return boxes
-    return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
-
-
 def avg_factors(
     sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True, floors: Sequence[float] | None = None
 ) -> Tensor:
@@ -226,3 +191,49 @@ def num_positives(
     if each_image:
         return torch.stack([positive.sum(dim=1).clamp(min=1).sum() for positive in positives]).to(dtype)
     return avg_factors([positive.sum() for positive in positives], dtype)
+
+
+class DenseHead(nn.Module):
+    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
+    ATSS).
+
+    What is said of the classes has ``classes`` channels, of the box ``outputs``. With ``levels`` the latter is
+    multiplied by a learned number a level. ``centerness`` is the tower that a third predictor of one channel reads, or
+    None for no such predictor. ``norm`` and ``bias`` are those of :func:`tower`. The names of the parts are those of a
+    head of this package.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        classes: int,
+        outputs: int,
+        levels: int = 0,
+        centerness: Literal["cls", "reg"] | None = None,
+        norm: bool = True,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.centerness_of = centerness
+        self.cls_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.reg_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.cls = prediction_conv(width, classes, bias_init_with_prob())
+        self.reg = prediction_conv(width, outputs)
+        self.centerness = prediction_conv(width, 1) if centerness else None
+        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
+        init_head(self)
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
+        """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
+        predictor, ``centerness`` [B, 1, H, W]."""
+        maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
+        for i, level in enumerate(levels):
+            features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
+            maps["logits"].append(self.cls(features["cls"]))
+            said = self.reg(features["reg"])
+            maps["reg"].append(self.scales[i] * said if self.scales else said)
+            if self.centerness is not None and self.centerness_of is not None:
+                maps["centerness"].append(self.centerness(features[self.centerness_of]))
+        return {name: values for name, values in maps.items() if values}

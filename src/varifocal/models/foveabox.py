@@ -18,26 +18,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import bbox2distance, distance2bbox, elementwise_iou
+from varifocal.boxes import bbox2distance, clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.models.fpn import extra_levels, init_xavier, pyramid_conv, top_down
-from varifocal.models.layers import group_norm
+from varifocal.models.layers import extra_levels, group_norm, init_xavier, pyramid_conv, top_down
 from varifocal.ops.deform_conv import DeformConv
 
 

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.point import assign_nearest_point
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import elementwise_iou
+from varifocal.boxes import clip_boxes_batch, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -30,22 +29,21 @@ from varifocal.models.dense import (
     TargetAssigner,
     assign_batch,
     assign_targets,
-    at_least_float32,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
     num_positives,
 )
-from varifocal.models.fpn import FPN
 from varifocal.models.layers import (
+    FPN,
     StarConv,
     StarNorm,
+    at_least_float32,
     bias_init_with_prob,
     check_star_norm,
     conv_tower,
+    flatten_levels,
     init_head,
+    level_shapes,
+    level_strides,
     prediction_conv,
 )
 from varifocal.ops.star_conv import free_points

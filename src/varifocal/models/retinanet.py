@@ -16,26 +16,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.assign.priors import grid_anchors, grid_priors
-from varifocal.boxes import decode_deltas, elementwise_iou, encode_deltas
+from varifocal.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, encode_deltas, grid_anchors, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
     num_positives,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
