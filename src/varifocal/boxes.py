@@ -1,4 +1,4 @@
-"""Box arithmetic: xyxy pixels, width = x2 - x1; distances are left, top, right, bottom from a point."""
+"""Boxes and points: xyxy pixels, width = x2 - x1; distances are left, top, right, bottom from a point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_LOG_GROWTH = math.log(1000 / 16)  # a decoded side is at most this power of 
 
 
 def box_area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Width times height in square pixels, as it comes: a box turned inside out along one side is negative."""
+    """Return width times height in square pixels; the area is negative where x2 < x1 or y2 < y1."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -36,7 +36,7 @@ def elementwise_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Flo
 
 
 def elementwise_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*m"]:
-    """Generalised IoU of pairs, in -1..1 (Rezatofighi et al., CVPR 2019, algorithm 1)."""
+    """Return the generalized IoU of pairs, in -1..1 (Rezatofighi et al., CVPR 2019, algorithm 1)."""
     overlap, union = _overlap_and_union(a, b)
     hull = (torch.max(a[..., 2:], b[..., 2:]) - torch.min(a[..., :2], b[..., :2])).clamp(min=0)
     hull_area = (hull[..., 0] * hull[..., 1]).clamp(min=EPS)
@@ -44,21 +44,21 @@ def elementwise_giou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Fl
 
 
 def distance2bbox(points: Float[Tensor, "*n 2"], distances: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
-    """The box whose sides lie (l, t, r, b) pixels from (x, y)."""
+    """Return the box whose sides lie (l, t, r, b) pixels from (x, y)."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 
 def bbox2distance(points: Float[Tensor, "*n 2"], boxes: Float[Tensor, "*m 4"]) -> Float[Tensor, "*m 4"]:
-    """(l, t, r, b) from (x, y) to the sides; a negative number means that the point lies outside."""
+    """Return (l, t, r, b) from (x, y) to the sides of the box; a negative number means that the point lies outside."""
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
 
 
 def encode_deltas(
     anchors: Float[Tensor, "*#n 4"], boxes: Float[Tensor, "*#n 4"], std: Sequence[float] = (1, 1, 1, 1)
 ) -> Float[Tensor, "*m 4"]:
-    """(dx, dy, dw, dh) that turn an anchor into a box (Girshick et al., R-CNN, appendix C), divided by ``std``.
+    """Return (dx, dy, dw, dh) that turn an anchor into a box (Girshick et al., R-CNN, appendix C), divided by ``std``.
 
-    dx and dy are the way between the centers in anchor sides, dw and dh the logarithm of the ratio of the sides.
+    dx and dy are the distance of the centers in anchor sides, dw and dh the logarithm of the ratio of the sides.
     """
     (center, size), (expected, expected_size) = _center_and_size(anchors), _center_and_size(boxes)
     deltas = torch.cat([(expected - center) / size, (expected_size / size).log()], dim=-1)
@@ -68,7 +68,7 @@ def encode_deltas(
 def decode_deltas(
     anchors: Float[Tensor, "*#n 4"], deltas: Float[Tensor, "*#n 4"], std: Sequence[float] = (1, 1, 1, 1)
 ) -> Float[Tensor, "*m 4"]:
-    """The xyxy boxes of :func:`encode_deltas`, of sides at most 62.5 times longer or shorter than the anchor's."""
+    """Return the xyxy boxes that :func:`encode_deltas` encoded, whose sides are 1/62.5 to 62.5 times the anchor's."""
     center, size = _center_and_size(anchors)
     deltas = deltas * deltas.new_tensor(std)
     middle = center + deltas[..., :2] * size
@@ -81,7 +81,7 @@ def _center_and_size(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n 2"
 
 
 def clip_boxes(boxes: Float[Tensor, "*n 4"], height: float, width: float) -> Float[Tensor, "*n 4"]:
-    """The part of each box inside an image of that size in pixels."""
+    """Return the part of each box inside an image of that size in pixels."""
     limit = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limit)
 
@@ -93,7 +93,7 @@ def grid_priors(
     offset: float = 0.0,
     like: Float[Tensor, "..."] | None = None,
 ) -> Priors:
-    """One point a cell: ((column + offset) * stride, (row + offset) * stride).
+    """Return one point per cell: ((column + offset) * stride, (row + offset) * stride).
 
     VFNet and ATSS put the point on the cell's top-left corner, FCOS half a stride further. ``shapes`` are (height,
     width) of each level; device and dtype are those of ``like``.
@@ -110,13 +110,13 @@ def grid_priors(
 
 
 def square_anchors(priors: Priors, scale: float = 8) -> Float[Tensor, "N 4"]:
-    """One square of side ``scale * stride`` centered on each point, xyxy pixels; it may leave the image."""
+    """Return a square of side ``scale * stride`` centered on each point, xyxy pixels; it may leave the image."""
     half = (scale / 2 * priors.strides)[:, None]
     return torch.cat([priors.points - half, priors.points + half], dim=1)
 
 
 def grid_anchors(priors: Priors, *, scales: Sequence[float], ratios: Sequence[float]) -> Priors:
-    """Anchors of every ratio and scale centered on each point: all of a cell in a row, ratio by ratio.
+    """Return anchors of every ratio and scale centered on each point: cell by cell, and in a cell ratio by ratio.
 
     A ``ratio`` is height over width at equal area; the side of the square one is ``scale * stride``. Anchors may leave
     the image.
@@ -137,10 +137,10 @@ def grid_anchors(priors: Priors, *, scales: Sequence[float], ratios: Sequence[fl
 
 
 def crop_priors(priors: Priors, height: int, width: int) -> tuple[Priors, Bool[Tensor, "N"]]:
-    """The priors of an image of that size when the batch is padded beyond it, and which of the list they are.
+    """Return the priors inside an image that is smaller than the padded batch, and a mask of them in the list.
 
-    A cell belongs to the image when its row and column are below ceil(side / stride), so that what is left of a
-    level is the rectangle at its top left: a grid again.
+    A cell belongs to the image if its row and column are below ceil(side / stride), so that the remaining part of a
+    level is the rectangle at its top left, which is a grid again.
     """
     starts = [0, *accumulate(priors.counts[:-1])]
     shapes, inside = [], []
@@ -157,7 +157,7 @@ def crop_priors(priors: Priors, height: int, width: int) -> tuple[Priors, Bool[T
 
 
 def clip_boxes_batch(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
-    """The part of each image's boxes inside its own (height, width); all of them without sizes."""
+    """Return each image's boxes clipped to its own (height, width), or unchanged without sizes."""
     if sizes is None:
         return boxes
     return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])

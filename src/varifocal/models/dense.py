@@ -1,4 +1,4 @@
-"""What every dense detector does between levels and lists, written once."""
+"""The targets and losses that dense detectors share, and the head of the plain ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAPER_DIVISOR = 32  # the authors pad each image to a multiple of it before its 
 
 @runtime_checkable
 class ScoreConfig(Protocol):
-    """The fields of a detector's configuration that say how classes are learned."""
+    """The fields of a detector's configuration that define its classification loss."""
 
     @property
     def loss(self) -> ClassificationLoss: ...
@@ -40,9 +40,9 @@ class ScoreConfig(Protocol):
 
 @dataclass(frozen=True)
 class TargetAssigner:
-    """How a detector labels an image before its network has run: the strides of its maps, points, assignment.
+    """How a detector assigns the points of an image to objects: the strides of its maps, its points, its assigner.
 
-    ``grid`` makes the points of maps of these shapes, ``assign`` gives them objects. ``divisor`` rounds an image's
+    ``grid`` makes the points of maps of given shapes, ``assign`` assigns objects to them. ``divisor`` rounds an image's
     sides up before its cells are counted.
     """
 
@@ -54,10 +54,11 @@ class TargetAssigner:
 
 @dataclass(frozen=True, eq=False)
 class DenseTargets:
-    """What each point of a batch should predict.
+    """The targets of each point of a batch.
 
-    ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the classification
-    loss must not look: padding of the batch, crowd regions without an assigned box, and what the assignment ignores.
+    ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the
+    classification loss is ignored: padding of the batch, crowd regions without an assigned box, and points that the
+    assignment ignores.
     """
 
     positive: Bool[Tensor, "B N"]
@@ -76,7 +77,7 @@ def assign_batch(
 ) -> DenseTargets:
     """Assign each image's boxes to its points, which are those of all images or a list with one entry an image.
 
-    The points in the padding of the batch take no part: an assigner sees the grids that lie in the image alone.
+    The points in the padding of the batch are left out: an assigner sees only the grids inside the image.
     ``divisor`` rounds the image's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
@@ -89,7 +90,7 @@ def assign_batch(
 def assign_targets(
     labeling: TargetAssigner, outputs: Outputs, targets: Sequence[Targets], *, mask_crowd: bool = True
 ) -> DenseTargets:
-    """What the points of a batch of outputs should predict, each image by itself; see :func:`assign_batch`."""
+    """Return the targets of the points of a batch of outputs, image by image; see :func:`assign_batch`."""
     priors = labeling.grid(outputs.shapes, like=at_least_float32(outputs.tensors["logits"]))
     return assign_batch(labeling.assign, priors, targets, divisor=labeling.divisor, mask_crowd=mask_crowd)
 
@@ -100,7 +101,7 @@ def _assign_one(
     height, width = (-(-side // divisor) * divisor for side in target.size)
     own, inside = crop_priors(priors, height, width)
     real = ~target.crowd
-    # one box more, so that index -1 reads a box of zeros and the label of background
+    # one more box, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
     assignment = assign(own, boxes[:-1])
@@ -123,7 +124,10 @@ def _inside_any(points: Float[Tensor, "N 2"], boxes: Float[Tensor, "G 4"]) -> Bo
 def score_targets(
     logits: Float[Tensor, "B N C"], dense: DenseTargets, quality: Float[Tensor, "P"] | None
 ) -> Float[Tensor, "B N C"]:
-    """Zero, but the quality (1 without one) at each positive point's class; ``quality`` in the order of the points."""
+    """Return zero everywhere except the quality, or 1, at each positive point's class.
+
+    ``quality`` is in the order of the positive points.
+    """
     target = torch.zeros_like(logits)
     image, point = dense.positive.nonzero(as_tuple=True)
     best = 1.0 if quality is None else quality.to(logits.dtype)
@@ -141,7 +145,10 @@ def dense_classification_loss(
     focal_alpha: float = 0.25,
     focal_gamma: float = 2.0,
 ) -> Float[Tensor, ""]:
-    """Summed over classes and counted points, or ``everywhere``; ``quality`` in the order of the positive points."""
+    """Return the classification loss, summed over classes and counted points, or ``everywhere``.
+
+    ``quality`` is in the order of the positive points.
+    """
     target = score_targets(logits, dense, quality if config.loss != "focal" else None)
     entries = classification_loss(
         config.loss,
@@ -157,7 +164,7 @@ def dense_classification_loss(
 
 
 def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
-    """How central each point lies in its box: 1 in the middle, 0 on the rim (FCOS, equation 3)."""
+    """Return how central each point lies in its box: 1 in the middle, 0 on the border (FCOS, equation 3)."""
     distances = bbox2distance(points, boxes)
     pairs = torch.stack([distances[:, 0::2], distances[:, 1::2]], dim=1)  # (l, r) and (t, b)
     return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
@@ -166,11 +173,11 @@ def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Flo
 def avg_factors(
     sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True, floors: Sequence[float] | None = None
 ) -> Tensor:
-    """The sums [k], averaged over the processes, never below one object, or below the ``floors``.
+    """Return the sums [k], averaged over the processes, but at least one object, or the ``floors``.
 
-    All processes take part in one exchange, whatever they hold, so none waits for another. The bound applies
-    to the total over the processes (``clamp_total``), which makes several processes equal one with the joined
-    batch; the authors' code bounds the average.
+    All processes take part in one exchange, whatever their batch holds, so that none waits for another. With
+    ``clamp_total`` the bound applies to the total over the processes, so that several processes equal one with the
+    joined batch; the authors' code bounds the average.
     """
     values = torch.stack([value.detach().to(dtype) for value in sums])
     world = 1
@@ -184,7 +191,7 @@ def avg_factors(
 def num_positives(
     positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
 ) -> Float[Tensor, "k"]:
-    """Return how many points are positive, bounded and averaged over the processes by :func:`avg_factors`.
+    """Return the number of positive points, bounded and averaged over the processes by :func:`avg_factors`.
 
     ``each_image`` counts at least one in every image, of this process alone, as mmdetection's anchor heads do.
     """
@@ -197,10 +204,9 @@ class DenseHead(nn.Module):
     """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
     ATSS).
 
-    What is said of the classes has ``classes`` channels, of the box ``outputs``. With ``levels`` the latter is
-    multiplied by a learned number a level. ``centerness`` is the tower that a third predictor of one channel reads, or
-    None for no such predictor. ``norm`` and ``bias`` are those of :func:`tower`. The names of the parts are those of a
-    head of this package.
+    The class predictor has ``classes`` channels, the box predictor ``outputs``. With ``levels`` the box prediction is
+    multiplied by a learned factor per level. ``centerness`` is the tower that a third predictor of one channel reads,
+    or None for no such predictor. ``norm`` and ``bias`` are those of :func:`conv_tower`.
     """
 
     def __init__(
@@ -226,14 +232,14 @@ class DenseHead(nn.Module):
         init_head(self)
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
+        """Return the maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, with such a
         predictor, ``centerness`` [B, 1, H, W]."""
         maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
         for i, level in enumerate(levels):
             features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
             maps["logits"].append(self.cls(features["cls"]))
-            said = self.reg(features["reg"])
-            maps["reg"].append(self.scales[i] * said if self.scales else said)
+            boxes = self.reg(features["reg"])
+            maps["reg"].append(self.scales[i] * boxes if self.scales else boxes)
             if self.centerness is not None and self.centerness_of is not None:
                 maps["centerness"].append(self.centerness(features[self.centerness_of]))
         return {name: values for name, values in maps.items() if values}

@@ -1,4 +1,4 @@
-"""Layers that several heads use."""
+"""Layers and the neck that several detectors share, and the conversion between levels and lists."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class GroupNorm(nn.GroupNorm):
 
 
 def group_norm(width: int) -> GroupNorm:
-    """32 groups, fewer where they do not divide the width."""
+    """Return a group norm of 32 groups, or fewer where 32 does not divide the width."""
     return GroupNorm(math.gcd(32, width), width)
 
 
 def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias: bool = False) -> nn.Sequential:
-    """3x3 convolution, without bias as a rule, group norm, ReLU; ``deformable`` makes the convolution a DCNv2."""
+    """Return a 3x3 convolution, group norm and ReLU; ``deformable`` makes the convolution a DCNv2."""
     if deformable:
         conv: nn.Module = DeformConv(inputs, outputs, 3, padding=1)
     else:
@@ -55,7 +55,7 @@ def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias:
 def conv_tower(
     inputs: int, width: int, depth: int, *, norm: bool = True, bias: bool = False, deformable_last: bool = False
 ) -> nn.Sequential:
-    """``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
+    """Return ``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
 
     Each has a group norm and no bias (``bias`` adds one), or without ``norm`` a bias and no group norm.
     """
@@ -70,17 +70,17 @@ def conv_tower(
 
 
 def prediction_conv(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
-    """3x3 convolution with bias, the last of a branch."""
+    """Return a 3x3 convolution with bias, the last of a branch."""
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv
 
 
 def check_star_norm(norm: str, compat: str) -> None:
-    """Refuse an unknown norm in the star, and any in a network that is to be the paper's.
+    """Check the norm in the star.
 
     Raises:
-        ConfigError: it is one of these.
+        ConfigError: the norm is unknown, or there is one although ``compat`` reproduces the paper.
     """
     known = get_args(StarNorm)
     if norm not in known:
@@ -97,7 +97,7 @@ def check_star_norm(norm: str, compat: str) -> None:
 class StarConv(nn.Module):
     """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without ``taps``.
 
-    ``norm="group"`` adds a group norm after it, as every other convolution of these heads has one; the papers that use
+    ``norm="group"`` adds a group norm after it, like every other convolution of these heads has; the papers that use
     the layer have "none".
     """
 
@@ -120,14 +120,14 @@ class StarConv(nn.Module):
     def convolve(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints
     ) -> list[Float[Tensor, "B C _ _"]]:
-        """The convolution itself; an exporter puts another form of it here."""
+        """Compute the convolution itself; an exporter replaces this method."""
         return star_conv(levels, taps, self.weight)
 
 
 def init_head(head: nn.Module, std: float = 0.01) -> None:
-    """Normal weights for every convolution of a head, as all detectors of this family start.
+    """Initialize every convolution of a head with normal weights, like all detectors of this family.
 
-    Deformable convolutions keep their own start, in which every tap reads its own location.
+    Deformable convolutions keep their own initialization, with which every tap reads its own location.
     """
     offsets = {module.offset for module in head.modules() if isinstance(module, DeformConv)}
     for module in head.modules():
@@ -136,7 +136,7 @@ def init_head(head: nn.Module, std: float = 0.01) -> None:
 
 
 def bias_init_with_prob(probability: float = 0.01) -> float:
-    """The bias that makes a sigmoid start at that probability (Lin et al., Focal Loss, section 3.3)."""
+    """Return the bias with which a sigmoid starts at that probability (Lin et al., Focal Loss, section 3.3)."""
     return -math.log((1 - probability) / probability)
 
 
@@ -145,7 +145,7 @@ class FPN(nn.Module):
 
     P6 is a strided convolution of the last output, P5, or with ``extra_from="input"`` of C5; P7 is one of P6. With
     ``extra_relu`` P7 reads ReLU(P6). ``norm`` puts a group norm after every convolution, which then has no bias.
-    Up-sampling is nearest to the exact size of the finer map. ``levels`` below 5 leaves the coarsest away, for
+    Up-sampling is nearest to the exact size of the finer map. ``levels`` below 5 drops the coarsest ones, for
     images whose objects are all small.
     """
 
@@ -169,7 +169,7 @@ class FPN(nn.Module):
         init_xavier(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-        """The pyramid, finest level first."""
+        """Return the levels of the pyramid, finest first."""
         merged = top_down([lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)])
         levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
         last = maps[-1] if self.extra_from == "input" else levels[-1]
@@ -177,7 +177,7 @@ class FPN(nn.Module):
 
 
 def top_down(levels: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-    """To each level everything coarser is added, up-sampled by nearest neighbor to its exact size."""
+    """Return each level plus all coarser ones, up-sampled by nearest neighbor to its exact size."""
     merged = list(levels)
     for i in range(len(merged) - 1, 0, -1):
         merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
@@ -187,7 +187,9 @@ def top_down(levels: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "
 def extra_levels(
     last: Float[Tensor, "B _ _ _"], convs: Iterable[nn.Module], *, relu: bool
 ) -> list[Float[Tensor, "B C _ _"]]:
-    """The levels beyond the backbone: each a strided convolution of the one before, from the second on of its ReLU."""
+    """Return the levels beyond the backbone: each is a strided convolution of the one before, with ``relu``
+    after a ReLU from the second on.
+    """
     levels: list[Tensor] = []
     for conv in convs:
         last = conv(last.relu() if levels and relu else last)
@@ -196,9 +198,9 @@ def extra_levels(
 
 
 def init_xavier(pyramid: nn.Module) -> None:
-    """Xavier-uniform weights and no bias for every plain convolution, as pyramids of this family start.
+    """Initialize every plain convolution with Xavier-uniform weights and zero bias, like pyramids of this family.
 
-    Those that steer a deformable convolution are among them, as in the authors' code.
+    This includes the convolutions that predict the offsets of a deformable one, as in the authors' code.
     """
     for module in pyramid.modules():
         if isinstance(module, nn.Conv2d):
@@ -208,34 +210,34 @@ def init_xavier(pyramid: nn.Module) -> None:
 
 
 def pyramid_conv(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Module:
-    """A convolution that keeps the size but for its stride, with a bias, or with a group norm and none."""
+    """Return a convolution that keeps the size except for its stride, with a bias, or with a group norm instead."""
     conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=not norm)
     return nn.Sequential(conv, group_norm(outputs)) if norm else conv
 
 
 def level_strides(levels: int) -> tuple[int, ...]:
-    """The strides of a pyramid of so many levels, in pixels: 8, 16, ..."""
+    """Return the strides in pixels of a pyramid of ``levels`` levels: 8, 16, ..."""
     return tuple(8 * 2**i for i in range(levels))
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Float32, or float64 where it is that already: the precision of exponentials, coordinates and losses."""
+    """Return float32, or float64 unchanged: the precision of exponentials, coordinates and losses."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B N C"]:
-    """All levels in one list, finest first, rows before columns."""
+    """Return all levels in one list, finest first, rows before columns."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
 
 
 def unflatten_levels(
     values: Float[Tensor, "B N C"], shapes: Sequence[tuple[int, int]]
 ) -> list[Float[Tensor, "B C _ _"]]:
-    """The opposite of :func:`flatten_levels`, for levels of these (height, width)."""
+    """Return the levels of these (height, width) from a list; the inverse of :func:`flatten_levels`."""
     levels = values.split([height * width for height, width in shapes], dim=1)
     return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
 
 
 def level_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
-    """(height, width) of each level."""
+    """Return the (height, width) of each level."""
     return tuple((level.shape[2], level.shape[3]) for level in maps)

@@ -1,6 +1,6 @@
 """VarifocalNet (Zhang et al., CVPR 2021): one score a class that is the expected IoU of the refined box.
 
-From top to bottom: configuration, head, and the detector's three verbs: forward, loss, decode. ``star`` and
+From top to bottom: configuration, head, and the detector's three methods: forward, loss, decode. ``star`` and
 ``refine`` off give the paper's "raw VFNet" (table 3, first row).
 """
 
@@ -193,23 +193,24 @@ class VFNet(nn.Module):
         self.head = VFNetHead(config, self.strides)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         return self._outputs(self.head(self.neck(self.backbone(images))))
 
     def refine_given_boxes(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Float[Tensor, "B N 4"]
     ) -> Outputs:
-        """What the head makes of first boxes that it did not predict: its star looks there, and it refines them.
+        """Return the outputs that follow from given first boxes: the stars read there, and the head refines them.
 
         Args:
             levels: the maps of the neck.
-            initial: distances (l, t, r, b) in pixels of the input; where they are not above zero the head's own stay.
+            initial: distances (l, t, r, b) in pixels of the input; the predicted ones stay where these are not above
+                zero.
         """
         shapes = level_shapes(levels)
         return self._outputs(self.head(levels, unflatten_levels(initial, shapes)))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimized (section 3.6).
+        """Return the losses ``cls`` and ``initial`` and/or ``refined``; their sum is minimized (section 3.6).
 
         The classification target of a positive point is the IoU of its last box, read without gradient; the GIoU
         loss of a positive is weighted by the IoU of the same box and divided by the sum of these weights.
@@ -233,11 +234,11 @@ class VFNet(nn.Module):
         return losses
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
         priors = self._priors(outputs, distances)
         boxes = distance2bbox(priors.points.expand(distances.shape[0], -1, -1), distances)
@@ -247,7 +248,7 @@ class VFNet(nn.Module):
 
     @staticmethod
     def labeling(config: VFNetConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         if config.assigner == "atss":
