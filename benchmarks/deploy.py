@@ -64,7 +64,7 @@ def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any
     def call() -> Any:
         with torch.inference_mode():
             images: Tensor = normalize(image, [SIZE], own.info.preprocess)
-            return own.detector.decode(prepared.fast_forward(images), [SIZE])  # type: ignore[operator]
+            return own.detector.decode(prepared.forward_optimized(images), [SIZE])  # type: ignore[operator]
 
     return call
 

@@ -20,8 +20,8 @@ from PIL import Image
 import varifocal.inference.model as predict_module
 from varifocal.cli import VERBS, main, parse
 from varifocal.inference.model import create_model, save
+from varifocal.inference.published.convert import coco_categories
 from varifocal.models.checkpoint import KEY
-from varifocal.models.published.convert import coco_categories
 from varifocal.types import Preprocess
 
 TINY = [
@@ -564,13 +564,13 @@ def test_average(checkpoint, tmp_path, capsys):
 
 def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     """--tta of eval and predict sees each image at four sizes, mirrored and not."""
-    shapes, forward = [], predict_module.Model.fast_forward
+    shapes, forward = [], predict_module.Model.forward_optimized
 
     def record(self, images):
         shapes.append(tuple(images.shape[2:]))
         return forward(self, images)
 
-    monkeypatch.setattr(predict_module.Model, "fast_forward", record)
+    monkeypatch.setattr(predict_module.Model, "forward_optimized", record)
     small = tmp_path / "small.safetensors"
     model = predict_module.load(checkpoint)
     model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=96))

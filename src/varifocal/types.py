@@ -148,7 +148,8 @@ class Detections:
             import supervision
         except ImportError as error:
             raise ConfigError(
-                'to_supervision needs the package supervision: pip install "varifocal[supervision]"'
+                'to_supervision needs the package supervision: pip install "varifocal[supervision]"',
+                code="supervision-missing",
             ) from error
         return supervision.Detections(
             xyxy=self.boxes,
@@ -207,7 +208,8 @@ class Preprocess:
         if not numbers or bounds[0] >= bounds[1]:  # type: ignore[operator]
             raise ConfigError(
                 f"preprocess: range={bounds}: give two numbers, the lower first, such as [0, 4095], or one of "
-                "the words image and percentile."
+                "the words image and percentile.",
+                code="preprocess-range",
             )
 
 
@@ -258,10 +260,10 @@ class PostProcess:
 
 @dataclass(frozen=True)
 class TTA:
-    """How often an image is looked at: once for each of ``scales``, and with ``flip`` once more mirrored.
+    """Test-time augmentation: one forward pass for each of ``scales``, and with ``flip`` one more, mirrored.
 
     A scale multiplies the model's own resize: its limits of the shorter and the longer side, or its fixed factor. The
-    default is one plain look.
+    default is one plain pass.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -269,12 +271,17 @@ class TTA:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"scales={list(self.scales)}: name at least one, and all above 0.")
+            raise ConfigError(f"scales={list(self.scales)}: name at least one, and all above 0.", code="tta-scales")
 
     @property
     def count(self) -> int:
-        """How many looks that is."""
-        return len(self.scales) * (1 + self.flip)
+        """The number of forward passes."""
+        return len(self.scales) * len(self.flips)
+
+    @property
+    def flips(self) -> tuple[bool, ...]:
+        """Whether the input is mirrored, for each pass at one scale."""
+        return (False, True) if self.flip else (False,)
 
 
 # The authors' eight passes (vfnet_r50_fpn_1x_coco_tta.py) have shorter sides of 800, 900, 1000 and 1200, as these
@@ -312,7 +319,8 @@ class Tiling:
         if self.size < 0 or self.overlap < 0 or (self.size and self.overlap >= self.size):
             raise ConfigError(
                 f"tiling: size={self.size}, overlap={self.overlap}; the overlap must be less than the size, and "
-                "neither is below 0."
+                "neither is below 0.",
+                code="tiling-overlap",
             )
         if not 0 <= self.vote <= 1:
-            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")
+            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.", code="tiling-vote")

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from varifocal.inference.model import ModelInfo
 from varifocal.models import DETECTORS
 from varifocal.models.dense import TargetAssigner
-from varifocal.models.info import ModelInfo
 from varifocal.structures import Priors
 from varifocal.types import Preprocess, resize_factor, resized_shape
 

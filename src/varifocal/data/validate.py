@@ -23,8 +23,8 @@ from varifocal.data.annotations import (
     box_note,
     each_region_once,
 )
-from varifocal.data.images import read_stored_size
-from varifocal.data.open_image import LIMIT, pixel_limit
+from varifocal.data.image_scan import read_stored_size
+from varifocal.data.images import LIMIT, pixel_limit
 from varifocal.types import FileLike, Sample
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import counted, quoted
@@ -280,7 +280,7 @@ def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:
     ``large`` says that validation reads the images in tiles.
 
     Raises:
-        DataError: an image has more pixels than :func:`varifocal.data.open_image.pixel_limit`.
+        DataError: an image has more pixels than :func:`varifocal.data.images.pixel_limit`.
     """
     limit = pixel_limit(large=large)
     for sample in samples:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
-from varifocal.data.images import read_size
-from varifocal.data.open_image import LIMIT, pixel_limit, read_head
+from varifocal.data.image_errors import read_head
+from varifocal.data.image_kinds import HEIF, UNREAD, begins_as_image, kind_of_head, suffix_of
+from varifocal.data.images import LIMIT, pixel_limit
 from varifocal.inference.draw import draw_detections
 from varifocal.inference.pipeline import BATCH, Predictor
 from varifocal.types import Detections
@@ -79,19 +79,16 @@ class _Frame(NamedTuple):
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is to be read as a video: by its content, and by its suffix where that says nothing.
+    """Return whether a file is read as a video, by its first bytes, by its suffix where they do not tell, or by FFmpeg.
 
-    What can be read as an image is one, an animation too; and what is an image of another kind by its content or its
-    suffix is no video, though HEIC and some raw files of cameras are in the container of MP4.
+    A file that begins like an image is an image, also an animation. So is an image of a kind that is not read, by its
+    content or its suffix: HEIC and some raw files of cameras are in the container of MP4.
     """
-    try:
-        read_size(path)
+    head, suffix = read_head(path), suffix_of(path.name)
+    if begins_as_image(head) or kind_of_head(head) or suffix in UNREAD | HEIF:
         return False
-    except DataError:
-        if suffix_of(path.name) in UNREAD | HEIF or kind_of_head(read_head(path)):
-            return False
-        if suffix_of(path.name) in SUFFIXES:
-            return True
+    if suffix in SUFFIXES:
+        return True
     try:
         probe_video(path)
     except (ConfigError, DataError):
@@ -109,7 +106,10 @@ def select_videos(files: Sequence[Path], out: Path | None) -> dict[Path, None]:
     for file in found:
         _av(file)
         if out is None:
-            raise ConfigError(f"{file}: a video is written to a folder with what is found; name it with --out.")
+            raise ConfigError(
+                f"{file}: a video is written to a folder with what is found; name it with --out.",
+                code="video-without-out",
+            )
     return found
 
 
@@ -156,7 +156,9 @@ def predict_video(
             Matroska file may be missing without a trace.
     """
     if every < 1:
-        raise ConfigError(f"every={every}: look at every frame (1), or at every second (2), third (3), ...")
+        raise ConfigError(
+            f"every={every}: look at every frame (1), or at every second (2), third (3), ...", code="frame-stride"
+        )
     video = probe_video(Path(path))  # now, and not when the first frame is asked for
     return _detect(
         model, Path(path), video, every, {"score_threshold": score_threshold, "max_detections": max_detections}
@@ -219,11 +221,13 @@ def _annotate(
             os.replace(part, final)
     except OSError as error:  # those of FFmpeg that are about the disk too
         raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}); make room or choose another --out."
+            f"{folder}: cannot be written ({error.strerror}); make room or choose another --out.",
+            code="video-not-written",
         ) from error
     except _av(path).error.FFmpegError as error:
         raise DataError(
-            f"{path}: its frames cannot be encoded as an mp4 ({error.strerror}); cut or scale it."
+            f"{path}: its frames cannot be encoded as an mp4 ({error.strerror}); cut or scale it.",
+            code="video-not-encoded",
         ) from error
     finally:
         for part in parts:
@@ -272,10 +276,11 @@ def _frames(path: Path, video: VideoInfo, every: int) -> Generator[_Frame, None,
         except av.error.FFmpegError as error:
             raise DataError(
                 f"{path}: frame {index + 1} cannot be decoded ({error.strerror}); the video is damaged or cut short, "
-                "replace it or leave it out."
+                "replace it or leave it out.",
+                code="video-frame-damaged",
             ) from error
     if index < 0:
-        raise DataError(f"{path}: the video has no frame; replace it or leave it out.")
+        raise DataError(f"{path}: the video has no frame; replace it or leave it out.", code="video-no-frame")
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
@@ -290,14 +295,18 @@ def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         if packet.stream.index == stream.index:
             yield from packet.decode()
     if not whole:
-        raise DataError(f"{path}: ends in the middle of a frame; the video is damaged or cut short, replace it.")
+        raise DataError(
+            f"{path}: ends in the middle of a frame; the video is damaged or cut short, replace it.",
+            code="video-cut-short",
+        )
 
 
 def _check_frame(path: Path, video: VideoInfo, index: int, frame: Any) -> None:
     if (frame.width, frame.height) != (video.width, video.height):
         raise DataError(
             f"{path}: frame {index} has {frame.width} x {frame.height} pixels, but the video {video.width} x "
-            f"{video.height}; cut it where the size changes."
+            f"{video.height}; cut it where the size changes.",
+            code="video-frame-size",
         )
 
 
@@ -312,23 +321,25 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av = _av(path)
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: the video is empty (0 bytes); replace it or leave it out.")
+            raise DataError(f"{path}: the video is empty (0 bytes); replace it or leave it out.", code="video-empty")
         # an absolute path is not taken for an address
         container = av.open(str(path.absolute()), options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"})
     except (OSError, ValueError, av.error.FFmpegError) as error:  # ValueError: of metadata that are no text
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise DataError(
             f"{path}: cannot be read as a video ({reason}); it is damaged, cut short or no video, replace it or leave "
-            "it out."
+            "it out.",
+            code="video-not-read",
         ) from error
     with container:
         if not container.streams.video:
-            raise DataError(f"{path}: holds no video, sound at most; leave it out.")
+            raise DataError(f"{path}: holds no video, sound at most; leave it out.", code="video-no-stream")
         stream = container.streams.video[0]
         if not 0 < stream.width * stream.height <= pixel_limit():
             raise DataError(
                 f"{path}: frames of {stream.width} x {stream.height} pixels; between 1 and {pixel_limit()} can be "
-                f"read; raise that with --max-pixels N or the environment variable {LIMIT}."
+                f"read; raise that with --max-pixels N or the environment variable {LIMIT}.",
+                code="video-too-large",
             )
         yield container, stream
 
@@ -337,7 +348,9 @@ def _av(path: Path) -> Any:
     try:
         import av
     except ImportError as error:
-        raise ConfigError(f'{path}: a video needs the package av: pip install "varifocal[video]"') from error
+        raise ConfigError(
+            f'{path}: a video needs the package av: pip install "varifocal[video]"', code="av-missing"
+        ) from error
     return av
 
 

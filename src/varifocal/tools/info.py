@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from varifocal.inference.exported.formats import is_exported, read_info
+from varifocal.inference.exported.formats import read_info
 from varifocal.inference.exported.processor import has_vnni
+from varifocal.inference.loading import is_exported
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

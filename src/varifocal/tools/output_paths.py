@@ -133,8 +133,8 @@ def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, 
         ConfigError: the checkpoint is missing, or exported already; or one of the files, or the description beside
             them, is there and not ``force``, or cannot be written.
     """
-    from varifocal.inference.exported.formats import is_exported  # not for a verb's --help
     from varifocal.inference.exported.info import sidecar_path
+    from varifocal.inference.loading import is_exported  # not for a verb's --help
 
     if is_exported(checkpoint):
         raise ConfigError(f"{checkpoint}: is an exported file; name the checkpoint that it was made of.")

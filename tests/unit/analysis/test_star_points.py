@@ -9,7 +9,7 @@ from PIL import Image
 
 import varifocal as vf
 from varifocal.analysis.star_points import Stars, has_stars, predict_with_stars
-from varifocal.ops.star_conv import star_offsets
+from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.structures import Outputs
 from varifocal.types import TTA, PostProcess, Preprocess, Tiling
 
@@ -37,7 +37,7 @@ def say(model, monkeypatch, *boxes):
             initial[:, point], refined[:, point] = torch.tensor(first), torch.tensor(last)
         return Outputs({"logits": logits, "initial": initial, "refined": refined}, shapes)
 
-    monkeypatch.setattr(model, "fast_forward", forward)
+    monkeypatch.setattr(model, "forward_optimized", forward)
 
 
 def test_a_star_by_hand(monkeypatch):

@@ -9,9 +9,15 @@ from PIL import Image
 from torch import nn
 
 from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
-from varifocal.inference.model import Model, create_model
-from varifocal.inference.tta import concat_candidates, hflip_boxes
-from varifocal.models.info import ModelInfo, from_metadata, to_metadata
+from varifocal.inference.model import (
+    Model,
+    ModelInfo,
+    concat_candidates,
+    create_model,
+    from_metadata,
+    hflip_boxes,
+    to_metadata,
+)
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates, Outputs
@@ -127,7 +133,7 @@ def test_one_plain_look_is_plain_prediction():
         shape = resized_shape(70, 90, model.info.preprocess)
         batch = pad_batch([resize(pil_to_tensor(image), *shape)], 32)
         batch = normalize(batch, [shape], model.info.preprocess)
-        decoded = model.detector.decode(model.fast_forward(batch), [shape])
+        decoded = model.detector.decode(model.forward_optimized(batch), [shape])
         boxes = decoded.boxes[0] * torch.tensor([90 / shape[1], 70 / shape[0]] * 2)
         settings = PostProcess(score_threshold=0.0)
         box, score, label = multiclass_nms(boxes, decoded.scores[0], decoded.counts, settings)

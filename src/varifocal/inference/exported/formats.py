@@ -26,19 +26,24 @@ class Opened(NamedTuple):
 
 def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32":
-        raise ConfigError(f"{path}: the precision of an ONNX file is its own; export it with --precision.")
+        raise ConfigError(
+            f"{path}: the precision of an ONNX file is its own; export it with --precision.",
+            code="onnx-precision-fixed",
+        )
     return OnnxRuntimeSession(path, device, threads=threads)
 
 
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
-            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision."
+            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision.",
+            code="int8-precision-fixed",
         )
     if precision == "bf16" and info.graph.deform == "gridsample":
         raise ConfigError(
             f"{path}: bf16 rounds its sampling locations, which gives other boxes; export it with --deform-op "
-            "deformconv, or use --precision fp32."
+            "deformconv, or use --precision fp32.",
+            code="bf16-gridsample",
         )
     return OpenvinoSession(path, device, precision, threads)
 
@@ -49,11 +54,6 @@ FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, int | None],
     ".xml": ("openvino", _openvino),
 }
 SUFFIXES = (*FORMATS, ARCHIVE)
-
-
-def is_exported(path: Path | str) -> bool:
-    """Whether the name is that of an exported model and not of a checkpoint."""
-    return Path(path).suffix.lower() in SUFFIXES
 
 
 def runtime_of(path: Path | str) -> Any:
@@ -73,10 +73,13 @@ def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", thre
     if path.suffix.lower() == ARCHIVE:
         raise ConfigError(
             f"{path}: is for programs of your own, with torch.export.load; that reader runs what a file tells it to, "
-            "so this package never calls it: export with --format onnx or openvino."
+            "so this package never calls it: export with --format onnx or openvino.",
+            code="torch-export-not-run",
         )
     if path.suffix.lower() not in FORMATS:
-        raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
+        raise CheckpointError(
+            f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.", code="exported-suffix"
+        )
     info = read_info(path)
     if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
         _check_vnni(path)
@@ -88,7 +91,8 @@ def _check_vnni(path: Path) -> None:
     if known is False:
         raise ConfigError(
             f"{path}: its int8 weights are for x86 processors with VNNI; this one has none and would find other boxes. "
-            "Export it again with --int8-target portable."
+            "Export it again with --int8-target portable.",
+            code="int8-without-vnni",
         )
     if known is None:
         warnings.warn(

@@ -136,11 +136,14 @@ def from_json(text: str, source: str) -> ExportInfo:
         values = json.loads(text)
         newer = int(values["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{source}: its varifocal description is damaged ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{source}: its varifocal description is damaged ({type(error).__name__}).", code="description-damaged"
+        ) from error
     if newer:
         raise CheckpointError(
             f"{source}: written by a newer version of varifocal (format {values['format']}, this one reads {FORMAT}); "
-            "run pip install --upgrade varifocal."
+            "run pip install --upgrade varifocal.",
+            code="description-newer",
         )
     try:
         return ExportInfo(
@@ -157,7 +160,9 @@ def from_json(text: str, source: str) -> ExportInfo:
             (OUTSIDE,) * 3 if values.get("pad") == [OUTSIDE] * 3 else None,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{source}: its varifocal description is damaged ({error}).") from error
+        raise CheckpointError(
+            f"{source}: its varifocal description is damaged ({error}).", code="description-damaged"
+        ) from error
 
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:

@@ -32,14 +32,15 @@ def read_description(path: Path) -> str:
             return read_ir(path)[KEY]
         return (_read_archive if path.suffix.lower() == ".pt2" else _read_onnx)(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).", code="exported-not-read") from error
 
 
 def not_ours(name: str, kind: str, word: str) -> CheckpointError:
     """The error for a good file that something else has written."""
     return CheckpointError(
         f"{name}: {kind} without a varifocal description; it was written by something else; export a checkpoint with: "
-        f"varifocal export CHECKPOINT --format {word}"
+        f"varifocal export CHECKPOINT --format {word}",
+        code="description-missing",
     )
 
 
@@ -53,14 +54,16 @@ def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).", code="exported-not-read") from error
     begin, end = content.rfind(b"<rt_info>"), content.rfind(b"</net>")
     if b"<net" not in content[:4096] or end < 0:
-        raise CheckpointError(f"{name}: damaged or not an OpenVINO model.")
+        raise CheckpointError(f"{name}: damaged or not an OpenVINO model.", code="openvino-damaged")
     try:
         held = ElementTree.fromstring(content[begin:end]) if begin >= 0 else ElementTree.Element("rt_info")
     except ElementTree.ParseError as error:
-        raise CheckpointError(f"{name}: damaged or not an OpenVINO model ({error}).") from error
+        raise CheckpointError(
+            f"{name}: damaged or not an OpenVINO model ({error}).", code="openvino-damaged"
+        ) from error
     values = {child.tag: child.get("value", "") for child in held}
     if KEY not in values:
         raise not_ours(name, "an OpenVINO model", "openvino")
@@ -100,11 +103,13 @@ def check_graph(path: Path, name: str) -> None:
             recorded = _property(file, GRAPH)
             good = recorded is None or recorded == graph_checksum(file)
     except OSError as error:
-        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).", code="exported-not-read") from error
     except (ValueError, EOFError) as error:
-        raise CheckpointError(f"{name}: damaged or not an ONNX file.") from error
+        raise CheckpointError(f"{name}: damaged or not an ONNX file.", code="onnx-damaged") from error
     if not good:
-        raise CheckpointError(f"{name}: damaged (other bytes than when it was written); copy it again.")
+        raise CheckpointError(
+            f"{name}: damaged (other bytes than when it was written); copy it again.", code="graph-checksum"
+        )
 
 
 def _read_archive(path: Path) -> str:
@@ -114,10 +119,12 @@ def _read_archive(path: Path) -> str:
             if not entries:
                 raise not_ours(str(path), "a torch.export archive", "torch-export")
             if entries[0].file_size > MOST:
-                raise CheckpointError(f"{path}: its varifocal description is damaged.")
+                raise CheckpointError(f"{path}: its varifocal description is damaged.", code="description-too-large")
             return archive.read(entries[0]).decode()
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:  # all that zipfile raises
-        raise CheckpointError(f"{path}: damaged or not a torch.export archive ({error}).") from error
+        raise CheckpointError(
+            f"{path}: damaged or not a torch.export archive ({error}).", code="archive-damaged"
+        ) from error
 
 
 def _read_onnx(path: Path) -> str:
@@ -126,7 +133,7 @@ def _read_onnx(path: Path) -> str:
         try:
             found = _property(file, KEY)
         except (ValueError, EOFError) as error:
-            raise CheckpointError(f"{path}: damaged or not an ONNX file.") from error
+            raise CheckpointError(f"{path}: damaged or not an ONNX file.", code="onnx-damaged") from error
     if found is None:
         raise not_ours(str(path), "ONNX", "onnx")
     return found

@@ -63,12 +63,15 @@ def _onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ConfigError(f"running an exported model needs the package onnxruntime: {INSTALL}") from error
+        raise ConfigError(
+            f"running an exported model needs the package onnxruntime: {INSTALL}", code="onnxruntime-missing"
+        ) from error
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < NEEDED:
         raise ConfigError(
             f"onnxruntime {onnxruntime.__version__} is too old, its CPU has no deformable convolution; exported models "
-            f"need {NEEDED[0]}.{NEEDED[1]} or newer: {INSTALL}"
+            f"need {NEEDED[0]}.{NEEDED[1]} or newer: {INSTALL}",
+            code="onnxruntime-too-old",
         )
     return onnxruntime
 
@@ -78,11 +81,12 @@ def _providers(runtime: Any, device: str) -> list[Any]:
     if kind == "cpu":
         return ["CPUExecutionProvider"]
     if number and not number.isdecimal():
-        raise ConfigError(f"--device {device}: no such device; name one as cuda or cuda:1.")
+        raise ConfigError(f"--device {device}: no such device; name one as cuda or cuda:1.", code="device-number")
     if kind == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
         return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
     raise ConfigError(
-        f"--device {device}: this onnxruntime cannot use it (it has {', '.join(runtime.get_available_providers())})."
+        f"--device {device}: this onnxruntime cannot use it (it has {', '.join(runtime.get_available_providers())}).",
+        code="device-not-in-onnxruntime",
     )
 
 
@@ -102,6 +106,9 @@ def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: in
         if "opset" in reason:
             raise CheckpointError(
                 f"{name}: its operator set is not known to onnxruntime {runtime.__version__} ({reason[:200]}); run "
-                "pip install --upgrade onnxruntime, or export again with an older one."
+                "pip install --upgrade onnxruntime, or export again with an older one.",
+                code="onnx-opset",
             ) from error
-        raise CheckpointError(f"{name}: damaged or not an ONNX file that runs here ({reason[:200]}).") from error
+        raise CheckpointError(
+            f"{name}: damaged or not an ONNX file that runs here ({reason[:200]}).", code="onnx-not-run"
+        ) from error

@@ -44,7 +44,10 @@ class OpenvinoSession:
         _check_weights(file.with_suffix(".bin"), read_ir(file, self.name).get(WEIGHTS), self.name)
         self._compiled = _compile(openvino, file, kind, threads, self.name)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
-            raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+            raise ConfigError(
+                f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.",
+                code="bf16-not-in-processor",
+            )
         # a file of int8; and a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
         self._alone = self._compiled.inputs[0].get_partial_shape()[0].is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
@@ -70,12 +73,15 @@ def import_openvino(install: str = INSTALL) -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ConfigError(f"an OpenVINO model needs the package openvino: {install}") from error
+        raise ConfigError(
+            f"an OpenVINO model needs the package openvino: {install}", code="openvino-missing"
+        ) from error
     version = tuple(int(part) for part in openvino.__version__.split("-")[0].split(".")[:2])
     if version < NEEDED:
         raise ConfigError(
             f"openvino {version[0]}.{version[1]} is too old; exported models need {NEEDED[0]}.{NEEDED[1]} or newer: "
-            f"{install}"
+            f"{install}",
+            code="openvino-too-old",
         )
     return openvino
 
@@ -91,23 +97,33 @@ def _check_weights(file: Path, recorded: str | None, name: str) -> None:
     try:
         mark = weights_checksum(file)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
+        raise CheckpointError(
+            f"{name}: its weights, {file.name}, are not beside it; copy both files.", code="openvino-weights-missing"
+        ) from error
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}).", code="openvino-weights-not-read"
+        ) from error
     if recorded is not None and mark != recorded:
         size, right = mark.split()[0], recorded.split()[0]
         why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
         raise CheckpointError(
-            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
+            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again.",
+            code="openvino-weights-checksum",
         )
 
 
 def _precision(openvino: Any, device: str, precision: str, name: str) -> Any:
     if device != "cpu":
-        raise ConfigError(f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.")
+        raise ConfigError(
+            f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.", code="openvino-device"
+        )
     kinds = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
     if precision not in kinds:
-        raise ConfigError(f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.")
+        raise ConfigError(
+            f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.",
+            code="openvino-precision",
+        )
     return kinds[precision]
 
 
@@ -129,5 +145,6 @@ def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: st
         version = openvino.__version__.split("-")[0]
         raise CheckpointError(
             f"{name}: damaged, or nothing that openvino {version} runs ({reason}); export it again, or run "
-            "pip install --upgrade openvino."
+            "pip install --upgrade openvino.",
+            code="openvino-not-run",
         ) from error

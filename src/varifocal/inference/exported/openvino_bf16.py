@@ -85,17 +85,10 @@ def _deformable_convolution(node: Any) -> Any:
     outputs, _, tall, wide = kernel.shape
     taps, (rows, columns) = tall * wide, offsets.get_shape()[2:]
     attributes = node.get_attributes()
-    own = [
-        np.arange(count) * int(attributes["strides"][axis]) - int(attributes["pads_begin"][axis])
-        for axis, count in enumerate((rows, columns))
-    ]
-    tap = [
-        tap_index * int(attributes["dilations"][axis])
-        for axis, tap_index in enumerate(np.divmod(np.arange(taps), wide))
-    ]
-    last = ops.reshape(
-        ops.transpose(offsets, _whole(0, 2, 3, 1)), _whole(batch, rows, columns, taps, 2), special_zero=False
-    )
+    steps, pads, dilations = (attributes[name] for name in ("strides", "pads_begin", "dilations"))
+    own = [np.arange(count) * int(steps[i]) - int(pads[i]) for i, count in enumerate((rows, columns))]
+    tap = [index * int(dilations[i]) for i, index in enumerate(np.divmod(np.arange(taps), wide))]
+    last = _reshaped(ops.transpose(offsets, _whole(0, 2, 3, 1)), batch, rows, columns, taps, 2)
     dy, dx = (ops.squeeze(part, _whole(4)) for part in ops.split(last, _whole(4), 2).outputs())
     y = _two_cells(dy, own[0][:, None, None] + tap[0], height)
     x = _two_cells(dx, own[1][:, None] + tap[1], width)
@@ -111,24 +104,18 @@ def _deformable_convolution(node: Any) -> Any:
     if node.get_input_size() > 3:
         weight = ops.multiply(weight, ops.unsqueeze(ops.transpose(node.input_value(3), _whole(0, 2, 3, 1)), _whole(4)))
     number = batch * rows * columns
-    flat = _whole(number * taps, 4)
-    table = ops.reshape(
-        ops.transpose(maps, _whole(0, 2, 3, 1)), _whole(batch * height * width, channels), special_zero=False
-    )
-    read = ops.embedding_bag_packed_sum(
-        table,
-        ops.reshape(ops.concat(cells, 4), flat, special_zero=False),
-        ops.reshape(weight, flat, special_zero=False),
-    )
-    product = ops.matmul(
-        ops.reshape(read, _whole(number, taps * channels), special_zero=False),
-        ops.constant(np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(taps * channels, outputs))),
-        transpose_a=False,
-        transpose_b=False,
-    )
-    return ops.transpose(
-        ops.reshape(product, _whole(batch, rows, columns, outputs), special_zero=False), _whole(0, 3, 1, 2)
-    )
+    table = _reshaped(ops.transpose(maps, _whole(0, 2, 3, 1)), batch * height * width, channels)
+    entries = (_reshaped(part, number * taps, 4) for part in (ops.concat(cells, 4), weight))
+    read = _reshaped(ops.embedding_bag_packed_sum(table, *entries), number, taps * channels)
+    matrix = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(taps * channels, outputs))
+    product = ops.matmul(read, ops.constant(matrix), transpose_a=False, transpose_b=False)
+    return ops.transpose(_reshaped(product, batch, rows, columns, outputs), _whole(0, 3, 1, 2))
+
+
+def _reshaped(values: Any, *shape: int) -> Any:
+    from openvino import opset13 as ops
+
+    return ops.reshape(values, _whole(*shape), special_zero=False)
 
 
 def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from varifocal.inference.exported.formats import is_exported
+from varifocal.inference.loading import is_exported
 from varifocal.tools.bench.config import Settings
 from varifocal.tools.bench.results import Report
 

@@ -119,13 +119,9 @@ def one_pass(
     lap(PREPARE)
     outputs = model.session.run(batch)
     lap(NETWORK)
-    if model.info.graph.nms == "graph":
-        lap(BOXES)
-        found = model.suppressed(outputs, opened, shapes, settings)
-    else:
-        scored = model.scored(outputs, opened, shapes, batch)
-        lap(BOXES)
-        found = [model.select([one], settings) for one in scored]
+    decoded = model.decode(outputs, opened, shapes, batch.shape[2:])
+    lap(BOXES)
+    found = [model.postprocess([boxes], settings) for boxes in decoded]
     lap(SELECT)
     return found
 

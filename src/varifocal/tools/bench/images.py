@@ -11,7 +11,7 @@ from PIL import Image
 
 from varifocal.data.images import read_image
 from varifocal.data.listing import list_images
-from varifocal.inference.pipeline import open_image
+from varifocal.inference.image_inputs import as_file
 from varifocal.utils.errors import DataError
 
 MOST = 64  # images of a folder that are held in memory
@@ -64,4 +64,4 @@ def made_image(width: int = 640, height: int = 480) -> TimedImage:
 
 def decode(image: TimedImage) -> Image.Image:
     """The upright RGB image, as :func:`varifocal.data.images.read_image` gives it of the file."""
-    return open_image(image.data, "image")
+    return read_image(as_file(image.data), "image")

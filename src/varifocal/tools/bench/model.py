@@ -57,10 +57,10 @@ class Network:
 
 
 def torch_network(model: Model, settings: Settings) -> Network:
-    """The network as prediction runs it with torch (``Model.fast_forward``); moves the model to the device."""
+    """The network as prediction runs it with torch (``Model.forward_optimized``); moves the model to the device."""
     model.to(settings.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     model.precision = settings.precision
-    return Network(model.fast_forward, model.fast_network())
+    return Network(model.forward_optimized, model.optimized())
 
 
 # what --runtime chooses from: the model and the settings to the network

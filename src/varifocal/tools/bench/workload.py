@@ -12,7 +12,7 @@ from torch import Tensor
 
 from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
 from varifocal.inference.model import Model
-from varifocal.models.dense import at_least_float32
+from varifocal.models.layers import at_least_float32
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates, Outputs
 from varifocal.tools.bench.images import TimedImage, decode

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from varifocal.data.images import THUMB, ImageScan, scan_images
+from varifocal.data.image_scan import THUMB, ImageScan, scan_images
 from varifocal.data.value_ranges import Used
 from varifocal.types import FileLike, Levels
 
@@ -19,7 +19,7 @@ SAMPLE = 128  # images that are decoded to say what decoding all would cost
 
 @dataclass(frozen=True, eq=False)
 class ScannedImages:
-    """Columns of M files as they were found: see :class:`varifocal.data.images.ImageScan`.
+    """Columns of M files as they were found: see :class:`varifocal.data.image_scan.ImageScan`.
 
     ``seen`` is False where no file was given, or it could not be read; ``errors`` has the kind and the sentence of
     those that could not, by index. ``used`` are the values of images of more than 8 bits, ``unknown`` says of some of

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from varifocal.analysis.training_geometry import TrainingGeometry
+from varifocal.data.images import pixel_limit
 from varifocal.data.load import DataSource, open_dataset
-from varifocal.data.open_image import pixel_limit
 from varifocal.data.options import Unlabeled
 from varifocal.inference.pipeline import Predictor
 from varifocal.tools.check.annotation_checks import find_copied_boxes, find_faults, find_in_source, find_odd_boxes

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.evaluation.evaluate import fit_classes
-from varifocal.inference.exported.formats import is_exported
+from varifocal.inference.loading import is_exported
 from varifocal.tools.datasets import eval_data
 from varifocal.tools.oracle.chart import chart
 from varifocal.tools.oracle.console import show

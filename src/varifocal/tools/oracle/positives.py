@@ -47,7 +47,8 @@ class Truth:
         return Truth(self.boxes[enough] - np.tile(low, 2), self.labels[enough])
 
     def targets(self, width: int, height: int, shape: tuple[int, int], *, flip: bool, device: str) -> Targets:
-        """As a look of (height, width) ``shape`` at an image of ``width`` x ``height`` pixels has them."""
+        """Return the objects of an image of ``width`` x ``height`` pixels in pixels of the network's input, in which it
+        has the (height, width) ``shape``."""
         boxes = self.boxes * np.tile(np.array([shape[1] / width, shape[0] / height], np.float32), 2)
         if flip:
             boxes[:, [0, 2]] = shape[1] - boxes[:, [2, 0]]
@@ -65,7 +66,7 @@ class AtPoints:
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """The P points of a look that have an object, in pixels of the network's input.
+    """The P points of a pass that have an object, in pixels of the network's input.
 
     ``image`` and ``point`` are their indices in the batch. ``boxes`` are predicted, ``truth`` and ``labels`` are those
     of the objects. ``again`` is what the detector says when its first box is the object's, where it was asked.
@@ -79,6 +80,20 @@ class Positives:
     labels: Int64[Tensor, "P"]
     again: AtPoints | None = None
 
+    def of_image(self, i: int) -> Positives:
+        """Return the positives of one image of the batch, as a batch of one."""
+        own = self.image == i
+        again = None if self.again is None else AtPoints(self.again.boxes[own], self.again.scores[own])
+        return Positives(
+            torch.zeros_like(self.image[own]),
+            self.point[own],
+            self.points[own],
+            self.boxes[own],
+            self.truth[own],
+            self.labels[own],
+            again,
+        )
+
 
 def atss_labeller(detector: Any, topk: int) -> Labeller:
     """ATSS over the detector's own points, or anchors where it has such, whatever it was trained with."""
@@ -87,11 +102,11 @@ def atss_labeller(detector: Any, topk: int) -> Labeller:
 
 
 def find_positives(
-    detector: Any, look: ForwardPass, decoded: Candidates, targets: Sequence[Targets], labeller: Labeller
+    detector: Any, forward: ForwardPass, decoded: Candidates, targets: Sequence[Targets], labeller: Labeller
 ) -> Positives:
-    """Where the ``labeller`` puts the targets of a look, and what was ``decoded`` there."""
-    dense = labeller(look.outputs, targets)
+    """Where the ``labeller`` puts the targets of a pass, and what was ``decoded`` there."""
+    dense = labeller(forward.outputs, targets)
     image, point = dense.positive.nonzero(as_tuple=True)
-    priors = detector.labeling(detector.config).grid(look.outputs.shapes, like=decoded.boxes)
+    priors = detector.labeling(detector.config).grid(forward.outputs.shapes, like=decoded.boxes)
     here = dense.positive
     return Positives(image, point, priors.points[point], decoded.boxes[here], dense.boxes[here], dense.labels[here])

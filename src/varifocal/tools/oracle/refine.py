@@ -1,4 +1,4 @@
-"""The second look of a detector that refines a first box, had that box been the object's."""
+"""The second pass of a detector that refines a first box, had that box been the object's."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Pyramid:
 def kept_pyramid(model: Model) -> Iterator[Pyramid]:
     """What prediction's head is given while the block runs."""
     pyramid = Pyramid()
-    with model.fast_network().get_submodule("head").register_forward_pre_hook(pyramid.keep):
+    with model.optimized().get_submodule("head").register_forward_pre_hook(pyramid.keep):
         yield pyramid
 
 
 def refine_given_boxes(
-    model: Model, look: ForwardPass, pyramid: Pyramid, decoded: Candidates, at: Positives
+    model: Model, forward: ForwardPass, pyramid: Pyramid, decoded: Candidates, at: Positives
 ) -> Positives:
     """The positives with what the head says of the objects' own boxes; all other first boxes stay as predicted.
 
     Everything behind the first box follows from it: where the star looks, so all scores of the point, and what is
     refined.
     """
-    network: Any = model.fast_network()
+    network: Any = model.optimized()
     initial = decoded.boxes.new_zeros(decoded.boxes.shape)
     initial[at.image, at.point] = bbox2distance(at.points, at.truth)
     levels, pyramid.levels = pyramid.levels, ()
     with autocast(model.precision, initial.device.type):
-        outputs = network.look_again(levels, initial)
-    again = model.decode(replace(look, outputs=outputs))
+        outputs = network.refine_given_boxes(levels, initial)
+    again = model.decode(replace(forward, outputs=outputs))
     return replace(at, again=AtPoints(again.boxes[at.image, at.point], again.scores[at.image, at.point]))

@@ -38,7 +38,7 @@ def _has_centerness(detector: nn.Module) -> bool:
 
 
 def _has_refinement(detector: nn.Module) -> bool:
-    return hasattr(detector, "look_again") and getattr(detector.config, "refine", False)
+    return hasattr(detector, "refine_given_boxes") and getattr(detector.config, "refine", False)
 
 
 CENTERNESS = Requirement(_has_centerness, "has no centerness")

@@ -12,9 +12,8 @@ from PIL import Image
 from varifocal.data.validate import check_size
 from varifocal.evaluation.evaluate import fit_classes, measure
 from varifocal.inference.model import ForwardPass, Model
-from varifocal.inference.pipeline import BATCH, join_windows, read_for
-from varifocal.inference.tiling import make_tiles
-from varifocal.inference.tta import concat_candidates
+from varifocal.inference.pipeline import PassInput, detect, read_for
+from varifocal.inference.tiling import merge_tiles
 from varifocal.structures import Candidates
 from varifocal.tools.oracle.apply_override import apply_override
 from varifocal.tools.oracle.ground_truth_nms import ground_truth_nms
@@ -94,13 +93,13 @@ def oracle_study(
         row.given.topk: atss_labeller(detector, row.given.topk) for row in present if row.given.topk is not None
     }
     labellers[None] = detector.assign if assign == "detector" else atss_labeller(detector, topk)
-    asker = OracleRunner(model, cases, labellers)
+    runner = OracleRunner(model, cases, labellers)
     found: list[list[Detections]] = [[] for _ in cases]
     truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
     for done, (sample, truth) in enumerate(zip(data.samples, truths, strict=True), start=1):
         image = read_for(model.info, sample.file)
         check_size(sample, image)
-        for each, detections in zip(found, asker.ask(image, truth), strict=True):
+        for each, detections in zip(found, runner.run(image, truth), strict=True):
             each.append(detections)
         progress(done)
     return OracleStudy(
@@ -109,7 +108,7 @@ def oracle_study(
         len(data.samples),
         sum(len(truth.labels) for truth in truths),
         "detector" if assign == "detector" else f"atss top-k {topk}",
-        asker.positives,
+        runner.positives,
         _measured(model, data, cases, found),
         absent,
     )
@@ -149,69 +148,82 @@ def _measured(
     return tuple(rows)
 
 
-class _Seen(NamedTuple):
-    """One look at a few windows, with the positives of each assignment."""
+class OracleCandidates(NamedTuple):
+    """The candidates of one pass over one image, before anything is replaced, and the positives of each assignment."""
 
-    look: ForwardPass
+    forward: ForwardPass
     decoded: Candidates
     positives: dict[int | None, Positives]
+    image: Image.Image
+
+    def replaced(self, strand: Variant) -> Candidates:
+        """Return the candidates with what the strand replaces at its positives, in pixels of the image."""
+        changed = apply_override(self.decoded, self.positives[strand.given.topk], strand.given)
+        changed = changed._replace(quality=None) if strand.centerness is False else changed
+        return self.forward.to_images(changed, [self.image])[0]
 
 
 class OracleRunner:
-    """Asks the network about one image after the other; ``positives`` counts those of the first labeller."""
+    """The stages of prediction for one image after the other; ``positives`` counts those of the first labeller.
+
+    Candidates are the network's own, so that it runs once, and become the detections of every strand in the end.
+    """
 
     def __init__(self, model: Model, cases: Sequence[Experiment], labellers: dict[int | None, Labeller]) -> None:
-        self.model, self.cases, self.labellers = model, cases, labellers
+        self.model, self.info, self.cases, self.labellers = model, model.info, cases, labellers
         self.strands = tuple(dict.fromkeys(strand for case in cases for strand in case.strands))
         self.again = any(case.row.need is REFINEMENT for case in cases)
         self.positives = 0
 
-    @torch.inference_mode()
-    def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
-        """The image's detections of every case."""
-        views, tiling = self.model.info.tta, self.model.info.tiling
-        tiles = make_tiles(image.height, image.width, tiling)
-        parts: dict[Variant, list[Detections]] = {strand: [] for strand in self.strands}
-        at_once = max(BATCH // views.count, 1)
-        for start in range(0, len(tiles), at_once):
-            few = tiles[start : start + at_once]
-            images = [image.crop(tile) for tile in few]
-            seen = self._look(images, [truth.within(location) for location in few])
-            for strand, part in parts.items():
-                part += self._detect(strand, seen, images)
-        size = (image.height, image.width)
-        found = {
-            strand: join_windows(part, tiles, size, strand.tiling, strand.settings) for strand, part in parts.items()
-        }
+    def run(self, image: Image.Image, truth: Truth) -> list[Detections]:
+        """Return the image's detections of every case."""
+        self.truth = truth
+        (found,) = detect(self, [image], self.info.postprocess)
         return [case.finish(found, truth) for case in self.cases]
 
-    def _look(self, images: list[Image.Image], truths: Sequence[Truth]) -> list[_Seen]:
-        model, seen = self.model, []
+    @torch.inference_mode()
+    def candidates(self, batch: PassInput) -> list[OracleCandidates]:
+        """Run the network over a batch, and find the positives of each assignment among its candidates."""
+        model = self.model
         with kept_pyramid(model) as pyramid:
-            for look in model.looks(images):
-                decoded = model.decode(look)
-                targets = [
-                    truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
-                    for truth, image, shape in zip(truths, images, look.shapes, strict=True)
-                ]
-                positives = {
-                    topk: find_positives(model.detector, look, decoded, targets, labeller)
-                    for topk, labeller in self.labellers.items()
-                }
-                self.positives += len(positives[None].point)
-                if self.again:
-                    positives[None] = refine_given_boxes(model, look, pyramid, decoded, positives[None])
-                seen.append(_Seen(look, decoded, positives))
-        return seen
-
-    def _detect(self, strand: Variant, seen: Sequence[_Seen], images: Sequence[Image.Image]) -> list[Detections]:
-        """What the strand finds in each of the windows."""
-        looks = []
-        for look, decoded, positives in seen:
-            changed = apply_override(decoded, positives[strand.given.topk], strand.given)
-            changed = changed._replace(quality=None) if strand.centerness is False else changed
-            looks.append(look.to_images(changed, images))
-        return [
-            self.model.finish(concat_candidates([look[i] for look in looks]), strand.settings)
-            for i in range(len(images))
+            forward = model.forward_pass(batch)
+        decoded = model.decode(forward)
+        targets = [
+            self.truth.within(tile).targets(image.width, image.height, shape, flip=batch.flip, device=model.device)
+            for (image, tile), shape in zip(batch.crops, forward.shapes, strict=True)
         ]
+        positives = {
+            topk: find_positives(model.detector, forward, decoded, targets, labeller)
+            for topk, labeller in self.labellers.items()
+        }
+        self.positives += len(positives[None].point)
+        if self.again:
+            positives[None] = refine_given_boxes(model, forward, pyramid, decoded, positives[None])
+        return [
+            OracleCandidates(
+                replace(forward, shapes=forward.shapes[i : i + 1]),
+                decoded.of_image(i),
+                {topk: at.of_image(i) for topk, at in positives.items()},
+                image,
+            )
+            for i, image in enumerate(batch.images)
+        ]
+
+    @torch.inference_mode()
+    def postprocess(self, passes: Sequence[OracleCandidates], settings: PostProcess) -> dict[Variant, Detections]:
+        """Return the detections of every strand."""
+        del settings  # each strand has its own
+        return {
+            strand: self.model.postprocess([found.replaced(strand) for found in passes], strand.settings)
+            for strand in self.strands
+        }
+
+    def merge(
+        self, parts: Sequence[dict[Variant, Detections]], size: tuple[int, int], settings: PostProcess
+    ) -> dict[Variant, Detections]:
+        """Return the detections of every strand in an image of (height, width) from those in its tiles."""
+        del settings
+        return {
+            strand: merge_tiles([part[strand] for part in parts], size, strand.tiling, strand.settings)[0]
+            for strand in self.strands
+        }

@@ -12,7 +12,7 @@ from typing import Any
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.load import open_dataset
 from varifocal.data.splits import training_split
-from varifocal.inference.exported.formats import is_exported
+from varifocal.inference.loading import is_exported
 from varifocal.inference.model import load
 from varifocal.recipes.recipe import load_recipe, resolve_preprocess
 from varifocal.tools.datasets import reading

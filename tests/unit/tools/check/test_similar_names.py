@@ -1,6 +1,6 @@
 import pytest
 
-from varifocal.models.published.convert import coco_categories
+from varifocal.inference.published.convert import coco_categories
 from varifocal.tools.check.similar_names import find_twins
 
 VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"

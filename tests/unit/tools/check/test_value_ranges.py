@@ -131,7 +131,7 @@ def test_files_of_several_images(tmp_path):
 
 def test_large_images_are_sound_but_above_the_limit_unless_training_takes_crops(tmp_path, monkeypatch):
     """They are not called damaged, and a cleaned copy keeps them with their boxes."""
-    monkeypatch.setattr("varifocal.data.open_image.MAX_PIXELS", 1000)
+    monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 1000)
     path = data(tmp_path, [noise(0, 255, 1, np.uint8)])
     report = check_data(path, eye())
     assert texts(report, "unreadable-image") == []

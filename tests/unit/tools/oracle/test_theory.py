@@ -12,10 +12,9 @@ from PIL import Image
 from torch import nn
 
 from varifocal.assign.point import assign_nearest_point
-from varifocal.assign.priors import grid_priors
-from varifocal.inference.model import Model
+from varifocal.boxes import grid_priors
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.dense import TargetAssigner, assign_targets
-from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.structures import Candidates, Outputs
 from varifocal.tools.oracle.rows import Override, Row, certain, overlap, true_box

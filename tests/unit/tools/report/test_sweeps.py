@@ -14,8 +14,8 @@ from varifocal.tools.report.make import make_report
 from varifocal.tools.report.page import make_page
 from varifocal.tools.report.seeds import row_names
 from varifocal.tools.report.sweeps import read_sweep, shown_runs
-from varifocal.utils.config import override
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.overrides import override
 
 # AP of the seeds 0, 1, 2; Student's t of two degrees of freedom has 95 % within 4.302653
 T = 4.302653

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from varifocal.inference.model import ModelInfo
+from varifocal.inference.published.identify import Identified, backbone_name, identify, neck_of
+from varifocal.inference.published.key_maps import map_key
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import Backbone, BackboneConfig
-from varifocal.models.info import ModelInfo
-from varifocal.models.published.identify import Identified, backbone_name, identify, neck_of
-from varifocal.models.published.key_maps import map_key
 from varifocal.types import Category
 from varifocal.utils.errors import CheckpointError
 
@@ -66,7 +66,8 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
         raise CheckpointError(
             f"{path}: {found.detector} that does not fit whole: {len(fit.unknown)} of {len(state)} weights are "
             f"unknown{_first(fit.unknown)}, {len(fit.missing)} are missing{_first(fit.missing)}; "
-            "--partial keeps what fits."
+            "--partial keeps what fits.",
+            code="published-misfit",
         )
     info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)
     return PublishedCheckpoint(info, fit.tensors, tuple(fit.unknown), tuple(fit.missing), (*notes, *found.notes))
@@ -105,7 +106,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     content = _read_pth(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: holds no state dict (a mapping of names to tensors).")
+        raise CheckpointError(
+            f"{path}: holds no state dict (a mapping of names to tensors).", code="published-no-state-dict"
+        )
     meta = content.get("meta")
     return state, meta if isinstance(meta, dict) else {}
 
@@ -144,7 +147,8 @@ def read_backbone(path: Path) -> tuple[str, dict[str, Tensor]]:
     tensors = {str(ours).removeprefix("backbone.net."): state[key] for key, ours in renamed.items()}
     if name is None or not _is_backbone_of(name, tensors):
         raise CheckpointError(
-            f"{path}: not a backbone that this version knows; ResNet-50 and deeper, ResNeXt and Res2Net are."
+            f"{path}: not a backbone that this version knows; ResNet-50 and deeper, ResNeXt and Res2Net are.",
+            code="published-backbone-unknown",
         )
     return name, tensors
 
@@ -176,14 +180,17 @@ def _read_pth(path: Path) -> Any:
             warnings.simplefilter("ignore")  # the refusal below says what torch's remarks on pickles say
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file.") from error
+        raise CheckpointError(f"{path}: there is no such file.", code="published-missing") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than tensors and plain values, or is not a PyTorch file; reading that could run "
-            "code and is refused."
+            "code and is refused.",
+            code="published-unsafe-pickle",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged, or not a PyTorch file; get another copy of it.") from error
+        raise CheckpointError(
+            f"{path}: damaged, or not a PyTorch file; get another copy of it.", code="published-damaged"
+        ) from error
 
 
 def _categories(names: Sequence[str] | None, count: int, path: Path) -> tuple[Category, ...]:
@@ -194,7 +201,9 @@ def _categories(names: Sequence[str] | None, count: int, path: Path) -> tuple[Ca
     if names is None or list(names) == [category.name for category in coco]:
         return coco
     if len(names) != count:
-        raise CheckpointError(f"{path}: names {len(names)} classes but its network has {count}.")
+        raise CheckpointError(
+            f"{path}: names {len(names)} classes but its network has {count}.", code="published-class-count"
+        )
     return tuple(Category(i, str(name)) for i, name in enumerate(names, start=1))
 
 

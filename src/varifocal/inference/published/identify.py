@@ -62,10 +62,13 @@ def identify(state: State, written: str, source: str, *, pairs: bool = False) ->
     if detector is None:
         raise CheckpointError(
             f"{source}: not a detector that this version converts; it knows {', '.join(sorted(MARKS))} by their heads' "
-            "weights, and backbones alone."
+            "weights, and backbones alone.",
+            code="published-detector-unknown",
         )
     if LATERAL not in state or CLASSES[detector] not in state:
-        raise CheckpointError(f"{source}: {detector} with another neck or head than this version converts.")
+        raise CheckpointError(
+            f"{source}: {detector} with another neck or head than this version converts.", code="published-neck-unknown"
+        )
     notes: list[str] = []
     caffe = _is_caffe(detector, state, written, notes)
     values: dict[str, Any] = {
@@ -139,7 +142,8 @@ def _backbone(state: State, caffe: bool, source: str) -> BackboneConfig:
         groups, wide, blocks = _kind(state)
         raise CheckpointError(
             f"{source}: a detector whose backbone this version does not know ({blocks} blocks in layer3, {groups} "
-            f"groups of {wide} channels in layer1)."
+            f"groups of {wide} channels in layer1).",
+            code="published-detector-backbone",
         )
     deformable = sorted({int(key.split(".")[1][5:]) for key in state if _OFFSET_OF_A_LAYER.match(key)})
     return BackboneConfig(
