@@ -49,7 +49,7 @@ def test_numbers_as_classes(tmp_path):
     data = load_dataset(tmp_path)
     assert data.categories == (Category(2, "2"), Category(10, "10"))
     assert found(data) == {"a.png": [("10", BOX), ("2", BOX)]}
-    assert "numbers without names" in data.notes[0]
+    assert "numbers and have no names" in data.notes[0]
 
 
 def test_flags_and_areas(tmp_path):
