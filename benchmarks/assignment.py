@@ -1,9 +1,9 @@
-"""Which point learns which object: time and extra memory for 1,000 objects in an image of 800 x 1333 pixels.
+"""Measure label assignment: time and extra memory for 1,000 objects in an image of 800 x 1333 pixels.
 
     python benchmarks/assignment.py
 
-ATSS is what VFNet trains with; the other assigners of the family stand beside it. None may hold a table of all points
-with all boxes: a single one in float32 is 90 MB here, and 800 MB for RetinaNet's anchors.
+VFNet trains with ATSS; the other assigners of the package are measured too. None may build a table of all points by all
+boxes: a single one in float32 takes 90 MB here, and 800 MB for RetinaNet's anchors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MILLISECONDS, MEBIBYTES = Goal(30, "value"), Goal(50, "value")
 
 
 def objects(count: int) -> Tensor:
-    """Boxes with sides of 8 to 320 pixels anywhere in the image."""
+    """Return boxes with sides of 8 to 320 pixels, anywhere in the image."""
     rng = torch.Generator().manual_seed(0)
     center = torch.rand(count, 2, generator=rng) * torch.tensor([float(SIZE[1]), float(SIZE[0])])
     half = 4 * 40 ** torch.rand(count, 2, generator=rng)
@@ -48,7 +48,7 @@ def main() -> None:
         "FCOS, 1,000 boxes": lambda: assign_fcos(middles, many),
         "FoveaBox, 1,000 boxes": lambda: assign_fovea(middles, many),
         "nearest point, 1,000 boxes": lambda: assign_nearest_point(corners, many),
-        "overlap of 201,600 anchors, 1,000 boxes": lambda: assign_max_iou(anchors, many),
+        "max IoU, 201,600 anchors, 1,000 boxes": lambda: assign_max_iou(anchors, many),
     }
     memory = {what: extra_megabytes(call) for what, call in {**small, **large}.items() if "1,000" in what}
     times = {**medians(small, rounds=15), **medians(large, rounds=3, warmup=0)}

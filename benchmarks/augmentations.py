@@ -1,9 +1,9 @@
-"""What each augmentation and the cache cost a loading process, in milliseconds an image.
+"""Measure what each augmentation and the cache cost a loader process, in milliseconds per image.
 
     python benchmarks/augmentations.py
 
-The images, the core and the recipe of ``data_loading.py``; each augmentation alone, at every image. It prints; the
-numbers that docs/training-data.md tells stand with their date in LOG.md.
+Uses the images, the core and the recipe of ``data_loading.py``; each augmentation alone, applied to every image. It
+prints the results. docs/training-data.md quotes those of LOG.md, which has their date.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES = {
 
 
 def cached(batches: BatchSampler) -> BatchSampler:
-    """The same batches with all of their images in memory."""
+    """Return the same batches with all of their images in the cache."""
     data = batches.data
     again = BatchSampler(TrainDataset(data.samples, data.preprocess, data.config, 0, cache_bytes=2**28), batches.batch)
     load(again, lambda batch: batch)
@@ -41,7 +41,7 @@ def cached(batches: BatchSampler) -> BatchSampler:
 
 
 def main() -> None:
-    """Measure by turns and print."""
+    """Measure in alternation and print."""
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     name = "vfnet_r50_1x"
@@ -55,7 +55,7 @@ def main() -> None:
             warmup=0,
         )
     for what, time in times.items():
-        print(f"{what}: {time / IMAGES:.1f} ms an image")
+        print(f"{what}: {time / IMAGES:.1f} ms per image")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""``varifocal check`` on 100,000 images with 700,000 boxes: annotations alone, and what decoding costs.
+"""Time ``varifocal check`` on 100,000 images with 700,000 boxes: annotations alone, and the cost of decoding.
 
-    python benchmarks/check_speed.py FOLDER make     # writes the set (a minute or two, 60 MB and 100,000 links)
-    python benchmarks/check_speed.py FOLDER          # measures, on a quiet machine
+    python benchmarks/check_speed.py FOLDER make     # writes the data set (a minute or two, 60 MB and 100,000 links)
+    python benchmarks/check_speed.py FOLDER          # measures, on an idle machine
 
-The set is COCO with sizes as COCO has them: most images 640 x 480 or upright, the others of many sizes; 80 classes of
-unequal frequency, sides log-normal about 55 pixels, seven boxes an image on average, and a thousandth of the boxes
-with each of a few defects. The image files are links to 20 windows of the embedded photographs of 640 x 480 pixels.
-Timed is the whole program, from its start in a shell to its end, with the JSON written. The result is
+The data set is COCO, with similar sizes: most images are 640 x 480 or 480 x 640, the others of many sizes. It has 80
+classes of unequal frequency, log-normal sides around 55 pixels, seven boxes per image on average, and each of a few
+defects in a thousandth of the boxes. The image files are links to 20 crops of 640 x 480 pixels from the embedded
+photographs. The whole program is timed, from its start in a shell to its end, including writing the JSON. The result is
 ``check_speed.json``.
 """
 
@@ -32,7 +32,7 @@ DECODED = 2000
 
 
 def make(folder: Path) -> None:
-    """The set; the same each time."""
+    """Write the data set, the same each time."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     sources = _photographs(folder, rng)
@@ -119,7 +119,7 @@ def measure(folder: Path) -> None:
     rows = [
         Row("annotations of 100,000 images, 700,000 boxes", seconds, "s", Goal(60, "value"), note="the whole program"),
         Row("the same, highest memory", memory, "MiB"),
-        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms an image", note=f"{usable_threads()} threads"),
+        Row("decoding, 640 x 480, JPEG of 140 kB", decoding, "ms per image", note=f"{usable_threads()} threads"),
     ]
     found = {kind: row["count"] for kind, row in content["counts"].items()}
     write(
@@ -133,7 +133,7 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the set, or measure on it."""
+    """Make the data set, or measure on it."""
     folder = Path(sys.argv[1])
     if sys.argv[2:] == ["make"]:
         make(folder)

@@ -1,12 +1,12 @@
-"""From detections in memory to COCO's numbers: ours beside pycocotools, at the size of val2017.
+"""Compare our COCO metrics with pycocotools at the size of val2017, starting from detections in memory.
 
     python benchmarks/coco_evaluation.py
 
-5,000 images with 7 labeled boxes on average and 100 detections each, 80 classes, drawn with a fixed seed: objects
-are found several times, loosely and now and then as another class; the other detections fall anywhere, in as many
-classes as a detector is in doubt about. pycocotools has its labels in memory and indexed before its time begins, and
-is given the detections as the array that it reads fastest; ours begins with nothing but what ``predict`` returns. The
-twelve numbers must agree, else nothing is written. A minute, most of it pycocotools, which is therefore timed once.
+5,000 images with 7 labeled boxes on average and 100 detections each, 80 classes, drawn with a fixed seed. Objects are
+detected several times, with imprecise boxes and sometimes as another class; the other detections lie anywhere, in a
+realistic number of classes. pycocotools has its labels in memory and indexed before its timing starts, and receives the
+detections as the array that it reads fastest; ours starts from what ``predict`` returns. The twelve metrics must agree,
+otherwise nothing is written. It takes a minute, most of it for pycocotools, which is therefore timed once.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from varifocal.types import Category, Dataset, Detections, Sample
 
 IMAGES, DETECTIONS, CLASSES, BOXES = 5000, 100, 80, 7.3
 WIDTH, HEIGHT = 640, 480
-DOUBT = 12  # classes of an image's other detections
+DOUBT = 12  # classes among an image's other detections
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 TOLERANCE = 1e-9
 PEER = f"pycocotools {version('pycocotools')}"
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Boxes [count, 4], xyxy pixels, of 4 to 600 pixels, small ones more often."""
+    """Return boxes [count, 4], xyxy pixels, with sides of 4 to 600 pixels, small ones more often."""
     sides = np.minimum(np.exp(rng.normal(4, 0.9, (count, 2))).clip(4, 600), [WIDTH - 1, HEIGHT - 1])
     corners = rng.random((count, 2)) * ([WIDTH, HEIGHT] - sides)
     return np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
 
 
 def draw_image(rng: np.random.Generator, number: int, categories: tuple[Category, ...]) -> tuple[Sample, Detections]:
-    """A labeled image and what a middling detector finds in it."""
+    """Return a labeled image and the detections of a mediocre detector."""
     count = int(rng.poisson(BOXES))
     boxes, labels = random_boxes(rng, count), rng.integers(0, CLASSES, count)
     crowd = rng.random(count) < 0.01
@@ -72,7 +72,7 @@ def draw_image(rng: np.random.Generator, number: int, categories: tuple[Category
 
 
 def to_json(samples: list[Sample], categories: tuple[Category, ...]) -> dict[str, Any]:
-    """The labels as a COCO file holds them."""
+    """Return the labels as the content of a COCO file."""
     annotations = [
         {
             "image_id": sample.image_id,
@@ -93,7 +93,7 @@ def to_json(samples: list[Sample], categories: tuple[Category, ...]) -> dict[str
 
 
 def with_pycocotools(truth: COCO, data: Dataset, found: list[Detections]) -> list[float]:
-    """Its twelve numbers."""
+    """Return the twelve metrics of pycocotools."""
     ids = [category.id for category in data.categories]
     columns = []
     for sample, one in zip(data.samples, found, strict=True):
@@ -109,7 +109,7 @@ def with_pycocotools(truth: COCO, data: Dataset, found: list[Detections]) -> lis
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of one call, and what it gives; what it prints is not shown."""
+    """Return the seconds of one call and its result; its output is hidden."""
     with contextlib.redirect_stdout(io.StringIO()):
         begun = time.perf_counter()
         result = call()
@@ -141,7 +141,7 @@ def main() -> None:
     peer, theirs = timed(lambda: with_pycocotools(truth, data, found))
     metrics = coco_ap(data.samples, data.categories, found)
     difference = max(abs(getattr(metrics, name) - value) for name, value in zip(NAMES, theirs, strict=True))
-    assert difference <= TOLERANCE, f"the numbers differ by {difference}"
+    assert difference <= TOLERANCE, f"the metrics differ by {difference}"
     boxes = sum(len(sample.boxes) for sample in samples)
     size = f"{IMAGES} images x {DETECTIONS} detections, {CLASSES} classes, {boxes} boxes"
     rows = [
@@ -152,15 +152,16 @@ def main() -> None:
             Goal(0.2),
             PEER,
             peer,
-            f"{size}; pycocotools timed once; the twelve numbers agree to {TOLERANCE:g}",
+            f"{size}; pycocotools timed once; the twelve metrics agree to {TOLERANCE:g}",
         ),
         Row(
-            "all of eval but images and network",
+            "eval without reading images and running the network",
             (ours["read"] + ours["eval"]) / 1e3,
             "s",
             peer=PEER,
             peer_value=peer_reading + peer,
-            note="from the labels' JSON and detections in memory; labels checked, classes matched by name",
+            note="from the annotation JSON and detections in memory, including validation of the labels and matching "
+            "of classes by name",
         ),
     ]
     write("coco_evaluation", rows, difference=difference)

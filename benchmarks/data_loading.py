@@ -1,10 +1,10 @@
-"""Training batches and prediction inputs from JPEGs, a core, beside Pillow's decode and resize alone.
+"""Compare making training batches and prediction inputs from JPEGs with Pillow's decode and resize alone.
 
     python benchmarks/data_loading.py
 
-64 images of 640 x 480, cut from the embedded aerial photographs and written with quality 90 (about 140 kB, as those
-of COCO), stay in the file cache. Everything runs in one process, on one core, with one thread. The peer decodes and
-resizes to the same 1067 x 800 with the same filter, and nothing else: no flip, no batch, no floating point.
+64 images of 640 x 480, cut from the embedded aerial photographs and saved with quality 90 (about 140 kB, as in COCO),
+stay in the file cache. Everything runs in one process, on one core, with one thread. The peer only decodes and resizes
+to the same 1067 x 800 with the same filter: no flip, no batch, no floating point.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from varifocal.types import Category, Sample, resized_shape
 
 WIDTH, HEIGHT = 640, 480
 IMAGES = 64
-BOXES = 7  # an image, as in COCO
-AT_ONCE = 16  # predicted in one call
+BOXES = 7  # per image, as in COCO
+AT_ONCE = 16  # images in one call of predict
 LOADED = "training batches (decode, resize, flip, pad)"
 WHOLE = "training batches, normalized on the CPU"
 ALL = "predict without the network"
@@ -41,7 +41,7 @@ PEER = "Pillow decode + resize"
 
 
 class Nothing(nn.Module):
-    """A detector that looks at nothing and finds nothing."""
+    """A detector that computes nothing and detects nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Nothing(nn.Module):
 
 
 def make_images(folder: Path) -> list[Path]:
-    """Windows of the two large photographs, anywhere in them; the same ones each time."""
+    """Write crops at random positions of the two large photographs, the same ones each time; return their files."""
     rng = np.random.default_rng(0)
     photographs = [Image.open(file).convert("RGB") for file in sorted((sample_dataset_dir() / "images").glob("*.jpg"))]
     large = [photograph for photograph in photographs if min(photograph.size) > WIDTH]
@@ -70,7 +70,7 @@ def make_images(folder: Path) -> list[Path]:
 
 
 def make_batches(files: list[Path], recipe: Recipe) -> BatchSampler:
-    """The recipe's batches of these images, none kept in memory."""
+    """Return the recipe's batches of these images, without a cache."""
     corners = np.random.default_rng(0).uniform(0, 400, (len(files), BOXES, 2))
     boxes = np.concatenate([corners, corners + 60], axis=2).astype(np.float32)
     labels, crowd = np.zeros(BOXES, np.int64), np.zeros(BOXES, bool)
@@ -80,14 +80,14 @@ def make_batches(files: list[Path], recipe: Recipe) -> BatchSampler:
 
 
 def with_pillow(files: list[Path], size: tuple[int, int]) -> None:
-    """Decode and resize, one image in memory."""
+    """Decode and resize the images, one at a time."""
     for file in files:
         with Image.open(file) as image:
             image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
 
 
 def load(batches: BatchSampler, consume: Callable[[Batch], object]) -> None:
-    """One epoch, in this process."""
+    """Load one epoch in this process."""
     for batch in batches.loader(0, batches.per_epoch, workers=0):
         consume(batch)
 
@@ -114,12 +114,13 @@ def main() -> None:
         )
     peer = times.pop(PEER) / IMAGES
     notes = {
-        LOADED: f"recipe vfnet_r50_1x, batches of {recipe.train.batch_size}, as a loading process makes them for a GPU",
-        WHOLE: "the same and what is left to the training process: floating point, mean and deviation",
-        ALL: "opening, resizing, padding and normalizing, post-processing of no box",
+        LOADED: f"recipe vfnet_r50_1x, batches of {recipe.train.batch_size}, as a loader process prepares them for a "
+        "GPU",
+        WHOLE: "the same plus the training process's part: conversion to floating point, mean and standard deviation",
+        ALL: "opening, resizing, padding and normalizing images, and post-processing of zero boxes",
     }
     rows = [
-        Row(name, time / IMAGES, "ms an image", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
+        Row(name, time / IMAGES, "ms per image", Goal(1.15), PEER, peer, notes[name]) for name, time in times.items()
     ]
     images = {"size": [WIDTH, HEIGHT], "resized": [width, height], "count": IMAGES, "kilobytes": kilobytes}
     write("data_loading", rows, images=images)

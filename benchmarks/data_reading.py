@@ -1,10 +1,11 @@
-"""How long labels take to read, and how much memory: python benchmarks/data_reading.py
+"""Measure the time and memory to read labels: python benchmarks/data_reading.py
 
-Makes data sets of 100,000 images with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a
-COCO set of a million images, reads each in a process of its own to samples that can be trained on, and writes
-``data_reading.json`` and the table of ``docs/data.md``. Images are never decoded; of YOLO and CSV, which record no
-sizes, every header is read. The files were just written, so that they come from memory as far as it goes. ``--folder``
-keeps the sets for another run, ``--only`` measures one of them. Making them takes about ten minutes and 3 GB.
+Makes data sets of 100,000 images with 7 boxes each as COCO, YOLO, Pascal VOC, CSV and a zip of the COCO set, and a COCO
+set of a million images. Reads each in a separate process until the samples are ready for training, and writes
+``data_reading.json`` and the table of ``docs/data.md``. Images are never decoded; for YOLO and CSV, which record no
+sizes, every header is read. The files have just been written, so they come from the page cache as far as it suffices.
+``--folder`` keeps the data sets for another run, ``--only`` measures one of them. Making them takes about ten minutes
+and 3 GB.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ print(json.dumps({"images": len(data.samples), "boxes": boxes, "seconds": round(
 
 
 def boxes_of(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [7, 4], xywh pixels with two digits, and their classes."""
+    """Return boxes [7, 4], xywh pixels with two digits, and their classes."""
     sides = rng.uniform(5, 100, (BOXES, 2))
     corners = rng.random((BOXES, 2)) * (np.array(SIDES) - sides)
     return np.concatenate([corners, sides], axis=1).round(2), rng.integers(0, CLASSES, BOXES)
 
 
 def put_images(folder: Path, count: int) -> None:
-    """One noisy JPEG under many names; a file system allows only so many names of a file."""
+    """Write one noisy JPEG under many names, as links; a file system limits the number of links to a file."""
     folder.mkdir(parents=True)
     buffer = io.BytesIO()
     Image.effect_noise(SIDES, 60).convert("RGB").save(buffer, "JPEG", quality=75)
@@ -67,7 +68,7 @@ def put_images(folder: Path, count: int) -> None:
 
 
 def make_coco(root: Path, count: int) -> None:
-    """``train.json`` as MS COCO's, without outlines."""
+    """Write ``train.json`` like MS COCO's, without outlines."""
     rng = np.random.default_rng(0)
     put_images(root / "images", count)
     with open(root / "train.json", "w", encoding="utf-8") as file:
@@ -86,7 +87,7 @@ def make_coco(root: Path, count: int) -> None:
 
 
 def make_yolo(root: Path, count: int) -> None:
-    """``data.yaml`` and a text file for each image."""
+    """Write ``data.yaml`` and a text file per image."""
     rng = np.random.default_rng(0)
     put_images(root / "images", count)
     (root / "labels").mkdir()
@@ -100,7 +101,7 @@ def make_yolo(root: Path, count: int) -> None:
 
 
 def make_voc(root: Path, count: int) -> None:
-    """An XML file for each image, with what labeling programs write."""
+    """Write an XML file per image, with the elements that labeling programs write."""
     rng = np.random.default_rng(0)
     put_images(root / "JPEGImages", count)
     (root / "Annotations").mkdir()
@@ -119,7 +120,7 @@ def make_voc(root: Path, count: int) -> None:
 
 
 def make_csv(root: Path, count: int) -> None:
-    """One table."""
+    """Write one table."""
     rng = np.random.default_rng(0)
     put_images(root / "images", count)
     with open(root / "boxes.csv", "w", encoding="utf-8") as file:
@@ -130,7 +131,7 @@ def make_csv(root: Path, count: int) -> None:
 
 
 def make_zip(root: Path, count: int) -> None:
-    """The COCO set in an archive, its images cut to a few bytes: they are not opened."""
+    """Write the COCO set into an archive, with images of a few bytes, because they are never opened."""
     make_coco(root / "set", count)
     with zipfile.ZipFile(root / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(root / "set" / "train.json", "train.json")
@@ -138,7 +139,7 @@ def make_zip(root: Path, count: int) -> None:
             archive.writestr(zipfile.ZipInfo(f"images/{i:07}.jpg"), b"\xff\xd8")
 
 
-# name -> what makes it, how many images, the path that is read, the format
+# name -> function that makes it, number of images, path to read, format
 SETS: dict[str, tuple[Callable[[Path, int], None], int, str, str]] = {
     "coco": (make_coco, 100_000, "", "coco"),
     "yolo": (make_yolo, 100_000, "", "yolo"),
@@ -150,7 +151,7 @@ SETS: dict[str, tuple[Callable[[Path, int], None], int, str, str]] = {
 
 
 def measure(folder: Path, name: str) -> dict[str, object]:
-    """Read a set in a process of its own, making it first where it is not there."""
+    """Read a data set in a separate process, after making it if it does not exist."""
     make, count, inner, format = SETS[name]
     root = folder / name.replace(", ", "-").replace(" ", "-")
     if not root.exists():
@@ -162,7 +163,7 @@ def measure(folder: Path, name: str) -> dict[str, object]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """What was measured, as the page shows it."""
+    """Return the table for docs/data.md."""
     made = results["made"]
     lines = ["| | images | boxes | seconds | memory |", "|---|---|---|---|---|"]
     for name in SETS:
@@ -171,23 +172,23 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | {numbers} |")
     machine = f"{made['date']}, {made['machine']}, {made['cores']} cores, Python {made['python']}"
     note = (
-        "From the path to samples that can be trained on; memory is the rise of the process's highest, without that\n"
-        f"of workers. {machine}, `benchmarks/data_reading.py`."
+        "Time from the path to samples that are ready for training; memory is the rise of the process's peak, without\n"
+        f"its workers. {machine}, `benchmarks/data_reading.py`."
     )
     return "\n".join([*lines, "", note])
 
 
 def put_table(page: str, results: dict[str, Any]) -> str:
-    """The page with the table between its marks."""
+    """Return the page with the table between its markers."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}"
 
 
 def main() -> None:
-    """Measure what is asked for, and write it beside what was measured before."""
-    parser = argparse.ArgumentParser(description="Measure how long labels take to read, and how much memory.")
-    parser.add_argument("--folder", type=Path, help="where the data sets are made, and kept")
-    parser.add_argument("--only", choices=list(SETS), action="append", help="measure this one alone")
+    """Measure the selected data sets and merge the results with earlier ones."""
+    parser = argparse.ArgumentParser(description="Measure the time and memory to read labels.")
+    parser.add_argument("--folder", type=Path, help="folder in which to make and keep the data sets")
+    parser.add_argument("--only", choices=list(SETS), action="append", help="measure only this data set")
     parser.add_argument("--make", action="store_true", help="only make the data sets")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,6 +1,6 @@
 """Make docs/demo.jpg from a demo run: python benchmarks/demo_image.py runs/trees-1
 
-The labels and the detections in a part of the held-out scene; the detections are those of the whole scene.
+Shows labels and detections in a part of the held-out scene; the detections are those of the whole scene.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCORE = 0.45
 
 
 def main() -> None:
-    """Detect in the whole scene, cut out the part, draw both sides."""
+    """Detect in the whole scene, crop the part, and draw labels and detections side by side."""
     model = load(Path(sys.argv[1]) / "best.safetensors")
     data = load_dataset(sample_dataset_dir(), "test")
     sample, image = data.samples[0], read_image(data.samples[0].file)
@@ -40,13 +40,13 @@ def main() -> None:
 
 
 def inside(boxes: np.ndarray) -> np.ndarray:
-    """Which boxes have their center in the part."""
+    """Return which boxes have their center in the part."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((center >= PART[:2]) & (center < PART[2:])).all(axis=1)
 
 
 def moved(boxes: np.ndarray) -> np.ndarray:
-    """In pixels of the part."""
+    """Return the boxes in pixels of the part."""
     return (boxes - np.array(PART[:2] * 2)).astype(np.float32)
 
 

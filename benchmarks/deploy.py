@@ -1,9 +1,11 @@
-"""VFNet-R50 in every runtime, from raw pixels to boxes and scores, by turns: python benchmarks/deploy.py [--rounds 5]
+"""Time VFNet-R50 in every runtime, from raw pixels to boxes and scores, in alternation.
 
-800x1216, one image, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
-a few convolutions in the same run, in fp32 and in bf16. Cold start is a process of its own: import, load, the first
-image. What eight bits cost in AP is measured with a trained model by ``deploy_accuracy.py``; how fast they are does
-not depend on the weights.
+    python benchmarks/deploy.py [--rounds 5]
+
+One image of 800x1216, 80 classes, random weights, two threads for each. The peak is that of ``network.py``: the best of
+a few convolutions in the same run, in fp32 and in bf16. Cold start is a separate process: import, loading, the first
+image. The speed of int8 does not depend on the weights; ``deploy_accuracy.py`` measures its cost in AP with a trained
+model.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ print(time.perf_counter() - begun)
 """
 
 
-FLOAT = "norms, predictions and where deformable convolutions look stay in float32"
+FLOAT = "norms, prediction layers and the sampling locations of deformable convolutions stay in float32"
 
 
 def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any]:
-    """Normalization, network and decoding as ``Model.predict`` computes them."""
+    """Return a call of normalization, network and decoding, as ``Model.predict`` computes them."""
     prepared = Model(own.detector, own.info)
     prepared.precision = precision  # type: ignore[assignment]
     image = torch.from_numpy(pixels).byte()
@@ -68,13 +70,13 @@ def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any
 
 
 def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]:
-    """The graph of an exported file."""
+    """Return a call of the graph of an exported file."""
     session = load_exported(file, precision=precision, threads=torch.get_num_threads()).session
     return lambda: session.run(pixels)
 
 
 def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
-    """A file in eight bits, calibrated on a few windows."""
+    """Write an int8 file that is calibrated on a few windows."""
     views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), most=8)
     with tempfile.TemporaryDirectory() as folder:
         form = form_of("onnx" if file.suffix == ".onnx" else "openvino")
@@ -85,13 +87,13 @@ def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
 
 
 def megabytes(file: Path) -> float:
-    """Of a model, with the weights that lie beside it."""
+    """Return the size of a model, including a separate weights file."""
     parts = (file, file.with_suffix(".bin")) if file.suffix == ".xml" else (file,)
     return sum(part.stat().st_size for part in parts) / 1e6
 
 
 def convolution_in(kind: torch.dtype, shape: tuple[int, int, int, int, int]) -> Callable[[], Any]:
-    """A plain convolution in that type."""
+    """Return a call of a plain convolution in that type."""
     call = convolution(*shape)
 
     def lower() -> Any:
@@ -102,13 +104,13 @@ def convolution_in(kind: torch.dtype, shape: tuple[int, int, int, int, int]) -> 
 
 
 def peak_of(found: dict[str, float], kind: str) -> float:
-    """GFLOP/s of the best convolution."""
+    """Return the GFLOP/s of the best convolution."""
     work = {str(shape): 2 * shape[0] * shape[1] * shape[2] ** 2 * shape[3] * shape[4] for shape in PEAK}
     return max(work[name] / found[f"{kind} {name}"] / 1e6 for name in work)
 
 
 def cold_start(file: Path, rounds: int = 5) -> float:
-    """Seconds from the start of a Python program to its first detections, the median of several processes."""
+    """Return the median seconds from the start of a Python program to its first detections, over several processes."""
     code = [sys.executable, "-c", COLD.format(*SIZE), str(file)]
     return statistics.median(
         float(subprocess.run(code, capture_output=True, text=True, check=True).stdout) for _ in range(rounds)
@@ -116,7 +118,7 @@ def cold_start(file: Path, rounds: int = 5) -> float:
 
 
 def main() -> None:
-    """Measure all and keep it."""
+    """Measure everything and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -163,16 +165,16 @@ def main() -> None:
     rows = rows_of(found, calls)
     rows += [Row(f"size, {name}", size, "MB") for name, size in sizes.items()]
     rows += [
-        Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value"), note=f"the image alone takes {own:.2g} s")
+        Row(f"cold start, {name}", seconds, "s", Goal(1.5, of="value"), note=f"inference alone takes {own:.2g} s")
         for name, seconds in cold.items()
         for own in [found[name] / 1e3]
     ]
-    rows.append(Row("export to ONNX, with the comparison", export, "s", Goal(60, of="value")))
+    rows.append(Row("export to ONNX, including the comparison", export, "s", Goal(60, of="value")))
     write("deploy", rows, rounds=rounds, int8_target="portable")
 
 
 def rows_of(found: dict[str, float], calls: dict[str, Any]) -> list[Row]:
-    """Latencies beside torch's, arithmetic beside the peak."""
+    """Return the rows: latencies relative to torch's, arithmetic relative to the peak."""
     work = 2 * count("vfnet_r50_1x", SIZE)[1]
     goals = {"ONNX Runtime fp32": Goal(1.0), "OpenVINO int8": Goal(1 / 3.5)}
     rows = [Row("torch fp32", found["torch fp32"], "ms")]

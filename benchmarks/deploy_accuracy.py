@@ -1,8 +1,8 @@
-"""AP and file size of a trained model in every runtime: python benchmarks/deploy_accuracy.py [CHECKPOINT]
+"""Measure AP and file size of a trained model in every runtime: python benchmarks/deploy_accuracy.py [CHECKPOINT]
 
-The model of ``make demo`` (the newest of runs/trees-*/best.safetensors unless another is named) is exported for windows
-of the size that it was trained on, and measured on the trees scene that it was not trained on, each file as ``varifocal
-eval`` measures it. int8 is calibrated on the training scenes, and kept whatever it costs: it is the table that tells.
+Exports the model of ``make demo`` (by default the newest of runs/trees-*/best.safetensors) for windows of its training
+size, and evaluates each file on the held-out trees scene, as ``varifocal eval`` does. int8 is calibrated on the
+training scenes. Files are kept whatever AP they lose, because the table reports the loss.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from varifocal.data.sample_dataset import sample_dataset_dir
 from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.loading import load
 
-# name, precision at loading, file, arguments of the export
+# name, precision when loading, file, options of the export
 RUNS = (
     ("torch bf16", "bf16", "", ()),
     ("ONNX Runtime fp32", "fp32", "best.onnx", ("--format", "onnx")),
@@ -33,7 +33,7 @@ DROP = Goal(-1.0, of="value", side="least")
 
 
 def measure(file: Path, precision: str) -> float:
-    """AP in points on the held-out scene."""
+    """Return the AP in points on the held-out scene."""
     metrics, _ = evaluate(load(file, precision=precision), load_dataset(sample_dataset_dir(), "test"))  # type: ignore[arg-type]
     return 100 * metrics.AP
 
@@ -45,7 +45,7 @@ def main() -> None:
     found = sorted(Path("runs").glob("trees-*/best.safetensors"), key=lambda file: file.stat().st_mtime)
     checkpoint = parser.parse_args().checkpoint or (found[-1] if found else None)
     if checkpoint is None:
-        raise SystemExit("runs/ holds no model of the trees; run `make demo` first, or name a checkpoint.")
+        raise SystemExit("runs/ contains no trees model; run `make demo` first, or pass a checkpoint.")
     truth = measure(checkpoint, "fp32")
     rows = [Row("AP, torch fp32", truth, "AP"), Row("size, torch fp32", megabytes(checkpoint), "MB")]
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def main() -> None:
                 place.parent.mkdir(exist_ok=True)
                 trees = str(sample_dataset_dir())
                 int8 = (
-                    ["--calibration-data", trees, "--val-fraction", trees, "--max-ap-drop", "100"]
+                    ["--calibration-data", trees, "--validation-data", trees, "--max-ap-drop", "100"]
                     if "int8" in words
                     else []
                 )

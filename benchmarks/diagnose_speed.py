@@ -1,9 +1,9 @@
-"""How long ``varifocal diagnose`` takes on the detections of a large data set, section by section.
+"""Time ``varifocal diagnose`` on the detections of a large data set, section by section.
 
     OMP_NUM_THREADS=1 python benchmarks/diagnose_speed.py    # 5,000 images, 100 detections each, 80 classes
 
-Two thirds of the detections lie around boxes of their class, the others anywhere. Seconds go to diagnose_speed.json;
-docs/diagnose.md has them.
+Two thirds of the detections lie near boxes of their class, the others anywhere. Results go to diagnose_speed.json;
+docs/diagnose.md quotes them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from varifocal.types import Category, Dataset, Detections, Sample
 
 
 def make(images: int, each: int, classes: int, seed: int = 0) -> tuple[Dataset, list[Detections]]:
-    """Images of 640 x 480 pixels with 0 to 14 boxes, one in a hundred a crowd."""
+    """Return images of 640 x 480 pixels with 0 to 14 boxes each, of which one in a hundred is crowd."""
     rng = np.random.default_rng(seed)
     categories = tuple(Category(k + 1, f"class {k}") for k in range(classes))
     samples, detections = [], []

@@ -1,8 +1,8 @@
-"""The example of docs/diagnose.md: a diagnosis of the detector that ``varifocal demo`` trains, on its held-out scene.
+"""Make the example of docs/diagnose.md: a diagnosis of the detector of ``varifocal demo`` on its held-out scene.
 
     python benchmarks/diagnose_trees.py runs/trees-1/best.safetensors
 
-Puts what a terminal shows, with date and machine, and two of the plots into the documentation.
+Writes the terminal output, with date and machine, and two of the plots into the documentation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def shown(found: Diagnosis) -> str:
-    """The block of the page."""
+    """Return the example's part of the page."""
     console = Console(file=io.StringIO(), width=100)
     console.print(show(found))
     lines = [line.rstrip() for line in console.file.getvalue().replace(str(sample_dataset_dir()), "trees").splitlines()]

@@ -1,7 +1,8 @@
-"""What the speed benchmarks share: interleaved timing, extra memory, rows with their goal, results as JSON.
+"""Code shared by the speed benchmarks: interleaved timing, extra memory, rows with goals, results as JSON.
 
-A script measures its row and the peer in one run, by turns, so that a busy machine slows both; medians are kept.
-``speed_table.py`` makes the tables of the documentation from the files that :func:`write` leaves in ``results/``.
+A script measures a row and its peer in one run, in alternation, so that other load on the machine slows both; medians
+are kept. ``speed_table.py`` makes the tables of the documentation from the files that :func:`write` puts in
+``results/``.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Goal:
-    """``of`` the row's ratio to its peer or of its own value: at most or at least ``limit``."""
+    """A limit for a row's ratio to its peer or for its value (``of``): at most or at least ``limit`` (``side``)."""
 
     limit: float
     of: Literal["ratio", "value"] = "ratio"
     side: Literal["most", "least"] = "most"
 
     def met(self, ratio: float | None, value: float) -> bool:
-        """Whether the measured number keeps to the goal."""
+        """Return whether the measurement meets the goal."""
         number = ratio if self.of == "ratio" else value
         if number is None:
             return False
@@ -42,7 +43,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured line: ``value`` in ``unit``, beside ``peer`` with ``peer_value`` in the same unit."""
+    """One measurement: ``value`` in ``unit``, and ``peer_value`` of ``peer`` in the same unit."""
 
     what: str
     value: float
@@ -54,12 +55,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Value over peer's value."""
+        """The value divided by the peer's value; None without a peer."""
         return None if self.peer_value is None else self.value / self.peer_value
 
 
 def by_turns(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 2) -> dict[str, list[float]]:
-    """Milliseconds of every call in every round, the calls taking turns; ``warmup`` rounds go before."""
+    """Return the milliseconds of each call in each round; calls alternate, after ``warmup`` untimed rounds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(warmup + rounds):
         for name, call in calls.items():
@@ -73,15 +74,15 @@ def by_turns(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: in
 
 
 def medians(calls: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 2) -> dict[str, float]:
-    """The median milliseconds of each call, see :func:`by_turns`."""
+    """Return the median milliseconds of each call; see :func:`by_turns`."""
     return {name: statistics.median(values) for name, values in by_turns(calls, rounds, warmup).items()}
 
 
 def extra_megabytes(call: Callable[[], Any]) -> float:
-    """By how much resident memory rises at its highest during ``call``, the result included (Linux; MiB).
+    """Return the peak rise of resident memory during ``call``, including its result (Linux; MiB).
 
-    One call before warms the libraries' own buffers; what the allocator then holds without need goes back,
-    and the kernel's record of the highest value begins anew.
+    A first call fills the libraries' own buffers. Then the allocator returns unused memory to the system, and the
+    kernel's record of the peak is reset.
     """
     call()
     gc.collect()
@@ -95,13 +96,13 @@ def extra_megabytes(call: Callable[[], Any]) -> float:
 
 
 def _status(key: str) -> int:
-    """KiB."""
+    """Return a value of ``/proc/self/status`` in KiB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1])
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what a result was made."""
+    """Return the date, hardware and versions of a result."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -125,7 +126,7 @@ def machine() -> dict[str, Any]:
 
 
 def write(name: str, rows: Sequence[Row], folder: Path = RESULTS, **details: Any) -> None:
-    """Print the rows and keep them, with date, machine and versions, in ``results/<name>.json`` or another folder."""
+    """Print the rows and store them, with date, machine and versions, in ``results/<name>.json`` or another folder."""
     for row in rows:
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f}x of {row.peer} ({row.peer_value:.4g} {row.unit})"
         met = "" if row.goal is None else ("  met" if row.goal.met(row.ratio, row.value) else "  MISSED")

@@ -1,9 +1,9 @@
-"""What a fresh interpreter waits for: the package, its names, its help, a first model.
+"""Time what a fresh interpreter has to import: the package, its public names, its help, a first model.
 
     python benchmarks/import_time.py
 
-Every number is a whole process from its start to its end, files in the cache, median of several, by turns. The package
-imports its parts when they are first used, so the names are asked for as well; what they need is torch, and the peer is
+Every number is the median of several whole processes from start to end, in alternation, with the files in the cache.
+The package imports its parts on first use, so the public names are measured as well; they need torch, and their peer is
 ``import torch`` alone. A first model needs timm and torchvision, which import torch's compiler.
 """
 
@@ -22,12 +22,12 @@ EMPTY, TORCH, PARTIES = "an empty program", "import torch", "import torch, torch
 
 
 def run(arguments: Sequence[str]) -> None:
-    """One process, silent, that must succeed."""
+    """Run one silent process, which must succeed."""
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def seconds(programs: dict[str, Sequence[str]], rounds: int) -> dict[str, float]:
-    """The median of each program's processes."""
+    """Return the median seconds of each program, over several processes."""
     calls = {name: lambda arguments=arguments: run(arguments) for name, arguments in programs.items()}
     return {name: time / 1e3 for name, time in medians(calls, rounds, warmup=1).items()}
 
@@ -40,9 +40,9 @@ def main() -> None:
     times |= seconds({PARTIES: ("-c", PARTIES), FIRST: ("-c", MODEL)}, 3)
     rows = [
         Row(PACKAGE, times[PACKAGE], "s", Goal(1.5, "value"), EMPTY, times[EMPTY], "imports nothing but itself"),
-        Row(EVERY, times[EVERY], "s", Goal(1.25), TORCH, times[TORCH], "torch is needed, torchvision and timm not yet"),
-        Row(HELP, times[HELP], "s", Goal(0.5, "value"), EMPTY, times[EMPTY], "answers before anything is imported"),
-        Row(FIRST, times[FIRST], "s", None, PARTIES, times[PARTIES], "create() of a VFNet on a ResNet-18"),
+        Row(EVERY, times[EVERY], "s", Goal(1.25), TORCH, times[TORCH], "needs torch, but not torchvision and timm"),
+        Row(HELP, times[HELP], "s", Goal(0.5, "value"), EMPTY, times[EMPTY], "answers before importing anything else"),
+        Row(FIRST, times[FIRST], "s", None, PARTIES, times[PARTIES], "create_model() of a VFNet with a ResNet-18"),
     ]
     write("import_time", rows)
 

@@ -1,13 +1,14 @@
-"""int8 files for every processor and for those with VNNI, on both kinds: python benchmarks/int8_targets.py
+"""Compare int8 files for any processor and for processors with VNNI, on both kinds of processor.
 
     python benchmarks/int8_targets.py --model trees runs/trees-1/best.safetensors \
         --model frames runs/paper/star-refine-norm-seed0/best.safetensors runs/paper/frames 100
 
-Every model is exported to ONNX and OpenVINO with ``--int8-target portable`` and ``vnni`` and measured on its validation
-images, or on so many of them, here and on a processor with AVX2 and without VNNI: in the emulator
-``qemu-x86_64 -cpu Haswell`` where that is installed, and else, for OpenVINO alone, under a variable that restricts it.
-Then the latency of VFNet-R50 at 800x1216 with random weights, all by turns in one process, and OpenVINO again
-restricted to AVX2. Results in ``int8_targets.json``; ``speed_table.py`` makes the tables of docs/deploy.md.
+Exports every model to ONNX and OpenVINO with ``--int8-target portable`` and ``vnni``, and evaluates it on its
+validation images, or on the first IMAGES of them, on this processor and on one with AVX2 but without VNNI. The latter
+is emulated by ``qemu-x86_64 -cpu Haswell``; where that is not installed, OpenVINO alone runs under a variable that
+restricts its instructions. Then it measures the latency of VFNet-R50 at 800x1216 with random weights, all files in
+alternation in one process, and OpenVINO again restricted to AVX2. Results go to ``int8_targets.json``;
+``speed_table.py`` makes the tables of docs/deploy.md.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")
 
 
 def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
-    """AP in points of a file on the first images of the validation split, and its detections over a score of 0.3."""
+    """Return the AP in points on the first images of the validation split, and the number of scores above 0.3."""
     from varifocal.data.load import load_split
     from varifocal.evaluation.evaluate import evaluate
     from varifocal.inference.loading import load
@@ -46,7 +47,7 @@ def accuracy(file: Path, data: Path, images: int | None) -> dict[str, float]:
 
 
 def latency(files: dict[str, Path], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each file, by turns, with two threads."""
+    """Return the median milliseconds of each file, in alternation, with two threads."""
     import torch
 
     from deploy import SIZE, in_file
@@ -59,7 +60,7 @@ def latency(files: dict[str, Path], rounds: int) -> dict[str, float]:
 
 
 def elsewhere(words: list[str], limit: dict[str, str], emulator: tuple[str, ...] = ()) -> Any:
-    """What this script prints in a process of its own that is restricted so."""
+    """Run this script in a process with these environment variables and this emulator; return what it prints."""
     command = [*emulator, sys.executable, str(HERE / Path(__file__).name), "--worker", *words]
     done = subprocess.run(command, check=False, env={**os.environ, **limit}, capture_output=True, text=True)
     if done.returncode:
@@ -68,7 +69,7 @@ def elsewhere(words: list[str], limit: dict[str, str], emulator: tuple[str, ...]
 
 
 def worker(words: list[str]) -> None:
-    """Measure in this process and print it."""
+    """Measure in this process and print the result."""
     what, *rest = words
     if what == "accuracy":
         print(json.dumps(accuracy(Path(rest[0]), Path(rest[1]), int(rest[2]) or None)))
@@ -77,7 +78,7 @@ def worker(words: list[str]) -> None:
 
 
 def without_vnni(file: Path, data: Path, images: int | None) -> dict[str, Any] | None:
-    """Of a processor with AVX2 only; None where it cannot be emulated.
+    """Return the accuracy on a processor with AVX2 only; None if it cannot be emulated.
 
     The emulator is exact; the variable makes OpenVINO crash on some networks.
     """
@@ -90,7 +91,7 @@ def without_vnni(file: Path, data: Path, images: int | None) -> dict[str, Any] |
 
 
 def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, folder: Path) -> list[dict[str, Any]]:
-    """A row of the checkpoint in torch and one of each file on each processor."""
+    """Return a row for the checkpoint in torch, and one for each file on each processor."""
     from varifocal.cli import main as varifocal
     from varifocal.inference.loading import load
 
@@ -122,7 +123,7 @@ def measure_model(name: str, checkpoint: Path, data: Path, images: int | None, f
 
 
 def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Of VFNet-R50: all files by turns here, those of OpenVINO by turns on AVX2, if it runs under the variable."""
+    """Return the latencies of VFNet-R50: all files here, and OpenVINO's restricted to AVX2, if they run there."""
     from deploy import SIZE, write_int8
     from network import model
     from varifocal.export.config import ExportSettings
@@ -143,13 +144,13 @@ def measure_latency(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     here = latency(files, rounds)
     try:
         return {"here": here, "avx2": elsewhere(["latency", str(rounds), *ours], LIMIT)}
-    except SystemExit as error:  # OpenVINO 2026.4 crashes so on some processors
-        print(f"no latency of AVX2 alone: {error}", flush=True)
+    except SystemExit as error:  # OpenVINO 2026.4 crashes under the variable on some processors
+        print(f"no latency with AVX2 only: {error}", flush=True)
         return {"here": here, "avx2": {}}
 
 
 def main() -> None:
-    """Measure all and keep it."""
+    """Measure everything and write the results."""
     from harness import machine
     from varifocal.data.sample_dataset import sample_dataset_dir
 
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument(
         "--model", action="append", nargs="+", default=[], metavar="WORD", help="NAME CHECKPOINT [DATA [IMAGES]]"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of the latencies; 0 leaves them as they are")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for the latencies; 0 keeps the stored ones")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

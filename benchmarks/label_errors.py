@@ -1,17 +1,16 @@
-"""How many of the labels that a model doubts first are wrong: known errors in the embedded data set "trees".
+"""Measure how well ``check --model`` ranks label errors: known errors in the embedded data set "trees".
 
     python benchmarks/label_errors.py CHECKPOINT     # of the recipe "trees"; without one, it is trained first
-    python benchmarks/label_errors.py CHECKPOINT --train    # and one is trained on labels with errors
+    python benchmarks/label_errors.py CHECKPOINT --train    # also trains a model on labels with errors
 
-In a tenth of the labels of a split each of three errors is made: the label is taken out; it is moved and stretched
-until its IoU with what it was is 0.3 to 0.5; a box of the size of another label is put where no label is. Classes
-cannot be swapped, there is one. "held out": errors in the test scene, which the model has not seen, ten draws.
-"trained on": errors in the training scenes, on which the model itself was trained with these errors.
+Each of three errors is injected into a tenth of the labels of a split: a label is removed; a label is moved and
+stretched until its IoU with the original is 0.3 to 0.5; a box with the size of another label is added where there is no
+label. Classes cannot be swapped, because there is only one. "held out": errors in the test scene, which the model has
+not seen, ten draws. "trained on": errors in the training scenes, with a model trained on these erroneous labels.
 
-Precision at k is the share of the first k doubts that are an error that was made; n is the number of errors of a kind,
-"in any order" the share among all doubts, "chance" the share of labels that were touched. The labels have errors of
-their own, which count as wrong guesses here.
-The result is ``label_errors.json``.
+Precision at k is the fraction of injected errors among the first k findings. n is the number of errors of one kind, "in
+any order" the fraction among all findings, "chance" the fraction of labels that were changed. The labels have errors of
+their own; finding those counts as wrong here. The result is ``label_errors.json``.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ from varifocal.tools.check.findings import FOUND, Finding, Findings
 from varifocal.tools.check.split import Split
 from varifocal.types import Detections
 
-SHARE = 0.1  # of the labels of an image, for each kind of error
+FRACTION = 0.1  # fraction of an image's labels that get each kind of error
 DRAWS = 10
 KINDS = ("missing-label", "spurious-label", "loose-box")
-Errors = dict[str, list[tuple[int, np.ndarray]]]  # of each kind (image id, box): gone, put there, or as it is now
+Errors = dict[str, list[tuple[int, np.ndarray]]]  # kind -> (image id, box that was removed, added or moved)
 
 
 def inject(content: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], Errors]:
-    """A COCO dictionary with errors, and where they are."""
+    """Return a COCO dictionary with injected errors, and the errors."""
     errors: Errors = {kind: [] for kind in KINDS}
     annotations: list[dict[str, Any]] = []
     for image in content["images"]:
         own = [dict(row) for row in content["annotations"] if row["image_id"] == image["id"]]
         boxes = np.array([row["bbox"] for row in own], float)
         boxes[:, 2:] += boxes[:, :2]
-        count, order = max(round(SHARE * len(own)), 1), rng.permutation(len(own))
+        count, order = max(round(FRACTION * len(own)), 1), rng.permutation(len(own))
         gone, loose = order[:count], order[count : 2 * count]
         errors["missing-label"] += [(image["id"], boxes[i]) for i in gone]
         for i in loose:
@@ -93,21 +92,21 @@ def _xywh(box: np.ndarray) -> list[float]:
 
 
 class Remembering:
-    """A model that looks at each image once; the errors change no image."""
+    """A model that processes each image once and remembers its detections; the errors change no image."""
 
     def __init__(self, model: Any) -> None:
         self._model, self._seen = model, {}
         self.categories, self.info, self.device = model.categories, model.info, model.device
 
     def predict(self, image: Image.Image) -> Detections:
-        """What the model finds."""
-        if image.size not in self._seen:  # all are of different sizes
+        """Return the detections of the model."""
+        if image.size not in self._seen:  # each image has a different size
             self._seen[image.size] = self._model.predict(image)
         return self._seen[image.size]
 
 
 def doubted(folder: Path, split: str, model: Any) -> list[Finding]:
-    """All suspects of a split, most doubted first."""
+    """Return all suspected label errors of a split, the most likely first."""
     found, one = Findings(), Split.of(read_raw(folder, split))
     find_label_errors(found, [one], model, "model")
     suspects = [suspect for kind in found.kinds("suspect") for suspect in found.of(kind)]
@@ -115,7 +114,7 @@ def doubted(folder: Path, split: str, model: Any) -> list[Finding]:
 
 
 def judge(suspects: Sequence[Finding], errors: Errors, ids: Sequence[int]) -> list[tuple[str, bool, bool]]:
-    """Of each suspect its kind, whether there is any error, and whether it is of that kind."""
+    """Return for each finding its kind, whether it is an injected error, and whether it is one of that kind."""
     told = []
     for one in suspects:
         kinds = {kind for kind, rows in errors.items() if _hits(one, kind, rows, ids[one.image])}
@@ -124,7 +123,7 @@ def judge(suspects: Sequence[Finding], errors: Errors, ids: Sequence[int]) -> li
 
 
 def _hits(one: Finding, kind: str, rows: Sequence[tuple[int, np.ndarray]], image: int) -> bool:
-    """A label that was taken out is hit where it was, the others are hit as they stand."""
+    """Return whether a finding hits an error: a removed label where it was, other errors by their present box."""
     gone = kind == "missing-label"
     boxes = [box for word, box in one.boxes if word.startswith(FOUND) == gone]
     there = [box for number, box in rows if number == image]
@@ -134,12 +133,12 @@ def _hits(one: Finding, kind: str, rows: Sequence[tuple[int, np.ndarray]], image
 
 
 def precision(rights: Sequence[bool], count: int) -> float:
-    """Of the first ``count``."""
+    """Return the fraction of correct ones among the first ``count``."""
     return sum(rights[:count]) / count
 
 
 def score(told: Sequence[tuple[str, bool, bool]], errors: Errors, labels: int) -> dict[str, float]:
-    """The figures of one draw."""
+    """Return the metrics of one draw."""
     each = len(errors["missing-label"])
     made = sum(map(len, errors.values()))
     rights = [right for _, right, _ in told]
@@ -151,7 +150,7 @@ def score(told: Sequence[tuple[str, bool, bool]], errors: Errors, labels: int) -
 
 
 def held_out(model: Any, folder: Path) -> dict[str, Any]:
-    """Errors in the test scene."""
+    """Return the metrics for errors in the test scene."""
     content = json.loads((sample_dataset_dir() / "test.json").read_text(encoding="utf-8"))
     rows = defaultdict(list)
     for seed in range(DRAWS):
@@ -164,7 +163,7 @@ def held_out(model: Any, folder: Path) -> dict[str, Any]:
 
 
 def trained_on(folder: Path) -> dict[str, Any]:
-    """Errors in the training scenes, seen by a model that learned from them."""
+    """Return the metrics for errors in the training scenes, found by a model that was trained on them."""
     content = json.loads((sample_dataset_dir() / "train.json").read_text(encoding="utf-8"))
     wrong, errors = inject(content, np.random.default_rng(0))
     (folder / "train.json").write_text(json.dumps(wrong), encoding="utf-8")
@@ -175,7 +174,7 @@ def trained_on(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure everything and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--train", action="store_true")

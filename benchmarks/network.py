@@ -1,10 +1,12 @@
-"""Whole networks on a CPU, from an image tensor to detections, by turns: python benchmarks/network.py [--rounds 5]
+"""Time whole networks on a CPU, from an image tensor to detections, in alternation.
 
-VFNet-R50 at 800x1216, 80 classes, random weights (what is computed does not depend on them; hardly any score passes
-the threshold, so suppression is measured by ``postprocess.py``). Beside it ATSS-R50 of this package, torchvision's
-FCOS-R50 and RetinaNet-R50, bfloat16, and a stand-in for the authors' implementation: the same network as their stack
-runs it, with contiguous maps, batch norms apart and the scalar deformable convolution that mmcv and torchvision share.
-The machine's peak is the best of a few convolutions of the network's own shapes in the same run.
+    python benchmarks/network.py [--rounds 5]
+
+VFNet-R50 at 800x1216, 80 classes, random weights. The amount of computation does not depend on the weights, except that
+hardly any score passes the threshold; ``postprocess.py`` measures suppression. The peers are ATSS-R50 of this package,
+torchvision's FCOS-R50 and RetinaNet-R50, bfloat16, and a stand-in for the authors' implementation: the same network as
+their stack runs it, with contiguous maps, separate batch norms and the scalar deformable convolution that mmcv and
+torchvision share. The machine's peak is the best of a few convolutions with the network's own shapes in the same run.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ from varifocal.types import Category
 
 SIZE = (800, 1216)
 CLASSES = 80
-# Seconds of the authors' implementation and of torchvision's FCOS-R50 on one and the same machine (2 cores of an AMD
-# EPYC of the Zen 5 generation, quiet, 2 threads, this size): what a machine without their stack can be compared with.
+# Seconds of the authors' implementation and of torchvision's FCOS-R50 on one machine (2 cores of an idle AMD EPYC of
+# the Zen 5 generation, 2 threads, this size). They allow a comparison on a machine without the authors' stack.
 RECORDED = {"vfnet": 2.23, "mdconv": 4.93, "fcos": 1.32}
 # channels in and out, kernel, height, width
 PEAK = ((256, 256, 3, 100, 152), (512, 512, 3, 25, 38), (64, 64, 3, 200, 304), (1024, 256, 1, 50, 76))
 
 
 def model(recipe: str) -> Model:
-    """With random weights, ready to predict."""
+    """Return the model of a recipe with random weights, ready to predict."""
     torch.manual_seed(0)
     categories = [Category(i, str(i)) for i in range(CLASSES)]
     found = build_model(load_recipe(recipe, ["model.backbone.pretrained=none"]), categories, weights=False)
@@ -50,7 +52,7 @@ def model(recipe: str) -> Model:
 
 
 def detect(own: Model, image: Tensor) -> Any:
-    """Boxes, scores and labels from a normalized image, as prediction computes them."""
+    """Return boxes, scores and labels for a normalized image, as prediction computes them."""
     with torch.inference_mode():
         decoded = own.detector.decode(own.fast_forward(image), [SIZE])  # type: ignore[operator]
         return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
@@ -58,7 +60,7 @@ def detect(own: Model, image: Tensor) -> Any:
 
 @contextmanager
 def scalar_operators() -> Iterator[None]:
-    """The operator that mmcv and torchvision share in place of this package's own."""
+    """Replace this package's operators by the one that mmcv and torchvision share while the block runs."""
 
     def star(levels: Sequence[Tensor], taps: SamplingPoints, weight: Tensor) -> list[Tensor]:
         pairs = zip(levels, taps.distances, strict=True)
@@ -76,7 +78,7 @@ def scalar_operators() -> Iterator[None]:
 
 
 def stand_in(own: Model, image: Tensor) -> Callable[[], Any]:
-    """The authors' stack on the same weights: contiguous maps, batch norms apart, the scalar operator."""
+    """Return a call of the authors' stack with the same weights: contiguous maps, separate batch norms."""
     detector = copy.deepcopy(own.detector).to(memory_format=torch.contiguous_format)
     image = image.contiguous()
 
@@ -89,7 +91,7 @@ def stand_in(own: Model, image: Tensor) -> Callable[[], Any]:
 
 
 def torchvision_model(build: Callable[..., Any]) -> Callable[[], Any]:
-    """As torchvision runs it, its own transform included."""
+    """Return a call of a torchvision detector, including its own transform."""
     network = build(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=SIZE[0], max_size=SIZE[1]).eval()
     image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
 
@@ -101,7 +103,7 @@ def torchvision_model(build: Callable[..., Any]) -> Callable[[], Any]:
 
 
 def convolution(inputs: int, outputs: int, kernel: int, height: int, width: int) -> Callable[[], Any]:
-    """A plain one, channels-last."""
+    """Return a call of a plain channels-last convolution."""
     x = torch.randn(1, inputs, height, width).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(outputs, inputs, kernel, kernel).contiguous(memory_format=torch.channels_last)
 
@@ -113,18 +115,19 @@ def convolution(inputs: int, outputs: int, kernel: int, height: int, width: int)
 
 
 def against_authors(name: str, what: str, limit: float, found: dict[str, float]) -> list[Row]:
-    """In units of torchvision's FCOS, beside the recorded times; and beside the stand-in of this run."""
-    unit, peer = "FCOS-R50 of torchvision", "the authors' implementation, recorded"
+    """Return the rows against the authors' recorded times, in units of torchvision's FCOS, and against the stand-in."""
+    unit, peer = "times torchvision's FCOS-R50", "the authors' implementation, recorded"
     value, recorded = found[name] / found["fcos"], RECORDED[name] / RECORDED["fcos"]
+    note = "Each was measured relative to torchvision's FCOS-R50 on its own machine"
     stand_in_time = found["authors" if name == "vfnet" else "authors mdconv"]
     return [
-        Row(what, value, unit, Goal(limit), peer, recorded, "Both beside torchvision's FCOS-R50 on their own machine"),
+        Row(what, value, unit, Goal(limit), peer, recorded, note),
         Row(what, found[name], "ms", None, "stand-in for the authors' stack", stand_in_time),
     ]
 
 
 def main() -> None:
-    """Measure all and keep it."""
+    """Measure everything and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -159,7 +162,7 @@ def main() -> None:
             Goal(1.05),
             "ATSS-R50 of this package",
             found["atss"],
-            f"Its multiply-adds alone are {plain:.3f} times those of ATSS: one convolution more in the box branch",
+            f"It has {plain:.3f} times the multiply-adds of ATSS, because of one more convolution in the box branch",
         ),
         *against_authors("vfnet", what, 1 / 2, found),
         *against_authors("mdconv", "VFNet-R50-mdconv, 800x1216", 1 / 3, found),

@@ -1,8 +1,8 @@
-"""The table of docs/oracle.md: the oracles of the detector that ``varifocal demo`` trains, on its held-out scene.
+"""Make the table of docs/oracle.md: oracles for the detector of ``varifocal demo`` on its held-out scene.
 
     python benchmarks/oracle_trees.py runs/trees-1/best.safetensors
 
-Puts the rows, with date and machine, and the chart into the documentation.
+Writes the rows, with date and machine, and the chart into the documentation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def shown(study: OracleStudy) -> Iterator[str]:
-    """The block of the page."""
+    """Yield the lines of the table and its notes."""
     yield "| row | AP | AP50 | AP75 | gain |"
     yield "|---|---|---|---|---|"
     for row in study.rows:
@@ -47,8 +47,8 @@ def shown(study: OracleStudy) -> Iterator[str]:
     yield "![the AP of each row as bars](oracle.svg)"
     yield ""
     yield (
-        f"{where['date']}, {where['cpu']}; VFNet of one run of `varifocal demo`, one scene with {study.objects} boxes, "
-        "read in windows."
+        f"{where['date']}, {where['cpu']}; VFNet from one run of `varifocal demo`, one scene with {study.objects} "
+        "boxes, read in tiles."
     )
 
 

@@ -1,8 +1,8 @@
-"""Our readers beside the libraries that could do the same: python benchmarks/own_readers.py
+"""Compare our readers with libraries that could do the same: python benchmarks/own_readers.py
 
-Archives beside ``zipfile.ZipFile``, large JSON beside ijson (``pip install ijson``), the description inside an ONNX
-file (``--onnx FILE``) beside ONNX Runtime and onnx. Everything is made in a folder of its own and read from memory, our
-code and the library by turns; medians are printed. ``docs/decisions.md`` says what follows.
+Archives with ``zipfile.ZipFile``, large JSON with ijson (``pip install ijson``), and the description in an ONNX file
+(``--onnx FILE``) with ONNX Runtime and onnx. All files are made in a temporary folder and read from the page cache, by
+our code and the library in alternation; medians are printed. ``docs/decisions.md`` states the conclusions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SECTIONS = ("images", "annotations", "categories")
 
 
 def noise(rng: np.random.Generator, format: str, sides: tuple[int, int], **options: Any) -> bytes:
-    """An encoded image that does not compress to nothing."""
+    """Return an encoded image that does not compress to almost nothing."""
     buffer = io.BytesIO()
     small = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8))
     small.resize(sides, Image.Resampling.BICUBIC).save(buffer, format, **options)
@@ -42,7 +42,7 @@ def noise(rng: np.random.Generator, format: str, sides: tuple[int, int], **optio
 
 
 def make_zips(folder: Path) -> None:
-    """JPEGs as they are, the same deflated, and a TIFF in LZW, which is read strip by strip."""
+    """Write archives of stored JPEGs, of the same deflated, and of a TIFF in LZW, which is read strip by strip."""
     rng = np.random.default_rng(0)
     jpegs = [noise(rng, "JPEG", (320, 240), quality=85) for _ in range(IMAGES)]
     for name, method in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
@@ -55,7 +55,7 @@ def make_zips(folder: Path) -> None:
 
 
 def read_images(job: tuple[str, Path, list[str]]) -> float:
-    """Seconds in one worker; every file is decoded."""
+    """Decode every file in one worker; return the seconds."""
     reader, file, names = job
     opener: Callable[[str], Any]
     if reader == "own":
@@ -72,7 +72,7 @@ def read_images(job: tuple[str, Path, list[str]]) -> float:
 
 
 def compare_archives(folder: Path) -> None:
-    """Random order, two workers, nine rounds."""
+    """Compare the archives in random order with two workers and nine rounds."""
     make_zips(folder)
     names = [f"{i:06}.jpg" for i in range(IMAGES)]
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
@@ -87,7 +87,7 @@ def compare_archives(folder: Path) -> None:
 
 
 def compare_json(folder: Path) -> None:
-    """All records of three lists; ijson has no way to take several lists in one pass but events, which are slower."""
+    """Compare reading three lists; ijson takes several lists in one pass only as events, which are slower."""
     import ijson
 
     make_coco(folder / "coco", COCO_IMAGES)
@@ -108,7 +108,7 @@ def compare_json(folder: Path) -> None:
 
 
 def compare_descriptions(file: Path) -> None:
-    """The text inside an exported file."""
+    """Compare reading the description in an exported file."""
     import onnx
     import onnxruntime
 
@@ -120,15 +120,15 @@ def compare_descriptions(file: Path) -> None:
 
 
 def print_times(what: str, milliseconds: dict[str, float]) -> None:
-    """One line, with the ratio of each to ours."""
+    """Print one line, with the ratio of each time to ours."""
     own = milliseconds["own"]
     print(what, *(f"{name} {taken:.1f} ms ({taken / own:.2f}x)" for name, taken in milliseconds.items()), sep="; ")
 
 
 def main() -> None:
-    """Everything in turn."""
+    """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--onnx", type=Path, help="an exported file")
+    parser.add_argument("--onnx", type=Path, help="an exported file whose description to read")
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         compare_archives(Path(name))

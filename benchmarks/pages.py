@@ -1,9 +1,9 @@
-"""How long the page of a check and that of a report take to write, once their contents are known.
+"""Time writing the HTML page of a check and of a report, once their contents are computed.
 
     python benchmarks/pages.py DATA RUN [RUN ...]
 
-The first page of a process reads and compiles its templates, which its later pages do not; the median of 21 of these is
-shown beside it. Reading images again for thumbnails is part of it, as a user waits for it.
+The first page of a process also reads and compiles its templates; the median of 21 later pages is printed next to it.
+The time includes reading images again for thumbnails, because users wait for that too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REPEATS = 21
 
 
 def main(data: str, runs: list[str]) -> None:
-    """Print a line for each page."""
+    """Print a line per page."""
     recipe = load_recipe("vfnet_r50_1x", [])
     eye = TrainingGeometry.of("vfnet_r50_1x", recipe.detector, recipe.model, recipe.data.preprocess)
     report = check_data(Path(data), eye)
@@ -40,7 +40,7 @@ def main(data: str, runs: list[str]) -> None:
 
 
 def measure(name: str, make: Callable[[], str], imports: float) -> None:
-    """``imports``: seconds that went into importing the page's module."""
+    """Time a page and print the result; ``imports`` are the seconds spent importing its module."""
     times = []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()

@@ -1,9 +1,9 @@
-"""From the network's outputs to detections: VFNet, 80 classes, the 22,400 points of an image of 800 x 1333 pixels.
+"""Time the step from network outputs to detections: VFNet, 80 classes, 22,400 points of an image of 800 x 1333 pixels.
 
     python benchmarks/postprocess.py
 
-The outputs are made up: a background, of which up to half a per cent of the scores are over the threshold, and 60
-objects, each seen by the points around its center. The network is run as prediction runs it, for its time alone.
+The outputs are synthetic: a background, in which up to half a percent of the scores are above the threshold, and 60
+objects, each detected by the points around its center. The network runs as in prediction, only to measure its time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from varifocal.types import PostProcess
 SHAPES, STRIDES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11)), (8, 16, 32, 64, 128)
 SIZE = (800, 1333)
 OBJECTS = 60
-DEVIATIONS = {"0.9": 0.9, "1.2": 1.2}  # of the background's logits about -6
+DEVIATIONS = {"0.9": 0.9, "1.2": 1.2}  # standard deviations of the background's logits around -6
 GOAL, SHARE = Goal(10, "value"), Goal(0.03)
 
 
 def made_up_outputs(deviation: float) -> Outputs:
-    """Background everywhere; around an object's center, on the level of its size, points that see it well."""
+    """Return outputs with background everywhere, and good detections around each object's center on its level."""
     rng = torch.Generator().manual_seed(0)
     priors = grid_priors(SHAPES, STRIDES)
     count = len(priors.points)
@@ -48,7 +48,7 @@ def made_up_outputs(deviation: float) -> Outputs:
 
 
 def calls_of(detector: VFNet, deviation: float) -> dict[str, Callable[[], object]]:
-    """Decoding and each way of choosing, apart and together."""
+    """Return the calls to time: decoding and each selection rule, separately and together."""
     outputs = made_up_outputs(deviation)
     decoded = detector.decode(outputs, [SIZE])
 
@@ -81,11 +81,13 @@ def main() -> None:
         whole = max(whole, times["decode and select"])
         for what, value in times.items():
             whole_way = what == "decode and select"
-            note = f"{over:,} scores over the threshold" if whole_way else ""
+            note = f"{over:,} scores above the threshold" if whole_way else ""
             rows.append(Row(f"{what}, deviation {name}", value, "ms", GOAL if whole_way else None, note=note))
     image = torch.randn(1, 3, 800, 1344).to(memory_format=torch.channels_last)
     network = medians({"network": lambda: model.fast_forward(image)}, rounds=3, warmup=1)["network"]
-    rows.append(Row("the slower beside the network", whole, "ms", SHARE, peer="VFNet-R50", peer_value=network))
+    rows.append(
+        Row("the slower of the two, relative to the network", whole, "ms", SHARE, peer="VFNet-R50", peer_value=network)
+    )
     write("postprocess", rows)
 
 

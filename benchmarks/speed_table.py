@@ -15,7 +15,7 @@ INT8 = Path(__file__).with_name("int8_targets.json")
 PAGE = ROOT / "docs" / "speed.md"
 DEPLOY = ROOT / "docs" / "deploy.md"
 BEGIN, END = "<!-- {}: benchmarks/speed_table.py -->", "<!-- end of {} -->"
-# the rows that README.md shows: file of results, row, beginning of its peer's name
+# the rows in README.md: results file, row, beginning of the peer's name
 FRONT = (
     ("network", "VFNet-R50, 800x1216", "torchvision FCOS"),
     ("network", "VFNet-R50, 800x1216", "torchvision RetinaNet"),
@@ -28,7 +28,7 @@ FRONT = (
     ("coco_evaluation", "COCO metrics of detections in memory", ""),
     ("import_time", "import varifocal", ""),
 )
-# file of results -> title, in the order of the page; what is not named here follows by name
+# results file -> title, in the order of the page; other files follow in order of their names
 TITLES = {
     "star_conv": "Star convolution",
     "network": "Network",
@@ -41,7 +41,7 @@ TITLES = {
     "deploy": "Runtimes",
     "deploy_accuracy": "Accuracy of exported files",
 }
-# the rows of docs/deploy.md: runtime and precision as in the results, the file that it is
+# the rows of docs/deploy.md: runtime and precision as in the results, and the file that they use
 RUNTIMES = (
     ("torch fp32", "torch fp32"),
     ("torch bf16", "torch fp32"),
@@ -54,29 +54,29 @@ RUNTIMES = (
 HEAD = """\
 # Speed
 
-What was measured, beside another implementation of the same (the peer) or the least that it can cost (the floor), and
-the goal that it was held to; rows that miss theirs stay. Made by `benchmarks/speed_table.py` from
-`benchmarks/results`; not typed. `make bench` measures all of it again.
+Each row compares a measurement with another implementation of the same thing (the peer) or with the least that it can
+cost (the floor), and shows the goal, if there is one. Rows that miss their goal are kept. `benchmarks/speed_table.py`
+generates this page from `benchmarks/results`; do not edit it by hand. `make bench` measures everything again.
 
-A row and its peer were measured in one run, by turns where a note says nothing else, and are medians. The ratio is the
-measured number over the peer's: below 1, a time is shorter than the peer's.
+A row and its peer are medians of one run, measured in alternation unless a note says otherwise. The ratio is the
+measured number divided by the peer's. If it is below 1, a time is shorter than the peer's.
 """
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The results by name, in the order of the page."""
+    """Read the results and return them by name, in the order of the page."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     names = [name for name in TITLES if name in found] + [name for name in found if name not in TITLES]
     return {name: found[name] for name in names}
 
 
 def page(results: dict[str, Any]) -> str:
-    """The whole of docs/speed.md."""
+    """Return the content of docs/speed.md."""
     return "\n".join([HEAD, *(group(name, result) for name, result in results.items())])
 
 
 def group(name: str, result: dict[str, Any]) -> str:
-    """One script's rows, what they were made with, and the notes of those that miss their goal."""
+    """Return the section of one script: machine and versions, its rows, and the notes on rows."""
     lines = [
         f"## {TITLES.get(name, name)}",
         "",
@@ -86,19 +86,28 @@ def group(name: str, result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += ["| " + " | ".join([*cells(row), goal(row), met(row)]) + " |" for row in result["rows"]]
-    notes = [remark(row) for row in result["rows"] if row["note"] or row["met"] is False]
+    notes = remarks(result["rows"])
     return "\n".join([*lines, "", *notes, *([""] if notes else [])])
 
 
-def remark(row: dict[str, Any]) -> str:
-    """What is to be known of a row; the first thing of one that misses its goal is that."""
-    if row["met"] is False:
-        return f"- **{row['what']} misses its goal**: {row['note'] or 'no reason is noted'}."
-    return f"- {row['what']}: {row['note']}."
+def remarks(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a bullet for each note, with the rows that it is about and whether they miss their goals."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for row in rows:
+        if row["note"] or row["met"] is False:
+            groups.setdefault((row["note"], row["met"] is False), []).append(row["what"])
+    lines = []
+    for (note, missed), names in groups.items():
+        what = "; ".join(dict.fromkeys(names))
+        if missed:
+            goals = "misses its goal" if len(names) == 1 else "miss their goals"
+            what = f"**{what} {goals}**"
+        lines.append(f"- {what}: {note or 'no reason is noted'}.")
+    return lines
 
 
 def made_with(machine: dict[str, Any]) -> str:
-    """Date, machine and versions in one line."""
+    """Return date, machine and versions in one line."""
     threads = machine["threads"]
     parts = [machine["date"], machine["cpu"], f"{threads} {'thread' if threads == 1 else 'threads'}", machine["gpu"]]
     versions = [f"{name} {version}" for name, version in machine["versions"].items()]
@@ -106,7 +115,7 @@ def made_with(machine: dict[str, Any]) -> str:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """What, measured, peer, ratio."""
+    """Return the cells for name, measurement, peer and ratio."""
     peer = row["peer"] or "-"
     if row["peer_value"] is not None:
         peer += f": {quantity(row['peer_value'], row['unit'])}"
@@ -115,7 +124,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def goal(row: dict[str, Any]) -> str:
-    """The goal in words."""
+    """Return the goal in words."""
     wanted = row["goal"]
     if wanted is None:
         return "-"
@@ -124,24 +133,24 @@ def goal(row: dict[str, Any]) -> str:
 
 
 def met(row: dict[str, Any]) -> str:
-    """Yes, no, or a dash without a goal."""
+    """Return whether the goal is met: yes, no, or a dash without a goal."""
     return {True: "yes", False: "**no**", None: "-"}[row["met"]]
 
 
 def quantity(value: float, unit: str) -> str:
-    """Three digits and the unit; a part of a second in milliseconds."""
+    """Return a value with its unit in three digits; below 0.1 s in milliseconds."""
     if unit == "s" and value < 0.1:
         value, unit = value * 1e3, "ms"
     return f"{number(value)} {unit}"
 
 
 def number(value: float) -> str:
-    """Three digits, thousands with commas."""
+    """Return a number in three digits, with commas between thousands."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def front(results: dict[str, Any]) -> str:
-    """The table of README.md."""
+    """Return the table of README.md."""
     rows = [chosen(results[name]["rows"], what, peer) for name, what, peer in FRONT]
     dates = sorted({results[name]["machine"]["date"] for name, _, _ in FRONT})
     cpus = sorted({results[name]["machine"]["cpu"] for name, _, _ in FRONT})
@@ -151,22 +160,26 @@ def front(results: dict[str, Any]) -> str:
             "|---|---|---|---|",
             *("| " + " | ".join(cells(row)) + " |" for row in rows),
             "",
-            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {' and '.join(cpus)}. Goals, versions and all other",
-            "rows, also those that miss their goal: [speed](docs/speed.md). `make bench` measures it again.",
+            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {' and '.join(cpus)}. "
+            "[Speed](docs/speed.md) lists goals, versions",
+            "and all other rows, including those that miss their goal. `make bench` measures everything again.",
         ]
     )
 
 
 def chosen(rows: list[dict[str, Any]], what: str, peer: str) -> dict[str, Any]:
-    """The first row of that name and peer; of an empty name the first at all."""
+    """Return the first row with that name and peer; with an empty name, the first row with that peer."""
     return next(row for row in rows if row["what"] == (what or row["what"]) and row["peer"].startswith(peer))
 
 
 def runtimes(speed: dict[str, Any], accuracy: dict[str, Any]) -> str:
-    """The table of docs/deploy.md: latency and size of VFNet-R50, AP of the model of ``make demo``."""
+    """Return the table of docs/deploy.md: latency and size of VFNet-R50, AP of the model of ``make demo``."""
     times = {row["what"]: row["value"] for row in speed["rows"]}
     points = {row["what"]: row["value"] for row in accuracy["rows"]}
-    lines = ["| runtime | precision | latency | beside torch fp32 | file | AP, trees |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| runtime | precision | latency | relative to torch fp32 | file | AP, trees |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, file in RUNTIMES:
         faster = f"{times['torch fp32'] / times[name]:.2f}x as fast"
         size = f"{times[f'size, {file}']:.0f} MB"
@@ -174,15 +187,15 @@ def runtimes(speed: dict[str, Any], accuracy: dict[str, Any]) -> str:
         row = (runtime, precision, f"{times[name]:,.0f} ms", faster, size, f"{points[f'AP, {name}']:.1f}")
         lines.append(f"| {' | '.join(row)} |")
     first, second = (f"`{one['script']}`" for one in (speed, accuracy))
-    # before there was a choice every int8 file was of this kind
+    # results from before this option existed are of this kind
     targets = {one.get("int8_target", "vnni") for one in (speed, accuracy)}
     return "\n".join(
         [
             *lines,
             "",
-            f"Latency and file of VFNet-R50 at 800x1216, one image ({first}, {made_with(speed['machine'])});",
-            f"AP of the model of `make demo` on the scene that it was not trained on ({second}, "
-            f"{accuracy['machine']['date']}). The int8 files are of `--int8-target {' and '.join(sorted(targets))}`.",
+            f"Latency and file size: VFNet-R50 at 800x1216, one image ({first}, {made_with(speed['machine'])}).",
+            f"AP: the model of `make demo` on its held-out scene ({second}, {accuracy['machine']['date']}). "
+            f"The int8 files were exported with `--int8-target {' and '.join(sorted(targets))}`.",
         ]
     )
 
@@ -191,7 +204,7 @@ RUNTIME_NAMES = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO
 
 
 def int8_targets(content: dict[str, Any]) -> str:
-    """The tables of docs/deploy.md on both kinds of int8: what they find on both kinds of processor, and how fast."""
+    """Return the tables of docs/deploy.md on both int8 targets: accuracy and latency on both kinds of processor."""
     models = list(dict.fromkeys(row["model"] for row in content["rows"]))
     lines = [
         f"| runtime | `--int8-target` | {' | '.join(f'{name}: with VNNI | {name}: AVX2 only' for name in models)} |",
@@ -205,9 +218,9 @@ def int8_targets(content: dict[str, Any]) -> str:
     which = f" ({'; '.join(few)})" if few else ""
     lines += [
         "",
-        f"AP on the validation images{which}, and how many detections have a score over 0.3. *AVX2 only* is emulated "
-        f"on the processor with VNNI, in QEMU (`-cpu Haswell`){_restricted(content)}. No processor without VNNI was "
-        "at hand.",
+        f"Each cell is AP on the validation images{which} / the number of detections with a score above 0.3. *AVX2 "
+        f"only* is emulated on the processor with VNNI, in QEMU (`-cpu Haswell`){_restricted(content)}. No processor "
+        "without VNNI was available.",
         "",
     ]
     latency = content.get("latency", {"here": {}, "avx2": {}})
@@ -222,15 +235,15 @@ def int8_targets(content: dict[str, Any]) -> str:
 
 
 def _numbers(content: dict[str, Any]) -> dict[str, int | None]:
-    """On how many images each model was measured; None for all."""
+    """Return the number of images on which each model was measured; None for all."""
     return {row["model"]: row.get("images") for row in content["rows"]}
 
 
 def _restricted(content: dict[str, Any]) -> str:
-    """The rows whose processor was not emulated but restricted by a variable, as a part of a sentence."""
+    """Return the part of the sentence that names the models measured under a variable instead of in QEMU."""
     rows = [row for row in content["rows"] if row["format"] == "openvino" and row["processor"] == "avx2"]
     names = dict.fromkeys(row["model"] for row in rows if "qemu" not in row.get("how", ""))
-    return f", but OpenVINO on {' and '.join(names)} under `ONEDNN_MAX_CPU_ISA=AVX2`" if names else ""
+    return f", except OpenVINO on {' and '.join(names)}: `ONEDNN_MAX_CPU_ISA=AVX2`" if names else ""
 
 
 def _found(row: dict[str, Any] | None) -> str:
@@ -238,14 +251,14 @@ def _found(row: dict[str, Any] | None) -> str:
 
 
 def with_table(text: str, table: str, name: str = "speed table") -> str:
-    """The text with the table between the two marks of that name."""
+    """Return the text with the table between the two markers of that name."""
     begin, end = BEGIN.format(name), END.format(name)
     before, rest = text.split(begin)
     return f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> None:
-    """Write all four."""
+    """Write docs/speed.md, and the tables of README.md and docs/deploy.md."""
     results, readme = read(RESULTS), ROOT / "README.md"
     PAGE.write_text(page(results), encoding="utf-8")
     readme.write_text(with_table(readme.read_text(encoding="utf-8"), front(results)), encoding="utf-8")

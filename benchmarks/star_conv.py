@@ -1,8 +1,10 @@
-"""The star convolution beside the plain 3x3 convolution of the same shape, on a CPU: python benchmarks/star_conv.py
+"""Compare the star convolution with the plain 3x3 convolution of the same shape on a CPU.
 
-Forward, both branches of a level, both with a group norm behind each, forward and backward, bfloat16, extra memory; 256
-channels, the levels of an image of 800x1216. Boxes reach 0 to 8 cells to each side. The geometry of the star is part
-of every measurement. torchvision's operator stands beside them, for what the structure is worth.
+    python benchmarks/star_conv.py
+
+Measures the forward pass, both branches of a level, both with a group norm after each, forward and backward, bfloat16,
+and extra memory, with 256 channels and the levels of an image of 800x1216. Boxes extend 0 to 8 cells to each side.
+Every measurement includes computing the star's points. torchvision's operator shows what their structure gains.
 """
 
 from __future__ import annotations
@@ -21,11 +23,18 @@ from varifocal.ops.star_conv import star_conv, star_offsets, star_points
 
 WIDTH = 256
 FORWARD_NOTE = (
-    "Reading the rows takes 7 to 10 % of the plain convolution, the product 4 % more than it, the copy of the result "
-    "3 %, locations and weights 2 %; on a machine whose last cache neighbors use, reading takes up to 25 %"
+    "Relative to the plain convolution's time, gathering the rows takes 7 to 10 %, the matrix product 104 %, copying "
+    "the result 3 %, and computing locations and weights 2 %. Where other programs use the last-level cache, gathering "
+    "takes up to 25 %"
 )
-SMALL_NOTE = "About 1 ms for a level whatever its size: locations, the layout of the weights, and Python between them"
-MEMORY_NOTE = "A run's columns or slopes, the gradients of the kernel, and what oneDNN lays out anew for its product"
+SMALL_NOTE = (
+    "Every level takes about 1 ms whatever its size, to compute locations, lay out the weights, and run the Python in "
+    "between"
+)
+MEMORY_NOTE = (
+    "The memory holds the columns or slopes of one block of cells, the kernel's gradients, and what oneDNN lays out "
+    "again for its product"
+)
 LEVELS = {"P3": (100, 152), "P4": (50, 76), "P5": (25, 38), "P6": (13, 19), "P7": (7, 10)}
 P3 = LEVELS["P3"]
 
@@ -33,7 +42,7 @@ P3 = LEVELS["P3"]
 def inputs(
     size: tuple[int, int], dtype: torch.dtype = torch.float32, channels: int = WIDTH
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features of two branches on a map of (height, width), distances in cells, weight."""
+    """Return the features of two branches on a map of (height, width), distances in cells, and the weight."""
     rng = torch.Generator().manual_seed(0)
     first, second = (torch.randn(1, channels, *size, generator=rng).to(dtype) for _ in range(2))
     first, second = (part.contiguous(memory_format=torch.channels_last) for part in (first, second))
@@ -43,7 +52,7 @@ def inputs(
 
 
 def forward_rows() -> list[Row]:
-    """One branch at P3, in both types, and torchvision's operator."""
+    """Measure one branch at P3, in both types, and torchvision's operator."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         x, _, distances, weight = inputs(P3, dtype)
@@ -66,7 +75,7 @@ def forward_rows() -> list[Row]:
 
 
 def pair_rows() -> list[Row]:
-    """Both branches of each level, and of all."""
+    """Measure both branches, for each level and for all levels."""
     rows = []
     sums = {"plain": 0.0, "star": 0.0}
     for level, size in LEVELS.items():
@@ -96,8 +105,10 @@ def pair_rows() -> list[Row]:
 def normed_rows(
     sizes: Sequence[tuple[int, int]] = tuple(LEVELS.values()), channels: int = WIDTH, rounds: int = 25
 ) -> list[Row]:
-    """Both branches of all levels with a group norm behind each convolution (``model.star_norm=group``), beside plain
-    convolutions with the same norm and beside stars without one."""
+    """Measure both branches of all levels with a group norm after each convolution (``model.star_norm=group``).
+
+    The peers are plain convolutions with the same norm, and stars without a norm.
+    """
     norm = group_norm(channels)
     parts = [inputs(size, channels=channels) for size in sizes]
 
@@ -132,7 +143,7 @@ def normed_rows(
 
 
 def training_row() -> Row:
-    """Gradients of features, distances and weight; of the plain convolution those of features and weight."""
+    """Measure the gradients for features, distances and weight; the plain convolution has no distances."""
     x, _, distances, weight = (part.requires_grad_() for part in inputs(P3))
     grad = torch.randn_like(x)
     found = medians(
@@ -148,7 +159,7 @@ def training_row() -> Row:
 
 
 def memory_row() -> Row:
-    """What the process needs on top of inputs and result, against all columns at once."""
+    """Measure the memory in addition to inputs and result, relative to all columns at once."""
     x, _, distances, weight = inputs(P3)
     columns = 9 * x.numel() * x.element_size() / 2**20
     result = x.numel() * x.element_size() / 2**20
@@ -158,7 +169,7 @@ def memory_row() -> Row:
 
 
 def training_memory_row() -> Row:
-    """The same for forward and backward, beside the result and the gradient of the features."""
+    """Measure the same for forward and backward, in addition to the result and the gradient of the features."""
     x, _, distances, weight = (part.requires_grad_() for part in inputs(P3))
     grad = torch.randn_like(x)
     columns, result = (n * x.numel() * x.element_size() / 2**20 for n in (9, 2))
@@ -172,7 +183,7 @@ def training_memory_row() -> Row:
 
 
 def main() -> None:
-    """Measure all and keep it."""
+    """Measure everything and write the results."""
     forward = [*forward_rows(), *pair_rows(), *normed_rows()]
     write("star_conv", [*forward, training_row(), memory_row(), training_memory_row()])
 

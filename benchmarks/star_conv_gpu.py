@@ -1,12 +1,13 @@
-"""The star convolution on a CUDA device beside the plain 3x3 convolution, torchvision's operator, and whole networks.
+"""Compare the star convolution on a CUDA device with the plain 3x3 convolution and torchvision's operator.
 
     python benchmarks/star_conv_gpu.py            # writes results/star_conv_gpu.json
     python benchmarks/star_conv_gpu.py --tune     # tries block sizes for every level and prints them, best first
 
-256 channels, the levels of an image of 800x1333 padded to 800x1344. "Objects" are distances as a trained network gives
-them, to the sides of the box that a cell lies in; "random" ones are apart from cell to cell, so that neighbors read
-nothing in common. What is timed runs from a CUDA graph, many times over, so that only the device is measured; of the
-training step everything is. Float32 is measured with and without TF32 on both sides.
+256 channels, the levels of an image of 800x1333 padded to 800x1344, and whole networks. "Objects" are distances as a
+trained network predicts them, to the sides of the box that a cell lies in; "random" distances vary from cell to cell,
+so that neighboring cells read nothing in common. Timed calls are repeated in a CUDA graph, so that only the device is
+measured, except for the training step, which is measured as a whole. Float32 is measured with and without TF32, for
+the star and its peers.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from harness import Goal, Row, medians, write
 WIDTH = 256
 IMAGE = (800, 1344)
 LEVELS = {"P3": (100, 168), "P4": (50, 84), "P5": (25, 42), "P6": (13, 21), "P7": (7, 11)}
-REPEATS = 20  # in one graph
-BATCH = 8  # of the training step
+REPEATS = 20  # calls in one graph
+BATCH = 8  # images in the training step
 Call = Callable[[], Any]
 
 
 def object_distances(height: int, width: int, rng: torch.Generator) -> Tensor:
-    """Cells of the distances of 30 boxes, the last drawn in front, within a tenth of a cell; half a cell elsewhere."""
+    """Return distances to 30 boxes, later ones in front, with noise of a tenth of a cell; half a cell elsewhere."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     distances = torch.full((4, height, width), 0.5)
     for _ in range(30):
@@ -45,7 +46,7 @@ def object_distances(height: int, width: int, rng: torch.Generator) -> Tensor:
 
 
 def inputs(level: str, dtype: torch.dtype, kind: str = "objects") -> list[Tensor]:
-    """Features, distances and weight on the device, channels-last."""
+    """Return features, distances and weight on the device, channels-last."""
     rng = torch.Generator().manual_seed(0)
     height, width = LEVELS[level]
     features = torch.randn(1, WIDTH, height, width, generator=rng)
@@ -57,19 +58,19 @@ def inputs(level: str, dtype: torch.dtype, kind: str = "objects") -> list[Tensor
 
 
 def plain(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
-    """The convolution that does not look at the distances."""
+    """Apply the plain convolution, which ignores the distances."""
     return F.conv2d(features, weight, padding=1)
 
 
 def star(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
-    """The star convolution of one level."""
+    """Apply the star convolution to one level."""
     from varifocal.ops.star_conv import star_conv, star_points
 
     return star_conv([features], star_points([distances]), weight)[0]
 
 
 def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
-    """torchvision's, in float32 as its coordinates have to be."""
+    """Apply torchvision's operator, in float32 because its coordinates must be."""
     from torchvision.ops import deform_conv2d
 
     from varifocal.ops.star_conv import star_offsets
@@ -78,7 +79,7 @@ def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
 
 
 def forward(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Call:
-    """Without anything kept for a backward pass."""
+    """Return a call of the forward pass without autograd."""
 
     def call() -> Tensor:
         with torch.no_grad():
@@ -88,7 +89,7 @@ def forward(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Call:
 
 
 def both(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Call:
-    """And the gradients of all that it depends on."""
+    """Return a call of forward and backward, with the gradients of all inputs that the function depends on."""
     wanted = [tensors[0], tensors[2]] if function is plain else list(tensors)
 
     def call() -> Any:
@@ -99,7 +100,7 @@ def both(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Call:
 
 
 def graphed(call: Call, repeats: int = REPEATS) -> Call:
-    """A CUDA graph of so many calls in a row, after some outside that make the libraries' choices."""
+    """Return the replay of a CUDA graph with ``repeats`` calls, captured after warm-up calls that choose algorithms."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -114,14 +115,14 @@ def graphed(call: Call, repeats: int = REPEATS) -> Call:
 
 
 def microseconds(calls: dict[str, Call], rounds: int = 25) -> dict[str, float]:
-    """Of one call each, by turns."""
+    """Return the median microseconds of one call of each, in alternation."""
     found = medians({name: graphed(call) for name, call in calls.items()}, rounds, warmup=5)
     return {name: time * 1e3 / REPEATS for name, time in found.items()}
 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Of both convolutions."""
+    """Allow or forbid TF32 in matrix products and cuDNN while the block runs."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     try:
@@ -131,7 +132,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def level_rows(level: str, dtype: torch.dtype, kind: str, *, goal: bool, peer: bool) -> list[Row]:
-    """Forward, and forward with backward, of one level."""
+    """Return the rows of one level: forward, and forward with backward."""
     name = "TF32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else str(dtype)[6:]
     rows = []
     for passes, what in ((forward, "forward"), (both, "forward and backward")):
@@ -149,7 +150,7 @@ def level_rows(level: str, dtype: torch.dtype, kind: str, *, goal: bool, peer: b
 
 
 def star_rows() -> list[Row]:
-    """The first level in every type, the other levels in bfloat16."""
+    """Return the rows of the first level in every type and of the other levels in bfloat16."""
     rows = []
     for dtype, allowed in (
         (torch.bfloat16, False),
@@ -158,7 +159,7 @@ def star_rows() -> list[Row]:
         (torch.float32, False),
     ):
         with tf32(allowed):
-            full = dtype == torch.float32 and not allowed  # no tensor cores: not what a GPU is bought for
+            full = dtype == torch.float32 and not allowed  # without tensor cores, so without a goal
             rows += level_rows("P3", dtype, "objects", goal=not full, peer=True)
     rows += level_rows("P3", torch.bfloat16, "random", goal=False, peer=False)
     for level in list(LEVELS)[1:]:
@@ -168,7 +169,7 @@ def star_rows() -> list[Row]:
 
 @contextmanager
 def stars(function: Callable[..., Tensor]) -> Iterator[None]:
-    """This function in the place of every star of a network."""
+    """Replace every star convolution of a network by this function while the block runs."""
     from varifocal.models import layers
 
     own = layers.star_conv
@@ -184,7 +185,7 @@ def stars(function: Callable[..., Tensor]) -> Iterator[None]:
 
 
 def network_rows() -> list[Row]:
-    """VFNet-R50, one image, bfloat16: the network from a graph; then boxes and suppression, as prediction does."""
+    """Return the rows of VFNet-R50, one image, bfloat16: the network as a CUDA graph, and with post-processing."""
     from network import model
     from varifocal.ops.nms import multiclass_nms
 
@@ -214,7 +215,7 @@ def network_rows() -> list[Row]:
 
 
 def training_row() -> Row:
-    """A whole step of VFNet-R50 in bfloat16: forward, loss, backward, optimizer."""
+    """Return the row of a whole training step of VFNet-R50 in bfloat16: forward, loss, backward, optimizer."""
     from network import CLASSES, model
     from varifocal.structures import Targets
 
@@ -246,7 +247,7 @@ def training_row() -> Row:
 
 
 def tune() -> None:
-    """Forward blocks for every level in bfloat16, the five best and the one that is taken."""
+    """Try forward block sizes for every level in bfloat16; print the five best and the one in use."""
     from triton.runtime.errors import OutOfResources
 
     from varifocal.ops.kernels import star_cuda as star_triton
@@ -277,12 +278,12 @@ def tune() -> None:
 
 
 def main() -> None:
-    """Measure all and keep it."""
+    """Measure everything and write the results."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tune", action="store_true", help="try block sizes instead")
+    parser.add_argument("--tune", action="store_true", help="try block sizes instead of measuring")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        print("star_conv_gpu.py measures a CUDA device and torch sees none here.", file=sys.stderr)
+        print("star_conv_gpu.py measures a CUDA device, and torch finds none here.", file=sys.stderr)
         sys.exit(2)
     if arguments.tune:
         tune()

@@ -1,11 +1,13 @@
-"""The AP that noise in the labels leaves to a perfect detector: python benchmarks/trees_label_noise.py [CHECKPOINT ...]
+"""Measure the AP that label noise leaves to a perfect detector.
 
-A perfect detector finds every tree, nothing else, and the box that the tree has. The labels are such boxes with each
-edge moved by a normal number, of a standard deviation that is a fraction of the box's width or height: what is measured
-is the AP of the boxes of the embedded held-out scene against labels that were moved so, mean of 20 draws. The scores
-are random, since nobody knows which label is drawn badly. For each CHECKPOINT, ``runs/trees-1/best.safetensors`` for
-example, the same fraction is measured on the detections that are the nearest to a label with an IoU of at least 0.3:
-noise of the labels and errors of the detector together, so that the labels' own is below it. Results in
+    python benchmarks/trees_label_noise.py [CHECKPOINT ...]
+
+A perfect detector finds every tree and nothing else, each with its true box. The labels are such boxes with each edge
+moved by a normally distributed amount, whose standard deviation is a fraction of the box's width or height. The script
+measures the AP of the boxes of the embedded held-out scene against labels moved this way, as the mean of 20 draws. The
+scores are random, because a detector cannot know which labels are imprecise. For each CHECKPOINT, for example
+``runs/trees-1/best.safetensors``, it measures the same fraction for the detection nearest to each label, with an IoU of
+at least 0.3. This includes both label noise and detector errors, so label noise alone is lower. Results go to
 ``trees_label_noise.json``.
 """
 
@@ -36,13 +38,13 @@ NEAR = 0.3
 
 
 def moved(boxes: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """The boxes with each edge moved by a normal number times ``fraction`` of the width or height."""
+    """Return the boxes with each edge moved by a normal random number times ``fraction`` of the width or height."""
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     return boxes + fraction * sides * generator.standard_normal(boxes.shape)
 
 
 def perfect(data: Dataset, fraction: float) -> dict[str, float]:
-    """Metrics, in points, of the true boxes against moved labels, and the mean IoU of the two."""
+    """Return metrics in points of the true boxes against moved labels, and the mean IoU between the two."""
     draws = []
     for seed in range(DRAWS):
         generator = np.random.default_rng(seed)
@@ -61,7 +63,7 @@ def _detections(boxes: np.ndarray, labels: np.ndarray, data: Dataset, generator:
 
 
 def measured(checkpoint: Path, data: Dataset) -> dict[str, Any]:
-    """By what fraction of the label's side the edges of the nearest detections are off, and their mean IoU."""
+    """Return the deviation of the nearest detections' edges as a fraction of the label's side, and their mean IoU."""
     _, found = evaluate(load(checkpoint), data)
     pairs = [_nearest(one.boxes, sample.boxes) for one, sample in zip(found, data.samples, strict=True)]
     boxes, labels = (np.concatenate(each) for each in zip(*pairs, strict=True))
@@ -76,14 +78,14 @@ def measured(checkpoint: Path, data: Dataset) -> dict[str, Any]:
 
 
 def _nearest(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each label that has one, the detection of the highest IoU, and the label."""
+    """Return the detection with the highest IoU for each label that has one near enough, and these labels."""
     iou = box_iou(boxes, labels)
     near = iou.max(axis=0) >= NEAR
     return boxes[iou.argmax(axis=0)[near]], labels[near]
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure, print and keep."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT")
     options = parser.parse_args(words)

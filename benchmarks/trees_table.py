@@ -1,4 +1,4 @@
-"""Write the demo table of README.md from ``trees_vs_fcos.json``: python benchmarks/trees_table.py"""
+"""Generate the demo table of README.md from ``trees_vs_fcos.json``: python benchmarks/trees_table.py"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("trees_vs_fcos.json")
 NOISE = Path(__file__).with_name("trees_label_noise.json")
-SHOWN = (0.1, 0.15, 0.2)  # of the fractions that were measured
+SHOWN = (0.1, 0.15, 0.2)  # fractions in the README, of those that were measured
 BEGIN, END = "<!-- demo table: benchmarks/trees_table.py -->", "<!-- end of demo table -->"
 TITLES = {
     "vfnet": "varifocal VFNet, varifocal loss",
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def table() -> str:
-    """Mean and range over the seeds of every model, in percent."""
+    """Return the table: mean and range over the seeds of every model, in percent."""
     results = [r for r in json.loads(RESULTS.read_text()) if not r["overrides"]]
     lines = ["| | AP50 | AP | AP75 | seeds |", "|---|---|---|---|---|"]
     for name, title in TITLES.items():
@@ -34,39 +34,46 @@ def table() -> str:
 
 
 def remarks(results: list[dict[str, Any]]) -> list[str]:
-    """What the numbers are of, where and when."""
+    """Return the notes below the table: what was measured, where and when."""
     last = results[-1]
     return [
-        "Held-out scene, 279 boxes, read in overlapping windows whose detections are merged; mean over the seeds (and",
-        f"range); {max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']}; made by",
-        "`benchmarks/trees_vs_fcos.py`. One scene is little: two points are within chance.",
+        "Held-out scene, 279 boxes, processed in overlapping windows whose detections are merged; mean over the seeds",
+        f"(and range); {max(r['date'] for r in results)}, {last['machine']}, torch {last['torch']};",
+        "`benchmarks/trees_vs_fcos.py`. One scene is a small sample: differences of two points may be chance.",
         "",
         *_bound(),
     ]
 
 
 def _bound() -> list[str]:
-    """What the looseness of the labels leaves to a detector without any error, from ``trees_label_noise.json``."""
+    """Return the AP that imprecise labels leave to a perfect detector, from ``trees_label_noise.json``."""
     content = json.loads(NOISE.read_text(encoding="utf-8"))
     by_fraction = {one["fraction"]: one for one in content["noise"]}
-    left = [f"{100 * at:g} % AP {by_fraction[at]['AP']:.0f} and AP75 {by_fraction[at]['AP75']:.1f}" for at in SHOWN]
+    rows = [by_fraction[fraction] for fraction in SHOWN]
+    percent = _either([f"{100 * row['fraction']:g}" for row in rows])
+    ap, ap75 = _either([f"{row['AP']:.0f}" for row in rows]), _either([f"{row['AP75']:.1f}" for row in rows])
+    made = content["machine"]
     own = ", ".join(f"{100 * one['fraction']:.1f} %" for one in content["detectors"])
     return [
-        "Few tree crowns have a sharp edge. Labels whose edges are off by this fraction of a side leave a detector",
-        f"without any error: {', '.join(left)}. The demo's detections",
-        f"and the labels differ by {own} an edge, so that AP75, and with it AP, is low by nature",
-        f"(`benchmarks/trees_label_noise.py`, {content['machine']['date']}, {content['machine']['cpu']}).",
+        f"Few tree crowns have a sharp edge, so labels are imprecise. If label edges are off by {percent} %",
+        f"of the side, even a perfect detector only reaches an AP of {ap} and an AP75 of {ap75}.",
+        f"The demo's detections differ from the labels by {own} per edge, so AP75, and with it AP, must be low",
+        f"(`benchmarks/trees_label_noise.py`, {made['date']}, {made['cpu']}).",
     ]
 
 
+def _either(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 def spread(values: list[float]) -> str:
-    """Mean, and the range where there is one."""
+    """Return the mean, with the range if there are several values."""
     mean = f"{statistics.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.1f}-{max(values):.1f})"
 
 
 def main() -> None:
-    """Replace what stands between the two marks."""
+    """Replace the text between the two markers in README.md."""
     readme = ROOT / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]

@@ -1,16 +1,16 @@
-"""VFNet against torchvision's FCOS on the embedded trees: same loop, data, crops, backbone, steps and seeds.
+"""Compare VFNet with torchvision's FCOS on the embedded trees: same loop, data, crops, backbone, steps and seeds.
 
     python benchmarks/trees_vs_fcos.py                 # all runs, about six minutes each on two cores
     python benchmarks/trees_vs_fcos.py --models fcos --seeds 0
 
-``--set train.epochs=10`` changes the recipe for all. A run that stands in the results file is not done again. Both
-detectors start from the same ImageNet weights, freeze the same stages and are measured through the same windows and
-post-processing (score over 0.05, class-wise NMS at the recipe's IoU, 2000 boxes); torchvision's own threshold of 0.2
-would only cost it AP. Beside the measure on the whole scene stand those of the same detections cut into 16 tiles of
-256 pixels (``tiles_AP``, 100 boxes a tile, labels of which more than 40 % is visible), and of a detector that sees
-nothing but each tile (``alone_AP``): the scales of earlier measurements. FCOS keeps the head, assignment, losses and
-score (sqrt(class * centerness)) of torchvision, at the pyramid width of the recipe. Two differences are its nature: it
-has five pyramid levels where the recipe has four, and it knows no ignored regions, so that rests of cut boxes are
+``--set train.epochs=10`` changes the recipe for all runs. A run that is in the results file is not repeated. Both
+detectors start from the same ImageNet weights, freeze the same stages and are evaluated with the same windows and
+post-processing (score above 0.05, class-wise NMS at the recipe's IoU, 2000 boxes); torchvision's own threshold of 0.2
+would only cost it AP. Besides AP on the whole scene, the results have two earlier measures: the same detections cut
+into 16 tiles of 256 pixels (``tiles_AP``, 100 boxes per tile, labels of which more than 40 % is visible), and
+detections in each tile processed alone (``alone_AP``). FCOS keeps torchvision's head, assignment, losses and score
+(sqrt(class * centerness)), with the recipe's number of pyramid channels. Two differences remain: it has five pyramid
+levels where the recipe has four, and it does not support ignored regions, so the remains of truncated boxes are
 background to it.
 """
 
@@ -57,7 +57,7 @@ NAMES = ("cls_logits", "bbox_regression", "bbox_ctrness")
 
 
 class Pyramid(nn.Module):
-    """The recipe's backbone under torchvision's pyramid, as torchvision's detectors want it."""
+    """The recipe's backbone with torchvision's pyramid, in the form that torchvision's detectors expect."""
 
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
@@ -66,12 +66,12 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(self.body.channels, width, extra_blocks=LastLevelP6P7(width, width))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """P3 to P7."""
+        """Return the maps P3 to P7."""
         return self.fpn({str(i): level for i, level in enumerate(self.body(images))})
 
 
 class TorchvisionFCOS(nn.Module):
-    """torchvision's FCOS behind the three verbs that the training loop and prediction call."""
+    """torchvision's FCOS with the three methods that the training loop and prediction call."""
 
     def __init__(self, config: BackboneConfig, width: int, num_classes: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TorchvisionFCOS(nn.Module):
         self.net = FCOS(Pyramid(config, width), num_classes, anchor_generator=anchors)
 
     def forward(self, images: Tensor) -> Outputs:
-        """The head's outputs, and the anchors beside them."""
+        """Return the outputs of the head, together with the anchors."""
         maps = list(self.net.backbone(images).values())
         tensors = dict(self.net.head(maps))
         sizes = [(images.shape[2], images.shape[3])] * len(images)
@@ -88,14 +88,14 @@ class TorchvisionFCOS(nn.Module):
         return Outputs(tensors, tuple((level.shape[2], level.shape[3]) for level in maps))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """torchvision's losses; boxes cut to less than the kept share are left out, it knows no ignored regions."""
+        """Return torchvision's losses; ignored boxes are left out, because it does not support ignored regions."""
         labeled = [{"boxes": t.boxes[~t.crowd], "labels": t.labels[~t.crowd]} for t in targets]
         counts = [height * width for height, width in outputs.shapes]
         head = {name: outputs.tensors[name] for name in NAMES}
         return self.net.compute_loss(labeled, head, list(outputs.tensors["anchors"]), counts)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> Candidates:
-        """Boxes and sqrt(class * centerness)."""
+        """Return boxes, and scores sqrt(class * centerness)."""
         tensors = outputs.tensors
         boxes = [
             clip_boxes(self.net.box_coder.decode(deltas, anchors), *size)
@@ -117,7 +117,7 @@ def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, fl
     with tempfile.TemporaryDirectory() as folder:
         job = build_job(recipe, sample_dataset_dir(), Path(folder))
         if name == "fcos":
-            width = recipe.model.width
+            width = recipe.model.channels
             detector = TorchvisionFCOS(recipe.model.backbone, width, len(job.model.categories))
             job = replace(job, model=Model(detector, job.model.info))
         begun = time.monotonic()
@@ -132,7 +132,7 @@ def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, fl
 
 
 def measure_on_tiles(model: Model) -> dict[str, float]:
-    """The scene's detections cut into tiles, and those of each tile seen alone."""
+    """Return metrics of the scene's detections cut into tiles, and of detections in each tile alone."""
     data = load_dataset(sample_dataset_dir(), "test")
     scene, image = data.samples[0], read_image(data.samples[0].file)
     corners = [(x, y) for y in range(0, 4 * TILE, TILE) for x in range(0, 4 * TILE, TILE)]
@@ -148,20 +148,20 @@ def measure_on_tiles(model: Model) -> dict[str, float]:
 
 
 def cut(scene: Sample, x: int, y: int) -> Sample:
-    """The scene's boxes in one tile."""
+    """Return the scene's labels in one tile."""
     boxes, kept = cut_boxes(scene.boxes, x, y)
     name = f"x{x:04d}_y{y:04d}"
     return Sample(scene.file.with_stem(name), x * 10000 + y, TILE, TILE, boxes, scene.labels[kept], scene.crowd[kept])
 
 
 def cut_detections(found: Detections, x: int, y: int) -> Detections:
-    """The detections in one tile."""
+    """Return the detections in one tile."""
     boxes, kept = cut_boxes(found.boxes, x, y)
     return Detections(boxes, found.scores[kept], found.labels[kept], found.categories)
 
 
 def cut_boxes(boxes: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of each box in the tile, and which are visible enough to be kept."""
+    """Return the boxes clipped to the tile that are visible enough, and which ones they are."""
     moved = boxes - np.array([x, y, x, y], boxes.dtype)
     cut = moved.clip(0, TILE)
     shown, whole = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (cut, moved))
@@ -170,12 +170,12 @@ def cut_boxes(boxes: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray
 
 
 def main() -> None:
-    """Do the runs that are missing and print the table."""
+    """Do the missing runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value", dest="overrides")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each run's last weights here")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="folder for the last weights of each run")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     recipe = load_recipe("trees", options.overrides)
@@ -192,7 +192,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, str | int]:
-    """Where and when."""
+    """Return the date, hardware and versions of a result."""
     return {
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Write every error sentence of the package with its code to tests/error_sentences.txt, which a test compares.
+"""Write every error sentence of the package with its code to tests/error_sentences.txt, which a test checks.
 
-Usage: error_sentences.py [--check]   with --check nothing is written, and a difference ends with exit code 1.
-A line is ``code: sentence``, where ``{...}`` stands for what the program fills in. Sentences are read from the source
-with ``ast``, so that those that are rarely raised are in the list as well.
+Usage: error_sentences.py [--check]   with --check nothing is written; a difference exits with code 1.
+
+A line is ``code: sentence``, where ``{...}`` marks what the program fills in. Sentences are extracted from the source
+with ``ast``, so that the list includes errors that are rarely raised.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One call that makes an error: its ``code`` ("" without one), its text and where it stands."""
+    """One call that creates an error: its ``code`` ("" without one), its text, and its file and line."""
 
     code: str
     text: str
@@ -32,7 +33,7 @@ class Sentence:
 
 
 def sentences(source: Path = SOURCE) -> Iterator[Sentence]:
-    """Yield every error that the package's source makes, by file and line."""
+    """Yield every error that the package's source creates, by file and line."""
     for path in sorted(source.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -48,7 +49,7 @@ def _sentence(call: ast.Call, where: str) -> Sentence:
 
 
 def _text(node: ast.expr) -> str:
-    """Return the text of an expression, with what is filled in as ``{expression}``."""
+    """Return the text of an expression, with the parts that are filled in as ``{expression}``."""
     if isinstance(node, ast.Constant):
         return str(node.value).replace("\n", "\\n")
     if isinstance(node, ast.JoinedStr):
@@ -61,17 +62,17 @@ def _text(node: ast.expr) -> str:
 
 
 def snapshot() -> str:
-    """Return the content of the list: a line per error, sorted by code."""
+    """Return the content of the list: one line per error, sorted by code."""
     lines = sorted(f"{one.code}: {one.text}" for one in sentences() if one.code)
     return "".join(f"{line}\n" for line in lines)
 
 
 def main() -> None:
-    """Write the list, or compare it."""
+    """Write the list, or compare it with the source."""
     if "--check" not in sys.argv[1:]:
         SNAPSHOT.write_text(snapshot(), encoding="utf-8")
     elif not SNAPSHOT.is_file() or SNAPSHOT.read_text(encoding="utf-8") != snapshot():
-        sys.exit(f"{SNAPSHOT}: differs from the source; look at the change, then run scripts/error_sentences.py")
+        sys.exit(f"{SNAPSHOT}: differs from the source; review the change, then run scripts/error_sentences.py")
 
 
 if __name__ == "__main__":

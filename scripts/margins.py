@@ -1,11 +1,11 @@
-"""How near each numeric comparison of the tests comes to its bound, a plugin of pytest:
+"""A pytest plugin that measures how close each numeric comparison in the tests comes to its bound.
 
     PYTHONPATH=scripts MARGINS=margins.txt python -m pytest -p margins -p no:xdist tests/unit/ops
 
-Writes a line for each place in a test that compares a number with a bound, the nearest first: 1.0 is on the bound, 0.5
-is half way to it. ``assert a < b``, ``pytest.approx``, ``torch.testing.assert_close`` and NumPy's ``allclose`` and
-``assert_allclose`` are watched. An assertion that is near its bound, and whose number another processor rounds
-differently, needs a wider bound or float64. With pytest-xdist each process writes a file of its own.
+Writes a line for each test line that compares a number with a bound, the closest first: 1.0 is at the bound, 0.5 is
+half of it. It watches ``assert a < b``, ``pytest.approx``, ``torch.testing.assert_close`` and NumPy's ``allclose`` and
+``assert_allclose``. An assertion that is close to its bound, and whose number depends on the processor's rounding,
+needs a wider bound or float64. With pytest-xdist each process writes a separate file.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _approx_equal, _rewrite = ApproxScalar.__eq__, rewrite.rewrite_asserts
 
 
 def note(place: str | None, ratio: float, words: str) -> None:
-    """Keep it if nothing nearer was seen at this place."""
+    """Record a comparison unless a closer one was recorded at this line."""
     if place is not None and ratio == ratio and ratio > nearest.get(place, (-1.0, ""))[0]:
         nearest[place] = (float(ratio), words)
 
 
 def caller() -> str | None:
-    """The innermost line of a test that is being run."""
+    """Return the innermost line of the test that is running."""
     frame = sys._getframe(1)
     while frame is not None:
         file = Path(frame.f_code.co_filename)
@@ -49,7 +49,7 @@ def caller() -> str | None:
 
 
 def compare(left: Any, order: str, right: Any) -> Any:
-    """What ``left < right`` gives, or whatever the order is; numbers that are not negative are noted."""
+    """Return ``left < right``, or the comparison in ``order``; record it if its numbers are not negative."""
     small, large = (left, right) if order.startswith("Lt") else (right, left)
     try:
         least, most = float(small), float(large)
@@ -70,7 +70,7 @@ def _ask(left: Any, order: str, right: Any) -> Any:
 
 
 class _Orders(ast.NodeTransformer):
-    """Makes ``a < b`` inside an assertion a call of ``compare``."""
+    """Replace ``a < b`` in an assertion by a call of ``compare``."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.Assert:
         node.test = _Within().visit(node.test)
@@ -87,7 +87,7 @@ class _Within(ast.NodeTransformer):
 
 
 def _watched(call: Callable[..., Any], relative: float | None, absolute: float | None, names: tuple[str, str]) -> Any:
-    """The comparison of two arrays ``call``, which is noted; ``names`` are those of its relative and absolute bound."""
+    """Wrap the array comparison ``call`` to record it; ``names`` are its arguments for relative and absolute bound."""
 
     def watched(found: Any, wanted: Any, *rest: Any, **words: Any) -> Any:
         for one, other in zip(_flat(found), _flat(wanted), strict=False):
@@ -134,8 +134,8 @@ def _rewrite_asserts(module: ast.Module, source: bytes, *rest: Any) -> None:
 
 
 def pytest_configure() -> None:
-    """Put the watchers in, before any test is imported."""
-    sys.dont_write_bytecode = True  # rewritten tests are not to be kept
+    """Install the watchers before any test is imported."""
+    sys.dont_write_bytecode = True  # do not cache the rewritten tests
     builtins._margins_compare = compare  # type: ignore[attr-defined]
     rewrite.rewrite_asserts = _rewrite_asserts
     ApproxScalar.__eq__ = _approx  # type: ignore[method-assign, assignment]
@@ -145,7 +145,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write what was seen."""
+    """Write the recorded comparisons."""
     file = os.environ.get("MARGINS", "margins.txt") + os.environ.get("PYTEST_XDIST_WORKER", "")
     rows = sorted(nearest.items(), key=lambda item: -item[1][0])
     Path(file).write_text("".join(f"{ratio:.3f} {place} {words}\n" for place, (ratio, words) in rows), encoding="utf-8")

@@ -1,7 +1,10 @@
-"""How far the overfit tests are from their bound with other first weights: python scripts/overfit_margins.py --runs 10
+"""Measure how far the overfit tests are from their bound with other initial weights.
 
-Prints for every detector and loss of ``test_overfits_two_images`` the AP, in steps of 1/30, of so many runs whose first
-weights are moved by a millionth, which is what another order of sums does to the first step; the test asks for 28.
+    python scripts/overfit_margins.py --runs 10
+
+Prints the AP, in steps of 1/30, of several runs for every detector and loss of ``test_overfits_two_images``. The
+initial weights of each run are changed by a millionth, which is what another order of summation does to the first step.
+The test requires 28.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ def main() -> None:
     from test_detectors import OVERFITS, overfit
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10, help="of each, beside that of the test (%(default)s)")
-    parser.add_argument("--only", default="", help="detectors whose name begins so")
+    parser.add_argument(
+        "--runs", type=int, default=10, help="runs of each, in addition to that of the test (%(default)s)"
+    )
+    parser.add_argument("--only", default="", help="only detectors whose names start with this")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name, row in OVERFITS:

@@ -1,7 +1,7 @@
-"""Write one small data set in every layout and format that is read, and read it: python scripts/try_layouts.py
+"""Write and read one small data set in every supported layout and format: python scripts/try_layouts.py
 
-Images, boxes, classes and splits must be those of the one truth in tests/support/layouts.py. With ``--keep FOLDER`` the
-data sets stay there, for a look at them or to try a command on each.
+Images, boxes, classes and splits must equal the ground truth in tests/support/layouts.py. ``--keep FOLDER`` keeps the
+data sets in a folder, to inspect them or to try a command on each.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from layouts import LAYOUTS, try_layout
 
 
 def main() -> int:
-    """Try each layout; the number of those that are not right."""
+    """Try each layout; return the number of failures."""
     parser = argparse.ArgumentParser(description="Write and read one small data set in every layout.")
-    parser.add_argument("--keep", type=Path, help="write the data sets into this new folder and leave them there")
+    parser.add_argument("--keep", type=Path, help="write the data sets into this new folder and keep them")
     options = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -28,7 +28,7 @@ def main() -> int:
             (root / name).mkdir(parents=True)
             try:
                 said = try_layout(layout, root / name)
-            except Exception as error:  # whatever goes wrong with one, the others are tried as well
+            except Exception as error:  # an error in one layout must not stop the others
                 said = f"{type(error).__name__}: {error}"
             wrong += bool(said)
             print(f"{name:20} {layout.format:14} {said or 'right'}")

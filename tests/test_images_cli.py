@@ -133,7 +133,7 @@ def test_large_images_are_read_in_windows(predict, tmp_path, monkeypatch):
     square(tmp_path / "a.png")
     code, _, err = predict("a.png")
     assert code == 2
-    assert "60 x 40 pixels, above the limit of 1000; read it in windows with --tile" in err
+    assert "60 x 40 pixels, above the limit of 1000; read it in tiles with --tile" in err
     code, found, _ = predict("a.png", "--tile", "32")
     assert (code, [entry["bbox"] for entry in found]) == (0, [[10, 10, 20, 20]])
     code, found, _ = predict("a.png", "--max-pixels", "2400")
@@ -154,5 +154,5 @@ def test_names_without_a_font_are_told_once(predict, tmp_path, model, monkeypatc
     square(tmp_path / "a.png", (300, 200))
     _, found, err = predict("a.png")
     assert found[0]["category_name"] == "杯子"
-    assert err.count("No font here has the letters of 杯子, so class numbers are drawn") == 1
+    assert err.count("No installed font has the letters of 杯子, so class numbers are drawn") == 1
     fonts._search_with.cache_clear()

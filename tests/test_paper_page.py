@@ -63,9 +63,9 @@ def test_claims_by_hand(script):
     assert claims == [
         "| Table 3: the star | +0.6 | +0.0 (-6.6 to +6.6; p 1) | open | +1.0 (+0.8 to +1.2; p 0.0033) | holds |",
         "| Table 3: the refinement | +0.9 | -1.0 | one seed | - | not run |",
-        "| Table 3: VFNet beside raw VFNet | +1.5 | - | not run | - | not run |",
-        "| Table 3: VFNet beside FCOS+ATSS | +2.4 | - | not run | - | not run |",
-        "| Table 3: varifocal for focal loss, raw VFNet | +1.1 | +1.0 (+0.8 to +1.2; p 0.0033) | holds |",
+        "| Table 3: VFNet vs. raw VFNet | +1.5 | - | not run | - | not run |",
+        "| Table 3: VFNet vs. FCOS+ATSS | +2.4 | - | not run | - | not run |",
+        "| Table 3: varifocal instead of focal, raw VFNet | +1.1 | +1.0 (+0.8 to +1.2; p 0.0033) | holds |",
     ]
     assert "| raw VFNet, focal | 20.0 ± 10.0 | 40.0 ± 20.0 | 10.0 ± 5.0 | 3 | 39.0 |" in lines
     # of seeds 0, 1 and 2 the norm changes 0, -0.9 and 3.9, which is 1 within t(2) = 4.3027 standard errors of 1.473
@@ -106,16 +106,15 @@ def test_advice_follows_from_the_numbers(scripts):
     }
     text = scripts("advice").advice([run(name, i, ap) for name, found in aps.items() for i, ap in enumerate(found)])
     text = " ".join(" ".join(text).split())
-    assert "**With few steps set `model.star_norm=group`**" in text
-    assert "VFNet with the norm is above VFNet as it was published by 6.0 AP (+6.0 to +6.0). It cannot" in text
+    assert "**For short training, set `model.star_norm=group`.**" in text
+    assert "VFNet with the norm is 6.0 AP above VFNet as published (+6.0 to +6.0). It cannot" in text
     assert "It cannot be distinguished from FCOS+ATSS (+0.3 AP, -3.5 to +4.1)." in text
-    assert "It is below raw VFNet, which has no star and no refinement, by 3.0 AP (-3.1 to -2.8)." in text
-    assert "With the norm VFNet is above the same without refinement by 6.0 AP, with one seed alone." in text
-    assert "RepPoints with the norm has not run beside RepPoints without it yet." in text
+    assert "It is 3.0 AP below raw VFNet (-3.1 to -2.8)." in text
+    assert "VFNet with the norm is 6.0 AP above the same detector without refinement, with a single seed." in text
+    assert "RepPoints with the norm has no runs to compare with RepPoints without it yet." in text
     assert (
-        "On VFNet with the norm focal is below varifocal (-9.8 AP, -10.6 to -9.1); quality focal and MAL cannot be "
-        "distinguished from varifocal; IA-BCE has not run often enough. On ATSS focal, quality focal, MAL and IA-BCE "
-        "have not"
+        "On VFNet with the norm, focal is below varifocal (-9.8 AP, -10.6 to -9.1); quality focal and MAL cannot be "
+        "distinguished from varifocal; IA-BCE has too few runs. On ATSS, focal, quality focal, MAL and IA-BCE have too"
     ) in text
 
 
@@ -138,10 +137,10 @@ def test_losses_by_hand(script):
     assert "| ATSS, IA-BCE | - | - | - | - | 0 |" in lines
     # t(1) = 12.7062; correlations differ by 0.01 and 0.02
     assert (
-        "| ATSS: MAL for varifocal | **+2.0 (+2.0 to +2.0)** | **+1.0 (+1.0 to +1.0)** "
+        "| ATSS: MAL instead of varifocal | **+2.0 (+2.0 to +2.0)** | **+1.0 (+1.0 to +1.0)** "
         "| +0.015 (-0.049 to +0.079) | +4.0 (one seed) |"
     ) in lines
-    assert "| ATSS: focal for varifocal | - | - | - | - |" in lines
+    assert "| ATSS: focal instead of varifocal | - | - | - | - |" in lines
     assert "## The losses" not in lines_of(script, [run("star", 0, 0.1)])
 
 
@@ -188,8 +187,8 @@ def test_oracles_by_hand(script):
     assert "| `nothing` | 30.0 ± 0.0 | 33.0 ± 1.4 | 38.5 | 39.2 |" in lines
     assert "| `gt_ctr` | - | - | - | 41.1 |" in lines
     # t = 3, so that p = 1 - 2 atan(3) / pi
-    assert "| IoU as the score, beside true boxes | +18.6 | +3.0 (-9.7 to +15.7; p 0.2) | open |" in lines
-    assert "| true centerness | +1.9 | - | not run |" in lines
+    assert "| IoU as the score, vs. ground-truth boxes | +18.6 | +3.0 (-9.7 to +15.7; p 0.2) | open |" in lines
+    assert "| ground-truth centerness | +1.9 | - | not run |" in lines
     assert "| `gt_refine` | 60.0 |" in lines
 
 

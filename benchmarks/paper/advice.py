@@ -1,4 +1,4 @@
-"""What the page tells a user to take: sentences whose words follow from the numbers."""
+"""The recommendations of the page: sentences that follow from the numbers."""
 
 from __future__ import annotations
 
@@ -13,53 +13,54 @@ from varifocal.analysis.comparison import Difference
 
 
 def beside(subject: str, other: str, found: Difference | None) -> str:
-    """One sentence on the AP of a detector and that of another, by the verdict on their difference."""
+    """Return a sentence that compares the APs of two detectors, worded by the verdict on their difference."""
     if found is None:
-        return f"{subject} has not run beside {other} yet."
+        return f"{subject} has no runs to compare with {other} yet."
     between, word = interval(found), "above" if found.mean > 0 else "below"
     if between is None:
-        return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP, with one seed alone."
+        return f"{subject} is {abs(found.mean):.1f} AP {word} {other}, with a single seed."
     if found.verdict == "open":
         return f"{subject} cannot be distinguished from {other} ({found.mean:+.1f} AP, {between})."
-    return f"{subject} is {word} {other} by {abs(found.mean):.1f} AP ({between})."
+    return f"{subject} is {abs(found.mean):.1f} AP {word} {other} ({between})."
 
 
 def advice(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """The section, made anew of every state of the results."""
+    """Return the section on recommendations for the current results."""
 
     def sentence(subject: str, row: str, other: str, base: str) -> str:
         return beside(subject, other, gain(values_of(runs, base, "AP"), values_of(runs, row, "AP")))
 
     norm, plain = "star-refine-norm", "star-refine"
     few = [
-        sentence("VFNet with the norm", norm, "VFNet as it was published", plain),
+        sentence("VFNet with the norm", norm, "VFNet as published", plain),
         sentence("It", norm, "FCOS+ATSS", "fcos-atss"),
-        sentence("It", norm, "raw VFNet, which has no star and no refinement,", "raw-varifocal"),
-        sentence("As published VFNet", plain, "FCOS+ATSS", "fcos-atss"),
+        sentence("It", norm, "raw VFNet", "raw-varifocal"),
+        sentence("VFNet as published", plain, "FCOS+ATSS", "fcos-atss"),
     ]
     long = [
-        sentence("After twelve epochs VFNet as published", f"{plain}-long", "raw VFNet", "raw-varifocal-long"),
-        sentence("With the norm it", f"{norm}-long", "raw VFNet", "raw-varifocal-long"),
-        sentence("VFNet with the norm", f"{norm}-long", "VFNet as published", f"{plain}-long"),
+        sentence("After twelve epochs, VFNet as published", f"{plain}-long", "raw VFNet", "raw-varifocal-long"),
+        sentence("VFNet with the norm", f"{norm}-long", "raw VFNet", "raw-varifocal-long"),
+        sentence("It", f"{norm}-long", "VFNet as published", f"{plain}-long"),
     ]
     parts = [
-        sentence("With the norm VFNet", norm, "the same without refinement", "star-norm"),
+        sentence("VFNet with the norm", norm, "the same detector without refinement", "star-norm"),
         sentence("RepPoints with the norm", "reppoints-varifocal-norm", "RepPoints without it", "reppoints-varifocal"),
     ]
     headline = _headline(gain(values_of(runs, plain, "AP"), values_of(runs, norm, "AP")))
     bullets = [
-        f"**{headline}**: a group norm behind each star convolution, as behind every other convolution of the head. "
-        f"In 900 steps: {' '.join(few)}",
-        f"**With much time**: {' '.join(long)}",
-        f"**The parts**: {' '.join(parts)}",
-        f"**The loss**: {_losses(runs)}",
-        "**With published weights leave it at `none`**: files of the authors have no such norm. A run with the norm "
-        "cannot start from weights without it, nor the other way round.",
+        f"**{headline}** The setting adds a group norm after each star convolution, like the one after every other "
+        f"convolution of the head. After 900 steps: {' '.join(few)}",
+        f"**Long training.** {' '.join(long)}",
+        f"**Components.** {' '.join(parts)}",
+        f"**Loss.** {_losses(runs)}",
+        "**With published weights, keep `model.star_norm=none`.** The authors' files have no such norm. A run with the "
+        "norm cannot start from weights without it, or the other way around.",
     ]
     return [
-        "## What to take",
+        "## Recommendations",
         "",
-        "The mean difference of AP in points, its 95 % interval in brackets.",
+        "Numbers are mean differences of AP in points, with their 95 % interval in parentheses. Raw VFNet has neither",
+        "star nor refinement.",
         "",
         *(fill(f"- {text}", 120, subsequent_indent="  ", break_on_hyphens=False) for text in bullets),
         "",
@@ -67,15 +68,15 @@ def advice(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _headline(found: Difference | None) -> str:
-    """What to do about the norm, by the verdict on what it changes."""
+    """Return the recommendation on the norm, by the verdict on its effect."""
     if found is None or found.verdict == "open" or interval(found) is None:
-        return "Whether few steps need `model.star_norm=group` is not settled"
-    return f"With few steps set `model.star_norm={'group' if found.verdict == 'better' else 'none'}`"
+        return "Whether short training needs `model.star_norm=group` is open."
+    return f"For short training, set `model.star_norm={'group' if found.verdict == 'better' else 'none'}`."
 
 
 def _losses(runs: Sequence[dict[str, Any]]) -> str:
-    """Which losses differ from the varifocal loss beyond chance, on each detector."""
-    told = []
+    """Return which losses differ significantly from the varifocal loss, for each detector."""
+    sentences = []
     for detector, rows in LOSS_ROWS.items():
         found = {
             loss: gain(values_of(runs, rows["varifocal"], "AP"), values_of(runs, row, "AP"))
@@ -95,10 +96,9 @@ def _losses(runs: Sequence[dict[str, Any]]) -> str:
         if rest:
             parts.append(f"{_listed(rest)} cannot be distinguished from varifocal")
         if unknown:
-            parts.append(f"{_listed(unknown)} {'has' if len(unknown) == 1 else 'have'} not run often enough")
-        told.append(f"on {detector} {'; '.join(parts)}.")
-    text = " ".join(one[0].upper() + one[1:] for one in told)
-    return f"{text} The table below has the other quantities."
+            parts.append(f"{_listed(unknown)} {'has' if len(unknown) == 1 else 'have'} too few runs")
+        sentences.append(f"On {detector}, {'; '.join(parts)}.")
+    return f"{' '.join(sentences)} The table below has the other metrics."
 
 
 def _listed(words: Sequence[str]) -> str:

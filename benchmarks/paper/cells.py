@@ -1,4 +1,4 @@
-"""Cells of the page's tables: means over seeds, and differences of two rows with their interval."""
+"""Cells of the page's tables: means over seeds, and differences between two rows with their interval."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ VERDICTS = {"better": "holds", "worse": "**does not hold**", "open": "open"}
 
 
 def values_of(entries: Sequence[Mapping[str, Any]], row: str, metric: str, factor: float = 100.0) -> dict[int, float]:
-    """One metric of a row by seed, times the factor, where it has a number."""
+    """Return one metric of a row by seed, times the factor, where the entry has a number."""
     own = [entry for entry in entries if entry["row"] == row]
     return {one["seed"]: factor * one["metrics"][metric] for one in own if one["metrics"].get(metric) is not None}
 
 
 def gain(first: BySeed, second: BySeed) -> Difference | None:
-    """From the first to the second, over the seeds that both have; None without any."""
+    """Return the difference second - first over the seeds that both have; None without any."""
     seeds = sorted(first.keys() & second.keys())
     return paired_difference(*([side[seed] for seed in seeds] for side in (first, second))) if seeds else None
 
 
 def mean_cell(values: BySeed, digits: int = 1) -> str:
-    """The mean and, of several, the standard deviation."""
+    """Return the mean and, if there are several values, the standard deviation."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values.values()):.{digits}f}" if len(values) > 1 else ""
@@ -33,14 +33,14 @@ def mean_cell(values: BySeed, digits: int = 1) -> str:
 
 
 def interval(found: Difference, digits: int = 1) -> str | None:
-    """The two ends, or None of a single pair."""
+    """Return the two ends of the interval, or None for a single pair."""
     if found.low is None or found.high is None:
         return None
     return f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
 
 
 def gain_cells(found: Difference | None) -> tuple[str, str]:
-    """Mean with its interval and p, and the verdict."""
+    """Return the mean with its interval and p, and the verdict."""
     if found is None:
         return "-", "not run"
     between = interval(found)
@@ -50,7 +50,7 @@ def gain_cells(found: Difference | None) -> tuple[str, str]:
 
 
 def gain_cell(found: Difference | None, digits: int = 1) -> str:
-    """Both in one cell: bold where the interval leaves zero out."""
+    """Return the mean and its interval in one cell, in bold if the interval excludes zero."""
     if found is None:
         return "-"
     between = interval(found, digits)
@@ -59,10 +59,10 @@ def gain_cell(found: Difference | None, digits: int = 1) -> str:
 
 
 def line(*cells: str) -> str:
-    """A row of a table."""
+    """Return a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table and an empty one."""
+    """Return the lines of a table and an empty one."""
     return [line(*head), f"|{'---|' * len(head)}", *(line(*row) for row in rows), ""]

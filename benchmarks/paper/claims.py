@@ -1,4 +1,4 @@
-"""What the page of the paper's claims compares: rows by their names in ``run.py``, and what the paper says of them."""
+"""The comparisons of the page: rows by their names in ``run.py``, with the paper's numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ LOSSES = ("focal", "quality-focal", "varifocal", "mal", "ia-bce")
 
 
 class Claim(NamedTuple):
-    """``second`` should have a higher AP than ``first``, by ``paper`` points on COCO if the paper says so; ``normed``
-    are the same two rows with a norm in the star, where there is a star."""
+    """The claim that the row ``second`` has a higher AP than the row ``first``.
+
+    ``paper`` is the difference in points that the paper reports on COCO. ``normed`` are the same two rows with a norm
+    after the star, if there is a star.
+    """
 
     what: str
     first: str
@@ -18,14 +21,12 @@ class Claim(NamedTuple):
     normed: tuple[str, str] | None = None
 
 
-# of detectors with a star, which can have a norm
+# claims about detectors with a star, which can have a norm
 STAR_CLAIMS = (
     Claim("Table 3: the star", "raw-varifocal", "star", 0.6, ("raw-varifocal", "star-norm")),
     Claim("Table 3: the refinement", "star", "star-refine", 0.9, ("star-norm", "star-refine-norm")),
-    Claim(
-        "Table 3: VFNet beside raw VFNet", "raw-varifocal", "star-refine", 1.5, ("raw-varifocal", "star-refine-norm")
-    ),
-    Claim("Table 3: VFNet beside FCOS+ATSS", "fcos-atss", "star-refine", 2.4, ("fcos-atss", "star-refine-norm")),
+    Claim("Table 3: VFNet vs. raw VFNet", "raw-varifocal", "star-refine", 1.5, ("raw-varifocal", "star-refine-norm")),
+    Claim("Table 3: VFNet vs. FCOS+ATSS", "fcos-atss", "star-refine", 2.4, ("fcos-atss", "star-refine-norm")),
     Claim(
         "Twelve epochs: the star",
         "raw-varifocal-long",
@@ -41,35 +42,35 @@ STAR_CLAIMS = (
         ("star-norm-long", "star-refine-norm-long"),
     ),
     Claim(
-        "Twelve epochs: VFNet beside raw VFNet",
+        "Twelve epochs: VFNet vs. raw VFNet",
         "raw-varifocal-long",
         "star-refine-long",
         1.5,
         ("raw-varifocal-long", "star-refine-norm-long"),
     ),
     Claim(
-        "Twelve epochs: VFNet beside FCOS+ATSS",
+        "Twelve epochs: VFNet vs. FCOS+ATSS",
         "fcos-atss-long",
         "star-refine-long",
         2.4,
         ("fcos-atss-long", "star-refine-norm-long"),
     ),
     Claim(
-        "Losses: varifocal for focal, VFNet",
+        "Losses: varifocal instead of focal, VFNet",
         "vfnet-focal",
         "star-refine",
         None,
         ("vfnet-norm-focal", "star-refine-norm"),
     ),
     Claim(
-        "Losses: varifocal for quality focal, VFNet",
+        "Losses: varifocal instead of quality focal, VFNet",
         "vfnet-quality-focal",
         "star-refine",
         None,
         ("vfnet-norm-quality-focal", "star-refine-norm"),
     ),
 )
-# what the norm changes
+# effects of the norm
 NORM_CLAIMS = (
     Claim("VFNet", "star-refine", "star-refine-norm"),
     Claim("VFNet without refinement", "star", "star-norm"),
@@ -79,14 +80,14 @@ NORM_CLAIMS = (
     Claim("VFNet, quality focal", "vfnet-quality-focal", "vfnet-norm-quality-focal"),
     Claim("RepPoints, varifocal", "reppoints-varifocal", "reppoints-varifocal-norm"),
 )
-# without a star, or about VFNet as it was published
+# claims about detectors without a star, or about VFNet as published
 OTHER_CLAIMS = (
-    Claim("Table 3: varifocal for focal loss, raw VFNet", "raw-focal", "raw-varifocal", 1.1),
-    Claim("Table 5: varifocal for focal, ATSS", "atss-focal", "atss-varifocal", 0.9),
-    Claim("Table 5: varifocal for quality focal, ATSS", "atss-quality-focal", "atss-varifocal", 0.4),
+    Claim("Table 3: varifocal instead of focal, raw VFNet", "raw-focal", "raw-varifocal", 1.1),
+    Claim("Table 5: varifocal instead of focal, ATSS", "atss-focal", "atss-varifocal", 0.9),
+    Claim("Table 5: varifocal instead of quality focal, ATSS", "atss-quality-focal", "atss-varifocal", 0.4),
     Claim("Table 2: positives weighted by their IoU", "vfnet-unweighted", "star-refine", 0.4),
 )
-# Table 3 from top to bottom: what it is, the row as published, the row with the norm, AP on COCO
+# Table 3 from top to bottom: title, row as published, row with the norm, AP on COCO
 PARTS = (
     ("FCOS+ATSS, focal, centerness", "fcos-atss", None, 39.2),
     ("raw VFNet, focal", "raw-focal", None, 39.0),
@@ -94,7 +95,7 @@ PARTS = (
     ("+ star", "star", "star-norm", 40.7),
     ("+ refinement: VFNet", "star-refine", "star-refine-norm", 41.6),
 )
-# the table of losses: the row of each on a detector
+# the table of losses: detector -> loss -> row
 LOSS_ROWS = {
     "VFNet with the norm": {
         loss: "star-refine-norm" if loss == "varifocal" else f"vfnet-norm-{loss}" for loss in LOSSES
@@ -130,5 +131,5 @@ NAMES = {
 
 
 def spoken(loss: str) -> str:
-    """The name of a loss in a sentence or a table."""
+    """Return the name of a loss for a sentence or a table."""
     return _SPOKEN.get(loss, loss)

@@ -1,10 +1,12 @@
-"""A data set of rendered frames with exact boxes: python benchmarks/paper/frames.py OUT [--train 2400] [--val 600]
+"""Render a data set of game frames with exact boxes.
 
-Twelve kinds of actors of Freedoom in its maps, 320 x 240, drawn by ViZDoom (``pip install vizdoom==1.3.2``), which says
-which pixel belongs to which actor; a box is the extent of an actor's pixels. The maps of the training and of the
-validation split are different ones. The same numbers and seed give the same bytes. OUT is a COCO data set.
+    python benchmarks/paper/frames.py OUT [--train 2400] [--val 600]
 
-ViZDoom is MIT, Freedoom's images are BSD; nothing of either is part of this package.
+Twelve kinds of actors of Freedoom in its maps, 320 x 240 pixels, rendered by ViZDoom (``pip install vizdoom==1.3.2``).
+ViZDoom reports which pixel belongs to which actor; a box is the extent of an actor's pixels. Training and validation
+use different maps. The same numbers and seed give the same bytes. OUT is a COCO data set.
+
+ViZDoom is MIT and Freedoom's images are BSD; this package contains no part of either.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ CLASSES = {
 ACTORS = list(CLASSES)
 MAPS = {"train": [f"MAP{i:02d}" for i in range(1, 13)], "val": [f"MAP{i:02d}" for i in range(13, 17)]}
 CHEATS = ("god", "notarget", "freeze", "noclip")
-PIXELS, SIDE, FILLED = 40, 8, 0.25  # what an actor shows at least: pixels, sides of its box, share of its box
-BLIND, DARK = 6, 22  # median depth of a view into a wall, mean brightness of one that shows nothing
-AGAIN = 25  # views after which a map is emptied of what was summoned
+PIXELS, SIDE, FILLED = 40, 8, 0.25  # minimum for an actor: pixels, side of its box, fraction of its box
+BLIND, DARK = 6, 22  # minimum median depth (else a wall fills the view), minimum mean brightness
+AGAIN = 25  # views after which the map is restarted to remove summoned actors
 
 
 class Frame(NamedTuple):
-    """``pixels`` [240, 320, 3] uint8 and, of each actor, its class (from 0) and xyxy box in whole pixels."""
+    """A frame: ``pixels`` [240, 320, 3] uint8, and the class (from 0) and xyxy box in whole pixels of each actor."""
 
     pixels: np.ndarray
     boxes: list[tuple[int, tuple[int, int, int, int]]]
@@ -53,7 +55,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """So many frames of these maps, drawn by one seed."""
+    """A split: its name, number of frames and seed."""
 
     name: str
     frames: int
@@ -61,7 +63,7 @@ class Split:
 
 
 def start(seed: int) -> Any:
-    """The engine, without a window."""
+    """Return the game engine, without a window."""
     import vizdoom
 
     game = vizdoom.DoomGame()
@@ -81,7 +83,7 @@ def start(seed: int) -> Any:
 
 
 def frames_of(game: Any, name: str, chance: random.Random) -> Iterator[Frame]:
-    """Views of one map without end: somewhere near one of its things, with up to two actors more."""
+    """Yield endless views of one map: at a random position near one of its objects, with up to two summoned actors."""
     game.set_doom_map(name)
     game.new_episode()
     prepare(game)
@@ -110,14 +112,14 @@ def frames_of(game: Any, name: str, chance: random.Random) -> Iterator[Frame]:
 
 
 def prepare(game: Any) -> None:
-    """Nobody moves and nothing is in the way."""
+    """Freeze all actors and turn off collisions."""
     for word in CHEATS:
         game.send_game_command(word)
     game.advance_action(2)
 
 
 def boxes_of(state: Any) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """The extents of the pixels of every actor that can be made out."""
+    """Return the class and box of every actor that is visible enough."""
     found = []
     for label in state.labels:
         if label.object_name not in CLASSES:
@@ -133,7 +135,7 @@ def boxes_of(state: Any) -> list[tuple[int, tuple[int, int, int, int]]]:
 
 
 def write_split(split: Split, out: Path) -> int:
-    """Write the frames and ``instances_NAME.json``; the number of boxes."""
+    """Write the frames and ``instances_NAME.json``; return the number of boxes."""
     folder = out / "images" / split.name
     folder.mkdir(parents=True)
     chance = random.Random(split.seed)
@@ -181,7 +183,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.out.exists():
-        raise SystemExit(f"{options.out}: is there already; remove it or name another folder.")
+        raise SystemExit(f"{options.out}: already exists; remove it or choose another folder.")
     beside = options.out.with_name(f"{options.out.name}.part")
     for split in (Split("train", options.train, options.seed), Split("val", options.val, options.seed + 1)):
         print(f"{split.name}: {split.frames} frames, {write_split(split, beside)} boxes")

@@ -1,4 +1,4 @@
-"""The page's sections on the losses and on the refinement, of what ``ranking.py`` and ``refinement.py`` found."""
+"""The page's sections on losses and refinement, from the results of ``ranking.py`` and ``refinement.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from claims import LOSS_ROWS, NAMES, spoken
 
 
 class Column(NamedTuple):
-    """A quantity of the table of losses: where it stands, what it is multiplied by, decimals."""
+    """A column of the table of losses: its list in the results and metric, a factor, and the number of decimals."""
 
     what: str
     place: str
@@ -28,25 +28,26 @@ COLUMNS = (
 LOSS_HEAD = """\
 ## The losses
 
-Every IoU-aware score loss of the package and focal loss, on two detectors; `varifocal sweep losses` trains the same
-rows. *Rank correlation* is Spearman's, of score and IoU with the best box of the class over the detections near one,
-higher is better; *calibration error* is LaECE in points, lower is better ([how](diagnose.md)). Mean over the seeds and
-standard deviation; the last two columns are made by `benchmarks/paper/ranking.py`.
+Focal loss and every IoU-aware classification loss of the package, on two detectors; `varifocal sweep losses` trains the
+same rows. *Rank correlation* is Spearman's, between the score and the IoU with the best box of the class, over the
+detections near such a box; higher is better. *Calibration error* is LaECE in points; lower is better
+([definitions](diagnose.md)). Cells are means and standard deviations over the seeds. `benchmarks/paper/ranking.py`
+measures rank correlation and calibration error.
 """
 PAIRS = """\
-The other losses beside varifocal, over runs of the same seed: mean and 95 % interval, bold where it leaves zero out.
+Differences from varifocal over pairs of runs with the same seed: mean and 95 % interval, bold if it excludes zero.
 """
 REFINEMENT_HEAD = """\
-## What the refinement does to the boxes
+## Effect of the refinement on the boxes
 
-Mean IoU with its object of the first and of the refined box, at the points of the validation frames that training would
-call positive; made by `benchmarks/paper/refinement.py`. *Nearer* is the share of the points whose refined box is nearer
-to its object than the first one.
+Mean IoU of the first box and of the refined box with their object, at the points of the validation frames that would be
+positives in training; measured by `benchmarks/paper/refinement.py`. *Improved* is the percentage of points at which the
+refined box has the higher IoU.
 """
 
 
 def loss_section(content: Mapping[str, Any]) -> list[str]:
-    """Five losses by two detectors, and the differences with the varifocal loss; nothing where none was trained."""
+    """Return the section on five losses for two detectors, with differences; nothing if none was trained."""
     trained = {run["row"] for run in content["runs"]}
     if not any(row in trained for rows in LOSS_ROWS.values() for row in rows.values()):
         return []
@@ -71,7 +72,7 @@ def _pairs(content: Mapping[str, Any]) -> list[list[str]]:
             if loss != "varifocal":
                 sides = [[_values(content, row, column) for row in (names["varifocal"], name)] for column in COLUMNS]
                 cells = [gain_cell(gain(*pair), column.digits) for pair, column in zip(sides, COLUMNS, strict=True)]
-                rows.append([f"{detector}: {spoken(loss)} for varifocal", *cells])
+                rows.append([f"{detector}: {spoken(loss)} instead of varifocal", *cells])
     return rows
 
 
@@ -80,7 +81,7 @@ def _values(content: Mapping[str, Any], row: str, column: Column) -> dict[int, f
 
 
 def refinement_section(studies: list[dict[str, Any]]) -> list[str]:
-    """First and refined boxes; nothing where none was measured."""
+    """Return the section on first and refined boxes; nothing if none was measured."""
     names = [name for name in NAMES if any(one["row"] == name for one in studies)]
     if not names:
         return []
@@ -94,15 +95,15 @@ def refinement_section(studies: list[dict[str, Any]]) -> list[str]:
         assert found is not None, "both are of the same studies"
         cells = mean_cell(first), mean_cell(refined), f"{found.mean:+.1f}", interval(found) or "one seed"
         rows.append([NAMES[name], *cells, mean_cell(better, 0)])
-    head = ("mean IoU, points", "first box", "refined box", "gain", "95 % interval", "nearer, %")
+    head = ("mean IoU, points", "first box", "refined box", "gain", "95 % interval", "improved, %")
     return [REFINEMENT_HEAD, *table(head, rows), *_by_first_box(studies, names)]
 
 
 def _by_first_box(studies: list[dict[str, Any]], names: list[str]) -> list[str]:
-    """The gain by the IoU of the first box, over all seeds together."""
+    """Return the table of the gain by the IoU of the first box, over all seeds together."""
     bins = list(dict.fromkeys((part["from"], part["to"]) for one in studies for part in one["bins"]))
     lines = [
-        "The same gain by the IoU of the first box, all seeds together, with the share of the points:",
+        "The same gain by the IoU of the first box, over all seeds together, with the percentage of points:",
         "",
         line("", *(f"{100 * low:.0f} to {100 * high:.0f}" for low, high in bins)),
         f"|---|{'---|' * len(bins)}",

@@ -1,4 +1,4 @@
-"""The page's section on the paper's table 1, of what ``oracles.py`` found."""
+"""The page's section on the paper's table 1, from the results of ``oracles.py``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from cells import BySeed, gain, gain_cells, mean_cell, table
 from claims import NAMES
 
-ORACLES = (  # of FCOS+ATSS: the row, what the paper's table 1 has without and with centerness
+ORACLES = (  # for FCOS+ATSS: the row, and AP in the paper's table 1 without and with centerness
     ("nothing", 38.5, 39.2),
     ("gt_ctr", None, 41.1),
     ("gt_ctr_iou", None, 43.5),
@@ -15,26 +15,27 @@ ORACLES = (  # of FCOS+ATSS: the row, what the paper's table 1 has without and w
     ("gt_cls", 43.1, 58.1),
     ("gt_cls_iou", 74.7, 67.4),
 )
-WORTH = (  # the second should have a higher AP than the first: row and whether multiplied by centerness
-    ("true centerness", ("nothing", True), ("gt_ctr", True), 1.9),
+WORTH = (  # claims that the second has a higher AP than the first: row, and whether scores use centerness
+    ("ground-truth centerness", ("nothing", True), ("gt_ctr", True), 1.9),
     ("IoU instead of centerness", ("nothing", True), ("gt_ctr_iou", True), 4.3),
-    ("true boxes", ("nothing", False), ("gt_bbox", False), 17.6),
+    ("ground-truth boxes", ("nothing", False), ("gt_bbox", False), 17.6),
     ("IoU as the score", ("nothing", False), ("gt_cls_iou", False), 36.2),
-    ("IoU as the score, beside true boxes", ("gt_bbox", False), ("gt_cls_iou", False), 18.6),
-    ("IoU as the score, beside certain classes with centerness", ("gt_cls", True), ("gt_cls_iou", False), 16.6),
+    ("IoU as the score, vs. ground-truth boxes", ("gt_bbox", False), ("gt_cls_iou", False), 18.6),
+    ("IoU as the score, vs. ground-truth classes with centerness", ("gt_cls", True), ("gt_cls_iou", False), 16.6),
 )
 HEAD = """\
-## What the truth would buy
+## Oracle study (Table 1)
 
-Table 1: the truth about one quantity at the positives of ATSS, all else as predicted, on the validation frames
-([how](oracle.md)). Mean over the seeds and standard deviation; made by `benchmarks/paper/oracles.py`.
+Ground truth replaces one quantity at the positives of ATSS; everything else stays as predicted ([how](oracle.md)).
+Cells are means and standard deviations of AP on the validation frames over the seeds, measured by
+`benchmarks/paper/oracles.py`.
 """
 
 Found = dict[tuple[str, bool | None], dict[int, float]]  # AP by oracle and centerness, then by seed
 
 
 def oracle_section(studies: list[dict[str, Any]]) -> list[str]:
-    """Table 1; nothing where none was made."""
+    """Return the section on table 1; nothing if there are no results."""
     found: dict[str, Found] = {}
     for one in studies:
         for row in one["rows"]:
@@ -63,7 +64,7 @@ def _between(found: Found, first: tuple[str, bool], second: tuple[str, bool]) ->
 
 
 def _others(found: dict[str, Found]) -> list[str]:
-    """The same rows of detectors without centerness."""
+    """Return the same rows for detectors without centerness."""
     names = [name for name in NAMES if name in found]
     if not names:
         return []

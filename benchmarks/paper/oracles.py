@@ -1,7 +1,7 @@
-"""Table 1 at a small scale: python benchmarks/paper/oracles.py [--seeds 0,1,2]
+"""Repeat the paper's table 1 at a small scale: python benchmarks/paper/oracles.py [--seeds 0,1,2]
 
-Gives the truth to the detectors that ``run.py`` trained, on the frames they were measured on, and keeps what each row
-of the oracle study reaches in ``results.json``. What stands there is not done again.
+Runs the oracle study on the detectors that ``run.py`` trained, on the validation frames, and stores the AP of each of
+its rows in ``results.json``. Results that are already there are not computed again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROWS = (*PAPER, *FURTHER)
 
 
 def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
-    """The rows of one run."""
+    """Return the rows of the oracle study for one run."""
     data = load_dataset(frames, "val")
     with progress_bar(words, len(data.samples)) as advance:
         found = oracle_study(load(checkpoint), data, rows=ROWS, progress=advance)

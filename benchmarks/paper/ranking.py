@@ -1,8 +1,10 @@
-"""How well the scores rank the boxes: python benchmarks/paper/ranking.py [--seeds 0,1,2] [--only atss] [--threads 1]
+"""Measure how well the scores rank the boxes.
 
-Diagnoses the detectors that ``run.py`` trained on the frames they were measured on, and keeps rank correlation,
-calibration and what AP is lost to in ``results.json`` (docs/diagnose.md says what each is). What stands there is not
-done again. May run beside ``run.py``, with ``nice``.
+    python benchmarks/paper/ranking.py [--seeds 0,1,2] [--only atss] [--threads 1]
+
+Diagnoses the detectors that ``run.py`` trained, on the validation frames, and stores rank correlation, calibration and
+the causes of lost AP in ``results.json`` (docs/diagnose.md defines them). Results that are already there are not
+computed again. It may run at the same time as ``run.py``, with ``nice``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from varifocal.utils.progress import progress_bar
 
 
 def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
-    """The numbers of one run."""
+    """Return the numbers of one run."""
     data, model = load_dataset(frames, "val"), load(checkpoint)
     with progress_bar(words, len(data.samples)) as advance:
         found = detect_all(model, data.samples, advance)
@@ -31,7 +33,7 @@ def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
 
 
 def numbers(found: Diagnosis) -> dict[str, float | int | None]:
-    """Shares of 1 but for correlations and counts; None where there is no such number."""
+    """Return fractions of 1, correlations and counts; None where a number does not exist."""
     ranking, calibration = found.ranking, found.calibration
     return {
         "AP": found.ap["AP"],

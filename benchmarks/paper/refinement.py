@@ -1,9 +1,12 @@
-"""What the refinement does to the boxes: python benchmarks/paper/refinement.py [--only star] [--threads 1]
+"""Measure the effect of the refinement on the boxes.
 
-Looks at every VFNet with refinement that ``run.py`` trained, on the frames it was measured on: the IoU with its object
-of the first and of the refined box, at the points that training would call positive and over the true positives (IoU
-0.5) among the detections, and by the IoU of the first box. Boxes are not clipped to the frame. Kept in
-``results.json``; what stands there is not done again. May run beside ``run.py``, with ``nice``.
+    python benchmarks/paper/refinement.py [--only star] [--threads 1]
+
+For every VFNet with refinement that ``run.py`` trained, on the validation frames: the IoU of the first and of the
+refined box with their object, at the points that would be positives in training, for the true positives (IoU 0.5)
+among the detections, and by the IoU of the first box. Boxes are not clipped to the frame. Results are stored in
+``results.json``; those that are already there are not computed again. It may run at the same time as ``run.py``, with
+``nice``.
 """
 
 from __future__ import annotations
@@ -30,18 +33,18 @@ from varifocal.tools.report.measure import DatasetCache, evaluate_run
 from varifocal.types import Dataset
 from varifocal.utils.progress import progress_bar
 
-EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the IoU of a first box
+EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # bins by the IoU of the first box
 
 
 class Pairs(NamedTuple):
-    """The IoU with its object of the first and of the refined box, of P points."""
+    """The IoU of the first and of the refined box with their object, at P points."""
 
     initial: Float[np.ndarray, "P"]
     refined: Float[np.ndarray, "P"]
 
 
 def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
-    """The numbers of one run; of the true positives None where there is none."""
+    """Return the numbers of one run; None for the true positives if there are none."""
     data, model = load_dataset(frames, "val"), load(checkpoint)
     with progress_bar(f"{words}, positives", len(data.samples)) as advance:
         pairs = at_positives(model, data, advance)
@@ -56,7 +59,7 @@ def study(checkpoint: Path, frames: Path, words: str) -> dict[str, Any]:
 
 @torch.inference_mode()
 def at_positives(model: Model, data: Dataset, progress: Callable[[int], None] = lambda done: None) -> Pairs:
-    """At the points that the detector's own assignment gives an object, over all images."""
+    """Return the pairs at the points that the detector's own assignment gives to an object, over all images."""
     detector, found = model.detector, []
     for done, sample in enumerate(data.samples, start=1):
         image = read_image(sample.file)
@@ -74,7 +77,7 @@ def at_positives(model: Model, data: Dataset, progress: Callable[[int], None] = 
 
 
 def moved(pairs: Pairs) -> dict[str, float | int | None]:
-    """How many points, the mean IoU of first and refined box, and the share whose refined box is nearer."""
+    """Return the number of points, the mean IoU of first and refined box, and the fraction that improved."""
     count = len(pairs.initial)
     if not count:
         return {"count": 0, "initial": None, "refined": None, "better": None}
@@ -87,7 +90,7 @@ def moved(pairs: Pairs) -> dict[str, float | int | None]:
 
 
 def by_first_box(pairs: Pairs) -> list[dict[str, float | int | None]]:
-    """The same by the IoU of the first box; 1 is in the last part."""
+    """Return the same in bins by the IoU of the first box; 1 is in the last bin."""
     place = np.minimum(np.searchsorted(EDGES, pairs.initial, side="right") - 1, len(EDGES) - 2)
     parts = []
     for i, (low, high) in enumerate(pairwise(EDGES)):
@@ -97,7 +100,7 @@ def by_first_box(pairs: Pairs) -> list[dict[str, float | int | None]]:
 
 
 def refining() -> list[str]:
-    """The rows of ``run.py`` that refine a first box."""
+    """Return the names of the rows of ``run.py`` whose detector refines a first box."""
     names = {row.name: load_recipe(str(RECIPE), row.overrides) for group in rows() for row in group}
     return [name for name, recipe in names.items() if getattr(recipe.model, "refine", False)]
 

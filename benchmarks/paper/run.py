@@ -1,14 +1,16 @@
-"""The paper's claims at a small scale: python benchmarks/paper/run.py [--minutes 180] [--seeds 0,1,2] [--only atss]
+"""Test the paper's claims at a small scale.
 
-Trains every row of :func:`rows` with every seed on the frames of ``frames.py`` (made if they are not there), the claims
-that matter most first, and keeps metrics in ``results.json`` beside this file. A run that stands there is not done
-again (but with ``--again``, where its checkpoint is gone), one that was cut off goes on; after ``--minutes`` no new one
-is begun. ``table.py`` makes the page of the results, ``varifocal report runs/paper`` shows curves, images and
-diagnosis. Several of these commands may run side by side, each with its own share of the cores in ``--threads``: a run
-belongs to the one that began it.
+    python benchmarks/paper/run.py [--minutes 180] [--seeds 0,1,2] [--only atss]
 
-All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for one of them. The seed decides
-the weights that are not pretrained and the order of the images, so that runs of one seed make a pair.
+Trains every row of :func:`rows` with every seed, the most important claims first, on the frames of ``frames.py``, which
+are rendered if they do not exist. Metrics are stored in ``results.json`` next to this file. A run that is already there
+is not repeated (except with ``--again``, if its checkpoint is gone), an interrupted run resumes, and after
+``--minutes`` no new run starts. ``table.py`` makes the page from the results; ``varifocal report runs/paper`` shows
+curves, images and a diagnosis. Several of these commands may run at the same time, each on some of the cores
+(``--threads``): a run belongs to the command that started it.
+
+All rows share ``recipe.yaml``, seeds, data and number of steps; nothing was tuned for any of them. The seed determines
+the weights that are not pretrained and the order of the images, so two runs with the same seed are a pair.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from varifocal.utils.atomic_write import atomic_write  # noqa: E402
 RESULTS = HERE / "results.json"
 RECIPE = HERE / "recipe.yaml"
 CHECKPOINT = "best.safetensors"
-LONG = 12  # epochs of the rows that ask whether a part only needs more time
+LONG = 12  # epochs of the rows that test whether a component only needs more training
 FRAMES = {"train": 1200, "val": 400, "seed": 0}
 
 
@@ -43,13 +45,15 @@ NORM = "model.star_norm=group"
 
 
 def _losses(detector: str, name: str, *overrides: str) -> dict[str, Row]:
-    """A row of each loss, under its name."""
+    """Return a row for each loss, by the name of the loss."""
     return {loss: Row(f"{name}-{loss}", (f"detector={detector}", *overrides, f"model.loss={loss}")) for loss in LOSSES}
 
 
 def rows() -> list[list[Row]]:
-    """In groups, the claims that matter most first. Table 3's last row is VFNet with the varifocal loss, with the norm
-    as without."""
+    """Return the rows in groups, the most important claims first.
+
+    The last row of table 3 is also VFNet with the varifocal loss, both with and without the norm.
+    """
     named = {row.name: row for row in SWEEPS["table3"]}
     normed = {f"{name}-norm": _changed(named[name], "norm", NORM) for name in ("star", "star-refine")}
     normed["star-refine-norm"] = replace(normed["star-refine-norm"], against="star-norm")
@@ -75,12 +79,12 @@ def rows() -> list[list[Row]]:
 
 
 def _changed(row: Row, how: str, *overrides: str) -> Row:
-    """The row with something else than the paper's, so without the AP that the paper reports."""
+    """Return the row with changes that the paper does not have, and therefore without the paper's AP."""
     return replace(row, name=f"{row.name}-{how}", overrides=(*row.overrides, *overrides), paper=None)
 
 
 def make_frames(folder: Path) -> None:
-    """The data, if it is not there."""
+    """Render the data set, unless it exists."""
     if folder.exists():
         return
     from frames import Split, write_split
@@ -92,15 +96,15 @@ def make_frames(folder: Path) -> None:
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Train the missing runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=180.0)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--only", default="", help="rows whose names begin so")
-    parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where data and checkpoints lie")
+    parser.add_argument("--only", default="", help="only rows whose names start with this")
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="folder of data and checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--again", action="store_true", help="train what results.json has, too, where its checkpoint is not in --runs"
+        "--again", action="store_true", help="also repeat runs in results.json whose checkpoint is not in --runs"
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -112,7 +116,7 @@ def main() -> None:
         if not row.name.startswith(options.only):
             continue
         if time.monotonic() - begun > options.minutes * 60:
-            raise SystemExit(f"{options.minutes:g} minutes are over; the rest is the same command again.")
+            raise SystemExit(f"{options.minutes:g} minutes are over; run the same command again for the rest.")
         with (options.runs / f".{row.name}-seed{seed}.lock").open("w") as lock:
             if _taken(lock) or _done(row, seed, options.runs if options.again else None):
                 continue
@@ -128,7 +132,7 @@ def _taken(lock: TextIO) -> bool:
 
 
 def _done(row: Row, seed: int, runs: Path | None) -> bool:
-    """Whether the results have the run and, where there must be one, its folder has the checkpoint."""
+    """Return whether the results have the run and, if ``runs`` is given, its folder has the checkpoint."""
     known = any((run["row"], run["seed"]) == (row.name, seed) for run in read_results()["runs"])
     return known and (runs is None or (runs / f"{row.name}-seed{seed}" / CHECKPOINT).is_file())
 
@@ -144,9 +148,9 @@ def _train(row: Row, seed: int, folder: Path) -> None:
 
 
 def keep(folder: Path, key: str, entry: dict[str, Any], results: Path | None = None) -> dict[str, Any]:
-    """Put an entry in a list of the results in place of that of the same row and seed; what they hold then.
+    """Store an entry in a list of the results, replacing that of the same row and seed; return the new results.
 
-    Other commands that work on the same ``folder`` of runs wait meanwhile.
+    Other commands that work on the same ``folder`` of runs wait until this is done.
     """
     with (folder / ".results.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -158,7 +162,7 @@ def keep(folder: Path, key: str, entry: dict[str, Any], results: Path | None = N
 
 
 def _as_now(run: dict[str, Any]) -> dict[str, Any]:
-    """A run of the results with what its row is compared with today."""
+    """Return a run of the results, updated with the baseline and the paper's AP that its row has now."""
     row = next((row for group in rows() for row in group if row.name == run["row"]), None)
     if row is None or "against" not in run:
         return run
@@ -166,7 +170,7 @@ def _as_now(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_results(results: Path | None = None) -> dict[str, Any]:
-    """What ``results.json``, or another file of results, holds, or no runs."""
+    """Return the content of ``results.json``, or of another results file; without a file, no runs."""
     file = results or RESULTS
     if file.exists():
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the studies of finished runs share: which runs there are, what is known of them, and where results are kept."""
+"""Code shared by the studies of finished runs: their command, and which runs they measure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from run import CHECKPOINT, keep, read_results, rows
 
 from varifocal.train.results import METRICS
 
-Study = Callable[[Path, Path, str], dict[str, Any]]  # checkpoint, data, words for the progress -> what was found
+Study = Callable[[Path, Path, str], dict[str, Any]]  # checkpoint, data, label of the progress bar -> results
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A trained row of one seed whose checkpoint is there."""
+    """A trained row with one seed whose checkpoint exists."""
 
     row: str
     seed: int
@@ -28,17 +28,17 @@ class Finished:
 
     @property
     def words(self) -> str:
-        """What it is called while it is worked on."""
+        """Its label in the progress bar."""
         return f"{self.row}, seed {self.seed}"
 
 
 def main(description: str, key: str, study: Study, names: Sequence[str] | None = None) -> None:
-    """The command of a study of these rows, or of all: each finished run that the results do not have under ``key``."""
+    """Run a study on every finished run of these rows, or of all, that has no entry under ``key`` in the results."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--only", default="", help="rows whose names begin so")
-    parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where data and checkpoints lie")
-    parser.add_argument("--results", type=Path, help="a file of results in place of results.json beside this script")
+    parser.add_argument("--only", default="", help="only rows whose names start with this")
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="folder of data and checkpoints")
+    parser.add_argument("--results", type=Path, help="results file to use instead of results.json next to this script")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -52,10 +52,10 @@ def main(description: str, key: str, study: Study, names: Sequence[str] | None =
 
 
 def finished(runs: Path, names: Sequence[str], seeds: Sequence[int], results: Path | None = None) -> Iterator[Finished]:
-    """The runs in the folder that are those of the results, seed by seed.
+    """Yield the runs in the folder that match the results, seed by seed.
 
-    A checkpoint of another training than the results tell of is passed over, and said so: what is found in it would
-    stand beside an AP that is not its own.
+    A checkpoint from another training than the one in the results is skipped with a message, because its numbers would
+    appear next to an AP that is not its own.
     """
     known = {(run["row"], run["seed"]): run["metrics"]["AP"] for run in read_results(results)["runs"]}
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Write docs/paper.md from ``results.json``: python benchmarks/paper/table.py"""
+"""Generate docs/paper.md from ``results.json``: python benchmarks/paper/table.py"""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "paper.md"
 METRICS = ("AP", "AP50", "AP75")
 HEAD = """\
-# The paper's claims, at a small scale
+# The paper's claims at a small scale
 
-VarifocalNet's tables are of COCO, a ResNet-50 and twelve epochs on eight GPUs. Here the same comparisons are made on
-frames that a game engine renders, with a small backbone: twelve classes, exact boxes, other maps for validation than
-for training. What holds there need not hold here, and the other way round; an interval that has zero in it says that so
-few and so short runs do not tell.
+The tables of VarifocalNet were measured on COCO with a ResNet-50, twelve epochs and eight GPUs. This page repeats the
+comparisons with a small backbone on frames rendered by a game engine, with twelve classes, exact boxes, and different
+maps for training and validation. A claim may hold on COCO and not here, or the other way around. An interval that
+contains zero means that these few and short runs cannot decide the question.
 
-{train} frames to train on and {val} to measure on (320 x 240), EfficientNet-Lite0 with three stages frozen, three
+{train} training frames and {val} validation frames (320 x 240), EfficientNet-Lite0 with three frozen stages, three
 epochs, 900 steps; {runs} (median, one thread), seeds {seeds}
 ({made}).
-Made by `benchmarks/paper/table.py` of `benchmarks/paper/results.json`; not typed. To make it again:
-`python benchmarks/paper/run.py`. All rows use the same recipe, and nothing was tuned for one of them.
+`benchmarks/paper/table.py` generates this page from `benchmarks/paper/results.json`; do not edit it by hand. To rerun
+the experiments: `python benchmarks/paper/run.py`. All rows use the same recipe; nothing was tuned for any of them.
 """
 NORM_HEAD = """\
-## Table 3, both ways
+## Table 3, as published and with the norm
 
-The star convolution is the one layer of VFNet's head without a norm. *As published* it has none; *with the norm* a
-group norm stands between it and its ReLU, in both branches (`model.star_norm=group`), and nothing else differs. AP,
-mean over the seeds and standard deviation, after 900 steps and after twelve epochs.
+The star convolution is the only convolution of VFNet's head without a norm. *As published*, it has none. *With the
+norm*, a group norm follows it, before its ReLU, in both branches (`model.star_norm=group`); nothing else differs. Each
+cell is the mean AP and its standard deviation over the seeds, after 900 steps or after twelve epochs.
 """
 READING = """\
 ## How to read it
 
-- *Holds* and *does not hold* are said where the interval leaves zero out, *open* where it does not; with three seeds it
-  reaches 2.5 standard deviations of the differences to each side. What is *not run* or has *one seed* waits for the
-  same command.
-- As published, the star learns late. `varifocal report runs/paper` shows that its class loss falls later than that of
-  plain convolutions, while recall and first boxes are alike: objects are found and taken for another class. The
-  authors' class loss does not fall in its first 700 to 1,000 steps either ([VarifocalNet, issue
-  32](https://github.com/hyz-xmaster/VarifocalNet/issues/32)), and the short runs end there. The rows of twelve epochs
-  ask whether the gap closes, those with the norm whether the star or its missing norm is the reason.
-- Table 1 needs no long training: it asks what is lost between boxes that are there and their order.
+- *Holds* and *does not hold* mean that the interval excludes zero, *open* that it contains zero. With three seeds the
+  interval extends 2.5 standard deviations of the differences to each side. Running the same command again fills in
+  *not run* and *one seed*.
+- As published, the star learns late. `varifocal report runs/paper` shows that its classification loss falls later than
+  that of plain convolutions, while recall and first boxes are similar: objects are found but given the wrong class. The
+  authors' classification loss does not fall in its first 700 to 1,000 steps either ([VarifocalNet, issue
+  32](https://github.com/hyz-xmaster/VarifocalNet/issues/32)), and the short runs end there. The rows with twelve epochs
+  test whether the gap closes. The rows with the norm test whether the star itself or its missing norm is the cause.
+- Table 1 needs no long training: it measures how much AP the ranking of the predicted boxes loses.
 """
 
 
 def page(content: dict[str, Any]) -> str:
-    """The whole of docs/paper.md."""
+    """Return the content of docs/paper.md."""
     runs = content["runs"]
     return "\n".join(
         [
@@ -94,12 +94,12 @@ def _head(runs: list[dict[str, Any]], frames: dict[str, Any]) -> str:
 
 
 def _number(runs: list[dict[str, Any]]) -> str:
-    """So many runs, and how long one took."""
+    """Return the number of runs and their median duration."""
     return f"{len(runs)} runs of {statistics.median(run['minutes'] for run in runs):.0f} minutes"
 
 
 def _parts(runs: list[dict[str, Any]]) -> list[str]:
-    """Table 3 in four columns: two ways, two lengths; then what the norm changes."""
+    """Return Table 3 in four columns, with and without the norm after two lengths, and then the effect of the norm."""
     head = (
         "",
         "as published",
@@ -117,7 +117,7 @@ def _parts(runs: list[dict[str, Any]]) -> list[str]:
         ]
         rows.append([what, *cells, f"{paper:.1f}"])
     changes = [[one.what, gain_cell(difference(one, runs)), str(_pairs(one, runs))] for one in NORM_CLAIMS]
-    return [*table(head, rows), *table(("what the norm changes", "AP (95 % interval)", "pairs"), changes)]
+    return [*table(head, rows), *table(("effect of the norm on", "AP (95 % interval)", "pairs"), changes)]
 
 
 def _claims(runs: list[dict[str, Any]]) -> list[str]:
@@ -129,15 +129,15 @@ def _claims(runs: list[dict[str, Any]]) -> list[str]:
     return [
         "## Claims",
         "",
-        "The difference of AP in points over runs of the same seed: mean, its 95 % interval (Student's t) and p.",
+        "Differences of AP in points over pairs of runs with the same seed: mean, 95 % interval (Student's t) and p.",
         "",
         *table(("claim", "on COCO (paper)", "as published", "", "with the norm", ""), both),
-        *table(("claim, without a star or as published", "on COCO (paper)", "here", ""), others),
+        *table(("claim (no star, or VFNet as published)", "on COCO (paper)", "here", ""), others),
     ]
 
 
 def difference(one: Claim, runs: Sequence[dict[str, Any]]) -> Difference | None:
-    """Of the seeds that both rows have; None without any."""
+    """Return the difference over the seeds that both rows have; None without any."""
     return gain(values_of(runs, one.first, "AP"), values_of(runs, one.second, "AP"))
 
 
@@ -162,13 +162,13 @@ def _has(name: str, runs: list[dict[str, Any]]) -> bool:
 def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
     means = [mean_cell(values_of(runs, name, metric)) for metric in METRICS]
     own = [run for run in runs if run["row"] == name]
-    # a row with the norm, or of another length, is none of the paper's, whatever it was made from
+    # rows with the norm or with twelve epochs do not exist in the paper, even if the row they derive from does
     paper = None if "norm" in name or name.endswith("-long") else own[0]["paper_AP"]
     return [NAMES[name], *means, str(len(own)), "-" if paper is None else f"{paper:.1f}"]
 
 
 def main() -> None:
-    """Write the page."""
+    """Generate the page."""
     PAGE.write_text(page(json.loads((HERE / "results.json").read_text(encoding="utf-8"))), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from folders import fill, pack, png
 
 from varifocal.data.load import find_splits, load_dataset, recognize
-from varifocal.data.names import normalize_split
+from varifocal.data.splits import normalize_split
 
 
 class Image(NamedTuple):

@@ -1,41 +1,40 @@
-"""What a reader found, before it is judged: columns of images and of boxes, and all that was wrong while reading.
+"""Annotations as a reader returns them, before validation: columns of images and boxes, and all problems of the source.
 
-Every reader gives a :class:`RawSet`, whatever the format. ``finish`` makes a data set of it that can be trained on,
-or stops at the first problem; who wants to know all problems looks at the columns and at ``problems``.
+Every reader returns a :class:`RawDataset`, whatever the format. ``varifocal.data.load.build_dataset`` turns it into a
+data set for training or stops at the first problem; ``problems`` lists all of them.
 """
 
 from __future__ import annotations
 
-import re
-import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from varifocal.data.archive import AnyPath
 from varifocal.types import Category, FileLike, SourceIds
+from varifocal.utils.text import counted
 
-NO_BOX = "nothing"  # stands for a box that is not there at all
-LISTED = 1000  # problems of one kind that are kept; further ones are counted
+T = TypeVar("T")
+NO_BOX = "nothing"  # stands for a box that is missing
+LISTED = 1000  # problems of one kind that are kept; further ones are only counted
 
-# What is wrong with an object that could not be read: nothing of it is in the columns.
+# Problems of an object that could not be read, so that it is not in the columns.
 _OF_OBJECTS = ("malformed", "unknown-class")
 
-# Boxes with one of these are left out where the user asks for it; nothing else is ever left out in silence.
+# Boxes with one of these problems are left out if the user requests it; nothing else is ever left out.
 DROPPABLE = ("no-label", "not-a-number", "no-area", "outside")
 
-_BY_COUNT = re.compile(r"\(([^()|]*)\|([^()|]*)\)")
-NO_LABEL = -2  # the label of a box that has none at all; -1 is that of a class that is not known
+NO_LABEL = -2  # the label of a box without one; -1 is the label of an unknown class
 
 
 class SourceLocation(NamedTuple):
-    """A location in the source: a file, and text for the position in it ("line 3", "annotation 17")."""
+    """A location in the source: a file, and the position in it as text ("line 3", "annotation 17")."""
 
     file: Any
     text: str
@@ -46,12 +45,12 @@ class SourceLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong; ``sentence`` joins its parts to what a user reads.
+    """One problem of a source; ``sentence`` is what a user reads.
 
-    ``kind`` is one of a few words: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
+    ``kind`` is one of: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
     "unknown-image", "missing-image", "ambiguous-image", "missing-labels", "unreadable-image", "outside-folder",
     "bad-size", "bad-category", "twice", "shared-labels", and of boxes "no-label", "not-a-number", "no-area", "outside".
-    ``image`` and ``box`` index the columns of the set; -1 where the problem is of none.
+    ``image`` and ``box`` index the columns of the data set, -1 if the problem belongs to none.
     """
 
     kind: str
@@ -63,16 +62,16 @@ class Issue:
 
     @property
     def sentence(self) -> str:
-        """The file, the location in it, what is wrong and how to fix it, as one sentence."""
-        said = f"{self.location.text} {self.text}".strip()
-        return f"{self.location.file}: {said}" + (f"; {self.hint}" if self.hint else "")
+        """The file, the location in it, the problem and its fix as one sentence."""
+        problem = f"{self.location.text} {self.text}".strip()
+        return f"{self.location.file}: {problem}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Problems(Sequence[Issue]):
-    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` has them all.
+    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` counts all.
 
-    ``damaged`` are the images of which some object could not be read, all of them; ``refused_classes`` are the names of
-    the classes of such objects, where they are known.
+    ``damaged`` holds every image with an object that could not be read, ``refused_classes`` the names of the classes of
+    such objects, where they are known.
     """
 
     def __init__(self, problems: Iterable[Issue] = ()) -> None:
@@ -84,7 +83,7 @@ class Problems(Sequence[Issue]):
             self.add(problem)
 
     def add(self, problem: Issue) -> None:
-        """Count it, and keep it while there are few of its kind."""
+        """Count a problem, and keep it unless ``LISTED`` of its kind are kept already."""
         self.counts[problem.kind] += 1
         if problem.image >= 0 and problem.box < 0 and problem.kind in _OF_OBJECTS:
             self.damaged.add(problem.image)
@@ -92,14 +91,14 @@ class Problems(Sequence[Issue]):
             self._listed.append(problem)
 
     def add_many(self, kind: str, indices: np.ndarray, make: Callable[[int], Issue]) -> None:
-        """One problem for each index; only those that are kept are made."""
+        """Add one problem for each index; ``make`` is called only for those that are kept."""
         room = max(LISTED - self.counts[kind], 0)
         self._listed += [make(int(index)) for index in indices[:room]]
         if len(indices):
             self.counts[kind] += len(indices)
 
     def extend(self, others: Problems) -> None:
-        """Add another collection, with what it counted and did not keep."""
+        """Add the problems of another collection, also those that it only counted."""
         kept = Counter(problem.kind for problem in others)
         for problem in others:
             self.add(problem)
@@ -118,11 +117,37 @@ class Problems(Sequence[Issue]):
         return len(self._listed)
 
 
-class Files(Sequence[Any]):
-    """Where each image lies, made from few folders and many names when asked for; None where it is not found.
+class LazySequence(Sequence[T]):
+    """A sequence whose items are made when they are read; subclasses define ``item`` and ``__len__``.
 
-    What lies in an archive is given as a value that can be sent to another process. A million ``Path`` take half a
-    gigabyte; their names are there anyway.
+    A slice is a list of its items.
+    """
+
+    def item(self, index: int) -> T:
+        """Make the item at an index from 0 to the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        length = len(self)
+        if isinstance(index, slice):
+            return [self.item(i) for i in range(*index.indices(length))]
+        if not -length <= index < length:
+            raise IndexError(f"index {index} of {length}")
+        return self.item(index % length)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.item, range(len(self)))
+
+
+class Files(LazySequence[Any]):
+    """The file of each image, made from few folders and many names when it is read; None if it is not found.
+
+    A file in an archive is a value that can be sent to another process. A million ``Path`` take half a gigabyte; their
+    names are in memory anyway.
     """
 
     def __init__(self, folders: Sequence[AnyPath], folder_of: Int64[np.ndarray, "M"], names: Sequence[str]) -> None:
@@ -130,7 +155,7 @@ class Files(Sequence[Any]):
 
     @classmethod
     def of(cls, locations: Iterable[tuple[AnyPath, str] | None]) -> Files:
-        """The column of these folders and names."""
+        """Return the column of these folders and names."""
         folders: dict[AnyPath, int] = {}
         folder_of, names = array("q"), []
         for location in locations:
@@ -139,7 +164,7 @@ class Files(Sequence[Any]):
         return cls(list(folders), np.array(folder_of, np.int64), names)
 
     def placed(self, locations: Mapping[int, tuple[AnyPath, str]]) -> Files:
-        """Return the same column with these paths for images that were not found."""
+        """Return the column with the locations of images, by index, that had not been found."""
         folders, folder_of, names = list(self._folders), self._folder_of.copy(), list(self._names)
         numbers = {folder: number for number, folder in enumerate(folders)}
         for index, (folder, name) in locations.items():
@@ -148,24 +173,24 @@ class Files(Sequence[Any]):
         return Files(list(numbers), folder_of, names)
 
     def locations(self) -> Iterator[tuple[AnyPath, str]]:
-        """Folder and name of each image that is found."""
+        """Yield the folder and the name of each image that is found."""
         for folder, name in zip(self._folder_of.tolist(), self._names, strict=True):
             if folder >= 0:
                 yield self._folders[folder], name
 
     def by_folder(self) -> dict[AnyPath, tuple[int, set[str]]]:
-        """For each folder with images that are found: the index of the first of them, and the names of all."""
-        found: list[tuple[int, set[str]] | None] = [None] * len(self._folders)
+        """Return the index of the first image and the names of all images in each folder."""
+        firsts, names_in = [-1] * len(self._folders), [set[str]() for _ in self._folders]
         for index, (folder, name) in enumerate(zip(self._folder_of.tolist(), self._names, strict=True)):
             if folder >= 0:
-                path = found[folder]
-                if path is None:
-                    path = found[folder] = index, set()
-                path[1].add(name)
-        return {self._folders[number]: location for number, location in enumerate(found) if location is not None}
+                if firsts[folder] < 0:
+                    firsts[folder] = index
+                names_in[folder].add(name)
+        columns = zip(self._folders, firsts, names_in, strict=True)
+        return {folder: (first, names) for folder, first, names in columns if first >= 0}
 
     def extended(self, locations: Iterable[tuple[AnyPath, str]]) -> Files:
-        """The same column with more images at its end."""
+        """Return the column with more images at its end."""
         more = Files.of(locations)
         folders = {folder: number for number, folder in enumerate(self._folders)}
         number_of = np.array([folders.setdefault(folder, len(folders)) for folder in more._folders], np.int64)
@@ -174,16 +199,11 @@ class Files(Sequence[Any]):
 
     @property
     def missing(self) -> Int64[np.ndarray, "K"]:
-        """Indices of the images that are not found."""
+        """The indices of the images that are not found."""
         return np.flatnonzero(self._folder_of < 0)
 
-    @overload
-    def __getitem__(self, index: int) -> FileLike | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[FileLike | None]: ...
-    def __getitem__(self, index: int | slice) -> FileLike | Sequence[FileLike | None] | None:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> FileLike | None:
+        """Return the file of an image, or None."""
         folder = int(self._folder_of[index])
         if folder < 0:
             return None
@@ -196,8 +216,8 @@ class Files(Sequence[Any]):
 
 @dataclass(frozen=True, eq=False)
 class ImageColumns:
-    """Columns of M images: the name in the source, the file, (width, height) in pixels or 0 where the source does
-    not say, and the id, which counts from 1 where the format has none."""
+    """Columns of M images: the name in the source, the file, (width, height) in pixels or 0 if the source does not give
+    it, and the id, which counts from 1 if the format has none."""
 
     names: Sequence[str]
     files: Sequence[FileLike | None]
@@ -212,13 +232,13 @@ class ImageColumns:
 class BoxColumns:
     """Columns of N boxes in the order of the source.
 
-    ``images`` and ``labels`` index the images and the categories; a label is -1 where the class is unknown and
-    ``NO_LABEL`` where the source gives none. ``xyxy`` is what the format means, in pixels of the upright image, not
-    clipped; NaN where the source holds no number. Its corners are in order, upper left before lower right; ``swapped``
-    are the boxes of which the source has them otherwise (see :func:`in_order`). ``areas`` are square pixels, NaN where
-    the source gives none. ``where`` gives the location of a box in the source. Messages show boxes as the source does:
-    ``xywh`` with width and height, ``origin`` being the number of the first pixel, ``odd`` what stands there instead
-    of numbers.
+    ``images`` and ``labels`` index the images and the categories; a label is -1 if the class is unknown and
+    ``NO_LABEL`` if the source gives none. ``xyxy`` is in pixels of the upright image, not clipped, and NaN where the
+    source has no number. Its corners are in order, upper left before lower right; ``swapped`` lists the boxes whose
+    corners the source has in another order (see :func:`in_order`). ``areas`` are square pixels, NaN if the source gives
+    none. ``where`` returns the location of a box in the source. Messages show boxes as the source writes them: with
+    width and height if ``xywh``, with ``origin`` as the number of the first pixel, and with the text in ``odd`` if the
+    source has something else than four numbers.
     """
 
     images: Int64[np.ndarray, "N"]
@@ -237,7 +257,7 @@ class BoxColumns:
         return len(self.images)
 
     def show(self, index: int) -> str:
-        """The box as the source has it, for a message."""
+        """Return the box as the source writes it, for a message."""
         if index in self.odd:
             return self.odd[index]
         box = self.xyxy[index].tolist()
@@ -246,8 +266,8 @@ class BoxColumns:
         box[:2] = box[0] + self.origin, box[1] + self.origin
         return "[" + ", ".join(f"{value:.10g}" for value in box) + "]"
 
-    def said(self, index: int, fault: str) -> str:
-        """What is wrong with a box, as the end of a sentence about the object."""
+    def describe(self, index: int, fault: str) -> str:
+        """Return what is wrong with a box, as the end of a sentence about the object."""
         word, shown = "bbox" if self.xywh else "box", self.show(index)
         return f"has no {word}" if shown == NO_BOX else f"has the {word} {shown}, which {fault}"
 
@@ -256,9 +276,9 @@ class BoxColumns:
 class RawDataset:
     """One split of a data set as its source has it.
 
-    ``format`` is a name of ``varifocal.data.readers.formats.READERS``, ``source`` the file or folder it was read from.
-    ``notes`` are sentences for the user on what was understood but not taken as it is. ``doubts`` are worth a look, and
-    stop nothing. ``left_out`` are names of images that the source has and that were left out for a reason of its own.
+    ``format`` is a name of ``varifocal.data.readers.formats.READERS``, ``source`` the file or folder that was read.
+    ``notes`` are sentences for the user on what was understood but not taken as written. ``doubts`` are suspicious and
+    stop nothing. ``left_out`` are the names of images that the source lists and that were left out for a reason.
     """
 
     format: str
@@ -275,9 +295,9 @@ class RawDataset:
 
 
 def in_order(xyxy: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N 4"], Int64[np.ndarray, "K"]]:
-    """The boxes with x1 <= x2 and y1 <= y2, and which ones were drawn from right to left or from bottom to top.
+    """Return the boxes with x1 <= x2 and y1 <= y2, and the indices of those that had another order.
 
-    The rectangle is known whichever way it was drawn. Boxes that are not finite stay as they are.
+    The rectangle is the same whichever way it was drawn. Boxes that are not finite stay as they are.
     """
     swapped = np.flatnonzero((xyxy[:, 2:] < xyxy[:, :2]).any(axis=1))
     swapped = swapped[np.isfinite(xyxy[swapped]).all(axis=1)]
@@ -289,7 +309,7 @@ def in_order(xyxy: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N 4"], 
 
 
 def box_note(raw: RawDataset, which: Int64[np.ndarray, "K"], done: str, why: str) -> list[str]:
-    """Return a sentence on the boxes ``which``, with their count and the location of the first; none without boxes."""
+    """Return a sentence with the number of the boxes ``which`` and the location of the first; none without boxes."""
     if not len(which):
         return []
     boxes = counted(len(which), "(box was|boxes were)")
@@ -298,13 +318,8 @@ def box_note(raw: RawDataset, which: Int64[np.ndarray, "K"], done: str, why: str
     return [f"{raw.source.name}: {boxes} {done}, first that of {first}: {why}."]
 
 
-def counted(count: int, text: str) -> str:
-    """A count and what is counted; in the words (one|many) stands for what goes with one or with several."""
-    return f"{count} " + _BY_COUNT.sub(lambda match: match[1] if count == 1 else match[2], text)
-
-
 def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:
-    """Indices of values that an earlier one equals, in order."""
+    """Yield the indices of values that are equal to an earlier one, in order."""
     seen: set[Any] = set()
     for index, value in enumerate(values):
         if value in seen:
@@ -312,23 +327,52 @@ def first_copies(values: Sequence[Any] | np.ndarray) -> Iterator[int]:
         seen.add(value)
 
 
-def short(value: Any) -> str:
-    """Return a value as Python writes it, cut where it is long, but with single backslashes, as paths have them."""
-    return reprlib.repr(value).replace("\\\\", "\\")
+def region_numbers(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> Int64[np.ndarray, "N"]:
+    """Return for each box the number of the ignored region that it belongs to, from 0, or -1 for a box of one class.
+
+    VisDrone's ignored regions and KITTI's ``DontCare`` are to be ignored whatever the class. No box has all classes at
+    once, so such a region is one crowd box of every class at the same location, which is also how COCO can hold it. It
+    does not mean that any of these classes is in the image.
+    """
+    numbers = np.full(len(labels), -1, np.int64)
+    crowds, numbers_of_crowds = _crowd_regions(images, labels, xyxy, crowd)
+    numbers[crowds] = numbers_of_crowds
+    return numbers
 
 
-def quoted(text: str) -> str:
-    """Return a whole text in quotes, with single backslashes, as paths have them."""
-    return repr(text).replace("\\\\", "\\")
+def each_region_once(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> Bool[np.ndarray, "N"]:
+    """Return which boxes are reported: all but the boxes of an ignored region after its first."""
+    once = np.ones(len(labels), bool)
+    crowds, numbers = _crowd_regions(images, labels, xyxy, crowd)
+    once[crowds] = numbers < 0
+    once[crowds[np.unique(numbers, return_index=True)[1]]] = True
+    return once
 
 
-def cut(text: str, most: int = 100) -> str:
-    """A text as it is, on one line, cut where it is long."""
-    text = text if text.isprintable() else quoted(text)[1:-1]
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
-
-
-def short_list(values: Iterable[Any], most: int = 8) -> str:
-    """The first few values and how many more there are."""
-    items = [cut(str(value), 60) for value in values]
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+def _crowd_regions(
+    images: Int64[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    xyxy: Float[np.ndarray, "N 4"],
+    crowd: Bool[np.ndarray, "N"],
+) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
+    """Return the indices of the crowd boxes, which are few, and the number of the region of each, or -1."""
+    crowds = np.flatnonzero(crowd)
+    crowds = crowds[np.isfinite(xyxy[crowds]).all(axis=1)]
+    if len(crowds) < 2:
+        return crowds, np.full(len(crowds), -1, np.int64)
+    boxes = np.column_stack([images[crowds], xyxy[crowds]])
+    _, where = np.unique(boxes, axis=0, return_inverse=True)
+    where = where.reshape(-1)  # NumPy 2.0 gives it another shape
+    classes = np.unique(np.column_stack([where, labels[crowds]]), axis=0)[:, 0]  # each class of a location once
+    several = np.bincount(classes, minlength=where.max() + 1) > 1
+    return crowds, np.where(several, np.cumsum(several) - 1, -1)[where]

@@ -1,23 +1,22 @@
-"""Zip and tar archives read without unpacking: their tree as paths, their files as values that can be sent anywhere.
+"""Zip and tar archives read without unpacking: folders as paths, files as values that another process can open.
 
-An archive is somebody else's file: names that leave it, bombs and what cannot be read from any offset are refused when
-it is opened, before anything is unpacked.
+Names that leave the archive, bombs, and compression that cannot be read from any offset are refused when an archive is
+opened, before anything is unpacked.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from varifocal.data.names import is_unsafe_path
+from varifocal.data.archive_member import DEFLATED, STORED, Entry, Member
 from varifocal.utils.errors import DataError
 
 SUFFIXES = (".zip", ".tar")
@@ -25,149 +24,21 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst"
 
 MAX_MEMBERS = 5_000_000
 MAX_MEMBER = 1 << 33  # bytes of one file; annotations of a million images take one GiB
-# Deflate reaches 1032; labels with many equal words reach 50. Small files cannot do harm.
+# Deflate reaches 1032; repetitive labels reach 50. Small files are harmless.
 _MAX_RATIO, _HARMLESS = 200, 1 << 26
-_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_BLOCK = 1 << 16
 
 
-class Entry(NamedTuple):
-    """Where a file lies in its archive. ``offset``, in bytes, is that of the header in a zip and of the content in a
-    tar; ``packed`` bytes become ``size``, whose checksum is ``crc`` where the archive has one."""
-
-    offset: int
-    packed: int
-    size: int
-    method: int
-    crc: int = -1
+# absolute on any system, leaving the folder, or without a name
+_UNSAFE = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\x00|^$|/$")
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file of an archive; stands for it as a ``Path`` does for a file in a folder."""
-
-    archive: Path
-    path: str
-    entry: Entry
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return PurePosixPath(self.path).name
-
-    @property
-    def stem(self) -> str:
-        """The name without its suffix."""
-        return PurePosixPath(self.path).stem
-
-    def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:
-        """The content as a file that can be sought in.
-
-        Raises:
-            OSError: the archive is gone, was changed, or is damaged there.
-        """
-        stream = open(self.archive, "rb")  # noqa: SIM115  # closed by what is returned
-        try:
-            start = self.entry.offset
-            if self.archive.suffix.lower() == ".zip":
-                start = _content_of(stream, start)
-            stream.seek(start)
-            return io.BufferedReader(_Content(stream, start, self.entry), _BLOCK)
-        except BaseException:
-            stream.close()
-            raise
-
-    def __str__(self) -> str:
-        return f"{self.archive}/{self.path}"
-
-
-def _content_of(stream: io.BufferedReader, header: int) -> int:
-    """Where the content begins behind a file's own header, whose length the directory does not tell."""
-    stream.seek(header)
-    found = stream.read(_LOCAL_HEADER.size)
-    if len(found) < _LOCAL_HEADER.size or not found.startswith(b"PK\x03\x04"):
-        raise OSError(0, "the archive is damaged or was changed")
-    _, name, extra = _LOCAL_HEADER.unpack(found)
-    return header + _LOCAL_HEADER.size + int(name) + int(extra)
-
-
-class _Content(io.RawIOBase):
-    """A run of bytes of a file, unpacked as far as it is asked for, and never beyond the size that was announced."""
-
-    def __init__(self, stream: io.BufferedReader, start: int, entry: Entry) -> None:
-        self._stream, self._start, self._entry = stream, start, entry
-        self._position = self._read = 0
-        self._checked, self._crc = 0, 0  # bytes from the beginning that the checksum has seen
-        self._inflate = zlib.decompressobj(-15) if entry.method == _DEFLATED else None
-        self._unpacked = bytearray()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
-        if base + offset < 0:
-            raise OSError(22, "a position before the beginning")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        count = min(len(buffer), self._entry.size - self._position)
-        if count <= 0:
-            return 0
-        if self._inflate is None:
-            self._stream.seek(self._start + self._position)
-            found = self._stream.read(count)
-        else:
-            self._unpack(self._position + count)
-            found = bytes(self._unpacked[self._position : self._position + count])
-        if not found:
-            raise OSError(0, "the archive is cut short")
-        buffer[: len(found)] = found
-        self._check(found)
-        self._position += len(found)
-        return len(found)
-
-    def _check(self, found: bytes) -> None:
-        """Compare the checksum of what is read from the beginning to the end."""
-        if self._position != self._checked:
-            return
-        self._crc = zlib.crc32(found, self._crc)
-        self._checked += len(found)
-        if self._checked == self._entry.size and self._entry.crc not in (-1, self._crc):
-            raise OSError(0, "the archive is damaged: its checksum differs")
-
-    def _unpack(self, until: int) -> None:
-        assert self._inflate is not None
-        while len(self._unpacked) < until:
-            block = self._inflate.unconsumed_tail
-            if not block:
-                self._stream.seek(self._start + self._read)
-                block = self._stream.read(min(_BLOCK, self._entry.packed - self._read))
-                self._read += len(block)
-            try:
-                more = self._inflate.decompress(block, self._entry.size - len(self._unpacked))
-            except zlib.error as error:
-                raise OSError(0, f"the archive is damaged: {error}") from None
-            if not more and (self._inflate.eof or not block):
-                raise OSError(0, "the archive is cut short")
-            self._unpacked += more
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
+def is_unsafe_path(file_name: str) -> bool:
+    """Return whether a path is absolute, leaves its folder with ``..`` or names no file."""
+    return _UNSAFE.search(file_name.replace("\\", "/")) is not None
 
 
 class _Index:
-    """The tree of an archive: for each folder what lies in it, folders as None."""
+    """The tree of an archive: the entries of each folder by name, None for a folder."""
 
     def __init__(self, archive: Path) -> None:
         self.archive = archive
@@ -177,7 +48,9 @@ class _Index:
         folder, _, name = path.rpartition("/")
         inside = self._folder(folder)
         if name in inside:
-            raise DataError(f"{self.archive}: {path!r} is in it twice; pack it again")
+            raise DataError(
+                f"{self.archive}: the archive contains {path!r} twice; pack it again", code="archive-duplicate-name"
+            )
         inside[name] = entry
 
     def _folder(self, path: str) -> dict[str, Entry | None]:
@@ -186,14 +59,17 @@ class _Index:
             above, _, name = path.rpartition("/")
             inside = self._folder(above)
             if inside.setdefault(name, None) is not None:
-                raise DataError(f"{self.archive}: {path!r} is a file and a folder in it; pack it again")
+                raise DataError(
+                    f"{self.archive}: the archive contains {path!r} as a file and as a folder; pack it again",
+                    code="archive-name-clash",
+                )
             found = self.folders[path] = {}
         return found
 
 
 @total_ordering
 class ArchivePath:
-    """A path in the tree of an archive: the part of ``Path`` that readers use, read only."""
+    """A path in the tree of an archive, with the read-only methods of ``Path`` that readers use."""
 
     __slots__ = ("_index", "_path")
 
@@ -202,7 +78,7 @@ class ArchivePath:
 
     @property
     def name(self) -> str:
-        """The last part; of the whole archive its file name."""
+        """The last part of the path; the file name of the archive for its root."""
         return self._path.rpartition("/")[2] or self._index.archive.name
 
     @property
@@ -217,16 +93,16 @@ class ArchivePath:
 
     @property
     def parent(self) -> ArchivePath:
-        """The folder it lies in; of the whole archive that itself."""
+        """The folder around it; the root for the root."""
         return ArchivePath(self._index, self._path.rpartition("/")[0])
 
     @property
     def inside(self) -> str:
-        """The path from the top of the archive."""
+        """The path from the root of the archive."""
         return self._path
 
     def top(self) -> ArchivePath:
-        """The top of the archive."""
+        """Return the root of the archive."""
         return ArchivePath(self._index)
 
     def __truediv__(self, other: str) -> ArchivePath:
@@ -238,31 +114,30 @@ class ArchivePath:
         return self._index.folders.get(folder, {}).get(name)
 
     def is_file(self) -> bool:
-        """Whether it is a file of the archive."""
+        """Return whether it is a file of the archive."""
         return self._entry() is not None
 
     def is_dir(self) -> bool:
-        """Whether it is a folder of the archive."""
+        """Return whether it is a folder of the archive."""
         return self._path in self._index.folders
 
     def exists(self) -> bool:
-        """Whether it is in the archive."""
+        """Return whether it is in the archive."""
         return self.is_file() or self.is_dir()
 
     def iterdir(self) -> Iterator[ArchivePath]:
-        """What lies in a folder."""
+        """Yield the files and folders in a folder."""
         for name in self._index.folders.get(self._path, {}):
             yield self / name
 
     def names(self) -> tuple[list[str], list[str]]:
-        """The names of folders and of files in it."""
+        """Return the names of the folders and of the files in it."""
         inside = self._index.folders.get(self._path, {})
-        return [name for name, entry in inside.items() if entry is None], [
-            name for name, entry in inside.items() if entry
-        ]
+        folders = [name for name, entry in inside.items() if entry is None]
+        return folders, [name for name, entry in inside.items() if entry]
 
     def member(self) -> Member:
-        """The file as a value.
+        """Return the file as a value.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -273,11 +148,11 @@ class ArchivePath:
         return Member(self._index.archive, self._path, entry)
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:
-        """As :meth:`Member.open`."""
+        """Open the file as :meth:`Member.open` does."""
         return self.member().open(mode)
 
     def read_bytes(self) -> bytes:
-        """The whole content; errors as of :meth:`Member.open`."""
+        """Return the whole content; raises the errors of :meth:`Member.open`."""
         with self.open() as stream:
             return stream.read()
 
@@ -288,10 +163,9 @@ class ArchivePath:
         return f"ArchivePath({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ArchivePath) and (self._path, self._index.archive) == (
-            other._path,
-            other._index.archive,
-        )
+        if not isinstance(other, ArchivePath):
+            return False
+        return (self._path, self._index.archive) == (other._path, other._index.archive)
 
     def __lt__(self, other: ArchivePath) -> bool:
         return self._path < other._path
@@ -300,35 +174,27 @@ class ArchivePath:
         return hash(self._path)
 
 
-AnyPath = Path | ArchivePath  # where data sets lie
+AnyPath = Path | ArchivePath
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether the file is an archive by its name, be it readable as it is or one that must be unpacked first."""
+    """Return whether a file is an archive by its name, even one that must be unpacked first."""
     return path.name.lower().endswith((*SUFFIXES, *_PACKED)) and path.is_file()
 
 
 def open_archive(file: Path) -> ArchivePath:
-    """The tree of a zip or tar; where all lies in a single folder, that folder.
+    """Return the root of a zip or tar; if everything is in a single folder, that folder.
 
     Raises:
-        DataError: damaged, encrypted, packed in a way that cannot be read from any offset, with names that leave it,
-            with twice the same name, or so much larger when unpacked that it can only be a trap.
+        DataError: it is damaged, encrypted, or cannot be read from any offset; a name in it leaves it or occurs
+            twice; or it becomes so much larger when unpacked that it can only be a bomb.
     """
-    index = _Index(file)
     if not file.name.lower().endswith(SUFFIXES):
-        raise DataError(f"{file}: this archive can only be read from its beginning; unpack it, or make a .zip or .tar")
-    try:
-        for count, (name, entry) in enumerate(
-            _zip_entries(file) if file.suffix.lower() == ".zip" else _tar_entries(file)
-        ):
-            _check(file, name, entry, count)
-            index.add("/".join(part for part in name.split("/") if part not in ("", ".")), entry)
-    except OSError as error:
-        raise DataError(f"{file}: the archive cannot be read ({error.strerror or error}); check it") from None
-    except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, struct.error, NotImplementedError) as error:
-        raise DataError(f"{file}: the archive is damaged ({error}); pack or download it again") from None
-    root = ArchivePath(index)
+        raise DataError(
+            f"{file}: the archive can only be read from its beginning; unpack it, or make a .zip or .tar",
+            code="archive-kind",
+        )
+    root = ArchivePath(_read_index(file))
     while True:
         folders, files = root.names()
         folders = [name for name in folders if name != "__MACOSX"]
@@ -337,39 +203,74 @@ def open_archive(file: Path) -> ArchivePath:
         root = root / folders[0]
 
 
+def _read_index(file: Path) -> _Index:
+    index = _Index(file)
+    entries = _zip_entries(file) if file.suffix.lower() == ".zip" else _tar_entries(file)
+    try:
+        for count, (name, entry) in enumerate(entries):
+            _check(file, name, entry, count)
+            index.add("/".join(part for part in name.split("/") if part not in ("", ".")), entry)
+    except OSError as error:
+        raise DataError(
+            f"{file}: the archive cannot be read ({error.strerror or error}); check it", code="archive-unreadable"
+        ) from None
+    except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, struct.error, NotImplementedError) as error:
+        raise DataError(
+            f"{file}: the archive is damaged ({error}); pack or download it again", code="archive-damaged"
+        ) from None
+    return index
+
+
 def _check(file: Path, name: str, entry: Entry, count: int) -> None:
     if count >= MAX_MEMBERS:
-        raise DataError(f"{file}: more than {MAX_MEMBERS} files are in it; make several archives of it")
-    if is_unsafe_path(name):
-        raise DataError(f"{file}: the name {name!r} in it leaves the archive, which is refused; pack it again")
-    if entry.size > MAX_MEMBER or (entry.size > _HARMLESS and entry.size > _MAX_RATIO * entry.packed):
         raise DataError(
-            f"{file}: {name!r} in it grows from {entry.packed} to {entry.size} bytes when unpacked, which is refused "
-            "as a bomb; if it is meant, unpack it yourself"
+            f"{file}: the archive contains more than {MAX_MEMBERS} files; make several archives of it",
+            code="archive-too-many-files",
+        )
+    if is_unsafe_path(name):
+        raise DataError(
+            f"{file}: the archive contains the name {name!r}, which leaves it; pack it again",
+            code="archive-unsafe-name",
+        )
+    if entry.size > MAX_MEMBER or (entry.size > _HARMLESS and entry.size > _MAX_RATIO * entry.packed):
+        growth = f"{name!r}, which grows from {entry.packed} to {entry.size} bytes when unpacked"
+        raise DataError(
+            f"{file}: the archive contains {growth} and may be a bomb; if it is not, unpack it yourself",
+            code="archive-bomb",
         )
 
 
 def _zip_entries(file: Path) -> Iterator[tuple[str, Entry]]:
     with zipfile.ZipFile(file) as archive:
         found = [info for info in archive.infolist() if not info.is_dir()]
-    # data that several names point to would be unpacked as often
+    # data that several names point to would be unpacked several times
     ends = 0
     for info in sorted(found, key=lambda info: info.header_offset):
         if info.header_offset < ends:
-            raise DataError(f"{file}: {info.filename!r} overlaps another file in it, which is refused as a bomb")
+            raise DataError(
+                f"{file}: the archive contains {info.filename!r}, which overlaps another file, and may be a bomb",
+                code="archive-bomb",
+            )
         ends = info.header_offset + info.compress_size
     for info in found:
         if info.flag_bits & 1:
-            raise DataError(f"{file}: {info.filename!r} in it is encrypted; unpack it first")
-        if info.compress_type not in (_STORED, _DEFLATED):
             raise DataError(
-                f"{file}: {info.filename!r} in it is packed in a rare way; pack it with plain zip, or unpack it"
+                f"{file}: the archive contains {info.filename!r} encrypted; unpack it first", code="archive-encrypted"
             )
-        if info.external_attr >> 28 == 0xA:  # a link: its content is the path of another file
+        if info.compress_type not in (STORED, DEFLATED):
+            raise DataError(
+                f"{file}: the archive contains {info.filename!r} with a rare compression; pack it with plain zip, or "
+                "unpack it",
+                code="archive-compression",
+            )
+        if info.external_attr >> 28 == 0xA:  # a link, whose content is the path of another file
             continue
         packed = info.compress_size
-        if info.compress_type == _STORED and packed != info.file_size:
-            raise DataError(f"{file}: {info.filename!r} in it has two sizes; pack it again")
+        if info.compress_type == STORED and packed != info.file_size:
+            raise DataError(
+                f"{file}: the archive contains {info.filename!r} with two sizes; pack it again",
+                code="archive-two-sizes",
+            )
         entry = Entry(info.header_offset, packed, info.file_size, info.compress_type, info.CRC)
         yield info.filename.replace("\\", "/"), entry
 
@@ -381,19 +282,28 @@ def _tar_entries(file: Path) -> Iterator[tuple[str, Entry]]:
             if info.isdir() or info.issym() or info.islnk():
                 continue
             if not info.isreg() or info.issparse():
-                raise DataError(f"{file}: {info.name!r} in it is no plain file, which is refused; pack it again")
+                raise DataError(
+                    f"{file}: the archive contains {info.name!r}, which is not a plain file; pack it again",
+                    code="archive-not-a-file",
+                )
             if info.offset_data + info.size > length:
-                raise DataError(f"{file}: the archive is cut short in {info.name!r}; pack or download it again")
-            yield info.name, Entry(info.offset_data, info.size, info.size, _STORED)
-        # what is damaged or cut short looks like the end to tarfile
+                raise DataError(
+                    f"{file}: the archive is cut short in {info.name!r}; pack or download it again",
+                    code="archive-truncated",
+                )
+            yield info.name, Entry(info.offset_data, info.size, info.size, STORED)
+        # tarfile takes damage or truncation for the end
         end = archive.offset
     with open(file, "rb") as stream:
         stream.seek(end)
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise DataError(f"{file}: the archive is damaged or cut short at byte {end}; pack or download it again")
+            raise DataError(
+                f"{file}: the archive is damaged or cut short at byte {end}; pack or download it again",
+                code="archive-truncated",
+            )
 
 
 def _infos(archive: tarfile.TarFile) -> Iterable[tarfile.TarInfo]:
     while (info := archive.next()) is not None:
-        archive.members = []  # type: ignore[attr-defined]  # else it keeps all of them
+        archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps all of them
         yield info

@@ -1,6 +1,6 @@
-"""What a training image goes through: a window of the image, turned and colored anew each time.
+"""Augmentation of one training image: crop, resize, orientation and colors.
 
-All chance comes from the generators that are passed in, so a sample depends on its seed alone, whatever the number
+All randomness comes from the generators that are passed in, so an example depends only on its seed, whatever the number
 of workers or processes.
 """
 
@@ -35,47 +35,46 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=0)]
 
-PART_TRIES = 20  # draws of a part until one shows a box
+PART_TRIES = 20  # draws of a random crop until one shows an object
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary.
+    """Augmentation of training images.
 
-    ``crop``: side in pixels of a square window of the resized image; 0 takes the whole image. ``crop_on_box_prob``:
-    fraction of the windows that are made to hold a randomly drawn box; the others fall anywhere. ``scale_jitter``: the
-    resize factor is multiplied by a log-uniform number between these two. ``hflip``: chance of a left-right flip,
-    ``vflip`` of an upside-down one. ``rot90``: any of the eight orientations instead, right where the
-    image has no up and down.
-    ``color_jitter``: strength of brightness, contrast, saturation (and a tenth of it hue) jitter. ``min_visible``: a
-    box cut by the window counts when that fraction of its area is left; a smaller rest is, by ``truncated_boxes``,
-    neither object nor background ("ignore"), or background, right where such rests are not labeled at the edge of
-    images either.
+    ``crop``: side in pixels of a square crop of the resized image; 0 takes the whole image. ``crop_on_box_prob``:
+    probability that the crop contains a randomly drawn box; otherwise it is anywhere. ``scale_jitter``: the resize
+    factor is multiplied by a log-uniform number between these two. ``hflip`` and ``vflip``: probabilities of a
+    horizontal and a vertical flip. ``rot90``: one of the eight orientations instead, for images without up and down.
+    ``color_jitter``: strength of brightness, contrast and saturation jitter, and of a tenth of it for hue.
+    ``min_visible``: a box cut by the crop is an object if that fraction of its area remains; otherwise, by
+    ``truncated_boxes``, the rest is neither object nor background ("ignore"), or background, for data in which such
+    rests are not labeled at the image border.
 
-    Without a crop: the limits of the shorter and of the longer side are drawn anew each time, independently, as whole
-    numbers between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the
-    recipe's limit), or that of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the chance
-    that only a part of the image is taken, anywhere in it, whose height and width are fractions of the image's drawn
-    between the two of ``random_crop_scale``; one that shows none of the image's objects is drawn again, and after
-    twenty the image is taken whole.
+    Without a crop: the limits of the shorter and of the longer side are drawn each time, independently, as integers
+    between the two of ``short_range`` and the two of ``long_range`` ("range" of mmdetection; 0, 0 keeps the limit of
+    the recipe), or the limit of the shorter side is one of ``short_choices`` ("value"). ``random_crop`` is the
+    probability that only a part of the image is taken, anywhere in it, whose height and width are fractions of the
+    image's drawn between the two of ``random_crop_scale``. A part without any of the image's objects is drawn again;
+    after twenty draws the whole image is taken.
 
-    ``iou_crop`` is the chance that a part is drawn as SSD does (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so
-    that it overlaps some object by an IoU of at least 0 to .9, itself drawn. Cut boxes count by ``min_visible``, not
-    by their centers.
+    ``iou_crop`` is the probability of a crop as in SSD (torchvision's RandomIoUCrop): 0.3 to 1 of each side, so that it
+    overlaps some object by an IoU of at least 0 to .9, which is drawn, too. Cut boxes count by ``min_visible``, not by
+    their centers.
 
-    ``cutout`` is the chance that as many holes as a number between the two of ``cutout_holes`` are blackened in the
-    resized image, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the chance that
-    one rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of which
-    less than ``min_visible`` is left counts as a cut one does. ``extra_transforms`` names further transforms of
-    torchvision.transforms.v2 that leave boxes alone (``pixels.BY_NAME``), with their arguments and the chance ``p``,
-    applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
+    ``cutout`` is the probability of black rectangles in the resized image, as many as between the two of
+    ``cutout_holes``, each of one of thirteen sizes of 4 to 48 pixels; boxes stay. ``random_erasing`` is the probability
+    that one rectangle of 2 to 33 % of the image is filled with the mean color (torchvision's RandomErasing); a box of
+    which less than ``min_visible`` remains is treated as cut. ``extra_transforms`` names further transforms of
+    torchvision.transforms.v2 that leave boxes alone (``photometric.BY_NAME``), with their arguments and the probability
+    ``p``, applied in this order: {RandomPhotometricDistort: {p: 0.5}, GaussianBlur: {kernel_size: 5, p: 0.1}}.
 
-    Chances of putting several images together, each of them changed as above first: ``mosaic`` of four around a point
-    in the middle half, shrunk by a number between the two of ``mosaic_scale`` and cut to the first one's size;
-    ``copy_paste`` of as many objects of another image as a number between the two of ``num_pastes``, as whole
-    rectangles, since there are no outlines; ``mixup`` of a second image at half strength, with all boxes of both. The
-    others are drawn from the same epoch. With ``mixing_epochs`` only so many epochs are mixed, so that the last ones
-    are like what is predicted.
+    Probabilities of combining several images, each augmented as above first: ``mosaic`` of four around a point in the
+    middle half, scaled by a number between the two of ``mosaic_scale`` and cut to the first one's size; ``copy_paste``
+    of as many objects of another image as between the two of ``num_pastes``, as rectangles, because there are no
+    outlines; ``mixup`` of a second image at half strength, with all boxes of both. The other images come from the same
+    epoch. With ``mixing_epochs`` only the first epochs are mixed, so that the last ones are like the images in
+    prediction.
     """
 
     crop: Side = 0
@@ -128,18 +127,22 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.short_choices and self.short_range != (0, 0):
             raise ConfigError(
-                "augment: short_range and short_choices both say how the shorter side is drawn; give one."
+                "augment: short_range and short_choices both define how the shorter side is drawn; give one.",
+                code="short-side-drawn-twice",
             )
         if self.iou_crop and (self.crop or self.random_crop):
-            raise ConfigError("augment: iou_crop, crop and random_crop all say which part is taken; give one.")
+            raise ConfigError(
+                "augment: iou_crop, crop and random_crop all define which part is taken; give one.",
+                code="crops-combined",
+            )
         if self.extra_transforms:
             build_transforms(self.extra_transforms)
 
     @property
     def one_size(self) -> bool:
-        """Whether every image is always taken whole and resized alike."""
-        fixed = Augmentation()
-        same = (
+        """Whether every image is always taken whole and resized in the same way."""
+        default = Augmentation()
+        names = (
             "crop",
             "scale_jitter",
             "short_range",
@@ -149,17 +152,17 @@ class Augmentation:
             "iou_crop",
             "mosaic",
         )
-        return all(getattr(self, name) == getattr(fixed, name) for name in same)
+        return all(getattr(self, name) == getattr(default, name) for name in names)
 
     def mixes(self, epoch: int) -> bool:
-        """Whether images of that epoch, counted from 0, may be put together."""
+        """Return whether images of that epoch, counted from 0, may be combined."""
         several = self.mosaic or self.copy_paste or self.mixup
         return bool(several) and (self.mixing_epochs == 0 or epoch < self.mixing_epochs)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the original image, pixels, and the (height, width) it is resized to."""
+    """A rectangle of the original image in pixels, and the (height, width) to which it is resized."""
 
     left: int
     top: int
@@ -169,7 +172,7 @@ class Window:
 
 
 def sample_crop(sample: Sample, preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Window:
-    """The part of an image that is trained on this time."""
+    """Return the part of an image that is trained on, drawn from ``rng``."""
     height, width = sample.height, sample.width
     low, high = sorted(config.scale_jitter)
     jitter = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -189,7 +192,7 @@ def sample_crop(sample: Sample, preprocess: Preprocess, config: Augmentation, rn
 
 
 def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.random.Generator) -> int:
-    """Where a window of that length begins on a side: anywhere, or so that it holds (the middle of) an extent."""
+    """Draw the start of a window of that length on a side, so that it contains (the middle of) an extent."""
     low, high = 0, side - length
     if extent is not None:
         first, last = extent if extent[1] - extent[0] <= length else (sum(extent) / 2, sum(extent) / 2)
@@ -200,7 +203,7 @@ def _start(length: int, side: int, extent: tuple[float, float] | None, rng: np.r
 def _without_crop(
     sample: Sample, preprocess: Preprocess, config: Augmentation, jitter: float, rng: np.random.Generator
 ) -> Window:
-    """The whole image, or a part of it, at limits of its own."""
+    """Return the whole image or a random part of it, resized to limits that are drawn, too."""
     left, top, width, height = 0, 0, sample.width, sample.height
     if config.random_crop and rng.random() < config.random_crop:
         left, top, width, height = _draw_part(sample, config, rng)
@@ -211,7 +214,7 @@ def _without_crop(
 
 
 def _draw_part(sample: Sample, config: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a part that shows an object, if the image has one."""
+    """Return left, top, width and height of a random part that shows an object, if the image has one."""
     objects = torch.from_numpy(sample.boxes[~sample.crowd])
     low, high = sorted(config.random_crop_scale)
     for _ in range(PART_TRIES):
@@ -224,7 +227,7 @@ def _draw_part(sample: Sample, config: Augmentation, rng: np.random.Generator) -
 
 
 def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the part that RandomIoUCrop takes; the whole image where there is no object."""
+    """Return left, top, width and height of the part that RandomIoUCrop draws, or the whole image without objects."""
     objects = torch.from_numpy(sample.boxes[~sample.crowd])
     whole = {"left": 0, "top": 0, "width": sample.width, "height": sample.height}
     if not len(objects):
@@ -235,13 +238,13 @@ def _draw_iou_crop(sample: Sample, rng: np.random.Generator) -> tuple[int, int, 
     size = (sample.height, sample.width)
     boxes = tv_tensors.BoundingBoxes(objects, format="XYXY", canvas_size=size)
     with fork_torch_rng(rng):
-        # without the image: its part is cut out and resized once, further on
+        # without the image, which is cut and resized only once, later
         drawn = v2.RandomIoUCrop().make_params([boxes]) or whole
     return drawn["left"], drawn["top"], drawn["width"], drawn["height"]
 
 
 def _redrawn(preprocess: Preprocess, config: Augmentation, rng: np.random.Generator) -> Preprocess:
-    """The limits of the resize, those that vary drawn anew."""
+    """Return the preprocessing with the limits of the resize that vary drawn again."""
     drawn: dict[str, Any] = {}
     for side, (first, last) in (("max_long_side", config.long_range), ("short_side", config.short_range)):
         if (first, last) != (0, 0):
@@ -252,20 +255,20 @@ def _redrawn(preprocess: Preprocess, config: Augmentation, rng: np.random.Genera
 
 
 def _inside(boxes: Tensor, left: int, top: int, width: int, height: int) -> Tensor:
-    """What a window leaves of boxes [N, 4], from its corner."""
+    """Return the boxes [N, 4] clipped to a window, relative to its corner."""
     corner, limit = boxes.new_tensor([left, top]), boxes.new_tensor([width, height])
     return torch.minimum((boxes.view(-1, 2, 2) - corner).clamp(min=0), limit).view(-1, 4)
 
 
 def _visible(boxes: Tensor, inside: Tensor) -> Tensor:
-    """Return the fraction of each box's area that is inside."""
+    """Return the fraction of the area of each box that is inside."""
     return box_area(inside) / box_area(boxes).clamp(min=1e-6)
 
 
-def cut(
+def crop_resize(
     image: UInt8[Tensor, "3 H W"], sample: Sample, window: Window, config: Augmentation
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
-    """The window, resized, and the boxes in it; the config says what becomes of boxes that are almost cut away."""
+    """Return the window, resized, and the boxes in it; see :func:`crop_targets` for boxes that are cut."""
     right, bottom = window.left + window.width, window.top + window.height
     height, width = window.size
     part = resize(image[:, window.top : bottom, window.left : right], height, width)
@@ -278,22 +281,24 @@ def cut(
 
 
 def crop_targets(targets: Targets, visible: Tensor, config: Augmentation) -> Targets:
-    """Return the targets after a crop that leaves these fractions [N] of the boxes' areas: objects, ignored regions, or
-    nothing."""
+    """Return the targets after a crop that leaves the fractions ``visible`` [N] of the areas of the boxes.
+
+    A box is kept, becomes an ignored region, or disappears, by ``min_visible`` and ``truncated_boxes``.
+    """
     sliver = visible < config.min_visible
     kept = (visible > 0) & (targets.crowd | ~sliver if config.truncated_boxes == "background" else True)
     return Targets(targets.boxes[kept], targets.labels[kept], (targets.crowd | sliver)[kept], targets.size)
 
 
 def filter_visible(targets: Targets, left: int, top: int, width: int, height: int, config: Augmentation) -> Targets:
-    """What a window of a finished example shows of its boxes, from the window's corner."""
+    """Return the boxes of an example in a window of it, relative to the window's corner."""
     inside = _inside(targets.boxes, left, top, width, height)
     shown = Targets(inside, targets.labels, targets.crowd, (height, width))
     return crop_targets(shown, _visible(targets.boxes, inside), config)
 
 
 def occlude(targets: Targets, rectangles: Sequence[tuple[int, int, int, int]], config: Augmentation) -> Targets:
-    """What is left of the boxes under rectangles, xyxy, that do not overlap."""
+    """Return the targets after covering rectangles, xyxy, that do not overlap."""
     hidden = targets.boxes.new_zeros(len(targets.boxes))
     for x1, y1, x2, y2 in rectangles:
         hidden += box_area(_inside(targets.boxes, x1, y1, x2 - x1, y2 - y1))
@@ -303,7 +308,7 @@ def occlude(targets: Targets, rectangles: Sequence[tuple[int, int, int, int]], c
 def flip_rot90(
     image: UInt8[Tensor, "3 _ _"], targets: Targets, *, flip: bool, upside_down: bool, transpose: bool
 ) -> tuple[UInt8[Tensor, "3 _ _"], Targets]:
-    """One of the eight orientations of an image and its boxes; exact, nothing is resampled."""
+    """Return one of the eight orientations of an image and its boxes, exactly, without resampling."""
     boxes, (height, width) = targets.boxes, targets.size
     if flip:
         image, boxes = (
@@ -328,13 +333,13 @@ def augment(
     seed: list[int],
     zoom: float = 1.0,
 ) -> tuple[UInt8[Tensor, "3 h w"], Targets]:
-    """A training example of one image; the same ``seed`` gives the same one, ``zoom`` times as large."""
+    """Return a training example of one image, scaled by ``zoom``; the same ``seed`` gives the same example."""
     rng = np.random.default_rng(seed)
     window = sample_crop(sample, preprocess, config, rng)
     if zoom != 1:
         height, width = window.size
         window = replace(window, size=(max(round(height * zoom), 1), max(round(width * zoom), 1)))
-    part, targets = cut(image, sample, window, config)
+    part, targets = crop_resize(image, sample, window, config)
     if config.cutout and rng.random() < config.cutout:
         part = cutout(part, config.cutout_holes, rng)
     coins = rng.random(3)
@@ -353,6 +358,6 @@ def augment(
 
 
 def mean_color(preprocess: Preprocess) -> tuple[int, int, int]:
-    """Red, green and blue of what normalization takes to zero, as padding is."""
+    """Return the red, green and blue that normalization turns into zero, the color of padding."""
     red, green, blue = (round(value) for value in (preprocess.mean[::-1] if preprocess.bgr else preprocess.mean))
     return red, green, blue

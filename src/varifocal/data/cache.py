@@ -1,4 +1,4 @@
-"""Decoded images in memory shared by all loading processes, up to a bound."""
+"""Cache of decoded images in memory that all loading processes share, up to a limit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from varifocal.utils.errors import ConfigError
 
 
 class ImageCache:
-    """Keeps images by index, first come, until ``limit`` bytes of pixels are used; none is ever dropped.
+    """Keeps the first images that are read, by index, until ``limit`` bytes of pixels are used; none is ever dropped.
 
-    What was read last comes no more before the next epoch, so that making room for it would lose more than it gains.
+    The image that was read last is not needed before the next epoch, so replacing another one would gain nothing.
 
-    Processes started by fork use the same cache, and on Linux those started otherwise too. Elsewhere each of these
-    gets an empty one of its own, which ``divide`` limits to its part of the bytes.
+    Processes started by fork use the same cache, and on Linux also those started otherwise. On other systems each of
+    these gets an empty cache of its own, which ``divide`` limits to its part of the bytes.
 
     Raises:
-        ConfigError: the system does not give that much address space.
+        ConfigError: the system does not grant that much address space.
     """
 
     def __init__(self, images: int, limit: int) -> None:
@@ -34,13 +34,16 @@ class ImageCache:
             if hasattr(os, "memfd_create"):
                 self._file = os.memfd_create("varifocal-images")
                 weakref.finalize(self, os.close, self._file)
-                os.ftruncate(self._file, self._size())  # takes no memory yet
+                os.ftruncate(self._file, self._size())  # uses no memory yet
             self._open(mmap.mmap(self._file, self._size()))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"data.cache_bytes={limit}: so many bytes cannot be had ({error}); take less.") from error
+            raise ConfigError(
+                f"data.cache_bytes={limit}: the system does not grant that many bytes ({error}); use less.",
+                code="cache-too-large",
+            ) from error
 
     def get(self, index: int) -> UInt8[np.ndarray, "H W 3"] | None:
-        """The pixels, not to be written to; None where they are not kept."""
+        """Return the pixels, which must not be modified; None if they are not in the cache."""
         with self._lock:
             first, height, width = self._entries[index].tolist()
         if not height:
@@ -48,24 +51,24 @@ class ImageCache:
         return self._pixels[first : first + height * width * 3].reshape(height, width, 3)
 
     def put(self, index: int, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Keep a copy, if there is room."""
+        """Store a copy if there is room."""
         with self._lock:
             first = int(self._used[0])
             if self._entries[index, 2] or first + pixels.nbytes > self.limit:
                 return
             self._used[0] += pixels.nbytes
-            self._entries[index, 2] = pixels.shape[1]  # another process with the same image need not put it, too
+            self._entries[index, 2] = pixels.shape[1]  # no other process stores the same image
         self._pixels[first : first + pixels.nbytes].reshape(pixels.shape)[:] = pixels
-        with self._lock:  # only now can others see it
+        with self._lock:  # only now others can read it
             self._entries[index] = first, *pixels.shape[:2]
 
     @property
     def used(self) -> int:
-        """Bytes of pixels that are kept."""
+        """The number of bytes of pixels in the cache."""
         return int(self._used[0])
 
     def divide(self, processes: int) -> None:
-        """In one of so many loading processes: keep to a part of the bound if this cache is not shared."""
+        """Reduce the limit to the part of one of so many loading processes, if the cache is not shared."""
         if self._alone:
             self.limit //= processes
 
@@ -74,7 +77,7 @@ class ImageCache:
 
     def _open(self, memory: mmap.mmap) -> None:
         self._used = np.frombuffer(memory, np.int64, 1)
-        # of each image the offset of its first byte, its height and its width
+        # for each image the offset of its first byte, its height and its width
         self._entries = np.frombuffer(memory, np.int64, 3 * self.images, 8).reshape(self.images, 3)
         self._pixels = np.frombuffer(memory, np.uint8, self.limit, 8 + 24 * self.images)
 

@@ -1,22 +1,23 @@
-"""Which classes of a data set have boxes, and the same data with some of its classes only."""
+"""Classes of a data set that have boxes, and a data set restricted to some of its classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from varifocal.data.annotations import short_list
-from varifocal.data.regions import region_numbers
+from varifocal.data.annotations import LazySequence, region_numbers
 from varifocal.types import Dataset, Sample
+from varifocal.utils.text import short_list
 
 
 def used_classes(data: Dataset) -> Bool[np.ndarray, "C"]:
-    """Which of the categories have a box, be it an object or a region of that class to be ignored; regions of several
-    classes say of none that it is there."""
+    """Return which categories have a box, either an object or an ignored region of that class.
+
+    A region that is ignored for several classes does not count for any of them.
+    """
     used = np.zeros(len(data.categories), bool)
     for sample in data.samples:
         used[_own_labels(sample)] = True
@@ -26,7 +27,7 @@ def used_classes(data: Dataset) -> Bool[np.ndarray, "C"]:
 
 
 def _own_labels(sample: Sample) -> Int64[np.ndarray, "K"]:
-    """The labels without those of regions of several classes."""
+    """Return the labels without those of regions that are ignored for several classes."""
     if np.count_nonzero(sample.crowd) < 2:
         return sample.labels
     one_image = np.zeros(len(sample.labels), np.int64)
@@ -34,73 +35,68 @@ def _own_labels(sample: Sample) -> Int64[np.ndarray, "K"]:
 
 
 def with_classes(data: Dataset, keep: Bool[np.ndarray, "C"]) -> Dataset:
-    """The same data set with those of its categories alone; the others must have no box but regions of several
-    classes."""
+    """Return the data set with the categories ``keep`` only.
+
+    The other categories must have no box except regions that are ignored for several classes.
+    """
     if keep.all():
         return data
     index = np.where(keep, np.cumsum(keep) - 1, -1)
-    categories = tuple(one for one, kept in zip(data.categories, keep, strict=True) if kept)
+    categories = tuple(category for category, kept in zip(data.categories, keep, strict=True) if kept)
     return replace(data, samples=_Relabeled(data.samples, index), categories=categories)
 
 
 def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: bool) -> tuple[Dataset, Dataset | None]:
-    """Both data sets with the classes that a model is made for, and notes on what that means.
+    """Return both data sets with the classes that the model is made for, and notes on that choice.
 
-    These are the classes of the training set that have a box in it. Those that only the validation set shows stay,
-    too: what is measured must not be easier because nothing was learned for it. With ``keep_all``, and where nothing
-    has a box, all are kept. The validation set loses the classes without a box that the training set has not.
+    These are the classes of the training data that have a box in it, and those that have a box in the validation data
+    only: a class must not disappear from the metric because nothing was learned for it. All classes are kept with
+    ``keep_all``, or if none has a box. The validation data loses classes without a box that the training data does not
+    list.
     """
-    names = [category.name for category in training.categories]
-    own = used_classes(training)
-    shown = set() if validation is None else _names(validation, used_classes(validation))
-    measured = np.array([name in shown for name in names], bool) & ~own
-    keep = own | measured | (keep_all or not (own | measured).any())
-    notes = list(training.notes)
+    validated = set() if validation is None else set(_names(validation, used_classes(validation)))
+    used = used_classes(training)
+    only_validated = np.array([category.name in validated for category in training.categories], bool) & ~used
+    keep = used | only_validated
+    if keep_all or not keep.any():
+        keep[:] = True
+    source, notes = training.source.name, list(training.notes)
     if not keep.all():
-        left = [name for name, kept in zip(names, keep, strict=True) if not kept]
-        done = "has no box and is no output" if len(left) == 1 else "have no box and are no outputs"
-        notes.append(
-            f"{training.source.name}: {class_list(left)} {done} of the model; data.keep_unused_classes=true keeps all."
-        )
-    if measured.any():
-        strange = [name for name, one in zip(names, measured, strict=True) if one]
-        done = "has boxes" if len(strange) == 1 else "have boxes"
-        notes.append(f"{training.source.name}: {class_list(strange)} {done} to validate on and none to learn from.")
+        unused = class_list(_names(training, ~keep), "has no box and is no output", "have no box and are no outputs")
+        notes.append(f"{source}: {unused} of the model; data.keep_unused_classes=true keeps all.")
+    if only_validated.any():
+        unlearned = class_list(_names(training, only_validated), "has boxes", "have boxes")
+        notes.append(f"{source}: {unlearned} to validate on and none to learn from.")
     training = replace(with_classes(training, keep), notes=tuple(notes))
-    if validation is not None:
-        known = {category.name for category in training.categories}
-        listed = np.array([category.name in known for category in validation.categories], bool)
-        validation = with_classes(validation, listed | used_classes(validation))
-    return training, validation
+    if validation is None:
+        return training, None
+    known = {category.name for category in training.categories}
+    listed = np.array([category.name in known for category in validation.categories], bool)
+    return training, with_classes(validation, listed | used_classes(validation))
 
 
-def _names(data: Dataset, which: Bool[np.ndarray, "C"]) -> set[str]:
-    return {category.name for category, one in zip(data.categories, which, strict=True) if one}
+def _names(data: Dataset, which: Bool[np.ndarray, "C"]) -> list[str]:
+    return [data.categories[index].name for index in np.flatnonzero(which).tolist()]
 
 
-def class_list(names: Sequence[str]) -> str:
-    """The names of classes as the subject of a sentence: "the class cup", "the classes cup, box"."""
-    return f"the class{'' if len(names) == 1 else 'es'} {short_list(names)}"
+def class_list(names: Sequence[str], one: str, several: str) -> str:
+    """Return the names of classes with the verb for one or for several: "the classes cup, box have no box"."""
+    single = len(names) == 1
+    return f"the class{'' if single else 'es'} {short_list(names)} {one if single else several}"
 
 
-class _Relabeled(Sequence[Sample]):
-    """The samples with other labels, made when they are asked for."""
+class _Relabeled(LazySequence[Sample]):
+    """Samples with other labels; boxes of classes that were left out are left out."""
 
     def __init__(self, samples: Sequence[Sample], index: Int64[np.ndarray, "C"]) -> None:
         self._samples, self._index = samples, index
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return _Relabeled(self._samples[index], self._index)
+    def item(self, index: int) -> Sample:
         sample = self._samples[index]
         labels = self._index[sample.labels]
-        if (labels >= 0).all():
-            return replace(sample, labels=labels)
         kept = labels >= 0
+        if kept.all():
+            return replace(sample, labels=labels)
         areas = None if sample.areas is None else sample.areas[kept]
         return replace(sample, boxes=sample.boxes[kept], labels=labels[kept], crowd=sample.crowd[kept], areas=areas)
 

@@ -1,9 +1,9 @@
-"""Images by the end of their names: annotations written on another machine begin with its folders and not with ours.
+"""Images found by the end of their path: annotations from another machine contain the folders of that machine.
 
-``C:\\Users\\me\\a.jpg``, ``/data/upload/3/a.jpg``, ``data/local-files/?d=my%20set/a.jpg`` and ``s3://bucket/a.jpg`` are
-all the image ``a.jpg`` of the data folder, if only one there ends so. Case and the two forms in which Unicode writes an
-accent make no difference. Nothing outside the data folder is looked at, and nothing is guessed: an end that several
-images have is a problem of the set.
+``C:\\Users\\me\\a.jpg``, ``/data/upload/3/a.jpg``, ``data/local-files/?d=my%20set/a.jpg`` and ``s3://bucket/a.jpg`` all
+mean the image ``a.jpg`` of the data set, if only one path there ends so. Case and the Unicode form of accents do not
+matter. Nothing outside the data set is searched, and nothing is guessed: a path end that several images have is a
+problem of the data set.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote
 
-from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
-from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image, walk
 from varifocal.data.sibling_folders import Siblings
+from varifocal.data.splits import NAMED, have_common_images, normalize_split
+from varifocal.utils.text import counted, short
 
 FoundImage = tuple[AnyPath, str]  # folder and file name
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio writes before the names of uploaded files
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # the prefix of Label Studio for the names of uploaded files
 _LIKELY = re.compile(r"^(?=[0-9]*[a-f])[0-9a-f]{8}-(?=.)")
-AMBIGUOUS = "write the folders of the one that is meant, or name the folder of the images with --images"
-_MOST = 5_000_000  # images that are indexed; in a folder of more none is found by its end
+AMBIGUOUS = "write the folders of the right one, or name the folder of the images with --images"
+_MOST = 5_000_000  # images that are indexed; in a folder with more, none is found by the end of its path
 
 
 def fold(name: str) -> str:
-    """A name as it is compared: in small letters, and with its accents in one form."""
+    """Return a name for comparison: in lower case, and with accents in one Unicode form."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
@@ -48,11 +48,10 @@ def finder_of(
     options: ReadOptions,
     siblings: Callable[[], Siblings] = Siblings,
 ) -> ImageFinder:
-    """Looks for the images of a split in ``roots``, and anywhere below ``top`` by the ends of their names, but not in
-    the folders that belong to labels other than those that name them: ``siblings`` is asked for these when first an
-    image is lost.
+    """Return a finder of the images of a split in ``roots``, and anywhere below ``top`` by the end of their path.
 
-    A folder of images that the user names replaces both.
+    Folders that belong to other labels are left out; ``siblings`` is called for these when the first image is missing.
+    A folder of images that the user names replaces both ``roots`` and ``top``.
     """
     images = options.images
     if images is None:
@@ -63,13 +62,13 @@ def finder_of(
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The folders and the file of a path of any system, without what stands for a drive, a server or a climb."""
+    """Return the folders and the file of a path of any system, without drive, server and parent folders."""
     path = _DRIVE.sub("", _SCHEME.sub("", name)).replace("\\", "/")
     return tuple(part for part in path.split("/") if part not in ("", ".", ".."))
 
 
 def spellings(name: str) -> Iterator[tuple[str, ...]]:
-    """What a name may mean as folders and file: as it is written, without an address's query, and decoded."""
+    """Yield what a name may mean as folders and file: as written, without the query of a URL, and percent-decoded."""
     plain = [name]
     if "?" in name:
         path, _, query = name.partition("?")
@@ -82,14 +81,14 @@ def spellings(name: str) -> Iterator[tuple[str, ...]]:
 
 @dataclass
 class _Node:
-    """Images whose paths end alike, and those of them that also have the next folder in common."""
+    """Images whose paths have the same end, and below it those that also have the next folder in common."""
 
     members: list[int]
     children: dict[str, _Node] | None = None
 
 
 class Ends:
-    """The images below a folder by the ends of their paths; the folder is walked once, when first it is asked."""
+    """The images below a folder by the end of their path; the folder is walked at the first search."""
 
     def __init__(self, top: AnyPath) -> None:
         self._top = top
@@ -101,7 +100,7 @@ class Ends:
         self._by_stem: dict[str, int | _Node] | None = None
 
     def search(self, parts: Sequence[str]) -> tuple[int, list[int]]:
-        """How many of the last ``parts`` agree with those of an image, and all images that agree in so many."""
+        """Return the largest number of last ``parts`` that agree with the path of an image, and all such images."""
         self._walk()
         if not parts:
             return 0, []
@@ -120,19 +119,19 @@ class Ends:
         return length, found.members
 
     def location(self, image: int) -> FoundImage:
-        """Folder and file name of an image."""
+        """Return the folder and the file name of an image."""
         return self._folders[self._folder_of[image]][0], self._names[image]
 
     def folders_of(self, image: int) -> tuple[str, ...]:
-        """The names of the folders that an image lies in, from the top on."""
+        """Return the names of the folders around an image, from the top."""
         return self._folders[self._folder_of[image]][1]
 
     def path(self, image: int) -> str:
-        """The path of an image from the top on."""
+        """Return the path of an image relative to the top."""
         return "/".join((*self.folders_of(image), self._names[image]))
 
     def name(self, image: int) -> str:
-        """The file name of an image."""
+        """Return the file name of an image."""
         return self._names[image]
 
     def _walk(self) -> None:
@@ -167,7 +166,7 @@ class Ends:
         return length
 
     def _children(self, node: _Node, length: int) -> dict[str, _Node]:
-        """The images of a node by the folder before the ``length`` parts in which they agree."""
+        """Return the images of a node by the folder before the ``length`` parts in which they agree."""
         if node.children is None:
             node.children = {}
             for image in node.members:
@@ -178,7 +177,7 @@ class Ends:
 
 
 def _add(index: dict[str, int | _Node], key: str, image: int) -> None:
-    """Note an image under a key; a million keys with one image each are held without lists."""
+    """Add an image under a key; a million keys with one image each need no lists."""
     known = index.setdefault(key, image)
     if isinstance(known, _Node):
         known.members.append(image)
@@ -187,9 +186,9 @@ def _add(index: dict[str, int | _Node], key: str, image: int) -> None:
 
 
 class Lost(NamedTuple):
-    """An image that does not lie where its name says. ``names`` are what it is called, the first counts most.
+    """An image that is not where its name says; ``names`` are its possible names, the most reliable first.
 
-    ``upload`` says that a server may have written eight letters before the name.
+    ``upload`` says that the name may have the prefix of uploaded files.
     """
 
     image: int
@@ -199,7 +198,7 @@ class Lost(NamedTuple):
 
 
 class _Near(NamedTuple):
-    """The folders where images usually lie, and those of other labels, where they never do."""
+    """The folders where images usually are, and those of other labels, where they never are."""
 
     usual: Sequence[tuple[str, ...]]
     siblings: Siblings
@@ -207,9 +206,9 @@ class _Near(NamedTuple):
 
 @dataclass
 class Located:
-    """Of images that did not lie where their names say: where they are, or all the paths that could be meant.
+    """Results of :func:`locate` by image: its location, or all paths that it could mean.
 
-    ``far`` are those that do not even lie in a usual folder.
+    ``far`` are the images that are not even in a usual folder.
     """
 
     locations: dict[int, FoundImage] = field(default_factory=dict)
@@ -218,37 +217,42 @@ class Located:
 
 
 def locate(lost: Iterable[Lost], taken: Callable[[], set[FoundImage]]) -> Located:
-    """Find images by the longest end of their names that an image of the data folder has, too.
+    """Find images by the longest end of their names that the path of an image in the data set has, too.
 
-    ``taken`` gives the images that are called by their whole names elsewhere in the set: they are no other's. One that
-    two different names end in is given to neither.
+    ``taken`` returns the images that other annotations name by their whole path; they belong to those. An image that
+    two different names fit is given to neither.
     """
     ends: dict[AnyPath, Ends] = {}
     near_by: dict[ImageFinder, _Near] = {}
-    called: dict[FoundImage, str] = {}
+    name_of: dict[FoundImage, str] = {}
     clashes: set[FoundImage] = set()
     used: set[FoundImage] | None = None
     found = Located()
-    for one in lost:
-        finder, name = one.finder, one.names[0].replace("\\", "/")
+    for image in lost:
+        finder, name = image.finder, image.names[0].replace("\\", "/")
         if finder.top is None:
             continue
         used = taken() if used is None else used
         index = ends.setdefault(finder.top, Ends(finder.top))
         if finder not in near_by:
             near_by[finder] = _Near(_usual(finder), finder.siblings())
-        images, near = _meant(one, index, near_by[finder], used)
-        if len(images) == 1:
-            location = found.locations[one.image] = index.location(images[0])
-            if called.setdefault(location, name) != name:
+        meant, near = _meant(image, index, near_by[finder], used)
+        if len(meant) == 1:
+            location = found.locations[image.image] = index.location(meant[0])
+            if name_of.setdefault(location, name) != name:
                 clashes.add(location)
             if not near:
-                found.far.add(one.image)
-        elif images:
-            found.several[one.image] = [index.path(image) for image in images[:5]]
-    for image in [image for image, position in found.locations.items() if clashes and position in clashes]:
-        found.several[image] = [str(_joined(found.locations.pop(image)))]
+                found.far.add(image.image)
+        elif meant:
+            found.several[image.image] = [index.path(candidate) for candidate in meant[:5]]
+    _reject(found, clashes)
     return found
+
+
+def _reject(found: Located, clashes: set[FoundImage]) -> None:
+    """Give images that different names fit to none of them."""
+    for image in [image for image, location in found.locations.items() if clashes and location in clashes]:
+        found.several[image] = [str(_joined(found.locations.pop(image)))]
 
 
 def _joined(location: FoundImage) -> AnyPath:
@@ -256,7 +260,7 @@ def _joined(location: FoundImage) -> AnyPath:
 
 
 def _meant(one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]) -> tuple[list[int], bool]:
-    """The images that a lost one may be, one where it is sure; and whether it lies in a usual folder."""
+    """Return the images that a missing one may be, one if it is certain, and whether that is in a usual folder."""
     for name in one.names:
         written = list(dict.fromkeys(spellings(name)))
         for parts in (written, without_upload(written, one.upload)):
@@ -269,9 +273,9 @@ def _meant(one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]) -> tuple[
 
 
 def without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:
-    """The same without the eight letters that Label Studio writes before the names of uploaded files, in all exports.
+    """Return the paths without the prefix that Label Studio writes before the names of uploaded files.
 
-    Where nothing else speaks for an upload, eight digits are a date.
+    Unless something else indicates an upload, eight digits are a date and no prefix.
     """
     sure_or_not = ((sure or "upload" in parts, parts) for parts in written if parts)
     uploaded = [parts for known, parts in sure_or_not if (_UPLOAD if known else _LIKELY).match(parts[-1])]
@@ -279,8 +283,10 @@ def without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple
 
 
 def upload_names(names: Collection[str]) -> dict[str, str]:
-    """Files by their names without the eight letters that Label Studio writes before them, as names are compared; what
-    is left of several is left out. Eight digits count where all files begin so, and one of them has letters."""
+    """Return files by their names without Label Studio's prefix, folded; names that are not unique then are left out.
+
+    Eight digits are a prefix if all files begin so, and at least one with letters.
+    """
     sure = all(map(_UPLOAD.match, names)) and any(map(_LIKELY.match, names))
     found: dict[str, str] = {}
     several: set[str] = set()
@@ -295,7 +301,7 @@ def upload_names(names: Collection[str]) -> dict[str, str]:
 def _candidates(
     ends: Ends, images: Sequence[int], length: int, split: str, taken: set[FoundImage]
 ) -> dict[int, tuple[str, ...]]:
-    """Images that agree with a name in its last ``length`` parts and may be meant: the folders before these parts."""
+    """Return the folders before the last ``length`` parts for each image that agrees in these and may be meant."""
     outer = {image: ends.folders_of(image) for image in images}
     outer = {image: folders[: len(folders) - length + 1] for image, folders in outer.items()}
     return {
@@ -306,7 +312,7 @@ def _candidates(
 
 
 def _own(outer: dict[int, tuple[str, ...]], ends: Ends, length: int, near: _Near) -> dict[int, tuple[str, ...]]:
-    """The candidates without those in folders that belong to other labels."""
+    """Return the candidates without those in folders that belong to other labels."""
     return {
         image: folders
         for image, folders in outer.items()
@@ -317,7 +323,7 @@ def _own(outer: dict[int, tuple[str, ...]], ends: Ends, length: int, near: _Near
 def _sure(
     ends: Ends, outer: dict[int, tuple[str, ...]], names: set[str], usual: Sequence[tuple[str, ...]]
 ) -> tuple[list[int], bool]:
-    """Those with the very letters of the name, and of these those in the first usual folder, where there are any."""
+    """Return the candidates of exactly that name, and of these the ones in the first usual folder, if there are any."""
     images = [image for image in outer if ends.name(image) in names] or list(outer)
     for root in usual:
         there = [image for image in images if outer[image] == root]
@@ -327,7 +333,7 @@ def _sure(
 
 
 def _usual(finder: ImageFinder) -> list[tuple[str, ...]]:
-    """The folders that images are looked for in, as the names of folders from the top on."""
+    """Return the folders in which images are searched first, as paths relative to the top."""
     top = str(finder.top).rstrip("/")
     paths = [str(root) for root in finder.roots]
     return [
@@ -338,22 +344,22 @@ def _usual(finder: ImageFinder) -> list[tuple[str, ...]]:
 
 
 def _of_other_split(folders: Sequence[str], split: str) -> bool:
-    """Whether a path leads through the folder of another split, whose images are not ours, whatever their names."""
+    """Return whether a path leads through the folder of another split, whose images are never meant."""
     own = normalize_split(split)
     others = (name for name in folders if normalize_split(name) in NAMED - {own})
     return own in NAMED and any(not have_common_images(own, name) for name in others)
 
 
 def not_found(name: str, several: Sequence[str], roots: Iterable[AnyPath]) -> str:
-    """What to say of an image that is not found, after a verb and its name."""
+    """Return the end of a sentence about an image that is not found, which follows a verb and its name."""
     if len(several) == 1:
-        return f"which is not found, as {short(several[0])} has the end of other names, too"
+        return f"which is not found, because {short(several[0])} fits other names, too"
     if several:
-        return f"whose end several images have: {', '.join(map(str, several))}"
+        return f"which fits several images: {', '.join(map(str, several))}"
     return f"which is not found in {', '.join(map(str, roots))}"
 
 
 def note_of(source: AnyPath, count: int, name: str, location: FoundImage) -> str:
-    """The note on images that were found by the end of their names: how many, the first's name and where it is."""
+    """Return a note on images that were found by the end of their path: their number, and the first one's path."""
     images = counted(count, "(image is found by the end of its name|images are found by the end of their names)")
     return f"{source.name}: {images}, first {short(name)} as {_joined(location)}."

@@ -1,11 +1,11 @@
-"""Kinds of image files: which are read, which are only known by name, and what a file that is not read seems to be."""
+"""Kinds of image files, by suffix and by first bytes: those that are read, and those that are only recognized."""
 
 from __future__ import annotations
 
 import os
 import re
 
-HEIF = frozenset([".heic", ".heif", ".hif", ".avif"])  # in the container of MP4
+HEIF = frozenset([".heic", ".heif", ".hif", ".avif"])  # in an MP4 container
 
 # fmt: off
 SUFFIXES = HEIF | frozenset([
@@ -13,7 +13,7 @@ SUFFIXES = HEIF | frozenset([
     ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
 ])
 
-# Cameras' raw files; many are TIFFs, in which Pillow would find the small preview and take it for the photograph.
+# Raw files of cameras; many are TIFFs, of which Pillow would read the small preview.
 RAW = frozenset([
     ".dng", ".raw", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
     ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc", ".dcr", ".mrw",
@@ -38,7 +38,7 @@ _NAMED = {
         [".tga", ".pcx", ".sgi", ".ras", ".dds", ".qoi", ".bpg", ".ico", ".icns"], "of a rare image format"
     ),
 }
-UNREAD = frozenset(_NAMED)  # suffixes of images that are not read; a folder with such files says so
+UNREAD = frozenset(_NAMED)  # suffixes of images that are not read, which notes report
 
 HEIC, AVIF = "a HEIC image", "an AVIF image"
 _HEIC_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
@@ -66,31 +66,31 @@ _OF_IMAGES = re.compile(
     rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
     re.DOTALL,
 )
-# What downloads and editors make of a suffix: a.jpg_large, a.jpeg!d, a.png~
+# suffixes changed by downloads and editors: a.jpg_large, a.jpeg!d, a.png~
 _CHANGED = re.compile(r"\.(jpe?g|png|tiff?|bmp|webp|gif|heic|avif)[^./\\]+$", re.IGNORECASE)
 _TEXTS = [".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".htm", ".log", ".py"]
 _OTHER = frozenset([*_TEXTS, ".zip", ".tar"])
-HEAD = 512  # bytes that tell a kind
+HEAD = 512  # bytes by which a kind is recognized
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file name in lower case, with its dot; empty where there is none."""
+    """Return the suffix of a file name in lower case, with its dot; "" if there is none."""
     return os.path.splitext(name)[1].lower()
 
 
 def has_changed_suffix(name: str) -> bool:
-    """Whether a file name ends as that of an image with something behind it."""
+    """Return whether a file name ends like that of an image with something appended."""
     return suffix_of(name) not in SUFFIXES and suffix_of(name) not in UNREAD and _CHANGED.search(name) is not None
 
 
 def may_be_image(name: str) -> bool:
-    """Whether the name of a file leaves it open whether that is an image."""
+    """Return whether a file may be an image although its name does not say so."""
     suffix = suffix_of(name)
     return suffix not in SUFFIXES and suffix not in UNREAD and suffix not in _OTHER
 
 
 def kind_of_head(head: bytes) -> str:
-    """What a file seems to be by its first ``HEAD`` bytes, of the kinds that Pillow by itself does not read; or ""."""
+    """Return the kind of a file by its first ``HEAD`` bytes, if Pillow alone does not read it; else ""."""
     if head[4:8] == b"ftyp" and b"avif" in head[8:64]:
         return AVIF
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
@@ -102,17 +102,17 @@ def kind_of_head(head: bytes) -> str:
 
 
 def kind_of_name(name: str) -> str:
-    """What a file is by its name, where that is an image which is not read; else ""."""
+    """Return the kind of a file by its name, if it is an image that is not read; else ""."""
     return _NAMED.get(suffix_of(name), "")
 
 
 def begins_as_image(head: bytes) -> bool:
-    """Whether the first bytes are those of an image that is read."""
+    """Return whether the first bytes are those of an image that is read."""
     return _OF_IMAGES.match(head) is not None or kind_of_head(head) in (HEIC, AVIF)
 
 
 def why_unread(head: bytes, name: str) -> str:
-    """Return why Pillow does not know a file, and how to fix that, by the file's first bytes and its name."""
+    """Return why Pillow cannot identify a file, and the fix, by the file's first bytes and its name."""
     kind = kind_of_head(head)
     if kind == HEIC:
         return 'this is a HEIC image, which needs the package pillow-heif; run pip install "varifocal[heif]"'

@@ -1,4 +1,4 @@
-"""Image files found on disk: by files, folders and globs, and what else lies there."""
+"""Image files found by files, folders and globs, and notes on other files beside them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from varifocal.data.annotations import counted
 from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, has_changed_suffix, may_be_image, suffix_of
 from varifocal.data.open_image import read_head
+from varifocal.data.paths import walk
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+[^/]|data:[a-z]+/", re.IGNORECASE)  # of Path, too, which keeps one slash
-_LONGEST = 80  # signs of an address in a sentence
+_ADDRESS = re.compile(
+    r"[a-z][a-z0-9+.-]+:/+[^/]|data:[a-z]+/", re.IGNORECASE
+)  # even of a Path, which keeps only one slash
+_LONGEST = 80  # characters of a URL in a sentence
 _NAMED = 6  # suffixes that are listed in a sentence
 
 
 class _Beside(NamedTuple):
-    """What lies beside the images: how many files of each suffix, and those of these that begin as an image does."""
+    """Other files beside the images: their number by suffix, and those that begin like an image."""
 
     passed: Counter[str]
     odd: list[Path]
@@ -30,12 +33,12 @@ class _Beside(NamedTuple):
 def list_images(
     patterns: Sequence[str], suffixes: Collection[str] = SUFFIXES, *, odd: list[Path] | None = None
 ) -> list[Path]:
-    """The image files that files, folders and glob patterns name, each once, in the order given.
+    """Return the image files that files, folders and glob patterns name, each once, in the order of the patterns.
 
-    A folder gives what lies in it at any depth, sorted by path, and without hidden files: by its suffix, one of
-    ``suffixes`` in lower case, and of files without a suffix those that begin as an image does. A glob (``*``, ``?``,
-    ``[]``, ``**``) gives its sorted matches: folders as above, files by suffix too. A file named in full is taken
-    whatever its suffix. Files that begin as an image does, but have some other suffix, are added to ``odd``.
+    A folder means all images in it at any depth, sorted by path, without hidden files: files with one of ``suffixes``
+    in lower case, and files without a suffix that begin like an image. A glob (``*``, ``?``, ``[]``, ``**``) means its
+    sorted matches: folders as above, and files by suffix. A file named in full is taken whatever its suffix. Files that
+    begin like an image but have another suffix are added to ``odd``.
 
     Raises:
         DataError: a pattern finds no image, or a folder cannot be read.
@@ -47,27 +50,29 @@ def list_images(
         if not files:
             refuse_address(pattern)
             raise DataError(
-                f"{pattern}: no image is found there{_passed(passed)}; name an image, a folder of images or a glob"
+                f"{pattern}: no image is found there{_passed(passed)}; name an image, a folder of images or a glob",
+                code="no-image-found",
             )
         found.update(dict.fromkeys(files))
     if not found:
-        raise DataError("no images are named; name an image, a folder of images or a glob")
+        raise DataError("no images are named; name an image, a folder of images or a glob", code="no-image-named")
     return list(found)
 
 
 def refuse_address(name: str) -> None:
-    """Raises DataError: a name is an address (http, s3, rtsp, data), of which nothing is fetched, and no file here."""
+    """Raise ``DataError`` if a name is a URL (http, s3, rtsp, data) and not a file; nothing is downloaded."""
     if _ADDRESS.match(name) and not os.path.exists(name):
         shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-        raise DataError(f"{shown}: is an address, and nothing is fetched; download the image and name its file")
+        raise DataError(
+            f"{shown}: is a URL, which is not downloaded; download the image and name its file", code="image-url"
+        )
 
 
 def _passed(passed: Counter[str]) -> str:
-    """What lies there instead."""
+    """Return the number of other files, for a sentence."""
     if not passed:
         return ""
-    total = sum(passed.values())
-    return f", but {total} other {'file' if total == 1 else 'files'} ({_by_suffix(passed)})"
+    return f", but {counted(sum(passed.values()), 'other (file|files)')} ({_by_suffix(passed)})"
 
 
 def _by_suffix(counts: Counter[str]) -> str:
@@ -78,9 +83,9 @@ def _by_suffix(counts: Counter[str]) -> str:
 
 
 def passed_over(names: Iterable[str], source: str) -> list[str]:
-    """Notes on files that are images by their names, but of kinds that are not read, or with a changed suffix."""
+    """Return notes on files that are images by name, but of a kind that is not read or with a changed suffix."""
     unread, changed = [], []
-    for name in names:  # of which there may be a million
+    for name in names:  # up to a million
         if suffix_of(name) in UNREAD:
             unread.append(name)
         elif has_changed_suffix(name):
@@ -90,7 +95,7 @@ def passed_over(names: Iterable[str], source: str) -> list[str]:
 
 
 def odd_images(files: Sequence[Path], source: str) -> list[str]:
-    """A note on images with an unknown suffix; none where there are none."""
+    """Return a note on images with an unknown suffix, if there are any."""
     return _left_out(
         [file.name for file in files], source, "with an unknown suffix", "rename them or name them in full"
     )
@@ -108,18 +113,18 @@ def _match(pattern: str, suffixes: Collection[str], beside: _Beside) -> list[Pat
     if os.path.isfile(pattern):
         return [Path(pattern)]
     if os.path.isdir(pattern):
-        return _walk(pattern, suffixes, beside)
+        return _images_below(pattern, suffixes, beside)
     files: list[Path] = []
     for match in sorted(glob.glob(_with_real_folders(pattern), recursive=True)):
         if os.path.isdir(match):
-            files += _walk(match, suffixes, beside)
+            files += _images_below(match, suffixes, beside)
         elif _is_image(Path(match), suffixes, beside):
             files.append(Path(match))
     return files
 
 
 def _with_real_folders(pattern: str) -> str:
-    """The glob in which the signs of folders that are there, called [v2] or a*b, say, are signs of names."""
+    """Return the glob with the names of existing folders escaped, such as [v2] or a*b."""
     location = pattern
     while location and not os.path.isdir(location):
         above = os.path.dirname(location)
@@ -129,23 +134,9 @@ def _with_real_folders(pattern: str) -> str:
     return glob.escape(location) + pattern[len(location) :]
 
 
-def _walk(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions")
-
-    files: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        status = os.stat(root)
-        # A link to a folder above would otherwise be walked for ever.
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(root, name) for name in names if not name.startswith("."))
-        files += [path for path in paths if _is_image(path, suffixes, beside)]
-    return sorted(files)
+def _images_below(folder: str, suffixes: Collection[str], beside: _Beside) -> list[Path]:
+    files = (Path(folder, inner, name) for _, inner, names in walk(Path(folder)) for name in names)
+    return sorted(file for file in files if _is_image(file, suffixes, beside))
 
 
 def _is_image(file: Path, suffixes: Collection[str], beside: _Beside) -> bool:

@@ -1,59 +1,168 @@
-"""A path to a data set: which format it is, which splits it has, and its samples."""
+"""Datasets opened by their path: the format is recognized once, and every split is read from there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from varifocal.data.annotations import RawDataset, short_list
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from varifocal.data.annotations import LazySequence, RawDataset
 from varifocal.data.archive import AnyPath, is_archive, open_archive
-from varifocal.data.names import meant_by, normalize_split, resolve_split
+from varifocal.data.holdout import Subset, holdout_mask
 from varifocal.data.options import ReadOptions, Unlabeled, open_images
 from varifocal.data.paths import remember_folders, split_lists
-from varifocal.data.readers.formats import READERS, Reader, data_inside, detect_format
-from varifocal.data.roles import measured_split, training_split
+from varifocal.data.readers.columns import with_image_sizes
+from varifocal.data.readers.formats import READERS, data_inside, detect_format
+from varifocal.data.splits import (
+    evaluation_split,
+    holdout_split,
+    meant_by,
+    normalize_split,
+    resolve_split,
+    training_split,
+    validation_split,
+)
 from varifocal.data.unlisted_images import with_unlisted
-from varifocal.data.validate import finish
-from varifocal.types import Dataset
+from varifocal.data.validate import (
+    BoxValidity,
+    box_problems,
+    meaning_problems,
+    raise_first,
+    validate_boxes,
+    validity_notes,
+)
+from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.text import short_list
+
+InvalidBoxes = Literal["error", "drop"]
+Difficult = Literal["ignore", "train"]
+Advance = Callable[[int], None]  # is called with the number of images that are done
 
 
-def open_data(path: Path | str) -> AnyPath:
-    """The file or folder, or the tree of an archive.
+def _silent(done: int) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set whose format is known.
+
+    ``path`` is the path as it was typed, ``tree`` the file, folder or archive in which the data set was found.
+    ``descriptions`` maps the name of each split to the file or folder that says what is in it.
+    """
+
+    path: Path | str
+    format: str
+    tree: AnyPath
+    descriptions: Mapping[str, AnyPath]
+    options: ReadOptions
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits."""
+        return list(self.descriptions)
+
+    def read(self, split: str | None = None) -> RawDataset:
+        """Read one split as its source has it, with everything that is wrong in its ``problems``.
+
+        ``split`` may be left out if there is only one; "train", "val" and "test" also match names such as "train2017".
+
+        Raises:
+            DataError: there is no such split, or its description cannot be read at all.
+            ConfigError: the format needs a package that is not installed.
+        """
+        name, reader = resolve_split(self.path, self.splits, split), READERS[self.format]
+        with remember_folders():
+            raw = reader.read(self.descriptions[name], self.tree, name, self.options)
+            if reader.lists and raw.source.is_file():  # BDD100K may have a folder with a file for each image
+                raw = with_unlisted(raw, self.tree, self.options, reader.splits, reader.read)
+            return replace(raw, notes=(*raw.notes, *self._ignored_lists(raw.format)))
+
+    def _ignored_lists(self, format: str) -> list[str]:
+        """Return a note on lists of splits beside a format that does not use such lists."""
+        if format in ("voc", "yolo") or not self.tree.is_dir():
+            return []
+        known = {normalize_split(split) for split in self.splits}
+        lists = [
+            f"{name}/{file}" if name else file
+            for name in ("", *(() if READERS[format].image_sets else ("ImageSets", "ImageSets/Main")))
+            for file in split_lists(self.tree / name if name else self.tree)
+            if normalize_split(file[:-4]) not in known
+        ]
+        if not lists:
+            return []
+        return [
+            f"{self.tree.name}: {short_list(lists)}: lists of splits are not read there in this format; convert the "
+            "data set to Pascal VOC or YOLO, or move the images of each split into a folder of their own."
+        ]
+
+    def load(
+        self, split: str | None = None, *, invalid_boxes: InvalidBoxes = "error", difficult: Difficult = "ignore"
+    ) -> Dataset:
+        """Return the samples of one split; see :func:`load_dataset`."""
+        return build_dataset(self.read(split), invalid_boxes=invalid_boxes, difficult=difficult)
+
+
+def open_dataset(
+    path: Path | str, *, format: str | None = None, images: str = "", unlabeled: Unlabeled = ""
+) -> DataSource:
+    """Recognize the format of a data set, or take the one that is named, and find its splits.
+
+    ``images`` and ``unlabeled`` are those of :func:`load_dataset`.
+
+    Raises:
+        DataError: there is no such path or folder of images, or nothing in it that is understood.
+        ConfigError: the format is unknown.
+    """
+    tree = _open_path(path)
+    with remember_folders():
+        if not format:
+            tree = data_inside(tree)
+            format = detect_format(tree)
+        if format not in READERS:
+            raise ConfigError(
+                f"the format {format!r} is not known; the formats are {', '.join(READERS)}.", code="format-unknown"
+            )
+        options = ReadOptions(open_images(images, tree), unlabeled)
+        return DataSource(path, format, tree, READERS[format].splits(tree), options)
+
+
+def _open_path(path: Path | str) -> AnyPath:
+    """Return the file or folder, or the tree of an archive.
 
     Raises:
         DataError: there is no such path, or the archive cannot be read without unpacking it.
     """
     path = Path(path)
     try:
-        there = path.exists()
+        exists = path.exists()
     except (OSError, ValueError):
-        there = False
-    if not there:
-        raise DataError(f"{path}: there is no such file or folder; name a data set's file or its folder")
+        exists = False
+    if not exists:
+        raise DataError(
+            f"{path}: there is no such file or folder; name the file or the folder of a data set", code="no-such-path"
+        )
     return open_archive(path) if is_archive(path) else path
 
 
 def recognize(path: Path | str) -> str:
-    """The name of the format of a data set, by looking at it.
+    """Return the name of the format of a data set.
 
     Raises:
-        DataError: nothing fits, or more than one format does; what was seen is said.
+        DataError: no format fits, or more than one does.
     """
-    return _recognized(open_data(path))[1]
+    with remember_folders():
+        return detect_format(data_inside(_open_path(path)))
 
 
 def find_splits(path: Path | str, *, format: str | None = None) -> list[str]:
-    """The names of the splits of a data set.
-
-    Raises:
-        DataError: there is no such path, or nothing in it that is understood.
-        ConfigError: an unknown format.
-    """
-    tree, reader = _opened(path, format)
-    return list(reader.splits(tree))
+    """Return the names of the splits of a data set; raises the errors of :func:`open_dataset`."""
+    return open_dataset(path, format=format).splits
 
 
 def read_raw(
@@ -64,44 +173,8 @@ def read_raw(
     images: str = "",
     unlabeled: Unlabeled = "",
 ) -> RawDataset:
-    """One split as its source has it, with everything that is wrong in its ``problems``.
-
-    ``split`` may be left out where there is only one; "train", "val" and "test" also match names such as "train2017".
-    ``images`` and ``unlabeled`` are those of :func:`load_dataset`.
-
-    Raises:
-        DataError: no such data set or split, or its description cannot be read at all.
-        ConfigError: an unknown format, or one that needs a package that is not installed.
-    """
-    tree, reader = _opened(path, format)
-    options = ReadOptions(open_images(images, tree), unlabeled)
-    with remember_folders():
-        splits = reader.splits(tree)
-        name = resolve_split(path, list(splits), split)
-        raw = reader.read(splits[name], tree, name, options)
-        # BDD100K may have a folder with a file for each image
-        listed = reader.lists and raw.source.is_file()
-        raw = with_unlisted(raw, tree, options, reader.splits, reader.read) if listed else raw
-        return replace(raw, notes=(*raw.notes, *_unread_lists(tree, raw.format, splits)))
-
-
-def _unread_lists(tree: AnyPath, format: str, splits: Iterable[str]) -> list[str]:
-    """Return a note on lists of splits where the format does not read them and the splits are others."""
-    if format in ("voc", "yolo") or not tree.is_dir():
-        return []
-    known = {normalize_split(split) for split in splits}
-    lists = [
-        f"{name}/{file}" if name else file
-        for name in ("", *(() if READERS[format].image_sets else ("ImageSets", "ImageSets/Main")))
-        for file in split_lists(tree / name if name else tree)
-        if normalize_split(file[:-4]) not in known
-    ]
-    if not lists:
-        return []
-    return [
-        f"{tree.name}: {short_list(lists)}: lists of splits are not read there in this format; convert the set to "
-        "Pascal VOC or YOLO, or move the images of each split into a folder of their own."
-    ]
+    """Open a data set and read one split; see :func:`open_dataset` and :meth:`DataSource.read`."""
+    return open_dataset(path, format=format, images=images, unlabeled=unlabeled).read(split)
 
 
 def load_dataset(
@@ -111,77 +184,203 @@ def load_dataset(
     format: str | None = None,
     images: str = "",
     unlabeled: Unlabeled = "",
-    invalid_boxes: Literal["error", "drop"] = "error",
-    difficult: Literal["ignore", "train"] = "ignore",
+    invalid_boxes: InvalidBoxes = "error",
+    difficult: Difficult = "ignore",
 ) -> Dataset:
-    """The samples of one split, in the order of the source, and the categories.
+    """Return the samples of one split, in the order of the source, and the categories.
 
-    ``path`` is a file, folder or archive as ``recognize`` knows it, or of the ``format`` that is named; ``split`` may
-    be left out where there is only one. ``images`` is the folder of the images where that is not the one in which the
-    format keeps them, absolute or from the data folder on. ``unlabeled`` images, without a file of labels or not listed
-    in it, are left out ("skip"), images without objects ("background") or, by default, what the format means by them.
-    Boxes become xyxy in pixels, float32, clipped to the image's size. Boxes without area, wholly outside or with
-    something that is not a finite number stop the load; with ``invalid_boxes="drop"`` they are left out. Boxes marked
-    as difficult are ignored as crowd regions are, with ``difficult="train"`` they are objects. ``notes`` counts what
-    was clipped by more than one pixel and what was left out. Of images whose size the source does not say the header
-    is read; ``check_size`` compares sizes once an image is opened.
+    ``path`` is a file, folder or archive of a format that is recognized, or of the ``format`` that is named. ``split``
+    may be left out if there is only one. ``images`` is the folder of the images, absolute or relative to the data set,
+    if it is not the one in which the format keeps them. ``unlabeled`` images, which have no label file or are not
+    listed in it, are left out ("skip"), taken as images without objects ("background"), or by default whatever the
+    format means by them.
+
+    Boxes become xyxy in pixels, float32, clipped to their image. Boxes that have no area, lie wholly outside or hold a
+    number that is not finite stop the load, or are left out with ``invalid_boxes="drop"``. Boxes marked as difficult
+    are ignored like crowd regions, or are objects with ``difficult="train"``. ``notes`` counts boxes that were clipped
+    by more than one pixel or left out. The header of an image is read only if the source does not give its size;
+    ``check_size`` compares sizes when an image is opened.
 
     Raises:
-        DataError: no such data set or split; the source is malformed, repeats ids or refers to unknown ones; a
-            image is missing or outside the data folder; a box is invalid.
-        ConfigError: an unknown format, or one that needs a package that is not installed.
+        DataError: there is no such data set or split; the source is malformed, repeats ids or refers to unknown ones;
+            an image is missing or outside the data set; a box is invalid.
+        ConfigError: the format is unknown, or needs a package that is not installed.
     """
-    if invalid_boxes not in ("error", "drop"):
-        raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
-    raw = read_raw(path, split, format=format, images=images, unlabeled=unlabeled)
-    return finish(raw, invalid_boxes=invalid_boxes, difficult=difficult)
+    source = open_dataset(path, format=format, images=images, unlabeled=unlabeled)
+    return source.load(split, invalid_boxes=invalid_boxes, difficult=difficult)
+
+
+def load_train_val(
+    source: DataSource,
+    *,
+    train: str = "train",
+    val: str = "val",
+    fraction: float = 0.0,
+    seed: int = 0,
+    invalid_boxes: InvalidBoxes = "error",
+    difficult: Difficult = "ignore",
+    progress: Advance = _silent,
+) -> tuple[Dataset, Dataset | None]:
+    """Return the data to train on and the data to validate on, which is None if there is none.
+
+    ``train`` and ``val`` are the requested splits; :mod:`varifocal.data.splits` decides which ones are taken, and the
+    notes of the training data say if validation is not on the requested one. With a ``fraction`` above 0 that fraction
+    of the images to train on is held out for validation, drawn by ``seed``; every image is decoded once, and
+    ``progress`` is called with the number done. Difficult boxes are always ignored in validation.
+
+    Raises:
+        DataError, ConfigError: see :func:`load_dataset`, :func:`varifocal.data.splits.training_split` and
+            :func:`varifocal.data.holdout.holdout_mask`; ``fraction`` beside a validation split.
+    """
+    if fraction:
+        split = holdout_split(source.path, source.splits, train, val)
+        return _divide(source, split, fraction, seed, invalid_boxes, difficult, progress)
+    split = training_split(source.path, source.splits, train)
+    validation, note = validation_split(source.path, source.splits, split, val)
+    training = source.load(split, invalid_boxes=invalid_boxes, difficult=difficult)
+    if note:
+        training = replace(training, notes=(*training.notes, f"{source.path}: {note}"))
+    return training, None if validation is None else source.load(validation, invalid_boxes=invalid_boxes)
+
+
+def load_evaluation(
+    source: DataSource,
+    split: str | None = None,
+    *,
+    fraction: float | None = None,
+    seed: int = 0,
+    progress: Advance = _silent,
+) -> Dataset:
+    """Return the data to evaluate a model on, without invalid boxes: ``split``, or else "val", "test" or the only one.
+
+    With a ``fraction`` it is the images that :func:`load_train_val` holds out for the same fraction and seed.
+
+    Raises:
+        DataError, ConfigError: several splits and none of a usual name; otherwise as :func:`load_train_val`.
+    """
+    if fraction is None:
+        return source.load(split or evaluation_split(source.path, source.splits), invalid_boxes="drop")
+    split = split or holdout_split(source.path, source.splits)
+    return _divide(source, split, fraction, seed, "drop", "ignore", progress)[1]
+
+
+def _divide(
+    source: DataSource,
+    split: str,
+    fraction: float,
+    seed: int,
+    invalid_boxes: InvalidBoxes,
+    difficult: Difficult,
+    progress: Advance,
+) -> tuple[Dataset, Dataset]:
+    """Return the images of a split that are trained on, and those that are held out."""
+    raw = source.read(split)
+    data = build_dataset(raw, invalid_boxes=invalid_boxes)
+    held, note = holdout_mask(data, fraction, seed, progress)
+    whole = data if difficult == "ignore" else build_dataset(raw, invalid_boxes=invalid_boxes, difficult=difficult)
+    training = Subset(whole.samples, np.flatnonzero(~held))
+    validation = Subset(data.samples, np.flatnonzero(held))
+    return replace(whole, samples=training, notes=(*whole.notes, note)), replace(data, samples=validation, notes=())
 
 
 def load_split(path: Path | str, role: Literal["train", "val"], option: str) -> Dataset:
-    """The data set ``DATA`` or one split of it, ``DATA/split``; invalid boxes are left out.
+    """Return the data set ``DATA``, or one split of it if the path is ``DATA/split``, without invalid boxes.
 
-    Without a split the one that is trained on, or the one that is measured on. ``option`` is what named the path.
+    Without a split it is the one to train on or the one to evaluate, by ``role``. ``option`` is the command line option
+    that named the path, for messages.
 
     Raises:
-        DataError: there are several splits, none of them usual; and as :func:`load_dataset`.
+        DataError: there are several splits and none of a usual name; otherwise as :func:`load_dataset`.
     """
     path = Path(path)
-    own = _split_of(path)
-    if own is not None:
-        return load_dataset(path.parent, own, invalid_boxes="drop")
-    splits = find_splits(path)
-    choose = training_split if role == "train" else measured_split
-    return load_dataset(path, choose(path, splits, option=f"{option} {path}/"), invalid_boxes="drop")
-
-
-def _split_of(path: Path) -> str | None:
-    """The split of its parent that a path names, unless it is a data set by itself."""
     try:
-        find_splits(path)
+        source = open_dataset(path)
     except DataError:
-        pass
-    else:
-        return None
+        data = _load_split_of_parent(path)
+        if data is None:
+            raise
+        return data
+    choose = training_split if role == "train" else evaluation_split
+    return source.load(choose(path, source.splits, option=f"{option} {path}/"), invalid_boxes="drop")
+
+
+def _load_split_of_parent(path: Path) -> Dataset | None:
+    """Return the split of the data set around a path that has the path's name; None if there is none."""
     try:
-        splits = find_splits(path.parent)
+        source = open_dataset(path.parent)
     except DataError:
         return None
-    meant = meant_by(path.name, splits)
-    return meant[0] if meant else None
+    names = meant_by(path.name, source.splits)
+    return source.load(names[0], invalid_boxes="drop") if names else None
 
 
-def _opened(path: Path | str, format: str | None) -> tuple[AnyPath, Reader]:
-    """The data set of a path, and the reader of the format that is named or recognized."""
-    tree = open_data(path)
-    if not format:
-        tree, format = _recognized(tree)
-    if format not in READERS:
-        raise ConfigError(f"the format {format!r} is not known; the formats are {', '.join(READERS)}.")
-    return tree, READERS[format]
+def build_dataset(
+    raw: RawDataset, *, invalid_boxes: InvalidBoxes = "error", difficult: Difficult = "ignore"
+) -> Dataset:
+    """Return the samples of a split that was read; sizes that the source does not give are read from the images.
+
+    Raises:
+        DataError: the split has a problem, or an invalid box unless these are dropped.
+    """
+    if invalid_boxes not in ("error", "drop"):
+        raise ValueError(f"invalid_boxes is 'error' or 'drop', not {invalid_boxes!r}")
+    raise_first(raw.problems)
+    raw = with_image_sizes(raw)
+    raise_first(raw.problems)
+    validity = validate_boxes(raw)
+    if invalid_boxes == "error":
+        raise_first(meaning_problems(raw, validity), ", or take such boxes as written with data.invalid_boxes=drop")
+        raise_first(box_problems(raw, validity), ", or leave such boxes out with data.invalid_boxes=drop")
+    # VOC's difficult objects need not be detected and are not wrong if they are, like COCO's crowds
+    ignored = raw.boxes.crowd | raw.boxes.difficult if difficult == "ignore" else raw.boxes.crowd
+    notes = (*raw.notes, *validity_notes(raw, validity))
+    return Dataset(_group_by_image(raw, validity, ignored), raw.categories, raw.source, notes, raw.ids)
 
 
-def _recognized(tree: AnyPath) -> tuple[AnyPath, str]:
-    """A data set, which may be the only folder in another one, with its format."""
-    with remember_folders():
-        tree = data_inside(tree)
-        return tree, detect_format(tree)
+def _group_by_image(raw: RawDataset, validity: BoxValidity, ignored: Bool[np.ndarray, "N"]) -> Samples:
+    kept = np.flatnonzero(validity.good)
+    order = kept[np.argsort(raw.boxes.images[kept], kind="stable")]
+    counts = np.bincount(raw.boxes.images[order], minlength=len(raw.images))
+    boxes = validity.boxes[order]
+    given = raw.boxes.areas[order]
+    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
+    areas = np.where(np.isfinite(given) & (given > 0), given, sides.prod(axis=1))
+    return Samples(
+        raw.images.files,
+        raw.images.ids,
+        raw.images.sizes,
+        np.concatenate([[0], np.cumsum(counts)]),
+        boxes,
+        raw.boxes.labels[order],
+        ignored[order],
+        areas,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(LazySequence[Sample]):
+    """Samples made from columns when they are read; the boxes of image i are ``starts[i]`` to ``starts[i + 1]``.
+
+    A million samples as objects take gigabytes, and long to hand to a worker process.
+    """
+
+    files: Sequence[FileLike | None]
+    ids: Int64[np.ndarray, "M"]
+    sizes: Int64[np.ndarray, "M 2"]
+    starts: Int64[np.ndarray, "M+1"]
+    boxes: Float32[np.ndarray, "N 4"]
+    labels: Int64[np.ndarray, "N"]
+    crowd: Bool[np.ndarray, "N"]
+    areas: Float[np.ndarray, "N"]
+
+    def item(self, index: int) -> Sample:
+        """Make the sample of one image."""
+        file = self.files[index]
+        assert file is not None, "a missing image is a problem, which build_dataset raises"
+        part = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        width, height = self.sizes[index].tolist()
+        columns = (column[part] for column in (self.boxes, self.labels, self.crowd, self.areas))
+        return Sample(file, int(self.ids[index]), width, height, *columns)
+
+    def __len__(self) -> int:
+        return len(self.ids)

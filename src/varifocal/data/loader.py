@@ -1,10 +1,11 @@
-"""Batches for training: which image when, decided by seed and step alone, so that any step can be made again."""
+"""Training batches: their content depends only on seed and step, so any step can be reproduced."""
 
 from __future__ import annotations
 
 import math
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -27,14 +28,14 @@ from varifocal.utils.errors import VarifocalError
 
 Key = tuple[int, int, int]  # epoch, position in the epoch, index of the sample
 
-# Last numbers of the seeds [seed, epoch, position, number, ...] of what else is drawn for an example; [seed, epoch,
-# position] alone is the augmentation of its first image. numpy takes a missing number for 0, so these begin at 1.
+# Last numbers of the seeds [seed, epoch, position, number, ...] of further draws for an example; the seed of its first
+# image's augmentation is [seed, epoch, position]. numpy takes a missing number for 0, so these begin at 1.
 VARYING, CHOOSING, MIXING = 1, 2, 3
-TRIES = 20  # images in a row that may be unreadable before an example is given up
+TRIES = 20  # unreadable images in a row before an example fails
 
 
 class TrainExample(NamedTuple):
-    """An image and its boxes, the files they are from, and the (index, reason) of each that could not be read."""
+    """An image and its boxes, the files they are from, and the (index, reason) of each file that could not be read."""
 
     image: Tensor
     targets: Targets
@@ -43,10 +44,10 @@ class TrainExample(NamedTuple):
 
 
 def window_counts(samples: Sequence[Sample], preprocess: Preprocess, config: Augmentation) -> Int64[np.ndarray, "M"]:
-    """How often each image comes in an epoch.
+    """Return how often each image comes in an epoch.
 
-    Without crops each comes once. With crops an image comes as often as windows are needed to cover it, so
-    that a large one does not count as one small one.
+    Without crops each comes once. With crops an image comes as often as crops are needed to cover it, so that a large
+    image counts more than a small one.
     """
     if not config.crop:
         return np.ones(len(samples), np.int64)
@@ -61,9 +62,9 @@ def _windows(sample: Sample, preprocess: Preprocess, config: Augmentation) -> in
 class TrainDataset(Dataset):
     """Augmented examples by (epoch, position, index); decoded images are kept while they fit into ``cache_bytes``.
 
-    An image that cannot be read is replaced by another one of the epoch, drawn by the example's own seed: the same in
-    every run, whatever the number of processes. With ``strict`` its error is returned instead, as it is after many
-    such images in a row: raised in a worker process it would lose its type and gain a traceback.
+    An image that cannot be read is replaced by another one of the epoch, drawn by the example's own seed: the same one
+    in every run, whatever the number of processes. With ``strict``, or after many such images in a row, the error is
+    returned instead. It is not raised, because in a worker process it would lose its type and gain a traceback.
     """
 
     def __init__(
@@ -84,27 +85,27 @@ class TrainDataset(Dataset):
         self._epoch: tuple[int, Int64[np.ndarray, "N"]] | None = None
 
     def __getitem__(self, key: Key) -> TrainExample | VarifocalError:
-        making = _ExampleBuilder(self, key)
+        builder = _ExampleBuilder(self, key)
         try:
-            image, targets = making.example()
+            image, targets = builder.example()
         except VarifocalError as error:
             return error
-        return TrainExample(image, targets, " + ".join(making.files), tuple(making.bad.items()))
+        return TrainExample(image, targets, " + ".join(builder.files), tuple(builder.bad.items()))
 
     def order_of(self, epoch: int) -> Int64[np.ndarray, "N"]:
-        """The order of an epoch, made once for all of its examples."""
+        """Return the order of an epoch, computed once for all of its examples."""
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, self.order(epoch)
         return self._epoch[1]
 
     def read(self, index: int) -> Tensor:
-        """The image [3, H, W], bytes, not to be written to.
+        """Return the image [3, H, W] as bytes, which must not be modified.
 
-        Where all images are always resized alike and that makes this one smaller, it is kept, and may be given, at
-        its smaller size, which :func:`resize` leaves alone.
+        If all images are always resized in the same way, and that makes this one smaller, it is cached and returned at
+        the smaller size, which :func:`resize` leaves unchanged.
 
         Raises:
-            DataError: it cannot be read, or is not of the size that is recorded.
+            DataError: it cannot be read, or does not have the recorded size.
         """
         kept = self.cache.get(index) if self.cache is not None else None
         if kept is not None:
@@ -122,7 +123,7 @@ class TrainDataset(Dataset):
 
 
 class _ExampleBuilder:
-    """One example while it is made: which files it is from, and which could not be read."""
+    """Builds one example, and records the files it is from and those that could not be read."""
 
     def __init__(self, data: TrainDataset, key: Key) -> None:
         self.data = data
@@ -139,7 +140,7 @@ class _ExampleBuilder:
         return mix_images(self.take, lambda: self._size, config, mean_color(self.data.preprocess), self._rng(0, MIXING))
 
     def take(self, number: int, zoom: float) -> MixedImage:
-        """The example's own image, number 0, or another of the epoch, augmented."""
+        """Return the example's own image, number 0, or another one of the epoch, augmented."""
         data, rng = self.data, self._rng(number, CHOOSING)
         index = self.index if number == 0 else self._another(rng)
         while (image := self._read(index)) is None:
@@ -170,7 +171,7 @@ class _ExampleBuilder:
 
 
 def collate(examples: list[TrainExample | VarifocalError], divisor: int) -> Batch | VarifocalError:
-    """One padded batch, or the first error among its images."""
+    """Return one padded batch, or the first error among its examples."""
     good: list[TrainExample] = []
     for example in examples:
         if isinstance(example, VarifocalError):
@@ -182,10 +183,10 @@ def collate(examples: list[TrainExample | VarifocalError], divisor: int) -> Batc
 
 
 class BatchSampler:
-    """The batches of steps ``start`` to ``steps`` of one process out of ``world``.
+    """The batches of one process out of ``world``.
 
-    The batch of a step is cut out of the epoch's order as if there were one process, then shared out: the images
-    of a step do not depend on the number of processes. An epoch's last batch is filled from its beginning.
+    The batch of a step is cut out of the epoch's order as if there were one process, then divided: the images of a step
+    do not depend on the number of processes. The last batch of an epoch is filled up from its beginning.
     """
 
     def __init__(self, data: TrainDataset, batch: int, *, rank: int = 0, world: int = 1) -> None:
@@ -193,7 +194,7 @@ class BatchSampler:
         self.per_epoch = math.ceil(data.order.length / batch)
 
     def keys(self, start: int, steps: int) -> Iterator[list[Key]]:
-        """Yield for each step the keys of this process's part of the batch."""
+        """Yield for each step from ``start`` to ``steps`` the keys of this process's part of the batch."""
         per_process = self.batch // self.world
         epoch, order = -1, list[int]()
         for step in range(start, steps):
@@ -204,12 +205,12 @@ class BatchSampler:
             yield [(epoch, index, order[index % len(order)]) for index in range(first, first + per_process)]
 
     def loader(self, start: int, steps: int, workers: int) -> DataLoader:
-        """Return an iterable of :class:`Batch`, or of an error instead of one."""
+        """Return an iterable of :class:`Batch`, or of errors instead."""
         divisor = self.data.preprocess.size_divisor
         return DataLoader(
             self.data,
             batch_sampler=_Keys(self, start, steps),
-            collate_fn=_Collate(divisor),
+            collate_fn=partial(collate, divisor=divisor),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -218,7 +219,7 @@ class BatchSampler:
 
 
 class _Keys:
-    """The keys as an iterable that is not made up front: a long run on a large set has millions."""
+    """The keys as an iterable that is not computed up front: a long run on a large data set has millions."""
 
     def __init__(self, batches: BatchSampler, start: int, steps: int) -> None:
         self.batches, self.start, self.steps = batches, start, steps
@@ -227,18 +228,10 @@ class _Keys:
         return self.batches.keys(self.start, self.steps)
 
 
-class _Collate:
-    """``collate`` with its divisor; a class, because workers started by spawn must be able to copy it."""
-
-    def __init__(self, divisor: int) -> None:
-        self.divisor = divisor
-
-    def __call__(self, examples: list[TrainExample | VarifocalError]) -> Batch | VarifocalError:
-        return collate(examples, self.divisor)
-
-
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the process that trains says when there is an end
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C in a terminal reaches all processes; the training process decides when to stop
     torch.set_num_threads(1)
     worker = get_worker_info()
     data = worker.dataset if worker is not None else None

@@ -1,7 +1,7 @@
-"""Several finished examples put together to one: mosaic, copy-paste of rectangles, MixUp.
+"""Augmentation that combines several examples into one: mosaic, copy-paste of rectangles, MixUp.
 
-Everything drawn comes from the generator that is passed in. What is cut or covered of a box decides what becomes of
-it, as in ``augment.settle``. Nothing is written into the images that are passed in: they may be kept in memory.
+All randomness comes from the generator that is passed in. A box that is cut or covered is treated as in
+``augment.crop_targets``. The images that are passed in are not modified, because they may be cached.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def mix_images(
     fill: tuple[int, int, int],
     rng: np.random.Generator,
 ) -> MixedImage:
-    """What chance and the config make of the example 0 and others of its epoch.
+    """Return the example 0 of an epoch, randomly combined with others as the config says.
 
-    ``take(number, zoom)`` gives an example of one image, ``size()`` the (height, width) of number 0 without zoom,
-    once it has been taken.
+    ``take(number, zoom)`` returns an example of one image; ``size()`` returns the (height, width) of number 0 without
+    zoom, once it has been taken.
     """
     if config.mosaic and rng.random() < config.mosaic:
         zoom = float(rng.uniform(min(config.mosaic_scale), max(config.mosaic_scale)))
@@ -54,10 +54,10 @@ def mosaic(
     fill: tuple[int, int, int],
     config: Augmentation,
 ) -> MixedImage:
-    """Four images around the pixel ``center`` (x, y) of a new one of that (height, width), as in YOLOv4.
+    """Return four images around the pixel ``center`` (x, y) of a new one of that (height, width), as in YOLOv4.
 
-    They are the upper left, upper right, lower left and lower right one; of each the corner at the center shows, as far
-    as its quarter reaches. What none covers gets the color ``fill``.
+    They are the upper left, upper right, lower left and lower right one; each shows its corner at the center, cropped
+    to its quarter. Pixels that no image covers get the color ``fill``.
     """
     height, width = size
     x, y = center
@@ -67,7 +67,7 @@ def mosaic(
         tile_height, tile_width = targets.size
         right, below = index % 2 == 1, index >= 2
         wide, high = min(tile_width, width - x if right else x), min(tile_height, height - y if below else y)
-        # the corner of what shows, in the tile and on the board
+        # the corner of the visible part, in the tile and on the board
         left, top = (0 if right else tile_width - wide), (0 if below else tile_height - high)
         to_left, to_top = (x if right else x - wide), (y if below else y - high)
         board[:, to_top : to_top + high, to_left : to_left + wide] = image[:, top : top + high, left : left + wide]
@@ -76,10 +76,10 @@ def mosaic(
 
 
 def copy_paste(image: MixedImage, donor: MixedImage, config: Augmentation, rng: np.random.Generator) -> MixedImage:
-    """Objects of the donor on the image, anywhere in it, as whole rectangles that do not overlap each other.
+    """Return the image with objects of the donor pasted anywhere, as rectangles that do not overlap each other.
 
-    The outlines of Ghiasi et al. (CVPR 2021) are not known here, so a rectangle brings its background and what else it
-    shows. One that does not fit into the image, or finds no free position, is left out.
+    Ghiasi et al. (CVPR 2021) paste outlines, which are not known here, so a rectangle includes its background and other
+    objects in it. A rectangle that does not fit into the image, or has no free position, is left out.
     """
     pixels, targets = image
     height, width = targets.size
@@ -119,13 +119,13 @@ def _free_position(
 
 
 def mixup(image: MixedImage, other: MixedImage, config: Augmentation, rng: np.random.Generator) -> MixedImage:
-    """The mean of two images where both are, with all boxes of both (Zhang et al., 2019, as in YOLOX).
+    """Return the mean of two images where they overlap, with all boxes of both (Zhang et al., 2019, as in YOLOX).
 
-    The result has the first one's size. The other lies in it anywhere, or shows a part drawn by chance where it is
+    The result has the size of the first image. The other is put anywhere in it, or a random part of it where it is
     larger; it is not resized.
     """
     (pixels, targets), (second, others) = image, other
-    starts, lengths = [], []  # in the other, in the first, and how much; x, then y
+    starts, lengths = [], []  # starts in the other and in the first image, and lengths; x, then y
     for room, side in zip(targets.size[::-1], others.size[::-1], strict=True):
         shift = int(rng.integers(abs(room - side) + 1))
         starts.append((shift, 0) if side > room else (0, shift))
@@ -141,17 +141,17 @@ def mixup(image: MixedImage, other: MixedImage, config: Augmentation, rng: np.ra
 
 
 def average_images(first: UInt8[Tensor, "3 H W"], second: UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
-    """(a + b) / 2 of bytes, rounded down."""
+    """Return (a + b) / 2 of bytes, rounded down."""
     return first // 2 + second // 2 + (first & second & 1)
 
 
 def shift_targets(targets: Targets, right: int, down: int) -> Targets:
-    """The same boxes, so many pixels further."""
+    """Return the boxes moved by that many pixels."""
     boxes = targets.boxes + targets.boxes.new_tensor([right, down, right, down])
     return Targets(boxes, targets.labels, targets.crowd, targets.size)
 
 
 def concat_targets(parts: Sequence[Targets], size: tuple[int, int]) -> Targets:
-    """All boxes of all parts."""
+    """Return the boxes of all parts in an image of that (height, width)."""
     boxes, labels, crowd = (torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "labels", "crowd"))
     return Targets(boxes, labels, crowd, size)

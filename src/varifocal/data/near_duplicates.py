@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly so: by bytes, and by a hash of what is seen on them."""
+"""Exact duplicates of images by a digest of their bytes, and near duplicates by a perceptual hash."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 
-BITS = 7  # that may differ between the hashes of two images that are nearly the same
-CORRELATION = 0.9  # least, of their small gray images
-BRIGHTNESS = 24.0  # most, of the mean difference of these in gray levels
-STRUCTURE = 3.0  # least standard deviation in gray levels; what is flatter looks like everything flat
-NEIGHBORS = 64  # images of one part of a hash that an image is compared with
+BITS = 7  # largest number of bits in which the hashes of near duplicates differ
+CORRELATION = 0.9  # smallest correlation of their gray thumbnails
+BRIGHTNESS = 24.0  # largest difference of the means of the thumbnails, in gray levels
+STRUCTURE = 3.0  # smallest standard deviation in gray levels; flatter images all look alike
+NEIGHBORS = 64  # images with the same part of a hash that an image is compared with
 _PART, _PARTS = 16, 4  # bits of a part, parts of a hash
-_BLOCK = 1 << 15  # pairs that are looked at together
-_POPULATION = np.array([bin(value).count("1") for value in range(1 << _PART)], np.uint8)
+_BLOCK = 1 << 15  # pairs that are compared at a time
+# the number of ones in each number of 16 bits
+_BITS = np.unpackbits(np.arange(1 << _PART, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1)
+_POPULATION = _BITS.sum(axis=1, dtype=np.uint8)
 
 
 def exact_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
@@ -27,15 +29,15 @@ def exact_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def perceptual_hash(grays: UInt8[np.ndarray, "M s s"]) -> UInt64[np.ndarray, "M"]:
-    """64 signs of the slow waves of each image: a cosine transform's 8 x 8 lowest, above or below their median.
+    """Return a 64-bit hash of each image: which of its 8 x 8 lowest cosine frequencies are above their median.
 
-    The usual pHash (Zauner 2010) on a smaller image. Brightness, contrast, size and compression hardly move it.
+    It is the usual pHash (Zauner 2010) of a smaller image. Brightness, contrast, size and compression hardly change it.
     """
     side = grays.shape[1]
     wave = np.cos(np.pi / side * (np.arange(side) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
     hashes = np.zeros(len(grays), np.uint64)
     weights = np.uint64(1) << np.arange(64, dtype=np.uint64)
-    for start in range(0, len(grays), 1 << 14):  # what is made on the way stays small
+    for start in range(0, len(grays), 1 << 14):  # bounds the memory
         part = grays[start : start + (1 << 14)].astype(np.float32)
         waves = (wave @ part @ wave.T).reshape(len(part), 64)
         waves[:, 0] = 0  # the brightness
@@ -45,7 +47,7 @@ def perceptual_hash(grays: UInt8[np.ndarray, "M s s"]) -> UInt64[np.ndarray, "M"
 
 
 def hamming_distance(a: UInt64[np.ndarray, "N"], b: UInt64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
-    """In how many bits pairs of hashes differ."""
+    """Return the number of bits in which each pair of hashes differs."""
     differing = a ^ b
     total = np.zeros(len(differing), np.int64)
     for part in range(_PARTS):
@@ -61,11 +63,11 @@ def near_duplicate_groups(
 ) -> list[list[int]]:
     """Return groups of indices of ``usable`` images that look nearly the same, directly or through others, in order.
 
-    Each group of ``same`` is together from the beginning.
+    The groups in ``same`` are joined from the start.
 
-    Two hashes that differ in at most ``BITS`` = 7 bits have a part of 16 bits that differs in at most one (four such
-    parts, seven differences), so looking up each part as it is and with one bit flipped finds all of them, except in
-    parts that more than ``NEIGHBORS`` images have in common.
+    If two hashes differ in at most ``BITS`` = 7 bits, one of their four parts of 16 bits differs in at most one bit. So
+    looking up each part as it is and with one bit flipped finds all pairs, except in parts that more than ``NEIGHBORS``
+    images have in common.
     """
     if not len(grays):
         return []
@@ -76,7 +78,7 @@ def near_duplicate_groups(
     for group in same:
         root[list(group)] = min(group)
     for a, b in _candidates(indices, hashes):
-        # what is joined already, as are the frames of a video after a while, need not be looked at again
+        # pairs that are joined already, such as frames of a video, are not compared again
         apart = root[a] != root[b]
         a, b = a[apart], b[apart]
         near = hamming_distance(hashes[a], hashes[b]) <= BITS
@@ -89,7 +91,7 @@ def near_duplicate_groups(
 def _candidates(
     indices: Int64[np.ndarray, "K"], hashes: UInt64[np.ndarray, "M"]
 ) -> Iterator[tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]]:
-    """Yield pairs of indices whose hashes agree in a part but for a bit, a block at a time."""
+    """Yield blocks of pairs of indices whose hashes agree in a part except for at most one bit."""
     for part in range(_PARTS):
         keys = _part(hashes[indices], part)
         order = np.argsort(keys, kind="stable")
@@ -102,7 +104,7 @@ def _candidates(
 
 
 def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.ndarray, "K"]) -> None:
-    """Give the indices of each pair, and all that have their roots, the lowest of these roots; ``root`` is changed."""
+    """Join the groups of each pair: in ``root``, which is changed, all their indices get the lowest root."""
     while len(a):
         low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
         np.minimum.at(root, high, low)
@@ -113,7 +115,7 @@ def _join(root: Int64[np.ndarray, "M"], a: Int64[np.ndarray, "K"], b: Int64[np.n
 
 
 def _groups(root: Int64[np.ndarray, "M"]) -> list[list[int]]:
-    """Return the indices of each root that has at least two."""
+    """Return the indices of each group with at least two."""
     members: dict[int, list[int]] = {}
     for index in np.flatnonzero(root != np.arange(len(root))).tolist():
         members.setdefault(int(root[index]), [int(root[index])]).append(index)

@@ -1,4 +1,4 @@
-"""Image files opened by Pillow, within a limit of pixels; every failure becomes a ``DataError`` of one sentence."""
+"""Image files opened with Pillow up to a limit of pixels; every failure becomes a ``DataError`` of one sentence."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from varifocal.data.image_kinds import AVIF, HEAD, HEIC, RAW, kind_of_head, suffix_of, why_unread
 from varifocal.types import FileLike
 from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.text import counted
 
 # Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
 MAX_PIXELS = 178_956_970
-# Of images that are read in windows, by tiles or crops: about 4 GiB in memory.
+# Limit for images that are processed in tiles or crops: about 4 GiB in memory.
 MAX_LARGE = 1 << 30
 LIMIT = "VARIFOCAL_MAX_PIXELS"  # environment variable that replaces both
 
@@ -32,30 +33,30 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000
 
 
 def pixel_limit(*, large: bool = False) -> int:
-    """How many pixels an image may have; more with ``large``, where it is cut into windows.
+    """Return the largest number of pixels of an image; with ``large``, of one that is processed in tiles or crops.
 
     Raises:
-        ConfigError: the environment variable holds something else than a whole number above 0.
+        ConfigError: the environment variable is not a whole number above 0.
     """
     text = os.environ.get(LIMIT, "")
     if not text:
         return MAX_LARGE if large else MAX_PIXELS
     if not text.isdecimal() or not int(text):
-        raise ConfigError(f"{LIMIT}={text}: give a whole number of pixels above 0.")
+        raise ConfigError(f"{LIMIT}={text}: give a whole number of pixels above 0.", code="max-pixels-not-a-number")
     return int(text)
 
 
 def beyond(pixels: str, limit: int, *, large: bool = False) -> str:
-    """What to say of an image with too many ``pixels``, and how to read it all the same."""
-    windows = "" if large else "read it in windows with --tile (in training with data.augment.crop), or "
+    """Return the problem and the fix for an image with too many ``pixels``."""
+    tiles = "" if large else "read it in tiles with --tile (in training with data.augment.crop), or "
     return (
         f"the image has {pixels} pixels, above the limit of {limit}; "
-        f"{windows}raise the limit with --max-pixels N or the environment variable {LIMIT}"
+        f"{tiles}raise the limit with --max-pixels N or the environment variable {LIMIT}"
     )
 
 
 class _PillowLimit:
-    """Pillow's own limit holds for the whole process: it is raised while files of ours are open that may be larger."""
+    """Raises Pillow's own limit, which holds for the whole process, while our files are open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,7 +71,7 @@ class _PillowLimit:
             self._users += 1
             current = Image.MAX_IMAGE_PIXELS
             if current is not None:
-                Image.MAX_IMAGE_PIXELS = max(current, limit)  # it warns beyond, and refuses twice as many
+                Image.MAX_IMAGE_PIXELS = max(current, limit)  # Pillow warns beyond it, and refuses twice as many
         try:
             yield
         finally:
@@ -86,13 +87,11 @@ _NOBODY = logging.NullHandler()
 
 @contextmanager
 def quiet(limit: int) -> Iterator[None]:
-    """Without Pillow's warnings (large image, odd metadata), its words on stderr and its limit.
+    """Suppress Pillow's warnings (large image, odd metadata), its messages on stderr and its limit.
 
-    What they announce is checked here.
-
-    Filters of warnings belong to all threads: this is entered once, around them.
+    The callers check for the same problems. Warning filters belong to all threads, so this is entered once around them.
     """
-    # Pillow also logs what it then raises, which Python prints where nobody listens
+    # Pillow also logs what it then raises, and Python prints logs without a handler
     logging.getLogger("PIL").addHandler(_NOBODY)
     with warnings.catch_warnings(), _PILLOW.raised(limit):
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -102,26 +101,28 @@ def quiet(limit: int) -> Iterator[None]:
 
 @contextmanager
 def opened(path: FileLike, limit: int, *, large: bool = False) -> Iterator[Image.Image]:
-    """The file opened by Pillow, with every failure inside the block turned into a ``DataError``."""
+    """Open a file with Pillow; every failure, also inside the block, becomes a ``DataError``."""
     if isinstance(path, Path):
         _check_file(path)
     try:
-        # Pillow maps a file of a path into memory, and does not close one that it is given
+        # Pillow maps a file given by its path into memory, and does not close a file object
         with ExitStack() as stack:
             file = path if isinstance(path, Path) else stack.enter_context(path.open("rb"))
             image = stack.enter_context(_open(path, file))
             if image.size[0] * image.size[1] > limit:
-                raise DataError(f"{path}: {beyond(f'{image.size[0]} x {image.size[1]}', limit, large=large)}")
+                size = f"{image.size[0]} x {image.size[1]}"
+                raise DataError(f"{path}: {beyond(size, limit, large=large)}", code="image-too-many-pixels")
             if image.format == "TIFF" and suffix_of(path.name) in RAW:
-                raise DataError(f"{path}: {why_unread(b'', path.name)}")
+                raise DataError(f"{path}: {why_unread(b'', path.name)}", code="image-raw")
             yield image
     except (DataError, MemoryError):
         raise
-    except Image.DecompressionBombError as error:  # of Pillow, beyond twice the limit
-        pixels = re.search(r"\d+", str(error))
-        raise DataError(f"{path}: {beyond(pixels[0] if pixels else 'too many', limit, large=large)}") from None
-    except Exception as error:  # Pillow's decoders raise nearly every type there is on damaged data.
-        raise DataError(f"{path}: {_explain(error, path)}") from None
+    except Image.DecompressionBombError as error:  # Pillow's own, beyond twice the limit
+        match = re.search(r"\d+", str(error))
+        pixels = match[0] if match else "too many"
+        raise DataError(f"{path}: {beyond(pixels, limit, large=large)}", code="image-too-many-pixels") from None
+    except Exception as error:  # on damaged data Pillow's decoders raise nearly every type
+        raise DataError(f"{path}: {_explain(error, path)}", code="image-undecodable") from None
 
 
 def _open(path: FileLike, file: Any) -> Image.Image:
@@ -139,7 +140,7 @@ def _known_formats() -> list[str]:
 
 @cache
 def has_heif() -> bool:
-    """Whether Pillow reads HEIC images, after the package that does it was looked for."""
+    """Return whether Pillow reads HEIC images, once the package for it is registered."""
     for name in ("pillow_heif", "pi_heif"):
         try:
             import_module(name).register_heif_opener()
@@ -150,7 +151,7 @@ def has_heif() -> bool:
 
 
 def read_head(path: FileLike) -> bytes:
-    """The first ``HEAD`` bytes of a file; none of one that cannot be read."""
+    """Return the first ``HEAD`` bytes of a file; none if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(HEAD)
@@ -165,7 +166,7 @@ def _explain(error: Exception, path: FileLike) -> str:
         return f"the file cannot be read ({error.strerror}); check its permissions and its disk"
     reason = " ".join(str(error).split()) or type(error).__name__
     if re.search(r"(de|en)coder \w+ not available", reason):
-        return f"Pillow is built without what reads this image ({reason}); run pip install --force-reinstall pillow"
+        return f"Pillow is built without the decoder of this image ({reason}); run pip install --force-reinstall pillow"
     return f"the image is damaged or cut short ({reason}); replace it or leave it out"
 
 
@@ -184,7 +185,7 @@ def _explain_unidentified(path: FileLike) -> str:
 
 
 def _tiff_tags(path: FileLike) -> str | None:
-    """What is in a TIFF that Pillow has no mode for; None where its tags cannot be read either."""
+    """Return what is in a TIFF for which Pillow has no mode, and the fix; None if its tags cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -198,13 +199,13 @@ def _tiff_tags(path: FileLike) -> str | None:
             form = {1: "", 2: "signed ", 3: "floating-point "}.get(max(tags.get(339, (1,))), "unusual ")
             packing = int(tags.get(ExifTags.Base.Compression, 1))
             width, height = int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
-    except Exception:  # whatever damaged tags lead to
+    except Exception:  # whatever damaged tags cause
         return None
     if min(width, height) < 1 or not 1 <= bands <= 65535 or not 1 <= bits <= 64:
         return None
     if packing not in TiffImagePlugin.COMPRESSION_INFO:
         return f"this is a TIFF with the compression {packing}, which is not read; save it uncompressed or with LZW"
-    numbers = f"{bands} {'band' if bands == 1 else 'bands'} of {bits}-bit {form}numbers"
+    numbers = counted(bands, f"(band|bands) of {bits}-bit {form}numbers")
     hint = "save three bands of it as an RGB image" if bands > 1 else "save it as 16-bit gray or 32-bit floating point"
     return f"this is a TIFF with {numbers}, which is not read; {hint}"
 
@@ -213,12 +214,14 @@ def _check_file(path: Path) -> None:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: the image does not exist; check the path") from None
+        raise DataError(f"{path}: the image does not exist; check the path", code="image-missing") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the image cannot be reached ({error}); check the path") from None
+        raise DataError(
+            f"{path}: the image cannot be accessed ({error}); check the path", code="image-inaccessible"
+        ) from None
     if stat.S_ISDIR(status.st_mode):
-        raise DataError(f"{path}: this is a folder and not an image; name a file in it")
+        raise DataError(f"{path}: this is a folder and not an image; name a file in it", code="image-is-folder")
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: this is not a regular file; name an image file")
+        raise DataError(f"{path}: this is not a regular file; name an image file", code="image-not-a-file")
     if status.st_size == 0:
-        raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out")
+        raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out", code="image-zero-bytes")

@@ -1,4 +1,4 @@
-"""Folders, whether on a disk or in an archive: what lies in them, images found by name, texts decoded."""
+"""Folders on a disk or in an archive: listing and walking them, finding images by name, reading and decoding files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.image_kinds import HEIF, SUFFIXES, UNREAD, suffix_of
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.sibling_folders import Siblings
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted
 
-MAX_TEXT = 1 << 30  # bytes of a file that is held as a text
+MAX_TEXT = 1 << 30  # bytes of a file that is read into memory as a whole
 _BLOCK = 1 << 16
-_THREADS, _TOGETHER = 8, 64  # that read ahead, and the files that one reads at a time
+_THREADS, _TOGETHER = 8, 64  # threads that read ahead, and files that one of them reads at a time
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -29,7 +30,7 @@ _remembered: ContextVar[dict[AnyPath, tuple[list[str], list[str]]] | None] = Con
 
 @contextmanager
 def remember_folders() -> Iterator[None]:
-    """List each folder once while several formats look at a data set, which may have a million files in one."""
+    """List each folder only once while the block runs: several formats inspect a data set with a million files."""
     known = _remembered.get()
     token = _remembered.set({} if known is None else known)
     try:
@@ -39,10 +40,12 @@ def remember_folders() -> Iterator[None]:
 
 
 def list_dir(folder: AnyPath, *, hidden: bool = False) -> tuple[list[str], list[str]]:
-    """The names of folders and of files in a folder, sorted, by default without hidden ones; none if it is none.
+    """Return the sorted names of the folders and of the files in a folder; two empty lists if there is no such folder.
+
+    Hidden ones are left out by default.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the folder cannot be read.
     """
     known = _remembered.get()
     found = known.get(folder) if known is not None else None
@@ -57,13 +60,13 @@ def list_dir(folder: AnyPath, *, hidden: bool = False) -> tuple[list[str], list[
 
 
 def split_lists(folder: AnyPath) -> list[str]:
-    """The text files of a folder that are called like a split: train.txt, val_list.txt."""
+    """Return the text files of a folder that are named like a split: train.txt, val_list.txt."""
     names = list_dir(folder)[1]
     return [name for name in names if name.endswith(".txt") and normalize_split(name[:-4]) in NAMED]
 
 
 def _list(folder: AnyPath) -> tuple[list[str], list[str]]:
-    """The names of folders and of files in a folder, sorted."""
+    """Return the sorted names of the folders and of the files in a folder."""
     if not isinstance(folder, Path):
         folders, files = folder.names()
     else:
@@ -75,12 +78,14 @@ def _list(folder: AnyPath) -> tuple[list[str], list[str]]:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError) as error:
-            raise DataError(f"{folder}: the folder cannot be read ({error}); check its permissions") from None
+            raise DataError(
+                f"{folder}: the folder cannot be read ({error}); check its permissions", code="folder-unreadable"
+            ) from None
     return sorted(folders), sorted(files)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Links that lead to themselves lead nowhere."""
+    """Return whether an entry is a folder or a link to one; a link to itself is none."""
     try:
         return entry.is_dir()
     except OSError:
@@ -88,10 +93,10 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def walk(folder: AnyPath, *, skip_closed: bool = False, wide: bool = False) -> Iterator[tuple[AnyPath, str, list[str]]]:
-    """Each folder below and including ``folder``: itself, its path from there ("" first), its files' names.
+    """Yield ``folder`` and every folder below it, with its path relative to ``folder`` and the names of its files.
 
-    Each is followed by those in it, or with ``wide`` by those beside it. A folder is visited once, whatever links lead
-    to it, so that a link to a folder above ends. One that cannot be read is an error, or with ``skip_closed`` empty.
+    The order is depth first, or with ``wide`` breadth first. A folder is visited once, however many links lead to it,
+    so a link to a parent folder ends. With ``skip_closed`` a folder that cannot be read counts as empty.
 
     Raises:
         DataError: a folder cannot be read.
@@ -123,7 +128,7 @@ def walk(folder: AnyPath, *, skip_closed: bool = False, wide: bool = False) -> I
 
 
 def exists(path: AnyPath) -> bool:
-    """Whether there is such a file or folder; a name that no file system could hold is not."""
+    """Return whether there is such a file or folder; False for a name that no file system can hold."""
     try:
         return path.is_dir() or path.is_file()
     except (OSError, ValueError):
@@ -131,7 +136,7 @@ def exists(path: AnyPath) -> bool:
 
 
 def is_folder(path: AnyPath) -> bool:
-    """Whether there is such a folder."""
+    """Return whether there is such a folder; False for a name that no file system can hold."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -139,24 +144,24 @@ def is_folder(path: AnyPath) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name ends as those of images do."""
+    """Return whether a file name has the suffix of an image that can be read."""
     return suffix_of(name) in SUFFIXES
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends as those of images do, also of such as are not read."""
+    """Return whether a file name has the suffix of an image, even of a kind that is not read."""
     return suffix_of(name) in SUFFIXES or suffix_of(name) in UNREAD
 
 
 def _unusual(name: str) -> tuple[bool, str]:
-    """Of images of one stem the last in this order is taken last: a copy of a telephone's HEIC before that itself."""
+    """Return a sort key for images of one stem: the HEIC of a phone comes after its copies in other formats."""
     return suffix_of(name) in HEIF, name
 
 
 def iter_images(folder: AnyPath, passed: list[str] | None = None) -> Iterator[tuple[AnyPath, str, str]]:
-    """Each image below a folder: the folder it lies in, the path of that from ``folder``, its name.
+    """Yield each image below a folder: its folder, the path of that relative to ``folder``, and its name.
 
-    Names of images that are not read are added to ``passed``.
+    Names of images of a kind that is not read are added to ``passed``.
     """
     for directory, path, files in walk(folder):
         for name in files:
@@ -167,12 +172,12 @@ def iter_images(folder: AnyPath, passed: list[str] | None = None) -> Iterator[tu
 
 
 def decode(content: bytes, file: object) -> tuple[str, bool]:
-    """The text of a file, and whether it had to be taken for Latin-1 because it is neither UTF-8 nor UTF-16.
+    """Return the text of a file, and whether it was decoded as Latin-1 because it is neither UTF-8 nor UTF-16.
 
-    Line ends become those of Unix.
+    Line ends become "\\n".
 
     Raises:
-        DataError: it begins with the mark of an encoding that it then does not keep to.
+        DataError: the file begins with the byte order mark of an encoding that it does not have.
     """
     for mark, encoding in _BOMS:
         if content.startswith(mark):
@@ -180,7 +185,9 @@ def decode(content: bytes, file: object) -> tuple[str, bool]:
                 text = content[len(mark) :].decode(encoding)
             except UnicodeDecodeError as error:
                 byte = error.start + len(mark)
-                raise DataError(f"{file}: byte {byte} is not {encoding.upper()}; save the file as UTF-8") from None
+                raise DataError(
+                    f"{file}: byte {byte} is not {encoding.upper()}; save the file as UTF-8", code="text-not-unicode"
+                ) from None
             return _unix(text), False
     try:
         return _unix(content.decode("utf-8")), False
@@ -193,7 +200,7 @@ def _unix(text: str) -> str:
 
 
 def read_bytes(file: AnyPath) -> bytes:
-    """The content of a file that is small enough to be held.
+    """Return the content of a file of at most ``MAX_TEXT`` bytes.
 
     Raises:
         DataError: it cannot be read, or is too large.
@@ -201,19 +208,22 @@ def read_bytes(file: AnyPath) -> bytes:
     try:
         with file.open("rb") as stream:
             content = stream.read(_BLOCK)
-            # not at once: room is made for all that is asked for
+            # in steps, because Python allocates as much memory as is requested
             while len(content) <= MAX_TEXT and (more := stream.read(max(len(content), _BLOCK))):
                 content += more
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise DataError(f"{file}: the file cannot be read ({reason}); check it") from None
+        raise DataError(f"{file}: the file cannot be read ({reason}); check it", code="file-unreadable") from None
     if len(content) > MAX_TEXT:
-        raise DataError(f"{file}: the file has more than {MAX_TEXT} bytes, too many for this format; split it")
+        raise DataError(
+            f"{file}: the file has more than {MAX_TEXT} bytes, too many for this format; split it",
+            code="file-too-large",
+        )
     return content
 
 
 def read_many(files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, bytes | DataError]]:
-    """The content of many small files in their order, read ahead by threads, since a disk answers many at once."""
+    """Yield many small files in their order with their content or error, read ahead by threads."""
     left = iter(files)
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[Future[list[tuple[AnyPath, bytes | DataError]]]] = deque()
@@ -236,36 +246,36 @@ def _read_part(files: list[AnyPath]) -> list[tuple[AnyPath, bytes | DataError]]:
 
 
 class TextDecoder:
-    """Reads texts, and remembers which were no Unicode, for a note."""
+    """Decodes files, and remembers which ones are not Unicode, for a note."""
 
     def __init__(self, latin: Iterable[str] = ()) -> None:
         self.latin = list(latin)
 
     def read(self, file: AnyPath) -> str:
-        """The text of a file; errors as of :func:`read_bytes` and :func:`decode`."""
+        """Return the text of a file; raises the errors of :func:`read_bytes` and :func:`decode`."""
         return self.decode(read_bytes(file), file)
 
     def decode(self, content: bytes, file: AnyPath) -> str:
-        """The text of what was read of a file; errors as of :func:`decode`."""
+        """Return the text of the content of a file; raises the errors of :func:`decode`."""
         text, latin = decode(content, file)
         if latin:
             self.latin.append(file.name)
         return text
 
     def notes(self, source: AnyPath) -> list[str]:
-        """What a user should know of the encodings."""
+        """Return a note on files that are not UTF-8, if there are any."""
         if not self.latin:
             return []
-        files = "1 file is" if len(self.latin) == 1 else f"{len(self.latin)} files are"
-        return [f"{source.name}: {files} not UTF-8 and read as Latin-1, first {self.latin[0]}."]
+        files = counted(len(self.latin), "(file is|files are) not UTF-8 and read as Latin-1")
+        return [f"{source.name}: {files}, first {self.latin[0]}."]
 
 
 class ImageFinder:
-    """Finds images by the names that annotations give them, in the folders where they may lie.
+    """Finds images by the names that annotations give them, in the folders where they may be.
 
-    A folder is listed once, whatever the number of images. ``top`` is the folder that all of them lie in, whatever
-    their names begin with, ``split`` the split they are of, and ``siblings`` gives the folders of the labels that name
-    them and of others: what :func:`varifocal.data.find_images.locate` looks at.
+    A folder is listed once, whatever the number of images. ``top``, ``split`` and ``siblings`` are used by
+    :func:`varifocal.data.find_images.locate`: the folder that contains all images, the split of the annotations, and
+    the folders of these and of other annotations.
     """
 
     def __init__(
@@ -279,22 +289,22 @@ class ImageFinder:
         self.top, self.split, self.siblings = top, split, siblings
         self._listings: dict[str, list[tuple[AnyPath, frozenset[str]]]] = {}
         self._stems: dict[AnyPath, dict[str, str]] = {}
-        self._twins: dict[AnyPath, list[str]] = {}  # images of which another has the stem
+        self._twins: dict[AnyPath, list[str]] = {}  # images that share their stem with another
 
     def find(self, name: str) -> tuple[AnyPath, str] | None:
-        """Folder and file name of the image of that name, which may have folders in it; None if there is none."""
+        """Return the folder and the file name of an image, whose name may contain folders; None if it is not found."""
         folder, _, tail = name.replace("\\", "/").rpartition("/")
         for path, listing in self._locations(folder):
             if tail in listing:
                 return path, tail
-        # A file system may know the name in other letters (case, composed accents) than it lists.
+        # A file system may accept a name in another spelling (case, composed accents) than it lists.
         for path, _ in self._locations(folder):
             if isinstance(path, Path) and tail and _is_file(path / tail):
                 return path, tail
         return None
 
     def find_stem(self, stem: str) -> tuple[AnyPath, str] | None:
-        """The image whose name without suffix is ``stem``."""
+        """Return the folder and the file name of the image whose name without suffix is ``stem``, or None."""
         folder, _, tail = stem.rpartition("/")
         for path, listing in self._locations(folder):
             if path not in self._stems:
@@ -305,7 +315,7 @@ class ImageFinder:
         return None
 
     def same_stem(self, path: AnyPath, name: str) -> list[str]:
-        """Other images in a folder that differ from one in their suffix alone."""
+        """Return the other images in a folder that differ from the named one only in their suffix."""
         if path not in self._twins:
             count: Counter[str] = Counter()
             images = [one for one in _listing(path) if is_image(one)]
@@ -315,7 +325,7 @@ class ImageFinder:
         return [one for one in self._twins[path] if one != name and os.path.splitext(one)[0] == stem]
 
     def _locations(self, folder: str) -> list[tuple[AnyPath, frozenset[str]]]:
-        """The folder of that path below each root, with what is in it."""
+        """Return the folder of that path below each root, with the names of its files."""
         if folder not in self._listings:
             paths = [root / folder if folder else root for root in self.roots]
             self._listings[folder] = [(path, _listing(path)) for path in paths]

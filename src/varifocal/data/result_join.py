@@ -1,7 +1,7 @@
-"""Which image and which class of a data set the entry of a results file is of: by id, or by name where these disagree.
+"""Image and class of each entry of a results file, by name if the entry has one, else by id.
 
-Ids of a results file are often not those of the data set: a program numbers the images of a folder as it finds them,
-takes the number in a file's name, or counts classes from 0. A name, where an entry has one, says what is meant.
+Ids of a results file often differ from those of the data set: a program numbers the images of a folder as it finds
+them, takes the number in a file name, or counts classes from 0.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from urllib.parse import unquote
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.annotations import short, short_list
 from varifocal.data.paths import is_image
 from varifocal.data.readers.coco_ids import Ids, without_id
 from varifocal.types import Dataset, FileLike
+from varifocal.utils.text import short, short_list
 
 _NOTHING, _SEVERAL = -1, -2
 
 
 @dataclass
 class Column:
-    """What entries say of their image or of their class: ids as codes of ``ids``, and names as indices into ``names``,
-    -1 where an entry has none."""
+    """The images or the classes of entries: ids as codes of ``ids``, names as indices into ``names``, or -1."""
 
     ids: Ids
     codes: list[Int64[np.ndarray, "n"]] = field(default_factory=list)
@@ -35,7 +34,7 @@ class Column:
     name_of: list[Int64[np.ndarray, "n"]] = field(default_factory=list)
 
     def take(self, ids: Sequence[Any], names: Sequence[Any], *, plain: bool) -> None:
-        """The next entries; ``plain`` says that all ids are whole numbers that stand for themselves."""
+        """Add entries; ``plain`` says that all ids are integers and their own codes."""
         codes = ids if plain else [without_id(0) if id is None else self.ids.code(id) for id in ids]
         self.codes.append(np.array(codes, np.int64))
         known = self.names
@@ -43,24 +42,24 @@ class Column:
         self.name_of.append(np.array(indices, np.int32))
 
     def all_codes(self) -> Int64[np.ndarray, "N"]:
-        """The codes of all entries."""
+        """Return the codes of all entries."""
         return np.concatenate([np.empty(0, np.int64), *self.codes])
 
     def through(self, indices: Sequence[int]) -> Int64[np.ndarray, "N"]:
-        """For each entry the number that its name has in ``index_of``, -1 where it has no name."""
+        """Return for each entry the element of ``indices`` for its name, -1 if it has no name."""
         return np.append(np.array(indices, np.int64), _NOTHING)[np.concatenate([np.empty(0, np.int32), *self.name_of])]
 
     @property
     def named(self) -> np.ndarray:
-        """Which entries have a name."""
+        """A mask of the entries that have a name."""
         return np.asarray(np.concatenate([np.empty(0, np.int32), *self.name_of]) >= 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The index in the data set of each entry's image or class, -1 of those that are left out.
+    """The index in the data set of each entry's image or class, -1 for entries that are left out.
 
-    ``unknown`` is the first entry with an id that the data set does not have, and that id, where this cannot be;
+    ``unknown`` is the index and the id of the first entry whose id the data set does not have, if that is an error;
     ``hint`` says what the ids look like.
     """
 
@@ -71,10 +70,10 @@ class Joined:
 
 
 def join_images(column: Column, data: Dataset) -> Joined:
-    """By the file names of the entries where any is that of an image of the data set, else by ids.
+    """Join entries to images by their file names if the data set has any of these, else by their ids.
 
-    Ids that the data set does not have, or cannot have as its format has none, are looked for among the names of the
-    files: as the name itself, its stem, or the number that the stem is.
+    Ids that the data set does not have, or cannot have because its format has none, are compared with the file names:
+    as the name itself, its stem, or the number that is its stem.
     """
     files = FileNames([sample.file for sample in data.samples])
     by_id = {sample.image_id: index for index, sample in enumerate(data.samples)}
@@ -84,7 +83,7 @@ def join_images(column: Column, data: Dataset) -> Joined:
     found = files.find_all(list(column.names))
     if not column.named.any() or all(location == _NOTHING for location in found):
         if column.named.any() and len(codes):
-            notes.append("none of its file names is that of an image of the data set; ids alone say which is meant.")
+            notes.append("none of its file names is that of an image of the data set, so only ids were used.")
         return _by_stems(column, codes, indices, files, data, notes)
     named = column.through(found)
     listed, name_of = list(column.names), column.through(range(len(found)))
@@ -95,7 +94,7 @@ def join_images(column: Column, data: Dataset) -> Joined:
 
 
 def join_classes(column: Column, data: Dataset) -> Joined:
-    """By the class names of the entries where any is one of the data set, else by ids."""
+    """Join entries to classes by their class names if the data set has any of these, else by their ids."""
     by_name = {category.name: index for index, category in enumerate(data.categories)}
     by_id = {category.id: position for position, category in enumerate(data.categories)}
     codes = column.all_codes()
@@ -105,7 +104,7 @@ def join_classes(column: Column, data: Dataset) -> Joined:
         return _by_names(column, codes, indices, named, "class", "class name")
     notes: tuple[str, ...] = ()
     if column.named.any():
-        notes = ("none of its class names is one of the data set; ids alone say which is meant.",)
+        notes = ("none of its class names is one of the data set, so only ids were used.",)
     texts = _texts_as_names(column.ids, codes, by_name)
     indices = np.where(indices < 0, texts, indices)
     step = _step(column, codes, indices, list(by_id))
@@ -113,7 +112,7 @@ def join_classes(column: Column, data: Dataset) -> Joined:
         notes = (
             *notes,
             f"its class ids count from {(1 - step) // 2} and those of the data set from {(1 + step) // 2}; they were "
-            f"taken so, {min(by_id) - step} as {data.categories[by_id[min(by_id)]].name}.",
+            f"shifted, so that {min(by_id) - step} is {data.categories[by_id[min(by_id)]].name}.",
         )
         return Joined(_look_up(column.ids, codes + step, {}, by_id), notes)
     return _refused(column, codes, indices, notes, hint=_offset(codes[~column.ids.are_texts(codes)], list(by_id)))
@@ -127,7 +126,7 @@ def _by_names(
     what: str,
     name: str,
 ) -> Joined:
-    """Return entries with a name joined by that, at the indices ``named``; those that have none by their ids."""
+    """Join entries with a name by that, at the indices ``named``, and entries without one by their ids."""
     chosen = np.where(column.named, named, by_id)
     notes = []
     contradicting = column.named & (named >= 0) & (by_id != named) & ~column.ids.are_none(codes)
@@ -135,7 +134,7 @@ def _by_names(
     if wrong:
         notes.append(
             f"{entries_of(wrong)} {'has' if wrong == 1 else 'have'} the {what} id of another {what} than the {name} "
-            "says; the names were taken."
+            "says; the names were used."
         )
     of = f"{what}es" if what == "class" else f"{what}s"
     for code, which in (
@@ -158,14 +157,14 @@ def _by_stems(
     data: Dataset,
     notes: Sequence[str],
 ) -> Joined:
-    """Entries by their ids, or all by the names of files where only so every entry has an image."""
+    """Join entries by their ids, or all of them by file names if only so every entry has an image."""
     texts = _texts_as_names(column.ids, codes, files)
     numbers = files.numbers()
     stems = np.array([numbers.get(code, _NOTHING) for code in codes.tolist()] if numbers else texts, np.int64)
     stems = np.where(texts >= 0, texts, stems)
     everywhere = len(codes) and (stems >= 0).all()
     if everywhere and (stems != indices).any() and (data.ids.counted or (indices < 0).any()):
-        notes = (*notes, "its image ids are the names of the files, without suffix, and are taken so.")
+        notes = (*notes, "its image ids are the names of the files, without suffix, and are used as such.")
         return Joined(stems, tuple(notes))
     return _refused(column, codes, np.where(indices < 0, texts, indices), tuple(notes))
 
@@ -179,7 +178,7 @@ def _refused(
     excused: np.ndarray | None = None,
     hint: str = "",
 ) -> Joined:
-    """Return the indices, with the first entry whose id is unknown, unless its name is known to be of nothing."""
+    """Return the indices, with the first entry whose id is unknown; entries in ``excused`` do not count."""
     bad = np.flatnonzero((indices < 0) if excused is None else (indices < 0) & ~excused)
     if not len(bad):
         return Joined(indices, notes)
@@ -191,7 +190,7 @@ def _refused(
 def _look_up(
     ids: Ids, codes: Int64[np.ndarray, "N"], texts: Mapping[str, int], index_of: Mapping[int, int]
 ) -> Int64[np.ndarray, "N"]:
-    """Return the index of each id, -1 of those that are unknown; ``texts`` gives the numbers of ids that are texts."""
+    """Return the index of each id, -1 if it is unknown; ``texts`` maps ids that are texts to numbers."""
     used, index = np.unique(codes, return_inverse=True)
     numbers = ids.numbered(used).tolist()
     known = [texts.get(ids.show(code), number) for code, number in zip(used.tolist(), numbers, strict=True)]
@@ -199,7 +198,7 @@ def _look_up(
 
 
 def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str, int] | FileNames) -> np.ndarray:
-    """Return for ids that are texts the index of the image or class of that name, -1 for the others."""
+    """Return the index of the image or class whose name an id is, -1 for ids that are numbers."""
     find = names.find if isinstance(names, FileNames) else lambda name: names.get(name, _NOTHING)
     used, index = np.unique(codes, return_inverse=True)
     texts = zip(used.tolist(), ids.are_texts(used).tolist(), strict=True)
@@ -208,9 +207,10 @@ def _texts_as_names(ids: Ids, codes: Int64[np.ndarray, "N"], names: Mapping[str,
 
 
 def _step(column: Column, codes: Int64[np.ndarray, "N"], indices: Int64[np.ndarray, "N"], known: Sequence[int]) -> int:
-    """What to add to class ids that count from 1 where those of the data set count from 0, or the other way around.
+    """Return what to add to class ids that count from 1 while those of the data set count from 0, or vice versa.
 
-    0 where some are anything else, or all are known. YOLO's data counts from 0, and its trainers write results from 1.
+    It is 0 if some ids are anything else, or all are known. YOLO's data counts from 0, and its trainers write results
+    from 1.
     """
     if not len(codes) or (indices >= 0).all() or column.ids.are_texts(codes).any():
         return 0
@@ -222,7 +222,7 @@ def _step(column: Column, codes: Int64[np.ndarray, "N"], indices: Int64[np.ndarr
 
 
 def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
-    """Return what class ids look like that are not all known: one off, or indices in the list of classes."""
+    """Return a hint if class ids that are not all known seem to be one off, or indices in the list of classes."""
     used = np.unique(used)
     if not len(used) or np.isin(used, known).all():
         return ""
@@ -236,12 +236,12 @@ def _offset(used: Int64[np.ndarray, "N"], known: Sequence[int]) -> str:
 
 
 def entries_of(count: int) -> str:
-    """A number of entries, as the beginning of a sentence."""
+    """Return the number of entries, as the beginning of a sentence."""
     return "1 entry" if count == 1 else f"{count:,} entries"
 
 
 class FileNames:
-    """Finds images by the end of their paths: with folders, by the name alone, or by the name without its suffix."""
+    """Finds images by the end of their path: with folders, by the file name, or by the name without its suffix."""
 
     def __init__(self, files: Sequence[FileLike]) -> None:
         self._paths = [_parts(str(file)) for file in files]
@@ -254,14 +254,17 @@ class FileNames:
         self._by_fold: dict[str, list[int]] = {}
 
     def find(self, name: str) -> int:
-        """Return the index of the image that a path means; -1 where there is none, -2 where there are several."""
+        """Return the index of the image that a path means, -1 for none, -2 for several."""
         if name not in self._found:
             self._found[name] = self._find(_parts(name))
         return self._found[name]
 
     def find_all(self, names: Sequence[str]) -> list[int]:
-        """Return the index of the image of each name. Where a name fits an image better than another one with other
-        folders or another suffix does, that one is of no image here: "val/1.jpg" beside "train/1.jpg"."""
+        """Return the index of the image of each name, -1 for none, -2 for several.
+
+        A name that fits an image worse than another one, with other folders or another suffix, gets -1: "val/1.jpg"
+        beside "train/1.jpg".
+        """
         found = [self.find(name) for name in names]
         best: dict[int, int] = {}
         for name, index in zip(names, found, strict=True):
@@ -282,19 +285,19 @@ class FileNames:
         return fit < best and (len(parts) > max(fit, 1) or (fit == 0 and is_image(parts[0])))
 
     def fits(self, name: str, index: int) -> bool:
-        """Return whether the image of that index, -1 for none, has the name of a file, whatever its folder."""
+        """Return whether the image of that index has the file name of a path; False for index -1."""
         parts = _parts(name)
         return index >= 0 and bool(parts) and self._paths[index][:1] == parts[:1]
 
     def numbers(self) -> dict[int, int]:
-        """Return the index of each image by the number that its stem is; empty unless all are different numbers."""
+        """Return the indices of images by the number in their stem; empty unless all stems are different numbers."""
         if not all(stem.isascii() and stem.isdigit() and len(stem) < 18 for stem in self._stems):
             return {}
         numbers = {int(stem): indices[0] for stem, indices in self._stems.items()}
         return numbers if len(numbers) == len(self._paths) else {}
 
     def _folded(self) -> dict[str, list[int]]:
-        """Return names and stems with their indices; neither case nor percent signs matter."""
+        """Return the indices by folded name and folded stem."""
         if not self._by_fold:
             for table in (self._stems, self._names):
                 for name, indices in table.items():
@@ -307,7 +310,7 @@ class FileNames:
             return _NOTHING
         indices = self._names.get(parts[0])
         if indices is None:
-            stem = os.path.splitext(parts[0])[0] if is_image(parts[0]) else parts[0]  # not of "scene.2"
+            stem = os.path.splitext(parts[0])[0] if is_image(parts[0]) else parts[0]  # not for "scene.2"
             indices = (
                 self._stems.get(stem) or self._folded().get(_fold(parts[0])) or self._folded().get(_fold(stem), [])
             )
@@ -319,12 +322,12 @@ class FileNames:
 
 
 def _fold(name: str) -> str:
-    """A name as it counts where no file has it to the letter."""
+    """Return a name for comparison: percent-decoded, without case, and with accents in one Unicode form."""
     return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def _parts(path: str) -> list[str]:
-    """The parts of a path, the last one first."""
+    """Return the parts of a path, the last one first."""
     return [part for part in reversed(path.replace("\\", "/").split("/")) if part not in ("", ".")]
 
 

@@ -1,4 +1,4 @@
-"""The data set that travels with the package."""
+"""The data set that comes with the package."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 
 def sample_dataset_dir() -> Path:
-    """The folder of the embedded data set "trees".
+    """Return the folder of the embedded data set "trees".
 
-    It holds ``train.json``, ``test.json`` and ``scene.json`` (COCO), the images that they name, and its
-    data card ``README.md``. Raises FileNotFoundError when the package was installed without its data.
+    It contains ``train.json``, ``test.json`` and ``scene.json`` (COCO), the images that they name, and its data card
+    ``README.md``.
+
+    Raises:
+        FileNotFoundError: the package was installed without its data.
     """
     folder = Path(str(files("varifocal") / "data" / "trees"))
     if not folder.is_dir():

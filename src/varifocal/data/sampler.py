@@ -1,4 +1,4 @@
-"""Which image comes how often and when: a function of the samples, the seed and the epoch alone."""
+"""Order and frequency of images in an epoch, which depend only on the samples, the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from varifocal.types import Sample
 from varifocal.utils.errors import ConfigError
 
-# Last numbers of the seeds, so that no two draws of a run are the same; [seed, epoch, position] is an example's seed.
+# Last numbers of the seeds, so that no two draws of a run are equal; [seed, epoch, position] is an example's seed.
 ROUNDING, NEGATIVES = 4, 5
 
 
@@ -22,9 +22,9 @@ ROUNDING, NEGATIVES = 4, 5
 class Sampling:
     """How often images come in an epoch.
 
-    ``repeat_rare``: the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019). A class in a fraction f of the
-    images makes those that show it come max(1, sqrt(t / f)) times, the rarest class of an image decides; 0 is off.
-    ``background``: images without an object are at most that fraction of an epoch's; 1 takes all, 0 none.
+    ``repeat_rare`` is the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): an image comes
+    max(1, sqrt(t / f)) times, where f is the fraction of images that show its rarest class; 0 is off. ``background`` is
+    the largest fraction of images without objects in an epoch; 1 takes all, 0 none.
     """
 
     repeat_rare: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -34,7 +34,7 @@ class Sampling:
 def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.ndarray, "M"]:
     """Return how often each image is to come: max over its classes of max(1, sqrt(threshold / fraction of images)).
 
-    Regions that are ignored do not count as objects of their class.
+    Ignored regions do not count as objects of their class.
     """
     shown = [np.unique(sample.labels[~sample.crowd]) for sample in samples]
     images = np.bincount(np.concatenate([np.zeros(0, np.int64), *shown]))
@@ -43,16 +43,16 @@ def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.nd
 
 
 def stochastic_round(times: Float64[np.ndarray, "M"], rng: np.random.Generator) -> Int64[np.ndarray, "M"]:
-    """Each number rounded up or down by chance so that its mean over many draws is kept.
+    """Return each number randomly rounded up or down so that its mean over many draws is kept.
 
     The sum is the same for every ``rng`` (systematic sampling of the fractions in a random order), so that all epochs
-    are of one length; it is the sum of the numbers to the nearest whole, or just below.
+    have the same length; it is the sum of the numbers rounded to the nearest integer, or down.
     """
     whole = np.floor(times)
     rest = times - whole
     total = rest.sum()
     count = round(total)
-    if count * rest.max(initial=0.0) > total:  # stretched to that count the largest fraction would pass 1
+    if count * rest.max(initial=0.0) > total:  # scaled to that count the largest fraction would exceed 1
         count = math.floor(total)
     if count == 0:
         return whole.astype(np.int64)
@@ -65,9 +65,9 @@ def stochastic_round(times: Float64[np.ndarray, "M"], rng: np.random.Generator) 
 
 
 class EpochSampler:
-    """The indices of the samples of each epoch, in random order; ``length`` of them in every epoch.
+    """The indices of the samples of each epoch, ``length`` in random order.
 
-    ``windows`` is how often an image comes by its size. ``notes`` are sentences on what the sampling changes.
+    ``windows`` says how often an image comes because of its size. ``notes`` describe the effect of the sampling.
 
     Raises:
         ConfigError: nothing is left to train on.
@@ -79,15 +79,15 @@ class EpochSampler:
         self.seed, self._windows = seed, windows
         self._factors = repeat_factors(samples, sampling.repeat_rare) if sampling.repeat_rare else None
         self._negatives: Int64[np.ndarray, "K"] | None = None
-        self._taken = 0  # of the negatives, each epoch
+        self._taken = 0  # negatives in each epoch
         self._empty = np.zeros(len(samples), bool)
         if sampling.background < 1:
             self._bound_background(samples, sampling.background)
         self.length = int(self._times(0).sum())
-        self.notes = self._tell(sampling)
+        self.notes = self._describe(sampling)
 
     def __call__(self, epoch: int) -> Int64[np.ndarray, "length"]:
-        """The order of an epoch."""
+        """Return the order of an epoch."""
         draws = np.repeat(np.arange(len(self._windows)), self._times(epoch))
         return np.random.default_rng([self.seed, epoch]).permutation(draws)
 
@@ -97,7 +97,7 @@ class EpochSampler:
             rng = np.random.default_rng([self.seed, epoch, 0, 0, ROUNDING])
             times = stochastic_round(self._windows * self._factors, rng)
         if self._negatives is not None:
-            # one lap after the other through the same order: all are seen before any comes again
+            # repeated passes through the same order: each image is seen once before any comes again
             indices = np.arange(epoch * self._taken, (epoch + 1) * self._taken)
             chosen = np.bincount(self._negatives.take(indices, mode="wrap"), minlength=len(times))
             times = np.where(self._empty, chosen, times)
@@ -109,7 +109,8 @@ class EpochSampler:
         if not objects:
             raise ConfigError(
                 f"data.max_empty_fraction={fraction:g}: no image shows an object, so nothing is left; "
-                "take data.max_empty_fraction=1."
+                "use data.max_empty_fraction=1.",
+                code="no-image-with-objects",
             )
         negatives = np.repeat(np.flatnonzero(self._empty), self._windows[self._empty])
         most = math.floor(fraction * objects / (1 - fraction) + 1e-9)
@@ -117,24 +118,22 @@ class EpochSampler:
             rng = np.random.default_rng([self.seed, 0, 0, 0, NEGATIVES])
             self._negatives, self._taken = rng.permutation(negatives), most
 
-    def _tell(self, sampling: Sampling) -> tuple[str, ...]:
+    def _describe(self, sampling: Sampling) -> tuple[str, ...]:
         notes = []
         if self._factors is not None:
             more = int((self._factors > 1).sum())
             notes.append(
                 f"data.repeat_factor_threshold={sampling.repeat_rare:g}: {more} of {len(self._factors)} images show a "
-                "rare class "
-                f"and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
+                f"rare class and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
             )
         if self._negatives is not None:
             notes.append(
                 f"data.max_empty_fraction={sampling.background:g}: {self._taken} of {len(self._negatives)} images "
-                "without "
-                "an object an epoch, in turn"
+                "without an object in each epoch, in turn"
             )
         return tuple(notes)
 
 
 def images_without_objects(samples: Sequence[Sample]) -> Bool[np.ndarray, "M"]:
-    """Which images have no box, or only such as are ignored."""
+    """Return which images have no box except ignored ones."""
     return np.array([bool(sample.crowd.all()) for sample in samples], bool)

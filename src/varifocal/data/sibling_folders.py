@@ -1,7 +1,7 @@
-"""Which folders of images belong to which folders of labels, where a data folder holds several data sets side by side.
+"""Matching of image folders to label folders, where one folder contains several data sets side by side.
 
-``monday/ann`` and ``tuesday/ann`` name their images alike, so that a name alone does not say whose an image is. The
-folder of labels whose path has most in common with that of the images does.
+``monday/ann`` and ``tuesday/ann`` may use the same image names. An image then belongs to the label folder whose path
+has most in common with the path of the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from varifocal.utils.errors import DataError
 
 
 def parts_between(data: AnyPath, folder: AnyPath) -> tuple[str, ...]:
-    """The names of the folders from the data folder down to one below it."""
+    """Return the names of the folders on the way from the data folder to one below it."""
     parts: list[str] = []
     while str(folder) != str(data) and folder.name and folder != folder.parent:
         parts.append(folder.name)
@@ -23,19 +23,19 @@ def parts_between(data: AnyPath, folder: AnyPath) -> tuple[str, ...]:
 
 
 def shared_parts(labels: Sequence[str], images: Sequence[str]) -> int:
-    """How many folders on the way to labels are also on the way to images."""
+    """Return how many folders on the way to the labels are also on the way to the images."""
     return sum(part in images for part in labels)
 
 
 class LabelFolders:
-    """The folders of labels of a data folder, by their paths from there on."""
+    """The label folders of a data set, by their paths relative to it."""
 
     def __init__(self, data: AnyPath, folders: Iterable[AnyPath]) -> None:
         self._paths = list(dict.fromkeys(parts_between(data, folder) for folder in folders))
         self._most: dict[tuple[str, ...], int] = {}
 
     def most(self, images: tuple[str, ...]) -> int:
-        """Return how many folders of its path a folder of images has in common with the nearest labels."""
+        """Return how many folders the path of an image folder has in common with that of its nearest label folder."""
         if images not in self._most:
             self._most[images] = max((shared_parts(path, images) for path in self._paths), default=0)
         return self._most[images]
@@ -43,17 +43,17 @@ class LabelFolders:
 
 @dataclass(frozen=True)
 class Siblings:
-    """The path of a folder of labels from the data folder on, among all that there are; without them no folder is
+    """The path of a label folder relative to the data set, and all label folders; without these no folder is
     preferred."""
 
     own: tuple[str, ...] = ()
     all: LabelFolders | None = None
 
     def claim(self, images: tuple[str, ...], agreeing: int = 0) -> bool:
-        """Whether a folder of images belongs to other labels.
+        """Return whether an image folder belongs to other labels.
 
-        ``agreeing`` is how many of its last folders the name of an image has, too: a name that has all of those that
-        tell the two data sets apart says by itself whose the image is.
+        ``agreeing`` is the number of its last folders that the name of the image contains: a name that contains all
+        folders in which the two data sets differ is unambiguous by itself.
         """
         common = 0
         while common < min(len(self.own), len(images)) and self.own[common] == images[common]:
@@ -66,7 +66,7 @@ class Siblings:
 def siblings_of_source(
     data: AnyPath, source: AnyPath, find: Callable[[AnyPath], Mapping[str, AnyPath]]
 ) -> Callable[[], Siblings]:
-    """Gives the siblings of a file of labels: those of the other splits, which ``find`` gives when it is asked."""
+    """Return a function that returns the siblings of a label file: the files of the other splits, found by ``find``."""
 
     def siblings() -> Siblings:
         try:

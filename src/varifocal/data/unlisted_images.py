@@ -1,7 +1,7 @@
-"""Images that lie beside those that an annotation file lists and are not listed themselves.
+"""Images beside those that an annotation file lists, which are not listed themselves.
 
-A table has no line for an image without objects, and labeling tools export what was labeled alone. Such images are
-images without objects where the user says so, else they are counted. What another split lists is of that split.
+A table has no line for an image without objects, and labeling tools export only what was labeled. Such images are
+images without objects if the user says so, otherwise a note counts them. Images that another split lists belong there.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from varifocal.data.annotations import Files, ImageColumns, RawDataset, counted
+from varifocal.data.annotations import Files, ImageColumns, RawDataset
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import fold, spellings, without_upload
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_image, list_dir
-from varifocal.data.roles import is_to_train, made_of_others
+from varifocal.data.splits import NAMED, is_to_train, made_of_others, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted
 
 FindSplits = Callable[[AnyPath], Mapping[str, AnyPath]]
 ReadSplit = Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
@@ -28,7 +28,7 @@ ReadSplit = Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
 
 @dataclass(frozen=True)
 class _Beside:
-    """A folder with images of a set, the files in it that the set does not name, and what its names begin with."""
+    """A folder with images of a split, the files in it that the split does not name, and the prefix of its names."""
 
     folder: AnyPath
     names: list[str]
@@ -38,9 +38,9 @@ class _Beside:
 def with_unlisted(
     raw: RawDataset, data: AnyPath, options: ReadOptions, find: FindSplits, read: ReadSplit
 ) -> RawDataset:
-    """The same set with the images that lie beside its own, or with a note that counts them.
+    """Return the split with the unlisted images beside its own, or with a note that counts them.
 
-    ``find`` gives the splits of a data folder, and ``read`` reads one of them, as of a reader: they are asked only if
+    ``find`` returns the splits of a data set and ``read`` reads one of them, as in a reader; they are called only if
     there are such images.
 
     Raises:
@@ -52,47 +52,60 @@ def with_unlisted(
     home = _home(data)
     splits = _splits(raw, home, find)
     base = options.images or home
-    beside = [one for one in beside if _is_counted_with(raw.split, list(splits), one.folder, base)]
-    passed = passed_over((name for one in beside for name in one.names), raw.source.name)
-    raw = replace(raw, notes=(*raw.notes, *passed))
-    left = [(one, name) for one in beside for name in one.names if is_image(name)]
-    as_background = options.unlabeled == "background"
-    if left:
-        try:
-            listed = _listed([read(file, home, name, options) for name, file in splits.items() if name != raw.split])
-        except DataError:
-            if as_background:
-                raise
-            return raw  # the error is reported when that split is read
-        left = [(one, name) for one, name in left if (one.folder, name) not in listed]
+    files = [
+        (one, name)
+        for one in beside
+        if _is_counted_with(raw.split, list(splits), one.folder, base)
+        for name in one.names
+    ]
+    raw = replace(raw, notes=(*raw.notes, *passed_over([name for _, name in files], raw.source.name)))
+    images = [(one, name) for one, name in files if is_image(name)]
+    left = _not_listed(images, [(name, splits[name]) for name in splits if name != raw.split], home, options, read)
     if not left:
         return raw
-    return _added(raw, left) if as_background else _counted(raw, left)
+    return _added(raw, left) if options.unlabeled == "background" else _counted(raw, left)
+
+
+def _not_listed(
+    images: Sequence[tuple[_Beside, str]],
+    others: Sequence[tuple[str, AnyPath]],
+    home: AnyPath,
+    options: ReadOptions,
+    read: ReadSplit,
+) -> list[tuple[_Beside, str]]:
+    """Return the images that none of the other splits lists."""
+    if not images:
+        return []
+    try:
+        listed = _listed([read(file, home, name, options) for name, file in others])
+    except DataError:
+        if options.unlabeled == "background":
+            raise
+        return []  # the error is reported when that split is read
+    return [(one, name) for one, name in images if (one.folder, name) not in listed]
 
 
 def _counted(raw: RawDataset, left: Sequence[tuple[_Beside, str]]) -> RawDataset:
-    """The set with a note on images that are not taken."""
+    """Return the split with a note on images that are not taken."""
     text = "(image lies|images lie) beside those that it lists and (is|are) left out"
     note = f"{raw.source.name}: {counted(len(left), text)}, first {left[0][1]}; "
     return replace(raw, notes=(*raw.notes, note + "--unlabeled background takes them as images without objects."))
 
 
 def _beside(raw: RawDataset) -> Iterator[_Beside]:
-    """The folders of a set's images in which there are other files, too."""
-    assert isinstance(raw.images.files, Files), "images that are listed lie in folders"
+    """Yield the folders of the split's images that contain other files, too."""
+    assert isinstance(raw.images.files, Files), "images that are listed are files in folders"
     unclear: set[str] | None = None
     for folder, (first, used) in raw.images.files.by_folder().items():
-        there = list_dir(folder)[1]
-        left = [name for name in there if name not in used]
+        files = list_dir(folder)[1]
+        left = [name for name in files if name not in used]
         if not any(map(_may_be_meant, left)):
             continue
-        if unclear is None:
-            unclear = _unclear(raw)
-        strange = used.difference(there)  # a file system that lists names in other letters than it takes
-        spelled = {fold(name) for name in strange}
+        unclear = _unclear(raw) if unclear is None else unclear
+        # a file system may list names in another spelling than it accepts
+        spelled = set(map(fold, used.difference(files)))
         left = [name for name in left if fold(name) not in spelled and not _stems(name) & unclear]
-        called = raw.images.names[first].replace("\\", "/")
-        path, _, tail = called.rpartition("/")
+        path, _, tail = raw.images.names[first].replace("\\", "/").rpartition("/")
         yield _Beside(folder, left, f"{path}/" if path and tail in used else "")
 
 
@@ -101,7 +114,7 @@ def _may_be_meant(name: str) -> bool:
 
 
 def _unclear(raw: RawDataset) -> set[str]:
-    """The stems of the images that the source names and the set does not have: not found, or left out for a reason."""
+    """Return the folded names and stems of images that the source names and that were not found or left out."""
     assert isinstance(raw.images.files, Files)
     names = [*raw.left_out, *(raw.images.names[index] for index in raw.images.files.missing.tolist())]
     found: set[str] = set()
@@ -113,31 +126,31 @@ def _unclear(raw: RawDataset) -> set[str]:
 
 
 def _stems(name: str) -> set[str]:
-    """What names a file may be meant by: its own, and that without its suffix."""
+    """Return the names by which a file may be meant: its own, and that without its suffix."""
     return {fold(name), fold(os.path.splitext(name)[0])}
 
 
 def _home(data: AnyPath) -> AnyPath:
-    """The data folder, also of a file that was named by itself."""
+    """Return the folder of the data set, also if only a file was named."""
     if data.is_dir():
         return data
     return data.parent.parent if data.parent.name == "annotations" else data.parent
 
 
 def _splits(raw: RawDataset, home: AnyPath, find: FindSplits) -> Mapping[str, AnyPath]:
-    """The splits of the data, each with its source; those that are others together are left out."""
+    """Return the splits of the data set with their sources; splits that consist of others are left out."""
     try:
         found = find(home)
     except DataError:
         found = {}
-    if found.get(raw.split) != raw.source:  # a file that was named by itself is none of these
+    if found.get(raw.split) != raw.source:  # a file that was named alone is none of these
         return {raw.split: raw.source}
     joined = [name for name in made_of_others(list(found)) if name != raw.split]
     return {name: source for name, source in found.items() if name not in joined}
 
 
 def _is_counted_with(split: str, splits: Sequence[str], folder: AnyPath, base: AnyPath) -> bool:
-    """Whether what no split lists in a folder counts with a split: the one that the folder is called like, or else the
+    """Return whether unlisted images in a folder belong to a split: the one that the folder is named after, or else the
     one to train on."""
     meant = [name for name in splits if normalize_split(name) == _split_of(folder, base)]
     meant = meant or [name for name in splits if is_to_train(name)] or list(splits)
@@ -145,7 +158,7 @@ def _is_counted_with(split: str, splits: Sequence[str], folder: AnyPath, base: A
 
 
 def _split_of(folder: AnyPath, base: AnyPath) -> str:
-    """The split that a folder, or the nearest one around it in the data, is called like; or ""."""
+    """Return the split that a folder, or the nearest one around it in the data set, is named after; or ""."""
     while str(folder).startswith(str(base)) and str(folder) != str(base) and folder != folder.parent:
         if normalize_split(folder.name) in NAMED:
             return normalize_split(folder.name)
@@ -154,14 +167,14 @@ def _split_of(folder: AnyPath, base: AnyPath) -> str:
 
 
 def _listed(others: Sequence[RawDataset]) -> set[tuple[AnyPath, str]]:
-    """The images of other splits by folder and name."""
+    """Return the images of other splits by folder and name."""
     return {
         location for raw in others if isinstance(raw.images.files, Files) for location in raw.images.files.locations()
     }
 
 
 def _added(raw: RawDataset, left: Sequence[tuple[_Beside, str]]) -> RawDataset:
-    """The set with images without objects, whose ids are free ones."""
+    """Return the split with more images without objects, which get free ids."""
     images, count = raw.images, len(left)
     assert isinstance(images.files, Files)
     free = np.setdiff1d(np.arange(1, len(images) + count + 1), images.ids)[:count]

@@ -1,4 +1,4 @@
-"""Data sets written as COCO, YOLO or Pascal VOC: what each format can hold, and what it loses."""
+"""Datasets written as COCO, YOLO or Pascal VOC; each writer returns notes on what its format cannot hold."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import numpy as np
 import yaml
 from jaxtyping import Bool, Int64
 
-from varifocal.data.annotations import RawDataset, counted
-from varifocal.data.names import STANDARD, normalize_split
-from varifocal.data.regions import region_numbers
-from varifocal.data.roles import is_to_train
+from varifocal.data.annotations import RawDataset, region_numbers
+from varifocal.data.splits import STANDARD, is_to_train, normalize_split
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted
 
 _DIFFICULT = ', "difficult": 1'
 _EQUAL = 1e-6  # relative difference of an area that is only width times height, written with a few digits
@@ -28,7 +27,7 @@ _EQUAL = 1e-6  # relative difference of an area that is only width times height,
 class Part:
     """Images of a split that are written: their indices in ``raw`` and their new file names.
 
-    ``keep`` are the boxes to be written, ``labels`` their indices in the categories common to all parts.
+    ``keep`` marks the boxes that are written, ``labels`` index the categories of all parts together.
     """
 
     split: str
@@ -46,26 +45,26 @@ class Part:
         for image, name in zip(self.images.tolist(), self.names, strict=True):
             yield image, name, boxes[ends[image] : ends[image + 1]]
 
-    def mine(self, which: np.ndarray) -> int:
-        """How many of the boxes ``which``, a mask of those of the whole set, are written here."""
+    def count(self, which: np.ndarray) -> int:
+        """Return how many of the boxes ``which``, a mask over all boxes of the split, are written."""
         inside = np.zeros(len(self.raw.images), bool)
         inside[self.images] = True
         return int((which & self.keep & inside[self.raw.boxes.images]).sum())
 
 
 def _has_class_ids(part: Part) -> bool:
-    """Whether the source gives its classes ids; where it does not, the reader has counted them from 1."""
+    """Return whether the source gives ids to its classes; otherwise the reader has counted them from 1."""
     ids = [one.id for one in part.raw.categories]
     return part.raw.format == "coco" or ids != list(range(1, len(ids) + 1))
 
 
 def _digits(value: float) -> str:
-    """A number as short as it goes; the twelve digits take back what adding and subtracting have left."""
+    """Return a number in at most twelve digits, which removes the rounding errors of sums and differences."""
     return f"{value:.12g}"
 
 
 def write_coco(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
-    """``annotations/instances_SPLIT.json``; what COCO has no field for, difficult boxes, gets one of that name."""
+    """Write ``annotations/instances_SPLIT.json``; difficult boxes get a field of that name, which COCO lacks."""
     (folder / "annotations").mkdir()
     for part in parts:
         with open(folder / "annotations" / f"instances_{part.split}.json", "w", encoding="utf-8") as file:
@@ -102,7 +101,7 @@ def _write_coco(file: TextIO, part: Part, categories: Sequence[Category]) -> Non
 
 
 def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
-    """``data.yaml``, and in ``labels/SPLIT`` a text file for each image; boxes are clipped to it.
+    """Write ``data.yaml``, and a text file for each image in ``labels/SPLIT``; boxes are clipped to their image.
 
     Raises:
         DataError: YOLO has no name for a split.
@@ -110,34 +109,43 @@ def write_yolo(folder: Path, parts: Sequence[Part], categories: Sequence[Categor
     notes = []
     folders: dict[str, list[str]] = {}
     for whole in parts:
-        part, new_notes = _without_regions(whole)
-        notes += new_notes
+        part, region_notes = _without_regions(whole)
         key = yolo_split(part.split)
         folders.setdefault(key, []).append(f"images/{part.split}")
-        if normalize_split(part.split) not in (key, "all"):
-            notes.append(f"{part.split}: is called {key} in data.yaml, as YOLO knows train, val and test alone.")
-        (folder / "labels" / part.split).mkdir(parents=True)
-        for image, name, boxes in part:
-            lines = "".join(_yolo_line(part, image, box) for box in boxes.tolist())
-            _write(folder / "labels" / part.split / f"{Path(name).stem}.txt", lines)
-        flagged = part.mine(part.raw.boxes.crowd | part.raw.boxes.difficult)
-        if flagged:
-            said = "box is an object" if flagged == 1 else "boxes are objects"
-            notes.append(f"{part.split}: {flagged} crowd or difficult {said} like all others in YOLO.")
-        notes += _lost_areas(part)
-    description: dict[str, object] = {key: given[0] if len(given) == 1 else given for key, given in folders.items()}
-    description |= {"nc": len(categories), "names": [one.name for one in categories]}
+        _write_yolo_labels(folder / "labels" / part.split, part)
+        notes += [*region_notes, *_yolo_notes(part, key), *_lost_areas(part)]
+    description: dict[str, object] = {key: paths[0] if len(paths) == 1 else paths for key, paths in folders.items()}
+    description |= {"nc": len(categories), "names": [category.name for category in categories]}
     _write(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
-    if any(map(_has_class_ids, parts)) and [one.id for one in categories] != list(range(len(categories))):
-        ids = f"ids became 0 to {len(categories) - 1}, as YOLO wants them"
-        notes.append(f"the class {'id became 0, as YOLO wants it' if len(categories) == 1 else ids}.")
+    if any(map(_has_class_ids, parts)) and [category.id for category in categories] != list(range(len(categories))):
+        ids = "id became 0" if len(categories) == 1 else f"ids became 0 to {len(categories) - 1}"
+        notes.append(f"the class {ids}, because YOLO counts classes from 0.")
+    return notes
+
+
+def _write_yolo_labels(folder: Path, part: Part) -> None:
+    folder.mkdir(parents=True)
+    for image, name, boxes in part:
+        lines = "".join(_yolo_line(part, image, box) for box in boxes.tolist())
+        _write(folder / f"{Path(name).stem}.txt", lines)
+
+
+def _yolo_notes(part: Part, key: str) -> list[str]:
+    """Return notes on a split under another name, and on boxes whose flags are lost."""
+    notes = []
+    if normalize_split(part.split) not in (key, "all"):
+        notes.append(f"{part.split}: is called {key} in data.yaml, because YOLO has only train, val and test.")
+    flagged = part.count(part.raw.boxes.crowd | part.raw.boxes.difficult)
+    if flagged:
+        boxes = counted(flagged, "crowd or difficult (box is an ordinary object|boxes are ordinary objects)")
+        notes.append(f"{part.split}: {boxes} in YOLO.")
     return notes
 
 
 def _without_regions(part: Part) -> tuple[Part, list[str]]:
-    """The part without regions that are to be ignored for several classes, and a note on them.
+    """Return the part without regions that are ignored for several classes, and a note on them.
 
-    As objects of each of these classes, which is what they would be in YOLO, they would teach what is not there.
+    In YOLO they would be objects of each of these classes, which are not there.
     """
     boxes = part.raw.boxes
     numbers = region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
@@ -146,12 +154,12 @@ def _without_regions(part: Part) -> tuple[Part, list[str]]:
     if not count:
         return part, []
     left_out = counted(count, "(region|regions) to be ignored for several classes (is|are) left out")
-    note = f"{part.split}: {left_out}, as YOLO has none."
+    note = f"{part.split}: {left_out}, because YOLO has none."
     return replace(part, keep=part.keep & ~regions), [note]
 
 
 def yolo_split(split: str) -> str:
-    """The key of a split in ``data.yaml``.
+    """Return the key of a split in ``data.yaml``.
 
     Raises:
         DataError: there is none.
@@ -159,7 +167,8 @@ def yolo_split(split: str) -> str:
     name = "train" if is_to_train(split) else normalize_split(split)
     if name not in STANDARD:
         raise DataError(
-            f"the split {split!r} has no name in YOLO, which knows train, val and test; choose with --split"
+            f"the split {split!r} has no name in YOLO, which has train, val and test; choose one with --split",
+            code="split-without-yolo-name",
         )
     return name
 
@@ -175,16 +184,20 @@ def _clipped(part: Part, image: int, box: int) -> np.ndarray:
 
 
 def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category]) -> list[str]:
-    """``Annotations``, an XML file for each image, and ``ImageSets/Main``; pixels count from 1, boxes are clipped.
+    """Write ``Annotations``, with an XML file for each image, and ``ImageSets/Main``.
 
-    Crowd boxes are marked by an element of that name, which VOC does not know, and as difficult, which it does.
+    Pixels count from 1, and boxes are clipped to their image.
+
+    Crowd boxes are marked as difficult, and by an element ``crowd``, which VOC does not have.
 
     Raises:
         DataError: XML cannot hold the name of a class.
     """
     for one in categories:
         if not one.name.isprintable() or one.name != one.name.strip():
-            raise DataError(f"the class name {one.name!r} cannot be written as VOC; give it another")
+            raise DataError(
+                f"the class name {one.name!r} cannot be written as VOC; rename the class", code="class-name-not-xml"
+            )
     for name in ("Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
     notes = []
@@ -199,7 +212,7 @@ def write_voc(folder: Path, parts: Sequence[Part], categories: Sequence[Category
         notes += _lost_areas(part)
     unused = [one.name for label, one in enumerate(categories) if label not in used]
     if unused:
-        notes.append(f"classes without a box are not in VOC, which lists none: {', '.join(unused[:5])}.")
+        notes.append(f"classes without a box are lost, because VOC has no list of classes: {', '.join(unused[:5])}.")
     return notes
 
 
@@ -226,13 +239,13 @@ def _voc_object(part: Part, categories: Sequence[Category], image: int, box: int
 
 
 def _lost_areas(part: Part) -> list[str]:
-    """A note where areas are known that are not width times height."""
+    """Return a note on areas of outlines, which are not width times height."""
     boxes = part.raw.boxes
     plain = (boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]).prod(axis=1)
-    lost = part.mine(
+    lost = part.count(
         np.isfinite(boxes.areas) & (boxes.areas > 0) & (np.abs(boxes.areas - plain) > _EQUAL * np.abs(plain))
     )
-    return [f"{part.split}: the areas of {lost} outlines are lost."] if lost else []
+    return [f"{part.split}: the {counted(lost, '(area of an outline is|areas of outlines are)')} lost."] if lost else []
 
 
 def _write(path: Path, text: str) -> None:
@@ -240,7 +253,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-# format -> what writes the labels, and the folder of the images of a split
+# format -> the function that writes the labels, and the folder of the images of a split
 WRITERS: dict[str, tuple[Callable[[Path, Sequence[Part], Sequence[Category]], list[str]], str]] = {
     "coco": (write_coco, "images/{split}"),
     "yolo": (write_yolo, "images/{split}"),

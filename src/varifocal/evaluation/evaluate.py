@@ -64,8 +64,8 @@ def fit_classes(model: Predictor, data: Dataset) -> Dataset:
             f"it knows {', '.join(list(dict.fromkeys(c.name for c in model.categories))[:10])}."
         )
     names = [category.name for category, one in zip(data.categories, keep, strict=True) if not one]
-    done = "has no box and is not known to" if len(names) == 1 else "have no box and are not known to"
-    note = f"{data.source.name}: {class_list(names)} {done} the model; left out."
+    unknown = class_list(names, "has no box and is not known to", "have no box and are not known to")
+    note = f"{data.source.name}: {unknown} the model; left out."
     return replace(with_classes(data, keep), notes=(*data.notes, note))
 
 

@@ -13,11 +13,8 @@ from pydantic import ByteSize, Field
 
 from varifocal.data.augment import Augmentation, Fraction
 from varifocal.data.classes import learned_classes
-from varifocal.data.holdout import load_train_val
-from varifocal.data.load import find_splits, load_dataset
-from varifocal.data.names import have_common_images, meant_by, normalize_split
+from varifocal.data.load import load_train_val, open_dataset
 from varifocal.data.options import Unlabeled
-from varifocal.data.roles import parted_split, training_split, validation_split
 from varifocal.data.sampler import Sampling
 from varifocal.data.validate import check_validation_pixels
 from varifocal.inference.model import Model, load
@@ -280,55 +277,25 @@ def resolve_preprocess(recipe: Recipe) -> Preprocess:
 
 
 def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset, Dataset | None]:
-    """The training and the validation split; with ``val_fraction`` the two parts of the split that there is.
+    """Return the data to train on and the data to validate on, or None, as ``load_train_val`` chooses them.
 
-    Which they are :mod:`varifocal.data.roles` says. Where there is no validation, or it is on another split than the
-    requested one, the notes of the training set say so. Classes without a box in either are left out unless the
-    config keeps them, or the training set lists ``count`` classes, the number that a recipe may say.
+    Classes without a box in either are left out unless the config keeps them, or the training data lists ``count``
+    classes, the number that a recipe may give.
     """
-    training, validation = _read_splits(path, config)
+    source = open_dataset(path, format=config.format, images=config.images, unlabeled=config.unlabeled)
+    with progress_bar("comparing images", None if config.val_fraction else 0) as advance:
+        training, validation = load_train_val(
+            source,
+            train=config.train_split,
+            val=config.val_split,
+            fraction=config.val_fraction,
+            seed=config.split_seed,
+            invalid_boxes=config.invalid_boxes,
+            difficult=config.difficult,
+            progress=advance,
+        )
     keep_all = config.keep_unused_classes or len(training.categories) == count
     return learned_classes(training, validation, keep_all=keep_all)
-
-
-def _read_splits(path: Path, config: DataConfig) -> tuple[Dataset, Dataset | None]:
-    read: dict[str, Any] = {key: getattr(config, key) for key in ("format", "images", "unlabeled", "invalid_boxes")}
-    splits = find_splits(path, format=config.format)
-    if config.val_fraction:
-        split = parted_split(path, splits, config.train_split, config.val_split)
-        with progress_bar("comparing images", None) as advance:
-            return load_train_val(
-                path,
-                config.val_fraction,
-                config.split_seed,
-                split=split,
-                difficult=config.difficult,
-                progress=advance,
-                **read,
-            )
-    split = training_split(path, splits, config.train_split)
-    training = load_dataset(path, split, difficult=config.difficult, **read)
-    chosen = validation_split(path, splits, split, config.val_split)
-    note = _validation_note(splits, split, chosen, config.val_split)
-    if note:
-        training = replace(training, notes=(*training.notes, f"{path}: {note}"))
-    return training, None if chosen is None else load_dataset(path, chosen, **read)
-
-
-def _validation_note(splits: Sequence[str], training: str, chosen: str | None, requested: str) -> str:
-    """Return what a user should know of the validation split, "" where it is the requested one."""
-    if not requested or (chosen is not None and normalize_split(chosen) == normalize_split(requested)):
-        return ""
-    if chosen is not None:
-        return f"no split {requested!r}, so validation is on {chosen!r}."
-    if len(splits) == 1:
-        return "there is one split, so there is no validation; hold images out for it with --val-fraction 0.2."
-    shared = [name for name in meant_by(requested, splits) if have_common_images(name, training)]
-    if shared:
-        return f"the split {shared[0]!r} has images of {training!r}, which is trained on, so there is no validation."
-    other = next((name for name in splits if name != training and not have_common_images(name, training)), None)
-    hint = "" if other is None else f"; data.val_split={other} takes another"
-    return f"no split {requested!r} (there are {', '.join(splits)}), so there is no validation{hint}."
 
 
 def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:

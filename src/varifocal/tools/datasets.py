@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.convert import convert, refuse_existing
-from varifocal.data.holdout import load_train_val
-from varifocal.data.load import find_splits, load_dataset
+from varifocal.data.convert import convert
+from varifocal.data.load import load_evaluation, open_dataset
 from varifocal.data.options import images_word
-from varifocal.data.roles import measured_split, parted_split
 from varifocal.types import Dataset
+from varifocal.utils.atomic_write import refuse_existing
 from varifocal.utils.progress import progress_bar
 
 
@@ -23,20 +22,16 @@ def reading(options: argparse.Namespace, data: Path | str) -> dict[str, Any]:
 
 
 def eval_data(options: argparse.Namespace) -> Dataset:
-    """The split that is asked for: val, or else test, or the only one there is; or what train --val-fraction held out.
+    """Return the split to evaluate a model on: the requested one, or as ``load_evaluation`` chooses it.
 
     Raises:
         DataError: there are several splits, none of them usual; and as :func:`varifocal.data.load.load_dataset`.
     """
-    read: dict[str, Any] = {**reading(options, options.data), "invalid_boxes": "drop"}
-    splits = find_splits(options.data, format=options.format)
-    if options.val_fraction is not None:
-        split = options.split or parted_split(options.data, splits)
-        with progress_bar("comparing images", None) as advance:
-            return load_train_val(
-                options.data, options.val_fraction, options.split_seed, split=split, progress=advance, **read
-            )[1]
-    return load_dataset(options.data, options.split or measured_split(options.data, splits), **read)
+    source = open_dataset(options.data, **reading(options, options.data))
+    with progress_bar("comparing images", 0 if options.val_fraction is None else None) as advance:
+        return load_evaluation(
+            source, options.split, fraction=options.val_fraction, seed=options.split_seed, progress=advance
+        )
 
 
 def convert_data(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from plain dictionaries and back, with errors that name the key and the valid ones."""
+"""Conversion of frozen dataclasses from and to dictionaries, with errors that name the wrong and the valid keys."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build the dataclass ``kind``; ``where`` names the source in errors.
+    """Return an instance of the dataclass ``kind``; ``where`` names the source in errors.
 
     Raises:
-        ConfigError: an unknown key (with the valid ones), or a value of the wrong kind.
+        ConfigError: an unknown key (lists the valid ones), or a value of the wrong type.
     """
     _reject_unknown(kind, values, where)
     try:
         return _adapter(kind).validate_python(dict(values))  # type: ignore[arg-type]  # mypy takes no type for hashable
     except ValidationError as error:
-        key, message, given = _first_mistake(error)
-        raise ConfigError(f"{where}: {key}: {message} (got {given!r}).") from error
+        key, message, value = _first_mistake(error)
+        raise ConfigError(f"{where}: {key}: {message} (got {value!r}).", code="config-value") from error
     except ConfigError as error:  # of the dataclass itself
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}", code=error.code) from error
 
 
 def _first_mistake(error: ValidationError) -> tuple[str, str, Any]:
-    """Key, message and value of the first mistake; of a field of several types, what each of them says."""
+    """Return key, message and value of the first mistake; for a field of several types, the messages of all types."""
     found = error.errors()
-    keys = [".".join(str(part) for part in one["loc"] if "[" not in str(part)) for one in found]  # without their names
+    keys = [
+        ".".join(str(part) for part in one["loc"] if "[" not in str(part)) for one in found
+    ]  # without the names of types
     messages = dict.fromkeys(one["msg"] for one, key in zip(found, keys, strict=True) if key == keys[0])
     return keys[0], ", or: ".join(messages), found[0]["input"]
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dictionaries, lists and numbers, ready for JSON and YAML."""
+    """Return the config as plain dictionaries, lists and numbers for JSON and YAML."""
     return _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]  # mypy takes no type for hashable
 
 
 def stored(kind: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return ``values``, as some version wrote them of the dataclass ``kind``, under the names of today at every depth.
+    """Return stored ``values`` of the dataclass ``kind``, written by any version, under today's names at every depth.
 
-    What is no mapping, or no field, stays as it is for :func:`from_dict` to refuse.
+    Values that are no mappings, and unknown keys, are unchanged; :func:`from_dict` refuses them.
     """
     hints = _hints(kind)
     renamed = with_new_names(kind, values)
@@ -64,9 +66,9 @@ def stored(kind: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def update(config: T, values: Mapping[Any, Any], where: str) -> T:
-    """A copy in which the nested ``values`` replace those of ``config``; errors as :func:`from_dict`.
+    """Return a copy in which the nested ``values`` replace those of ``config``; raises the errors of :func:`from_dict`.
 
-    A field annotated ``Any`` that holds a dataclass keeps that dataclass.
+    A field annotated ``Any`` whose value is a dataclass keeps the type of that.
     """
     kind = type(config)
     _reject_unknown(kind, values, where)
@@ -83,20 +85,20 @@ def update(config: T, values: Mapping[Any, Any], where: str) -> T:
 
 @cache
 def _adapter(kind: Any) -> Any:
-    """What reads and writes a dataclass; pydantic takes some twenty milliseconds to make one."""
+    """Return the adapter that reads and writes a dataclass; pydantic takes some twenty milliseconds to make one."""
     return TypeAdapter(kind)
 
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields by name."""
+    """Return the types of the fields of a dataclass by name."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: must be a mapping of keys (got {value!r}).")
+        raise ConfigError(f"{where}: must be a mapping of keys (got {value!r}).", code="config-not-a-mapping")
     return value
 
 
@@ -106,20 +108,24 @@ def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
-    """A copy with ``key.sub=value`` applied; values are read as YAML.
+    """Return a copy with assignments ``key.sub=value`` applied; values are read as YAML.
 
     Raises:
-        ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong kind.
+        ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong type.
     """
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"override {assignment!r}: write it as key=value, for example train.lr=0.005.")
+            raise ConfigError(
+                f"override {assignment!r}: write it as key=value, for example train.lr=0.005.",
+                code="override-without-value",
+            )
         try:
-            value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is empty text
+            value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is an empty string
         except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
             raise ConfigError(
-                f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())})."
+                f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())}).",
+                code="override-not-yaml",
             ) from error
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -131,14 +137,14 @@ def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
     hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
-            raise ConfigError(_unknown(where, key, kind, list(hints)))
+            raise ConfigError(f"{where}: {_unknown(key, kind, list(hints))}", code="config-unknown-key")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
             _reject_unknown(hints[key], value, f"{where}: {key}")
 
 
-def _unknown(where: str, key: Any, kind: Any, valid: list[str]) -> str:
+def _unknown(key: Any, kind: Any, valid: list[str]) -> str:
     if new := new_name(kind, str(key)):
-        return f"{where}: {key!r} is called {new!r} now."
+        return f"{key!r} is called {new!r} now."
     near = difflib.get_close_matches(str(key), valid, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{where}: there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."
+    return f"there is no {key!r} here.{hint} Valid keys: {', '.join(sorted(valid))}."

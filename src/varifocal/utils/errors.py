@@ -1,14 +1,14 @@
-"""Errors that a user can fix: one sentence that names the file, the location and the fix.
+"""Errors that a user can fix; the message is one sentence with the file, the location, the cause and the fix.
 
-The command line prints them without a traceback and exits with 2; everything else is a defect of the package
-and keeps its traceback.
+The command line prints them without a traceback and exits with 2. Any other exception is a defect of the package and
+keeps its traceback.
 """
 
 
 class VarifocalError(Exception):
-    """Base of every error that the caller can fix.
+    """Base class of all errors that the caller can fix.
 
-    ``code`` is a short name of the sentence that stays when its wording changes ("" for an error without one);
+    ``code`` is a short name of the error that stays when its wording changes, "" if it has none;
     tests/error_sentences.txt lists all of them.
     """
 
@@ -22,20 +22,20 @@ class DataError(VarifocalError):
 
 
 class ConfigError(VarifocalError):
-    """A recipe or an override does not say something possible."""
+    """A recipe, an option or an override is invalid."""
 
 
 class CheckpointError(VarifocalError):
-    """A weights file cannot be read, or does not fit the model."""
+    """A weights file cannot be read or written, or does not fit the model."""
 
 
 class TrainingError(VarifocalError):
-    """Training cannot go on; the message says at which step and what is kept."""
+    """Training cannot continue; the message says at which step and what is kept."""
 
 
 class ExportError(VarifocalError):
-    """An exported network computes something else than the checkpoint; nothing is kept."""
+    """An exported network computes something different from the checkpoint; no file is kept."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, where the message says what is kept and how to go on."""
+    """Ctrl-C; the message says what is kept and how to continue."""

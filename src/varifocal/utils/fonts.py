@@ -1,4 +1,4 @@
-"""Fonts for what is written on images: Pillow's own, and for letters that it lacks one that the system has."""
+"""Fonts for texts on images: Pillow's own, or a font of the system for letters that it lacks."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from varifocal.utils.errors import ConfigError
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-FONT = "VARIFOCAL_FONT"  # environment variable that names a file
-MOST = 1500  # files of fonts that are looked into
+FONT = "VARIFOCAL_FONT"  # environment variable with the path of a font file
+MOST = 1500  # font files that are searched
 _SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 _STYLES = ("bold", "italic", "oblique", "mono", "condensed", "light", "thin", "black", "medium", "serif", "extra")
-_FIRST = ("notosans", "dejavusans", "arial", "segoeui", "pingfang", "helvetica")  # families that have many letters
-_ALWAYS = frozenset("0123456789.")  # of what stands behind a name
-_TRIED = 32  # pixels of letters while a font is looked into
-_NOBODY = "\U0010ffff"  # no letter: what a font draws for it, it draws for all that it lacks
-_IGNORED = ("Mn", "Me", "Cf", "Cc", "Zs")  # marks on other letters, and what is not seen
+_FIRST = ("notosans", "dejavusans", "arial", "segoeui", "pingfang", "helvetica")  # families with many letters
+_ALWAYS = frozenset("0123456789.")  # for the score after a name
+_TRIED = 32  # size in pixels at which fonts are searched
+_NOBODY = "\U0010ffff"  # no character: a font draws it like every letter that it lacks
+_IGNORED = ("Mn", "Me", "Cf", "Cc", "Zs")  # marks on other letters, and invisible characters
 _SHOWN = 4  # names in a note
 
 
 def font_for(text: str, size: int) -> Font:
-    """A font with letters of that many pixels that has those of a text; Pillow's own where no other does better.
+    """Return a font of that size in pixels with the letters of a text; Pillow's own if no font has them all.
 
     Raises:
-        ConfigError: the file that the environment variable names is no font.
+        ConfigError: the file in the environment variable is not a font.
     """
     found = _search().find(_letters(text))
     return _load(found, size)
 
 
 def can_write(text: str) -> bool:
-    """Whether there is a font that has the letters of a text, and digits."""
+    """Return whether there is a font with the letters of a text and digits."""
     return _search().find(_letters(text) | _ALWAYS) is not None
 
 
 def shown_name(name: str, number: int) -> str:
-    """A class name as it is written on an image: on one line, and the class's number where no font has its letters, or
-    none of them is seen."""
+    """Return a class name as it is written on an image: on one line, or "class" and its number if it has no visible
+    letters or no font has them."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
     return line if _letters(line) and can_write(line) else f"class {number}"
 
 
 def font_note(names: Iterable[str]) -> list[str]:
-    """A sentence on the names that no font has the letters of; none where all can be written."""
+    """Return a sentence on names whose letters no font has, if there are any."""
     lost = [name for name in names if not can_write(name)]
     if not lost:
         return []
     listed = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
     return [
-        f"No font here has the letters of {listed}, so class numbers are drawn instead of these names; install a font "
+        f"No installed font has the letters of {listed}, so class numbers are drawn instead; install a font "
         f"that has them (Noto Sans, Noto Sans CJK), or name its file with --font or the environment variable {FONT}."
     ]
 
 
 def check_font() -> None:
-    """Raises ConfigError: the environment variable names a file that is no font."""
+    """Raise ``ConfigError`` if the file in the environment variable is not a font."""
     _search()
 
 
@@ -70,7 +70,7 @@ def _letters(text: str) -> frozenset[str]:
 
 
 class _Search:
-    """The fonts of this machine, and what was found in them so far; "" is Pillow's own."""
+    """The fonts of this machine, and the results of earlier searches; "" is Pillow's own font."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = list(files)
@@ -78,17 +78,17 @@ class _Search:
         self._nowhere: set[str] = set()  # letters that no font has
 
     def find(self, letters: frozenset[str]) -> str | None:
-        """The first font that has all of these letters."""
+        """Return the first font that has all of these letters, or None."""
         if letters not in self._found:
-            self._found[letters] = None if letters & self._nowhere else self._look(letters)
+            self._found[letters] = None if letters & self._nowhere else self._search_files(letters)
         return self._found[letters]
 
-    def _look(self, letters: frozenset[str]) -> str | None:
+    def _search_files(self, letters: frozenset[str]) -> str | None:
         seen: set[str] = set()
         for index, file in enumerate(self._files):
             has = {letter for letter in letters if _has(file, letter)}
             if len(has) == len(letters):
-                if index > 1:  # the next name is likely of the same script
+                if index > 1:  # the next name is probably in the same script
                     self._files.insert(2, self._files.pop(index))
                 return file
             seen |= has
@@ -104,13 +104,14 @@ def _search() -> _Search:
 def _search_with(named: str) -> _Search:
     if named and _face(named) is None:
         raise ConfigError(
-            f"{named}: is not a font that can be read; name a .ttf, .otf or .ttc file with --font or {FONT}."
+            f"{named}: is not a font that can be read; name a .ttf, .otf or .ttc file with --font or {FONT}.",
+            code="font-unreadable",
         )
     return _Search(([named, ""] if named else [""]) + _font_files())
 
 
 def _font_files() -> list[str]:
-    """Files in the folders where systems keep their fonts, plain styles and families with many letters first."""
+    """Return the font files of the system, plain styles and families with many letters first."""
     found: list[Path] = []
     for folder in _folders():
         for root, folders, names in os.walk(folder):
@@ -140,10 +141,10 @@ def _rank(file: Path) -> tuple[bool, bool, int]:
 
 @lru_cache(64)
 def _face(file: str) -> Font | None:
-    """The font in one size; None of a file that is none."""
+    """Return the font at one size, or None if the file is not a font."""
     try:
         return _load(file, _TRIED)
-    except (OSError, ValueError):  # damaged, or of colored images in sizes of their own
+    except (OSError, ValueError):  # damaged, or a font of colored images in fixed sizes
         return None
 
 

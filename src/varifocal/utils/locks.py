@@ -1,4 +1,7 @@
-"""What one process at a time may write to: a lock of the operating system, which a process that dies lets go of."""
+"""Locks of the operating system for files and folders that one process at a time may write.
+
+The lock of a process that dies is released.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,31 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-LOCK = ".lock"  # in a folder that is being written to
+LOCK = ".lock"  # name of the lock in a folder that is being written
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system that knows none
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # the file system has no locks
 
 
 @contextmanager
 def claimed(lock: Path, refusal: str) -> Iterator[None]:
-    """Hold the file ``lock`` while the block runs; other processes, and other threads, are refused it meanwhile.
+    """Hold the lock file ``lock`` while the block runs; other processes and other threads cannot get it meanwhile.
 
-    The file goes away at the end. What a killed process leaves of it blocks nobody.
+    The file is removed at the end. A file that a killed process leaves blocks nobody.
 
     Raises:
-        ConfigError: somebody else holds it, said in the words ``refusal``; or the file cannot be made.
+        ConfigError: somebody else holds the lock, with the message ``refusal``; or the file cannot be made.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = _Held.take(lock)
     except OSError as error:
-        raise ConfigError(f"{lock.parent}: cannot be written ({error.strerror}); choose another folder.") from error
+        raise ConfigError(
+            f"{lock.parent}: cannot be written ({error.strerror}); choose another folder.", code="lock-not-writable"
+        ) from error
     if held is None:
         mark = _mark_of(lock)
-        raise ConfigError(f"{refusal} If there is none, remove {mark}." if mark.exists() else refusal)
+        hint = f" If there is none, remove {mark}." if mark.exists() else ""
+        raise ConfigError(f"{refusal}{hint}", code="locked")
     try:
         yield
     finally:
@@ -47,33 +53,33 @@ def claimed(lock: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def claimed_folder(folder: Path, instead: str = "or choose another --out") -> Iterator[None]:
-    """The sole right to write to a folder; ``instead`` says what else than waiting can be done.
+    """Hold the sole right to write to a folder; ``instead`` is the alternative to waiting in the error message.
 
-    It is made where it is not there, and goes away again where nothing was put into it.
+    The folder is made if it does not exist, and removed again if it stays empty.
 
     Raises:
         ConfigError: another process is writing to it, or it cannot be made.
     """
-    words = f"{folder}: another process is writing to this folder; wait until it ends, {instead}."
-    with fresh(folder), claimed(folder / LOCK, words):
+    refusal = f"{folder}: another process is writing to this folder; wait until it ends, {instead}."
+    with fresh(folder), claimed(folder / LOCK, refusal):
         yield
 
 
 @contextmanager
 def claimed_file(file: Path) -> Iterator[None]:
-    """The sole right to make this file, and what belongs to it, or a folder of this name.
+    """Hold the sole right to make a file or folder of this name, and the files that belong to it.
 
     Raises:
         ConfigError: another process is writing it, or its folder cannot be written.
     """
-    words = f"{file}: another process is writing it; wait until it ends, or choose another path."
-    with claimed(file.with_name(f".{file.name}{LOCK}"), words):
+    refusal = f"{file}: another process is writing it; wait until it ends, or choose another path."
+    with claimed(file.with_name(f".{file.name}{LOCK}"), refusal):
         yield
 
 
 @contextmanager
 def fresh(folder: Path) -> Iterator[None]:
-    """Remove the folder at the end where it was not there at the beginning and nothing was put into it."""
+    """Remove the folder at the end if it did not exist at the beginning and is empty."""
     made = not folder.exists()
     try:
         yield
@@ -84,7 +90,7 @@ def fresh(folder: Path) -> Iterator[None]:
 
 
 class _Held:
-    """A lock that this process holds, and no child that it forks meanwhile: a loader that outlives it keeps nothing."""
+    """A lock that this process holds, but no child that it forks meanwhile, such as a loader that outlives it."""
 
     def __init__(self, file: Path, descriptor: int) -> None:
         self.file, self.descriptor = file, descriptor
@@ -93,7 +99,7 @@ class _Held:
 
     @classmethod
     def take(cls, file: Path) -> _Held | None:
-        """None where somebody else holds it."""
+        """Return the held lock, or None if somebody else holds it."""
         while True:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -108,11 +114,11 @@ class _Held:
                 return None
             if is_at(descriptor, file):
                 return cls(file, descriptor)
-            os.close(descriptor)  # the holder before has just removed it
+            os.close(descriptor)  # the previous holder has just removed it
 
     @classmethod
     def _mark(cls, file: Path) -> _Held | None:
-        """Where there are no locks: whoever makes a file that says whose it is."""
+        """Hold a file with the process id and the host in place of a lock, on a file system without locks."""
         mark, host = _mark_of(file), socket.gethostname()
         with suppress(OSError):
             file.unlink()
@@ -129,7 +135,7 @@ class _Held:
         return None
 
     def release(self) -> None:
-        """Let go of it, and remove the file."""
+        """Release the lock and remove the file."""
         if self.descriptor >= 0:
             release(self._forget, self.file)
 
@@ -144,8 +150,8 @@ def _mark_of(lock: Path) -> Path:
 
 
 def release(close: Callable[[], None], file: Path | None) -> None:
-    """Remove a locked file, and close what holds the lock; never a file that somebody else has locked by then."""
-    if sys.platform == "win32":  # which removes no file that is open
+    """Remove a locked file and close its lock, in an order that never removes a file that somebody else has locked."""
+    if sys.platform == "win32":  # which cannot remove an open file
         close()
     if file is not None:
         with suppress(OSError):
@@ -155,10 +161,10 @@ def release(close: Callable[[], None], file: Path | None) -> None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether an open file can be locked for this descriptor alone, until it is closed.
+    """Lock an open file for this descriptor until it is closed; return whether that was possible.
 
     Raises:
-        OSError: the file system knows no locks.
+        OSError: the file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -173,7 +179,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_at(descriptor: int, file: Path) -> bool:
-    """Whether an open file is the one that is there under this name now."""
+    """Return whether an open file is the one that has this name now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(file))
     except FileNotFoundError:
@@ -181,7 +187,7 @@ def is_at(descriptor: int, file: Path) -> bool:
 
 
 def _is_left_over(mark: Path, host: str) -> bool:
-    """Whether the process that made the mark, on this machine, is there no more."""
+    """Return whether the process that made the mark ran on this machine and has ended."""
     try:
         number, _, where = mark.read_text(encoding="utf-8").partition(" ")
         if where != host:

@@ -1,4 +1,4 @@
-"""An iterator that is a few items ahead of who reads it."""
+"""An iterator that prepares its next items in a thread."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from threading import Event, Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-PATIENCE = 0.1  # seconds after which a thread that waits for room looks whether anybody still reads
+PATIENCE = 0.1  # seconds after which a thread that waits for room checks whether there is still a reader
 
 
 def prefetch(items: Generator[T, None, None], room: int) -> Generator[T, None, None]:
-    """The same items, made by a thread while the caller is busy; at most ``room`` wait, and one is being handed over.
+    """Yield the same items, made by a thread while the caller is busy; at most ``room`` of them wait, plus one.
 
-    What fails in the thread is raised here, where its item was due. Closing this closes ``items`` in the thread and
-    waits for its end.
+    An error in the thread is raised here in place of its item. Closing this generator closes ``items`` in the thread
+    and waits for its end.
     """
     line: Queue[tuple[bool, Any]] = Queue(room)
     left = Event()
@@ -41,7 +41,7 @@ def _work(items: Generator[Any, None, None], line: Queue[tuple[bool, Any]], left
         for item in items:
             if not _hand_over((False, item), line, left):
                 break
-    except BaseException as error:  # whatever it is, it is the reader's
+    except BaseException as error:  # any error is raised in the reader
         failure = error
     finally:
         items.close()
@@ -49,7 +49,7 @@ def _work(items: Generator[Any, None, None], line: Queue[tuple[bool, Any]], left
 
 
 def _hand_over(thing: tuple[bool, Any], line: Queue[tuple[bool, Any]], left: Event) -> bool:
-    """Whether there was still a reader."""
+    """Put an item into the queue; return whether there was still a reader."""
     while not left.is_set():
         try:
             line.put(thing, timeout=PATIENCE)

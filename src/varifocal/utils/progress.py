@@ -1,4 +1,4 @@
-"""What shows that work which takes a while goes on."""
+"""Progress bars and spinners on stderr."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while the block runs; call what it gives with the number done so far.
+    """Show a bar while the block runs; the yielded function is called with the number done so far.
 
-    ``total`` None is not known; of 0 there is nothing to show. With ``unit`` the bar also tells how many are done a
-    second.
+    ``total`` is None if it is not known; if it is 0, no bar is shown. With ``unit`` the bar also shows the number done
+    per second.
     """
     if total == 0:
         yield lambda done: None
@@ -35,7 +35,7 @@ def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Call
 
 @contextmanager
 def spinner(label: str) -> Iterator[None]:
-    """On stderr, with the seconds that went by, while the block runs: for work that cannot be counted."""
+    """Show a spinner and the elapsed seconds while the block runs, for work that cannot be counted."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

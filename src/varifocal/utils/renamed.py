@@ -1,7 +1,7 @@
-"""Fields of configurations by the names they had before version 0.1.0: stored ones are read, typed ones are refused.
+"""Names that fields of configurations had before version 0.1.0: accepted in stored files, refused when typed.
 
-A dataclass says beside its fields what they were called: ``RENAMED`` maps an old name to the one of today, and
-``RENAMED_VALUES`` maps a field of today to its old values.
+A dataclass lists them beside its fields: ``RENAMED`` maps an old name to today's, and ``RENAMED_VALUES`` maps a field
+to its old values. Unlike ``config`` this module needs no third party, for exported models.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 
 def new_name(kind: Any, old: str) -> str | None:
-    """Return what the field ``old`` of the dataclass ``kind`` is called today, or None."""
+    """Return today's name of the field ``old`` of the dataclass ``kind``, or None."""
     names: Mapping[str, str] = getattr(kind, "RENAMED", {})
     return names.get(old)
 
 
 def with_new_names(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored ``values`` of the dataclass ``kind`` under the names and with the values of today.
+    """Return stored ``values`` of the dataclass ``kind`` under today's names and with today's values.
 
     Only the fields of ``kind`` itself are renamed, not those of dataclasses within it.
     """

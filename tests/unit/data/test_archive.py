@@ -6,12 +6,12 @@ import tarfile
 import zipfile
 
 import pytest
+from error_codes import raises_code
 from folders import fill, found, pack, png, refused
 
 from varifocal.data.archive import open_archive
 from varifocal.data.images import read_image, read_size
 from varifocal.data.load import load_dataset, recognize
-from varifocal.utils.errors import DataError
 
 RED = png(100, 50, (255, 0, 0))
 COCO = {
@@ -115,7 +115,7 @@ NAMES = ["../a.txt", "/a.txt", "a/../../b.txt", "C:/a.txt", "..\\a.txt"]
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_leave_are_refused(tmp_path, suffix, name):
     path = pack(tmp_path / f"x{suffix}", {"a.txt": "", name: ""})
-    refused(path, f"{path}: the name ", "leaves the archive")
+    refused(path, str(path), code="archive-unsafe-name")
 
 
 def entry(name="a.txt", kind=tarfile.REGTYPE, content=b"") -> bytes:
@@ -140,22 +140,22 @@ def test_a_link_in_a_zip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "parts"),
+    ("content", "part", "code"),
     [
-        (entry("p", tarfile.FIFOTYPE) + bytes(1024), ["'p' in it is no plain file"]),
-        (entry("p", tarfile.CHRTYPE) + bytes(1024), ["'p' in it is no plain file"]),
-        (entry() + entry() + bytes(1024), ["'a.txt' is in it twice"]),
-        (entry("a") + entry("a/b") + bytes(1024), ["'a' is a file and a folder"]),
-        (entry("a", content=b"x" * 600)[:700], ["cut short"]),
-        (entry("a", content=b"x" * 600), ["damaged or cut short at byte 1536"]),
-        (entry() + b"garbage" * 200, ["damaged or cut short at byte 512"]),
-        (b"garbage" * 200, ["damaged"]),
-        (b"", ["damaged"]),
+        (entry("p", tarfile.FIFOTYPE) + bytes(1024), "'p'", "archive-not-a-file"),
+        (entry("p", tarfile.CHRTYPE) + bytes(1024), "'p'", "archive-not-a-file"),
+        (entry() + entry() + bytes(1024), "'a.txt'", "archive-duplicate-name"),
+        (entry("a") + entry("a/b") + bytes(1024), "'a'", "archive-name-clash"),
+        (entry("a", content=b"x" * 600)[:700], "'a'", "archive-truncated"),
+        (entry("a", content=b"x" * 600), "at byte 1536", "archive-truncated"),
+        (entry() + b"garbage" * 200, "at byte 512", "archive-truncated"),
+        (b"garbage" * 200, "", "archive-damaged"),
+        (b"", "", "archive-damaged"),
     ],
 )
-def test_wrong_tars(tmp_path, content, parts):
+def test_wrong_tars(tmp_path, content, part, code):
     (tmp_path / "x.tar").write_bytes(content)
-    refused(tmp_path / "x.tar", f"{tmp_path}/x.tar: ", *parts)
+    refused(tmp_path / "x.tar", f"{tmp_path}/x.tar: ", part, code=code)
 
 
 def test_wrong_zips(tmp_path):
@@ -163,18 +163,18 @@ def test_wrong_zips(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"PK", whole[: len(whole) // 2], whole[:-5]):
         path.write_bytes(content)
-        refused(path, f"{path}: the archive is damaged")
+        refused(path, str(path), code="archive-damaged")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.txt", "2")
-    refused(path, "'a.txt' is in it twice")
+    refused(path, "'a.txt'", code="archive-duplicate-name")
     pack(path, {"a.txt": "a" * 1000}, zipfile.ZIP_LZMA)
-    refused(path, "'a.txt' in it is packed in a rare way")
+    refused(path, "'a.txt'", code="archive-compression")
     encrypted = bytearray(whole)
     encrypted[whole.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(encrypted)
-    refused(path, "'a.txt' in it is encrypted")
+    refused(path, "'a.txt'", code="archive-encrypted")
 
 
 def test_a_bomb_is_refused_without_unpacking_it(tmp_path):
@@ -183,7 +183,7 @@ def test_a_bomb_is_refused_without_unpacking_it(tmp_path):
         for _ in range(70):
             file.write(bytes(1 << 20))
     assert path.stat().st_size < 100_000
-    refused(path, "'a.txt' in it grows from", "as a bomb")
+    refused(path, "'a.txt'", code="archive-bomb")
 
 
 def test_overlapping_files_are_refused(tmp_path):
@@ -193,7 +193,7 @@ def test_overlapping_files_are_refused(tmp_path):
     second = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 1)
     content[second + 42 : second + 46] = bytes(4)
     path.write_bytes(content)
-    refused(path, "overlaps another file")
+    refused(path, "overlaps another file", code="archive-bomb")
 
 
 def test_a_size_that_lies_is_seen_when_read(tmp_path):
@@ -214,14 +214,14 @@ def test_an_archive_that_changes(tmp_path):
     (sample,) = load_dataset(path).samples
     path.write_bytes(b"x" * 1000)
     for read in (read_image, read_size):
-        with pytest.raises(DataError, match=r"x\.zip/images/a\.png: "):
+        with raises_code("image-undecodable"):
             read(sample.file)
     path.unlink()
-    with pytest.raises(DataError, match=r"x\.zip/images/a\.png: the file cannot be read"):
+    with raises_code("image-undecodable"):
         read_image(sample.file)
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.7z", "x.rar", "x.tar.zst"])
 def test_what_can_only_be_read_from_the_beginning(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
-    refused(tmp_path / name, "unpack it, or make a .zip or .tar")
+    refused(tmp_path / name, code="archive-kind")

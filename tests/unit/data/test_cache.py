@@ -5,10 +5,10 @@ import os
 
 import numpy as np
 import pytest
+from error_codes import raises_code
 
 import varifocal.data.cache as cache_module
 from varifocal.data.cache import ImageCache
-from varifocal.utils.errors import ConfigError
 
 
 def image(seed, height=5, width=7):
@@ -82,7 +82,7 @@ def test_where_memory_cannot_be_shared_each_process_has_its_part(monkeypatch):
 
 
 def test_more_than_there_can_be():
-    with pytest.raises(ConfigError, match=r"^data\.cache_bytes=\d+: so many bytes cannot be had"):
+    with raises_code("cache-too-large"):
         ImageCache(1, 2**70)
 
 

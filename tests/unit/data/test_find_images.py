@@ -109,7 +109,7 @@ def test_an_end_of_several_images_is_not_guessed(tmp_path, format):
         "q/labels/s0.txt": LABEL,
     }
     fill(tmp_path, files)
-    message = refused(tmp_path, "'C:\\\\x\\\\s0.jpg', whose end several images have", format=format)
+    message = refused(tmp_path, "'C:\\\\x\\\\s0.jpg', which fits several images", format=format)
     assert "p/images/s0.jpg, q/images/s0.jpg; write the folders of the one that is meant" in message
     assert "--images" in message
     assert read_raw(tmp_path, format=format).problems[0].kind == "ambiguous-image"
@@ -142,7 +142,7 @@ def test_the_letters_of_the_name_count_more_than_others(tmp_path):
     (sample,) = load_dataset(tmp_path).samples
     assert sample.file == tmp_path / "p/S0.jpg"
     fill(tmp_path, {"a.json": coco("C:\\x\\s0.JPG")})
-    refused(tmp_path, "whose end several images have: p/S0.jpg, p/s0.jpg")
+    refused(tmp_path, "which fits several images: p/S0.jpg, p/s0.jpg")
 
 
 def test_an_image_that_another_name_means_is_not_taken(tmp_path):
@@ -153,7 +153,7 @@ def test_an_image_that_another_name_means_is_not_taken(tmp_path):
     assert raw.images.files[:] == [None, tmp_path / "images/b/1.jpg"]
     # and where both are lost, neither is
     fill(tmp_path, {"a.json": coco("C:\\a\\1.jpg", "C:\\c\\1.jpg")})
-    refused(tmp_path, "which is not found, as '", "has the end of other names, too", "(1 more like it)")
+    refused(tmp_path, "which is not found, because '", "fits other names, too", "(1 more like it)")
     fill(tmp_path, {"a.json": coco("C:\\a\\1.jpg", "C:/a/1.jpg")})
     assert len(load_dataset(tmp_path).samples) == 2
 

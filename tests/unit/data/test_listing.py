@@ -1,6 +1,7 @@
 """Images found on disk, and what is said of the files beside them."""
 
 import pytest
+from error_codes import raises_code
 from PIL import Image
 
 from varifocal.data.image_kinds import SUFFIXES, UNREAD
@@ -18,7 +19,7 @@ def test_a_folder_without_an_image_says_what_is_in_it(tmp_path):
 
 
 def test_an_empty_folder_has_no_files_to_list(tmp_path):
-    with pytest.raises(DataError, match="no image is found there; name an image"):
+    with raises_code("no-image-found"):
         list_images([str(tmp_path)])
 
 
@@ -69,7 +70,5 @@ def test_images_with_an_unknown_suffix_are_collected(tmp_path):
 
 
 def test_an_address_is_said_to_be_one():
-    with pytest.raises(
-        DataError, match=r"^https://example\.com/a\.jpg: is an address, and nothing is fetched; download"
-    ):
+    with raises_code("image-url"):
         list_images(["https://example.com/a.jpg"])

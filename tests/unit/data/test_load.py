@@ -4,11 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from error_codes import raises_code
 from folders import fill, found, refused
 
-from varifocal.data.load import find_splits, load_dataset, recognize
+from varifocal.data import load as load_module
+from varifocal.data.load import find_splits, load_dataset, load_evaluation, load_train_val, open_dataset, recognize
+from varifocal.data.readers import formats
 from varifocal.data.readers.formats import READERS
-from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.errors import DataError
 
 COCO = json.dumps({"images": [], "annotations": [], "categories": []})
 VOC = "<annotation/>"
@@ -82,7 +85,7 @@ def test_nothing_is_recognized(tmp_path):
 
 
 def test_a_format_that_is_not_known(tmp_path):
-    with pytest.raises(ConfigError, match=r"'caltech' is not known; the formats are coco, voc, yolo, cvat,"):
+    with raises_code("format-unknown"):
         load_dataset(tmp_path, format="caltech")
 
 
@@ -149,3 +152,37 @@ def test_lists_of_splits_that_a_format_does_not_have_are_said(tmp_path):
     notes = load_dataset(tmp_path, format="labelme").notes
     (note,) = [note for note in notes if "lists of splits" in note]
     assert note.startswith(f"{tmp_path.name}: train.txt: lists of splits are not read there")
+
+
+def test_a_format_is_recognized_once_for_all_splits(tmp_path, monkeypatch):
+    label = "0 0.5 0.5 0.5 0.5\n"
+    fill(tmp_path, {"classes.txt": "cat\n"})
+    for split in ("train", "val"):
+        fill(tmp_path, {f"{split}/images/{split}.png": (20, 10), f"{split}/labels/{split}.txt": label})
+    calls = []
+    detect = load_module.detect_format
+    monkeypatch.setattr(load_module, "detect_format", lambda tree: calls.append(tree) or detect(tree))
+    source = open_dataset(tmp_path)
+    training, validation = load_train_val(source)
+    loaded = (training, validation, load_evaluation(source))
+    assert [sample.file.name for data in loaded for sample in data.samples] == ["train.png", "val.png", "val.png"]
+    assert calls == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("files", "asked"),
+    [
+        ({"train.json": COCO, "train/a.png": (9, 9)}, {"coco", "label-studio", "webdataset"}),
+        ({"a.XML": VOC, "a.png": (9, 9)}, {"voc", "cvat"}),
+        ({"images/a.png": (9, 9), "labels/a.txt": "0 0.5 0.5 1 1"}, {"voc", "yolo"}),
+    ],
+)
+def test_only_readers_of_files_that_are_there_are_asked(tmp_path, files, asked):
+    named = {name for name, reader in READERS.items() if reader.evidence is not None}
+    assert set(formats._candidates(fill(tmp_path, files))) & named == asked
+
+
+def test_all_readers_are_asked_about_too_many_folders(tmp_path):
+    for number in range(65):
+        (tmp_path / f"{number}").mkdir()
+    assert formats._candidates(tmp_path) == READERS

@@ -80,10 +80,10 @@ def test_the_seed_decides_and_torchs_own_chance_is_left_alone():
         ("{Gauss: {}}", r"'Gauss' is not among the transforms that leave boxes alone: ColorJitter, "),
         ("{RandomRotation: {degrees: 9}}", r"'RandomRotation' is not among"),
         ("{Lambda: {}}", r"'Lambda' is not among"),
-        ("{RandomInvert: {q: 3}}", r"RandomInvert does not take \{'q': 3\}: .*'q'\.$"),
-        ("{GaussianBlur: {kernel_size: 4}}", r"GaussianBlur does not take .* odd and positive number\.$"),
-        ("{GaussianBlur: {kernel_size: 3, p: 1.5}}", r"GaussianBlur does not take"),
-        ("{RandomInvert: {p: 2}}", r"RandomInvert does not take"),
+        ("{RandomInvert: {q: 3}}", r"RandomInvert does not accept \{'q': 3\}: .*'q'\.$"),
+        ("{GaussianBlur: {kernel_size: 4}}", r"GaussianBlur does not accept .* odd and positive number\.$"),
+        ("{GaussianBlur: {kernel_size: 3, p: 1.5}}", r"GaussianBlur does not accept"),
+        ("{RandomInvert: {p: 2}}", r"RandomInvert does not accept"),
     ],
 )
 def test_what_is_not_understood(value, said):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from error_codes import raises_code
 
 from varifocal.data.coco_results import read_results
 from varifocal.types import Category, Dataset, Sample, SourceIds
@@ -50,7 +51,7 @@ def test_file_names_count_where_ids_contradict_them(tmp_path):
     entries = [entry(i, i, file_name=f"images/{name}.jpg") for i, name in enumerate("abc", start=1)]
     images, told = placed(tmp_path, entries, data)
     assert images == [[1], [2], [3]]
-    assert told == ["2 entries have the image id of another image than the file name says; the names were taken."]
+    assert told == ["2 entries have the image id of another image than the file name says; the names were used."]
 
 
 def test_names_and_ids_that_agree_are_not_told(tmp_path):
@@ -63,7 +64,7 @@ def test_ids_that_nothing_has_do_not_matter_where_there_are_names(tmp_path):
     data = make_set(["a.jpg", "b.jpg"], [7, 8])
     images, told = placed(tmp_path, [entry(1, 1, file_name="b.jpg"), entry("x", 2, file_name="a.jpg")], data)
     assert images == [[2], [1]]
-    assert told == ["2 entries have the image id of another image than the file name says; the names were taken."]
+    assert told == ["2 entries have the image id of another image than the file name says; the names were used."]
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "b.png", "b", "x\\y\\b.jpg", "/other/machine/b.jpeg"])
@@ -119,15 +120,15 @@ def test_a_name_may_stand_without_an_id(tmp_path, absent):
     entries = [box | {"file_name": "b.jpg", "category_name": "jar"} | absent, entry(1, 3)]
     images, classes, told = read(tmp_path, entries, make_set(["a.jpg", "b.jpg"], [1, 2]))
     assert (images, classes, told) == ([[3], [0]], [["cup"], ["jar"]], [])
-    with pytest.raises(DataError, match="entry 0 has the image_id 'None', which no image of"):
+    with raises_code("results-unknown-id"):
         read(tmp_path, [{**entries[0], "file_name": "x.jpg"}], make_set(["a.jpg"], [1]))
 
 
 @pytest.mark.parametrize(
     ("ids", "used", "told"),
     [
-        ((0, 1, 2), (1, 2, 3), "count from 1 and those of the data set from 0; they were taken so, 1 as cup."),
-        ((1, 2, 3), (0, 1, 2), "count from 0 and those of the data set from 1; they were taken so, 0 as cup."),
+        ((0, 1, 2), (1, 2, 3), "count from 1 and those of the data set from 0; they were shifted, so that 1 is cup."),
+        ((1, 2, 3), (0, 1, 2), "count from 0 and those of the data set from 1; they were shifted, so that 0 is cup."),
     ],
 )
 def test_class_ids_that_count_from_the_other_number(tmp_path, ids, used, told):
@@ -150,8 +151,8 @@ def test_entries_of_other_images_are_left_out_and_counted(tmp_path):
 def test_names_of_nothing_at_all(tmp_path):
     images, told = placed(tmp_path, [entry(2, 1, file_name="x.jpg")], make_set(["a.jpg", "b.jpg"], [1, 2]))
     assert images == [[], [1]]
-    assert told == ["none of its file names is that of an image of the data set; ids alone say which is meant."]
-    with pytest.raises(DataError, match=r"entry 0 has the image_id 3, which no image of made.json has"):
+    assert told == ["none of its file names is that of an image of the data set, so only ids were used."]
+    with raises_code("results-unknown-id"):
         placed(tmp_path, [entry(3, 1, file_name="x.jpg")], make_set(["a.jpg", "b.jpg"], [1, 2]))
 
 
@@ -168,7 +169,7 @@ def test_ids_that_are_the_names_of_the_files(tmp_path, ids, files, own):
     data = make_set(files, own)
     images, told = placed(tmp_path, [entry(id, i) for i, id in enumerate(ids)], data)
     assert images == [[2], [1], [0]]
-    assert told == ["its image ids are the names of the files, without suffix, and are taken so."]
+    assert told == ["its image ids are the names of the files, without suffix, and are used as such."]
 
 
 def test_ids_of_the_data_set_count_more_than_names_that_look_like_them(tmp_path):
@@ -191,7 +192,7 @@ def test_class_names_count_where_ids_contradict_them(tmp_path):
     entries = [entry(1, 1, 0, category_name="cup"), entry(1, 2, 1, category_name="box"), entry(1, 3, 4)]
     _, classes, told = read(tmp_path, entries, make_set(["a.jpg"], [1]))
     assert classes == [["cup", "box", "jar"]]
-    assert told == ["2 entries have the class id of another class than the class name says; the names were taken."]
+    assert told == ["2 entries have the class id of another class than the class name says; the names were used."]
 
 
 def test_classes_that_the_data_does_not_have_are_left_out(tmp_path):
@@ -204,7 +205,7 @@ def test_classes_that_the_data_does_not_have_are_left_out(tmp_path):
 def test_other_names_for_the_same_classes(tmp_path):
     _, classes, told = read(tmp_path, [entry(1, 1, 2, category_name="Kiste")], make_set(["a.jpg"], [1]))
     assert classes == [["box"]]
-    assert told == ["none of its class names is one of the data set; ids alone say which is meant."]
+    assert told == ["none of its class names is one of the data set, so only ids were used."]
 
 
 @pytest.mark.parametrize(
@@ -220,11 +221,11 @@ def test_what_class_ids_look_like_that_are_not_known(tmp_path, used, hint):
     entries = [entry(1, 0, id) for id in used]
     with pytest.raises(DataError, match=hint) as caught:
         read(tmp_path, entries, make_set(["a.jpg"], [1]))
-    assert "which no category of made.json has; the ids there are 1, 2, 4" in str(caught.value)
+    assert "which no category of made.json has; its ids are 1, 2, 4" in str(caught.value)
 
 
 def test_no_hint_where_there_is_none(tmp_path):
-    with pytest.raises(DataError, match=r"the ids there are 1, 2, 4$"):
+    with raises_code("results-unknown-id"):
         read(tmp_path, [entry(1, 0, 1), entry(1, 0, 77)], make_set(["a.jpg"], [1]))
 
 
@@ -239,5 +240,5 @@ def test_a_dot_in_a_name_begins_no_suffix(tmp_path):
     data = make_set(["scene.1.jpg", "scene.2.jpg", "scene.jpg"], [7, 8, 9])
     entries = [entry("scene.2", 1), entry("scene", 2), entry("scene.1.png", 3)]
     assert placed(tmp_path, entries, data)[0] == [[3], [1], [2]]
-    with pytest.raises(DataError, match=r"image_id 'scene\.3'"):
+    with raises_code("results-unknown-id"):
         placed(tmp_path, [*entries, entry("scene.3", 4)], data)

@@ -8,7 +8,7 @@ from layouts import LAYOUTS, TRUTH, coco_json, expected, images, read, voc_xml, 
 
 from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset
-from varifocal.data.roles import training_split, validation_split
+from varifocal.data.splits import training_split, validation_split
 from varifocal.utils.errors import DataError
 
 NAMED = {name: layout for name, layout in LAYOUTS.items() if layout.truth is TRUTH}
@@ -61,7 +61,7 @@ def test_images_of_coco_s_trainval_lie_in_the_folders_of_its_parts(tmp_path):
     fill(tmp_path, files)
     splits = find_splits(tmp_path)
     assert training_split(tmp_path, splits) == "trainval35k"
-    assert validation_split(tmp_path, splits, "trainval35k") == "test2014"
+    assert validation_split(tmp_path, splits, "trainval35k")[0] == "test2014"
     folders = {sample.file.parent.name for sample in load_dataset(tmp_path, "trainval35k").samples}
     assert folders == {"train2014", "val2014"}
     assert load_dataset(tmp_path, "test2014").samples[0].file.parent.name == "test2014"
@@ -85,7 +85,7 @@ def test_it_is_converted_to_what_is_read_back(tmp_path, name, to):
     notes = convert(there, tmp_path / "out", to)
     wanted, found = all_splits(there), all_splits(tmp_path / "out")
     own = next(split for split in wanted if split.startswith("trainval"))
-    said = f"{own}: is called train in data.yaml, as YOLO knows train, val and test alone."
+    said = f"{own}: is called train in data.yaml, because YOLO has only train, val and test."
     assert (said in notes) == (to == "yolo")
     if to == "yolo":
         wanted = {"train": wanted.pop(own), "val": wanted.popitem()[1]}

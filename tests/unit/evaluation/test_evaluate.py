@@ -140,7 +140,7 @@ def test_deep_and_large_images_are_read_as_the_model_says(tmp_path, monkeypatch)
     model = Oracle([])
     model.predict = lambda image: seen.append(image.getpixel((0, 0))) or detections([])
     model.info = replace(model.info, preprocess=Preprocess(range=(1000.0, 3000.0)))
-    with pytest.raises(DataError, match="read it in windows with --tile"):
+    with pytest.raises(DataError, match="read it in tiles with --tile"):
         detect_all(model, samples)
     model.info = replace(model.info, tiling=Tiling(16))
     detect_all(model, samples)

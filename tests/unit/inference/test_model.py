@@ -219,12 +219,12 @@ def test_an_image_that_is_closed_is_a_sentence(model, tmp_path):
     ],
 )
 def test_an_address_is_said_to_be_one(model, name):
-    with pytest.raises(DataError, match="is an address, and nothing is fetched; download the image and name its file"):
+    with pytest.raises(DataError, match="is a URL, which is not downloaded; download the image and name its file"):
         model.predict(name)
 
 
 def test_an_image_in_an_address_is_not_shown_whole(model):
-    with pytest.raises(DataError, match="is an address") as error:
+    with pytest.raises(DataError, match="is a URL") as error:
         model.predict("data:image/png;base64," + "A" * 5000)
     assert len(str(error.value)) < 200
 

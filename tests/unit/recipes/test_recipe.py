@@ -299,7 +299,7 @@ def write_split(folder, split, name="a", boxes=()):
             ("trainval", "val"),
             "val",
             None,
-            "the split 'val' has images of 'trainval', which is trained on, so there is no validation.",
+            "the split 'val' has images of 'trainval', so there is no validation.",
         ),
         (
             ("train", "extra"),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.columns import line_of
 from varifocal.data.readers.items import IGNORED, TURNED, Entry, Fault, Item, Shape
@@ -20,6 +19,7 @@ from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.shapes import enclosing_box
 from varifocal.data.readers.sniff import text_kind
 from varifocal.data.readers.values import read_numbers, to_number
+from varifocal.utils.text import counted, short
 
 _VISDRONE = (
     *("pedestrian", "people", "bicycle", "car", "van", "truck"),

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from varifocal.data.annotations import NO_LABEL, short
+from varifocal.data.annotations import NO_LABEL
 from varifocal.types import Category
+from varifocal.utils.text import short
 
 
 class Joined(NamedTuple):
@@ -44,7 +45,7 @@ def join_duplicates(labels: Int64[np.ndarray, "N"], categories: Sequence[Categor
     is_kept = np.zeros(len(categories), bool)
     is_kept[[*chain.from_iterable(kept.values())]] = True
     new = np.append(np.cumsum(is_kept) - 1, [NO_LABEL, -1])  # these two are indexed by labels below 0
-    return Joined(new[labels], tuple(categories[index] for index in np.flatnonzero(is_kept)), names, clashes)
+    return Joined(new[labels], tuple(categories[int(index)] for index in np.flatnonzero(is_kept)), names, clashes)
 
 
 def joined_notes(source: str, names: Sequence[str]) -> list[str]:

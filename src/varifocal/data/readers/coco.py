@@ -17,15 +17,11 @@ from varifocal.data.annotations import (
     Problems,
     RawDataset,
     SourceLocation,
-    counted,
     first_copies,
     in_order,
-    short,
-    short_list,
 )
-from varifocal.data.archive import AnyPath
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import Lost, finder_of
-from varifocal.data.names import is_unsafe_path
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
@@ -36,6 +32,7 @@ from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.sibling_folders import siblings_of_source
 from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short, short_list
 
 _TWICE = "(image is|images are) listed once more under another id; what one entry labels is background in the other"
 _NAMES = Words("has the file_name", "add it, or remove its entry from the JSON")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from varifocal.data.annotations import cut
+from varifocal.utils.text import cut
 
 # Codes are numbers that no id has: the lowest quarter for texts, those above it for records without an id.
 _TEXTS = -(2**63)  # plus the index of a text

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from varifocal.data.archive import AnyPath
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import list_dir
 from varifocal.data.readers.label_files import split_of_parts
-from varifocal.data.roles import is_named
 from varifocal.data.sibling_folders import parts_between
+from varifocal.data.splits import NAMED, is_named, normalize_split
 from varifocal.utils.errors import DataError
 
 _FIFTYONE = "labels.json"

@@ -17,12 +17,13 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from jaxtyping import Bool, Float
 
-from varifocal.data.annotations import LISTED, NO_BOX, Issue, Problems, SourceLocation, short
+from varifocal.data.annotations import LISTED, NO_BOX, Issue, Problems, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
 from varifocal.data.readers.columns import UNSIZED
 from varifocal.data.readers.outline import outline_box
 from varifocal.data.readers.values import NAN, to_number, whole_side
+from varifocal.utils.text import short
 
 SECTIONS = ("images", "annotations", "categories")
 HINT = "a COCO file is an object with images, annotations and categories"

@@ -21,20 +21,18 @@ from varifocal.data.annotations import (
     Problems,
     RawDataset,
     SourceLocation,
-    counted,
-    cut,
     in_order,
 )
-from varifocal.data.archive import AnyPath
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import Lost
 from varifocal.data.images import read_sizes
-from varifocal.data.names import is_unsafe_path
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.values import NAN
 from varifocal.types import Category, SourceIds
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, cut
 
 UNSIZED = (
     "(image has|images have) no usable width and height; "

@@ -12,10 +12,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, short
-from varifocal.data.archive import AnyPath
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import finder_of
-from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
@@ -26,7 +25,9 @@ from varifocal.data.readers.open_images import class_names
 from varifocal.data.readers.unread import unread_kind
 from varifocal.data.readers.values import NAN, whole_size, written
 from varifocal.data.sibling_folders import parts_between, siblings_of_source
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 SUFFIXES = (".csv", ".tsv")
 

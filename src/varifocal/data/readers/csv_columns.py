@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from varifocal.data.annotations import quoted, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import is_image
 from varifocal.data.readers.values import to_number
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import quoted, short_list
 
 _NAMES = {
     "image": (

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from varifocal.data.annotations import RawDataset, SourceLocation, cut, short, short_list
+from varifocal.data.annotations import RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
-from varifocal.data.names import normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, list_dir
 from varifocal.data.readers.columns import UNSIZED, ColumnBuilder
@@ -21,7 +20,9 @@ from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.values import NAN, to_number, whole_size
 from varifocal.data.readers.xml_text import root_tag, scan_xml
+from varifocal.data.splits import normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import cut, short, short_list
 
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton", "tag")
 _NAMES = Words("has the image", "add it, or remove it from the XML", "write its name relative to that folder")

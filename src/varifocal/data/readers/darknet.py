@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from varifocal.data.archive import AnyPath
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import decode, is_image, list_dir
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
 
 SUFFIX = ".data"

@@ -173,7 +173,8 @@ def claims(path: AnyPath) -> dict[str, str]:
 
 
 def _claims(path: AnyPath) -> dict[str, str]:
-    found = {name: evidence for name, reader in READERS.items() if (evidence := _evidence(reader, path))}
+    readers = _candidates(path)
+    found = {name: evidence for name, reader in readers.items() if (evidence := _evidence(reader, path))}
     by_content = [name for name, reader in READERS.items() if reader.evidence is None]
     found |= {name: evidence for name, evidence in reversed(list(_by_content(path))) if name in by_content}
     if "dota" in found and "yolo" in found and not has_yolo_labels(path):
@@ -247,3 +248,26 @@ def _contents(folder: AnyPath) -> str:
     if folders:
         parts.append(f"the folders {', '.join(folders[:6])}{', ...' if len(folders) > 6 else ''}")
     return " and ".join(parts) or "no files"
+
+
+# The suffixes of the files without which nothing in a folder can speak for a format.
+_SUFFIXES = {
+    "coco": (".json",),
+    "voc": (".xml", ".txt"),
+    "yolo": (".txt", ".yaml", ".yml", ".data"),
+    "cvat": (".xml",),
+    "label-studio": (".json", ".csv"),
+    "csv": TABLES,
+    "image-folder": (".jsonl",),
+    "parquet": (".parquet",),
+    "webdataset": (".tar", ".json"),
+}
+
+
+def _candidates(path: AnyPath) -> dict[str, Reader]:
+    """Return the readers of which a file may be in a folder, by suffix; all of them if it has too many folders."""
+    folders = list(islice(walk(path, wide=True), _MAX_FOLDERS + 1))
+    if len(folders) > _MAX_FOLDERS:
+        return READERS
+    found = {name[name.rfind(".") :].lower() for _, _, names in folders for name in names}
+    return {name: reader for name, reader in READERS.items() if not found.isdisjoint(_SUFFIXES.get(name, found))}

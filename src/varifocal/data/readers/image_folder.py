@@ -9,10 +9,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from varifocal.data.annotations import RawDataset, SourceLocation, short
+from varifocal.data.annotations import RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import TextDecoder, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
@@ -20,7 +19,9 @@ from varifocal.data.readers.lookup import Words
 from varifocal.data.readers.objects import OBJECT_OF_LINE, ObjectReader
 from varifocal.data.readers.values import whole_size
 from varifocal.data.sibling_folders import siblings_of_source
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 NAME = "metadata.jsonl"
 _NAMES = Words(inside="write it relative to the folder of this file")

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from varifocal.data.annotations import counted, cut, short, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import FoundImage, fold, parts_of
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
+from varifocal.data.splits import NAMED, normalize_split
+from varifocal.utils.text import counted, cut, short, short_list
 
 FOLDER = "ImageSets"
 _READ_LINES = 200  # lines of a list that are read to see what kind of list it is

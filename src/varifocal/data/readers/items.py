@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, counted, short, short_list
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import FoundImage
 from varifocal.data.options import ReadOptions
@@ -18,6 +18,7 @@ from varifocal.data.paths import ImageFinder, is_image
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words, record_of
 from varifocal.data.readers.values import NAN
+from varifocal.utils.text import counted, short, short_list
 
 _MAX_NUMBER = 1e15  # beyond it the sum of two numbers may be none
 _SHIFT = 24  # bits of an object's index beside the number of its record

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from varifocal.data.annotations import RawDataset, short
+from varifocal.data.annotations import RawDataset
 from varifocal.data.archive import AnyPath
 from varifocal.data.options import ReadOptions
 from varifocal.data.readers.columns import ColumnBuilder
@@ -31,6 +31,7 @@ from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import json_kind
 from varifocal.data.readers.values import whole_size
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _NO_BOX = "(label|labels) without a box (lanes, areas) (was|were) left out"
 

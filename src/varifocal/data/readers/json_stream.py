@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from varifocal.data.annotations import short
 from varifocal.data.archive import AnyPath
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _BLOCK = 1 << 22  # bytes read at a time
 _RECORDS = 1 << 15  # approximate number of records handed on at a time

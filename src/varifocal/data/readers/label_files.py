@@ -16,7 +16,6 @@ from varifocal.data.annotations import Files, RawDataset
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import FoundImage, finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, have_common_images, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
@@ -24,6 +23,7 @@ from varifocal.data.readers.image_sets import ImageSets, index_labels, lists_fol
 from varifocal.data.readers.items import Item, Items, LocationOf, add_unlabeled, finished
 from varifocal.data.readers.yolo_layout import NOT_LABELS
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between, shared_parts
+from varifocal.data.splits import NAMED, have_common_images, normalize_split
 from varifocal.utils.errors import DataError
 
 SNIFFED = 8  # files of a folder that are read to recognize its format

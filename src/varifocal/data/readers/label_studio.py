@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation, short
+from varifocal.data.annotations import NO_LABEL, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
@@ -33,6 +33,7 @@ from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.data.readers.values import NAN, whole_size
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _NAMES = Words(hint="add it, or remove the task", inside="add it, or remove the task")
 _LOCATION = LocationFormat("[{record}] result {index}")
@@ -134,8 +135,8 @@ def _read_task(
         return
     for index, result in enumerate(results):
         if not isinstance(result, dict):
-            at, text = f"{location} result {index}", f"is {short(result)}"
-            columns.report("malformed", columns.source, at, text, "it should be an object")
+            text = f"is {short(result)}"
+            columns.report("malformed", columns.source, f"{location} result {index}", text, "it should be an object")
     regions = [(index, result) for index, result in enumerate(results) if isinstance(result, dict)]
     size = next(filter(all, (_size(result) for _, result in regions)), (0, 0))
     at = SourceLocation(columns.source, location)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from varifocal.data.annotations import counted, short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.items import (
     CIRCLE,
@@ -31,6 +30,7 @@ from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.shapes import enclosing_box
 from varifocal.data.readers.sniff import json_kind
 from varifocal.data.readers.values import whole_size
+from varifocal.utils.text import counted, short
 
 # For each shape with an area: the note on its conversion to a box, and the number of points it has at least.
 _AREAS = {

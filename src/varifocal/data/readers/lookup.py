@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varifocal.data.annotations import Issue, Problems, SourceLocation, short
-from varifocal.data.archive import AnyPath
+from varifocal.data.annotations import Issue, Problems, SourceLocation
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import AMBIGUOUS, Lost, locate, not_found, note_of
-from varifocal.data.names import is_unsafe_path
+from varifocal.utils.text import short
 
 
 class Words(NamedTuple):

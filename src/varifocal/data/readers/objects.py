@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation, short, short_list
+from varifocal.data.annotations import LISTED, NO_BOX, Issue, SourceLocation
 from varifocal.data.readers.columns import ColumnBuilder, count_from_one
 from varifocal.data.readers.items import LocationFormat, number_of
 from varifocal.data.readers.values import NAN, to_number
 from varifocal.types import Category
+from varifocal.utils.text import short, short_list
 
 CLASS_KEYS = ("categories", "category", "category_id", "labels", "label", "classes", "class", "class_name", "names")
 _MAX_ID = 2**31

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def _coordinates(polygon: list[Any]) -> list[float] | None:
     return polygon
 
 
-def _are_whole(values: Any, least: int) -> bool:
+def _are_whole(values: Any, least: int) -> TypeGuard[list[int]]:
     """Return whether a value is a list of whole numbers that are not too small and not too large."""
     return isinstance(values, list) and all(type(value) is int and least <= value < _MAX_NUMBER for value in values)
 

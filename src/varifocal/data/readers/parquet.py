@@ -17,16 +17,17 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from varifocal.data.annotations import RawDataset, SourceLocation, short_list
+from varifocal.data.annotations import RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.images import read_sizes
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir
 from varifocal.data.readers.columns import ColumnBuilder, problem_of
 from varifocal.data.readers.objects import CLASS_KEYS, OBJECT_OF_ROW, ObjectReader
 from varifocal.data.readers.values import whole_size
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.text import short_list
 
 _IMAGES = ("image", "img", "image", "jpg", "jpeg", "png", "image_bytes", "bytes")
 _OBJECTS = ("objects", "annotations")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from varifocal.data.annotations import RawDataset
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import finder_of
-from varifocal.data.names import NAMED
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir, walk
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, LocationOf, finished
 from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, split_of_parts
 from varifocal.data.sibling_folders import parts_between, siblings_of_source
+from varifocal.data.splits import NAMED
 from varifocal.utils.errors import DataError
 
 

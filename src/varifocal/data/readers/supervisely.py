@@ -11,7 +11,6 @@ import binascii
 import zlib
 from typing import Any
 
-from varifocal.data.annotations import short
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.items import (
     MASK,
@@ -32,6 +31,7 @@ from varifocal.data.readers.label_files import LabelFiles
 from varifocal.data.readers.shapes import enclosing_box
 from varifocal.data.readers.sniff import json_kind
 from varifocal.data.readers.values import whole_size
+from varifocal.utils.text import short
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 24  # bytes of a PNG up to its height

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
-from varifocal.data.annotations import short, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import TextDecoder
 from varifocal.data.readers.columns import ColumnBuilder, line_of
@@ -40,6 +39,7 @@ from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.shapes import ellipse_box, enclosing_box
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short, short_list
 
 _CLASSES = ("class", "label", "name", "category", "type", "object", "classname", "species")
 _KEYS = {

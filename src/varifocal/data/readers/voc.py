@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from varifocal.data.annotations import NO_LABEL, Files, RawDataset, SourceLocation, counted, cut, short
-from varifocal.data.archive import AnyPath
+from varifocal.data.annotations import NO_LABEL, Files, RawDataset, SourceLocation
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import FoundImage, finder_of, parts_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, is_image, is_image_name, list_dir, read_many, walk
 from varifocal.data.readers.columns import ColumnBuilder
@@ -39,7 +38,9 @@ from varifocal.data.readers.voc_layout import (
 from varifocal.data.readers.voc_shapes import corners_of, text_of
 from varifocal.data.readers.xml_text import line_of_element, parse_xml
 from varifocal.data.sibling_folders import LabelFolders, Siblings, parts_between
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, cut, short
 
 _FLAGS = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 _HINTS = ("add it, or remove the XML file", "write the name of the image alone")

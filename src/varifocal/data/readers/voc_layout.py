@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from varifocal.data.annotations import counted, short_list
 from varifocal.data.archive import AnyPath
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.paths import list_dir, split_lists, walk
 from varifocal.data.readers import image_sets
 from varifocal.data.readers.image_sets import ImageSets, index_labels, read_lists
 from varifocal.data.readers.xml_text import root_tag
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short_list
 
 FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 _DEPTH = 3  # levels of folders that are searched

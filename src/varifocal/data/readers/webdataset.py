@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.annotations import Files, RawDataset, SourceLocation, short
+from varifocal.data.annotations import Files, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath, ArchivePath, open_archive
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_image, is_image_name, list_dir, read_bytes, walk
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.objects import OBJECT_OF_FILE, ObjectReader
 from varifocal.data.readers.sniff import json_kind
 from varifocal.data.readers.values import whole_size
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _NUMBER = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
 

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from varifocal.data.annotations import Files, RawDataset, SourceLocation, counted, cut, quoted, short, short_list
+from varifocal.data.annotations import Files, RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import FoundImage, Lost, finder_of
 from varifocal.data.listing import passed_over
-from varifocal.data.names import NAMED, normalize_split
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, iter_images, read_many
 from varifocal.data.readers.columns import ColumnBuilder, count_from_one
@@ -27,7 +26,9 @@ from varifocal.data.readers.values import NAN, read_numbers, to_whole
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_labels import Found, LabelFinder
 from varifocal.data.readers.yolo_layout import Entry, Layout
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, cut, quoted, short, short_list
 
 # Boxes of objects that the border cuts reach beyond 0 and 1 and are clipped; values far beyond are pixels.
 _MIN_VALUE, _MAX_VALUE = -4.0, 5.0

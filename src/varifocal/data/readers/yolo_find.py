@@ -7,9 +7,7 @@ from typing import Any
 
 import yaml
 
-from varifocal.data.annotations import short
-from varifocal.data.archive import AnyPath
-from varifocal.data.names import is_unsafe_path
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.paths import TextDecoder, exists, is_folder, list_dir
 from varifocal.data.readers import darknet
 from varifocal.data.readers.yolo_folders import has_yolo_labels, layout_of_folder
@@ -25,6 +23,7 @@ from varifocal.data.readers.yolo_layout import (
     tails_of,
 )
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _SETTINGS = ("config", "configs", "conf", "cfg", "cfgs", "settings", "yaml")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from varifocal.data.annotations import short, short_list
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import TextDecoder
 from varifocal.data.readers.columns import ColumnBuilder
@@ -16,6 +15,7 @@ from varifocal.data.readers.json_lists import Add
 from varifocal.data.readers.record_files import RecordFiles
 from varifocal.data.readers.sniff import text_kind
 from varifocal.data.readers.values import read_numbers, to_whole
+from varifocal.utils.text import short, short_list
 
 _MAX_CLASSES = 10**6
 _CLASS_FILES = ("_classes.txt", "classes.txt", "class_names.txt", "coco_classes.txt", "obj.names")

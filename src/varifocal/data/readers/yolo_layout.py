@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from varifocal.data.annotations import counted, first_copies, short
-from varifocal.data.archive import AnyPath
+from varifocal.data.annotations import first_copies
+from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import fold, parts_of
-from varifocal.data.names import NAMED, is_unsafe_path, normalize_split
 from varifocal.data.paths import TextDecoder, exists, is_folder, iter_images, list_dir
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short
 
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 MAX_CLASSES = 100_000

@@ -7,8 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from varifocal.data.annotations import Issue
-from varifocal.data.box_meaning import MEANINGS, other_meanings
-from varifocal.data.box_validity import BOX_ISSUES
+from varifocal.data.validate import BOX_ISSUES, MEANINGS, other_meanings
 from varifocal.tools.check.boxes import Odd, Pairs, find_copies, find_odd
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.split import Split
@@ -38,7 +37,7 @@ def find_faults(found: Findings, split: Split) -> None:
     for kind, text in BOX_ISSUES.items():
 
         def make(box: int, kind: str = kind, text: str = text) -> Finding:
-            return split.on_box(kind, box, split.raw.boxes.said(box, text))
+            return split.on_box(kind, box, split.raw.boxes.describe(box, text))
 
         found.add(kind, split.name, np.flatnonzero(split.verdict.faults[kind] & once).tolist(), make)
 

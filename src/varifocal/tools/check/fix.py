@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from varifocal.data.names import is_unsafe_path
+from varifocal.data.archive import is_unsafe_path
 from varifocal.tools.check.findings import kind_of
 from varifocal.tools.check.fix_plan import COPY_DROPPED, MERGED, Change, Plan, make_plans
 from varifocal.tools.check.messages import count_of

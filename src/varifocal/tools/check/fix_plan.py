@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from varifocal.data.annotations import SourceLocation
-from varifocal.data.box_validity import BOX_ISSUES, validate_boxes
 from varifocal.data.near_duplicates import exact_duplicates
+from varifocal.data.validate import BOX_ISSUES, validate_boxes
 from varifocal.tools.check.boxes import find_copies
 from varifocal.tools.check.image_scan import ScannedImages
 from varifocal.tools.check.messages import count_of
@@ -184,7 +184,7 @@ def _possible(split: Split, images: Bool[np.ndarray, "M"]) -> tuple[Bool[np.ndar
     changes = []
     for kind, text in BOX_ISSUES.items():
         for box in np.flatnonzero(split.verdict.faults[kind] & there).tolist():
-            changes.append(_of_box("box dropped", split, box, boxes.said(box, text)))
+            changes.append(_of_box("box dropped", split, box, boxes.describe(box, text)))
     for box in boxes.swapped[there[boxes.swapped] & split.verdict.good[boxes.swapped]].tolist():
         why = "it was written from right to left or from bottom to top"
         changes.append(_of_box("box put in order", split, box, why))

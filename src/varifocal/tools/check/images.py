@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from varifocal.data.names import have_common_images
 from varifocal.data.near_duplicates import exact_duplicates, hamming_distance, near_duplicate_groups, perceptual_hash
 from varifocal.data.open_image import beyond
+from varifocal.data.splits import have_common_images
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.image_scan import ScannedImages
 from varifocal.tools.check.split import Split

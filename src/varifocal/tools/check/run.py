@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from varifocal.analysis.training_geometry import TrainingGeometry
-from varifocal.data.annotations import RawDataset
-from varifocal.data.load import find_splits, read_raw
+from varifocal.data.load import DataSource, open_dataset
 from varifocal.data.open_image import pixel_limit
 from varifocal.data.options import Unlabeled
 from varifocal.inference.pipeline import Predictor
@@ -63,8 +61,8 @@ def check_data(
         DataError: the data set cannot be read at all.
         ConfigError: an unknown format.
     """
-    read = partial(read_raw, format=format, images=images, unlabeled=unlabeled)
-    splits = _read(Path(data), [split] if split is not None else find_splits(data, format=format), read, bar)
+    source = open_dataset(Path(data), format=format, images=images, unlabeled=unlabeled)
+    splits = _read(source, source.splits if split is None else [split], bar)
     found = Findings()
     copies = [_look_at_labels(found, one) for one in splits]
     decoding, scans = _decode(found, splits, eye, bar) if decode else (_not_decoded(splits), [])
@@ -86,11 +84,11 @@ def _ask(found: Findings, splits: Sequence[Split], model: tuple[str, Predictor],
         return find_label_errors(found, splits, model[1], model[0], advance)
 
 
-def _read(data: Path, names: Sequence[str], read: Callable[[Path, str], RawDataset], bar: Bar) -> list[Split]:
+def _read(source: DataSource, names: Sequence[str], bar: Bar) -> list[Split]:
     splits = []
     with bar("reading", len(names)) as advance:
         for done, name in enumerate(names, start=1):
-            splits.append(Split.of(read(data, name)))
+            splits.append(Split.of(source.read(name)))
             advance(done)
     return splits
 

@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from varifocal.data.annotations import RawDataset
-from varifocal.data.box_validity import BoxValidity, validate_boxes
+from varifocal.data.annotations import RawDataset, each_region_once, region_numbers
 from varifocal.data.readers.columns import with_image_sizes
-from varifocal.data.regions import each_region_once, region_numbers
+from varifocal.data.validate import BoxValidity, validate_boxes
 from varifocal.tools.check.findings import Finding
 from varifocal.types import FileLike
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.analysis.training_geometry import TrainingGeometry
-from varifocal.data.load import find_splits, load_dataset
-from varifocal.data.roles import training_split
+from varifocal.data.load import open_dataset
+from varifocal.data.splits import training_split
 from varifocal.inference.exported.formats import is_exported
 from varifocal.inference.model import load
 from varifocal.recipes.recipe import load_recipe, resolve_preprocess
@@ -64,10 +64,9 @@ def _eye(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> t
 
 
 def _read(options: argparse.Namespace, difficult: Any) -> Dataset:
-    splits = find_splits(options.data, format=options.format)
-    split = options.split or training_split(options.data, splits, option="--split ")
-    read = reading(options, options.data)
-    return load_dataset(options.data, split, invalid_boxes="drop", difficult=difficult, **read)
+    source = open_dataset(options.data, **reading(options, options.data))
+    split = options.split or training_split(options.data, source.splits, option="--split ")
+    return source.load(split, invalid_boxes="drop", difficult=difficult)
 
 
 def tell(view: AssignView) -> None:

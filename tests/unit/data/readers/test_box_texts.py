@@ -34,7 +34,7 @@ def test_labels_of_two_images_of_one_stem(tmp_path, format):
     """Nothing says which of them they belong to."""
     write(tmp_path, LINES[format])
     fill(tmp_path, {"images/a.jpg": (60, 40)})
-    refused(tmp_path, "labels/a.txt: is of the image 'a', whose end several images have: images/a.jpg, images/a.png")
+    refused(tmp_path, "labels/a.txt: is of the image 'a', which fits several images: images/a.jpg, images/a.png")
 
 
 def test_visdrone_has_ten_classes_and_ignored_regions_of_all(tmp_path):

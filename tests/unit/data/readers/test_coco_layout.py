@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from error_codes import raises_code
 
-from varifocal.data.names import is_unsafe_path, resolve_split
+from varifocal.data.archive import is_unsafe_path
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.coco_layout import find_coco, image_roots
+from varifocal.data.splits import resolve_split
 from varifocal.utils.errors import DataError
 
 
@@ -112,7 +113,7 @@ def test_match():
 
 def test_match_between_years():
     names = ["train2014", "train2017", "val"]
-    with pytest.raises(DataError, match=r"'train' fits more than one; name one of them: train2014, train2017$"):
+    with pytest.raises(DataError, match=r"\(train2014, train2017\); name one of them$"):
         resolve_split(Path("d"), names, "train")
     assert resolve_split(Path("d"), names, "train2014") == "train2014"
 

@@ -120,7 +120,7 @@ def test_a_name_without_suffix_that_two_images_have(tmp_path):
     """Nothing says which of them has the boxes."""
     path = write(tmp_path, f"{HEADER}a,30,15,50,25,cat\n")
     fill(tmp_path, {"images/a.jpg": (60, 40)})
-    several = "line 2 names the image 'a', whose end several images have: images/a.jpg, images/a.png; "
+    several = "line 2 names the image 'a', which fits several images: images/a.jpg, images/a.png; "
     refused(path, several + "rename one of them, or write the suffix of the one that is meant")
 
 

@@ -26,7 +26,7 @@ def test_the_figures_are_the_measured_ones():
     assert cells == expected
     speed = [row["value"] for row in json.loads((ROOT / "benchmarks" / "check_speed.json").read_text())["rows"]]
     assert f"take {speed[0]:.0f} seconds and {speed[1]:.0f} MiB" in DOC
-    assert f"decoding takes {speed[2]:.1f} ms an image" in DOC
+    assert f"decoding takes {speed[2]:.1f} ms per image" in DOC
 
 
 def test_the_python_lines_run():

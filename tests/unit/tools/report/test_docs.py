@@ -39,11 +39,11 @@ def test_the_limits_are_those_of_the_code():
     said = " ".join(DOC.split())
     assert f"At most {examples.MOST_BOXES} boxes of a run" in said
     assert f"images take at most {examples.MOST_BYTES // 10**6})" in said
-    assert f"of long runs {POINTS} points" in said
+    assert f"Long runs are reduced to {POINTS} points" in said
     assert make.MOST_RUNS == 6
     assert "At most six runs" in said
     assert f"`--examples` (8, at most {make.MOST_EXAMPLES})" in said
-    assert f"of all runs and images together {examples.MOST_ON_PAGE:,}" in said
+    assert f"at most {examples.MOST_ON_PAGE:,} on the page" in said
 
 
 def test_the_python_lines_run(folders):

@@ -1,8 +1,9 @@
-"""Regions to be ignored for several classes, against a literal loop over all pairs of boxes."""
+"""Sequences made when they are read; ignored regions of several classes, against a literal loop over box pairs."""
 
 import numpy as np
+import pytest
 
-from varifocal.data.regions import each_region_once, region_numbers
+from varifocal.data.annotations import LazySequence, each_region_once, region_numbers
 
 
 def test_against_all_pairs():
@@ -29,3 +30,22 @@ def test_against_all_pairs():
         first = {number: place for place, number in reversed(list(enumerate(numbers.tolist()))) if number >= 0}
         told = np.flatnonzero(each_region_once(images, labels, xyxy, crowd)).tolist()
         assert told == sorted([*np.flatnonzero(numbers < 0).tolist(), *first.values()])
+
+
+class Squares(LazySequence[int]):
+    def item(self, index):
+        return index * index
+
+    def __len__(self):
+        return 5
+
+
+def test_a_lazy_sequence_is_read_like_a_list():
+    squares, numbers = Squares(), [0, 1, 4, 9, 16]
+    assert list(squares) == numbers
+    assert [squares[i] for i in range(-5, 5)] == numbers * 2
+    assert squares[1:4:2] == numbers[1:4:2]
+    assert squares[-2:] == numbers[-2:]
+    for index in (5, -6):
+        with pytest.raises(IndexError):
+            squares[index]

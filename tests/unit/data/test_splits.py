@@ -1,23 +1,24 @@
-"""Which split is trained on and which is measured on, by their names alone."""
+"""Which split is trained on and which is evaluated, by their names alone."""
 
 import argparse
 
 import pytest
+from error_codes import raises_code
 from folders import fill, found
 
 from varifocal.data.load import find_splits, load_split
-from varifocal.data.names import have_common_images, normalize_split
-from varifocal.data.roles import (
+from varifocal.data.splits import (
+    evaluation_split,
+    have_common_images,
+    holdout_split,
     is_to_train,
     made_of_others,
-    measured_split,
-    parted_split,
+    normalize_split,
     training_split,
     validation_split,
 )
 from varifocal.recipes.recipe import DataConfig, read_splits
 from varifocal.tools.datasets import eval_data
-from varifocal.utils.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -64,30 +65,31 @@ def test_what_names_mean(meant, names):
 def test_roles(splits, training, validation):
     splits = splits.split()
     assert training_split("d", splits) == training
-    assert validation_split("d", splits, training) == validation
+    assert validation_split("d", splits, training)[0] == validation
 
 
 def test_a_single_split_is_parted_and_measured_on_under_any_name():
     for name in ("default", "train", "val", "labels", "xyz"):
-        assert training_split("d", [name]) == parted_split("d", [name]) == measured_split("d", [name]) == name
-    assert parted_split("d", ["Training", "test"]) == "Training"
-    with pytest.raises(
-        ConfigError, match=r"^d: there is a split 'Valid' already \(of Train, Valid\); leave --val-fraction out\.$"
-    ):
-        parted_split("d", ["Train", "Valid"])
+        assert training_split("d", [name]) == holdout_split("d", [name]) == evaluation_split("d", [name]) == name
+    assert holdout_split("d", ["Training", "test"]) == "Training"
+    with raises_code("validation-split-exists"):
+        holdout_split("d", ["Train", "Valid"])
 
 
 def test_what_cannot_be_chosen_says_how_to_choose():
-    with pytest.raises(DataError, match=r"no split 'train'; available: a, b; choose with data.train_split=NAME"):
+    with raises_code("split-unknown") as error:
         training_split("d", ["a", "b"])
-    with pytest.raises(DataError, match=r"fits more than one \(train2014, train2017\); choose with --split NAME"):
+    assert "available: a, b; choose with data.train_split=NAME" in str(error.value)
+    with raises_code("split-ambiguous") as error:
         training_split("d", ["train2014", "train2017", "val"], option="--split ")
-    with pytest.raises(DataError, match=r"'val' fits more than one; name one of them: val2014, val2017"):
+    assert "(train2014, train2017); choose with --split NAME" in str(error.value)
+    with raises_code("split-ambiguous"):
         validation_split("d", ["train", "val2014", "val2017"], "train")
-    with pytest.raises(DataError, match=r"has the splits a, b; name one with --split NAME"):
-        measured_split("d", ["a", "b"])
-    assert measured_split("d", ["train", "Validation", "test"]) == "Validation"
-    assert measured_split("d", ["trainval", "test2007"]) == "test2007"
+    with raises_code("evaluation-split-not-named") as error:
+        evaluation_split("d", ["a", "b"])
+    assert "a, b; name one with --split NAME" in str(error.value)
+    assert evaluation_split("d", ["train", "Validation", "test"]) == "Validation"
+    assert evaluation_split("d", ["trainval", "test2007"]) == "test2007"
 
 
 def test_splits_that_share_their_images():
@@ -132,7 +134,7 @@ def test_training_evaluation_and_calibration_see_the_same_splits(tmp_path):
     assert list(found(load_split(tmp_path, "val", "--val-fraction"))) == ["Validation.png"]
     assert list(found(load_split(tmp_path / "Validation", "train", "--calibration-data"))) == ["Validation.png"]
     assert splits == ["train", "val"]
-    with pytest.raises(ConfigError, match="leave --val-fraction out"):
+    with raises_code("validation-split-exists"):
         eval_data(asked(tmp_path, val_fraction=0.2))
-    with pytest.raises(ConfigError, match="leave --val-fraction out"):
+    with raises_code("validation-split-exists"):
         read_splits(tmp_path, DataConfig(val_fraction=0.2))
