@@ -109,7 +109,7 @@ def iou_aware_bce_loss(
     gamma: float = 2.0,
     positive: Bool[Tensor, "*n"] | None = None,
 ) -> Float[Tensor, "*n"]:
-    """Return the IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2, with
+    """Return the IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, 3.2, with
     settings that RF-DETR also uses); for use in any detector.
 
     With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:

@@ -131,7 +131,7 @@ def test_missing_images_and_missing_labels(tmp_path, format):
     refused(
         tmp_path,
         f"{tmp_path}/labels/c.txt: is of the image 'c', which is not found in {tmp_path}/images",
-        "add it",
+        "add it, or remove the labels",
     )
 
 
