@@ -39,7 +39,7 @@ from varifocal.export.quantize_network import Int8Network
 from varifocal.inference.exported.info import Int8Target
 from varifocal.inference.exported.model import load_exported
 from varifocal.inference.model import Model, save
-from varifocal.tools.models import count
+from varifocal.tools.model_zoo import count
 from varifocal.types import Tiling
 from varifocal.utils.atomic_write import atomic_write_all
 

@@ -32,7 +32,7 @@ from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.ops.nms import multiclass_nms
 from varifocal.ops.star_conv import SamplingPoints
 from varifocal.recipes.recipe import build_model, load_recipe
-from varifocal.tools.models import count
+from varifocal.tools.model_zoo import count
 from varifocal.types import Category
 
 SIZE = (800, 1216)

@@ -29,7 +29,7 @@ from fill import filled, images  # noqa: E402  (beside the tests, not installed)
 from varifocal.inference.published.convert import convert_state_dict  # noqa: E402
 from varifocal.inference.published.identify import identify  # noqa: E402
 from varifocal.models import DETECTORS  # noqa: E402
-from varifocal.tools.models import Entry, list_zoo  # noqa: E402
+from varifocal.tools.model_zoo import Entry, list_zoo  # noqa: E402
 
 TARGET = ROOT / "docs" / "models.md"
 # stored network -> the recipes that have this network

@@ -510,7 +510,7 @@ def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
     out = tmp_path / "vfnet.safetensors"
     assert main(["convert-weights", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
     assert "all loaded" in capsys.readouterr().out
-    assert "is there already" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
+    assert "already exists" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
     assert len(safetensors.torch.load_file(out)) == len(VFNet(VFNetConfig()).state_dict())
     del state["bbox_head.vfnet_reg.bias"]
     torch.save({"state_dict": state}, tmp_path / "part.pth")
@@ -549,7 +549,7 @@ def test_average(checkpoint, tmp_path, capsys):
     mean, own = (safetensors.torch.load_file(path) for path in (out, checkpoint))
     assert all(torch.equal(mean[name], own[name]) for name in own)
     before = out.read_bytes()
-    assert "is there already" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
+    assert "already exists" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
     assert out.read_bytes() == before
     assert "ends in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"

@@ -1,7 +1,7 @@
-"""Where VFNet looked: of each detection the first box and the nine points of its star, in pixels of the image.
+"""The star of each detection of a VFNet: the first box and the nine points sampled from it, in pixels of the image.
 
-The network, the choice of the boxes and the joining of windows are those of prediction; beside each box travels only
-the number of the point that predicted it.
+The network, the choice of boxes and the merging of tiles are those of prediction; in addition each box carries the
+index of the point that predicted it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from varifocal.types import Detections, PostProcess
 
 @dataclass(frozen=True, eq=False)
 class Stars:
-    """Of each detection of an image, in its order; pixels of the image as it stands.
+    """The stars of the K detections of an image, in their order and in pixels of the image.
 
-    ``centers`` are (x, y) of the points that predicted them, ``initial`` the first boxes, xyxy, which may leave the
-    image, and ``refined`` the boxes that the points give in the end, clipped. A detection's own box differs from the
-    refined one where a model averages the boxes of several windows.
+    ``centers`` are the (x, y) of the points that predicted them, ``initial`` the first boxes (xyxy, not clipped) and
+    ``refined`` the final boxes of these points (xyxy, clipped). A detection's own box differs from the refined one if
+    the model averages the boxes of several tiles.
     """
 
     centers: Float[np.ndarray, "K 2"]
@@ -42,24 +42,24 @@ class Stars:
 
     @property
     def points(self) -> Float[np.ndarray, "K 9 2"]:
-        """(x, y) of what the 3x3 kernel reads, row by row: corners, projections onto the sides, the point itself."""
+        """(x, y) of the nine points that the 3x3 kernel samples, row by row: corners, projections, center."""
         xs = np.stack([self.initial[:, 0], self.centers[:, 0], self.initial[:, 2]], axis=1)
         ys = np.stack([self.initial[:, 1], self.centers[:, 1], self.initial[:, 3]], axis=1)
         grid = np.broadcast_arrays(xs[:, None, :], ys[:, :, None])
         return np.stack(grid, axis=-1).reshape(-1, 9, 2)
 
     def take(self, indices: Int64[np.ndarray, "k"]) -> Stars:
-        """Those of some detections."""
+        """Return the stars of these detections."""
         return Stars(self.centers[indices], self.initial[indices], self.refined[indices])
 
 
 def has_stars(model: Any) -> bool:
-    """Whether the model is a VFNet that torch runs, with its star."""
+    """Return whether the model is a VFNet with star convolution that torch runs."""
     return isinstance(model, Model) and isinstance(model.detector, VFNet) and model.detector.config.star
 
 
 def predict_with_stars(model: Model, image: ImageLike) -> tuple[Detections, Stars]:
-    """Return what ``model.predict(image)`` returns, and the star of each detection.
+    """Return the detections of ``model.predict(image)`` and the star of each.
 
     Raises:
         DataError: the file cannot be read as an image.
@@ -95,8 +95,10 @@ class _StarStages:
         return [_StarCandidates(*row) for row in zip(*rows, strict=True)]
 
     def _first_boxes(self, forward: ForwardPass) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N 4"]]:
-        """Return points and first boxes of all levels in pixels of the network's input, not clipped to the image: the
-        star also reads beyond the border, where it finds zeros."""
+        """Return points and first boxes of all levels in pixels of the network's input.
+
+        The boxes are not clipped: the star also samples beyond the border, where it reads zeros.
+        """
         config: Any = self.model.detector.config
         distances = at_least_float32(forward.outputs.tensors["initial"])
         priors = VFNet.labeling(config).grid(forward.outputs.shapes, like=distances)

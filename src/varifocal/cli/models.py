@@ -122,7 +122,7 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.tools import models as zoo
+    from varifocal.tools import model_zoo as zoo
     from varifocal.utils.atomic_write import atomic_write
 
     if options.output_json is not None:

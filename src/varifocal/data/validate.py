@@ -112,7 +112,7 @@ def meaning_problems(raw: RawDataset, validity: BoxValidity) -> Problems:
     """Return a problem for each box that seems to mean something else."""
     problems = Problems()
     for kind, boxes in other_meanings(raw, validity).items():
-        problems.add_many(kind, boxes, partial(_meaning_problem, raw, kind))
+        problems.add_many(kind, boxes.tolist(), partial(_meaning_problem, raw, kind))
     return problems
 
 
@@ -207,7 +207,7 @@ def box_problems(raw: RawDataset, validity: BoxValidity) -> Problems:
     """Return a problem for each invalid box, kind by kind."""
     problems = Problems()
     for kind, bad in validity.faults.items():
-        problems.add_many(kind, np.flatnonzero(bad), partial(_box_problem, raw, kind))
+        problems.add_many(kind, np.flatnonzero(bad).tolist(), partial(_box_problem, raw, kind))
     return problems
 
 
