@@ -109,8 +109,8 @@ def iou_aware_bce_loss(
     gamma: float = 2.0,
     positive: Bool[Tensor, "*n"] | None = None,
 ) -> Float[Tensor, "*n"]:
-    """Return the IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, 3.2, with
-    settings that RF-DETR also uses); for use in any detector.
+    """Return the IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2,
+    with settings that RF-DETR also uses); for use in any detector.
 
     With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
     ``BCE(p, t)`` at positives, where ``t = max(p^alpha * q^(1 - alpha), 0.01)`` is detached, and

@@ -1,4 +1,4 @@
-"""Videos: decoded, looked at, drawn and encoded at the same time, a few frames in memory at once."""
+"""Videos: decoding, detection, drawing and encoding run at the same time, with a few frames in memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BT601, _LIMITED = 6, 1  # AVCOL_SPC_SMPTE170M and AVCOL_RANGE_MPEG: what the co
 
 
 class FrameDetections(NamedTuple):
-    """A frame with what was found in it.
+    """A frame with its detections.
 
     ``number`` counts the frames of the video from 0, ``time`` is in seconds after its first frame, ``image`` is
     upright, and the boxes are in its pixels.
@@ -59,9 +59,9 @@ class FrameDetections(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header says: frames a second, the unit of time stamps in seconds, the size in pixels as stored.
+    """The header of a video: frames per second, the unit of time stamps in seconds, the size in pixels as stored.
 
-    ``frames`` is their number, None where the header does not tell; ``aspect`` the shape of a pixel, width by height.
+    ``frames`` is their number, or None if the header lacks it; ``aspect`` is the shape of a pixel, width by height.
     """
 
     rate: Fraction
@@ -97,24 +97,24 @@ def is_video(path: Path) -> bool:
 
 
 def select_videos(files: Sequence[Path], out: Path | None) -> dict[Path, None]:
-    """The videos among files, in their order.
+    """Return the videos among files, in their order.
 
     Raises:
-        ConfigError: there are some, but no folder ``out`` to put them in, or the package av is not installed.
+        ConfigError: there are videos, but no output folder ``out``, or the package av is not installed.
     """
     found = {file: None for file in files if is_video(file)}
     for file in found:
         _av(file)
         if out is None:
             raise ConfigError(
-                f"{file}: a video is written to a folder with what is found; name it with --out.",
+                f"{file}: an annotated video needs an output folder; name it with --out.",
                 code="video-without-out",
             )
     return found
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """What the header of a video says.
+    """Read the header of a video.
 
     Raises:
         ConfigError: the package av is not installed.
@@ -147,7 +147,7 @@ def predict_video(
     is kept; a frame without one, or with one that is not after its predecessor's, follows that at the mean rate.
 
     Args:
-        every: look at frames 0, ``every``, 2 * ``every``, ... only.
+        every: detect in frames 0, ``every``, 2 * ``every``, ... only.
         score_threshold, max_detections: as of :meth:`Model.predict`.
 
     Raises:
@@ -157,9 +157,9 @@ def predict_video(
     """
     if every < 1:
         raise ConfigError(
-            f"every={every}: look at every frame (1), or at every second (2), third (3), ...", code="frame-stride"
+            f"every={every}: give 1 for every frame, 2 for every second, 3 for every third, ...", code="frame-stride"
         )
-    video = probe_video(Path(path))  # now, and not when the first frame is asked for
+    video = probe_video(Path(path))  # now, and not at the first frame
     return _detect(
         model, Path(path), video, every, {"score_threshold": score_threshold, "max_detections": max_detections}
     )
@@ -175,18 +175,18 @@ def write_annotated_video(
     max_detections: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int]:
-    """Write the video with boxes on it to ``path``, an .mp4, and what was found to a .jsonl beside it.
+    """Write the video with boxes on it to ``path``, an .mp4, and the detections to a .jsonl beside it.
 
-    The .jsonl has a line for each frame looked at: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
+    The .jsonl has a line for each frame: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
     entries are those of :meth:`Detections.to_coco` with the frame's number as image id. The video has these frames and
-    no other, at their times, without sound; H.264 where the encoder is there and else MPEG-4. A side of odd length is a
-    pixel longer in it, because its colors are stored for pairs of pixels. Both files appear when all is done.
+    no other, at their times, without sound; H.264 where the encoder is installed and else MPEG-4. A side of odd
+    length is a pixel longer in it, because its colors are stored for pairs of pixels. Both files appear at the end.
 
     Args:
-        progress: is called with the number of frames of the video that are done.
+        progress: called with the number of frames of the video that are done.
 
     Returns:
-        How many frames were looked at, and how many objects were found in all.
+        The number of frames with detection, and the number of detections in all.
 
     Raises:
         ConfigError, DataError: as :func:`predict_video`; ``path`` cannot be written; the frames cannot be encoded.
@@ -243,7 +243,7 @@ def _line(one: FrameDetections, path: Path) -> str:
 def _detect(
     model: Predictor, path: Path, video: VideoInfo, every: int, limits: dict[str, Any]
 ) -> Generator[FrameDetections, None, None]:
-    # several at once use a GPU better; a CPU is busy with one
+    # a GPU is faster with several frames at once, a CPU is busy with one
     at_once = 1 if model.device == "cpu" else _room(video)
     with closing(prefetch(_frames(path, video, every), _room(video))) as frames:
         while few := list(islice(frames, at_once)):
@@ -257,7 +257,7 @@ def _room(video: VideoInfo) -> int:
 
 
 def _frames(path: Path, video: VideoInfo, every: int) -> Generator[_Frame, None, None]:
-    """Every so many frames of a video, upright, with their times since the first."""
+    """Yield every ``every``-th frame of a video, upright, with its time since the first."""
     av = _av(path)
     index, start, time = -1, Fraction(0), Fraction(0)
     with _opened(path) as (container, stream):
@@ -284,10 +284,10 @@ def _frames(path: Path, video: VideoInfo, every: int) -> Generator[_Frame, None,
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The frames of a stream.
+    """Yield the frames of a stream.
 
-    A cut is seen in the last packet, of whatever stream: decoders make an image of the half of one now and then, and
-    threads of theirs forget an error in the last.
+    A truncated file shows in its last packet, of any stream: decoders sometimes make an image of half a packet, and
+    their threads lose an error in the last one.
     """
     whole = True
     for packet in container.demux():
@@ -317,7 +317,7 @@ def _upright(frame: Any) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, which holds frames that are no larger than an image may be."""
+    """Open the container and its first video stream, whose frames are within the limit of pixels of an image."""
     av = _av(path)
     try:
         if path.stat().st_size == 0:
@@ -333,7 +333,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
     with container:
         if not container.streams.video:
-            raise DataError(f"{path}: holds no video, sound at most; leave it out.", code="video-no-stream")
+            raise DataError(f"{path}: has no video stream, only sound at most; leave it out.", code="video-no-stream")
         stream = container.streams.video[0]
         if not 0 < stream.width * stream.height <= pixel_limit():
             raise DataError(
@@ -355,7 +355,7 @@ def _av(path: Path) -> Any:
 
 
 def _fraction(value: Any) -> Fraction | None:
-    """PyAV has an unset rational as None, from version 19 on as 0/1."""
+    """Return a rational number, or None if it is unset, which PyAV writes as None or, from version 19 on, as 0/1."""
     return Fraction(value.numerator, value.denominator) if value else None
 
 
@@ -363,7 +363,7 @@ def _fraction(value: Any) -> Fraction | None:
 def _encoder(
     path: Path, size: tuple[int, int], video: VideoInfo, every: int
 ) -> Iterator[Callable[[Image.Image, float], None]]:
-    """What adds an image of that size, and the time at which it is shown, to the mp4 at ``path``."""
+    """Yield a function that adds an image of that size and its time to the mp4 at ``path``."""
     av = _av(path)
     base = video.base if video.base.denominator <= 65535 else _BASE  # more is beyond MPEG-4
     last = -1

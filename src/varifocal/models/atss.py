@@ -131,11 +131,11 @@ class ATSS(nn.Module):
         box = BOX_WEIGHT * giou_loss(boxes, truth)
         if not config.centerness:
             return {"cls": cls, "box": box.sum() / count}
-        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
+        predicted = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
         return {
             "cls": cls,
             "box": (box * central).sum() / weight,
-            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+            "centerness": F.binary_cross_entropy_with_logits(predicted, central, reduction="sum") / count,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:

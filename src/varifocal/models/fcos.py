@@ -135,7 +135,7 @@ class FCOS(nn.Module):
         boxes = distance2bbox(points, outputs.tensors["distances"][dense.positive])
         quality = elementwise_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
         central = centerness(points, truth)
-        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
+        predicted = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
         count, weight = avg_factors(
             [dense.positive.sum(), central.sum()],
             logits.dtype,
@@ -146,7 +146,7 @@ class FCOS(nn.Module):
         return {
             "cls": dense_classification_loss(config, logits, dense, quality, everywhere=paper) / count,
             "box": (box_loss(boxes, truth) * central).sum() / weight,
-            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+            "centerness": F.binary_cross_entropy_with_logits(predicted, central, reduction="sum") / count,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:

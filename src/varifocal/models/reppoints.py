@@ -119,7 +119,8 @@ class RepPointsHead(nn.Module):
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Return each level: ``logits`` [B, C, H, W], ``initial_points``, ``refined_points`` [B, 18, H, W]."""
+        """Return the maps of each level: ``logits`` [B, C, H, W], ``initial_points``, ``refined_points`` [B, 18,
+        H, W]."""
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
         initial = [at_least_float32(self.initial(self.initial_conv(level).relu())) for level in reg_features]

@@ -69,7 +69,7 @@ def test_the_points_are_where_the_convolution_reads(monkeypatch):
     assert stars.points[0].tolist() == read
 
 
-def test_windows_and_mirrored_looks(monkeypatch):
+def test_tiles_and_mirrored_passes(monkeypatch):
     """Each window of 32 x 32 (seen as 64 x 64, 8 points in a row) has one box; seen mirrored it has it mirrored."""
     model = make_model()
     model.info = replace(model.info, tiling=Tiling(32, 8), postprocess=PostProcess(nms_iou=1.0))

@@ -353,3 +353,11 @@ def test_what_is_a_video(tmp_path):
         "k.wmv": True,
     }
     assert {name: is_video(tmp_path / name) for name in wanted} == wanted
+
+
+def test_an_image_is_opened_by_pillow_to_be_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(video, "probe_video", lambda *_: pytest.fail("probed"))
+    for name, head in (("a.jpg", b"\xff\xd8\xff\xe0"), ("b.png", b"\x89PNG\r\n\x1a\n"), ("c.mp4", b"GIF89a")):
+        (tmp_path / name).write_bytes(head + bytes(600))
+        assert not is_video(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Which file is run by what: the one table of suffixes."""
+"""The runtimes of exported files, by suffix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARCHIVE = ".pt2"  # known, but not run here
 
 
 class Opened(NamedTuple):
-    """A graph that is ready to run, and what its file says of it."""
+    """A graph that is ready to run, and its description."""
 
     session: InferenceSession
     info: ExportInfo
@@ -36,7 +36,7 @@ def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: in
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
-            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision.",
+            f"{path}: already computes in int8, and {precision} would round its coordinates; leave out --precision.",
             code="int8-precision-fixed",
         )
     if precision == "bf16" and info.graph.deform == "gridsample":
@@ -57,28 +57,28 @@ SUFFIXES = (*FORMATS, ARCHIVE)
 
 
 def runtime_of(path: Path | str) -> Any:
-    """The name of what runs a file: "torch" for those that are not exported."""
+    """Return the name of the runtime of a file: "torch" for a checkpoint."""
     return FORMATS[suffix][0] if (suffix := Path(path).suffix.lower()) in FORMATS else "torch"
 
 
 def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:
-    """The graph of an exported file; ``threads`` None leaves their number to the runtime.
+    """Open the graph of an exported file; ``threads`` None leaves their number to the runtime.
 
     Raises:
         ConfigError: the runtime is missing or too old, or has no such device or precision; the file is in int8 for
-            processors with VNNI, and this one has none; or it is one of torch.export, whose reader runs what a file
-            tells it to.
-        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+            processors with VNNI, and this one has none; or it is of torch.export, whose reader would run code that the
+            file contains.
+        CheckpointError: the file is not an exported model of this package, damaged, or of a newer version.
     """
     if path.suffix.lower() == ARCHIVE:
         raise ConfigError(
-            f"{path}: is for programs of your own, with torch.export.load; that reader runs what a file tells it to, "
-            "so this package never calls it: export with --format onnx or openvino.",
+            f"{path}: is for your own programs, with torch.export.load; that reader runs code that a file contains, so "
+            "this package never calls it: export with --format onnx or openvino.",
             code="torch-export-not-run",
         )
     if path.suffix.lower() not in FORMATS:
         raise CheckpointError(
-            f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.", code="exported-suffix"
+            f"{path}: is not an exported model, whose name ends in {', '.join(SUFFIXES)}.", code="exported-suffix"
         )
     info = read_info(path)
     if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
@@ -96,16 +96,16 @@ def _check_vnni(path: Path) -> None:
         )
     if known is None:
         warnings.warn(
-            f"{path}: its int8 weights are for x86 processors with VNNI, and whether this one has it cannot be seen; "
+            f"{path}: its int8 weights are for x86 processors with VNNI, and it is unknown whether this one has it; "
             "export it with --int8-target portable to be sure.",
             stacklevel=4,
         )
 
 
 def read_info(path: Path) -> ExportInfo:
-    """What an exported file of any format says of itself; no runtime is needed.
+    """Read the description of an exported file of any format; no runtime is needed.
 
     Raises:
-        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+        CheckpointError: the file is not an exported model of this package, damaged, or of a newer version.
     """
     return from_json(read_description(path), str(path))

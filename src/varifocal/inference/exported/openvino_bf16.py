@@ -1,9 +1,9 @@
-"""Operators in forms that OpenVINO computes faster in bf16 on a CPU; what they compute stays the same.
+"""Operators rewritten so that OpenVINO computes them faster in bf16 on a CPU, with the same results.
 
-OpenVINO normalizes groups of channels on planar maps, and turns every map from and back to channels last for it; its
-deformable convolution multiplies in float32 whatever it is asked for. The forms here keep the layout, and leave the
-product to a matrix multiplication. Where a deformable convolution looks is worked out in whole numbers but for the part
-of a cell, so that bf16 rounds no location: 304.5 would become 304.
+OpenVINO normalizes groups of channels on planar maps, for which it converts every map from and to channels last; its
+deformable convolution always multiplies in float32. The rewritten operators keep the layout, and use a matrix
+multiplication for the product. The sampling locations of a deformable convolution are computed in whole numbers, except
+for the fraction of a cell, so that bf16 does not round them: 304.5 would become 304.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def faster_in_bf16(model: Any) -> None:
-    """Put these forms into an ``openvino.Model``; deformable convolutions only where the size of its input is fixed.
+    """Rewrite an ``openvino.Model``; deformable convolutions only if the size of its input is fixed.
 
-    The look-ups of OpenVINO's embedding bags do not take maps of any size.
+    OpenVINO's embedding bags do not support maps of variable size.
     """
     forms: dict[str, Callable[[Any], Any]] = {"GroupNormalization": _group_norm}
     if model.inputs[0].get_partial_shape().is_static:
@@ -42,7 +42,7 @@ def _known(node: Any) -> bool:
 
 
 def _numbers(node: Any, i: int) -> np.ndarray | None:
-    """An input that is constant, also where the file has it in half precision; else None."""
+    """Return an input that is constant, also one that the file has in half precision; else None."""
     source = node.input_value(i).get_node()
     if source.get_type_name() == "Convert":
         source = source.input_value(0).get_node()
@@ -50,7 +50,8 @@ def _numbers(node: Any, i: int) -> np.ndarray | None:
 
 
 def _group_norm(node: Any) -> Any:
-    """Mean and variance of each channel first, then of its group; both in two steps, so that nothing cancels."""
+    """Return a group norm that averages each channel and then its group; the variance follows the mean, so that nothing
+    cancels."""
     from openvino import opset13 as ops
 
     maps, (weight, bias) = node.input_value(0), (_numbers(node, i) for i in (1, 2))
@@ -76,7 +77,7 @@ def _group_norm(node: Any) -> Any:
 
 
 def _deformable_convolution(node: Any) -> Any:
-    """Four cells for each tap, weighted and added by an embedding bag, and one product for all."""
+    """Return a deformable convolution: an embedding bag adds four weighted cells per tap, and one product follows."""
     from openvino import opset13 as ops
 
     maps, offsets, kernel = node.input_value(0), node.input_value(1), _numbers(node, 2)
@@ -129,13 +130,13 @@ def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]
     for step, weight in ((0, ops.subtract(ops.constant(np.float32(1)), part)), (1, part)):
         cell = ops.add(first, _whole32(np.array(step)))
         inside = ops.minimum(ops.maximum(cell, _whole32(np.array(0))), _whole32(np.array(size - 1)))
-        there = ops.convert(ops.equal(cell, inside), "f32")
-        found.append((inside, ops.multiply(weight, there)))
+        on_map = ops.convert(ops.equal(cell, inside), "f32")
+        found.append((inside, ops.multiply(weight, on_map)))
     return found
 
 
 def _whole(*numbers: int) -> Any:
-    """A constant list, or a number alone."""
+    """Return a constant list, or a single constant number."""
     from openvino import opset13 as ops
 
     return ops.constant(np.array(numbers if len(numbers) > 1 else numbers[0], np.int64))

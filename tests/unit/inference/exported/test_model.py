@@ -16,9 +16,10 @@ from error_codes import raises_code
 from PIL import Image
 
 import varifocal as vf
+from varifocal.inference.exported.formats import SUFFIXES
 from varifocal.inference.exported.info import ExportInfo, GraphInfo, from_json, pad_color, to_json
 from varifocal.inference.exported.model import ExportedModel, load_exported, resize
-from varifocal.inference.loading import is_exported
+from varifocal.inference.loading import EXPORTED, is_exported
 from varifocal.types import PAPER_TTA, TTA, Category, PostProcess, Preprocess, Tiling
 from varifocal.utils.errors import CheckpointError, ConfigError
 
@@ -212,6 +213,7 @@ def test_a_file_is_loaded(tmp_path):
         assert model.info == make().info
     assert is_exported("a/B.ONNX")
     assert not is_exported("a.safetensors")
+    assert set(EXPORTED) == set(SUFFIXES)
 
 
 @pytest.mark.parametrize(
