@@ -224,7 +224,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What block sizes depend on: processors, shared memory a block (bytes), and products by groups of warps."""
+    """The properties on which block sizes depend: processors, bytes of shared memory per block, and products by groups of
+    warps."""
 
     processors: int
     shared: int
