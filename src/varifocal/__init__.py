@@ -41,7 +41,7 @@ _HOMES = {
     "save": "varifocal.inference.model",
 }
 
-# what these were called before version 0.1.0 was released
+# names before version 0.1.0
 _RENAMED = {"create": "create_model", "evaluate_model": "evaluate", "read_recipe": "load_recipe"}
 
 __all__ = [  # noqa: PLE0604

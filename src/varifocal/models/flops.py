@@ -1,4 +1,4 @@
-"""How much a network has to compute, counted on shapes."""
+"""The number of operations of a network, counted from shapes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from varifocal.ops.kernels.star_operator import star_conv_op
 
 
 def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
-    """Floating-point operations for one image of (height, width), two a multiply-add, of each module by its name.
+    """Return the floating-point operations of each module for one image of (height, width), two per multiply-add.
 
     Names are those of ``network.named_modules()``; "" is the whole. Convolutions, deformable ones included, and matrix
-    products count, as everywhere in the field; norms, activations and look-ups between cells do not. On the device
-    "meta" nothing is computed. What the field calls the FLOPs of a model are multiply-adds, half of these numbers.
+    products count, as usual; norms, activations and bilinear sampling do not. On the device
+    "meta" nothing is computed. Papers call multiply-adds the FLOPs of a model, which are half of these numbers.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,9 +35,9 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 
 
 def _deformable(levels: Any, weight: Any, points: Any, *_: Any, **__: Any) -> int:
-    """Two for each multiply-add at each point, as the counter has it; the look-ups between cells are left out.
+    """Return two operations for each multiply-add at each point, like torch's counter, without bilinear sampling.
 
-    All are shapes: those of the maps, of the weight, and of the distances or offsets, which are as many as the points.
+    All arguments are shapes: of the maps, of the weight, and of the distances or offsets, one for each point.
     """
     del levels
     cells = sum(batch * rows * columns for batch, _, rows, columns in points)

@@ -1,8 +1,8 @@
-"""The star convolution on a GPU as one kernel: points are gathered, weighed and multiplied without being written down.
+"""The star convolution on a GPU as one kernel: points are gathered, weighted and multiplied without a copy in memory.
 
-A plain 3x3 convolution reads nine cells a point, the star 25: one for the point itself, two for each side, four for
-each corner. Written out as columns these are nine times the features, and writing and reading them back takes longer
-than the product. So each program of :func:`varifocal.ops.kernels.star_triton.forward` makes a tile of columns, 32
+A plain 3x3 convolution reads nine cells per point, the star 25: one for the point itself, two for each side, four for
+each corner. Stored as columns these are nine times the features, and writing and reading them back takes longer than
+the product. So each program of :func:`varifocal.ops.kernels.star_triton.forward` makes a tile of columns, 32
 channels of one tap for a block of points, in its own memory while the tensor cores multiply the tile before.
 
 Which block sizes are used follows from the shapes, the type and the GPU by a fixed rule (:func:`forward_tile` and its
@@ -11,10 +11,10 @@ new image size compiles nothing, and a CUDA graph can be captured after one call
 kernels for the forward pass, some seconds in all, and Triton keeps them on disk. ``benchmarks/star_conv_gpu.py --tune``
 measures other sizes.
 
-The backward pass is three kernels over a list of the 25 locations a point (300 bytes). The gradient of features and
-distances asks per tap for ``weight^T @ gradient``, again without writing it down; that of the features is summed by
-atomic additions in float32, so its last bits differ from run to run. That of the weight is summed in parts, and then
-over the parts, always in the same order.
+The backward pass is three kernels over a list of the 25 locations per point (300 bytes). The gradient of features and
+distances needs ``weight^T @ gradient`` for each tap, again without storing it; that of the features is summed by atomic
+additions in float32, so that its last bits differ from run to run. That of the weight is summed in parts, and then over
+the parts, always in the same order.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def gradients(
     weight: Float[Tensor, "O C 3 3"],
     needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by the three last tensors; one that is not ``needed`` has no elements."""
+    """Return the gradients of the last three tensors; one that is not ``needed`` has no elements."""
     _alert_not_deterministic(needed)
     shape = Shape.of(features, weight)
     if shape.empty:
@@ -203,7 +203,7 @@ class Shape:
 
     @classmethod
     def of(cls, features: Tensor, weight: Tensor) -> Shape:
-        """Of these arguments; ValueError for more points than 32 bits count."""
+        """Return the shape of these arguments; ValueError for more points than 32 bits count."""
         batch, channels, height, width = features.shape
         points = batch * height * width
         if points > NARROW:
@@ -212,19 +212,20 @@ class Shape:
 
     @property
     def empty(self) -> bool:
-        """No kernel can be started on nothing."""
+        """Whether there is nothing to compute; no kernel can be started then."""
         return 0 in (self.points, self.channels, self.outputs)
 
     @property
     def wide(self) -> bool:
-        """Whether an offset may not fit into 32 bits; locations outside the map lie up to two rows before or behind."""
+        """Whether an offset may exceed 32 bits; locations outside the map lie up to two rows before or after it."""
         longest = max(self.channels, self.outputs, kernels.LOCATIONS)
         return (self.points + 3 * self.width + 3) * longest > NARROW or 9 * self.outputs * self.channels > NARROW
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What block sizes depend on: processors, shared memory a block (bytes), and products by groups of warps."""
+    """The properties on which block sizes depend: processors, bytes of shared memory per block, and products by groups of
+    warps."""
 
     processors: int
     shared: int
@@ -260,7 +261,7 @@ FORWARD_IEEE = (
 
 
 def forward_tile(shape: Shape, dtype: torch.dtype, gpu: Gpu) -> Tile:
-    """The largest blocks that give at least three quarters of the processors something to do."""
+    """Return the largest blocks with which at least three quarters of the processors are busy."""
     if _precision(dtype) == "ieee" and dtype == torch.float32:
         tiles = [_trim(tile, shape) for tile in FORWARD_IEEE]
     else:
@@ -273,12 +274,12 @@ def forward_tile(shape: Shape, dtype: torch.dtype, gpu: Gpu) -> Tile:
 
 
 def input_tile(shape: Shape, dtype: torch.dtype) -> Tile:
-    """Blocks for the gradient of features and distances: 64 by 64 leave room for two programs on a processor."""
+    """Return blocks for the gradient of features and distances: 64 by 64 leave room for two programs per processor."""
     return _trim(Tile(points=64, outputs=128 // dtype.itemsize, channels=64, warps=8, stages=2), shape)
 
 
 def weight_tile(shape: Shape, dtype: torch.dtype, gpu: Gpu) -> Tile:
-    """Blocks for the gradient of the weight: all outputs at once, as far as they fit, for what is gathered once."""
+    """Return blocks for the gradient of the weight: all outputs at once, if they fit, to gather columns once."""
     if dtype == torch.float32 and _precision(dtype) == "ieee":
         return _trim(Tile(points=16, outputs=128, channels=64, warps=8, stages=2), shape)
     outputs = 256 if gpu.grouped and dtype != torch.float32 else 128
@@ -286,7 +287,7 @@ def weight_tile(shape: Shape, dtype: torch.dtype, gpu: Gpu) -> Tile:
 
 
 def _trim(tile: Tile, shape: Shape) -> Tile:
-    """No blocks far beyond the channels and outputs there are; the product wants 16 of each."""
+    """Return blocks that do not far exceed the channels and outputs; the product needs 16 of each."""
     outputs, channels = (max(triton.next_power_of_2(size), 16) for size in (shape.outputs, shape.channels))
     return replace(tile, outputs=min(tile.outputs, outputs), channels=min(tile.channels, channels))
 
@@ -296,7 +297,7 @@ def _programs(tile: Tile, shape: Shape) -> int:
 
 
 def _forward_bytes(tile: Tile, itemsize: int) -> int:
-    """Shared memory of the loop over the corners: weights, four locations ahead, the columns on their way."""
+    """Return the shared memory of the loop over the corners: weights, four locations ahead, and prefetched columns."""
     gathered = tile.points * tile.channels * (4 * (tile.stages - 1) + 1)
     return (tile.stages * tile.outputs * tile.channels + gathered) * itemsize
 
@@ -310,7 +311,7 @@ def _gpu(tensor: Tensor) -> Gpu:
 
 
 def _constants(shape: Shape, tile: Tile, dtype: torch.dtype) -> dict[str, Any]:
-    """Keyword arguments of every kernel that multiplies."""
+    """Return the keyword arguments of every kernel that multiplies."""
     return {
         "channels": shape.channels,
         "outputs": shape.outputs,
@@ -327,7 +328,7 @@ def _constants(shape: Shape, tile: Tile, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """How float32 is multiplied; the newer of torch's two switches refuses the older once it has been set."""
+    """Return how float32 is multiplied; once torch's newer switch is set, its older one raises an error."""
     if dtype != torch.float32:
         return "ieee"
     matmul = torch.backends.cuda.matmul
@@ -336,12 +337,12 @@ def _precision(dtype: torch.dtype) -> str:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """[B, C, H, W] as [B, H, W, C], free in channels-last memory."""
+    """Return [B, C, H, W] as [B, H, W, C], without a copy if it is channels-last."""
     return tensor.permute(0, 2, 3, 1).contiguous()
 
 
 def _alert_not_deterministic(needed: list[bool]) -> None:
-    """As torch's own operators that add atomically do."""
+    """Raise or warn like torch's own operators that add atomically."""
     if not (needed[0] or needed[1]) or not torch.are_deterministic_algorithms_enabled():
         return
     message = "varifocal::star_conv_backward sums gradients in no fixed order: it has no deterministic implementation"

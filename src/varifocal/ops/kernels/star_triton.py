@@ -1,12 +1,9 @@
-"""Triton kernels of the star convolution; :mod:`varifocal.ops.kernels.star_cuda` launches them and says why they look
-so.
+"""Triton kernels of the star convolution, which :mod:`varifocal.ops.kernels.star_cuda` explains and launches.
 
-Maps are rows, [B * H * W, C]: the channels of a cell lie together. A "location" is one of the cells that a tap reads:
-four for a corner, two for a side, one for the point itself, 25 in all. Tap k of the kernel is (k // 3, k % 3). What is
-known when a kernel is compiled comes last in its signature: sizes of blocks end in ``_block``; ``wide`` says that
-offsets need 64 bits.
-
-Triton translates the functions from their source: nothing may wrap them, a check of types neither.
+Maps are rows, [B * H * W, C]: the channels of a cell are adjacent. A "location" is one of the cells that a tap reads:
+four for a corner, two for a side, one for the point itself, 25 in all. Tap k of the kernel is (k // 3, k % 3).
+Compile-time constants come last in a signature: sizes of blocks end in ``_block``, with ``wide`` offsets have 64 bits.
+Triton translates the functions from their source: nothing may wrap them, not even a check of types.
 """
 
 from typing import no_type_check
@@ -15,13 +12,13 @@ import triton
 import triton.language as tl
 
 LOCATIONS = 25
-GROUP = tl.constexpr(8)  # rows of a map that a block of points goes down before it goes right: its locations overlap
+GROUP = tl.constexpr(8)  # rows of a block of points, column by column, so that its locations overlap
 
 
 @triton.jit
 @no_type_check
 def _block_of_points(points, height, width, point_block: tl.constexpr):
-    """Which of the points exist, the first cell of their image, and their row and column."""
+    """Return which points exist, the first cell of their image, and their row and column."""
     point = tl.program_id(0) * point_block + tl.arange(0, point_block)
     exists = point < points
     image = point // (height * width)
@@ -36,7 +33,7 @@ def _block_of_points(points, height, width, point_block: tl.constexpr):
 @triton.jit
 @no_type_check
 def _distances(distances, exists, first, cell, size, wide: tl.constexpr):
-    """Left, top, right, bottom of cells of images of ``size`` cells whose first cell is ``first``."""
+    """Return left, top, right, bottom of cells of images of ``size`` cells whose first cell is ``first``."""
     if wide:
         first = first.to(tl.int64)
     at = distances + first * 4 + cell
@@ -50,10 +47,8 @@ def _distances(distances, exists, first, cell, size, wide: tl.constexpr):
 @triton.jit
 @no_type_check
 def _floor(coordinate, size):
-    """The cell before a coordinate, the weight of the cell behind it, and whether the two are on the map.
-
-    Far outside reads zero wherever it is exactly, and so does what is no number: an integer has to hold it.
-    """
+    """Return the cell before a coordinate, the weight of the next cell, and whether the two are on the map."""
+    # far outside and NaN read zero; they are clamped so that an integer holds them
     coordinate = tl.where(coordinate == coordinate, coordinate, -2.0)
     coordinate = tl.minimum(tl.maximum(coordinate, -2.0), size + 1.0)
     floor = tl.floor(coordinate)
@@ -64,10 +59,8 @@ def _floor(coordinate, size):
 @triton.jit
 @no_type_check
 def _side(side, exists, first, row, column, left, top, right, bottom, height, width):
-    """The projection on side 0: left, 1: right, 2: top, 3: bottom.
-
-    Its tap, the first of its two locations, the way to the second, the weight of the second, and whether they exist.
-    """
+    """Return for the projection on side 0: left, 1: right, 2: top, 3: bottom its tap, the first of its two locations,
+    the offset and the weight of the second, and whether they exist."""
     across = side < 2
     tap = tl.where(across, 3 + 2 * side, 6 * side - 11)
     x = tl.where(side == 0, column - left, column + right)
@@ -80,10 +73,8 @@ def _side(side, exists, first, row, column, left, top, right, bottom, height, wi
 @triton.jit
 @no_type_check
 def _corner(corner, exists, first, row, column, left, top, right, bottom, height, width):
-    """The corner 0: left top, 1: right top, 2: left bottom, 3: right bottom.
-
-    Its tap, the first of its four locations, the weights of the second row and column, and whether the four exist.
-    """
+    """Return for corner 0: left top, 1: right top, 2: left bottom, 3: right bottom its tap, the first of its four
+    locations, the weights of the second row and column, and whether the four exist."""
     tap = corner // 2 * 6 + corner % 2 * 2
     y, fraction_y, e0, e1 = _floor(tl.where(corner < 2, row - top, row + bottom), height)
     x, fraction_x, e_0, e_1 = _floor(tl.where(corner % 2 == 0, column - left, column + right), width)
@@ -95,7 +86,7 @@ def _corner(corner, exists, first, row, column, left, top, right, bottom, height
 @triton.jit
 @no_type_check
 def _offsets(line, column, length: tl.constexpr, wide: tl.constexpr):
-    """[lines, columns]: where these columns of these lines begin in an array of lines of that length."""
+    """Return [lines, columns]: the offsets of these columns of these lines in an array of lines of that length."""
     if wide:
         line = line.to(tl.int64)
     return (line * length)[:, None] + column[None, :]
@@ -104,7 +95,7 @@ def _offsets(line, column, length: tl.constexpr, wide: tl.constexpr):
 @triton.jit
 @no_type_check
 def _read(at, exists, inside):
-    # keeps what it read near the processor: the next points read most of it again
+    # cached near the processor: the next points read most of it again
     return tl.load(at, mask=exists[:, None] & inside, other=0.0, cache_modifier=".ca")
 
 
@@ -127,11 +118,10 @@ def forward(
     precision: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """A block of points by a block of outputs.
+    """Compute a block of points by a block of outputs.
 
-    Three loops, for the taps of one, two and four locations. Each runs over taps and blocks of channels at once, so
-    that what the next steps read is on its way while this one multiplies, from one tap to the next as well.
-    """
+    Three loops, for the taps of one, two and four locations, run over taps and blocks of channels together, so that the
+    loads of the next steps overlap with the product of this one, also from tap to tap."""
     exists, first, row, column = _block_of_points(points, height, width, point_block)
     cell = row * width + column
     left, top, right, bottom = _distances(distances, exists, first, cell, height * width, wide)
@@ -215,7 +205,7 @@ def locations(
     point_block: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """What the backward kernels know of the points: they meet each one often, and had to work it out each time."""
+    """Store the locations of all points, which the backward kernels need many times."""
     exists, first, row, column = _block_of_points(points, height, width, point_block)
     cell = row * width + column
     left, top, right, bottom = _distances(distances, exists, first, cell, height * width, wide)
@@ -271,10 +261,8 @@ def input_gradients(
     by_distances: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """A block of points by a block of channels for one tap: what the outputs ask of the column, and who answers.
-
-    The cells of the locations do by their weight, the distances by how the weights change when the point moves.
-    """
+    """Compute a block of points by a block of channels for one tap: the gradient of the column, and from it that of
+    the locations' cells, by their weights, and of the distances, by the derivatives of the weights."""
     point = tl.program_id(0) * point_block + tl.arange(0, point_block)
     exists = point < points
     channel = tl.program_id(1) * channel_block + tl.arange(0, channel_block)
@@ -343,7 +331,7 @@ def _products(
     precision: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """The sum over points of output gradient times column, for a tap whose ``count`` locations the lists begin with."""
+    """Return the sum over points of output gradient times column, for a tap of the first ``count`` locations."""
     given = ((output < outputs) | (outputs % output_block == 0))[None, :]
     inside = ((channel < channels) | (channels % channel_block == 0))[None, :]
     total = tl.zeros((output_block, channel_block), dtype=tl.float32)
@@ -383,7 +371,7 @@ def weight_gradient(
     precision: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """A block of outputs by a block of channels for one tap, summed over one part of the points."""
+    """Compute a block of outputs by a block of channels for one tap, summed over one part of the points."""
     blocks: tl.constexpr = (channels + channel_block - 1) // channel_block
     tap = tl.program_id(0) // blocks
     channel = tl.program_id(0) % blocks * channel_block + tl.arange(0, channel_block)
