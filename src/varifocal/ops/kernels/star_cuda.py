@@ -224,8 +224,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Gpu:
-    """The properties on which block sizes depend: processors, bytes of shared memory per block, and products by groups of
-    warps."""
+    """The processors, bytes of shared memory per block and warp-group products on which block sizes depend."""
 
     processors: int
     shared: int
