@@ -99,7 +99,7 @@ def add_class_findings(findings: Findings, splits: Sequence[Split], rows: Sequen
 
     refused = set().union(*(split.raw.problems.refused_classes for split in splits))
     empty = [row for row in rows if row.total == 0 and row.name not in refused]
-    add("empty-class", [f"the class {row.name!r} has no boxes" for row in empty])
+    add("empty-class", list(map("the class {0.name!r} has no boxes".format, empty)))
     rare = sorted((row for row in rows if 0 < row.total < RARE), key=lambda row: row.total)
     add("rare-class", [f"the class {row.name!r} has {count_of(row.total, 'box')}" for row in rare])
     add("twin-classes", [similar(pair) for pair in find_similar_names([row.name for row in rows])])
@@ -113,8 +113,8 @@ def _add_mismatches(findings: Findings, splits: Sequence[Split]) -> None:
         return
     named = {category.name for category in training.raw.categories}
     texts = {
-        "class-mismatch": f"the class {{!r}} is not among those of {training.name}",
-        "unlearned-class": f"the class {{!r}} has boxes here and none in {training.name}",
+        "class-mismatch": f"is not among those of {training.name}",
+        "unlearned-class": f"has boxes here and none in {training.name}",
     }
     for split in splits:
         unseen = split.used_names - training.used_names
@@ -124,5 +124,6 @@ def _add_mismatches(findings: Findings, splits: Sequence[Split]) -> None:
         }
         for kind, text in texts.items():
             listed = [category.name for category in split.raw.categories if category.name in names[kind]]
-            made = [Finding(kind, split.name, text.format(name), str(split.raw.source)) for name in listed]
+            file = str(split.raw.source)
+            made = [Finding(kind, split.name, f"the class {name!r} {text}", file) for name in listed]
             findings.add_many((kind, split.name), made, lambda finding: finding)

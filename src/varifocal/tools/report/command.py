@@ -51,7 +51,7 @@ def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> Non
 def _data(options: argparse.Namespace) -> Dataset | None:
     if options.data is None:
         return None
-    options.val_fraction = None  # an option of other commands that eval_data reads
+    options.val_fraction, options.split_seed = None, 0  # options of other commands that eval_data reads
     return eval_data(options)
 
 

@@ -121,6 +121,6 @@ def _star(detection: DetectionError, stars: Stars, sample: Sample) -> Star:
     center, initial, refined = (part[detection.index] for part in (stars.centers, stars.initial, stars.refined))
     if detection.truth < 0:
         return Star(center, initial, refined, None, None)
-    truth = sample.boxes[detection.truth].astype(np.float64)
-    before, after = (float(elementwise_iou(box.astype(np.float64), truth)) for box in (initial, refined))
+    truth = sample.boxes[[detection.truth]].astype(np.float64)
+    before, after = elementwise_iou(np.stack([initial, refined]).astype(np.float64), truth).tolist()
     return Star(center, initial, refined, before, after)

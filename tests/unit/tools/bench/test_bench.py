@@ -164,7 +164,7 @@ def test_a_recipe_has_random_weights_and_says_so(tmp_path, capsys):
     recipe.write_text(RECIPE)
     assert main(["bench", str(recipe), *words("--batch", "2,2")]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "random weights find next to nothing" in out
+    assert "random weights detect almost nothing" in out
     assert out.count("median of 1 pass ") == 1  # a batch size that is named twice is measured once
 
 

@@ -58,7 +58,7 @@ def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     held = json.loads((folder / "o.json").read_text())
     assert (held["images"], held["objects"], held["assign"]) == (2, 3, "detector")
     assert [row["name"] for row in held["rows"] if row["centerness"]][:3] == ["nothing", "gt_ctr", "gt_ctr_iou"]
-    assert held["absent"] == {"gt_refine": "fcos refines no first box: only a VFNet with refine=true does"}
+    assert held["absent"] == {"gt_refine": "fcos does not refine a first box; only a VFNet with refine=true does"}
     assert (folder / "o.svg").read_text().startswith("<svg")
 
 

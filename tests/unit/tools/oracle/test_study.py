@@ -314,7 +314,7 @@ def test_which_rows_there_are(data, name, options):
         assert ways["gt_ctr"] == [True]
     why = {"gt_ctr": f"{name} has no centerness", "gt_ctr_iou": f"{name} has no centerness"} if not central else {}
     if not refines:
-        why["gt_refine"] = f"{name} refines no first box: only a VFNet with refine=true does"
+        why["gt_refine"] = f"{name} does not refine a first box; only a VFNet with refine=true does"
     assert found.absent == why
     assert (found.images, found.objects, found.detector) == (3, 5, name)
 

@@ -237,7 +237,7 @@ def test_runs_that_differ_in_the_seed_are_rows(tmp_path):
         f"bad is worse than base: -2.10 AP (95 % interval {below}, p < 0.001, 3 seeds)",
     ]
     assert [one.name for one in report.runs] == ["base-seed0", "good-seed0", "bad-seed0"]
-    assert report.notes == ("6 runs of other seeds stand in the table of the runs by seed only",)
+    assert report.notes == ("6 runs with another seed are only in the table of the runs by seed",)
     page = Page(make_page(report))
     assert page.table("Against base")["good, AP"][:2] == ["better", "+2.10"]
     assert page.table("Metrics")["metric"] == ["base-seed0", "good-seed0", "bad-seed0"]
