@@ -11,6 +11,7 @@ from folders import fill, found, pack, png, refused
 from varifocal.data import find_images as find
 from varifocal.data.find_images import Ends, parts_of
 from varifocal.data.load import load_dataset, read_raw
+from varifocal.utils.text import quoted
 
 BOX = [("cat", [2.0, 2.0, 6.0, 6.0])]
 LABEL = "0 0.2 0.4 0.2 0.4\n"  # of 20 x 10 pixels
@@ -109,7 +110,7 @@ def test_an_end_of_several_images_is_not_guessed(tmp_path, format):
         "q/labels/s0.txt": LABEL,
     }
     fill(tmp_path, files)
-    message = refused(tmp_path, "'C:\\\\x\\\\s0.jpg', which fits several images", format=format)
+    message = refused(tmp_path, "'C:\\x\\s0.jpg', which fits several images", format=format)
     assert "p/images/s0.jpg, q/images/s0.jpg; write the folders of the one that is meant" in message
     assert "--images" in message
     assert read_raw(tmp_path, format=format).problems[0].kind == "ambiguous-image"
@@ -126,7 +127,7 @@ def test_nothing_outside_the_data_folder_is_opened(tmp_path, format):
     for name in (f"{tmp_path}/s0.jpg", "../s0.jpg", "../outside/s0.jpg", "/etc/passwd", "..\\s0.jpg"):
         fill(data, SOURCES[format](name))
         assert read_raw(data, format=format).images.files[:] in ([None], [])
-        refused(data, repr(name)[1:20], format=format)
+        refused(data, quoted(name)[1:20], format=format)
 
 
 def test_the_longest_end_counts_and_then_the_usual_folder(tmp_path):
@@ -184,7 +185,7 @@ def test_in_archives(tmp_path, suffix):
     data = load_dataset(pack(tmp_path / f"x{suffix}", files))
     assert found(data) == {"s0.jpg": BOX, "s1.jpg": BOX}
     assert data.notes == (
-        f"a.json: 2 images are found by the end of their names, first 'C:\\\\x\\\\s0.JPG' as {tmp_path}/x{suffix}/set/"
+        f"a.json: 2 images are found by the end of their names, first 'C:\\x\\s0.JPG' as {tmp_path}/x{suffix}/set/"
         "images/deep/s0.jpg.",
     )
 
@@ -217,7 +218,7 @@ def test_folders_that_cannot_be_read_are_passed_over(tmp_path, monkeypatch):
 def test_very_many_images_are_not_indexed(tmp_path, monkeypatch):
     monkeypatch.setattr(find, "_MOST", 2)
     fill(tmp_path, {f"images/{name}.jpg": IMAGE for name in "abc"} | {"a.json": coco("C:\\a.jpg")})
-    refused(tmp_path, "'C:\\\\a.jpg', which is not a file inside the data folder")
+    refused(tmp_path, "'C:\\a.jpg', which is not a file inside the data folder")
 
 
 def test_ends_against_all_paths(tmp_path):
