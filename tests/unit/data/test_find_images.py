@@ -111,7 +111,7 @@ def test_an_end_of_several_images_is_not_guessed(tmp_path, format):
     }
     fill(tmp_path, files)
     message = refused(tmp_path, "'C:\\x\\s0.jpg', which fits several images", format=format)
-    assert "p/images/s0.jpg, q/images/s0.jpg; write the folders of the one that is meant" in message
+    assert "p/images/s0.jpg, q/images/s0.jpg; write the folders of the right one" in message
     assert "--images" in message
     assert read_raw(tmp_path, format=format).problems[0].kind == "ambiguous-image"
     # the folder tells them apart, in whatever case it is written
