@@ -30,8 +30,7 @@ from harness import Goal, Row, medians, write
 from varifocal.data.load import load_dataset
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.evaluation.evaluate import measure
-from varifocal.inference.model import Model
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.types import Category, Dataset, Detections, Sample
 

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from harness import Goal, Row, medians, write
 from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.data.sample_dataset import sample_dataset_dir
-from varifocal.inference.model import Model
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch, Candidates, Outputs

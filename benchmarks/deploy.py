@@ -39,7 +39,7 @@ from varifocal.export.quantize_network import Int8Network
 from varifocal.inference.exported.info import Int8Target
 from varifocal.inference.exported.model import load_exported
 from varifocal.inference.model import Model, save
-from varifocal.tools.models import count
+from varifocal.tools.model_zoo import count
 from varifocal.types import Tiling
 from varifocal.utils.atomic_write import atomic_write_all
 
@@ -64,7 +64,7 @@ def in_torch(own: Model, precision: str, pixels: np.ndarray) -> Callable[[], Any
     def call() -> Any:
         with torch.inference_mode():
             images: Tensor = normalize(image, [SIZE], own.info.preprocess)
-            return own.detector.decode(prepared.fast_forward(images), [SIZE])  # type: ignore[operator]
+            return own.detector.decode(prepared.forward_optimized(images), [SIZE])  # type: ignore[operator]
 
     return call
 

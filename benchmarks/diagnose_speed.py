@@ -19,7 +19,7 @@ import numpy as np
 
 from harness import Row, write
 from varifocal.analysis import diagnosis_plots as plots
-from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import diagnose
 from varifocal.data.coco_results import read_results
 from varifocal.types import Category, Dataset, Detections, Sample
 

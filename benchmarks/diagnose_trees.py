@@ -14,8 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness import machine
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Diagnosis, Settings
+from varifocal.analysis.diagnosis import Diagnosis, Settings, diagnose
 from varifocal.analysis.diagnosis_plots import make_plots
 from varifocal.data.load import load_dataset
 from varifocal.data.sample_dataset import sample_dataset_dir

@@ -28,10 +28,11 @@ from harness import Goal, Row, medians, write
 from varifocal.inference.model import Model
 from varifocal.models import layers
 from varifocal.ops import deform_conv
+from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.ops.nms import multiclass_nms
-from varifocal.ops.star_conv import SamplingPoints, star_offsets
+from varifocal.ops.star_conv import SamplingPoints
 from varifocal.recipes.recipe import build_model, load_recipe
-from varifocal.tools.models import count
+from varifocal.tools.model_zoo import count
 from varifocal.types import Category
 
 SIZE = (800, 1216)
@@ -54,7 +55,7 @@ def model(recipe: str) -> Model:
 def detect(own: Model, image: Tensor) -> Any:
     """Return boxes, scores and labels for a normalized image, as prediction computes them."""
     with torch.inference_mode():
-        decoded = own.detector.decode(own.fast_forward(image), [SIZE])  # type: ignore[operator]
+        decoded = own.detector.decode(own.forward_optimized(image), [SIZE])  # type: ignore[operator]
         return multiclass_nms(decoded.boxes[0], decoded.scores[0], decoded.counts, own.info.postprocess)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from harness import Goal, Row, medians, write
-from varifocal.assign.priors import grid_priors
+from varifocal.boxes import grid_priors
 from varifocal.inference.model import create_model
 from varifocal.models.vfnet import VFNet
 from varifocal.ops.nms import multiclass_nms
@@ -84,7 +84,7 @@ def main() -> None:
             note = f"{over:,} scores above the threshold" if whole_way else ""
             rows.append(Row(f"{what}, deviation {name}", value, "ms", GOAL if whole_way else None, note=note))
     image = torch.randn(1, 3, 800, 1344).to(memory_format=torch.channels_last)
-    network = medians({"network": lambda: model.fast_forward(image)}, rounds=3, warmup=1)["network"]
+    network = medians({"network": lambda: model.forward_optimized(image)}, rounds=3, warmup=1)["network"]
     rows.append(
         Row("the slower of the two, relative to the network", whole, "ms", SHARE, peer="VFNet-R50", peer_value=network)
     )

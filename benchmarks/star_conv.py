@@ -19,7 +19,8 @@ from torchvision.ops import deform_conv2d
 
 from harness import Goal, Row, extra_megabytes, medians, write
 from varifocal.models.layers import group_norm
-from varifocal.ops.star_conv import star_conv, star_offsets, star_points
+from varifocal.ops.kernels.star_operator import star_offsets
+from varifocal.ops.star_conv import star_conv, star_points
 
 WIDTH = 256
 FORWARD_NOTE = (

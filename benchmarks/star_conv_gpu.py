@@ -73,7 +73,7 @@ def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     """Apply torchvision's operator, in float32 because its coordinates must be."""
     from torchvision.ops import deform_conv2d
 
-    from varifocal.ops.star_conv import star_offsets
+    from varifocal.ops.kernels.star_operator import star_offsets
 
     return deform_conv2d(features.float(), star_offsets(distances), weight.float(), padding=1).to(features.dtype)
 
@@ -196,7 +196,7 @@ def network_rows() -> list[Row]:
     for name, function in (("star", star), ("plain", plain)):
         outputs: list[Any] = []
         with stars(function):
-            replay = graphed(lambda kept=outputs: kept.append(own.fast_forward(image)), repeats=1)
+            replay = graphed(lambda kept=outputs: kept.append(own.forward_optimized(image)), repeats=1)
 
         def detect(replay: Call = replay, outputs: list[Any] = outputs) -> Any:
             replay()

@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT / "tests" / "reference"))
 
 from fill import filled, images  # noqa: E402  (beside the tests, not installed)
 
+from varifocal.inference.published.convert import convert_state_dict  # noqa: E402
+from varifocal.inference.published.identify import identify  # noqa: E402
 from varifocal.models import DETECTORS  # noqa: E402
-from varifocal.models.published.convert import convert_state_dict  # noqa: E402
-from varifocal.models.published.identify import identify  # noqa: E402
-from varifocal.tools.models import Entry, list_zoo  # noqa: E402
+from varifocal.tools.model_zoo import Entry, list_zoo  # noqa: E402
 
 TARGET = ROOT / "docs" / "models.md"
 # stored network -> the recipes that have this network

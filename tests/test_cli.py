@@ -20,8 +20,8 @@ from PIL import Image
 import varifocal.inference.model as predict_module
 from varifocal.cli import VERBS, main, parse
 from varifocal.inference.model import create_model, save
+from varifocal.inference.published.convert import coco_categories
 from varifocal.models.checkpoint import KEY
-from varifocal.models.published.convert import coco_categories
 from varifocal.types import Preprocess
 
 TINY = [
@@ -510,7 +510,7 @@ def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
     out = tmp_path / "vfnet.safetensors"
     assert main(["convert-weights", str(tmp_path / "vfnet.pth"), "--out", str(out)]) == 0
     assert "all loaded" in capsys.readouterr().out
-    assert "is there already" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
+    assert "already exists" in refused(capsys, "convert-weights", tmp_path / "vfnet.pth", "--out", out)
     assert len(safetensors.torch.load_file(out)) == len(VFNet(VFNetConfig()).state_dict())
     del state["bbox_head.vfnet_reg.bias"]
     torch.save({"state_dict": state}, tmp_path / "part.pth")
@@ -549,7 +549,7 @@ def test_average(checkpoint, tmp_path, capsys):
     mean, own = (safetensors.torch.load_file(path) for path in (out, checkpoint))
     assert all(torch.equal(mean[name], own[name]) for name in own)
     before = out.read_bytes()
-    assert "is there already" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
+    assert "already exists" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
     assert out.read_bytes() == before
     assert "ends in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"
@@ -564,13 +564,13 @@ def test_average(checkpoint, tmp_path, capsys):
 
 def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     """--tta of eval and predict sees each image at four sizes, mirrored and not."""
-    shapes, forward = [], predict_module.Model.fast_forward
+    shapes, forward = [], predict_module.Model.forward_optimized
 
     def record(self, images):
         shapes.append(tuple(images.shape[2:]))
         return forward(self, images)
 
-    monkeypatch.setattr(predict_module.Model, "fast_forward", record)
+    monkeypatch.setattr(predict_module.Model, "forward_optimized", record)
     small = tmp_path / "small.safetensors"
     model = predict_module.load(checkpoint)
     model.info = replace(model.info, preprocess=Preprocess(short_side=64, max_long_side=96))

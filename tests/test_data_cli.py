@@ -117,7 +117,7 @@ def test_convert_data(unsplit, tmp_path, capsys):
         == 0
     )
     said = capsys.readouterr()
-    assert f"{out}: written as voc; look at it with: varifocal check {out}" in said.out
+    assert f"{out}: written as voc; check it with: varifocal check {out}" in said.out
     assert "split by seed 0 into 8 images" in said.err
     assert len((out / "ImageSets/Main/val.txt").read_text().split()) == 2
     assert "already exists" in refused(capsys, "convert-dataset", unsplit, out, "--to", "coco", "--format", "yolo")

@@ -10,7 +10,8 @@ from squares import squares_model
 
 import varifocal.inference.model as predict_module
 from varifocal.cli import main
-from varifocal.data import open_image as opened
+from varifocal.data import image_errors
+from varifocal.data import images as opened
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ def square(path, size=(60, 40)):
 
 @pytest.fixture
 def without_heif(monkeypatch):
-    monkeypatch.setattr(opened, "has_heif", lambda: False)
+    for module in (image_errors, opened):
+        monkeypatch.setattr(module, "has_heif", lambda: False)
 
 
 def test_a_telephones_folder_without_the_package(predict, tmp_path, without_heif):

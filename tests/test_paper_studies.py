@@ -16,7 +16,7 @@ from varifocal.data.load import load_dataset
 from varifocal.inference.model import save
 from varifocal.recipes.recipe import Recipe, build_model, write_recipe
 from varifocal.structures import Outputs
-from varifocal.utils.config import override
+from varifocal.utils.overrides import override
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks" / "paper"
@@ -185,7 +185,7 @@ def test_boxes_of_positives_by_a_literal_loop(scripts, runs, monkeypatch):
         return Outputs({"logits": torch.zeros(1, count, 2), **tensors}, tuple(rows))
 
     assign = model.detector.assign
-    monkeypatch.setattr(model, "fast_forward", forward)
+    monkeypatch.setattr(model, "forward_optimized", forward)
     monkeypatch.setattr(model.detector, "assign", lambda *args: given.append(assign(*args)) or given[-1])
     pairs = module.at_positives(model, data)
     (dense,) = given

@@ -14,8 +14,7 @@ from typing import Any
 
 import studies
 
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Diagnosis, Settings
+from varifocal.analysis.diagnosis import Diagnosis, Settings, diagnose
 from varifocal.data.load import load_dataset
 from varifocal.evaluation.evaluate import detect_all, relabel
 from varifocal.inference.model import load

@@ -26,6 +26,7 @@ from varifocal.boxes import distance2bbox, elementwise_iou
 from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset
 from varifocal.inference.model import Model, load
+from varifocal.inference.pipeline import tta_passes, whole
 from varifocal.recipes.recipe import load_recipe
 from varifocal.tools.oracle.positives import Truth
 from varifocal.tools.report.folders import read_run
@@ -64,13 +65,14 @@ def at_positives(model: Model, data: Dataset, progress: Callable[[int], None] = 
     for done, sample in enumerate(data.samples, start=1):
         image = read_image(sample.file)
         truth = Truth.of(sample, data.categories, model.categories)
-        for look in model.looks([image]):
-            (shape,) = look.shapes
-            targets = truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
-            dense = detector.assign(look.outputs, [targets])
+        for batch in tta_passes(whole([image]), model.info):
+            forward = model.forward_pass(batch)
+            (shape,) = forward.shapes
+            targets = truth.targets(image.width, image.height, shape, flip=forward.flip, device=model.device)
+            dense = detector.assign(forward.outputs, [targets])
             here = dense.positive
-            points = detector.labeling(detector.config).grid(look.outputs.shapes, like=dense.boxes).points[here[0]]
-            both = (distance2bbox(points, look.outputs.tensors[name][here]) for name in ("initial", "refined"))
+            points = detector.labeling(detector.config).grid(forward.outputs.shapes, like=dense.boxes).points[here[0]]
+            both = (distance2bbox(points, forward.outputs.tensors[name][here]) for name in ("initial", "refined"))
             found.append(torch.stack([elementwise_iou(boxes, dense.boxes[here]) for boxes in both]))
         progress(done)
     return Pairs(*torch.cat(found, dim=1).double().cpu().numpy())

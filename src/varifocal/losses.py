@@ -1,8 +1,8 @@
 """The losses of dense detection as pure functions of logits and targets.
 
-Nothing here knows about detectors, levels or assignment: take a function into any detector. A classification loss
-takes logits [..., C] and targets of the same shape and returns one number an entry, unreduced, so that the caller
-chooses weights and normalizer. No argument is changed, nothing is kept between calls.
+Nothing here depends on detectors, levels or assignment, so that any detector can use a function. A classification loss
+takes logits [..., C] and targets of the same shape and returns one number per entry, unreduced, so that the caller
+chooses weights and normalizer. No argument is changed, and nothing is kept between calls.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def varifocal_loss(
     positive: Bool[Tensor, "*n"] | None = None,
     detach_weight: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, equation 2); for use in any detector.
+    """Return the varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, equation 2); for use in any detector.
 
     With p = sigmoid(logits) and target q: ``q * BCE(p, q)`` at positives and ``alpha * p^gamma * BCE(p, q)`` at
     negatives, where q = 0. Set q to the IoU of the predicted box with its ground truth at the true class of a positive
     point and to 0 everywhere else, and detach it. Only negatives are focused, and alpha scales only them.
 
-    RT-DETR and D-FINE use a variant: ``detach_weight=True`` with ``positive`` as their matching says. A match with
+    RT-DETR and D-FINE use a variant: ``detach_weight=True`` with ``positive`` set by their matching. A match with
     q = 0 is then a positive of weight 0, where the paper's rule makes it a negative.
 
     Args:
         logits: scores before the sigmoid.
         targets: the IoU-aware score q in 0..1.
         alpha: weight of the negatives.
-        gamma: how strongly easy negatives are turned down.
+        gamma: how strongly easy negatives are down-weighted.
         iou_weighted: weigh a positive by its q; otherwise by 1.
         positive: which entries are positives; by default those with q > 0, as in the paper.
         detach_weight: keep p^gamma out of the gradient; by default it takes part, as in the authors' code.
@@ -60,7 +60,7 @@ def varifocal_loss(
 def focal_loss(
     logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], *, alpha: float = 0.25, gamma: float = 2.0
 ) -> Float[Tensor, "*n"]:
-    """Focal loss (Lin et al., ICCV 2017, equation 5) for targets 0 or 1; for use in any detector.
+    """Return the focal loss (Lin et al., ICCV 2017, equation 5) for targets 0 or 1; for use in any detector.
 
     ``-alpha (1-p)^gamma ln p`` where the target is 1, ``-(1-alpha) p^gamma ln(1-p)`` where it is 0.
     """
@@ -72,7 +72,7 @@ def focal_loss(
 def quality_focal_loss(
     logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], *, beta: float = 2.0
 ) -> Float[Tensor, "*n"]:
-    """Quality focal loss (Li et al., Generalized Focal Loss, NeurIPS 2020, equation 4); for use in any detector.
+    """Return the quality focal loss (Li et al., Generalized Focal Loss, NeurIPS 2020, equation 4), for any detector.
 
     ``|q - p|^beta * BCE(p, q)`` with q the IoU at the true class of a positive point and 0 elsewhere.
     """
@@ -87,7 +87,7 @@ def matchability_aware_loss(
     gamma: float = 1.5,
     positive: Bool[Tensor, "*n"] | None = None,
 ) -> Float[Tensor, "*n"]:
-    """Matchability-aware loss, MAL (Huang et al., DEIM, CVPR 2025, equation 3); for use in any detector.
+    """Return the matchability-aware loss, MAL (Huang et al., DEIM, CVPR 2025, equation 3); for use in any detector.
 
     With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
     ``BCE(p, q^gamma)`` at positives and ``p^gamma * BCE(p, 0)`` at negatives, whose factor p^gamma is detached as in
@@ -109,8 +109,8 @@ def iou_aware_bce_loss(
     gamma: float = 2.0,
     positive: Bool[Tensor, "*n"] | None = None,
 ) -> Float[Tensor, "*n"]:
-    """IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2, whose settings
-    RF-DETR also uses); for use in any detector.
+    """Return the IoU-aware BCE loss, IA-BCE (Cai et al., Align-DETR, 2023; Chen et al., LW-DETR, 2024, section 3.2,
+    with settings that RF-DETR also uses); for use in any detector.
 
     With p = sigmoid(logits) and q the IoU of the predicted box at the true class of a positive, 0 elsewhere:
     ``BCE(p, t)`` at positives, where ``t = max(p^alpha * q^(1 - alpha), 0.01)`` is detached, and
@@ -135,7 +135,7 @@ def classification_loss(
     focal_alpha: float = 0.25,
     focal_gamma: float = 2.0,
 ) -> Float[Tensor, "*n"]:
-    """The classification loss of that name; ``targets`` hold 1 for focal loss, the IoU for the others.
+    """Return the classification loss of that name; ``targets`` are 1 for focal loss, the IoU for the others.
 
     ``alpha``, ``gamma`` and ``iou_weighted`` are those of the varifocal loss, ``focal_alpha`` and ``focal_gamma``
     those of focal loss; the others run at their papers' settings.
@@ -157,10 +157,10 @@ def classification_loss(
 
 
 def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Distribution focal loss (Generalized Focal Loss, equation 6); for use in any detector.
+    """Return the distribution focal loss (Generalized Focal Loss, equation 6); for use in any detector.
 
-    The cross-entropy with the two whole bins around ``targets`` (in 0..bins-1, in bins), each weighted by how near
-    it is.
+    It is the cross-entropy with the two whole bins around ``targets`` (in bins, 0..bins-1), each weighted by its
+    nearness.
     """
     lower = targets.floor().clamp(max=logits.shape[-1] - 2)
     upper_weight = targets - lower
@@ -171,12 +171,12 @@ def distribution_focal_loss(logits: Float[Tensor, "*n bins"], targets: Float[Ten
 
 
 def giou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """``1 - GIoU`` of pairs of xyxy boxes, in 0..2; for use in any detector."""
+    """Return ``1 - GIoU`` of pairs of xyxy boxes, in 0..2; for use in any detector."""
     return 1 - elementwise_giou(boxes, targets)
 
 
 def iou_loss(boxes: Float[Tensor, "*n 4"], targets: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """``-ln IoU`` of pairs of xyxy boxes (Yu et al., UnitBox, 2016); for use in any detector.
+    """Return ``-ln IoU`` of pairs of xyxy boxes (Yu et al., UnitBox, 2016); for use in any detector.
 
     Below an IoU of 1e-6 the loss stays at its largest, 13.8, and has no gradient.
     """

@@ -19,7 +19,7 @@ from varifocal.utils.errors import ConfigError
 
 @dataclass(frozen=True)
 class Category:
-    """One class of a data set: its id there, whatever integer that is, and its name."""
+    """One class of a data set: its id in the data set, any integer, and its name."""
 
     id: int
     name: str
@@ -27,21 +27,21 @@ class Category:
 
 @runtime_checkable
 class FileLike(Protocol):
-    """A file: a ``Path``, or what stands for a file inside an archive.
+    """A file: a ``Path``, or an object for a file inside an archive.
 
-    It can be hashed, compared and sent to another process, and holds nothing open; as a text it is what a user reads.
+    It can be hashed, compared and sent to another process, and keeps nothing open; its ``str`` is for messages.
     """
 
     @property
     def name(self) -> str:
-        """The last part, as of a path."""
+        """The last part of the path."""
 
     @property
     def stem(self) -> str:
         """The name without its suffix."""
 
     def open(self, mode: Literal["rb"]) -> io.BufferedReader | io.BytesIO:
-        """The bytes, from their beginning; the caller closes."""
+        """Open the file for reading; the caller closes it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.categories)
 
     def to_coco(self, image_id: int, file_name: str) -> list[dict[str, Any]]:
-        """Entries of a COCO results file, in plain Python numbers; ``bbox`` is x, y, width, height in pixels.
+        """Return entries of a COCO results file, in plain Python numbers; ``bbox`` is x, y, width, height in pixels.
 
         Nothing is rounded, so that an evaluation of the file gives the numbers of an evaluation in memory.
         """
@@ -139,7 +139,7 @@ class Detections:
         return entries
 
     def to_supervision(self) -> Any:
-        """The same boxes as ``supervision.Detections``, with class names in ``data["class_name"]``.
+        """Return the boxes as ``supervision.Detections``, with class names in ``data["class_name"]``.
 
         Raises:
             ConfigError: the package supervision is not installed.
@@ -148,7 +148,8 @@ class Detections:
             import supervision
         except ImportError as error:
             raise ConfigError(
-                'to_supervision needs the package supervision: pip install "varifocal[supervision]"'
+                'to_supervision needs the package supervision: pip install "varifocal[supervision]"',
+                code="supervision-missing",
             ) from error
         return supervision.Detections(
             xyxy=self.boxes,
@@ -161,8 +162,8 @@ class Detections:
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-# The values of an image of more than 8 bits that become black and white: two numbers, or those that each image itself
-# spans ("image"), or its 1st and 99th percentile.
+# The values of an image of more than 8 bits that become black and white: two numbers, or the least and the largest
+# value of each image ("image"), or its 1st and 99th percentile.
 Levels = tuple[float, float] | Literal["image", "percentile"]
 
 
@@ -174,10 +175,10 @@ class Preprocess:
     has a fixed size on the ground. Without it, the shorter side becomes ``short_side`` unless the longer one would pass
     ``max_long_side`` (the COCO rule, 800 and 1333). ``max_size`` bounds the longer side of a whole image, for the sake
     of memory; training crops are not touched by it. ``mean`` and ``std`` are on 0..255 in the order of the channels as
-    the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights that come from Caffe want it.
+    the network sees them: red, green, blue, or with ``bgr`` blue, green, red, as weights from Caffe need it.
 
-    ``range`` is for images of more than 8 bits, others do not feel it: (low, high) are the values that become 0 and
-    255, for all images alike; "image" takes the least and the largest value of each image by itself, "percentile" its
+    ``range`` applies only to images of more than 8 bits: (low, high) are the values that become 0 and
+    255, for all images alike; "image" takes the least and the largest value of each image, "percentile" its
     1st and 99th percentile, which a few dead pixels do not move. Without it 16 bits are scaled from 0..65535, but from
     0..4095 where an image has no larger value, and floating-point numbers are refused.
     """
@@ -207,7 +208,8 @@ class Preprocess:
         if not numbers or bounds[0] >= bounds[1]:  # type: ignore[operator]
             raise ConfigError(
                 f"preprocess: range={bounds}: give two numbers, the lower first, such as [0, 4095], or one of "
-                "the words image and percentile."
+                "the words image and percentile.",
+                code="preprocess-range",
             )
 
 
@@ -216,20 +218,20 @@ def _is_finite(value: object) -> bool:
 
 
 def resized_shape(height: int, width: int, config: Preprocess) -> tuple[int, int]:
-    """(height, width) after the resize; never above ``max_size``, never below one pixel."""
+    """Return (height, width) after the resize, at most ``max_size`` and at least one pixel."""
     long = max(height, width)
     factor = min(resize_factor(height, width, config), config.max_size / long)
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def resize_factor(height: int, width: int, config: Preprocess) -> float:
-    """What an image of that size is scaled by, before ``max_size`` bounds it."""
+    """Return the factor by which an image of that size is scaled, before ``max_size`` bounds it."""
     return config.scale or min(config.max_long_side / max(height, width), config.short_side / min(height, width))
 
 
 @dataclass(frozen=True)
 class PostProcess:
-    """How many boxes are looked at and which are kept.
+    """How candidates are selected and suppressed.
 
     ``topk_mode`` says what is counted against ``nms_pre``: "pairs" of box and class over the threshold (mmdetection
     from 2.13 on) or "points" by their best class, each with all its classes (the VFNet authors). Pairs are the
@@ -258,10 +260,10 @@ class PostProcess:
 
 @dataclass(frozen=True)
 class TTA:
-    """How often an image is looked at: once for each of ``scales``, and with ``flip`` once more mirrored.
+    """Test-time augmentation: one forward pass for each of ``scales``, and with ``flip`` one more, mirrored.
 
     A scale multiplies the model's own resize: its limits of the shorter and the longer side, or its fixed factor. The
-    default is one plain look.
+    default is one plain pass.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -269,12 +271,19 @@ class TTA:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"scales={list(self.scales)}: name at least one, and all above 0.")
+            raise ConfigError(
+                f"scales={list(self.scales)}: give at least one scale, and only scales above 0.", code="tta-scales"
+            )
 
     @property
     def count(self) -> int:
-        """How many looks that is."""
-        return len(self.scales) * (1 + self.flip)
+        """The number of forward passes."""
+        return len(self.scales) * len(self.flips)
+
+    @property
+    def flips(self) -> tuple[bool, ...]:
+        """Whether the input is mirrored, for each pass at one scale."""
+        return (False, True) if self.flip else (False,)
 
 
 # The authors' eight passes (vfnet_r50_fpn_1x_coco_tta.py) have shorter sides of 800, 900, 1000 and 1200, as these
@@ -284,7 +293,7 @@ PAPER_TTA = TTA((1.0, 1.125, 1.25, 1.5), flip=True)
 
 
 def scaled_resize(preprocess: Preprocess, scale: float) -> Preprocess:
-    """The model's own resize, ``scale`` times as large."""
+    """Return the model's own resize, ``scale`` times as large."""
     return replace(
         preprocess,
         short_side=round(preprocess.short_side * scale),
@@ -312,7 +321,8 @@ class Tiling:
         if self.size < 0 or self.overlap < 0 or (self.size and self.overlap >= self.size):
             raise ConfigError(
                 f"tiling: size={self.size}, overlap={self.overlap}; the overlap must be less than the size, and "
-                "neither is below 0."
+                "neither is below 0.",
+                code="tiling-overlap",
             )
         if not 0 <= self.vote <= 1:
-            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.")
+            raise ConfigError(f"tiling: vote={self.vote}; an IoU lies between 0 and 1.", code="tiling-vote")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from varifocal.ops.star_conv import has_fused_star, star_conv, star_points
+from varifocal.ops.kernels.star_operator import has_fused_star
+from varifocal.ops.star_conv import star_conv, star_points
 
 pytestmark = [
     pytest.mark.gpu,

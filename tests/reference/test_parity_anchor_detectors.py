@@ -22,11 +22,11 @@ from fill import filled, images, random_direction
 from stored import keep_last
 from torch import Tensor
 
+from varifocal.inference.published.convert import convert_state_dict
+from varifocal.inference.published.key_maps import map_key
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.dense import flatten_levels
-from varifocal.models.published.convert import convert_state_dict
-from varifocal.models.published.key_maps import map_key
+from varifocal.models.layers import flatten_levels
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Outputs, Targets
 from varifocal.types import PostProcess

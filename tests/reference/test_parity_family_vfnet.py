@@ -12,9 +12,9 @@ from fill import images
 from stored import compare_map, families, filled_state, keys, stored
 from torch import Tensor
 
+from varifocal.inference.published.convert import convert_state_dict, read_published
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.checkpoint import load_state_dict_strict
-from varifocal.models.published.convert import convert_state_dict, read_published
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.types import PostProcess
 from varifocal.utils.errors import CheckpointError

@@ -21,10 +21,10 @@ from fill import images, random_direction
 from stored import DATA, compare_map, filled_state, keep_last, keys, stored
 from torch import Tensor
 
+from varifocal.inference.published.convert import convert_state_dict
+from varifocal.inference.published.key_maps import map_key
 from varifocal.models.backbone import BackboneConfig
-from varifocal.models.dense import flatten_levels, level_shapes
-from varifocal.models.published.convert import convert_state_dict
-from varifocal.models.published.key_maps import map_key
+from varifocal.models.layers import flatten_levels, level_shapes
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Outputs, Targets

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 
 from varifocal.assign import atss
-from varifocal.assign.priors import grid_priors, square_anchors
-from varifocal.boxes import clip_boxes, decode_deltas, elementwise_giou, elementwise_iou, encode_deltas
+from varifocal.boxes import (
+    clip_boxes,
+    decode_deltas,
+    elementwise_giou,
+    elementwise_iou,
+    encode_deltas,
+    grid_priors,
+    square_anchors,
+)
 from varifocal.losses import (
     distribution_focal_loss,
     focal_loss,
@@ -23,8 +30,8 @@ from varifocal.losses import (
 )
 from varifocal.models.vfnet import VFNetConfig, VFNetHead
 from varifocal.ops.deform_conv import deform_conv2d
+from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.ops.nms import multiclass_nms
-from varifocal.ops.star_conv import star_offsets
 from varifocal.structures import Priors
 from varifocal.types import PostProcess
 

@@ -13,7 +13,7 @@ from varifocal.inference.model import create_model, load, save
 from varifocal.recipes.recipe import Recipe, read_splits, write_recipe
 from varifocal.recipes.run import dataset_digest
 from varifocal.types import PostProcess, Preprocess
-from varifocal.utils.config import override
+from varifocal.utils.overrides import override
 
 EVIL = "<script>alert('1')</script>&\"<b>"
 METRICS = {"AP": 0.123, "AP50": 0.2, "AP75": 0.1, "APs": -1, "APm": 0.05, "APl": 0.3, "AR1": 0.1, "AR10": 0.2}

@@ -4,8 +4,7 @@ import torch
 from skimage.measure import label, regionprops
 from torch import nn
 
-from varifocal.inference.model import Model
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.structures import Candidates, Outputs
 from varifocal.types import Category, PostProcess, Preprocess

@@ -40,8 +40,8 @@ from varifocal.data.sampler import EpochSampler
 from varifocal.recipes.recipe import Recipe, build_job
 from varifocal.recipes.run import claimed_run
 from varifocal.train.loop import train
-from varifocal.utils.config import override
 from varifocal.utils.errors import VarifocalError
+from varifocal.utils.overrides import override
 
 LIMIT = 90.0  # seconds that an attempt may take
 

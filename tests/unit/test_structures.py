@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from error_codes import raises_code
 from PIL import Image
 
 from varifocal.inference.draw import draw_detections
 from varifocal.types import Category, Detections
-from varifocal.utils.errors import ConfigError
 
 CATEGORIES = (Category(17, "cat"), Category(3, "dog"))
 
@@ -84,7 +84,7 @@ def test_to_supervision_without_the_package_says_what_to_install(monkeypatch):
         return true_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_supervision)
-    with pytest.raises(ConfigError, match=r'pip install "varifocal\[supervision\]"'):
+    with raises_code("supervision-missing"):
         make_detections().to_supervision()
 
 

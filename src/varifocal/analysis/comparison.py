@@ -1,4 +1,4 @@
-"""Whether one row of results is better than another: paired differences over seeds, with an interval."""
+"""Paired comparison of two methods over the same seeds: mean difference, confidence interval and p-value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from varifocal.utils.errors import ConfigError
 
-WIDEST = 1e6  # no quantile of Student's distribution that is asked for lies beyond
+WIDEST = 1e6  # no quantile of Student's distribution that is needed lies beyond
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first over ``pairs`` of runs that are the same except for what is compared.
+    """The second result minus the first over ``pairs`` of runs that differ only in what is compared.
 
-    ``low`` and ``high`` bound the ``mean`` with the ``confidence`` (Student's t of the differences), ``p`` is the
-    chance of a mean as far from zero if there were no difference. All three are None with a single pair.
+    ``low`` and ``high`` are the bounds of the ``mean`` at the ``confidence`` (Student's t of the differences), ``p`` is
+    the probability of a mean as far from zero if there were no difference. All three are None with a single pair.
     """
 
     pairs: int
@@ -29,20 +29,23 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """In a word: "better", "worse" or "open" (the interval holds zero, or there is none)."""
+        """ "better", "worse" or "open", where the interval contains zero or there is none."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "open"
         return "better" if self.low > 0 else "worse"
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Difference:
-    """What is gained from ``first`` to ``second``, run by run: the i-th of both have the same seed.
+    """Return ``second`` minus ``first``, pair by pair: the i-th values of both have the same seed.
 
     Raises:
-        ConfigError: there is no pair, or they are not as many.
+        ConfigError: there is no pair, or the two have different lengths.
     """
     if len(first) != len(second) or not first:
-        raise ConfigError(f"{len(first)} and {len(second)} runs make no pairs; compare runs of the same seeds.")
+        raise ConfigError(
+            f"{len(first)} and {len(second)} runs cannot be paired; compare runs of the same seeds.",
+            code="runs-without-pairs",
+        )
     changes = [b - a for a, b in zip(first, second, strict=True)]
     mean, count = statistics.mean(changes), len(changes)
     if count == 1:
@@ -55,9 +58,9 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
 
 
 def t_within(t: float, freedom: int) -> float:
-    """The chance that Student's t with so many degrees of freedom lies within -t and t.
+    """Return the probability that Student's t with ``freedom`` degrees of freedom lies between -t and t.
 
-    The finite series for whole numbers (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    Computed by the finite series for integer degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
     """
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
@@ -69,7 +72,7 @@ def t_within(t: float, freedom: int) -> float:
 
 
 def t_quantile(within: float, freedom: int) -> float:
-    """The t that so much of the distribution lies within, on both sides of zero."""
+    """Return the t for which the fraction ``within`` of the distribution lies between -t and t."""
     low, high = 0.0, WIDEST
     for _ in range(200):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Rank correlations of many numbers, without SciPy: Spearman's and Kendall's (tau-b), both with ties."""
+"""Rank correlations of large arrays without SciPy: Spearman's and Kendall's tau-b, both with ties."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 
 
 def spearman(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | None:
-    """The correlation of the ranks, equal values sharing their mean rank; None where one of the two is constant."""
+    """Return Spearman's correlation, in which equal values share their mean rank; None if x or y is constant."""
     a, b = _mean_ranks(x), _mean_ranks(y)
     a, b = a - a.mean() if len(a) else a, b - b.mean() if len(b) else b
     spread = float(np.sqrt((a * a).sum()) * np.sqrt((b * b).sum()))
@@ -15,9 +15,10 @@ def spearman(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | No
 
 
 def kendall(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | None:
-    """Tau-b: (concordant - discordant pairs) / sqrt(pairs untied in x * pairs untied in y); None where one is constant.
+    """Return Kendall's tau-b; None if x or y is constant.
 
-    Takes n log n time: sorted by x, the discordant pairs are the inversions of y (Knight 1966).
+    It is (concordant - discordant pairs) / sqrt(pairs untied in x * pairs untied in y) and takes n log n time: sorted
+    by x, the discordant pairs are the inversions of y (Knight 1966).
     """
     _, a = np.unique(x, return_inverse=True)
     _, b = np.unique(y, return_inverse=True)
@@ -40,16 +41,16 @@ def _mean_ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 
 
 def _tied(values: Int64[np.ndarray, "n"]) -> int:
-    """How many pairs are equal."""
+    """Return the number of pairs of equal values."""
     _, counts = np.unique(values, return_counts=True)
     return int((counts * (counts - 1) // 2).sum())
 
 
 def _inversions(values: Int64[np.ndarray, "n"]) -> int:
-    """How many pairs stand with the greater number (0 or above) first.
+    """Return the number of pairs in which the greater of two values (0 or above) comes first.
 
-    Bit by bit from the highest: of numbers equal so far, which stand together in their order, each 0 counts the 1s
-    before it; then the zeros go before the ones.
+    A radix sort from the highest bit: in each group of values that are equal so far, each 0 counts the 1s before it;
+    then the zeros go before the ones.
     """
     total = 0
     for bit in reversed(range(int(values.max(initial=0)).bit_length())):

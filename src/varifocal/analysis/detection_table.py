@@ -1,7 +1,7 @@
-"""All detections and labeled boxes of a data set in columns, and how they overlap: what every section reads.
+"""Columns of all detections and labeled boxes of a data set, and of their overlaps: the input of every analysis.
 
-COCO's rules hold, as pycocotools 2.0.11 has them: images in the order of their ids, overlaps computed from x, y,
-width and height in float64, the overlap with a crowd box being the fraction of the detection inside it.
+The rules are COCO's, as in pycocotools 2.0.11: images are ordered by id, overlaps are computed from x, y, width and
+height in float64, and the overlap with a crowd box is the fraction of the detection inside it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from varifocal.inference.boxes_numpy import overlaps
 from varifocal.types import Dataset, Detections, Sample
 
-FLOOR = 0.1  # pairs that overlap by less are not kept: no section looks at them but for the best one
+FLOOR = 0.1  # IoU from which pairs are kept: below it analyses use only the best box of a detection
 _CHUNK = 1 << 20  # pairs compared at a time
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionColumns:
-    """Detections, image by image, best first in each; of equal scores in the order given.
+    """Columns of N detections, image by image and best first in each; equal scores keep their order.
 
-    ``image`` is the rank of the image, ``index`` the index in the image's detections, ``rank`` the one among those
-    of its class in the image and ``rank_in_image`` among all. ``boxes`` are x, y, width, height in pixels.
+    ``image`` is the rank of the image and ``index`` the index in the image's detections. ``rank`` counts the better
+    detections of the same class and image, ``rank_in_image`` those of any class. ``boxes`` are x, y, width, height in
+    pixels.
     """
 
     image: Int64[np.ndarray, "N"]
@@ -40,9 +42,10 @@ class DetectionColumns:
 
 @dataclass(frozen=True, eq=False)
 class GroundTruthColumns:
-    """Labeled boxes, image by image; ``areas`` in square pixels, of the outline where there is one.
+    """Columns of G labeled boxes, image by image: x, y, width, height in pixels.
 
-    ``crowd`` boxes, and those that a data set marks as difficult, are asked for by nobody and make nothing wrong.
+    ``areas`` are in square pixels, those of the outlines if there are any. Boxes in ``crowd``, which are crowds and
+    boxes that a data set marks as difficult, are neither required nor make a detection wrong.
     """
 
     image: Int64[np.ndarray, "G"]
@@ -58,7 +61,7 @@ class GroundTruthColumns:
 
 @dataclass(frozen=True, eq=False)
 class OverlapPairs:
-    """Detections and boxes of one image that overlap by ``FLOOR`` or more, by detection and then by box."""
+    """The P pairs of a detection and a box of one image with an IoU of ``FLOOR`` or more, by detection, then by box."""
 
     found: Int64[np.ndarray, "P"]
     truth: Int64[np.ndarray, "P"]
@@ -67,7 +70,7 @@ class OverlapPairs:
 
 @dataclass(frozen=True, eq=False)
 class BestMatch:
-    """The box that each detection overlaps most, crowds left out; index -1 and IoU 0 where it overlaps none."""
+    """The box without crowds that each detection overlaps most, and their IoU; -1 and 0 if it overlaps none."""
 
     truth: Int64[np.ndarray, "N"]
     iou: Float[np.ndarray, "N"]
@@ -75,8 +78,11 @@ class BestMatch:
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """``samples[i]`` is the index in the data of the image of rank i; ``own`` and ``other`` are the best boxes of the
-    detection's class and of any other."""
+    """All detections and boxes of a data set.
+
+    ``samples[i]`` is the index in the data set of the image of rank i. ``own`` and ``other`` are the best boxes of each
+    detection's own class and of all other classes.
+    """
 
     samples: Int64[np.ndarray, "M"]
     classes: int
@@ -88,30 +94,30 @@ class DetectionTable:
 
     @property
     def objects(self) -> Int64[np.ndarray, "K"]:
-        """How many boxes, crowds left out, each class has."""
+        """The number of boxes of each class without crowds."""
         return np.bincount(self.truth.label[~self.truth.crowd], minlength=self.classes)
 
 
 def make_table(data: Dataset, detections: Sequence[Detections]) -> DetectionTable:
-    """Columns of what was found in each sample; labels index the categories of the data.
+    """Return the table of ``detections[i]`` in ``data.samples[i]``; labels of both index the data's categories.
 
     Raises:
         ValueError: there is not one Detections per sample, or a label is no index of the categories.
     """
     samples = list(data.samples)
     if len(samples) != len(detections):
-        raise ValueError(f"{len(samples)} samples but detections of {len(detections)}")
+        raise ValueError(f"there are {len(samples)} samples, but detections of {len(detections)}")
     order = np.argsort(np.array([sample.image_id for sample in samples], np.int64), kind="stable")
     classes = len(data.categories)
-    found = _found([detections[location] for location in order])
-    truth = _truth([samples[position] for position in order])
+    found = _detection_columns([detections[index] for index in order])
+    truth = _truth_columns([samples[index] for index in order])
     for label in (found.label, truth.label):
         if len(label) and not 0 <= label.min() <= label.max() < classes:
             raise ValueError(f"label {label.min() if label.min() < 0 else label.max()} is no index of the categories")
     return DetectionTable(order, classes, found, truth, *_compare(found, truth, len(samples)))
 
 
-def _found(parts: Sequence[Detections]) -> DetectionColumns:
+def _detection_columns(parts: Sequence[Detections]) -> DetectionColumns:
     counts = [len(part.scores) for part in parts]
     image, index = _numbered(counts)
     score = _join([part.scores for part in parts], np.float64)
@@ -119,13 +125,14 @@ def _found(parts: Sequence[Detections]) -> DetectionColumns:
     boxes = _xywh([part.boxes for part in parts])
     order = np.lexsort((-score, image))
     image, index, score, label, boxes = (column[order] for column in (image, index, score, label, boxes))
+    group = image * (label.max(initial=0) + 1) + label
+    by_group = np.argsort(group, kind="stable")
     rank = np.empty_like(label)
-    by_class = np.lexsort((label, image))
-    rank[by_class] = _within(np.stack([image, label], axis=1)[by_class])
-    return DetectionColumns(image, index, label, score, boxes, rank, _within(image[:, None]))
+    rank[by_group] = index_in_run(group[by_group])
+    return DetectionColumns(image, index, label, score, boxes, rank, index_in_run(image))
 
 
-def _truth(parts: Sequence[Sample]) -> GroundTruthColumns:
+def _truth_columns(parts: Sequence[Sample]) -> GroundTruthColumns:
     image, index = _numbered([len(part.labels) for part in parts])
     boxes = _xywh([part.boxes for part in parts])
     areas = [_xywh([part.boxes])[:, 2:].prod(axis=1) if part.areas is None else part.areas for part in parts]
@@ -140,10 +147,15 @@ def _numbered(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return part, np.arange(len(part)) - np.repeat(np.cumsum(total) - total, total)
 
 
-def _within(keys: Int64[np.ndarray, "N C"]) -> Int64[np.ndarray, "N"]:
-    """Return the index of each row within its run of equal rows."""
-    starts = np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]).any(axis=1))[: len(keys)])
-    return np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
+def run_starts(values: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "R"]:
+    """Return the index at which each run of equal values starts."""
+    return np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
+
+
+def index_in_run(values: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
+    """Return the index of each value within its run of equal values."""
+    starts = run_starts(values)
+    return np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
 
 
 def _join(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
@@ -151,7 +163,7 @@ def _join(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
 
 
 def _xywh(arrays: Sequence[np.ndarray]) -> Float[np.ndarray, "N 4"]:
-    """xyxy boxes as x, y, width, height, in float64 before the subtraction, as in a results file."""
+    """Return xyxy boxes as x, y, width, height, converted to float64 before the subtraction, as in a results file."""
     boxes = np.concatenate([np.zeros((0, 4)), *(array.astype(np.float64) for array in arrays)])
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
@@ -175,7 +187,7 @@ def _compare(
 def _all_pairs(
     found: DetectionColumns, truth: GroundTruthColumns, images: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every detection with every box of its image, some at a time, those of one detection together."""
+    """Yield every detection with every box of its image in chunks; the pairs of one detection are in one chunk."""
     starts = np.searchsorted(truth.image, np.arange(images + 1))
     counts = np.diff(starts)[found.image]
     total = np.cumsum(counts)
@@ -191,7 +203,7 @@ def _all_pairs(
 
 
 def _keep_best(best: BestMatch, i: np.ndarray, j: np.ndarray, iou: np.ndarray) -> None:
-    """Enter the first box of the greatest overlap of each detection; those of one detection stand together."""
+    """Enter the first box of the greatest overlap for each detection, whose pairs are all among these."""
     order = np.lexsort((-j, iou, i))
     i, j, iou = i[order], j[order], iou[order]
     last = np.append(i[1:] != i[:-1], True)[: len(i)] & (iou > 0)
@@ -201,10 +213,16 @@ def _keep_best(best: BestMatch, i: np.ndarray, j: np.ndarray, iou: np.ndarray) -
 def overlap(
     a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"], crowd: Bool[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n"]:
-    """Return the IoU of pairs of x, y, width, height boxes: for a crowd the fraction of ``a`` inside ``b``, and 0 where
-    both are empty."""
-    size = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    shared = np.where((size > 0).all(axis=1), size.prod(axis=1), 0)
+    """Return the IoU of pairs of x, y, width, height boxes; with a crowd the fraction of ``a`` inside ``b``.
+
+    It is 0 where both boxes are empty. Areas are width x height as in the source, for the last bit of pycocotools.
+    """
+    shared = overlaps(xywh_to_xyxy(a), xywh_to_xyxy(b))
     area = a[:, 2:].prod(axis=1)
     union = np.where(crowd, area, area + b[:, 2:].prod(axis=1) - shared)
     return np.divide(shared, union, out=np.zeros(len(a)), where=union > 0)
+
+
+def xywh_to_xyxy(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """Return x, y, width, height boxes as xyxy."""
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)

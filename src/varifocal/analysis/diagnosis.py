@@ -1,40 +1,42 @@
-"""What a diagnosis holds, and its JSON; docs/diagnose.md says what each number means."""
+"""The diagnosis of detections against a data set, and its JSON; docs/diagnose.md explains each number."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from varifocal.analysis.calibration import BINS, Bins, Calibration
-from varifocal.analysis.confusion import Confusion
-from varifocal.analysis.detection_table import DetectionTable
-from varifocal.analysis.precision import RECALLS, ClassPrecision, Curves, mean_of
-from varifocal.analysis.ranking import APBreakdown, Correlation, Ranking
-from varifocal.analysis.scatter import Scatter
-from varifocal.analysis.thresholds import OperatingPoint, Thresholds
-from varifocal.analysis.tide import TideErrors
-from varifocal.analysis.worst_images import ImageErrors
-from varifocal.types import Dataset
+from varifocal.analysis.calibration import BINS, TAU, Bins, Calibration, calibrate
+from varifocal.analysis.confusion import Confusion, confusion_matrix
+from varifocal.analysis.detection_table import DetectionTable, make_table
+from varifocal.analysis.matching import all_areas, build_queue, match
+from varifocal.analysis.precision import RECALLS, ClassPrecision, Curves, mean_of, measure
+from varifocal.analysis.ranking import APBreakdown, Correlation, Ranking, rank_quality
+from varifocal.analysis.scatter import Scatter, scatter
+from varifocal.analysis.thresholds import OperatingPoint, Thresholds, operating_points
+from varifocal.analysis.tide import TideErrors, tide_errors
+from varifocal.analysis.worst_images import ImageErrors, worst_images
+from varifocal.types import Dataset, Detections
 from varifocal.utils.errors import ConfigError
 
-VERSION = 1  # of the JSON: grows when a key changes its meaning or goes
+VERSION = 1  # of the JSON: increased when a key changes its meaning or is removed
 DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be chosen.
+    """The settings of a diagnosis.
 
-    ``precision`` is the one that thresholds are sought for. ``score`` and ``iou`` are the least of both in the
-    confusion matrix, ``score`` also that of the worst images; None is the score of the best F1. ``max_detections``
-    are read of each class in each image (by TIDE of each image). ``worst`` images are listed.
+    ``precision`` is the target of the score thresholds. ``score`` and ``iou`` are the least values in the confusion
+    matrix; ``score`` also applies to the worst images, and None is the score of the best F1. ``max_detections`` are
+    read per class and image (by TIDE per image). ``worst`` images are listed.
 
     Raises:
-        ConfigError: a value that is not possible.
+        ConfigError: a value is out of range.
     """
 
     precision: float = 0.9
@@ -45,21 +47,28 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.precision <= 1:
-            raise ConfigError(f"target precision {self.precision:g}: must be above 0 and at most 1.")
+            raise ConfigError(
+                f"target precision {self.precision:g}: must be above 0 and at most 1.", code="target-precision-range"
+            )
         if self.score is not None and not math.isfinite(self.score):
-            raise ConfigError(f"score {self.score:g}: must be a finite number.")
+            raise ConfigError(f"score threshold {self.score:g}: must be a finite number.", code="score-not-finite")
         if not 0.1 <= self.iou < 1:
-            raise ConfigError(f"iou {self.iou:g}: must be at least 0.1 and below 1.")
+            raise ConfigError(f"IoU threshold {self.iou:g}: must be at least 0.1 and below 1.", code="iou-range")
         if self.max_detections < 1 or self.worst < 0:
-            raise ConfigError("at least one detection an image is read, and no number of images is below 0.")
+            raise ConfigError(
+                f"{self.max_detections} detections per class and {self.worst} worst images: the first must be at least "
+                "1, the second at least 0.",
+                code="counts-too-small",
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """All sections; they read one table and, but for LaECE and the confusion matrix, one matching.
+    """All results of a diagnosis. They share one table and, except for LaECE and the confusion matrix, one matching.
 
-    ``given`` is COCO's evaluation as it is, ``ideal`` the same with each box scored by its IoU. ``calibration`` is None
-    where scores are not between 0 and 1. ``costs`` has one number for each sample of ``data``, see ``worst``.
+    ``given`` is COCO's evaluation with the detector's scores, ``ideal`` with each box scored by its IoU.
+    ``calibration`` is None if scores are not between 0 and 1. ``costs`` has one number for each sample of ``data``,
+    that of :class:`varifocal.analysis.worst_images.ImageErrors`.
     """
 
     data: Dataset
@@ -78,18 +87,18 @@ class Diagnosis:
 
     @property
     def ap(self) -> dict[str, float | None]:
-        """AP, AP50, AP75 and AP by size and shape, 0..1, the mean over the classes; None where there is no box."""
+        """AP, AP50, AP75 and AP by size and shape in 0..1, each the mean over the classes; None if there is no box."""
         whole, parts = self.given.whole, self.given.parts
         named = {"AP": mean_of(whole.ap), "AP50": mean_of(whole.ap[0]), "AP75": mean_of(whole.ap[5])}
         return named | {name: mean_of(curves.ap) for name, curves in parts.items()}
 
     @property
     def classes(self) -> list[int]:
-        """The labels of the classes that have boxes, in the order of the data set."""
+        """The labels of the classes that have boxes, in rising order."""
         return np.flatnonzero(self.table.objects).tolist()
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as ``json.dump`` takes it; numbers with six decimals, None where there is no number."""
+        """Return everything as plain values; numbers have six decimals, None stands for a value that does not exist."""
         found = np.bincount(self.table.found.label, minlength=self.table.classes)
         return {
             "version": VERSION,
@@ -114,7 +123,7 @@ class Diagnosis:
                 "cells": self.scatter.cells.tolist(),
             },
             "classes": [self._class(k, int(found[k])) for k in range(self.table.classes)],
-            "worst": [self._image(one) for one in self.worst],
+            "worst": [self._image(errors) for errors in self.worst],
         }
 
     def _class(self, k: int, found: int) -> dict[str, Any]:
@@ -145,51 +154,95 @@ class Diagnosis:
             }
         return known
 
-    def _image(self, one: ImageErrors) -> dict[str, Any]:
-        sample = self.data.samples[one.sample]
+    def _image(self, errors: ImageErrors) -> dict[str, Any]:
+        sample = self.data.samples[errors.sample]
         names = self.data.categories
         return {
             "file": str(sample.file),
             "image_id": sample.image_id,
             "width": sample.width,
             "height": sample.height,
-            "cost": _round(one.cost),
-            "wrong": one.wrong,
-            "objects": one.objects,
+            "cost": _round(errors.cost),
+            "wrong": errors.wrong,
+            "objects": errors.objects,
             "detections": [
                 {
-                    "box": _list(seen.box),
-                    "class": names[seen.label].name,
-                    "score": _round(seen.score),
-                    "iou": _round(seen.iou),
-                    "kind": seen.kind,
+                    "box": _list(detection.box),
+                    "class": names[detection.label].name,
+                    "score": _round(detection.score),
+                    "iou": _round(detection.iou),
+                    "kind": detection.kind,
                 }
-                for seen in one.seen
+                for detection in errors.detections
             ],
-            "missed": [{"box": _list(box.box), "class": names[box.label].name} for box in one.missed],
+            "missed": [{"box": _list(box.box), "class": names[box.label].name} for box in errors.missed],
         }
 
 
+def diagnose(detections: Sequence[Detections], data: Dataset, settings: Settings | None = None) -> Diagnosis:
+    """Diagnose what separates ``detections[i]``, those in ``data.samples[i]``, from the labeled boxes.
+
+    Boxes are xyxy in pixels of the original image; labels of both index ``data.categories``
+    (see :func:`varifocal.evaluation.evaluate.relabel`). Scores may be any finite numbers; their calibration is computed
+    only if all lie between 0 and 1.
+
+    Raises:
+        ValueError: there is not one Detections per sample, or a label is no index of the categories.
+    """
+    settings = settings or Settings()
+    table = make_table(data, detections)
+    score, allowed = table.found.score, table.found.rank < settings.max_detections
+    given = measure(table, score, allowed)
+    ideal = measure(table, table.own.iou, allowed)
+    counted = given.matches.right[0] | given.matches.wrong[0]
+    errors = tide_errors(table, given.matches, settings.max_detections)
+    thresholds = operating_points(table, given.matches, settings.precision)
+    least = settings.score
+    if least is None:
+        least = thresholds.f1.score if thresholds.f1 is not None else 0.5
+    at_tau = match(table, build_queue(table, score, allowed, TAU), all_areas(table), np.array([TAU]))
+    costs, worst = worst_images(table, given.matches, errors, least, settings.worst)
+    return Diagnosis(
+        data,
+        settings,
+        table,
+        given,
+        ideal,
+        rank_quality(table, given, ideal, counted),
+        calibrate(table, at_tau),
+        errors,
+        confusion_matrix(table, allowed, least, settings.iou),
+        thresholds,
+        scatter(table, given.matches.right[0], counted),
+        worst,
+        costs,
+    )
+
+
 def _ranking(ranking: Ranking) -> dict[str, Any]:
-    def summary(one: Correlation) -> dict[str, Any]:
-        return _rounded(asdict(one))
+    def summary(correlation: Correlation) -> dict[str, Any]:
+        return _rounded(asdict(correlation))
 
     return {
         "near": summary(ranking.near),
         "all": summary(ranking.everywhere),
-        "sizes": {name: summary(one) for name, one in ranking.by_size.items()},
+        "sizes": {name: summary(part) for name, part in ranking.by_size.items()},
         "worth": _worth(ranking.worth),
-        "worth_sizes": {name: _worth(one) for name, one in ranking.worth_by_size.items()},
+        "worth_sizes": {name: _worth(part) for name, part in ranking.worth_by_size.items()},
     }
 
 
-def _worth(one: APBreakdown) -> dict[str, Any]:
+def _worth(breakdown: APBreakdown) -> dict[str, Any]:
     names = ("given", "ideal", "ceiling", "ranking", "duplicates", "boxes")
-    return _rounded({name: getattr(one, name) for name in names})
+    return _rounded({name: getattr(breakdown, name) for name in names})
 
 
-def _calibration(one: Calibration) -> dict[str, Any]:
-    return {"laece": _round(one.laece), "laece_all": _round(one.laece_all), "bins": _bins(one.bins)}
+def _calibration(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "laece": _round(calibration.laece),
+        "laece_all": _round(calibration.laece_all),
+        "bins": _bins(calibration.bins),
+    }
 
 
 def _bins(bins: Bins) -> dict[str, Any]:
@@ -213,7 +266,7 @@ def _errors(errors: TideErrors) -> dict[str, Any]:
 
 
 def _curves(curves: Curves, classes: list[int]) -> dict[str, Any]:
-    """At IoU 0.5, at 0.75 and the mean over the thresholds, each the mean over the classes; None without classes."""
+    """Return the mean precision over the classes at IoU 0.5, at 0.75 and over all thresholds; None without classes."""
     names = {"iou50": slice(0, 1), "iou75": slice(5, 6), "mean": slice(None)}
     if not classes:
         return dict.fromkeys(names)

@@ -1,4 +1,4 @@
-"""The images of a diagnosis, each a chart that stands by itself."""
+"""The charts of a diagnosis, each a self-contained SVG."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from varifocal.analysis.diagnosis import Diagnosis
 from varifocal.analysis.precision import RECALLS
 from varifocal.analysis.ranking import APBreakdown
 
-CLASSES = 24  # of the confusion matrix; the others are one row and one column
-FAINT = 40  # curves of single classes
+CLASSES = 24  # of the confusion matrix; the others share one row and one column
+FAINT = 40  # curves of single classes that are drawn
+PARTS = ("AP", "lost to ranking", "lost to duplicates", "lost to missing or imprecise boxes")
 
 
 def make_plots(found: Diagnosis) -> dict[str, str]:
-    """SVG texts by file name; what there is nothing to plot of is left out."""
+    """Return SVG texts by file name; a chart without anything to plot is left out."""
     plots = {
         "worth": _worth(found),
         "errors": _errors(found),
@@ -37,27 +38,27 @@ def percent(value: float | None) -> str:
 def _worth(found: Diagnosis) -> str:
     ranking = found.ranking
     rows = [
-        Row(name, tuple(Segment(max(100 * value, 0), tone, tooltip) for tone, (value, tooltip) in enumerate(parts)))
-        for name, one in {"all boxes": ranking.worth, **ranking.worth_by_size}.items()
-        if (parts := _parts(one))
+        Row(name, segments)
+        for name, breakdown in {"all boxes": ranking.worth, **ranking.worth_by_size}.items()
+        if (segments := _segments(breakdown))
     ]
     if not rows:
         return ""
     worth = ranking.worth
-    said = (
-        f"AP is {percent(worth.given)}. Scores equal to the IoU would add {percent(worth.ranking)}, no second boxes "
-        f"{percent(worth.duplicates)}; {percent(worth.boxes)} is lost to boxes that are missing or loose."
+    description = (
+        f"AP is {percent(worth.given)}. Scores equal to the IoU would add {percent(worth.ranking)}, removing "
+        f"duplicates {percent(worth.duplicates)}; {percent(worth.boxes)} is lost to missing or imprecise boxes."
     )
-    names = ("AP as it is", "lost to the order", "to second boxes", "to missing and loose boxes")
-    return bars("What separates AP from 100", said, "AP, %", rows, high=100, parts=names)
+    return bars("What separates AP from 100", description, "AP, %", rows, high=100, parts=PARTS)
 
 
-def _parts(one: APBreakdown) -> list[tuple[float, str]]:
-    if one.given is None or one.ranking is None or one.duplicates is None or one.boxes is None:
-        return []
-    tooltips = ("AP as it is", "lost to the order", "lost to second boxes", "lost to missing and loose boxes")
-    values = (one.given, one.ranking, one.duplicates, one.boxes)
-    return [(value, f"{name}: {percent(value)}") for value, name in zip(values, tooltips, strict=True)]
+def _segments(breakdown: APBreakdown) -> tuple[Segment, ...]:
+    values = (breakdown.given, breakdown.ranking, breakdown.duplicates, breakdown.boxes)
+    return tuple(
+        Segment(max(100 * value, 0), tone, f"{PARTS[tone]}: {percent(value)}")
+        for tone, value in enumerate(values)
+        if value is not None
+    )
 
 
 def _errors(found: Diagnosis) -> str:
@@ -75,8 +76,8 @@ def _errors(found: Diagnosis) -> str:
     ]
     if not rows:
         return ""
-    said = "; ".join(f"{row.name} {row.words}" for row in rows)
-    return bars("What each kind of error costs", f"AP50 points, and errors: {said}.", "points of AP50 (errors)", rows)
+    costs = "; ".join(f"{row.name} {row.words}" for row in rows)
+    return bars("What each kind of error costs", f"AP50 points, and errors: {costs}.", "points of AP50 (errors)", rows)
 
 
 def _curves(found: Diagnosis) -> str:
@@ -90,9 +91,9 @@ def _curves(found: Diagnosis) -> str:
         Line(RECALLS, curve[:, classes].mean(axis=1), f"{name}: {percent(float(curve[:, classes].mean()))}", tone)
         for tone, (name, curve) in enumerate(means.items())
     ]
-    said = f"Average precision: {', '.join(line.name for line in lines)}."
-    said += " Gray: single classes at IoU 0.5." if faint else ""
-    return plot("Precision and recall", said, Axis("recall"), Axis("precision"), [*faint, *lines])
+    description = f"Average precision: {', '.join(line.name for line in lines)}."
+    description += " Gray: single classes at IoU 0.5." if faint else ""
+    return plot("Precision and recall", description, Axis("recall"), Axis("precision"), [*faint, *lines])
 
 
 def _reliability(found: Diagnosis) -> str:
@@ -108,15 +109,16 @@ def _reliability(found: Diagnosis) -> str:
     ]
     marks: list[Series] = [
         Area(edges, bins.quality, "precision x mean IoU", 0, tooltips),
-        Line([0, 1], [0, 1], "as the score promises", 5),
+        Line([0, 1], [0, 1], "score = precision x mean IoU", 5),
         Steps(edges, bins.count / total, "fraction of the detections", 1),
     ]
     title = f"Reliability of the scores (LaECE {percent(calibration.laece_all)})"
-    said = f"LaECE from the best thresholds on is {percent(calibration.laece)}. "
-    said += "A calibrated score has columns that end at the diagonal. " + "; ".join(
-        text for text, count in zip(tooltips, bins.count, strict=True) if count
+    filled = "; ".join(text for text, count in zip(tooltips, bins.count, strict=True) if count)
+    description = (
+        f"LaECE is {percent(calibration.laece)} from the best threshold of each class on. The columns of a calibrated "
+        f"score end at the diagonal. {filled}."
     )
-    return plot(title, f"{said}.", Axis("score"), Axis("fraction"), marks)
+    return plot(title, description, Axis("score"), Axis("fraction"), marks)
 
 
 def _scatter(found: Diagnosis) -> str:
@@ -125,45 +127,38 @@ def _scatter(found: Diagnosis) -> str:
         return ""
     low, high = min(float(points.score.min()), 0.0), max(float(points.score.max()), 1.0)
     near = found.ranking.near
-    said = f"{points.shown:,} of {points.total:,} detections. "
+    description = f"{points.shown:,} of {points.total:,} detections. "
     if near.spearman is not None and near.kendall is not None:
-        said += f"Over IoU 0.1: Spearman {near.spearman:.3f}, Kendall {near.kendall:.3f}."
+        description += f"From IoU 0.1 on: Spearman {near.spearman:.3f}, Kendall {near.kendall:.3f}."
     marks: list[Series] = [
         Dots(points.score[~points.right], points.iou[~points.right], "wrong at IoU 0.5", 1),
         Dots(points.score[points.right], points.iou[points.right], "right", 0),
         Line([0, 1], [0, 1], "score = IoU", 5),
     ]
     title = f"Score and IoU of {points.shown:,} of {points.total:,} detections"
-    return plot(title, said, Axis("score", low, high), Axis("IoU with the best box of the class"), marks)
+    return plot(title, description, Axis("score", low, high), Axis("IoU with the best box of the class"), marks)
 
 
 def _confusion(found: Diagnosis) -> str:
-    counts = found.confusion.counts
-    if not counts.sum():
+    confusion = found.confusion
+    if not confusion.counts.sum():
         return ""
-    names = [category.name for category in found.data.categories]
-    used = counts.sum(axis=1)[:-1] + counts.sum(axis=0)[:-1]
-    order = [k for k in np.argsort(-used, kind="stable").tolist() if used[k]]
-    first, others = sorted(order[:CLASSES]), order[CLASSES:]
-    groups = [[k] for k in first] + ([others] if others else []) + [[len(names)]]
-    small = np.array([[counts[np.ix_(a, b)].sum() for b in groups] for a in groups])
-    labels = [names[k] for k in first] + ([f"{len(others)} others"] if others else [])
-    rows, columns = [*labels, "nothing"], [*labels, "not found"]
-    totals = small.sum(axis=1, keepdims=True)
+    counts, listed, joined = confusion.grouped(CLASSES)
+    labels = [found.data.categories[k].name for k in listed] + ([f"{joined} others"] if joined else [])
+    rows, columns = [*labels, "nothing"], [*labels, "not detected"]
+    totals = counts.sum(axis=1, keepdims=True)
     tooltips = [
-        [f"{row} found as {column}: {small[i, j]:,} of {totals[i, 0]:,}" for j, column in enumerate(columns)]
+        [f"{row} detected as {column}: {counts[i, j]:,} of {totals[i, 0]:,}" for j, column in enumerate(columns)]
         for i, row in enumerate(rows)
     ]
-    right = int(counts.diagonal().sum())
-    said = f"{right:,} of {int(counts[:-1].sum()):,} boxes are found as what they are. Cells are percent of the row."
-    title = f"What is found as what, from score {found.confusion.score:.3f} on"
     return heat_map(
-        title,
-        said,
+        f"What is detected as what, from score {confusion.score:.3f} on",
+        f"{confusion.correct:,} of {int(confusion.counts[:-1].sum()):,} boxes are detected as their class. "
+        "Cells are percent of the row.",
         rows,
         columns,
-        small / np.maximum(totals, 1),
+        counts / np.maximum(totals, 1),
         tooltips,
         down="labeled",
-        across="found as, % of the row",
+        across="detected as, % of the row",
     )

@@ -1,4 +1,4 @@
-"""From matches to precision at 101 recalls and average precision, class by class, as pycocotools computes them."""
+"""Precision at 101 recalls and average precision of each class, as pycocotools computes them from matches."""
 
 from __future__ import annotations
 
@@ -19,31 +19,39 @@ ASPECTS = {"tall": (0.0, 0.75), "square": (0.75, 1.33), "wide": (1.33, np.inf)}
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """``precision[t, r, k]`` is the best precision of class k at recall ``RECALLS[r]`` or above, at IoU threshold t;
-    ``recall[t, k]`` the highest recall. Both are -1 where a class has no box."""
+    """Precision-recall curves of K classes at T IoU thresholds.
+
+    ``precision[t, r, k]`` is the best precision of class k at recall ``RECALLS[r]`` or above, ``recall[t, k]`` its
+    highest recall. Both are -1 for a class without boxes.
+    """
 
     precision: Float[np.ndarray, "T R K"]
     recall: Float[np.ndarray, "T K"]
 
     @property
     def ap(self) -> Float[np.ndarray, "T K"]:
-        """Mean precision over the recalls."""
+        """The average precision: the mean over the recalls."""
         return np.asarray(self.precision.mean(axis=1))
 
     @property
     def per_class(self) -> Float[np.ndarray, "K"]:
-        """AP over all thresholds."""
+        """The AP of each class, the mean over the thresholds; empty without thresholds."""
         return np.asarray(self.ap.mean(axis=0)) if len(self.precision) else np.zeros(0)
 
 
 def mean_of(values: Float[np.ndarray, "*n"]) -> float | None:
-    """The mean without the -1 of classes that have no box; None where no class has one."""
+    """Return the mean without the -1 of classes that have no box; None if no class has one."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 
 
+def difference(a: float | None, b: float | None) -> float | None:
+    """Return ``a`` minus ``b``; None if one of them is None."""
+    return None if a is None or b is None else a - b
+
+
 def make_curves(table: DetectionTable, matches: Matches, order: Int64[np.ndarray, "N"], within: AreaRange) -> Curves:
-    """The curves of all classes when the detections are read in this order, class by class."""
+    """Return the curves of all classes for detections in this ``order``, which goes class by class."""
     ends = np.searchsorted(table.found.label[order], np.arange(table.classes + 1))
     boxes = np.bincount(table.truth.label[within.truth], minlength=table.classes)
     precision = -np.ones((len(matches.thresholds), len(RECALLS), table.classes))
@@ -62,10 +70,10 @@ def make_curves(table: DetectionTable, matches: Matches, order: Int64[np.ndarray
 def at_recalls(
     false: Int64[np.ndarray, "n"], boxes: int, recalls: Float[np.ndarray, "R"], least: float = np.spacing(1)
 ) -> Float[np.ndarray, "R"]:
-    """Precision at recalls, from how many false positives stand above each true one; 0 beyond the highest recall.
+    """Return precision at ``recalls``, 0 beyond the highest; ``false[i]`` false positives precede true positive i.
 
-    Precision is highest at a true positive, so that the others need not be looked at. ``least`` is what COCO adds to
-    the number of detections.
+    Precision is highest at a true positive, so that the other detections need no attention. ``least`` is what COCO adds
+    to the number of detections.
     """
     hits = np.arange(1, len(false) + 1)
     best = np.maximum.accumulate((hits / (false + hits + least))[::-1])[::-1]
@@ -74,7 +82,7 @@ def at_recalls(
 
 
 def by_size(table: DetectionTable) -> dict[str, AreaRange]:
-    """COCO's three sizes; both ends belong to a size, as in COCO's evaluation."""
+    """Return COCO's three sizes; both ends belong to a size, as in COCO's evaluation."""
     found = table.found.boxes[:, 2:].prod(axis=1)
     return {
         name: AreaRange(_closed(found, *ends), _closed(table.truth.areas, *ends) & ~table.truth.crowd)
@@ -83,13 +91,13 @@ def by_size(table: DetectionTable) -> dict[str, AreaRange]:
 
 
 def by_aspect(table: DetectionTable) -> dict[str, AreaRange]:
-    """Three shapes by width / height; the upper end belongs to a shape."""
+    """Return three shapes by width / height; the upper end belongs to a shape."""
     found, truth = _shapes(table.found.boxes), _shapes(table.truth.boxes)
     return {name: AreaRange(found == i, (truth == i) & ~table.truth.crowd) for i, name in enumerate(ASPECTS)}
 
 
 def _shapes(boxes: Float[np.ndarray, "n 4"]) -> Int64[np.ndarray, "n"]:
-    """The index in ``ASPECTS``; products instead of quotients, because a box without height has no quotient."""
+    """Return the index of each box in ``ASPECTS``; by products, because a box without height has no quotient."""
     width, height = boxes[:, 2], boxes[:, 3]
     ends = [high for _, high in ASPECTS.values()][:-1]
     above = np.array([width > end * height for end in ends])
@@ -102,7 +110,7 @@ def _closed(values: np.ndarray, low: float, high: float) -> Bool[np.ndarray, "n"
 
 @dataclass(frozen=True, eq=False)
 class ClassPrecision:
-    """The curves of one order of the detections: of all boxes, of each size and of each shape; ``matches`` of all."""
+    """The curves of one order of the detections: of all boxes, and of each size and shape; ``matches`` is of all."""
 
     matches: Matches
     whole: Curves
@@ -110,7 +118,7 @@ class ClassPrecision:
 
 
 def measure(table: DetectionTable, score: Float[np.ndarray, "N"], allowed: Bool[np.ndarray, "N"]) -> ClassPrecision:
-    """COCO's evaluation at its ten thresholds, of ``allowed`` detections by falling ``score``."""
+    """Evaluate the ``allowed`` detections by falling ``score`` at COCO's ten IoU thresholds."""
     queue, order = build_queue(table, score, allowed, IOUS[0]), np.lexsort((-score, table.found.label))
     parts = {
         name: make_curves(table, match(table, queue, part, IOUS), order, part)

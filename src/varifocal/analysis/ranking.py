@@ -1,4 +1,4 @@
-"""How well the scores rank the boxes, and what a perfect ranking of the same boxes would be worth."""
+"""How well the scores rank the boxes, and the AP that a perfect ranking of the same boxes would gain."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from jaxtyping import Bool, Float
 
 from varifocal.analysis.correlation import kendall, spearman
 from varifocal.analysis.detection_table import FLOOR, DetectionTable
-from varifocal.analysis.precision import ClassPrecision, by_size, mean_of
+from varifocal.analysis.precision import ClassPrecision, by_size, difference, mean_of
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of score and IoU with the best box of the same class, over ``count`` detections; None where one is constant."""
+    """Rank correlations of the score with the IoU of the best box of the same class, over ``count`` detections.
+
+    They are None if one of the two is constant.
+    """
 
     spearman: float | None
     kendall: float | None
@@ -23,10 +26,10 @@ class Correlation:
 
 @dataclass(frozen=True)
 class APBreakdown:
-    """Mean AP over COCO's ten thresholds, and what separates it from 1; None where there is nothing to find.
+    """Mean AP over COCO's ten thresholds, and what separates it from 1; None if there are no objects.
 
-    ``ideal`` is the AP when each box is scored by its IoU with the best box of its class. ``ceiling`` is the AP when,
-    besides, no second box of an object stood above a first one: the highest recall, in hundredths.
+    ``ideal`` is the AP if each box is scored by its IoU with the best box of its class. ``ceiling`` is the AP if, in
+    addition, no duplicate precedes the first box of an object: the highest recall, in hundredths.
     """
 
     given: float | None
@@ -35,25 +38,27 @@ class APBreakdown:
 
     @property
     def ranking(self) -> float | None:
-        """AP lost to the order of the boxes."""
-        return _less(self.ideal, self.given)
+        """AP lost to the ranking of the boxes."""
+        return difference(self.ideal, self.given)
 
     @property
     def duplicates(self) -> float | None:
-        """AP lost to second boxes of an object, once the order is right."""
-        return _less(self.ceiling, self.ideal)
+        """AP lost to duplicate boxes of an object, once the ranking is right."""
+        return difference(self.ceiling, self.ideal)
 
     @property
     def boxes(self) -> float | None:
-        """AP lost because there is no box, or none good enough."""
-        return _less(1.0, self.ceiling)
+        """AP lost to objects that have no box, or none that overlaps them enough."""
+        return difference(1.0, self.ceiling)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """``near`` are detections with an IoU of 0.1 or more, ``everywhere`` all; those on ignored regions are in neither.
+    """Correlations of score and IoU, and AP breakdowns.
 
-    Per size, by the area of the best box, and per class over near detections; the keys of the classes are labels.
+    ``near`` reads detections with an IoU of 0.1 or more, ``everywhere`` all; neither reads those on ignored regions.
+    ``by_size``, which goes by the area of the best box, and ``by_class`` read near detections. The keys of the classes
+    are labels.
     """
 
     near: Correlation
@@ -68,7 +73,7 @@ class Ranking:
 def rank_quality(
     table: DetectionTable, given: ClassPrecision, ideal: ClassPrecision, counted: Bool[np.ndarray, "N"]
 ) -> Ranking:
-    """The section; ``ideal`` is the measurement by falling IoU, ``counted`` are the detections that COCO looks at."""
+    """Return the ranking; ``given`` is measured by score, ``ideal`` by IoU, ``counted`` marks what COCO evaluates."""
     score, iou = table.found.score, table.own.iou
     near = counted & (iou >= FLOOR)
     sizes = {
@@ -81,25 +86,21 @@ def rank_quality(
         correlation(score, iou, counted),
         {name: correlation(score, iou, part) for name, part in sizes.items()},
         {k: correlation(score, iou, near & (table.found.label == k)) for k in classes},
-        _worth(given.whole.precision, ideal.whole.precision),
-        {name: _worth(given.parts[name].precision, ideal.parts[name].precision) for name in sizes},
-        {k: _worth(given.whole.precision[..., [k]], ideal.whole.precision[..., [k]]) for k in classes},
+        _breakdown(given.whole.precision, ideal.whole.precision),
+        {name: _breakdown(given.parts[name].precision, ideal.parts[name].precision) for name in sizes},
+        {k: _breakdown(given.whole.precision[..., [k]], ideal.whole.precision[..., [k]]) for k in classes},
     )
 
 
 def correlation(
     score: Float[np.ndarray, "N"], iou: Float[np.ndarray, "N"], which: Bool[np.ndarray, "N"]
 ) -> Correlation:
-    """Over some of the detections."""
+    """Return the correlation of score and IoU over the detections ``which``."""
     x, y = score[which], iou[which]
     return Correlation(spearman(x, y), kendall(x, y), len(x))
 
 
-def _worth(given: Float[np.ndarray, "T R K"], ideal: Float[np.ndarray, "T R K"]) -> APBreakdown:
-    # a recall that is reached has some precision there
+def _breakdown(given: Float[np.ndarray, "T R K"], ideal: Float[np.ndarray, "T R K"]) -> APBreakdown:
+    # precision is above 0 at each recall that is reached
     ceiling = np.where(ideal > -1, ideal > 0, -1.0)
     return APBreakdown(mean_of(given), mean_of(ideal), mean_of(ceiling))
-
-
-def _less(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b

@@ -1,4 +1,4 @@
-"""Score against IoU, of so many detections as a plot can show, and counted in cells."""
+"""Score against IoU: a sample of the detections for a plot, and a histogram of all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ CELLS = 20
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
-    """``score`` and ``iou`` (with the best box of the same class) of ``shown`` of ``total`` detections; ``right`` marks
-    those that match at IoU 0.5. ``cells[i, j]`` counts all detections with IoU in the i-th and score in the j-th of 20
-    equal parts of 0..1; scores outside are counted at the ends."""
+    """Score and IoU of ``shown`` of ``total`` detections.
+
+    ``iou`` is with the best box of the same class; ``right`` marks detections that match at IoU 0.5. ``cells[i, j]``
+    counts all detections with IoU in the i-th and score in the j-th of 20 equal parts of 0..1; scores outside are
+    counted at the ends.
+    """
 
     score: Float[np.ndarray, "n"]
     iou: Float[np.ndarray, "n"]
@@ -27,12 +30,12 @@ class Scatter:
 
     @property
     def shown(self) -> int:
-        """How many points there are."""
+        """The number of points."""
         return len(self.score)
 
 
 def scatter(table: DetectionTable, right: Bool[np.ndarray, "N"], counted: Bool[np.ndarray, "N"]) -> Scatter:
-    """The section: of the counted detections, ordered by score, evenly spaced ones, so that it is always the same."""
+    """Return evenly spaced ones of the counted detections by score, so that the result is reproducible."""
     which = np.flatnonzero(counted)
     which = which[np.argsort(-table.found.score[which], kind="stable")]
     score, iou = table.found.score[which], table.own.iou[which]

@@ -1,26 +1,26 @@
-"""Where VFNet looked: of each detection the first box and the nine points of its star, in pixels of the image.
+"""The star of each detection of a VFNet: the first box and the nine points sampled from it, in pixels of the image.
 
-The network, the choice of the boxes and the joining of windows are those of prediction; beside each box travels only
-the number of the point that predicted it.
+The network, the choice of boxes and the merging of tiles are those of prediction; in addition each box carries the
+index of the point that predicted it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from PIL import Image
 from torch import Tensor
 
 from varifocal.boxes import distance2bbox
-from varifocal.inference.model import ForwardPass, Model
-from varifocal.inference.pipeline import BATCH, ImageLike, join_windows_traced, open_image
-from varifocal.inference.tiling import make_tiles
-from varifocal.inference.tta import concat_candidates
-from varifocal.models.dense import at_least_float32
+from varifocal.inference.image_inputs import ImageLike
+from varifocal.inference.model import ForwardPass, Model, concat_candidates
+from varifocal.inference.pipeline import PassInput, detect
+from varifocal.inference.tiling import make_tiles, merge_tiles
+from varifocal.models.layers import at_least_float32
 from varifocal.models.vfnet import VFNet
 from varifocal.ops.nms import multiclass_nms_indices
 from varifocal.structures import Candidates
@@ -29,11 +29,11 @@ from varifocal.types import Detections, PostProcess
 
 @dataclass(frozen=True, eq=False)
 class Stars:
-    """Of each detection of an image, in its order; pixels of the image as it stands.
+    """The stars of the K detections of an image, in their order and in pixels of the image.
 
-    ``centers`` are (x, y) of the points that predicted them, ``initial`` the first boxes, xyxy, which may leave the
-    image, and ``refined`` the boxes that the points give in the end, clipped. A detection's own box differs from the
-    refined one where a model averages the boxes of several windows.
+    ``centers`` are the (x, y) of the points that predicted them, ``initial`` the first boxes (xyxy, not clipped) and
+    ``refined`` the final boxes of these points (xyxy, clipped). A detection's own box differs from the refined one if
+    the model averages the boxes of several tiles.
     """
 
     centers: Float[np.ndarray, "K 2"]
@@ -42,92 +42,87 @@ class Stars:
 
     @property
     def points(self) -> Float[np.ndarray, "K 9 2"]:
-        """(x, y) of what the 3x3 kernel reads, row by row: corners, projections onto the sides, the point itself."""
+        """(x, y) of the nine points that the 3x3 kernel samples, row by row: corners, projections, center."""
         xs = np.stack([self.initial[:, 0], self.centers[:, 0], self.initial[:, 2]], axis=1)
         ys = np.stack([self.initial[:, 1], self.centers[:, 1], self.initial[:, 3]], axis=1)
         grid = np.broadcast_arrays(xs[:, None, :], ys[:, :, None])
         return np.stack(grid, axis=-1).reshape(-1, 9, 2)
 
     def take(self, indices: Int64[np.ndarray, "k"]) -> Stars:
-        """Those of some detections."""
+        """Return the stars of these detections."""
         return Stars(self.centers[indices], self.initial[indices], self.refined[indices])
 
 
 def has_stars(model: Any) -> bool:
-    """Whether the model is a VFNet that torch runs, with its star."""
+    """Return whether the model is a VFNet with star convolution that torch runs."""
     return isinstance(model, Model) and isinstance(model.detector, VFNet) and model.detector.config.star
 
 
 def predict_with_stars(model: Model, image: ImageLike) -> tuple[Detections, Stars]:
-    """What ``model.predict(image)`` gives, and the star of each detection.
+    """Return the detections of ``model.predict(image)`` and the star of each.
 
     Raises:
-        DataError: a file cannot be read as an image.
+        DataError: the file cannot be read as an image.
         ValueError: the model has no stars (:func:`has_stars`).
     """
     if not has_stars(model):
         raise ValueError("only a VFNet checkpoint with model.star has stars")
-    tiling, settings = model.info.tiling, model.info.postprocess
-    opened = open_image(image, model.info.preprocess.range, large=tiling.size > 0)
-    tiles = make_tiles(opened.height, opened.width, tiling)
-    crops = [opened.crop(tile) for tile in tiles] if tiling.size else [opened]
-    at_once = max(BATCH // model.info.tta.count, 1)  # batches as prediction makes them
-    parts = []
-    for outer in range(0, len(crops), BATCH):
-        few = crops[outer : outer + BATCH]
-        for start in range(0, len(few), at_once):
-            parts += _detect(model, few[start : start + at_once], settings)
-    found = [one for one, _ in parts]
-    detections, origins = join_windows_traced(found, tiles, (opened.height, opened.width), tiling, settings)
-    shifts = [np.array(location[:2], np.float32) for location in tiles]
-    return detections, _join([stars for _, stars in parts], shifts).take(origins)
+    ((detections, stars),) = detect(_StarStages(model), [image], model.info.postprocess)
+    return detections, stars
 
 
-def _join(parts: list[Stars], shifts: list[Float[np.ndarray, "2"]]) -> Stars:
-    """Those of all windows, each moved to where its window lies."""
-    pairs = list(zip(parts, shifts, strict=True))
-    return Stars(
-        np.concatenate([one.centers + shift for one, shift in pairs]),
-        np.concatenate([one.initial + np.tile(shift, 2) for one, shift in pairs]),
-        np.concatenate([one.refined + np.tile(shift, 2) for one, shift in pairs]),
-    )
+class _StarCandidates(NamedTuple):
+    """The candidates of one image, their first boxes, and their points as boxes without a size."""
+
+    final: Candidates
+    initial: Candidates
+    centers: Candidates
 
 
-@torch.inference_mode()
-def _detect(model: Model, images: list[Image.Image], settings: PostProcess) -> list[tuple[Detections, Stars]]:
-    final: list[list[Candidates]] = []
-    first: list[list[Candidates]] = []
-    center: list[list[Candidates]] = []
-    for look in model.looks(images):
-        decoded = model.decode(look)
-        points, initial = _first_boxes(model, look)
-        final.append(look.to_images(decoded, images))
-        first.append(look.to_images(decoded._replace(boxes=initial), images))
-        # a point travels as a box without a size
-        center.append(look.to_images(decoded._replace(boxes=torch.cat([points, points], dim=-1)), images))
-    pairs = []
-    for i in range(len(images)):
-        one, initial_one, center_one = (
-            concat_candidates([look[i] for look in looks]) for looks in (final, first, center)
+class _StarStages:
+    """The stages of prediction, which carry first box and point along with each candidate."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.info = model, model.info
+
+    @torch.inference_mode()
+    def candidates(self, batch: PassInput) -> list[_StarCandidates]:
+        forward = self.model.forward_pass(batch)
+        decoded = self.model.decode(forward)
+        points, initial = self._first_boxes(forward)
+        columns = (decoded.boxes, initial, torch.cat([points, points], dim=-1))
+        rows = (forward.to_images(decoded._replace(boxes=boxes), batch.images) for boxes in columns)
+        return [_StarCandidates(*row) for row in zip(*rows, strict=True)]
+
+    def _first_boxes(self, forward: ForwardPass) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N 4"]]:
+        """Return points and first boxes of all levels in pixels of the network's input.
+
+        The boxes are not clipped: the star also samples beyond the border, where it reads zeros.
+        """
+        config: Any = self.model.detector.config
+        distances = at_least_float32(forward.outputs.tensors["initial"])
+        priors = VFNet.labeling(config).grid(forward.outputs.shapes, like=distances)
+        points = priors.points.expand(distances.shape[0], -1, -1)
+        return points, distance2bbox(points, distances)
+
+    @torch.inference_mode()
+    def postprocess(self, passes: Sequence[_StarCandidates], settings: PostProcess) -> tuple[Detections, Stars]:
+        final, initial, centers = (concat_candidates(column) for column in zip(*passes, strict=True))
+        point, score, label = multiclass_nms_indices(final.boxes[0], final.scores[0], final.counts, settings)
+        boxes, first, center = (found.boxes[0, point].cpu().numpy() for found in (final, initial, centers))
+        detections = Detections(boxes, score.cpu().numpy(), label.cpu().numpy(), self.model.categories)
+        return detections, Stars(center[:, :2], first, boxes)
+
+    def merge(
+        self, parts: Sequence[tuple[Detections, Stars]], size: tuple[int, int], settings: PostProcess
+    ) -> tuple[Detections, Stars]:
+        tiling = self.info.tiling
+        detections, origins = merge_tiles([found for found, _ in parts], size, tiling, settings)
+        offsets = [np.array(tile[:2], np.float32) for tile in make_tiles(*size, tiling)]
+        pairs = [(stars, offset) for (_, stars), offset in zip(parts, offsets, strict=True)]
+        joined = Stars(
+            np.concatenate([stars.centers + offset for stars, offset in pairs]),
+            np.concatenate([stars.initial + np.tile(offset, 2) for stars, offset in pairs]),
+            np.concatenate([stars.refined + np.tile(offset, 2) for stars, offset in pairs]),
         )
-        pairs.append(_select(model, one, initial_one, center_one, settings))
-    return pairs
-
-
-def _first_boxes(model: Model, look: ForwardPass) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N 4"]]:
-    """Points and first boxes of all levels in pixels of the network's input, not clipped: the star looks beyond the
-    border too, and reads zeros there."""
-    config: Any = model.detector.config
-    distances = at_least_float32(look.outputs.tensors["initial"])
-    priors = VFNet.labeling(config).grid(look.outputs.shapes, like=distances)
-    points = priors.points.expand(distances.shape[0], -1, -1)
-    return points, distance2bbox(points, distances)
-
-
-def _select(
-    model: Model, final: Candidates, first: Candidates, center: Candidates, settings: PostProcess
-) -> tuple[Detections, Stars]:
-    point, score, label = multiclass_nms_indices(final.boxes[0], final.scores[0], final.counts, settings)
-    boxes = final.boxes[0, point].cpu().numpy()
-    found = Detections(boxes, score.cpu().numpy(), label.cpu().numpy(), model.categories)
-    return found, Stars(center.boxes[0, point, :2].cpu().numpy(), first.boxes[0, point].cpu().numpy(), boxes)
+        return detections, joined.take(origins)

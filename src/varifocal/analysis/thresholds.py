@@ -1,4 +1,4 @@
-"""Score thresholds from which detections can be trusted: for the best F1, and for a target precision."""
+"""Score thresholds: for the best F1, and for a target precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from varifocal.analysis.matching import Matches
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What the detections from ``score`` on are like, at IoU 0.5."""
+    """Precision, recall and F1 at IoU 0.5 of the detections from ``score`` on."""
 
     score: float
     precision: float
@@ -23,8 +23,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """``f1`` has the best F1, ``target`` the highest recall of those that reach the target ``precision``, None where no
-    score reaches it. The keys are the labels of classes with boxes; a class without detections has None for both."""
+    """Operating points over all classes and for each class.
+
+    ``f1`` has the best F1. ``target`` has the highest recall of those that reach the target ``precision``, and is None
+    if none does. The keys are the labels of classes with boxes; a class without detections has None for both.
+    """
 
     precision: float
     f1: OperatingPoint | None
@@ -34,13 +37,13 @@ class Thresholds:
 
 
 def operating_points(table: DetectionTable, matches: Matches, precision: float) -> Thresholds:
-    """The section; ``matches`` begin with IoU 0.5. Over all classes together, and for each."""
+    """Return the operating points; the first threshold of ``matches`` is IoU 0.5."""
     right, wrong = matches.right[0], matches.wrong[0]
     objects = table.objects
     known = objects[table.found.label] > 0
-    f1, target = best(table.found.score, right & known, wrong & known, int(objects.sum()), precision)
+    f1, target = best_points(table.found.score, right & known, wrong & known, int(objects.sum()), precision)
     both = {
-        k: best(table.found.score, right & which, wrong & which, int(objects[k]), precision)
+        k: best_points(table.found.score, right & which, wrong & which, int(objects[k]), precision)
         for k in np.flatnonzero(objects).tolist()
         for which in [table.found.label == k]
     }
@@ -49,14 +52,14 @@ def operating_points(table: DetectionTable, matches: Matches, precision: float) 
     )
 
 
-def best(
+def best_points(
     score: Float[np.ndarray, "N"],
     right: Bool[np.ndarray, "N"],
     wrong: Bool[np.ndarray, "N"],
     boxes: int,
     precision: float,
 ) -> tuple[OperatingPoint | None, OperatingPoint | None]:
-    """The two thresholds for these detections; each is the score of a detection."""
+    """Return the points of the best F1 and of the target precision, each at a detection's score, or None."""
     which = np.flatnonzero(right | wrong)
     which = which[np.argsort(-score[which], kind="stable")]
     score = score[which]
@@ -72,5 +75,5 @@ def best(
     enough = np.flatnonzero((precisions >= precision) & (hits > 0))
     if not len(enough):
         return at(int(f1.argmax())), None
-    # of those with the highest recall, the highest score: nothing but wrong ones would come in after it
+    # of those with the highest recall, the highest score: below it only false positives are added
     return at(int(f1.argmax())), at(int(enough[recalls[enough].argmax()]))

@@ -1,4 +1,4 @@
-"""The images that go wrong most."""
+"""The images with the costliest errors."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from varifocal.analysis.detection_table import DetectionTable
+from varifocal.analysis.detection_table import DetectionTable, xywh_to_xyxy
 from varifocal.analysis.matching import Matches
 from varifocal.analysis.tide import IGNORED, KINDS, TideErrors
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionError:
-    """A detection of an image: xyxy pixels, ``kind`` is "right", "ignored" or one of TIDE's kinds.
+    """A detection of an image with its kind: "right", "ignored" or one of TIDE's kinds of error.
 
-    ``index`` is its index in the image's detections; ``truth`` the index in the sample of the box of its class that
-    it overlaps most, by ``iou``, and -1 where it overlaps none.
+    ``box`` is xyxy in pixels and ``index`` the index in the image's detections. ``truth`` is the index in the sample of
+    the box of the same class that it overlaps most, by ``iou``; -1 if it overlaps none.
     """
 
     box: Float[np.ndarray, "4"]
@@ -31,7 +31,7 @@ class DetectionError:
 
 @dataclass(frozen=True, eq=False)
 class MissedBox:
-    """A box that nothing found: xyxy pixels."""
+    """A labeled box without a detection: xyxy pixels."""
 
     box: Float[np.ndarray, "4"]
     label: int
@@ -39,22 +39,28 @@ class MissedBox:
 
 @dataclass(frozen=True, eq=False)
 class ImageErrors:
-    """``sample`` is the index in the data; ``cost`` the sum of the scores of ``wrong`` detections plus the number of
-    boxes ``missed``, of what is found from one score on. ``objects`` is how many boxes there are, without crowds."""
+    """The errors in an image among the detections from a score on.
+
+    ``sample`` is the index in the data set. ``cost`` is the sum of the scores of the ``wrong`` detections plus the
+    number of boxes ``missed``. ``objects`` is the number of labeled boxes without crowds.
+    """
 
     sample: int
     cost: float
     wrong: int
     objects: int
-    seen: tuple[DetectionError, ...]
+    detections: tuple[DetectionError, ...]
     missed: tuple[MissedBox, ...]
 
 
 def worst_images(
     table: DetectionTable, matches: Matches, errors: TideErrors, score: float, most: int
 ) -> tuple[Float[np.ndarray, "M"], tuple[ImageErrors, ...]]:
-    """The cost of each sample of the data, and the ``most`` costly images, of equal cost the first; none without
-    cost. Detections from ``score`` on, matched at the first threshold."""
+    """Return the cost of each sample of the data, and the ``most`` costly images, the costliest first.
+
+    Read are detections from ``score`` on, at the first threshold of ``matches``. Images without cost are not listed,
+    and of equal ones the first comes first.
+    """
     read = table.found.score >= score
     wrong = read & matches.wrong[0]
     free = ~table.truth.crowd
@@ -66,18 +72,18 @@ def worst_images(
     order = np.argsort(-cost, kind="stable")[:most]
     truth = np.searchsorted(table.truth.image, [order, order + 1])
     listed = []
-    for i, image in enumerate(order.tolist()):
+    for number, image in enumerate(order.tolist()):
         if cost[image] <= 0:
             break
-        own = np.arange(*truth[:, i])
+        own = np.arange(*truth[:, number])
         listed.append(
             ImageErrors(
                 int(table.samples[image]),
                 float(cost[image]),
                 int(counts[image]),
                 int((~table.truth.crowd[own]).sum()),
-                look_at(table, matches, errors, image, score),
-                tuple(MissedBox(_xyxy(table.truth.boxes[at]), int(table.truth.label[at])) for at in own[free[own]]),
+                image_detections(table, matches, errors, image, score),
+                tuple(MissedBox(xywh_to_xyxy(table.truth.boxes[i]), int(table.truth.label[i])) for i in own[free[own]]),
             )
         )
     by_sample = np.empty(images)
@@ -85,33 +91,29 @@ def worst_images(
     return by_sample, tuple(listed)
 
 
-def look_at(
+def image_detections(
     table: DetectionTable, matches: Matches, errors: TideErrors, image: int, score: float
 ) -> tuple[DetectionError, ...]:
-    """What was found from ``score`` on in the image of rank ``image``, best first."""
+    """Return the detections from ``score`` on in the image of rank ``image``, best first."""
     detections = np.arange(*np.searchsorted(table.found.image, [image, image + 1]))
     read = detections[table.found.score[detections] >= score]
-    return tuple(_seen(table, matches, errors, at) for at in read.tolist())
+    return tuple(_detection(table, matches, errors, i) for i in read.tolist())
 
 
-def _seen(table: DetectionTable, matches: Matches, errors: TideErrors, at: int) -> DetectionError:
-    if matches.right[0, at]:
+def _detection(table: DetectionTable, matches: Matches, errors: TideErrors, i: int) -> DetectionError:
+    if matches.right[0, i]:
         kind = "right"
-    elif not matches.wrong[0, at] or errors.kinds[at] == IGNORED:
+    elif not matches.wrong[0, i] or errors.kinds[i] == IGNORED:
         kind = "ignored"
     else:
-        kind = KINDS[errors.kinds[at]]
-    found, best = table.found, int(table.own.truth[at])
+        kind = KINDS[errors.kinds[i]]
+    found, best = table.found, int(table.own.truth[i])
     return DetectionError(
-        _xyxy(found.boxes[at]),
-        int(found.label[at]),
-        float(found.score[at]),
-        float(table.own.iou[at]),
+        xywh_to_xyxy(found.boxes[i]),
+        int(found.label[i]),
+        float(found.score[i]),
+        float(table.own.iou[i]),
         kind,
-        int(found.index[at]),
+        int(found.index[i]),
         int(table.truth.index[best]) if best >= 0 else -1,
     )
-
-
-def _xyxy(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:
-    return np.concatenate([box[:2], box[:2] + box[2:]])

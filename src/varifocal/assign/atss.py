@@ -8,19 +8,18 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from varifocal.assign.priors import square_anchors
-from varifocal.boxes import bbox2distance, elementwise_iou
+from varifocal.boxes import bbox2distance, elementwise_iou, square_anchors
 from varifocal.structures import Assignment, Priors
 
 MIN_INSIDE = 0.01  # pixels by which a positive point must lie inside its box
 
 
 def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> Assignment:
-    """Give each point the ground-truth box it should predict.
+    """Assign to each point the ground-truth box that it should predict.
 
     For every box the ``topk`` nearest points of each level are candidates, of equally near ones those first in the
-    list. Positive is a candidate whose anchor (a square of ``scale`` strides) overlaps the box by at least mean plus
-    (unbiased) standard deviation of all the box's candidates, and whose center lies inside the box. A point claimed
+    list. A candidate is positive if its anchor (a square of ``scale`` strides) overlaps the box by at least mean plus
+    (unbiased) standard deviation of all the box's candidates, and its center lies inside the box. A point claimed
     twice goes to the box with the higher IoU, and of equal ones to the first. A box with a single candidate gets
     nothing (its deviation is undefined).
 
@@ -30,7 +29,7 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
     Args:
         priors: the points of all levels.
         boxes: ground truth, xyxy pixels.
-        topk: candidates a level.
+        topk: candidates per level.
         scale: anchor side in strides.
     """
     claims = atss_candidates(priors, boxes, topk=topk, scale=scale)
@@ -38,7 +37,7 @@ def assign_atss(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, s
 
 
 class AtssCandidates(NamedTuple):
-    """Points that boxes ask for, each with the index of the box and the IoU by which it asks."""
+    """Points that are positive for a box, each with the index of the box and its IoU; a point may be listed twice."""
 
     point: Int64[Tensor, "K"]
     owner: Int64[Tensor, "K"]
@@ -46,7 +45,7 @@ class AtssCandidates(NamedTuple):
 
 
 def atss_candidates(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 9, scale: float = 8) -> AtssCandidates:
-    """What each box would take if it were alone in its image; arguments as of :func:`assign_atss`."""
+    """Return the positive points of each box as if it were alone; the arguments are those of :func:`assign_atss`."""
     none = torch.empty(0, dtype=torch.long, device=boxes.device)
     if len(boxes) == 0 or len(priors.points) == 0:
         return AtssCandidates(none, none, boxes.new_empty(0))
@@ -61,7 +60,7 @@ def atss_candidates(priors: Priors, boxes: Float[Tensor, "G 4"], *, topk: int = 
 
 
 def resolve_conflicts(claims: AtssCandidates, points: int, boxes: int) -> Int64[Tensor, "N"]:
-    """The box of each of so many points: the one that asks with the highest IoU, of equal ones the first; or -1."""
+    """Return the box of each point: of several boxes the one with the highest IoU, of equal ones the first; or -1."""
     point, owner, iou = claims
     best = iou.new_zeros(points).scatter_reduce(0, point, iou, "amax")
     winner = iou == best[point]
@@ -71,10 +70,10 @@ def resolve_conflicts(claims: AtssCandidates, points: int, boxes: int) -> Int64[
 
 
 def _nearest(priors: Priors, boxes: Float[Tensor, "G 4"], topk: int) -> Int64[Tensor, "K G"]:
-    """Indices of the points nearest to each box's center, those of ``topk`` cells of each level, the nearest first.
+    """Return the points of the ``topk`` cells of each level that are nearest to each box's center, nearest first.
 
-    In a grid these lie in the ``topk`` nearest rows and columns, so only their crossings are looked at. Distances are
-    squares in float64, so that rounding does not make ties.
+    In a grid these lie in the ``topk`` nearest rows and columns, so that only their crossings are compared. Distances
+    are squares in float64, so that rounding does not make ties.
     """
     centers = (boxes[:, :2].double() + boxes[:, 2:].double()) / 2
     start, nearest = 0, []

@@ -14,7 +14,7 @@ SIZE_UNIT = 8  # a level takes boxes whose longest distance is up to this many s
 
 
 def assign_fcos(priors: Priors, boxes: Float[Tensor, "G 4"], *, radius: float | None = None) -> Assignment:
-    """Give each point the smallest box that it lies in and that its level is meant for.
+    """Assign to each point the smallest box that it lies in and that fits its level.
 
     A level takes a box when max(l, t, r, b) lies between 8 of the next finer level's strides and 8 of its own; the
     first level has no lower and the last no upper bound. With ``radius`` (center sampling, 1.5 in the paper's code)
@@ -35,7 +35,7 @@ def assign_fcos(priors: Priors, boxes: Float[Tensor, "G 4"], *, radius: float | 
 
 
 def _candidates(priors: Priors, boxes: Float[Tensor, "G 4"], radius: float | None) -> Bool[Tensor, "N G"]:
-    """Which points lie in which box and are meant for its size."""
+    """Return which points lie in which box, on a level that fits its size."""
     distances = bbox2distance(priors.points[:, None], boxes.expand(len(priors.points), -1, -1))
     region = distances
     if radius is not None:
@@ -51,7 +51,7 @@ def _candidates(priors: Priors, boxes: Float[Tensor, "G 4"], radius: float | Non
 
 
 def _size_ranges(priors: Priors) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """Lower and upper bound in pixels of max(l, t, r, b) at each point."""
+    """Return the lower and the upper bound in pixels of max(l, t, r, b) at each point."""
     levels = [level[0].item() for level in priors.strides.split(list(priors.counts))]
     upper = [SIZE_UNIT * stride for stride in levels[:-1]] + [1e8]
     lower = [-1.0, *upper[:-1]]

@@ -14,7 +14,7 @@ LOWER, UPPER = 2, 8  # a level takes boxes with a mean side between these number
 
 
 def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 0.4) -> Assignment:
-    """Give each cell the smallest box whose fovea covers its center, among those that its level is meant for.
+    """Assign to each cell the smallest box whose fovea covers its center, among those that fit its level.
 
     The fovea is the box shrunk to ``sigma`` about its center; where it lies beyond the centers of the last row
     or column of a level, it is moved onto them. The mean side of a box is the root of its area. Neighboring levels
@@ -41,7 +41,7 @@ def assign_fovea(priors: Priors, boxes: Float[Tensor, "G 4"], *, sigma: float = 
 
 
 def _foveas(priors: Priors, boxes: Float[Tensor, "G 4"], sigma: float) -> Bool[Tensor, "N G"]:
-    """Which cells lie in the middle of which box."""
+    """Return which cells lie in the fovea of which box."""
     stride = priors.strides[:, None]
     cells = torch.div(priors.points, stride, rounding_mode="floor")
     limits = _last_cells(priors)[:, None]
@@ -50,12 +50,12 @@ def _foveas(priors: Priors, boxes: Float[Tensor, "G 4"], sigma: float) -> Bool[T
     # the center of cell i is at i + 0.5 strides
     first = (corner + (1 - sigma) * half - 0.5).ceil().clamp(min=0).minimum(limits)
     last = (corner + (1 + sigma) * half - 0.5).floor().clamp(min=0).minimum(limits)
-    here = cells[:, None]
-    return ((here >= first) & (here <= last)).all(dim=-1)
+    column_and_row = cells[:, None]
+    return ((column_and_row >= first) & (column_and_row <= last)).all(dim=-1)
 
 
 def _last_cells(priors: Priors) -> Float[Tensor, "N 2"]:
-    """For each cell the last (column, row) of its level."""
+    """Return the last (column, row) of each cell's level."""
     levels = priors.points.new_tensor([(columns - 1, rows - 1) for rows, columns in priors.shapes])
     counts = torch.tensor(priors.counts, device=levels.device)
     return levels.repeat_interleave(counts, dim=0)

@@ -19,7 +19,7 @@ def assign_max_iou(
     negative: float = 0.4,
     match_apart: bool = False,
 ) -> Assignment:
-    """Give each anchor the box that it overlaps most, and each box the anchors that overlap it most.
+    """Assign to each anchor the box that it overlaps most, and to each box the anchors that overlap it most.
 
     An anchor whose best IoU is at least ``positive`` takes that box, one below ``negative`` is background, those
     between are ignored. Then every box takes all anchors that have its own highest IoU, whatever that is; of several
@@ -30,9 +30,9 @@ def assign_max_iou(
         priors: with anchors.
         boxes: ground truth, xyxy pixels.
         positive: lowest IoU of a match.
-        negative: IoU from which an anchor is no background any more.
-        match_apart: a box that overlaps no anchor takes all that do not overlap it, as mmdetection has it; otherwise
-            it takes none.
+        negative: lowest IoU of an anchor that is not background.
+        match_apart: a box that overlaps no anchor takes all that do not overlap it, as in mmdetection; otherwise it
+            takes none.
     """
     assert priors.anchors is not None
     gt = torch.full((len(priors.anchors),), -1, dtype=torch.long, device=boxes.device)
@@ -43,9 +43,9 @@ def assign_max_iou(
     index = torch.arange(1, len(boxes) + 1, device=boxes.device)
     for block in chunk_boxes(len(gt), len(boxes)):
         iou = elementwise_iou(priors.anchors[:, None], boxes[block])
-        here, where = iou.max(dim=1)
-        owner = torch.where(here > best, where + block.start, owner)
-        best = torch.maximum(here, best)
+        highest_iou, index_in_block = iou.max(dim=1)
+        owner = torch.where(highest_iou > best, index_in_block + block.start, owner)
+        best = torch.maximum(highest_iou, best)
         highest = iou.amax(dim=0)
         match = (iou == highest) & ((highest > 0) | match_apart)
         last = torch.maximum(last, (match * index[block]).amax(dim=1))

@@ -13,16 +13,16 @@ MIN_SIDE = 1e-6  # pixels
 
 
 def assign_nearest_point(priors: Priors, boxes: Float[Tensor, "G 4"], *, scale: float = 4) -> Assignment:
-    """Give each box the nearest point of the one level that fits its size.
+    """Assign to each box the nearest point of the one level that fits its size.
 
-    That level's stride is the largest power of two up to sqrt(width * height) / ``scale``, or the nearest there is.
+    That level's stride is the largest power of two up to sqrt(width * height) / ``scale``, or the nearest existing one.
     Distances to the box's center are measured in widths and heights of the box. Of several boxes at a point the
     nearest wins, of equally near ones the first.
 
     Args:
         priors: the points of all levels; strides are powers of two.
         boxes: ground truth, xyxy pixels.
-        scale: side of a level's typical object in strides.
+        scale: side of a level's typical object, in strides.
     """
     gt = torch.full((len(priors.points),), -1, dtype=torch.long, device=boxes.device)
     if len(boxes) == 0 or len(gt) == 0:
@@ -39,7 +39,7 @@ def assign_nearest_point(priors: Priors, boxes: Float[Tensor, "G 4"], *, scale: 
 def _nearest(
     priors: Priors, boxes: Float[Tensor, "G 4"], scale: float
 ) -> tuple[Float[Tensor, "G"], Int64[Tensor, "G"]]:
-    """Each box's distance to the nearest point of its level, and that point."""
+    """Return each box's distance to the nearest point of its level, and that point."""
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=MIN_SIDE)
     level = priors.strides.log2()
     # whole steps: the logarithms' mean, cut off

@@ -18,8 +18,7 @@ def load_model(options: argparse.Namespace) -> Any:
     """The checkpoint or exported file on the device, with the windows and the views that are asked for."""
     from dataclasses import replace
 
-    from varifocal.inference.exported.formats import is_exported
-    from varifocal.inference.loading import load
+    from varifocal.inference.loading import is_exported, load
     from varifocal.inference.tiling import tiling_from_options
     from varifocal.types import PAPER_TTA
 

@@ -81,7 +81,7 @@ def _predict_all(
     model: Predictor, files: Sequence[Path], paths: Mapping[Path, Path], options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
     """What is found in images, what is wrong with those that cannot be read, and which files hold how many images."""
-    from varifocal.data.images import count_frames
+    from varifocal.data.image_scan import count_frames
     from varifocal.utils.progress import progress_bar
 
     entries: list[dict[str, Any]] = []

@@ -26,8 +26,8 @@ def run_convert(options: argparse.Namespace, _: list[str]) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     from varifocal.inference.model import build, save
+    from varifocal.inference.published.convert import is_backbone, read_backbone, read_published, read_state
     from varifocal.models.checkpoint import load_state_dict_strict, write_checkpoint
-    from varifocal.models.published.convert import is_backbone, read_backbone, read_published, read_state
 
     if is_backbone(read_state(options.file)[0]):
         name, tensors = read_backbone(options.file)
@@ -122,7 +122,7 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.tools import models as zoo
+    from varifocal.tools import model_zoo as zoo
     from varifocal.utils.atomic_write import atomic_write
 
     if options.output_json is not None:

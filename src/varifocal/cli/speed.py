@@ -50,7 +50,8 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
-    from varifocal.inference.exported.formats import is_exported, runtime_of
+    from varifocal.inference.exported.formats import runtime_of
+    from varifocal.inference.loading import is_exported
     from varifocal.tools import bench
     from varifocal.tools.bench.console import show
     from varifocal.utils.atomic_write import atomic_write

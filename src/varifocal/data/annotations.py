@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
@@ -22,7 +22,7 @@ from varifocal.utils.text import counted
 
 T = TypeVar("T")
 NO_BOX = "nothing"  # stands for a box that is missing
-LISTED = 1000  # problems of one kind that are kept; further ones are only counted
+LISTED = 1000  # entries of one kind that are kept; further ones are only counted
 
 # Problems of an object that could not be read, so that it is not in the columns.
 _OF_OBJECTS = ("malformed", "unknown-class")
@@ -67,35 +67,56 @@ class Issue:
         return f"{self.location.file}: {problem}" + (f"; {self.hint}" if self.hint else "")
 
 
-class Problems(Sequence[Issue]):
-    """Problems in the order in which they were found, at most ``LISTED`` of each kind; ``counts`` counts all.
+class CappedList(Sequence[T]):
+    """Entries in the order in which they came, at most ``LISTED`` of each kind; ``counts`` counts all."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Any] = Counter()
+        self._listed: list[T] = []
+
+    def add_many(
+        self, kind: Hashable, sources: Sequence[Any], make: Callable[[Any], T], count: int | None = None
+    ) -> None:
+        """Add an entry for each of ``sources``; ``make`` is called only for those that are kept.
+
+        ``count`` is the number of all entries if ``sources`` holds only some of their sources.
+        """
+        room = max(LISTED - self.counts[kind], 0)
+        self._listed += [make(source) for source in sources[:room]]
+        count = len(sources) if count is None else count
+        if count:
+            self.counts[kind] += count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._listed[index]
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+class Problems(CappedList[Issue]):
+    """Problems in the order in which they were found, capped and counted by their kind.
 
     ``damaged`` holds every image with an object that could not be read, ``refused_classes`` the names of the classes of
     such objects, where they are known.
     """
 
     def __init__(self, problems: Iterable[Issue] = ()) -> None:
-        self.counts: Counter[str] = Counter()
+        super().__init__()
         self.damaged: set[int] = set()
         self.refused_classes: set[str] = set()
-        self._listed: list[Issue] = []
         for problem in problems:
             self.add(problem)
 
     def add(self, problem: Issue) -> None:
         """Count a problem, and keep it unless ``LISTED`` of its kind are kept already."""
-        self.counts[problem.kind] += 1
         if problem.image >= 0 and problem.box < 0 and problem.kind in _OF_OBJECTS:
             self.damaged.add(problem.image)
-        if self.counts[problem.kind] <= LISTED:
-            self._listed.append(problem)
-
-    def add_many(self, kind: str, indices: np.ndarray, make: Callable[[int], Issue]) -> None:
-        """Add one problem for each index; ``make`` is called only for those that are kept."""
-        room = max(LISTED - self.counts[kind], 0)
-        self._listed += [make(int(index)) for index in indices[:room]]
-        if len(indices):
-            self.counts[kind] += len(indices)
+        self.add_many(problem.kind, [problem], lambda issue: issue)
 
     def extend(self, others: Problems) -> None:
         """Add the problems of another collection, also those that it only counted."""
@@ -105,16 +126,6 @@ class Problems(Sequence[Issue]):
         self.counts.update({kind: count - kept[kind] for kind, count in others.counts.items()})
         self.damaged |= others.damaged
         self.refused_classes |= others.refused_classes
-
-    @overload
-    def __getitem__(self, index: int) -> Issue: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Issue]: ...
-    def __getitem__(self, index: int | slice) -> Issue | Sequence[Issue]:
-        return self._listed[index]
-
-    def __len__(self) -> int:
-        return len(self._listed)
 
 
 class LazySequence(Sequence[T]):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import LazySequence
-from varifocal.data.images import THUMB, ImageScan, scan_images
+from varifocal.data.image_scan import THUMB, ImageScan, scan_images
 from varifocal.data.near_duplicates import exact_duplicates, near_duplicate_groups, perceptual_hash
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import ConfigError, DataError

@@ -1,48 +1,39 @@
-"""Image files: their size, their pixels as upright RGB, and a scan of many; every problem becomes a ``DataError``."""
+"""Image files opened by Pillow within a limit of pixels, decoded and turned upright; failures become ``DataError``."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
-import struct
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import count
-from threading import Lock
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from varifocal.data.open_image import opened, pixel_limit, quiet
-from varifocal.data.value_ranges import (
-    Depth,
-    Used,
-    bounds,
-    depth_of,
-    low_bytes,
-    needs_low,
-    stored_values,
-    to_levels,
-    used_values,
-)
+from varifocal.data.image_errors import explain, has_heif, read_head
+from varifocal.data.image_kinds import HEIC, RAW, kind_of_head, suffix_of, why_unread
+from varifocal.data.value_ranges import Depth, depth_of, low_bytes, needs_low, stored_values, to_levels
 from varifocal.types import FileLike, Levels
-from varifocal.utils.errors import DataError
+from varifocal.utils.errors import ConfigError, DataError
 
-_TOGETHER = 256  # headers that a thread reads at a time
-
+# Twice Pillow's own default bound: beyond it Pillow refuses to open a file at all.
+MAX_PIXELS = 178_956_970
+# Limit for images that are processed in tiles or crops: about 4 GiB in memory.
+MAX_LARGE = 1 << 30
+LIMIT = "VARIFOCAL_MAX_PIXELS"  # environment variable that replaces both
+# Pillow would also open formats that run other programs (EPS starts Ghostscript).
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _MODES = frozenset(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colors are multiplied by their alpha
 
-THUMB = 16  # side of the small gray image by which images are compared
-_AHEAD = 1024  # files in the queue of the threads
-_ALONE = 1 << 25  # pixels above which only one image is decoded at a time
-_LARGE_DECODED = Lock()
 
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -65,13 +56,18 @@ def read_image(path: FileLike, levels: Levels | None = None, *, large: bool = Fa
 
     Raises:
         DataError: the file is missing, empty, a folder, not an image, damaged, truncated, has more pixels than
-            :func:`varifocal.data.open_image.pixel_limit`, or has values without a known range and none is named.
+            :func:`varifocal.data.images.pixel_limit`, or has values without a known range and none is named.
     """
     limit = pixel_limit(large=large)
     with quiet(limit), opened(path, limit, large=large) as image:
-        depth = depth_of(image)
+        depth = depth_of(image) if _may_be_deep(image) else None
         image.load()
-        return _upright(image, str(path), depth, levels, partial(_low_bytes, path, limit))
+        return _upright(image, str(path), depth, levels, partial(read_low_bytes, path, limit))
+
+
+def _may_be_deep(image: Image.Image) -> bool:
+    """Return whether an image that is not decoded yet may have more than 8 bits, by its mode and its raw modes."""
+    return image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", ""))
 
 
 def to_upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) -> Image.Image:
@@ -80,7 +76,7 @@ def to_upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) 
     Raises:
         DataError: see ``read_image``; also if a range is named and the image has colors of 16 bits.
     """
-    if type(image) is Image.Image and image.mode == "RGB" and _orientation(image) == 1:
+    if type(image) is Image.Image and image.mode == "RGB" and exif_orientation(image) == 1:
         return image  # a large one is not copied
     depth = depth_of(image)
     if depth is not None and depth.color:
@@ -96,8 +92,11 @@ def to_upright_rgb(image: Image.Image, name: str, levels: Levels | None = None) 
 def _upright(
     image: Image.Image, name: str, depth: Depth | None, levels: Levels | None, low: Callable[[], Image.Image]
 ) -> Image.Image:
-    turn = _TURNS.get(_orientation(image))
-    rgb = _to_rgb(image, name, depth, levels, low)
+    turn = TURNS.get(exif_orientation(image))
+    if depth is not None and (not depth.color or needs_low(image, depth, levels)):
+        rgb = Image.fromarray(to_levels(stored_values(image, depth, low), depth, levels, name)).convert("RGB")
+    else:
+        rgb = to_rgb(image, name)
     if turn is not None:
         rgb = rgb.transpose(turn)
     # a reader of the EXIF data must not rotate the upright image again
@@ -105,230 +104,23 @@ def _upright(
     return rgb
 
 
-def _low_bytes(path: FileLike, limit: int) -> Image.Image:
+def read_low_bytes(path: FileLike, limit: int) -> Image.Image:
     """Return the image of 16-bit colors again, decoded to the low bytes of its values."""
     with opened(path, limit) as image:
         return low_bytes(image)
 
 
-def count_frames(path: FileLike) -> int:
-    """Return the number of images in a file, such as pages of a TIFF or frames; ``read_image`` reads the first.
-
-    Smaller copies in a TIFF, and depth maps or second exposures of a phone, do not count.
-
-    Raises:
-        DataError: see :func:`read_size`.
-    """
-    limit = pixel_limit(large=True)
-    with quiet(limit), opened(path, limit, large=True) as image:
-        return _frames(image)
-
-
-def _frames(image: Image.Image) -> int:
-    """Return the number of intact images in an opened file; afterwards the file is at another image."""
-    pages = 0
-    try:
-        if image.format == "MPO" or not getattr(image, "is_animated", False):
-            return 1
-        if image.format != "TIFF":
-            return int(image.n_frames)  # type: ignore[attr-defined]
-        for number in count():
-            image.seek(number)
-            kind = image.tag_v2.get(ExifTags.Base.NewSubfileType, 0)  # type: ignore[attr-defined]
-            pages += not kind & 0b101  # neither a smaller copy nor a mask
-    except Exception:  # the end, or whatever Pillow raises on a damaged page
-        pass
-    return max(pages, 1)
-
-
-def read_size(path: FileLike) -> tuple[int, int]:
-    """Return (width, height) in pixels of the upright image, read from the header without decoding.
-
-    Raises:
-        DataError: see ``read_image``, for problems that the header shows.
-    """
-    limit = pixel_limit(large=True)
-    with quiet(limit):
-        return _upright_size(path, limit)
-
-
-def _upright_size(path: FileLike, limit: int) -> tuple[int, int]:
-    with opened(path, limit, large=True) as image:
-        width, height = _stored(image)
-        orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
-    return (height, width) if orientation >= 5 else (width, height)
-
-
-def read_stored_size(path: FileLike) -> tuple[int, int]:
-    """Return (width, height) in pixels as stored, before the EXIF rotation.
-
-    Raises:
-        DataError: see ``read_size``.
-    """
-    limit = pixel_limit(large=True)
-    with quiet(limit), opened(path, limit, large=True) as image:
-        return _stored(image)
-
-
-def read_sizes(files: Sequence[FileLike], threads: int = 4) -> list[tuple[int, int] | DataError]:
-    """Return ``read_size`` of many files, in their order, or the error of a file that cannot be read."""
-    limit = pixel_limit(large=True)
-
-    def read(part: Sequence[FileLike]) -> list[tuple[int, int] | DataError]:
-        return [_size_or_error(file, limit) for file in part]
-
-    parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
-    with quiet(limit), ThreadPoolExecutor(threads) as pool:
-        return [size for sizes in pool.map(read, parts) for size in sizes]
-
-
-def _size_or_error(file: FileLike, limit: int) -> tuple[int, int] | DataError:
-    try:
-        return _upright_size(file, limit)
-    except DataError as error:
-        return error
-
-
-class ImageScan(NamedTuple):
-    """Result of decoding one image; ``error`` says why it cannot be read.
-
-    ``size`` is (width, height) in pixels of the upright image, and ``stored`` before the EXIF rotation; both are (0, 0)
-    if the header cannot be read either. ``digest`` is a hash of the file's bytes. ``gray`` is the upright image scaled
-    to a square with sides of ``THUMB`` pixels. ``used`` is the range of values of an image of more than 8 bits; if its
-    meaning is not known, there are values and an error. ``frames`` is the number of images in the file.
-    """
-
-    size: tuple[int, int] = (0, 0)
-    stored: tuple[int, int] = (0, 0)
-    orientation: int = 1
-    digest: bytes = b""
-    gray: UInt8[np.ndarray, "s s"] | None = None
-    error: DataError | None = None
-    used: Used | None = None
-    frames: int = 1
-
-
-def scan_images(
-    files: Sequence[FileLike],
-    take: Callable[[int, ImageScan], None],
-    threads: int,
-    *,
-    levels: Levels | None = "image",
-    large: bool = True,
-) -> None:
-    """Decode many files; ``take`` is called with the index and the scan of each, in order and in the calling thread.
-
-    A file has an error exactly if ``read_image`` has one with the same ``levels`` and ``large``. JPEGs are decoded at a
-    smaller size, which finds the same damage. Images that take much memory are decoded one at a time.
-    """
-    limit = pixel_limit(large=large)
-    with quiet(limit), ThreadPoolExecutor(threads) as pool:
-        scan = partial(_scan, limit=limit, levels=levels, large=large)
-        for start in range(0, len(files), _AHEAD):
-            for i, result in enumerate(pool.map(scan, files[start : start + _AHEAD]), start):
-                take(i, result)
-
-
-def _scan(path: FileLike, *, limit: int, levels: Levels | None, large: bool) -> ImageScan:
-    scan = ImageScan()
-    try:
-        with opened(path, limit, large=large) as image:
-            stored = _stored(image)
-            orientation = _late_png_orientation(path) if _is_plain_png(image) else _orientation(image)
-            size = stored[::-1] if orientation >= 5 else stored
-            scan = ImageScan(size, stored, orientation, _digest(path))
-            depth = depth_of(image)
-            if image.format in ("JPEG", "MPO"):  # a draft of HEIC is its thumbnail, which hides damage
-                image.draft("L", (4 * THUMB, 4 * THUMB))
-            with _LARGE_DECODED if image.width * image.height > _ALONE else nullcontext():
-                image.load()
-                if depth is None:
-                    flat = image if image.mode == "L" else _to_rgb(image, str(path))
-                    scan = scan._replace(gray=_small_gray(image, flat))
-                else:
-                    scan = _scan_deep(image, scan, depth, levels, path, limit)
-                return scan._replace(frames=_frames(image))
-    except DataError as error:
-        return scan._replace(error=error)
-
-
-def _scan_deep(
-    image: Image.Image, scan: ImageScan, depth: Depth, levels: Levels | None, path: FileLike, limit: int
-) -> ImageScan:
-    """Return the scan of an image of more than 8 bits, whose thumbnail uses its own range of values."""
-    low = partial(_low_bytes, path, limit)
-    whole = needs_low(image, depth, levels) or not depth.color
-    values = stored_values(image, depth, low) if whole else np.asarray(image.convert("RGB")).astype(np.uint16) * 257
-    gray = Image.fromarray(to_levels(values, depth, "image", str(path)))
-    scan = scan._replace(used=used_values(values, depth), gray=_small_gray(image, gray))
-    try:
-        bounds(values, depth, None if levels is None else "image", str(path))
-    except DataError as error:
-        return scan._replace(error=error)
-    return scan
-
-
-def _digest(path: FileLike) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.digest()
-
-
-def _small_gray(image: Image.Image, flat: Image.Image) -> UInt8[np.ndarray, "s s"]:
-    """Return the upright thumbnail of ``flat``, the decoded ``image``."""
-    small = flat.resize((THUMB, THUMB), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
-    turn = _TURNS.get(_orientation(image))  # after decoding, which rotates a TIFF
-    return np.asarray(small if turn is None else small.transpose(turn))
-
-
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; damaged EXIF data counts as upright."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         return 1
-    return value if value in _TURNS else 1
+    return value if value in TURNS else 1
 
 
-def _is_plain_png(image: Image.Image) -> bool:
-    return image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()
-
-
-def _late_png_orientation(path: FileLike) -> int:
-    """Return the orientation in a chunk after the pixels, which Pillow finds only by decoding them."""
-    image = Image.new("L", (1, 1))
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                image.info["exif"] = b"Exif\x00\x00" + file.read(length)
-                break
-            file.seek(length + 4, os.SEEK_CUR)
-    return _orientation(image)
-
-
-def _stored(image: Image.Image) -> tuple[int, int]:
-    # Pillow reports the size of a TIFF after its rotation, of all other formats before it.
-    tags = getattr(image, "tag_v2", None)
-    if tags is None:
-        return image.size
-    return int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
-
-
-def _to_rgb(
-    image: Image.Image,
-    path: str,
-    depth: Depth | None = None,
-    levels: Levels | None = None,
-    low: Callable[[], Image.Image] | None = None,
-) -> Image.Image:
-    """Return a decoded image as RGB; ``low`` returns the low bytes of one whose ``depth`` has 16-bit colors."""
-    if depth is not None and low is not None and (not depth.color or needs_low(image, depth, levels)):
-        values = stored_values(image, depth, low)
-        return Image.fromarray(to_levels(values, depth, levels, path)).convert("RGB")
+def to_rgb(image: Image.Image, path: str) -> Image.Image:
+    """Return a decoded image of 8 bits as RGB."""
     if image.mode == "LAB":
         return _from_lab(image, path)
     image = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
@@ -353,3 +145,128 @@ def _from_lab(image: Image.Image, path: str) -> Image.Image:
             f"{path}: Pillow is built without the conversion from CIELAB; save the image as 8-bit RGB",
             code="cielab-not-supported",
         ) from error
+
+
+def pixel_limit(*, large: bool = False) -> int:
+    """Return the largest number of pixels of an image; with ``large``, of one that is processed in tiles or crops.
+
+    Raises:
+        ConfigError: the environment variable is not a whole number above 0.
+    """
+    text = os.environ.get(LIMIT, "")
+    if not text:
+        return MAX_LARGE if large else MAX_PIXELS
+    if not text.isdecimal() or not int(text):
+        raise ConfigError(f"{LIMIT}={text}: give a whole number of pixels above 0.", code="max-pixels-not-a-number")
+    return int(text)
+
+
+def beyond(pixels: str, limit: int, *, large: bool = False) -> str:
+    """Return the problem and the fix for an image with too many ``pixels``."""
+    tiles = "" if large else "read it in tiles with --tile (in training with data.augment.crop), or "
+    return (
+        f"the image has {pixels} pixels, above the limit of {limit}; "
+        f"{tiles}raise the limit with --max-pixels N or the environment variable {LIMIT}"
+    )
+
+
+class _PillowLimit:
+    """Raises Pillow's own limit, which holds for the whole process, while our files are open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: int | None = None
+
+    @contextmanager
+    def raised(self, limit: int) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before = Image.MAX_IMAGE_PIXELS
+            self._users += 1
+            current = Image.MAX_IMAGE_PIXELS
+            if current is not None:
+                Image.MAX_IMAGE_PIXELS = max(current, limit)  # Pillow warns beyond it, and refuses twice as many
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    Image.MAX_IMAGE_PIXELS = self._before
+
+
+_PILLOW = _PillowLimit()
+
+
+_NOBODY = logging.NullHandler()
+
+
+@contextmanager
+def quiet(limit: int) -> Iterator[None]:
+    """Suppress Pillow's warnings (large image, odd metadata), its messages on stderr and its limit.
+
+    The callers check for the same problems. Warning filters belong to all threads, so this is entered once around them.
+    """
+    # Pillow also logs what it then raises, and Python prints logs without a handler
+    logging.getLogger("PIL").addHandler(_NOBODY)
+    with warnings.catch_warnings(), _PILLOW.raised(limit):
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        Image.init()
+        yield
+
+
+@contextmanager
+def opened(path: FileLike, limit: int, *, large: bool = False) -> Iterator[Image.Image]:
+    """Open a file with Pillow; every failure, also inside the block, becomes a ``DataError``."""
+    if isinstance(path, Path):
+        _check_file(path)
+    try:
+        # Pillow maps a file given by its path into memory, and does not close a file object
+        with ExitStack() as stack:
+            file = path if isinstance(path, Path) else stack.enter_context(path.open("rb"))
+            image = stack.enter_context(_open(path, file))
+            if image.size[0] * image.size[1] > limit:
+                size = f"{image.size[0]} x {image.size[1]}"
+                raise DataError(f"{path}: {beyond(size, limit, large=large)}", code="image-too-many-pixels")
+            if image.format == "TIFF" and suffix_of(path.name) in RAW:
+                raise DataError(f"{path}: {why_unread(b'', path.name)}", code="image-raw")
+            yield image
+    except (DataError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own, beyond twice the limit
+        match = re.search(r"\d+", str(error))
+        pixels = match[0] if match else "too many"
+        raise DataError(f"{path}: {beyond(pixels, limit, large=large)}", code="image-too-many-pixels") from None
+    except Exception as error:  # on damaged data Pillow's decoders raise nearly every type
+        raise DataError(f"{path}: {explain(error, path)}", code="image-undecodable") from None
+
+
+def _open(path: FileLike, file: Any) -> Image.Image:
+    try:
+        return Image.open(file, formats=_known_formats())
+    except UnidentifiedImageError:
+        if kind_of_head(read_head(path)) != HEIC or not has_heif():
+            raise
+        return Image.open(file, formats=_known_formats())
+
+
+def _known_formats() -> list[str]:
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the image does not exist; check the path", code="image-missing") from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: the image cannot be accessed ({error}); check the path", code="image-inaccessible"
+        ) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path}: this is a folder and not an image; name a file in it", code="image-is-folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: this is not a regular file; name an image file", code="image-not-a-file")
+    if status.st_size == 0:
+        raise DataError(f"{path}: the image is empty (0 bytes); replace it or leave it out", code="image-zero-bytes")

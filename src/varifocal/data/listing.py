@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from varifocal.data.image_errors import read_head, refuse_address
 from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, has_changed_suffix, may_be_image, suffix_of
-from varifocal.data.open_image import read_head
 from varifocal.data.paths import walk
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import counted
 
-_ADDRESS = re.compile(
-    r"[a-z][a-z0-9+.-]+:/+[^/]|data:[a-z]+/", re.IGNORECASE
-)  # even of a Path, which keeps only one slash
-_LONGEST = 80  # characters of a URL in a sentence
 _NAMED = 6  # suffixes that are listed in a sentence
 
 
@@ -57,15 +52,6 @@ def list_images(
     if not found:
         raise DataError("no images are named; name an image, a folder of images or a glob", code="no-image-named")
     return list(found)
-
-
-def refuse_address(name: str) -> None:
-    """Raise ``DataError`` if a name is a URL (http, s3, rtsp, data) and not a file; nothing is downloaded."""
-    if _ADDRESS.match(name) and not os.path.exists(name):
-        shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-        raise DataError(
-            f"{shown}: is a URL, which is not downloaded; download the image and name its file", code="image-url"
-        )
 
 
 def _passed(passed: Counter[str]) -> str:

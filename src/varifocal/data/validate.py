@@ -23,8 +23,8 @@ from varifocal.data.annotations import (
     box_note,
     each_region_once,
 )
-from varifocal.data.images import read_stored_size
-from varifocal.data.open_image import LIMIT, pixel_limit
+from varifocal.data.image_scan import read_stored_size
+from varifocal.data.images import LIMIT, pixel_limit
 from varifocal.types import FileLike, Sample
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import counted, quoted
@@ -112,7 +112,7 @@ def meaning_problems(raw: RawDataset, validity: BoxValidity) -> Problems:
     """Return a problem for each box that seems to mean something else."""
     problems = Problems()
     for kind, boxes in other_meanings(raw, validity).items():
-        problems.add_many(kind, boxes, partial(_meaning_problem, raw, kind))
+        problems.add_many(kind, boxes.tolist(), partial(_meaning_problem, raw, kind))
     return problems
 
 
@@ -207,7 +207,7 @@ def box_problems(raw: RawDataset, validity: BoxValidity) -> Problems:
     """Return a problem for each invalid box, kind by kind."""
     problems = Problems()
     for kind, bad in validity.faults.items():
-        problems.add_many(kind, np.flatnonzero(bad), partial(_box_problem, raw, kind))
+        problems.add_many(kind, np.flatnonzero(bad).tolist(), partial(_box_problem, raw, kind))
     return problems
 
 
@@ -280,7 +280,7 @@ def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:
     ``large`` says that validation reads the images in tiles.
 
     Raises:
-        DataError: an image has more pixels than :func:`varifocal.data.open_image.pixel_limit`.
+        DataError: an image has more pixels than :func:`varifocal.data.images.pixel_limit`.
     """
     limit = pixel_limit(large=large)
     for sample in samples:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import ModelInfo
 from varifocal.utils.errors import ConfigError
 
 MULTIPLE = 32  # the coarsest map of a backbone has this stride

@@ -15,9 +15,8 @@ from varifocal.export.nms import select_in_graph
 from varifocal.export.position_embeddings import fix_positions
 from varifocal.export.same_padding import fix_padding
 from varifocal.inference.exported.info import OUTSIDE, ExportInfo, GraphInfo
-from varifocal.inference.model import Model, build
+from varifocal.inference.model import Model, ModelInfo, build
 from varifocal.models.flops import count_flops
-from varifocal.models.info import ModelInfo
 from varifocal.models.optimize import autocast, optimize_for_inference
 from varifocal.structures import Candidates
 from varifocal.types import PostProcess, Preprocess

@@ -7,8 +7,8 @@ from PIL import Image
 from varifocal.data.images import read_image
 from varifocal.data.listing import list_images
 from varifocal.data.sample_dataset import sample_dataset_dir
+from varifocal.inference.model import ModelInfo
 from varifocal.inference.pipeline import read_for
-from varifocal.models.info import ModelInfo
 
 MOST = 8
 SIDE = 512  # pixels of the package's photographs, so that the comparison takes seconds

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from varifocal.models.layers import StarConv
-from varifocal.ops.deform_conv import DeformConv, autocast_dtype
-from varifocal.ops.star_conv import SamplingPoints, star_offsets
+from varifocal.ops.deform_conv import DeformConv
+from varifocal.ops.kernels.deform_cpu import autocast_dtype
+from varifocal.ops.kernels.star_operator import star_offsets
+from varifocal.ops.star_conv import SamplingPoints
 
 ExportForm = Literal["deformconv", "gridsample"]
 Convolution = Callable[[Tensor, Tensor, Tensor, Tensor | None, int, int, int], Tensor]

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from varifocal.analysis.matching import count_partners
 from varifocal.data.preprocess import normalize
-from varifocal.inference.boxes_numpy import elementwise_iou
 from varifocal.inference.exported.model import ExportedModel
 from varifocal.inference.model import Model
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates
-from varifocal.types import TTA, PostProcess, Tiling
+from varifocal.types import TTA, Detections, Tiling
 from varifocal.utils.errors import ExportError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
             score.append(_largest(np.abs(outputs["scores"][0] - truth.scores[0].numpy())))
             if truth.quality is not None:
                 score.append(_largest(np.abs(outputs["quality"][0] - truth.quality[0].numpy())))
-        counts += _matched(_select(truth, model.info.postprocess, image, shape), exported, image)
+        counts += _matched(_select(truth, model, image, shape), exported, image)
     raw = graph.nms == "host"
     return Parity(
         len(images),
@@ -150,29 +150,17 @@ def _decode(network: Any, model: Model, batch: np.ndarray, shape: tuple[int, int
     return decoded
 
 
-def _select(
-    decoded: Candidates, settings: PostProcess, image: Image.Image, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _select(decoded: Candidates, model: Model, image: Image.Image, shape: tuple[int, int]) -> Detections:
     boxes = decoded.boxes[0] * torch.tensor([image.width / shape[1], image.height / shape[0]] * 2)
     quality = None if decoded.quality is None else decoded.quality[0]
-    box, score, label = multiclass_nms(boxes, decoded.scores[0], decoded.counts, settings, quality)
-    return box.numpy(), score.numpy(), label.numpy()
+    box, score, label = multiclass_nms(boxes, decoded.scores[0], decoded.counts, model.info.postprocess, quality)
+    return Detections(box.numpy(), score.numpy(), label.numpy(), model.categories)
 
 
-def _matched(
-    truth: tuple[np.ndarray, np.ndarray, np.ndarray], exported: ExportedModel, image: Image.Image
-) -> tuple[int, int, int]:
-    """How many detections torch has, how many the file, and how many are the same."""
-    # in one piece and looked at once, as torch has just done
+def _matched(truth: Detections, exported: ExportedModel, image: Image.Image) -> tuple[int, int, int]:
+    """Return the number of torch's detections, that of the file's, and how many of the first have a partner."""
+    # without tiles and in one pass, like torch's
     plain = replace(exported.info, tiling=Tiling(), tta=TTA())
     found = ExportedModel(exported.session, plain).predict(image)
     bound = BOUNDS[exported.info.graph.precision].score
-    free = np.ones(len(found), bool)
-    matched = 0
-    for box, score, label in zip(*truth, strict=True):
-        same = free & (found.labels == label) & (np.abs(found.scores - score) <= bound)
-        same &= elementwise_iou(found.boxes, box[None]) >= SAME_IOU
-        if same.any():
-            free[same.argmax()] = False
-            matched += 1
-    return len(truth[0]), len(found), matched
+    return len(truth), len(found), count_partners(truth, found, SAME_IOU, bound)

@@ -24,9 +24,8 @@ from varifocal.export.sensitivity import TRIED, Restoration, blocks, rank, resto
 from varifocal.inference.exported.info import Int8Target
 from varifocal.inference.exported.model import ExportedModel
 from varifocal.inference.exported.processor import has_vnni
-from varifocal.inference.model import Model
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.inference.pipeline import Predictor
-from varifocal.models.info import ModelInfo
 from varifocal.types import TTA, Dataset, Detections, Tiling
 from varifocal.utils.atomic_write import atomic_write_all
 from varifocal.utils.errors import ConfigError, DataError, ExportError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from varifocal.inference.boxes_numpy import box_iou
+from varifocal.analysis.matching import count_partners
 from varifocal.types import Detections
 
 if TYPE_CHECKING:
@@ -82,23 +82,9 @@ class Accuracy:
 
 
 def count_matched(truth: Sequence[Detections], found: Sequence[Detections]) -> tuple[int, int, int]:
-    """Confident detections of the one, of the other, and how many of the first have a partner."""
+    """Return the confident detections in ``truth``, those in ``found``, and how many of the first have a partner."""
     counts = np.zeros(3, int)
-    for one, other in zip(truth, found, strict=True):
-        sure = one.filter(CONFIDENT)
-        counts += len(sure), len(other.filter(CONFIDENT)), _matched(sure, other)
+    for expected, detected in zip(truth, found, strict=True):
+        confident = expected.filter(CONFIDENT)
+        counts += len(confident), len(detected.filter(CONFIDENT)), count_partners(confident, detected, SAME_IOU)
     return int(counts[0]), int(counts[1]), int(counts[2])
-
-
-def _matched(truth: Detections, found: Detections) -> int:
-    """Each of the other's boxes is the partner of at most one, the best first."""
-    if not len(truth) or not len(found):
-        return 0
-    like = np.where(truth.labels[:, None] == found.labels, box_iou(truth.boxes, found.boxes), 0)
-    matched = 0
-    for row in like:
-        index = int(row.argmax())
-        if row[index] >= SAME_IOU:
-            like[:, index] = 0
-            matched += 1
-    return matched

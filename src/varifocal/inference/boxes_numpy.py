@@ -1,4 +1,4 @@
-"""Boxes and suppression in NumPy, for what runs without torch; the same numbers as torch and torchvision give."""
+"""Boxes and suppression in NumPy, for installations without torch; the numbers are those of torch and torchvision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NMS_PREFILTER_FACTOR = 8  # boxes for each requested detection, as in varifocal.
 
 
 def box_area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
-    """Width times height in square pixels, as it comes."""
+    """Return width times height in square pixels; it is negative where x2 < x1 or y2 < y1."""
     found: np.ndarray = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     return found
 
@@ -20,22 +20,22 @@ def box_area(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
 def overlaps(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "*m"]:
     """Return the intersection of boxes in square pixels, pair by pair; broadcasting gives the matrix."""
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared: np.ndarray = np.maximum(size, 0).prod(axis=-1)
-    return shared
+    areas: np.ndarray = np.maximum(size, 0).prod(axis=-1)
+    return areas
 
 
 def elementwise_iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "*m"]:
-    """As :func:`varifocal.boxes.elementwise_iou`."""
-    shared = overlaps(a, b)
-    found: np.ndarray = shared / np.maximum(box_area(a) + box_area(b) - shared, EPS)
+    """Return the IoU of each box of ``a`` with the box at the same index of ``b``; broadcasting gives the matrix."""
+    overlap = overlaps(a, b)
+    found: np.ndarray = overlap / np.maximum(box_area(a) + box_area(b) - overlap, EPS)
     return found
 
 
 def box_iou(a: Float[np.ndarray, "N 4"], b: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
-    """The matrix of all pairs, as torchvision's: no number where neither box has an area."""
-    shared = overlaps(a[:, None], b)
+    """Return the IoU of all pairs, like torchvision: NaN where neither box has an area."""
+    overlap = overlaps(a[:, None], b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = shared / (box_area(a)[:, None] + box_area(b) - shared)
+        found: np.ndarray = overlap / (box_area(a)[:, None] + box_area(b) - overlap)
     return found
 
 
@@ -48,13 +48,13 @@ def batched_nms_numpy(
 ) -> Int64[np.ndarray, "k"]:
     """Return the indices that class-wise suppression keeps, best first; of equal scores the first comes first.
 
-    Exact, as :mod:`varifocal.ops.nms`: float64, and only as many of the best are looked at as it takes.
+    The result is exact, as in :mod:`varifocal.ops.nms`: float64, and no more of the best are compared than needed.
     """
     order = np.argsort(-scores, kind="stable")
     if len(order) == 0 or iou >= 1:
         return order[:most]
     boxes = boxes.astype(np.float64)
-    # classes are apart already; the shift is torch's, so that roundings are too
+    # classes are separate already; the shift only reproduces the rounding of torch
     apart = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
     count = NMS_PREFILTER_FACTOR * most
     while True:
@@ -66,7 +66,7 @@ def batched_nms_numpy(
 
 
 def _greedy(boxes: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
-    """Which boxes [n] (bool), best first, no better one of their class overlaps by more."""
+    """Return a mask [n] of the boxes, best first, that no better box of their class overlaps by more than ``iou``."""
     kept = np.zeros(len(boxes), bool)
     for label in np.unique(labels):
         left = np.flatnonzero(labels == label)
@@ -79,7 +79,7 @@ def _greedy(boxes: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
 def soft_nms(
     boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], config: PostProcess
 ) -> tuple[Int64[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-    """Return the indices of what stays, best decayed score first, and these scores."""
+    """Return the indices of the boxes that are kept, best decayed score first, and these scores."""
     boxes, left = boxes.astype(np.float64), scores.astype(np.float64)
     keep: list[int] = []
     final: list[float] = []
@@ -104,7 +104,7 @@ def multiclass_nms(
     config: PostProcess,
     quality: Float[np.ndarray, "N"] | None = None,
 ) -> tuple[Float[np.ndarray, "K 4"], Float[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
-    """What :func:`varifocal.ops.nms.multiclass_nms` gives; only among equal scores the order may differ."""
+    """Return the same as :func:`varifocal.ops.nms.multiclass_nms`, except for the order of equal scores."""
     choose = _best_pairs if config.topk_mode == "pairs" else _best_points
     start, points, labels = 0, [], []
     for count in counts:

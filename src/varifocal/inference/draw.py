@@ -1,4 +1,4 @@
-"""Images with boxes on them, for people to look at. Nothing here changes the image that it is given."""
+"""Images with boxes drawn on them. No function changes its input image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Mark:
 
 
 def draw_detections(image: Image.Image, detections: Detections, *, threshold: float = 0.0) -> Image.Image:
-    """An RGB copy of the image with the detections of at least ``threshold`` on it.
+    """Return an RGB copy of the image with the detections of at least ``threshold`` on it.
 
     Boxes are xyxy in pixels of ``image``. The color belongs to the label. Name and score are written where
     the box is large enough and the area is free, best boxes first.
@@ -49,7 +49,7 @@ def draw_comparison(
     *,
     threshold: float = 0.0,
 ) -> Image.Image:
-    """Two panels with captions: the labels of ``sample`` left, the detections right.
+    """Return two panels with captions: the labels of ``sample`` left, the detections right.
 
     Boxes are xyxy in pixels of ``image``; an image whose longer side is below 512 pixels is enlarged.
     """
@@ -70,9 +70,9 @@ def draw_labels(
     ignored: Bool[np.ndarray, "N"],
     categories: Sequence[Category],
 ) -> Image.Image:
-    """An RGB copy of the image with labels and their class names on it; ignored regions are hatched.
+    """Return an RGB copy of the image with labels and their class names on it; ignored regions are hatched.
 
-    Boxes are xyxy in pixels of ``image``, parts of pixels count.
+    Boxes are xyxy in pixels of ``image`` and need not be whole numbers.
     """
     canvas = image.convert("RGB") if image.mode != "RGB" else image.copy()
     names = [_name(categories[label]) for label in labels]
@@ -82,7 +82,7 @@ def draw_labels(
 
 
 def class_color(label: int) -> Color:
-    """The color of a label, always the same; neighbors are far apart in hue and differ in brightness."""
+    """Return the color of a label, always the same; neighboring labels differ in hue and brightness."""
     hue = (0.02 + label * 0.618034) % 1.0
     saturation, value = ((0.85, 1.0), (0.6, 1.0), (0.9, 0.75))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -110,7 +110,7 @@ def _marks(
     size: tuple[int, int],
     scale: float,
 ) -> list[_Mark]:
-    """Marks of the boxes that touch the image, cut to it."""
+    """Return marks of the boxes that touch the image, cut to it."""
     width, height = size
     low = np.rint(boxes.astype(np.float64) * scale)
     low[:, 2:] = np.maximum(low[:, 2:] - 1, low[:, :2])  # x2 is the first pixel outside
@@ -124,7 +124,7 @@ def _marks(
 
 
 def _hatch(canvas: Image.Image, mark: _Mark) -> None:
-    """Thin stripes over the inside of a box, through which the image is still seen."""
+    """Draw thin stripes over the inside of a box, between which the image is visible."""
     x1, y1, x2, y2 = mark.corners
     width, height = x2 - x1 + 1, y2 - y1 + 1
     rows, columns = np.mgrid[0:height, 0:width]
@@ -138,7 +138,7 @@ def _name(category: Category) -> str:
 
 
 def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
-    """An RGB copy with the marks, first ones on top and named first."""
+    """Return an RGB copy with the marks, first ones on top and named first."""
     canvas = image.convert("RGB") if image.mode != "RGB" else image.copy()
     pen = ImageDraw.Draw(canvas)
     line = max(2, round(max(image.size) / 320))
@@ -162,7 +162,7 @@ def _draw(image: Image.Image, marks: Sequence[_Mark]) -> Image.Image:
 
 
 def _letters(size: tuple[int, int]) -> int:
-    """Pixels of the letters on an image of that size."""
+    """Return the height of the letters in pixels on an image of that size."""
     return min(40, max(11, round(max(size) / 42)))
 
 
@@ -171,7 +171,7 @@ def _margin(font: Font) -> int:
 
 
 def _line_height(font: Font) -> int:
-    """Pixels of the tallest letters, the same for every text of a script so that labels line up."""
+    """Return the height of the tallest letters in pixels, the same for all texts of a script so that labels line up."""
     _, top, _, bottom = font.getbbox("Ág")
     return round(bottom - top)
 
@@ -179,7 +179,7 @@ def _line_height(font: Font) -> int:
 def _free_rectangle(
     pen: ImageDraw.ImageDraw, font: Font, mark: _Mark, size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle | None:
-    """Where the text of a mark goes, inside the image and over no other text; None if there is no room."""
+    """Return where the text of a mark goes, inside the image and over no other text; None if there is no room."""
     x1, y1, x2, y2 = mark.corners
     width = round(pen.textlength(mark.text, font)) + 2 * _margin(font)
     height = _line_height(font) + 2
@@ -195,7 +195,7 @@ def _free_rectangle(
 
 
 def _candidates(corners: Rectangle, width: int, height: int) -> Iterator[tuple[int, int]]:
-    """Corners (x, y) for a text: over the box, inside at its top or bottom, under it; left, then right."""
+    """Yield corners (x, y) for a text: over the box, inside at its top or bottom, under it; left, then right."""
     x1, y1, x2, y2 = corners
     for y in (y1 - height, y1, y2 - height + 1, y2 + 1):
         yield x1, y
@@ -212,7 +212,7 @@ def _readable_on(color: Color) -> Color:
 
 
 def _beside(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """The images side by side, each under its caption; a cell is as wide as the wider of the two."""
+    """Return the images side by side, each under its caption; a cell is as wide as the wider of the two."""
     tallest = max(image.height for _, image in panels)
     font = font_for("".join(text for text, _ in panels), _letters(max((image.size for _, image in panels), key=max)))
     margin = 2 * _margin(font)

@@ -1,49 +1,32 @@
-"""From images to detections, whatever computes the network: opening, windows, batches, thresholds."""
+"""The way from images to detections, the same for checkpoints, exported files and the studies of them."""
 
 from __future__ import annotations
 
-import inspect
-import io
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
 from PIL import Image
 
-from varifocal.data.images import read_image, to_upright_rgb
-from varifocal.data.listing import refuse_address
-from varifocal.data.value_ranges import Depth, to_levels
-from varifocal.inference.tiling import Tile, make_tiles, merge_tiles_with_indices
-from varifocal.types import TTA, Category, Detections, FileLike, Levels, PostProcess, Preprocess, Tiling
+from varifocal.data.images import read_image
+from varifocal.inference.image_inputs import IMAGE_HINT, ImageLike, Readable, as_file, as_image
+from varifocal.inference.tiling import Tile, make_tiles, merge_tiles
+from varifocal.types import TTA, Category, Detections, FileLike, PostProcess, Preprocess, Tiling, scaled_resize
 from varifocal.utils.errors import ConfigError, DataError
 
-BATCH = 8  # images of a list, or windows of a large one, that are in memory together
+BATCH = 8  # images of a list, or tiles of a large image, that are in memory together
 
-
-@runtime_checkable
-class Readable(Protocol):
-    """A file that is opened with "rb", or what is read as such."""
-
-    def read(self, size: int = ..., /) -> bytes: ...
-
-
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | Readable
-MAY_BE_GIVEN = (
-    "give a path, the bytes of a file, a file opened with 'rb', a Pillow image, an array of RGB bytes [H, W, 3] or of "
-    "gray values [H, W], or a list of these"
-)
-_GRAYS = ("uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64")  # of 0 to 255 only uint8
-Detect = Callable[[list[Image.Image], PostProcess], list[Detections]]
+C = TypeVar("C")
+R = TypeVar("R")
 
 
 @runtime_checkable
 class Settings(Protocol):
-    """What every description of a model says of its images and boxes."""
+    """The part of a model's description that says how its images are read and its boxes selected."""
 
     @property
     def preprocess(self) -> Preprocess: ...
@@ -55,9 +38,95 @@ class Settings(Protocol):
     def tta(self) -> TTA: ...
 
 
+class Crop(NamedTuple):
+    """An upright RGB image, or the part of a large one that lies at ``tile``."""
+
+    image: Image.Image
+    tile: Tile
+
+
+class PassInput(NamedTuple):
+    """The input of one forward pass of test-time augmentation: crops, their resize, and whether they are mirrored."""
+
+    crops: list[Crop]
+    preprocess: Preprocess
+    flip: bool
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The images of the crops, not resized or mirrored yet."""
+        return [crop.image for crop in self.crops]
+
+
+@runtime_checkable
+class Stages(Protocol[C, R]):
+    """The steps of the pipeline that depend on what computes the network and on what becomes of its candidates."""
+
+    @property
+    def info(self) -> Settings: ...
+
+    def candidates(self, batch: PassInput) -> Sequence[C]:
+        """Run the network once and return the candidates of each crop, with boxes in pixels of the crop."""
+
+    def postprocess(self, passes: Sequence[C], settings: PostProcess) -> R:
+        """Select and suppress the candidates of all passes over one crop."""
+
+    def merge(self, parts: Sequence[R], size: tuple[int, int], settings: PostProcess) -> R:
+        """Return the result of an image of (height, width) from those of its tiles, row by row."""
+
+
+def detect(stages: Stages[C, R], images: Sequence[Any], settings: PostProcess) -> list[R]:
+    """Return the result of each image: tiles, test-time augmentation, network, candidates, suppression, merged tiles.
+
+    Raises:
+        DataError: a file cannot be read as an image.
+    """
+    info = stages.info
+    results: list[R] = []
+    for opened in _open_batches(images, info):
+        parts: list[R] = []
+        for crops in _crop_batches(opened, info):
+            passes = [stages.candidates(batch) for batch in tta_passes(crops, info)]
+            parts += [stages.postprocess(candidates, settings) for candidates in zip(*passes, strict=True)]
+        results += [stages.merge(parts, opened[0].size[::-1], settings)] if info.tiling.size else parts
+    return results
+
+
+def _open_batches(images: Sequence[Any], info: Settings) -> Iterator[list[Image.Image]]:
+    """Yield the images as upright RGB, a batch at a time; with tiles one image, since each may be large."""
+    step = 1 if info.tiling.size else BATCH
+    for start in range(0, len(images), step):
+        yield [open_image(image, info) for image in images[start : start + step]]
+
+
+def _crop_batches(images: list[Image.Image], info: Settings) -> Iterator[list[Crop]]:
+    """Yield the images, or the tiles of the only one, in batches whose candidates of all passes fit in memory."""
+    step = max(BATCH // info.tta.count, 1)
+    if info.tiling.size:
+        (image,) = images
+        tiles = make_tiles(image.height, image.width, info.tiling)
+        for start in range(0, len(tiles), step):
+            yield [Crop(image.crop(tile), tile) for tile in tiles[start : start + step]]
+        return
+    for start in range(0, len(images), step):
+        yield whole(images[start : start + step])
+
+
+def whole(images: Sequence[Image.Image]) -> list[Crop]:
+    """Return images that are not cut into tiles as crops."""
+    return [Crop(image, (0, 0, *image.size)) for image in images]
+
+
+def tta_passes(crops: list[Crop], info: Settings) -> Iterator[PassInput]:
+    """Yield the input of each pass of test-time augmentation: scale by scale, plain and then mirrored."""
+    for scale in info.tta.scales:
+        for flip in info.tta.flips:
+            yield PassInput(crops, scaled_resize(info.preprocess, scale), flip)
+
+
 @runtime_checkable
 class Predictor(Protocol):
-    """What finds objects in images: a model of torch, or an exported one. ``info`` describes it."""
+    """A model that finds objects in images, whatever runs it; ``info`` describes it."""
 
     @property
     def info(self) -> Any: ...
@@ -66,103 +135,100 @@ class Predictor(Protocol):
     @property
     def device(self) -> Any: ...
 
-    @overload  # a string is a sequence of strings, but a path all the same
+    def predict(self, images: Any, *, score_threshold: float | None = ..., max_detections: int | None = ...) -> Any: ...
+
+
+class Pipeline:
+    """Base of the models: :meth:`predict` and the merging of tiles, over the stages that a subclass computes."""
+
+    info: Any
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes that labels index."""
+        categories: tuple[Category, ...] = self.info.categories
+        return categories
+
+    @overload  # a string is a sequence of strings, but also a path
     def predict(  # type: ignore[overload-overlap]
         self, images: ImageLike, *, score_threshold: float | None = ..., max_detections: int | None = ...
     ) -> Detections: ...
+
     @overload
     def predict(
         self, images: Sequence[ImageLike], *, score_threshold: float | None = ..., max_detections: int | None = ...
     ) -> list[Detections]: ...
 
+    def predict(
+        self,
+        images: Any,  # not only ImageLike, so that any other value gets an error of one sentence
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Detections | list[Detections]:
+        """Detect objects in one image or in a list of images.
 
-def run_pipeline(
-    detect: Detect,
-    info: Settings,
-    images: Sequence[Any],
-    score_threshold: float | None,
-    max_detections: int | None,
-) -> list[Detections]:
-    """The detections of each image; ``detect`` gives those of at most ``BATCH`` RGB images at once.
+        Args:
+            images: a path, the bytes of a file or a file opened with "rb", a Pillow image, an array [H, W, 3] of
+                RGB (uint8 or uint16; alpha is dropped) or [H, W] of gray values, or a list of these. A list is run in
+                batches. A model with ``info.tiling`` cuts each image into overlapping tiles, one with ``info.tta``
+                runs several passes over each image or tile.
+            score_threshold: lowest score of a detection. The default is the model's own threshold, 0.05 as a rule,
+                which a detector with centerness applies to the class score alone.
+            max_detections: maximum number of boxes per image. The default is the model's own, 100 as a rule.
 
-    Raises:
-        DataError: a file cannot be read as an image.
-        ConfigError: the least score is not between 0 and 1, or there are to be fewer than 1 detections.
-    """
-    _check_limits(score_threshold, max_detections)
-    settings = info.postprocess
-    if score_threshold is not None:
-        # never above the model's own, so that what is asked for sorts out boxes but moves none
-        settings = replace(settings, score_threshold=min(score_threshold, settings.score_threshold))
-    if max_detections is not None:
-        settings = replace(settings, max_detections=max_detections)
-    found = _detect_all(detect, info, images, settings)
-    return found if score_threshold is None else [one.filter(score_threshold) for one in found]
+        Returns:
+            :class:`Detections` in pixels of the upright image, or a list of them.
 
+        Raises:
+            DataError: a file cannot be read as an image, or a value is not an image.
+            ConfigError: ``score_threshold`` is not between 0 and 1, ``max_detections`` is below 1, or an exported file
+                that suppresses by itself cannot follow them.
+        """
+        if is_one(images):
+            return self.predict([images], score_threshold=score_threshold, max_detections=max_detections)[0]
+        self.check_limits(score_threshold, max_detections)
+        settings = self.info.postprocess
+        if score_threshold is not None:
+            # never above the model's own, so that a higher threshold removes boxes and moves none
+            settings = replace(settings, score_threshold=min(score_threshold, settings.score_threshold))
+        if max_detections is not None:
+            settings = replace(settings, max_detections=max_detections)
+        stages: Stages[Any, Detections] = self  # type: ignore[assignment]  # subclasses have the other stages
+        found = detect(stages, images, settings)
+        return found if score_threshold is None else [detections.filter(score_threshold) for detections in found]
 
-def _check_limits(score_threshold: float | None, max_detections: int | None) -> None:
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise ConfigError(
-            f"score_threshold={score_threshold}: give a number between 0 and 1.", code="score-threshold-range"
-        )
-    if max_detections is not None and not 1 <= max_detections < math.inf:
-        raise ConfigError(f"max_detections={max_detections}: give a whole number above 0.", code="max-detections-range")
+    def check_limits(self, score_threshold: float | None, max_detections: int | None) -> None:
+        """Raise ConfigError if a threshold or a number of detections is out of range."""
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise ConfigError(
+                f"score_threshold={score_threshold}: give a number between 0 and 1.", code="score-threshold-range"
+            )
+        if max_detections is not None and not 1 <= max_detections < math.inf:
+            raise ConfigError(
+                f"max_detections={max_detections}: give a whole number above 0.", code="max-detections-range"
+            )
 
-
-def _detect_all(detect: Detect, info: Settings, images: Sequence[Any], settings: PostProcess) -> list[Detections]:
-    def opened(some: Sequence[Any]) -> list[Image.Image]:
-        return [open_image(one, info.preprocess.range, large=info.tiling.size > 0) for one in some]
-
-    found: list[Detections] = []
-    if info.tiling.size:
-        for i in range(len(images)):  # one large image in memory at a time
-            found.append(_detect_tiled(detect, info.tiling, opened(images[i : i + 1])[0], settings))
-        return found
-    for start in range(0, len(images), BATCH):
-        found += detect(opened(images[start : start + BATCH]), settings)
-    return found
-
-
-def _detect_tiled(detect: Detect, tiling: Tiling, image: Image.Image, settings: PostProcess) -> Detections:
-    tiles = make_tiles(image.height, image.width, tiling)
-    parts: list[Detections] = []
-    for start in range(0, len(tiles), BATCH):
-        parts += detect([image.crop(tile) for tile in tiles[start : start + BATCH]], settings)
-    return join_windows(parts, tiles, (image.height, image.width), tiling, settings)
-
-
-def join_windows(
-    parts: list[Detections], tiles: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
-) -> Detections:
-    """The detections of an image of (height, width) from those of its windows, in pixels of each window."""
-    return join_windows_traced(parts, tiles, size, tiling, settings)[0]
-
-
-def join_windows_traced(
-    parts: list[Detections], tiles: list[Tile], size: tuple[int, int], tiling: Tiling, settings: PostProcess
-) -> tuple[Detections, Int64[np.ndarray, "K"]]:
-    """Return what :func:`join_windows` does, and each detection's index among those of all windows, in their order."""
-    if len(tiles) == 1 and not (tiling.size and tiling.vote):
-        # suppressed already, and scores that soft suppression lowered must not meet it twice
-        return parts[0], np.arange(len(parts[0]))
-    return merge_tiles_with_indices(parts, tiles, *size, tiling, settings.nms_iou, settings.max_detections)
+    def merge(self, parts: Sequence[Detections], size: tuple[int, int], settings: PostProcess) -> Detections:
+        """Return the detections of an image of (height, width) from those of its tiles."""
+        return merge_tiles(parts, size, self.info.tiling, settings)[0]
 
 
 def is_one(images: Any) -> bool:
-    """Whether one image is given, and not a list of them.
+    """Return whether ``images`` is one image and not a list of images.
 
     Raises:
-        DataError: neither.
+        DataError: it is neither.
     """
     if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, Readable)):
         return True
     if not isinstance(images, Sequence):
-        raise DataError(f"image: a value of type {type(images).__name__} is given; {MAY_BE_GIVEN}.", code="image-type")
+        raise DataError(f"image: cannot read a value of type {type(images).__name__}; {IMAGE_HINT}.", code="image-type")
     return False
 
 
 def read_for(info: Settings, file: FileLike) -> Image.Image:
-    """The image of a file as a model of that description wants it: by its range of values, large if it reads windows.
+    """Read the image of a file as the model needs it: with its range of values, and large images if it has tiles.
 
     Raises:
         DataError: as :func:`varifocal.data.images.read_image`.
@@ -170,92 +236,14 @@ def read_for(info: Settings, file: FileLike) -> Image.Image:
     return read_image(file, info.preprocess.range, large=info.tiling.size > 0)
 
 
-def open_image(image: Any, levels: Levels | None = None, *, large: bool = False) -> Image.Image:
-    """An upright RGB image in memory of a ``ImageLike``; ``levels`` and ``large`` are those of ``read_image``.
+def open_image(image: Any, info: Settings) -> Image.Image:
+    """Return an ``ImageLike`` as an upright RGB image in memory, read as :func:`read_for` reads a file.
 
     Raises:
-        DataError: a file or its bytes cannot be read as an image, or something else is given.
+        DataError: the image cannot be read, or the value is not an image.
     """
-    if isinstance(image, Image.Image):
-        return _from_image(image, levels)
-    if isinstance(image, np.ndarray):
-        return _from_array(image, levels)
-    if isinstance(image, (str, os.PathLike)):
-        name = os.fsdecode(image)
-        refuse_address(name)
-        return read_image(Path(name), levels, large=large)
-    return read_image(_in_memory(image), levels, large=large)
-
-
-def _from_image(image: Image.Image, levels: Levels | None) -> Image.Image:
-    if not all(image.size):
-        raise DataError(
-            f"image: it has no pixels, {image.width} x {image.height}; give another one.", code="image-empty"
-        )
-    try:
-        return to_upright_rgb(image, "image", levels)
-    except (OSError, ValueError) as error:  # Pillow decodes an opened file only now; ValueError: it is closed
-        raise DataError(
-            f"image: cannot be decoded ({error}); open another copy of it.", code="image-not-decoded"
-        ) from error
-
-
-def _from_array(image: np.ndarray, levels: Levels | None) -> Image.Image:
-    """As of an image in a file: alpha is dropped, and more than 8 bits are scaled by ``levels``."""
-    values = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    kind = values.dtype.name
-    color = values.ndim == 3 and values.shape[2] in (3, 4) and kind in ("uint8", "uint16")
-    if not values.size or not (color or (values.ndim == 2 and kind in _GRAYS)):
-        raise DataError(
-            f"image: an array of {image.dtype} and shape {image.shape}; give RGB or RGBA, uint8 or uint16 "
-            "[H, W, 3 or 4], or gray values, [H, W] or [H, W, 1] of uint8, 16 or 32 bits or floating point.",
-            code="image-array",
-        )
-    values = values[:, :, :3] if color else values
-    if kind != "uint8":
-        values = to_levels(values, Depth(), levels, "image")
-    return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    """The content of a file, used instead of the file."""
-
-    name: str
-    content: bytes
-
-    @property
-    def stem(self) -> str:
-        return Path(self.name).stem
-
-    def open(self, mode: Literal["rb"]) -> io.BytesIO:
-        return io.BytesIO(self.content)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def _in_memory(image: Any) -> _InMemory:
-    """The bytes that are given, or those of a file object from its beginning."""
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return _InMemory("image", bytes(image))
-    if not isinstance(image, Readable):
-        raise DataError(f"image: a value of type {type(image).__name__} is given; {MAY_BE_GIVEN}.", code="image-type")
-    file: Any = image
-    name = file.name if isinstance(getattr(file, "name", None), str) else "image"
-    try:
-        if hasattr(file, "seekable") and file.seekable():
-            file.seek(0)
-        content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: it is closed, or no UTF-8 is read as text
-        raise DataError(
-            f"{name}: cannot be read ({error}); open it once more with 'rb'.", code="image-file-not-read"
-        ) from error
-    if inspect.iscoroutine(content):
-        content.close()
-        raise DataError(f"{name}: is read with await; give its bytes, await file.read().", code="image-file-async")
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise DataError(
-            f"{name}: gives {type(content).__name__} and not bytes; open it with 'rb'.", code="image-file-text"
-        )
-    return _InMemory(name, bytes(content))
+    if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
+        return read_for(info, Path(os.fsdecode(image)))
+    if isinstance(image, (Image.Image, np.ndarray)):
+        return as_image(image, info.preprocess.range)
+    return read_for(info, as_file(image))

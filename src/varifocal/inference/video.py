@@ -1,4 +1,4 @@
-"""Videos: decoded, looked at, drawn and encoded at the same time, a few frames in memory at once."""
+"""Videos: decoding, detection, drawing and encoding run at the same time, with a few frames in memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from varifocal.data.image_kinds import HEIF, UNREAD, kind_of_head, suffix_of
-from varifocal.data.images import read_size
-from varifocal.data.open_image import LIMIT, pixel_limit, read_head
+from varifocal.data.image_errors import read_head
+from varifocal.data.image_kinds import HEIF, UNREAD, begins_as_image, kind_of_head, suffix_of
+from varifocal.data.images import LIMIT, pixel_limit
 from varifocal.inference.draw import draw_detections
 from varifocal.inference.pipeline import BATCH, Predictor
 from varifocal.types import Detections
@@ -45,7 +45,7 @@ _BT601, _LIMITED = 6, 1  # AVCOL_SPC_SMPTE170M and AVCOL_RANGE_MPEG: what the co
 
 
 class FrameDetections(NamedTuple):
-    """A frame with what was found in it.
+    """A frame with its detections.
 
     ``number`` counts the frames of the video from 0, ``time`` is in seconds after its first frame, ``image`` is
     upright, and the boxes are in its pixels.
@@ -59,9 +59,9 @@ class FrameDetections(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header says: frames a second, the unit of time stamps in seconds, the size in pixels as stored.
+    """The header of a video: frames per second, the unit of time stamps in seconds, the size in pixels as stored.
 
-    ``frames`` is their number, None where the header does not tell; ``aspect`` the shape of a pixel, width by height.
+    ``frames`` is their number, or None if the header lacks it; ``aspect`` is the shape of a pixel, width by height.
     """
 
     rate: Fraction
@@ -79,19 +79,16 @@ class _Frame(NamedTuple):
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is to be read as a video: by its content, and by its suffix where that says nothing.
+    """Return whether a file is read as a video, by its first bytes, by its suffix where they do not tell, or by FFmpeg.
 
-    What can be read as an image is one, an animation too; and what is an image of another kind by its content or its
-    suffix is no video, though HEIC and some raw files of cameras are in the container of MP4.
+    A file that begins like an image is an image, also an animation. So is an image of a kind that is not read, by its
+    content or its suffix: HEIC and some raw files of cameras are in the container of MP4.
     """
-    try:
-        read_size(path)
+    head, suffix = read_head(path), suffix_of(path.name)
+    if begins_as_image(head) or kind_of_head(head) or suffix in UNREAD | HEIF:
         return False
-    except DataError:
-        if suffix_of(path.name) in UNREAD | HEIF or kind_of_head(read_head(path)):
-            return False
-        if suffix_of(path.name) in SUFFIXES:
-            return True
+    if suffix in SUFFIXES:
+        return True
     try:
         probe_video(path)
     except (ConfigError, DataError):
@@ -100,21 +97,24 @@ def is_video(path: Path) -> bool:
 
 
 def select_videos(files: Sequence[Path], out: Path | None) -> dict[Path, None]:
-    """The videos among files, in their order.
+    """Return the videos among files, in their order.
 
     Raises:
-        ConfigError: there are some, but no folder ``out`` to put them in, or the package av is not installed.
+        ConfigError: there are videos, but no output folder ``out``, or the package av is not installed.
     """
     found = {file: None for file in files if is_video(file)}
     for file in found:
         _av(file)
         if out is None:
-            raise ConfigError(f"{file}: a video is written to a folder with what is found; name it with --out.")
+            raise ConfigError(
+                f"{file}: an annotated video needs an output folder; name it with --out.",
+                code="video-without-out",
+            )
     return found
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """What the header of a video says.
+    """Read the header of a video.
 
     Raises:
         ConfigError: the package av is not installed.
@@ -147,7 +147,7 @@ def predict_video(
     is kept; a frame without one, or with one that is not after its predecessor's, follows that at the mean rate.
 
     Args:
-        every: look at frames 0, ``every``, 2 * ``every``, ... only.
+        every: detect in frames 0, ``every``, 2 * ``every``, ... only.
         score_threshold, max_detections: as of :meth:`Model.predict`.
 
     Raises:
@@ -156,8 +156,10 @@ def predict_video(
             Matroska file may be missing without a trace.
     """
     if every < 1:
-        raise ConfigError(f"every={every}: look at every frame (1), or at every second (2), third (3), ...")
-    video = probe_video(Path(path))  # now, and not when the first frame is asked for
+        raise ConfigError(
+            f"every={every}: give 1 for every frame, 2 for every second, 3 for every third, ...", code="frame-stride"
+        )
+    video = probe_video(Path(path))  # now, and not at the first frame
     return _detect(
         model, Path(path), video, every, {"score_threshold": score_threshold, "max_detections": max_detections}
     )
@@ -173,18 +175,18 @@ def write_annotated_video(
     max_detections: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, int]:
-    """Write the video with boxes on it to ``path``, an .mp4, and what was found to a .jsonl beside it.
+    """Write the video with boxes on it to ``path``, an .mp4, and the detections to a .jsonl beside it.
 
-    The .jsonl has a line for each frame looked at: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
+    The .jsonl has a line for each frame: ``{"frame": number, "time": seconds, "detections": [...]}``, whose
     entries are those of :meth:`Detections.to_coco` with the frame's number as image id. The video has these frames and
-    no other, at their times, without sound; H.264 where the encoder is there and else MPEG-4. A side of odd length is a
-    pixel longer in it, because its colors are stored for pairs of pixels. Both files appear when all is done.
+    no other, at their times, without sound; H.264 where the encoder is installed and else MPEG-4. A side of odd
+    length is a pixel longer in it, because its colors are stored for pairs of pixels. Both files appear at the end.
 
     Args:
-        progress: is called with the number of frames of the video that are done.
+        progress: called with the number of frames of the video that are done.
 
     Returns:
-        How many frames were looked at, and how many objects were found in all.
+        The number of frames with detection, and the number of detections in all.
 
     Raises:
         ConfigError, DataError: as :func:`predict_video`; ``path`` cannot be written; the frames cannot be encoded.
@@ -219,11 +221,13 @@ def _annotate(
             os.replace(part, final)
     except OSError as error:  # those of FFmpeg that are about the disk too
         raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}); make room or choose another --out."
+            f"{folder}: cannot be written ({error.strerror}); make room or choose another --out.",
+            code="video-not-written",
         ) from error
     except _av(path).error.FFmpegError as error:
         raise DataError(
-            f"{path}: its frames cannot be encoded as an mp4 ({error.strerror}); cut or scale it."
+            f"{path}: its frames cannot be encoded as an mp4 ({error.strerror}); cut or scale it.",
+            code="video-not-encoded",
         ) from error
     finally:
         for part in parts:
@@ -239,7 +243,7 @@ def _line(one: FrameDetections, path: Path) -> str:
 def _detect(
     model: Predictor, path: Path, video: VideoInfo, every: int, limits: dict[str, Any]
 ) -> Generator[FrameDetections, None, None]:
-    # several at once use a GPU better; a CPU is busy with one
+    # a GPU is faster with several frames at once, a CPU is busy with one
     at_once = 1 if model.device == "cpu" else _room(video)
     with closing(prefetch(_frames(path, video, every), _room(video))) as frames:
         while few := list(islice(frames, at_once)):
@@ -253,7 +257,7 @@ def _room(video: VideoInfo) -> int:
 
 
 def _frames(path: Path, video: VideoInfo, every: int) -> Generator[_Frame, None, None]:
-    """Every so many frames of a video, upright, with their times since the first."""
+    """Yield every ``every``-th frame of a video, upright, with its time since the first."""
     av = _av(path)
     index, start, time = -1, Fraction(0), Fraction(0)
     with _opened(path) as (container, stream):
@@ -272,17 +276,18 @@ def _frames(path: Path, video: VideoInfo, every: int) -> Generator[_Frame, None,
         except av.error.FFmpegError as error:
             raise DataError(
                 f"{path}: frame {index + 1} cannot be decoded ({error.strerror}); the video is damaged or cut short, "
-                "replace it or leave it out."
+                "replace it or leave it out.",
+                code="video-frame-damaged",
             ) from error
     if index < 0:
-        raise DataError(f"{path}: the video has no frame; replace it or leave it out.")
+        raise DataError(f"{path}: the video has no frame; replace it or leave it out.", code="video-no-frame")
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The frames of a stream.
+    """Yield the frames of a stream.
 
-    A cut is seen in the last packet, of whatever stream: decoders make an image of the half of one now and then, and
-    threads of theirs forget an error in the last.
+    A truncated file shows in its last packet, of any stream: decoders sometimes make an image of half a packet, and
+    their threads lose an error in the last one.
     """
     whole = True
     for packet in container.demux():
@@ -290,14 +295,18 @@ def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         if packet.stream.index == stream.index:
             yield from packet.decode()
     if not whole:
-        raise DataError(f"{path}: ends in the middle of a frame; the video is damaged or cut short, replace it.")
+        raise DataError(
+            f"{path}: ends in the middle of a frame; the video is damaged or cut short, replace it.",
+            code="video-cut-short",
+        )
 
 
 def _check_frame(path: Path, video: VideoInfo, index: int, frame: Any) -> None:
     if (frame.width, frame.height) != (video.width, video.height):
         raise DataError(
             f"{path}: frame {index} has {frame.width} x {frame.height} pixels, but the video {video.width} x "
-            f"{video.height}; cut it where the size changes."
+            f"{video.height}; cut it where the size changes.",
+            code="video-frame-size",
         )
 
 
@@ -308,27 +317,29 @@ def _upright(frame: Any) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, which holds frames that are no larger than an image may be."""
+    """Open the container and its first video stream, whose frames are within the limit of pixels of an image."""
     av = _av(path)
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: the video is empty (0 bytes); replace it or leave it out.")
+            raise DataError(f"{path}: the video is empty (0 bytes); replace it or leave it out.", code="video-empty")
         # an absolute path is not taken for an address
         container = av.open(str(path.absolute()), options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"})
     except (OSError, ValueError, av.error.FFmpegError) as error:  # ValueError: of metadata that are no text
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise DataError(
             f"{path}: cannot be read as a video ({reason}); it is damaged, cut short or no video, replace it or leave "
-            "it out."
+            "it out.",
+            code="video-not-read",
         ) from error
     with container:
         if not container.streams.video:
-            raise DataError(f"{path}: holds no video, sound at most; leave it out.")
+            raise DataError(f"{path}: has no video stream, only sound at most; leave it out.", code="video-no-stream")
         stream = container.streams.video[0]
         if not 0 < stream.width * stream.height <= pixel_limit():
             raise DataError(
                 f"{path}: frames of {stream.width} x {stream.height} pixels; between 1 and {pixel_limit()} can be "
-                f"read; raise that with --max-pixels N or the environment variable {LIMIT}."
+                f"read; raise that with --max-pixels N or the environment variable {LIMIT}.",
+                code="video-too-large",
             )
         yield container, stream
 
@@ -337,12 +348,14 @@ def _av(path: Path) -> Any:
     try:
         import av
     except ImportError as error:
-        raise ConfigError(f'{path}: a video needs the package av: pip install "varifocal[video]"') from error
+        raise ConfigError(
+            f'{path}: a video needs the package av: pip install "varifocal[video]"', code="av-missing"
+        ) from error
     return av
 
 
 def _fraction(value: Any) -> Fraction | None:
-    """PyAV has an unset rational as None, from version 19 on as 0/1."""
+    """Return a rational number, or None if it is unset, which PyAV writes as None or, from version 19 on, as 0/1."""
     return Fraction(value.numerator, value.denominator) if value else None
 
 
@@ -350,7 +363,7 @@ def _fraction(value: Any) -> Fraction | None:
 def _encoder(
     path: Path, size: tuple[int, int], video: VideoInfo, every: int
 ) -> Iterator[Callable[[Image.Image, float], None]]:
-    """What adds an image of that size, and the time at which it is shown, to the mp4 at ``path``."""
+    """Yield a function that adds an image of that size and its time to the mp4 at ``path``."""
     av = _av(path)
     base = video.base if video.base.denominator <= 65535 else _BASE  # more is beyond MPEG-4
     last = -1

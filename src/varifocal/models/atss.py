@@ -16,27 +16,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.assign.priors import grid_priors, square_anchors
-from varifocal.boxes import decode_deltas, elementwise_iou
+from varifocal.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, grid_priors, square_anchors
 from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
     centerness,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
@@ -101,7 +95,7 @@ class ATSS(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {"logits": flatten_levels(maps["logits"]), "deltas": at_least_float32(flatten_levels(maps["reg"]))}
         if "centerness" in maps:
@@ -109,7 +103,7 @@ class ATSS(nn.Module):
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``centerness`` if there is one; their sum is what is minimized.
+        """Return the losses ``cls``, ``box`` and ``centerness`` if there is one; their sum is minimized.
 
         The GIoU loss of a positive point is weighted by how central it is and divided by the sum of these weights;
         without centerness it is divided by the number of positive points.
@@ -137,19 +131,19 @@ class ATSS(nn.Module):
         box = BOX_WEIGHT * giou_loss(boxes, truth)
         if not config.centerness:
             return {"cls": cls, "box": box.sum() / count}
-        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
+        predicted = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
         return {
             "cls": cls,
             "box": (box * central).sum() / weight,
-            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+            "centerness": F.binary_cross_entropy_with_logits(predicted, central, reduction="sum") / count,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
+        """Return boxes, xyxy pixels of the input, clipped to each (height, width) if given, scores and centerness."""
         deltas = outputs.tensors["deltas"]
         priors = self._priors(outputs, deltas)
         boxes = clip_boxes_batch(decode_deltas(square_anchors(priors), deltas, STD), sizes)
@@ -159,7 +153,7 @@ class ATSS(nn.Module):
 
     @staticmethod
     def labeling(config: ATSSConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)

@@ -1,4 +1,4 @@
-"""The checkpoint file: safetensors, so that reading one runs no code, with a JSON description inside."""
+"""The checkpoint file: safetensors, whose reading runs no code, with a JSON description inside."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEY = "varifocal"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write a file beside ``path`` and rename it: at no moment is there half a file under ``path``.
+    """Write a checkpoint beside ``path`` and rename it, so that there is never half a file at ``path``.
 
     Raises:
-        CheckpointError: the folder cannot be written or the disk is full; what was at ``path`` is kept.
+        CheckpointError: the folder cannot be written, or the disk is full; a file that was at ``path`` is kept.
     """
     described = json.dumps({**info, "format": FORMAT})
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -30,64 +30,73 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[st
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The description inside a checkpoint, without its tensors.
+    """Read the description inside a checkpoint, without its tensors.
 
     Raises:
-        CheckpointError: not there, a pickle, not safetensors, not ours, or of a newer format.
+        CheckpointError: the file is missing, a pickle, not safetensors, not of this package, or of a newer format.
     """
-    _refuse_what_is_not_ours(path)
+    _refuse_other_files(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}).") from error
+        raise CheckpointError(
+            f"{path}: damaged or not a safetensors file ({error}).", code="checkpoint-damaged"
+        ) from error
     if KEY not in metadata:
-        raise CheckpointError(f"{path}: safetensors without a varifocal description; it was written by something else.")
+        raise CheckpointError(
+            f"{path}: safetensors without a varifocal description; it was written by something else.",
+            code="checkpoint-not-ours",
+        )
     try:
         info = json.loads(metadata[KEY])
         newer = int(info["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its varifocal description is damaged ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{path}: its varifocal description is damaged ({type(error).__name__}).", code="checkpoint-description"
+        ) from error
     if newer:
         raise CheckpointError(
             f"{path}: written by a newer version of varifocal (format {info['format']}, this one reads {FORMAT}); "
-            "run pip install --upgrade varifocal."
+            "run pip install --upgrade varifocal.",
+            code="checkpoint-newer",
         )
     return info
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and description; errors as in :func:`read_info`."""
+    """Read the tensors and the description of a checkpoint; errors as in :func:`read_info`."""
     info = read_info(path)
     try:
         return safetensors.torch.load_file(path), info
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}).") from error
+        raise CheckpointError(f"{path}: damaged ({error}).", code="checkpoint-damaged") from error
 
 
-def _refuse_what_is_not_ours(path: Path) -> None:
+def _refuse_other_files(path: Path) -> None:
     if path.is_dir():
         best = path / "best.safetensors"
         hint = f"name {best}" if best.is_file() else "name a .safetensors file"
-        raise CheckpointError(f"{path}: is a folder and should be a checkpoint; {hint}.")
+        raise CheckpointError(f"{path}: is a folder, not a checkpoint; {hint}.", code="checkpoint-folder")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).", code="checkpoint-not-read") from error
     # safetensors begins with the length of its JSON, whose bytes may be anything, and then the JSON
     if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
         raise CheckpointError(
-            f"{path}: a pickle, which could run any code when read, and is refused; turn a published file into "
-            f"safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}"
+            f"{path}: is a pickle, which could run any code when it is read, and is refused; convert a published file "
+            f"to safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}",
+            code="checkpoint-pickle",
         )
 
 
 def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load a whole state dict.
+    """Load a whole state dict; ``source`` is named in errors.
 
     Raises:
-        CheckpointError: a weight is missing, left over, or of another shape; the first of each is named.
+        CheckpointError: a weight is missing, unknown, or of another shape; the first of each is named.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in tensors]
@@ -95,12 +104,14 @@ def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], sou
     if missing or extra:
         raise CheckpointError(
             f"{source}: does not fit the model: {len(missing)} weights missing (first: {missing[:1]}), "
-            f"{len(extra)} unknown (first: {extra[:1]})."
+            f"{len(extra)} unknown (first: {extra[:1]}).",
+            code="weights-missing",
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{source}: {name} is {list(tensor.shape)} but the model needs {list(expected[name].shape)}; "
-                "the number of classes or the width differs."
+                "the number of classes or the width differs.",
+                code="weight-shape",
             )
     module.load_state_dict(dict(tensors))

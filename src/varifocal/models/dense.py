@@ -1,19 +1,19 @@
-"""What every dense detector does between levels and lists, written once."""
+"""The targets and losses that dense detectors share, and the head of the plain ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from varifocal.assign.priors import crop_priors
-from varifocal.boxes import bbox2distance, clip_boxes
+from varifocal.boxes import bbox2distance, crop_priors
 from varifocal.losses import ClassificationLoss, classification_loss
+from varifocal.models.layers import at_least_float32, bias_init_with_prob, conv_tower, init_head, prediction_conv
 from varifocal.structures import Assignment, Outputs, Priors, Targets
 
 Assign = Callable[[Priors, Tensor], Assignment]
@@ -26,7 +26,7 @@ PAPER_DIVISOR = 32  # the authors pad each image to a multiple of it before its 
 
 @runtime_checkable
 class ScoreConfig(Protocol):
-    """The fields of a detector's configuration that say how classes are learned."""
+    """The fields of a detector's configuration that define its classification loss."""
 
     @property
     def loss(self) -> ClassificationLoss: ...
@@ -40,9 +40,9 @@ class ScoreConfig(Protocol):
 
 @dataclass(frozen=True)
 class TargetAssigner:
-    """How a detector labels an image before its network has run: the strides of its maps, points, assignment.
+    """How a detector assigns the points of an image to objects: the strides of its maps, its points, its assigner.
 
-    ``grid`` makes the points of maps of these shapes, ``assign`` gives them objects. ``divisor`` rounds an image's
+    ``grid`` makes the points of maps of given shapes, ``assign`` assigns objects to them. ``divisor`` rounds an image's
     sides up before its cells are counted.
     """
 
@@ -52,40 +52,13 @@ class TargetAssigner:
     divisor: int = 1
 
 
-def level_strides(levels: int) -> tuple[int, ...]:
-    """The strides of a pyramid of so many levels, in pixels: 8, 16, ..."""
-    return tuple(8 * 2**i for i in range(levels))
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Float32, or float64 where it is that already: the precision of exponentials, coordinates and losses."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B N C"]:
-    """All levels in one list, finest first, rows before columns."""
-    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
-
-
-def unflatten_levels(
-    values: Float[Tensor, "B N C"], shapes: Sequence[tuple[int, int]]
-) -> list[Float[Tensor, "B C _ _"]]:
-    """The opposite of :func:`flatten_levels`, for levels of these (height, width)."""
-    levels = values.split([height * width for height, width in shapes], dim=1)
-    return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
-
-
-def level_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
-    """(height, width) of each level."""
-    return tuple((level.shape[2], level.shape[3]) for level in maps)
-
-
 @dataclass(frozen=True, eq=False)
 class DenseTargets:
-    """What each point of a batch should predict.
+    """The targets of each point of a batch.
 
-    ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the classification
-    loss must not look: padding of the batch, crowd regions without an assigned box, and what the assignment ignores.
+    ``labels`` is -1 and ``boxes`` zero at points without an object. ``counted`` is False where the
+    classification loss is ignored: padding of the batch, crowd regions without an assigned box, and points that the
+    assignment ignores.
     """
 
     positive: Bool[Tensor, "B N"]
@@ -104,7 +77,7 @@ def assign_batch(
 ) -> DenseTargets:
     """Assign each image's boxes to its points, which are those of all images or a list with one entry an image.
 
-    The points in the padding of the batch take no part: an assigner sees the grids that lie in the image alone.
+    The points in the padding of the batch are left out: an assigner sees only the grids inside the image.
     ``divisor`` rounds the image's own size up before its cells are counted; 32 reproduces mmdetection's own
     padding. Without ``mask_crowd`` crowd regions are background.
     """
@@ -117,7 +90,7 @@ def assign_batch(
 def assign_targets(
     labeling: TargetAssigner, outputs: Outputs, targets: Sequence[Targets], *, mask_crowd: bool = True
 ) -> DenseTargets:
-    """What the points of a batch of outputs should predict, each image by itself; see :func:`assign_batch`."""
+    """Return the targets of the points of a batch of outputs, image by image; see :func:`assign_batch`."""
     priors = labeling.grid(outputs.shapes, like=at_least_float32(outputs.tensors["logits"]))
     return assign_batch(labeling.assign, priors, targets, divisor=labeling.divisor, mask_crowd=mask_crowd)
 
@@ -128,7 +101,7 @@ def _assign_one(
     height, width = (-(-side // divisor) * divisor for side in target.size)
     own, inside = crop_priors(priors, height, width)
     real = ~target.crowd
-    # one box more, so that index -1 reads a box of zeros and the label of background
+    # one more box, so that index -1 reads a box of zeros and the label of background
     boxes = torch.cat([target.boxes[real], target.boxes.new_zeros(1, 4)])
     labels = torch.cat([target.labels[real], target.labels.new_full((1,), -1)])
     assignment = assign(own, boxes[:-1])
@@ -151,7 +124,10 @@ def _inside_any(points: Float[Tensor, "N 2"], boxes: Float[Tensor, "G 4"]) -> Bo
 def score_targets(
     logits: Float[Tensor, "B N C"], dense: DenseTargets, quality: Float[Tensor, "P"] | None
 ) -> Float[Tensor, "B N C"]:
-    """Zero, but the quality (1 without one) at each positive point's class; ``quality`` in the order of the points."""
+    """Return zero everywhere except the quality, or 1, at each positive point's class.
+
+    ``quality`` is in the order of the positive points.
+    """
     target = torch.zeros_like(logits)
     image, point = dense.positive.nonzero(as_tuple=True)
     best = 1.0 if quality is None else quality.to(logits.dtype)
@@ -169,7 +145,10 @@ def dense_classification_loss(
     focal_alpha: float = 0.25,
     focal_gamma: float = 2.0,
 ) -> Float[Tensor, ""]:
-    """Summed over classes and counted points, or ``everywhere``; ``quality`` in the order of the positive points."""
+    """Return the classification loss, summed over classes and counted points, or ``everywhere``.
+
+    ``quality`` is in the order of the positive points.
+    """
     target = score_targets(logits, dense, quality if config.loss != "focal" else None)
     entries = classification_loss(
         config.loss,
@@ -185,27 +164,20 @@ def dense_classification_loss(
 
 
 def centerness(points: Float[Tensor, "P 2"], boxes: Float[Tensor, "P 4"]) -> Float[Tensor, "P"]:
-    """How central each point lies in its box: 1 in the middle, 0 on the rim (FCOS, equation 3)."""
+    """Return how central each point lies in its box: 1 in the middle, 0 on the border (FCOS, equation 3)."""
     distances = bbox2distance(points, boxes)
     pairs = torch.stack([distances[:, 0::2], distances[:, 1::2]], dim=1)  # (l, r) and (t, b)
     return (pairs.amin(dim=-1) / pairs.amax(dim=-1)).prod(dim=-1).sqrt()
 
 
-def clip_boxes_batch(boxes: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None) -> Float[Tensor, "B N 4"]:
-    """The part of each image's boxes inside its own (height, width); all of them without sizes."""
-    if sizes is None:
-        return boxes
-    return torch.stack([clip_boxes(box, *size) for box, size in zip(boxes, sizes, strict=True)])
-
-
 def avg_factors(
     sums: Sequence[Tensor], dtype: torch.dtype, *, clamp_total: bool = True, floors: Sequence[float] | None = None
 ) -> Tensor:
-    """The sums [k], averaged over the processes, never below one object, or below the ``floors``.
+    """Return the sums [k], averaged over the processes, but at least one object, or the ``floors``.
 
-    All processes take part in one exchange, whatever they hold, so none waits for another. The bound applies
-    to the total over the processes (``clamp_total``), which makes several processes equal one with the joined
-    batch; the authors' code bounds the average.
+    All processes take part in one exchange, whatever their batch holds, so that none waits for another. With
+    ``clamp_total`` the bound applies to the total over the processes, so that several processes equal one with the
+    joined batch; the authors' code bounds the average.
     """
     values = torch.stack([value.detach().to(dtype) for value in sums])
     world = 1
@@ -219,10 +191,55 @@ def avg_factors(
 def num_positives(
     positives: Sequence[Bool[Tensor, "B N"]], dtype: torch.dtype, *, each_image: bool = False
 ) -> Float[Tensor, "k"]:
-    """Return how many points are positive, bounded and averaged over the processes by :func:`avg_factors`.
+    """Return the number of positive points, bounded and averaged over the processes by :func:`avg_factors`.
 
     ``each_image`` counts at least one in every image, of this process alone, as mmdetection's anchor heads do.
     """
     if each_image:
         return torch.stack([positive.sum(dim=1).clamp(min=1).sum() for positive in positives]).to(dtype)
     return avg_factors([positive.sum() for positive in positives], dtype)
+
+
+class DenseHead(nn.Module):
+    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
+    ATSS).
+
+    The class predictor has ``classes`` channels, the box predictor ``outputs``. With ``levels`` the box prediction is
+    multiplied by a learned factor per level. ``centerness`` is the tower that a third predictor of one channel reads,
+    or None for no such predictor. ``norm`` and ``bias`` are those of :func:`conv_tower`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        classes: int,
+        outputs: int,
+        levels: int = 0,
+        centerness: Literal["cls", "reg"] | None = None,
+        norm: bool = True,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.centerness_of = centerness
+        self.cls_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.reg_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
+        self.cls = prediction_conv(width, classes, bias_init_with_prob())
+        self.reg = prediction_conv(width, outputs)
+        self.centerness = prediction_conv(width, 1) if centerness else None
+        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
+        init_head(self)
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
+        """Return the maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, with such a
+        predictor, ``centerness`` [B, 1, H, W]."""
+        maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
+        for i, level in enumerate(levels):
+            features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
+            maps["logits"].append(self.cls(features["cls"]))
+            boxes = self.reg(features["reg"])
+            maps["reg"].append(self.scales[i] * boxes if self.scales else boxes)
+            if self.centerness is not None and self.centerness_of is not None:
+                maps["centerness"].append(self.centerness(features[self.centerness_of]))
+        return {name: values for name, values in maps.items() if values}

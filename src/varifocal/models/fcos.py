@@ -17,26 +17,20 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import distance2bbox, elementwise_iou
+from varifocal.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss, giou_loss, iou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
     centerness,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
@@ -112,7 +106,7 @@ class FCOS(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         if self.config.norm_on_bbox:
             sides = [
@@ -128,7 +122,7 @@ class FCOS(nn.Module):
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``centerness``; their sum is what is minimized.
+        """Return the losses ``cls``, ``box`` and ``centerness``; their sum is minimized.
 
         The box loss of a positive point is weighted by how central it is and divided by the sum of these weights.
         """
@@ -141,7 +135,7 @@ class FCOS(nn.Module):
         boxes = distance2bbox(points, outputs.tensors["distances"][dense.positive])
         quality = elementwise_iou(boxes.detach(), truth).clamp(min=MIN_QUALITY)
         central = centerness(points, truth)
-        said = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
+        predicted = at_least_float32(outputs.tensors["centerness"])[..., 0][dense.positive]
         count, weight = avg_factors(
             [dense.positive.sum(), central.sum()],
             logits.dtype,
@@ -152,15 +146,15 @@ class FCOS(nn.Module):
         return {
             "cls": dense_classification_loss(config, logits, dense, quality, everywhere=paper) / count,
             "box": (box_loss(boxes, truth) * central).sum() / weight,
-            "centerness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
+            "centerness": F.binary_cross_entropy_with_logits(predicted, central, reduction="sum") / count,
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each (height, width) if given; scores and centerness."""
+        """Return boxes, xyxy pixels of the input, clipped to each (height, width) if given, scores and centerness."""
         distances = outputs.tensors["distances"]
         priors = self._priors(outputs, distances)
         boxes = distance2bbox(priors.points.expand(distances.shape[0], -1, -1), distances)
@@ -169,7 +163,7 @@ class FCOS(nn.Module):
 
     @staticmethod
     def labeling(config: FCOSConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         points = partial(grid_priors, strides=strides, offset=0.5)
         if config.assigner == "atss":

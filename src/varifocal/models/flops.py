@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from varifocal.ops.deform_conv import deform_conv2d_op
-from varifocal.ops.star_conv import star_conv_op
+from varifocal.ops.kernels.star_operator import star_conv_op
 
 
 def count_flops(network: nn.Module, size: tuple[int, int]) -> dict[str, int]:

@@ -18,26 +18,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from varifocal.assign.fovea import assign_fovea
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import bbox2distance, distance2bbox, elementwise_iou
+from varifocal.boxes import bbox2distance, clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
@@ -102,13 +96,13 @@ class FoveaBox(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {"logits": flatten_levels(maps["logits"]), "logs": flatten_levels(maps["reg"])}
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is what is minimized.
+        """Return the losses ``cls`` and ``box``, the smooth L1 distance of the logarithms; their sum is minimized.
 
         The box loss is divided by the number of positive cells, the classification loss by that and the number of
         images. With a loss other than focal the target of a positive is the IoU of its clipped box, read without
@@ -138,14 +132,14 @@ class FoveaBox(nn.Module):
         return {"cls": cls / divisors[0], "box": box / divisors[1]}
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
-        if self._paper:  # the authors' assignment does not know where an image ends
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
+        if self._paper:  # the authors' assignment ignores where an image ends
             height, width = (side * self.strides[0] for side in outputs.shapes[0])
             targets = [replace(target, size=(height, width)) for target in targets]
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         logs = at_least_float32(outputs.tensors["logs"])
         priors = self._priors(outputs, logs)
         boxes = self._boxes(priors, logs, sizes)
@@ -153,7 +147,7 @@ class FoveaBox(nn.Module):
 
     @staticmethod
     def labeling(config: FoveaBoxConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         assign = partial(assign_fovea, sigma=config.sigma)
@@ -161,7 +155,7 @@ class FoveaBox(nn.Module):
 
     @property
     def border(self) -> int:
-        """How many pixels before the end of the image boxes are clipped: one in the authors' code."""
+        """The number of pixels before the end of the image at which boxes are clipped: one in the authors' code."""
         return 1 if self._paper else 0
 
     @property
@@ -177,14 +171,14 @@ class FoveaBox(nn.Module):
     def _boxes(
         self, priors: Priors, logs: Float[Tensor, "B N 4"], sizes: Sequence[tuple[int, int]] | None
     ) -> Float[Tensor, "B N 4"]:
-        """Clipped to each image's (height, width) if given."""
+        """Return the decoded boxes, clipped to each image's (height, width) if given."""
         boxes = distance2bbox(priors.points.expand(logs.shape[0], -1, -1), logs.exp() * self._unit(priors))
         return clip_boxes_batch(
             boxes, sizes and [(height - self.border, width - self.border) for height, width in sizes]
         )
 
     def _divisors(self, dense: DenseTargets, dtype: torch.dtype) -> Float[Tensor, "2"]:
-        """Of the classification loss and of the box loss."""
+        """Return the divisors of the classification loss and of the box loss."""
         count = dense.positive.sum()
         sums = [count + len(dense.positive), count]
         if self._paper:

@@ -16,31 +16,25 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import bbox2distance, distance2bbox, elementwise_iou
+from varifocal.boxes import bbox2distance, clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss, distribution_focal_loss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
 BOX_WEIGHT, DISTRIBUTION_WEIGHT = 2.0, 0.25
-MARGIN = 0.1  # by which a target stays below the last bin
+MARGIN = 0.1  # distance of the largest target from the last bin
 
 
 @dataclass(frozen=True)
@@ -102,13 +96,13 @@ class GFL(nn.Module):
         self.register_buffer("bins", torch.arange(config.bins, dtype=torch.float32))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {"logits": flatten_levels(maps["logits"]), "sides": at_least_float32(flatten_levels(maps["reg"]))}
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``box`` and ``distribution``; their sum is what is minimized.
+        """Return the losses ``cls``, ``box`` and ``distribution``; their sum is minimized.
 
         Both losses of a positive point's box are weighted by its best class score, read without gradient, and divided
         by the sum of these weights.
@@ -140,11 +134,11 @@ class GFL(nn.Module):
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=self.config.compat != "paper")
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         sides = outputs.tensors["sides"]
         priors = self._priors(outputs, sides)
         distances = self._expectation(self._split(sides)) * priors.strides[:, None]
@@ -155,7 +149,7 @@ class GFL(nn.Module):
 
     @staticmethod
     def labeling(config: GFLConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign_atss, divisor)
@@ -167,5 +161,5 @@ class GFL(nn.Module):
         return sides.unflatten(-1, (4, self.config.bins))
 
     def _expectation(self, sides: Float[Tensor, "*n 4 bins"]) -> Float[Tensor, "*n 4"]:
-        """The mean distance in strides."""
+        """Return the mean distance in strides."""
         return (sides.softmax(dim=-1) * self.bins.to(sides.dtype)).sum(dim=-1)

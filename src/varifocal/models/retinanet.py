@@ -16,26 +16,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from varifocal.assign.max_iou import assign_max_iou
-from varifocal.assign.priors import grid_anchors, grid_priors
-from varifocal.boxes import decode_deltas, elementwise_iou, encode_deltas
+from varifocal.boxes import clip_boxes_batch, decode_deltas, elementwise_iou, encode_deltas, grid_anchors, grid_priors
 from varifocal.losses import ClassificationLoss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
     MIN_QUALITY,
     PAPER_DIVISOR,
+    DenseHead,
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
     num_positives,
 )
-from varifocal.models.fpn import FPN
-from varifocal.models.layers import DenseHead
+from varifocal.models.layers import FPN, at_least_float32, flatten_levels, level_shapes, level_strides
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
@@ -96,7 +90,7 @@ class RetinaNet(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         maps = self.head(self.neck(self.backbone(images)))
         tensors = {
             "logits": flatten_levels(maps["logits"]).reshape(images.shape[0], -1, self.config.num_classes),
@@ -105,7 +99,7 @@ class RetinaNet(nn.Module):
         return Outputs(tensors, level_shapes(maps["logits"]))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``box``, the L1 distance of the deltas; their sum is what is minimized.
+        """Return the losses ``cls`` and ``box``, the L1 distance of the deltas; their sum is minimized.
 
         Both are divided by the number of positive anchors. With a loss other than focal the target of a positive is
         the IoU of its box, read without gradient.
@@ -125,11 +119,11 @@ class RetinaNet(nn.Module):
         }
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         deltas = at_least_float32(outputs.tensors["deltas"])
         priors = self._priors(outputs, deltas)
         boxes = decode_deltas(self._anchors(priors, deltas.shape[0]), deltas)
@@ -139,7 +133,7 @@ class RetinaNet(nn.Module):
 
     @staticmethod
     def labeling(config: RetinaNetConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides, paper = level_strides(config.num_levels), config.compat == "paper"
         scales = tuple(config.anchor_scale * 2 ** (i / config.octave_steps) for i in range(config.octave_steps))
         grid = partial(_anchors_of, strides=strides, scales=scales, ratios=config.ratios)

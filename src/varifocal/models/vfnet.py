@@ -1,6 +1,6 @@
 """VarifocalNet (Zhang et al., CVPR 2021): one score a class that is the expected IoU of the refined box.
 
-From top to bottom: configuration, head, and the detector's three verbs: forward, loss, decode. ``star`` and
+From top to bottom: configuration, head, and the detector's three methods: forward, loss, decode. ``star`` and
 ``refine`` off give the paper's "raw VFNet" (table 3, first row).
 """
 
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from varifocal.assign.atss import assign_atss
 from varifocal.assign.fcos import assign_fcos
-from varifocal.assign.priors import grid_priors
-from varifocal.boxes import distance2bbox, elementwise_iou
+from varifocal.boxes import clip_boxes_batch, distance2bbox, elementwise_iou, grid_priors
 from varifocal.losses import ClassificationLoss, giou_loss
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.dense import (
@@ -27,28 +26,27 @@ from varifocal.models.dense import (
     DenseTargets,
     TargetAssigner,
     assign_targets,
-    at_least_float32,
     avg_factors,
-    clip_boxes_batch,
     dense_classification_loss,
-    flatten_levels,
-    level_shapes,
-    level_strides,
-    unflatten_levels,
 )
-from varifocal.models.fpn import FPN
 from varifocal.models.layers import (
+    FPN,
     StarConv,
     StarNorm,
+    at_least_float32,
     bias_init_with_prob,
     check_star_norm,
     conv_norm_relu,
     conv_tower,
+    flatten_levels,
     init_head,
+    level_shapes,
+    level_strides,
     prediction_conv,
+    unflatten_levels,
 )
 from varifocal.models.pafpn import PAFPN
-from varifocal.ops.star_conv import star_points
+from varifocal.ops.star_conv import SamplingPoints, star_points
 from varifocal.structures import Candidates, Outputs, Priors, Targets
 from varifocal.utils.config import AtLeast0, AtLeast1
 
@@ -103,7 +101,7 @@ class VFNetConfig:
 
 
 class VFNetHead(nn.Module):
-    """Two towers shared by all levels, a first box, and a second look through the star (section 3.3 to 3.5)."""
+    """Two towers shared by all levels, a first box, and its refinement through the star (section 3.3 to 3.5)."""
 
     def __init__(self, config: VFNetConfig, strides: Sequence[int]) -> None:
         super().__init__()
@@ -118,49 +116,63 @@ class VFNetHead(nn.Module):
         if config.refine:
             self.reg_refine = prediction_conv(width, 4)
             self.scales_refine = nn.ParameterList(torch.tensor(1.0) for _ in strides)
-        # without either second look the branch has a plain layer more, so that raw VFNet is four deep like FCOS
-        second_look = config.star or config.refine
-        self.cls_star = StarConv(width, config.star_norm) if second_look else None
-        self.cls_conv = None if second_look else conv_norm_relu(width, width)
+        # without star and refinement the branch has one more plain layer, so that raw VFNet is four deep like FCOS
+        has_star = config.star or config.refine
+        self.cls_star = StarConv(width, config.star_norm) if has_star else None
+        self.cls_conv = None if has_star else conv_norm_relu(width, width)
         self.cls = prediction_conv(width, config.num_classes)
         init_head(self)
         nn.init.constant_(self.cls.bias, bias_init_with_prob())  # type: ignore[arg-type]
 
     def forward(
-        self, levels: Sequence[Float[Tensor, "B C _ _"]], given: Sequence[Float[Tensor, "B 4 _ _"]] | None = None
+        self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Sequence[Float[Tensor, "B 4 _ _"]] | None = None
     ) -> dict[str, list[Tensor]]:
-        """Maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W], pixels.
+        """Return the maps of each level: ``logits`` [B, C, H, W], ``initial`` and ``refined`` distances [B, 4, H, W].
 
-        ``given`` are first boxes, as distances, which replace the predicted ones where they are above zero.
+        Distances are in pixels. ``initial`` are first boxes, as distances, that replace the predicted ones where they
+        are above zero.
         """
         cls_features = [self.cls_tower(level) for level in levels]
         reg_features = [self.reg_tower(level) for level in levels]
-        maps = {"initial": [self._initial(i, features) for i, features in enumerate(reg_features)]}
-        if given is not None:
-            maps["initial"] = [torch.where(a > 0, a, b) for a, b in zip(given, maps["initial"], strict=True)]
-        cells = [self._cells(*pair) for pair in zip(maps["initial"], self.strides, strict=True)]
-        taps = star_points(cells) if self.config.star else None
+        maps = {"initial": self._first_boxes(reg_features, initial)}
+        points = self._star(maps["initial"])
         if self.reg_star is not None:
-            pairs = zip(self.reg_star(reg_features, taps), maps["initial"], strict=True)
-            maps["refined"] = [self._refined(i, *pair) for i, pair in enumerate(pairs)]
-        if self.cls_star is not None:
-            cls_features = [level.relu_() for level in self.cls_star(cls_features, taps)]
-        elif self.cls_conv is not None:
-            cls_features = [self.cls_conv(level) for level in cls_features]
-        return {"logits": [self.cls(level) for level in cls_features], **maps}
+            maps["refined"] = self._refined(self.reg_star(reg_features, points), maps["initial"])
+        return {"logits": self._logits(cls_features, points), **maps}
 
-    def _initial(self, i: int, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4 H W"]:
-        unit = self.strides[i] * (8 if self.config.bbox_norm == "range" else 1)
-        return at_least_float32(self.scales[i] * self.reg(self.reg_conv(features))).exp() * unit
+    def _first_boxes(self, features: list[Tensor], initial: Sequence[Tensor] | None) -> list[Tensor]:
+        """Return the distances [B, 4, H, W] of the first box at each level, in pixels."""
+        boxes = []
+        for level, scale, stride in zip(features, self.scales, self.strides, strict=True):
+            unit = stride * (8 if self.config.bbox_norm == "range" else 1)
+            boxes.append(at_least_float32(scale * self.reg(self.reg_conv(level))).exp() * unit)
+        if initial is None:
+            return boxes
+        return [torch.where(given > 0, given, predicted) for given, predicted in zip(initial, boxes, strict=True)]
 
-    def _refined(self, i: int, second: Float[Tensor, "B C H W"], initial: Tensor) -> Float[Tensor, "B 4 H W"]:
-        change = self.reg_refine(second.relu_())
-        return at_least_float32(self.scales_refine[i] * change).exp() * initial.detach()
-
-    def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
-        """Return the first box in cells for the star; only a fraction of the gradient goes back through it."""
+    def _star(self, initial: list[Tensor]) -> SamplingPoints | None:
+        """Return the points of the first boxes' stars; only a fraction of the gradient goes back through them."""
+        if not self.config.star:
+            return None
         factor = self.config.gradient_mul
-        return ((1 - factor) * initial.detach() + factor * initial) / stride
+        damped = [(1 - factor) * boxes.detach() + factor * boxes for boxes in initial]
+        return star_points([boxes / stride for boxes, stride in zip(damped, self.strides, strict=True)])
+
+    def _refined(self, features: list[Tensor], initial: list[Tensor]) -> list[Tensor]:
+        """Return the distances [B, 4, H, W] of the refined box at each level, in pixels."""
+        rows = zip(features, initial, self.scales_refine, strict=True)
+        return [
+            at_least_float32(scale * self.reg_refine(level.relu_())).exp() * boxes.detach()
+            for level, boxes, scale in rows
+        ]
+
+    def _logits(self, features: list[Tensor], points: SamplingPoints | None) -> list[Tensor]:
+        """Return the class logits [B, C, H, W] of each level."""
+        if self.cls_star is not None:
+            features = [level.relu_() for level in self.cls_star(features, points)]
+        elif self.cls_conv is not None:
+            features = [self.cls_conv(level) for level in features]
+        return [self.cls(level) for level in features]
 
 
 class VFNet(nn.Module):
@@ -181,21 +193,24 @@ class VFNet(nn.Module):
         self.head = VFNetHead(config, self.strides)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Outputs:
-        """``images`` are normalized; their sides are best a multiple of 32."""
+        """Return the raw outputs for normalized images, whose sides should be multiples of 32."""
         return self._outputs(self.head(self.neck(self.backbone(images))))
 
-    def look_again(self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Float[Tensor, "B N 4"]) -> Outputs:
-        """What the head makes of first boxes that it did not predict: its star looks there, and it refines them.
+    def refine_given_boxes(
+        self, levels: Sequence[Float[Tensor, "B C _ _"]], initial: Float[Tensor, "B N 4"]
+    ) -> Outputs:
+        """Return the outputs that follow from given first boxes: the stars read there, and the head refines them.
 
         Args:
             levels: the maps of the neck.
-            initial: distances (l, t, r, b) in pixels of the input; where they are not above zero the head's own stay.
+            initial: distances (l, t, r, b) in pixels of the input; the predicted ones stay where these are not above
+                zero.
         """
         shapes = level_shapes(levels)
         return self._outputs(self.head(levels, unflatten_levels(initial, shapes)))
 
     def loss(self, outputs: Outputs, targets: Sequence[Targets]) -> dict[str, Float[Tensor, ""]]:
-        """``cls`` and ``initial`` and/or ``refined``; their sum is what is minimized (section 3.6).
+        """Return the losses ``cls`` and ``initial`` and/or ``refined``; their sum is minimized (section 3.6).
 
         The classification target of a positive point is the IoU of its last box, read without gradient; the GIoU
         loss of a positive is weighted by the IoU of the same box and divided by the sum of these weights.
@@ -219,11 +234,11 @@ class VFNet(nn.Module):
         return losses
 
     def assign(self, outputs: Outputs, targets: Sequence[Targets]) -> DenseTargets:
-        """What each point of the outputs should predict; :meth:`loss` teaches just that."""
+        """Return what each point of the outputs should predict, the targets of :meth:`loss`."""
         return assign_targets(self.labeling(self.config), outputs, targets, mask_crowd=not self._paper)
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None) -> Candidates:
-        """Boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and their scores."""
+        """Return boxes, xyxy pixels of the input, clipped to each image's (height, width) if given, and scores."""
         distances = outputs.tensors["refined" if "refined" in outputs.tensors else "initial"]
         priors = self._priors(outputs, distances)
         boxes = distance2bbox(priors.points.expand(distances.shape[0], -1, -1), distances)
@@ -233,7 +248,7 @@ class VFNet(nn.Module):
 
     @staticmethod
     def labeling(config: VFNetConfig) -> TargetAssigner:
-        """How an image is labeled; no weights take part."""
+        """Return how the points of an image are assigned to objects, which needs no weights."""
         strides = level_strides(config.num_levels)
         divisor = PAPER_DIVISOR if config.compat == "paper" else 1
         if config.assigner == "atss":

@@ -17,12 +17,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from varifocal.ops.kernels.deform_cpu import (
     SamplingTable,
-    empty_gradients,
+    autocast_dtype,
     empty_output,
     gather_conv,
-    gather_conv_backward,
     offset_table,
 )
+from varifocal.ops.kernels.deform_cpu_backward import empty_gradients, gather_conv_backward
 from varifocal.utils.errors import ConfigError
 
 SCHEMA = (
@@ -41,10 +41,10 @@ def deform_conv2d(
     padding: int = 1,
     dilation: int = 1,
 ) -> Float[Tensor, "B O h w"]:
-    """torchvision's ``deform_conv2d``, which computes it everywhere but on a CPU, where it is a scalar loop.
+    """Compute torchvision's ``deform_conv2d``, by torchvision itself except on a CPU, where it is a scalar loop.
 
-    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider; so are the coordinates that are read, whatever the
-    type of features and weight. Under autocast these take its type.
+    ``offsets`` (dy, dx) in cells and ``mask`` are float32 or wider, and so are the coordinates, whatever the type of
+    features and weight. Under autocast features and weight take its type.
     """
     steps = {"stride": stride, "padding": padding, "dilation": dilation}
     tables = []
@@ -66,10 +66,10 @@ def deform_conv2d_levels(
     padding: int = 1,
     dilation: int = 1,
 ) -> list[Float[Tensor, "B O _ _"]]:
-    """:func:`deform_conv2d` of several maps with one weight; ``tables`` is what a CPU reads, empty elsewhere.
+    """Compute :func:`deform_conv2d` of several maps with one weight; ``tables`` are read by a CPU, empty elsewhere.
 
-    A CPU computes in the type of the result, other devices in that of the offsets: coordinates want it wide, and
-    torchvision's operator wants one type for all.
+    A CPU computes in the type of the result, other devices in that of the offsets: coordinates need a wide type, and
+    torchvision's operator takes a single type.
     """
     kind = autocast_dtype(weight)
     computed = kind if weight.device.type == "cpu" else offsets[0].dtype
@@ -80,19 +80,11 @@ def deform_conv2d_levels(
     return [result.to(kind) for result in results]
 
 
-def autocast_dtype(weight: Tensor) -> torch.dtype:
-    """The type in which a convolution with this weight computes: autocast's where that is on, or its own."""
-    kind = weight.device.type
-    # torch.compile of torch 2.9 cannot trace the question, and compiles only for devices that have autocast
-    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
-    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
-    return weight.dtype
-
-
 class _Arguments(NamedTuple):
-    """Of the operator. Tensors have one of each level; ``masks``, and the table of ``cells`` and ``fractions``, may be
-    left empty. ``weight`` is used in the type of the levels."""
+    """The arguments of the operator: one tensor per level, except ``weight``, which is used in the type of the levels.
+
+    ``masks``, and the table of ``cells`` and ``fractions`` that a CPU reads, may be empty.
+    """
 
     levels: list[Tensor]
     weight: Tensor
@@ -111,13 +103,13 @@ class _Arguments(NamedTuple):
 
     @property
     def starts(self) -> list[int]:
-        """At which entry of a table each tap begins."""
+        """The entry of a table at which each tap begins."""
         return list(range(0, 4 * self.weight.shape[2] * self.weight.shape[3], 4))
 
     def tables(self) -> list[SamplingTable]:
-        """Those given, or made of offsets and masks."""
+        """Return the table of each level, made of offsets and masks where none was passed."""
         if self.fractions:
-            return [SamplingTable(*pair) for pair in zip(self.cells, self.fractions, strict=True)]
+            return SamplingTable.of_levels(self.cells, self.fractions)
         steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         return [
             offset_table(offsets, (level.shape[2], level.shape[3]), kernel=self.weight.shape[2], scale=mask, **steps)
@@ -128,9 +120,9 @@ class _Arguments(NamedTuple):
 def _by_torchvision(*arguments: Any) -> list[Tensor]:
     from torchvision.ops import deform_conv2d as operator
 
-    given = _Arguments(*arguments)
-    weight, steps = given.weight.to(given.levels[0].dtype), arguments[-3:]
-    rows = zip(given.levels, given.offsets, given.mask_of_each, strict=True)
+    args = _Arguments(*arguments)
+    weight, steps = args.weight.to(args.levels[0].dtype), arguments[-3:]
+    rows = zip(args.levels, args.offsets, args.mask_of_each, strict=True)
     return [operator(level, offsets, weight, None, *steps, mask) for level, offsets, mask in rows]
 
 
@@ -141,26 +133,26 @@ deform_conv2d_op.register_kernel("cuda", _by_torchvision)
 
 
 @deform_conv2d_op.register_kernel("cpu")
-def _by_rows(*arguments: Any) -> list[Tensor]:
-    given = _Arguments(*arguments)
-    return gather_conv(given.levels, given.tables(), given.starts, given.weight)
+def _on_cpu(*arguments: Any) -> list[Tensor]:
+    args = _Arguments(*arguments)
+    return gather_conv(args.levels, args.tables(), args.starts, args.weight)
 
 
 @deform_conv2d_op.register_fake
 def _shapes(*arguments: Any) -> list[Tensor]:
-    given = _Arguments(*arguments)
-    pairs = zip(given.levels, given.offsets, strict=True)
-    results = [empty_output(level, given.weight, offsets.shape[2:]) for level, offsets in pairs]
-    return results if given.weight.device.type == "cpu" else [result.contiguous() for result in results]
+    args = _Arguments(*arguments)
+    pairs = zip(args.levels, args.offsets, strict=True)
+    results = [empty_output(level, args.weight, offsets.shape[2:]) for level, offsets in pairs]
+    return results if args.weight.device.type == "cpu" else [result.contiguous() for result in results]
 
 
-def _slopes_by_torchvision(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+def _gradients_by_torchvision(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
     *rest, grads, needed = arguments
-    given = _Arguments(*rest)
-    own = given.weight.to(given.levels[0].dtype)
+    args = _Arguments(*rest)
+    own = args.weight.to(args.levels[0].dtype)
     sides = [side for step in rest[-3:] for side in (step, step)]
     found = []
-    for grad, level, offsets, mask in zip(grads, given.levels, given.offsets, given.mask_of_each, strict=True):
+    for grad, level, offsets, mask in zip(grads, args.levels, args.offsets, args.mask_of_each, strict=True):
         masked = mask is not None
         nothing, bias = level.new_zeros(len(level), 1), level.new_zeros(len(own))
         groups = level.shape[1] // own.shape[1], offsets.shape[1] // (2 * own.shape[2] * own.shape[3])
@@ -170,8 +162,8 @@ def _slopes_by_torchvision(*arguments: Any) -> tuple[list[Tensor], list[Tensor],
     return (
         _if_needed(needed[0], by_level),
         _if_needed(needed[1], by_offsets),
-        _if_needed(needed[2], by_mask)[: len(given.masks)],
-        sum_last_first([part.to(given.weight.dtype) for part in by_weight]) if needed[3] else own.new_empty(0),
+        _if_needed(needed[2], by_mask)[: len(args.masks)],
+        sum_last_first([part.to(args.weight.dtype) for part in by_weight]) if needed[3] else own.new_empty(0),
     )
 
 
@@ -180,7 +172,7 @@ def _if_needed(needed: bool, parts: Sequence[Tensor]) -> list[Tensor]:
 
 
 def sum_last_first(parts: Sequence[Tensor]) -> Tensor:
-    """The sum in the order in which autograd adds what the uses of one tensor give."""
+    """Return the sum in the order in which autograd adds the gradients from the uses of one tensor."""
     total = parts[-1]
     for part in reversed(parts[:-1]):
         total = total + part
@@ -189,95 +181,94 @@ def sum_last_first(parts: Sequence[Tensor]) -> Tensor:
 
 deform_conv2d_backward_op = torch.library.custom_op(
     "varifocal::deform_conv2d_backward",
-    _slopes_by_torchvision,
+    _gradients_by_torchvision,
     mutates_args=(),
     schema=f"({SCHEMA}, Tensor[] grads, bool[] needed) -> (Tensor[], Tensor[], Tensor[], Tensor)",
 )
-deform_conv2d_backward_op.register_kernel("cuda", _slopes_by_torchvision)
+deform_conv2d_backward_op.register_kernel("cuda", _gradients_by_torchvision)
 
 
 @deform_conv2d_backward_op.register_kernel("cpu")
-def _slopes_by_rows(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+def _gradients_on_cpu(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
     *rest, grads, needed = arguments
-    given = _Arguments(*rest)
-    check_tables(given.fractions, needed[1] or needed[2])
-    parts = (given.levels, given.tables(), given.starts, given.weight, [needed[0], needed[1], needed[3]])
+    args = _Arguments(*rest)
+    check_tables(args.fractions, needed[1] or needed[2])
+    parts = (args.levels, args.tables(), args.starts, args.weight, [needed[0], needed[1], needed[3]])
     by_level, by_fraction, by_weight = gather_conv_backward(grads, *parts)
-    return by_level, by_fraction, [mask.new_empty(0) for mask in given.masks], by_weight
+    return by_level, by_fraction, [mask.new_empty(0) for mask in args.masks], by_weight
 
 
 def check_tables(fractions: Sequence[Tensor], needed: bool) -> None:
-    """That the gradient of what a CPU reads has somewhere to go.
+    """Check that a CPU has tables to which the gradient of the points can go.
 
     Raises:
-        NotImplementedError: it is needed, and the table of what is read was not given.
+        NotImplementedError: the gradient is needed, but no tables were passed.
     """
     if needed and not fractions:
         raise NotImplementedError("on a CPU the gradient of points goes through the table; pass cells and fractions.")
 
 
 @deform_conv2d_backward_op.register_fake
-def _slope_shapes(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+def _gradient_shapes(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
     *rest, _, needed = arguments
-    given = _Arguments(*rest)
-    points = given.fractions or given.offsets
-    layout = torch.channels_last if given.weight.device.type == "cpu" else torch.contiguous_format
+    args = _Arguments(*rest)
+    points = args.fractions or args.offsets
+    layout = torch.channels_last if args.weight.device.type == "cpu" else torch.contiguous_format
     return (
-        empty_gradients(given.levels, needed[0], layout),
+        empty_gradients(args.levels, needed[0], layout),
         empty_gradients(points, needed[1], torch.contiguous_format),
-        empty_gradients(given.masks, needed[2] and not given.fractions, torch.contiguous_format),
-        empty_gradients([given.weight], needed[3], torch.contiguous_format)[0],
+        empty_gradients(args.masks, needed[2] and not args.fractions, torch.contiguous_format),
+        empty_gradients([args.weight], needed[3], torch.contiguous_format)[0],
     )
 
 
-def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
     del output
     save_arguments(ctx, inputs)
 
 
 def save_arguments(ctx: Any, inputs: Sequence[Any]) -> None:
-    """Keep an operator's tensors, lists of tensors and numbers for its derivative."""
+    """Save an operator's tensors, lists of tensors and numbers for its derivative."""
     leaves, ctx.spec = tree_flatten(list(inputs))
     ctx.numbers = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     ctx.save_for_backward(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
 
 
 def saved_arguments(ctx: Any) -> Any:
-    """What :func:`save_arguments` kept, as it was."""
+    """Return the arguments that :func:`save_arguments` saved, in their original structure."""
     tensors = iter(ctx.saved_tensors)
     return tree_unflatten([next(tensors) if number is None else number for number in ctx.numbers], ctx.spec)
 
 
 def _backward(ctx: Any, grads: list[Tensor]) -> Any:
     levels, weight, offsets, masks, _, fractions, *_ = ctx.needs_input_grad
-    tabled = len(fractions) > 0
-    needed = [any(levels), any(fractions) if tabled else any(offsets), not tabled and any(masks), weight]
-    given = saved_arguments(ctx)
-    by_level, by_point, by_mask, by_weight = deform_conv2d_backward_op(*given, list(grads), needed)
+    has_tables = len(fractions) > 0
+    needed = [any(levels), any(fractions) if has_tables else any(offsets), not has_tables and any(masks), weight]
+    arguments = saved_arguments(ctx)
+    by_level, by_point, by_mask, by_weight = deform_conv2d_backward_op(*arguments, list(grads), needed)
     return (
         by_level if needed[0] else [None] * len(levels),
         by_weight if weight else None,
-        by_point if needed[1] and not tabled else [None] * len(offsets),
+        by_point if needed[1] and not has_tables else [None] * len(offsets),
         by_mask if needed[2] else [None] * len(masks),
-        [None] * len(given[4]),
-        by_point if needed[1] and tabled else [None] * len(fractions),
+        [None] * len(fractions),  # one of cells for each of fractions
+        by_point if needed[1] and has_tables else [None] * len(fractions),
         None,
         None,
         None,
     )
 
 
-deform_conv2d_op.register_autograd(_backward, setup_context=_remember)
+deform_conv2d_op.register_autograd(_backward, setup_context=_save)
 
 
 class DeformConv(nn.Module):
-    """A convolution that learns where each tap looks and how much it counts.
+    """A convolution that learns which location each tap reads and how much it counts (DCNv2).
 
-    A plain convolution of the same size, stride and dilation, ``offset``, says for each of the K taps where to look,
-    (dy, dx) in cells beside its own location, and, through a sigmoid, how much it counts: 3 K channels, first the 2 K
-    offsets, tap by tap, then the K weights. It starts at zero, which is the plain convolution at half strength.
-    Bilinear between cells, zero outside the map. ``groups`` are those of the main weight; where to look is the same
-    for all of them.
+    ``offset`` is a plain convolution of the same size, stride and dilation with 3 K channels for K taps: first the 2 K
+    offsets, (dy, dx) in cells from the tap's own location, tap by tap, then K masks before a sigmoid. It starts at
+    zero, which is the plain convolution at half strength. Sampling is bilinear, zero outside the map. ``groups``
+    applies to the main weight; all groups read the same locations.
     """
 
     def __init__(
@@ -302,7 +293,7 @@ class DeformConv(nn.Module):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O h w"]:
-        """Coordinates stay in float32 or wider: bfloat16 has steps of half a cell at 128."""
+        """Convolve; coordinates stay in float32 or wider, because bfloat16 has steps of half a cell at 128."""
         taps = self.weight.shape[2] * self.weight.shape[3]
         kind = torch.float64 if features.dtype == torch.float64 else torch.float32
         moves, masks = self.offset(features).to(kind).split([2 * taps, taps], dim=1)
@@ -312,23 +303,24 @@ class DeformConv(nn.Module):
     def convolve(
         self, features: Float[Tensor, "B C H W"], offsets: Float[Tensor, "B _ h w"], mask: Float[Tensor, "B K h w"]
     ) -> Float[Tensor, "B O h w"]:
-        """The convolution itself, without bias; an exporter puts another form of it here."""
+        """Compute the convolution itself, without bias; an exporter replaces this method."""
         steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         return deform_conv2d(features, offsets, self.weight, mask=mask, **steps)
 
 
 def to_deformable(conv: nn.Conv2d) -> DeformConv:
-    """The deformable convolution with the weights, stride, padding, dilation and groups of ``conv``.
+    """Return a deformable convolution with the weights, stride, padding, dilation and groups of ``conv``.
 
     Raises:
-        ConfigError: a subclass, whose padding or weights are made anew in each pass (such as TensorFlow's padding), or
-            no zero padding of the same width on both axes; its deformable form would compute something else.
+        ConfigError: ``conv`` is a subclass, which makes its padding or weights anew in each pass (such as TensorFlow's
+            padding), or is not zero-padded equally on both axes; its deformable form would compute something else.
     """
     pairs = (conv.kernel_size, conv.stride, conv.dilation, conv.padding)
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or any(len(set(pair)) > 1 for pair in pairs):
         raise ConfigError(
             f"{type(conv).__name__}({conv.extra_repr()}) has no deformable form; only square plain convolutions with "
-            "zero padding have one."
+            "zero padding have one.",
+            code="conv-not-deformable",
         )
     size, stride, dilation, padding = (int(pair[0]) for pair in pairs)
     result = DeformConv(

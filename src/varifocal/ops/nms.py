@@ -11,7 +11,7 @@ from torch import Tensor
 from varifocal.boxes import elementwise_iou
 from varifocal.types import PostProcess
 
-NMS_PREFILTER_FACTOR = 8  # boxes for each requested detection; most images have that many detections among them
+NMS_PREFILTER_FACTOR = 8  # boxes compared per requested detection, which is enough for most images
 
 
 def multiclass_nms(
@@ -21,11 +21,11 @@ def multiclass_nms(
     config: PostProcess,
     quality: Float[Tensor, "N"] | None = None,
 ) -> tuple[Float[Tensor, "K 4"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
-    """Boxes, scores and labels of one image, best first.
+    """Return boxes, scores and labels of one image, best first.
 
     ``boxes`` are xyxy, ``scores`` probabilities, ``counts`` the number of points of each level. ``quality`` multiplies
-    the scores that pass the threshold; "points" are ranked by the product, "pairs" by the score alone, as the two
-    generations of mmdetection do. Suppression is class-wise.
+    the scores that pass the threshold; "points" are ranked by the product, "pairs" by the score alone, as in the two
+    generations of mmdetection. Suppression is class-wise.
     """
     point, score, label = multiclass_nms_indices(boxes, scores, counts, config, quality)
     return boxes[point], score, label
@@ -38,7 +38,7 @@ def multiclass_nms_indices(
     config: PostProcess,
     quality: Float[Tensor, "N"] | None = None,
 ) -> tuple[Int64[Tensor, "K"], Float[Tensor, "K"], Int64[Tensor, "K"]]:
-    """Return what :func:`select_detections` does, with the index of each box among the N instead of the box itself."""
+    """Return the results of :func:`multiclass_nms`, with the index of each box among the N instead of the box."""
     start, points, labels = 0, [], []
     for count in counts:
         level = slice(start, start + count)
@@ -64,11 +64,10 @@ def multiclass_nms_indices(
 def batched_nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], labels: Int64[Tensor, "n"], config: PostProcess
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """Return the indices of what stays, best first, and its scores.
+    """Return the indices of the boxes that are kept, best first, and their scores.
 
-    Exact: the boxes of different classes are kept apart in float64, where the shift that does it leaves the
-    coordinates as they are. What happens to a box is decided by better ones alone, so only as many of the best are
-    looked at as it takes to have enough.
+    The result is exact: boxes of different classes are moved apart in float64, where the shift does not round the
+    coordinates. Only better boxes decide about a box, so that no more of the best are compared than are needed.
     """
     from torchvision.ops import nms
 
@@ -90,10 +89,10 @@ def batched_nms(
 def _soft_nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], labels: Int64[Tensor, "n"], config: PostProcess
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """Return the indices of what stays, best decayed score first, and these scores.
+    """Return the indices of the boxes that are kept, best decayed score first, and these scores.
 
-    A chosen score never rises and bounds all that come after it, so the best of all classes are found in as many
-    rounds as detections are requested.
+    A chosen score bounds all later ones, so that the best of all classes are found in as many rounds as detections are
+    requested.
     """
     boxes, left = boxes.double(), scores.double()
     keep: list[int] = []

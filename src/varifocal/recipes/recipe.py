@@ -17,19 +17,19 @@ from varifocal.data.load import load_train_val, open_dataset
 from varifocal.data.options import Unlabeled
 from varifocal.data.sampler import Sampling
 from varifocal.data.validate import check_validation_pixels
-from varifocal.inference.model import Model, load
+from varifocal.inference.model import Model, ModelInfo, load
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
-from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.train.loop import TrainJob
 from varifocal.train.optim import TrainConfig
 from varifocal.train.start import load_compatible_weights
 from varifocal.types import TTA, Category, Dataset, PostProcess, Preprocess, Tiling
 from varifocal.utils.atomic_write import atomic_write
-from varifocal.utils.config import override, to_dict, update
 from varifocal.utils.config import stored as stored_values
+from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.overrides import override, update
 from varifocal.utils.progress import progress_bar
 
 

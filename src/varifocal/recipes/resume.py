@@ -11,8 +11,9 @@ from varifocal.recipes.recipe import Recipe
 from varifocal.train.loop import TrainJob, schedule_of
 from varifocal.train.optim import Schedule, TrainConfig, count_steps
 from varifocal.train.state import read_progress
-from varifocal.utils.config import override, to_dict
+from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.overrides import override
 
 # how long and how carefully is trained, and with what; none of it is part of what was already done
 CHANGEABLE = (
@@ -35,7 +36,7 @@ def changed(recipe: Recipe, changes: Sequence[str], run: Path) -> Recipe:
     """The recipe of a run with ``key=value`` changes.
 
     Raises:
-        ConfigError: a key is not one of :data:`CHANGEABLE`, or as :func:`varifocal.utils.config.override` says.
+        ConfigError: a key is not one of :data:`CHANGEABLE`, or as :func:`varifocal.utils.overrides.override` says.
     """
     new = override(recipe, changes)
     fixed = [key for key, _, _ in differences(recipe, new) if key not in CHANGEABLE]

@@ -1,4 +1,4 @@
-"""What verbs do with data sets: which split is evaluated, and one format written as another."""
+"""What several commands do with data sets: choose the split to evaluate, and convert formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from varifocal.utils.progress import progress_bar
 
 
 def reading(options: argparse.Namespace, data: Path | str) -> dict[str, Any]:
-    """How a data set is read, as the options say: format, folder of the images, what unlabeled images are."""
+    """Return the arguments for reading ``data`` from the options: format, folder of the images, unlabeled images."""
     images = images_word(options.images, Path(data)) if options.images else ""
     return {"format": options.format, "images": images, "unlabeled": options.unlabeled or ""}
 
@@ -25,7 +25,7 @@ def eval_data(options: argparse.Namespace) -> Dataset:
     """Return the split to evaluate a model on: the requested one, or as ``load_evaluation`` chooses it.
 
     Raises:
-        DataError: there are several splits, none of them usual; and as :func:`varifocal.data.load.load_dataset`.
+        DataError: there are several splits with other names; and as in :func:`varifocal.data.load.load_dataset`.
     """
     source = open_dataset(options.data, **reading(options, options.data))
     with progress_bar("comparing images", 0 if options.val_fraction is None else None) as advance:
@@ -35,7 +35,7 @@ def eval_data(options: argparse.Namespace) -> Dataset:
 
 
 def convert_data(options: argparse.Namespace) -> None:
-    """Write a data set in another format, and say what that loses; errors as of ``convert``."""
+    """Write a data set in another format, and print what is lost; errors are those of ``convert``."""
     refuse_existing(options.out)
     with progress_bar("writing images", None) as advance:
         notes = convert(
@@ -52,4 +52,4 @@ def convert_data(options: argparse.Namespace) -> None:
         )
     for note in notes:
         print(note, file=sys.stderr)
-    print(f"{options.out}: written as {options.to}; look at it with: varifocal check {options.out}")
+    print(f"{options.out}: written as {options.to}; check it with: varifocal check {options.out}")

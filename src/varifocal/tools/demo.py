@@ -1,4 +1,4 @@
-"""The demonstration: train a small VFNet on two aerial photographs and measure it on a third."""
+"""The command ``demo``: train a small VFNet on two aerial photographs and evaluate it on a third."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from varifocal.recipes.recipe import load_recipe
 from varifocal.recipes.run import run_recipe
 
 EXPLANATION = (
-    "The held-out scene is read in overlapping windows of 256 pixels whose detections are merged, and measured whole. "
-    "Its labels are loose, many tree crowns have no sharp edge, so AP75 and with it AP are low by nature; AP50 is the "
-    "number to look at."
+    "The held-out scene is read in overlapping tiles of 256 pixels, whose detections are merged, and evaluated as a "
+    "whole. Its labels are imprecise, as many tree crowns have no sharp edge, so AP75 and with it AP are low; AP50 is "
+    "the number to compare."
 )
 
 
 def run_demo(out: Path, overrides: Sequence[str]) -> tuple[CocoMetrics | None, float]:
-    """Train the recipe "trees" on the embedded images; the metrics and the seconds it took."""
+    """Train the recipe "trees" on the embedded images; return the metrics and the duration in seconds."""
     begun = time.monotonic()
     metrics = run_recipe(load_recipe("trees", overrides), sample_dataset_dir(), out)
     return metrics, time.monotonic() - begun

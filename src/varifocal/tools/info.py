@@ -1,4 +1,4 @@
-"""What a file of a model is, in words: checkpoints, backbones, exported files."""
+"""The command ``info``: descriptions of checkpoints, backbones and exported files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from varifocal.inference.exported.formats import is_exported, read_info
+from varifocal.inference.exported.formats import read_info
 from varifocal.inference.exported.processor import has_vnni
+from varifocal.inference.loading import is_exported
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,29 +16,29 @@ if TYPE_CHECKING:
     from varifocal.inference.exported.info import ExportInfo, GraphInfo
     from varifocal.types import Category
 
-SHOWN = 12  # classes that are named
+SHOWN = 12  # classes that are listed
 
 
 def about(path: Path) -> RenderableType:
-    """For the terminal; an exported file is read without torch and without its runtime.
+    """Return the description of a file; an exported file is read without torch and without its runtime.
 
     Raises:
-        CheckpointError: not a file of this package, damaged, or of a newer version.
+        CheckpointError: the file is not of this package, damaged, or of a newer version.
     """
     if is_exported(path):
         return _table(path, _exported_rows(path, read_info(path)))
     from varifocal.models.checkpoint import read_info as read_checkpoint_info
 
-    held = read_checkpoint_info(path)
-    if held.get("kind") == "backbone":
-        return f"{path}: the backbone {held['name']}; train with model.backbone.weights={path}"
+    metadata = read_checkpoint_info(path)
+    if metadata.get("kind") == "backbone":
+        return f"{path}: the backbone {metadata['name']}; train with model.backbone.weights={path}"
     return _table(path, _checkpoint_rows(path))
 
 
 def _table(path: Path, rows: Iterator[tuple[str, str]]) -> RenderableType:
     from rich.table import Table
 
-    table = Table("what", "value", title=str(path), show_lines=False)
+    table = Table("property", "value", title=str(path), show_lines=False)
     for row in rows:
         table.add_row(*row)
     return table
@@ -71,20 +72,20 @@ def _exported_rows(path: Path, info: ExportInfo) -> Iterator[tuple[str, str]]:
     yield from _settings(info)
     yield "made with", ", ".join(f"{name} {version}" for name, version in info.versions.items())
     yield (
-        "against torch",
+        "compared with torch",
         ", ".join(f"{name}={_short(value)}" for name, value in info.parity.items() if name != "bound"),
     )
 
 
 def _int8(graph: GraphInfo) -> str:
     if not graph.wants_vnni:
-        return "portable: the same results on every processor"
+        return "portable: same results on every processor"
     here = {
-        True: "this processor computes it exactly",
+        True: "this processor runs it exactly",
         False: "this processor has no VNNI and cannot run it",
-        None: "whether this processor has VNNI cannot be seen",
+        None: "whether this processor has VNNI is unknown",
     }
-    return f"for x86 processors with VNNI, and others than x86; {here[has_vnni()]}"
+    return f"for x86 processors with VNNI, and for other processors than x86; {here[has_vnni()]}"
 
 
 def _settings(info: Any) -> Iterator[tuple[str, str]]:

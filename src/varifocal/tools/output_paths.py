@@ -1,96 +1,147 @@
-"""Where the command line puts what it makes, and what it refuses to overwrite."""
+"""The output files of commands: where they go, and what must not be overwritten."""
 
 from __future__ import annotations
 
 import io
 import os
 import secrets
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from varifocal.utils.atomic_write import refuse_existing
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+NEW_OUT = "choose another --out or remove it"
+
 
 def exclude_output_dir(files: list[Path], out: Path | None) -> list[Path]:
-    """Without what an earlier call left in ``out``."""
+    """Return the input files without those that an earlier call wrote to ``out``.
+
+    Raises:
+        ConfigError: none is left.
+    """
     if out is None:
         return files
     kept = [file for file in files if out.resolve() not in file.resolve().parents]
     if not kept:
-        raise ConfigError(f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.")
+        raise ConfigError(
+            f"{files[0]}: lies in --out {out}, so it is not taken as input; choose another --out.",
+            code="input-in-output-folder",
+        )
     return kept
 
 
 def output_image_paths(files: list[Path], out: Path | None, videos: Container[Path] = ()) -> list[Path]:
-    """Return where each annotated image goes: under ``out``, by its path below the folder common to all.
+    """Return the path of each annotated image: under ``out``, by its path below the folder common to all.
 
-    Of ``files``, those in ``videos`` go to an .mp4, with a .jsonl beside it.
+    Files in ``videos`` become an .mp4 with a .jsonl beside it. Without ``out`` the list is empty.
+
+    Raises:
+        ConfigError: a file would be overwritten that is an input, or that no earlier call has written.
     """
     if out is None:
         return []
-    resolved = {file.resolve(): None for file in files}  # a set in the order of the files
-    shared = Path(os.path.commonpath([file.parent for file in resolved]))
-    paths: dict[Path, None] = {}
-    for file in files:
-        path = out / file.resolve().relative_to(shared)
-        kept, other = ((".mp4",), ".mp4") if file in videos else ((".jpg", ".jpeg", ".png"), ".png")
-        keeps = path.suffix.lower() in kept
-        paths[_numbered(path if keeps else path.with_suffix(other), paths)] = None
-    ours = (out / "detections.json").exists()  # then the folder is from an earlier call
-    beside = [folder.with_suffix(".jsonl") for folder in paths if folder.suffix.lower() == ".mp4"]
-    overwritten = [
-        directory
-        for directory in (*paths, *beside)
-        if directory.resolve() in resolved or (directory.exists() and not ours)
-    ]
+    inputs = [file.resolve() for file in files]
+    common = Path(os.path.commonpath([file.parent for file in inputs]))
+    paths = unique_paths(
+        _annotated(out / source.relative_to(common), video=file in videos)
+        for file, source in zip(files, inputs, strict=True)
+    )
+    beside = [path.with_suffix(".jsonl") for path in paths if path.suffix.lower() == ".mp4"]
+    refuse_overwriting([*paths, *beside], inputs, marker=out / "detections.json")
+    return paths
+
+
+def _annotated(path: Path, *, video: bool) -> Path:
+    """Return the path with a suffix that can be written."""
+    kept, other = ((".mp4",), ".mp4") if video else ((".jpg", ".jpeg", ".png"), ".png")
+    return path if path.suffix.lower() in kept else path.with_suffix(other)
+
+
+def unique_paths(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths with a number where one repeats: the second a.png becomes a-2.png."""
+    taken: dict[Path, None] = {}
+    for path in paths:
+        number, free = 1, path
+        while free in taken:
+            number += 1
+            free = path.with_stem(f"{path.stem}-{number}")
+        taken[free] = None
+    return list(taken)
+
+
+def refuse_overwriting(paths: Sequence[Path], inputs: Iterable[Path], *, marker: Path) -> None:
+    """Raise ConfigError if one of ``paths`` is one of the resolved ``inputs``, or exists in a folder without
+    ``marker``, the file that an earlier call left there."""
+    sources, ours = set(inputs), marker.exists()
+    overwritten = [path for path in paths if path.resolve() in sources or (path.exists() and not ours)]
     if overwritten:
-        raise ConfigError(f"{min(overwritten)}: would be overwritten by what is found; choose another --out.")
-    return list(paths)
+        raise ConfigError(
+            f"{min(overwritten)}: would be overwritten; choose another --out.", code="output-would-overwrite"
+        )
 
 
-def _numbered(path: Path, taken: Container[Path]) -> Path:
-    """a.bmp and a.gif would both become a.png: the second is a-2.png."""
-    number, free = 1, path
-    while free in taken:
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
+def ensure_outputs(files: Mapping[str, Path | None]) -> None:
+    """Check that the files named by these options can be written; None is an option that was left out.
+
+    Raises:
+        ConfigError: two options name one file, or as of :func:`ensure_writable_file`.
+    """
+    options: dict[Path, str] = {}
+    for option, file in files.items():
+        if file is None:
+            continue
+        first = options.setdefault(file.resolve(), option)
+        if first != option:
+            raise ConfigError(
+                f"{file}: is named by {first} and by {option}; give each a file of its own.",
+                code="two-outputs-one-file",
+            )
+        ensure_writable_file(file)
 
 
 def ensure_writable_file(file: Path) -> None:
-    """Before the work, that its result can be put there.
+    """Check that a file can be written, before the work that makes it; create its folder.
 
     Raises:
         ConfigError: it is a folder, or its folder cannot be written.
     """
     if file.is_dir():
-        raise ConfigError(f"{file}: is a folder; name a file.")
+        raise ConfigError(f"{file}: is a folder; name a file.", code="output-is-folder")
     ensure_writable_dir(file.parent)
     trial = file.with_name(f".{file.name}.{secrets.token_hex(6)}.trial")  # another process may try the same path
     try:
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be written ({error.strerror}); choose another path.") from error
+        raise ConfigError(
+            f"{file}: cannot be written ({error.strerror}); choose another path.", code="output-not-writable"
+        ) from error
 
 
 def ensure_writable_dir(folder: Path) -> None:
-    """Make the folder, and see that something can be written there."""
+    """Create the folder and check that files can be written to it.
+
+    Raises:
+        ConfigError: they cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from error
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder.", code="output-not-writable"
+        ) from error
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder}: cannot be written; choose another folder.")
+        raise ConfigError(f"{folder}: cannot be written; choose another folder.", code="output-not-writable")
 
 
 def save_image(image: Image, path: Path) -> None:
-    """A JPEG or PNG, by the name."""
+    """Write the image as a JPEG or PNG, depending on the suffix of the path."""
     from varifocal.utils.atomic_write import atomic_write
 
     buffer = io.BytesIO()
@@ -101,53 +152,50 @@ def save_image(image: Image, path: Path) -> None:
 
 @contextmanager
 def making_checkpoint(file: Path) -> Iterator[None]:
-    """While a checkpoint is made: that it can be written there, overwrites nothing, and that nobody else makes it.
+    """Check that a new checkpoint can be written, and keep other processes from writing it while the block runs.
 
     Raises:
-        ConfigError: it is there, its name does not end in .safetensors, its folder cannot be written, or another
+        ConfigError: it already exists, its name does not end in .safetensors, its folder cannot be written, or another
             process is writing it.
     """
     from varifocal.utils.locks import claimed_file
 
     if file.suffix != ".safetensors":
-        raise ConfigError(f"{file}: the name of a checkpoint ends in .safetensors.")
-    refuse_existing(file)
+        raise ConfigError(f"{file}: the name of a checkpoint must end in .safetensors.", code="output-suffix")
+    refuse_existing(file, NEW_OUT)
     ensure_writable_file(file)
     with claimed_file(file):
-        refuse_existing(file)  # again: another process may have made it in between
+        refuse_existing(file, NEW_OUT)  # again: another process may have made it in between
         yield
 
 
-def refuse_existing(file: Path) -> None:
-    """Raises ConfigError: it is there."""
-    if file.exists():
-        raise ConfigError(f"{file}: is there already; choose another --out or remove it.")
-
-
 def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, force: bool) -> Path:
-    """Where an exported file goes: ``out``, in the folder ``out`` under the checkpoint's name, or beside it.
+    """Return the path of an exported file: ``out``, or the checkpoint's name in the folder ``out`` or beside it.
 
-    It has the first of the suffixes, what lies beside it has the others.
+    The file has the first of the suffixes, files that are written beside it have the others.
 
     Raises:
-        ConfigError: the checkpoint is missing, or exported already; or one of the files, or the description beside
-            them, is there and not ``force``, or cannot be written.
+        ConfigError: the checkpoint is missing or already an exported file; or one of the files, or the description
+            beside them, cannot be written, or exists without ``force``.
     """
-    from varifocal.inference.exported.formats import is_exported  # not for a verb's --help
     from varifocal.inference.exported.info import sidecar_path
+    from varifocal.inference.loading import is_exported  # not for a verb's --help
 
     if is_exported(checkpoint):
-        raise ConfigError(f"{checkpoint}: is an exported file; name the checkpoint that it was made of.")
+        raise ConfigError(
+            f"{checkpoint}: is already an exported file; name the checkpoint that it was made from.",
+            code="checkpoint-is-exported",
+        )
     if not checkpoint.is_file():
-        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.")
+        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.", code="checkpoint-missing")
     suffix = suffixes[0]
-    target = checkpoint.with_suffix(suffix) if out is None else out
+    target = out or checkpoint.with_suffix(suffix)
     if target.is_dir() or target.suffix == "":
         target = target / checkpoint.with_suffix(suffix).name
     if target.suffix != suffix:
-        raise ConfigError(f"{target}: the name of such a file ends in {suffix}.")
+        raise ConfigError(f"{target}: the name of such a file must end in {suffix}.", code="output-suffix")
     for file in (*(target.with_suffix(suffix) for suffix in suffixes), sidecar_path(target)):
-        if file.exists() and not force:
-            raise ConfigError(f"{file}: is there already; choose another --out or overwrite it with --overwrite.")
+        if not force:
+            refuse_existing(file, "choose another --out or overwrite it with --overwrite")
         ensure_writable_file(file)
     return target

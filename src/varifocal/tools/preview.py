@@ -1,4 +1,4 @@
-"""What the network will be trained on, as one image: the very examples of an epoch, as they come to it."""
+"""The command ``preview-augmentation``: the training examples of an epoch as the network sees them, in one image."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from varifocal.structures import Batch, Targets
 from varifocal.types import Category, Preprocess
 from varifocal.utils.errors import ConfigError, VarifocalError
 from varifocal.utils.fonts import font_for, font_note
+from varifocal.utils.text import count_of
 
 CELL = 440  # pixels of the longer side of a drawn image
 GAP = 16
-TITLE, SMALL = 20, 13  # pixels of letters
+TITLE, SMALL = 20, 13  # font sizes in pixels
 GRAY = (110, 110, 110)
 LEGEND = "Hatched: ignored by the loss. Beyond a white line: padding of the batch."
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """The image, what it shows in a sentence, and sentences on what was found while reading."""
+    """The image, a sentence on its content, and notes on the data."""
 
     image: Image.Image
     summary: str
@@ -38,7 +39,7 @@ class Preview:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One example: its slot in a padded batch as the network takes it, and what it should give."""
+    """A training example: the padded image, its targets, and the name of its file."""
 
     image: Image.Image
     targets: Targets
@@ -46,17 +47,18 @@ class _Cell:
 
 
 def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epoch: int = 1) -> Preview:
-    """The first ``count`` images of an epoch, counted from 1, that a run with this recipe is trained on.
+    """Return the first ``count`` training examples of an epoch (counted from 1) of a run with this recipe.
 
-    They are made by the run's own loader, put through its normalization and back, and drawn with their boxes.
-    ``name`` is what the recipe is called.
+    They come from the loader of training, are normalized and converted back, and are drawn with their boxes. ``name``
+    is that of the recipe.
 
     Raises:
         DataError: the data cannot be read.
         ConfigError: the recipe has no such epoch.
     """
-    if epoch > recipe.train.epochs + recipe.train.swa_epochs:
-        raise ConfigError(f"--epoch {epoch}: the recipe has {recipe.train.epochs + recipe.train.swa_epochs} epochs.")
+    epochs = recipe.train.epochs + recipe.train.swa_epochs
+    if epoch > epochs:
+        raise ConfigError(f"--epoch {epoch}: the recipe has only {epochs} epochs.", code="no-such-epoch")
     training = read_splits(Path(data), recipe.data, recipe.model.num_classes)[0]
     preprocess, config = resolve_preprocess(recipe), recipe.data
     examples = TrainDataset(
@@ -74,16 +76,17 @@ def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epo
 
 
 def _cells(batches: object, preprocess: Preprocess, bad: dict[int, str]) -> Iterator[_Cell]:
+    """Yield the examples of the batches; enter sentences on unreadable images into ``bad``."""
     for batch in batches:  # type: ignore[attr-defined]
         if isinstance(batch, VarifocalError):
             raise batch
         bad.update(batch.bad)
-        for i, image in enumerate(_seen(batch, preprocess)):
+        for i, image in enumerate(_denormalized(batch, preprocess)):
             yield _Cell(image, batch.targets[i], batch.files[i])
 
 
-def _seen(batch: Batch, preprocess: Preprocess) -> Iterator[Image.Image]:
-    """What the network gets, back in colors: where normalization loses something, it is lost here too."""
+def _denormalized(batch: Batch, preprocess: Preprocess) -> Iterator[Image.Image]:
+    """Yield the input of the network converted back to colors, with whatever normalization has lost."""
     values = normalize(batch.images, [target.size for target in batch.targets], preprocess)
     mean, std = (torch.tensor(each)[:, None, None] for each in (preprocess.mean, preprocess.std))
     for value in values:
@@ -94,28 +97,26 @@ def _seen(batch: Batch, preprocess: Preprocess) -> Iterator[Image.Image]:
 def _page(title: str, cells: list[_Cell], categories: tuple[Category, ...]) -> Image.Image:
     columns = min(len(cells), 3 if len(cells) in (5, 6, 9) else 4)
     drawn = [_draw(cell, categories) for cell in cells]
+    widths = [max(cell.width for cell in drawn[i::columns]) for i in range(columns)]
     rows = [drawn[i : i + columns] for i in range(0, len(drawn), columns)]
-    widths = [max(row[i].width for row in rows if i < len(row)) for i in range(columns)]
-    head = TITLE + SMALL + 2 * GAP
-    height = head + sum(max(cell.height for cell in row) + GAP for row in rows)
+    heights = [max(cell.height for cell in row) for row in rows]
     font, small = font_for(title, TITLE), font_for(LEGEND, SMALL)
-    least = max(int(font.getlength(title)), int(small.getlength(LEGEND))) + 2 * GAP
-    page = Image.new("RGB", (max(sum(widths) + GAP * (columns + 1), least), height), PAPER)
+    least = max(int(font.getlength(title)), int(small.getlength(LEGEND))) + GAP
+    head = TITLE + SMALL + 2 * GAP
+    size = GAP + max(sum(widths) + GAP * columns, least), head + sum(heights) + GAP * len(rows)
+    page = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((GAP, GAP), title, INK, font, anchor="lt")
     pen.text((GAP, GAP + TITLE + 6), LEGEND, GRAY, small, anchor="lt")
-    top = head
-    for row in rows:
-        left = GAP
-        for cell, width in zip(row, widths, strict=False):
-            page.paste(cell, (left, top))
-            left += width + GAP
-        top += max(cell.height for cell in row) + GAP
+    for number, cell in enumerate(drawn):
+        row, column = divmod(number, columns)
+        left = GAP + sum(widths[:column]) + GAP * column
+        page.paste(cell, (left, head + sum(heights[:row]) + GAP * row))
     return page
 
 
 def _draw(cell: _Cell, categories: tuple[Category, ...]) -> Image.Image:
-    """The padded image at the size of a cell, its boxes, and two lines of text above it."""
+    """Return the padded image at the size of a cell with its boxes, and two lines of text above it."""
     scale = CELL / max(cell.image.size)
     size = max(round(cell.image.width * scale), 1), max(round(cell.image.height * scale), 1)
     exact = np.array([size[0] / cell.image.width, size[1] / cell.image.height] * 2)
@@ -144,14 +145,14 @@ def _texts(cell: _Cell, width: int) -> tuple[str, str]:
     files = [Path(file).name for file in cell.file.split(" + ")]
     name = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
     objects, ignored = int((~cell.targets.crowd).sum()), int(cell.targets.crowd.sum())
-    counts = f"{objects} {'object' if objects == 1 else 'objects'}" if objects else "no object"
+    counts = count_of(objects, "object") if objects else "no object"
     own, padded = f"{cell.targets.size[1]} x {cell.targets.size[0]}", f"{cell.image.width} x {cell.image.height}"
     second = own + (f" padded to {padded}" if own != padded else "") + f", {counts}"
     second += f", {ignored} ignored" if ignored else ""
-    return _fitting(name, width), _fitting(second, width)
+    return _ellipsize(name, width), _ellipsize(second, width)
 
 
-def _fitting(text: str, width: int) -> str:
+def _ellipsize(text: str, width: int) -> str:
     font = font_for(text, SMALL)
     if font.getlength(text) <= width:
         return text
@@ -164,4 +165,7 @@ def _summary(cells: list[_Cell]) -> str:
     objects = sum(int((~cell.targets.crowd).sum()) for cell in cells)
     ignored = sum(int(cell.targets.crowd.sum()) for cell in cells)
     empty = sum(bool(cell.targets.crowd.all()) for cell in cells)
-    return f"{len(cells)} images, {empty} of them without an object; {objects} objects, {ignored} ignored regions"
+    return (
+        f"{count_of(len(cells), 'image')}, {empty} of them without objects; {count_of(objects, 'object')}, "
+        f"{count_of(ignored, 'ignored region')}"
+    )

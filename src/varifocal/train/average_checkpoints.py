@@ -8,10 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from varifocal.inference.model import Model, build
+from varifocal.inference.model import Model, ModelInfo, build, from_metadata
 from varifocal.models.backbone import without_pretrained
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint, read_info
-from varifocal.models.info import ModelInfo, from_metadata
 from varifocal.utils.errors import CheckpointError
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from varifocal.utils.errors import ConfigError
@@ -25,7 +24,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises:
         ConfigError: an unknown key (lists the valid ones), or a value of the wrong type.
     """
-    _reject_unknown(kind, values, where)
+    reject_unknown(kind, values, where)
     try:
         return _adapter(kind).validate_python(dict(values))  # type: ignore[arg-type]  # mypy takes no type for hashable
     except ValidationError as error:
@@ -55,7 +54,7 @@ def stored(kind: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
 
     Values that are no mappings, and unknown keys, are unchanged; :func:`from_dict` refuses them.
     """
-    hints = _hints(kind)
+    hints = field_types(kind)
     renamed = with_new_names(kind, values)
     return {
         key: stored(hints[key], value)
@@ -65,24 +64,6 @@ def stored(kind: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
     }
 
 
-def update(config: T, values: Mapping[Any, Any], where: str) -> T:
-    """Return a copy in which the nested ``values`` replace those of ``config``; raises the errors of :func:`from_dict`.
-
-    A field annotated ``Any`` whose value is a dataclass keeps the type of that.
-    """
-    kind = type(config)
-    _reject_unknown(kind, values, where)
-    hints = _hints(kind)  # type: ignore[arg-type]  # mypy takes no type for hashable
-    free = [key for key, hint in hints.items() if hint is Any and dataclasses.is_dataclass(getattr(config, key))]
-    kept = {
-        key: update(getattr(config, key), _mapping(values.get(key, {}), f"{where}: {key}"), f"{where}: {key}")
-        for key in free
-    }
-    bound = {key: value for key, value in values.items() if key not in free}
-    fresh = from_dict(kind, _merged(to_dict(config), bound), where)
-    return dataclasses.replace(fresh, **kept)  # type: ignore[type-var]
-
-
 @cache
 def _adapter(kind: Any) -> Any:
     """Return the adapter that reads and writes a dataclass; pydantic takes some twenty milliseconds to make one."""
@@ -90,56 +71,20 @@ def _adapter(kind: Any) -> Any:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def field_types(kind: Any) -> dict[str, Any]:
     """Return the types of the fields of a dataclass by name."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: must be a mapping of keys (got {value!r}).", code="config-not-a-mapping")
-    return value
-
-
-def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), dict)}
-    return {**old, **new, **nested}
-
-
-def override(config: T, assignments: Sequence[str]) -> T:
-    """Return a copy with assignments ``key.sub=value`` applied; values are read as YAML.
-
-    Raises:
-        ConfigError: no ``=``, an unknown key (lists the valid ones), or a value of the wrong type.
-    """
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(
-                f"override {assignment!r}: write it as key=value, for example train.lr=0.005.",
-                code="override-without-value",
-            )
-        try:
-            value: Any = yaml.safe_load(text) if text else ""  # nothing after the sign is an empty string
-        except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
-            raise ConfigError(
-                f"override {assignment!r}: the value is not YAML ({' '.join(str(error).split())}).",
-                code="override-not-yaml",
-            ) from error
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        config = update(config, value, f"override {assignment!r}")
-    return config
-
-
-def _reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
-    hints = _hints(kind)
+def reject_unknown(kind: Any, values: Mapping[Any, Any], where: str) -> None:
+    """Raise ConfigError if a key of ``values``, at any depth, is no field of the dataclass ``kind``."""
+    hints = field_types(kind)
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(f"{where}: {_unknown(key, kind, list(hints))}", code="config-unknown-key")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            _reject_unknown(hints[key], value, f"{where}: {key}")
+            reject_unknown(hints[key], value, f"{where}: {key}")
 
 
 def _unknown(key: Any, kind: Any, valid: list[str]) -> str:

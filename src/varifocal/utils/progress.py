@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+
+# a function like progress_bar: label and total to a context that is called with the number done
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def no_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing."""
+    yield lambda done: None
 
 
 @contextmanager

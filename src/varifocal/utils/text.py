@@ -18,6 +18,12 @@ def counted(count: int, text: str) -> str:
     return f"{count} " + _BY_COUNT.sub(lambda match: match[1] if count == 1 else match[2], text)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return the number with its noun in the singular or plural: "1 box", "2,000 boxes"."""
+    plural = "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
 def short(value: Any) -> str:
     """Return a value as Python writes it, cut if it is long, with single backslashes, as paths have."""
     return reprlib.repr(value).replace("\\\\", "\\")

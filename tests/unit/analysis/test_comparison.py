@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from error_codes import raises_code
 
 from varifocal.analysis.comparison import paired_difference, t_quantile, t_within
 from varifocal.utils.errors import ConfigError
@@ -62,5 +63,5 @@ def test_equal_changes():
 
 @pytest.mark.parametrize(("first", "second"), [([], []), ([1], [1, 2])])
 def test_no_pairs(first, second):
-    with pytest.raises(ConfigError, match="make no pairs; compare runs of the same seeds"):
+    with raises_code("runs-without-pairs", ConfigError):
         paired_difference(first, second)

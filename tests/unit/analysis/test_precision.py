@@ -10,8 +10,7 @@ from detection_cases import CATEGORIES, iou_of, make_data, xywh
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Settings
+from varifocal.analysis.diagnosis import Settings, diagnose
 from varifocal.types import Category, Detections
 
 
@@ -147,7 +146,7 @@ def test_a_class_without_boxes_has_no_curve():
 
 def test_wrong_labels_and_counts_are_refused():
     data, detections = make_data(0)
-    with pytest.raises(ValueError, match="20 samples but detections of 19"):
+    with pytest.raises(ValueError, match="20 samples, but detections of 19"):
         diagnose(detections[:-1], data)
     bad = Detections(np.array([[0.0, 0, 9, 9]]), np.array([0.5]), np.array([3]), CATEGORIES)
     with pytest.raises(ValueError, match="label 3 is no index"):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import varifocal as vf
 from varifocal.analysis.star_points import Stars, has_stars, predict_with_stars
-from varifocal.ops.star_conv import star_offsets
+from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.structures import Outputs
 from varifocal.types import TTA, PostProcess, Preprocess, Tiling
 
@@ -37,7 +37,7 @@ def say(model, monkeypatch, *boxes):
             initial[:, point], refined[:, point] = torch.tensor(first), torch.tensor(last)
         return Outputs({"logits": logits, "initial": initial, "refined": refined}, shapes)
 
-    monkeypatch.setattr(model, "fast_forward", forward)
+    monkeypatch.setattr(model, "forward_optimized", forward)
 
 
 def test_a_star_by_hand(monkeypatch):
@@ -69,7 +69,7 @@ def test_the_points_are_where_the_convolution_reads(monkeypatch):
     assert stars.points[0].tolist() == read
 
 
-def test_windows_and_mirrored_looks(monkeypatch):
+def test_tiles_and_mirrored_passes(monkeypatch):
     """Each window of 32 x 32 (seen as 64 x 64, 8 points in a row) has one box; seen mirrored it has it mirrored."""
     model = make_model()
     model.info = replace(model.info, tiling=Tiling(32, 8), postprocess=PostProcess(nms_iou=1.0))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from detection_cases import CATEGORIES, make_data, xywh
 
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Settings
+from varifocal.analysis.diagnosis import Settings, diagnose
 from varifocal.analysis.tide import KINDS
 from varifocal.types import Category, Detections
 

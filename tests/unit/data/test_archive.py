@@ -10,7 +10,8 @@ from error_codes import raises_code
 from folders import fill, found, pack, png, refused
 
 from varifocal.data.archive import open_archive
-from varifocal.data.images import read_image, read_size
+from varifocal.data.image_scan import read_size
+from varifocal.data.images import read_image
 from varifocal.data.load import load_dataset, recognize
 
 RED = png(100, 50, (255, 0, 0))

@@ -262,7 +262,7 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     notes = convert(original, tmp_path / "out", "coco", drop_invalid=True)
     assert "instances_val.json: 1 box was left out (no-area)." in notes
     (tmp_path / "flat").touch()
-    with raises_code("folder-not-writable"):
+    with raises_code("lock-not-writable"):
         convert(original, tmp_path / "flat/out", "coco", drop_invalid=True)
 
 

@@ -10,8 +10,9 @@ import pytest
 from error_codes import raises_code
 from PIL import Image, ImageFile
 
-from varifocal.data import open_image as opened
-from varifocal.data.images import read_image, read_size, read_stored_size
+from varifocal.data import images as opened
+from varifocal.data.image_scan import read_size, read_stored_size
+from varifocal.data.images import read_image
 from varifocal.data.listing import list_images
 from varifocal.utils.errors import DataError
 

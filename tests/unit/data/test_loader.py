@@ -271,7 +271,7 @@ def test_the_range_of_the_preprocessing_reaches_training_and_its_cache(tmp_path,
 
 
 def test_large_images_may_be_cut_into_crops(tmp_path, samples, monkeypatch):
-    monkeypatch.setattr("varifocal.data.open_image.MAX_PIXELS", 1000)
+    monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 1000)
     whole, cropped = make_set(samples, config=Augmentation()), make_set(samples, config=Augmentation(crop=16))
     error = whole[0, 0, 0]
     assert isinstance(error, DataError)

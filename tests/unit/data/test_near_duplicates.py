@@ -9,7 +9,7 @@ from messy import image
 from PIL import Image, ImageEnhance
 
 from varifocal.data import near_duplicates as near
-from varifocal.data.images import THUMB
+from varifocal.data.image_scan import THUMB
 from varifocal.data.near_duplicates import (
     BITS,
     exact_duplicates,

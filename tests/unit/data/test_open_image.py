@@ -12,11 +12,12 @@ from deep_images import HEIC_HEAD, tiff
 from error_codes import raises_code
 from PIL import Image
 
-from varifocal.data import images
-from varifocal.data import open_image as module
+from varifocal.data import image_errors, image_scan
+from varifocal.data import images as module
 from varifocal.data.archive import open_archive
-from varifocal.data.images import count_frames, read_image, read_size, scan_images
-from varifocal.data.open_image import LIMIT, has_heif
+from varifocal.data.image_errors import has_heif
+from varifocal.data.image_scan import count_frames, read_size, scan_images
+from varifocal.data.images import LIMIT, read_image
 from varifocal.utils.errors import DataError
 
 
@@ -36,7 +37,7 @@ def without_heif(monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(module, "import_module", missing)
+    monkeypatch.setattr(image_errors, "import_module", missing)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     has_heif.cache_clear()
     yield
@@ -70,7 +71,7 @@ def test_heic_is_read_where_a_package_does(tmp_path, monkeypatch):
 
             Image.register_open("HEIF", Heif, lambda prefix: prefix[4:12] == b"ftypheic")
 
-    monkeypatch.setattr(module, "import_module", lambda name: Package)
+    monkeypatch.setattr(image_errors, "import_module", lambda name: Package)
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
     has_heif.cache_clear()
@@ -254,7 +255,7 @@ def test_all_images_of_a_check_are_within_the_limit(tmp_path, small_limits):
 
 def test_of_images_that_take_much_memory_one_is_decoded_at_a_time(tmp_path, monkeypatch):
     paths = [save(tmp_path / f"{i}.png", (40, 10)) for i in range(6)]
-    at_once, most, lock, gray = [0], [0], threading.Lock(), images._small_gray
+    at_once, most, lock, gray = [0], [0], threading.Lock(), image_scan._small_gray
 
     def watched(*given):
         with lock:
@@ -265,9 +266,9 @@ def test_of_images_that_take_much_memory_one_is_decoded_at_a_time(tmp_path, monk
             at_once[0] -= 1
         return gray(*given)
 
-    monkeypatch.setattr(images, "_small_gray", watched)
+    monkeypatch.setattr(image_scan, "_small_gray", watched)
     for alone, expected in ((39, 1), (400, 3)):
-        monkeypatch.setattr(images, "_ALONE", alone)
+        monkeypatch.setattr(image_scan, "_ALONE", alone)
         most[0] = 0
         scan_images(paths, lambda _, look: None, 3)
         assert most[0] == expected

@@ -6,8 +6,8 @@ import torch
 
 from varifocal.data.augment import Augmentation
 from varifocal.data.photometric import BY_NAME, apply_transforms, build_transforms, random_erasing
-from varifocal.utils.config import override
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.overrides import override
 
 NEEDED = {
     "ColorJitter": {"brightness": [0.5, 1.5]},

@@ -124,7 +124,7 @@ def test_all_negatives_are_seen_before_any_comes_again():
     laps = np.concatenate([[i for i in drawn(epoch) if i >= 18] for epoch in range(10)])
     assert Counter(laps.tolist()) == dict.fromkeys(range(18, 38), 3)
     assert len(set(laps[:18])) == 18
-    assert drawn.notes == ("data.max_empty_fraction=0.25: 6 of 20 images without an object an epoch, in turn",)
+    assert drawn.notes == ("data.max_empty_fraction=0.25: 6 of 20 images without an object in each epoch, in turn",)
 
 
 def test_an_epoch_depends_on_seed_and_number_alone():

@@ -158,7 +158,7 @@ def test_the_first_problem_stops():
     problems = [Issue("twice", SourceLocation(Path("f"), "line 3"), "is bad", "fix it")] * 3
     with pytest.raises(DataError, match=r"^f: line 3 is bad; fix it \(2 more like it\)$"):
         build_dataset(raw_set([], [], problems=problems), invalid_boxes="drop")
-    with raises_code("image-missing"):
+    with raises_code("unreadable-image"):
         build_dataset(raw_set([], []))
 
 

@@ -7,7 +7,8 @@ from deep_images import float_tiff, png16, tiff
 from error_codes import raises_code
 from PIL import Image
 
-from varifocal.data.images import read_image, scan_images, to_upright_rgb
+from varifocal.data.image_scan import scan_images
+from varifocal.data.images import read_image, to_upright_rgb
 from varifocal.data.value_ranges import Used
 from varifocal.types import Preprocess
 from varifocal.utils.config import from_dict

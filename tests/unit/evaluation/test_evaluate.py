@@ -9,8 +9,7 @@ from PIL import Image
 from torch import nn
 
 from varifocal.evaluation.evaluate import detect_all, evaluate, fit_classes, relabel
-from varifocal.inference.model import Model
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.types import Category, Dataset, Detections, Preprocess, Sample, Tiling
 from varifocal.utils.errors import DataError
@@ -132,7 +131,7 @@ def test_progress_counts_and_sizes_are_checked(data):
 
 def test_deep_and_large_images_are_read_as_the_model_says(tmp_path, monkeypatch):
     """1000..3000 are black and white; 800 pixels are too many for a model that does not read windows."""
-    monkeypatch.setattr("varifocal.data.open_image.MAX_PIXELS", 700)
+    monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 700)
     Image.fromarray(np.full((20, 40), 2000, np.uint16)).save(tmp_path / "a.png")
     none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
     samples = [Sample(tmp_path / "a.png", 1, 40, 20, *none)]

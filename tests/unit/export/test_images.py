@@ -7,7 +7,7 @@ from PIL import Image
 
 from varifocal.export import images as images
 from varifocal.export.images import comparison_images
-from varifocal.models.info import ModelInfo
+from varifocal.inference.model import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.types import PostProcess, Preprocess, Tiling
 

@@ -269,11 +269,11 @@ def test_the_verb(cached, tmp_path, capsys):
         assert (tmp_path / file).stat().st_size > 100
     (tmp_path / "best.xml").unlink()
     assert main(command) == 2
-    assert "best.bin: is there already" in capsys.readouterr().err
+    assert "best.bin: already exists" in capsys.readouterr().err
     for wrong, message in (
         (tmp_path / "gone.safetensors", "there is no such file; name a checkpoint"),
         (tmp_path, "there is no such file; name a checkpoint"),
-        (tmp_path / "best.onnx", "is an exported file; name the checkpoint that it was made of"),
+        (tmp_path / "best.onnx", "is already an exported file; name the checkpoint that it was made from"),
     ):
         assert main(["export", str(wrong), "--out", str(tmp_path / "new")]) == 2
         assert f"{wrong}: {message}" in capsys.readouterr().err

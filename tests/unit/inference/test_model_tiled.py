@@ -10,7 +10,6 @@ from squares import squares_model
 
 import varifocal as vf
 from varifocal.cli import main
-from varifocal.inference.pipeline import _detect_tiled
 from varifocal.inference.tiling import make_tiles, tiling_from_options
 from varifocal.types import Preprocess, Tiling
 
@@ -48,21 +47,19 @@ def test_a_scene_of_several_windows_is_what_it_is_untiled(seed, overlap):
     assert tiled.labels.tolist() == whole.labels.tolist()
 
 
-def test_at_most_eight_windows_are_cut_out_at_a_time():
+def test_at_most_eight_tiles_are_cut_out_at_a_time(monkeypatch):
     model = squares_model()
     model.info = replace(model.info, tiling=Tiling(50, 10))
     cut, crop = [], Image.Image.crop
 
-    class Watched(Image.Image):
-        def crop(self, box):
-            cut.append(sum(batch[0] for batch in model.detector.batches))
-            return crop(self, box)
+    def watched(image, box):
+        cut.append(sum(batch[0] for batch in model.detector.batches))
+        return crop(image, box)
 
-    image = scene(210, 170, [(3, 3, 9, 9)])
-    image.__class__ = Watched
-    _detect_tiled(model._detect, model.info.tiling, image, model.info.postprocess)
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    model.predict(scene(210, 170, [(3, 3, 9, 9)]))
     assert [batch[0] for batch in model.detector.batches] == [8, 8, 4]
-    assert cut == [0] * 8 + [8] * 8 + [16] * 4  # windows that had been looked at when each was cut out
+    assert cut == [0] * 8 + [8] * 8 + [16] * 4  # tiles that had been detected in when each was cut out
 
 
 @pytest.mark.parametrize(("method", "iou"), [("nms", 0.99), ("soft-nms", 0.3)])
@@ -106,9 +103,9 @@ def checkpoint(tmp_path_factory):
 )
 def test_the_flags_choose_the_windows(checkpoint, tmp_path, monkeypatch, words, count):
     """Windows of 40 that overlap by 10 are 3 x 3 on 100 x 80; of 60 by 30, 3 x 2; of 64 by 13, 2 x 2."""
-    seen, detect = [], vf.Model._detect
+    seen, candidates = [], vf.Model.candidates
     monkeypatch.setattr(
-        vf.Model, "_detect", lambda self, images, settings: seen.extend(images) or detect(self, images, settings)
+        vf.Model, "candidates", lambda self, batch: seen.extend(batch.images) or candidates(self, batch)
     )
     file, out = str(checkpoint.with_name("a.png")), str(tmp_path / "d.json")
     assert main(["predict", str(checkpoint), file, "--output-json", out, *words]) == 0

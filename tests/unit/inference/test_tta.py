@@ -1,4 +1,4 @@
-"""Several looks at one image: what each is given, and that their boxes are those of the image."""
+"""Several passes at one image: what each is given, and that their boxes are those of the image."""
 
 from dataclasses import replace
 
@@ -9,9 +9,15 @@ from PIL import Image
 from torch import nn
 
 from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
-from varifocal.inference.model import Model, create_model
-from varifocal.inference.tta import concat_candidates, hflip_boxes
-from varifocal.models.info import ModelInfo, from_metadata, to_metadata
+from varifocal.inference.model import (
+    Model,
+    ModelInfo,
+    concat_candidates,
+    create_model,
+    from_metadata,
+    hflip_boxes,
+    to_metadata,
+)
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates, Outputs
@@ -32,7 +38,7 @@ class Log(list):
 class Bright(nn.Module):
     """Finds what is brighter than the mean; the score says how far right in its own input it begins.
 
-    So that every look gives another score, and a list of scores tells which looks there were.
+    So that every pass gives another score, and a list of scores shows which passes there were.
     """
 
     def __init__(self, quality=False):
@@ -69,14 +75,14 @@ def spot(width=400, height=250, box=(120, 60, 220, 160)):
 SIZE = {"short_side": 250, "max_long_side": 1000}  # the image as it is
 
 
-def test_a_mirrored_look_gives_the_image_its_boxes_back():
+def test_a_mirrored_pass_gives_the_image_its_boxes_back():
     """The mirrored spot begins at 180 of 400, so its score is higher; both are where the spot is, to the pixel."""
     found = make(TTA((1.0,), flip=True), **SIZE).predict(spot())
     assert found.scores.tolist() == pytest.approx([0.1 + 0.8 * 180 / 400, 0.1 + 0.8 * 120 / 400])
     assert found.boxes.tolist() == [[120, 60, 220, 160]] * 2
 
 
-def test_looks_at_several_sizes():
+def test_passes_at_several_sizes():
     """Each in its own size, padded to 32, first as it is and then mirrored; all boxes in pixels of the image."""
     model = make(TTA((0.5, 1.0, 2.0), flip=True), **SIZE)
     found = model.predict(spot())
@@ -86,7 +92,7 @@ def test_looks_at_several_sizes():
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_what_several_looks_found_is_suppressed_together():
+def test_what_several_passes_found_is_suppressed_together():
     model = make(TTA((0.5, 1.0, 2.0), flip=True), iou=0.6, **SIZE)
     found = model.predict(spot())
     assert len(found) == 1
@@ -105,7 +111,7 @@ def test_quality_stays_with_its_box(views):
 
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_each_image_of_a_list_keeps_its_own(count):
-    """Eight looks take the images one by one, so that no more is in memory than without them."""
+    """Eight passes take the images one by one, so that no more is in memory than without them."""
     model = make(PAPER_TTA, iou=0.5, **SIZE)
     images = [spot(box=(10 * i, 60, 10 * i + 100, 160)) for i in range(count)]
     found = model.predict(images)
@@ -115,8 +121,8 @@ def test_each_image_of_a_list_keeps_its_own(count):
         assert np.abs(one.boxes - [10 * i, 60, 10 * i + 100, 160]).max() <= 2.01
 
 
-def test_one_plain_look_is_plain_prediction():
-    """To the last bit, on a real detector; the default is one plain look."""
+def test_one_plain_pass_is_plain_prediction():
+    """To the last bit, on a real detector; the default is one plain pass."""
     torch.manual_seed(0)
     model = create_model("vfnet", backbone="test_resnet", num_classes=3, channels=32, num_levels=3, num_convs=1)
     model.info = replace(model.info, preprocess=Preprocess(short_side=100, max_long_side=150))
@@ -127,7 +133,7 @@ def test_one_plain_look_is_plain_prediction():
         shape = resized_shape(70, 90, model.info.preprocess)
         batch = pad_batch([resize(pil_to_tensor(image), *shape)], 32)
         batch = normalize(batch, [shape], model.info.preprocess)
-        decoded = model.detector.decode(model.fast_forward(batch), [shape])
+        decoded = model.detector.decode(model.forward_optimized(batch), [shape])
         boxes = decoded.boxes[0] * torch.tensor([90 / shape[1], 70 / shape[0]] * 2)
         settings = PostProcess(score_threshold=0.0)
         box, score, label = multiclass_nms(boxes, decoded.scores[0], decoded.counts, settings)
@@ -137,8 +143,8 @@ def test_one_plain_look_is_plain_prediction():
     assert np.array_equal(plain.labels, label.numpy())
 
 
-def test_windows_are_looked_at_several_times_too():
-    """The spot is whole in the two windows at the left; four looks at each of them."""
+def test_tiles_have_several_passes_too():
+    """The spot is whole in the two windows at the left; four passes at each of them."""
     model = make(TTA((1.0, 1.5), flip=True), scale=1.0)
     model.info = replace(
         model.info, tiling=Tiling(250, 100), postprocess=PostProcess(score_threshold=0.05, nms_iou=0.5)
@@ -170,10 +176,10 @@ def test_mirror_is_its_own_opposite():
     assert hflip_boxes(torch.zeros(0, 4), 10).shape == (0, 4)
 
 
-def test_levels_of_joined_looks_stay_apart():
-    """So that the best of each level of each look are preselected, as in so many passes."""
-    looks = [Candidates(torch.full((1, n, 4), float(n)), torch.full((1, n, 2), 0.5), (n - 1, 1)) for n in (3, 5)]
-    joined = concat_candidates(looks)
+def test_levels_of_joined_passes_stay_apart():
+    """So that the best of each level of each pass are preselected, as in so many passes."""
+    passes = [Candidates(torch.full((1, n, 4), float(n)), torch.full((1, n, 2), 0.5), (n - 1, 1)) for n in (3, 5)]
+    joined = concat_candidates(passes)
     assert joined.counts == (2, 1, 4, 1)
     assert joined.boxes[0, :, 0].tolist() == [3.0] * 3 + [5.0] * 5
     assert joined.quality is None

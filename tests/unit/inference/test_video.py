@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from deep_images import HEIC_HEAD
+from error_codes import raises_code
 from PIL import Image
 from squares import squares_model
 from videos import FRAMES, HEIGHT, WIDTH, box, decoded, image, make_video
@@ -102,7 +103,7 @@ def test_every_fifth_frame(model, tmp_path):
     assert rate == 5
     lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
     assert [(line["frame"], line["time"]) for line in lines] == [(0, 0.0), (5, 0.2), (10, 0.4)]
-    with pytest.raises(ConfigError, match="every=0"):
+    with raises_code("frame-stride"):
         predict_video(model, path, every=0)
 
 
@@ -230,7 +231,7 @@ def test_a_video_without_a_frame(model, tmp_path):
         stream = out.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         out.start_encoding()
-    with pytest.raises(DataError, match=r"a\.avi: the video has no frame"):
+    with raises_code("video-no-frame"):
         write_annotated_video(model, path, tmp_path / "b.mp4")
 
 
@@ -352,3 +353,11 @@ def test_what_is_a_video(tmp_path):
         "k.wmv": True,
     }
     assert {name: is_video(tmp_path / name) for name in wanted} == wanted
+
+
+def test_an_image_is_opened_by_pillow_to_be_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(video, "probe_video", lambda *_: pytest.fail("probed"))
+    for name, head in (("a.jpg", b"\xff\xd8\xff\xe0"), ("b.png", b"\x89PNG\r\n\x1a\n"), ("c.mp4", b"GIF89a")):
+        (tmp_path / name).write_bytes(head + bytes(600))
+        assert not is_video(tmp_path / name)

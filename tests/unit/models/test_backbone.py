@@ -5,10 +5,12 @@ import socket
 import pytest
 import timm
 import torch
+from error_codes import raises_code
 from timm.models import FeatureDictNet
 from torch import nn
 
-from varifocal.models.backbone import LITE0, Backbone, BackboneConfig, mean_and_std
+from varifocal.models.backbone import Backbone, BackboneConfig, mean_and_std
+from varifocal.models.pretrained import LITE0
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
 from varifocal.structures import Targets
@@ -83,9 +85,9 @@ def test_norm_eval(norm_eval):
 
 
 def test_an_unknown_name_is_told_with_near_ones():
-    with pytest.raises(ConfigError, match=r"'resnet5'.*near are .*resnet50"):
+    with pytest.raises(ConfigError, match=r"'resnet5'.*resnet50"):
         Backbone(BackboneConfig("resnet5"))
-    with pytest.raises(ConfigError, match=r"'no-such-thing'.*near are .*resnet"):
+    with pytest.raises(ConfigError, match=r"'no-such-thing'.*resnet"):
         Backbone(BackboneConfig("no-such-thing"))
 
 
@@ -95,12 +97,12 @@ def test_a_backbone_without_these_maps_is_refused():
 
 
 def test_a_backbone_of_one_input_size_is_refused():
-    with pytest.raises(ConfigError, match=r"mixer_s32_224: takes images of one size only"):
+    with raises_code("backbone-fixed-size"):
         Backbone(BackboneConfig("mixer_s32_224"))
 
 
 def test_too_many_frozen_stages():
-    with pytest.raises(ConfigError, match=r"frozen_stages=5 is too many"):
+    with raises_code("backbone-frozen-stages"):
         Backbone(BackboneConfig("resnet18", frozen_stages=5))
 
 
@@ -256,17 +258,18 @@ def test_deformable_stages_of_loaded_weights():
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "message"),
+    ("name", "stage", "code", "part"),
     [
-        ("vit_tiny_patch16_224", 4, "dcn_stages=4: this stage has no 3x3 convolutions"),
-        ("convnext_atto", 3, "dcn_stages=3: this stage has no 3x3 convolutions"),
-        ("resnet18", 2, "dcn_stages=2: the stages are 3, 4 and 5"),
-        (LITE0, 4, r"dcn_stages=4: blocks.3.0.conv_dw: Conv2dSame\(.* has no deformable form"),
+        ("vit_tiny_patch16_224", 4, "backbone-dcn-no-conv", ""),
+        ("convnext_atto", 3, "backbone-dcn-no-conv", ""),
+        ("resnet18", 2, "backbone-dcn-stage", ""),
+        (LITE0, 4, "backbone-dcn-conv", "blocks.3.0.conv_dw: Conv2dSame("),
     ],
 )
-def test_stages_that_cannot_be_deformable(name, stage, message):
-    with pytest.raises(ConfigError, match=rf"^backbone {name}: {message}"):
+def test_stages_that_cannot_be_deformable(name, stage, code, part):
+    with raises_code(code) as error:
         Backbone(BackboneConfig(name, dcn_stages=(stage,)))
+    assert str(error.value).startswith(f"backbone {name}: dcn_stages={stage}: {part}")
 
 
 def test_frozen_and_deformable_stages_together():
@@ -298,7 +301,7 @@ def test_checkpointing_changes_no_gradient(name):
 
 def test_a_model_without_checkpointing_is_told(monkeypatch):
     monkeypatch.delattr(FeatureDictNet, "set_grad_checkpointing")
-    with pytest.raises(ConfigError, match=r"^backbone resnet18: timm has no checkpointing for it"):
+    with raises_code("backbone-checkpointing"):
         Backbone(BackboneConfig("resnet18", grad_checkpointing=True))
 
 
@@ -322,7 +325,7 @@ def test_res2net_pool():
     assert torch.equal(*found["mmdet"])
     split, averaged = found["timm"]
     torch.testing.assert_close(averaged, nn.functional.avg_pool2d(split, 3, stride=1, padding=1))
-    with pytest.raises(ConfigError, match="backbone resnet18: res2net_pool=mmdet is for a Res2Net"):
+    with raises_code("backbone-res2net-pool"):
         Backbone(BackboneConfig("resnet18", res2net_pool="mmdet"))
 
 
@@ -346,5 +349,5 @@ def test_caffe_style_steps_in_the_first_convolution():
 
 
 def test_caffe_style_is_for_bottlenecks():
-    with pytest.raises(ConfigError, match=r"^backbone resnet18: style caffe .* such as resnet50\.$"):
+    with raises_code("backbone-style"):
         Backbone(BackboneConfig("resnet18", style="caffe"))

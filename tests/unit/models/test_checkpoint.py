@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from error_codes import raises_code
 
 import varifocal.models.checkpoint as weights
-from varifocal.inference.model import build, create_model, load, save
+from varifocal.inference.model import ModelInfo, build, create_model, from_metadata, load, save, to_metadata
 from varifocal.models.backbone import BackboneConfig
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint, read_info, write_checkpoint
-from varifocal.models.info import ModelInfo, from_metadata, to_metadata
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.types import Category, PostProcess, Preprocess
 from varifocal.utils import atomic_write as files
@@ -192,7 +192,7 @@ def test_a_future_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "FORMAT", 3)
     write_checkpoint(path, {}, {"kind": "model"})
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"newer version.*format 3, this one reads 2.*pip install --upgrade"):
+    with raises_code("checkpoint-newer"):
         read_info(path)
 
 
@@ -210,7 +210,7 @@ def test_a_pickle_is_refused_unread(tmp_path, kind):
         path.write_bytes(pickle.dumps(Trap()))
     else:
         torch.save({"trap": Trap()}, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(CheckpointError, match=r"a pickle, which could run any code.*varifocal convert"):
+    with raises_code("checkpoint-pickle"):
         load(path)
 
 
@@ -225,22 +225,22 @@ def test_a_truncated_file_is_refused(old, share):
 def test_other_files_are_refused(tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(2)}, foreign, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="written by something else"):
+    with raises_code("checkpoint-not-ours"):
         load(foreign)
     text = tmp_path / "text.safetensors"
     text.write_text("model: vfnet\n")
-    with pytest.raises(CheckpointError, match="damaged or not a safetensors file"):
+    with raises_code("checkpoint-damaged"):
         load(text)
     with pytest.raises(CheckpointError, match="No such file"):
         load(tmp_path / "missing.safetensors")
-    with pytest.raises(CheckpointError, match="is a folder and should be a checkpoint"):
+    with raises_code("checkpoint-folder"):
         load(tmp_path)
 
 
 def test_the_state_of_a_run_is_no_model(tmp_path):
     path = tmp_path / "state.safetensors"
     write_checkpoint(path, {}, {"kind": "state", "place": {}})
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: holds"):
+    with raises_code("checkpoint-kind-unknown"):
         load(path)
 
 
@@ -252,7 +252,7 @@ def test_a_damaged_description_is_refused(tmp_path, text):
     path = tmp_path / "m.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={weights.KEY: text})
     for read in (read_info, read_checkpoint, load):
-        with pytest.raises(CheckpointError, match=r"m\.safetensors: its varifocal description is damaged \(\w+\)\.$"):
+        with raises_code("checkpoint-description"):
             read(path)
 
 
@@ -278,20 +278,18 @@ DAMAGES = [
 def test_a_description_that_does_not_fit_is_one_sentence(damage):
     description = json.loads(json.dumps(to_metadata(INFO)))
     damage(description)
-    with pytest.raises(
-        CheckpointError, match=r"^m: its description, written by varifocal \d.*, cannot be read"
-    ) as error:
+    with pytest.raises(CheckpointError, match=r"^m: .* varifocal \d") as error:
         from_metadata(description, "m")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("detector", [None, "yolo", ["vfnet"], {"a": 1}, 3])
 def test_an_unknown_detector_is_refused(detector):
-    with pytest.raises(CheckpointError, match=r"^m: holds .*, not a model that this version knows\.$"):
+    with raises_code("checkpoint-kind-unknown"):
         from_metadata({**to_metadata(INFO), "detector": detector}, "m")
     description = to_metadata(INFO)
     del description["detector"]
-    with pytest.raises(CheckpointError, match=r"^m: holds 'model', not a model"):
+    with raises_code("checkpoint-kind-unknown"):
         from_metadata(description, "m")
 
 

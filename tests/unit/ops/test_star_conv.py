@@ -12,18 +12,15 @@ import torch
 from torchvision.ops import deform_conv2d
 
 from varifocal.ops.deform_conv import deform_conv2d_backward_op, deform_conv2d_op
-from varifocal.ops.kernels import deform_cpu as module
-from varifocal.ops.star_conv import (
-    SamplingPoints,
-    free_points,
+from varifocal.ops.kernels import deform_cpu, deform_cpu_backward
+from varifocal.ops.kernels.star_operator import (
     has_fused_star,
     points_to_offsets,
-    star_conv,
     star_conv_backward_op,
     star_conv_op,
     star_offsets,
-    star_points,
 )
+from varifocal.ops.star_conv import SamplingPoints, free_points, star_conv, star_points
 
 
 def sample(plane: list[list[float]], y: float, x: float) -> float:
@@ -175,8 +172,8 @@ def test_the_length_of_a_run_makes_no_difference(monkeypatch, size, threads):
     tensors = [part.float().requires_grad_() for part in inputs(5)]
     whole = star(*tensors)
     wanted = [whole, *torch.autograd.grad(whole.square().sum(), tensors)]
-    monkeypatch.setattr(module, "FORWARD_BYTES", size)
-    monkeypatch.setattr(module, "BACKWARD_BYTES", size)
+    monkeypatch.setattr(deform_cpu, "FORWARD_BYTES", size)
+    monkeypatch.setattr(deform_cpu_backward, "BACKWARD_BYTES", size)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     runs = star(*tensors)
     found = [runs, *torch.autograd.grad(runs.square().sum(), tensors)]

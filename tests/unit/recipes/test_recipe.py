@@ -27,8 +27,9 @@ from varifocal.recipes.recipe import (
     write_recipe,
 )
 from varifocal.types import Category
-from varifocal.utils.config import override, to_dict
+from varifocal.utils.config import to_dict
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError
+from varifocal.utils.overrides import override
 
 CATEGORIES = (Category(4, "a"), Category(9, "b"))
 TINY = override(
@@ -394,7 +395,7 @@ def test_images_too_large_to_validate_on_are_said_before_training(tmp_path, monk
     """Crops are for training; what is validated on is read whole, or in windows."""
     write_split(tmp_path, "train", boxes=[[1, 1, 3, 3]])
     write_split(tmp_path, "val", boxes=[[1, 1, 3, 3]])
-    monkeypatch.setattr("varifocal.data.open_image.MAX_PIXELS", 10)
+    monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 10)
     crops = override(TINY, ["data.augment.crop=8"])
     said = (
         r"/val/.* validation would read this image whole, .*, above the limit of 10; set tiling\.size=N .*--max-pixels"

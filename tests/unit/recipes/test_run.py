@@ -17,9 +17,9 @@ from varifocal.cli import main
 from varifocal.recipes.recipe import Recipe, write_recipe
 from varifocal.recipes.resume import CHANGEABLE, changed
 from varifocal.recipes.run import next_run_dir, resume_run, run_folder, run_recipe
-from varifocal.utils.config import override
 from varifocal.utils.errors import ConfigError, Interrupted
 from varifocal.utils.locks import claimed_folder
+from varifocal.utils.overrides import override
 
 # Two images of two crops each make two steps an epoch, all of one rate, so that a run of more epochs begins as a run
 # of fewer epochs.

@@ -11,7 +11,7 @@ from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.inference.draw import class_color, draw_labels
 from varifocal.recipes.recipe import load_recipe, read_splits
 from varifocal.structures import Batch, Targets
-from varifocal.tools.preview import CELL, _seen, preview
+from varifocal.tools.preview import CELL, _denormalized, preview
 from varifocal.types import Category, Preprocess
 
 FAST = ["data.preprocess.short_side=64", "data.preprocess.max_long_side=96", "train.batch_size=3"]
@@ -30,7 +30,7 @@ def test_normalization_and_back_gives_the_bytes_and_the_mean_color_around(bgr):
         for size in ((20, 64), (32, 30))
     ]
     preprocess = Preprocess(mean=(10.0, 20.0, 30.0), std=(5.0, 60.0, 1.0), bgr=bgr)
-    first, second = _seen(Batch(pixels, tuple(targets), ("a", "b")), preprocess)
+    first, second = _denormalized(Batch(pixels, tuple(targets), ("a", "b")), preprocess)
     gray = [30, 20, 10] if bgr else [10, 20, 30]
     assert (np.array(first)[:20] == pixels[0, :, :20].permute(1, 2, 0).numpy()).all()
     assert (np.array(first)[20:] == gray).all()
@@ -94,7 +94,7 @@ def test_what_is_sampled_and_what_cannot_be_read_is_told(data, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--epoch", "13"], "--epoch 13: the recipe has 12 epochs"),
+        (["--epoch", "13"], "--epoch 13: the recipe has only 12 epochs"),
         (["--out", "seen.gif"], "--out seen.gif: the name of an image ends in .png or .jpg"),
         (["data.augment.mosaik=1"], "Did you mean 'mosaic'"),
     ],

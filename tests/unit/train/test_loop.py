@@ -18,8 +18,8 @@ from varifocal.recipes.recipe import Recipe, build_job
 from varifocal.train.averaging import WeightAverages
 from varifocal.train.log import RunLogger
 from varifocal.train.loop import summary_metrics, train
-from varifocal.utils.config import override
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
+from varifocal.utils.overrides import override
 
 
 @pytest.fixture(scope="module")

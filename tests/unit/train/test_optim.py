@@ -11,8 +11,9 @@ from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
 from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
-from varifocal.utils.config import from_dict, override
+from varifocal.utils.config import from_dict
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.overrides import override
 
 # ResNet: its convolutions have no bias, and the first stages can be frozen.
 CONFIG = VFNetConfig(

@@ -9,8 +9,8 @@ from varifocal.models import DETECTORS
 from varifocal.recipes.recipe import build_job, build_model, load_recipe
 from varifocal.train.start import load_compatible_weights
 from varifocal.types import Category
-from varifocal.utils.config import override
 from varifocal.utils.errors import CheckpointError
+from varifocal.utils.overrides import override
 
 KNOWN = ("cup", "box", "spoon")
 

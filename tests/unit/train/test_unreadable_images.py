@@ -13,8 +13,8 @@ from varifocal.recipes.recipe import Recipe, build_job
 from varifocal.structures import Batch
 from varifocal.train.loop import train
 from varifocal.train.unreadable_images import UnreadableImages
-from varifocal.utils.config import override
 from varifocal.utils.errors import DataError
+from varifocal.utils.overrides import override
 
 CPU = torch.device("cpu")
 SMALL = ["data.preprocess.short_side=64", "data.preprocess.max_long_side=96"]

@@ -8,8 +8,9 @@ from error_codes import raises_code
 from pydantic import TypeAdapter
 
 import varifocal.utils.config as config_module
-from varifocal.utils.config import from_dict, override, to_dict, update
+from varifocal.utils.config import from_dict, to_dict
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.overrides import override, update
 
 
 @dataclass(frozen=True)

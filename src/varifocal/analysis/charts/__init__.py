@@ -1,1 +1,1 @@
-"""Charts as SVG texts that need nothing else: readable light and dark, titled and described for those who listen."""
+"""Charts as self-contained SVG: for light and dark pages, with a title and a description for screen readers."""

@@ -1,4 +1,4 @@
-"""Bars that lie, each with a name and a number; a bar may have several parts."""
+"""Horizontal bar charts; each bar has a name, and may have several segments."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from varifocal.analysis.charts import svg
-from varifocal.analysis.charts.ticks import ticks, written
+from varifocal.analysis.charts.ticks import format_tick, ticks
 
 _STEP, _THICK, _TOP = 26.0, 17.0, 34.0
 
 
 @dataclass(frozen=True)
 class Segment:
-    """``value`` is 0 or more; ``tooltip`` is shown when it is pointed at."""
+    """A segment of a bar; ``value`` is 0 or more, ``tooltip`` is shown when the pointer is on it."""
 
     value: float
     tone: int = 0
@@ -22,11 +22,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Row:
-    """A bar, its parts one after the other; ``words`` stand behind it."""
+    """A bar of segments one after the other, followed by ``words``."""
 
     name: str
     parts: tuple[Segment, ...]
     words: str = ""
+
+    @property
+    def total(self) -> float:
+        """The length of the bar."""
+        return sum(part.value for part in self.parts)
 
 
 def bars(
@@ -38,23 +43,27 @@ def bars(
     high: float | None = None,
     parts: Sequence[str] = (),
 ) -> str:
-    """An SVG text; ``label`` names the unit of the axis, which ends at ``high`` or the longest bar. ``parts`` are the
-    names of the tones 0, 1, ... for a legend."""
+    """Return an SVG text.
+
+    Args:
+        title: the heading of the chart.
+        description: the chart in words.
+        label: the unit of the axis.
+        rows: the bars from top to bottom.
+        high: the end of the axis; that of the longest bar if left out.
+        parts: names of the tones 0, 1, ... for a legend.
+    """
     keys = [(svg.rect(2, 0, 14, 10, f"f{tone % svg.TONES}"), name) for tone, name in enumerate(parts)]
-    above, taken = svg.legend(keys, 12, _TOP + 8, svg.WIDTH - 24)
-    top = _TOP + taken + 4
+    legend, height = svg.legend(keys, 12, _TOP + 8, svg.WIDTH - 24)
+    top = _TOP + height + 4
     left = 20 + min(max((svg.length(row.name) for row in rows), default=0), 150)
-    totals = [sum(part.value for part in row.parts) for row in rows]
-    most = high if high is not None else max(totals, default=0)
-    # as long as lets the words behind each bar in
-    room = [
-        (svg.WIDTH - 22 - svg.length(row.words) - left) / total
-        for row, total in zip(rows, totals, strict=True)
-        if total > 0 and row.words
-    ]
-    scale = min([(svg.WIDTH - 22 - left) / (most or 1.0), *room])
+    most = high if high is not None else max((row.total for row in rows), default=0)
+    # the widest scale at which the words behind each bar fit
+    ends = [(svg.WIDTH - 22 - left, most or 1.0)]
+    ends += [(svg.WIDTH - 22 - svg.length(row.words) - left, row.total) for row in rows if row.words]
+    scale = min(room / value for room, value in ends if value > 0)
     bottom = top + _STEP * len(rows)
-    body = [above, *_axis(left, top, bottom, scale, most or 1.0, label)]
+    body = [legend, *_axis(left, top, bottom, scale, most or 1.0, label)]
     for i, row in enumerate(rows):
         y = top + _STEP * i + (_STEP - _THICK) / 2
         body += _bar(row, left, y, scale)
@@ -65,12 +74,12 @@ def _axis(left: float, top: float, bottom: float, scale: float, most: float, lab
     for value in ticks(0.0, most):
         x = left + scale * value
         yield svg.line(x, top, x, bottom)
-        yield svg.text(x, bottom + 14, written(value), "soft", "middle")
+        yield svg.text(x, bottom + 14, format_tick(value), "soft", "middle")
     yield svg.text(left + scale * most / 2, bottom + 31, label, "", "middle")
 
 
 def _bar(row: Row, left: float, y: float, scale: float) -> Iterator[str]:
-    yield svg.text(left - 6, y + _THICK - 4, svg.shortened(row.name, 150), "", "end")
+    yield svg.text(left - 6, y + _THICK - 4, svg.ellipsize(row.name, 150), "", "end")
     x = left
     for part in row.parts:
         yield svg.rect(x, y, scale * part.value, _THICK, f"f{part.tone % svg.TONES}", part.tooltip)

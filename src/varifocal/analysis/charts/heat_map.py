@@ -1,4 +1,4 @@
-"""A table of fractions drawn as a heat map: the darker a cell, the larger its fraction."""
+"""Heat maps of tables of fractions: the darker a cell, the larger its fraction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from varifocal.analysis.charts import svg
 
-_ROOM = 110.0  # for names
-_WRITTEN = 22.0  # a cell from this width on has its number written in it
+_NAME_WIDTH = 110.0
+_NUMBERED = 22.0  # width from which a cell shows its number
 
 
 def heat_map(
@@ -24,14 +24,23 @@ def heat_map(
     down: str = "",
     across: str = "",
 ) -> str:
-    """Return an SVG text; ``fractions`` lie in 0..1, ``tooltips`` say what a cell is when it is pointed at. ``down``
-    and ``across`` name what the rows and the columns are.
+    """Return an SVG text.
 
-    With names of rows and columns it is a confusion matrix: the diagonal, where it is right, has a color of its own,
-    and numbers are percent. Without, it is a map of an area, in one color.
+    With names of rows and columns it is a confusion matrix, whose diagonal has a color of its own and whose numbers are
+    percent. Without names it is a map of an area in one color.
+
+    Args:
+        title: the heading of the chart.
+        description: the chart in words.
+        rows: names of the rows, or none.
+        columns: names of the columns, or none.
+        fractions: the values of the cells, 0..1.
+        tooltips: the words shown when the pointer is on a cell.
+        down: what the rows are.
+        across: what the columns are.
     """
-    left = (28 if rows else 12) + min(max(map(svg.length, rows), default=0), _ROOM)
-    above = min(max(map(svg.length, columns), default=0), _ROOM) * 0.75 + 14
+    left = (28 if rows else 12) + min(max(map(svg.length, rows), default=0), _NAME_WIDTH)
+    above = min(max(map(svg.length, columns), default=0), _NAME_WIDTH) * 0.75 + 14
     top = 38 + (18 if across else 0) + above
     right = 50 if columns else 12  # the name of the last column leans over its cell
     cell = min((svg.WIDTH - left - right) / max(fractions.shape[1], 1), 64.0)
@@ -50,10 +59,12 @@ def _names(
 ) -> Iterator[str]:
     yield f'<g style="font-size:{size:.1f}px">'
     for i, name in enumerate(rows):
-        yield svg.text(left - 5, top + cell * (i + 0.5) + size * 0.35, svg.shortened(name, _ROOM, size), "", "end")
+        yield svg.text(
+            left - 5, top + cell * (i + 0.5) + size * 0.35, svg.ellipsize(name, _NAME_WIDTH, size), "", "end"
+        )
     for j, name in enumerate(columns):
         yield svg.text(
-            left + cell * (j + 0.5) + size * 0.3, top - 5, svg.shortened(name, _ROOM, size), "", "start", -48
+            left + cell * (j + 0.5) + size * 0.3, top - 5, svg.ellipsize(name, _NAME_WIDTH, size), "", "start", -48
         )
     yield "</g>"
 
@@ -71,5 +82,5 @@ def _cells(
         x, y = left + cell * j, top + cell * i
         tone = "f1" if named and i != j else "f0"
         yield svg.rect(x, y, cell, cell, tone, tooltips[i][j], 0.08 + 0.72 * min(fraction, 1.0))
-        if named and cell >= _WRITTEN and fraction >= 0.005:
+        if named and cell >= _NUMBERED and fraction >= 0.005:
             yield svg.text(x + cell / 2, y + cell / 2 + 4, f"{100 * fraction:.0f}", "", "middle")

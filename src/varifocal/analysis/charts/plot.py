@@ -1,4 +1,4 @@
-"""Lines, steps, filled columns and dots over two axes of numbers."""
+"""Plots of lines, steps, filled columns and dots over two numeric axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from varifocal.analysis.charts import svg
-from varifocal.analysis.charts.ticks import ticks, written
+from varifocal.analysis.charts.ticks import format_tick, ticks
 
 Numbers = Sequence[float] | np.ndarray
 _HEIGHT = 300.0
@@ -17,7 +17,7 @@ _TOP, _BOTTOM, _RIGHT = 34.0, 40.0, 16.0
 
 @dataclass(frozen=True)
 class Axis:
-    """From ``low`` to ``high``, in the unit that ``label`` names."""
+    """An axis from ``low`` to ``high`` in the unit ``label``."""
 
     label: str
     low: float = 0.0
@@ -26,7 +26,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Points in order, joined. Without a name it stays out of the legend; ``faint`` ones are background."""
+    """A line through points. Without a name it is not in the legend; a ``faint`` one is background."""
 
     x: Numbers
     y: Numbers
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A level from each edge to the next: one edge more than levels."""
+    """A level from each edge to the next; there is one more edge than levels."""
 
     edges: Numbers
     y: Numbers
@@ -47,7 +47,7 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """A column from 0 to each level, from each edge to the next; ``tooltips`` say what each is."""
+    """Columns from 0 to each level, from each edge to the next, with their ``tooltips``."""
 
     edges: Numbers
     y: Numbers
@@ -58,7 +58,7 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Dots:
-    """Points by themselves."""
+    """Single points."""
 
     x: Numbers
     y: Numbers
@@ -71,7 +71,7 @@ Series = Line | Steps | Area | Dots
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where the numbers of the axes lie in the drawing."""
+    """The mapping of values on the axes to positions in the drawing."""
 
     x: Axis
     y: Axis
@@ -90,29 +90,30 @@ class _Frame:
 
 
 def plot(title: str, description: str, x: Axis, y: Axis, marks: Sequence[Series]) -> str:
-    """An SVG text; ``marks`` are drawn in order, the legend above has those with names.
+    """Return an SVG text; ``description`` is the chart in words.
 
-    What lies outside the axes is drawn at their ends. ``description`` says in words what there is to see.
+    ``marks`` are drawn in order, and the legend lists those with names. Values outside the axes are drawn at their
+    ends.
     """
     entries = [(_KEYS[type(mark)](mark), mark.name) for mark in marks if mark.name]
-    above, taken = svg.legend(entries, 12, _TOP + 8, svg.WIDTH - 24)
+    legend, legend_height = svg.legend(entries, 12, _TOP + 8, svg.WIDTH - 24)
     rows = ticks(y.low, y.high)
-    left = 34 + max((svg.length(written(value)) for value in rows), default=0)
-    top = _TOP + taken + 4
-    height = _HEIGHT + taken + _BOTTOM
+    left = 34 + max((svg.length(format_tick(value)) for value in rows), default=0)
+    top = _TOP + legend_height + 4
+    height = _HEIGHT + legend_height + _BOTTOM
     frame = _Frame(x, y, left, svg.WIDTH - _RIGHT, top, height - _BOTTOM)
-    body = [above, *_axes(frame, rows), *(_DRAW[type(mark)](frame, mark) for mark in marks)]
+    body = [legend, *_axes(frame, rows), *(_DRAW[type(mark)](frame, mark) for mark in marks)]
     return svg.draw(title, description, height, body)
 
 
 def _axes(frame: _Frame, rows: Sequence[float]) -> Iterator[str]:
     for value, y in zip(rows, frame.up(rows), strict=True):
         yield svg.line(frame.left, y, frame.right, y)
-        yield svg.text(frame.left - 6, y + 4, written(value), "soft", "end")
+        yield svg.text(frame.left - 6, y + 4, format_tick(value), "soft", "end")
     columns = ticks(frame.x.low, frame.x.high)
     for value, x in zip(columns, frame.across(columns), strict=True):
         yield svg.line(x, frame.top, x, frame.bottom)
-        yield svg.text(x, frame.bottom + 15, written(value), "soft", "middle")
+        yield svg.text(x, frame.bottom + 15, format_tick(value), "soft", "middle")
     yield svg.text((frame.left + frame.right) / 2, frame.bottom + 32, frame.x.label, "", "middle")
     yield svg.text(16, (frame.top + frame.bottom) / 2, frame.y.label, "", "middle", -90)
 

@@ -1,1 +1,1 @@
-"""Pages that need no other file: Jinja2 templates with their style, and what fills them."""
+"""Self-contained HTML pages: shared Jinja2 templates, their style, and the code that renders them."""

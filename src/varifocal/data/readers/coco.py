@@ -320,7 +320,7 @@ def _report_unknown(
         text = f"has the {key} {show(int(values[index]))}, which is not in '{section}' ({listed})"
         return Issue(kind, location, text, hint or "add it there or remove the annotation")
 
-    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0), make)
+    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0).tolist(), make)
 
 
 def _shifted(used: Int64[np.ndarray, "U"], known: Int64[np.ndarray, "K"]) -> str:

@@ -25,7 +25,7 @@ from varifocal.data.annotations import (
 )
 from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import Lost
-from varifocal.data.images import read_sizes
+from varifocal.data.image_scan import read_sizes
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
 from varifocal.data.readers.lookup import Lookup, Words

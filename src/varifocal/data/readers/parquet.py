@@ -19,7 +19,7 @@ import numpy as np
 
 from varifocal.data.annotations import RawDataset, SourceLocation
 from varifocal.data.archive import AnyPath
-from varifocal.data.images import read_sizes
+from varifocal.data.image_scan import read_sizes
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import list_dir
 from varifocal.data.readers.columns import ColumnBuilder, problem_of

@@ -1,6 +1,1 @@
-"""Exported models: read and run without torch."""
-
-from varifocal.inference.exported.formats import is_exported, read_info, runtime_of
-from varifocal.inference.exported.model import ExportedModel, load_exported
-
-__all__ = ["ExportedModel", "is_exported", "load_exported", "read_info", "runtime_of"]
+"""Exported models, read and run without torch."""

@@ -1,4 +1,4 @@
-"""Which file is run by what: the one table of suffixes."""
+"""The runtimes of exported files, by suffix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARCHIVE = ".pt2"  # known, but not run here
 
 
 class Opened(NamedTuple):
-    """A graph that is ready to run, and what its file says of it."""
+    """A graph that is ready to run, and its description."""
 
     session: InferenceSession
     info: ExportInfo
@@ -26,19 +26,24 @@ class Opened(NamedTuple):
 
 def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32":
-        raise ConfigError(f"{path}: the precision of an ONNX file is its own; export it with --precision.")
+        raise ConfigError(
+            f"{path}: the precision of an ONNX file is its own; export it with --precision.",
+            code="onnx-precision-fixed",
+        )
     return OnnxRuntimeSession(path, device, threads=threads)
 
 
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
-            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision."
+            f"{path}: already computes in int8, and {precision} would round its coordinates; leave out --precision.",
+            code="int8-precision-fixed",
         )
     if precision == "bf16" and info.graph.deform == "gridsample":
         raise ConfigError(
             f"{path}: bf16 rounds its sampling locations, which gives other boxes; export it with --deform-op "
-            "deformconv, or use --precision fp32."
+            "deformconv, or use --precision fp32.",
+            code="bf16-gridsample",
         )
     return OpenvinoSession(path, device, precision, threads)
 
@@ -51,32 +56,30 @@ FORMATS: dict[str, tuple[str, Callable[[Path, ExportInfo, str, str, int | None],
 SUFFIXES = (*FORMATS, ARCHIVE)
 
 
-def is_exported(path: Path | str) -> bool:
-    """Whether the name is that of an exported model and not of a checkpoint."""
-    return Path(path).suffix.lower() in SUFFIXES
-
-
 def runtime_of(path: Path | str) -> Any:
-    """The name of what runs a file: "torch" for those that are not exported."""
+    """Return the name of the runtime of a file: "torch" for a checkpoint."""
     return FORMATS[suffix][0] if (suffix := Path(path).suffix.lower()) in FORMATS else "torch"
 
 
 def open_exported(path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Opened:
-    """The graph of an exported file; ``threads`` None leaves their number to the runtime.
+    """Open the graph of an exported file; ``threads`` None leaves their number to the runtime.
 
     Raises:
         ConfigError: the runtime is missing or too old, or has no such device or precision; the file is in int8 for
-            processors with VNNI, and this one has none; or it is one of torch.export, whose reader runs what a file
-            tells it to.
-        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+            processors with VNNI, and this one has none; or it is of torch.export, whose reader would run code that the
+            file contains.
+        CheckpointError: the file is not an exported model of this package, damaged, or of a newer version.
     """
     if path.suffix.lower() == ARCHIVE:
         raise ConfigError(
-            f"{path}: is for programs of your own, with torch.export.load; that reader runs what a file tells it to, "
-            "so this package never calls it: export with --format onnx or openvino."
+            f"{path}: is for your own programs, with torch.export.load; that reader runs code that a file contains, so "
+            "this package never calls it: export with --format onnx or openvino.",
+            code="torch-export-not-run",
         )
     if path.suffix.lower() not in FORMATS:
-        raise CheckpointError(f"{path}: not an exported model; the names of those end in {', '.join(SUFFIXES)}.")
+        raise CheckpointError(
+            f"{path}: is not an exported model, whose name ends in {', '.join(SUFFIXES)}.", code="exported-suffix"
+        )
     info = read_info(path)
     if device.partition(":")[0] == "cpu" and info.graph.wants_vnni:
         _check_vnni(path)
@@ -88,20 +91,21 @@ def _check_vnni(path: Path) -> None:
     if known is False:
         raise ConfigError(
             f"{path}: its int8 weights are for x86 processors with VNNI; this one has none and would find other boxes. "
-            "Export it again with --int8-target portable."
+            "Export it again with --int8-target portable.",
+            code="int8-without-vnni",
         )
     if known is None:
         warnings.warn(
-            f"{path}: its int8 weights are for x86 processors with VNNI, and whether this one has it cannot be seen; "
+            f"{path}: its int8 weights are for x86 processors with VNNI, and it is unknown whether this one has it; "
             "export it with --int8-target portable to be sure.",
             stacklevel=4,
         )
 
 
 def read_info(path: Path) -> ExportInfo:
-    """What an exported file of any format says of itself; no runtime is needed.
+    """Read the description of an exported file of any format; no runtime is needed.
 
     Raises:
-        CheckpointError: not an exported model of this package, damaged, or of a newer version.
+        CheckpointError: the file is not an exported model of this package, damaged, or of a newer version.
     """
     return from_json(read_description(path), str(path))

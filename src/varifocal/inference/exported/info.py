@@ -1,4 +1,4 @@
-"""What an exported file says of itself, as JSON inside it: enough to run it and to say what it found."""
+"""The description of an exported file, as JSON inside it: everything that is needed to run it and name its results."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ Int8Target = Literal["portable", "vnni"]
 # Raised when an older version of the package could not read the file: 2 has int8_target, 3 the names of today.
 FORMAT = 3
 KEY = "varifocal"
-OUTSIDE = -1.0  # of all channels: what is no pixel, for a graph that has to know where an image ends
+OUTSIDE = -1.0  # of all channels: beside the image, for a graph that must know where the image ends
 
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a graph takes and gives.
+    """The input and the outputs of a graph.
 
     ``size`` is (height, width) of its input in pixels, or None for any multiples of ``multiple``. ``strides`` are those
     of its levels, finest first; a level has ``per_cell`` boxes for each of ceil(height / stride) x ceil(width / stride)
-    cells. ``border`` is how many pixels before the end of an image its boxes end. With ``nms`` "in" the graph
-    suppresses, with "out" its caller does. ``precision`` is that of its convolutions, ``deform`` the form of its
-    deformable ones. ``int8_target`` says of int8 on which processors its products are exact: "portable" on all, "vnni"
-    on x86 with VNNI and on others than x86; None with other precisions, and in older files, which are of the kind
-    "vnni".
+    cells. ``border`` is how many pixels before the end of an image its boxes end. With ``nms`` "graph" the graph
+    suppresses, with "host" its caller does. ``precision`` is that of its convolutions, ``deform`` the form of its
+    deformable ones. ``int8_target`` names the processors on which products in int8 are exact: "portable" all, "vnni"
+    x86 with VNNI and all but x86; None for other precisions, and in older files, which are of the kind "vnni".
     """
 
     size: tuple[int, int] | None
@@ -48,22 +47,22 @@ class GraphInfo:
 
     @property
     def wants_vnni(self) -> bool:
-        """Whether its products are exact on some processors only."""
+        """Whether its products are exact only on some processors."""
         return self.precision == "int8" and self.int8_target != "portable"
 
     def counts(self, height: int, width: int) -> tuple[int, ...]:
-        """How many boxes each level has for an input of that size."""
+        """Return the number of boxes of each level for an input of that size."""
         return tuple(-(-height // stride) * -(-width // stride) * self.per_cell for stride in self.strides)
 
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """An exported model: the detector's name, its classes, how images come to it, which boxes are kept.
+    """An exported model: the detector's name, its classes, how images are prepared, and which boxes are kept.
 
-    ``versions`` are those of the package and of what it exported with; ``parity`` is what the comparison with torch
-    found. ``work`` are the operations for one image of (height, width), two a multiply-add: (800, 1216, 4.1e11), or
-    nothing in files that do not say. ``pad`` is what fills the input beside an image, red, green and blue, where it is
-    not the color that becomes zero in the graph.
+    ``versions`` are those of the package and of its exporter; ``parity`` is the result of the comparison with torch.
+    ``work`` are the operations for one image of (height, width), two per multiply-add: (800, 1216, 4.1e11), or nothing
+    in files without them. ``pad`` fills the input beside an image, red, green and blue, where that is not the color
+    that becomes zero in the graph.
     """
 
     detector: str
@@ -84,28 +83,28 @@ class ExportInfo:
 
     @property
     def pad_color(self) -> tuple[float, ...]:
-        """Red, green and blue of what fills the input beside an image."""
+        """Red, green and blue of the input beside an image."""
         return pad_color(self.preprocess) if self.pad is None else self.pad
 
     def operations(self, height: int, width: int) -> int:
-        """For one image of that size, in proportion to its area; 0 where the file does not say."""
+        """Return the operations for one image of that size, in proportion to its area; 0 if the file lacks them."""
         if len(self.work) != 3:
             return 0
         return round(self.work[2] * (height * width) / (self.work[0] * self.work[1]))
 
 
 def pad_color(preprocess: Preprocess) -> tuple[float, ...]:
-    """Red, green and blue that become zero in the graph."""
+    """Return red, green and blue that become zero in the graph."""
     return tuple(reversed(preprocess.mean)) if preprocess.bgr else preprocess.mean
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the same description lies as a file of its own; formats of one model in one folder have one each."""
+    """Return the path of the file with the same description beside the model; each format of a model has its own."""
     return path.with_name(f"{path.name}.json")
 
 
 def to_json(info: ExportInfo) -> dict[str, Any]:
-    """Plain values for the file."""
+    """Return the description as plain values for the file."""
     graph = asdict(info.graph)
     if info.graph.int8_target is None:
         del graph["int8_target"]
@@ -127,20 +126,23 @@ def to_json(info: ExportInfo) -> dict[str, Any]:
 
 
 def from_json(text: str, source: str) -> ExportInfo:
-    """The opposite of :func:`to_json`.
+    """Return the description that :func:`to_json` or an older version of it wrote; ``source`` is named in errors.
 
     Raises:
-        CheckpointError: written by a newer version, or damaged.
+        CheckpointError: the description was written by a newer version, or is damaged.
     """
     try:
         values = json.loads(text)
         newer = int(values["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{source}: its varifocal description is damaged ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{source}: its varifocal description is damaged ({type(error).__name__}).", code="description-damaged"
+        ) from error
     if newer:
         raise CheckpointError(
             f"{source}: written by a newer version of varifocal (format {values['format']}, this one reads {FORMAT}); "
-            "run pip install --upgrade varifocal."
+            "run pip install --upgrade varifocal.",
+            code="description-newer",
         )
     try:
         return ExportInfo(
@@ -157,7 +159,9 @@ def from_json(text: str, source: str) -> ExportInfo:
             (OUTSIDE,) * 3 if values.get("pad") == [OUTSIDE] * 3 else None,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{source}: its varifocal description is damaged ({error}).") from error
+        raise CheckpointError(
+            f"{source}: its varifocal description is damaged ({error}).", code="description-damaged"
+        ) from error
 
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:

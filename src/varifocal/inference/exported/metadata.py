@@ -16,13 +16,13 @@ from varifocal.utils.errors import CheckpointError
 PT2_ENTRY = f"extra/{KEY}.json"  # in the archive of torch.export, below a folder of any name
 MOST = 2**24  # bytes of a description: many thousand classes
 CHUNK = 2**20  # bytes that are read at once
-GRAPH = f"{KEY}_graph"  # the key of what a file of ONNX says of the rest of it, see graph_mark
+GRAPH = f"{KEY}_graph"  # the key of the checksum of an ONNX file, see graph_checksum
 PROPERTIES, KEY_FIELD, VALUE_FIELD = 14, 1, 2  # of onnx.ModelProto and of its StringStringEntryProto
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how protobuf stores a field
 
 
 def read_description(path: Path) -> str:
-    """The JSON text inside an ``.onnx``, ``.xml`` or ``.pt2`` file.
+    """Read the JSON text inside an ``.onnx``, ``.xml`` or ``.pt2`` file.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not of this package.
@@ -32,19 +32,20 @@ def read_description(path: Path) -> str:
             return read_ir(path)[KEY]
         return (_read_archive if path.suffix.lower() == ".pt2" else _read_onnx)(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).", code="exported-not-read") from error
 
 
 def not_ours(name: str, kind: str, word: str) -> CheckpointError:
-    """The error for a good file that something else has written."""
+    """Return the error for a valid file that another program wrote."""
     return CheckpointError(
-        f"{name}: {kind} without a varifocal description; it was written by something else; export a checkpoint with: "
-        f"varifocal export CHECKPOINT --format {word}"
+        f"{name}: {kind} without a varifocal description; it was written by another program; export a checkpoint with: "
+        f"varifocal export CHECKPOINT --format {word}",
+        code="description-missing",
     )
 
 
 def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
-    """What the ``rt_info`` of an OpenVINO model holds, with the description under ``KEY``; the layers are not parsed.
+    """Read the ``rt_info`` of an OpenVINO model, with the description under ``KEY``; the layers are not parsed.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not of this package.
@@ -53,14 +54,16 @@ def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).", code="exported-not-read") from error
     begin, end = content.rfind(b"<rt_info>"), content.rfind(b"</net>")
     if b"<net" not in content[:4096] or end < 0:
-        raise CheckpointError(f"{name}: damaged or not an OpenVINO model.")
+        raise CheckpointError(f"{name}: damaged or not an OpenVINO model.", code="openvino-damaged")
     try:
         held = ElementTree.fromstring(content[begin:end]) if begin >= 0 else ElementTree.Element("rt_info")
     except ElementTree.ParseError as error:
-        raise CheckpointError(f"{name}: damaged or not an OpenVINO model ({error}).") from error
+        raise CheckpointError(
+            f"{name}: damaged or not an OpenVINO model ({error}).", code="openvino-damaged"
+        ) from error
     values = {child.tag: child.get("value", "") for child in held}
     if KEY not in values:
         raise not_ours(name, "an OpenVINO model", "openvino")
@@ -68,7 +71,7 @@ def read_ir(path: Path, name: str | None = None) -> dict[str, str]:
 
 
 def checksum(file: BufferedIOBase, size: int, before: int = 0) -> int:
-    """The CRC-32 of so many bytes from where the file stands, after that of others."""
+    """Return the CRC-32 of ``size`` bytes from the file's position, continued from ``before``."""
     check = before
     while size and (chunk := file.read(min(CHUNK, size))):
         size, check = size - len(chunk), zlib.crc32(chunk, check)
@@ -76,10 +79,10 @@ def checksum(file: BufferedIOBase, size: int, before: int = 0) -> int:
 
 
 def graph_checksum(file: BufferedIOBase) -> str:
-    """What a file of ONNX says of everything in it but its properties: as many bytes, and their CRC-32.
+    """Return the number of bytes of an ONNX file without its properties, and their CRC-32.
 
     Raises:
-        ValueError, EOFError: it is damaged.
+        ValueError, EOFError: the file is damaged.
     """
     size = check = 0
     for field in _fields(file):
@@ -90,21 +93,23 @@ def graph_checksum(file: BufferedIOBase) -> str:
 
 
 def check_graph(path: Path, name: str) -> None:
-    """That a file of ONNX has the graph with which it was written; without its mark nothing is known of it.
+    """Check that an ONNX file has the graph with which it was written, if it has a checksum.
 
     Raises:
-        CheckpointError: it is missing, or damaged.
+        CheckpointError: the file is missing or damaged.
     """
     try:
         with open(path, "rb") as file:
             recorded = _property(file, GRAPH)
             good = recorded is None or recorded == graph_checksum(file)
     except OSError as error:
-        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"{name}: cannot be read ({error.strerror}).", code="exported-not-read") from error
     except (ValueError, EOFError) as error:
-        raise CheckpointError(f"{name}: damaged or not an ONNX file.") from error
+        raise CheckpointError(f"{name}: damaged or not an ONNX file.", code="onnx-damaged") from error
     if not good:
-        raise CheckpointError(f"{name}: damaged (other bytes than when it was written); copy it again.")
+        raise CheckpointError(
+            f"{name}: damaged (its bytes differ from those that were written); copy it again.", code="graph-checksum"
+        )
 
 
 def _read_archive(path: Path) -> str:
@@ -114,19 +119,21 @@ def _read_archive(path: Path) -> str:
             if not entries:
                 raise not_ours(str(path), "a torch.export archive", "torch-export")
             if entries[0].file_size > MOST:
-                raise CheckpointError(f"{path}: its varifocal description is damaged.")
+                raise CheckpointError(f"{path}: its varifocal description is damaged.", code="description-too-large")
             return archive.read(entries[0]).decode()
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:  # all that zipfile raises
-        raise CheckpointError(f"{path}: damaged or not a torch.export archive ({error}).") from error
+        raise CheckpointError(
+            f"{path}: damaged or not a torch.export archive ({error}).", code="archive-damaged"
+        ) from error
 
 
 def _read_onnx(path: Path) -> str:
-    """Of a serialized ``ModelProto``; the graph, which holds the weights, is skipped and not read."""
+    """Read the description in a serialized ``ModelProto``; the graph, which holds the weights, is skipped."""
     with open(path, "rb") as file:
         try:
             found = _property(file, KEY)
         except (ValueError, EOFError) as error:
-            raise CheckpointError(f"{path}: damaged or not an ONNX file.") from error
+            raise CheckpointError(f"{path}: damaged or not an ONNX file.", code="onnx-damaged") from error
     if found is None:
         raise not_ours(str(path), "ONNX", "onnx")
     return found
@@ -143,7 +150,7 @@ def _property(file: BufferedIOBase, name: str) -> str | None:
 
 
 class _Field(NamedTuple):
-    """``begin`` is where its head is, ``content`` what follows that, ``end`` what follows the field."""
+    """The offsets of a field: ``begin`` of its head, ``content`` after the head, ``end`` after the field."""
 
     number: int
     begin: int
@@ -152,7 +159,7 @@ class _Field(NamedTuple):
 
 
 def _fields(file: BufferedIOBase) -> Iterator[_Field]:
-    """The fields of a serialized ``ModelProto``, without those inside of them."""
+    """Yield the fields of a serialized ``ModelProto``, without those inside of them."""
     size, end = file.seek(0, 2), 0
     while end < size:
         begin = file.seek(end)

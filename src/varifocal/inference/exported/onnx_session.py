@@ -1,4 +1,4 @@
-"""ONNX Runtime: the one door through which it enters where models are run."""
+"""Sessions of ONNX Runtime, which only this module imports to run models."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ INSTALL = 'pip install "onnxruntime>=1.25"'
 
 @runtime_checkable
 class InferenceSession(Protocol):
-    """A graph that computes; ``name`` is what messages call it."""
+    """A graph that is ready to run; ``name`` is its name in messages."""
 
     name: str
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
-        """The graph's outputs by name."""
+        """Return the graph's outputs by name."""
         ...
 
 
 class OnnxRuntimeSession:
-    """A graph of ONNX that is ready to run on a device; ``content`` is a file, or its bytes.
+    """An ONNX graph that is ready to run on a device; ``content`` is a file, or its bytes.
 
     ``description`` is the JSON text inside; ``threads`` None leaves their number to ONNX Runtime.
 
     Raises:
         ConfigError: ONNX Runtime is not installed or too old, or has no such device.
-        CheckpointError: not there, damaged, of an operator set it does not know, or not of this package.
+        CheckpointError: the file is missing, damaged, of an unknown operator set, or not of this package.
     """
 
     def __init__(
@@ -52,23 +52,26 @@ class OnnxRuntimeSession:
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
-        """The graph's outputs by name."""
+        """Return the graph's outputs by name."""
         found = self._session.run(self.outputs, {"images": images})
         return dict(zip(self.outputs, found, strict=True))
 
 
 def _onnxruntime() -> Any:
-    # from 1.29 on it else leaves an identifier on the disk and tells its makers of every session; "0" lets it
+    # from 1.29 on it would leave an identifier on the disk and report every session to its makers; "0" allows it
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
-        raise ConfigError(f"running an exported model needs the package onnxruntime: {INSTALL}") from error
+        raise ConfigError(
+            f"running an exported model needs the package onnxruntime: {INSTALL}", code="onnxruntime-missing"
+        ) from error
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < NEEDED:
         raise ConfigError(
-            f"onnxruntime {onnxruntime.__version__} is too old, its CPU has no deformable convolution; exported models "
-            f"need {NEEDED[0]}.{NEEDED[1]} or newer: {INSTALL}"
+            f"onnxruntime {onnxruntime.__version__} is too old and has no deformable convolution for CPUs; exported "
+            f"models need {NEEDED[0]}.{NEEDED[1]} or newer: {INSTALL}",
+            code="onnxruntime-too-old",
         )
     return onnxruntime
 
@@ -78,18 +81,19 @@ def _providers(runtime: Any, device: str) -> list[Any]:
     if kind == "cpu":
         return ["CPUExecutionProvider"]
     if number and not number.isdecimal():
-        raise ConfigError(f"--device {device}: no such device; name one as cuda or cuda:1.")
+        raise ConfigError(f"--device {device}: there is no such device; write cuda or cuda:1.", code="device-number")
     if kind == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
         return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
     raise ConfigError(
-        f"--device {device}: this onnxruntime cannot use it (it has {', '.join(runtime.get_available_providers())})."
+        f"--device {device}: this onnxruntime cannot use it (it has {', '.join(runtime.get_available_providers())}).",
+        code="device-not-in-onnxruntime",
     )
 
 
 def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: int | None, name: str) -> Any:
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or 0  # 0 is its own choice
-    options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
+    options.intra_op_num_threads = threads or 0  # 0 lets it choose
+    options.log_severity_level = 4  # errors are raised, and need not be printed too
     try:
         if isinstance(content, Path):
             check_graph(content, name)
@@ -97,11 +101,14 @@ def _open(runtime: Any, content: Path | bytes, providers: list[Any], threads: in
         return runtime.InferenceSession(content, options, providers=providers)
     except CheckpointError:
         raise
-    except Exception as error:  # its errors have no common type of their own
+    except Exception as error:  # its errors have no common type
         reason = " ".join(str(error).split())
         if "opset" in reason:
             raise CheckpointError(
                 f"{name}: its operator set is not known to onnxruntime {runtime.__version__} ({reason[:200]}); run "
-                "pip install --upgrade onnxruntime, or export again with an older one."
+                "pip install --upgrade onnxruntime, or export again with an older one.",
+                code="onnx-opset",
             ) from error
-        raise CheckpointError(f"{name}: damaged or not an ONNX file that runs here ({reason[:200]}).") from error
+        raise CheckpointError(
+            f"{name}: damaged or not an ONNX file that runs here ({reason[:200]}).", code="onnx-not-run"
+        ) from error

@@ -1,4 +1,4 @@
-"""OpenVINO: the one door through which it enters where models are run."""
+"""Sessions of OpenVINO, which only this module imports to run models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from varifocal.inference.exported.metadata import checksum, read_ir
 from varifocal.inference.exported.openvino_bf16 import faster_in_bf16
 from varifocal.utils.errors import CheckpointError, ConfigError
 
-NEEDED = (2025, 4)  # it knows the operators of the files that later ones write
+NEEDED = (2025, 4)  # it reads the files of later versions
 INSTALL = 'pip install "openvino>=2025.4"'
-WEIGHTS = f"{KEY}_weights"  # the key of what the file says of its weights, see weights_mark
+WEIGHTS = f"{KEY}_weights"  # the key of the checksum of its weights, see weights_checksum
 
 
 class OpenvinoSession:
-    """A graph of OpenVINO's own format, ``NAME.xml`` with its weights in ``NAME.bin``, that is ready to run on the CPU.
+    """An OpenVINO graph, ``NAME.xml`` with its weights in ``NAME.bin``, that is ready to run on the CPU.
 
-    ``precision`` is what convolutions compute in: "fp32", or "bf16" on a processor that has it. ``threads`` None leaves
-    their number to OpenVINO. No more than the two files is read or written.
+    ``precision`` is the type of the convolutions: "fp32", or "bf16" on a processor that supports it. ``threads`` None
+    leaves their number to OpenVINO. Only the two files are read, and none is written.
 
     Raises:
         ConfigError: OpenVINO is not installed or too old, or has no such device or precision.
@@ -44,13 +44,16 @@ class OpenvinoSession:
         _check_weights(file.with_suffix(".bin"), read_ir(file, self.name).get(WEIGHTS), self.name)
         self._compiled = _compile(openvino, file, kind, threads, self.name)
         if precision == "bf16" and self._compiled.get_property("INFERENCE_PRECISION_HINT") != kind:
-            raise ConfigError(f"{self.name}: this processor has no arithmetic in bf16; use --precision fp32.")
+            raise ConfigError(
+                f"{self.name}: this processor does not support bf16; use --precision fp32.",
+                code="bf16-not-in-processor",
+            )
         # a file of int8; and a graph of a fixed size becomes one of a fixed batch for bf16, see _compile
         self._alone = self._compiled.inputs[0].get_partial_shape()[0].is_static
         self.outputs: list[str] = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: Float[np.ndarray, "B 3 H W"]) -> dict[str, np.ndarray]:
-        """The graph's outputs by name; a graph for one image runs as often as there are images."""
+        """Return the graph's outputs by name; a graph for one image runs once for each image."""
         if not self._alone:
             return self._run(images)
         found = [self._run(images[i : i + 1]) for i in range(len(images))]
@@ -62,26 +65,29 @@ class OpenvinoSession:
 
 
 def import_openvino(install: str = INSTALL) -> Any:
-    """The package; ``install`` is the command that errors tell.
+    """Import the package; errors name the command ``install``.
 
     Raises:
-        ConfigError: it is not installed, or too old.
+        ConfigError: the package is not installed, or is too old.
     """
     try:
         import openvino
     except ImportError as error:
-        raise ConfigError(f"an OpenVINO model needs the package openvino: {install}") from error
+        raise ConfigError(
+            f"an OpenVINO model needs the package openvino: {install}", code="openvino-missing"
+        ) from error
     version = tuple(int(part) for part in openvino.__version__.split("-")[0].split(".")[:2])
     if version < NEEDED:
         raise ConfigError(
             f"openvino {version[0]}.{version[1]} is too old; exported models need {NEEDED[0]}.{NEEDED[1]} or newer: "
-            f"{install}"
+            f"{install}",
+            code="openvino-too-old",
         )
     return openvino
 
 
 def weights_checksum(file: Path) -> str:
-    """What an .xml says of its .bin: as many bytes, and their CRC-32; two exports of one network differ in it."""
+    """Return the number of bytes of a .bin and their CRC-32, which differ between two exports of one network."""
     size = file.stat().st_size
     with open(file, "rb") as content:
         return f"{size} {checksum(content, size):08x}"
@@ -91,23 +97,33 @@ def _check_weights(file: Path, recorded: str | None, name: str) -> None:
     try:
         mark = weights_checksum(file)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{name}: its weights, {file.name}, are not beside it; copy both files.") from error
+        raise CheckpointError(
+            f"{name}: its weights, {file.name}, are not beside it; copy both files.", code="openvino-weights-missing"
+        ) from error
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}).", code="openvino-weights-not-read"
+        ) from error
     if recorded is not None and mark != recorded:
         size, right = mark.split()[0], recorded.split()[0]
-        why = "other bytes than when it was written" if size == right else f"{size} bytes of {right}"
+        why = "other bytes than those that were written" if size == right else f"{size} bytes of {right}"
         raise CheckpointError(
-            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again."
+            f"{file}: damaged, or not the weights of {Path(name).name} ({why}); copy both files again.",
+            code="openvino-weights-checksum",
         )
 
 
 def _precision(openvino: Any, device: str, precision: str, name: str) -> Any:
     if device != "cpu":
-        raise ConfigError(f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.")
+        raise ConfigError(
+            f"--device {device}: files of OpenVINO run on the CPU here; use --device cpu.", code="openvino-device"
+        )
     kinds = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
     if precision not in kinds:
-        raise ConfigError(f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.")
+        raise ConfigError(
+            f"{name}: OpenVINO computes in {' or '.join(kinds)} on a CPU, not in {precision}.",
+            code="openvino-precision",
+        )
     return kinds[precision]
 
 
@@ -128,6 +144,7 @@ def _compile(openvino: Any, file: Path, kind: Any, threads: int | None, name: st
         reason = " ".join(str(error).split())[-200:]
         version = openvino.__version__.split("-")[0]
         raise CheckpointError(
-            f"{name}: damaged, or nothing that openvino {version} runs ({reason}); export it again, or run "
-            "pip install --upgrade openvino."
+            f"{name}: damaged, or not a model that openvino {version} runs ({reason}); export it again, or run "
+            "pip install --upgrade openvino.",
+            code="openvino-not-run",
         ) from error

@@ -1,9 +1,9 @@
-"""Operators in forms that OpenVINO computes faster in bf16 on a CPU; what they compute stays the same.
+"""Operators rewritten so that OpenVINO computes them faster in bf16 on a CPU, with the same results.
 
-OpenVINO normalizes groups of channels on planar maps, and turns every map from and back to channels last for it; its
-deformable convolution multiplies in float32 whatever it is asked for. The forms here keep the layout, and leave the
-product to a matrix multiplication. Where a deformable convolution looks is worked out in whole numbers but for the part
-of a cell, so that bf16 rounds no location: 304.5 would become 304.
+OpenVINO normalizes groups of channels on planar maps, for which it converts every map from and to channels last; its
+deformable convolution always multiplies in float32. The rewritten operators keep the layout, and use a matrix
+multiplication for the product. The sampling locations of a deformable convolution are computed in whole numbers, except
+for the fraction of a cell, so that bf16 does not round them: 304.5 would become 304.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def faster_in_bf16(model: Any) -> None:
-    """Put these forms into an ``openvino.Model``; deformable convolutions only where the size of its input is fixed.
+    """Rewrite an ``openvino.Model``; deformable convolutions only if the size of its input is fixed.
 
-    The look-ups of OpenVINO's embedding bags do not take maps of any size.
+    OpenVINO's embedding bags do not support maps of variable size.
     """
     forms: dict[str, Callable[[Any], Any]] = {"GroupNormalization": _group_norm}
     if model.inputs[0].get_partial_shape().is_static:
@@ -42,7 +42,7 @@ def _known(node: Any) -> bool:
 
 
 def _numbers(node: Any, i: int) -> np.ndarray | None:
-    """An input that is constant, also where the file has it in half precision; else None."""
+    """Return an input that is constant, also one that the file has in half precision; else None."""
     source = node.input_value(i).get_node()
     if source.get_type_name() == "Convert":
         source = source.input_value(0).get_node()
@@ -50,7 +50,8 @@ def _numbers(node: Any, i: int) -> np.ndarray | None:
 
 
 def _group_norm(node: Any) -> Any:
-    """Mean and variance of each channel first, then of its group; both in two steps, so that nothing cancels."""
+    """Return a group norm that averages each channel and then its group; the variance follows the mean, so that nothing
+    cancels."""
     from openvino import opset13 as ops
 
     maps, (weight, bias) = node.input_value(0), (_numbers(node, i) for i in (1, 2))
@@ -76,7 +77,7 @@ def _group_norm(node: Any) -> Any:
 
 
 def _deformable_convolution(node: Any) -> Any:
-    """Four cells for each tap, weighted and added by an embedding bag, and one product for all."""
+    """Return a deformable convolution: an embedding bag adds four weighted cells per tap, and one product follows."""
     from openvino import opset13 as ops
 
     maps, offsets, kernel = node.input_value(0), node.input_value(1), _numbers(node, 2)
@@ -85,17 +86,10 @@ def _deformable_convolution(node: Any) -> Any:
     outputs, _, tall, wide = kernel.shape
     taps, (rows, columns) = tall * wide, offsets.get_shape()[2:]
     attributes = node.get_attributes()
-    own = [
-        np.arange(count) * int(attributes["strides"][axis]) - int(attributes["pads_begin"][axis])
-        for axis, count in enumerate((rows, columns))
-    ]
-    tap = [
-        tap_index * int(attributes["dilations"][axis])
-        for axis, tap_index in enumerate(np.divmod(np.arange(taps), wide))
-    ]
-    last = ops.reshape(
-        ops.transpose(offsets, _whole(0, 2, 3, 1)), _whole(batch, rows, columns, taps, 2), special_zero=False
-    )
+    steps, pads, dilations = (attributes[name] for name in ("strides", "pads_begin", "dilations"))
+    own = [np.arange(count) * int(steps[i]) - int(pads[i]) for i, count in enumerate((rows, columns))]
+    tap = [index * int(dilations[i]) for i, index in enumerate(np.divmod(np.arange(taps), wide))]
+    last = _reshaped(ops.transpose(offsets, _whole(0, 2, 3, 1)), batch, rows, columns, taps, 2)
     dy, dx = (ops.squeeze(part, _whole(4)) for part in ops.split(last, _whole(4), 2).outputs())
     y = _two_cells(dy, own[0][:, None, None] + tap[0], height)
     x = _two_cells(dx, own[1][:, None] + tap[1], width)
@@ -111,24 +105,18 @@ def _deformable_convolution(node: Any) -> Any:
     if node.get_input_size() > 3:
         weight = ops.multiply(weight, ops.unsqueeze(ops.transpose(node.input_value(3), _whole(0, 2, 3, 1)), _whole(4)))
     number = batch * rows * columns
-    flat = _whole(number * taps, 4)
-    table = ops.reshape(
-        ops.transpose(maps, _whole(0, 2, 3, 1)), _whole(batch * height * width, channels), special_zero=False
-    )
-    read = ops.embedding_bag_packed_sum(
-        table,
-        ops.reshape(ops.concat(cells, 4), flat, special_zero=False),
-        ops.reshape(weight, flat, special_zero=False),
-    )
-    product = ops.matmul(
-        ops.reshape(read, _whole(number, taps * channels), special_zero=False),
-        ops.constant(np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(taps * channels, outputs))),
-        transpose_a=False,
-        transpose_b=False,
-    )
-    return ops.transpose(
-        ops.reshape(product, _whole(batch, rows, columns, outputs), special_zero=False), _whole(0, 3, 1, 2)
-    )
+    table = _reshaped(ops.transpose(maps, _whole(0, 2, 3, 1)), batch * height * width, channels)
+    entries = (_reshaped(part, number * taps, 4) for part in (ops.concat(cells, 4), weight))
+    read = _reshaped(ops.embedding_bag_packed_sum(table, *entries), number, taps * channels)
+    matrix = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(taps * channels, outputs))
+    product = ops.matmul(read, ops.constant(matrix), transpose_a=False, transpose_b=False)
+    return ops.transpose(_reshaped(product, batch, rows, columns, outputs), _whole(0, 3, 1, 2))
+
+
+def _reshaped(values: Any, *shape: int) -> Any:
+    from openvino import opset13 as ops
+
+    return ops.reshape(values, _whole(*shape), special_zero=False)
 
 
 def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]:
@@ -142,13 +130,13 @@ def _two_cells(offset: Any, own: np.ndarray, size: int) -> list[tuple[Any, Any]]
     for step, weight in ((0, ops.subtract(ops.constant(np.float32(1)), part)), (1, part)):
         cell = ops.add(first, _whole32(np.array(step)))
         inside = ops.minimum(ops.maximum(cell, _whole32(np.array(0))), _whole32(np.array(size - 1)))
-        there = ops.convert(ops.equal(cell, inside), "f32")
-        found.append((inside, ops.multiply(weight, there)))
+        on_map = ops.convert(ops.equal(cell, inside), "f32")
+        found.append((inside, ops.multiply(weight, on_map)))
     return found
 
 
 def _whole(*numbers: int) -> Any:
-    """A constant list, or a number alone."""
+    """Return a constant list, or a single constant number."""
     from openvino import opset13 as ops
 
     return ops.constant(np.array(numbers if len(numbers) > 1 else numbers[0], np.int64))

@@ -1,4 +1,4 @@
-"""What this processor computes exactly."""
+"""The instructions of this processor."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def has_vnni() -> bool | None:
-    """Whether products of bytes are added in 32 bits here; None where that cannot be seen.
+    """Return whether this processor adds products of bytes in 32 bits; None if that is unknown.
 
-    x86 without VNNI adds two of them in 16 bits and cuts the sum off. Other processors do not. Linux lists the
-    instructions, elsewhere NumPy knows some of them.
+    x86 without VNNI adds two of them in 16 bits and saturates the sum. Other processors do not. Linux lists the
+    instructions; elsewhere NumPy knows some of them.
     """
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686", "x86"):
         return True
@@ -31,7 +31,7 @@ def has_vnni() -> bool | None:
 
 
 def _numpy_features() -> dict[str, bool]:
-    """NumPy's own list, which has no public name."""
+    """Return NumPy's list of instructions, which has no public name."""
     core = getattr(np, "_core", None) or getattr(np, "core", None)
     features: dict[str, bool] = getattr(getattr(core, "_multiarray_umath", None), "__cpu_features__", {})
     return features

@@ -5,8 +5,8 @@ them, which ``embedding_bag`` reads in one pass, and the taps of a run of cells 
 1x1 convolution: oneDNN multiplies more than twice as fast as MKL does on AMD processors. A run is so short that its
 columns stay in the cores' caches; they are never all in memory. torchvision's operator is a scalar loop there.
 
-These are the CPU kernels of ``varifocal::star_conv`` and ``varifocal::deform_conv2d``, forward and backward. What is
-read, the table, is plain differentiable PyTorch, made once for all convolutions that read the same.
+These are the CPU kernels of ``varifocal::star_conv`` and ``varifocal::deform_conv2d``. The tables of cells to read are
+plain differentiable PyTorch, made once for all convolutions that read the same cells.
 """
 
 from __future__ import annotations
@@ -19,20 +19,38 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
-from torch.nn.grad import conv2d_input
 
-FORWARD_BYTES = 7 * 2**18  # columns of a run, a thread: what a core's own cache holds
-BACKWARD_BYTES = 4 * 2**20  # longer runs: each of them sorts, and adds to the gradient of the whole kernel
+FORWARD_BYTES = 7 * 2**18  # columns of a run, per thread: they fit in a core's own cache
+
+
+SIDES = ((0, 1), (2,), (3, 4))  # of five cells on an axis: before, at and after the point
+STAR_ENTRIES = [5 * y + x for rows in SIDES for columns in SIDES for y in rows for x in columns]
+STAR_STARTS = (0, 4, 6, 10, 12, 13, 15, 19, 21)
+
+
+def autocast_dtype(weight: Tensor) -> torch.dtype:
+    """Return the type in which a convolution with this weight computes: autocast's where it is on, or the weight's."""
+    kind = weight.device.type
+    # torch.compile of torch 2.9 cannot trace this call, and compiles only for devices that have autocast
+    available = torch.compiler.is_dynamo_compiling() or torch.amp.is_autocast_available(kind)
+    if available and torch.is_autocast_enabled(kind) and weight.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return weight.dtype
 
 
 class SamplingTable(NamedTuple):
-    """What each output cell reads: rows of the table [B * H * W, C] of a map's cells, and how much of each.
+    """The E rows that each output cell reads from the table [B * H * W, C] of a map's cells, and the weight of each.
 
-    ``weight`` is zero for what lies outside the map; ``cells`` names some cell there all the same.
+    ``weight`` is zero outside the map, where ``cells`` holds the index of some other cell.
     """
 
     cells: Int32[Tensor, "B h w E"]
     weight: Float[Tensor, "B h w E"]
+
+    @classmethod
+    def of_levels(cls, cells: Sequence[Tensor], weights: Sequence[Tensor]) -> list[SamplingTable]:
+        """Return the tables of all levels from their columns."""
+        return [cls(*pair) for pair in zip(cells, weights, strict=True)]
 
 
 def offset_table(
@@ -45,13 +63,13 @@ def offset_table(
     dilation: int = 1,
     scale: Float[Tensor, "B K h w"] | None = None,
 ) -> SamplingTable:
-    """What a deformable convolution reads: four cells a tap, bilinear, zero outside a map of ``size`` (H, W).
+    """Return the table of a deformable convolution: four cells per tap, bilinear, zero outside the map.
 
     Args:
-        offsets: (dy, dx) of each tap from its regular location, in cells, as torchvision's ``deform_conv2d`` has them.
-        size: of the map that is read.
-        kernel: its side; K taps are its square.
-        stride: of the convolution, and so are padding and dilation.
+        offsets: (dy, dx) of each tap from its regular location, in cells, as in torchvision's ``deform_conv2d``.
+        size: (H, W) of the map that is read.
+        kernel: side of the kernel, which has K taps, its square.
+        stride: stride of the convolution.
         padding: zeros around the map.
         dilation: cells between taps.
         scale: a factor for each tap (DCNv2's mask).
@@ -67,14 +85,42 @@ def offset_table(
     weight = weight_y[:, None] * weight_x
     if scale is not None:
         weight = weight * scale.transpose(0, 1)
-    # y, x, tap: the entries of a tap are to stand together
+    # y, x, tap: the entries of a tap must be adjacent
     index, weight = (part.permute(3, 4, 5, 2, 0, 1).flatten(3).contiguous() for part in (index, weight))
     return SamplingTable(index, weight)
 
 
+def star_table(distances: Float[Tensor, "B 4 H W"]) -> SamplingTable:
+    """Return the table of the star, 25 entries per cell: the outer product of five rows and five columns, tap by tap.
+
+    Five rows and five columns of cells hold everything that a star reads: two on either side and the point's own. The
+    point needs no interpolation, its projections need two cells, the corners four: 25 entries instead of 36.
+    """
+    batch, _, height, width = distances.shape
+    left, top, right, bottom = distances.unbind(dim=1)
+    y, weight_y = _five_cells(top, bottom, height, torch.arange(height, device=distances.device)[:, None])
+    x, weight_x = _five_cells(left, right, width, torch.arange(width, device=distances.device))
+    y = y * width + batch_offsets(batch, height * width, y)
+    entries = torch.tensor(STAR_ENTRIES, device=distances.device)
+    # entries come first here and last in the result, because a processor is fast with whole planes of numbers
+    index = (y[:, None] + x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
+    weight = (weight_y[:, None] * weight_x).flatten(0, 1)[entries].permute(1, 2, 3, 0).contiguous()
+    return SamplingTable(index, weight)
+
+
+def _five_cells(
+    before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], size: int, own: Tensor
+) -> tuple[Int32[Tensor, "5 B H W"], Float[Tensor, "5 B H W"]]:
+    """Return five cells on one axis and their weights: two around each side of the box, and the point's own between."""
+    cell, weight = linear_weights(torch.stack([own - before, own + after]), size)
+    middle = own.to(cell.dtype).expand(1, *before.shape)
+    cells = torch.cat([cell[:, 0], middle, cell[:, 1]])
+    return cells, torch.cat([weight[:, 0], torch.ones_like(weight[:1, 0]), weight[:, 1]])
+
+
 def linear_weights(position: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tensor, "2 *n"], Float[Tensor, "2 *n"]]:
     """Return the cells before and after a location on an axis and their weights, which are zero outside the map."""
-    # far outside reads zero wherever it is exactly, so the location is kept small enough for an integer
+    # any location far outside reads zero, so it is clamped to a range that fits an integer
     position = position.nan_to_num(nan=-2.0).clamp(-2, size + 1)
     before = position.detach().floor()
     after = position - before
@@ -84,8 +130,16 @@ def linear_weights(position: Float[Tensor, "*n"], size: int) -> tuple[Int32[Tens
 
 
 def batch_offsets(batch: int, cells: int, like: Int32[Tensor, "..."]) -> Int32[Tensor, "_ 1 1"]:
-    """The row at which each image's cells begin, of the type of ``like``."""
+    """Return the row at which each image's cells begin, in the type of ``like``."""
     return torch.arange(batch, device=like.device, dtype=like.dtype)[:, None, None] * cells
+
+
+def star_conv_cpu(
+    levels: list[Tensor], weight: Tensor, distances: list[Tensor], cells: list[Tensor], fractions: list[Tensor]
+) -> list[Tensor]:
+    """Compute ``varifocal::star_conv`` on a CPU, where the tables are not given, from those of the distances."""
+    tables = SamplingTable.of_levels(cells, fractions) or [star_table(level) for level in distances]
+    return gather_conv(levels, tables, STAR_STARTS, weight)
 
 
 def gather_conv(
@@ -95,102 +149,33 @@ def gather_conv(
 
     Args:
         levels: [B, C, H, W] each; all have the same channels and type, in which everything is computed.
-        tables: what each level's output cells read; a tap's entries are summed.
-        starts: at which of the E entries each tap begins.
+        tables: the cells that each level's output cells read; a tap's entries are summed.
+        starts: the index, among the E entries, at which each tap begins.
         weight: [O, c, kh, kw], where ``c`` is C, or a divisor of it for a grouped convolution.
 
     Returns:
         [B, O, h, w] of each level, channels-last in memory.
     """
-    with torch.autocast("cpu", enabled=False):  # the caller has chosen the types
-        return _forward(levels, tables, starts, weight.to(levels[0].dtype))
-
-
-def _forward(
-    levels: Sequence[Tensor], tables: Sequence[SamplingTable], starts: Sequence[int], weight: Tensor
-) -> list[Tensor]:
-    multiply = _Product(weight, levels[0].shape[1])
     outputs = []
-    for features, table in zip(levels, tables, strict=True):
-        output = empty_output(features, weight, table.cells.shape[1:3])
-        runs = _Runs(features, table, starts, multiply.run(FORWARD_BYTES))
-        for i, part in enumerate(runs.split(output.permute(0, 2, 3, 1).view(-1, weight.shape[0]))):
-            part.copy_(multiply(runs.columns(i)))
-        outputs.append(output)
+    with torch.autocast("cpu", enabled=False):  # the caller has chosen the types
+        product = Product(weight.to(levels[0].dtype), levels[0].shape[1])
+        for features, table in zip(levels, tables, strict=True):
+            output = empty_output(features, weight, table.cells.shape[1:3])
+            runs = Runs(features, table, starts, product.run_length(FORWARD_BYTES))
+            for i, part in enumerate(runs.split(output.permute(0, 2, 3, 1).view(-1, weight.shape[0]))):
+                part.copy_(product(runs.columns(i)))
+            outputs.append(output)
     return outputs
 
 
 def empty_output(features: Tensor, weight: Tensor, size: Any) -> Tensor:
-    """[B, O, h, w] for a result of ``size`` (h, w), channels-last in memory."""
+    """Return an empty [B, O, h, w] for a result of ``size`` (h, w), channels-last in memory."""
     shape = (features.shape[0], weight.shape[0], *size)
     return torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=torch.channels_last)
 
 
-def empty_gradients(
-    tensors: Sequence[Tensor], needed: bool, layout: torch.memory_format = torch.channels_last
-) -> list[Tensor]:
-    """Of the shape of each tensor and in this layout, or without elements."""
-    return [torch.empty_like(x, memory_format=layout) if needed else x.new_empty(0) for x in tensors]
-
-
-def gather_conv_backward(
-    grads: Sequence[Tensor],
-    levels: Sequence[Tensor],
-    tables: Sequence[SamplingTable],
-    starts: Sequence[int],
-    weight: Tensor,
-    needed: Sequence[bool],
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Gradients of features, weights of the table and weight; empty tensors for what is not ``needed``, in this order.
-
-    The columns are gathered again, a run at a time. What a run adds to the features is an embedding bag as well: the
-    entries sorted by the cell that they read.
-    """
-    with torch.autocast("cpu", enabled=False):  # a backward pass may lie inside it
-        computed = weight.to(levels[0].dtype)
-        for_levels, for_weights, for_weight = _slopes(grads, levels, tables, starts, computed, needed)
-    return for_levels, for_weights, for_weight.to(weight.dtype)
-
-
-def _slopes(
-    grads: Sequence[Tensor],
-    levels: Sequence[Tensor],
-    tables: Sequence[SamplingTable],
-    starts: Sequence[int],
-    weight: Tensor,
-    needed: Sequence[bool],
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    multiply = _Product(weight, levels[0].shape[1])
-    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    for_kernel = torch.zeros(multiply.kernel.shape, dtype=wide)
-    for_levels, for_weights = [], []
-    for grad, features, table in zip(grads, levels, tables, strict=True):
-        entries = table.weight.shape[-1]
-        runs = _Runs(features, table, starts, multiply.run(BACKWARD_BYTES))
-        for_table = torch.zeros(runs.table.shape if needed[0] else (0,), dtype=wide)
-        for_corner_weight = torch.zeros(table.weight.shape if needed[1] else (0,), dtype=wide)
-        rows = grad.to(features.dtype).permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
-        for i, part in enumerate(runs.split(rows)):
-            if needed[2]:  # the columns go before their slopes come
-                for_kernel += multiply.kernel_slopes(part, runs.columns(i))
-            if not (needed[0] or needed[1]):
-                continue
-            slopes = multiply.column_slopes(part)
-            if needed[1]:
-                for_corner_weight.view(-1, entries)[i * runs.step : (i + 1) * runs.step] = runs.weight_slopes(i, slopes)
-            if needed[0]:
-                runs.add_scattered(i, slopes, for_table)
-        if needed[0]:
-            shape = (features.shape[0], *features.shape[2:], features.shape[1])
-            for_table = for_table.to(features.dtype).view(shape).permute(0, 3, 1, 2)
-        for_levels.append(for_table)
-        for_weights.append(for_corner_weight.to(table.weight.dtype))
-    for_weight = multiply.weight_of(for_kernel).to(weight.dtype) if needed[2] else weight.new_empty(0)
-    return for_levels, for_weights, for_weight
-
-
-class _Product:
-    """The multiplication of columns [n * K, C] by a kernel [O, c, kh, kw], as a convolution of oneDNN's."""
+class Product:
+    """The multiplication of columns [n * K, C] by a kernel [O, c, kh, kw], computed as a convolution by oneDNN."""
 
     def __init__(self, weight: Tensor, channels: int) -> None:
         outputs, each, *sides = weight.shape
@@ -201,17 +186,16 @@ class _Product:
             self.kernel = weight.permute(0, 2, 3, 1).reshape(outputs, self.taps * channels, 1, 1)
         else:
             self.kernel = weight.reshape(outputs, each, self.taps, 1)
-        self.packed = _pack(self.kernel, self.run(FORWARD_BYTES)) if self.groups == 1 else None
+        self.packed = _pack(self.kernel, self.run_length(FORWARD_BYTES)) if self.groups == 1 else None
 
-    def run(self, budget: int) -> int:
-        """How many cells have columns of ``budget`` bytes a thread."""
-        threads = torch.get_num_threads()
-        return max(budget // self.row_bytes, 1) * threads
+    def run_length(self, budget: int) -> int:
+        """Return how many cells have columns of ``budget`` bytes per thread."""
+        return max(budget // self.row_bytes, 1) * torch.get_num_threads()
 
     def __call__(self, columns: Tensor) -> Tensor:
-        """[n, O]. An image a thread: each multiplies the columns that it has gathered into its own cache."""
+        """Return [n, O]. Each thread computes an image, from the columns that it has gathered into its own cache."""
         threads = torch.get_num_threads()
-        image = self._image(columns, threads if len(columns) % (self.taps * threads) == 0 else 1)
+        image = self.as_image(columns, threads if len(columns) % (self.taps * threads) == 0 else 1)
         if self.packed is not None:
             one, zero = [1, 1], [0, 0]
             result = torch.ops.mkldnn._convolution_pointwise(
@@ -221,61 +205,20 @@ class _Product:
             result = F.conv2d(image, self.kernel, groups=self.groups)
         return result.permute(0, 2, 3, 1).flatten(0, 2)
 
-    def kernel_slopes(self, grad: Tensor, columns: Tensor) -> Tensor:
-        """Gradient of the kernel from that of the product [n, O]."""
-        image = self._image(columns)
-        found: Tensor = torch.ops.aten.convolution_backward(
-            self._result(grad),
-            image,
-            self.kernel,
-            None,
-            [1, 1],
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            self.groups,
-            [False, True, False],
-        )[1]
-        return found
-
-    def column_slopes(self, grad: Tensor) -> Tensor:
-        """Gradient [n * K, C] of the columns from that of the product [n, O]."""
-        result = self._result(grad)
+    def as_image(self, columns: Tensor, images: int = 1) -> Tensor:
+        """Return the columns as pixels of K * C channels or, with groups, as images of K pixels."""
         if self.groups == 1:
-            found = F.conv2d(result, self.kernel.transpose(0, 1).contiguous())
-        else:
-            shape = (len(grad), self.channels, self.taps, 1)
-            found = conv2d_input(shape, self.kernel, result, groups=self.groups)
-        return found.permute(0, 2, 3, 1).reshape(-1, self.channels)
-
-    def _result(self, grad: Tensor) -> Tensor:
-        shape = (1, -1, 1, grad.shape[1]) if self.groups == 1 else (-1, 1, 1, grad.shape[1])
-        return grad.reshape(shape).permute(0, 3, 1, 2)
-
-    def weight_of(self, kernel: Tensor) -> Tensor:
-        """A gradient of the kernel in the shape of the weight."""
-        outputs = len(kernel)
-        if self.groups == 1:
-            return kernel.view(outputs, *self.sides, self.channels).permute(0, 3, 1, 2).contiguous()
-        return kernel.reshape(outputs, -1, *self.sides)
-
-    def _image(self, columns: Tensor, images: int = 1) -> Tensor:
-        if self.groups == 1:  # pixels of K * C channels
             return columns.view(images, -1, 1, self.taps * self.channels).permute(0, 3, 1, 2)
-        return columns.view(-1, self.taps, 1, self.channels).permute(0, 3, 1, 2)  # images of K pixels
+        return columns.view(-1, self.taps, 1, self.channels).permute(0, 3, 1, 2)
 
 
 def _pack(kernel: Tensor, cells: int) -> Tensor | None:
-    """The kernel in the layout that oneDNN wants for runs of so many cells, made once for all of them.
-
-    None where oneDNN does not compute in its type.
-    """
+    """Return the kernel in oneDNN's layout for runs of this many cells, or None where oneDNN lacks its type."""
     kinds = {torch.float32: _has_onednn, torch.bfloat16: _has_onednn_bf16}
     if kernel.dtype not in kinds or not kinds[kernel.dtype]():
         return None
     threads = torch.get_num_threads()
-    # without the size the layout is another one, which is turned around in each run
+    # without the size oneDNN would choose another layout, and convert it in each run
     size = [threads, kernel.shape[1], cells // threads, 1]
     return torch.ops.mkldnn._reorder_convolution_weight(kernel, [0, 0], [1, 1], [1, 1], 1, size)
 
@@ -290,8 +233,8 @@ def _has_onednn_bf16() -> bool:
     return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class _Runs:
-    """The cells of one level in runs of ``step``: their columns, and the ways back from the columns' slopes."""
+class Runs:
+    """The cells of one level in runs of ``step``, with the columns that each run reads."""
 
     def __init__(self, features: Tensor, table: SamplingTable, starts: Sequence[int], step: int) -> None:
         index, weight = table
@@ -299,38 +242,21 @@ class _Runs:
         self.table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
         self.index = index.reshape(-1).split(step * self.entries)
         self.weight = weight.to(features.dtype).reshape(-1).split(step * self.entries)
-        cells = torch.arange(min(step, index.numel() // self.entries), dtype=torch.int32)[:, None]
-        begin = torch.tensor(starts, dtype=torch.int32)
-        self.begins = (cells * self.entries + begin).view(-1)  # at which entry each bag begins
-        sizes = torch.tensor([*starts[1:], self.entries]) - begin
-        own = torch.arange(self.taps, dtype=torch.int32).repeat_interleave(sizes)
-        self.bags = (cells * self.taps + own).view(-1)  # the bag of each entry
+        self.cells = torch.arange(min(step, index.numel() // self.entries), dtype=torch.int32)[:, None]
+        self.starts = torch.tensor(starts, dtype=torch.int32)
+        self.begins = (self.cells * self.entries + self.starts).view(-1)  # at which entry each bag begins
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each run; none where the level has no cell."""
+        """Return the rows of each run; none where the level has no cell."""
         return rows.split(self.step) if len(rows) else ()
 
     def columns(self, i: int) -> Tensor:
-        """[n * K, C]: what each tap of each cell reads."""
+        """Return [n * K, C]: what each tap of each cell of a run reads."""
         begins = self.begins[: len(self.index[i]) // self.entries * self.taps]
-        return _bag(self.table, self.index[i], begins, self.weight[i])
-
-    def weight_slopes(self, i: int, slopes: Tensor) -> Tensor:
-        """Return the gradient [n, E] of each interpolation weight: its row of the table times its column's slope."""
-        entries = len(self.index[i])
-        found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            slopes, self.table, self.index[i], self.begins[: len(slopes)], self.bags[:entries], 0
-        )
-        return found.view(-1, self.entries)
-
-    def add_scattered(self, i: int, slopes: Tensor, total: Tensor) -> None:
-        """Add to each cell's gradient the slopes of the columns that read it."""
-        cell, order = self.index[i].sort()
-        low, high = int(cell[0]), int(cell[-1]) + 1
-        begins = torch.searchsorted(cell, torch.arange(low, high, dtype=torch.int32), out_int32=True)
-        total[low:high] += _bag(slopes, self.bags[order], begins, self.weight[i][order])
+        return bag(self.table, self.index[i], begins, self.weight[i])
 
 
-def _bag(table: Tensor, index: Tensor, begins: Tensor, weight: Tensor) -> Tensor:
+def bag(table: Tensor, index: Tensor, begins: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted sums of the rows of a table, one sum for each run of the index that ``begins`` somewhere."""
     found: Tensor = torch.embedding_bag(table, index, begins, False, 0, False, weight, False)[0]
     return found

@@ -1,10 +1,10 @@
-"""How fast a model is here: latency, throughput, memory, arithmetic, and where the time goes."""
+"""The command ``bench``: latency, throughput, memory, arithmetic, and the time of each step."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from varifocal.inference.exported.formats import is_exported
+from varifocal.inference.loading import is_exported
 from varifocal.tools.bench.config import Settings
 from varifocal.tools.bench.results import Report
 
@@ -12,13 +12,13 @@ __all__ = ["Report", "Settings", "bench"]
 
 
 def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
-    """Measure the checkpoint, recipe or exported file ``name``; torch is not needed for the last.
+    """Measure the checkpoint, recipe or exported file ``name``; torch is not needed for exported files.
 
-    With ``trace`` also write torch's profile of one pass there.
+    With ``trace`` also write torch's profile of one pass to that path.
 
     Raises:
-        ConfigError, CheckpointError, DataError: the model or the images cannot be used, or a batch does not fit
-            into memory.
+        ConfigError, CheckpointError, DataError: the model or the images cannot be used, or a batch does not fit into
+            memory.
     """
     if is_exported(name):
         from varifocal.tools.bench.exported import bench_exported

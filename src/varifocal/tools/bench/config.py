@@ -1,4 +1,4 @@
-"""What is measured, and which wishes cannot be met."""
+"""Settings of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ Runtime = Literal["torch", "onnxruntime", "openvino"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured and how long.
+    """What is measured, and for how long.
 
-    ``size`` is the (height, width) that images are resized to; None is (800, 1216) for a recipe and for a checkpoint
-    what its own preprocessing makes of the first image. ``images`` names images, a folder or a glob; None is one
-    made image of 640 x 480. Each of ``batches`` is measured for about ``seconds``, or ``repeats`` times. ``threads``
-    None leaves the runtime's own number.
+    ``size`` is the (height, width) that images are resized to; None is (800, 1216) for a recipe, and for a checkpoint
+    the size that its own preprocessing gives the first image. ``images`` names images, a folder or a glob; None is one
+    synthetic image of 640 x 480. Each of ``batches`` is measured for about ``seconds``, or ``repeats`` times.
+    ``threads`` None is the runtime's default.
+
+    Raises:
+        ConfigError: the device or the precision is not supported.
     """
 
     size: tuple[int, int] | None = None
@@ -32,15 +35,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.device.partition(":")[0] not in ("cpu", "cuda"):
-            raise ConfigError(f"--device {self.device}: only cpu and cuda are measured.")
-        if self.runtime == "torch":  # the others say themselves what they cannot
+            raise ConfigError(f"--device {self.device}: only cpu and cuda can be measured.", code="bench-device")
+        if self.runtime == "torch":  # the other runtimes check the precision themselves
             from varifocal.models.optimize import check_precision
 
             check_precision(self.precision, self.device)
 
     @property
     def dtype(self) -> Any:
-        """The type of torch that the network's products have."""
+        """The torch type of the network's matrix products."""
         from varifocal.models.optimize import TYPES
 
         return TYPES[self.precision]

@@ -1,4 +1,4 @@
-"""The report as a person reads it in a terminal of 80 columns."""
+"""The report of a benchmark in a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from varifocal.tools.bench.results import BatchResult, Operator, Report
+from varifocal.utils.text import count_of
 
 
 def show(report: Report) -> RenderableType:
-    """What was measured, then latency, then where the time of each batch size goes, then what to know."""
+    """Return the settings, the latency, the time of each step by batch size, and the notes."""
     blocks: list[RenderableType] = [_head(report), _latency(report)]
     blocks += [_steps(result) for result in report.batches]
     if report.operators:
@@ -37,11 +38,14 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "model", model["name"]
     backbone = f" on {model['backbone']}" if model["backbone"] else ""
     parameters = f", {model['parameters'] / 1e6:.1f} M parameters" if model["parameters"] else ""
-    yield "", f"{model['detector']}{backbone}{parameters}, {_many(model['classes'], 'class')}{weights}"
-    yield "input", f"{height} high, {width} wide; {settings['images']}"
+    yield "", f"{model['detector']}{backbone}{parameters}, {count_of(model['classes'], 'class')}{weights}"
+    yield "input", f"height {height}, width {width}; {settings['images']}"
     if model["gflop"]:
-        yield "work", f"{model['gflop']:.4g} GFLOP an image ({model['multiply_adds'] / 1e9:.4g} G multiply-adds)"
-    yield "machine", f"{_gpu_first(machine)}, {_many(machine['cores'], 'core')}, {_many(machine['threads'], 'thread')}"
+        yield "work", f"{model['gflop']:.4g} GFLOP per image ({model['multiply_adds'] / 1e9:.4g} G multiply-adds)"
+    yield (
+        "machine",
+        f"{_gpu_first(machine)}, {count_of(machine['cores'], 'core')}, {count_of(machine['threads'], 'thread')}",
+    )
     versions = report.versions
     yield "with", f"{settings['runtime']} {versions.get(settings['runtime'], '')}, {settings['precision']}"
     for best in report.peak[:1]:
@@ -75,8 +79,8 @@ def _steps(result: BatchResult) -> Table:
     whole = result.milliseconds.median
     digits, gflop_digits = _digits(whole), _digits(result.network.gflop or 0)
     table = _table("step", "ms", "of total", "GFLOP", "GFLOP/s", "of peak")
-    passes = _many(result.milliseconds.repeats, "pass")
-    table.title = f"batch {result.batch}: where the time goes, median of {passes}"
+    passes = count_of(result.milliseconds.repeats, "pass")
+    table.title = f"batch {result.batch}: time of each step, median of {passes}"
     for step in result.steps:
         taken = step.milliseconds.median
         counted = ("", "", "")
@@ -89,7 +93,7 @@ def _steps(result: BatchResult) -> Table:
 
 def _operators(operators: tuple[Operator, ...]) -> Table:
     table = _table("operator", "calls", "ms", "of total")
-    table.title = "what costs most in one profiled pass"
+    table.title = "most expensive operators of one profiled pass"
     digits = _digits(operators[0].milliseconds)
     for operator in operators:
         table.add_row(
@@ -107,13 +111,8 @@ def _table(*head: str) -> Table:
 
 
 def _digits(largest: float) -> int:
-    """After the point, for a column of numbers: the largest number then has four digits or so."""
+    """Return the decimals for a column of numbers whose largest one gets about four digits."""
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
-
-
-def _many(number: int, noun: str) -> str:
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _percent(fraction: float) -> str:

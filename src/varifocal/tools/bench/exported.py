@@ -1,4 +1,4 @@
-"""A benchmark of an exported file, from images in memory to detections; without torch but for the machine's peak."""
+"""Benchmark of an exported file, from images in memory to detections; only the machine's peak needs torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from varifocal.tools.bench.results import (
     Rates,
     Report,
     Speed,
-    spread,
+    batch_result,
+    one_pass_notes,
 )
 from varifocal.types import Detections
 from varifocal.utils.errors import ConfigError
@@ -38,7 +39,7 @@ from varifocal.utils.errors import ConfigError
 
 @dataclass(frozen=True)
 class ExportedWorkload:
-    """A model that is ready to be timed, its images, and the (height, width) they are resized to."""
+    """A model that is ready to be timed, its images, and the (height, width) to which they are resized."""
 
     model: ExportedModel
     images: Sequence[TimedImage]
@@ -46,7 +47,7 @@ class ExportedWorkload:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) that the graph sees."""
+        """The (height, width) of the graph's input."""
         graph = self.model.info.graph
         height, width = (-(-side // graph.multiple) * graph.multiple for side in self.shape)
         return graph.size or (height, width)
@@ -56,14 +57,14 @@ def bench_exported(name: str, settings: Settings, trace: Path | None = None) -> 
     """Measure the file ``name`` in its own runtime.
 
     Raises:
-        ConfigError, CheckpointError, DataError: the file or the images cannot be used, or a wish that the file or
-            its runtime cannot meet.
+        ConfigError, CheckpointError, DataError: the file or the images cannot be used, or the file or its runtime does
+            not support a setting.
     """
     info = read_info(Path(name))
     _check(name, info, settings, trace)
     images, source = read_images(settings.images)
     model = load_exported(name, settings.device, settings.precision, settings.threads)
-    # one look at each whole image: windows and several views are not gone through
+    # one pass over each whole image, without tiles and test-time augmentation
     shape = settings.size or model.fitted_shape(decode(images[0]), info.preprocess)
     job = ExportedWorkload(model, images, shape)
     speeds = _peak(settings)
@@ -84,19 +85,24 @@ def bench_exported(name: str, settings: Settings, trace: Path | None = None) -> 
 
 def _check(name: str, info: ExportInfo, settings: Settings, trace: Path | None) -> None:
     own = runtime_of(name)
-    if settings.runtime != own and own != "torch":  # what torch runs is refused where files are opened
-        raise ConfigError(f"{name}: is run by {own}; leave --runtime {settings.runtime}.")
+    if settings.runtime != own and own != "torch":  # precisions of torch are refused where files are opened
+        raise ConfigError(f"{name}: runs in {own}; leave out --runtime {settings.runtime}.", code="other-runtime")
     if trace is not None:
-        raise ConfigError(f"{name}: --profile is torch's profiler, which sees nothing of {own}; leave it.")
+        raise ConfigError(
+            f"{name}: --profile is torch's profiler and cannot profile {own}; leave it out.",
+            code="profile-without-torch",
+        )
     fixed = info.graph.size
     if settings.size is not None and fixed is not None and settings.size != fixed:
         raise ConfigError(
-            f"{name}: --size {settings.size[0]}x{settings.size[1]}: its input is {fixed[0]}x{fixed[1]}; leave --size."
+            f"{name}: --size {settings.size[0]}x{settings.size[1]}: its input is {fixed[0]}x{fixed[1]}; leave out "
+            "--size.",
+            code="fixed-input-size",
         )
 
 
 def _peak(settings: Settings) -> list[Speed]:
-    """The machine's convolutions, where torch is there to compute them."""
+    """Measure the machine's convolutions; an empty list without torch."""
     try:
         import torch
     except ImportError:
@@ -110,7 +116,7 @@ def _peak(settings: Settings) -> list[Speed]:
 def one_pass(
     job: ExportedWorkload, images: Sequence[TimedImage], lap: Callable[[str], None] = lambda stage: None
 ) -> list[Detections]:
-    """The detections in the images, taken as one batch; ``lap`` is called with each of ``STAGES`` when it is done."""
+    """Return the detections in the images as one batch; ``lap`` is called with each of ``STAGES`` when it is done."""
     model, settings = job.model, job.model.info.postprocess
     opened = [decode(image) for image in images]
     lap(DECODE)
@@ -119,19 +125,15 @@ def one_pass(
     lap(PREPARE)
     outputs = model.session.run(batch)
     lap(NETWORK)
-    if model.info.graph.nms == "graph":
-        lap(BOXES)
-        found = model.suppressed(outputs, opened, shapes, settings)
-    else:
-        scored = model.scored(outputs, opened, shapes, batch)
-        lap(BOXES)
-        found = [model.select([one], settings) for one in scored]
+    decoded = model.decode(outputs, opened, shapes, batch.shape[2:])
+    lap(BOXES)
+    found = [model.postprocess([boxes], settings) for boxes in decoded]
     lap(SELECT)
     return found
 
 
 def _timed(job: ExportedWorkload, images: Sequence[TimedImage]) -> tuple[dict[str, float], int]:
-    """Milliseconds of each step, and how many boxes were found."""
+    """Return the milliseconds of each step, and the number of detections."""
     laps: dict[str, float] = {}
     marks = [time.perf_counter()]
 
@@ -140,7 +142,7 @@ def _timed(job: ExportedWorkload, images: Sequence[TimedImage]) -> tuple[dict[st
         laps[name] = (marks[-1] - marks[-2]) * 1e3
 
     found = one_pass(job, images, lap)
-    return laps, sum(len(one) for one in found)
+    return laps, sum(len(detections) for detections in found)
 
 
 def _measure(job: ExportedWorkload, batch: int, settings: Settings, rates: Rates) -> BatchResult:
@@ -153,17 +155,15 @@ def _measure(job: ExportedWorkload, batch: int, settings: Settings, rates: Rates
             for name, milliseconds in laps.items():
                 stages[name].append(milliseconds)
             detections += found
-    whole = [sum(round_) for round_ in zip(*stages.values(), strict=True)]
     again = list(islice(images, batch))
     memory = Memory(resident_growth(lambda: one_pass(job, again)) if settings.device == "cpu" else None)
     work = {NETWORK: batch * rates.flops[""]}
-    steps = tuple(rates.step(name, 0, taken, work.get(name, 0)) for name, taken in stages.items())
-    speed = batch / spread(whole).median * 1e3
-    return BatchResult(batch, spread(whole), speed, memory, detections / len(whole) / batch, steps)
+    steps = (rates.step(name, 0, taken, work.get(name, 0)) for name, taken in stages.items())
+    return batch_result(batch, stages, detections, memory, steps)
 
 
 def _describe(name: str, job: ExportedWorkload, rates: Rates) -> dict[str, Any]:
-    """With the keys that a checkpoint has; None for what a file does not say."""
+    """Return the keys of a checkpoint's description; None for values that a file does not hold."""
     flops = rates.flops[""]
     return {
         "name": name,
@@ -180,15 +180,12 @@ def _describe(name: str, job: ExportedWorkload, rates: Rates) -> dict[str, Any]:
 
 
 def _notes(info: ExportInfo, speeds: Sequence[Speed]) -> Iterator[str]:
-    """What a reader of the numbers should know."""
+    """Yield notes for readers of the numbers."""
     if info.graph.precision != "fp32":
-        peak = "; the peak is that of the precision named above" if speeds else ""
+        peak = "; the peak is that of the precision given above" if speeds else ""
         yield f"the file was exported in {info.graph.precision}{peak}"
     if not speeds:
-        yield "the machine's peak is measured with torch, which is not there"
+        yield "the machine's peak is measured with torch, which is not installed"
     if info.graph.nms == "graph":
-        yield "the graph decodes and suppresses boxes by itself, so that these steps are inside the network's"
-    if info.tiling.size:
-        yield f"the model reads images in windows of {info.tiling.size} pixels; each was timed as one window"
-    if info.tta.count > 1:
-        yield f"the model looks {info.tta.count} times at each image; one look was timed"
+        yield "the graph decodes boxes and runs NMS, so that the time of the network includes these steps"
+    yield from one_pass_notes(info)

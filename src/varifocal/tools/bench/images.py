@@ -1,4 +1,4 @@
-"""The images that are timed, as the bytes of their files."""
+"""The timed images, as the bytes of their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from varifocal.data.images import read_image
 from varifocal.data.listing import list_images
-from varifocal.inference.pipeline import open_image
+from varifocal.inference.image_inputs import as_file
 from varifocal.utils.errors import DataError
 
 MOST = 64  # images of a folder that are held in memory
@@ -19,23 +19,23 @@ MOST = 64  # images of a folder that are held in memory
 
 @dataclass(frozen=True)
 class TimedImage:
-    """An image's file in memory, and its name."""
+    """The name of an image file, and its content."""
 
     name: str
     data: bytes
 
 
 def read_images(pattern: str | None) -> tuple[list[TimedImage], str]:
-    """The first ``MOST`` images of a file, folder or glob, or the made one; and what they are, in words.
+    """Return the first ``MOST`` images of a file, folder or glob, or a synthetic one, and a description of them.
 
     Raises:
         DataError: there are none, or one of them cannot be read as an image.
     """
     if pattern is None:
-        return [made_image()], "one made JPEG, 640 wide and 480 high"
+        return [made_image()], "one synthetic JPEG of 640 x 480 pixels"
     files = list_images([pattern])
     for file in files[:MOST]:
-        read_image(file, "image")  # says what is wrong with it, which a decoder of bytes cannot
+        read_image(file, "image")  # its errors name the file, those of a decoder of bytes do not
     used = f"{len(files)}" if len(files) <= MOST else f"the first {MOST} of {len(files)}"
     return [_read(file) for file in files[:MOST]], f"{pattern} ({used})"
 
@@ -44,11 +44,13 @@ def _read(file: Path) -> TimedImage:
     try:
         return TimedImage(str(file), file.read_bytes())
     except OSError as error:
-        raise DataError(f"{file}: the file cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(
+            f"{file}: the file cannot be read ({error.strerror}); check its permissions.", code="image-not-readable"
+        ) from error
 
 
 def made_image(width: int = 640, height: int = 480) -> TimedImage:
-    """A JPEG of slopes, blocks and noise, about as many bytes as a photograph of this size, always the same."""
+    """Return a JPEG of gradients, blocks and noise, about as large as a photograph of this size, always the same."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width]
     pixels = 96 + 64 * np.stack([np.sin(x / 70 + y / 90 + color) for color in range(3)], axis=-1)
@@ -59,9 +61,9 @@ def made_image(width: int = 640, height: int = 480) -> TimedImage:
     pixels += rng.normal(0, 6, pixels.shape)
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, format="JPEG", quality=90)
-    return TimedImage("made image", buffer.getvalue())
+    return TimedImage("synthetic image", buffer.getvalue())
 
 
 def decode(image: TimedImage) -> Image.Image:
-    """The upright RGB image, as :func:`varifocal.data.images.read_image` gives it of the file."""
-    return open_image(image.data, "image")
+    """Return the upright RGB image, as :func:`varifocal.data.images.read_image` reads it from the file."""
+    return read_image(as_file(image.data), "image")

@@ -1,4 +1,4 @@
-"""Where and with what a number was measured."""
+"""The machine and the versions with which a number was measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("varifocal", "torch", "torchvision", "timm", "onnxruntime", "openvin
 
 
 def describe_machine(threads: int, gpu: str | None = None) -> dict[str, Any]:
-    """Processor, cores that this process may use, threads that compute, and the name of the CUDA device, or None."""
+    """Return the processor, the cores that this process may use, its threads, and the CUDA device or None."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
@@ -23,20 +23,20 @@ def describe_machine(threads: int, gpu: str | None = None) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """As the processor calls itself, or else its architecture."""
+    """Return the model name of the processor, or else its architecture."""
     names = [value for key, value in _cpu_lines() if key == "model name"]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
-    """How many this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def lacks_bf16() -> bool:
-    """Whether the CPU is known to have no arithmetic in bfloat16; False also where it does not tell (not Linux)."""
+    """Return whether the CPU is known to lack bfloat16 arithmetic; False if unknown (not Linux)."""
     flags = [set(value.split()) for key, value in _cpu_lines() if key in ("flags", "Features")]
     return bool(flags) and not flags[0] & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
@@ -51,7 +51,7 @@ def _cpu_lines() -> list[tuple[str, str]]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Python and the packages that take part."""
+    """Return the versions of Python and the packages that are used."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The times of one batch size, of the whole way and of each step and part."""
+"""The times of one batch size: of the whole pass, and of each step and part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from varifocal.tools.bench.config import Settings
 from varifocal.tools.bench.images import TimedImage, decode
 from varifocal.tools.bench.modules import Part, find_parts, flops_of
 from varifocal.tools.bench.repeats import rounds
-from varifocal.tools.bench.results import NETWORK, STAGES, BatchResult, Rates, Step, spread
+from varifocal.tools.bench.results import NETWORK, STAGES, BatchResult, Rates, Step, batch_result
 from varifocal.tools.bench.timers import PartClock, StageClock, peak_memory
 from varifocal.tools.bench.workload import Workload, one_pass, prepare
 from varifocal.utils.errors import ConfigError
@@ -22,7 +22,7 @@ REST = "rest"
 
 @contextmanager
 def oom_error(batch: int, size: tuple[int, int], device: torch.device) -> Iterator[None]:
-    """Turn the many ways to run out of memory into one sentence.
+    """Turn errors about memory into one sentence.
 
     Raises:
         ConfigError: a batch of that (height, width) does not fit into memory.
@@ -34,19 +34,20 @@ def oom_error(batch: int, size: tuple[int, int], device: torch.device) -> Iterat
         if not full:
             raise
         raise ConfigError(
-            f"--batch {batch}: {batch} x {size[0]} x {size[1]} pixels do not fit into the memory of {device}; take "
-            "fewer or a smaller --size."
+            f"--batch {batch}: {batch} x {size[0]} x {size[1]} pixels do not fit into the memory of {device}; use a "
+            "smaller --batch or --size.",
+            code="batch-out-of-memory",
         ) from error
 
 
 def measure_batch(job: Workload, batch: int, settings: Settings, rates: Rates) -> BatchResult:
-    """Time a batch size: rounds of one pass of the whole way, and one of the network alone with its parts watched.
+    """Time a batch size in rounds of one whole pass and one pass of the network with hooks on its parts.
 
-    The times of the steps come from the first pass and add up to the whole. Those of the parts come from the second;
-    what the watching costs is in them, so that their sum may differ a little from the network's own time.
+    The times of the steps come from the first pass and add up to the whole. Those of the parts come from the second and
+    include the cost of the hooks, so that their sum may differ a little from the network's own time.
 
     Raises:
-        ConfigError: it does not fit into memory.
+        ConfigError: the batch does not fit into memory.
     """
     with oom_error(batch, job.input_size, job.device), torch.inference_mode():
         return _measure(job, batch, settings, rates)
@@ -67,23 +68,20 @@ def _measure(job: Workload, batch: int, settings: Settings, rates: Rates) -> Bat
                 stages[name].append(milliseconds)
             inside.append(times)
             detections += found
-    whole = [sum(round_) for round_ in zip(*stages.values(), strict=True)]
     again = list(islice(images, batch))
     memory = peak_memory(lambda: one_pass(job, again), job.device)
-    steps = _steps(stages, parts, inside, rates, batch)
-    speed = batch / spread(whole).median * 1e3
-    return BatchResult(batch, spread(whole), speed, memory, detections / len(whole) / batch, tuple(steps))
+    return batch_result(batch, stages, detections, memory, _steps(stages, parts, inside, rates, batch))
 
 
 def _whole(job: Workload, images: Sequence[TimedImage]) -> tuple[dict[str, float], int]:
-    """Milliseconds of each step, and how many boxes were found."""
+    """Return the milliseconds of each step, and the number of detections."""
     clock = StageClock(job.device)
     found = one_pass(job, images, clock.lap)
-    return clock.laps, sum(len(one) for one in found)
+    return clock.laps, sum(len(detections) for detections in found)
 
 
 def _inside(job: Workload, parts: Sequence[Part], batch: torch.Tensor) -> dict[str, float]:
-    """Milliseconds of each watched module; "" is the network."""
+    """Return the milliseconds of each module with hooks; "" is the network."""
     assert job.network.module is not None
     names = ["", *(name for part in parts for name in part.modules)]
     with PartClock(job.network.module, names, job.device) as clock:
@@ -98,7 +96,7 @@ def _steps(
     rates: Rates,
     batch: int,
 ) -> Iterator[Step]:
-    """All lines from top to bottom."""
+    """Yield all lines from top to bottom."""
     for name, milliseconds in stages.items():
         yield rates.step(name, 0, milliseconds, batch * rates.flops[""] if name == NETWORK else 0)
         if name == NETWORK and parts:
@@ -108,7 +106,7 @@ def _steps(
 def _part_steps(
     parts: Sequence[Part], inside: Sequence[Mapping[str, float]], rates: Rates, batch: int
 ) -> Iterator[Step]:
-    """Each part, and after those of a module what is left of it."""
+    """Yield each part, and after the parts of a module the rest of it."""
     outer = [part for part in parts if not part.within]
     for part in outer:
         taken = _taken(part, inside)
@@ -126,6 +124,6 @@ def _taken(part: Part, inside: Sequence[Mapping[str, float]]) -> list[float]:
 
 
 def _left(whole: Sequence[float], parts: Sequence[Part], inside: Sequence[Mapping[str, float]]) -> list[float]:
-    """In each round, what the parts do not explain."""
+    """Return the time of each round that the parts do not explain."""
     known = [_taken(part, inside) for part in parts]
     return [time - sum(others) for time, *others in zip(whole, *known, strict=True)]

@@ -1,4 +1,4 @@
-"""What one call needs of the process's memory, as Linux counts it."""
+"""The memory that a call needs, as Linux counts it for the process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def resident_growth(call: Callable[[], Any]) -> float | None:
-    """By how much the process's resident memory rises at its highest, in MiB; None where Linux does not tell."""
-    _give_back()
+    """Return the largest growth of the resident memory during the call in MiB; None if Linux does not report it."""
+    _trim()
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest is now what is resident now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the highest value to the current one
         before = _highest()
     except OSError:
         return None
@@ -21,13 +21,13 @@ def resident_growth(call: Callable[[], Any]) -> float | None:
 
 
 def _highest() -> int:
-    """Resident memory at its highest, in KiB."""
+    """Return the highest resident memory in KiB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def _give_back() -> None:
-    """What the C library keeps of memory that was freed would be used again, unseen."""
+def _trim() -> None:
+    """Return freed memory to the system, which the C library would otherwise reuse without any growth."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # not glibc

@@ -1,4 +1,4 @@
-"""What is measured: a checkpoint or a recipe, and its network as prediction runs it."""
+"""The measured model: a checkpoint or a recipe, and its network as prediction runs it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from varifocal.tools.bench.config import Settings
 from varifocal.types import Category
 from varifocal.utils.errors import ConfigError
 
-CLASSES = 80  # of a recipe that takes their number from the data
+CLASSES = 80  # of a recipe whose number of classes comes from the data
 
 
 def find_model(name: str) -> tuple[Model, bool]:
-    """The model of a checkpoint, or of a recipe with random weights; whether it is a recipe.
+    """Return the model of a checkpoint, or of a recipe with random weights, and whether it is a recipe.
 
     Raises:
         ConfigError: neither a file nor a recipe (lists them), or a recipe that cannot be read.
@@ -31,11 +31,13 @@ def find_model(name: str) -> tuple[Model, bool]:
         return random_model(name), True
     if name.endswith(".safetensors") or os.sep in name or Path(name).exists():
         return load(name).requires_grad_(False), False
-    raise ConfigError(f"{name}: neither a checkpoint nor a recipe; recipes are {', '.join(recipe_names())}.")
+    raise ConfigError(
+        f"{name}: neither a checkpoint nor a recipe; the recipes are {', '.join(recipe_names())}.", code="unknown-model"
+    )
 
 
 def random_model(recipe: str) -> Model:
-    """The recipe's model with random weights, the same in every call; nothing is fetched."""
+    """Return the recipe's model with random weights, the same in every call; nothing is downloaded."""
     values = load_recipe(recipe)
     categories = [Category(i, f"class {i}") for i in range(values.model.num_classes or CLASSES)]
     with torch.random.fork_rng(devices=[]):
@@ -48,8 +50,8 @@ def random_model(recipe: str) -> Model:
 class Network:
     """A network that is ready to be timed.
 
-    ``call`` takes the normalized batch [B, 3, H, W] in float32 on the device, and gives the detector's outputs.
-    ``module`` is what runs inside and can be watched part by part; None where a runtime has no such parts.
+    ``call`` takes the normalized batch [B, 3, H, W] in float32 on the device, and returns the detector's outputs.
+    ``module`` is the module that runs, whose parts can be timed by hooks; None for a runtime without modules.
     """
 
     call: Callable[[Tensor], Outputs]
@@ -57,11 +59,11 @@ class Network:
 
 
 def torch_network(model: Model, settings: Settings) -> Network:
-    """The network as prediction runs it with torch (``Model.fast_forward``); moves the model to the device."""
+    """Move the model to the device, and return its network as prediction runs it (``Model.forward_optimized``)."""
     model.to(settings.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     model.precision = settings.precision
-    return Network(model.fast_forward, model.fast_network())
+    return Network(model.forward_optimized, model.optimized())
 
 
-# what --runtime chooses from: the model and the settings to the network
+# for each --runtime a function from the model and the settings to the network
 RUNTIMES: dict[str, Callable[[Model, Settings], Network]] = {"torch": torch_network}

@@ -1,4 +1,4 @@
-"""A detector's network split into the parts whose times are reported."""
+"""The parts of a detector's network whose times are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOWERS, STARS, PREDICTORS = "towers", "star convolutions", "predictors"
 
 @dataclass(frozen=True)
 class Part:
-    """Modules, by their dotted names, reported as one; ``within`` is the part that they lie in, "" the network."""
+    """Modules, by their dotted names, that are reported as one; ``within`` is the part around them, "" the network."""
 
     name: str
     modules: tuple[str, ...]
@@ -20,11 +20,10 @@ class Part:
 
 
 def find_parts(network: nn.Module) -> list[Part]:
-    """Backbone, neck and head, and what the head is made of.
+    """Return the backbone, the neck, the head, and the parts of the head.
 
-    Inside the head the names decide, which all detectors of the package choose alike: ``*_star`` is a star convolution,
-    ``*_tower`` and ``*_conv`` are its layers, what is left are predictors. Where the stars look is worked out
-    between them.
+    The names inside the head follow one convention in all detectors: ``*_star`` is a star convolution, ``*_tower`` and
+    ``*_conv`` are layers, and the others are predictors. The points of the stars are computed between them.
     """
     parts = []
     for name, child in network.named_children():
@@ -49,5 +48,5 @@ def _kind(name: str) -> str:
 
 
 def flops_of(part: Part, counted: Mapping[str, int]) -> int:
-    """Of its modules, from what :func:`varifocal.models.flops.count_flops` says."""
+    """Return the operations of the part's modules, as :func:`varifocal.models.flops.count_flops` counts them."""
     return sum(counted.get(name, 0) for name in part.modules)

@@ -1,8 +1,8 @@
-"""What this machine can do at its best: the convolutions of a VFNet on a COCO image, one at a time.
+"""The peak arithmetic rate of this machine: the convolutions of a VFNet on a COCO image, one at a time.
 
-The fraction of this peak that a network reaches says how much a better program could still win on the same machine. It
-counts like the network's own number, two operations for each multiply-add of the plain algorithm, so that a library
-that needs fewer (Winograd) raises both.
+The fraction of this peak that a network reaches shows how much a better implementation could gain on the same machine.
+Operations are counted as for networks, two per multiply-add of the direct algorithm, so that a library that needs fewer
+(Winograd) raises both.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from varifocal.tools.bench.results import Speed
 from varifocal.tools.bench.timers import synchronize
 
 SECONDS = 0.3  # for each convolution
-ON_CUDA = 20  # calls in a row: one by one, a GPU would wait for Python
+ON_CUDA = 20  # calls in a row: after single calls a GPU would wait for Python
 
 
 class Convolution(NamedTuple):
-    """A convolution without bias, of stride 1, that keeps the size of its map."""
+    """A convolution without bias and with stride 1, which keeps the size of its feature map."""
 
     inputs: int
     outputs: int
@@ -36,7 +36,7 @@ class Convolution(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """For one image, two a multiply-add."""
+        """The operations for one image, two per multiply-add."""
         return 2 * self.inputs * self.outputs * self.kernel**2 * self.height * self.width
 
 
@@ -59,7 +59,7 @@ def measure_peak(
     convolutions: Sequence[Convolution] = CONVOLUTIONS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Speed]:
-    """Every convolution with every batch size, fastest first; ``progress`` is called with the number done."""
+    """Measure every convolution with every batch size, fastest first; ``progress`` is called with the number done."""
     speeds = []
     with torch.inference_mode():
         for convolution in convolutions:

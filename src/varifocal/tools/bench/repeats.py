@@ -1,4 +1,4 @@
-"""How often something is timed, with the progress shown."""
+"""Rounds of timing, with progress bars."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from varifocal.tools.bench.config import Settings
 from varifocal.utils.progress import progress_bar
 
-FEWEST, MOST = 3, 1000  # rounds, where their number follows from the time
+FEWEST, MOST = 3, 1000  # rounds, if their number follows from the time
 
 
 def rounds(batch: int, settings: Settings, warm: int = 1) -> Iterator[bool]:
-    """First ``warm`` times False, to warm up and to see how long a round takes, then True for each that counts."""
+    """Yield False ``warm`` times to warm up and to time a round, then True for each round that counts."""
     took = 0.0
     with progress_bar(f"batch {batch}, warm-up", warm) as advance:
         for i in range(warm):

@@ -1,8 +1,8 @@
-"""What a benchmark measures, in plain values; no torch."""
+"""The results of a benchmark as plain values, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ DECODE, PREPARE, NETWORK, BOXES, SELECT = STAGES = (
 
 @dataclass(frozen=True)
 class Spread:
-    """Milliseconds over ``repeats`` measurements."""
+    """The distribution of milliseconds over ``repeats`` measurements."""
 
     median: float
     p10: float
@@ -29,17 +29,17 @@ class Spread:
 
 
 def spread(milliseconds: Sequence[float]) -> Spread:
-    """Of at least one value; percentiles lie between neighbors in proportion."""
+    """Return the distribution of at least one value, with interpolated percentiles."""
     p10, median, p90 = (float(value) for value in np.percentile(milliseconds, (10, 50, 90)))
     return Spread(median, p10, p90, min(milliseconds), len(milliseconds))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The most that one pass needs beyond what was in use before it (weights, libraries), in MiB.
+    """The peak memory in MiB of one pass.
 
-    ``extra`` is None where it cannot be measured: on a CPU without Linux's counters. ``allocated`` is CUDA's
-    ``max_memory_allocated``, weights included; None on a CPU.
+    ``extra`` is the growth over the memory in use before (weights, libraries), None if it cannot be measured: on a CPU
+    without Linux's counters. ``allocated`` is CUDA's ``max_memory_allocated``, with weights; None on a CPU.
     """
 
     extra: float | None
@@ -48,10 +48,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the breakdown; ``level`` 0 is a step of the way, 1 a part of the network, 2 a part of its head.
+    """One line of the breakdown; ``level`` 0 is a step of the pass, 1 a part of the network, 2 a part of its head.
 
-    ``gflop`` are 1e9 operations for the batch, two a multiply-add, ``gflops_per_second`` their rate at the median time
-    and ``fraction_of_peak`` that rate over the machine's best; None where nothing is counted.
+    ``gflop`` are 1e9 operations for the batch, two per multiply-add, ``gflops_per_second`` their rate at the median
+    time and ``fraction_of_peak`` that rate relative to the machine's peak; None if nothing is counted.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What was measured with one batch size; ``detections`` is their number in an image on average."""
+    """The measurements of one batch size; ``detections`` is their mean number per image."""
 
     batch: int
     milliseconds: Spread
@@ -75,22 +75,36 @@ class BatchResult:
 
     @property
     def network(self) -> Step:
-        """The step that is the network."""
+        """The step of the network."""
         return next(step for step in self.steps if step.name == NETWORK)
+
+
+def batch_result(
+    batch: int, stages: Mapping[str, Sequence[float]], detections: int, memory: Memory, steps: Iterable[Step]
+) -> BatchResult:
+    """Return the result of a batch size from the milliseconds of each stage in each round, and all detections."""
+    whole = [sum(stage_times) for stage_times in zip(*stages.values(), strict=True)]
+    times = spread(whole)
+    return BatchResult(batch, times, batch / times.median * 1e3, memory, detections / len(whole) / batch, tuple(steps))
+
+
+def one_pass_notes(info: Any) -> Iterator[str]:
+    """Yield notes on a model with tiles or several passes, of which one was timed; ``info`` describes the model."""
+    if info.tiling.size:
+        yield f"the model reads images in tiles of {info.tiling.size} pixels; each image was timed as one tile"
+    if info.tta.count > 1:
+        yield f"the model makes {info.tta.count} passes over each image; one pass was timed"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What is known before a batch is timed: operations for one image, by module, and the machine's best rate.
-
-    ``peak`` is None where it was not measured.
-    """
+    """The operations for one image by module, and the machine's ``peak`` rate, None if it was not measured."""
 
     flops: Mapping[str, int]
     peak: float | None
 
     def step(self, name: str, level: int, milliseconds: Sequence[float], flops: int) -> Step:
-        """A line; ``flops`` are those of the batch, 0 for a step without any that are counted."""
+        """Return a line; ``flops`` are the operations of the batch, 0 for a step without counted ones."""
         taken = spread(milliseconds)
         if not flops or not taken.median:
             return Step(name, level, taken)
@@ -100,7 +114,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Speed:
-    """The best rate of a convolution, in 1e9 operations a second."""
+    """The best rate of a convolution, in 1e9 operations per second."""
 
     convolution: str
     batch: int
@@ -109,7 +123,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of torch in one pass: calls, milliseconds in itself (on a GPU if there is one), and as a fraction."""
+    """A torch operator in one pass: calls, its own milliseconds (on the GPU if there is one), and their fraction."""
 
     name: str
     calls: int
@@ -119,9 +133,9 @@ class Operator:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was measured, and with what; plain values but for ``peak``, ``batches`` and ``operators``.
+    """All measurements and their conditions; plain values except for ``peak``, ``batches`` and ``operators``.
 
-    ``peak`` holds the machine's convolutions, the fastest first; the fraction of peak refers to that one.
+    ``peak`` holds the machine's convolutions, the fastest first, to which the fraction of peak refers.
     """
 
     date: str
@@ -135,5 +149,5 @@ class Report:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and words."""
+        """Return plain values."""
         return asdict(self)

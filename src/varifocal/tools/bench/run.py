@@ -1,4 +1,4 @@
-"""A benchmark from the name of a checkpoint or recipe to its report."""
+"""Benchmark of a checkpoint or recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from varifocal.tools.bench.machine import describe_machine, describe_versions, l
 from varifocal.tools.bench.measure import measure_batch, oom_error
 from varifocal.tools.bench.model import RUNTIMES, find_model
 from varifocal.tools.bench.peak import CONVOLUTIONS, measure_peak
-from varifocal.tools.bench.results import BatchResult, Rates, Report, Speed
+from varifocal.tools.bench.results import BatchResult, Rates, Report, Speed, one_pass_notes
 from varifocal.tools.bench.trace import write_trace
 from varifocal.tools.bench.workload import Workload
 from varifocal.types import resized_shape
@@ -31,7 +31,7 @@ RECIPE_SIZE = (800, 1216)  # a photograph of 3 x 2 at a shorter side of 800, pad
 
 
 def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
-    """Measure the checkpoint or recipe ``name``; with ``trace`` also write torch's profile of one pass there.
+    """Measure the checkpoint or recipe ``name``; with ``trace`` also write torch's profile of one pass to that path.
 
     Raises:
         ConfigError, CheckpointError, DataError: the model or the images cannot be used, or a batch does not fit
@@ -41,8 +41,9 @@ def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
         word, suffix = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("openvino", ".xml")}[settings.runtime]
         own = name if name.endswith(".safetensors") else "CHECKPOINT"
         raise ConfigError(
-            f"{name}: --runtime {settings.runtime} runs exported files; type: varifocal export {own} --format {word}, "
-            f"then: varifocal bench {Path(own).with_suffix(suffix)}"
+            f"{name}: --runtime {settings.runtime} runs exported files; first run: varifocal export {own} --format "
+            f"{word}, then: varifocal bench {Path(own).with_suffix(suffix)}",
+            code="runtime-needs-export",
         )
     model, random = find_model(name)
     images, source = read_images(settings.images)
@@ -71,7 +72,7 @@ def bench(name: str, settings: Settings, trace: Path | None = None) -> Report:
 
 
 def _own_shape(model: Model, image: TimedImage) -> tuple[int, int]:
-    """What the model's preprocessing makes of the image, or of one of its windows."""
+    """Return the (height, width) to which the model resizes the image, or one of its tiles."""
     tiling = model.info.tiling.size
     opened = decode(image)
     height, width = (tiling, tiling) if tiling else (opened.height, opened.width)
@@ -84,7 +85,7 @@ def _gpu(device: torch.device) -> str | None:
 
 @contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """That many threads in torch's operators, and afterwards as before."""
+    """Set the number of threads of torch's operators while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
@@ -99,14 +100,14 @@ def _count(model: Model, size: tuple[int, int]) -> dict[str, int]:
 
 
 def peak_here(device: torch.device, settings: Settings) -> list[Speed]:
-    """The machine's convolutions in the precision of the settings, fastest first."""
+    """Measure the machine's convolutions in the precision of the settings, fastest first."""
     sizes = sorted({1, max(settings.batches)})
     with progress_bar("the machine's peak", len(sizes) * len(CONVOLUTIONS)) as advance:
         return measure_peak(device, settings.dtype, sizes, CONVOLUTIONS, advance)
 
 
 def _tf32(settings: Settings) -> bool:
-    """Whether convolutions of float32 run in TF32, with 10 bits after the point, as torch has it by default on CUDA."""
+    """Return whether float32 convolutions run in TF32, with 10 bits of mantissa, torch's default on CUDA."""
     cuda = torch.device(settings.device).type == "cuda"
     return cuda and settings.precision == "fp32" and torch.backends.cudnn.allow_tf32
 
@@ -128,19 +129,15 @@ def _describe(name: str, job: Workload, flops: dict[str, int], *, random: bool) 
 
 
 def _notes(job: Workload, settings: Settings, batches: Sequence[BatchResult], *, random: bool) -> Iterator[str]:
-    """What a reader of the numbers should know."""
-    info = job.model.info
+    """Yield notes for readers of the numbers."""
     if random:
         found = max(result.detections for result in batches)
         yield (
-            f"random weights find next to nothing ({found:.0f} boxes an image), so that post-processing takes longer "
+            f"random weights detect almost nothing ({found:.0f} boxes per image), so that post-processing takes longer "
             "with a trained checkpoint"
         )
-    if info.tiling.size:
-        yield (f"the model reads images in windows of {info.tiling.size} pixels; each image was timed as one window")
-    if info.tta.count > 1:
-        yield f"the model looks {info.tta.count} times at each image; one look was timed"
+    yield from one_pass_notes(job.model.info)
     if settings.precision == "bf16" and job.device.type == "cpu" and lacks_bf16():
-        yield "this CPU has no arithmetic in bf16 and emulates it, which is slow; fp32 is faster here"
+        yield "this CPU has no bf16 arithmetic and emulates it, which is slow; fp32 is faster here"
     if _tf32(settings):
         yield "fp32 convolutions run in TF32, torch's default on CUDA"

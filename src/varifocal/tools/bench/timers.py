@@ -1,4 +1,4 @@
-"""Times and memory, right also where the device works on while Python has gone ahead."""
+"""Timers and memory, correct for devices that run asynchronously to Python, too."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MIB = 2**20
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done everything that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class StageClock:
-    """Milliseconds of the steps of one pass: call :meth:`lap` after each; the device is waited for every time."""
+    """Milliseconds of the steps of one pass; :meth:`lap` is called after each and waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -32,7 +32,7 @@ class StageClock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What went by since the last call belongs to ``name``."""
+        """Assign the time since the last call to ``name``."""
         synchronize(self.device)
         now = time.perf_counter()
         self.laps[name] = (now - self._last) * 1e3
@@ -40,10 +40,10 @@ class StageClock:
 
 
 class PartClock:
-    """Milliseconds inside some modules of a network while the ``with`` block runs one pass, by forward hooks.
+    """Milliseconds inside modules of a network while the ``with`` block runs one pass, measured by forward hooks.
 
-    On CUDA they are the device's own times between two events in its queue, so nothing waits in between. A module
-    that is called several times, such as a tower shared by all levels, has the sum.
+    On CUDA they are the device's own times between two events in its queue, so that nothing waits. A module that is
+    called several times, such as a tower shared by all levels, has the sum.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str], device: torch.device) -> None:
@@ -68,7 +68,7 @@ class PartClock:
         self._handles = []
 
     def times(self) -> dict[str, float]:
-        """Of each module, by its name; zero where it was not called."""
+        """Return the milliseconds of each module by its name; zero if it was not called."""
         synchronize(self._device)
         return {name: sum(self._between(*pair) for pair in pairs) for name, pairs in self._marks.items()}
 
@@ -96,7 +96,7 @@ class PartClock:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> Memory:
-    """Of one call, which another like it should have gone before so that the libraries have their own buffers."""
+    """Return the peak memory of a call; an equal call before it should have allocated the buffers of libraries."""
     if device.type == "cuda":
         return _cuda_memory(call, device)
     return Memory(resident_growth(call))

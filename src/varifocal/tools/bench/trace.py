@@ -1,4 +1,4 @@
-"""One pass under torch's profiler: a trace to look at, and the operators that cost most."""
+"""One pass under torch's profiler: a Chrome trace, and the most expensive operators."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SHOWN = 10
 
 
 def write_trace(job: Workload, images: Sequence[TimedImage], target: Path) -> tuple[Operator, ...]:
-    """Write a Chrome trace of one pass, and give the ``SHOWN`` operators that cost most, the costliest first.
+    """Write a Chrome trace of one pass, and return the ``SHOWN`` most expensive operators, the costliest first.
 
     Raises:
         CheckpointError: the trace cannot be written.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it tells stderr of its own doings, and of a missing GPU
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it reports its own steps, and a missing GPU, on stderr
     cuda = job.device.type == "cuda"
     kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
     with torch.inference_mode():
@@ -32,14 +32,16 @@ def write_trace(job: Workload, images: Sequence[TimedImage], target: Path) -> tu
         with torch.profiler.profile(activities=kinds) as profile:
             one_pass(job, images)
     with TemporaryDirectory() as folder:
-        trace = Path(folder) / f"trace{''.join(target.suffixes[-1:])}"  # the profiler packs what ends in .gz
+        trace = (
+            Path(folder) / f"trace{''.join(target.suffixes[-1:])}"
+        )  # the profiler compresses a trace that ends in .gz
         profile.export_chrome_trace(str(trace))
         atomic_write(target, trace.read_bytes())
     return _costliest(profile.key_averages(), cuda=cuda)
 
 
 def _costliest(events: Any, *, cuda: bool) -> tuple[Operator, ...]:
-    """Of the operators; kernels, which CUDA's profile has beside the operators that start them, are left out."""
+    """Return the operators without the kernels, which CUDA's profile lists beside the operators that start them."""
     operators = [event for event in events if event.device_type == torch.autograd.DeviceType.CPU]
     times = [(event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e3 for event in operators]
     total = sum(times) or 1.0

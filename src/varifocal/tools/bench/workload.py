@@ -1,4 +1,4 @@
-"""One pass from files in memory to detections, step by step as ``Model.predict`` goes."""
+"""One pass from files in memory to detections, with the steps of ``Model.predict``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from varifocal.data.preprocess import normalize, pad_batch, pil_to_tensor, resize
 from varifocal.inference.model import Model
-from varifocal.models.dense import at_least_float32
+from varifocal.models.layers import at_least_float32
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates, Outputs
 from varifocal.tools.bench.images import TimedImage, decode
@@ -23,7 +23,7 @@ from varifocal.types import Detections
 
 @dataclass(frozen=True)
 class Workload:
-    """A model that is ready to be timed: its network, its images, and the (height, width) they are resized to."""
+    """A model that is ready to be timed, with its network, its images, and the (height, width) of the resize."""
 
     model: Model
     network: Network
@@ -33,7 +33,7 @@ class Workload:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) that the network sees: the shape, padded as the model does it."""
+        """The (height, width) of the network's input: the shape, padded as by the model."""
         divisor = self.model.info.preprocess.size_divisor
         height, width = (-(-side // divisor) * divisor for side in self.shape)
         return height, width
@@ -42,9 +42,9 @@ class Workload:
 def one_pass(
     job: Workload, images: Sequence[TimedImage], lap: Callable[[str], None] = lambda stage: None
 ) -> list[Detections]:
-    """The detections in the images, taken as one batch; ``lap`` is called with each of ``STAGES`` when it is done.
+    """Return the detections in the images as one batch; ``lap`` is called with each of ``STAGES`` when it is done.
 
-    One look at each whole image: windows and several views are not gone through.
+    There is one pass over each whole image, without tiles and test-time augmentation.
     """
     opened = [decode(image) for image in images]
     lap(DECODE)
@@ -54,13 +54,13 @@ def one_pass(
     lap(NETWORK)
     decoded = _boxes(job, outputs, opened)
     lap(BOXES)
-    found = [_select(job, one) for one in decoded]
+    found = [_select(job, candidates) for candidates in decoded]
     lap(SELECT)
     return found
 
 
 def prepare(job: Workload, images: Sequence[Image.Image]) -> Float[Tensor, "B 3 H W"]:
-    """The normalized batch on the device."""
+    """Return the normalized batch on the device."""
     preprocess = job.model.info.preprocess
     tensors = [resize(pil_to_tensor(image), *job.shape) for image in images]
     batch = pad_batch(tensors, preprocess.size_divisor).to(job.device)
@@ -68,7 +68,7 @@ def prepare(job: Workload, images: Sequence[Image.Image]) -> Float[Tensor, "B 3 
 
 
 def _boxes(job: Workload, outputs: Outputs, images: Sequence[Image.Image]) -> list[Candidates]:
-    """Of each image, a batch of one, in its own pixels."""
+    """Return the candidates of each image as a batch of one, in pixels of the image."""
     decoded: Candidates = job.model.detector.decode(outputs, [job.shape] * len(images))  # type: ignore[operator]
     height, width = job.shape
     result = []

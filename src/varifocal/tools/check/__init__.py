@@ -1,1 +1,1 @@
-"""What is wrong with a data set, before and after training: findings, statistics, a page, and a cleaned copy."""
+"""The command ``check``: findings about a data set, statistics, a page, and a cleaned copy."""

@@ -1,4 +1,4 @@
-"""The report as a person reads it in a terminal."""
+"""The report of a data check in the terminal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from rich.text import Text
 from varifocal.tools.check.findings import LEVELS, Level, kind_of
 from varifocal.tools.check.messages import (
     LEVEL_TITLES,
-    advice_words,
-    count_of,
     decoding_words,
     matching_words,
     model_words,
@@ -22,6 +20,7 @@ from varifocal.tools.check.messages import (
 )
 from varifocal.tools.check.report import Report
 from varifocal.tools.check.statistics import split_table
+from varifocal.utils.text import count_of
 
 _STYLES: dict[Level, str] = {"loss": "bold red", "warning": "yellow", "suspect": "magenta", "note": "dim"}
 EXAMPLES = 2  # of each kind
@@ -29,7 +28,7 @@ MOST_CLASSES = 25
 
 
 def show(report: Report) -> RenderableType:
-    """What there is, what was found with examples, classes, what to do."""
+    """Return the splits, the findings with examples, the classes, and what to do."""
     blocks: list[RenderableType] = [_splits(report)]
     for level in LEVELS:
         kinds = list(report.findings.kinds(level))
@@ -45,8 +44,8 @@ def _splits(report: Report) -> Table:
     names, rows = split_table(splits)
     table = _table("split", *names)
     table.title = f"{report.data} ({splits[0].format})"
-    for one, numbers in zip(splits, rows, strict=True):
-        table.add_row(one.name, *(f"{number:,}" for number in numbers))
+    for split, numbers in zip(splits, rows, strict=True):
+        table.add_row(split.name, *(f"{number:,}" for number in numbers))
     return table
 
 
@@ -65,8 +64,8 @@ def _findings(report: Report, level: Level, kinds: list[str]) -> Table:
 
 
 def _examples(report: Report, kind: str) -> Iterator[str]:
-    for one in report.findings.of(kind)[:EXAMPLES]:
-        yield f"{where(one, report)}: {one.text}"
+    for finding in report.findings.of(kind)[:EXAMPLES]:
+        yield f"{where(finding, report)}: {finding.text}"
 
 
 def _classes(report: Report) -> Table:
@@ -88,8 +87,8 @@ def _closing(report: Report) -> Table:
     for key, value in (
         ("model", model_words(report)),
         ("assignment", matching_words(report)),
-        ("image size", advice_words(report)),
-        ("type", " ".join(report.advice.overrides) if report.advice else ""),
+        ("image size", report.advice.text if report.advice else ""),
+        ("options", " ".join(report.advice.overrides) if report.advice else ""),
         ("decoding", decoding_words(report)),
         *(("note", note) for note in report.notes),
         ("verdict", verdict_words(report)),

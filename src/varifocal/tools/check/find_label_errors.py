@@ -1,4 +1,4 @@
-"""A model is asked about every image, and what it doubts of the labels becomes findings."""
+"""Findings about labels that a model contradicts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from varifocal.tools.check.findings import FOUND, Finding, Findings
 from varifocal.tools.check.labels import (
     SAME_OBJECT,
     ClassBaseline,
-    FoundLabelErrors,
     ImageComparison,
+    ImageDetections,
     LabelIssue,
     Labels,
-    doubts,
-    look,
-    usual,
+    class_baseline,
+    compare_image,
+    label_issues,
 )
 from varifocal.tools.check.report import ModelReport
 from varifocal.tools.check.split import Split
@@ -27,121 +27,129 @@ from varifocal.utils.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """One image that the model has seen: which it is, the indices of its labels in the columns, and the look at it."""
+class _ComparedImage:
+    """An image that the model has seen; ``indices`` are those of its labels in the columns of the split."""
 
     split: Split
     image: int
     indices: Int64[np.ndarray, "N"]
-    look: ImageComparison
+    comparison: ImageComparison
+
+    @property
+    def detected(self) -> int:
+        """The number of labels with a detection of their class."""
+        same = self.comparison.found.classes[:, None] == self.comparison.labels.classes
+        return int(((self.comparison.iou >= SAME_OBJECT) & same).any(axis=0).sum())
 
 
 def find_label_errors(
-    found: Findings,
+    findings: Findings,
     splits: Sequence[Split],
     model: Predictor,
     name: str,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ModelReport:
-    """Run the model over all images that can be read and fit their annotations, and add what it doubts.
+    """Run the model over all images that can be read and fit their annotations, and add the labels it contradicts.
 
-    Classes are matched by name; labels of a class that the model does not know are neither doubted nor missed.
+    Classes are matched by name; labels of a class that the model does not know are not judged. ``name`` is that of the
+    model, and ``progress`` is called with the number of images done.
 
     Raises:
         DataError: the model knows no class of the data set that has boxes.
     """
     names = [category.name for category in model.categories]
-    known = {name for split in splits for name in split.used_names}
-    if not known & set(names):
+    used = set().union(*(split.used_names for split in splits))
+    if not used & set(names):
         raise DataError(
-            f"{splits[0].raw.source}: the model knows none of its classes; it knows {', '.join(names[:10])}."
+            f"{splits[0].raw.source}: the model knows none of its classes; it knows {', '.join(names[:10])}.",
+            code="model-without-these-classes",
         )
-    seen: list[_Seen] = []
-    done = skipped = 0
+    images = _compare_all(splits, model, names, progress)
+    baseline = class_baseline([image.comparison for image in images], len(names))
     for split in splits:
-        for image in range(len(split.raw.images)):
-            one = _show(split, image, model, names)
-            if one is None:
-                skipped += 1
-            else:
-                seen.append(one)
-            done += 1
-            progress(done)
-    what = usual([one.look for one in seen], len(names))
-    for split in splits:
-        _add(found, split, [one for one in seen if one.split is split], what, names)
-    labels = sum(len(one.indices) for one in seen)
-    hit = sum(int(((one.look.iou >= SAME_OBJECT) & _own(one.look)).any(axis=0).sum()) for one in seen)
-    return ModelReport(name, len(seen), labels, hit, _notes(known, names, skipped))
+        _add_issues(findings, split, [image for image in images if image.split is split], baseline, names)
+    labels, detected = sum(len(image.indices) for image in images), sum(image.detected for image in images)
+    skipped = sum(len(split.raw.images) for split in splits) - len(images)
+    return ModelReport(name, len(images), labels, detected, _notes(used - set(names), skipped))
 
 
-def _own(one: ImageComparison) -> np.ndarray:
-    return np.asarray(one.found.classes[:, None] == one.labels.classes)
+def _compare_all(
+    splits: Sequence[Split], model: Predictor, names: Sequence[str], progress: Callable[[int], None]
+) -> list[_ComparedImage]:
+    """Compare all images that can be read and fit their annotations."""
+    pairs = [(split, image) for split in splits for image in range(len(split.raw.images))]
+    compared = []
+    for done, (split, image) in enumerate(pairs, start=1):
+        compared.append(_compare(split, image, model, names))
+        progress(done)
+    return [image for image in compared if image is not None]
 
 
-def _notes(known: set[str], names: Sequence[str], skipped: int) -> tuple[str, ...]:
+def _notes(unknown: set[str], skipped: int) -> tuple[str, ...]:
     notes = []
-    strange = sorted(known - set(names))
-    if strange:
-        listed = ", ".join(strange[:5]) + (" and more" if len(strange) > 5 else "")
-        notes.append(f"the model does not know {listed}; labels of these are not judged")
-    if skipped:
-        one = "1 image cannot be read or does not fit its annotations"
-        more = f"{skipped} images cannot be read or do not fit their annotations"
-        notes.append(f"{one if skipped == 1 else more}; the model was not asked")
+    if unknown:
+        listed = ", ".join(sorted(unknown)[:5]) + (" and others" if len(unknown) > 5 else "")
+        notes.append(f"the model does not know {listed}; their labels are not judged")
+    if skipped == 1:
+        notes.append("1 image cannot be read or does not fit its annotations; its labels are not judged")
+    elif skipped:
+        notes.append(f"{skipped} images cannot be read or do not fit their annotations; their labels are not judged")
     return tuple(notes)
 
 
-def _show(split: Split, index: int, model: Predictor, names: Sequence[str]) -> _Seen | None:
-    """None of an image that cannot be read, or is not of the recorded size."""
-    file = split.image_file(index)
+def _compare(split: Split, image: int, model: Predictor, names: Sequence[str]) -> _ComparedImage | None:
+    """Compare an image's labels with its detections; None if it cannot be read or is not of the recorded size."""
+    file = split.image_file(image)
     try:
-        image = None if file is None else read_for(model.info, file)
+        opened = None if file is None else read_for(model.info, file)
     except DataError:
         return None
-    if image is None or image.size != tuple(split.raw.images.sizes[index].tolist()):
+    if opened is None or opened.size != tuple(split.raw.images.sizes[image].tolist()):
         return None
-    detected = model.predict(image)
-    indices = split.boxes_of(index)
-    number = {word: i for i, word in enumerate(names)}
-    labels = np.array([number.get(split.class_name(int(one)), -1) for one in split.raw.boxes.labels[indices]], np.int64)
+    detected = model.predict(opened)
+    indices = split.boxes_of(image)
+    number = {name: i for i, name in enumerate(names)}
+    classes = [number.get(split.class_name(int(label)), -1) for label in split.raw.boxes.labels[indices]]
+    labels = np.array(classes, np.int64)
     judged = split.sound[indices] & (labels >= 0)
-    # an impossible box is no region either
     boxes = split.verdict.boxes[indices]
-    regions = boxes[~judged & split.verdict.good[indices]]
+    regions = boxes[~judged & split.verdict.good[indices]]  # an invalid box is no region either
     in_data = {category.name for category in split.raw.categories}
-    known = np.array([word in in_data for word in names])[detected.labels].astype(bool)
-    seen = FoundLabelErrors(detected.boxes[known], detected.scores[known], detected.labels[known])
-    return _Seen(split, index, indices[judged], look(Labels(boxes[judged], labels[judged], regions), seen))
+    known = np.array([name in in_data for name in names])[detected.labels].astype(bool)
+    found = ImageDetections(detected.boxes[known], detected.scores[known], detected.labels[known])
+    return _ComparedImage(
+        split, image, indices[judged], compare_image(Labels(boxes[judged], labels[judged], regions), found)
+    )
 
 
-def _add(found: Findings, split: Split, seen: Sequence[_Seen], what: ClassBaseline, names: Sequence[str]) -> None:
-    ranked = [(one, doubt) for one in seen for doubt in doubts(one.look, what)]
+def _add_issues(
+    findings: Findings, split: Split, images: Sequence[_ComparedImage], baseline: ClassBaseline, names: Sequence[str]
+) -> None:
+    ranked = [(image, issue) for image in images for issue in label_issues(image.comparison, baseline)]
     ranked.sort(key=lambda pair: -pair[1].rank)
     for kind in ("missing-label", "spurious-label", "swapped-class", "loose-box"):
         listed = [pair for pair in ranked if pair[1].kind == kind]
-        found.add(kind, split.name, listed, lambda pair: _finding(pair[0], pair[1], names))
+        findings.add_many((kind, split.name), listed, lambda pair: _finding(pair[0], pair[1], names))
 
 
-def _finding(one: _Seen, doubt: LabelIssue, names: Sequence[str]) -> Finding:
-    drawn, text = [], ""
-    if doubt.label >= 0:
-        name = names[one.look.labels.classes[doubt.label]]
-        drawn.append((name, one.split.corners(int(one.indices[doubt.label]))))
-        text = f"the label {name!r}"
-    if doubt.found >= 0:
-        name = names[one.look.found.classes[doubt.found]]
-        score = float(one.look.found.scores[doubt.found])
-        x1, y1, x2, y2 = one.look.found.boxes[doubt.found].tolist()
+def _finding(image: _ComparedImage, issue: LabelIssue, names: Sequence[str]) -> Finding:
+    split, labels, found = image.split, image.comparison.labels, image.comparison.found
+    drawn, label = [], ""
+    if issue.label >= 0:
+        label = names[labels.classes[issue.label]]
+        drawn.append((label, split.corners(int(image.indices[issue.label]))))
+    if issue.found >= 0:
+        name, score = names[found.classes[issue.found]], float(found.scores[issue.found])
+        x1, y1, x2, y2 = found.boxes[issue.found].tolist()
         drawn.append((f"{FOUND}{name} {score:.2f}", (x1, y1, x2, y2)))
         text = {
-            "missing-label": f"{name!r} is found with a score of {score:.2f}, and no label is there",
-            "swapped-class": f"{text} is found as {name!r} with a score of {score:.2f}",
-            "loose-box": f"{text} overlaps what is found, with a score of {score:.2f}, by {doubt.iou:.2f}",
-        }[doubt.kind]
+            "missing-label": f"{name!r} is detected with a score of {score:.2f}, but there is no label",
+            "swapped-class": f"the label {label!r} is detected as {name!r} with a score of {score:.2f}",
+            "loose-box": f"the label {label!r} has an IoU of only {issue.iou:.2f} with a detection (score {score:.2f})",
+        }[issue.kind]
     else:
-        text = f"{text} is on nothing that the model finds with confidence"
-    more = {"boxes": tuple(drawn), "rank": doubt.rank}
-    if doubt.label >= 0:
-        return one.split.on_box(doubt.kind, int(one.indices[doubt.label]), text, **more)  # type: ignore[arg-type]
-    return one.split.on_image(doubt.kind, one.image, text, **more)  # type: ignore[arg-type]
+        text = f"the label {label!r} has no confident detection"
+    extra = {"boxes": tuple(drawn), "rank": issue.rank}
+    if issue.label >= 0:
+        return split.on_box(issue.kind, int(image.indices[issue.label]), text, **extra)  # type: ignore[arg-type]
+    return split.on_image(issue.kind, image.image, text, **extra)  # type: ignore[arg-type]

@@ -1,21 +1,23 @@
-"""The noun of this room: one thing that was found, of a kind that says how bad it is."""
+"""Findings of a data check, and their kinds."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
+
+from varifocal.data.annotations import CappedList
 
 Level = Literal["loss", "warning", "note", "suspect"]
 LEVELS: tuple[Level, ...] = ("loss", "warning", "suspect", "note")
-LISTED = 1000  # findings of one kind of one split that are kept; further ones are counted
-FOUND = "found "  # begins the word of a box that a model found
-T = TypeVar("T")
+FOUND = "found "  # begins the words of a box that a model detected
 
 
 class Kind(NamedTuple):
-    """``level`` "loss": training would stop there or go without it; "suspect": what a model says of the labels."""
+    """A kind of finding.
+
+    "loss" means that training stops there or goes on without the data; "suspect" that a model contradicts a label.
+    """
 
     level: Level
     title: str
@@ -24,99 +26,101 @@ class Kind(NamedTuple):
 
 KINDS = {
     # images
-    "missing-image": Kind("loss", "images that are not there", "listed in the annotations, not found on disk"),
+    "missing-image": Kind("loss", "missing images", "listed in the annotations, but not found on disk"),
     "unreadable-image": Kind("loss", "unreadable images", "not an image, or its header is damaged"),
-    "truncated-image": Kind("loss", "images cut short", "the header is sound, the pixels are damaged or end early"),
+    "truncated-image": Kind(
+        "loss", "truncated images", "the header is sound, but the pixels are damaged or incomplete"
+    ),
     "large-image": Kind(
-        "loss", "images above the limit of pixels", "they are sound; training wants crops or a higher limit for them"
+        "loss", "images above the pixel limit", "they are sound, but training needs crops or a higher limit for them"
     ),
     "no-range": Kind(
-        "loss", "images without a known range", "their numbers are no levels of gray; see data.preprocess.range"
+        "loss", "images without a known value range", "their values are not gray levels; see data.preprocess.range"
     ),
-    "outside-folder": Kind("loss", "images outside the data folder", "the name climbs out of the folder"),
-    "ambiguous-image": Kind("loss", "names that fit several images", "their ends are all that can be compared"),
-    "bad-size": Kind("loss", "images with two sizes", "two records of one image give it different sizes"),
+    "outside-folder": Kind("loss", "images outside the data folder", "the name leads out of the folder"),
+    "ambiguous-image": Kind("loss", "names that match several images", "only the ends of the paths can be compared"),
+    "bad-size": Kind("loss", "images with two sizes", "two records of one image give different sizes"),
     "rotated-image": Kind(
         "loss", "images labeled before their EXIF rotation", "the recorded size is that of the unrotated image"
     ),
-    "size-differs": Kind("loss", "recorded size is not the image's", "so the boxes do not fit the image"),
-    "shared-labels": Kind(
-        "warning", "files of labels that belong to two images", "the images differ in their suffix alone"
-    ),
+    "size-differs": Kind("loss", "recorded size differs from the image's", "so the boxes do not fit the image"),
+    "shared-labels": Kind("warning", "label files that belong to two images", "the images differ only in their suffix"),
     "turned-image": Kind("note", "images with an EXIF rotation", "boxes must be those of the upright image"),
-    "leaked-image": Kind("warning", "images in two splits", "the same bytes: a measurement on them says too much"),
-    "near-leak": Kind("warning", "nearly the same image in two splits", "copies, or neighbors in a video"),
-    "duplicate-image": Kind("warning", "images that are there twice", "the same bytes in one split"),
-    "near-duplicate": Kind("warning", "nearly the same images", "copies in one split, or neighbors in a video"),
+    "leaked-image": Kind("warning", "images in two splits", "the same bytes: metrics on them are too optimistic"),
+    "near-leak": Kind("warning", "nearly identical images in two splits", "copies, or neighboring frames of a video"),
+    "duplicate-image": Kind("warning", "duplicate images", "the same bytes in one split"),
+    "near-duplicate": Kind("warning", "nearly identical images", "copies in one split, or neighboring video frames"),
     "narrow-range": Kind(
         "warning", "images that use little of their range", "few of 256 levels are left; see data.preprocess.range"
     ),
-    "beyond-range": Kind("note", "images beyond data.preprocess.range", "values outside it are cut off"),
+    "beyond-range": Kind("note", "images beyond data.preprocess.range", "values outside it are clipped"),
     "several-images": Kind("note", "files with several pages or frames", "only the first is read"),
-    "no-boxes": Kind("note", "images without boxes", "background; right only if nothing is there to label"),
+    "no-boxes": Kind("note", "images without boxes", "background; correct only if they show no object"),
     # boxes
-    "no-label": Kind("loss", "boxes without a label", "nobody has said what is in them"),
-    "not-a-number": Kind("loss", "boxes without four numbers", "one is missing, is no number or is not finite"),
+    "no-label": Kind("loss", "boxes without a label", "the source does not say what is in them"),
+    "not-a-number": Kind("loss", "boxes without four numbers", "one is missing, is not a number or is not finite"),
     "no-area": Kind("loss", "boxes without area", "width or height is not above 0"),
-    "outside": Kind("loss", "boxes outside their image", "nothing of them is inside"),
+    "outside": Kind("loss", "boxes outside their image", "no part of them is inside"),
     "corners": Kind("loss", "boxes that look like corners", "[x1, y1, x2, y2] where the format has width and height"),
-    "fractions": Kind("loss", "boxes that look like fractions", "all end within two pixels, instead of 0 to 1"),
+    "fractions": Kind("loss", "boxes that look like fractions", "in 0..1, where the format has pixels"),
     "unmatched-box": Kind(
-        "loss", "boxes that no point is given to", "the detector's assignment never trains on them at this size"
+        "loss", "boxes without a positive point", "the detector's assignment never trains on them at this size"
     ),
-    "over-border": Kind("warning", "boxes that reach over the border", "by more than one pixel; they are clipped"),
+    "over-border": Kind("warning", "boxes that extend beyond the border", "by more than one pixel; they are clipped"),
     "swapped-corners": Kind(
-        "warning", "boxes with swapped corners", "from right to left or from bottom to top; they are put in order"
+        "warning", "boxes with swapped corners", "written from right to left or bottom to top; they are put in order"
     ),
-    "duplicate-box": Kind("warning", "boxes that are there twice", "the same box of the same class"),
-    "near-duplicate-box": Kind("warning", "nearly the same boxes", "of one class, with an IoU of 0.9 or more"),
+    "duplicate-box": Kind("warning", "duplicate boxes", "the same box of the same class"),
+    "near-duplicate-box": Kind("warning", "nearly identical boxes", "of one class, with an IoU of 0.9 or more"),
     "two-classes": Kind(
-        "warning", "boxes of two classes", "the same location (IoU of 0.9 or more) has another class too"
+        "warning", "boxes of two classes", "a box of another class is at the same location (IoU of 0.9 or more)"
     ),
     "tiny-box": Kind(
-        "warning", "suspiciously tiny boxes", "a side below 2 pixels, or far below its class's usual size"
+        "warning", "suspiciously tiny boxes", "a side below 2 pixels, or far below the usual size of the class"
     ),
     "huge-box": Kind("warning", "suspiciously huge boxes", "nearly the whole image in a class that is usually small"),
     "thin-box": Kind("warning", "suspiciously thin boxes", "one side is over 20 times the other"),
     # classes and records
     "unknown-class": Kind("loss", "boxes of unknown classes", "the class is not in the list of classes"),
     "shifted-class": Kind(
-        "loss", "boxes of unknown classes, as all seem one off", "so that every other box may have the wrong class"
+        "loss", "boxes of unknown classes, ids seem shifted by one", "every other box may then have the wrong class"
     ),
     "unknown-image": Kind("loss", "boxes of unknown images", "the image is not in the list of images"),
     "bad-category": Kind("loss", "impossible classes", "a class without a name, or no classes at all"),
-    "class-mismatch": Kind("loss", "classes of another split only", "training wants them in its own split too"),
-    "empty-class": Kind("note", "classes without a box", "training leaves them out"),
+    "class-mismatch": Kind("loss", "classes of another split only", "training requires them in its own split too"),
+    "empty-class": Kind("note", "classes without boxes", "training leaves them out"),
     "unlearned-class": Kind(
-        "warning", "classes without a box to train on", "another split measures what training never shows"
+        "warning", "classes without training boxes", "another split evaluates what training never shows"
     ),
     "twin-classes": Kind("warning", "classes that may be one", "their names differ in case, spelling or number"),
     "rare-class": Kind("note", "rare classes", "fewer than 20 boxes in all"),
-    "missing-labels": Kind("loss", "images without the labels that are named", "no file of labels is there"),
-    "malformed": Kind("loss", "malformed records", "something is missing in them or of the wrong kind"),
-    "twice": Kind("loss", "ids or names that are there twice", "each must be its own"),
-    # what a model says of the labels
-    "missing-label": Kind("suspect", "objects without a label?", "found with confidence where no box is"),
-    "spurious-label": Kind("suspect", "labels of nothing?", "the detector finds nothing there"),
-    "swapped-class": Kind("suspect", "labels of the wrong class?", "the detector says another class with confidence"),
-    "loose-box": Kind("suspect", "loose boxes?", "the overlap is less than the score promises"),
+    "missing-labels": Kind("loss", "images without their label file", "the file that should hold labels is missing"),
+    "malformed": Kind("loss", "malformed records", "a value is missing or of the wrong type"),
+    "twice": Kind("loss", "duplicate ids or names", "each must be unique"),
+    # labels that a model contradicts
+    "missing-label": Kind(
+        "suspect", "missing labels?", "the model detects an object with confidence, but there is no box"
+    ),
+    "spurious-label": Kind("suspect", "labels without an object?", "the model detects nothing there"),
+    "swapped-class": Kind("suspect", "labels of the wrong class?", "the model detects another class with confidence"),
+    "loose-box": Kind("suspect", "imprecise boxes?", "the overlap is less than the score promises"),
 }
 _OTHER = Kind("loss", "other problems", "see the sentence")
 
 
 def kind_of(name: str) -> Kind:
-    """What is known of a kind; of one that a reader made up, that training would stop there."""
+    """Return the kind of this name; a name that only a reader knows is a loss."""
     return KINDS.get(name, _OTHER)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding of a check.
 
-    ``text`` says what, ``location`` where in the source; ``file`` is the image or the annotation file. ``image`` and
-    ``box`` index the columns of the split, -1 for none. ``boxes`` are xyxy pixels of the upright image to be drawn,
-    each with a word for it; ``other`` is a second image (split, index). ``rank`` orders findings of one kind, the
-    largest first; of suspects it is how much less overlap there is than the scores promise, in IoU.
+    ``text`` is the finding in words, ``location`` its location in the source, and ``file`` the image or annotation
+    file. ``image`` and ``box`` index the columns of the split, -1 for none. ``boxes`` are drawn: xyxy in pixels of the
+    upright image, each with its words. ``other`` is a second image as (split, index). ``rank`` orders the findings of a
+    kind, the largest first; for suspects it is how much less overlap there is than the scores promise, in IoU.
     """
 
     kind: str
@@ -135,7 +139,7 @@ class Finding:
         return kind_of(self.kind).level
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; what is empty is left out."""
+        """Return plain values without those that are empty."""
         values: dict[str, Any] = {
             "kind": self.kind,
             "split": self.split,
@@ -148,37 +152,21 @@ class Finding:
         if self.box >= 0:
             values["box"] = self.box
         if self.boxes:
-            values["boxes"] = [{"what": word, "xyxy": [round(side, 2) for side in box]} for word, box in self.boxes]
+            values["boxes"] = [{"what": words, "xyxy": [round(side, 2) for side in box]} for words, box in self.boxes]
         if self.rank:
             values["rank"] = round(self.rank, 4)
         return {key: value for key, value in values.items() if value != ""}
 
 
-class Findings(Sequence[Finding]):
-    """Findings in the order in which they came, at most ``LISTED`` of a kind of a split; ``counts`` has them all."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()  # (kind, split)
-        self._listed: list[Finding] = []
-
-    def add(
-        self, kind: str, split: str, things: Sequence[T], make: Callable[[T], Finding], count: int | None = None
-    ) -> None:
-        """One for each of ``things``, worst first; only those that are kept are made.
-
-        ``count`` is how many there are where ``things`` are only some of them.
-        """
-        room = max(LISTED - self.counts[kind, split], 0)
-        self._listed += [make(thing) for thing in things[:room]]
-        if count or things:
-            self.counts[kind, split] += len(things) if count is None else count
+class Findings(CappedList[Finding]):
+    """Findings in the order in which they came; they are capped and counted by (kind, split)."""
 
     def total(self, kind: str) -> int:
-        """How many of a kind there are in all splits."""
+        """Return the number of findings of a kind in all splits."""
         return sum(count for (name, _), count in self.counts.items() if name == kind)
 
     def kinds(self, *levels: Level) -> Iterator[str]:
-        """The kinds that were found, of these levels or all, the worst levels first, then as in ``KINDS``."""
+        """Yield the kinds of these levels (all if none is named) that have findings, the worst level first."""
         found = {kind for (kind, _), count in self.counts.items() if count}
         order = [*KINDS, *sorted(found - set(KINDS))]
         for level in LEVELS:
@@ -186,16 +174,10 @@ class Findings(Sequence[Finding]):
                 yield from (kind for kind in order if kind in found and kind_of(kind).level == level)
 
     def of(self, kind: str) -> list[Finding]:
-        """The listed ones of a kind, worst first."""
-        return sorted((one for one in self._listed if one.kind == kind), key=lambda one: -one.rank)
+        """Return the listed findings of a kind, worst first."""
+        return sorted((finding for finding in self if finding.kind == kind), key=lambda finding: -finding.rank)
 
     @property
     def loses(self) -> bool:
-        """Whether training would stop, or go without something that is in the data set."""
+        """Whether training would stop, or go on without a part of the data set."""
         return any(True for _ in self.kinds("loss"))
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._listed[index]
-
-    def __len__(self) -> int:
-        return len(self._listed)

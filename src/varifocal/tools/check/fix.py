@@ -1,14 +1,12 @@
-"""A cleaned copy of a data set, as COCO, and a list of every change. The source is not touched."""
+"""A cleaned copy of a data set in COCO format, and a list of every change; the source is not changed."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,13 @@ import numpy as np
 from varifocal.data.archive import is_unsafe_path
 from varifocal.tools.check.findings import kind_of
 from varifocal.tools.check.fix_plan import COPY_DROPPED, MERGED, Change, Plan, make_plans
-from varifocal.tools.check.messages import count_of
 from varifocal.tools.check.report import Report
 from varifocal.types import Category, FileLike
+from varifocal.utils.atomic_write import atomic_folder, refuse_existing
 from varifocal.utils.errors import ConfigError, DataError
+from varifocal.utils.text import count_of
 
-# What a cleaned copy has no more; the other kinds are left for a person, and counted.
+# Kinds of findings that a cleaned copy does not have; the others are left to the user, and counted.
 FIXED = {
     *(
         "missing-image",
@@ -37,101 +36,92 @@ FIXED = {
     *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category"),
 }
 
-
-# Problems of records that may have been the labels of a split.
+# Kinds of issues whose records may have been the labels of a split.
 _OF_LABELS = ("missing-labels", "malformed", "unknown-image", "twice", "bad-category")
 
 
 def check_new(out: Path, data: Path) -> None:
-    """That the copy can be written there.
+    """Check that the copy can be written to ``out``.
 
     Raises:
-        ConfigError: there is something already, or it lies in the data set itself.
+        ConfigError: it already exists, or lies in the data set itself.
     """
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out}: is there already; choose another --fix or remove it.")
+    refuse_existing(out, "choose another --fix or remove it")
     folder = data if data.is_dir() else data.parent
     if folder.resolve() in out.resolve().parents and data.is_dir():
-        raise ConfigError(f"{out}: lies in {data}, which is not to be touched; choose a folder beside it.")
+        raise ConfigError(
+            f"{out}: lies in {data}, which must not be changed; choose a folder beside it.", code="copy-inside-source"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another folder.") from error
+        raise ConfigError(
+            f"{out}: cannot be created ({error.strerror}); choose another folder.", code="copy-not-writable"
+        ) from error
 
 
 def _check_meaning(report: Report) -> None:
-    """That classes and boxes mean what they seem to mean; a copy would be wrong as a whole.
-
-    Raises:
-        DataError: they do not.
-    """
+    """Raise DataError if classes or boxes seem to have another meaning, which would make the whole copy wrong."""
     for kind, text in {
-        "shifted-class": "its class ids seem to be one off, so that a copy would have wrong classes",
-        "fractions": "its boxes seem to be fractions of the image instead of pixels",
-        "corners": "its boxes seem to hold corners instead of width and height, so that a copy would have wrong boxes",
+        "shifted-class": "its class ids seem to be shifted by one, so a copy would have wrong classes",
+        "fractions": "its boxes seem to be fractions of the image instead of pixels, so a copy would have wrong boxes",
+        "corners": "its boxes seem to be corners instead of width and height, so a copy would have wrong boxes",
     }.items():
         if report.findings.total(kind):
-            raise DataError(f"{report.data}: {text}; fix them first, as it says above.")
+            raise DataError(f"{report.data}: {text}; fix the source first, as described above.", code="other-meaning")
 
 
 def write_fixed(report: Report, out: Path, *, copy: bool = False, notes: list[str] | None = None) -> list[Change]:
-    """Write the cleaned copy to ``out``, whole or not at all, and give the changes.
+    """Write the cleaned copy to ``out``, completely or not at all, and return the changes.
 
     Images are links to the source, or with ``copy`` copies of it. ``changes.txt`` and ``changes.json`` list every
-    change and count what was left for a person to decide. What a user should know of the copy is added to ``notes``.
+    change and count the findings that are left to the user. Sentences about the copy are added to ``notes``.
 
     Raises:
-        ConfigError: ``out`` is there already, or cannot be written.
-        DataError: no image, or of a split no label would be left, or class ids or boxes seem to mean something else.
+        ConfigError: ``out`` already exists or cannot be written.
+        DataError: no image would be left, or no label of a split, or class ids or boxes seem to have another meaning.
     """
     _check_meaning(report)
     plans = make_plans(report.splits, report.scans)
     kept = [plan for plan in plans if plan.images.any()]
     if not kept:
-        raise DataError(f"{report.data}: no image can be used, so there is nothing to copy; see what is wrong above.")
+        raise DataError(
+            f"{report.data}: no image can be used, so there is nothing to copy; see the findings above.",
+            code="no-usable-image",
+        )
     _check_labels(report, kept)
     unlabeled = _without_labels(kept)
     categories = _categories(plans)
     changes = [change for plan in plans for change in (*plan.changes, *_added_classes(plan, categories))]
     changes += [
-        Change("split dropped", plan.split.name, "", "", "no image of it can be used")
+        Change("split dropped", plan.split.name, "", "", "none of its images can be used")
         for plan in plans
-        if not plan.images.any()
+        if plan not in kept
     ]
-    try:
-        beside = Path(mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            for plan in kept:
-                _write_split(plan, categories, beside, copy=copy)
-            _write_changes(report, changes, unlabeled, beside)
-            beside.chmod(0o755)
-            os.rename(beside, out)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-    except OSError as error:
-        if os.path.lexists(out):
-            raise ConfigError(f"{out}: another process has just made it; choose another --fix.") from error
-        raise ConfigError(f"{out}: cannot be written ({error.strerror}); nothing was left there.") from error
+    with atomic_folder(out) as folder:
+        for plan in kept:
+            _write_split(plan, categories, folder, copy=copy)
+        _write_changes(report, changes, unlabeled, folder)
     if notes is not None:
         notes += unlabeled
     return changes
 
 
 def _check_labels(report: Report, plans: Sequence[Plan]) -> None:
-    """Raises DataError: a split has labels and none would be left, so that all its images would be background."""
+    """Raise DataError if a split would lose all its labels, so that all its images would become background."""
     for plan in plans:
         raw = plan.split.raw
         labeled = len(raw.boxes) or any(raw.problems.counts[kind] for kind in _OF_LABELS)
         if labeled and not plan.boxes.any():
             raise DataError(
                 f"{report.data}: none of the labels of the split {plan.split.name} can be used, so that "
-                f"{count_of(int(plan.images.sum()), 'image')} of it would become background; fix what is wrong above."
+                f"{count_of(int(plan.images.sum()), 'image')} would become background; fix the findings above.",
+                code="no-usable-label",
             )
 
 
 def _without_labels(plans: Sequence[Plan]) -> list[str]:
-    """A sentence on the images of each split that are written without objects."""
+    """Return a sentence on the images without objects of each split that has some."""
     notes = []
     for plan in plans:
         images = np.flatnonzero(plan.images)
@@ -145,11 +135,11 @@ def _without_labels(plans: Sequence[Plan]) -> list[str]:
 
 
 def _categories(plans: Sequence[Plan]) -> list[Category]:
-    """The classes of all splits by their new names, with the ids they had first where these are free."""
+    """Return the classes of all splits by their new names, with their first ids if these are free."""
     ids: dict[str, int] = {}
     for plan in plans:
         for category, name in zip(plan.split.raw.categories, plan.names, strict=True):
-            # the class that gave the name gives the id, too
+            # the class that kept its name also keeps its id
             if category.name == name and name not in ids:
                 ids[name] = category.id
     found: list[Category] = []
@@ -183,7 +173,7 @@ def _write_split(plan: Plan, categories: Sequence[Category], folder: Path, *, co
     unique = len(np.unique(given)) == len(given)
     for image in np.flatnonzero(plan.images).tolist():
         source = split.image_file(image)
-        assert source is not None, "an image that is missing is not kept"
+        assert source is not None, "missing images are not kept"
         file = _free_name(split.image_name(image), source, taken)
         _put(source, folder / "images" / name / file, copy=copy)
         numbers[image] = int(given[image]) if unique else len(images) + 1
@@ -199,7 +189,7 @@ def _write_split(plan: Plan, categories: Sequence[Category], folder: Path, *, co
 
 
 def _annotations(plan: Plan, categories: Sequence[Category], numbers: dict[int, int]) -> list[dict[str, Any]]:
-    """In the order of the source; numbered anew, since not every format has ids."""
+    """Return the annotations in the order of the source, with new ids, since not every format has ids."""
     ids = {category.name: category.id for category in categories}
     raw, corners = plan.split.raw.boxes, plan.split.verdict.boxes.astype(np.float64)
     entries: list[dict[str, Any]] = []
@@ -222,7 +212,7 @@ def _annotations(plan: Plan, categories: Sequence[Category], numbers: dict[int, 
 
 
 def _free_name(name: str, file: FileLike, taken: set[str]) -> str:
-    """The image's own name where it is one below the folder and free, else that of its file with a number."""
+    """Return the image's name if it is safe and free, else the name of its file, with a number if needed."""
     path = PurePosixPath(name.replace("\\", "/"))
     if is_unsafe_path(name) or path.suffix.lower() != PurePosixPath(file.name).suffix.lower():
         path = PurePosixPath(file.name)
@@ -240,14 +230,14 @@ def _put(source: FileLike, path: Path, *, copy: bool) -> None:
         try:
             path.symlink_to(source.resolve())
             return
-        except (OSError, NotImplementedError):  # a file system, or a user, without links
+        except (OSError, NotImplementedError):  # the file system, or the user's rights, allow no links
             pass
     with source.open("rb") as held, open(path, "wb") as file:
         shutil.copyfileobj(held, file)
 
 
 def _left(report: Report, changes: Sequence[Change]) -> dict[str, int]:
-    """How many of each kind are as they were."""
+    """Return the number of findings of each kind that the copy still has."""
     done = {
         "duplicate-image": sum(change.what == COPY_DROPPED for change in changes),
         "twin-classes": len({change.location for change in changes if change.what == MERGED}),
@@ -273,8 +263,8 @@ def _write_changes(report: Report, changes: Sequence[Change], unlabeled: Sequenc
     if unlabeled:
         lines += ["", *unlabeled]
     if left:
-        lines += ["", "Left for you to decide, as counted in the source:"]
+        lines += ["", "Left for you to decide, counted in the source:"]
         lines += [f"{count}: {kind_of(kind).title} ({kind_of(kind).meaning})" for kind, count in left.items()]
     if report.notes:
-        lines += ["", "Read otherwise than it stands in the source:", *report.notes]
+        lines += ["", "Notes on how the source was read:", *report.notes]
     (folder / "changes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every image decoded once, in parallel: its size, whether it is whole, and what it is compared by."""
+"""Decoding of every image once, in parallel: size, damage, and what is needed to compare images."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from varifocal.data.images import THUMB, ImageScan, scan_images
+from varifocal.data.annotations import LazySequence
+from varifocal.data.image_scan import THUMB, ImageScan, scan_images
 from varifocal.data.value_ranges import Used
 from varifocal.types import FileLike, Levels
 
-SAMPLE = 128  # images that are decoded to say what decoding all would cost
+SAMPLE = 128  # images that are decoded to estimate the time for all
 
 
 @dataclass(frozen=True, eq=False)
 class ScannedImages:
-    """Columns of M files as they were found: see :class:`varifocal.data.images.ImageScan`.
+    """Columns of M scanned files; see :class:`varifocal.data.image_scan.ImageScan`.
 
-    ``seen`` is False where no file was given, or it could not be read; ``errors`` has the kind and the sentence of
-    those that could not, by index. ``used`` are the values of images of more than 8 bits, ``unknown`` says of some of
-    these why their range is not known, and ``frames`` how many images a file holds where it holds several.
+    ``seen`` is False for files that are missing or cannot be read; for the latter ``errors`` has the kind and the
+    sentence, by index. ``used`` has the values of images of more than 8 bits, ``unknown`` the reason why the range of
+    some of these is not known, and ``frames`` the number of images in files that hold several.
     """
 
     seen: Bool[np.ndarray, "M"]
@@ -45,12 +47,12 @@ def scan_files(
     *,
     levels: Levels | None = None,
 ) -> ScannedImages:
-    """Decode every file; ``progress`` is called with the number done. None stands for an image that is missing.
+    """Decode every file; None stands for a missing image, and ``progress`` is called with the number done.
 
-    ``levels`` is that of ``read_image``. Images that only windows or crops make usable are looked at, too.
+    ``levels`` is that of ``read_image``. Images that can only be used in tiles or crops are decoded, too.
     """
     total = len(files)
-    there = [index for index in range(total) if files[index] is not None]
+    present = [index for index in range(total) if files[index] is not None]
     found = ScannedImages(
         np.zeros(total, bool),
         np.zeros((total, 2), np.int64),
@@ -60,47 +62,45 @@ def scan_files(
         np.zeros((total, THUMB, THUMB), np.uint8),
     )
 
-    def take(position: int, look: ImageScan) -> None:
-        index = there[position]
-        found.sizes[index], found.stored[index] = look.size, look.stored
-        found.orientations[index], found.digests[index] = look.orientation, look.digest
-        text = "" if look.error is None else str(look.error).removeprefix(f"{files[index]}: ")
-        if look.gray is None:
-            found.errors[index] = ("truncated-image" if look.size != (0, 0) else "unreadable-image", text)
+    def store(position: int, scan: ImageScan) -> None:
+        index = present[position]
+        found.sizes[index], found.stored[index] = scan.size, scan.stored
+        found.orientations[index], found.digests[index] = scan.orientation, scan.digest
+        text = "" if scan.error is None else str(scan.error).removeprefix(f"{files[index]}: ")
+        if scan.gray is None:
+            found.errors[index] = ("truncated-image" if scan.size != (0, 0) else "unreadable-image", text)
         else:
             found.seen[index] = True
-            found.grays[index] = look.gray
+            found.grays[index] = scan.gray
             found.unknown.update({index: text} if text else {})
-        found.used.update({index: look.used} if look.used else {})
-        found.frames.update({index: look.frames} if look.frames > 1 else {})
+        found.used.update({index: scan.used} if scan.used else {})
+        found.frames.update({index: scan.frames} if scan.frames > 1 else {})
         progress(position + 1)
 
-    scan_images(_There(files, there), take, threads or usable_threads(), levels=levels)
+    scan_images(_PresentFiles(files, present), store, threads or usable_threads(), levels=levels)
     return found
 
 
-class _There(Sequence[FileLike]):
-    """Those of the files that are there, made when asked for."""
+class _PresentFiles(LazySequence[Any]):
+    """The files at the indices ``present``, each made when it is read."""
 
-    def __init__(self, files: Sequence[FileLike | None], there: Sequence[int]) -> None:
-        self._files, self._there = files, there
+    def __init__(self, files: Sequence[FileLike | None], present: Sequence[int]) -> None:
+        self._files, self._present = files, present
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        if isinstance(index, slice):
-            return [self._files[i] for i in self._there[index]]
-        return self._files[self._there[index]]
+    def item(self, index: int) -> FileLike | None:
+        return self._files[self._present[index]]
 
     def __len__(self) -> int:
-        return len(self._there)
+        return len(self._present)
 
 
 def cost_of_decoding(files: Sequence[FileLike | None], count: int = SAMPLE) -> float:
-    """Seconds that :func:`scan` would take for all files, from a random few of them; nan where there is none."""
+    """Estimate the seconds of :func:`scan_files` for all files from ``count`` random ones; NaN without files."""
     chosen = np.random.default_rng(0).permutation(len(files))[: 4 * count]
     few = [file for index in chosen if (file := files[int(index)]) is not None][:count]
     if not few:
         return float("nan")
-    warm = len(few) // 4  # the first ones pay for what is loaded once
+    warm = len(few) // 4  # the first ones also pay for imports and caches
     for part in (few[:warm], few[warm:]):
         begun = time.perf_counter()
         scan_files(part, lambda done: None)
@@ -108,6 +108,6 @@ def cost_of_decoding(files: Sequence[FileLike | None], count: int = SAMPLE) -> f
 
 
 def usable_threads() -> int:
-    """Processors that this process may use, and one more, which waits for the disk."""
+    """Return the number of processors that this process may use, plus one thread that waits for the disk."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + 1

@@ -1,154 +1,126 @@
-"""What is wrong with images: unreadable, rotated, of another size, there twice, in two splits, without boxes."""
+"""Findings about images: unreadable, rotated, of another size, duplicate, in two splits, without boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
+from varifocal.data.images import beyond
 from varifocal.data.near_duplicates import exact_duplicates, hamming_distance, near_duplicate_groups, perceptual_hash
-from varifocal.data.open_image import beyond
 from varifocal.data.splits import have_common_images
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.image_scan import ScannedImages
 from varifocal.tools.check.split import Split
-from varifocal.tools.check.value_ranges import find_ranges, find_several
+from varifocal.tools.check.value_ranges import add_multi_image_files, add_value_ranges
 from varifocal.types import Levels
 
 ImageIndex = tuple[int, int]  # split, image
 
 
-def find_in_scans(
-    found: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages], levels: Levels | None, most: int
+def add_image_findings(
+    findings: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages], levels: Levels | None, most: int
 ) -> None:
-    """All that decoding shows; training reads images of at most ``most`` pixels."""
+    """Add everything that decoding shows; training reads images of at most ``most`` pixels."""
     for split, scan in zip(splits, scans, strict=True):
-        _unreadable(found, split, scan)
-        _too_large(found, split, scan, most)
-        _wrong_size(found, split, scan)
-        find_several(found, split, scan)
-    find_ranges(found, splits, scans, levels)
-    _copies(found, splits, scans)
+        _add_unreadable(findings, split, scan)
+        _add_sizes(findings, split, scan, most)
+        add_multi_image_files(findings, split, scan)
+    add_value_ranges(findings, splits, scans, levels)
+    _add_copies(findings, splits, scans)
 
 
-def find_without_boxes(found: Findings, split: Split) -> None:
-    """Find images without a box of any kind; where an object was refused, that is said already."""
+def add_images_without_boxes(findings: Findings, split: Split) -> None:
+    """Add images without a box of any kind, unless an object of theirs was refused, which is reported itself."""
     counts = np.bincount(split.raw.boxes.images, minlength=len(split.raw.images))
     counts[list(split.raw.problems.damaged)] += 1
-    text = "has no boxes"
-    found.add(
-        "no-boxes",
-        split.name,
-        np.flatnonzero(counts == 0).tolist(),
-        lambda image: split.on_image("no-boxes", image, text),
-    )
+    split.add_images(findings, "no-boxes", counts == 0, lambda _: "has no boxes")
 
 
-def _unreadable(found: Findings, split: Split, scan: ScannedImages) -> None:
-    known = {problem.image for problem in split.raw.problems if problem.kind == "unreadable-image"}
+def _add_unreadable(findings: Findings, split: Split, scan: ScannedImages) -> None:
+    known = {issue.image for issue in split.raw.problems if issue.kind == "unreadable-image"}
     for kind in ("unreadable-image", "truncated-image"):
-        images = [image for image, (its, _) in sorted(scan.errors.items()) if its == kind and image not in known]
-
-        def make(image: int, kind: str = kind) -> Finding:
-            return split.on_image(kind, image, scan.errors[image][1])
-
-        found.add(kind, split.name, images, make)
+        texts = {i: text for i, (own, text) in scan.errors.items() if own == kind and i not in known}
+        split.add_texts(findings, kind, texts)
 
 
-def _too_large(found: Findings, split: Split, scan: ScannedImages, most: int) -> None:
-    """Images that are sound and that training would refuse for their number of pixels."""
-
-    def make(image: int) -> Finding:
-        width, height = scan.sizes[image].tolist()
-        return split.on_image("large-image", image, beyond(f"{width} x {height}", most))
-
-    found.add("large-image", split.name, np.flatnonzero(scan.sizes.prod(axis=1) > most).tolist(), make)
-
-
-def _wrong_size(found: Findings, split: Split, scan: ScannedImages) -> None:
+def _add_sizes(findings: Findings, split: Split, scan: ScannedImages, most: int) -> None:
     recorded = split.raw.images.sizes
     known = (recorded > 0).all(axis=1) & (scan.sizes > 0).all(axis=1)
     differs = known & (recorded != scan.sizes).any(axis=1)
     rotated = differs & (recorded == scan.stored).all(axis=1)
 
-    def rotated_text(image: int) -> Finding:
-        width, height = scan.sizes[image].tolist()
-        return split.on_image(
-            "rotated-image",
-            image,
-            f"is recorded with {recorded[image, 0]} x {recorded[image, 1]} pixels, its size before the EXIF rotation; "
-            f"upright it has {width} x {height}, so rotate the boxes, or remove the rotation from the file",
+    def is_recorded(i: int) -> str:
+        return f"is recorded with {recorded[i, 0]} x {recorded[i, 1]} pixels"
+
+    def size(i: int) -> str:
+        return f"{scan.sizes[i, 0]} x {scan.sizes[i, 1]}"
+
+    def upright(i: int) -> str:
+        return (
+            f"{is_recorded(i)}, its size before the EXIF rotation; upright it has {size(i)}, so rotate the boxes, or "
+            "remove the rotation from the file"
         )
 
-    def size_text(image: int) -> Finding:
-        width, height = scan.sizes[image].tolist()
-        return split.on_image(
-            "size-differs",
-            image,
-            f"is recorded with {recorded[image, 0]} x {recorded[image, 1]} pixels and has {width} x {height}",
-        )
+    def orientation(i: int) -> str:
+        return f"has the EXIF orientation {scan.orientations[i]}; check that its boxes fit"
 
-    def turned_text(image: int) -> Finding:
-        return split.on_image(
-            "turned-image", image, f"has the EXIF orientation {scan.orientations[image]}; look whether its boxes fit"
-        )
-
-    found.add("rotated-image", split.name, np.flatnonzero(rotated).tolist(), rotated_text)
-    found.add("size-differs", split.name, np.flatnonzero(differs & ~rotated).tolist(), size_text)
-    turned = known & ~differs & (scan.orientations != 1)
-    found.add("turned-image", split.name, np.flatnonzero(turned).tolist(), turned_text)
+    add = partial(split.add_images, findings)
+    add("large-image", scan.sizes.prod(axis=1) > most, lambda i: beyond(size(i), most))
+    add("rotated-image", rotated, upright)
+    add("size-differs", differs & ~rotated, lambda i: f"{is_recorded(i)}, but has {size(i)}")
+    add("turned-image", known & ~differs & (scan.orientations != 1), orientation)
 
 
-def _copies(found: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages]) -> None:
-    """Each image that an earlier one equals or resembles, beside the first of its own split, or else of another."""
+def _add_copies(findings: Findings, splits: Sequence[Split], scans: Sequence[ScannedImages]) -> None:
+    """Add each image that repeats or resembles an earlier one: the first of its own split, or else of another."""
     images: list[ImageIndex] = [(i, image) for i, scan in enumerate(scans) for image in range(len(scan.seen))]
     exact = exact_duplicates([digest for scan in scans for digest in scan.digests])
-    _add_groups(found, splits, images, exact, ("duplicate-image", "leaked-image"), "has the same bytes as {}")
     seen = np.concatenate([scan.seen for scan in scans])
     for group in exact:
-        seen[group[1:]] = False  # what is said of the first holds for its copies
+        seen[group[1:]] = False  # a finding on the first holds for its copies
     grays = np.concatenate([scan.grays for scan in scans])
     hashes = perceptual_hash(grays)
-    alike = near_duplicate_groups(grays, seen, hashes)
-    _add_groups(
-        found, splits, images, alike, ("near-duplicate", "near-leak"), "looks nearly the same as {}{}", hashes=hashes
-    )
+
+    def resembles(name: str, a: int, b: int) -> str:
+        bits = int(hamming_distance(hashes[[a]], hashes[[b]])[0])
+        return f"looks nearly the same as {name} ({bits} of 64 bits of their hashes differ)"
+
+    add = partial(_add_groups, findings, splits, images)
+    add(exact, ("duplicate-image", "leaked-image"), lambda name, *_: f"has the same bytes as {name}")
+    add(near_duplicate_groups(grays, seen, hashes), ("near-duplicate", "near-leak"), resembles)
 
 
 def _add_groups(
-    found: Findings,
+    findings: Findings,
     splits: Sequence[Split],
     images: Sequence[ImageIndex],
-    members: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
     kinds: tuple[str, str],
-    sentence: str,
-    hashes: np.ndarray | None = None,
+    text: Callable[[str, int, int], str],
 ) -> None:
-    within, across = _pairs(images, members, [split.name for split in splits])
-    for kind, pairs in zip(kinds, (within, across), strict=True):
+    """Add findings of the first kind within a split and of the second between splits.
+
+    ``text`` is called with the name of the earlier image and the indices of both.
+    """
+    for kind, pairs in zip(kinds, _pairs(images, groups, [split.name for split in splits]), strict=True):
+
+        def make(pair: tuple[int, int], kind: str = kind) -> Finding:
+            (own, image), (other, earlier) = images[pair[0]], images[pair[1]]
+            name = splits[other].image_name(earlier) + (f" of {splits[other].name}" if other != own else "")
+            return splits[own].on_image(kind, image, text(name, *pair), other=(splits[other].name, earlier))
+
         for i, split in enumerate(splits):
-            own = [(a, b) for a, b in pairs if images[a][0] == i]
-
-            def make(pair: tuple[int, int], kind: str = kind, split: Split = split) -> Finding:
-                a, b = pair
-                other, image = splits[images[b][0]], images[b][1]
-                name = other.image_name(image) + (f" of {other.name}" if other is not split else "")
-                much = ""
-                if hashes is not None:
-                    bits = int(hamming_distance(hashes[[a]], hashes[[b]])[0])
-                    much = f" ({bits} of 64 bits of their hashes differ)"
-                text = sentence.format(name, much)
-                return split.on_image(kind, images[a][1], text, other=(other.name, image))
-
-            found.add(kind, split.name, own, make)
+            findings.add_many((kind, split.name), [pair for pair in pairs if images[pair[0]][0] == i], make)
 
 
 def _pairs(
     images: Sequence[ImageIndex], members: Sequence[Sequence[int]], names: Sequence[str]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(image, earlier one) within a split, and the first of a later split with the first of the earliest.
+    """Return pairs (image, earlier one) within a split, and of the first images of a later and the earliest split.
 
-    "trainval" is "train" and "val" together, by the ``names`` of the splits, and leaks into neither.
+    The split "trainval" is "train" and "val" together, by the ``names`` of the splits, and leaks into neither.
     """
     within, across = [], []
     for group in members:

@@ -1,15 +1,15 @@
-"""Where a model doubts the labels: objects without one, labels of nothing, other classes, loose boxes.
+"""Labels that the detections of a model contradict: missing, spurious, of the wrong class, or imprecise.
 
-An IoU-aware score is the overlap with its object that the model expects of a box, so score x IoU says how strongly a
-detection vouches for a label. ``ClassBaseline`` is how strongly the labels of a class are vouched for on average, and
-with which IoU in the middle. What falls short of that is the doubt. All four kinds are in the same unit and ranked
-together:
+An IoU-aware score is the overlap with its object that the model expects of a box, so score x IoU is the support that a
+detection gives a label. ``ClassBaseline`` has the mean support of the labels of each class, and the median IoU of
+labels with the detection that supports them. An issue is a label that falls short of that. All four kinds are in the
+same unit and ranked together:
 
-- "missing-label", a confident detection away from all labels: score x (usual IoU - IoU with the nearest label);
-- "loose-box", a label beside which its class is found with confidence: score x (usual IoU - their IoU);
-- "spurious-label", a label beside which nothing is found with confidence: what is usual - how it is vouched for;
-- "swapped-class", a label that another class vouches for more strongly than its own: the difference, and no
-  less than if nothing were found there.
+- "missing-label", a confident detection away from all labels: score x (median IoU - IoU with the nearest label);
+- "loose-box", a label near a confident detection of its class: score x (median IoU - their IoU);
+- "spurious-label", a label without a confident detection: mean support of the class - support of the label;
+- "swapped-class", a label with more support from another class than from its own: the difference, and no less than if
+  nothing were detected there.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from varifocal.inference.boxes_numpy import box_area, box_iou, overlaps
 
 SAME_OBJECT = 0.5  # IoU from which two boxes are surely of one object
 NEAR = 0.2  # IoU from which they may be: a label far off its object
-SURE = 0.7  # fraction of its class's mean score from which something is found with confidence
-LEAST = 0.1  # doubt from which it is reported
-COVERED = 0.5  # fraction of a box inside a region that is not to be judged
+CONFIDENT = 0.7  # fraction of the mean score of its class from which a detection is confident
+LEAST = 0.1  # rank from which an issue is reported
+COVERED = 0.5  # fraction of a detection inside an ignored region from which it is ignored
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The boxes of one image, xyxy pixels; ``regions`` are those not to be judged: crowd, difficult, classes that
-    the model does not know."""
+    """The N labels of an image: xyxy pixels and classes.
+
+    ``regions`` are ignored boxes: crowds, difficult ones, and those of classes that the model does not know.
+    """
 
     boxes: Float[np.ndarray, "N 4"]
     classes: Int64[np.ndarray, "N"]
@@ -40,8 +42,8 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
-class FoundLabelErrors:
-    """What the model found in one image, best first, with classes of the same numbers."""
+class ImageDetections:
+    """The K detections of a model in an image, best first; the classes have the same numbers as those of the labels."""
 
     boxes: Float[np.ndarray, "K 4"]
     scores: Float[np.ndarray, "K"]
@@ -50,8 +52,11 @@ class FoundLabelErrors:
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """``label`` and ``found`` are indices in the image's labels and detections, -1 for none; ``iou`` of the two, or
-    of a missing label with the nearest one."""
+    """An issue of a label or a detection.
+
+    ``label`` and ``found`` are indices of the image's labels and detections, -1 for none. ``iou`` is that of the two,
+    or of a detection without a label with the nearest one.
+    """
 
     kind: str
     rank: float
@@ -62,117 +67,122 @@ class LabelIssue:
 
 @dataclass(frozen=True, eq=False)
 class ImageComparison:
-    """One image with its labels and detections beside each other.
+    """The labels and detections of an image and their IoUs.
 
-    ``vouched`` is how strongly each label is vouched for by its own class, ``voucher`` by which detection (-1 for
-    none). ``sure`` is the detection of its class with the highest score that is nearer to the label than to any other
-    and overlaps it by ``NEAR`` (-1 for none). ``other`` is the detection of another class that vouches most.
+    ``support`` is the most that a detection of the same class gives each label, and ``supporter`` that detection. Of
+    the detections of its class that are nearer to a label than to any other and overlap it by ``NEAR``, ``nearest`` has
+    the highest score. ``rival`` is the detection of another class that supports the label most. -1 stands for none.
     """
 
     labels: Labels
-    found: FoundLabelErrors
+    found: ImageDetections
     iou: Float[np.ndarray, "K N"]
-    vouched: Float[np.ndarray, "N"]
-    voucher: Int64[np.ndarray, "N"]
-    sure: Int64[np.ndarray, "N"]
-    other: Int64[np.ndarray, "N"]
+    support: Float[np.ndarray, "N"]
+    supporter: Int64[np.ndarray, "N"]
+    nearest: Int64[np.ndarray, "N"]
+    rival: Int64[np.ndarray, "N"]
 
 
 @dataclass(frozen=True, eq=False)
 class ClassBaseline:
-    """What is usual for the labels of each class: how strongly they are ``vouched`` for, the ``score`` of what is found
-    there with most confidence, and the ``iou`` of the middle one of all labels with what vouches for it."""
+    """The usual values for the labels of each class: mean support and mean score of the nearest detection.
 
-    vouched: Float[np.ndarray, "C"]
+    ``iou`` is the median IoU of all labels with the detection that supports them.
+    """
+
+    support: Float[np.ndarray, "C"]
     score: Float[np.ndarray, "C"]
     iou: float
 
 
-def look(labels: Labels, found: FoundLabelErrors) -> ImageComparison:
-    """Labels and detections of one image beside each other."""
+def compare_image(labels: Labels, found: ImageDetections) -> ImageComparison:
+    """Compare the labels of an image with its detections; detections without area are left out."""
     sound = box_area(found.boxes) > 0
-    found = FoundLabelErrors(found.boxes[sound], found.scores[sound], found.classes[sound])
+    found = ImageDetections(found.boxes[sound], found.scores[sound], found.classes[sound])
     iou = box_iou(found.boxes.astype(np.float64), labels.boxes.astype(np.float64))
     own = found.classes[:, None] == labels.classes
     strength = iou * found.scores[:, None]
-    vouched, voucher = _best(np.where(own, strength, 0))
-    nearest = iou >= np.maximum(iou.max(axis=1, initial=0), NEAR)[:, None]
-    _, sure = _best(np.where(own & nearest, found.scores[:, None], 0))
-    _, other = _best(np.where(~own & (iou >= SAME_OBJECT), strength, 0))
-    return ImageComparison(labels, found, iou, vouched, voucher, sure, other)
+    support, supporter = _best(np.where(own, strength, 0))
+    near = iou >= np.maximum(iou.max(axis=1, initial=0), NEAR)[:, None]
+    _, nearest = _best(np.where(own & near, found.scores[:, None], 0))
+    _, rival = _best(np.where(~own & (iou >= SAME_OBJECT), strength, 0))
+    return ImageComparison(labels, found, iou, support, supporter, nearest, rival)
 
 
 def _best(strength: Float[np.ndarray, "K N"]) -> tuple[Float[np.ndarray, "N"], Int64[np.ndarray, "N"]]:
-    """The highest value of each column and its row, 0 and -1 where nothing is above 0."""
+    """Return the highest value of each column and its row; 0 and -1 if no value is above 0."""
     if not len(strength):
         return np.zeros(strength.shape[1]), np.full(strength.shape[1], -1, np.int64)
     best = strength.max(axis=0)
     return best, np.where(best > 0, strength.argmax(axis=0), -1)
 
 
-def usual(looks: Sequence[ImageComparison], classes: int) -> ClassBaseline:
-    """Over all images; 0 for a class without labels."""
-    labels = np.concatenate([np.empty(0, np.int64), *(one.labels.classes for one in looks)])
+def class_baseline(images: Sequence[ImageComparison], classes: int) -> ClassBaseline:
+    """Return the baseline over all images; 0 for a class without labels."""
+    labels = np.concatenate([np.empty(0, np.int64), *(image.labels.classes for image in images)])
     count = np.maximum(np.bincount(labels, minlength=classes), 1)
-    vouched = np.concatenate([np.empty(0), *(one.vouched for one in looks)])
-    score = np.concatenate([np.empty(0), *(_at(one.found.scores, one.sure) for one in looks)])
-    ious = [one.iou[one.voucher[found], found] for one in looks for found in [np.flatnonzero(one.voucher >= 0)]]
-    middle = np.concatenate([np.empty(0), *ious])
+    support = np.concatenate([np.empty(0), *(image.support for image in images)])
+    # the score that -1 takes is 0
+    scores = (np.append(image.found.scores.astype(np.float64), 0)[image.nearest] for image in images)
+    score = np.concatenate([np.empty(0), *scores])
+    supported = [np.flatnonzero(image.supporter >= 0) for image in images]
+    ious = [image.iou[image.supporter[index], index] for image, index in zip(images, supported, strict=True)]
+    iou = np.concatenate([np.empty(0), *ious])
     return ClassBaseline(
-        np.bincount(labels, vouched, minlength=classes) / count,
+        np.bincount(labels, support, minlength=classes) / count,
         np.bincount(labels, score, minlength=classes) / count,
-        float(np.median(middle)) if len(middle) else 0.0,
+        float(np.median(iou)) if len(iou) else 0.0,
     )
 
 
-def _at(scores: Float[np.ndarray, "K"], indices: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    return np.append(scores.astype(np.float64), 0)[indices]  # the last one is at -1
+def label_issues(image: ImageComparison, baseline: ClassBaseline) -> list[LabelIssue]:
+    """Return the issues of an image, at most one for each label and each detection, the highest rank first."""
+    issues = [_issue_of_label(image, baseline, label) for label in range(len(image.labels.boxes))]
+    used = {issue.found for issue in issues if issue.rank >= LEAST and issue.kind != "spurious-label"}
+    listed = [issue for issue in (*issues, *_missing_labels(image, baseline, used)) if issue.rank >= LEAST]
+    return sorted(listed, key=lambda issue: -issue.rank)
 
 
-def doubts(one: ImageComparison, what: ClassBaseline) -> list[LabelIssue]:
-    """What the model doubts of one image, of each label and each detection at most one thing, most doubted first."""
-    issues = [_of_label(one, what, label) for label in range(len(one.labels.boxes))]
-    busy = {doubt.found for doubt in issues if doubt.rank >= LEAST and doubt.kind != "spurious-label"}
-    listed = [doubt for doubt in (*issues, *_missing(one, what, busy)) if doubt.rank >= LEAST]
-    return sorted(listed, key=lambda doubt: -doubt.rank)
-
-
-def _of_label(one: ImageComparison, what: ClassBaseline, label: int) -> LabelIssue:
-    """What is doubted most of a label."""
-    kind = int(one.labels.classes[label])
-    sure, other = int(one.sure[label]), int(one.other[label])
-    if sure >= 0 and one.found.scores[sure] >= SURE * what.score[kind]:
-        iou = float(one.iou[sure, label])
-        doubt = LabelIssue("loose-box", float(one.found.scores[sure]) * (what.iou - iou), label, sure, iou)
+def _issue_of_label(image: ImageComparison, baseline: ClassBaseline, label: int) -> LabelIssue:
+    """Return the issue of a label that has the highest rank."""
+    kind = int(image.labels.classes[label])
+    nearest, rival = int(image.nearest[label]), int(image.rival[label])
+    support = float(image.support[label])
+    if nearest >= 0 and image.found.scores[nearest] >= CONFIDENT * baseline.score[kind]:
+        iou = float(image.iou[nearest, label])
+        rank = float(image.found.scores[nearest]) * (baseline.iou - iou)
+        issue = LabelIssue("loose-box", rank, label, nearest, iou)
     else:
-        doubt = LabelIssue("spurious-label", float(what.vouched[kind] - one.vouched[label]), label)
-    if other < 0:
-        return doubt
-    score, iou = float(one.found.scores[other]), float(one.iou[other, label])
-    rank = score * iou - float(one.vouched[label])
-    sure_of_other = score >= SURE * what.score[one.found.classes[other]]
-    if rank > max(doubt.rank, 0) or (doubt.kind == "spurious-label" and sure_of_other and rank > 0):
-        return LabelIssue("swapped-class", max(rank, doubt.rank), label, other, iou)
-    return doubt
+        issue = LabelIssue("spurious-label", float(baseline.support[kind]) - support, label)
+    if rival < 0:
+        return issue
+    score, iou = float(image.found.scores[rival]), float(image.iou[rival, label])
+    rank = score * iou - support
+    confident = score >= CONFIDENT * baseline.score[image.found.classes[rival]]
+    if rank > max(issue.rank, 0) or (issue.kind == "spurious-label" and confident and rank > 0):
+        return LabelIssue("swapped-class", max(rank, issue.rank), label, rival, iou)
+    return issue
 
 
-def _missing(one: ImageComparison, what: ClassBaseline, busy: set[int]) -> list[LabelIssue]:
-    """Return detections that belong to no label, one at each location, the best first."""
-    found = one.found
-    nearest = one.iou.max(axis=1, initial=0)
-    free = (nearest < SAME_OBJECT) & ~_covered(found.boxes, one.labels.regions)
-    free[list(busy)] = False
+def _missing_labels(image: ImageComparison, baseline: ClassBaseline, used: set[int]) -> list[LabelIssue]:
+    """Return the confident detections that belong to no label, one at each location, the best first."""
+    found = image.found
+    nearest = image.iou.max(axis=1, initial=0)
+    free = (nearest < SAME_OBJECT) & ~_covered(found.boxes, image.labels.regions)
+    free[list(used)] = False
+    free &= found.scores >= CONFIDENT * baseline.score[found.classes]
     listed: list[LabelIssue] = []
     for index in np.flatnonzero(free).tolist():
-        rank = float(found.scores[index]) * (what.iou - float(nearest[index]))
-        seen = [doubt.found for doubt in listed]
-        sure = found.scores[index] >= SURE * what.score[found.classes[index]]
-        if not sure or rank < LEAST or (seen and box_iou(found.boxes[[index]], found.boxes[seen]).max() >= SAME_OBJECT):
+        rank = float(found.scores[index]) * (baseline.iou - float(nearest[index]))
+        others = [issue.found for issue in listed]
+        if rank < LEAST or (others and box_iou(found.boxes[[index]], found.boxes[others]).max() >= SAME_OBJECT):
             continue
         listed.append(LabelIssue("missing-label", rank, found=index, iou=float(nearest[index])))
     return listed
 
 
 def _covered(boxes: Float[np.ndarray, "K 4"], regions: Float[np.ndarray, "R 4"]) -> Bool[np.ndarray, "K"]:
-    shared = overlaps(boxes[:, None].astype(np.float64), regions.astype(np.float64))
-    return np.asarray((shared >= COVERED * box_area(boxes.astype(np.float64))[:, None]).any(axis=1))
+    """Return which boxes lie in a region with the fraction ``COVERED`` of their area."""
+    boxes = boxes.astype(np.float64)
+    shared = overlaps(boxes[:, None], regions.astype(np.float64))
+    return np.asarray((shared >= COVERED * box_area(boxes)[:, None]).any(axis=1))

@@ -1,10 +1,10 @@
-"""Which size of image, or which windows, the boxes ask for.
+"""Recommendation of an image size, or of tiles, for the boxes of a data set.
 
-The rule. A box is learned well when its mean side, the root of its area, spans at least two cells of the finest map:
-``CELLS`` x stride 8 = 16 pixels of the network's input. The size that is recommended makes 95 % of the boxes that
-large, and never enlarges images more than twice, since that shows nothing new. Where the images would become
-larger than ``LARGE`` on their longer side, windows are recommended instead: at that same scale, as large as ``WINDOW``
-pixels of the input, and overlapping by the longest side of 99 % of the boxes, so that these are whole in some window.
+A box is learned well if its mean side, the root of its area, spans at least two cells of the finest feature map:
+``CELLS`` x stride 8 = 16 pixels of the network's input. The recommended size makes 95 % of the boxes that large, and
+enlarges images at most twice, since more shows nothing new. If the images would become larger than ``LARGE`` on their
+longer side, tiles are recommended instead: at the same scale, ``WINDOW`` pixels of the input large, and overlapping by
+the longest side of 99 % of the boxes, so that each of these is whole in some tile.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from jaxtyping import Float, Int64
 
 from varifocal.types import Preprocess
 
-CELLS = 2  # of the finest map that a box's mean side should span
+CELLS = 2  # cells of the finest feature map that a box's mean side should span
 COVERED = 0.95  # fraction of the boxes for which it should
-ENLARGE = 2.0  # at most
-SMALLEST = 320  # pixels of the shorter side: what a smaller input would save is little
-LARGE = 1600  # pixels of the longer side from which windows are the better way
-WINDOW = 800  # pixels of a window as the network sees it
+ENLARGE = 2.0  # largest factor
+SMALLEST = 320  # pixels of the shorter side: a smaller input would save little
+LARGE = 1600  # pixels of the longer side from which tiles are better
+WINDOW = 800  # pixels of a tile in the network's input
 STEP = 32  # sizes are multiples of it
-ENOUGH = 0.75  # of the recipe's side: a need of less says that a smaller input would do
+ENOUGH = 0.75  # fraction of the recipe's side below which a smaller input is recommended
 
 
 @dataclass(frozen=True)
 class Advice:
-    """``overrides`` are words for the command line; empty where the recipe's own size is right.
+    """A recommended size; ``overrides`` are options for the command line, empty if the recipe's own size is right.
 
     ``fraction_now`` is the fraction of boxes whose mean side is at least ``least_side`` pixels at the recipe's size,
-    ``fraction_then`` at the recommended one; ``side`` is the 5th percentile of these sides in pixels of the images.
+    ``fraction_then`` at the recommended one. ``side`` is the 5th percentile of the mean sides in pixels of the images.
     """
 
     text: str
@@ -54,9 +54,15 @@ def recommend_size(
     preprocess: Preprocess,
     finest: int,
 ) -> Advice | None:
-    """The advice for these images, (width, height), and boxes; ``resized`` are the recipe's sizes of them.
+    """Return the advice for images of these (width, height); None without boxes.
 
-    None where there are no boxes.
+    Args:
+        sizes: (width, height) of the images in pixels.
+        owner: the image of each box.
+        boxes: xyxy in pixels.
+        resized: (width, height) of the images after the recipe's resize.
+        preprocess: the recipe's resize.
+        finest: the stride of the finest feature map.
     """
     if not len(boxes):
         return None
@@ -74,14 +80,14 @@ def recommend_size(
     ratio = float(np.quantile(sizes.max(axis=1) / sizes.min(axis=1), 0.9))
     long = math.ceil(short * ratio / STEP) * STEP
     if max(long, scale * np.median(sizes.max(axis=1))) > LARGE:
-        return _windows(blank, scale, sides, float(np.quantile(spans.max(axis=1), 0.99)))
+        return _tiled(blank, scale, sides, float(np.quantile(spans.max(axis=1), 0.99)))
     factor = np.minimum(short / sizes.min(axis=1), long / sizes.max(axis=1))
     then = float((sides * factor[owner] >= least).mean())
     return _whole(blank, (short, long), float(np.median(resized.min(axis=1))), then)
 
 
 def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> Advice:
-    """Images taken whole, of this shorter and longer side; ``usual`` is the recipe's shorter side."""
+    """Return the advice for whole images of this shorter and longer side; ``usual`` is the recipe's shorter side."""
     short, long = size
     least, now = blank.least_side, blank.fraction_now
     if ENOUGH * usual <= short <= usual or (now >= COVERED and short > usual):
@@ -89,8 +95,8 @@ def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> A
         return replace(blank, text=text)
     if short < usual:
         text = (
-            f"a shorter side of {short} pixels would do: {then:.0%} of the boxes still span {least} pixels or more "
-            f"(at the recipe's {usual:.0f}, {now:.0%}), at {(short / usual) ** 2:.0%} of the work"
+            f"a shorter side of {short} pixels is enough: {then:.0%} of the boxes still span {least} pixels or more "
+            f"(at the recipe's {usual:.0f}, {now:.0%}), with {(short / usual) ** 2:.0%} of the computation"
         )
     else:
         text = (
@@ -110,9 +116,9 @@ def _whole(blank: Advice, size: tuple[int, int], usual: float, then: float) -> A
     return replace(blank, text=text, overrides=tuple(words), preprocess=preprocess, fraction_then=then)
 
 
-def _windows(blank: Advice, scale: float, sides: Float[np.ndarray, "N"], longer_side: float) -> Advice:
-    """Windows at that scale of the images; ``longer_side`` is that of nearly the longest box."""
-    overlap = math.ceil(longer_side) + 2  # a box two pixels shorter than the overlap is whole in some window
+def _tiled(blank: Advice, scale: float, sides: Float[np.ndarray, "N"], longer_side: float) -> Advice:
+    """Return the advice for tiles at this scale; ``longer_side`` is the longer side of the 99 % smallest boxes."""
+    overlap = math.ceil(longer_side) + 2  # a box two pixels shorter than the overlap is whole in some tile
     window = math.ceil(max(WINDOW / scale, 2 * overlap) / STEP) * STEP
     scale = round(scale, 3)
     then = float((sides * scale >= blank.least_side).mean())
@@ -123,8 +129,8 @@ def _windows(blank: Advice, scale: float, sides: Float[np.ndarray, "N"], longer_
         f"tiling.overlap={overlap}",
     )
     text = (
-        f"read images in windows of {window} pixels that overlap by {overlap}, at a scale of {scale:g}: {then:.0%} "
-        f"of the boxes then span {blank.least_side} pixels or more of the network's input; with the recipe as it is, "
+        f"read images in tiles of {window} pixels that overlap by {overlap}, at a scale of {scale:g}: {then:.0%} "
+        f"of the boxes then span {blank.least_side} pixels or more of the network's input; with the unchanged recipe "
         f"it is {blank.fraction_now:.0%}"
     )
     preprocess = replace(blank.preprocess, scale=scale)

@@ -1,4 +1,4 @@
-"""Everything a check found out, as one value: for the terminal, for JSON, for the page, for the cleaned copy."""
+"""The report of a data check, from which the terminal, the JSON, the page and the cleaned copy are made."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ VERSION = 1  # of the JSON
 
 @dataclass(frozen=True)
 class MatchReport:
-    """What the assignment of ``recipe`` gives: ``unmatched`` of ``boxes`` get no point at the recipe's size, and
-    ``unmatched_then`` at the recommended one, where there is one.
+    """The result of the assignment of ``recipe``: ``unmatched`` of ``boxes`` get no point at the recipe's size.
 
-    ``sampled``: only some images were looked at.
+    ``unmatched_then`` is their number at the recommended size, None if no other size is recommended. If ``sampled``,
+    only some images were assigned.
     """
 
     recipe: str
@@ -34,7 +34,7 @@ class MatchReport:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Whether images were decoded, how many, and in how many seconds; estimated where they were not."""
+    """Whether images were decoded, how many, and in how many seconds; an estimate if not ``done``."""
 
     done: bool
     images: int
@@ -43,7 +43,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What a model was asked: how many images and labels it saw, and how many labels it found."""
+    """The model that judged the labels: how many images and labels it saw, and how many labels it detected."""
 
     name: str
     images: int
@@ -54,7 +54,7 @@ class ModelReport:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The result of a check. ``splits`` and ``scans`` are what it was made of, for thumbnails and the cleaned copy."""
+    """The result of a check; ``splits`` and ``scans`` are its input, for thumbnails and the cleaned copy."""
 
     data: str
     splits: Sequence[Split]
@@ -70,17 +70,17 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 where training would stop, or lose data; 0 where not, warnings or not."""
+        """1 if training would stop or lose data, else 0, with or without warnings."""
         return 1 if self.findings.loses else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; of each kind and split at most a thousand findings are listed, all are counted."""
+        """Return plain values; at most a thousand findings of each kind and split are listed, all are counted."""
         return {
             "version": VERSION,
             "data": self.data,
             "training_would_lose_data": self.findings.loses,
             "counts": {kind: self._counts(kind) for kind in self.findings.kinds()},
-            "findings": [one.to_json() for kind in self.findings.kinds() for one in self.findings.of(kind)],
+            "findings": [finding.to_json() for kind in self.findings.kinds() for finding in self.findings.of(kind)],
             "classes": [{**asdict(row), "total": row.total} for row in self.classes],
             "statistics": self.statistics.to_json(),
             "decoding": asdict(self.decoding),

@@ -1,7 +1,8 @@
-"""One split as the checks see it: what was read, what was judged of each box, and words for what is found."""
+"""One split as the checks see it: what was read, the validity of each box, and findings on its images and boxes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,13 @@ from jaxtyping import Bool, Float, Float32, Int64
 from varifocal.data.annotations import RawDataset, each_region_once, region_numbers
 from varifocal.data.readers.columns import with_image_sizes
 from varifocal.data.validate import BoxValidity, validate_boxes
-from varifocal.tools.check.findings import Finding
+from varifocal.tools.check.findings import Finding, Findings
 from varifocal.types import FileLike
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``name`` is that of the split; ``raw`` has the sizes of all images that could be measured."""
+    """A split; ``raw`` has the sizes of all images that could be measured."""
 
     name: str
     raw: RawDataset
@@ -25,30 +26,31 @@ class Split:
 
     @classmethod
     def of(cls, raw: RawDataset) -> Split:
+        """Measure the images and judge the boxes of what was read."""
         raw = with_image_sizes(raw)
         return cls(raw.split, raw, validate_boxes(raw))
 
     @cached_property
     def sound(self) -> Bool[np.ndarray, "N"]:
-        """Boxes that training sees as objects: possible, of a known class, neither crowd nor difficult."""
+        """Boxes that training sees as objects: valid, of a known class, neither crowd nor difficult."""
         boxes = self.raw.boxes
         return self.verdict.good & (boxes.labels >= 0) & ~boxes.crowd & ~boxes.difficult
 
     @cached_property
     def regions(self) -> Int64[np.ndarray, "N"]:
-        """For each box the number of the region of several classes that it is a copy of, -1 for others."""
+        """For each box the number of the region of several classes that it is a copy of; -1 for other boxes."""
         boxes = self.raw.boxes
         return region_numbers(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
 
     @cached_property
     def each_region_once(self) -> Bool[np.ndarray, "N"]:
-        """Boxes to be reported: all but the copies of a region after its first."""
+        """Boxes to be reported: all but the copies of a region after the first."""
         boxes = self.raw.boxes
         return each_region_once(boxes.images, boxes.labels, boxes.xyxy, boxes.crowd)
 
     @cached_property
     def used_names(self) -> frozenset[str]:
-        """The names of the classes that have boxes, of whatever kind but regions of several classes."""
+        """The names of the classes that have boxes of any kind except regions of several classes."""
         labels = self.raw.boxes.labels[self.regions < 0]
         return frozenset(self.raw.categories[label].name for label in np.unique(labels[labels >= 0]).tolist())
 
@@ -72,7 +74,7 @@ class Split:
 
     @cached_property
     def sides(self) -> Float[np.ndarray, "K"]:
-        """The root of each sound box's area, pixels of the image."""
+        """The root of each sound box's area, in pixels of the image."""
         boxes = self.sound_boxes.astype(np.float64)
         return np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
@@ -88,7 +90,7 @@ class Split:
         return order[starts[image] : starts[image + 1]]
 
     def class_name(self, label: int) -> str:
-        """The name of a label, or what is said of one that is not known."""
+        """Return the name of a label; "unknown" for one below 0."""
         return self.raw.categories[label].name if label >= 0 else "unknown"
 
     def where(self, box: int) -> str:
@@ -102,14 +104,32 @@ class Split:
     def image_file(self, image: int) -> FileLike | None:
         return self.raw.images.files[image]
 
+    def add_images(
+        self, findings: Findings, kind: str, which: Bool[np.ndarray, "M"], text: Callable[[int], str]
+    ) -> None:
+        """Add a finding on each of these images; ``text`` is called with those that are listed."""
+        images = np.flatnonzero(which).tolist()
+        findings.add_many((kind, self.name), images, lambda image: self.on_image(kind, image, text(image)))
+
+    def add_texts(self, findings: Findings, kind: str, texts: Mapping[int, str]) -> None:
+        """Add a finding on each image that has a text."""
+        images = sorted(image for image, text in texts.items() if text)
+        findings.add_many((kind, self.name), images, lambda image: self.on_image(kind, image, texts[image]))
+
+    def add_boxes(
+        self, findings: Findings, kind: str, boxes: Int64[np.ndarray, "K"], text: Callable[[int], str]
+    ) -> None:
+        """Add a finding on each of these boxes; ``text`` is called with those that are listed."""
+        findings.add_many((kind, self.name), boxes.tolist(), lambda box: self.on_box(kind, box, text(box)))
+
     def on_image(self, kind: str, image: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:
-        """What was found of an image."""
+        """Return a finding on an image; ``more`` are further fields of it."""
         file = self.image_file(image)
         name = self.image_name(image)
         return Finding(kind, self.name, text, str(file) if file else name, "", image, rank=rank, **more)  # type: ignore[arg-type]
 
     def on_box(self, kind: str, box: int, text: str, *, rank: float = 0.0, **more: object) -> Finding:
-        """What was found of a box, which is drawn."""
+        """Return a finding on a box, which is drawn; ``more`` are further fields of it."""
         image = int(self.raw.boxes.images[box])
         file = self.image_file(image)
         finite = bool(np.isfinite(self.raw.boxes.xyxy[box]).all())
@@ -126,6 +146,6 @@ class Split:
         )
 
     def corners(self, box: int) -> tuple[float, float, float, float]:
-        """xyxy pixels as the source has them; of one that is not numbers, zeros."""
+        """Return the box in xyxy pixels as in the source; 0 for NaN, and 1e9 for infinity."""
         x1, y1, x2, y2 = np.nan_to_num(self.raw.boxes.xyxy[box], nan=0.0, posinf=1e9, neginf=-1e9).tolist()
         return x1, y1, x2, y2

@@ -1,4 +1,4 @@
-"""Distributions of a data set: how many, how large, which shapes, where."""
+"""Distributions of a data set: number, size, shape and position of boxes, size of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MANY = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513)
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bars with their words. ``marked`` is the part of each bar that stands out, such as unmatched boxes."""
+    """The counts of bars with their words; ``marked`` is the highlighted part of each bar, explained by ``mark``."""
 
     title: str
     words: tuple[str, ...]
@@ -38,8 +38,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """How much there is in a split; ``without`` are images without boxes and without regions to be ignored for several
-    classes, of which there are ``regions``, and which count as no boxes."""
+    """The numbers of a split.
+
+    ``regions`` to be ignored for several classes are not counted as boxes. ``without`` counts images that have neither.
+    """
 
     name: str
     source: str
@@ -54,19 +56,19 @@ class SplitCounts:
 
 
 def split_table(splits: Sequence[SplitCounts]) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
-    """Return the headings and a row of numbers for each split; ignored regions only where some split has any."""
+    """Return the headings and a row of numbers for each split; ignored regions only if a split has any."""
     names = ("images", "without boxes", "boxes", "crowd", "difficult", "most in one")
     rows: list[tuple[int, ...]] = [
-        (one.images, one.without, one.boxes, one.crowd, one.difficult, one.most_boxes) for one in splits
+        (split.images, split.without, split.boxes, split.crowd, split.difficult, split.most_boxes) for split in splits
     ]
-    if not any(one.regions for one in splits):
+    if not any(split.regions for split in splits):
         return names, rows
-    return (*names, "ignored regions"), [(*row, one.regions) for row, one in zip(rows, splits, strict=True)]
+    return (*names, "ignored regions"), [(*row, split.regions) for row, split in zip(rows, splits, strict=True)]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of all splits together but for ``splits``. ``centers`` are rows of box counts, top left first."""
+    """The numbers of each split, and distributions over all; ``centers`` are rows of box counts from the top left."""
 
     splits: tuple[SplitCounts, ...]
     histograms: tuple[Histogram, ...]
@@ -74,32 +76,35 @@ class Statistics:
     image_sizes: tuple[tuple[int, int, int], ...]  # width, height, images; the most frequent ones
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
-def count(
+def make_statistics(
     splits: Sequence[Split], sides: Float[np.ndarray, "N"], points: Int64[np.ndarray, "N"] | None = None
 ) -> Statistics:
-    """``sides`` are the mean sides of all sound boxes in pixels of the network's input, ``points`` what the assignment
-    gives them, -1 where it was not asked."""
+    """Return the statistics of the splits.
+
+    ``sides`` are the mean sides of all sound boxes in pixels of the network's input, ``points`` the number of points
+    that the assignment gives each, -1 for boxes that were not assigned.
+    """
     boxes = np.concatenate([split.sound_boxes for split in splits]).astype(np.float64)
     sizes = np.concatenate([split.raw.images.sizes[split.sound_images] for split in splits]).astype(np.float64)
-    per_image = np.concatenate([_boxes_a_image(split) for split in splits])
+    per_image = np.concatenate([_boxes_per_image(split) for split in splits])
     histograms = [
         _sides(sides, points),
         _aspects(boxes),
-        _ranges("boxes in an image", _MANY, per_image),
+        _ranges("boxes per image", _MANY, per_image),
     ]
     if points is not None:
-        histograms.insert(1, _ranges("points that the assignment gives a box", _POINTS, points[points >= 0]))
+        histograms.insert(1, _ranges("points that the assignment gives to a box", _POINTS, points[points >= 0]))
     return Statistics(
         tuple(_counts(split) for split in splits), tuple(histograms), _centers(boxes, sizes), _image_sizes(splits)
     )
 
 
 def _counts(split: Split) -> SplitCounts:
-    many = _boxes_a_image(split)
+    per_image = _boxes_per_image(split)
     raw, own = split.raw, split.regions < 0
     bare = np.bincount(raw.boxes.images, minlength=len(raw.images)) == 0
     return SplitCounts(
@@ -111,17 +116,17 @@ def _counts(split: Split) -> SplitCounts:
         int(own.sum()),
         int(raw.boxes.crowd[own].sum()),
         int(raw.boxes.difficult[own].sum()),
-        int(many.max(initial=0)),
+        int(per_image.max(initial=0)),
         int(split.regions.max(initial=-1)) + 1,
     )
 
 
-def _boxes_a_image(split: Split) -> Int64[np.ndarray, "M"]:
+def _boxes_per_image(split: Split) -> Int64[np.ndarray, "M"]:
     return np.bincount(split.raw.boxes.images[split.regions < 0], minlength=len(split.raw.images))
 
 
 def _ranges(title: str, starts: Sequence[int], values: Int64[np.ndarray, "N"]) -> Histogram:
-    """Bars of whole numbers from each start to before the next."""
+    """Return a histogram of integers with bars from each start to before the next."""
     ends = [end - 1 for end in starts[1:]]
     words = [str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, [*ends, None], strict=True)]
     words[-1] = f"{starts[-1]} or more"
@@ -137,22 +142,22 @@ def _sides(sides: Float[np.ndarray, "N"], points: Int64[np.ndarray, "N"] | None)
     if points is None:
         return _trimmed(Histogram(title, words, counts))
     lost = tuple(np.histogram(sides[points == 0], edges)[0].tolist())
-    return _trimmed(Histogram(title, words, counts, lost, "given no point"))
+    return _trimmed(Histogram(title, words, counts, lost, "without a point"))
 
 
 def _aspects(boxes: Float[np.ndarray, "N 4"]) -> Histogram:
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     found = np.histogram(width / height, [0, *_ASPECTS, np.inf])[0]
-    return _trimmed(Histogram("width to height of the boxes", _ASPECT_WORDS, tuple(found.tolist())))
+    return _trimmed(Histogram("aspect ratio of the boxes, width to height", _ASPECT_WORDS, tuple(found.tolist())))
 
 
-def _trimmed(one: Histogram) -> Histogram:
-    """Without the empty bars at both ends."""
-    full = np.flatnonzero(one.counts)
+def _trimmed(bars: Histogram) -> Histogram:
+    """Return the histogram without the empty bars at both ends."""
+    full = np.flatnonzero(bars.counts)
     if not len(full):
-        return Histogram(one.title, (), ())
+        return Histogram(bars.title, (), ())
     part = slice(int(full[0]), int(full[-1]) + 1)
-    return Histogram(one.title, one.words[part], one.counts[part], one.marked[part], one.mark)
+    return Histogram(bars.title, bars.words[part], bars.counts[part], bars.marked[part], bars.mark)
 
 
 def _centers(boxes: Float[np.ndarray, "N 4"], sizes: Float[np.ndarray, "N 2"]) -> tuple[tuple[int, ...], ...]:

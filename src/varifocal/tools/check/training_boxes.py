@@ -1,4 +1,4 @@
-"""The boxes of all splits as training would see them, in the order of their images."""
+"""The boxes of all splits that training sees, in the order of their images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from varifocal.tools.check.split import Split
 class TrainingBoxes:
     """M images of known size and N boxes.
 
-    ``sizes`` are (width, height) in pixels, ``owner`` indexes them and is in order, ``boxes`` are xyxy pixels of the
-    image. ``split`` and ``index`` say which box of which split each one is.
+    ``sizes`` are (width, height) in pixels. ``owner`` is the image of each box, in rising order; ``boxes`` are xyxy in
+    pixels of the image; ``split`` and ``index`` are the number of the split and the index of the box in it.
     """
 
     sizes: Int64[np.ndarray, "M 2"]
@@ -28,13 +28,13 @@ class TrainingBoxes:
 
     @cached_property
     def sides(self) -> Float[np.ndarray, "N"]:
-        """The root of each box's area, pixels of the image."""
+        """The root of each box's area, in pixels of the image."""
         spans = (self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.float64)
         return np.sqrt(spans.prod(axis=1))
 
 
-def make_scene(splits: Sequence[Split], without: Sequence[Bool[np.ndarray, "_"]]) -> TrainingBoxes:
-    """The sound boxes of the splits but those of ``without``, such as boxes that are there twice."""
+def collect_training_boxes(splits: Sequence[Split], without: Sequence[Bool[np.ndarray, "_"]]) -> TrainingBoxes:
+    """Return the sound boxes of the splits except those marked in ``without``, such as duplicates."""
     sizes = np.concatenate([split.raw.images.sizes for split in splits])
     known = (sizes > 0).all(axis=1)
     index_of = np.cumsum(known) - 1

@@ -1,4 +1,4 @@
-"""Which boxes the detector's own assignment gives no point to, so that training never learns from them."""
+"""The number of points that the detector's assignment gives each box; training never learns from boxes without."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from varifocal.models.dense import TargetAssigner
 from varifocal.structures import Priors
 from varifocal.tools.check.training_boxes import TrainingBoxes
 
-MOST_CALLS = 2000  # of an assigner; of more images a random sample is looked at
-MOST_BOXES = 2048  # that are assigned together
+MOST_CALLS = 2000  # calls of an assigner, beyond which a random sample of the images is assigned
+MOST_BOXES = 2048  # boxes that are assigned together
 
 
 @dataclass(frozen=True, eq=False)
-class Matching:
-    """How many points each box gets; -1 of boxes that were not looked at. ``sampled``: not all images were."""
+class PointCounts:
+    """The number of points that each box gets; -1 for boxes that were not assigned.
+
+    If ``sampled``, only a random sample of the images was assigned.
+    """
 
     points: Int64[np.ndarray, "N"]
     sampled: bool
@@ -33,43 +36,45 @@ class Matching:
         return np.flatnonzero(self.points == 0)
 
     @property
-    def looked_at(self) -> int:
+    def assigned(self) -> int:
+        """The number of boxes that were assigned."""
         return int((self.points >= 0).sum())
 
 
-def match(scene: TrainingBoxes, eye: TrainingGeometry, progress: Callable[[int], None] = lambda done: None) -> Matching:
-    """Give each image's points to its boxes, resized as training would, and count what each box gets.
+def count_points(
+    training: TrainingBoxes, geometry: TrainingGeometry, progress: Callable[[int], None] = lambda done: None
+) -> PointCounts:
+    """Assign the points of each image to its boxes, resized as in training, and count those of each box.
 
-    Images with grids of one shape are assigned in a call where the assigner is ATSS, whose boxes only meet in the
-    last step; others need one call an image. Beyond ``MOST_CALLS`` calls a random sample of images is looked at.
+    With ATSS, whose boxes compete only in the last step, images with grids of one shape are assigned in one call; other
+    assigners need one call per image. Beyond ``MOST_CALLS`` calls a random sample of the images is assigned.
     ``progress`` is called with the number of boxes done.
     """
-    sides = eye.resized(scene.sizes)
-    boxes = scene.boxes * eye.factors(scene.sizes)[scene.owner]
-    together = eye.labeling.assign is assign_atss
-    grids = eye.grids(sides)
-    owned = np.unique(scene.owner)
+    boxes = training.boxes * geometry.scale_factors(training.sizes)[training.owner]
+    together = geometry.labeling.assign is assign_atss
+    grids = geometry.grid_sizes(geometry.resized(training.sizes))
+    owned = np.unique(training.owner)
     calls = np.unique(grids[owned], axis=0, return_inverse=True)[1].reshape(-1) if together else np.arange(len(owned))
     chosen = _sample(calls)
     points = np.full(len(boxes), -1, np.int64)
     done = 0
     for image_group in _by_call(owned[chosen], calls[chosen]):
         height, width = grids[image_group[0]].tolist()
-        priors = eye.priors(height, width)
-        for blocks in _blocks(scene.owner, image_group):
+        priors = geometry.priors(height, width)
+        for blocks in _blocks(training.owner, image_group):
             assign = _points_together if together else _points_alone
-            points[blocks] = assign(eye.labeling, priors, boxes[blocks], scene.owner[blocks])
+            points[blocks] = assign(geometry.labeling, priors, boxes[blocks], training.owner[blocks])
             done += len(blocks)
             progress(done)
-    return Matching(points, not chosen.all())
+    return PointCounts(points, not chosen.all())
 
 
 def _sample(calls: Int64[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:
-    """Which images to look at, so that there are at most ``MOST_CALLS`` calls; all where there are not more."""
+    """Return which images to assign so that there are at most ``MOST_CALLS`` calls."""
     different = np.unique(calls)
     if len(different) <= MOST_CALLS:
         return np.ones(len(calls), bool)
-    # images, not calls, are drawn, so that a shape counts as often as it is there
+    # images are drawn, not calls, so that frequent shapes are drawn more often
     chosen = np.zeros(len(calls), bool)
     chosen[np.random.default_rng(0).permutation(len(calls))[:MOST_CALLS]] = True
     return chosen
@@ -92,21 +97,20 @@ def _blocks(owner: Int64[np.ndarray, "N"], images: Int64[np.ndarray, "K"]) -> It
 def _points_alone(
     labeling: TargetAssigner, priors: Priors, boxes: Float32[np.ndarray, "B 4"], _: Int64[np.ndarray, "B"]
 ) -> Int64[np.ndarray, "B"]:
-    """Points of each box of one image."""
-    given = labeling.assign(priors, torch.from_numpy(boxes)).gt
-    return np.bincount(given[given >= 0].numpy(), minlength=len(boxes))
+    """Return the number of points of each box of one image."""
+    owner = labeling.assign(priors, torch.from_numpy(boxes)).gt
+    return np.bincount(owner[owner >= 0].numpy(), minlength=len(boxes))
 
 
 def _points_together(
     labeling: TargetAssigner, priors: Priors, boxes: Float[np.ndarray, "B 4"], owner: Int64[np.ndarray, "B"]
 ) -> Int64[np.ndarray, "B"]:
-    """Points of each box of images that have one grid: every image gets points of its own, then they are settled.
+    """Return the number of points of each box of images with equal grids, whose points are kept apart by the image.
 
-    Only the points that some box asks for are kept, so that memory does not grow with the images.
+    Only points that are a candidate of some box are kept, so that memory does not grow with the images.
     """
-    claims = atss_candidates(priors, torch.from_numpy(boxes))
+    candidates = atss_candidates(priors, torch.from_numpy(boxes))
     image: Tensor = torch.from_numpy(np.unique(owner, return_inverse=True)[1].reshape(-1))
-    own_point = claims.point + image[claims.owner] * len(priors.points)
-    asked, point = own_point.unique(return_inverse=True)
-    given = resolve_conflicts(AtssCandidates(point, claims.owner, claims.iou), len(asked), len(boxes))
-    return np.bincount(given[given >= 0].numpy(), minlength=len(boxes))
+    used, point = (candidates.point + image[candidates.owner] * len(priors.points)).unique(return_inverse=True)
+    resolved = resolve_conflicts(AtssCandidates(point, candidates.owner, candidates.iou), len(used), len(boxes))
+    return np.bincount(resolved[resolved >= 0].numpy(), minlength=len(boxes))

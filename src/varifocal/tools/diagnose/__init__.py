@@ -1,1 +1,1 @@
-"""Why a detector's AP is what it is: ranking, calibration, kinds of error, thresholds, the worst images."""
+"""The command ``diagnose``: why a detector's AP is what it is."""

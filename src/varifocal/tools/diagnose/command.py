@@ -1,4 +1,4 @@
-"""The verb ``diagnose``: options to a diagnosis, and that to the terminal, to JSON and to images."""
+"""The command ``diagnose``: from options to a diagnosis, and from that to the terminal, to JSON and to charts."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Settings
+from varifocal.analysis.diagnosis import Diagnosis, Settings, diagnose
 from varifocal.analysis.diagnosis_plots import make_plots
 from varifocal.data.coco_results import read_results
 from varifocal.evaluation.evaluate import detect_all, fit_classes, relabel
 from varifocal.tools.datasets import eval_data
 from varifocal.tools.diagnose.console import show
 from varifocal.tools.diagnose.results_sanity import results_sanity
-from varifocal.tools.output_paths import ensure_writable_dir, ensure_writable_file
+from varifocal.tools.output_paths import ensure_outputs, ensure_writable_dir
 from varifocal.types import Dataset, Detections
 from varifocal.utils.atomic_write import atomic_write, atomic_write_all
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.progress import progress_bar
 
+LIMIT = 100  # detections of a class in an image that COCO's evaluation reads
+
 
 def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
-    """Detect or read what was found, diagnose, show, write; ``load`` gives the model of the checkpoint.
+    """Detect objects or read detections, diagnose them, write the files and print the result.
+
+    ``load`` returns the model of the checkpoint.
 
     Raises:
-        ConfigError: neither or both of a checkpoint and results are named, or an option says nothing possible.
+        ConfigError: neither or both of a checkpoint and results are named, or an option has an impossible value.
     """
     from rich.console import Console
 
-    if (options.checkpoint is None) == (options.predictions is None):
-        raise ConfigError("name either a checkpoint before DATA, or what a detector found with --predictions FILE.")
-    if options.predictions is not None:
-        _refuse_settings_of_a_model(options)
-    _settings(options, 100)  # mistakes are reported before the work
-    if options.output_json is not None:
-        ensure_writable_file(options.output_json)
-    if options.plot_dir is not None:
-        ensure_writable_dir(options.plot_dir)
-    found = _find(options, load)
-    plots = {} if options.plot_dir is None else make_plots(found)
+    _check(options)
+    found = _diagnose(options, load)
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(found.to_json()).encode())
+    plots = {} if options.plot_dir is None else make_plots(found)
     if plots:
         atomic_write_all({options.plot_dir / name: text.encode() for name, text in plots.items()})
     Console().print(show(found))  # after the files, which a closed pipe must not cost
@@ -52,37 +47,52 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         print(f"{options.plot_dir}: {', '.join(plots) or 'no chart, since no object is labeled'}")
 
 
-def _refuse_settings_of_a_model(options: argparse.Namespace) -> None:
-    given = [name for name in ("tta", "tile", "overlap") if getattr(options, name) not in (None, False)]
-    if given:
-        raise ConfigError(f"--{given[0]} is for a checkpoint; leave it out with --predictions.")
+def _check(options: argparse.Namespace) -> None:
+    """Raise on options that contradict each other or outputs that cannot be written, before the work begins."""
+    if (options.checkpoint is None) == (options.predictions is None):
+        raise ConfigError(
+            "name either a checkpoint before DATA or a file of detections with --predictions FILE.",
+            code="diagnose-one-source",
+        )
+    if options.predictions is not None:
+        for name in ("tta", "tile", "overlap"):
+            if getattr(options, name) not in (None, False):
+                raise ConfigError(
+                    f"--{name} applies to a checkpoint; leave it out with --predictions.",
+                    code="option-of-a-checkpoint",
+                )
+    _settings(options, LIMIT)
+    ensure_outputs({"--output-json": options.output_json})
+    if options.plot_dir is not None:
+        ensure_writable_dir(options.plot_dir)
 
 
-def _find(options: argparse.Namespace, load: Callable[[], Any]) -> Any:
-    """The diagnosis; notes of the data go to stderr."""
-    model = None if options.checkpoint is None else load()
+def _diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> Diagnosis:
+    """Return the diagnosis; print notes on the data and on a results file to stderr."""
+    file: Path | None = options.predictions
+    model: Any = None if options.checkpoint is None else load()
     data = eval_data(options)
-    if model is not None:
+    if file is None:
         data = fit_classes(model, data)
-    detections, usual = _detections(options.predictions, model, data)
+        detections, limit = _detect(model, data)
+    else:
+        detections, limit = read_results(file, data, lambda note: print(f"{file}: {note}", file=sys.stderr)), LIMIT
+    found = diagnose(detections, data, _settings(options, limit))
+    for sentence in () if file is None else results_sanity(found.table, data):
+        print(f"{file}: {sentence}", file=sys.stderr)
     for note in data.notes:
         print(note, file=sys.stderr)
-    return diagnose(detections, data, _settings(options, usual))
+    return found
 
 
-def _settings(options: argparse.Namespace, usual: int) -> Settings:
-    limit = usual if options.max_detections is None else options.max_detections
+def _settings(options: argparse.Namespace, limit: int) -> Settings:
+    limit = limit if options.max_detections is None else options.max_detections
     return Settings(options.target_precision, options.score_threshold, options.iou_threshold, limit, options.num_worst)
 
 
-def _detections(results: Path | None, model: Any, data: Dataset) -> tuple[list[Detections], int]:
-    """One of each sample with labels of the data, and how many COCO's evaluation reads of an image."""
-    if results is not None:
-        read = read_results(results, data, lambda note: print(f"{results}: {note}", file=sys.stderr))
-        for doubt in results_sanity(read, data):
-            print(f"{results}: {doubt}", file=sys.stderr)
-        return read, 100
+def _detect(model: Any, data: Dataset) -> tuple[list[Detections], int]:
+    """Return the model's detections in each sample, with labels of the data, and how many the diagnosis reads."""
     with progress_bar("detecting", len(data.samples)) as advance:
         found = detect_all(model, data.samples, advance)
-    most: int = model.info.postprocess.max_detections
-    return [relabel(one, data.categories) for one in found], max(most, 100)
+    limit = max(model.info.postprocess.max_detections, LIMIT)
+    return [relabel(detections, data.categories) for detections in found], limit

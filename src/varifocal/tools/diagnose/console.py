@@ -1,4 +1,4 @@
-"""The diagnosis as a person reads it in a terminal: the most useful first, on about one screen."""
+"""The diagnosis in the terminal: the most useful numbers first, on about one screen."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from varifocal.tools.diagnose.results_sanity import mixed_pairs
 
 CLASSES, IMAGES = 10, 5
 _WORTH: dict[str, Callable[[APBreakdown], float | None]] = {
-    "AP as it is": lambda one: one.given,
-    "lost to the order of the boxes": lambda one: one.ranking,
-    "lost to second boxes of an object": lambda one: one.duplicates,
-    "lost to missing and loose boxes": lambda one: one.boxes,
+    "AP": lambda breakdown: breakdown.given,
+    "lost to ranking": lambda breakdown: breakdown.ranking,
+    "lost to duplicates": lambda breakdown: breakdown.duplicates,
+    "lost to missing or imprecise boxes": lambda breakdown: breakdown.boxes,
 }
 
 
 def show(found: Diagnosis) -> RenderableType:
-    """What separates AP from 100, errors, scores, classes, the worst images."""
+    """Return the AP breakdown, the errors, the scores, the classes and the worst images of a diagnosis."""
     blocks: list[RenderableType] = [_worth(found), _errors(found), _scores(found)]
     if len(found.classes) > 1:
         blocks.append(_classes(found))
@@ -46,26 +46,26 @@ def _head(found: Diagnosis) -> Text:
 def _worth(found: Diagnosis) -> Table:
     table = _table("what separates AP from 100", "all", *SIZES)
     ranking = found.ranking
-    every = [ranking.worth, *ranking.worth_by_size.values()]
+    breakdowns = [ranking.worth, *ranking.worth_by_size.values()]
     for name, value in _WORTH.items():
-        table.add_row(name, *(percent(value(one)) for one in every))
+        table.add_row(name, *(percent(value(breakdown)) for breakdown in breakdowns))
     near = [ranking.near, *ranking.by_size.values()]
-    table.add_row("correlation of score and IoU, Spearman", *(_three(one.spearman) for one in near))
-    table.add_row("and Kendall, of detections from IoU 0.1 on", *(_three(one.kendall) for one in near))
+    table.add_row("correlation of score and IoU, Spearman", *(_three(part.spearman) for part in near))
+    table.add_row("and Kendall, of detections from IoU 0.1 on", *(_three(part.kendall) for part in near))
     table.add_row("boxes", *_counts(found))
     table.caption = f"AP by shape (boxes): {_shapes(found)}"
     return table
 
 
 def _counts(found: Diagnosis) -> list[str]:
-    """The boxes of each column."""
+    """Return the number of boxes of each column."""
     sizes = by_size(found.table).values()
-    return [f"{int(found.table.objects.sum()):,}", *(f"{int(one.truth.sum()):,}" for one in sizes)]
+    return [f"{int(found.table.objects.sum()):,}", *(f"{int(size.truth.sum()):,}" for size in sizes)]
 
 
 def _shapes(found: Diagnosis) -> str:
     shapes = by_aspect(found.table).items()
-    return ", ".join(f"{name} {percent(found.ap[name])} ({int(one.truth.sum()):,})" for name, one in shapes)
+    return ", ".join(f"{name} {percent(found.ap[name])} ({int(shape.truth.sum()):,})" for name, shape in shapes)
 
 
 def _errors(found: Diagnosis) -> Table:
@@ -84,37 +84,36 @@ def _scores(found: Diagnosis) -> Table:
     grid.add_column()
     calibration, target = found.calibration, found.thresholds.precision
     if calibration is None:
-        text = "not reported: scores are not between 0 and 1"
+        text = "not computed: scores are not between 0 and 1"
     else:
-        text = f"LaECE {percent(calibration.laece_all)}, from the best threshold of each class on "
+        text = f"LaECE {percent(calibration.laece_all)}; from the best threshold of each class on "
         text += percent(calibration.laece)
     grid.add_row("calibration", text)
     grid.add_row("best F1", _operating(found.thresholds.f1))
     grid.add_row(f"precision {target:g}", _operating(found.thresholds.target, "no score reaches it"))
-    counts = found.confusion.counts
-    mixed = int(counts[:-1, :-1].sum() - counts.diagonal()[:-1].sum())
+    confusion = found.confusion
     grid.add_row(
-        f"from score {found.confusion.score:.3f} on",
-        f"{int(counts.diagonal().sum()):,} boxes found, {mixed:,} as another class, "
-        f"{int(counts[:-1, -1].sum()):,} not; {int(counts[-1].sum()):,} detections of nothing",
+        f"from score {confusion.score:.3f} on",
+        f"{confusion.correct:,} boxes detected, {confusion.confused:,} as another class, "
+        f"{int(confusion.counts[:-1, -1].sum()):,} missed; {int(confusion.counts[-1].sum()):,} detections of nothing",
     )
-    pairs = mixed_pairs(found.confusion, [category.name for category in found.data.categories])
+    pairs = mixed_pairs(confusion, [category.name for category in found.data.categories])
     if pairs:
-        doubt = "; are the category ids those of the data?" if mixed > counts.diagonal().sum() else ""
-        grid.add_row("taken for another", Text(", ".join(pairs) + doubt))
+        question = "; are the category ids those of the data?" if confusion.confused > confusion.correct else ""
+        grid.add_row("confused classes", Text(", ".join(pairs) + question))
     return grid
 
 
-def _operating(one: OperatingPoint | None, otherwise: str = "-") -> str:
-    if one is None:
+def _operating(point: OperatingPoint | None, otherwise: str = "-") -> str:
+    if point is None:
         return otherwise
-    values = {"precision": one.precision, "recall": one.recall, "F1": one.f1}
-    return f"score {one.score:.3f}: " + ", ".join(f"{name} {percent(value)}" for name, value in values.items())
+    values = {"precision": point.precision, "recall": point.recall, "F1": point.f1}
+    return f"score {point.score:.3f}: " + ", ".join(f"{name} {percent(value)}" for name, value in values.items())
 
 
 def _classes(found: Diagnosis) -> Table:
     target = f"score for precision {found.thresholds.precision:g}"
-    table = _table("class", "boxes", "AP", "AP50", "lost to order", "Kendall", "score of best F1", target)
+    table = _table("class", "boxes", "AP", "AP50", "lost to ranking", "Kendall", "score of best F1", target)
     whole = found.given.whole
     order = sorted(found.classes, key=lambda k: float(whole.per_class[k]))
     for k in order[:CLASSES]:
@@ -135,11 +134,11 @@ def _classes(found: Diagnosis) -> Table:
 
 
 def _images(found: Diagnosis) -> Table:
-    table = _table("worst images", "cost", "wrong", "not found", "boxes")
-    for one in found.worst[:IMAGES]:
-        file = found.data.samples[one.sample].file.name.encode(errors="replace").decode()  # bytes may be no text
-        name = Text(file, overflow="fold")
-        table.add_row(name, f"{one.cost:.2f}", f"{one.wrong:,}", f"{len(one.missed):,}", f"{one.objects:,}")
+    table = _table("worst images", "cost", "wrong", "missed", "boxes")
+    for image in found.worst[:IMAGES]:
+        file = found.data.samples[image.sample].file.name.encode(errors="replace").decode()  # bytes may be no text
+        counts = (image.wrong, len(image.missed), image.objects)
+        table.add_row(Text(file, overflow="fold"), f"{image.cost:.2f}", *(f"{count:,}" for count in counts))
     return table
 
 

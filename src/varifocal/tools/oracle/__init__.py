@@ -1,1 +1,1 @@
-"""Give a detector the truth, one quantity at a time, and see what AP it buys (VarifocalNet, section 3.1, table 1)."""
+"""The command ``oracle``: AP with one predicted quantity replaced by the truth (VarifocalNet, section 3.1, table 1)."""

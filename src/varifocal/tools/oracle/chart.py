@@ -1,4 +1,4 @@
-"""The study as bars."""
+"""The study as a bar chart."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SCORED = ("scored by class", "by class times centerness")
 
 
 def chart(study: OracleStudy) -> str:
-    """An SVG text: the AP of every row, and its gain; a detector with centerness has two bars a row."""
+    """Return an SVG text with the AP of every row and its gain; a detector with centerness has two bars per row."""
     twice = any(row.centerness for row in study.rows)
     return bars(
-        f"{study.detector}: AP when the truth is given",
+        f"{study.detector}: AP with parts of the truth",
         f"COCO AP in percent on {study.data}, positives of {study.assign}. "
         + " ".join(f"{_name(row)} {_words(row)}." for row in study.rows),
         "AP, %",

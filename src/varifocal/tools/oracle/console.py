@@ -1,4 +1,4 @@
-"""A study as a person reads it in a terminal."""
+"""The study in the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from varifocal.tools.oracle.result import BASELINE, OracleRow, OracleStudy
 
 
 def show(study: OracleStudy) -> RenderableType:
-    """The table, then what is not in it and why."""
+    """Return the table of the rows, followed by the rows that the detector does not have, and why."""
     title = f"{study.detector} on {study.data}: {study.images:,} images, {study.objects:,} objects"
     table = Table(box=None, pad_edge=False, title=Text(title, "bold"), title_justify="left")
     for name in ("given", "scored by", "AP", "AP50", "AP75", "gain"):
@@ -31,12 +31,12 @@ def show(study: OracleStudy) -> RenderableType:
             Text(row.meaning),
             style=style,
         )
-    where = f"Positives: {study.assign}, {study.positives:,} of them."
-    return Group(table, Text(where), *(Text(line, style="dim") for line in _absent(study)))
+    positives = f"Positives: {study.positives:,}, assigned by {study.assign}."
+    return Group(table, Text(positives), *(Text(line, style="dim") for line in _absent(study)))
 
 
 def scored_by(row: OracleRow) -> str:
-    """What the scores of a row are made of."""
+    """Return the factors of the scores of a row."""
     return "class x centerness" if row.centerness else "class"
 
 
@@ -45,5 +45,5 @@ def _percents(*values: float) -> Iterator[str]:
 
 
 def _absent(study: OracleStudy) -> Iterator[str]:
-    for why in dict.fromkeys(study.absent.values()):
-        yield f"No {', '.join(name for name, reason in study.absent.items() if reason == why)}: {why}."
+    for reason in dict.fromkeys(study.absent.values()):
+        yield f"No {', '.join(name for name, why in study.absent.items() if why == reason)}: {reason}."

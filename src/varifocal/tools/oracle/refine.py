@@ -1,4 +1,4 @@
-"""The second look of a detector that refines a first box, had that box been the object's."""
+"""The refinement of a detector with the object's box as the first box."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from varifocal.tools.oracle.positives import AtPoints, Positives
 
 
 class Pyramid:
-    """The maps that the head of a network was last given, so that it can be asked again without a second pass."""
+    """The last input of a network's head, so that the head can run again without the backbone."""
 
     def __init__(self) -> None:
         self.levels: Sequence[Tensor] = ()
 
     def keep(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """Called with the head's arguments whenever it runs."""
+        """Store the arguments of the head; a forward hook."""
         self.levels = arguments[0]
 
 
 @contextmanager
 def kept_pyramid(model: Model) -> Iterator[Pyramid]:
-    """What prediction's head is given while the block runs."""
+    """Yield the input of the head of the model's network while the block runs."""
     pyramid = Pyramid()
-    with model.fast_network().get_submodule("head").register_forward_pre_hook(pyramid.keep):
+    with model.optimized().get_submodule("head").register_forward_pre_hook(pyramid.keep):
         yield pyramid
 
 
 def refine_given_boxes(
-    model: Model, look: ForwardPass, pyramid: Pyramid, decoded: Candidates, at: Positives
+    model: Model, forward: ForwardPass, pyramid: Pyramid, decoded: Candidates, positives: Positives
 ) -> Positives:
-    """The positives with what the head says of the objects' own boxes; all other first boxes stay as predicted.
+    """Return the positives with the predictions of the head for the objects' own boxes as first boxes.
 
-    Everything behind the first box follows from it: where the star looks, so all scores of the point, and what is
-    refined.
+    The points that the star samples, hence all scores of the point, and the refined box follow from the first box.
     """
-    network: Any = model.fast_network()
+    network: Any = model.optimized()
     initial = decoded.boxes.new_zeros(decoded.boxes.shape)
-    initial[at.image, at.point] = bbox2distance(at.points, at.truth)
+    initial[positives.image, positives.point] = bbox2distance(positives.points, positives.truth)
     levels, pyramid.levels = pyramid.levels, ()
     with autocast(model.precision, initial.device.type):
-        outputs = network.look_again(levels, initial)
-    again = model.decode(replace(look, outputs=outputs))
-    return replace(at, again=AtPoints(again.boxes[at.image, at.point], again.scores[at.image, at.point]))
+        outputs = network.refine_given_boxes(levels, initial)
+    refined = model.decode(replace(forward, outputs=outputs))
+    index = positives.image, positives.point
+    return replace(positives, refined=AtPoints(refined.boxes[index], refined.scores[index]))

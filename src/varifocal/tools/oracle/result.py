@@ -1,4 +1,4 @@
-"""What a study found, in plain values."""
+"""The results of a study."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ BASELINE = "nothing"
 
 @dataclass(frozen=True)
 class OracleRow:
-    """One row: what was given, whether scores were multiplied by centerness, and the metrics.
+    """The result of one row.
 
-    ``centerness`` is None for a detector without one. ``gain`` is the AP over the baseline of the same column, 0..1.
+    ``centerness`` says whether scores are multiplied by centerness, None for a detector without it. ``gain`` is the AP
+    minus that of the baseline with the same scores, in 0..1.
     """
 
     name: str
@@ -29,8 +30,8 @@ class OracleRow:
 class OracleStudy:
     """All rows of a detector on a data set, the baseline ``nothing`` first.
 
-    ``assign`` says what found the positives: "detector" or "atss top-k 9". ``absent`` has, by name, why a row is not
-    there. ``positives`` is their number at the study's assignment, in all looks and windows.
+    ``assign`` is the assignment of the positives: "detector" or "atss top-k 9". ``positives`` is their number in all
+    forward passes and tiles. ``absent`` has the names of the rows that the detector does not have, with the reason.
     """
 
     detector: str
@@ -43,10 +44,10 @@ class OracleStudy:
     absent: Mapping[str, str]
 
     def row(self, name: str, *, centerness: bool | None = None) -> OracleRow:
-        """The row of that name; with ``centerness`` None the one that the detector itself would use.
+        """Return the row of this name; with ``centerness`` None the one with the detector's own scores.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such row.
         """
         found = {row.centerness: row for row in self.rows if row.name == name}
         expected = centerness if centerness is not None or None in found else True
@@ -55,5 +56,5 @@ class OracleStudy:
         return found[expected]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and words; metrics in 0..1."""
+        """Return plain values; metrics are in 0..1."""
         return {"kind": "oracle", **asdict(self), "absent": dict(self.absent)}

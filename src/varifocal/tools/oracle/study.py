@@ -1,8 +1,8 @@
-"""The study: one pass of the network an image, and every row from what it said."""
+"""The study: one pass of the network per image, from which every row is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -12,29 +12,27 @@ from PIL import Image
 from varifocal.data.validate import check_size
 from varifocal.evaluation.evaluate import fit_classes, measure
 from varifocal.inference.model import ForwardPass, Model
-from varifocal.inference.pipeline import BATCH, join_windows, read_for
-from varifocal.inference.tiling import make_tiles
-from varifocal.inference.tta import concat_candidates
+from varifocal.inference.pipeline import PassInput, detect, read_for
+from varifocal.inference.tiling import merge_tiles
 from varifocal.structures import Candidates
-from varifocal.tools.oracle.apply_override import apply_override
 from varifocal.tools.oracle.ground_truth_nms import ground_truth_nms
 from varifocal.tools.oracle.positives import Labeller, Positives, Truth, atss_labeller, find_positives
 from varifocal.tools.oracle.refine import kept_pyramid, refine_given_boxes
 from varifocal.tools.oracle.result import BASELINE, OracleRow, OracleStudy
-from varifocal.tools.oracle.rows import CENTERNESS, REFINEMENT, Override, Row, all_rows, split_rows
+from varifocal.tools.oracle.rows import CENTERNESS, REFINEMENT, Override, Row, all_rows, apply_override, split_rows
 from varifocal.types import Dataset, Detections, PostProcess, Tiling
 
-ALL = 10**9  # detections: all of them
+ALL = 10**9  # number of detections that stands for all of them
 
 
 class Variant(NamedTuple):
-    """One way from what the network said to detections: what is given, how it is scored, what follows.
+    """One way from predictions to detections.
 
-    ``centerness``: scores are multiplied by it; None where there is none. ``tiling`` says how the windows of a large
-    image are joined.
+    With ``centerness`` scores are multiplied by it; it is None for a detector without centerness. ``tiling`` says how
+    the tiles of a large image are merged.
     """
 
-    given: Override
+    override: Override
     centerness: bool | None
     settings: PostProcess
     tiling: Tiling
@@ -42,21 +40,19 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A row with one way to score, and the strands that it is made of.
-
-    The first is what the model does; a row that suppresses by truth has a second, in which nothing is suppressed.
-    """
+    """A row with one kind of scores; ``unsuppressed`` is the variant without NMS that ground-truth NMS needs."""
 
     row: Row
-    strands: tuple[Variant, ...]
+    ordinary: Variant
+    unsuppressed: Variant | None = None
 
     def finish(self, found: Mapping[Variant, Detections], truth: Truth) -> Detections:
-        """The image's detections, from those of each strand."""
-        ordinary = found[self.strands[0]]
-        if self.row.one_each is None:
+        """Return the image's detections, given those of each variant."""
+        ordinary = found[self.ordinary]
+        if self.row.ground_truth_nms is None or self.unsuppressed is None:
             return ordinary
-        most = self.strands[0].settings.max_detections
-        return ground_truth_nms(found[self.strands[1]], ordinary, truth, self.row.one_each, most)
+        most = self.ordinary.settings.max_detections
+        return ground_truth_nms(found[self.unsuppressed], ordinary, truth, self.row.ground_truth_nms, most)
 
 
 def oracle_study(
@@ -68,18 +64,17 @@ def oracle_study(
     rows: Sequence[Row] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> OracleStudy:
-    """Evaluate a model on a data set with each row's truth instead of what was predicted.
+    """Evaluate a model on a data set with each row's truth instead of the predictions.
 
-    Images are read, resized, cut into windows and looked at as :func:`varifocal.evaluation.evaluate.evaluate` does, so
-    that the row ``nothing`` is its result. In a window an object counts when at least half of it is seen there, and its
-    box is the whole one.
+    Images are read, resized and tiled as in :func:`varifocal.evaluation.evaluate.evaluate`, so that the row ``nothing``
+    is its result. An object belongs to a tile if at least half of it is inside, and its box is the whole one.
 
     Args:
         model: of any detector.
         data: the images and their labels; crowd regions have no positives. Images without boxes count.
-        assign: which points are positive: "atss", as in the paper, or what the detector is taught ("detector").
-        topk: candidates a level of that ATSS.
-        rows: those of :func:`varifocal.tools.oracle.rows.all_rows` when left out; a baseline is always measured.
+        assign: the assignment of the positives: "atss", as in the paper, or "detector", as in its training.
+        topk: candidates per level of that ATSS.
+        rows: by default those of :func:`varifocal.tools.oracle.rows.all_rows`; a baseline is always evaluated.
         progress: called with the number of images done.
 
     Raises:
@@ -88,130 +83,147 @@ def oracle_study(
     data = fit_classes(model, data)
     requested = all_rows(topk if assign == "atss" else None) if rows is None else rows
     present, absent = split_rows(_with_baseline(requested), model.info.name, model.detector)
-    cases = [case for row in present for case in _cases(row, model)]
-    detector: Any = model.detector
-    labellers: dict[int | None, Labeller] = {
-        row.given.topk: atss_labeller(detector, row.given.topk) for row in present if row.given.topk is not None
-    }
-    labellers[None] = detector.assign if assign == "detector" else atss_labeller(detector, topk)
-    asker = OracleRunner(model, cases, labellers)
-    found: list[list[Detections]] = [[] for _ in cases]
-    truths = [Truth.of(sample, data.categories, model.categories) for sample in data.samples]
-    for done, (sample, truth) in enumerate(zip(data.samples, truths, strict=True), start=1):
+    runner = OracleRunner(model, present, assign, topk)
+    found: list[list[Detections]] = [[] for _ in runner.experiments]
+    objects = 0
+    for done, sample in enumerate(data.samples, start=1):
+        truth = Truth.of(sample, data.categories, model.categories)
         image = read_for(model.info, sample.file)
         check_size(sample, image)
-        for each, detections in zip(found, asker.ask(image, truth), strict=True):
-            each.append(detections)
+        for detections, result in zip(found, runner.run(image, truth), strict=True):
+            detections.append(result)
+        objects += len(truth.labels)
         progress(done)
     return OracleStudy(
         model.info.name,
         str(data.source),
         len(data.samples),
-        sum(len(truth.labels) for truth in truths),
+        objects,
         "detector" if assign == "detector" else f"atss top-k {topk}",
-        asker.positives,
-        _measured(model, data, cases, found),
+        runner.positives,
+        _measure(model, data, runner.experiments, found),
         absent,
     )
 
 
 def _with_baseline(rows: Sequence[Row]) -> list[Row]:
-    first = [row for row in rows if row.name == BASELINE] or [Row(BASELINE, "all as predicted")]
+    first = [row for row in rows if row.name == BASELINE] or [Row(BASELINE, "all predictions")]
     return [*first, *(row for row in rows if row.name != BASELINE)]
 
 
-def _cases(row: Row, model: Model) -> list[Experiment]:
+def _experiments(row: Row, model: Model) -> Iterator[Experiment]:
+    """Yield an experiment with and one without centerness, if the detector and the row allow both."""
     info = model.info
     unsuppressed = replace(info.postprocess, nms_type="nms", nms_iou=1.0, max_detections=ALL)
-    ways: tuple[bool | None, ...] = (False, True) if CENTERNESS.has(model.detector) else (None,)
-    if row.need is CENTERNESS:
-        ways = (True,)
-    cases = []
-    for centerness in ways:
-        strands = [Variant(row.given, centerness, info.postprocess, info.tiling)]
-        if row.one_each is not None:
-            strands.append(Variant(row.given, centerness, unsuppressed, replace(info.tiling, vote=0.0)))
-        cases.append(Experiment(row, tuple(strands)))
-    return cases
+    scores: tuple[bool | None, ...] = (False, True) if CENTERNESS.is_met(model.detector) else (None,)
+    for centerness in (True,) if row.requires is CENTERNESS else scores:
+        ordinary = Variant(row.override, centerness, info.postprocess, info.tiling)
+        if row.ground_truth_nms is None:
+            yield Experiment(row, ordinary)
+        else:
+            yield Experiment(
+                row, ordinary, ordinary._replace(settings=unsuppressed, tiling=replace(info.tiling, vote=0.0))
+            )
 
 
-def _measured(
-    model: Model, data: Dataset, cases: Sequence[Experiment], found: Sequence[Sequence[Detections]]
+def _measure(
+    model: Model, data: Dataset, experiments: Sequence[Experiment], found: Sequence[Sequence[Detections]]
 ) -> tuple[OracleRow, ...]:
     rows: list[OracleRow] = []
     baseline: dict[bool | None, float] = {}
-    for case, detections in zip(cases, found, strict=True):
-        row = case.row
+    for experiment, detections in zip(experiments, found, strict=True):
+        row, centerness = experiment.row, experiment.ordinary.centerness
         metrics = measure(model, data, detections, without_false=row.without_false)
-        centerness = case.strands[0].centerness
         gain = metrics.AP - baseline.setdefault(centerness, metrics.AP)  # the baseline is the first row
         rows.append(OracleRow(row.name, row.meaning, centerness, metrics, gain))
     return tuple(rows)
 
 
-class _Seen(NamedTuple):
-    """One look at a few windows, with the positives of each assignment."""
+class OracleCandidates(NamedTuple):
+    """The candidates of one pass over one image, before anything is replaced, and the positives of each assignment."""
 
-    look: ForwardPass
+    forward: ForwardPass
     decoded: Candidates
     positives: dict[int | None, Positives]
+    image: Image.Image
+
+    def overridden(self, variant: Variant) -> Candidates:
+        """Return the candidates with the override of the variant at its positives, in pixels of the image."""
+        changed = apply_override(self.decoded, self.positives[variant.override.topk], variant.override)
+        changed = changed._replace(quality=None) if variant.centerness is False else changed
+        return self.forward.to_images(changed, [self.image])[0]
 
 
 class OracleRunner:
-    """Asks the network about one image after the other; ``positives`` counts those of the first labeller."""
+    """The stages of prediction for one image after the other; ``positives`` counts those of the study's assignment.
 
-    def __init__(self, model: Model, cases: Sequence[Experiment], labellers: dict[int | None, Labeller]) -> None:
-        self.model, self.cases, self.labellers = model, cases, labellers
-        self.strands = tuple(dict.fromkeys(strand for case in cases for strand in case.strands))
-        self.again = any(case.row.need is REFINEMENT for case in cases)
+    The network runs once for all experiments: only post-processing makes the detections of each variant.
+    """
+
+    def __init__(self, model: Model, rows: Sequence[Row], assign: Literal["atss", "detector"], topk: int) -> None:
+        detector: Any = model.detector
+        self.model, self.info = model, model.info
+        self.experiments = [experiment for row in rows for experiment in _experiments(row, model)]
+        self.labellers: dict[int | None, Labeller] = {
+            row.override.topk: atss_labeller(detector, row.override.topk)
+            for row in rows
+            if row.override.topk is not None
+        }
+        self.labellers[None] = detector.assign if assign == "detector" else atss_labeller(detector, topk)
+        variants = (v for each in self.experiments for v in (each.ordinary, each.unsuppressed) if v is not None)
+        self.variants = tuple(dict.fromkeys(variants))
+        self.refines = any(row.requires is REFINEMENT for row in rows)
         self.positives = 0
 
+    def run(self, image: Image.Image, truth: Truth) -> list[Detections]:
+        """Return the detections of each experiment in an image."""
+        self.truth = truth
+        (found,) = detect(self, [image], self.info.postprocess)
+        return [experiment.finish(found, truth) for experiment in self.experiments]
+
     @torch.inference_mode()
-    def ask(self, image: Image.Image, truth: Truth) -> list[Detections]:
-        """The image's detections of every case."""
-        views, tiling = self.model.info.tta, self.model.info.tiling
-        tiles = make_tiles(image.height, image.width, tiling)
-        parts: dict[Variant, list[Detections]] = {strand: [] for strand in self.strands}
-        at_once = max(BATCH // views.count, 1)
-        for start in range(0, len(tiles), at_once):
-            few = tiles[start : start + at_once]
-            images = [image.crop(tile) for tile in few]
-            seen = self._look(images, [truth.within(location) for location in few])
-            for strand, part in parts.items():
-                part += self._detect(strand, seen, images)
-        size = (image.height, image.width)
-        found = {
-            strand: join_windows(part, tiles, size, strand.tiling, strand.settings) for strand, part in parts.items()
-        }
-        return [case.finish(found, truth) for case in self.cases]
-
-    def _look(self, images: list[Image.Image], truths: Sequence[Truth]) -> list[_Seen]:
-        model, seen = self.model, []
+    def candidates(self, batch: PassInput) -> list[OracleCandidates]:
+        """Run the network over a batch, and find the positives of each assignment among its candidates."""
+        model = self.model
         with kept_pyramid(model) as pyramid:
-            for look in model.looks(images):
-                decoded = model.decode(look)
-                targets = [
-                    truth.targets(image.width, image.height, shape, flip=look.flip, device=model.device)
-                    for truth, image, shape in zip(truths, images, look.shapes, strict=True)
-                ]
-                positives = {
-                    topk: find_positives(model.detector, look, decoded, targets, labeller)
-                    for topk, labeller in self.labellers.items()
-                }
-                self.positives += len(positives[None].point)
-                if self.again:
-                    positives[None] = refine_given_boxes(model, look, pyramid, decoded, positives[None])
-                seen.append(_Seen(look, decoded, positives))
-        return seen
-
-    def _detect(self, strand: Variant, seen: Sequence[_Seen], images: Sequence[Image.Image]) -> list[Detections]:
-        """What the strand finds in each of the windows."""
-        looks = []
-        for look, decoded, positives in seen:
-            changed = apply_override(decoded, positives[strand.given.topk], strand.given)
-            changed = changed._replace(quality=None) if strand.centerness is False else changed
-            looks.append(look.to_images(changed, images))
-        return [
-            self.model.finish(concat_candidates([look[i] for look in looks]), strand.settings)
-            for i in range(len(images))
+            forward = model.forward_pass(batch)
+        decoded = model.decode(forward)
+        targets = [
+            self.truth.within(tile).targets(image.width, image.height, shape, flip=batch.flip, device=model.device)
+            for (image, tile), shape in zip(batch.crops, forward.shapes, strict=True)
         ]
+        positives = {
+            topk: find_positives(model.detector, forward, decoded, targets, labeller)
+            for topk, labeller in self.labellers.items()
+        }
+        self.positives += len(positives[None].point)
+        if self.refines:
+            positives[None] = refine_given_boxes(model, forward, pyramid, decoded, positives[None])
+        return [
+            OracleCandidates(
+                replace(forward, shapes=forward.shapes[i : i + 1]),
+                decoded.of_image(i),
+                {topk: at.of_image(i) for topk, at in positives.items()},
+                image,
+            )
+            for i, image in enumerate(batch.images)
+        ]
+
+    @torch.inference_mode()
+    def postprocess(self, passes: Sequence[OracleCandidates], settings: PostProcess) -> dict[Variant, Detections]:
+        """Return the detections of every variant."""
+        del settings  # each variant has its own
+        return {
+            variant: self.model.postprocess([found.overridden(variant) for found in passes], variant.settings)
+            for variant in self.variants
+        }
+
+    def merge(
+        self, parts: Sequence[dict[Variant, Detections]], size: tuple[int, int], settings: PostProcess
+    ) -> dict[Variant, Detections]:
+        """Return the detections of every variant in an image of (height, width) from those in its tiles."""
+        del settings
+        return {
+            variant: merge_tiles([part[variant] for part in parts], size, variant.tiling, variant.settings)[0]
+            for variant in self.variants
+        }

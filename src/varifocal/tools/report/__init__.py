@@ -1,1 +1,1 @@
-"""Runs and sweeps on one page: curves, numbers side by side, diagnosis, examples, and where VFNet's star looked."""
+"""The command ``report``: runs and sweeps on one page, with curves, metrics, diagnosis, examples and VFNet's stars."""

@@ -1,61 +1,60 @@
-"""The verb ``report``: options to a page, and to JSON."""
+"""The command ``report``: from options to a page and to JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from varifocal.tools.datasets import eval_data
-from varifocal.tools.output_paths import ensure_writable_file
+from varifocal.tools.output_paths import ensure_outputs
 from varifocal.tools.report.make import make_report
 from varifocal.tools.report.page import make_page
+from varifocal.tools.report.report import Report
+from varifocal.types import Dataset
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.progress import progress_bar
+from varifocal.utils.text import count_of
 
 
 def run_report(options: argparse.Namespace, usable: Callable[[str], str]) -> None:
-    """Read, look, write; ``usable`` gives the device after something was put there.
+    """Make the report and write the files; ``usable`` returns a device after allocating memory on it.
 
     Raises:
-        ConfigError: options that say nothing possible, and as of ``make_report``.
+        ConfigError: options contradict each other, or as of ``make_report``.
     """
-    if options.data is None and (options.split or options.format or options.images or options.unlabeled):
+    if options.data is None and any((options.split, options.format, options.images, options.unlabeled)):
         raise ConfigError(
-            "--split, --format, --images and --unlabeled are those of --data; name it, or leave them out."
+            "--split, --format, --images and --unlabeled apply to --data; name it, or leave them out.",
+            code="options-without-data",
         )
-    if options.output_json is not None and options.output_json.resolve() == options.out.resolve():
-        raise ConfigError(f"{options.out}: is named by --output-json and by --out; give each a file of its own.")
-    for target in (options.out, options.output_json):
-        if target is not None:
-            ensure_writable_file(target)
-    data = None
-    if options.data is not None:
-        options.val_fraction = None  # which eval_data knows
-        data = eval_data(options)
+    ensure_outputs({"--output-json": options.output_json, "--out": options.out})
     report = make_report(
         options.runs,
-        data=data,
+        data=_data(options),
         baseline=options.baseline,
         examples=options.examples,
-        look=not options.no_inference,
+        inference=not options.no_inference,
         device="cpu" if options.no_inference else usable(options.device),
-        bar=_bar,
+        bar=progress_bar,
     )
-    page = make_page(report).encode(errors="replace")  # names of files are bytes, and may be no text
+    page = make_page(report).encode(errors="replace")  # file names may be bytes, not text
     atomic_write(options.out, page)
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(report.to_json()).encode())
-    for note in (*report.notes, *(f"{one.name}: {note}" for one in report.runs for note in one.notes)):
+    _print_notes(report)
+    print(f"{options.out}: {count_of(len(report.runs), 'run')}, {len(page) / 1e6:.1f} MB")
+
+
+def _data(options: argparse.Namespace) -> Dataset | None:
+    if options.data is None:
+        return None
+    options.val_fraction = None  # an option of other commands that eval_data reads
+    return eval_data(options)
+
+
+def _print_notes(report: Report) -> None:
+    for note in (*report.notes, *(f"{run.name}: {note}" for run in report.runs for note in run.notes)):
         print(note, file=sys.stderr)
-    runs = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
-    print(f"{options.out}: {runs}, {len(page) / 1e6:.1f} MB")
-
-
-@contextmanager
-def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    with progress_bar(label, total) as advance:
-        yield advance

@@ -1,4 +1,4 @@
-"""Training curves: what the logs of several runs say, in one plot for each number."""
+"""Training curves of several runs from their logs, one plot for each quantity."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from varifocal.analysis.charts.plot import Axis, Line, plot
 from varifocal.tools.report.folders import Run, is_number
 
-POINTS = 150  # of a curve; more steps are averaged
-SEEN = 0.015  # of the axis, to both sides of a single point
+POINTS = 150  # points of a curve; more steps are averaged
+MARK = 0.015  # fraction of the axis that a single point extends to both sides, so that it is visible
 USUAL = ("loss", "cls", "initial", "refined")
 OTHER = ("step", "memory_mb", "seconds", "lr")
 VALIDATED = ("AP", "AP50")
@@ -28,7 +28,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def make_curves(runs: Sequence[Run]) -> list[str]:
-    """SVG texts: losses, learning rate, validation."""
+    """Return SVG texts of the losses, the learning rate and the validation metrics."""
     logged = {name for run in runs for line in run.steps[:1] for name in line} - set(OTHER)
     losses = [name for name in USUAL if name in logged] + sorted(logged - set(USUAL))
     charts = [_chart(name, [_steps(run, name) for run in runs], runs) for name in [*losses, "lr"]]
@@ -48,7 +48,7 @@ def _validated(run: Run, name: str) -> Curve:
 
 def _valid(line: dict, name: str) -> bool:
     value = line["validation"].get(name)
-    return is_number(value) and value >= 0  # -1 stands for nothing to find
+    return is_number(value) and value >= 0  # -1 stands for a metric without objects
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> Curve:
@@ -57,7 +57,7 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _averaged(x: np.ndarray, y: np.ndarray) -> Curve:
-    """At most ``POINTS``, each the mean of as many neighbors."""
+    """Return at most ``POINTS`` points, each the mean of equally many neighbors."""
     if len(x) <= POINTS:
         return x, y
     parts = np.array_split(np.arange(len(x)), POINTS)
@@ -65,21 +65,25 @@ def _averaged(x: np.ndarray, y: np.ndarray) -> Curve:
 
 
 def _chart(name: str, curves: Sequence[Curve], runs: Sequence[Run], *, percent: bool = False) -> str:
-    known = [(number, curve) for number, curve in enumerate(curves) if len(curve[0])]
+    known = [(number, *curve) for number, curve in enumerate(curves) if len(curve[0])]
     if not known:
         return ""
+    last = max(float(x[-1]) for _, x, _ in known)
+    high = max(float(y.max()) for *_, y in known)
     title = TITLES.get(name, f"Loss: {name}")
-    high = max(float(y.max()) for _, (_, y) in known)
-    ends = [f"{runs[number].name} ends at {y[-1]:.3g}" for number, (_, y) in known]
-    said = f"{title}{', %' if percent else ''}, against steps: {'; '.join(ends)}."
-    last = max(float(x[-1]) for _, (x, _) in known)
-    lines = [Line(*_drawn(x, y, last), runs[number].name, number) for number, (x, y) in known]
-    unit = "AP, %" if percent else ("rate" if name == "lr" else "loss")
-    return plot(title, said, Axis("step", 0.0, last), Axis(unit, 0.0, high * 1.05 or 1.0), lines)
+    unit = {"lr": "rate", **dict.fromkeys(VALIDATED, "AP, %")}.get(name, "loss")
+    ends = "; ".join(f"{runs[number].name} ends at {y[-1]:.3g}" for number, _, y in known)
+    return plot(
+        title,
+        f"{title}{', %' if percent else ''}, against steps: {ends}.",
+        Axis("step", 0.0, last),
+        Axis(unit, 0.0, high * 1.05 or 1.0),
+        [Line(*_drawn(x, y, last), runs[number].name, number) for number, x, y in known],
+    )
 
 
 def _drawn(x: np.ndarray, y: np.ndarray, last: float) -> Curve:
-    """A single point as a short line, on an axis from 0 to ``last``, so that it is seen."""
+    """Return a single point as a short line, on an axis from 0 to ``last``."""
     if len(x) > 1:
         return x, y
-    return np.clip([x[0] - SEEN * last, x[0] + SEEN * last], 0, last), np.repeat(y, 2)
+    return np.clip([x[0] - MARK * last, x[0] + MARK * last], 0, last), np.repeat(y, 2)

@@ -1,4 +1,4 @@
-"""Images to look at: the worst ones, a few by chance, and what each run finds in them, with the star of each box."""
+"""Example images: the worst ones and a few random ones, with the detections of each run and their stars."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from varifocal.analysis.pages.jpeg import jpeg_uri
-from varifocal.analysis.worst_images import DetectionError, look_at
+from varifocal.analysis.pages.render import jpeg_uri
+from varifocal.analysis.star_points import Stars
+from varifocal.analysis.worst_images import DetectionError, image_detections
 from varifocal.data.images import read_image
-from varifocal.tools.report.measure import RunEvaluation, elementwise_iou_of_pairs
+from varifocal.inference.boxes_numpy import elementwise_iou
+from varifocal.tools.report.measure import RunEvaluation
 from varifocal.types import Sample
 from varifocal.utils.errors import DataError
 
 MOST_BOXES = 400  # detections of a run in an image
-MOST_ON_PAGE = 6000
+MOST_ON_PAGE = 6000  # detections of all runs and images
 MOST_BYTES = 3_000_000  # of all images of a page, as text
-SIDES = (1024, 800, 640, 512, 384, 256, 192, 128)  # pixels of the longer side: the first that fits
+SIDES = (1024, 800, 640, 512, 384, 256, 192, 128)  # pixels of the longer side; the first that fits is used
 QUALITY = 80
 
 
 @dataclass(frozen=True, eq=False)
 class Star:
-    """One detection's star, pixels of the image: ``center`` (x, y), ``initial`` and ``refined`` xyxy. The IoUs are
-    those with the true box of the detection, None where it overlaps none."""
+    """The star of a detection in pixels of the image: ``center`` (x, y), ``initial`` and ``refined`` box (xyxy).
+
+    The IoUs are those with the true box of the detection, None if it overlaps none.
+    """
 
     center: Float[np.ndarray, "2"]
     initial: Float[np.ndarray, "4"]
@@ -37,8 +41,10 @@ class Star:
 
 @dataclass(frozen=True, eq=False)
 class ImagePanel:
-    """What one run finds in an image, best first; ``total`` counts also what is left out. ``stars`` is empty of other
-    detectors than VFNet, else it has one for each."""
+    """The detections of a run in an image, best first; ``total`` also counts those that are left out.
+
+    ``stars`` has one for each detection, and is empty for detectors other than VFNet.
+    """
 
     run: int
     found: tuple[DetectionError, ...]
@@ -48,7 +54,7 @@ class ImagePanel:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image with its true boxes; ``why`` it was chosen, ``uri`` the image itself."""
+    """An image with its true boxes; ``why`` is the reason for its choice, ``uri`` the image as a data URI."""
 
     sample: Sample
     why: str
@@ -57,22 +63,22 @@ class Example:
 
 
 def make_examples(runs: Sequence[RunEvaluation | None], count: int, seed: int = 0) -> tuple[Example, ...]:
-    """Half of ``count`` are the images that cost most, summed over the runs, the others are drawn from the rest.
+    """Return ``count`` images: half of them have the highest cost, summed over the runs, the others are random.
 
-    Only runs on the data of the first one that was measured take part. Images that cannot be read are passed over.
+    Only runs on the data set of the first evaluated one take part. Images that cannot be read are skipped.
     """
-    first = next((one for one in runs if one is not None), None)
+    first = next((run for run in runs if run is not None), None)
     if first is None or not count:
         return ()
-    taking = [(number, one) for number, one in enumerate(runs) if one is not None and one.key == first.key]
-    chosen = _choose(np.sum([one.diagnosis.costs for _, one in taking], axis=0), count, seed)
+    compared = [(number, run) for number, run in enumerate(runs) if run is not None and run.key == first.key]
+    chosen = _choose(np.sum([run.diagnosis.costs for _, run in compared], axis=0), count, seed)
     examples = []
-    most = min(MOST_BOXES, MOST_ON_PAGE // (len(chosen) * len(taking)))
+    most = min(MOST_BOXES, MOST_ON_PAGE // (len(chosen) * len(compared)))
     for index, why in chosen:
         sample = first.data.samples[index]
         uri = _embed(sample, MOST_BYTES // len(chosen))
         if uri is not None:
-            scenes = tuple(_scene(number, one, index, most) for number, one in taking)
+            scenes = tuple(_panel(number, run, index, most) for number, run in compared)
             examples.append(Example(sample, why, uri, scenes))
     return tuple(examples)
 
@@ -81,14 +87,13 @@ def _choose(costs: Float[np.ndarray, "M"], count: int, seed: int) -> list[tuple[
     order = np.argsort(-costs, kind="stable")
     worst = [int(index) for index in order[: (count + 1) // 2] if costs[index] > 0]
     rest = np.setdiff1d(np.arange(len(costs)), worst)
-    chance = np.random.default_rng(seed).permutation(rest)[: count - len(worst)]
-    ranked = [
-        (location, f"number {rank} of the worst, cost {costs[location]:.1f}") for rank, location in enumerate(worst, 1)
-    ]
-    return [*ranked, *((int(position), "drawn by chance") for position in chance)]
+    random = np.random.default_rng(seed).permutation(rest)[: count - len(worst)].tolist()
+    ranked = [(index, f"number {rank} of the worst, cost {costs[index]:.1f}") for rank, index in enumerate(worst, 1)]
+    return [*ranked, *((index, "chosen at random") for index in random)]
 
 
 def _embed(sample: Sample, most: int) -> str | None:
+    """Return the image as a data URI of at most ``most`` characters if possible; None if it cannot be read."""
     try:
         image = read_image(sample.file, "image", large=True)
     except DataError:
@@ -103,20 +108,19 @@ def _embed(sample: Sample, most: int) -> str | None:
     return uri
 
 
-def _scene(number: int, one: RunEvaluation, index: int, most: int) -> ImagePanel:
-    table, sample = one.diagnosis.table, one.data.samples[index]
-    image = int(np.flatnonzero(table.samples == index)[0])
-    found = look_at(table, one.diagnosis.given.matches, one.diagnosis.errors, image, -np.inf)
+def _panel(number: int, run: RunEvaluation, index: int, most: int) -> ImagePanel:
+    diagnosis, sample = run.diagnosis, run.data.samples[index]
+    image = int(np.flatnonzero(diagnosis.table.samples == index)[0])
+    found = image_detections(diagnosis.table, diagnosis.given.matches, diagnosis.errors, image, -np.inf)
     shown = found[:most]
-    stars = () if one.stars is None else tuple(_star(seen, one, index, sample) for seen in shown)
+    stars = () if run.stars is None else tuple(_star(detection, run.stars[index], sample) for detection in shown)
     return ImagePanel(number, shown, stars, len(found))
 
 
-def _star(seen: DetectionError, one: RunEvaluation, index: int, sample: Sample) -> Star:
-    assert one.stars is not None
-    star = one.stars[index].take(np.array([seen.index]))
-    if seen.truth < 0:
-        return Star(star.centers[0], star.initial[0], star.refined[0], None, None)
-    truth = sample.boxes[[seen.truth]]
-    ious = [float(elementwise_iou_of_pairs(box, truth)[0]) for box in (star.initial, star.refined)]
-    return Star(star.centers[0], star.initial[0], star.refined[0], ious[0], ious[1])
+def _star(detection: DetectionError, stars: Stars, sample: Sample) -> Star:
+    center, initial, refined = (part[detection.index] for part in (stars.centers, stars.initial, stars.refined))
+    if detection.truth < 0:
+        return Star(center, initial, refined, None, None)
+    truth = sample.boxes[detection.truth].astype(np.float64)
+    before, after = (float(elementwise_iou(box.astype(np.float64), truth)) for box in (initial, refined))
+    return Star(center, initial, refined, before, after)

@@ -1,4 +1,4 @@
-"""What the folder of a run holds, whole or in parts: what is missing or cannot be read is a sentence in ``notes``."""
+"""Reading of run folders, complete or not: what is missing or cannot be read becomes a sentence in ``notes``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run. ``steps`` and ``validations`` are lines of its log, in order; ``metrics`` those of its best weights,
-    ``data`` and ``digest`` name what it was trained on, as it was typed; ``absolute`` says where that was then, and
-    ``from_run`` where from the folder of the run."""
+    """A training run.
+
+    ``steps`` and ``validations`` are lines of its log in order, ``metrics`` are those of its best weights. ``data`` is
+    the path of its data set as it was typed, ``absolute`` the absolute path at that time, ``from_run`` the path
+    relative to the run folder, and ``digest`` the checksum of the labels.
+    """
 
     name: str
     folder: Path
@@ -40,25 +43,26 @@ class Run:
 
     @property
     def data_path(self) -> str | None:
-        """Where the data is found from here, None where the run does not say it."""
+        """The path of the data set today, None if the run does not name it."""
         return find_data(self.folder, self.data, self.absolute, self.from_run)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether anything of a run is there."""
+    """Return whether the folder holds any file of a run."""
     return any((folder / name).is_file() for name in (RECIPE, LOG, METRICS, BEST))
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """All there is of a run.
+    """Read everything that the folder of a run holds.
 
     Raises:
-        ConfigError: there is nothing of one.
+        ConfigError: it holds nothing of a run.
     """
     if not is_run(folder):
         raise ConfigError(
             f"{folder}: neither a run (no {RECIPE}, {LOG}, {METRICS} or {BEST}) nor a sweep (no {RESULTS}); "
-            "name the folder that train --out or sweep --out made."
+            "name the folder that train --out or sweep --out created.",
+            code="no-run-folder",
         )
     notes: list[str] = []
     recipe = _part(folder / RECIPE, notes, read_recipe_of_run)
@@ -66,7 +70,7 @@ def read_run(folder: Path, name: str) -> Run:
     data = _part(folder / DATA, notes, _read_object) or {}
     lines = _part(folder / LOG, notes, _read_log) or []
     if not (folder / BEST).is_file():
-        notes.append(f"{BEST} is missing, so its detections cannot be looked at")
+        notes.append(f"{BEST} is missing, so its detections cannot be shown")
     return Run(
         name,
         folder,
@@ -84,7 +88,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
-    """The names of different folders, with as many folders above them as it takes to tell them apart."""
+    """Return a name for each folder, with as many parent folders as it takes to tell them apart."""
     resolved = [folder.resolve() for folder in folders]
     depth, names = 0, [""] * len(resolved)
     while len(set(names)) < len(names) or not depth:
@@ -93,8 +97,8 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def each_once(folders: Sequence[Path]) -> list[Path]:
-    """The folders, without those that were named before in the same or in another spelling."""
+def unique_folders(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders without repetitions, in the same or another spelling."""
     known: dict[Path, Path] = {}
     for folder in folders:
         known.setdefault(folder.resolve(), folder)
@@ -120,20 +124,20 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _read_metrics(file: Path) -> dict[str, Any]:
-    """Numbers by name, and ``per_class``, numbers by class; anything else is left out."""
+    """Return numbers by name, and ``per_class``, numbers by class; anything else is left out."""
     value = _read_object(file)
     per_class = value.get("per_class")
     classes = {str(k): v for k, v in per_class.items() if is_number(v)} if isinstance(per_class, dict) else {}
-    return {name: one for name, one in value.items() if is_number(one)} | {"per_class": classes}
+    return {name: number for name, number in value.items() if is_number(number)} | {"per_class": classes}
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one that a float can be."""
+    """Return whether the value is a number that fits into a float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _read_log(file: Path) -> list[dict[str, Any]]:
-    """Lines that are whole; the last one may have been cut off by a kill."""
+    """Return the complete lines; the last one may be cut off if the run was killed."""
     lines = []
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -143,7 +147,7 @@ def _read_log(file: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and is_number(line.get("step")) and line["step"] >= 0:
             lines.append(line)
     if not lines:
-        raise ValueError("it has no line of a step")
+        raise ValueError("it has no line of a training step")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Example images with their boxes as ``examples.html`` draws them, and what the script needs for sliders and stars."""
+"""Example images with their boxes for ``examples.html``, and the data of the script for sliders and stars."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from varifocal.tools.report.examples import Example, ImagePanel
 from varifocal.tools.report.report import Report
 from varifocal.types import Category
 
-FLOOR = 0.3  # least score that is drawn at first where no score has a best F1
+FLOOR = 0.3  # least score that is drawn at first if there is no best F1
 KINDS = {
     "right": "right (IoU 0.5)",
     "ignored": "in a crowd region, neither right nor wrong",
-    "localization": "wrong: too loose",
+    "localization": "wrong: poorly localized",
     "class": "wrong: another class",
-    "both": "wrong: too loose and another class",
-    "duplicate": "wrong: its object is taken",
-    "background": "wrong: nothing is there",
+    "both": "wrong: poorly localized, another class",
+    "duplicate": "wrong: duplicate",
+    "background": "wrong: background",
 }
 
 
 class BoxOutline(NamedTuple):
-    """A box in pixels of the image; ``kind`` is its class in the style, ``words`` are shown when it is pointed at."""
+    """A box in pixels of the image; ``kind`` is its CSS class, ``words`` are shown when the pointer is on it."""
 
     kind: str
     words: str
@@ -37,7 +37,7 @@ class BoxOutline(NamedTuple):
 
 
 class DetectionOutline(NamedTuple):
-    """A detection's box, its number among those of the scene, and whether it scores less than is drawn at first."""
+    """A detection's box, its number in the scene, and whether its score is too low to be drawn at first."""
 
     box: BoxOutline
     number: int
@@ -45,8 +45,11 @@ class DetectionOutline(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What one run finds in an image. ``key`` is that of :func:`scene_data`; ``least`` the score from which boxes are
-    drawn at first, ``shown`` how many these are; ``total`` counts also detections that the page leaves out."""
+    """The boxes of one run in an image.
+
+    ``key`` is that of :func:`scene_data`, ``least`` the score from which boxes are drawn at first, ``shown`` the number
+    of these; ``total`` also counts detections that the page leaves out.
+    """
 
     key: str
     run: int
@@ -71,66 +74,66 @@ class ExamplePanels(NamedTuple):
 
 
 def example_panels(report: Report, number: int, example: Example) -> ExamplePanels:
-    """Return one image, once for each run."""
+    """Return an example with a scene for each run."""
     sample, names = example.sample, _categories(report)
-    scenes = [_scene(report, number, example, scene, names) for scene in example.scenes]
+    scenes = [_scene(report, number, example, panel, names) for panel in example.scenes]
     title = f"{sample.file.name}: {example.why}"
     return ExamplePanels(number, title, example.uri, sample.width, sample.height, scenes)
 
 
 def scene_data(report: Report) -> dict[str, Any]:
-    """Return what the script knows, as plain values."""
+    """Return the data of the script as plain values."""
     names = _categories(report)
     return {
-        f"{number}-{scene.run}": {
+        f"{number}-{panel.run}": {
             "size": [example.sample.width, example.sample.height],
-            "refines": refines(report, scene.run),
+            "refines": refines(report, panel.run),
             "truth": [_numbers(box) for box in example.sample.boxes],
-            "found": [_found(seen, scene, i, names) for i, seen in enumerate(scene.found)],
+            "found": [_found(detection, panel, i, names) for i, detection in enumerate(panel.found)],
         }
         for number, example in enumerate(report.examples)
-        for scene in example.scenes
+        for panel in example.scenes
     }
 
 
 def first_score(report: Report, run: int) -> float:
-    """Where the slider of a run stands at first: the score of the best F1, in hundredths."""
-    seen = report.runs[run].measured
-    best = None if seen is None else seen.diagnosis.thresholds.f1
+    """Return the initial value of the slider of a run: the score of the best F1, in hundredths."""
+    evaluation = report.runs[run].measured
+    best = None if evaluation is None else evaluation.diagnosis.thresholds.f1
     return FLOOR if best is None else int(100 * best.score) / 100
 
 
 def refines(report: Report, run: int) -> bool:
-    """Whether the boxes of a run are refined, so that a star lies on another box than the last."""
-    seen = report.runs[run].measured
-    return seen is not None and seen.stars is not None and seen.refines
+    """Return whether a run has stars and refines their boxes."""
+    evaluation = report.runs[run].measured
+    return evaluation is not None and evaluation.stars is not None and evaluation.refines
 
 
-def _scene(report: Report, number: int, example: Example, scene: ImagePanel, names: Sequence[Category]) -> Scene:
-    run, sample, least = report.runs[scene.run].name, example.sample, first_score(report, scene.run)
+def _scene(report: Report, number: int, example: Example, panel: ImagePanel, names: Sequence[Category]) -> Scene:
+    run, sample, least = report.runs[panel.run].name, example.sample, first_score(report, panel.run)
     truths = [
         _outline(box, "truth crowd" if crowd else "truth", f"true: {names[label].name}")
         for box, label, crowd in zip(sample.boxes, sample.labels, sample.crowd, strict=True)
     ]
-    # large ones first, so that small ones lie above them and can be pointed at
-    order = sorted(range(len(scene.found)), key=lambda i: -_area(scene.found[i]))
+    # large boxes first, so that small ones are above them and can be clicked
+    order = sorted(range(len(panel.found)), key=lambda i: -_area(panel.found[i]))
     return Scene(
-        f"{number}-{scene.run}",
-        scene.run,
+        f"{number}-{panel.run}",
+        panel.run,
         run,
-        f"{run} in {sample.file.name}: {len(sample.boxes)} true boxes, {scene.total} detections",
+        f"{run} in {sample.file.name}: {len(sample.boxes)} true boxes, {panel.total} detections",
         truths,
-        [DetectionOutline(_detection(scene.found[i], names), i, scene.found[i].score < least) for i in order],
+        [DetectionOutline(_detection(panel.found[i], names), i, panel.found[i].score < least) for i in order],
         least,
-        sum(seen.score >= least for seen in scene.found),
-        scene.total,
+        sum(detection.score >= least for detection in panel.found),
+        panel.total,
     )
 
 
-def _detection(seen: DetectionError, names: Sequence[Category]) -> BoxOutline:
-    kind = seen.kind if seen.kind in ("right", "ignored") else "wrong"
-    words = f"{names[seen.label].name} {seen.score:.2f}, IoU {seen.iou:.2f}, {KINDS[seen.kind]}"
-    return _outline(seen.box, kind, words)
+def _detection(detection: DetectionError, names: Sequence[Category]) -> BoxOutline:
+    kind = detection.kind if detection.kind in ("right", "ignored") else "wrong"
+    words = f"{names[detection.label].name} {detection.score:.2f}, IoU {detection.iou:.2f}, {KINDS[detection.kind]}"
+    return _outline(detection.box, kind, words)
 
 
 def _outline(box: Float[np.ndarray, "4"], kind: str, words: str) -> BoxOutline:
@@ -138,24 +141,24 @@ def _outline(box: Float[np.ndarray, "4"], kind: str, words: str) -> BoxOutline:
     return BoxOutline(kind, words, x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0))
 
 
-def _area(seen: DetectionError) -> float:
-    return float((seen.box[2] - seen.box[0]) * (seen.box[3] - seen.box[1]))
+def _area(detection: DetectionError) -> float:
+    return float((detection.box[2] - detection.box[0]) * (detection.box[3] - detection.box[1]))
 
 
-def _found(seen: DetectionError, scene: ImagePanel, i: int, names: Sequence[Category]) -> dict[str, Any]:
+def _found(detection: DetectionError, panel: ImagePanel, i: int, names: Sequence[Category]) -> dict[str, Any]:
     known: dict[str, Any] = {
-        "box": _numbers(seen.box),
-        "name": names[seen.label].name,
-        "score": round(seen.score, 3),
-        "iou": round(seen.iou, 3),
-        "kind": KINDS[seen.kind],
-        "truth": seen.truth,
+        "box": _numbers(detection.box),
+        "name": names[detection.label].name,
+        "score": round(detection.score, 3),
+        "iou": round(detection.iou, 3),
+        "kind": KINDS[detection.kind],
+        "truth": detection.truth,
     }
-    if scene.stars:
-        star = scene.stars[i]
+    if panel.stars:
+        star = panel.stars[i]
         known["center"], known["initial"] = _numbers(star.center), _numbers(star.initial)
         known["refined"] = _numbers(star.refined)
-        known["ious"] = [None if one is None else round(one, 3) for one in (star.initial_iou, star.refined_iou)]
+        known["ious"] = [None if iou is None else round(iou, 3) for iou in (star.initial_iou, star.refined_iou)]
     return known
 
 
@@ -164,7 +167,4 @@ def _numbers(values: Any) -> list[float]:
 
 
 def _categories(report: Report) -> tuple[Category, ...]:
-    for one in report.runs:
-        if one.measured is not None:
-            return one.measured.data.categories
-    return ()
+    return next((run.measured.data.categories for run in report.runs if run.measured is not None), ())

@@ -19,14 +19,14 @@
     for (const key in attributes) one.setAttribute(key, attributes[key]);
     return one;
   };
-  const say = (name, words, parent, kind) => {
+  const add = (name, words, parent, kind) => {
     const one = document.createElement(name);
     one.textContent = words;
     if (kind) one.className = kind;
     parent.append(one);
     return one;
   };
-  const overlap = (a, b) => {
+  const iou = (a, b) => {
     const w = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
     const h = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
     if (w <= 0 || h <= 0) return 0;
@@ -43,14 +43,14 @@
       this.image = element.querySelector(".image");
       this.slider = element.querySelector("input");
       this.marks = [];
-      for (const mark of element.querySelectorAll(".found")) this.marks[+mark.dataset.place] = mark;
+      for (const mark of element.querySelectorAll(".found")) this.marks[+mark.dataset.index] = mark;
       this.chosen = -1;
       this.image.setAttribute("role", "group");
-      this.marks.forEach((mark, place) => {
+      this.marks.forEach((mark, index) => {
         mark.setAttribute("role", "button");
         mark.setAttribute("aria-label", mark.firstElementChild.textContent);
         mark.setAttribute("aria-pressed", "false");
-        mark.addEventListener("click", () => this.choose(place, true));
+        mark.addEventListener("click", () => this.choose(index, true));
       });
       this.image.addEventListener("keydown", (event) => this.key(event));
       element.querySelector(".previous").addEventListener("click", () => this.step(-1));
@@ -62,18 +62,18 @@
     }
 
     visible() {
-      return this.marks.map((_, place) => place).filter((place) => !this.marks[place].classList.contains("low"));
+      return this.marks.map((_, index) => index).filter((index) => !this.marks[index].classList.contains("low"));
     }
 
     rove() {
       const stop = this.chosen >= 0 && !this.marks[this.chosen].classList.contains("low") ? this.chosen : this.visible()[0];
-      this.marks.forEach((mark, place) => mark.setAttribute("tabindex", place === stop ? "0" : "-1"));
+      this.marks.forEach((mark, index) => mark.setAttribute("tabindex", index === stop ? "0" : "-1"));
     }
 
     threshold(value) {
       const least = Number(value);
       this.slider.value = value;
-      this.marks.forEach((mark, place) => mark.classList.toggle("low", this.known.found[place].score < least));
+      this.marks.forEach((mark, index) => mark.classList.toggle("low", this.known.found[index].score < least));
       this.element.querySelector(".least").textContent = least.toFixed(2);
       const shown = this.visible().length;
       this.element.querySelector(".count").textContent = `${shown} ${shown === 1 ? "box" : "boxes"}`;
@@ -97,36 +97,36 @@
       event.preventDefault();
     }
 
-    choose(place, lead) {
+    choose(index, lead) {
       if (this.chosen >= 0) this.mark(this.chosen, false);
-      this.chosen = place;
-      this.element.querySelector(".detail").hidden = place < 0;
-      if (place >= 0) {
-        this.mark(place, true);
-        this.draw(this.known.found[place]);
-        this.tell(this.known.found[place]);
+      this.chosen = index;
+      this.element.querySelector(".detail").hidden = index < 0;
+      if (index >= 0) {
+        this.mark(index, true);
+        this.draw(this.known.found[index]);
+        this.describe(this.known.found[index]);
       }
       this.rove();
       if (lead) for (const other of scenes) {
-        if (other !== this && other.example === this.example) other.choose(other.partner(this.known.found[place]), false);
+        if (other !== this && other.example === this.example) other.choose(other.partner(this.known.found[index]), false);
       }
     }
 
-    // what this run found of the same object: the best of the same true box, or else what overlaps most
+    // this run's detection of the same object: the best one of the same true box, or else the one that overlaps most
     partner(found) {
       const all = this.known.found;
       const same = all.findIndex((one) => found.truth >= 0 && found.iou >= 0.3 && one.truth === found.truth && one.iou >= 0.3);
       if (same >= 0) return same;
       let best = -1, most = 0.3;
-      all.forEach((one, place) => {
-        const share = overlap(one.box, found.box);
-        if (share > most) { most = share; best = place; }
+      all.forEach((one, index) => {
+        const value = iou(one.box, found.box);
+        if (value > most) { most = value; best = index; }
       });
       return best;
     }
 
-    mark(place, on) {
-      const mark = this.marks[place];
+    mark(index, on) {
+      const mark = this.marks[index];
       mark.classList.toggle("chosen", on);
       mark.setAttribute("aria-pressed", String(on));
     }
@@ -143,9 +143,9 @@
       const svg = make("svg", { viewBox: [...corner, side, side].join(" "), class: "closeup", role: "img", "aria-label": words });
       svg.append(make("use", { href: this.image.querySelector("use").getAttribute("href") }));
       const rect = (box, kind) => {
-        const place = { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
-        if (kind !== "c-initial") svg.append(make("rect", { ...place, class: "halo" }));
-        svg.append(make("rect", { ...place, class: kind }));
+        const sides = { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
+        if (kind !== "c-initial") svg.append(make("rect", { ...sides, class: "halo" }));
+        svg.append(make("rect", { ...sides, class: kind }));
       };
       if (truth) rect(truth, "c-truth");
       if (found.refined) rect(found.refined, "c-refined");
@@ -169,23 +169,23 @@
       return found.refined.some((value, i) => Math.abs(value - found.box[i]) > 0.15);
     }
 
-    tell(found) {
-      const told = this.element.querySelector(".told");
-      told.replaceChildren();
-      say("p", `${found.name}, ${found.kind}`, told, "what");
+    describe(found) {
+      const description = this.element.querySelector(".description");
+      description.replaceChildren();
+      add("p", `${found.name}, ${found.kind}`, description, "what");
       const table = document.createElement("table");
-      const without = "It overlaps no true box of its class.";
-      say("caption", found.truth < 0 ? without : "IoU with the true box", table);
+      const without = "It does not overlap a true box of its class.";
+      add("caption", found.truth < 0 ? without : "IoU with the true box", table);
       const body = table.appendChild(document.createElement("tbody"));
       const row = (words, value, kind, more) => {
         const line = body.appendChild(document.createElement("tr"));
-        const head = say("th", "", line);
+        const head = add("th", "", line);
         head.scope = "row";
-        if (kind) say("span", "", head, "key " + kind).setAttribute("aria-hidden", "true");
+        if (kind) add("span", "", head, "key " + kind).setAttribute("aria-hidden", "true");
         head.append(words);
-        say("td", (value === null ? "-" : value.toFixed(2)) + (more || ""), line);
+        add("td", (value === null ? "-" : value.toFixed(2)) + (more || ""), line);
       };
-      const iou = found.truth < 0 ? null : found.iou;
+      const current = found.truth < 0 ? null : found.iou;
       const change = (to, from) => {
         if (to === null || from === null) return "";
         const size = Math.abs(to - from).toFixed(2);
@@ -195,10 +195,10 @@
         const [before, after] = found.truth < 0 ? [null, null] : found.ious;
         if (this.known.refines) row("first box", before, "k-initial");
         row(this.known.refines ? "refined box" : "box", after, "k-refined", this.known.refines ? change(after, before) : "");
-        if (this.moved(found)) row("mean of windows", iou, "k-kept", change(iou, after));
-      } else row("box", iou, "k-refined");
-      row("score (less the IoU)", found.score, "", change(found.score, iou));
-      told.append(table);
+        if (this.moved(found)) row("mean over tiles", current, "k-kept", change(current, after));
+      } else row("box", current, "k-refined");
+      row("score (minus IoU)", found.score, "", change(found.score, current));
+      description.append(table);
     }
   }
 
@@ -208,6 +208,6 @@
   truths?.addEventListener("change", () => {
     document.getElementById("examples").classList.toggle("untrue", !truths.checked);
   });
-  const start = scenes[0]?.visible().find((place) => scenes[0].known.found[place].iou >= 0.5);
+  const start = scenes[0]?.visible().find((index) => scenes[0].known.found[index].iou >= 0.5);
   if (start !== undefined) scenes[0].choose(start, true);
 })();

@@ -1,6 +1,6 @@
-"""The report as one page that needs nothing else: no network, light and dark, narrow and wide.
+"""The report as a self-contained HTML page, for any screen, light or dark.
 
-This module chooses what the page shows; ``page.html`` says how it looks.
+This module chooses the content of the page; ``page.html`` lays it out.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ KINDS = {
 
 
 class Figure(NamedTuple):
-    """A chart, as :func:`inline_chart` returns it, and what stands above it."""
+    """A chart, as :func:`inline_chart` returns it, and its caption."""
 
     chart: str
     caption: str = ""
 
 
 class SweepPart(NamedTuple):
-    """A sweep, its sentences on AP, and the charts of its differences."""
+    """A sweep, the sentences on AP, and the charts of its differences."""
 
     sweep: Sweep
     sentences: list[str]
@@ -45,7 +45,7 @@ class SweepPart(NamedTuple):
 def make_page(report: Report) -> str:
     """Return the whole page as HTML."""
     sweeps = [_sweep(sweep, f"s{number}-") for number, sweep in enumerate(report.sweeps)]
-    curves = [Figure(one) for one in inline_charts(make_curves([one.run for one in report.runs]), "c")]
+    curves = [Figure(chart) for chart in inline_charts(make_curves([run.run for run in report.runs]), "c")]
     diagnosis = diagnosis_table(report)
     parts = (
         ("sweeps", "Sweep", sweeps),
@@ -68,8 +68,8 @@ def make_page(report: Report) -> str:
         settings=settings_table(report),
         gains=list(_gains(report)),
         refining=_refining(report),
-        examples=[example_panels(report, number, one) for number, one in enumerate(report.examples)],
-        megabytes=max(sum(len(one.uri) for one in report.examples) / 1e6, 0.1),
+        examples=[example_panels(report, number, example) for number, example in enumerate(report.examples)],
+        megabytes=max(sum(len(example.uri) for example in report.examples) / 1e6, 0.1),
         all_have_stars=_all_have_stars(report),
         curves=curves,
         diagnosis=diagnosis,
@@ -79,54 +79,54 @@ def make_page(report: Report) -> str:
 
 
 def _title(report: Report) -> str:
-    """The names of the sweeps, and of the runs that belong to none."""
+    """Return the names of the sweeps, and of the runs that belong to none."""
     folders = {sweep.folder for sweep in report.sweeps}
-    alone = [one.name for one in report.runs if one.run.folder.parent not in folders]
-    return ", ".join([*(one.name for one in report.sweeps), *alone])
+    alone = [run.name for run in report.runs if run.run.folder.parent not in folders]
+    return ", ".join([*(sweep.name for sweep in report.sweeps), *alone])
 
 
 def _missing(report: Report) -> Iterator[str]:
     yield from report.notes
-    yield from (f"{one.name}: {note}" for one in report.runs for note in one.notes)
+    yield from (f"{run.name}: {note}" for run in report.runs for note in run.notes)
 
 
 def _sweep(sweep: Sweep, key: str) -> SweepPart:
     against = "row against row" if sweep.baseline is None else f"against {sweep.baseline}"
-    charts = [forest_plot(f"{name} {against}", sweep.of(name)) for name in SHOWN] if sweep.statements else []
-    sentences = [one.words for one in sweep.statements if one.metric == "AP"]
-    return SweepPart(sweep, sentences, [Figure(one) for one in inline_charts(charts, key)])
+    charts = [forest_plot(f"{name} {against}", sweep.of(name)) for name in SHOWN] if sweep.comparisons else []
+    sentences = [comparison.words for comparison in sweep.of("AP")]
+    return SweepPart(sweep, sentences, [Figure(chart) for chart in inline_charts(charts, key)])
 
 
 def _plots(report: Report) -> Iterator[tuple[str, list[Figure]]]:
-    """The charts of the diagnosis, kind by kind, with the names of the runs."""
-    plots = [(one.name, make_plots(one.measured.diagnosis)) for one in report.runs if one.measured is not None]
+    """Yield the charts of the diagnosis, kind by kind, with the names of the runs."""
+    plots = [(run.name, make_plots(run.measured.diagnosis)) for run in report.runs if run.measured is not None]
     for kind, words in KINDS.items():
         file = f"{kind}.svg"
         own = [(name, charts[file]) for name, charts in plots if file in charts]
-        figures = [Figure(inline_chart(chart, f"{kind}{run}"), name) for run, (name, chart) in enumerate(own)]
+        figures = [Figure(inline_chart(chart, f"{kind}{number}"), name) for number, (name, chart) in enumerate(own)]
         if figures:
             yield words, figures
 
 
 def _all_have_stars(report: Report) -> bool:
-    return all(scene.stars for one in report.examples for scene in one.scenes if scene.found)
+    return all(panel.stars for example in report.examples for panel in example.scenes if panel.found)
 
 
 def _refining(report: Report) -> list[bool]:
-    """Of each run with stars whether its boxes are refined; as if they were where no run has any."""
+    """Return for each run with stars whether it refines its boxes; [True] if no run has stars."""
     stars = [
         refines(report, number)
-        for number, one in enumerate(report.runs)
-        if one.measured is not None and one.measured.stars is not None
+        for number, run in enumerate(report.runs)
+        if run.measured is not None and run.measured.stars is not None
     ]
     return stars or [True]
 
 
 def _gains(report: Report) -> Iterator[str]:
-    for one in report.runs:
-        gain = None if one.measured is None else one.measured.gain
+    for run in report.runs:
+        gain = None if run.measured is None else run.measured.gain
         if gain is not None:
             yield (
-                f"{one.name}: refinement moves the mean IoU of {gain.count:,} true positives from "
-                f"{gain.initial:.3f} to {gain.refined:.3f}; {100 * gain.better:.0f} % of them come nearer"
+                f"{run.name}: refinement changes the mean IoU of {gain.count:,} true positives from "
+                f"{gain.initial:.3f} to {gain.refined:.3f}; it improves {100 * gain.better:.0f} % of them"
             )

@@ -1,4 +1,4 @@
-"""Everything a report says, as one value: for the page and for JSON."""
+"""The content of a report, from which the page and the JSON are made."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from varifocal.tools.report.folders import Run
 from varifocal.tools.report.measure import RunEvaluation
 from varifocal.tools.report.sweeps import Sweep
 
-VERSION = 1  # of the JSON: grows when a key changes its meaning or goes
+VERSION = 1  # of the JSON: increased when a key changes its meaning or is removed
 
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """One run of a report. ``metrics`` are in 0..1: those of the data that was named, or else those the run wrote
-    at its end, or else measured anew. ``notes`` say what is missing. Not ``comparable`` are those that were measured
-    on other images or labels than the first run's."""
+    """A run of a report.
+
+    ``metrics`` are in 0..1: those on the data that is named, or else those that the run wrote at its end, or else newly
+    evaluated ones. ``notes`` name what is missing. A run is not ``comparable`` if it was evaluated on other images or
+    labels than the first one.
+    """
 
     run: Run
     measured: RunEvaluation | None
@@ -27,14 +30,13 @@ class RunSummary:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         return self.run.name
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Runs, the first of which the others are compared with, and sweeps. ``data`` is the name of the data that was
-    named instead of the runs' own."""
+    """Runs, which are compared with the first one, and sweeps; ``data`` is the data set used instead of theirs."""
 
     runs: tuple[RunSummary, ...]
     sweeps: tuple[Sweep, ...]
@@ -48,19 +50,19 @@ class Report:
             "version": VERSION,
             "data": self.data,
             "notes": list(self.notes),
-            "runs": [_run(one) for one in self.runs],
-            "sweeps": [one.to_json() for one in self.sweeps],
-            "examples": [{"file": str(one.sample.file), "why": one.why} for one in self.examples],
+            "runs": [_run(run) for run in self.runs],
+            "sweeps": [sweep.to_json() for sweep in self.sweeps],
+            "examples": [{"file": str(example.sample.file), "why": example.why} for example in self.examples],
         }
 
 
-def _run(one: RunSummary) -> dict[str, Any]:
-    gain = None if one.measured is None else one.measured.gain
+def _run(summary: RunSummary) -> dict[str, Any]:
+    gain = None if summary.measured is None else summary.measured.gain
     return {
-        "name": one.name,
-        "folder": str(one.run.folder),
-        "notes": list(one.notes),
-        "metrics": one.metrics,
+        "name": summary.name,
+        "folder": str(summary.run.folder),
+        "notes": list(summary.notes),
+        "metrics": summary.metrics,
         "refinement": None if gain is None else asdict(gain),
-        "diagnosis": None if one.measured is None else one.measured.diagnosis.to_json(),
+        "diagnosis": None if summary.measured is None else summary.measured.diagnosis.to_json(),
     }

@@ -1,4 +1,4 @@
-"""Numbers of several runs side by side, the others with their difference to the first one."""
+"""Tables of several runs side by side, with the differences from the first run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAMES = {
     "APs": "AP, small",
     "APm": "AP, medium",
     "APl": "AP, large",
-    "AR1": "AR, 1 an image",
-    "AR10": "AR, 10 an image",
-    "AR100": "AR, 100 an image",
+    "AR1": "AR, 1 per image",
+    "AR10": "AR, 10 per image",
+    "AR100": "AR, 100 per image",
     "ARs": "AR, small",
     "ARm": "AR, medium",
     "ARl": "AR, large",
@@ -27,8 +27,10 @@ NAMES = {
 
 
 class Cell(NamedTuple):
-    """A number of a run. ``delta`` is how much more it is than that of the first run, empty where that says nothing;
-    ``kind`` is its class in the style: better, worse or soft."""
+    """A number of a run; ``delta`` is its difference from the first run, "" if that has no meaning.
+
+    ``kind`` is the CSS class of the difference: better, worse or soft.
+    """
 
     text: str
     delta: str = ""
@@ -36,8 +38,10 @@ class Cell(NamedTuple):
 
 
 class RunTable(NamedTuple):
-    """Numbers of the runs side by side: a row is what they are and one cell for each run; ``left_out`` further rows are
-    not on the page."""
+    """Numbers of the runs side by side: a row is its name and one cell for each run.
+
+    ``left_out`` is the number of further rows, which are not on the page.
+    """
 
     caption: str
     head: tuple[str, ...]
@@ -45,68 +49,67 @@ class RunTable(NamedTuple):
     left_out: int = 0
 
 
-def _laece(one: RunEvaluation) -> float | None:
-    return None if one.diagnosis.calibration is None else one.diagnosis.calibration.laece_all
+def _laece(run: RunEvaluation) -> float | None:
+    return None if run.diagnosis.calibration is None else run.diagnosis.calibration.laece_all
 
 
-def _f1(one: RunEvaluation, name: str) -> float | None:
-    best = one.diagnosis.thresholds.f1
+def _f1(run: RunEvaluation, name: str) -> float | None:
+    best = run.diagnosis.thresholds.f1
     value: float | None = None if best is None else getattr(best, name)
     return value
 
 
-# what the diagnosis says in one number: words, value, how it is written, and whether more is better
-Number = tuple[str, Callable[[RunEvaluation], "float | None"], float, int, bool]
+# a number of the diagnosis: name, value, factor, digits, and whether more is better (None: neither)
+Number = tuple[str, Callable[[RunEvaluation], "float | None"], float, int, "bool | None"]
 DIAGNOSED: tuple[Number, ...] = (
-    ("AP lost to the order of the boxes", lambda one: one.diagnosis.ranking.worth.ranking, 100, 1, False),
-    ("AP lost to second boxes", lambda one: one.diagnosis.ranking.worth.duplicates, 100, 1, False),
-    ("AP lost to missing and loose boxes", lambda one: one.diagnosis.ranking.worth.boxes, 100, 1, False),
-    ("Rank correlation of score and IoU (Spearman)", lambda one: one.diagnosis.ranking.near.spearman, 1, 3, True),
+    ("AP lost to ranking", lambda run: run.diagnosis.ranking.worth.ranking, 100, 1, False),
+    ("AP lost to duplicates", lambda run: run.diagnosis.ranking.worth.duplicates, 100, 1, False),
+    ("AP lost to missing or imprecise boxes", lambda run: run.diagnosis.ranking.worth.boxes, 100, 1, False),
+    ("Rank correlation of score and IoU (Spearman)", lambda run: run.diagnosis.ranking.near.spearman, 1, 3, True),
     ("Calibration error of the scores (LaECE)", _laece, 100, 1, False),
-    ("Best F1", lambda one: _f1(one, "f1"), 1, 3, True),
-    ("Score of the best F1", lambda one: _f1(one, "score"), 1, 3, True),
+    ("Best F1", lambda run: _f1(run, "f1"), 1, 3, True),
+    ("Score of the best F1", lambda run: _f1(run, "score"), 1, 3, None),
 )
 
 
 def metrics_table(report: Report) -> RunTable:
-    """Return the COCO numbers of all runs."""
+    """Return the COCO metrics of all runs."""
     rows = [
-        (words, _compared(report, [_metric(one, name) for one in report.runs], 100, 1))
+        (words, _compared(report, [_metric(run, name) for run in report.runs], 100, 1))
         for name, words in NAMES.items()
-        if any(_metric(one, name) is not None for one in report.runs)
+        if any(_metric(run, name) is not None for run in report.runs)
     ]
-    return RunTable("Metrics, %", ("metric", *(one.name for one in report.runs)), rows)
+    return RunTable("Metrics, %", ("metric", *(run.name for run in report.runs)), rows)
 
 
 def class_table(report: Report) -> RunTable | None:
-    """Return AP of each class, in the order of the first run that has it; None for a single class."""
-    names = list(dict.fromkeys(name for one in report.runs for name in _per_class(one)))
+    """Return the AP of each class, in the order of the first run that has it; None for a single class."""
+    names = list(dict.fromkeys(name for run in report.runs for name in _per_class(run)))
     if len(names) < 2:
         return None
     rows = [
-        (name, _compared(report, [_known(_per_class(one).get(name)) for one in report.runs], 100, 1))
+        (name, _compared(report, [_known(_per_class(run).get(name)) for run in report.runs], 100, 1))
         for name in names[:MOST_CLASSES]
     ]
-    head = ("class", *(one.name for one in report.runs))
+    head = ("class", *(run.name for run in report.runs))
     return RunTable("AP by class, %", head, rows, max(len(names) - MOST_CLASSES, 0))
 
 
 def diagnosis_table(report: Report) -> RunTable | None:
-    """Return what the diagnosis says in single numbers; None where no run was diagnosed."""
-    seen = [one.measured for one in report.runs]
-    if not any(seen):
+    """Return the numbers of the diagnosis; None if no run was diagnosed."""
+    evaluations = [run.measured for run in report.runs]
+    if not any(evaluations):
         return None
     rows = []
-    for words, value, factor, digits, more in DIAGNOSED:
-        values = [None if one is None else value(one) for one in seen]
-        better = None if words == "Score of the best F1" else more
-        rows.append((words, _compared(report, values, factor, digits, better)))
-    return RunTable("Why, in numbers", ("", *(one.name for one in report.runs)), rows)
+    for name, value, factor, digits, more_is_better in DIAGNOSED:
+        values = [None if evaluation is None else value(evaluation) for evaluation in evaluations]
+        rows.append((name, _compared(report, values, factor, digits, more_is_better)))
+    return RunTable("Reasons, in numbers", ("", *(run.name for run in report.runs)), rows)
 
 
 def settings_table(report: Report) -> RunTable | None:
-    """Return what the recipes of the runs differ in; None of fewer than two recipes."""
-    known = [(one.name, dict(_flat(to_dict(one.run.recipe)))) for one in report.runs if one.run.recipe is not None]
+    """Return the settings in which the recipes of the runs differ; None for fewer than two recipes."""
+    known = [(run.name, dict(_flat(to_dict(run.run.recipe)))) for run in report.runs if run.run.recipe is not None]
     if len(known) < 2:
         return None
     keys = list(dict.fromkeys(key for _, values in known for key in values))
@@ -115,35 +118,35 @@ def settings_table(report: Report) -> RunTable | None:
         for key in keys
         if len({str(values.get(key, "-")) for _, values in known}) > 1
     ]
-    return RunTable("What the recipes differ in", ("setting", *(name for name, _ in known)), rows)
+    return RunTable("Differences of the recipes", ("setting", *(name for name, _ in known)), rows)
 
 
-def _metric(one: RunSummary, name: str) -> float | None:
-    return _known((one.metrics or {}).get(name))
+def _metric(run: RunSummary, name: str) -> float | None:
+    return _known((run.metrics or {}).get(name))
 
 
-def _per_class(one: RunSummary) -> dict[str, float]:
-    classes: dict[str, float] = (one.metrics or {}).get("per_class", {})
+def _per_class(run: RunSummary) -> dict[str, float]:
+    classes: dict[str, float] = (run.metrics or {}).get("per_class", {})
     return classes
 
 
 def _known(value: float | None) -> float | None:
-    """None also of -1, which stands for nothing to find."""
+    """Return the value; None for -1, which stands for a metric without objects."""
     return None if value is None or value < 0 else value
 
 
 def _compared(
     report: Report, values: Sequence[float | None], factor: float, digits: int, more_is_better: bool | None = True
 ) -> tuple[Cell, ...]:
-    """The first value, and the others with what they are more than the first where that says anything."""
+    """Return the first value, and the others with their differences from the first if the runs can be compared."""
     first = values[0]
     cells = []
-    for number, (one, value) in enumerate(zip(report.runs, values, strict=True)):
+    for number, (run, value) in enumerate(zip(report.runs, values, strict=True)):
         if value is None:
             cells.append(Cell("-"))
             continue
         text = f"{factor * value:.{digits}f}"
-        if number and first is not None and one.comparable:
+        if number and first is not None and run.comparable:
             cells.append(Cell(text, *_delta(factor * (value - first), digits, more_is_better)))
         else:
             cells.append(Cell(text))
@@ -151,7 +154,7 @@ def _compared(
 
 
 def _delta(change: float, digits: int, more_is_better: bool | None) -> tuple[str, str]:
-    """The change in words, and its class in the style."""
+    """Return the change in words, and its CSS class."""
     rounded = round(change, digits)
     if not rounded:
         return f"{0:.{digits}f}", "soft"

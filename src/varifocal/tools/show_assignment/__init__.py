@@ -1,1 +1,1 @@
-"""Which points of each image the assignment gives an object: as numbers and as images."""
+"""The command ``show-assignment``: the positive points of each object, as numbers and as images."""

@@ -1,4 +1,4 @@
-"""The points that training gives each object of an image, counted by level."""
+"""The points that training assigns to each object of an image."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from varifocal.types import Category, Sample
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """One image as the network is trained with it; coordinates are pixels of the resized image.
+    """The objects and positive points of an image in training; coordinates are pixels of the resized image.
 
-    ``size`` is its (width, height). Of the G objects, crowd regions left out, ``indices`` are their indices in the
-    sample. Of the K positive points, the anchors of a cell each for itself, ``level`` is the index in ``strides`` and
-    ``owner`` the object.
+    ``size`` is its (width, height). ``indices`` are those of the G objects without crowd regions in the sample.
+    ``level`` is the index in ``strides`` of each of the K positive points (the anchors of a cell count separately), and
+    ``owner`` its object.
     """
 
     sample: Sample
@@ -37,17 +37,17 @@ class Assigned:
 
     @property
     def counts(self) -> Int64[np.ndarray, "G L"]:
-        """Points of each object on each level."""
+        """The number of points of each object on each level."""
         levels = len(self.strides)
         return np.bincount(self.owner * levels + self.level, minlength=len(self.boxes) * levels).reshape(-1, levels)
 
     @property
     def unmatched(self) -> Int64[np.ndarray, "U"]:
-        """Objects without any point: training never sees them."""
+        """The objects without a point, which training never sees."""
         return np.flatnonzero(self.counts.sum(axis=1) == 0)
 
     def to_json(self, categories: Sequence[Category]) -> dict[str, Any]:
-        """Plain values; ``box`` is xyxy in pixels of the file, ``seen`` (width, height) after the resize."""
+        """Return plain values; ``box`` is xyxy in pixels of the file, ``seen`` (width, height) after the resize."""
         counts = self.counts
         boxes = [
             {
@@ -69,26 +69,26 @@ class Assigned:
         }
 
 
-def assign_sample(sample: Sample, eye: TrainingGeometry) -> Assigned:
-    """What training gives the objects of a sample, by the code that training runs.
+def assign_sample(sample: Sample, geometry: TrainingGeometry) -> Assigned:
+    """Assign points to the objects of a sample with the code of training.
 
-    Of a detector whose assignment depends on what it predicts (RepPoints) it is the first one, which does not.
+    If an assignment depends on predictions (RepPoints), it is the first one, which does not.
     """
     sizes = np.array([[sample.width, sample.height]], np.int64)
-    seen = eye.resized(sizes)
-    boxes = (sample.boxes * eye.factors(sizes)).astype(np.float32)
-    priors = eye.priors(*eye.grids(seen)[0].tolist())
-    width, height = seen[0].tolist()
+    resized = geometry.resized(sizes)
+    boxes = (sample.boxes * geometry.scale_factors(sizes)).astype(np.float32)
+    priors = geometry.priors(*geometry.grid_sizes(resized)[0].tolist())
+    width, height = resized[0].tolist()
     numbers = torch.arange(len(boxes))  # instead of labels, so that the label identifies the object
     targets = Targets(torch.from_numpy(boxes), numbers, torch.from_numpy(sample.crowd), (height, width))
-    dense = assign_batch(eye.labeling.assign, priors, [targets], divisor=eye.labeling.divisor)
+    dense = assign_batch(geometry.labeling.assign, priors, [targets], divisor=geometry.labeling.divisor)
     positive = dense.positive[0]
     indices = np.flatnonzero(~sample.crowd)
     level = torch.arange(len(priors.shapes)).repeat_interleave(torch.tensor(priors.counts))
     return Assigned(
         sample,
         (width, height),
-        eye.labeling.strides,
+        geometry.labeling.strides,
         boxes[indices],
         indices,
         boxes[sample.crowd],

@@ -9,8 +9,8 @@ import pytest
 from varifocal.analysis.charts.bars import Row, Segment, bars
 from varifocal.analysis.charts.heat_map import heat_map
 from varifocal.analysis.charts.plot import Area, Axis, Dots, Line, Steps, plot
-from varifocal.analysis.charts.svg import length, shortened
-from varifocal.analysis.charts.ticks import ticks, written
+from varifocal.analysis.charts.svg import ellipsize, length
+from varifocal.analysis.charts.ticks import format_tick, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -126,9 +126,9 @@ def test_marks_are_few_for_any_range():
 
 
 def test_words():
-    assert [written(value) for value in (0, 0.25, 20, 1500)] == ["0", "0.25", "20", "1,500"]
-    assert shortened("short", 100) == "short"
-    cut = shortened("a very long name indeed", 60)
+    assert [format_tick(value) for value in (0, 0.25, 20, 1500)] == ["0", "0.25", "20", "1,500"]
+    assert ellipsize("short", 100) == "short"
+    cut = ellipsize("a very long name indeed", 60)
     assert cut.endswith("…")
     assert length(cut) <= 60
-    assert shortened("anything", 0) == ""
+    assert ellipsize("anything", 0) == ""

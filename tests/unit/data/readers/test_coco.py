@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varifocal.data.annotations import quoted
 from varifocal.data.images import read_image
-from varifocal.data.load import find_splits, load_dataset
+from varifocal.data.load import build_dataset, find_splits, load_dataset, read_raw
 from varifocal.data.validate import check_size
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import quoted
 
 
 def image(id=1, name="1.jpg", width=100, height=50) -> dict:
@@ -274,7 +274,7 @@ def test_ids_that_are_one_off(write, ids, hint):
 def test_unknown_option_is_a_defect_of_the_caller(write):
     with pytest.raises(ValueError, match="'ignore'"):
         # Past the type check of the tests, as a user would call it.
-        inspect.unwrap(load_dataset)(write(coco()), invalid_boxes="ignore")
+        inspect.unwrap(build_dataset)(read_raw(write(coco())), invalid_boxes="ignore")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import onnx
 import pytest
+from error_codes import raises_code
 from PIL import Image
 from small_graphs import model, node
 
@@ -15,7 +16,6 @@ from varifocal.inference.exported import formats, processor
 from varifocal.inference.exported.info import ExportInfo, GraphInfo, from_json, to_json
 from varifocal.tools.info import about
 from varifocal.types import Category
-from varifocal.utils.errors import ConfigError
 
 INFO = ExportInfo("vfnet", (Category(1, "cat"),), GraphInfo((32, 32), (8,), precision="int8"))
 
@@ -66,9 +66,9 @@ def with_target(target):
 def test_a_file_for_vnni_is_refused_without_it(target, tmp_path, monkeypatch, capfd):
     file = written(tmp_path, with_target(target))
     monkeypatch.setattr(formats, "has_vnni", lambda: False)
-    with pytest.raises(ConfigError, match=r"best\.onnx: its int8 weights are for x86 processors with VNNI; this one"):
+    with raises_code("int8-without-vnni"):
         vf.load(file)
-    with pytest.raises(ConfigError, match=r"best\.onnx: its int8 weights are for x86 processors with VNNI; this one"):
+    with raises_code("int8-without-vnni"):
         vf.load(file, device="cpu:0")
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     assert main(["predict", str(file), str(tmp_path / "a.png"), "--out", str(tmp_path / "found")]) == 2

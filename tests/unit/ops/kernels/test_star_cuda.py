@@ -21,6 +21,7 @@ import triton_language  # noqa: E402
 
 from varifocal.ops import star_conv  # noqa: E402
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
+from varifocal.ops.kernels import star_operator  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, Tile, forward_tile  # noqa: E402
 
@@ -72,7 +73,8 @@ def interpreted_kernels() -> ModuleType:
 def interpreter(interpreted_kernels, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(star_triton, "kernels", interpreted_kernels)
-    monkeypatch.setattr(star_conv, "has_fused_star", lambda device: True)
+    for module in (star_conv, star_operator):
+        monkeypatch.setattr(module, "has_fused_star", lambda device: True)
     monkeypatch.setattr(star_conv.SamplingPoints, "tables", lambda self: [])  # which a CPU alone reads
     # the part of Triton's own language that is written in it was decorated when Triton was imported
     from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
@@ -87,7 +89,7 @@ def interpreter(interpreted_kernels, monkeypatch):
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
     with ExitStack() as stack:  # CPU tensors take the kernels of a GPU
-        for each in (star_conv.star_conv_op, star_conv.star_conv_backward_op):
+        for each in (star_operator.star_conv_op, star_operator.star_conv_backward_op):
             stack.enter_context(each.set_kernel_enabled("cpu", enabled=False))
         yield
     triton_language.restore()
@@ -299,11 +301,11 @@ def test_the_operators_keep_torchs_rules(monkeypatch):
     monkeypatch.setattr(star_triton, "kernels", None)
     tensors = [part.requires_grad_() for part in inputs(12, (0, 3, 4, 5))]
     features, distances, weight = tensors
-    torch.library.opcheck(star_conv.star_conv_op, ([features], weight, [distances], [], []))
+    torch.library.opcheck(star_operator.star_conv_op, ([features], weight, [distances], [], []))
     features, distances, weight = (part.detach() for part in tensors)
     arguments = [features], weight, [distances], [], [], [torch.zeros(0, 4, 4, 5)]
     for needed in ([True, True, True], [False, True, False]):
-        torch.library.opcheck(star_conv.star_conv_backward_op, (*arguments, needed))
+        torch.library.opcheck(star_operator.star_conv_backward_op, (*arguments, needed))
 
 
 @pytest.mark.parametrize(

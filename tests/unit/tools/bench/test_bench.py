@@ -122,7 +122,7 @@ def test_numbers_and_table(checkpoint, tmp_path, capsys):
         check_batch(result, best)
     out = capsys.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines())
-    for said in ("vfnet on resnet18", "64 high, 96 wide", "images/s", "of peak", "star convolutions", *STAGES):
+    for said in ("vfnet on resnet18", "height 64, width 96", "images/s", "of peak", "star convolutions", *STAGES):
         assert said in out
 
 
@@ -213,8 +213,8 @@ def test_windows_and_views_are_told(checkpoint, tmp_path):
     save(own, tmp_path / "own.safetensors")
     report = run.bench(str(tmp_path / "own.safetensors"), Settings(repeats=1))
     assert report.model["resized"] == [64, 64]
-    assert "windows of 128 pixels" in report.notes[0]
-    assert "looks 8 times" in report.notes[1]
+    assert "tiles of 128 pixels" in report.notes[0]
+    assert "makes 8 passes over" in report.notes[1]
 
 
 def test_threads_hold_for_the_run_alone(checkpoint):
@@ -227,7 +227,7 @@ def test_threads_hold_for_the_run_alone(checkpoint):
 def test_half_precision_on_a_cpu(checkpoint, monkeypatch):
     monkeypatch.setattr(run, "lacks_bf16", lambda: True)
     report = run.bench(str(checkpoint), Settings(SIZE, precision="bf16", repeats=1))
-    assert "no arithmetic in bf16" in report.notes[0]
+    assert "no bf16 arithmetic" in report.notes[0]
     a_model = load(checkpoint)
     outputs = model.torch_network(a_model, Settings(precision="bf16")).call(torch.zeros(1, 3, *SIZE))
     assert outputs.tensors["logits"].dtype == torch.bfloat16
@@ -447,7 +447,7 @@ def test_every_detector_is_cut_into_parts_that_miss_nothing(name):
         (["--precision", "fp64"], "invalid choice: 'fp64'"),
         (["--runtime", "onnx"], "invalid choice: 'onnx'"),
         (["--device", "nonsense"], "--device nonsense: not usable here"),
-        (["--device", "meta"], "--device meta: only cpu and cuda are measured"),
+        (["--device", "meta"], "--device meta: only cpu and cuda can be measured"),
         (["--images", "nowhere"], "nowhere: no image is found there"),
         (["--images", "bad.jpg"], "bad.jpg: this is not an image"),
         (["--output-json", "folder"], "folder: is a folder"),
@@ -471,7 +471,7 @@ def test_wishes_that_cannot_be_met(checkpoint, tmp_path, monkeypatch, capsys, ar
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vfnet_r51_1x", "neither a checkpoint nor a recipe; recipes are atss_r50_1x, "),
+        ("vfnet_r51_1x", "neither a checkpoint nor a recipe; the recipes are atss_r50_1x, "),
         ("gone.safetensors", "gone.safetensors: cannot be read"),
         ("some/where", "some/where: cannot be read"),
         ("gone.yaml", "recipe 'gone.yaml': not found"),

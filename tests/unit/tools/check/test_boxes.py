@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from varifocal.tools.check.boxes import NEARLY, class_medians, find_copies, find_odd, overlapping
+from varifocal.tools.check.boxes import NEARLY, class_medians, find_copies, find_unusual_sizes, overlapping
 
 
 def iou(a, b):
@@ -71,28 +71,28 @@ def test_odd_sizes():
     boxes = np.array([*normal, *odd.values()], np.float32)
     labels = np.zeros(len(boxes), np.int64)
     areas = np.full(len(boxes), 100.0 * 100)
-    found = find_odd(labels, boxes, areas, 1)
-    assert found.tiny[0].tolist() == [20]  # 2.4 x 2.1 is large enough: a sixteenth of 20 is 1.25
-    assert found.tiny[1][0] == pytest.approx(2 / 1.9)
-    assert found.huge[0].tolist() == [22]
-    assert found.huge[1][0] == pytest.approx(0.98 * 0.97 / 0.04)
-    assert found.thin[0].tolist() == [23]
-    assert found.thin[1][0] == pytest.approx(22.5)
+    found = find_unusual_sizes(labels, boxes, areas, 1)
+    assert found["tiny-box"][0].tolist() == [20]  # 2.4 x 2.1 is large enough: a sixteenth of 20 is 1.25
+    assert found["tiny-box"][1][0] == pytest.approx(2 / 1.9)
+    assert found["huge-box"][0].tolist() == [22]
+    assert found["huge-box"][1][0] == pytest.approx(0.98 * 0.97 / 0.04)
+    assert found["thin-box"][0].tolist() == [23]
+    assert found["thin-box"][1][0] == pytest.approx(22.5)
 
 
 def test_far_below_the_class():
     boxes = np.array([[0, 0, 160, 160]] * 20 + [[0, 0, 9, 9], [0, 0, 11, 11]], np.float32)
-    found = find_odd(np.zeros(22, np.int64), boxes, np.full(22, 1e6), 1)
-    assert found.tiny[0].tolist() == [20]
-    assert found.tiny[1][0] == pytest.approx(10 / 9)
+    found = find_unusual_sizes(np.zeros(22, np.int64), boxes, np.full(22, 1e6), 1)
+    assert found["tiny-box"][0].tolist() == [20]
+    assert found["tiny-box"][1][0] == pytest.approx(10 / 9)
 
 
 def test_a_small_class_has_no_usual_size():
     boxes = np.array([[0, 0, 160, 160]] * 5 + [[0, 0, 9, 9], [0, 0, 990, 990]], np.float32)
-    found = find_odd(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1)
-    assert len(found.tiny[0]) == len(found.huge[0]) == len(found.thin[0]) == 0
+    found = find_unusual_sizes(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1)
+    assert len(found["tiny-box"][0]) == len(found["huge-box"][0]) == len(found["thin-box"][0]) == 0
     boxes[5] = [0, 0, 9, 1]  # but a side of a pixel is tiny in any
-    assert find_odd(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1).tiny[0].tolist() == [5]
+    assert find_unusual_sizes(np.zeros(7, np.int64), boxes, np.full(7, 1e6), 1)["tiny-box"][0].tolist() == [5]
 
 
 def test_medians_of_classes():
@@ -112,5 +112,5 @@ def test_no_boxes():
     none, boxes = np.empty(0, np.int64), np.empty((0, 4), np.float32)
     copies = find_copies(none, none, boxes)
     assert len(copies.same) == len(copies.nearly) == len(copies.two_classes) == 0
-    odd = find_odd(none, boxes, np.empty(0), 0)
-    assert len(odd.tiny[0]) == len(odd.huge[0]) == len(odd.thin[0]) == 0
+    odd = find_unusual_sizes(none, boxes, np.empty(0), 0)
+    assert len(odd["tiny-box"][0]) == len(odd["huge-box"][0]) == len(odd["thin-box"][0]) == 0

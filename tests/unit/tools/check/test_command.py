@@ -39,15 +39,15 @@ def test_everything_at_once(folder, tmp_path, capsys):
     assert content["matching"]["recipe"] == " ".join(["vfnet_r50_1x", *SMALL])
     assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "clean" / "annotations" / "instances_val.json").is_file()
-    for words in ("images that are not there", "labeled before", "training would stop or lose data", "changes.txt"):
+    for words in ("missing images", "labeled before", "training would stop or lose data", "changes.txt"):
         assert words in out
 
 
 def test_nothing_to_mend(capsys):
     code, out, errors = run(capsys, sample_dataset_dir(), "--recipe", "trees", "--annotations-only")
     assert (code, errors) == (0, [])
-    assert "nothing would be lost" in out
-    assert "no image was decoded; all 3 would take about" in " ".join(out.split())
+    assert "no data would be lost" in out
+    assert "no image was decoded; decoding all 3 would take about" in " ".join(out.split())
 
 
 def test_one_split(folder, capsys):
@@ -78,9 +78,9 @@ def test_a_model_of_ones_own(folder, tmp_path, capsys):
         (["{data}", "data.preprocess.shrt=3"], "there is no 'shrt' here"),
         (["{data}", "--output-json", "{tmp}/a", "--html", "{tmp}/a"], "is named by --output-json and by --html"),
         (["{data}", "--output-json", "{tmp}"], "is a folder; name a file"),
-        (["{data}", "--fix", "{tmp}"], "is there already"),
-        (["{data}", "--fix", "{data}/clean"], "which is not to be touched"),
-        (["{data}", "--fix", "{tmp}/new", "--annotations-only"], "leave --annotations-only out"),
+        (["{data}", "--fix", "{tmp}"], "already exists"),
+        (["{data}", "--fix", "{data}/clean"], "which must not be changed"),
+        (["{data}", "--fix", "{tmp}/new", "--annotations-only"], "leave out --annotations-only"),
         (["{data}", "--model", "{data}/train.json"], "train.json"),
         (["{data}", "--format", "xml"], "the format 'xml' is not known"),
     ],

@@ -8,7 +8,8 @@ import pytest
 from messy import image
 from PIL import Image
 
-from varifocal.data.images import THUMB, read_image, read_size, read_stored_size
+from varifocal.data.image_scan import THUMB, read_size, read_stored_size
+from varifocal.data.images import read_image
 from varifocal.tools.check.image_scan import cost_of_decoding, scan_files
 from varifocal.utils.errors import DataError
 

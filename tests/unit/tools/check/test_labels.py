@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from error_codes import raises_code
 from PIL import Image
 
 from varifocal.data.load import read_raw
@@ -12,7 +13,14 @@ from varifocal.inference.boxes_numpy import box_iou
 from varifocal.inference.exported.info import ExportInfo, GraphInfo
 from varifocal.tools.check.find_label_errors import find_label_errors
 from varifocal.tools.check.findings import Findings
-from varifocal.tools.check.labels import ClassBaseline, FoundLabelErrors, Labels, doubts, look, usual
+from varifocal.tools.check.labels import (
+    ClassBaseline,
+    ImageDetections,
+    Labels,
+    class_baseline,
+    compare_image,
+    label_issues,
+)
 from varifocal.tools.check.split import Split
 from varifocal.types import Category, Detections
 from varifocal.utils.errors import DataError
@@ -49,7 +57,7 @@ def detect(rng, boxes, labels, blind=0.0):
     order = np.argsort(-scores)
     found = np.concatenate([moved, weak])[order].astype(np.float32)
     classes = np.concatenate([labels, rng.integers(CLASSES, size=3)])[order]
-    return FoundLabelErrors(found, scores[order].astype(np.float32), classes)
+    return ImageDetections(found, scores[order].astype(np.float32), classes)
 
 
 def loosened(rng, box):
@@ -85,18 +93,20 @@ def make_images(seed, images=60, objects=5, share=0.08, blind=0.0):
     return rows
 
 
-def is_right(doubt, found, wrong, gone):
-    if doubt.kind != "missing-label":
-        return wrong[doubt.label] == doubt.kind
-    return len(gone) > 0 and box_iou(found.boxes[[doubt.found]].astype(float), gone).max() >= 0.5
+def is_right(issue, found, wrong, gone):
+    if issue.kind != "missing-label":
+        return wrong[issue.label] == issue.kind
+    return len(gone) > 0 and box_iou(found.boxes[[issue.found]].astype(float), gone).max() >= 0.5
 
 
 def rank_all(rows):
     """All doubts of all images with whether they are right, most doubted first; and how many errors of each kind."""
-    looks = [look(labels, found) for labels, found, *_ in rows]
-    what = usual(looks, CLASSES)
+    images = [compare_image(labels, found) for labels, found, *_ in rows]
+    baseline = class_baseline(images, CLASSES)
     told = [
-        (doubt, is_right(doubt, *row[1:])) for one, row in zip(looks, rows, strict=True) for doubt in doubts(one, what)
+        (issue, is_right(issue, *row[1:]))
+        for one, row in zip(images, rows, strict=True)
+        for issue in label_issues(one, baseline)
     ]
     kinds = [str(kind) for *_, wrong, gone in rows for kind in [*wrong, *["missing-label"] * len(gone)] if kind]
     return sorted(told, key=lambda pair: -pair[0].rank), Counter(kinds)
@@ -113,7 +123,7 @@ def test_injected_errors_come_first(seed):
     assert len(injected) == 4
     assert min(injected.values()) >= 10
     for kind, count in injected.items():
-        assert precision([right for doubt, right in ranked if doubt.kind == kind], count) >= 0.95, kind
+        assert precision([right for issue, right in ranked if issue.kind == kind], count) >= 0.95, kind
     total = sum(injected.values())
     assert precision([right for _, right in ranked], total) >= 0.97
     assert len(ranked) <= 1.1 * total
@@ -131,25 +141,25 @@ def test_a_detector_that_misses_and_invents_ranks_less_well(seed):
 
 def test_without_errors_nothing_is_doubted():
     rows = make_images(7, images=20, share=0.0)
-    looks = [look(labels, found) for labels, found, *_ in rows]
-    what = usual(looks, CLASSES)
-    assert sum(len(doubts(one, what)) for one in looks) <= 2  # of 100 labels
-    assert all(0.8 < value < 0.95 for value in (*what.score, what.iou))
+    images = [compare_image(labels, found) for labels, found, *_ in rows]
+    baseline = class_baseline(images, CLASSES)
+    assert sum(len(label_issues(one, baseline)) for one in images) <= 2  # of 100 labels
+    assert all(0.8 < value < 0.95 for value in (*baseline.score, baseline.iou))
 
 
 def by_hand(labels, found, regions=NONE):
     """``labels`` and ``found`` are (class, box[, score]); what is usual is an IoU of 0.9 at a score of 0.8."""
     label_boxes = np.array([box for _, box in labels], np.float32).reshape(-1, 4)
     found_boxes = np.array([box for _, box, _ in found], np.float32).reshape(-1, 4)
-    one = look(
+    one = compare_image(
         Labels(label_boxes, np.array([kind for kind, _ in labels], np.int64), np.array(regions, np.float32)),
-        FoundLabelErrors(
+        ImageDetections(
             found_boxes,
             np.array([score for *_, score in found], np.float32),
             np.array([kind for kind, *_ in found], np.int64),
         ),
     )
-    return doubts(one, ClassBaseline(np.full(2, 0.72), np.full(2, 0.8), 0.9))
+    return label_issues(one, ClassBaseline(np.full(2, 0.72), np.full(2, 0.8), 0.9))
 
 
 def test_the_numbers_of_each_kind():
@@ -192,12 +202,12 @@ def test_a_neighbor_is_not_taken_for_a_loose_box():
 
 def test_images_without_labels_or_detections():
     assert by_hand([], []) == []
-    one = look(
+    one = compare_image(
         Labels(NONE, np.empty(0, np.int64), NONE),
-        FoundLabelErrors(NONE, np.empty(0, np.float32), np.empty(0, np.int64)),
+        ImageDetections(NONE, np.empty(0, np.float32), np.empty(0, np.int64)),
     )
-    assert usual([one], 2).iou == 0
-    assert usual([], 2).score.tolist() == [0, 0]
+    assert class_baseline([one], 2).iou == 0
+    assert class_baseline([], 2).score.tolist() == [0, 0]
 
 
 class Right:
@@ -245,17 +255,15 @@ def test_findings_of_a_model(data):
     assert done[-1] == 12
     assert (report.images, report.labels, report.found) == (10, 20, 18)
     assert report.notes == (
-        "the model does not know fox; labels of these are not judged",
-        "2 images cannot be read or do not fit their annotations; the model was not asked",
+        "the model does not know fox; their labels are not judged",
+        "2 images cannot be read or do not fit their annotations; their labels are not judged",
     )
     told = {kind: [(one.file[-5:], one.location, one.text) for one in found.of(kind)] for kind in found.kinds()}
     assert told == {
-        "missing-label": [("2.png", "", "'cat' is found with a score of 0.90, and no label is there")],
-        "spurious-label": [
-            ("6.png", "annotation 100 of image 6", "the label 'dog' is on nothing that the model finds with confidence")
-        ],
+        "missing-label": [("2.png", "", "'cat' is detected with a score of 0.90, but there is no label")],
+        "spurious-label": [("6.png", "annotation 100 of image 6", "the label 'dog' has no confident detection")],
         "swapped-class": [
-            ("4.png", "annotation 9 of image 4", "the label 'cat' is found as 'dog' with a score of 0.90")
+            ("4.png", "annotation 9 of image 4", "the label 'cat' is detected as 'dog' with a score of 0.90")
         ],
     }
     (missing,) = found.of("missing-label")
@@ -264,5 +272,5 @@ def test_findings_of_a_model(data):
 
 
 def test_a_model_of_other_classes(data):
-    with pytest.raises(DataError, match="the model knows none of its classes; it knows bus"):
+    with raises_code("model-without-these-classes", DataError):
         find_label_errors(Findings(), [Split.of(read_raw(data))], Right({}, ["bus"]), "best")

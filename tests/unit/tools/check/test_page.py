@@ -19,7 +19,7 @@ from varifocal.tools.check.page import make_page
 from varifocal.tools.check.report import ModelReport
 from varifocal.tools.check.run import check_data
 from varifocal.tools.check.split import Split
-from varifocal.tools.check.thumbnails import SIDE, thumbs_of
+from varifocal.tools.check.thumbnails import SIDE, make_thumbnails
 from varifocal.types import Preprocess
 
 EYE = TrainingGeometry.of("vfnet", "vfnet", VFNetConfig(5), Preprocess(short_side=128, max_long_side=256))
@@ -113,7 +113,7 @@ def test_whatever_comes_from_outside_is_only_text(report, tmp_path):
     boxes = ((HOSTILE, (5.0, 5.0, 60.0, 60.0)),)
     for kind in ("missing-label", "no-area", "rare-class"):
         one = Finding(kind, "train", HOSTILE, file=HOSTILE, location=HOSTILE, image=0, boxes=boxes)
-        found.findings.add(kind, "train", [one], lambda finding: finding)
+        found.findings.add_many((kind, "train"), [one], lambda finding: finding)
     advice = None if report.advice is None else replace(report.advice, text=HOSTILE, overrides=(HOSTILE,))
     text = make_page(
         replace(
@@ -154,7 +154,7 @@ def test_a_set_without_boxes(tmp_path):
     record = {"id": 1, "file_name": "1.png", "width": 192, "height": 128}
     content = {"images": [record], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "train.json").write_text(json.dumps(content))
-    assert "Nothing would be lost" in read(make_page(check_data(tmp_path, EYE))).words
+    assert "No data would be lost" in read(make_page(check_data(tmp_path, EYE))).words
 
 
 def drawn(thumb):
@@ -174,31 +174,31 @@ def test_a_thumbnail_shows_what_is_around_a_box(tmp_path):
     content = {"images": [image], "annotations": boxes, "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "train.json").write_text(json.dumps(content))
     split = Split.of(read_raw(tmp_path))
-    (thumb,) = thumbs_of(split.on_box("thin-box", 0, "is thin"), [split])
+    (thumb,) = make_thumbnails(split.on_box("thin-box", 0, "is thin"), [split])
     # three times its longer side about the middle (450, 225): 300 x 300 from (300, 75)
     scale = SIDE / 300
     assert numbers(drawn(thumb), "a") == pytest.approx([100 * scale, 125 * scale, 100 * scale, 50 * scale], abs=0.06)
     assert f'viewBox="0 0 {SIDE} {SIDE}"' in drawn(thumb)
     # at the corner it is moved into the image; a tiny box gets 48 pixels
     corner = Finding("tiny-box", "train", "", image=0, boxes=(("a", (0.0, 0.0, 2.0, 2.0)),))
-    assert numbers(drawn(thumbs_of(corner, [split])[0]), "a") == pytest.approx(
+    assert numbers(drawn(make_thumbnails(corner, [split])[0]), "a") == pytest.approx(
         [0, 0, 2 * SIDE / 48, 2 * SIDE / 48], abs=0.06
     )
     # without a box of its own: the whole image with all its boxes
-    whole = drawn(thumbs_of(split.on_image("no-boxes", 0, ""), [split])[0])
+    whole = drawn(make_thumbnails(split.on_image("no-boxes", 0, ""), [split])[0])
     assert numbers(whole, "a") == pytest.approx([0.4 * SIDE, 0.2 * SIDE, 0.1 * SIDE, 0.05 * SIDE])
     # what a model found is dashed
     asked = Finding("missing-label", "train", "", image=0, boxes=(("found a 0.9", (10.0, 10.0, 90.0, 90.0)),))
-    asked_svg = drawn(thumbs_of(asked, [split])[0])
+    asked_svg = drawn(make_thumbnails(asked, [split])[0])
     assert 'class="b"' in asked_svg
     assert 'class="c"' in asked_svg  # the labels around it
 
 
 def test_no_thumbnail_without_a_image(report):
     for kind in ("missing-image", "unreadable-image", "truncated-image", "empty-class"):
-        assert thumbs_of(report.findings.of(kind)[0], report.splits) == []
+        assert make_thumbnails(report.findings.of(kind)[0], report.splits) == []
     (copy,) = report.findings.of("leaked-image")
-    assert [thumb.caption for thumb in thumbs_of(copy, report.splits)] == ["leak.png", "sound-1.png"]
+    assert [thumb.caption for thumb in make_thumbnails(copy, report.splits)] == ["leak.png", "sound-1.png"]
 
 
 def test_bars_and_maps():

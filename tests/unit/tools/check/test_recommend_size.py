@@ -26,7 +26,7 @@ def test_the_recipe_is_right():
 def test_smaller_images_would_do():
     found = ask([(640, 480)], [[100.0] * 100])
     assert found.overrides == ("data.preprocess.short_side=320", "data.preprocess.max_long_side=448")
-    assert "16% of the work" in found.text
+    assert "16% of the computation" in found.text
     assert found.fraction_then == 1
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from varifocal.models.published.convert import coco_categories
-from varifocal.tools.check.similar_names import find_twins
+from varifocal.inference.published.convert import coco_categories
+from varifocal.tools.check.similar_names import find_similar_names
 
 VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"
 
@@ -23,7 +23,7 @@ VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog 
     ],
 )
 def test_twins(first, second, how):
-    assert [tuple(twin) for twin in find_twins([first, "something else", second])] == [(0, 2, how)]
+    assert [tuple(twin) for twin in find_similar_names([first, "something else", second])] == [(0, 2, how)]
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_twins(first, second, how):
     ],
 )
 def test_others_are_left_alone(names):
-    assert find_twins(names) == []
+    assert find_similar_names(names) == []
 
 
 def test_each_name_once_with_the_first_it_resembles():
-    assert [tuple(twin) for twin in find_twins(["car", "Car", "CAR", "cars"])] == [
+    assert [tuple(twin) for twin in find_similar_names(["car", "Car", "CAR", "cars"])] == [
         (0, 1, "case"),
         (0, 2, "case"),
         (0, 3, "number"),

@@ -12,7 +12,7 @@ from varifocal.models.dense import assign_batch
 from varifocal.structures import Targets
 from varifocal.tools.check import unassigned as module
 from varifocal.tools.check.training_boxes import TrainingBoxes
-from varifocal.tools.check.unassigned import match
+from varifocal.tools.check.unassigned import count_points
 from varifocal.types import Preprocess, resized_shape
 
 PREPROCESS = Preprocess(short_side=96, max_long_side=160)
@@ -62,18 +62,18 @@ def alone(scene: TrainingBoxes, eye: TrainingGeometry, preprocess: Preprocess = 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_as_one_image_at_a_time(name, options):
     scene, eye = make_scene(24), make_eye(name, **options)
-    found = match(scene, eye)
+    found = count_points(scene, eye)
     assert not found.sampled
     np.testing.assert_array_equal(found.points, alone(scene, eye))
-    assert found.looked_at == len(scene.owner)
+    assert found.assigned == len(scene.owner)
 
 
 @pytest.mark.parametrize("boxes", [1, 7, 40])
 def test_blocks_change_nothing(monkeypatch, boxes):
     scene, eye = make_scene(24, seed=1), make_eye("vfnet")
-    expected = match(scene, eye).points
+    expected = count_points(scene, eye).points
     monkeypatch.setattr(module, "MOST_BOXES", boxes)
-    np.testing.assert_array_equal(match(scene, eye).points, expected)
+    np.testing.assert_array_equal(count_points(scene, eye).points, expected)
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -109,7 +109,7 @@ def test_as_the_algorithm_written_out():
     expected = []
     for image, (width, height) in enumerate(scene.sizes.tolist()):
         expected += literal_points(scene.boxes[scene.owner == image].tolist(), width, height, (8, 16, 32))
-    found = match(scene, eye)
+    found = count_points(scene, eye)
     np.testing.assert_array_equal(found.points, expected)
     np.testing.assert_array_equal(found.unmatched, [i for i, count in enumerate(expected) if count == 0])
     assert 0 < len(found.unmatched) < len(expected)
@@ -119,9 +119,9 @@ def test_of_many_images_a_sample(monkeypatch):
     scene = make_scene(60, seed=3)
     for name in ("fcos", "vfnet"):
         eye = make_eye(name)
-        expected = match(scene, eye).points
+        expected = count_points(scene, eye).points
         monkeypatch.setattr(module, "MOST_CALLS", 3)
-        found = match(scene, eye)
+        found = count_points(scene, eye)
         monkeypatch.undo()
         seen = found.points >= 0
         assert found.sampled
@@ -144,13 +144,13 @@ def test_no_boxes():
         np.array([[64, 64]]), np.empty(0, np.int64), np.empty((0, 4), np.float32), *[np.empty(0, np.int64)] * 2
     )
     for name in DETECTORS:
-        found = match(scene, make_eye(name))
+        found = count_points(scene, make_eye(name))
         assert len(found.points) == 0
         assert not found.sampled
 
 
 def test_progress_ends_at_the_number_of_boxes():
     scene, done = make_scene(12), []
-    match(scene, make_eye("vfnet"), done.append)
+    count_points(scene, make_eye("vfnet"), done.append)
     assert done == sorted(done)
     assert done[-1] == len(scene.owner)

@@ -54,7 +54,7 @@ def texts(report, kind):
 def test_images_of_12_bits_in_files_of_16(tmp_path):
     """They have the range of 12 bits anyway: nothing is said of one that fills it, nor is that range suggested."""
     images = [noise(1520, 2224, 1), noise(1000, 4000, 2), noise(0, 65535, 3), noise(20, 230, 4, np.uint8)]
-    said = "uses 1520..2224 of 0..4095; data.preprocess.range={} says which part counts"
+    said = "uses only 1520..2224 of 0..4095; set data.preprocess.range={}"
     report = check_data(data(tmp_path, images), eye())
     assert texts(report, "narrow-range") == [said.format("image")]
     assert report.exit_code == 0
@@ -77,13 +77,16 @@ def test_images_of_12_bits_in_files_of_16(tmp_path):
 )
 def test_what_is_suggested_is_less_than_what_is_taken(tmp_path, spans, wanted):
     report = check_data(data(tmp_path, [noise(*span) for span in spans]), eye())
-    assert f"data.preprocess.range={wanted} says" in texts(report, "narrow-range")[0]
+    assert texts(report, "narrow-range")[0].endswith(f"; set data.preprocess.range={wanted}")
 
 
 def test_thermal_images_use_little_of_16_bits(tmp_path):
     report = check_data(data(tmp_path, [noise(28000, 31000, 1), noise(28500, 32000, 2)]), eye())
     assert len(texts(report, "narrow-range")) == 2
-    assert "uses 28000..31000 of 0..65535; data.preprocess.range=[28000,32000] says" in texts(report, "narrow-range")[0]
+    assert (
+        "uses only 28000..31000 of 0..65535; set data.preprocess.range=[28000,32000]"
+        in texts(report, "narrow-range")[0]
+    )
 
 
 @pytest.mark.parametrize("levels", [(0, 4095), "image", "percentile"])
@@ -95,7 +98,7 @@ def test_a_range_that_fits_is_no_finding(tmp_path, levels):
 
 def test_a_range_that_does_not_fit(tmp_path):
     report = check_data(data(tmp_path, [noise(1520, 1600, 1), noise(3000, 9000, 2)]), eye((0, 4095)))
-    assert texts(report, "narrow-range") == ["uses 1520..1600 of data.preprocess.range, 0..4095"]
+    assert texts(report, "narrow-range") == ["uses only 1520..1600 of data.preprocess.range, 0..4095"]
     assert texts(report, "beyond-range") == ["has values of 3000..9000, beyond data.preprocess.range, 0..4095"]
 
 
@@ -131,7 +134,7 @@ def test_files_of_several_images(tmp_path):
 
 def test_large_images_are_sound_but_above_the_limit_unless_training_takes_crops(tmp_path, monkeypatch):
     """They are not called damaged, and a cleaned copy keeps them with their boxes."""
-    monkeypatch.setattr("varifocal.data.open_image.MAX_PIXELS", 1000)
+    monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 1000)
     path = data(tmp_path, [noise(0, 255, 1, np.uint8)])
     report = check_data(path, eye())
     assert texts(report, "unreadable-image") == []

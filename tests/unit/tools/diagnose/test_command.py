@@ -12,7 +12,7 @@ from detection_cases import make_data, xywh
 from PIL import Image
 from rich.console import Console
 
-from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import diagnose
 from varifocal.analysis.diagnosis_plots import make_plots
 from varifocal.cli import main
 from varifocal.data.coco_results import read_results
@@ -137,13 +137,13 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
         (["DATA", "--predictions", "no.json"], "no.json: the file cannot be read"),
         (
             ["DATA", "--predictions", "RESULTS", "--target-precision", "90"],
-            "precision 90: must be above 0 and at most 1",
+            "target precision 90: must be above 0 and at most 1",
         ),
-        (["DATA", "--predictions", "RESULTS", "--iou-threshold", "0"], "iou 0: must be at least 0.1"),
-        (["DATA", "--predictions", "RESULTS", "--max-detections", "0"], "at least one detection"),
+        (["DATA", "--predictions", "RESULTS", "--iou-threshold", "0"], "IoU threshold 0: must be at least 0.1"),
+        (["DATA", "--predictions", "RESULTS", "--max-detections", "0"], "0 detections per class and 20 worst images"),
         (["DATA", "--predictions", "RESULTS", "--output-json", "/dev/null/x"], "cannot be written"),
         (["DATA", "--predictions", "RESULTS", "--plot-dir", "RESULTS"], "cannot be written"),
-        (["DATA", "--predictions", "RESULTS", "--tta"], "--tta is for a checkpoint"),
+        (["DATA", "--predictions", "RESULTS", "--tta"], "--tta applies to a checkpoint"),
         (["DATA", "DATA"], "is a folder and should be a checkpoint"),
         (["nowhere", "--predictions", "RESULTS"], "nowhere: there is no such file or folder"),
     ],
@@ -162,7 +162,7 @@ def test_a_least_score_is_a_number(folder, capsys, score):
         )
         == 2
     )
-    assert f"score {score}: must be a finite number" in capsys.readouterr().err
+    assert f"score threshold {score}: must be a finite number" in capsys.readouterr().err
 
 
 def test_nothing_is_shown_as_dashes(tmp_path):

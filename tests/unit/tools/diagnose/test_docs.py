@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detection_cases import make_data
 
-from varifocal.analysis.diagnose import diagnose
+from varifocal.analysis.diagnosis import diagnose
 
 ROOT = Path(__file__).parents[4]
 DOC = (ROOT / "docs" / "diagnose.md").read_text(encoding="utf-8")

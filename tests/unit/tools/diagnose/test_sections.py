@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detection_cases import CATEGORIES, greedy, iou_of, make_data
+from error_codes import raises_code
 from scipy import stats
 
-from varifocal.analysis.diagnose import diagnose
-from varifocal.analysis.diagnosis import Settings
+from varifocal.analysis.diagnosis import Settings, diagnose
 from varifocal.analysis.scatter import POINTS
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.types import Dataset, Detections, Sample
@@ -259,13 +259,13 @@ def test_worst_images_equal_a_literal_loop():
     assert found.costs == pytest.approx(costs)
     assert [one.cost for one in found.worst] == pytest.approx(sorted(costs, reverse=True)[:4])
     for one in found.worst:
-        seen, missed = Counter(seen.kind for seen in one.seen), len(one.missed)
+        seen, missed = Counter(seen.kind for seen in one.detections), len(one.missed)
         assert one.wrong == seen.total() - seen["right"] - seen["ignored"]
         assert one.objects == seen["right"] + missed
         assert one.cost == pytest.approx(
-            missed + sum(seen.score for seen in one.seen if seen.kind not in ("right", "ignored"))
+            missed + sum(seen.score for seen in one.detections if seen.kind not in ("right", "ignored"))
         )
-        assert all(seen.score >= 0.4 for seen in one.seen)
+        assert all(seen.score >= 0.4 for seen in one.detections)
 
 
 NOTHING = Detections(np.empty((0, 4)), np.empty(0), np.empty(0, np.int64), CATEGORIES)
@@ -318,14 +318,16 @@ def test_all_missed_costs_all():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "code"),
     [
-        ({"precision": 0}, "precision 0: must be above 0"),
-        ({"precision": 90}, "precision 90"),
-        ({"iou": 0.05}, "iou 0.05: must be at least 0.1"),
-        ({"max_detections": 0}, "at least one detection"),
+        ({"precision": 0}, "target-precision-range"),
+        ({"precision": 90}, "target-precision-range"),
+        ({"score": float("nan")}, "score-not-finite"),
+        ({"iou": 0.05}, "iou-range"),
+        ({"max_detections": 0}, "counts-too-small"),
+        ({"worst": -1}, "counts-too-small"),
     ],
 )
-def test_settings_that_cannot_be(values, message):
-    with pytest.raises(ConfigError, match=message):
+def test_settings_that_cannot_be(values, code):
+    with raises_code(code, ConfigError):
         Settings(**values)

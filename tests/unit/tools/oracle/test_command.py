@@ -54,7 +54,7 @@ def test_oracle_shows_and_writes(folder, capsys, monkeypatch):
     )
     out = capsys.readouterr().out
     assert "perfect_threshold" in out
-    assert "Positives: detector" in out
+    assert "assigned by detector" in out
     held = json.loads((folder / "o.json").read_text())
     assert (held["images"], held["objects"], held["assign"]) == (2, 3, "detector")
     assert [row["name"] for row in held["rows"] if row["centerness"]][:3] == ["nothing", "gt_ctr", "gt_ctr_iou"]
@@ -90,9 +90,9 @@ def test_oracle_limits_images_and_agrees_with_eval(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fcos.safetensors", "data", "--plot", "o.png"], "give it a name that ends in .svg"),
+        (["fcos.safetensors", "data", "--plot", "o.png"], "its name must end in .svg"),
         (["fcos.safetensors", "data", "--plot", "o.svg", "--output-json", "o.svg"], "give each a file of its own"),
-        (["fcos.onnx", "data"], "give the checkpoint it was made of"),
+        (["fcos.onnx", "data"], "name the checkpoint it was made from"),
         (["fcos.safetensors", "nowhere"], "nowhere"),
     ],
 )
@@ -108,9 +108,9 @@ def test_assign_view_draws_and_tells(folder, capsys):
     out = capsys.readouterr().out
     assert "3 objects, " in out
     assert "1 object gets no point, so training never learns from it:" in out
-    assert "a.png: cat [44.0, 0.0, 47.0, 3.0], seen as 3 x 3" in out
+    assert "a.png: cat [44.0, 0.0, 47.0, 3.0], 3 x 3 after the resize" in out
     assert "without a point: cat 1\n" in out
-    assert f"By the recipe vfl_foveabox_r50_1x {' '.join(words[2:])}; --checkpoint F shows what a run's own" in out
+    assert f"Assigned by the recipe vfl_foveabox_r50_1x {' '.join(words[2:])}; name a checkpoint" in out
     assert "--max-images" not in out
     assert sorted(path.name for path in (folder / "points").iterdir()) == ["a.png", "assign.json", "b.png"]
     assert json.loads((folder / "points/assign.json").read_text())["unmatched"] == 1
@@ -120,8 +120,8 @@ def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
     assert main(["show-assignment", "data", "--checkpoint", "fcos.safetensors", "--max-images", "1"]) == 0
     out = capsys.readouterr().out
     assert "show-assignment: 1 of 2 images" in out
-    assert "\n1 of 2 images; --max-images 2 looks at all.\n" in out
-    assert "By the recipe" not in out
+    assert "\n1 of 2 images; use --max-images 2 for all.\n" in out
+    assert "by the recipe" not in out
     held = json.loads((folder / "show-assignment/assign.json").read_text())
     assert (held["eye"], held["strides"]) == ("fcos.safetensors", [8, 16, 32])
 
@@ -129,8 +129,8 @@ def test_assign_view_of_a_checkpoint_and_a_limit(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--checkpoint", "fcos.safetensors", "--recipe", "trees"], "leave --recipe and key=value words out"),
-        (["--checkpoint", "fcos.onnx"], "an exported file is not trained"),
+        (["--checkpoint", "fcos.safetensors", "--recipe", "trees"], "leave out --recipe and key=value overrides"),
+        (["--checkpoint", "fcos.onnx"], "an exported file cannot be trained"),
         (["--split", "val"], "val"),
         (["model.magic=1"], "magic"),
     ],
@@ -146,7 +146,7 @@ def test_assign_view_keeps_the_images_of_the_data(folder, capsys):
     words = ["show-assignment", "data", "--checkpoint", "fcos.safetensors"]
     for _ in range(2):
         assert main([*words, "--out", "data/images"]) == 2
-        assert "a.png: would be overwritten by its page; choose another --out" in capsys.readouterr().err
+        assert "a.png: would be overwritten; choose another --out" in capsys.readouterr().err
         assert (folder / "data/images/a.png").read_bytes() == before
         (folder / "data/images/assign.json").write_text("{}")  # as an earlier call would have left it
     (folder / "mine").mkdir()

@@ -50,7 +50,7 @@ def test_the_table_has_numbers_in_percent_and_what_is_absent():
     text = printed(ONE)
     assert "No gt_ctr, gt_ctr_iou: no [c]." in text
     assert "fcos on a&b.json: 2 images, 3 objects" in text
-    assert "Positives: detector, 4 of them." in text
+    assert "Positives: 4, assigned by detector." in text
 
 
 def test_names_are_no_markup():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.model import create_model
+from varifocal.inference.pipeline import tta_passes, whole
 from varifocal.models import DETECTORS
 from varifocal.structures import Targets
 from varifocal.tools.oracle import study as module
@@ -97,15 +98,16 @@ class Case:
         self.model, self.name = model, model.info.name
         self.per_cell = 9 if self.name == "retinanet" else 1
         with torch.inference_mode():
-            (self.look,) = model.looks([Image.open(sample.file)])
-        (self.shape,) = self.look.shapes
+            (batch,) = tta_passes(whole([Image.open(sample.file)]), model.info)
+            self.forward = model.forward_pass(batch)
+        (self.shape,) = self.forward.shapes
         self.factor = [self.shape[1] / sample.width, self.shape[0] / sample.height] * 2
         real = ~sample.crowd
         # in single precision like the package, since objects may lie just between two points
         self.objects = (sample.boxes[real] * np.array(self.factor, np.float32)).tolist()
         self.labels = [KNOWN.index(CATEGORIES[label].name) for label in sample.labels[real]]
-        self.shapes = self.look.outputs.shapes
-        self.read(self.look.outputs)
+        self.shapes = self.forward.outputs.shapes
+        self.read(self.forward.outputs)
         self.given = {}
 
     def read(self, outputs):
@@ -130,7 +132,7 @@ class Case:
                 torch.zeros(len(self.objects), dtype=torch.bool),
                 self.shape,
             )
-            return self.model.detector.assign(self.look.outputs, [targets]).labels[0].tolist()
+            return self.model.detector.assign(self.forward.outputs, [targets]).labels[0].tolist()
 
         def inside(level, row, column):
             stride = literal.STRIDES[level]
@@ -140,7 +142,7 @@ class Case:
 
     def answer(self, row, centerness, assign="atss"):
         """(score, label, box in pixels of the image), best first."""
-        self.read(self.look.outputs)
+        self.read(self.forward.outputs)
         name = row.split("@")[0]
         given = self.positives(assign, int(row.split("@")[1]) if "@" in row else 9)
         for i, number in enumerate(given):
@@ -262,7 +264,9 @@ def test_a_true_first_box_is_refined_and_scored_by_what_the_star_sees_there(data
             rows, columns = case.shapes[level]
             count, stride = rows * columns, literal.STRIDES[level]
             cls, reg = head.cls_tower(maps), head.reg_tower(maps)
-            first = case.look.outputs.tensors["initial"][0, start : start + count].T.reshape(4, rows, columns).clone()
+            first = (
+                case.forward.outputs.tensors["initial"][0, start : start + count].T.reshape(4, rows, columns).clone()
+            )
             for i in range(count):
                 if given[start + i] >= 0:
                     (x, y), box = case.points[start + i][0], case.objects[given[start + i]]

@@ -12,10 +12,9 @@ from PIL import Image
 from torch import nn
 
 from varifocal.assign.point import assign_nearest_point
-from varifocal.assign.priors import grid_priors
-from varifocal.inference.model import Model
+from varifocal.boxes import grid_priors
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.dense import TargetAssigner, assign_targets
-from varifocal.models.info import ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.structures import Candidates, Outputs
 from varifocal.tools.oracle.rows import Override, Row, certain, overlap, true_box
@@ -119,7 +118,7 @@ def test_true_boxes_that_nothing_suppresses_and_a_perfect_threshold_are_perfect(
     rows = (
         Row("gt_bbox", "", Override(box=true_box)),
         Row("gt_cls", "", Override(score=certain)),
-        Row("both", "", Override(box=true_box), one_each="overlap", without_false=True),
+        Row("both", "", Override(box=true_box), ground_truth_nms="overlap", without_false=True),
         Row("perfect_threshold", "", without_false=True),
     )
     found = study(tmp_path, seed, *rows, far=25)
@@ -171,7 +170,7 @@ def test_objects_that_overlap_are_kept_apart_by_suppression_that_knows_them(tmp_
     two = replace(sample, boxes=boxes, labels=sample.labels[:2], crowd=sample.crowd[:2])
     rows = [
         Row("both", "", Override(box=true_box, score=certain)),
-        Row("all", "", Override(box=true_box, score=certain), one_each="overlap"),
+        Row("all", "", Override(box=true_box, score=certain), ground_truth_nms="overlap"),
     ]
     found = oracle_study(model, replace(data, samples=(two,)), assign="detector", rows=rows)
     assert ap(found, "both") < 0.6

@@ -94,7 +94,7 @@ def test_which_images_are_shown(report):
     first, second = make_examples(seen, 2)
     assert first.sample.file == seen[0].data.samples[int(np.argmax(costs))].file
     assert first.why == f"number 1 of the worst, cost {max(costs):.1f}"
-    assert second.why == "drawn by chance"
+    assert second.why == "chosen at random"
     assert [one.sample.file.name for one in make_examples(seen, 2)] == [first.sample.file.name, second.sample.file.name]
     assert len({one.sample.file.name for one in make_examples(seen, 9)}) == 3
     assert [scene.run for scene in make_examples([None, seen[1]], 1)[0].scenes] == [1]
@@ -126,29 +126,29 @@ def test_without_refinement_there_is_one_box(folders, report, tmp_path):
         assert one["refined"] == one["box"] == [min(max(x, 0), (96, 80)[i % 2]) for i, x in enumerate(one["initial"])]
     words = Page(make_page(plain)).words
     assert "its first box" not in words
-    assert "true boxnine points of the starboxmean of windows" in words
+    assert "true boxnine points of the starboxmean over tiles" in words
     mixed = replace(report, runs=(*report.runs, *plain.runs))
-    assert "refined box, or the only one" in Page(make_page(mixed)).words
+    assert "refined box, or the only box" in Page(make_page(mixed)).words
 
 
 @pytest.mark.skipif(which("node") is None, reason="needs node")
 @pytest.mark.parametrize(("refines", "rows"), [(True, ["first box", "refined box"]), (False, ["box"])])
 def test_the_rows_of_the_table(refines, rows):
-    """What the script says of a box, run without a browser: the method ``tell`` with a page that only notes words."""
+    """The script's table about a box, without a browser: its method ``describe`` on a page that only collects words."""
     code = (files("varifocal.tools.report") / "page.js").read_text(encoding="utf-8")
-    tell = re.search(r"\n    tell\(found\) \{.*?\n    \}\n", code, re.DOTALL).group()
+    describe = re.search(r"\n    describe\(found\) \{.*?\n    \}\n", code, re.DOTALL).group()
     program = f"""
       const said = [];
       const element = () => ({{ append(words) {{ if (typeof words === "string") said.push(words); }},
                                appendChild: element, setAttribute() {{}}, replaceChildren() {{}} }});
-      const document = {{ createElement: element }}, say = (name, words) => {{ if (name === "td") said.push(words);
+      const document = {{ createElement: element }}, add = (name, words) => {{ if (name === "td") said.push(words);
                                                                              return element(); }};
-      class Scene {{ {tell} moved() {{ return false; }} }}
+      class Scene {{ {describe} moved() {{ return false; }} }}
       const one = new Scene();
       one.known = {{ refines: {json.dumps(refines)} }};
       one.element = {{ querySelector: element }};
-      one.tell({{ name: "owl", kind: "right", truth: 0, iou: 0.74, score: 0.5, initial: [], ious: [0.7, 0.74] }});
+      one.describe({{ name: "owl", kind: "right", truth: 0, iou: 0.74, score: 0.5, initial: [], ious: [0.7, 0.74] }});
       console.log(JSON.stringify(said));"""
     said = json.loads(subprocess.run(["node", "-e", program], capture_output=True, check=True, text=True).stdout)
-    assert said[0::2] == [*rows, "score (less the IoU)"]
+    assert said[0::2] == [*rows, "score (minus IoU)"]
     assert said[1::2] == [*(["0.70", "0.74 (+0.04)"] if refines else ["0.74"]), "0.50 (\u22120.24)"]

@@ -47,7 +47,7 @@ def test_it_can_be_used_without_a_mouse_and_read_aloud(page, read):
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in pairwise(levels))
     assert "outline: none" not in re.sub(r"(main:focus|\.found:focus) \{ outline: none; \}", "", page)
-    assert "Without JavaScript everything is here but the sliders" in read.words
+    assert "Without JavaScript the score sliders and the stars are missing" in read.words
 
 
 def test_colors_can_be_told_from_the_paper(read):
@@ -72,14 +72,14 @@ def test_figures_are_those_of_the_json(report, read):
     # 12.3 and 13.3 by the files
     assert rows["AP"] == ["12.3", "13.3 (+1.0)"]
     assert "AP, small" not in rows  # nothing to find
-    for words, key in (("AP at IoU 0.5", "AP50"), ("AR, 10 an image", "AR10"), ("AP, large", "APl")):
+    for words, key in (("AP at IoU 0.5", "AP50"), ("AR, 10 per image", "AR10"), ("AP, large", "APl")):
         assert rows[words] == [f"{100 * first['metrics'][key]:.1f}", f"{100 * second['metrics'][key]:.1f} (+1.0)"]
     assert read.table("AP by class") == {"class": [first["name"], "second"], EVIL: ["10.0", "11.0 (+1.0)"],
                                          "berry": ["20.0", "21.0 (+1.0)"]}  # fmt: skip
-    why = read.table("Why")
+    why = read.table("Reasons")
     for words, path, factor, digits in (
-        ("AP lost to the order of the boxes", ("ranking", "worth", "ranking"), 100, 1),
-        ("AP lost to missing and loose boxes", ("ranking", "worth", "boxes"), 100, 1),
+        ("AP lost to ranking", ("ranking", "worth", "ranking"), 100, 1),
+        ("AP lost to missing or imprecise boxes", ("ranking", "worth", "boxes"), 100, 1),
         ("Rank correlation of score and IoU (Spearman)", ("ranking", "near", "spearman"), 1, 3),
         ("Calibration error of the scores (LaECE)", ("calibration", "laece_all"), 100, 1),
         ("Best F1", ("thresholds", "f1", "f1"), 1, 3),
@@ -92,7 +92,7 @@ def test_figures_are_those_of_the_json(report, read):
                 value = value[key]
             values.append(f"{factor * value:.{digits}f}")
         assert [cell.split(" (")[0] for cell in why[words]] == values
-    assert read.table("What the recipes differ in")["model.loss"] == ["varifocal", "focal"]
+    assert read.table("Differences of the recipes")["model.loss"] == ["varifocal", "focal"]
     gain = first["refinement"]
     assert f"{gain['count']:,} true positives from {gain['initial']:.3f} to {gain['refined']:.3f}" in read.words
 
@@ -143,8 +143,8 @@ def test_whatever_comes_from_outside_is_only_text(report):
     assert set(read.scripts) == {"", "scenes"}
     assert not re.search("<script>alert|<img|[^/]</svg><script", text)
     assert (text.count("</style>"), text.count("</title>") > 100) == (2, True)
-    for caption in ("Metrics", "AP by class", "Why"):
-        assert HOSTILE in read.table(caption)[{"Metrics": "metric", "AP by class": "class", "Why": ""}[caption]]
+    for caption in ("Metrics", "AP by class", "Reasons"):
+        assert HOSTILE in read.table(caption)[{"Metrics": "metric", "AP by class": "class", "Reasons": ""}[caption]]
     assert f"{HOSTILE}, AP" in read.table("Against base")
     assert read.words.count(HOSTILE) >= 30
     json.loads(read.scripts["scenes"])

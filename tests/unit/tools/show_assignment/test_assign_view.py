@@ -10,9 +10,9 @@ from PIL import Image
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.models import DETECTORS
 from varifocal.tools.check.training_boxes import TrainingBoxes
-from varifocal.tools.check.unassigned import match
+from varifocal.tools.check.unassigned import count_points
 from varifocal.tools.show_assignment import draw as module
-from varifocal.tools.show_assignment.command import tell
+from varifocal.tools.show_assignment.command import print_summary
 from varifocal.tools.show_assignment.draw import LEVELS, LOST, draw_assigned
 from varifocal.tools.show_assignment.pages import assign_view, write_view
 from varifocal.tools.show_assignment.positive_points import assign_sample
@@ -71,8 +71,8 @@ def test_as_the_check_counts(name):
         scene = TrainingBoxes(
             np.array([[width, height]]), np.zeros(9, np.int64), boxes, np.zeros(9, np.int64), np.arange(9)
         )
-        np.testing.assert_array_equal(one.counts.sum(axis=1), match(scene, eye).points)
-        np.testing.assert_array_equal(one.unmatched, match(scene, eye).unmatched)
+        np.testing.assert_array_equal(one.counts.sum(axis=1), count_points(scene, eye).points)
+        np.testing.assert_array_equal(one.unmatched, count_points(scene, eye).unmatched)
         owners = one.boxes[one.owner]
         if name not in ("retinanet", "reppoints", "foveabox"):  # whose points need not lie inside
             assert ((one.points > owners[:, :2]) & (one.points < owners[:, 2:])).all()
@@ -170,11 +170,11 @@ def test_objects_without_a_point_are_counted_by_class(tmp_path, capsys):
     assert [(one["box"], one["class"]) for one in view.orphans] == 2 * [
         (list(box), name) for box, name in zip(lost, ("cat", "owl", "cat"), strict=True)
     ]
-    tell(view)
+    print_summary(view)
     assert capsys.readouterr().out.endswith("\nwithout a point: cat 4, owl 2\n")
     names = tuple(Category(i, f"c{i}") for i in range(12))
     many = [sample_of(lost[:1], labels=[i]) for i in range(12)]
-    tell(assign_view(Dataset(tuple(many), names, tmp_path / "data.json"), eye_of()))
+    print_summary(assign_view(Dataset(tuple(many), names, tmp_path / "data.json"), eye_of()))
     assert capsys.readouterr().out.endswith(", c8 1, c9 1, 2 other classes\n")
 
 

@@ -6,11 +6,18 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from error_codes import raises_code
 
 from varifocal import cli
 from varifocal.inference.model import build
+from varifocal.inference.published.convert import (
+    coco_categories,
+    is_backbone,
+    read_backbone,
+    read_published,
+    read_state,
+)
 from varifocal.models.backbone import Backbone, BackboneConfig
-from varifocal.models.published.convert import coco_categories, is_backbone, read_backbone, read_published, read_state
 from varifocal.types import Category
 from varifocal.utils.errors import CheckpointError, ConfigError
 
@@ -70,7 +77,7 @@ def test_coco_by_name_has_cocos_ids(publish, key):
 
 
 def test_another_number_of_names_is_refused(publish):
-    with pytest.raises(CheckpointError, match=r"vfnet\.pth: names 2 classes but its network has 3\."):
+    with raises_code("published-class-count"):
         read_published(publish(3, {"dataset_meta": {"classes": NAMES}}))
 
 
@@ -181,7 +188,7 @@ def test_a_backbone_alone(tmp_path, name, classifier):
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50d", "seresnet50", "resnet26"])
 def test_a_backbone_that_only_looks_like_one_is_refused(tmp_path, name):
-    with pytest.raises(CheckpointError, match="not a backbone that this version knows"):
+    with raises_code("published-backbone-unknown"):
         read_backbone(written(tmp_path, timm.create_model(name, num_classes=0).state_dict()))
 
 
@@ -195,25 +202,25 @@ def test_an_old_backbone_without_counters(tmp_path):
 
 def test_another_neck_is_refused_in_one_sentence(tmp_path):
     state = {key.replace("neck.", "neck.0."): value for key, value in empty_state("atss_r50").items()}
-    with pytest.raises(CheckpointError, match="atss with another neck or head than this version converts"):
+    with raises_code("published-neck-unknown"):
         read_published(written(tmp_path, state))
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):
     file = written(tmp_path, timm.create_model("resnet50", num_classes=0).state_dict())
     assert cli.main(["convert-weights", str(file), "--out", str(tmp_path / "b.safetensors")]) == 0
-    with pytest.raises(ConfigError, match=r"backbone resnet18: .*holds a resnet50; give weights of resnet18"):
+    with pytest.raises(ConfigError, match=r"resnet18: .* resnet50.* resnet18"):
         Backbone(BackboneConfig("resnet18", weights=str(tmp_path / "b.safetensors")))
 
 
 def test_a_backbone_of_another_family_is_refused(tmp_path):
     state = {"layer1.0.conv1.weight": torch.zeros(1, 1, 1, 1)}
-    with pytest.raises(CheckpointError, match="ResNeXt and Res2Net are"):
+    with raises_code("published-backbone-unknown"):
         read_backbone(written(tmp_path, state))
 
 
 def test_something_else_is_told_what_is_known(tmp_path):
-    with pytest.raises(CheckpointError, match=r"it knows atss, fcos, .*vfnet by their heads' weights"):
+    with pytest.raises(CheckpointError, match=r"atss, fcos, .*vfnet"):
         read_published(written(tmp_path, {"encoder.weight": torch.zeros(2)}))
 
 

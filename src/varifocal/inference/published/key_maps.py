@@ -98,7 +98,7 @@ HEADS: dict[str, Names] = {
 
 
 def map_key(key: str, detector: str = "vfnet", neck: str = "fpn") -> str | None:
-    """Our name of a weight of that detector with that neck, or None where there is none."""
+    """Return this package's name of a weight of that detector with that neck, or None if there is none."""
     key = _first(OFFSET, key) or key
     return _first((*HEADS[detector], *BACKBONE, *NECKS[neck]), key)
 

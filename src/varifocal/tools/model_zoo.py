@@ -1,4 +1,4 @@
-"""The recipes of the paper beside what it reports for them, counted and ready to type."""
+"""The command ``list-models``: the recipes of the paper with their published results, sizes and commands."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SIZE = (800, 1344)  # a COCO image at 1333x800, padded to a multiple of 32
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """What the authors, or mmdetection for the relatives, report for a recipe.
+    """The results that the authors, or mmdetection for the other detectors, report for a recipe.
 
-    ``file`` is the name of the published weights where it is public (the authors give theirs without a fixed name);
-    ``ap`` is box AP on COCO val2017, ``ap_test`` on test-dev, ``fps`` images a second on a V100, one at a time.
+    ``file`` is the name of the published weights, "" if it is not public. ``ap`` is box AP on COCO val2017, ``ap_test``
+    on test-dev, and ``fps`` the images per second on a V100 with batch size 1.
     """
 
     file: str = ""
@@ -85,7 +85,7 @@ PUBLISHED: dict[str, PublishedResult] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A recipe of the paper: ``parameters`` and multiply-adds are counted, the rest is what was published."""
+    """A recipe of the paper: its size, with ``gflops`` in billions of multiply-adds, and its published results."""
 
     recipe: str
     detector: str
@@ -97,15 +97,18 @@ class Entry:
 
 
 def list_zoo(names: Sequence[str] = ()) -> list[Entry]:
-    """The entries of these recipes, or of all that train on COCO.
+    """Return the entries of these recipes, or of all recipes that train on COCO.
 
     Raises:
-        ConfigError: no such recipe.
+        ConfigError: there is no such recipe.
     """
     known = [name for name in recipe_names() if name in PUBLISHED]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ConfigError(f"there is no recipe {unknown[0]!r} of the paper; choose from {', '.join(known)}.")
+        raise ConfigError(
+            f"{unknown[0]!r} is not a recipe of the paper; choose from {', '.join(known)}.",
+            code="no-recipe-of-the-paper",
+        )
     return [_entry(name) for name in names or known]
 
 
@@ -117,10 +120,10 @@ def _entry(name: str) -> Entry:
 
 
 def count(name: str, size: tuple[int, int] = SIZE) -> tuple[int, float]:
-    """Parameters and billions of multiply-adds of a recipe's network for 80 classes and one image of ``size``.
+    """Return parameters and billions of multiply-adds of a recipe's network for 80 classes and one image of ``size``.
 
-    The multiply-adds of convolutions, deformable ones included, and matrix products, as the field counts "FLOPs".
-    Nothing is computed and no weight is looked for: the network has shapes only.
+    Multiply-adds are those of convolutions, including deformable ones, and matrix products, often called "FLOPs".
+    Nothing is computed and no weights are loaded: the network has shapes only.
     """
     recipe = load_recipe(name, ["model.backbone.pretrained=none"])
     with torch.device("meta"):
@@ -131,7 +134,7 @@ def count(name: str, size: tuple[int, int] = SIZE) -> tuple[int, float]:
 
 
 def commands(entry: Entry) -> str:
-    """What to type to run the published weights, measure them on COCO, and train the recipe."""
+    """Return the commands that convert the published weights, evaluate them on COCO, and train the recipe."""
     file = entry.published.file or "FILE.pth"
     ours = f"{entry.recipe}.safetensors"
     views = load_recipe(entry.recipe).tta
@@ -145,11 +148,11 @@ def commands(entry: Entry) -> str:
 
 
 def table(entries: Sequence[Entry]) -> Table:
-    """One line a recipe."""
+    """Return a table with one row per recipe."""
     from rich.table import Table
 
     head = ("recipe", "epochs", "M params", "GFLOPs", "AP val", "test", "FPS")
-    shown = Table(*head, box=None, caption="counted for 80 classes at 800x1344; AP and FPS as published")
+    shown = Table(*head, box=None, caption="sizes for 80 classes at 800x1344; AP and FPS as published")
     for column in shown.columns:
         column.no_wrap = True
     for column in shown.columns[1:]:
@@ -163,5 +166,5 @@ def table(entries: Sequence[Entry]) -> Table:
 
 
 def to_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The same for machines, with the commands."""
+    """Return the entries as plain values, with the commands."""
     return [{**asdict(entry), "commands": commands(entry).splitlines()} for entry in entries]

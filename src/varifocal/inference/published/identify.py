@@ -1,4 +1,4 @@
-"""Which model a published state dict is: everything that its names, shapes and stored configuration imply."""
+"""Identification of a published state dict by its names, shapes and stored configuration."""
 
 from __future__ import annotations
 
@@ -49,23 +49,26 @@ class Identified:
 
 
 def identify(state: State, written: str, source: str, *, pairs: bool = False) -> Identified:
-    """What a detector's state dict is.
+    """Identify the detector of a state dict.
 
     ``pairs``: it comes from mmdetection 3, which counts pairs of box and class before suppression, where the authors'
     and its older versions count points. ``written`` is the configuration that mmdetection stored as text beside the
-    weights, and the file's name: what shapes do not tell (Caffe's pixels, normalized distances) is looked for there.
+    weights, and the file's name: it shows what shapes do not (Caffe's pixels, normalized distances).
 
     Raises:
-        CheckpointError: no detector, or a backbone, that this version knows.
+        CheckpointError: this version knows no such detector or backbone.
     """
     detector = next((name for name, mark in MARKS.items() if mark in state), None)
     if detector is None:
         raise CheckpointError(
             f"{source}: not a detector that this version converts; it knows {', '.join(sorted(MARKS))} by their heads' "
-            "weights, and backbones alone."
+            "weights, and backbones alone.",
+            code="published-detector-unknown",
         )
     if LATERAL not in state or CLASSES[detector] not in state:
-        raise CheckpointError(f"{source}: {detector} with another neck or head than this version converts.")
+        raise CheckpointError(
+            f"{source}: {detector} with another neck or head than this version converts.", code="published-neck-unknown"
+        )
     notes: list[str] = []
     caffe = _is_caffe(detector, state, written, notes)
     values: dict[str, Any] = {
@@ -89,7 +92,7 @@ def _postprocess(detector: str, values: Mapping[str, Any], select: Literal["pair
 
 
 def neck_of(state: State) -> Literal["fpn", "pafpn"]:
-    """The authors' pyramid with convolutions upwards is VFNet-X's."""
+    """Return the neck: the authors' pyramid with bottom-up convolutions is VFNet-X's."""
     return "pafpn" if any(key.startswith("neck.pafpn_convs.") for key in state) else "fpn"
 
 
@@ -103,7 +106,7 @@ def _vfnet(state: State, written: str) -> dict[str, Any]:
 
 
 def _fcos(state: State, written: str) -> dict[str, Any]:
-    """The improved FCOS is known by the biases of its towers; its parts come together."""
+    """Return the options of an FCOS, whose improved version is recognized by the biases of its towers."""
     improved = "bbox_head.cls_convs.0.conv.bias" in state or "norm_on_bbox=True" in written
     return {
         "conv_bias": "bbox_head.cls_convs.0.conv.bias" in state,
@@ -122,7 +125,7 @@ _HEADS: dict[str, Callable[[State, str], dict[str, Any]]] = {"vfnet": _vfnet, "f
 
 
 def _is_caffe(detector: str, state: State, written: str, notes: list[str]) -> bool:
-    """Whether the backbone's weights come from Caffe: blue first, no scaling, the stride in the 1x1 convolution."""
+    """Return whether the backbone's weights come from Caffe: BGR, not scaled, stride in the 1x1 convolution."""
     if "caffe" in written:
         return True
     if "style=" in written or "to_rgb=True" in written:  # the configuration is there and says otherwise
@@ -139,7 +142,8 @@ def _backbone(state: State, caffe: bool, source: str) -> BackboneConfig:
         groups, wide, blocks = _kind(state)
         raise CheckpointError(
             f"{source}: a detector whose backbone this version does not know ({blocks} blocks in layer3, {groups} "
-            f"groups of {wide} channels in layer1)."
+            f"groups of {wide} channels in layer1).",
+            code="published-detector-backbone",
         )
     deformable = sorted({int(key.split(".")[1][5:]) for key in state if _OFFSET_OF_A_LAYER.match(key)})
     return BackboneConfig(
@@ -152,7 +156,7 @@ def _backbone(state: State, caffe: bool, source: str) -> BackboneConfig:
 
 
 def backbone_name(state: State) -> str | None:
-    """timm's name of a ResNet, ResNeXt or Res2Net under ``backbone.``, or None."""
+    """Return timm's name of the ResNet, ResNeXt or Res2Net under ``backbone.``, or None."""
     groups, wide, blocks = _kind(state)
     depth = {6: 50, 23: 101, 36: 152}.get(blocks)
     if depth is None:
@@ -167,7 +171,7 @@ def backbone_name(state: State) -> str | None:
 
 
 def _kind(state: State) -> tuple[int, int, int]:
-    """Groups and channels a group of the 3x3 convolutions of layer1, and the number of blocks of layer3."""
+    """Return groups and channels per group of the 3x3 convolutions of layer1, and the number of blocks of layer3."""
     first = next((state[key] for key in _FIRST_3X3 if key in state), None)
     blocks = len({key.split(".")[2] for key in state if key.startswith("backbone.layer3.")})
     return (0, 0, blocks) if first is None else (first.shape[0] // first.shape[1], first.shape[1], blocks)
