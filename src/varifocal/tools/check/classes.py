@@ -98,8 +98,8 @@ def add_class_findings(findings: Findings, splits: Sequence[Split], rows: Sequen
         return f"{first} and {second} differ only in {_DIFFERENCES[pair.difference]}"
 
     refused = set().union(*(split.raw.problems.refused_classes for split in splits))
-    empty = [row for row in rows if row.total == 0 and row.name not in refused]
-    add("empty-class", [f"the class {row.name!r} has no boxes" for row in empty])
+    empty = [row.name for row in rows if row.total == 0 and row.name not in refused]
+    add("empty-class", list(map("the class {!r} has no boxes".format, empty)))
     rare = sorted((row for row in rows if 0 < row.total < RARE), key=lambda row: row.total)
     add("rare-class", [f"the class {row.name!r} has {count_of(row.total, 'box')}" for row in rare])
     add("twin-classes", [similar(pair) for pair in find_similar_names([row.name for row in rows])])
