@@ -216,7 +216,7 @@ def _read_index(file: Path) -> _Index:
         ) from None
     except (zipfile.BadZipFile, tarfile.TarError, ValueError, EOFError, struct.error, NotImplementedError) as error:
         raise DataError(
-            f"{file}: the archive is damaged ({error}); pack or download it again", code="archive-damaged"
+            f"{file}: the archive is damaged ({error}); pack or download it again", code="archive-corrupt"
         ) from None
     return index
 

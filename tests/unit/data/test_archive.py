@@ -150,8 +150,8 @@ def test_a_link_in_a_zip(tmp_path):
         (entry("a", content=b"x" * 600)[:700], "'a'", "archive-truncated"),
         (entry("a", content=b"x" * 600), "at byte 1536", "archive-truncated"),
         (entry() + b"garbage" * 200, "at byte 512", "archive-truncated"),
-        (b"garbage" * 200, "", "archive-damaged"),
-        (b"", "", "archive-damaged"),
+        (b"garbage" * 200, "", "archive-corrupt"),
+        (b"", "", "archive-corrupt"),
     ],
 )
 def test_wrong_tars(tmp_path, content, part, code):
@@ -164,7 +164,7 @@ def test_wrong_zips(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"PK", whole[: len(whole) // 2], whole[:-5]):
         path.write_bytes(content)
-        refused(path, str(path), code="archive-damaged")
+        refused(path, str(path), code="archive-corrupt")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
