@@ -9,7 +9,8 @@ from tiny_data import make_data
 from varifocal.cli import main
 from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.inference.draw import class_color, draw_labels
-from varifocal.recipes.recipe import load_recipe, read_splits
+from varifocal.recipes.build import read_splits
+from varifocal.recipes.recipe import load_recipe
 from varifocal.structures import Batch, Targets
 from varifocal.tools.preview import CELL, _seen, preview
 from varifocal.types import Category, Preprocess
@@ -95,7 +96,7 @@ def test_what_is_sampled_and_what_cannot_be_read_is_told(data, tmp_path, capsys)
     ("words", "said"),
     [
         (["--epoch", "13"], "--epoch 13: the recipe has 12 epochs"),
-        (["--out", "seen.gif"], "--out seen.gif: the name of an image ends in .png or .jpg"),
+        (["--out", "seen.gif"], "--out seen.gif: must end in .png or .jpg"),
         (["data.augment.mosaik=1"], "Did you mean 'mosaic'"),
     ],
 )

@@ -19,7 +19,7 @@ from varifocal.data.validate import check_size
 from varifocal.evaluation.evaluate import detect_all, fit_classes, measure, relabel
 from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
-from varifocal.recipes.recipe import read_splits
+from varifocal.recipes.build import read_splits
 from varifocal.recipes.run import dataset_digest
 from varifocal.tools.report.folders import Run
 from varifocal.types import Dataset, Detections
