@@ -9,7 +9,7 @@ import sys
 import int8_products
 import numpy as np
 import pytest
-from int8_products import deform, exact_products, message
+from int8_products import deform, exact_products, said
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
@@ -64,7 +64,7 @@ def test_whole_numbers_are_exact(case, target):
     graph = to_openvino(model.SerializeToString())
     assert use_rows(graph, {"star": ValueRange(0, 255)}, target) == ["star"]
     assert "DeformableConvolution" not in kinds(graph)
-    assert np.abs(message(graph, values) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.abs(said(graph, values) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable restricts x86 processors")
@@ -89,7 +89,7 @@ def test_features_are_rounded_to_the_range():
     graph = to_openvino(model.SerializeToString())
     own = ValueRange(float(x.min()), float(x.max()))
     use_rows(graph, {"star": own}, "portable")
-    off = np.abs(message(graph, values) - expected).max()
+    off = np.abs(said(graph, values) - expected).max()
     assert 0.1 * 36 * 64 * own.scale / 2 < off <= 1.01 * 36 * 64 * own.scale / 2
 
 
