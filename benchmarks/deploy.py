@@ -34,7 +34,7 @@ from varifocal.export.config import ExportSettings
 from varifocal.export.images import comparison_images
 from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import build_openvino, save_openvino
-from varifocal.export.quantize_formats import form_of
+from varifocal.export.quantize_formats import int8_format
 from varifocal.export.quantize_network import Int8Network
 from varifocal.inference.exported.info import Int8Target
 from varifocal.inference.exported.model import load_exported
@@ -77,9 +77,9 @@ def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]
 
 def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
     """Write an int8 file that is calibrated on a few windows."""
-    views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), most=8)
+    views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), limit=8)
     with tempfile.TemporaryDirectory() as folder:
-        form = form_of("onnx" if file.suffix == ".onnx" else "openvino")
+        form = int8_format("onnx" if file.suffix == ".onnx" else "openvino")
         network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder), target)
         network.calibrate(views)
         built = network.build()

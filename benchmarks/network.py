@@ -31,7 +31,8 @@ from varifocal.ops import deform_conv
 from varifocal.ops.kernels.star_operator import star_offsets
 from varifocal.ops.nms import multiclass_nms
 from varifocal.ops.star_conv import SamplingPoints
-from varifocal.recipes.recipe import build_model, load_recipe
+from varifocal.recipes.build import build_model
+from varifocal.recipes.recipe import load_recipe
 from varifocal.tools.model_zoo import count
 from varifocal.types import Category
 

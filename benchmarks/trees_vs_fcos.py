@@ -45,7 +45,8 @@ from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.inference.model import Model
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
-from varifocal.recipes.recipe import Recipe, build_job, load_recipe
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Candidates, Outputs, Targets
 from varifocal.train.loop import train
 from varifocal.types import Detections, Sample, Tiling

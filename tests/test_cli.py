@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it prints, what it leaves, and what it says of bad input."""
+"""The command line as users see it: what it prints, which files it writes, and its errors for bad input."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import varifocal.inference.model as predict_module
-from varifocal.cli import VERBS, main, parse
+from varifocal.cli import COMMANDS, load_command, main, parse
 from varifocal.inference.model import create_model, save
 from varifocal.inference.published.convert import coco_categories
 from varifocal.models.checkpoint import KEY
@@ -41,7 +41,7 @@ TINY = [
 
 
 def coco(images, boxes, categories=((7, "cat"), (42, "dog"))):
-    """A COCO dictionary: images (name, width, height), boxes (image id, category id, xywh)."""
+    """Return a COCO dictionary of images (name, width, height) and boxes (image id, category id, xywh)."""
     return {
         "images": [
             {"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in enumerate(images, start=1)
@@ -80,7 +80,7 @@ def checkpoint(tmp_path_factory):
 
 
 def refused(capsys, *arguments):
-    """The one sentence on stderr of a command that must fail without a traceback."""
+    """Return the only sentence on stderr of a command that must fail without a traceback."""
     capsys.readouterr()
     code = main([str(a) for a in arguments])
     err = capsys.readouterr().err
@@ -136,9 +136,9 @@ def test_train_eval_predict_info_resume(data, tmp_path, capsys):
     before = (run / "last.safetensors").read_bytes()
     assert "--resume" in refused(capsys, "train", data, "--out", run, *TINY)
     assert main(["train", str(data), "--resume", str(run)]) == 0
-    assert main(["train", "--resume", str(run)]) == 0  # the data that the run began with
+    assert main(["train", "--resume", str(run)]) == 0  # the data that the run was started with
     assert "is finished" in capsys.readouterr().err
-    assert "name the data set" in refused(capsys, "train")
+    assert "no data set given" in refused(capsys, "train")
     assert (run / "last.safetensors").read_bytes() == before
     change(data, "train", lambda c: c["annotations"][0].update(bbox=[1, 1, 9, 9]))
     assert "not the data" in refused(capsys, "train", data, "--resume", run)
@@ -181,7 +181,7 @@ def test_training_without_the_validation_split(data, tmp_path, capsys, splits, w
 
 
 def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
-    """It is named in one sentence, and the run goes on once it is fixed."""
+    """It is reported in one sentence, and the run can be resumed once it is fixed."""
     run, bad = tmp_path / "run", data / "images" / "other.png"
     change(data, "val", lambda c: c["images"][0].update(file_name="other.png"))
     whole = (data / "images" / "0.png").read_bytes()
@@ -222,7 +222,7 @@ def test_values_that_cannot_be(data, tmp_path, capsys, words, said):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_training_on_a_device_that_is_not_there(data, tmp_path, capsys):
     message = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY, "train.device=cuda")
-    assert "train.device=cuda: torch sees no CUDA device here; use train.device=cpu or auto." in message
+    assert "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto." in message
 
 
 def test_several_processes_need_a_named_folder(data, tmp_path, capsys, monkeypatch):
@@ -236,18 +236,18 @@ def test_help_is_quick_and_shows_examples():
     begun = time.monotonic()
     result = subprocess.run([sys.executable, "-m", "varifocal", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - begun < 5  # torch alone takes longer on a loaded machine; its absence is tested below
-    for verb in VERBS:
+    for verb in COMMANDS:
         assert verb in result.stdout
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
         assert stop.value.code == 0
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_help_tells_every_option(verb, capsys):
-    """With a sentence of its own; the line of use, which some verbs write by hand, says where it leaves some out."""
+    """Each option has a help text; the usage line, if written by hand, lists it or contains [...]."""
     parser = argparse.ArgumentParser(add_help=False)
-    VERBS[verb].add_options(parser)
+    load_command(verb).add_options(parser)
     with pytest.raises(SystemExit):
         main([verb, "--help"])
     said = capsys.readouterr().out
@@ -324,7 +324,7 @@ def test_images_of_every_kind_are_predicted(checkpoint, tmp_path):
     rgb.resize((1, 1)).save(folder / "pixel.png")
     rgb.resize((20000, 3)).save(folder / "wide.png")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter: upright it is 40 wide and 60 high
+    exif[0x0112] = 6  # to be rotated by a quarter turn: upright it is 40 wide and 60 high
     rgb.save(folder / "turned.jpg", exif=exif)
     out = tmp_path / "out"
     assert main(["predict", str(checkpoint), str(folder), "--out", str(out), "--score-threshold", "0"]) == 0
@@ -360,7 +360,7 @@ def gray(path, level=90):
 
 
 def test_names_that_meet_are_numbered(checkpoint, tmp_path):
-    """Every image has a place of its own, also when a number meets a name."""
+    """Every image has its own output file, even if a numbered name equals another name."""
     folder, out = tmp_path / "in", tmp_path / "out"
     levels = {"a.bmp": 40, "a.gif": 80, "a-2.png": 120, "a.png": 160, "b/a.bmp": 200, "c.jpg": 240}
     for name, level in levels.items():
@@ -371,8 +371,8 @@ def test_names_that_meet_are_numbered(checkpoint, tmp_path):
     for path in out.rglob("*.*g"):
         with Image.open(path) as image:
             found[path.relative_to(out).as_posix()] = image.convert("RGB").getpixel((16, 16))[0]
-    wanted = {"a.png": 40, "a-2.png": 80, "a-2-2.png": 120, "a-3.png": 160, "b/a.png": 200, "c.jpg": 240}
-    assert found == pytest.approx(wanted, abs=2)
+    expected = {"a.png": 40, "a-2.png": 80, "a-2-2.png": 120, "a-3.png": 160, "b/a.png": 200, "c.jpg": 240}
+    assert found == pytest.approx(expected, abs=2)
     assert json.loads((out / "detections.json").read_text()) == []
 
 
@@ -390,7 +390,7 @@ def test_predict_overwrites_no_foreign_files(checkpoint, tmp_path, capsys, name)
 
 
 def test_predict_again_into_its_own_folder(checkpoint, tmp_path):
-    """What the first call left is neither an obstacle nor an input of the second."""
+    """The files of the first call are neither an obstacle nor an input of the second."""
     gray(tmp_path / "a.png")
     gray(tmp_path / "sub" / "b.png")
     arguments = ["predict", str(checkpoint), str(tmp_path), "--out", str(tmp_path / "out"), "--score-threshold", "0"]
@@ -520,7 +520,7 @@ def test_converted_files_carry_coco_names_and_ids(tmp_path, capsys):
 
 
 class Trap:
-    """What a hostile pickle would hold."""
+    """The content of a malicious pickle."""
 
     def __reduce__(self):
         return os.system, ("touch trapped",)
@@ -558,12 +558,12 @@ def test_average(checkpoint, tmp_path, capsys):
         other,
     )
     message = refused(capsys, "average-checkpoints", checkpoint, other, "--out", tmp_path / "x.safetensors")
-    assert "other.safetensors: other classes than" in message
+    assert "other.safetensors: not the same classes as" in message
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
-    """--tta of eval and predict sees each image at four sizes, mirrored and not."""
+    """With --tta, eval and predict process each image at four sizes, mirrored and not."""
     shapes, forward = [], predict_module.Model.forward_optimized
 
     def record(self, images):
@@ -604,12 +604,12 @@ def test_looking_eight_times(checkpoint, data, tmp_path, monkeypatch):
     ],
 )
 def test_options_stand_anywhere(words):
-    """Of the same options every order means the same; positional arguments keep theirs."""
-    options = next(place for place, word in enumerate(words) if word.startswith("--"))
+    """The order of options makes no difference; that of positional arguments does."""
+    options = next(index for index, word in enumerate(words) if word.startswith("--"))
     verb, *named = words[:options]
-    wanted = parse(words)
-    for place in range(len(named) + 1):
-        assert parse([verb, *named[:place], *words[options:], *named[place:]]) == wanted
+    expected = parse(words)
+    for index in range(len(named) + 1):
+        assert parse([verb, *named[:index], *words[options:], *named[index:]]) == expected
 
 
 def test_words_behind_two_dashes_are_no_options():
@@ -621,6 +621,6 @@ def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "models", replace(VERBS["models"], run=stopped))
+    monkeypatch.setattr("varifocal.cli.models.MODELS", replace(load_command("models"), run=stopped))
     assert main(["models"]) == 130
-    assert capsys.readouterr().err == "\nvarifocal models: interrupted; repeat the command to begin again.\n"
+    assert capsys.readouterr().err == "\nvarifocal models: interrupted; repeat the command to start over.\n"

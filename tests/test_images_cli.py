@@ -105,7 +105,7 @@ def test_pages_and_frames_get_one_note(predict, tmp_path):
     first.save(tmp_path / "in" / "c.gif", save_all=True, append_images=more)
     code, found, err = predict("in")
     assert (code, len(found)) == (0, 3)
-    note = "2 files hold several pages or frames, of which only the first was looked at; in/b.tif holds 3."
+    note = "2 files hold several pages or frames, of which only the first was used; in/b.tif holds 3."
     assert [line for line in err.splitlines() if "pages" in line] == [note]
 
 

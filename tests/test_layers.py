@@ -55,7 +55,7 @@ DOORS = {
     "av": {"inference/video.py"},
     "pillow_heif": {"data/image_errors.py"},
     "pi_heif": {"data/image_errors.py"},
-    "timm": {"models/backbone.py", "models/backbone_options.py", "export/same_padding.py"},
+    "timm": {"models/backbone.py", "models/backbone_options.py", "export/fix_backbone.py"},
     "hotcoco": {"evaluation/coco_ap.py"},
     "lightning": {"train/"},
     "lightning_fabric": {"train/"},
@@ -236,7 +236,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ("tools/datasets.py", "from varifocal.tools.check import page", "a tool imports another"),
         ("types.py", "import varifocal.boxes", "types may not know boxes"),
         ("gizmo.py", "import varifocal.boxes", "the package gizmo is not in LAYERS"),
-        ("models/fpn.py", "import timm.layers", "timm may be imported only in ['export/same_padding.py', 'models/"),
+        ("models/fpn.py", "import timm.layers", "timm may be imported only in ['export/fix_backbone.py', 'models/"),
         ("evaluation/evaluate.py", "def f():\n    from hotcoco import COCO", "hotcoco may be imported only in"),
         (
             "models/checkpoint.py",

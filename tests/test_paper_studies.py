@@ -14,7 +14,8 @@ from tiny_data import TINY, make_data
 
 from varifocal.data.load import load_dataset
 from varifocal.inference.model import save
-from varifocal.recipes.recipe import Recipe, build_model, write_recipe
+from varifocal.recipes.build import build_model
+from varifocal.recipes.recipe import Recipe, write_recipe
 from varifocal.structures import Outputs
 from varifocal.utils.overrides import override
 

@@ -1,4 +1,4 @@
-"""The recipes of the package: what they say, and that each trains and is measured at a reduced size."""
+"""The built-in recipes: their content, and that each trains and is evaluated at a reduced size."""
 
 import json
 import re
@@ -10,7 +10,8 @@ import torch
 from tiny_data import make_data
 
 from varifocal.inference.model import load
-from varifocal.recipes.recipe import build_job, load_recipe, recipe_names
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.train.loop import train
 
 TENTH = 10  # of the sides in pixels
@@ -26,7 +27,7 @@ def tenth(sides):
 
 
 def reduced(recipe):
-    """The same recipe for a network, images and a length that take a second; every switch stays as it is."""
+    """Return the recipe with a network, images and a length that take a second; all other settings stay."""
     model = recipe.model
     there = {field.name for field in fields(model)}
     small = {"channels": 32, "num_levels": 3, "num_convs": 2}
@@ -52,7 +53,7 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     torch.manual_seed(0)
     recipe = reduced(load_recipe(name))
     job = build_job(recipe, data, tmp_path / "run")
-    if recipe.data.augment.crop:  # windows of one image count as several
+    if recipe.data.augment.crop:  # tiles of one image count as several images
         job = replace(job, training=replace(job.training, samples=job.training.samples[:2]))
     metrics = train(job)
     assert {"AP", "AP50", "AP75"} <= set(metrics)
@@ -83,7 +84,7 @@ def test_a_recipe_opens_with_its_length_what_to_expect_and_its_command(name):
 
 
 def test_there_is_a_row_of_the_papers_tables_for_each():
-    """The configs of the authors' README, without _fpn and _coco, ms for mstrain and mdconv for mdconv_c3-c5."""
+    """The configs in the authors' README, without _fpn and _coco, ms for mstrain and mdconv for mdconv_c3-c5."""
     backbones = ("r50", "r101", "x101_32x4d", "x101_64x4d", "r2_101")
     rows = {f"vfnet_{backbone}_{kind}" for backbone in backbones for kind in ("ms_2x", "mdconv_ms_2x")}
     rows |= {"vfnet_r50_1x", "vfnet_r101_1x", "vfnet_r101_2x", "vfnetx_r2_101_59e"}
@@ -103,7 +104,7 @@ def test_what_all_vfnets_of_the_paper_share(name):
         0.1,
         0.0,
     )
-    drops = [round(share * config.epochs) for share in config.milestones]
+    drops = [round(fraction * config.epochs) for fraction in config.milestones]
     assert drops == ([8, 11] if name.endswith(("_1x", "_tta")) else [16, 22])
     assert config.epochs == (12 if "_1x" in name else 24)
     assert recipe.data.augment.short_range == ((480, 960) if "_ms_" in name else (0, 0))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from run import CHECKPOINT, keep, read_results, rows
 
-from varifocal.train.results import METRICS
+from varifocal.recipes.run import METRICS
 
 Study = Callable[[Path, Path, str], dict[str, Any]]  # checkpoint, data, label of the progress bar -> results
 

@@ -20,18 +20,18 @@ Plan = Callable[[Path, list[dict[str, Any]]], tuple[list[list[dict[str, Any]]], 
 
 @pytest.fixture(scope="session")
 def run_plan() -> Plan:
-    """Runs the cases of ``run_tiny.py``; what became of each attempt, and all that was said."""
+    """Return a function that runs cases of ``run_tiny.py`` and returns their results and output."""
 
     def run(folder: Path, cases: list[dict[str, Any]]) -> tuple[list[list[dict[str, Any]]], str]:
-        plan, results, said = folder / "plan.json", folder / "results.json", folder / "said.txt"
+        plan, results, message = folder / "plan.json", folder / "results.json", folder / "said.txt"
         plan.write_text(json.dumps(cases))
         # to a file, not a pipe: the workers of a killed run would hold a pipe open for some seconds
-        with open(said, "wb") as file:
+        with open(message, "wb") as file:
             command = [sys.executable, str(SCRIPT), str(plan), str(results)]
             code = subprocess.run(
                 command, stdout=file, stderr=file, env=ENVIRONMENT, timeout=500, check=False
             ).returncode
-        assert code == 0, said.read_text()[-3000:]
-        return json.loads(results.read_text()), said.read_text()
+        assert code == 0, message.read_text()[-3000:]
+        return json.loads(results.read_text()), message.read_text()
 
     return run

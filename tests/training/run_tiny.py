@@ -6,11 +6,11 @@ is imported once. A case::
     {"data": folder, "run": folder, "overrides": [...], "world": 1 or 2, "in_order": bool, "double": bool,
      "attempts": [{"at": event, "n": count} or {"seconds": s} or {"nan_rank": r} or {}, ...]}
 
-``at`` names the moment at which the process kills itself with SIGKILL, at its ``n``-th time: "half" of a checkpoint
-is written, "flushed" but not moved, "moved", "step" (weights updated, nothing logged), "logged". ``seconds``: the
-parent kills it that long after training began. An attempt resumes when the run folder has a state. ``double`` trains
-in float64, from the same first weights. The results are, for each case, each attempt's exit statuses by rank
-(negative: the signal; "timeout") and its seconds.
+``at`` names the event at whose ``n``-th time the process kills itself with SIGKILL: "half" of a checkpoint is written,
+"flushed" but not moved, "moved", "step" (weights updated, nothing logged), "logged". ``seconds``: the parent kills it
+that long after training has started. An attempt resumes when the run folder has a state. ``double`` trains in float64,
+from the same initial weights. The results are, for each case, each attempt's exit statuses by rank (negative: the
+signal; "timeout") and its seconds.
 
 ``python run_tiny.py --one CASE.json`` runs one case as it is, for torchrun.
 """
@@ -34,10 +34,11 @@ import torch
 from lightning_fabric.plugins.precision import DoublePrecision
 
 import varifocal.train.log as log_module
-import varifocal.train.loop as loop_module
+import varifocal.train.processes as processes_module
 import varifocal.utils.atomic_write as files_module
 from varifocal.data.sampler import EpochSampler
-from varifocal.recipes.recipe import Recipe, build_job
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import Recipe
 from varifocal.recipes.run import claimed_run
 from varifocal.train.loop import train
 from varifocal.utils.errors import VarifocalError
@@ -47,7 +48,7 @@ LIMIT = 90.0  # seconds that an attempt may take
 
 
 class Kill:
-    """Ends this process, without a chance to clean up, when ``due`` has been asked for the ``n``-th time."""
+    """Ends this process without a chance to clean up at the ``n``-th call of ``due``."""
 
     def __init__(self, n: int) -> None:
         self.left = n
@@ -61,7 +62,7 @@ class Kill:
 
 
 class HalfWritten(io.FileIO):
-    """A file of which the last write gets half way."""
+    """A file whose last write is cut off half way."""
 
     kill: Kill
 
@@ -73,7 +74,7 @@ class HalfWritten(io.FileIO):
 
 
 def kill_at(event: str, n: int) -> None:
-    """Make the ``n``-th ``event`` the last."""
+    """Kill the process at the ``n``-th ``event``."""
     kill = Kill(n)
     if event == "half":
         HalfWritten.kill = kill
@@ -89,7 +90,7 @@ def half_written_open(path: Any, mode: str) -> Any:
 
 
 def killing(function: Any, kill: Kill, after: bool) -> Any:
-    """The function, until the process ends before or after one of its calls."""
+    """Return the function wrapped so that the process ends before or after one of its calls."""
 
     def call(*values: Any) -> None:
         due = kill.due()
@@ -102,7 +103,7 @@ def killing(function: Any, kill: Kill, after: bool) -> Any:
 
 
 def nan_on(job: Any, at_step: int) -> None:
-    """The detector's loss becomes NaN at that step, after the processes have exchanged their sums."""
+    """Make the detector's loss NaN at that step, after the processes have exchanged their sums."""
     original, calls = job.model.detector.loss, [0]
 
     def loss(*values: Any) -> dict[str, Any]:
@@ -114,8 +115,8 @@ def nan_on(job: Any, at_step: int) -> None:
 
 
 def in_float64(detector: torch.nn.Module) -> None:
-    """The detector trains and predicts in float64; what is drawn at random stays the same."""
-    loop_module.PRECISION = {"fp32": "64-true"}
+    """Make the detector train and predict in float64; random numbers stay the same."""
+    processes_module.PRECISION = {"fp32": "64-true"}
     DoublePrecision.convert_output = lambda _, data: data  # else to torch's default type, which is float32
     detector.register_forward_pre_hook(lambda _, given: (given[0].double(),))
 
@@ -144,7 +145,7 @@ def run_case(case: dict[str, Any], attempt: dict[str, Any], ready: int | None = 
 
 
 def fork(case: dict[str, Any], attempt: dict[str, Any], rank: int, port: int) -> tuple[int, int]:
-    """A child's process id, and a pipe that can be read once it trains."""
+    """Return a child's process id, and a pipe that can be read once it trains."""
     read, write = os.pipe()
     pid = os.fork()
     if pid:
@@ -155,7 +156,7 @@ def fork(case: dict[str, Any], attempt: dict[str, Any], rank: int, port: int) ->
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="none")
         os.environ.update(GROUP_RANK="0", GROUP_WORLD_SIZE="1", ROLE_RANK=str(rank), ROLE_WORLD_SIZE=world)
-    sys.exit(run_case(case, attempt, write))  # a whole exit, with all that an interpreter tears down
+    sys.exit(run_case(case, attempt, write))  # a complete exit with everything that an interpreter tears down
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Rare classes, bounded background, mixed images, a bad file: exact after kills, and the same for two processes."""
+"""Rare classes, limited background, mosaics, a bad file: exact after kills, and the same for two processes."""
 
 import json
 
@@ -34,8 +34,8 @@ def runs(tmp_path_factory, run_plan):
         }
         for name, (overrides, world, double, attempts) in RUNS.items()
     ]
-    results, said = run_plan(folder, cases)
-    return folder, {name: [a["codes"] for a in attempts] for name, attempts in zip(RUNS, results, strict=True)}, said
+    results, message = run_plan(folder, cases)
+    return folder, {name: [a["codes"] for a in attempts] for name, attempts in zip(RUNS, results, strict=True)}, message
 
 
 def lines(run):
@@ -43,12 +43,12 @@ def lines(run):
 
 
 def test_what_was_sampled_is_told(runs):
-    _, codes, said = runs
+    _, codes, message = runs
     assert codes["whole"] == [[0]]
-    assert "data.repeat_factor_threshold=1:" in said
+    assert "data.repeat_factor_threshold=1:" in message
     assert (
-        "data.max_empty_fraction=0.1: 0 of 3 images without an object" in said
-        or "data.max_empty_fraction=0.1: 1 of 3" in said
+        "data.max_empty_fraction=0.1: 0 of 3 images without an object" in message
+        or "data.max_empty_fraction=0.1: 1 of 3" in message
     )
 
 

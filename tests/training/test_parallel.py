@@ -1,4 +1,4 @@
-"""Two processes learn what one does with the joined batch, and none waits for one that failed."""
+"""Two processes learn the same as one with the joint batch, and none waits for one that failed."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tiny_data import TINY, make_data
 
 from conftest import ENVIRONMENT, SCRIPT
 
-# Whole images of one size in the order of the json: places 0 and 1 of each four go to the first process.
+# Whole images of one size in the order of the JSON: indexes 0 and 1 of each four go to the first process.
 IN_ORDER = [
     "data.augment={crop: 0, scale_jitter: [1, 1], rot90: false}",
     "train.epochs=2",
@@ -25,7 +25,7 @@ CASES = {
     "quality-focal": ("crowd", ["train.clip_grad_norm=1.0", "model.star_norm=group"]),
 }
 # The processes' sums are added in another order. In float64 that moves losses and weights by 1e-14, whatever the order;
-# a share, a count or a step that is wrong moves them by 1e-3. In float32 it is 1e-6 to 1e-5, as the processor has it.
+# a wrong fraction, count or step moves them by 1e-3. In float32 it is 1e-6 to 1e-5, depending on the processor.
 TOLERANCE = 1e-10
 
 
@@ -60,8 +60,8 @@ def runs(data, run_plan):
         add(f"float32 {world}", "empty", ["model.loss=varifocal"], world, {})
     add("bad image", "bad", ["train.num_workers=1"], 2, {})
     add("bad number", "full", [], 2, {"nan_rank": 1})
-    results, said = run_plan(folder, cases)
-    return folder, {name: attempts[0] for name, attempts in zip(names, results, strict=True)}, said
+    results, message = run_plan(folder, cases)
+    return folder, {name: attempts[0] for name, attempts in zip(names, results, strict=True)}, message
 
 
 @pytest.mark.parametrize("loss", CASES)
@@ -80,17 +80,17 @@ def test_two_processes_learn_what_one_does(runs, loss):
 
 
 def apart(one, two):
-    """The largest difference between the weights, averages and momenta of two runs."""
+    """Return the largest difference between the weights, averages and momenta of two runs."""
     states = [load_file(run / "state.safetensors") for run in (one, two)]
     assert states[0].keys() == states[1].keys()
     return max((states[0][key].double() - states[1][key].double()).abs().max().item() for key in states[0])
 
 
 def test_two_processes_in_float32(runs):
-    """They round no worse than one does on this processor: how far each ends from the same in float64.
+    """They round no worse than one process does on this processor, measured by the distance from float64.
 
     The largest error of a run is that of a few weights of the first layers, whose gradients are the longest sums, times
-    the momentum of all steps; of one run it was up to five times that of the other. Sums in half precision, or of one
+    the momentum of all steps; for one run it was up to five times that of the other. Sums in half precision, or of one
     process alone, are a thousand times as far off.
     """
     folder, results, _ = runs
@@ -108,25 +108,25 @@ def test_the_compared_runs_did_learn_something(runs):
 
 
 def test_a_bad_image_of_one_process_ends_both(runs):
-    _, results, said = runs
+    _, results, message = runs
     first, second = results["bad image"]["codes"]
     assert second == 2
     assert first not in (0, "timeout")
-    assert "rank 1: DataError" in said
-    assert "3.png: this is not an image" in said
+    assert "rank 1: DataError" in message
+    assert "3.png: this is not an image" in message
 
 
 def test_a_bad_number_of_one_process_ends_both_with_a_sentence(runs):
-    _, results, said = runs
+    _, results, message = runs
     assert results["bad number"]["codes"] == [2, 2]
-    assert "rank 0: TrainingError: step 3: the loss of another process" in said
-    assert "rank 1: TrainingError: step 3: the loss is nan (largest term: cls = nan) on " in said
+    assert "rank 0: TrainingError: step 3: the loss is not finite or too large in another process" in message
+    assert "rank 1: TrainingError: step 3: the loss is nan (largest term: cls = nan) on " in message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "good"), [("empty", True), ("bad", False)])
 def test_torchrun(data, runs, kind, good):
-    """The same through torchrun itself; it ends by itself and in time, whether all goes well or one process fails."""
+    """The same through torchrun itself, which ends in time whether all processes succeed or one fails."""
     folder, sets = data
     run = folder / f"torchrun {kind}"
     case = {"data": str(sets[kind]), "run": str(run), "overrides": TINY + IN_ORDER, "in_order": True}

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends in the same bytes as one that was left alone."""
+"""A run that is killed again and again ends with the same bytes as one that is not."""
 
 import json
 
@@ -37,7 +37,7 @@ KILLS = {
         [
             {"at": "step", "n": 1},  # before there is a state
             {"at": "moved", "n": 2},
-            {"at": "moved", "n": 3},  # after the best weights, before the state that knows of them
+            {"at": "moved", "n": 3},  # after the best weights, before the state that records them
             {"at": "flushed", "n": 4},
             {"seconds": 1.0},
         ],
@@ -55,7 +55,7 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, run_plan):
-    """Run folders by name, "sgd", "adamw" and "swa" uninterrupted and "... killed", and the attempts' exit statuses."""
+    """Return the run folders by name, "sgd", "adamw", "swa" and each as "... killed", and all exit statuses."""
     folder = tmp_path_factory.mktemp("resume")
     data = str(make_data(folder / "data"))
     cases, names = [], []
@@ -79,7 +79,7 @@ def test_every_kill_happened_and_the_last_attempt_ends_well(runs, name):
 @pytest.mark.parametrize("file", ["state", "last", "best"])
 @pytest.mark.parametrize("name", KILLS)
 def test_resumed_run_ends_in_the_same_bytes(runs, name, file):
-    """The state holds weights, EMA, optimizer and place; header and tensors are compared byte by byte."""
+    """The state holds weights, EMA, optimizer and progress; header and tensors are compared byte by byte."""
     folder, _ = runs
     whole, killed = ((folder / kind / f"{file}.safetensors").read_bytes() for kind in (name, f"{name} killed"))
     assert len(whole) > 100_000

@@ -31,7 +31,7 @@ TINY = [
     "train.num_workers=0",
 ]
 
-# Everything for hard data at once; of the images every third may be unreadable.
+# All settings for hard data at once; every third image may be unreadable.
 HARD = [
     "data.repeat_factor_threshold=1.0",
     "data.max_empty_fraction=0.1",
@@ -42,8 +42,8 @@ HARD = [
 
 
 def make_data(folder: Path, *, images: int = 6, empty: tuple[int, ...] = (), crowd: tuple[int, ...] = ()) -> Path:
-    """``images`` of 96 x 80 pixels in train and two in val; of those in ``empty`` no boxes, in ``crowd`` only
-    crowd boxes. The category ids are odd and not in the order of the names."""
+    """Write ``images`` of 96 x 80 pixels in train and two in val; those in ``empty`` have no boxes, those in
+    ``crowd`` only crowd boxes. The category ids are odd and not in the order of the names."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", images), ("val", 2)):
         rng = np.random.default_rng(len(split))

@@ -1,25 +1,25 @@
-"""Verbs on files of models: read published ones, average, describe and export them."""
+"""Commands on model files: convert published weights, average, describe, list and export."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from varifocal.cli.command import Command
-from varifocal.cli.options import add_limit, read_names, read_size
+from varifocal.cli import Command
+from varifocal.cli.options import add_limit, add_output_json, names, size
 from varifocal.cli.renamed import nms_value
 from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
 
 
-def add_convert(verb: argparse.ArgumentParser) -> None:
-    """Options of ``convert``."""
-    verb.add_argument("file", type=Path, metavar="FILE.pth")
-    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="the checkpoint to write")
-    verb.add_argument("--partial", action="store_true", help="keep what fits of a file that does not fit whole")
+def add_convert_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``convert-weights``."""
+    parser.add_argument("file", type=Path, metavar="FILE.pth", help="a published checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="checkpoint to write")
+    parser.add_argument("--partial", action="store_true", help="keep the weights that fit if not all of them do")
 
 
-def run_convert(options: argparse.Namespace, _: list[str]) -> None:
-    """Read a published file, check that every weight fits the model, write safetensors and print what was converted."""
+def run_convert_weights(options: argparse.Namespace, _: list[str]) -> None:
+    """Convert a published file to safetensors after checking that every weight fits the model."""
     with making_checkpoint(options.out):
         _convert(options)
 
@@ -47,28 +47,28 @@ def _convert(options: argparse.Namespace) -> None:
     print(f"{len(found.info.categories)} classes ({classes}{', ...' if len(found.info.categories) > 3 else ''}).")
     for note in found.notes:
         print(f"note: {note}.")
-    for what, names in (("unknown to this model", found.unknown), ("not in the file, left random", found.missing)):
-        if names:
-            print(f"{len(names)} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+    for problem, keys in (("unknown to this model", found.unknown), ("not in the file, left random", found.missing)):
+        if keys:
+            print(f"{len(keys)} {problem}: {', '.join(keys[:10])}{', ...' if len(keys) > 10 else ''}")
 
 
-CONVERT = Command(
+CONVERT_WEIGHTS = Command(
     "convert-weights",
-    "turn a published .pth file, of the authors, mmdetection or a backbone, into safetensors",
+    "convert a published .pth file (of the authors, mmdetection or a backbone) to safetensors",
     "varifocal convert-weights vfnet_r50_fpn_mstrain_2x_coco.pth --out vfnet_r50.safetensors",
-    add_convert,
-    run_convert,
+    add_convert_weights,
+    run_convert_weights,
 )
 
 
-def add_average(verb: argparse.ArgumentParser) -> None:
-    """Options of ``average``."""
-    verb.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
-    verb.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="the checkpoint to write")
+def add_average_checkpoints(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``average-checkpoints``."""
+    parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="checkpoints of one recipe")
+    parser.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="checkpoint to write")
 
 
-def run_average(options: argparse.Namespace, _: list[str]) -> None:
-    """The mean of several checkpoints' weights."""
+def run_average_checkpoints(options: argparse.Namespace, _: list[str]) -> None:
+    """Average the weights of several checkpoints."""
     from varifocal.inference.model import save
     from varifocal.train.average_checkpoints import average_checkpoints
 
@@ -77,22 +77,22 @@ def run_average(options: argparse.Namespace, _: list[str]) -> None:
     print(f"{options.out}: the mean of {len(options.checkpoints)} checkpoints; measure it with varifocal eval.")
 
 
-AVERAGE = Command(
+AVERAGE_CHECKPOINTS = Command(
     "average-checkpoints",
-    "make one checkpoint of several of the same model, the mean of their weights",
+    "average the weights of several checkpoints of the same model",
     "varifocal average-checkpoints 10.safetensors 11.safetensors 12.safetensors --out mean.safetensors",
-    add_average,
-    run_average,
+    add_average_checkpoints,
+    run_average_checkpoints,
 )
 
 
-def add_info(verb: argparse.ArgumentParser) -> None:
-    """Options of ``info``."""
-    verb.add_argument("checkpoint", type=Path, metavar="FILE")
+def add_info(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``info``."""
+    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a checkpoint or an exported file")
 
 
 def run_info(options: argparse.Namespace, _: list[str]) -> None:
-    """Say what a checkpoint or an exported file is."""
+    """Describe a checkpoint or an exported file."""
     from rich.console import Console
 
     from varifocal.tools.info import about
@@ -103,21 +103,21 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
 
 INFO = Command(
     "info",
-    "say what a checkpoint or an exported file is",
+    "describe a checkpoint or an exported file",
     "varifocal info best.safetensors",
     add_info,
     run_info,
 )
 
 
-def add_zoo(verb: argparse.ArgumentParser) -> None:
-    """Options of ``zoo``."""
-    verb.add_argument("recipes", nargs="*", metavar="RECIPE", help="show the commands of these; without any, list all")
-    verb.add_argument("--output-json", type=Path, metavar="F", help="write the list here")
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``models``."""
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipes whose commands to print (none: list all)")
+    add_output_json(parser, "write the list to this file")
 
 
-def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
-    """List the paper's models, or say what to type for some."""
+def run_models(options: argparse.Namespace, _: list[str]) -> None:
+    """List the paper's models, or print the commands for some."""
     import json
 
     from rich.console import Console
@@ -130,52 +130,54 @@ def run_zoo(options: argparse.Namespace, _: list[str]) -> None:
     entries = zoo.list_zoo(options.recipes)
     Console().print(zoo.table(entries))
     for entry in entries if options.recipes else ():
-        weights = entry.published.file or "in the authors' list, under no fixed name"
+        weights = entry.published.file or "listed by the authors without a fixed file name"
         print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")
         print(zoo.commands(entry))
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(zoo.to_json(entries), indent=1).encode())
 
 
-ZOO = Command(
+MODELS = Command(
     "models",
     "list the paper's models: size, reported AP, published file, commands",
     "varifocal models vfnet_r50_1x",
-    add_zoo,
-    run_zoo,
+    add_models,
+    run_models,
 )
 
 
-def add_export(verb: argparse.ArgumentParser) -> None:
-    """Options of ``export``."""
-    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    verb.add_argument(
-        "--format", choices=("onnx", "openvino", "torch-export"), default="onnx", help="of the file (%(default)s)"
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``export``."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint")
+    parser.add_argument(
+        "--format", choices=("onnx", "openvino", "torch-export"), default="onnx", help="file format (%(default)s)"
     )
-    verb.add_argument(
-        "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of the network (%(default)s)"
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="precision of the network (%(default)s)"
     )
-    size = verb.add_mutually_exclusive_group()
-    size.add_argument("--size", type=read_size, metavar="HxW", help="pixels of the input, such as 800x1216")
-    size.add_argument("--dynamic", action="store_true", help="an input of any size (the default)")
-    verb.add_argument(
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--size", type=size, metavar="HxW", help="height and width of the input in pixels, such as 800x1216"
+    )
+    sizes.add_argument("--dynamic", action="store_true", help="accept images of any size (the default)")
+    parser.add_argument(
         "--nms",
         type=nms_value,
         choices=("graph", "host"),
         default="host",
-        help="suppression in the graph or by its caller (%(default)s)",
+        help="run NMS inside the graph or leave it to the caller (%(default)s)",
     )
-    verb.add_argument(
+    parser.add_argument(
         "--deform-op",
         choices=("auto", "deformconv", "gridsample"),
         default="auto",
-        help="form of deformable convolutions: ONNX's own operator, or look-ups for older runtimes (%(default)s)",
+        help="deformable convolutions as ONNX's DeformConv, or as GridSample for older runtimes (%(default)s)",
     )
-    verb.add_argument("--out", type=Path, metavar="DIR|FILE", help="where it goes (beside the checkpoint)")
-    verb.add_argument("--images", metavar="IMAGES", help="images to compare on (three of the package)")
-    add_limit(verb)
-    verb.add_argument("--overwrite", action="store_true", help="overwrite a file that is there")
-    _add_int8(verb.add_argument_group("--precision int8"))
+    parser.add_argument("--out", type=Path, metavar="DIR|FILE", help="folder or file to write (beside the checkpoint)")
+    parser.add_argument("--images", metavar="IMAGES", help="images to compare with torch on (three built-in ones)")
+    add_limit(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_int8(parser.add_argument_group("--precision int8"))
 
 
 def _add_int8(int8: argparse._ArgumentGroup) -> None:
@@ -184,54 +186,53 @@ def _add_int8(int8: argparse._ArgumentGroup) -> None:
         "--calibration-data",
         type=Path,
         metavar="DATA[/SPLIT]",
-        help="images, at most 128, by which eight bits are laid out (those to train on)",
+        help="data to calibrate with, at most 128 images (split train)",
     )
     int8.add_argument(
         "--validation-data",
         type=Path,
         metavar="DATA[/SPLIT]",
-        help="labeled images to measure AP on (val or test of DATA)",
+        help="labeled images to measure the AP on (split val or test of the calibration data)",
     )
-    int8.add_argument("--max-ap-drop", type=float, metavar="P", help="points of AP that it may cost (1)")
+    int8.add_argument("--max-ap-drop", type=float, metavar="P", help="largest acceptable loss, in points of AP (1)")
     int8.add_argument(
         "--fp32-modules",
-        type=read_names,
+        type=names,
         default=[],
         metavar="NAME,NAME",
-        help="parts to keep in floating point, as head.cls",
+        help="modules to keep in floating point, such as head.cls",
     )
     int8.add_argument(
         "--int8-target",
         choices=("portable", "vnni"),
-        help="portable: the same results on every processor; vnni: one bit more, wrong on x86 without VNNI (portable)",
+        help="portable: the same results on every processor; vnni: one more bit, but wrong results on x86 without VNNI "
+        "(portable)",
     )
 
 
 def run_export(options: argparse.Namespace, _: list[str]) -> None:
-    """Write a checkpoint for another runtime, and show how near it is to torch."""
-    from varifocal.export import FORMATS
-    from varifocal.export.command import run_export
+    """Export a checkpoint for another runtime, and print how close its results are to torch."""
+    from varifocal.export.command import FORMATS, run_export
     from varifocal.tools.output_paths import export_path
     from varifocal.utils.locks import claimed_file
 
     suffixes = FORMATS[options.format][1]
     target = export_path(options.checkpoint, options.out, suffixes, force=options.overwrite)
     with claimed_file(target):
-        export_path(
-            options.checkpoint, options.out, suffixes, force=options.overwrite
-        )  # again, now that nobody else can
+        # again: another process may have written it in the meantime
+        export_path(options.checkpoint, options.out, suffixes, force=options.overwrite)
         run_export(options, target)
 
 
 EXPORT = Command(
     "export",
-    "write a checkpoint for other runtimes and compare the result with torch",
+    "export a checkpoint for other runtimes and compare the results with torch",
     "varifocal export best.safetensors --format onnx --size 800x1216 --out deployed/\n"
     "  varifocal predict deployed/best.onnx photos/\n"
     "  varifocal export best.safetensors --format openvino --size 800x1216 --precision int8 \\\n"
     "      --calibration-data my_data\n\n"
-    "Without --size the file takes images of any size. Nothing is kept that gives other numbers than torch, or,\n"
-    "with int8, a lower AP.",
+    "Without --size, the file accepts images of any size. A file whose results differ from those of torch, or\n"
+    "whose AP with int8 is too low, is deleted.",
     add_export,
     run_export,
 )

@@ -1,171 +1,160 @@
-"""Options that several commands have in common, and the parsers of their values."""
+"""Options on data sets and images that several commands have, the types of option values, and what they change."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
-RECIPE_HELP = "a recipe of the package or a YAML file (vfnet_r50_1x)"
+RECIPE_HELP = "name of a built-in recipe, or a YAML file (vfnet_r50_1x)"
+HOLD_OUT = "hold out this fraction of a data set that has no splits, such as 0.2"
 
 
-def read_fraction(text: str) -> float:
-    """Parse a fraction of a data set."""
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = 0.0
-    if not 0 < fraction <= 0.9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction above 0 and at most 0.9, such as 0.2")
-    return fraction
+def option_type(read: Callable[[str], T], expected: str) -> Callable[[str], T]:
+    """Return a ``type`` for argparse: ``read`` converts the text, and its ValueError becomes "TEXT is not EXPECTED"."""
+
+    def convert(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from error
+
+    return convert
 
 
-def read_fraction_or_pixels(text: str) -> float | int:
-    """Parse a fraction below 1, or whole pixels."""
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a fraction such as 0.2 nor whole pixels") from error
+def _number_in(least: float, most: float) -> Callable[[str], float]:
+    """Return a function that reads a number above ``least`` and at most ``most``, and raises ValueError for others."""
+
+    def read(text: str) -> float:
+        if not least < (number := float(text)) <= most:
+            raise ValueError
+        return number
+
+    return read
 
 
-def read_size(text: str) -> tuple[int, int]:
-    """Height and width."""
-    height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not height x width in pixels, such as 800x1216")
-    return int(height), int(width)
-
-
-def read_count(text: str) -> int:
-    """A whole number above 0."""
+def _digits(text: str) -> int:
+    """Return a whole number above 0; signs, spaces and underscores raise ValueError."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise ValueError
     return int(text)
 
 
-def read_counts(text: str) -> list[int]:
-    """Several of them, with commas."""
-    return [read_count(part) for part in text.split(",")]
+def _height_and_width(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return _digits(height), _digits(width)
 
 
-def read_numbers(text: str) -> list[int]:
-    """Whole numbers, with commas."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,1,2") from error
-
-
-def read_names(text: str) -> list[str]:
-    """Names, with commas."""
-    return [name for name in text.split(",") if name]
-
-
-def read_seconds(text: str) -> float:
-    """A time."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
-
-
-def add_reading(verb: argparse.ArgumentParser, whose: str = "the data set") -> None:
-    """How a data set is read, where looking at it does not say."""
-    verb.add_argument("--format", metavar="NAME", help=f"of {whose}: coco, voc, yolo, ... (recognized by looking)")
-    verb.add_argument(
-        "--images", metavar="DIR", help="folder of its images, where it is not the one that the format keeps them in"
-    )
-    verb.add_argument(
-        "--unlabeled",
-        choices=("skip", "background"),
-        help="images without a file of labels, or not listed in that of all: leave them out, or take them as images "
-        "without objects (as the format means it)",
-    )
-    add_limit(verb)
-
-
-def read_levels(text: str) -> tuple[float, float] | str:
-    """A range of values: two numbers with a comma, or whose own range it is."""
+def _levels(text: str) -> tuple[float, float] | str:
     if text in ("image", "percentile"):
         return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low, high = 0.0, 0.0
+    low, high = (float(part) for part in text.split(","))
     if not -math.inf < low < high < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not two numbers, the lower first, such as 0,4095, nor image or percentile"
-        )
+        raise ValueError
     return low, high
 
 
-def add_limit(verb: argparse.ArgumentParser) -> None:
-    """How large images may be."""
-    verb.add_argument(
+fraction = option_type(_number_in(0, 0.9), "a fraction above 0 and at most 0.9, such as 0.2")
+seconds = option_type(_number_in(0, sys.float_info.max), "a number of seconds above 0")
+fraction_or_pixels = option_type(
+    lambda text: float(text) if "." in text else int(text), "a fraction such as 0.2 or a whole number of pixels"
+)
+size = option_type(_height_and_width, "height x width in pixels, such as 800x1216")
+count = option_type(_digits, "a whole number above 0")
+numbers = option_type(lambda text: [int(part) for part in text.split(",")], "whole numbers, such as 0,1,2")
+levels = option_type(_levels, "two numbers, the lower first, such as 0,4095, nor image or percentile")
+
+
+def counts(text: str) -> list[int]:
+    """Read whole numbers above 0, separated by commas."""
+    return [count(part) for part in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    """Read names, separated by commas."""
+    return [name for name in text.split(",") if name]
+
+
+def add_reading(parser: argparse.ArgumentParser, data: str = "the data set") -> None:
+    """Add the options that say how to read a data set where its files leave that open."""
+    parser.add_argument("--format", metavar="NAME", help=f"format of {data}: coco, voc, yolo, ... (default: detected)")
+    parser.add_argument("--images", metavar="DIR", help="folder of its images, if not the one that the format implies")
+    parser.add_argument(
+        "--unlabeled",
+        choices=("skip", "background"),
+        help="images that have no label file or no entry in the annotation file: skip them, or use them as images "
+        "without objects (default: depends on the format)",
+    )
+    add_limit(parser)
+
+
+def add_val_fraction(parser: argparse.ArgumentParser, text: str = HOLD_OUT) -> None:
+    """Add ``--val-fraction`` with the help ``text``."""
+    parser.add_argument("--val-fraction", type=fraction, metavar="FRACTION", help=text)
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-pixels``."""
+    parser.add_argument(
         "--max-pixels",
-        type=read_count,
+        type=count,
         metavar="N",
-        help="most pixels of an image (179 million; 1,074 million with --tile or data.augment.crop)",
+        help="refuse images of more pixels (179 million; 1,074 million with --tile or data.augment.crop)",
     )
 
 
-def add_font(verb: argparse.ArgumentParser) -> None:
-    """The font of what is drawn."""
-    verb.add_argument("--font", metavar="FILE", help="font of class names on images (one that is found)")
-
-
-def add_inference_options(verb: argparse.ArgumentParser, whose: str = "") -> None:
-    """How a model looks at an image: several times, in windows."""
-    rest = "" if whose else ": slower, better"
-    verb.add_argument("--tta", action="store_true", help=f"{whose}look eight times, at four sizes and mirrored{rest}")
-    verb.add_argument(
-        "--tile",
-        type=int,
-        metavar="N",
-        help="read large images in windows of N pixels; 0: whole (the model's recipe)",
-    )
-    verb.add_argument(
-        "--overlap",
-        type=read_fraction_or_pixels,
-        metavar="X",
-        help="least overlap of the windows, as a fraction below 1 or in pixels (0.2)",
-    )
-    verb.add_argument(
-        "--range",
-        type=read_levels,
-        metavar="LOW,HIGH",
-        help=f"{whose}values that are black and white in images of more than 8 bits; image or percentile: each image's "
-        "own (the model's recipe)",
+def add_font(parser: argparse.ArgumentParser) -> None:
+    """Add ``--font``."""
+    parser.add_argument(
+        "--font", metavar="FILE", help="font file for class names drawn on images (default: a system font)"
     )
 
 
-DEVICES = "cpu, cuda, cuda:1, ... (auto: the GPU if torch sees one, the CPU for exported files)"
+def add_output_json(parser: argparse.ArgumentParser, text: str = "write the numbers to this file") -> None:
+    """Add ``--output-json`` with the help ``text``."""
+    parser.add_argument("--output-json", type=Path, metavar="F", help=text)
 
 
-def add_device(verb: argparse.ArgumentParser, whose: str = "") -> None:
-    """Where a network runs, and in which precision."""
-    verb.add_argument("--device", default="auto", help=f"{whose}{DEVICES}")
-    verb.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
-    )
+@contextmanager
+def in_environment(options: argparse.Namespace) -> Iterator[None]:
+    """Set --max-pixels and --font as environment variables while a command runs, so that worker processes see them.
+
+    Raises:
+        ConfigError: --font names a file that is not a font.
+    """
+    values = {
+        "VARIFOCAL_MAX_PIXELS": getattr(options, "max_pixels", None),
+        "VARIFOCAL_FONT": getattr(options, "font", None),
+    }
+    variables = {name: str(value) for name, value in values.items() if value is not None}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        if "VARIFOCAL_FONT" in variables:
+            from varifocal.utils.fonts import check_font
+
+            check_font()
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def add_evaluation_options(verb: argparse.ArgumentParser) -> None:
-    """What a model is measured on, and how it looks at images."""
-    verb.add_argument("data", type=Path, metavar="DATA", help=DATA)
-    verb.add_argument("--split", metavar="S", help="split of the data set (val, or else test)")
-    add_reading(verb)
-    verb.add_argument(
-        "--val-fraction",
-        type=read_fraction,
-        metavar="FRACTION",
-        help="measure on what train --val-fraction FRACTION holds out",
-    )
-    verb.add_argument("--split-seed", type=int, default=0, metavar="N", help="data.split_seed of that run (0)")
-    verb.add_argument("--output-json", type=Path, metavar="F", help="write the numbers here")
-    add_inference_options(verb)
-    add_device(verb)
+def data_overrides(options: argparse.Namespace) -> list[str]:
+    """Return the overrides of a recipe that --format, --images, --unlabeled and --val-fraction stand for."""
+    words: dict[str, Any] = {"data.format": options.format, "data.unlabeled": options.unlabeled}
+    if options.images:
+        from varifocal.data.options import images_word
+
+        # quoted, because a name may look like YAML
+        words["data.images"] = json.dumps(images_word(options.images, Path(options.data)))
+    words["data.val_fraction"] = options.val_fraction
+    return [f"{key}={value}" for key, value in words.items() if value]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
-COMMANDS = {
+OLD_COMMANDS = {
     "assign-view": "show-assignment",
     "average": "average-checkpoints",
     "convert": "convert-weights",
     "convert-data": "convert-dataset",
     "zoo": "models",
 }
-OPTIONS = {
+OLD_OPTIONS = {
     "--assign": "--assigner",
     "--calibrate": "--calibration-data",
     "--chart": "--plot",
@@ -32,36 +31,36 @@ OPTIONS = {
     "--results": "--predictions",
     "--score": "--score-threshold",
     "--strict": "--fail-on-unreadable",
+    "--val": "--val-fraction",
     "--val-seed": "--split-seed",
     "--wanted-precision": "--target-precision",
     "--worst": "--num-worst",
 }
-# where one name meant different things
-OF_COMMAND = {
+# old names that meant something else in some commands
+OLD_OPTIONS_OF_COMMANDS = {
     "--fast": {"check": "--annotations-only", "report": "--no-inference"},
     "--val": {"export": "--validation-data"},
 }
-_OTHERWISE = {"--val": "--val-fraction"}
 
 
-def new_command(arguments: Sequence[str]) -> str | None:
-    """Return the sentence for arguments that begin with the old name of a command, or None."""
-    new = COMMANDS.get(arguments[0]) if arguments else None
-    return None if new is None else f"{arguments[0]} is called {new} now; see varifocal {new} --help"
+def new_command(word: str) -> str | None:
+    """Return the error for the old name of a command, or None if ``word`` is not one."""
+    new = OLD_COMMANDS.get(word)
+    return None if new is None else f"{word} is called {new} now; see varifocal {new} --help"
 
 
 def new_option(command: str, word: str) -> str | None:
-    """Return the sentence for an option of ``command`` under its old name, with or without ``=value``, or None."""
+    """Return the error for an option of ``command`` under its old name, with or without ``=value``, or None."""
     old = word.partition("=")[0]
-    new = OF_COMMAND.get(old, {}).get(command) or OPTIONS.get(old) or _OTHERWISE.get(old)
+    new = OLD_OPTIONS_OF_COMMANDS.get(old, {}).get(command) or OLD_OPTIONS.get(old)
     return None if new is None else f"{old} is called {new} now; see varifocal {command} --help"
 
 
 def nms_value(word: str) -> str:
-    """Return a value of ``export --nms`` as it is.
+    """Return a value of ``export --nms`` unchanged.
 
     Raises:
-        argparse.ArgumentTypeError: it is an old name; the message has the new one.
+        argparse.ArgumentTypeError: it is an old name; the message states the new one.
     """
     new = {"in": "graph", "out": "host"}.get(word)
     if new is not None:

@@ -1,51 +1,49 @@
-"""The verb that measures speed."""
+"""The command ``bench``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from varifocal.cli.command import Command
-from varifocal.cli.common import resolve_device
-from varifocal.cli.options import DEVICES, add_limit, read_count, read_counts, read_seconds, read_size
+from varifocal.cli import Command
+from varifocal.cli.model_options import DEVICES, add_precision, resolve_device
+from varifocal.cli.options import add_limit, add_output_json, count, counts, seconds, size
 from varifocal.tools.output_paths import ensure_writable_file
 from varifocal.utils.errors import ConfigError
 
 
-def add_bench(verb: argparse.ArgumentParser) -> None:
-    """Options of ``bench``."""
-    verb.add_argument(
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``bench``."""
+    parser.add_argument(
         "model", nargs="?", default="vfnet_r50_1x", metavar="FILE|RECIPE", help="what to measure (%(default)s)"
     )
-    verb.add_argument("--size", type=read_size, metavar="HxW", help="pixels of the network's input, such as 800x1216")
-    verb.add_argument("--batch", type=read_counts, default=[1], metavar="N,N", help="images at once (1)")
-    verb.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (%(default)s)"
+    parser.add_argument(
+        "--size", type=size, metavar="HxW", help="height and width of the network's input in pixels, such as 800x1216"
     )
-    verb.add_argument("--device", default="auto", help=DEVICES)
-    verb.add_argument("--threads", type=read_count, metavar="N", help="threads that compute (the runtime's own choice)")
-    length = verb.add_mutually_exclusive_group()
+    parser.add_argument("--batch", type=counts, default=[1], metavar="N,N", help="batch sizes (1)")
+    add_precision(parser)
+    parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument("--threads", type=count, metavar="N", help="number of CPU threads (the runtime's default)")
+    length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--seconds",
-        type=read_seconds,
-        default=10.0,
-        metavar="S",
-        help="about so long for each batch size (%(default)g)",
+        "--seconds", type=seconds, default=10.0, metavar="S", help="time to spend on each batch size (%(default)g)"
     )
-    length.add_argument("--repeats", type=read_count, metavar="N", help="so often instead")
-    verb.add_argument("--images", metavar="IMAGES", help="images, a folder or a glob (one made image of 640x480)")
-    add_limit(verb)
-    verb.add_argument(
-        "--runtime", choices=("torch", "onnxruntime", "openvino"), help="what runs the network (the file's own)"
+    length.add_argument("--repeats", type=count, metavar="N", help="number of passes, instead of a time")
+    parser.add_argument(
+        "--images", metavar="IMAGES", help="images: a file, a folder or a glob (a generated image of 640x480)"
     )
-    verb.add_argument("--output-json", type=Path, metavar="F", help="write the numbers here")
-    verb.add_argument(
-        "--profile", type=Path, metavar="F", help="write a Chrome trace of one pass here, and show what costs most"
+    add_limit(parser)
+    parser.add_argument(
+        "--runtime", choices=("torch", "onnxruntime", "openvino"), help="runtime of the network (that of the file)"
+    )
+    add_output_json(parser)
+    parser.add_argument(
+        "--profile", type=Path, metavar="F", help="write a Chrome trace of one pass to this file and list the hot spots"
     )
 
 
 def run_bench(options: argparse.Namespace, _: list[str]) -> None:
-    """Measure and show; both files are tried before the measuring."""
+    """Measure and print the speed; output files are checked first."""
     import json
 
     from rich.console import Console
@@ -59,7 +57,8 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
     targets = [target for target in (options.output_json, options.profile) if target is not None]
     if len({target.resolve() for target in targets}) < len(targets):
         raise ConfigError(
-            f"{options.output_json}: is named by --output-json and by --profile; give each a file of its own."
+            f"{options.output_json}: is named by both --output-json and --profile; name two different files.",
+            code="same-output-file",
         )
     for target in targets:
         ensure_writable_file(target)
@@ -82,13 +81,14 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
 
 BENCH = Command(
     "bench",
-    "measure how fast a model is here, and where the time goes",
+    "measure how fast a model runs on this machine, and where the time goes",
     "varifocal bench best.safetensors --images photos/ --batch 1,4 --output-json speed.json\n"
     "  varifocal bench vfnet_r50_1x --size 640x640 --precision bf16 --threads 1\n"
     "  varifocal bench best.onnx\n\n"
-    "A recipe gets random weights and, without --size, 800x1216 pixels. A checkpoint's own preprocessing sizes\n"
-    "the first image, and all are resized to that. A GFLOP counts two operations a multiply-add; the peak is\n"
-    "the best of a few convolutions on this machine, in the same run and precision.",
+    "A recipe is measured with random weights and, without --size, at 800x1216 pixels. For a checkpoint, the\n"
+    "size of the first image after preprocessing is used, and all images are resized to it. A multiply-add\n"
+    "counts as two FLOPs; the peak is the best of a few convolutions on this machine, in the same run and\n"
+    "precision.",
     add_bench,
     run_bench,
 )

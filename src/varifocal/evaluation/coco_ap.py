@@ -1,7 +1,7 @@
 """COCO average precision of detections on a labeled data set.
 
-The only door to the evaluator, hotcoco, which reproduces pycocotools: ten IoU thresholds, 101 recall points,
-at most 100 boxes an image unless more are asked for.
+This is the only module that calls the evaluator, hotcoco, which reproduces pycocotools: ten IoU thresholds, 101 recall
+points, at most 100 boxes per image unless a larger limit is given.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """The twelve COCO numbers, each in 0..1, or -1 where the labels hold nothing to find.
+    """The twelve COCO numbers, each in 0..1, or -1 if there are no such labels.
 
-    s, m and l are boxes below 32 x 32 pixels, up to 96 x 96 and above; AR1, AR10 and AR100 allow that many
-    detections an image, the others as many as the evaluation was asked for, 100 by default. ``per_class`` is AP by
-    class name, in the order of the categories; a name that two categories have is followed by the id.
+    s, m and l are boxes below 32 x 32 pixels, up to 96 x 96 and above; AR1, AR10 and AR100 allow that many detections
+    per image, the others the limit of the evaluation, 100 by default. ``per_class`` is the AP by class name, in the
+    order of the categories; a name that two categories have is followed by the id.
     """
 
     AP: float
@@ -43,11 +43,11 @@ class CocoMetrics:
     per_class: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers as a dict that ``json.dump`` takes."""
+        """Return all numbers as a dictionary for ``json.dump``."""
         return asdict(self)
 
     def table(self) -> Table:
-        """The twelve numbers, then AP per class, in percent; a dash where there is nothing to find."""
+        """Return a table of the twelve numbers, then the AP of each class, in percent, with a dash for -1."""
         from rich.table import Table
 
         table = Table("metric", "%", title="COCO box AP")
@@ -69,20 +69,19 @@ def coco_ap(
     *,
     without_false: bool = False,
 ) -> CocoMetrics:
-    """COCO metrics of ``detections[i]``, found in ``samples[i]``.
+    """Return the COCO metrics of ``detections[i]`` in ``samples[i]``.
 
     Images with more than 100 objects need a larger ``max_detections``; it is never below COCO's 100.
 
-    Boxes are xyxy in pixels of the original image; labels of both index ``categories``. A crowd box takes
-    any number of detections and counts neither for nor against them. Boxes are small,
-    medium or large by the areas of the samples, as in COCO's own evaluation.
+    Boxes are xyxy in pixels of the original image; labels of both index ``categories``. A crowd box matches any number
+    of detections and counts neither for nor against them. Boxes are small, medium or large by the areas of the samples,
+    as in COCO's own evaluation.
 
-    ``without_false`` answers what a perfect threshold would give: at each IoU the detections that are false there, by
-    the evaluation's own matching, are taken away. That moves no other match and leaves a precision of 1 at every recall
-    that is reached.
+    ``without_false`` removes, at each IoU threshold, the detections that the evaluation counts as false there. That
+    changes no other match and leaves a precision of 1 at every recall that is reached.
 
     Raises:
-        ValueError: there is not one Detections per sample, or a label is no index of ``categories``.
+        ValueError: there is not one Detections per sample, or a label does not index ``categories``.
     """
     from hotcoco import COCOeval
 
@@ -105,10 +104,10 @@ def coco_ap(
 def _both_sides(
     samples: Sequence[Sample], categories: Sequence[Category], detections: Sequence[Detections]
 ) -> tuple[Any, Any]:
-    """Labels and detections as the evaluator takes them.
+    """Return the labels and the detections as objects of the evaluator.
 
-    Equal scores are ordered by image id, so the evaluator gets the ranks of the ids: the same order, and ids that are
-    negative or used twice do no harm. A label is its own category id.
+    The evaluator orders equal scores by image id. It gets the ranks of the ids instead: the order stays the same, and
+    ids that are negative or used twice do no harm. A label is its own category id.
     """
     from hotcoco import COCO
 
@@ -135,7 +134,7 @@ def _both_sides(
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """From precision[T, R, K, A, M] and recall[T, K, A, M], where M is 1, 10, 100 and perhaps a larger limit."""
+    """Return the twelve numbers of precision[T, R, K, A, M] and recall[T, K, A, M]; M: 1, 10, 100, any larger limit."""
     parts = {"AP": precision[..., 0, -1], "AP50": precision[0, ..., 0, -1], "AP75": precision[5, ..., 0, -1]}
     parts |= {f"AP{size}": precision[..., area, -1] for area, size in enumerate("sml", start=1)}
     parts |= {f"AR{most}": recall[..., 0, index] for index, most in enumerate((1, 10, 100))}
@@ -147,7 +146,7 @@ def _check_labels(holders: Sequence[Sample | Detections], classes: int) -> None:
     for holder in holders:
         bad = holder.labels[(holder.labels < 0) | (holder.labels >= classes)]
         if len(bad):
-            raise ValueError(f"label {bad[0]} is no index of the {classes} categories")
+            raise ValueError(f"label {bad[0]} does not index the {classes} categories")
 
 
 def _join(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
@@ -155,12 +154,12 @@ def _join(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
 
 
 def _per_box(ids: np.ndarray, holders: Sequence[Sample | Detections]) -> np.ndarray:
-    """The image id of each box."""
+    """Return the image id of each box."""
     return np.repeat(ids, [len(holder.labels) for holder in holders])
 
 
 def _xywh(holders: Sequence[Sample | Detections]) -> np.ndarray:
-    """All boxes [N, 4] as x, y, width, height, in double precision before the subtraction, as in JSON."""
+    """Return all boxes [N, 4] as x, y, width, height, converted to float64 before the subtraction, as in JSON."""
     boxes = np.concatenate([np.zeros((0, 4)), *(holder.boxes.astype(np.float64) for holder in holders)])
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
@@ -171,7 +170,7 @@ def _areas(sample: Sample) -> np.ndarray:
 
 
 def _per_class(precision: np.ndarray, categories: Sequence[Category]) -> dict[str, float]:
-    """Mean precision over thresholds and recalls of precision[T, R, label, area "all", most detections]."""
+    """Return the mean over thresholds and recalls of precision[T, R, label, area "all", largest limit] by class."""
     uses = Counter(category.name for category in categories)
     result = {}
     for label, category in enumerate(categories):

@@ -18,72 +18,75 @@ from varifocal.utils.errors import DataError
 def detect_all(
     model: Predictor, samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
 ) -> list[Detections]:
-    """Detections of each sample; ``progress`` is called with the number done. One image is in memory at a time."""
-    found = []
+    """Return the detections of each sample; ``progress`` is called with the number of samples done.
+
+    Only one image is in memory at a time.
+    """
+    detections = []
     for done, sample in enumerate(samples, start=1):
         image = read_for(model.info, sample.file)
         check_size(sample, image)
-        found.append(model.predict(image))
+        detections.append(model.predict(image))
         progress(done)
-    return found
+    return detections
 
 
 def evaluate(
     model: Predictor, data: Dataset, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[CocoMetrics, list[Detections]]:
-    """The COCO metrics of a model on a data set, and what it found.
+    """Return the COCO metrics of a model on a data set, and its detections in each image.
 
-    Classes are matched by name, so that neither ids nor their order matter; those that have no box and that the model
-    does not know are left out.
+    Classes are matched by name, so neither their ids nor their order matter. Classes without boxes that the model does
+    not know are left out.
 
     Raises:
         DataError: the model lacks a class that has boxes.
     """
     data = fit_classes(model, data)
-    found = detect_all(model, data.samples, progress)
-    return measure(model, data, found), found
+    detections = detect_all(model, data.samples, progress)
+    return measure(model, data, detections), detections
 
 
 def fit_classes(model: Predictor, data: Dataset) -> Dataset:
-    """The data set without the classes that have no box and that the model does not know; a note names them.
+    """Return the data set without the classes that have no box and that the model does not know; a note lists them.
 
     Raises:
         DataError: the model lacks a class that has boxes, or knows none of the classes.
     """
-    known = {category.name for category in model.categories}
-    keep = np.array([category.name in known for category in data.categories], bool)
-    if keep.all():
+    classes = {category.name for category in model.categories}
+    known = np.array([category.name in classes for category in data.categories], bool)
+    if known.all():
         return data
-    used = used_classes(data)
-    missing = used & ~keep if keep.any() else ~keep
-    if missing.any():
-        names = [category.name for category, one in zip(data.categories, missing, strict=True) if one]
-        total = int(used.sum()) if keep.any() else len(data.categories)
+    names = np.array([category.name for category in data.categories], object)
+    used = used_classes(data) if known.any() else np.ones_like(known)
+    missing = names[used & ~known]
+    if len(missing):
         raise DataError(
-            f"{data.source}: the model was not trained on {', '.join(names[:5])} ({len(names)} of {total} classes); "
-            f"it knows {', '.join(list(dict.fromkeys(c.name for c in model.categories))[:10])}."
+            f"{data.source}: the model was not trained on {', '.join(missing[:5])} ({len(missing)} of {used.sum()} "
+            f"classes); it knows {', '.join(list(dict.fromkeys(c.name for c in model.categories))[:10])}.",
+            code="unknown-classes",
         )
-    names = [category.name for category, one in zip(data.categories, keep, strict=True) if not one]
-    unknown = class_list(names, "has no box and is not known to", "have no box and are not known to")
-    note = f"{data.source.name}: {unknown} the model; left out."
-    return replace(with_classes(data, keep), notes=(*data.notes, note))
+    unused = class_list(list(names[~known]), "has no box and is not known to", "have no box and are not known to")
+    note = f"{data.source.name}: {unused} the model; left out."
+    return replace(with_classes(data, known), notes=(*data.notes, note))
 
 
 def measure(
-    model: Predictor, data: Dataset, found: Sequence[Detections], *, without_false: bool = False
+    model: Predictor, data: Dataset, detections: Sequence[Detections], *, without_false: bool = False
 ) -> CocoMetrics:
-    """The COCO metrics of what a model found, with as many boxes an image as the model gives, at least 100.
+    """Return the COCO metrics of a model's detections, of as many boxes per image as it can return, at least 100.
 
     ``without_false`` is that of :func:`coco_ap`.
     """
-    relabelled = [relabel(one, data.categories) for one in found]
-    most = model.info.postprocess.max_detections
-    return coco_ap(data.samples, data.categories, relabelled, most, without_false=without_false)
+    relabeled = [relabel(of_image, data.categories) for of_image in detections]
+    limit = model.info.postprocess.max_detections
+    return coco_ap(data.samples, data.categories, relabeled, limit, without_false=without_false)
 
 
-def relabel(found: Detections, categories: Sequence[Category]) -> Detections:
-    """The same detections with labels that index ``categories``; classes that are not there are left out."""
+def relabel(detections: Detections, categories: Sequence[Category]) -> Detections:
+    """Return the detections with labels that index ``categories``, without those of other classes."""
     index_of = {category.name: index for index, category in enumerate(categories)}
-    labels = np.array([index_of.get(category.name, -1) for category in found.categories], np.int64)[found.labels]
+    new_labels = np.array([index_of.get(category.name, -1) for category in detections.categories], np.int64)
+    labels = new_labels[detections.labels]
     keep = labels >= 0
-    return Detections(found.boxes[keep], found.scores[keep], labels[keep], tuple(categories))
+    return Detections(detections.boxes[keep], detections.scores[keep], labels[keep], tuple(categories))

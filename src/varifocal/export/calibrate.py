@@ -1,4 +1,4 @@
-"""What the tensors of a graph hold on real images: their ranges and means, from which eight bits are laid out."""
+"""Calibration: the ranges and means of a graph's tensors on real images, which set the int8 scales."""
 
 from __future__ import annotations
 
@@ -21,52 +21,51 @@ from varifocal.inference.tiling import Tile, make_tiles
 from varifocal.types import Dataset, Sample, Tiling
 from varifocal.utils.errors import DataError, ExportError
 
-MOST = 128  # images, or windows of large ones
-FRACTION = 0.9  # of the images have all their numbers inside a tensor's range
+MAX_VIEWS = 128  # images, or tiles of large ones
+COVERED = 0.9  # fraction of the images whose values all lie inside a tensor's range
 
 
 class View(NamedTuple):
-    """An image of a data set, or one window of it."""
+    """An image of a data set, or one tile of it."""
 
     sample: Sample
-    window: Tile | None
+    tile: Tile | None
 
 
 @dataclass(frozen=True, eq=False)
 class TensorStatistics:
-    """Of tensors by name: the ``ranges``, and of convolutions' inputs the ``means`` [C]; on how many ``images``."""
+    """The ``ranges`` of tensors and the ``means`` [C] of convolution inputs, by name, measured on ``images`` views."""
 
     ranges: dict[str, ValueRange]
     means: dict[str, np.ndarray]
     images: int
 
 
-def choose_views(data: Dataset, tiling: Tiling, most: int = MOST, seed: int = 0) -> list[View]:
-    """At most so many images, chosen by the seed; for a model that reads windows, windows of these.
+def choose_views(data: Dataset, tiling: Tiling, limit: int = MAX_VIEWS, seed: int = 0) -> list[View]:
+    """Return at most ``limit`` images, chosen by the seed; for a model that uses tiles, tiles of these images.
 
     Raises:
         DataError: the data set is empty.
     """
     if not data.samples:
         raise DataError(
-            f"{data.source}: holds no images to calibrate on; name another data set with --calibration-data."
+            f"{data.source}: has no images to calibrate on; name another data set with --calibration-data.",
+            code="no-calibration-images",
         )
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(data.samples))[:most])
-    samples = [data.samples[int(location)] for location in chosen]
+    chosen = np.sort(rng.permutation(len(data.samples))[:limit])
+    samples = [data.samples[int(index)] for index in chosen]
     if not tiling.size:
         return [View(sample, None) for sample in samples]
-    views = [
-        View(sample, position) for sample in samples for position in make_tiles(sample.height, sample.width, tiling)
-    ]
-    return [views[index] for index in np.sort(rng.permutation(len(views))[:most])]
+    views = [View(sample, tile) for sample in samples for tile in make_tiles(sample.height, sample.width, tiling)]
+    return [views[index] for index in np.sort(rng.permutation(len(views))[:limit])]
 
 
 def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
-    """The images or windows, a file decoded once for those that follow each other; what cannot be read is left out.
+    """Yield the images or tiles; adjacent tiles decode their file once, and unreadable images are skipped.
 
     Raises:
-        DataError: none can be read; the message is that of the first.
+        DataError: none can be read; the message has the reason for the first.
     """
     read, last, image = 0, None, None
     first: DataError | None = None
@@ -80,21 +79,24 @@ def read_views(views: Sequence[View], info: Settings) -> Iterator[Image.Image]:
                 image, first = None, first or error
         if image is not None:
             read += 1
-            yield image if view.window is None else image.crop(view.window)
+            yield image if view.tile is None else image.crop(view.tile)
     if not read:
-        raise DataError(f"none of the {len(views)} images to calibrate on can be read; the first: {first}")
+        raise DataError(
+            f"none of the {len(views)} images to calibrate on can be read; the first: {first}",
+            code="no-readable-calibration-image",
+        )
 
 
 def measure(
     content: bytes, info: ExportInfo, views: Sequence[View], progress: Callable[[int], None] = lambda done: None
 ) -> TensorStatistics:
-    """Run the float graph on every view as the model will see it, and note what the tensors hold.
+    """Run the float graph on every view, preprocessed as for the model, and return the statistics of its tensors.
 
-    A range is what nine tenths of the images stay within, and always has zero.
+    The values of nine tenths of the images lie inside a range, which always includes zero.
 
     Raises:
         DataError: no image can be read.
-        ExportError: the network gives something that is not a finite number.
+        ExportError: the network computes a number that is not finite.
         ConfigError: ONNX Runtime is missing.
     """
     import onnx
@@ -109,21 +111,24 @@ def measure(
     extremes, sums, done = [], [np.zeros(0)] * len(inputs), 0
     for done, image in enumerate(read_views(views, info), start=1):
         batch = exported.batch([image], [exported.fitted_shape(image, info.preprocess)])
-        found = session.run(batch)
-        extremes.append([[float(found[name]) for name in _extremes(i)] for i in range(len(tensors))])
-        sums = [total + found[_mean(i)] if len(total) else found[_mean(i)] for i, total in enumerate(sums)]
+        outputs = session.run(batch)
+        extremes.append([[float(outputs[name]) for name in _extremes(i)] for i in range(len(tensors))])
+        sums = [total + outputs[_mean(i)] if len(total) else outputs[_mean(i)] for i, total in enumerate(sums)]
         progress(done)
-    bounds = np.array(extremes)  # images, tensors, (least, most)
+    bounds = np.array(extremes)  # [images, tensors, 2]: minimum, maximum
     if not np.isfinite(bounds).all():
-        raise ExportError("the network gives numbers that are not finite on these images; nothing is kept.")
-    low = np.minimum(np.quantile(bounds[..., 0], 1 - FRACTION, axis=0), 0)
-    high = np.maximum(np.quantile(bounds[..., 1], FRACTION, axis=0), 0)
+        raise ExportError(
+            "the network computes numbers that are not finite on these images; no file is written.",
+            code="calibration-not-finite",
+        )
+    low = np.minimum(np.quantile(bounds[..., 0], 1 - COVERED, axis=0), 0)
+    high = np.maximum(np.quantile(bounds[..., 1], COVERED, axis=0), 0)
     ranges = {name: ValueRange(float(low[i]), float(high[i])) for i, name in enumerate(tensors)}
     return TensorStatistics(ranges, {name: total / done for name, total in zip(inputs, sums, strict=True)}, done)
 
 
 def _observe(proto: Any, tensors: list[str], inputs: list[str]) -> None:
-    """Add outputs: the least and the most of the tensors, the means over images and cells of the inputs."""
+    """Add outputs to the graph: minimum and maximum of the tensors, means of the inputs over images and pixels."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = proto.graph
@@ -141,7 +146,7 @@ def _observe(proto: Any, tensors: list[str], inputs: list[str]) -> None:
 
 
 def _extremes(i: int) -> tuple[str, str]:
-    return f"observed.{i}.least", f"observed.{i}.most"
+    return f"observed.{i}.min", f"observed.{i}.max"
 
 
 def _mean(i: int) -> str:

@@ -1,4 +1,4 @@
-"""What can be chosen of an export."""
+"""The settings of an export, and which models they fit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import nn
 from varifocal.inference.model import ModelInfo
 from varifocal.utils.errors import ConfigError
 
-MULTIPLE = 32  # the coarsest map of a backbone has this stride
+MULTIPLE = 32  # stride of a backbone's coarsest feature map
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """``size`` is (height, width) of the input in pixels, None for any; ``nms`` "in" has the graph suppress.
+    """Settings of an exported graph.
 
-    ``precision`` "fp16" stores weights, and computes convolutions where the runtime can, in half precision; coordinates
-    stay float32. "int8" is only for :func:`varifocal.export.quantize.export_int8`. ``deform`` is the form of deformable
-    convolutions: "deformconv" is ONNX's own operator (ONNX Runtime from 1.25 on, TensorRT from 10.1 on), "gridsample"
-    look-ups that older runtimes have too and that are slower; "auto" is "deformconv", and what int8 gains by with it.
+    ``size`` is (height, width) of the input in pixels, or None for any size. With ``nms`` "graph", the graph itself
+    runs NMS, with "host" its caller does. ``precision`` "fp16" stores weights in half precision and computes
+    convolutions in it where the runtime can; coordinates stay float32. "int8" is only for
+    :func:`varifocal.export.quantize.export_int8`. ``deform`` is the form of deformable convolutions: "deformconv" is
+    ONNX's own operator (ONNX Runtime from 1.25 on, TensorRT from 10.1 on), "gridsample" a slower one that older
+    runtimes have, too; "auto" is "deformconv" in float, and the faster of the two in int8.
     """
 
     size: tuple[int, int] | None = None
@@ -31,51 +33,57 @@ class ExportSettings:
 
     @property
     def form(self) -> Literal["deformconv", "gridsample"]:
-        """``deform`` with "auto" decided."""
+        """Return ``deform`` with "auto" resolved for a float graph."""
         return "deformconv" if self.deform == "auto" else self.deform
 
     @property
     def computed(self) -> Literal["fp32", "fp16"]:
-        """What convolutions of the float graph compute in."""
+        """Return the precision of convolutions in the float graph."""
         return "fp16" if self.precision == "fp16" else "fp32"
 
 
 def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
-    """That the model can be exported so.
+    """Check that the model can be exported with these settings.
 
     Raises:
-        ConfigError: a size that is no multiple of 32, or suppression of a kind that ONNX does not have.
+        ConfigError: the size does not fit the strides, or the NMS has no form in ONNX.
     """
     if settings.precision == "int8":
         raise ConfigError(
-            "precision int8: needs a data set to calibrate on; use varifocal.export.quantize.export_int8."
+            "precision int8: needs a data set to calibrate on; use varifocal.export.quantize.export_int8.",
+            code="int8-without-data",
         )
-    multiple = multiple_of(info)
-    if settings.size is not None and any(side <= 0 or side % multiple for side in settings.size):
+    if settings.size is not None:
+        multiple = multiple_of(info)
         height, width = (max(round(side / multiple), 1) * multiple for side in settings.size)
-        raise ConfigError(
-            f"--size {settings.size[0]}x{settings.size[1]}: both sides must be multiples of {multiple}, as "
-            f"{height}x{width}."
-        )
+        if (height, width) != settings.size:
+            raise ConfigError(
+                f"--size {settings.size[0]}x{settings.size[1]}: both sides must be multiples of {multiple}, such as "
+                f"{height}x{width}.",
+                code="size-not-a-multiple",
+            )
     if settings.nms == "graph" and info.postprocess.nms_type != "nms":
-        raise ConfigError("--nms graph: ONNX has no soft suppression; export with --nms host.")
+        raise ConfigError("--nms graph: ONNX has no soft NMS; export with --nms host.", code="soft-nms-in-graph")
     if settings.nms == "graph" and info.tta.count > 1:
-        raise ConfigError("--nms graph: the model looks at an image several times; export with --nms host.")
+        raise ConfigError(
+            "--nms graph: the model uses test-time augmentation; export with --nms host.", code="tta-in-graph"
+        )
 
 
 def check_backbone(settings: ExportSettings, network: nn.Module, name: str) -> None:
-    """That a graph of any size can be made of it.
+    """Check that the backbone ``name`` can be exported for any size if none is given.
 
     Raises:
-        ConfigError: it cuts its maps into windows, and a size is missing.
+        ConfigError: it uses windowed attention, and no size is given.
     """
     if settings.size is None and any(hasattr(module, "window_size") for module in network.modules()):
         raise ConfigError(
-            f"{name}: cuts its maps into windows, which torch's exporter cannot finish for any size; give a size, as "
-            "--size 800x1216."
+            f"{name}: uses windowed attention, which torch cannot export for any size; give one, such as "
+            "--size 800x1216.",
+            code="windowed-backbone",
         )
 
 
 def multiple_of(info: ModelInfo) -> int:
-    """Of what the sides of an input are multiples."""
+    """Return the number that must divide both sides of an input."""
     return math.lcm(MULTIPLE, info.preprocess.size_divisor)

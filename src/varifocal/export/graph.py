@@ -1,4 +1,4 @@
-"""The network as a graph sees it: raw pixels in, boxes and scores out."""
+"""The network as a graph to export: pixels in, boxes and scores out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from varifocal.export.config import ExportSettings, check_backbone, multiple_of
+from varifocal.export.fix_backbone import fix_padding, fix_positions
 from varifocal.export.lowering import lower
 from varifocal.export.nms import select_in_graph
-from varifocal.export.position_embeddings import fix_positions
-from varifocal.export.same_padding import fix_padding
 from varifocal.inference.exported.info import OUTSIDE, ExportInfo, GraphInfo
 from varifocal.inference.model import Model, ModelInfo, build
 from varifocal.models.flops import count_flops
@@ -22,20 +21,20 @@ from varifocal.structures import Candidates
 from varifocal.types import PostProcess, Preprocess
 from varifocal.utils.errors import ConfigError
 
-BATCH = 2  # of the example: torch takes one of anything for a constant
-COUNTED = (800, 1216)  # where the work of a graph of any size is counted
-MOST = 1024  # images, and steps of a side: a bound that torch wants
+BATCH = 2  # size of the example batch: torch treats a size of one as a constant
+COUNTED = (800, 1216)  # size at which the FLOPs of a graph of any size are counted
+MAX_SIZE = 1024  # upper bound that torch needs for the batch size and for a side in multiples
 
 
 class DetectorGraph(nn.Module):
-    """Pixels 0..255, RGB, float32 [B, 3, H, W], to ``boxes``, ``scores`` and, if there is such, ``quality``.
+    """Maps RGB pixels 0..255, float32 [B, 3, H, W], to boxes and scores.
 
-    All of them: ``boxes`` [B, N, 4], ``scores`` [B, N, C] and ``quality`` [B, N]. Boxes are xyxy pixels of the input,
-    which alone clips them.
+    Without ``select`` the outputs are those of all points: ``boxes`` [B, N, 4], ``scores`` [B, N, C] and, for detectors
+    that have it, ``quality`` [B, N]. Boxes are xyxy pixels of the input, clipped to it.
 
-    With ``select`` they are suppressed: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K]. Boxes are clipped before
-    that, to what each image covers of its input, less the ``border``: an image ends where all that follows, to the
-    right or below, is ``OUTSIDE``.
+    With ``select`` the graph runs NMS: ``boxes`` [B, K, 4], ``scores`` and ``labels`` [B, K]. Before that, boxes are
+    clipped to the area that each image covers in its input, less the ``border``: all pixels to the right of an image
+    and below it are ``OUTSIDE``.
     """
 
     mean: Tensor
@@ -50,9 +49,9 @@ class DetectorGraph(nn.Module):
         self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """Return the outputs that the class describes."""
         pixels = images.flip(1) if self.bgr else images
-        if self.select is not None:  # beside an image is the mean color, as in training
+        if self.select is not None:  # the padding has the mean color, as in training
             pixels = torch.where(pixels > OUTSIDE / 2, pixels, self.mean)
         decoded: Candidates = self.network.decode(self.network((pixels - self.mean) / self.std), None)  # type: ignore[operator]
         if self.select is not None:
@@ -64,7 +63,7 @@ class DetectorGraph(nn.Module):
         return boxes, decoded.scores, decoded.quality
 
     def _covered(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Height and width [B, 1] in which boxes of each image may lie."""
+        """Return height and width [B, 1] of the area in which boxes of each image may lie."""
         rows, columns = ((images.amax(dim=(1, axis)) > OUTSIDE / 2).sum(dim=1, keepdim=True) for axis in (3, 2))
         return rows - self.border, columns - self.border
 
@@ -78,7 +77,7 @@ def _clipped(boxes: Tensor, height: Any, width: Any) -> Tensor:
 
 
 def output_names(info: ModelInfo, settings: ExportSettings) -> list[str]:
-    """Of the graph's outputs, in order."""
+    """Return the names of the graph's outputs, in order."""
     if settings.nms == "graph":
         return ["boxes", "scores", "labels"]
     return ["boxes", "scores", *(["quality"] if _has_quality(info) else [])]
@@ -89,13 +88,13 @@ def _has_quality(info: ModelInfo) -> bool:
 
 
 def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> ExportedProgram:
-    """The network in plain operators and, for "deformconv" and suppression, the package's own two.
+    """Return the network as a program of torch's own operators and, for "deformconv" and NMS, two of this package.
 
-    Of "fp16" the program holds the weights, but the casts between the types only where torch notes them: it is to be
-    taken apart under :func:`varifocal.models.optimize.autocast`, too.
+    With "fp16", the program holds the weights in half precision, but not all casts between the types: whatever
+    translates it has to run under :func:`varifocal.models.optimize.autocast`, too.
 
     Raises:
-        ConfigError: the backbone does something that depends on the values of pixels or sizes.
+        ConfigError: what the backbone computes depends on the values of pixels or sizes.
     """
     check_backbone(settings, model.detector, model.info.config.backbone.name)
     network: Any = optimize_for_inference(model.detector, settings.computed)
@@ -103,13 +102,13 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
     multiple = graph.multiple
     if graph.size is not None:
         size = graph.size
-        shapes: dict[int, Any] = {0: Dim("batch", min=1, max=MOST)}
+        shapes: dict[int, Any] = {0: Dim("batch", min=1, max=MAX_SIZE)}
     else:
-        # several cells on either side of every level, and other numbers of rows than of columns
+        # several points along each side of every level, and different numbers of rows and columns
         least = -(-2 * graph.strides[-1] // multiple)
         size = ((least + 1) * multiple, (2 * least + 1) * multiple)
-        sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MOST) for axis, name in ((2, "h"), (3, "w"))}
-        shapes = {0: Dim("batch", min=1, max=MOST), **sides}
+        sides = {axis: multiple * Dim(f"{name}_{multiple}", min=1, max=MAX_SIZE) for axis, name in ((2, "h"), (3, "w"))}
+        shapes = {0: Dim("batch", min=1, max=MAX_SIZE), **sides}
     example = torch.zeros(BATCH, 3, *size)
     with autocast(settings.computed, "cpu"):
         fix_padding(network.backbone, example)
@@ -122,15 +121,17 @@ def capture(model: Model, settings: ExportSettings, graph: GraphInfo) -> Exporte
             return torch.export.export(wrapped.eval(), (example,), dynamic_shapes={"images": shapes}, strict=False)
     except torch._dynamo.exc.UserError as error:
         name, reason = model.info.config.backbone.name, " ".join(str(error).split())[:200]
-        kind, hint = ("any size", "--size 800x1216") if graph.size is None else ("one size", "another size")
-        raise ConfigError(f"{name}: cannot be exported for {kind} ({reason}); try {hint}.") from error
+        kind, hint = ("any size", "--size 800x1216") if graph.size is None else ("this size", "another size")
+        raise ConfigError(
+            f"{name}: cannot be exported for {kind} ({reason}); try {hint}.", code="backbone-not-exportable"
+        ) from error
 
 
 def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:
-    """What the graph takes and gives, with the rule of its levels tried on the network.
+    """Return the description of the graph's input and outputs, after checking the sizes of its levels on the network.
 
     Raises:
-        ConfigError: the levels of this backbone follow another rule.
+        ConfigError: the feature maps of this backbone have other sizes than the input size divided by the strides.
     """
     detector: Any = model.detector
     config = model.info.config
@@ -153,14 +154,15 @@ def graph_info(model: Model, settings: ExportSettings, opset: int) -> GraphInfo:
             counts = detector.decode(detector(torch.zeros(1, 3, *size)), None).counts
         if counts != info.counts(*size):
             raise ConfigError(
-                f"{config.backbone.name}: an input of {size[0]}x{size[1]} has levels of {counts} cells and not of "
-                f"{info.counts(*size)}; this backbone cannot be exported."
+                f"{config.backbone.name}: for an input of {size[0]}x{size[1]} the levels have {counts} points, not "
+                f"{info.counts(*size)}; this backbone cannot be exported.",
+                code="level-sizes",
             )
     return info
 
 
 def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
-    """The description of a file, with the versions of the ``packages`` that wrote it beside torch's and our own."""
+    """Return the description of a file, with the versions of torch, of this package and of the given ``packages``."""
     info = model.info
     versions = {name: version(name) for name in ("varifocal", "torch", *packages)}
     size = graph.size or COUNTED

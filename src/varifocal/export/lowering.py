@@ -1,4 +1,4 @@
-"""Star and deformable convolutions as an exporter wants them: one standard operator, or look-ups that everybody has."""
+"""Forms of star and deformable convolutions for exporters: one standard operator, or ``grid_sample``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Convolution = Callable[[Tensor, Tensor, Tensor, Tensor | None, int, int, int], T
 
 
 def lower(network: nn.Module, form: ExportForm) -> None:
-    """The star and deformable convolutions of a network compute in a form that other runtimes have.
+    """Change the star and deformable convolutions of a network to a form that other runtimes have.
 
     "deformconv" is one node, ``varifocal::deform_conv2d``, which the exporter translates into ONNX's ``DeformConv``;
     "gridsample" is a ``grid_sample`` and a 1x1 convolution. The numbers are the same within rounding.
     """
-    convolution = {"deformconv": _operator, "gridsample": _by_look_ups}[form]
+    convolution = {"deformconv": _operator, "gridsample": _by_grid_sample}[form]
     for module in network.modules():
         replaced: Any = module
         if isinstance(module, StarConv):
@@ -49,9 +49,9 @@ def _deformable(layer: DeformConv, convolution: Convolution, features: Tensor, o
 def _in_one_type(
     convolution: Convolution, features: Tensor, offsets: Tensor, weight: Tensor, mask: Tensor | None, *steps: int
 ) -> Tensor:
-    """Coordinates want it wide, and an operator wants one type for all."""
-    kind = offsets.dtype
-    return convolution(features.to(kind), offsets, weight.to(kind), mask, *steps).to(autocast_dtype(weight))
+    """Convolve in the type of the offsets: coordinates need its range, and the operators need one type for all."""
+    dtype = offsets.dtype
+    return convolution(features.to(dtype), offsets, weight.to(dtype), mask, *steps).to(autocast_dtype(weight))
 
 
 def _operator(
@@ -63,12 +63,12 @@ def _operator(
     return first
 
 
-def _by_look_ups(
+def _by_grid_sample(
     features: Tensor, offsets: Tensor, weight: Tensor, mask: Tensor | None, stride: int, padding: int, dilation: int
 ) -> Tensor:
-    """One look-up of all taps and a 1x1 convolution of what they read; zero outside the map, as ``grid_sample`` has it.
+    """Sample all taps at once, zero outside the map, and apply a 1x1 convolution.
 
-    A look-up for each tap would be nine times the nodes, and slower in ONNX Runtime.
+    Sampling each tap on its own would take nine times the nodes, and is slower in ONNX Runtime.
     """
     height, width = features.shape[2:]
     rows, columns = offsets.shape[2:]

@@ -1,4 +1,4 @@
-"""Choice and suppression inside a graph: plain operators around ONNX's ``NonMaxSuppression``."""
+"""Selection of detections inside a graph: plain operators around ONNX's ``NonMaxSuppression``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from varifocal.types import PostProcess
 def select_in_graph(
     decoded: Candidates, config: PostProcess
 ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int64[Tensor, "B K"]]:
-    """Boxes, scores and labels of each image, best first; what is missing up to K = ``max_detections`` is label -1.
+    """Return boxes, scores and labels of each image, best first; of K = ``max_detections``, unused ones have label -1.
 
-    The same choice as :func:`varifocal.ops.nms.multiclass_nms`; suppression is in float32 and, since boxes come in
+    The selection is that of :func:`varifocal.ops.nms.multiclass_nms`, but NMS is in float32 and, since boxes are in
     pixels of the input, before they are scaled to the image.
     """
     boxes, scores = [], []
@@ -31,10 +31,10 @@ def select_in_graph(
         start = start + count
     box, score = torch.cat(boxes, dim=1), torch.cat(scores, dim=2)
     if config.topk_mode == "pairs":
-        sound = (box[..., 2:] > box[..., :2]).all(dim=2)
-        score = score * sound[:, None]
+        valid = (box[..., 2:] > box[..., :2]).all(dim=2)
+        score = score * valid[:, None]
     kept = torch.ops.varifocal.class_nms(box, score, config.nms_iou, config.max_detections)
-    # so many zeros more that there are always enough to choose from
+    # zeros are appended, so that topk always has enough entries
     flat = torch.cat([kept.flatten(1), kept.new_zeros(1, 1).expand(kept.shape[0], config.max_detections)], dim=1)
     final, index = flat.topk(config.max_detections)
     real = final > 0
@@ -45,10 +45,10 @@ def select_in_graph(
 
 
 def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
-    """Boxes [B, M, 4] and scores [B, C, M], zero but at a box's own class, of the best pairs of one level."""
+    """Return boxes [B, M, 4] and scores [B, C, M], zero but at a box's own class, of the best pairs of one level."""
     classes = scores.shape[2]
     strong = torch.where(scores > config.score_threshold, scores, 0.0)
-    # as many zeros are appended as detections are requested, so that there always are enough
+    # as many zeros are appended as topk selects, so that it always has enough entries
     spare = strong.new_zeros(1, 1).expand(strong.shape[0], config.nms_pre)
     best, index = torch.cat([strong.flatten(1), spare], dim=1).topk(config.nms_pre)
     index = torch.where(best > 0, index, 0)
@@ -60,7 +60,7 @@ def _best_pairs(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: P
 
 
 def _best_points(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: PostProcess) -> tuple[Tensor, Tensor]:
-    """Boxes [B, M, 4] and scores [B, C, M] over the threshold of the points of one level with the best scores."""
+    """Return boxes [B, M, 4] and scores [B, C, M] above the threshold of the best points of one level."""
     rank = scores.amax(dim=2)
     rank = rank if quality is None else rank * quality
     spare = rank.new_full((1, 1), -1.0).expand(rank.shape[0], config.nms_pre)
@@ -78,14 +78,15 @@ def _best_points(boxes: Tensor, scores: Tensor, quality: Tensor | None, config: 
     "varifocal::class_nms", mutates_args=(), schema="(Tensor boxes, Tensor scores, float iou, int most) -> Tensor"
 )
 def _class_nms(boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
-    """Scores [B, C, M], zero where a better box of the class overlaps by more than ``iou`` or ``most`` are better."""
+    """Return scores [B, C, M], set to zero where a better box of the class has a larger IoU or ``most`` are better."""
     from torchvision.ops import nms
 
     kept = torch.zeros_like(scores)
     for i in range(scores.shape[0]):
         for label in range(scores.shape[1]):
-            there = (scores[i, label] > 0).nonzero()[:, 0]
-            keep = there[nms(boxes[i][there].float(), scores[i, label][there].float(), iou)][:most]
+            candidates = (scores[i, label] > 0).nonzero()[:, 0]
+            order = nms(boxes[i][candidates].float(), scores[i, label][candidates].float(), iou)
+            keep = candidates[order][:most]
             kept[i, label, keep] = scores[i, label, keep]
     return kept
 

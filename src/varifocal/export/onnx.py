@@ -1,4 +1,4 @@
-"""ONNX with standard operators only, which ONNX Runtime, and others, run as it is."""
+"""Export to ONNX with standard operators only, for ONNX Runtime and others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,12 @@ import torch
 
 from varifocal.export.config import ExportSettings, check_settings
 from varifocal.export.graph import capture, export_info, graph_info, output_names
-from varifocal.export.parity import Parity, compare
-from varifocal.inference.exported.info import KEY, ExportInfo, sidecar_path, to_json
+from varifocal.export.parity import Built, Parity, sidecar, write_compared
+from varifocal.inference.exported.info import KEY, ExportInfo, to_json
 from varifocal.inference.exported.metadata import GRAPH, graph_checksum
-from varifocal.inference.exported.model import ExportedModel
 from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
 from varifocal.inference.model import Model
 from varifocal.models.optimize import autocast
-from varifocal.utils.atomic_write import atomic_write_all
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,36 +27,37 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-NEEDED = (0, 6)  # onnxscript, for the exporters of torch 2.9 to 2.15
-SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules it comes from, outermost first
-OPSET = 20  # DeformConv is there from 19 on, GridSample in this form from 20 on
+MIN_ONNXSCRIPT = (0, 6)  # for the exporters of torch 2.9 to 2.15
+SCOPES = "pkg.torch.onnx.name_scopes"  # metadata of a node: the modules it comes from, outermost first
+OPSET = 20  # has DeformConv (19) and this form of GridSample (20)
 
 
 def export_onnx(model: Model, target: Path, settings: ExportSettings, images: Sequence[Image.Image]) -> Parity:
-    """Write ``target`` and the same description as JSON beside it, after a comparison with torch on the images.
+    """Write ``target``, and its description as JSON beside it, after a comparison with torch on the images.
 
     Raises:
-        ConfigError: a package is missing, or the model cannot be exported so.
-        ExportError: the graph gives other numbers than torch; nothing is written.
+        ConfigError: a package is missing, or the model cannot be exported with these settings.
+        ExportError: the graph's results differ from those of torch; nothing is written.
         CheckpointError: the file cannot be written.
     """
     check_settings(settings, model.info)
-    content, info = build_onnx(model, settings)
-    exported = ExportedModel(OnnxRuntimeSession(content, name=str(target)), info)
-    parity = compare(model, exported, images)
-    parity.check(target)
-    info = replace(info, parity=parity.to_json())
-    atomic_write_all(
-        {target: described(content, info), sidecar_path(target): json.dumps(to_json(info), indent=1).encode()}
-    )
-    return parity
+    return write_compared(model, pack_onnx(*build_onnx(model, settings), target), target, images)
+
+
+def pack_onnx(content: bytes, info: ExportInfo, target: Path) -> Built:
+    """Return the network of an ONNX graph, ready to run, and its files, which will be ``target`` and its sidecar."""
+
+    def files(info: ExportInfo) -> dict[Path, bytes]:
+        return {target: described(content, info), **sidecar(target, info)}
+
+    return Built(OnnxRuntimeSession(described(content, info), name=str(target)), info, files)
 
 
 def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInfo]:
-    """The content of a file and the description in it, not compared with anything yet.
+    """Return the content of a file and the description in it, without a comparison.
 
     Raises:
-        ConfigError: a package is missing, or the model cannot be exported so.
+        ConfigError: a package is missing, or the model cannot be exported with these settings.
     """
     onnx = _onnx()
     model = model.to("cpu").eval()
@@ -76,16 +74,16 @@ def build_onnx(model: Model, settings: ExportSettings) -> tuple[bytes, ExportInf
             custom_translation_table=_translations(),
             verbose=False,
         )
-    assert program is not None  # as it is with dynamo
+    assert program is not None  # dynamo=True returns one
     proto = program.model_proto
-    _forget_sources(proto)
+    _remove_sources(proto)
     onnx.checker.check_model(proto)
     description = export_info(model, graph, "onnx", "onnxscript")
     return described(proto.SerializeToString(), description), description
 
 
-def _forget_sources(proto: Any) -> None:
-    """Of what the exporter says of each node only the module stays; the rest are code and paths of this machine."""
+def _remove_sources(proto: Any) -> None:
+    """Remove metadata with code and paths of this machine; only the module of each node stays."""
     for node in proto.graph.node:
         kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key == SCOPES]
         del node.metadata_props[:]
@@ -97,7 +95,7 @@ def _forget_sources(proto: Any) -> None:
 
 
 def described(content: bytes, info: ExportInfo) -> bytes:
-    """Return the file with this description, which replaces one that is there, and a checksum that reveals damage."""
+    """Return the file with this description instead of any other, and a checksum that reveals damage."""
     onnx = _onnx()
     proto = onnx.load_model_from_string(content)
     mark = graph_checksum(io.BytesIO(proto.SerializeToString()))
@@ -111,19 +109,23 @@ def _onnx() -> Any:
         import onnx
         import onnxscript  # torch's exporter needs it
     except ImportError as error:
-        raise ConfigError(f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"') from error
-    version = tuple(int(part) for part in onnxscript.__version__.split(".")[:2])
-    if version < NEEDED:
         raise ConfigError(
-            f"onnxscript {onnxscript.__version__} is too old; exporting needs {NEEDED[0]}.{NEEDED[1]} or newer: "
-            'pip install --upgrade "varifocal[onnx]"'
+            f'exporting to ONNX needs the package {error.name}: pip install "varifocal[onnx]"', code="onnx-missing"
+        ) from error
+    version = tuple(int(part) for part in onnxscript.__version__.split(".")[:2])
+    if version < MIN_ONNXSCRIPT:
+        raise ConfigError(
+            f"onnxscript {onnxscript.__version__} is too old; exporting needs "
+            f"{MIN_ONNXSCRIPT[0]}.{MIN_ONNXSCRIPT[1]} or newer: "
+            'pip install --upgrade "varifocal[onnx]"',
+            code="onnxscript-too-old",
         )
     return onnx
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of operators of packages that this network does not have."""
+    """Suppress the exporter's warnings about operators of packages that this network does not use."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -136,10 +138,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _translations() -> dict[Any, Any]:
-    """The package's own operators in those of ONNX."""
+    """Return the translation of the package's own operators to those of ONNX."""
     from onnxscript import opset20
 
-    op: Any = opset20  # its stubs know no tensors
+    op: Any = opset20  # its type stubs have no tensors
 
     def deform_conv2d(
         levels: Any, weight: Any, offsets: Any, masks: Any, _: Any, __: Any, stride: int, padding: int, dilation: int

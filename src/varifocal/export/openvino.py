@@ -1,4 +1,4 @@
-"""OpenVINO's own format, which its runtime loads as it is: converted from ONNX, deformable convolutions included."""
+"""Export to OpenVINO's own format by way of ONNX."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from varifocal.export.config import ExportSettings, check_settings
 from varifocal.export.onnx import build_onnx
-from varifocal.export.parity import Parity, compare
-from varifocal.inference.exported.info import KEY, ExportInfo, sidecar_path, to_json
-from varifocal.inference.exported.model import ExportedModel
+from varifocal.export.parity import Built, Parity, sidecar, write_compared
+from varifocal.inference.exported.info import KEY, ExportInfo, to_json
 from varifocal.inference.exported.openvino import WEIGHTS, OpenvinoSession, import_openvino, weights_checksum
 from varifocal.inference.model import Model
-from varifocal.utils.atomic_write import atomic_write_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,33 +25,39 @@ if TYPE_CHECKING:
 def export_openvino(model: Model, target: Path, settings: ExportSettings, images: Sequence[Image.Image]) -> Parity:
     """Write ``target`` (.xml), its weights (.bin) and its description (.xml.json), after a comparison with torch.
 
-    ``settings.precision`` "fp16" halves the weights; what computes is chosen when the file is loaded.
+    ``settings.precision`` "fp16" stores half-precision weights; the precision of the computation is chosen when the
+    file is loaded.
 
     Raises:
-        ConfigError: a package is missing, or the model cannot be exported so.
-        ExportError: the graph gives other numbers than torch; nothing is written.
+        ConfigError: a package is missing, or the model cannot be exported with these settings.
+        ExportError: the graph's results differ from those of torch; nothing is written.
         CheckpointError: a file cannot be written.
     """
     check_settings(settings, model.info)
-    graph, info = build_openvino(model, settings)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / target.name
-        save_openvino(graph, file, info)
-        parity = compare(model, ExportedModel(OpenvinoSession(file, name=str(target)), info), images)
-        parity.check(target)
-        info = replace(info, parity=parity.to_json())
-        save_openvino(graph, file, info)
-        weights = target.with_suffix(".bin")
-        contents = {weights: file.with_suffix(".bin").read_bytes(), target: file.read_bytes()}
-    atomic_write_all({**contents, sidecar_path(target): json.dumps(to_json(info), indent=1).encode()})
-    return parity
+        built = pack_openvino(*build_openvino(model, settings), target, Path(folder))
+        return write_compared(model, built, target, images)
+
+
+def pack_openvino(graph: Any, info: ExportInfo, target: Path, folder: Path) -> Built:
+    """Return the network of an ``openvino.Model``, ready to run, and its files; ``folder`` is for temporary ones."""
+    save_openvino(graph, folder / target.name, info)
+
+    def files(info: ExportInfo) -> dict[Path, bytes]:
+        again = folder / "described"  # the session still uses the files in the folder
+        again.mkdir()
+        save_openvino(graph, again / target.name, info)
+        pair = {path: (again / path.name).read_bytes() for path in (target.with_suffix(".bin"), target)}
+        return {**pair, **sidecar(target, info)}
+
+    return Built(OpenvinoSession(folder / target.name, name=str(target)), info, files)
 
 
 def build_openvino(model: Model, settings: ExportSettings) -> tuple[Any, ExportInfo]:
-    """An ``openvino.Model`` and its description, not compared with anything yet.
+    """Return an ``openvino.Model`` and its description, without a comparison.
 
     Raises:
-        ConfigError: a package is missing, or the model cannot be exported so.
+        ConfigError: a package is missing, or the model cannot be exported with these settings.
     """
     _openvino()
     content, info = build_onnx(model, replace(settings, precision="fp32"))
@@ -69,14 +73,14 @@ def save_openvino(graph: Any, file: Path, info: ExportInfo) -> None:
     graph.set_rt_info(json.dumps(to_json(info)), KEY)
     openvino.save_model(graph, file, compress_to_fp16=half)
     graph.set_rt_info(weights_checksum(file.with_suffix(".bin")), WEIGHTS)
-    openvino.save_model(graph, file, compress_to_fp16=half)  # the weights are the same, what is said of them is new
+    openvino.save_model(graph, file, compress_to_fp16=half)  # the same weights, now with their checksum
 
 
 def to_openvino(content: bytes) -> Any:
-    """An ``openvino.Model`` of a file of ONNX.
+    """Return an ``openvino.Model`` for the content of an ONNX file.
 
-    ``DeformConv`` is computed by OpenVINO but not read by it, and normalisations of groups, which torch's exporter
-    spells in seven operators, get the one that OpenVINO has for them.
+    OpenVINO can compute ``DeformConv`` but does not read it from ONNX, so it is translated here. Group normalizations,
+    which torch exports as seven operators, are fused into OpenVINO's own.
 
     Raises:
         ConfigError: OpenVINO is missing or too old.
@@ -84,21 +88,21 @@ def to_openvino(content: bytes) -> Any:
     openvino = _openvino()
     from openvino.frontend.onnx import ConversionExtension
 
-    core = openvino.Core()  # extensions are its own
+    core = openvino.Core()  # extensions apply to this object alone
     core.add_extension(ConversionExtension("DeformConv", _deformable_convolution))
     core.add_extension(ConversionExtension("InstanceNormalization", _instance_normalization))
     graph = core.read_model(content)
-    _name_group_norms(graph)
+    _fuse_group_norms(graph)
     return graph
 
 
 def _deformable_convolution(node: Any) -> Any:
-    """ONNX's operator, opset 19, in OpenVINO's."""
+    """Translate ONNX's operator, opset 19, to that of OpenVINO."""
     from openvino import opset8
 
     inputs = [node.get_input(i) for i in range(node.get_input_size())]
     features, weight, offsets = inputs[:3]
-    assert len(inputs) < 4 or not _there(inputs[3]), "a bias, which this package does not write"
+    assert len(inputs) < 4 or not _is_given(inputs[3]), "a bias, which this package does not write"
     pads = list(node.get_attribute("pads"))
     return opset8.deformable_convolution(
         features,
@@ -112,56 +116,61 @@ def _deformable_convolution(node: Any) -> Any:
         auto_pad="EXPLICIT",
         group=int(node.get_attribute("group")),
         deformable_group=int(node.get_attribute("offset_group")),
-        bilinear_interpolation_pad=True,  # cells outside the map are zero; without it they are those of the border
+        bilinear_interpolation_pad=True,  # pixels outside the map are zero, not those of the border
     ).outputs()
 
 
-def _there(value: Any) -> bool:
-    """Whether an optional input is given; one that is left out comes as an empty constant of OpenVINO's own."""
+def _is_given(value: Any) -> bool:
+    """Return whether an optional input is given; OpenVINO represents a missing one as an empty constant."""
     return value.get_node().get_type_name() not in ("NullNode", "FrameworkNode")
 
 
 def _instance_normalization(node: Any) -> Any:
-    """As OpenVINO reads it, but without a factor of one and a summand of zero, such as torch's exporter writes."""
+    """Translate as OpenVINO does, but without the factor of one and summand of zero that torch's exporter writes."""
     from openvino import opset8
 
     maps, scale, shift = (node.get_input(i) for i in range(3))
     rank = maps.get_partial_shape().rank.get_length()
     result = opset8.mvn(maps, list(range(2, rank)), True, float(node.get_attribute("epsilon")), "INSIDE_SQRT")
-    wide = [1, -1, *[1] * (rank - 2)]
-    for part, nothing, form in ((scale, 1, opset8.multiply), (shift, 0, opset8.add)):
-        held = _constant(part)
-        if held is None or (held != nothing).any():
-            result = form(result, opset8.reshape(part, wide, special_zero=False))
+    shape = [1, -1, *[1] * (rank - 2)]
+    for part, neutral, operator in ((scale, 1, opset8.multiply), (shift, 0, opset8.add)):
+        values = _constant(part)
+        if values is None or (values != neutral).any():
+            result = operator(result, opset8.reshape(part, shape, special_zero=False))
     return result.outputs()
 
 
-def _name_group_norms(graph: Any) -> None:
-    """Fuse, in ``graph`` itself, a normalization between two reshapes, times and plus a constant of each channel, into
-    one node."""
-    from openvino import opset12
+def _fuse_group_norms(graph: Any) -> None:
+    """Replace, in ``graph`` itself, each group normalization that is spelled out by OpenVINO's own node.
 
+    That is Reshape, MVN, Reshape, then Multiply and Add with a constant for each channel.
+    """
     for node in [node for node in graph.get_ordered_ops() if node.get_type_name() == "MVN"]:
-        grouped = node.input_value(0).get_node()
-        chain = _readers(node, "Reshape", "Multiply", "Add")
-        if grouped.get_type_name() != "Reshape" or not chain:
-            continue
-        maps, (_, times, plus) = grouped.input_value(0), chain
-        weight, bias = (_constant(one.input_value(1)) for one in (times, plus))
-        channels = maps.get_partial_shape()[1]
-        if weight is None or bias is None or not weight.size == bias.size == channels.get_length():
-            continue
-        groups = grouped.output(0).get_partial_shape()[1].get_length()
-        constants = (opset12.constant(part.reshape(-1)) for part in (weight, bias))
-        norm = opset12.group_normalization(maps, *constants, groups, float(node.get_attributes()["eps"]))
-        norm.set_friendly_name(plus.get_friendly_name())
-        for reader in list(plus.output(0).get_target_inputs()):
-            reader.replace_source_output(norm.output(0))
+        _fuse_group_norm(node.input_value(0).get_node(), node, _readers(node, "Reshape", "Multiply", "Add"))
     graph.validate_nodes_and_infer_types()
 
 
+def _fuse_group_norm(grouped: Any, node: Any, readers: list[Any]) -> None:
+    """Replace one normalization; nothing happens if the operators around ``node`` are others."""
+    from openvino import opset12
+
+    if grouped.get_type_name() != "Reshape" or not readers:
+        return
+    features, last = grouped.input_value(0), readers[-1]
+    constants = [_constant(reader.input_value(1)) for reader in readers[1:]]
+    channels = features.get_partial_shape()[1]
+    if any(values is None or values.size != channels.get_length() for values in constants):
+        return
+    groups = grouped.output(0).get_partial_shape()[1].get_length()
+    weight, bias = (opset12.constant(values.reshape(-1)) for values in constants)
+    norm = opset12.group_normalization(features, weight, bias, groups, float(node.get_attributes()["eps"]))
+    norm.set_friendly_name(last.get_friendly_name())
+    for reader in list(last.output(0).get_target_inputs()):
+        reader.replace_source_output(norm.output(0))
+
+
 def _readers(node: Any, *kinds: str) -> list[Any]:
-    """The only reader of a node, its only reader, and so on, if they are of these kinds; else nothing."""
+    """Return the only reader of a node, the only reader of that one, and so on, if they have these types; else []."""
     found = []
     for kind in kinds:
         readers = [reader.get_node() for reader in node.output(0).get_target_inputs()]
@@ -173,7 +182,7 @@ def _readers(node: Any, *kinds: str) -> list[Any]:
 
 
 def _constant(value: Any) -> Any:
-    """The numbers of an input that is constant, or None."""
+    """Return the values of an input that is constant, or None."""
     node = value.get_node()
     return node.data if node.get_type_name() == "Constant" else None
 

@@ -1,8 +1,9 @@
-"""Whether an exported network says what the checkpoint says, on real images."""
+"""Comparison of an exported network with the checkpoint on real images, before its files are written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,25 +14,28 @@ from PIL import Image
 
 from varifocal.analysis.matching import count_partners
 from varifocal.data.preprocess import normalize
+from varifocal.inference.exported.info import ExportInfo, sidecar_path, to_json
 from varifocal.inference.exported.model import ExportedModel
+from varifocal.inference.exported.onnx_session import InferenceSession
 from varifocal.inference.model import Model
 from varifocal.ops.nms import multiclass_nms
 from varifocal.structures import Candidates
 from varifocal.types import TTA, Detections, Tiling
+from varifocal.utils.atomic_write import atomic_write_all
 from varifocal.utils.errors import ExportError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SAME_IOU = 0.99  # of two boxes that are one detection
+SAME_IOU = 0.99  # minimum IoU of boxes that count as the same detection
 
 
 class Bound(NamedTuple):
-    """The most by which a score may differ, a box (in parts of its longer side, at least of ``SIDE`` pixels), and how
-    many of the detections may lack a partner.
+    """Largest acceptable differences: of a score, of a box, and the fraction of detections without a match.
 
-    Float32 differs by rounding alone, 1e-5 as a rule: ten times that is a defect. Half precision has eleven bits, which
-    fifty layers make less.
+    The difference of a box is a fraction of its longer side, or of ``SIDE`` pixels if it is shorter. In float32 only
+    rounding differs, typically by 1e-5: ten times that is a defect. Half precision has eleven bits, fewer after fifty
+    layers.
     """
 
     score: float
@@ -40,17 +44,18 @@ class Bound(NamedTuple):
 
 
 SIDE = 100.0
-SAID_MANY = 20
+MANY = 20  # detections of which one may always lack a match
 BOUNDS = {"fp32": Bound(1e-4, 1e-4, 0.01), "fp16": Bound(2e-2, 5e-2, 0.1)}
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What the comparison found: the largest deviations of raw outputs, and the detections of both.
+    """The result of a comparison: the largest differences of raw outputs, and the detections of both.
 
-    ``box_pixels`` is the largest deviation of a side, ``box`` the largest in parts of the box's longer side (at least
-    100 pixels), ``score`` that of a class score or quality; they are None where the graph suppresses by itself.
-    ``matched`` of torch's ``detections`` have a partner of the same class, an IoU of 0.99 and a score within the bound.
+    ``box_pixels`` is the largest difference of a coordinate, ``box`` the largest one as a fraction of the box's longer
+    side (at least 100 pixels), ``score`` that of a class score or quality; they are None if the graph runs NMS itself.
+    ``matched`` of torch's ``detections`` have a match of the same class with an IoU of at least 0.99 and a score within
+    the bound.
     """
 
     images: int
@@ -64,35 +69,36 @@ class Parity:
 
     @property
     def bound(self) -> Bound:
-        """What may differ in this precision."""
+        """Return the largest acceptable differences in this precision."""
         return BOUNDS[self.precision]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the bounds."""
+        """Return plain values for JSON, with the bounds."""
         return {**asdict(self), "bound": self.bound._asdict()}
 
     def check(self, name: Path) -> None:
-        """Raises ExportError: something differs by more than it may."""
+        """Raise ExportError if a difference is above its bound; ``name`` is the file in the message."""
         bound = self.bound
-        far = []
+        problems = []
         if self.score is not None and not self.score <= bound.score:
-            far.append(f"scores by {self.score:.2g} (at most {bound.score:g})")
+            problems.append(f"scores by {self.score:.2g} (at most {bound.score:g})")
         if self.box is not None and not self.box <= bound.box:
-            far.append(f"boxes by {self.box:.2g} of their size (at most {bound.box:g})")
+            problems.append(f"boxes by {self.box:.2g} of their size (at most {bound.box:g})")
         lost = max(self.detections, self.exported) - self.matched
-        # of many a borderline one may change sides
-        if lost > bound.unmatched * self.detections + (1 if self.detections >= SAID_MANY else 0):
-            far.append(f"{lost} detections of {self.detections} have no partner")
-        if far:
-            others = ["--nms host"] if self.score is None else []
-            others += ["--precision fp32"] if self.precision != "fp32" else []
+        # one of many may lie on the threshold
+        if lost > bound.unmatched * self.detections + (1 if self.detections >= MANY else 0):
+            problems.append(f"{lost} detections of {self.detections} have no match")
+        if problems:
+            fixes = ["--nms host"] if self.score is None else []
+            fixes += ["--precision fp32"] if self.precision != "fp32" else []
             raise ExportError(
-                f"{name}: is not kept, because it differs from torch: {', '.join(far)}; try "
-                f"{' or '.join([*others, 'another --deform-op'])}."
+                f"{name}: is not kept, because it differs from torch: {', '.join(problems)}; try "
+                f"{' or '.join([*fixes, 'another --deform-op'])}.",
+                code="differs-from-torch",
             )
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return a table for the terminal."""
         from rich.table import Table
 
         table = Table("against torch", "largest", "at most", title=f"{self.images} images, {self.precision}")
@@ -104,8 +110,34 @@ class Parity:
         return table
 
 
+class Built(NamedTuple):
+    """An exported network that is ready to run; ``files`` returns the content of each file, given a description."""
+
+    runner: InferenceSession
+    info: ExportInfo
+    files: Callable[[ExportInfo], dict[Path, bytes]]
+
+
+def sidecar(target: Path, info: ExportInfo) -> dict[Path, bytes]:
+    """Return the path and the content of the description beside a file."""
+    return {sidecar_path(target): json.dumps(to_json(info), indent=1).encode()}
+
+
+def write_compared(model: Model, built: Built, target: Path, images: Sequence[Image.Image]) -> Parity:
+    """Compare an exported network with torch, and write its files with the result in their description.
+
+    Raises:
+        ExportError: their results differ; nothing is written.
+        CheckpointError: a file cannot be written.
+    """
+    parity = compare(model, ExportedModel(built.runner, built.info), images)
+    parity.check(target)
+    atomic_write_all(built.files(replace(built.info, parity=parity.to_json())))
+    return parity
+
+
 def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]) -> Parity:
-    """Both on the same pixels, an image at a time: the network in float32 as it was trained, against the file."""
+    """Compare the network in float32 with the exported file, on the same pixels, one image at a time."""
     network, graph = model.detector.eval(), exported.info.graph
     pixels, relative, score = [0.0], [0.0], [0.0]
     counts = np.zeros(3, int)
@@ -118,10 +150,10 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
             height, width = (side - graph.border for side in shape)
             expected = truth.boxes[0].numpy()
             found = np.clip(outputs["boxes"][0], 0, [width, height, width, height])
-            off = np.abs(found - expected)
-            pixels.append(_largest(off))
+            difference = np.abs(found - expected)
+            pixels.append(_largest(difference))
             sides = np.maximum((expected[:, 2:] - expected[:, :2]).max(axis=1), SIDE)
-            relative.append(_largest(off / sides[:, None]))
+            relative.append(_largest(difference / sides[:, None]))
             score.append(_largest(np.abs(outputs["scores"][0] - truth.scores[0].numpy())))
             if truth.quality is not None:
                 score.append(_largest(np.abs(outputs["quality"][0] - truth.quality[0].numpy())))
@@ -138,7 +170,7 @@ def compare(model: Model, exported: ExportedModel, images: Sequence[Image.Image]
 
 
 def _largest(values: np.ndarray) -> float:
-    """With no number where there is one that is none."""
+    """Return the largest value, NaN if there is one, 0 without values."""
     return float(values.max(initial=0.0))
 
 
@@ -158,8 +190,8 @@ def _select(decoded: Candidates, model: Model, image: Image.Image, shape: tuple[
 
 
 def _matched(truth: Detections, exported: ExportedModel, image: Image.Image) -> tuple[int, int, int]:
-    """Return the number of torch's detections, that of the file's, and how many of the first have a partner."""
-    # without tiles and in one pass, like torch's
+    """Return the number of detections of torch, of the file, and of those that match."""
+    # without tiling and test-time augmentation, as in _decode
     plain = replace(exported.info, tiling=Tiling(), tta=TTA())
     found = ExportedModel(exported.session, plain).predict(image)
     bound = BOUNDS[exported.info.graph.precision].score

@@ -1,4 +1,4 @@
-"""What eight bits cost: AP before and after, and how many of torch's detections the file finds."""
+"""The cost of int8: AP before and after, and how many of torch's detections the file finds."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from varifocal.types import Detections
 if TYPE_CHECKING:
     from rich.table import Table
 
-SAME_IOU = 0.5  # of two boxes that are one detection
-CONFIDENT = 0.3  # score from which torch's detections are looked for
-MATCHED = 0.9  # of them are found at least, if there are as many as
-MANY = 20
+SAME_IOU = 0.5  # minimum IoU of boxes that count as the same detection
+CONFIDENT = 0.3  # minimum score of torch's detections that the file has to find
+MATCHED = 0.9  # fraction of them that it has to find,
+MANY = 20  # if there are at least so many
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """On ``images`` AP (0..1) was ``ap_before`` with torch, ``ap_after`` with the file.
+    """The accuracy of an int8 file on ``images`` after calibration on ``calibrated`` images or tiles.
 
-    It may drop by ``max_drop`` points (of 100); ``calibrated`` images, or windows, were what eight bits were laid out
-    on.
-
-    ``matched`` of torch's ``detections`` with a score of at least 0.3 have a partner of the same class and an IoU of at
-    least 0.5 in the file, whatever its score; ``exported`` is how many of such a score the file has. ``kept`` modules
-    are in floating point.
+    The AP (0..1) is ``ap_before`` with torch and ``ap_after`` with the file; it may drop by ``max_drop`` points (of
+    100). ``matched`` of torch's ``detections`` with a score of at least 0.3 have a match of the same class with an IoU
+    of at least 0.5 in the file, whatever its score; ``exported`` is the number of such confident detections of the
+    file. ``kept`` modules are in floating point.
     """
 
     images: int
@@ -46,30 +44,30 @@ class Accuracy:
 
     @property
     def drop(self) -> float:
-        """In points; below zero where the file is better."""
+        """Return the loss of AP in points, negative if the file is better."""
         return 100 * (self.ap_before - self.ap_after)
 
     @property
     def sound(self) -> bool:
-        """Whether AP and the detections are within their bounds."""
+        """Return whether AP and detections are within their bounds."""
         return self.drop <= self.max_drop + ROUNDING and (
             self.detections < MANY or self.matched >= MATCHED * self.detections
         )
 
     def complaint(self) -> str:
-        """What is out of bounds, in words."""
+        """Return which bound is exceeded, as part of a sentence."""
         if self.drop <= self.max_drop + ROUNDING:
             return f"only {self.matched} of {self.detections} detections are found in int8 (at least {MATCHED:.0%})"
         both = f"{100 * self.ap_before:.1f} with torch, {100 * self.ap_after:.1f} now"
         return f"int8 costs {self.drop:.1f} points of AP ({both}; at most {self.max_drop:g})"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the bounds."""
+        """Return plain values for JSON, with the bounds."""
         bound = {"drop": self.max_drop, "matched": MATCHED, "iou": SAME_IOU, "score": CONFIDENT}
         return {**asdict(self), "kept": list(self.kept), "bound": bound}
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return a table for the terminal."""
         from rich.table import Table
 
         title = f"{self.images} images, int8 from {self.calibrated}"
@@ -82,9 +80,9 @@ class Accuracy:
 
 
 def count_matched(truth: Sequence[Detections], found: Sequence[Detections]) -> tuple[int, int, int]:
-    """Return the confident detections in ``truth``, those in ``found``, and how many of the first have a partner."""
+    """Return the number of confident detections in ``truth``, in ``found``, and of those in ``truth`` with a match."""
     counts = np.zeros(3, int)
-    for expected, detected in zip(truth, found, strict=True):
+    for expected, actual in zip(truth, found, strict=True):
         confident = expected.filter(CONFIDENT)
-        counts += len(confident), len(detected.filter(CONFIDENT)), count_partners(confident, detected, SAME_IOU)
+        counts += len(confident), len(actual.filter(CONFIDENT)), count_partners(confident, actual, SAME_IOU)
     return int(counts[0]), int(counts[1]), int(counts[2])

@@ -1,4 +1,4 @@
-"""A graph of ONNX with its convolutions in eight bits: ``QuantizeLinear`` and ``DequantizeLinear`` around them."""
+"""Insertion of int8 into an ONNX graph: ``QuantizeLinear`` and ``DequantizeLinear`` around its convolutions."""
 
 from __future__ import annotations
 
@@ -20,66 +20,66 @@ PREFIX = "int8."
 
 
 class ValueRange(NamedTuple):
-    """The numbers that eight bits are spread over; zero is always among them."""
+    """The range of values that int8 covers; it always includes zero."""
 
     low: float
     high: float
 
     @property
     def scale(self) -> np.float32:
-        """The width of a step."""
+        """Return the width of a step."""
         return np.float32(max(self.high - self.low, 1e-6) / LEVELS)
 
     @property
     def zero(self) -> int:
-        """The step that stands for zero."""
+        """Return the step that represents zero."""
         return int(np.clip(np.rint(-self.low / self.scale), 0, LEVELS))
 
 
 class Weights(NamedTuple):
-    """Whole numbers, and for each output what one step is."""
+    """Quantized weights: integer steps, and the width of a step for each output."""
 
     steps: Int8[np.ndarray, "O ..."]
     scale: Float[np.ndarray, "O"]
 
     @property
     def values(self) -> np.ndarray:
-        """What they stand for."""
-        found: np.ndarray = self.steps.astype(np.float32) * self.scale.reshape(-1, *[1] * (self.steps.ndim - 1))
-        return found
+        """Return the weights that the steps represent."""
+        values: np.ndarray = self.steps.astype(np.float32) * self.scale.reshape(-1, *[1] * (self.steps.ndim - 1))
+        return values
 
 
-def round_weights(values: np.ndarray, most: int) -> Weights:
-    """Weights in whole steps, symmetric about zero; the largest magnitude of each output becomes ``most``."""
+def round_weights(values: np.ndarray, max_steps: int) -> Weights:
+    """Return weights [O, ...] in steps, symmetric about zero; the largest of each output becomes ``max_steps``."""
     largest = np.abs(values).reshape(len(values), -1).max(axis=1)
-    scale = np.maximum(largest / most, 1e-12).astype(np.float32)
+    scale = np.maximum(largest / max_steps, 1e-12).astype(np.float32)
     steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
-    return Weights(np.clip(steps, -most, most).astype(np.int8), scale)
+    return Weights(np.clip(steps, -max_steps, max_steps).astype(np.int8), scale)
 
 
 def bias_shift(
     values: Float[np.ndarray, "O c *k"], rounded: Float[np.ndarray, "O c *k"], mean: Float[np.ndarray, "C"]
 ) -> Float[np.ndarray, "O"]:
-    """By how much rounding its weights lowers a convolution's results on average, given the inputs' ``mean``.
+    """Return by how much rounding the weights lowers each output of a convolution on average, given the inputs' mean.
 
-    The border, where a kernel reads zeros, is not counted (Nagel et al., Data-Free Quantization, ICCV 2019, section
-    4.2). ``c`` channels of the ``C`` belong to each output.
+    The border, where a kernel reads zeros, is not considered (Nagel et al., Data-Free Quantization, ICCV 2019, section
+    4.2). ``c`` of the ``C`` channels belong to each output.
     """
     outputs, channels = values.shape[:2]
     lost = (values - rounded).reshape(outputs, channels, -1).sum(axis=2)
     groups = len(mean) // channels
-    own = np.repeat(mean.reshape(groups, channels), outputs // groups, axis=0)
-    found: np.ndarray = (lost * own).sum(axis=1)
-    return found
+    means = np.repeat(mean.reshape(groups, channels), outputs // groups, axis=0)
+    shift: np.ndarray = (lost * means).sum(axis=1)
+    return shift
 
 
 def insert(
     proto: Any, plan: Plan, ranges: dict[str, ValueRange], means: dict[str, np.ndarray], target: Int8Target
 ) -> Any:
-    """A copy of the graph with what the plan says in eight bits.
+    """Return a copy of the graph that is quantized as the plan says.
 
     ``ranges`` are those of the tensors that the plan names, ``means`` [C] those of the convolutions' inputs. ``target``
-    says for which processors weights are rounded, see :data:`WEIGHT_STEPS`.
+    says for which processors the weights are rounded; see :data:`WEIGHT_STEPS`.
     """
     import onnx
 
@@ -101,33 +101,33 @@ def insert(
 
 
 class _Constants:
-    """New constants of a graph, each once."""
+    """Adds constants to a graph, each only once."""
 
     def __init__(self, proto: Any) -> None:
-        self._graph, self._there = proto.graph, set[str]()
+        self._graph, self._names = proto.graph, set[str]()
 
     def add(self, name: str, values: np.ndarray) -> str:
         from onnx import numpy_helper
 
-        if name not in self._there:
-            self._there.add(name)
+        if name not in self._names:
+            self._names.add(name)
             self._graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 
     def has(self, name: str) -> bool:
-        return name in self._there
+        return name in self._names
 
 
 def _read(name: str) -> str:
     return f"{PREFIX}{name}.read"
 
 
-def _pair(name: str, own: ValueRange, constants: _Constants) -> list[Any]:
-    """The nodes that round a tensor and read it again."""
+def _pair(name: str, value_range: ValueRange, constants: _Constants) -> list[Any]:
+    """Return the nodes that quantize a tensor and dequantize it again."""
     from onnx import helper
 
-    scale = constants.add(f"{PREFIX}{name}.scale", np.array(own.scale))
-    zero = constants.add(f"{PREFIX}{name}.zero", np.array(own.zero, np.uint8))
+    scale = constants.add(f"{PREFIX}{name}.scale", np.array(value_range.scale))
+    zero = constants.add(f"{PREFIX}{name}.zero", np.array(value_range.zero, np.uint8))
     steps = f"{PREFIX}{name}"
     return [
         helper.make_node("QuantizeLinear", [name, scale, zero], [steps], name=f"{steps}.round"),
@@ -136,15 +136,15 @@ def _pair(name: str, own: ValueRange, constants: _Constants) -> list[Any]:
 
 
 def _quantize_weights(
-    node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray], most: int
+    node: Any, graph: Graph, constants: _Constants, means: dict[str, np.ndarray], max_steps: int
 ) -> list[Any]:
-    """Change the convolution ``node`` itself, and return the node that reads its weights, if they have none yet."""
+    """Change the convolution ``node`` itself; return the node that dequantizes its weights, if they have none yet."""
     from onnx import helper
 
     source, features = node.input[1], node.input[0].removeprefix(PREFIX).removesuffix(".read")
     values = graph.constant(source)
     assert values is not None, "the plan has only convolutions of constant weights"
-    weights = round_weights(values, most)
+    weights = round_weights(values, max_steps)
     steps = f"{PREFIX}{source}"
     reader = []
     if not constants.has(steps):
@@ -165,8 +165,8 @@ def _quantize_weights(
 
 
 def _order(proto: Any, first: list[Any], after: dict[str, list[Any]]) -> None:
-    """Put the new nodes where what they read is there already, and forget constants that nobody reads."""
-    nodes = [*first, *(new for given in proto.graph.input for new in after.get(given.name, ()))]
+    """Insert the new nodes after the producers of their inputs, and remove constants without readers."""
+    nodes = [*first, *(new for source in proto.graph.input for new in after.get(source.name, ()))]
     for node in list(proto.graph.node):
         nodes.append(node)
         nodes += [new for name in node.output for new in after.get(name, ())]
@@ -180,7 +180,7 @@ def _order(proto: Any, first: list[Any], after: dict[str, list[Any]]) -> None:
 
 
 def _used(nodes: list[Any], outputs: set[str]) -> list[Any]:
-    """Without nodes that nothing comes of, as the layout of weights that are rounded now."""
+    """Return the nodes that contribute to the outputs; those that reshaped the float weights no longer do."""
     kept, needed = [], set(outputs)
     for node in reversed(nodes):
         if needed.intersection(node.output):

@@ -1,4 +1,4 @@
-"""A network in eight bits, with any of its parts left in floating point."""
+"""A network in int8, with any of its blocks in floating point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from varifocal.export.calibrate import TensorStatistics, View, measure
 from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import build_onnx
-from varifocal.export.quantize_formats import Built, Form
+from varifocal.export.parity import Built
+from varifocal.export.quantize_formats import Int8Format
 from varifocal.export.quantize_graph import Graph, module_of
 from varifocal.export.quantize_insert import insert
 from varifocal.export.quantize_plan import convolutions, make_plan
@@ -19,10 +20,10 @@ from varifocal.inference.model import Model
 
 
 class Int8Network:
-    """The float graph with what its tensors hold, from which files of any choice of blocks are made.
+    """The float graph and its statistics, from which files with any choice of blocks in int8 are built.
 
-    They will be ``target``; until then they lie in ``folder``. ``processors`` are those on which their products are
-    exact. ``blocks`` are the parts that have convolutions.
+    ``target`` is the path of the final file, ``folder`` is for temporary files. ``processors`` are those on which the
+    int8 products are exact. ``blocks`` are the blocks that have convolutions.
     """
 
     measured: TensorStatistics
@@ -31,16 +32,16 @@ class Int8Network:
         self,
         model: Model,
         settings: ExportSettings,
-        form: Form,
+        format: Int8Format,
         target: Path,
         folder: Path,
         processors: Int8Target = "portable",
     ) -> None:
         import onnx
 
-        deform = form.deform if settings.deform == "auto" else settings.deform
+        deform = format.deform if settings.deform == "auto" else settings.deform
         content, info = build_onnx(model, replace(settings, precision="fp32", deform=deform))
-        self.content, self.form, self.target, self._folder = content, form, target, folder
+        self.content, self.format, self.target, self._folder = content, format, target, folder
         self.processors = processors
         self.info = replace(info, graph=replace(info.graph, precision="int8", int8_target=processors))
         self.graph = Graph(onnx.load_model_from_string(content))
@@ -48,20 +49,21 @@ class Int8Network:
         self._count = 0
 
     def calibrate(self, views: Sequence[View], progress: Callable[[int], None] = lambda done: None) -> None:
-        """Note what the tensors hold on these; to be called before :meth:`build`.
+        """Measure the statistics of the tensors on these views; call this before :meth:`build`.
 
         Raises:
-            DataError, ExportError: as :func:`varifocal.export.calibrate.measure`.
+            DataError: as :func:`varifocal.export.calibrate.measure`.
+            ExportError: as :func:`varifocal.export.calibrate.measure`.
         """
         self.measured = measure(self.content, self.info, views, progress)
 
     def build(self, keep: Sequence[str] = ()) -> Built:
-        """Return the file with these blocks in floating point, not yet written to its target but ready to run."""
-        plan = make_plan(self.graph, tuple(keep), both_ends=self.form.both_ends)
+        """Return the network with these blocks in floating point, ready to run but not yet written to its target."""
+        plan = make_plan(self.graph, tuple(keep), both_ends=self.format.both_ends)
         proto = insert(self.graph.proto, plan, self.measured.ranges, self.measured.means, self.processors)
         sampled = {node.name: self.measured.ranges[node.input[0]] for node in self.graph.nodes("DeformConv")}
-        sampled = {name: own for name, own in sampled.items() if name in plan.sampled}
+        sampled = {name: value_range for name, value_range in sampled.items() if name in plan.sampled}
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir()
-        return self.form.build(proto, sampled, self.info, self.target, folder)
+        return self.format.build(proto, sampled, self.info, self.target, folder)

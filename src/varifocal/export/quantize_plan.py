@@ -1,4 +1,4 @@
-"""What becomes eight bits: which convolutions, which tensors, and which of their readers."""
+"""The plan of a quantization: which convolutions, which tensors, and which of their readers become int8."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from varifocal.export.quantize_graph import Graph, module_of, within
 
-# these return numbers of their input, so that input and output have one scale
+# their output has values of their input, so that both have one scale
 SAME_NUMBERS = ("MaxPool", "Resize")
-# a runtime makes one step of a convolution and one of these
+# runtimes fuse a convolution with one of these
 FUSED = ("Relu", "Clip")
-# operator -> which of its inputs are locations and weights and not features
+# operator -> its inputs that are locations or weights, not features
 COORDINATE_INPUTS = {"GridSample": (1,), "DeformConv": (2, 4)}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``convolutions`` and ``sampled`` ones (``DeformConv``) are names of nodes.
+    """What to quantize: ``convolutions``, ``sampled`` ones (``DeformConv``) and ``sums`` are names of nodes.
 
     ``tensors`` maps each float tensor that is quantized to the one whose range it has. ``sums`` are additions that read
-    quantized tensors. With ``everywhere`` whoever reads such a tensor reads it quantized.
+    quantized tensors. With ``everywhere``, all readers of such a tensor read it quantized.
     """
 
     convolutions: frozenset[str]
@@ -37,37 +37,47 @@ class Plan:
 
 
 def convolutions(graph: Graph) -> list[Any]:
-    """The nodes that can be quantized: convolutions with constant weights."""
+    """Return the nodes that can be quantized: convolutions with constant weights."""
     return [node for node in graph.nodes("Conv") if graph.constant(node.input[1]) is not None]
 
 
 def make_plan(graph: Graph, keep: tuple[str, ...], *, both_ends: bool) -> Plan:
-    """Everything but the modules ``keep``, and what says or steers something: see :func:`steers`.
+    """Return a plan that quantizes everything but the modules ``keep`` and what :func:`affects_coordinates`.
 
-    With ``both_ends`` a runtime multiplies in eight bits only where the result has eight too (ONNX Runtime): there
-    what steers stays float as a whole, and the results of convolutions are quantized. Otherwise (OpenVINO) results are
-    float, but for those that are added to a quantized tensor.
+    With ``both_ends``, the runtime multiplies in int8 only if the result is int8, too (ONNX Runtime): convolutions
+    whose results affect coordinates stay float, and the results of the others are quantized. Otherwise (OpenVINO)
+    results are float, except for those that are added to a quantized tensor.
     """
     stop = {node.name for node in convolutions(graph)}
-    chosen = [node for node in convolutions(graph) if not within(module_of(node), keep)]
-    if both_ends:
-        chosen = [node for node in chosen if not affects_coordinates(graph, node.output[0], stop)]
-    tensors = dict.fromkeys(node.input[0] for node in chosen)
+    quantized = [
+        node
+        for node in convolutions(graph)
+        if not within(module_of(node), keep) and not (both_ends and affects_coordinates(graph, node.output[0], stop))
+    ]
+    inner = [node for node in graph.nodes("Add") if _inner_sum(graph, node, stop)]
+    tensors = _quantized_tensors(graph, quantized, inner, both_ends=both_ends)
+    return Plan(
+        convolutions=frozenset(node.name for node in quantized),
+        sampled=frozenset(node.name for node in graph.nodes("DeformConv") if not within(module_of(node), keep)),
+        tensors={name: _source(graph, name, tensors) for name in tensors},
+        sums=frozenset(node.name for node in inner if tensors.keys() >= set(node.input)),
+        everywhere=both_ends,
+    )
+
+
+def _quantized_tensors(graph: Graph, quantized: list[Any], inner: list[Any], *, both_ends: bool) -> dict[str, None]:
+    """Return the names of the tensors to quantize for these convolutions, in order; ``inner`` are sums of features."""
+    tensors = dict.fromkeys(node.input[0] for node in quantized)
     _spread(graph, tensors, ())
     if both_ends:
-        for node in chosen:
-            if not _ends_in(graph, node.output[0], tensors):
-                tensors[node.output[0]] = None
-    inner = [node for node in graph.nodes("Add") if _inner_sum(graph, node, stop)]
+        results = (node.output[0] for node in quantized)
+        tensors |= dict.fromkeys([name for name in results if not _ends_in(graph, name, tensors)])
     _spread(graph, tensors, () if both_ends else inner)
-    sums = frozenset(node.name for node in inner if all(name in tensors for name in node.input))
-    sampled = frozenset(node.name for node in graph.nodes("DeformConv") if not within(module_of(node), keep))
-    ranges = {name: _source(graph, name, tensors) for name in tensors}
-    return Plan(frozenset(node.name for node in chosen), sampled, ranges, sums, both_ends)
+    return tensors
 
 
 def possible(graph: Graph) -> list[str]:
-    """Every tensor that some plan quantizes or samples."""
+    """Return every tensor that some plan quantizes, or whose features some plan samples."""
     nodes = convolutions(graph)
     stop = {node.name for node in nodes}
     tensors = dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0]))
@@ -79,7 +89,7 @@ def possible(graph: Graph) -> list[str]:
 def affects_coordinates(graph: Graph, tensor: str, stop: set[str]) -> bool:
     """Return whether a tensor reaches the outputs or sampling locations before a convolution of ``stop`` reads it.
 
-    Of eight bits a distance of 100 pixels would have steps of half a pixel, and a score steps of a hundredth.
+    Such tensors stay float: in int8, a distance of 100 pixels would have steps of half a pixel, a score of a hundredth.
     """
     seen, left = {tensor}, [tensor]
     while left:
@@ -97,18 +107,18 @@ def affects_coordinates(graph: Graph, tensor: str, stop: set[str]) -> bool:
 
 
 def _ends_in(graph: Graph, tensor: str, tensors: dict[str, None]) -> bool:
-    """Whether all that becomes of a convolution's result is a quantized tensor, one fused step later."""
+    """Return whether a convolution's result is read by one fused operator alone, whose output is quantized."""
     readers = graph.readers.get(tensor, [])
     return len(readers) == 1 and readers[0][0].op_type in FUSED and readers[0][0].output[0] in tensors
 
 
 def _inner_sum(graph: Graph, node: Any, stop: set[str]) -> bool:
-    """Whether it adds maps of features."""
+    """Return whether an addition adds feature maps."""
     return all(graph.activation(name) for name in node.input) and not affects_coordinates(graph, node.output[0], stop)
 
 
 def _spread(graph: Graph, tensors: dict[str, None], sums: Any) -> None:
-    """Add to ``tensors`` those with the same numbers as a quantized one, and the other operand of an addition."""
+    """Add to ``tensors`` those with the same values as a quantized one, and the other operands of the ``sums``."""
     before = -1
     while before != len(tensors):
         before = len(tensors)
@@ -122,9 +132,9 @@ def _spread(graph: Graph, tensors: dict[str, None], sums: Any) -> None:
 
 
 def _source(graph: Graph, name: str, tensors: dict[str, None]) -> str:
-    """The tensor whose numbers these are."""
-    node = graph.maker.get(name)
+    """Return the tensor from which a tensor has its values unchanged."""
+    node = graph.producer.get(name)
     while node is not None and node.op_type in SAME_NUMBERS and node.input[0] in tensors:
         name = node.input[0]
-        node = graph.maker.get(name)
+        node = graph.producer.get(name)
     return name

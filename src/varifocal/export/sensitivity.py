@@ -1,4 +1,4 @@
-"""Which parts of a network int8 harms most, and which of them in floating point restore its accuracy."""
+"""Sensitivity of the parts of a network to int8, and which of them must stay in floating point."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from varifocal.inference.boxes_numpy import box_iou
 from varifocal.types import Detections
 
-# children of a backbone that hold its stages by number
+# children of a backbone that hold its stages in a list
 LISTS = ("blocks", "stages", "layers", "features")
-TRIED = 4  # blocks that are kept together at most
+MAX_KEPT = 4  # blocks that are tried in floating point together
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """With the blocks ``keep`` in floating point AP is ``ap`` (0..1); ``enough`` says whether the file is then kept.
+    """The blocks to ``keep`` in floating point, the AP (0..1) with them, and whether that is ``enough``.
 
-    ``costs`` are all blocks, worst first, with the fraction of the detections that each alone changes.
+    ``costs`` are all blocks, worst first, with the fraction of the detections that int8 in this block alone changes.
     """
 
     keep: tuple[str, ...]
@@ -29,12 +29,12 @@ class Restoration:
 
 
 def blocks(modules: Iterable[str]) -> list[str]:
-    """The parts that are looked at, in order: stages of the backbone, the neck, parts of the head."""
+    """Return the blocks of these modules, in order: stages of the backbone, the neck, parts of the head."""
     return list(dict.fromkeys(block_of(module) for module in modules))
 
 
 def block_of(module: str) -> str:
-    """The part that a module belongs to: ``backbone.layer1``, ``backbone.blocks.0``, ``neck``, ``head.cls_tower``."""
+    """Return the block of a module: ``backbone.layer1``, ``backbone.blocks.0``, ``neck``, ``head.cls_tower``."""
     parts = module.split(".")
     if parts[0] == "neck":
         return "neck"
@@ -42,18 +42,18 @@ def block_of(module: str) -> str:
 
 
 def detection_similarity(truth: Detections, found: Detections) -> float:
-    """How much of what one model finds another finds, too, in 0..1.
+    """Return how similar the detections of a second model are to those of a first, in 0..1.
 
-    Each box counts by its score, and as much as the best of the other's boxes of its class is like it: their IoU times
-    the ratio of their scores. 1 where there is nothing to find.
+    Each box of the first model is weighted by its score. Its similarity is that of the most similar box of its class:
+    their IoU times the ratio of their scores. The result is 1 if the first model has no detections.
     """
     if not len(truth):
         return 1.0
     same = truth.labels[:, None] == found.labels
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = np.minimum(truth.scores[:, None], found.scores) / np.maximum(truth.scores[:, None], found.scores)
-        each = np.where(same, box_iou(truth.boxes, found.boxes) * scores, 0)
-    best = np.nan_to_num(each).max(axis=1, initial=0)
+        similarity = np.where(same, box_iou(truth.boxes, found.boxes) * scores, 0)
+    best = np.nan_to_num(similarity).max(axis=1, initial=0)
     return float((best * truth.scores).sum() / max(float(truth.scores.sum()), 1e-12))
 
 
@@ -62,17 +62,17 @@ def rank(
     detect: Callable[[Sequence[str]], list[Detections]],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, float]]:
-    """Return each block with the fraction of the detections that it alone changes in int8, worst first.
+    """Return each block with the fraction of the detections that int8 in this block alone changes, worst first.
 
-    ``detect`` gives what is found on a few images with these blocks in floating point.
+    ``detect`` returns the detections on a few images with the given blocks in floating point.
     """
     truth = detect(names)
-    found = []
+    costs = []
     for done, name in enumerate(names, start=1):
         pairs = zip(truth, detect([other for other in names if other != name]), strict=True)
-        found.append((name, 1 - float(np.mean([detection_similarity(*pair) for pair in pairs]))))
+        costs.append((name, 1 - float(np.mean([detection_similarity(*pair) for pair in pairs]))))
         progress(done)
-    return sorted(found, key=lambda pair: -pair[1])
+    return sorted(costs, key=lambda pair: -pair[1])
 
 
 def restore(
@@ -80,14 +80,14 @@ def restore(
     kept: tuple[str, ...],
     attempt: Callable[[tuple[str, ...]], tuple[float, bool]],
 ) -> Restoration:
-    """The fewest of the worst blocks, beside those ``kept``, with which the file is good; four at most.
+    """Return how many of the worst blocks must stay in floating point beside those ``kept``; at most four are tried.
 
-    ``attempt`` gives AP (0..1) with these blocks in floating point, and whether that is enough.
+    ``attempt`` returns the AP (0..1) with the given blocks in floating point, and whether that is enough.
     """
-    keep, average, enough = kept, 0.0, False
-    for name, _ in costs[:TRIED]:
+    keep, ap, enough = kept, 0.0, False
+    for name, _ in costs[:MAX_KEPT]:
         keep = (*keep, name)
-        average, enough = attempt(keep)
+        ap, enough = attempt(keep)
         if enough:
             break
-    return Restoration(keep, average, enough, tuple(costs))
+    return Restoration(keep, ap, enough, tuple(costs))

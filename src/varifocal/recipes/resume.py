@@ -1,4 +1,4 @@
-"""What may change in a run that has begun, and how far it has come."""
+"""Resuming a run: what may change in its recipe, and how far it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from varifocal.recipes.recipe import Recipe
 from varifocal.train.loop import TrainJob, schedule_of
 from varifocal.train.optim import Schedule, TrainConfig, count_steps
-from varifocal.train.state import read_progress
+from varifocal.train.state import STATE, TrainState, read_state
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.overrides import override
 
-# how long and how carefully is trained, and with what; none of it is part of what was already done
+# how long, how carefully and on what hardware to train; none of it affects the steps that are done
 CHANGEABLE = (
     "data.cache_bytes",
     "train.max_unreadable",
@@ -32,109 +32,114 @@ CHANGEABLE = (
 )
 
 
-def changed(recipe: Recipe, changes: Sequence[str], run: Path) -> Recipe:
-    """The recipe of a run with ``key=value`` changes.
+def changed_recipe(recipe: Recipe, changes: Sequence[str], run: Path) -> Recipe:
+    """Return the recipe of a run with ``key=value`` changes.
 
     Raises:
-        ConfigError: a key is not one of :data:`CHANGEABLE`, or as :func:`varifocal.utils.overrides.override` says.
+        ConfigError: a key is not in :data:`CHANGEABLE`, or as :func:`varifocal.utils.overrides.override`.
     """
     new = override(recipe, changes)
     fixed = [key for key, _, _ in differences(recipe, new) if key not in CHANGEABLE]
     if fixed:
         raise ConfigError(
-            f"{run}: {', '.join(fixed)} cannot change in a run that has begun, only {', '.join(CHANGEABLE)}; for "
-            f"anything else start a new run from its weights: train.weights={run / 'last.safetensors'} --out NEW."
+            f"{run}: {', '.join(fixed)} cannot change in a run that has started, only {', '.join(CHANGEABLE)}; for "
+            f"anything else start a new run from its weights: train.weights={run / 'last.safetensors'} --out NEW.",
+            code="unchangeable-key",
         )
     return new
 
 
 def differences(before: Recipe, after: Recipe) -> list[tuple[str, Any, Any]]:
-    """Each key in which two recipes differ, with both values."""
-    old, new = (dict(_flat(to_dict(recipe), "")) for recipe in (before, after))
+    """Return each key whose value differs between two recipes, with both values."""
+    old, new = (dict(_flatten(to_dict(recipe), "")) for recipe in (before, after))
     return [(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
-def _flat(values: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+def _flatten(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: ``done`` of the steps of its ``schedule``; ``changes`` say what is new about it."""
+    """How far a run is in its ``schedule``, and which ``changes`` (key, old and new value) its recipe gets.
+
+    ``saved`` is whether it has a state to resume from.
+    """
 
     run: Path
-    done: int
-    measured: bool
+    saved: bool
+    state: TrainState
     schedule: Schedule
     changes: tuple[tuple[str, Any, Any], ...]
 
     @classmethod
     def of(cls, run: Path, before: Recipe, after: Recipe, job: TrainJob) -> Progress:
-        """Of a run that has a state; ``job`` is made of the recipe ``after``.
+        """Return the progress of a run; ``job`` is built from the changed recipe ``after``.
 
         Raises:
-            ConfigError: the run has more steps behind it than it would have, or averages its weights already.
+            ConfigError: the run has done more steps than it would have, or is averaging its weights already.
             CheckpointError: its state cannot be read.
         """
-        progress = read_progress(run)
-        found = cls(
-            run,
-            progress["step"],
-            progress.get("measured", True),
-            schedule_of(job),
-            tuple(differences(before, after)),
-        )
-        found._check(before.train, after.train)
-        return found
+        saved = (run / STATE).is_file()
+        state = read_state(run) if saved else TrainState()
+        progress = cls(run, saved, state, schedule_of(job), tuple(differences(before, after)))
+        progress._check(before.train, after.train)
+        return progress
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train or to measure while it is trained."""
-        return self.measured and self.done >= self.schedule.steps
+        """Whether all steps and validations of the schedule are done."""
+        return self.state.validated and self.state.step >= self.schedule.steps
 
-    def tell_end(self, command: str) -> str:
-        """A sentence on a finished run; ``command`` resumes it."""
-        more = f"train.epochs={2 * self.schedule.config.epochs}"
+    def finished_note(self, command: str) -> str:
+        """Return a sentence on a finished run; ``command`` resumes it."""
+        done = f"{self.run}: is finished after all {self.schedule.steps} steps"
+        extend = f"{command} train.epochs={2 * self.schedule.config.epochs}"
+        if not self.changes:
+            return f"{done}; extend it with: {extend}"
         keys = ", ".join(key for key, _, _ in self.changes)
-        done = f"{self.run}: is finished, all {self.schedule.steps} steps are done"
-        if keys:
-            verb = "changes" if len(self.changes) == 1 else "change"
-            return f"{done}; {keys} {verb} nothing any more, as only train.epochs extends it: {command} {more}"
-        return f"{done}; extend it with: {command} {more}"
+        verb = "has" if len(self.changes) == 1 else "have"
+        return f"{done}, so {keys} {verb} no effect; only train.epochs extends it: {extend}"
 
-    def tell(self) -> str:
-        """A sentence on where it goes on, and what of it is new."""
-        said = [f"{self.run}: goes on at step {min(self.done + 1, self.schedule.steps)} of {self.schedule.steps}"]
-        said += [f"{key}={new} (was {old})" for key, old, new in self.changes]
+    def note(self) -> str:
+        """Return a sentence on where the run resumes, and on what changes."""
+        if not self.saved:
+            return f"{self.run}: has saved no step yet and starts over"
+        step, steps = self.state.step, self.schedule.steps
+        parts = [f"{self.run}: resumes at step {min(step + 1, steps)} of {steps}"]
+        parts += [f"{key}={new} (was {old})" for key, old, new in self.changes]
         if any(key in ("train.epochs", "train.milestones") for key, _, _ in self.changes):
-            said.append(self._rates())
-        return "; ".join(said)
+            parts.append(self._learning_rates())
+        return "; ".join(parts)
 
-    def _rates(self) -> str:
-        config, plain = self.schedule.config, self.schedule.plain
+    def _learning_rates(self) -> str:
+        config, done = self.schedule.config, self.state.step
+        rate = f"{self.schedule.lr(done):.3g}"
         if config.schedule == "cosine":
-            return f"the learning rate is that of a run of this length, {self.schedule.lr(self.done):.3g} here"
-        drops = sorted(round(fraction * plain) for fraction in config.milestones)
-        ahead = " and ".join(str(drop) for drop in drops if drop > self.done)
-        falls = f"falls after step {ahead}" if ahead else "falls no more"
-        rate = f"the learning rate is {self.schedule.lr(self.done):.3g} here and {falls}"
-        return f"the milestones lie at their fractions of this length, so that {rate}"
+            return f"the learning rate is that of a run of this length, now {rate}"
+        milestones = sorted(round(fraction * self.schedule.plain) for fraction in config.milestones)
+        ahead = " and ".join(str(milestone) for milestone in milestones if milestone > done)
+        drops = f"drops after step {ahead}" if ahead else "does not drop again"
+        return f"the milestones are fractions of this length, so the learning rate is now {rate} and {drops}"
 
     def _check(self, before: TrainConfig, after: TrainConfig) -> None:
+        """Raise ConfigError if the new number of epochs does not fit what is done."""
+        done = self.state.step
         if before.epochs == after.epochs:
             return
-        if self.schedule.steps <= self.done:
+        if self.schedule.steps <= done:
             raise ConfigError(
-                f"{self.run}: has {self.done} steps behind it, and train.epochs={after.epochs} makes "
-                f"{self.schedule.steps}; give it more epochs."
+                f"{self.run}: has done {done} steps, but train.epochs={after.epochs} allows only "
+                f"{self.schedule.steps}; use more epochs.",
+                code="too-few-epochs",
             )
-        per_epoch = self.schedule.per_epoch
-        if before.swa_epochs and self.done > count_steps(before, per_epoch):
+        if before.swa_epochs and done > count_steps(before, self.schedule.per_epoch):
             raise ConfigError(
-                f"{self.run}: averages its weights already (train.swa_epochs), which is the end of a schedule; start a "
-                f"new run from them: train.weights={self.run / 'last.safetensors'} --out NEW."
+                f"{self.run}: is already averaging its weights (train.swa_epochs), so it cannot be extended; start "
+                f"a new run from them: train.weights={self.run / 'last.safetensors'} --out NEW.",
+                code="already-averaging",
             )

@@ -1,23 +1,28 @@
-"""A run from recipe to results: its folder, training or going on, and what is left for a person."""
+"""A run from recipe to results: its folder, training or resuming, the metrics and images at its end."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from varifocal.evaluation.coco_ap import CocoMetrics
-from varifocal.recipes.recipe import Recipe, build_job, read_recipe_of_run, write_recipe
-from varifocal.recipes.resume import Progress, changed
+from varifocal.evaluation.evaluate import evaluate
+from varifocal.inference.draw import draw_comparison
+from varifocal.inference.model import load
+from varifocal.inference.pipeline import read_for
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
+from varifocal.recipes.resume import Progress, changed_recipe
 from varifocal.train.loop import TrainJob, train
-from varifocal.train.results import IMAGES, METRICS, read_metrics, write_results
 from varifocal.train.state import STATE
 from varifocal.types import Dataset
 from varifocal.utils.atomic_write import atomic_write, is_part
@@ -28,141 +33,73 @@ from varifocal.utils.progress import progress_bar
 
 RECIPE = "recipe.yaml"
 DATA = "data.json"
-RUNS = Path("runs")  # where a run goes that nobody gave a folder
-# what a run leaves for a person, in the order in which it is listed
+METRICS = "metrics.json"
+IMAGES = "images"
+RUNS = Path("runs")  # folder of runs that are started without --out
+# files of a finished run that are for its user, in the order in which they are listed
 RESULTS = ("best.safetensors", "last.safetensors", METRICS, "log.jsonl", RECIPE, f"{IMAGES}/")
+DRAWN_IMAGES = 8
+DRAWN_SCORE = 0.4
 
 
 def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | None:
-    """Train from the start into a new folder; the best weights' metrics, if there is a validation split.
+    """Train from the start into a new folder; return the metrics of the best weights if there is a validation split.
 
     Raises:
-        ConfigError: the folder is there and not empty, or another process has just begun a run in it.
-        Interrupted: Ctrl-C; the message says what is kept and how to go on.
+        ConfigError: the folder exists and is not empty, or another process has just started a run in it.
+        Interrupted: Ctrl-C; the message says what is saved and how to resume.
     """
-    with _begun(run):
+    with _new_run(run):
         job = _seeded_job(recipe, data, run)
         if is_main_process():
             write_recipe(recipe, run / RECIPE)
             _write_data_location(run, data, job)
-        return _train_and_measure(job, data, resume=False)
-
-
-def _write_data_location(run: Path, data: Path | str, job: TrainJob) -> None:
-    """Write down where the data of a run is, and which it is."""
-    record = {"data": str(data), **_data_paths(data, run), "sha256": dataset_digest(job.training)}
-    atomic_write(run / DATA, json.dumps(record).encode())
-
-
-def _data_paths(data: Path | str, run: Path) -> dict[str, str]:
-    """Where the data is, for who looks from another working directory or after both were moved together."""
-    absolute = os.path.abspath(data)
-    try:
-        return {"absolute": absolute, "from_run": os.path.relpath(absolute, os.path.realpath(run))}
-    except ValueError:  # on another drive of Windows
-        return {"absolute": absolute}
+        return _train_and_evaluate(job, data, resume=False)
 
 
 def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
-    """Go on where a run was cut off, with its own recipe and on the same data; None finds the data where it was.
+    """Resume a run with its own recipe on the same data, which is found where it was if ``data`` is None.
 
-    ``changes`` are ``key=value`` words for what may change in a run that has begun
-    (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend one, also one that is finished. A finished
-    run that is not extended is not trained or measured again.
+    ``changes`` are ``key=value`` words for the settings that a started run may change
+    (``varifocal.recipes.resume.CHANGEABLE``): more ``train.epochs`` extend it, even if it is finished. A finished run
+    that is not extended is not trained or evaluated again.
 
     Raises:
-        ConfigError: the folder is no run, or another process writes to it; the data is not what the run began with; or
-            a change cannot be made any more.
-        Interrupted: Ctrl-C; the message says what is kept and how to go on.
+        ConfigError: the folder is not that of a run, another process writes to it, the data is not that of the run, or
+            a setting cannot change any more.
+        Interrupted: Ctrl-C; the message says what is saved and how to resume.
     """
     _check_folder(run)
-    data = _data_of(run) if data is None else data
+    data = find_data_of(run) if data is None else data
     with claimed_run(run, "or name another run"):
-        resume = (run / STATE).is_file()
         _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
-        recipe = changed(before, changes, run)
-        job = _seeded_job(recipe, data, run, resumed=resume)
+        recipe = changed_recipe(before, changes, run)
+        job = _seeded_job(recipe, data, run, resumed=(run / STATE).is_file())
         _check_data(job, data, run)
-        progress = Progress.of(run, before, recipe, job) if resume else None
-        if not is_main_process():
-            return _train_and_measure(job, data, resume=resume)
-        if progress is not None and progress.finished:
-            metrics = read_metrics(run / METRICS) if job.validation is not None else None
-            if metrics is not None or job.validation is None:
-                print(progress.tell_end(_command(data, run)), file=sys.stderr)
+        progress = Progress.of(run, before, recipe, job)
+        if is_main_process():
+            metrics = None if job.validation is None else read_metrics(run / METRICS)
+            if progress.finished and (metrics is not None or job.validation is None):
+                print(progress.finished_note(_command(data, run)), file=sys.stderr)
                 return metrics
-        if recipe != before:
-            _write_changed(recipe, run)
-        _write_data_location(run, data, job)
-        print(progress.tell() if progress else f"{run}: has kept no step yet and begins again", file=sys.stderr)
-        return _train_and_measure(job, data, resume=resume)
-
-
-def _check_folder(run: Path) -> None:
-    """Raise where the folder is no run; for a file of a run the error names its folder."""
-    if not (run / RECIPE).is_file() or not (run / DATA).is_file():
-        fix = f"; name {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
-        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.")
-
-
-def _check_state(run: Path) -> None:
-    """Raise where weights are there and the state that training goes on from is not: they would be written over."""
-    kept = next((name for name in ("last.safetensors", "best.safetensors") if (run / name).is_file()), None)
-    if kept is not None and not (run / STATE).is_file():
-        raise ConfigError(
-            f"{run}: has weights and no {STATE}, without which it cannot go on; put that file back, or start a new run "
-            f"from its weights: train.weights={run / kept} --out NEW."
-        )
-
-
-def _data_of(run: Path) -> str:
-    """Where the data of a run is found.
-
-    Raises:
-        ConfigError: nowhere.
-    """
-    begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
-    data = find_data(run, begun_with["data"], begun_with.get("absolute"), begun_with.get("from_run"))
-    if data is None or not Path(data).exists():
-        raise ConfigError(f"{run}: its data {data} is not there any more; say where it is: {_command('DATA', run)}.")
-    return data
-
-
-def find_data(run: Path, typed: str | None, absolute: str | None, from_run: str | None) -> str | None:
-    """Where the data of a run is found from here: where it was, at what was ``typed``, or where it was from the run,
-    since both may have been moved together; what was typed if nowhere."""
-    moved = None if from_run is None else os.path.normpath(run.resolve() / from_run)
-    paths = [path for path in (absolute, typed, moved) if path is not None]
-    return next((folder for folder in paths if Path(folder).exists()), typed)
-
-
-def _write_changed(recipe: Recipe, run: Path) -> None:
-    """Write the recipe of a run that goes on otherwise, whose metrics are of weights that will not be the best."""
-    with suppress(FileNotFoundError):
-        (run / METRICS).unlink()
-    write_recipe(recipe, run / RECIPE)
-
-
-def _check_data(job: TrainJob, data: Path | str, run: Path) -> None:
-    begun_with = json.loads((run / DATA).read_text(encoding="utf-8"))
-    if begun_with["sha256"] != dataset_digest(job.training):
-        raise ConfigError(
-            f"{data}: not the data that {run} began with ({begun_with['data']}), or its labels were changed since; "
-            "give that data, or start a new run with train.weights."
-        )
+            if recipe != before:
+                _write_changed(recipe, run)
+            _write_data_location(run, data, job)
+            print(progress.note(), file=sys.stderr)
+        return _train_and_evaluate(job, data, resume=progress.saved)
 
 
 def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:
-    """The same fresh weights for the same seed, also for a run that was cut off before its first checkpoint."""
+    """Return the job of a run; the seed gives the same initial weights, also to a run without a checkpoint yet."""
     check_font()  # before the work: it is needed at the end
     torch.manual_seed(recipe.train.seed)
     return build_job(recipe, data, run, resumed=resumed)
 
 
-def _train_and_measure(job: TrainJob, data: Path | str, *, resume: bool) -> CocoMetrics | None:
+def _train_and_evaluate(job: TrainJob, data: Path | str, *, resume: bool) -> CocoMetrics | None:
     if is_main_process():
-        _introduce(job)
+        _print_notes(job)
     try:
         train(job, resume=resume)
         if not is_main_process() or job.validation is None:
@@ -171,17 +108,43 @@ def _train_and_measure(job: TrainJob, data: Path | str, *, resume: bool) -> Coco
         with progress_bar("measuring the best weights", len(job.validation.samples)) as advance:
             return write_results(job.run, job.validation, device, advance)
     except KeyboardInterrupt as error:
-        raise Interrupted(f"{str(error) or 'interrupted'}; go on with: {_command(data, job.run)}") from error
+        raise Interrupted(f"{str(error) or 'interrupted'}; resume with: {_command(data, job.run)}") from error
 
 
-def _introduce(job: TrainJob) -> None:
+def _print_notes(job: TrainJob) -> None:
     notes = (note for part in (job.training, job.validation) if part for note in part.notes)
-    drawn = () if job.validation is None else font_note(one.name for one in job.validation.categories)
-    for note in dict.fromkeys([*job.notes, *notes, *drawn]):
+    fonts = () if job.validation is None else font_note(category.name for category in job.validation.categories)
+    for note in dict.fromkeys([*job.notes, *notes, *fonts]):
         print(note, file=sys.stderr)
     if not any((~sample.crowd).any() for sample in job.training.samples):
         images = f"none of the {len(job.training.samples)} training images"
         print(f"{images} has an object to learn: the detector will learn to find nothing.", file=sys.stderr)
+
+
+def write_results(
+    run: Path, data: Dataset, device: str = "cpu", progress: Callable[[int], None] = lambda done: None
+) -> CocoMetrics:
+    """Evaluate ``best.safetensors``; write ``metrics.json`` and ``images/`` (labels left, detections right)."""
+    model = load(run / "best.safetensors", device)
+    metrics, detections = evaluate(model, data, progress)
+    atomic_write(run / METRICS, json.dumps(metrics.to_json(), indent=1).encode())
+    order = sorted(range(len(detections)), key=lambda i: -len(data.samples[i].boxes))[:DRAWN_IMAGES]
+    for i in order:
+        sample = data.samples[i]
+        image = read_for(model.info, sample.file)
+        drawing = draw_comparison(image, sample, data.categories, detections[i], threshold=DRAWN_SCORE)
+        buffer = io.BytesIO()
+        drawing.save(buffer, format="PNG")
+        atomic_write(run / IMAGES / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())
+    return metrics
+
+
+def read_metrics(file: Path) -> CocoMetrics | None:
+    """Return the metrics that :func:`write_results` wrote to a file, or None if it is missing or incomplete."""
+    try:
+        return CocoMetrics(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _command(data: Path | str, run: Path) -> str:
@@ -189,52 +152,141 @@ def _command(data: Path | str, run: Path) -> str:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for all that ``torchrun`` started."""
+    """Return whether this is the first of the processes that ``torchrun`` started, which writes and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def create_run_dir(run: Path) -> None:
-    """Make the folder of a new run.
+# the folder of a run
+
+
+def _write_data_location(run: Path, data: Path | str, job: TrainJob) -> None:
+    """Write where the data of a run is, as absolute path and relative to the run, and its digest."""
+    absolute = os.path.abspath(data)
+    record = {"data": str(data), "absolute": absolute}
+    with suppress(ValueError):  # on another drive of Windows
+        record["from_run"] = os.path.relpath(absolute, os.path.realpath(run))
+    record["sha256"] = dataset_digest(job.training)
+    atomic_write(run / DATA, json.dumps(record).encode())
+
+
+def find_data_of(run: Path) -> str:
+    """Return where the data of a run is now.
 
     Raises:
-        ConfigError: there is something in it, or it cannot be made.
+        ConfigError: it is in none of the locations that the run knows.
     """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        _refuse_busy(run)
-    except OSError as error:
+    record = json.loads((run / DATA).read_text(encoding="utf-8"))
+    data = find_data(run, record["data"], record.get("absolute"), record.get("from_run"))
+    if data is None or not Path(data).exists():
         raise ConfigError(
-            f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out."
-        ) from error
+            f"{run}: its data {data} no longer exists; name its new location: {_command('DATA', run)}.",
+            code="data-moved",
+        )
+    return data
 
 
-def _refuse_busy(run: Path) -> None:
-    # what a process that was killed, or has just begun, may leave is nothing yet
-    if not all(path.name.startswith(LOCK) or is_part(path) for path in run.iterdir()):
+def find_data(run: Path, typed: str | None, absolute: str | None, from_run: str | None) -> str | None:
+    """Return the first existing one of: the absolute path, the path as ``typed``, the path relative to the run.
+
+    The last one exists if run and data were moved together. If none exists, the result is ``typed``.
+    """
+    moved = None if from_run is None else os.path.normpath(run.resolve() / from_run)
+    paths = [path for path in (absolute, typed, moved) if path is not None]
+    return next((path for path in paths if Path(path).exists()), typed)
+
+
+def dataset_digest(data: Dataset) -> str:
+    """Return a digest of file names and labels; data sets with the same digest train the same detector."""
+    digest = hashlib.sha256()
+    for sample in data.samples:
+        digest.update(
+            f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode(errors="surrogatepass")
+        )
+        for part in (sample.boxes, sample.labels, sample.crowd):
+            digest.update(part.tobytes())
+    digest.update(repr(data.categories).encode())
+    return digest.hexdigest()
+
+
+def _check_folder(run: Path) -> None:
+    """Raise ConfigError if the folder is not that of a run; for a file in a run, the error names its folder."""
+    if not (run / RECIPE).is_file() or not (run / DATA).is_file():
+        fix = f"; use {run.parent}" if run.is_file() and (run.parent / RECIPE).is_file() else ""
+        raise ConfigError(f"{run}: not the folder of a run ({RECIPE} or {DATA} is missing){fix}.", code="not-a-run")
+
+
+def _check_state(run: Path) -> None:
+    """Raise ConfigError if there are weights but no state to resume from: training would overwrite them."""
+    weights = next((name for name in ("last.safetensors", "best.safetensors") if (run / name).is_file()), None)
+    if weights is not None and not (run / STATE).is_file():
         raise ConfigError(
-            f"{run}: is not empty; go on with: varifocal train DATA --resume {run}, or choose another --out."
+            f"{run}: has weights but no {STATE}, which is needed to resume; restore that file, or start a new run from "
+            f"the weights: train.weights={run / weights} --out NEW.",
+            code="no-state",
         )
 
 
+def _check_data(job: TrainJob, data: Path | str, run: Path) -> None:
+    """Raise ConfigError if the training data is not that of the run."""
+    record = json.loads((run / DATA).read_text(encoding="utf-8"))
+    if record["sha256"] != dataset_digest(job.training):
+        raise ConfigError(
+            f"{data}: not the data that {run} was started with ({record['data']}), or its labels have changed since; "
+            "use that data, or start a new run with train.weights.",
+            code="other-data",
+        )
+
+
+def _write_changed(recipe: Recipe, run: Path) -> None:
+    """Write the changed recipe of a resumed run, and remove the metrics, which will be out of date."""
+    with suppress(FileNotFoundError):
+        (run / METRICS).unlink()
+    write_recipe(recipe, run / RECIPE)
+
+
 @contextmanager
-def _begun(run: Path) -> Iterator[None]:
-    """The folder of a new run, for this process alone; it goes away again where nothing was put into it."""
+def _new_run(run: Path) -> Iterator[None]:
+    """Make and claim the folder of a new run for the block; it is removed if it stays empty."""
     if not is_main_process():
         yield
         return
     with fresh(run):
         create_run_dir(run)
         with claimed_run(run):
-            _refuse_busy(run)  # again: another process may have begun, and ended, in between
+            _check_empty(run)  # again: another process may have started and finished a run in between
             yield
+
+
+def create_run_dir(run: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        ConfigError: it is not empty, or it cannot be made.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        _check_empty(run)
+    except OSError as error:
+        raise ConfigError(
+            f"{run}: cannot be made into a run folder ({error.strerror}); choose another --out.", code="run-folder"
+        ) from error
+
+
+def _check_empty(run: Path) -> None:
+    # a process that was killed, or has just started, may leave files that do not count
+    if not all(path.name.startswith(LOCK) or is_part(path) for path in run.iterdir()):
+        raise ConfigError(
+            f"{run}: is not empty; resume its run with: varifocal train DATA --resume {run}, or choose another --out.",
+            code="run-not-empty",
+        )
 
 
 @contextmanager
 def claimed_run(run: Path, instead: str = "or choose another --out") -> Iterator[None]:
-    """The folder of a run for this process alone, or for the processes of which it is the first.
+    """Claim the folder of a run for this process, or for the processes of which it is the first.
 
     Raises:
-        ConfigError: another process is writing to it.
+        ConfigError: another process is writing to it; ``instead`` ends the message.
     """
     if not is_main_process():
         yield
@@ -245,7 +297,7 @@ def claimed_run(run: Path, instead: str = "or choose another --out") -> Iterator
 
 @contextmanager
 def run_folder(out: Path | None, name: str) -> Iterator[Path]:
-    """``out``, or without one a new folder, which goes away again where nothing was put into it."""
+    """Give the block the folder ``out``, or a new one in ``runs/``, which is removed if it stays empty."""
     if out is not None:
         yield out
         return
@@ -259,7 +311,7 @@ def run_folder(out: Path | None, name: str) -> Iterator[Path]:
 
 
 def next_run_dir(name: str) -> Path:
-    """``runs/NAME-1``, or with the first number that is free; it is made, so that no other process takes it.
+    """Make and return ``runs/NAME-1``, or with the first free number.
 
     Raises:
         ConfigError: it cannot be made.
@@ -273,19 +325,8 @@ def next_run_dir(name: str) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise ConfigError(f"{run}: cannot be made ({error.strerror}); name another folder with --out.") from error
+            raise ConfigError(
+                f"{run}: cannot be made ({error.strerror}); choose another folder with --out.", code="runs-folder"
+            ) from error
         else:
             return run
-
-
-def dataset_digest(data: Dataset) -> str:
-    """A digest of file names and labels, which says whether two data sets train the same."""
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        digest.update(
-            f"{sample.image_id} {sample.file.name} {sample.width} {sample.height}".encode(errors="surrogatepass")
-        )
-        for part in (sample.boxes, sample.labels, sample.crowd):
-            digest.update(part.tobytes())
-    digest.update(repr(data.categories).encode())
-    return digest.hexdigest()

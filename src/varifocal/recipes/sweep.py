@@ -1,4 +1,4 @@
-"""A table of the paper as runs: one command trains every row on any data set and puts the results side by side."""
+"""Sweeps: the rows of a table of the paper, trained on any data set and compared."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from varifocal.losses import ClassificationLoss
-from varifocal.recipes.recipe import Recipe, load_recipe, read_splits, read_stored_recipe
-from varifocal.recipes.run import DATA, RECIPE, dataset_digest, resume_run, run_recipe
-from varifocal.train.results import METRICS
+from varifocal.recipes.build import read_splits
+from varifocal.recipes.recipe import Recipe, load_recipe, read_stored_recipe
+from varifocal.recipes.run import DATA, METRICS, RECIPE, dataset_digest, resume_run, run_recipe
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, Interrupted
@@ -27,10 +27,10 @@ SHOWN = ("AP", "AP50", "AP75")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: what it changes, and the AP that the paper reports for it on COCO val2017.
+    """One row of a table: its overrides, and the AP that the paper reports for it on COCO val2017.
 
-    ``recipe`` is the recipe it starts from when the caller names none, ``against`` the row of the same table without
-    what this one adds.
+    ``recipe`` is the recipe to start from unless the caller names one, ``against`` the row of the same table to compare
+    this one with.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Row:
     against: str | None = None
 
 
-# a recipe for one's own data may have a norm in the star, which the paper's detectors do not have
+# recipes for other data may have a norm in the star, which the paper's detectors do not have
 NO_NORM = "model.star_norm=none"
 BEST_VARIFOCAL = "gamma-2.0-alpha-0.75"
 
@@ -69,7 +69,7 @@ def _losses(detector: str, *papers: float) -> tuple[Row, ...]:
 
 
 def _every_loss(name: str, recipe: str, *settings: str) -> tuple[Row, ...]:
-    """A row of each loss, all of them from one recipe, against the varifocal loss."""
+    """Return a row for each loss, all of them from one recipe and compared with the varifocal loss."""
     rows = []
     for loss in get_args(ClassificationLoss):
         against = None if loss == "varifocal" else f"{name}-varifocal"
@@ -99,7 +99,7 @@ FCOS_ATSS = (
 )
 
 SWEEPS: dict[str, tuple[Row, ...]] = {
-    # the settings of the varifocal loss; the paper says that .75 / 2 is best and what the weighting is worth
+    # the settings of the varifocal loss; the paper finds alpha .75, gamma 2 best, and measures the weighting
     "table2": (
         _varifocal(1.0, 0.5),
         _varifocal(1.5, 0.75),
@@ -123,7 +123,7 @@ SWEEPS: dict[str, tuple[Row, ...]] = {
         *_losses("reppoints", 38.3, 39.2, 39.7),
         *_losses("atss", 39.3, 39.8, 40.2),
     ),
-    # every loss on two detectors; of a table of our own, so that there is no AP of the paper beside it
+    # every loss on two detectors; this table is not in the paper, so there is no AP to compare with
     "losses": (
         *_every_loss("vfnet-norm", "vfnet_r50_1x", "detector=vfnet", "model.star_norm=group"),
         *_every_loss("atss", "vfl_atss_r50_1x", "detector=atss"),
@@ -134,30 +134,31 @@ SWEEPS: dict[str, tuple[Row, ...]] = {
 def run_sweep(
     name: str, data: Path | str, out: Path, *, recipe: str | None, seeds: Sequence[int], overrides: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Train what is missing of a sweep, seed by seed, and write ``results.json`` after every run.
+    """Train the missing runs of a sweep, seed by seed, and write ``results.json`` after every run.
 
-    Each run has its folder ``out/ROW-seedN``. One that is finished is not done again, one that was cut off goes on
-    where it was.
+    Each run has its folder ``out/ROW-seedN``. Finished runs are kept, interrupted ones are resumed.
 
     Args:
         name: a key of :data:`SWEEPS`.
-        data: what to train on; it needs a validation split.
+        data: the data set; it needs a validation split.
         out: the folder of all runs.
-        recipe: where every row starts from; each row's own recipe of the paper when None.
+        recipe: the recipe that every row starts from; None: each row's own, as in the paper.
         seeds: the seeds of each row.
-        overrides: ``key=value`` for every row; a row's own come after them.
+        overrides: ``key=value`` words for every row; those of the row itself come after them.
 
     Raises:
-        ConfigError: no such sweep, another process writes to ``out``, or as :func:`run_rows`.
-        Interrupted: Ctrl-C; the message says how to go on.
+        ConfigError: there is no such sweep, another process writes to ``out``, or as :func:`run_rows`.
+        Interrupted: Ctrl-C; the message says how to continue.
     """
     if name not in SWEEPS:
-        raise ConfigError(f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.")
+        raise ConfigError(
+            f"sweep {name!r}: there is no such table; choose from {', '.join(SWEEPS)}.", code="unknown-sweep"
+        )
     try:
         with claimed_folder(out):
             return run_rows(SWEEPS[name], data, out, recipe=recipe, seeds=seeds, overrides=overrides, name=name)
     except KeyboardInterrupt as error:
-        raise Interrupted("interrupted; what is done is kept, repeat the command to go on.") from error
+        raise Interrupted("interrupted; finished work is saved, repeat the command to continue.") from error
 
 
 def run_rows(
@@ -170,22 +171,24 @@ def run_rows(
     overrides: Sequence[str] = (),
     name: str = "",
 ) -> list[dict[str, Any]]:
-    """As :func:`run_sweep`, with any rows; ``name`` is what the results are called.
+    """Do as :func:`run_sweep` with any rows; ``name`` is the name of the results.
 
     Raises:
-        ConfigError: several processes, or a folder in ``out`` holds a run of another recipe or data set.
+        ConfigError: there are several processes, or a folder in ``out`` holds a run of another recipe or data set.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("a sweep runs in one process; train the rows that need several with varifocal train.")
-    recipes = [  # all of them before the first run: a wrong override shows at once
+        raise ConfigError(
+            "a sweep runs in one process; train rows that need several with varifocal train.", code="several-processes"
+        )
+    recipes = [  # all of them before the first run, so that a wrong override is reported at once
         (row, seed, load_recipe(recipe or row.recipe, [*overrides, *row.overrides, f"train.seed={seed}"]))
         for seed in seeds
         for row in rows
     ]
     digest = data_digest(recipes[0][2], data)
     results: list[dict[str, Any]] = []
-    for row, seed, one in recipes:
-        metrics = _metrics_of(one, data, digest, out / f"{row.name}-seed{seed}")
+    for row, seed, of_row in recipes:
+        metrics = _train_row(of_row, data, digest, out / f"{row.name}-seed{seed}")
         results.append(
             {"row": row.name, "against": row.against, "seed": seed, "paper_AP": row.paper, "metrics": metrics}
         )
@@ -194,28 +197,31 @@ def run_rows(
 
 
 def data_digest(recipe: Recipe, data: Path | str) -> str:
-    """The fingerprint that a run on this data keeps in its folder."""
+    """Return the digest that a run on this data has in its folder."""
     return dataset_digest(read_splits(Path(data), recipe.data, recipe.model.num_classes)[0])
 
 
-def _metrics_of(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:
+def _train_row(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:
+    """Train, resume or keep the run in a folder, and return its metrics."""
     if (run / RECIPE).is_file():
         if to_dict(read_stored_recipe(run / RECIPE)) != to_dict(recipe):
-            raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.")
+            raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.", code="other-recipe")
         if json.loads((run / DATA).read_text(encoding="utf-8"))["sha256"] != digest:
-            raise ConfigError(f"{run}: holds a run on other data than {data}; choose another --out.")
+            raise ConfigError(f"{run}: holds a run on other data than {data}; choose another --out.", code="other-data")
         if not (run / METRICS).is_file():
             resume_run(data, run)
     else:
         run_recipe(recipe, data, run)
     if not (run / METRICS).is_file():
-        raise ConfigError(f"{data}: has no validation split, so there is nothing to compare; add one.")
+        raise ConfigError(
+            f"{data}: has no validation split, so there is nothing to compare; add one.", code="no-validation"
+        )
     metrics: dict[str, Any] = json.loads((run / METRICS).read_text(encoding="utf-8"))
     return metrics
 
 
 def table(results: Sequence[dict[str, Any]], name: str) -> Table:
-    """Rows with the mean over the seeds, the standard deviation where there are several, and the paper's AP."""
+    """Return a table of the rows: the mean over seeds, the standard deviation if there are several, the paper's AP."""
     from rich.table import Table
 
     shown = Table("row", *SHOWN, "seeds", "paper AP", title=f"{name} (mean over seeds, %)")

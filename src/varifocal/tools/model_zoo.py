@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from varifocal.models.flops import count_flops
-from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.recipes.build import build_model
+from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.types import Category
 from varifocal.utils.errors import ConfigError
 

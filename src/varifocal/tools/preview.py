@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.data.preprocess import normalize
 from varifocal.inference.draw import INK, PAPER, draw_labels
-from varifocal.recipes.recipe import Recipe, read_splits, resolve_preprocess
+from varifocal.recipes.build import read_splits, resolve_preprocess
+from varifocal.recipes.recipe import Recipe
 from varifocal.structures import Batch, Targets
 from varifocal.types import Category, Preprocess
 from varifocal.utils.errors import ConfigError, VarifocalError

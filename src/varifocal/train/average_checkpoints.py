@@ -1,4 +1,4 @@
-"""Checkpoints of one model made into one: the mean of their weights (Izmailov et al., arXiv 1803.05407)."""
+"""The mean of the weights of several checkpoints (Izmailov et al., arXiv 1803.05407)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from varifocal.utils.errors import CheckpointError
 
 
 def average_checkpoints(paths: Sequence[Path]) -> Model:
-    """The model whose weights are the mean of those of the checkpoints, each counting the same.
+    """Return a model whose weights are the mean of those of the checkpoints, each with the same weight.
 
-    Sums are taken in float64; whole numbers, such as counters of batch norms, are those of the last checkpoint, and so
-    are the recipe and how images are read. There are no metrics. Batch norms whose statistics were trained get the
-    mean of the statistics, which is not quite right: keep them fixed, or train on for a little.
+    Sums are computed in float64. Integers, such as counters of batch norms, the recipe and the preprocessing are those
+    of the last checkpoint. The model has no metrics. Batch norms whose statistics were trained get the mean of the
+    statistics, which is only approximately right: keep them fixed, or train a little longer.
 
     Raises:
-        CheckpointError: a file cannot be read, or is of another detector, config or set of classes than the first.
+        CheckpointError: a file cannot be read, or differs from the first in the detector, its config or the classes.
     """
     infos = [from_metadata(read_info(path), str(path)) for path in paths]
     for info, path in zip(infos, paths, strict=True):
-        _refuse_another(infos[0], info, paths[0], path)
+        _check_same(infos[0], info, paths[0], path)
     model = build(replace(infos[-1], metrics={}))
     sums: dict[str, Tensor] = {}
     for path in paths:
-        load_state_dict_strict(
-            model.detector, read_checkpoint(path)[0], path
-        )  # every weight is there, in the right shape
+        load_state_dict_strict(model.detector, read_checkpoint(path)[0], path)  # checks names and shapes
         for name, tensor in model.detector.state_dict().items():
             sums[name] = tensor.double() + sums.get(name, 0.0)
     for name, tensor in model.detector.state_dict().items():
@@ -41,12 +39,17 @@ def average_checkpoints(paths: Sequence[Path]) -> Model:
     return model
 
 
-def _refuse_another(first: ModelInfo, info: ModelInfo, first_path: Path, path: Path) -> None:
-    def network(one: ModelInfo) -> tuple[object, ...]:
-        bare = without_pretrained(one.config.backbone)  # where the weights came from once
-        return one.name, replace(one.config, backbone=bare)
+def _check_same(first: ModelInfo, info: ModelInfo, first_path: Path, path: Path) -> None:
+    """Raise CheckpointError if two models differ in more than the pretrained weights that they started from."""
+
+    def network(info: ModelInfo) -> tuple[object, ...]:
+        return info.name, replace(info.config, backbone=without_pretrained(info.config.backbone))
 
     if network(first) != network(info):
-        raise CheckpointError(f"{path}: another model than {first_path}; average checkpoints of one recipe.")
+        raise CheckpointError(
+            f"{path}: not the same model as {first_path}; average checkpoints of one recipe.", code="other-model"
+        )
     if first.categories != info.categories:
-        raise CheckpointError(f"{path}: other classes than {first_path}; average checkpoints of one data set.")
+        raise CheckpointError(
+            f"{path}: not the same classes as {first_path}; average checkpoints of one data set.", code="other-classes"
+        )

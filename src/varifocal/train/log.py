@@ -1,4 +1,4 @@
-"""What a run says while it goes: a live line, a JSON-lines file, and TensorBoard on request."""
+"""The log of a run: a progress bar or lines on stderr, ``log.jsonl``, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from varifocal.train.unreadable_images import UnreadableImages
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import ConfigError, TrainingError
 
-QUIET_SECONDS = 15.0  # between lines when nobody watches a terminal
+QUIET_SECONDS = 15.0  # between lines if stderr is not a terminal
 
 
 class RunLogger:
-    """Progress of a run, for one process: ``log.jsonl`` in the run folder, a bar on a terminal, lines elsewhere.
+    """Logs one process of a run: ``log.jsonl`` in the run folder, and a bar on a terminal or lines elsewhere.
 
-    Lines of steps at or after ``start`` are dropped from an existing file: they belong to work that a resumed run
-    does again.
+    Lines of steps from ``start`` on are removed from an existing file, because a resumed run repeats these steps. A
+    ``quiet`` logger does nothing.
     """
 
     def __init__(self, run: Path, start: int, steps: int, *, quiet: bool, tensorboard: bool) -> None:
@@ -67,7 +66,7 @@ class RunLogger:
             self.board.close()
 
     def step(self, step: int, losses: dict[str, float], lr: float) -> None:
-        """One finished step: every loss term, their total, the rate, the memory."""
+        """Log a finished step: the total loss, each term, the learning rate and the memory."""
         if self.quiet:
             return
         numbers = {"loss": sum(losses.values()), **losses, "lr": lr}
@@ -80,10 +79,10 @@ class RunLogger:
         self.bar.update(self.task, completed=step + 1, numbers=text)
         if not self.console.is_terminal and time.monotonic() - self.last_printed > QUIET_SECONDS:
             self.last_printed = time.monotonic()
-            self.say(f"step {step + 1}/{self.steps} {text} left {self._left(step + 1)}")
+            self.say(f"step {step + 1}/{self.steps} {text} left {self._time_left(step + 1)}")
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
-        """The numbers of one validation."""
+        """Log the metrics of a validation."""
         if self.quiet:
             return
         self._write({"step": step, "validation": metrics})
@@ -92,20 +91,19 @@ class RunLogger:
                 self.board.add_scalar(f"validation/{name}", value, step)
         self.say(f"step {step + 1}: validation AP {100 * metrics['AP']:.1f} AP50 {100 * metrics['AP50']:.1f}")
 
-    def unreadable_images(self, step: int, bad: UnreadableImages) -> None:
-        """At the end of an epoch: the images that could not be read so far."""
+    def unreadable_images(self, step: int, count: int, summary: str) -> None:
+        """Log how many images could not be read so far."""
         if self.quiet:
             return
-        self._write({"step": step, "unreadable_images": len(bad.found)})
-        bad.write()
-        self.say(f"step {step + 1}: {bad.tell()}")
+        self._write({"step": step, "unreadable_images": count})
+        self.say(f"step {step + 1}: {summary}")
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Print a line on stderr, above the bar."""
         if not self.quiet:
             self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _left(self, done: int) -> str:
+    def _time_left(self, done: int) -> str:
         seconds = (time.monotonic() - self.begun) / max(done - self.start, 1) * (self.steps - done)
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
@@ -115,12 +113,13 @@ class RunLogger:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise TrainingError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, then go on from the last checkpoint."
+                f"{self.path}: cannot be written ({error.strerror}); free some space, then resume the run.",
+                code="log-unwritable",
             ) from error
 
 
 def memory_mb() -> float:
-    """The most memory used so far: of the accelerator if there is one, of this process otherwise, in MiB."""
+    """Return the peak memory in MiB: of the accelerator if there is one, of this process otherwise."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "win32":
@@ -132,6 +131,7 @@ def memory_mb() -> float:
 
 
 def _truncate(path: Path, start: int) -> None:
+    """Remove the lines of steps from ``start`` on."""
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -146,5 +146,7 @@ def _board(run: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError('train.tensorboard needs TensorBoard: pip install "varifocal[tensorboard]".') from error
+        raise ConfigError(
+            'train.tensorboard needs TensorBoard: pip install "varifocal[tensorboard]".', code="tensorboard-missing"
+        ) from error
     return SummaryWriter(str(run / "tensorboard"), purge_step=start)

@@ -1,4 +1,4 @@
-"""Where a model that is trained begins: with the weights of another one, class by class."""
+"""Starting a training from the weights of another model, class by class."""
 
 from __future__ import annotations
 
@@ -10,85 +10,92 @@ from torch import Tensor
 
 from varifocal.inference.model import Model
 from varifocal.utils.errors import CheckpointError
+from varifocal.utils.text import short_list
 
-PREDICTOR = "head.cls."  # begins the names of a detector's weights that belong to its classes
-NAMED = 5  # classes that a sentence names
+PREDICTOR = "head.cls."  # prefix of a detector's weights that belong to its classes
+LISTED_CLASSES = 5  # in a sentence
 
 
 def load_compatible_weights(model: Model, source: Model, name: str) -> str:
-    """Copy the weights of a trained model, and return a sentence on what was copied and what starts anew.
+    """Copy the weights of a trained model, and return a sentence on what was copied.
 
-    The class predictor is copied class by class, by the names, in whatever order the two models have them.
+    The class predictor is copied class by class, by name, whatever the order of the classes in the two models; classes
+    that ``source`` lacks keep their initial weights. ``name`` is that of the checkpoint, for the sentence and errors.
 
     Raises:
-        CheckpointError: any other weight is missing or of another shape, or only one of the two has a norm in its star.
+        CheckpointError: another weight is missing or has another shape, or only one of the two has a norm in its star.
     """
-    norms = [_star_norm(one.info.config) for one in (model, source)]
-    if norms[0] != norms[1] and None not in norms:  # else a norm that the recipe lacks would be dropped silently
-        raise CheckpointError(
-            f"{name}: was trained with model.star_norm={norms[1]} and this recipe says {norms[0]}; start from it with "
-            f"model.star_norm={norms[1]}."
-        )
-    target, given = model.detector.state_dict(), source.detector.state_dict()
-    names, known = ([category.name for category in one.categories] for one in (model, source))
-    for key, tensor in target.items():
-        copied = given.get(key)
+    _check_star_norms(model, source, name)
+    weights, source_weights = model.detector.state_dict(), source.detector.state_dict()
+    classes, source_classes = ([category.name for category in m.categories] for m in (model, source))
+    for key, tensor in weights.items():
+        copied = source_weights.get(key)
         if copied is not None and key.startswith(PREDICTOR):
-            copied = copy_classes(copied, known, tensor, names)
+            copied = copy_classes(copied, source_classes, tensor, classes)
         if copied is None or copied.shape != tensor.shape:
             raise CheckpointError(
-                f"{name}: {key} is missing or of another shape than this recipe's model needs{_unlike(model, source)}."
+                f"{name}: {key} is missing or differs in shape from this recipe's model{_difference(model, source)}.",
+                code="incompatible-weights",
             )
         tensor.copy_(copied)
-    return f"{name}: {_sentence(names, known)}."
+    return f"{name}: {_summary(classes, source_classes)}."
 
 
-def _unlike(model: Model, source: Model) -> str:
-    """In what two models differ by their settings, as the end of a sentence."""
-    if type(model.info.config) is not type(source.info.config):
-        return f"; it holds detector={source.info.name}, and the recipe says {model.info.name}"
-    given, target = source.info.config, model.info.config
-    names = [one.name for one in fields(given) if one.name != "num_classes"]
-    keys = [name for name in names if getattr(given, name) != getattr(target, name)]
-    said = [f"{key}={getattr(given, key)}, not {getattr(target, key)}" for key in keys]
-    return f"; it was trained with {' and '.join(said)}" if said else ""
+def _check_star_norms(model: Model, source: Model, name: str) -> None:
+    """Raise CheckpointError if the norms in the star differ: one that the recipe lacks would be dropped silently."""
+    norm, source_norm = (_star_norm(m.info.config) for m in (model, source))
+    if norm != source_norm and None not in (norm, source_norm):
+        raise CheckpointError(
+            f"{name}: was trained with model.star_norm={source_norm}, but this recipe has {norm}; to start from it, "
+            f"set model.star_norm={source_norm}.",
+            code="star-norm",
+        )
 
 
 def _star_norm(config: Any) -> str | None:
-    """The norm in the star of a detector, or None where it has no star."""
+    """Return the norm in the star of a detector, or None if it has no star."""
     if not getattr(config, "star", True) and not getattr(config, "refine", True):
         return None
     return getattr(config, "star_norm", None)
 
 
-def copy_classes(given: Tensor, known: Sequence[str], fresh: Tensor, names: Sequence[str]) -> Tensor | None:
-    """The rows of a class predictor for the classes ``names``, or None where the two predictors do not fit.
+def _difference(model: Model, source: Model) -> str:
+    """Return which settings of two models differ, as the end of a sentence."""
+    config, source_config = model.info.config, source.info.config
+    if type(config) is not type(source_config):
+        return f"; it holds detector={source.info.name}, but the recipe has {model.info.name}"
+    values = [
+        f"{field.name}={getattr(source_config, field.name)}, not {getattr(config, field.name)}"
+        for field in fields(config)
+        if field.name != "num_classes" and getattr(source_config, field.name) != getattr(config, field.name)
+    ]
+    return f"; it was trained with {' and '.join(values)}" if values else ""
 
-    They are those of ``given``, whose classes are ``known``, or for a class that it does not know those of ``fresh``. A
-    detector with several anchors a cell has the rows of all classes for one anchor after the other.
+
+def copy_classes(source: Tensor, known: Sequence[str], initial: Tensor, names: Sequence[str]) -> Tensor | None:
+    """Return the rows [anchors * len(names), ...] of a class predictor for the classes ``names``.
+
+    Rows of classes in ``known`` are taken from ``source``, whose classes these are, the others from ``initial``. A
+    predictor of several anchors per point has the rows of all classes for one anchor after the other. The result is
+    None if the two predictors do not match.
     """
-    anchors = len(fresh) // len(names)
-    if len(given) != anchors * len(known) or given.shape[1:] != fresh.shape[1:]:
+    anchors = len(initial) // len(names)
+    if len(source) != anchors * len(known) or source.shape[1:] != initial.shape[1:]:
         return None
-    old, new = given.unflatten(0, (anchors, len(known))), fresh.clone().unflatten(0, (anchors, len(names)))
+    old, new = source.unflatten(0, (anchors, len(known))), initial.clone().unflatten(0, (anchors, len(names)))
     for index, name in enumerate(names):
         if name in known:
             new[:, index] = old[:, known.index(name)]
     return new.flatten(0, 1)
 
 
-def _sentence(names: Sequence[str], known: Sequence[str]) -> str:
+def _summary(names: Sequence[str], known: Sequence[str]) -> str:
     if list(names) == list(known):
-        return "all weights are copied"
+        return "all weights were copied"
     groups = {
         "copied": [name for name in names if name in known],
-        "starting anew": [name for name in names if name not in known],
+        "initialized": [name for name in names if name not in known],
         "not in the data": [name for name in known if name not in names],
     }
-    said = "; ".join(f"{words}: {_listed(group)}" for words, group in groups.items() if group)
-    return f"weights are copied, those of the class predictor by the names of the classes ({said})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    lists = "; ".join(f"{label}: {short_list(group, LISTED_CLASSES)}" for label, group in groups.items() if group)
+    return f"weights were copied, those of the class predictor by class name ({lists})"

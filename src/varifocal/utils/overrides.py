@@ -28,7 +28,7 @@ def update(config: T, values: Mapping[Any, Any], where: str) -> T:
         for key in free
     }
     bound = {key: value for key, value in values.items() if key not in free}
-    fresh = from_dict(kind, _merged(to_dict(config), bound), where)
+    fresh = from_dict(kind, merged(to_dict(config), bound), where)
     return dataclasses.replace(fresh, **kept)  # type: ignore[type-var]
 
 
@@ -38,8 +38,9 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     return value
 
 
-def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    nested = {k: _merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), dict)}
+def merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``old`` updated with ``new``; mappings in both are merged key by key, everything else is replaced."""
+    nested = {k: merged(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and isinstance(old.get(k), dict)}
     return {**old, **new, **nested}
 
 

@@ -1,4 +1,4 @@
-"""Old names of commands and options are refused, and the sentence names the new one, which exists."""
+"""Old names of commands and options are refused, and the message states the new one, which exists."""
 
 import pytest
 
@@ -13,10 +13,10 @@ def refusal(capsys, *words):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("old", "new"), renamed.COMMANDS.items())
+@pytest.mark.parametrize(("old", "new"), renamed.OLD_COMMANDS.items())
 def test_an_old_command(capsys, old, new):
-    assert new in cli.VERBS
-    assert old not in cli.VERBS
+    assert new in cli.COMMANDS
+    assert old not in cli.COMMANDS
     assert refusal(capsys, old, "a", "b") == f"varifocal: error: {old} is called {new} now; see varifocal {new} --help"
 
 
@@ -38,27 +38,27 @@ def test_an_old_command(capsys, old, new):
 )
 def test_an_old_option(capsys, words, new):
     old = next(word for word in words if word.startswith("--") and word != "--to").partition("=")[0]
-    says = f"varifocal: error: {words[0]}: {old} is called {new} now; see varifocal {words[0]} --help"
-    assert refusal(capsys, *words) == says
+    sentence = f"varifocal: error: {words[0]}: {old} is called {new} now; see varifocal {words[0]} --help"
+    assert refusal(capsys, *words) == sentence
 
 
 def options_of(command):
     parser = cli.make_parser()
-    subparsers = next(action for action in parser._actions if action.dest == "verb")
+    subparsers = next(action for action in parser._actions if action.dest == "command")
     return {option for action in subparsers.choices[command]._actions for option in action.option_strings}
 
 
 def test_every_new_option_is_one_and_no_old_one_is():
-    there = set().union(*(options_of(command) for command in cli.VERBS))
-    assert set(renamed.OPTIONS.values()) | set(renamed._OTHERWISE.values()) <= there
-    assert not (set(renamed.OPTIONS) | set(renamed.OF_COMMAND)) & there
-    for ways in renamed.OF_COMMAND.values():
+    there = set().union(*(options_of(command) for command in cli.COMMANDS))
+    assert set(renamed.OLD_OPTIONS.values()) <= there
+    assert not (set(renamed.OLD_OPTIONS) | set(renamed.OLD_OPTIONS_OF_COMMANDS)) & there
+    for ways in renamed.OLD_OPTIONS_OF_COMMANDS.values():
         for command, new in ways.items():
             assert new in options_of(command)
 
 
 def test_another_word_is_refused_as_before(capsys):
-    assert "'--nonsense' is not understood" in refusal(capsys, "train", "data", "--nonsense")
+    assert "unknown argument '--nonsense'" in refusal(capsys, "train", "data", "--nonsense")
 
 
 @pytest.mark.parametrize(("old", "new"), [("in", "graph"), ("out", "host")])

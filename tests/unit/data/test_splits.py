@@ -17,7 +17,8 @@ from varifocal.data.splits import (
     training_split,
     validation_split,
 )
-from varifocal.recipes.recipe import DataConfig, read_splits
+from varifocal.recipes.build import read_splits
+from varifocal.recipes.recipe import DataConfig
 from varifocal.tools.datasets import eval_data
 
 

@@ -1,4 +1,4 @@
-"""COCO numbers against pycocotools, the independent truth, and against numbers worked out by hand."""
+"""COCO metrics against pycocotools, as an independent implementation, and against hand calculations."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ def random_boxes(rng, count):
 
 
 def random_case(seed, images=20):
-    """Images with crowds, without boxes, without detections or with more than 100, and tied scores."""
+    """Return random images with crowds, without boxes, without detections or with more than 100, and tied scores."""
     rng = np.random.default_rng(seed)
     samples, detections = [], []
     for image_id in rng.choice(10_000, images, replace=False):
@@ -108,7 +108,7 @@ def pycocotools_evaluation(samples, categories, detections, limits=None):
         evaluation.params.maxDets = limits
     evaluation.evaluate()
     evaluation.accumulate()
-    if not limits:  # its summary knows 100 only
+    if not limits:  # its summary only supports 100
         evaluation.summarize()
     return evaluation
 
@@ -140,7 +140,7 @@ def test_equals_pycocotools(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_pycocotools_with_areas_of_outlines(seed):
-    """An outline fills a part of its box: some boxes become medium or small by it."""
+    """An outline fills a part of its box, so that some boxes count as medium or small."""
     samples, detections = random_case(seed)
     rng = np.random.default_rng(seed)
     sides = [sample.boxes[:, 2:].astype(float) - sample.boxes[:, :2] for sample in samples]
@@ -160,7 +160,7 @@ def test_equals_pycocotools_with_areas_of_outlines(seed):
 
 
 def test_the_area_of_the_outline_decides_the_size_by_hand():
-    """The box is 50 x 50, so medium; its outline covers 900 pixels, fewer than 32 x 32."""
+    """The box is 50 x 50, medium, but its outline covers 900 pixels, fewer than 32 x 32."""
     boxes, found = [[0, 0, 50, 50]], make_detections([[0, 0, 50, 50]], [0.9], [0])
     for areas, sizes in ((None, [-1, 1, -1]), ([900], [1, -1, -1]), ([9217], [-1, -1, 1])):
         metrics = coco_ap([make_sample(1, boxes, [0], areas=areas)], CATEGORIES, [found])
@@ -168,7 +168,7 @@ def test_the_area_of_the_outline_decides_the_size_by_hand():
 
 
 def test_by_hand():
-    """Two objects, one found exactly, one not, no false alarm: precision 1 at recalls 0, 0.01, ... 0.5."""
+    """Two objects, one found exactly, one missed, no false positive: precision 1 at recalls 0, 0.01, ... 0.5."""
     sample = make_sample(1, [[10, 10, 60, 60], [100, 100, 300, 250]], [0, 0])
     found = make_detections([[10, 10, 60, 60]], [0.9], [0])
     metrics = coco_ap([sample], CATEGORIES, [found])
@@ -180,7 +180,7 @@ def test_by_hand():
 
 
 def test_iou_between_thresholds_by_hand():
-    """A box of IoU 0.8 is right at the thresholds 0.5 ... 0.75 and 0.8: seven of ten."""
+    """A box with IoU 0.8 is correct at the thresholds 0.5 ... 0.75 and 0.8: seven of ten."""
     sample = make_sample(1, [[0, 0, 100, 100]], [1])
     found = make_detections([[0, 0, 100, 80]], [0.5], [1])
     metrics = coco_ap([sample], CATEGORIES, [found])
@@ -251,12 +251,12 @@ def test_samples_without_detections_are_refused():
 
 @pytest.mark.parametrize("label", [-1, 4])
 def test_unknown_label_is_refused(label):
-    with pytest.raises(ValueError, match=f"label {label} is no index of the 4 categories"):
+    with pytest.raises(ValueError, match=f"label {label} does not index the 4 categories"):
         coco_ap([make_sample(1)], CATEGORIES, [make_detections([[0, 0, 9, 9]], [0.5], [label])])
 
 
 def crowded_scene(objects=180):
-    """One image of one class with more objects than COCO's 100 detections, each found, the later the worse."""
+    """Return an image with more objects than COCO's 100 detections, each found with a lower score than the last."""
     rng = np.random.default_rng(5)
     corner = np.array([(20 * (i % 20), 20 * (i // 20)) for i in range(objects)], np.float32)
     boxes = np.concatenate([corner, corner + 18], axis=1)
@@ -290,7 +290,7 @@ def test_a_limit_below_100_stays_coco_s():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_false_is_what_pycocotools_says_when_they_are_taken_away(seed):
-    """IoU by IoU: what matches nothing there and is not ignored is removed, and the rest evaluated at that IoU."""
+    """At each IoU, detections without a match that are not ignored are removed, and the others evaluated there."""
     samples, detections = random_case(seed)
     everything = pycocotools_evaluation(samples, CATEGORIES, detections)
     owner = [(i, j) for i, one in enumerate(detections) for j in range(len(one))]  # of detection id - 1

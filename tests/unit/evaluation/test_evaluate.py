@@ -1,4 +1,4 @@
-"""A model is measured by the names of its classes."""
+"""Evaluation matches classes by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def detections(labels, categories=OF_MODEL):
 
 
 class Oracle(Model):
-    """Finds the boxes of a table by the file's name; it was trained on OF_MODEL."""
+    """A model with the classes OF_MODEL whose detections are looked up by file name."""
 
     def __init__(self, table):
         super().__init__(nn.Identity(), ModelInfo("vfnet", VFNetConfig(3), OF_MODEL))
@@ -38,7 +38,7 @@ class Oracle(Model):
 
 @pytest.fixture
 def data(tmp_path):
-    """Two images; an owl and a cat in the first, two cats in the second."""
+    """Two images: an owl and a cat in the first, two cats in the second."""
     samples = []
     for i, labels in enumerate(([0, 1], [1, 1])):
         file = tmp_path / f"{i}.png"
@@ -90,15 +90,15 @@ def test_a_class_that_the_model_lacks_is_named(data):
 
 
 def test_a_class_without_a_box_that_the_model_lacks_is_left_out(data):
-    """In front of the others, as Roboflow writes it, so that all labels move."""
+    """It comes before the others, as Roboflow writes it, so that all labels shift."""
     moved = [replace(sample, labels=sample.labels + 1) for sample in data.samples]
     wider = Dataset(moved, (Category(0, "kitchen"), *OF_DATA), data.source, notes=("one",))
     fitting = fit_classes(Oracle([]), wider)
     assert fitting.categories == OF_DATA
     assert [sample.labels.tolist() for sample in fitting.samples] == [[0, 1], [1, 1]]
     assert [sample.labels.tolist() for sample in fitting.samples[1:]] == [[1, 1]]
-    told = "data.json: the class kitchen has no box and is not known to the model; left out."
-    assert fitting.notes == ("one", told)
+    printed = "data.json: the class kitchen has no box and is not known to the model; left out."
+    assert fitting.notes == ("one", printed)
     assert fit_classes(Oracle([]), fitting) is fitting
     metrics, _ = evaluate(Oracle([detections([2, 0]), detections([0, 0])]), wider)
     assert metrics.per_class == pytest.approx({"owl": 1.0, "cat": 1.0})
@@ -113,7 +113,7 @@ def test_a_class_that_only_a_crowd_has_is_used(data):
 
 def test_no_class_in_common(data):
     nothing = [replace(one, boxes=one.boxes[:0], labels=one.labels[:0], crowd=one.crowd[:0]) for one in data.samples]
-    with pytest.raises(DataError, match=r"not trained on emu, ibis \(2 of 2 classes\)"):
+    with pytest.raises(DataError, match=r"emu, ibis \(2 of 2 classes\)"):
         fit_classes(Oracle([]), Dataset(nothing, (Category(1, "emu"), Category(2, "ibis")), data.source))
     assert fit_classes(Oracle([]), Dataset(nothing, OF_DATA, data.source)).categories == OF_DATA
 
@@ -130,7 +130,7 @@ def test_progress_counts_and_sizes_are_checked(data):
 
 
 def test_deep_and_large_images_are_read_as_the_model_says(tmp_path, monkeypatch):
-    """1000..3000 are black and white; 800 pixels are too many for a model that does not read windows."""
+    """Values of 1000 and 3000 are black and white; 800 pixels are too many for a model without tiling."""
     monkeypatch.setattr("varifocal.data.images.MAX_PIXELS", 700)
     Image.fromarray(np.full((20, 40), 2000, np.uint16)).save(tmp_path / "a.png")
     none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)

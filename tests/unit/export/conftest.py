@@ -24,7 +24,7 @@ CLASSES = ["cat", "dog", "cow"]
 
 
 def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any) -> Model:
-    """64 channels, three levels; deformable convolutions look elsewhere than a plain one."""
+    """Return a network with 64 channels and three levels whose deformable convolutions have offsets."""
     torch.manual_seed(0)
     settings = {
         "backbone": "test_resnet",
@@ -40,14 +40,14 @@ def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any
         config = replace(model.info.config, backbone=backbone)
         model = Model(DETECTORS[name][0](config), replace(model.info, config=config))
     generator = torch.Generator().manual_seed(1)
-    # what a norm makes of size one wants smaller weights for scores of the same spread
+    # the output of a norm needs smaller weights for scores of the same spread
     spread = 0.03 if options.get("star_norm") == "group" else 0.3
     with torch.no_grad():
-        for place, weight in model.detector.named_parameters():
-            if place.endswith(("cls.weight", "offset.weight")):
-                scale = spread if place.endswith("cls.weight") else 0.05
+        for key, weight in model.detector.named_parameters():
+            if key.endswith(("cls.weight", "offset.weight")):
+                scale = spread if key.endswith("cls.weight") else 0.05
                 weight.copy_(scale * torch.randn(weight.shape, generator=generator))
-            elif place.endswith("cls.bias"):
+            elif key.endswith("cls.bias"):
                 weight.fill_(-2)
     model.info = replace(model.info, preprocess=replace(model.info.preprocess, short_side=128, max_long_side=192))
     return model.eval()
@@ -55,13 +55,13 @@ def make_tiny(name: str, deformable_stages: tuple[int, ...] = (), **options: Any
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Model]:
-    """Makes such a network by the detector's name and options."""
+    """Return a function that makes such a network from the detector's name and options."""
     return make_tiny
 
 
 @contextmanager
 def _unchecked() -> Iterator[None]:
-    """Without the checks of shapes and types, for which a size that may be anything is no whole number."""
+    """Disable the checks of shapes and types, for which a symbolic size is not an integer."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -72,7 +72,7 @@ def _unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def unchecked() -> Callable[[], AbstractContextManager[None]]:
-    """Switches the checks of shapes and types off while a network is exported."""
+    """Return a context in which the checks of shapes and types are disabled."""
     return _unchecked
 
 
@@ -86,9 +86,9 @@ class Built(NamedTuple):
 
 @pytest.fixture(scope="session")
 def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
-    """Makes a network and its ONNX file by the detector's name, export settings and options; each once.
+    """Return a function that makes a network and its ONNX file from the detector's name, settings and options, once.
 
-    The files are shared by all processes of the tests, since making one takes up to ten seconds.
+    The files are common to all processes of the tests, since building one takes up to ten seconds.
     """
     folder = tmp_path_factory.getbasetemp()
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder

@@ -1,4 +1,4 @@
-"""The verb bench on exported files: the keys and steps of a checkpoint's report, and what such a file cannot do."""
+"""The command bench on exported files: the keys and steps of a checkpoint's report, and what such a file cannot do."""
 
 import json
 import sys
@@ -32,17 +32,17 @@ def small_peak(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(build_tiny, tmp_path_factory):
-    """With tiny.safetensors, and of it tiny.onnx and tiny.xml for any size."""
-    place = tmp_path_factory.mktemp("bench")
+    """A folder with tiny.safetensors, and tiny.onnx and tiny.xml exported from it for any size."""
+    path = tmp_path_factory.mktemp("bench")
     built = build_tiny("vfnet", ExportSettings(None))
-    save(built.model, place / "tiny.safetensors")
-    (place / "tiny.onnx").write_bytes(described(built.content, built.info))
-    save_openvino(to_openvino(built.content), place / "tiny.xml", built.info)
-    return place
+    save(built.model, path / "tiny.safetensors")
+    (path / "tiny.onnx").write_bytes(described(built.content, built.info))
+    save_openvino(to_openvino(built.content), path / "tiny.xml", built.info)
+    return path
 
 
 def refused(capsys, *arguments):
-    """The one sentence on stderr of a command that must fail, with exit code 2."""
+    """Return the only sentence on stderr of a command that must fail with exit code 2."""
     capsys.readouterr()
     assert main(["bench", *map(str, arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -57,22 +57,22 @@ def test_the_report_is_that_of_a_checkpoint(folder, tmp_path, capsys, name):
         words = ["--size", "96x128", "--batch", "1,2", "--repeats", "2", "--output-json", str(target)]
         assert main(["bench", str(folder / file), *words]) == 0
         reports.append(json.loads(target.read_text()))
-    wanted, found = reports
+    expected, found = reports
     for key in ("model", "settings", "machine"):
-        assert found[key].keys() == wanted[key].keys()
-    assert found.keys() == wanted.keys()
+        assert found[key].keys() == expected[key].keys()
+    assert found.keys() == expected.keys()
     assert found["settings"]["runtime"] == RUNTIMES[name]
     assert RUNTIMES[name] in found["versions"]
     assert (found["model"]["detector"], found["model"]["classes"], found["model"]["input"]) == ("vfnet", 3, [96, 128])
     assert found["peak"][0]["gflops_per_second"] > 0
-    for one, other in zip(found["batches"], wanted["batches"], strict=True):
+    for one, other in zip(found["batches"], expected["batches"], strict=True):
         assert one.keys() == other.keys()
         assert [step["name"] for step in one["steps"]] == list(STAGES)
         assert one["steps"][0].keys() == other["steps"][0].keys()
         assert one["detections"] == pytest.approx(other["detections"], abs=2)
         assert sum(step["milliseconds"]["median"] for step in one["steps"]) > 0
         assert one["memory"]["extra"] is None or one["memory"]["extra"] >= 0
-        # in proportion to the area of 800x1216, where it was counted; levels of a few cells round up
+        # in proportion to the area of 800x1216, for which it was counted; levels of a few points round up
         gflop = [step["gflop"] for step in (one["steps"][2], other["steps"][2])]
         assert gflop[0] == pytest.approx(gflop[1], rel=0.02)
         assert one["steps"][2]["fraction_of_peak"] > 0
@@ -97,8 +97,8 @@ def test_a_pass_finds_what_prediction_finds(folder, name, batch):
     done = []
     found = one_pass(ExportedWorkload(model, [image], shape), [image] * batch, done.append)
     assert done == list(STAGES)
-    wanted = model.predict([decode(image)] * batch)
-    for one, other in zip(found, wanted, strict=True):
+    expected = model.predict([decode(image)] * batch)
+    for one, other in zip(found, expected, strict=True):
         assert one.boxes.tolist() == other.boxes.tolist()
         assert one.scores.tolist() == other.scores.tolist()
 
@@ -117,8 +117,8 @@ def test_precision(folder):
 
 def test_a_precision_that_the_processor_lacks(folder, capsys, monkeypatch):
     without_bf16(monkeypatch)
-    told = refused(capsys, folder / "tiny.xml", "--precision", "bf16")
-    assert told.endswith("tiny.xml: this processor has no arithmetic in bf16; use --precision fp32.")
+    printed = refused(capsys, folder / "tiny.xml", "--precision", "bf16")
+    assert printed.endswith("tiny.xml: this processor has no arithmetic in bf16; use --precision fp32.")
 
 
 @FILES
@@ -132,14 +132,14 @@ def test_without_torch_there_is_no_peak(folder, monkeypatch, capsys, name):
 def test_wishes_that_a_file_cannot_meet(folder, tmp_path, capsys, monkeypatch):
     file, checkpoint = folder / "tiny.onnx", folder / "tiny.safetensors"
     assert "tiny.onnx: is run by onnxruntime; leave --runtime torch" in refused(capsys, file, "--runtime", "torch")
-    told = refused(capsys, file, "--profile", tmp_path / "x.json")
-    assert told.endswith("--profile is torch's profiler, which sees nothing of onnxruntime; leave it.")
+    printed = refused(capsys, file, "--profile", tmp_path / "x.json")
+    assert printed.endswith("--profile is torch's profiler, which sees nothing of onnxruntime; leave it.")
     assert "the precision of an ONNX file is its own" in refused(capsys, file, "--precision", "bf16")
     assert "--device cuda: files of OpenVINO" in refused(capsys, folder / "tiny.xml", "--device", "cuda")
-    told = refused(capsys, checkpoint, "--runtime", "openvino")
-    assert f"varifocal export {checkpoint} --format openvino, then: varifocal bench {folder / 'tiny.xml'}" in told
-    told = refused(capsys, "vfnet_r50_1x", "--runtime", "onnxruntime")
-    assert told.endswith("varifocal export CHECKPOINT --format onnx, then: varifocal bench CHECKPOINT.onnx")
+    printed = refused(capsys, checkpoint, "--runtime", "openvino")
+    assert f"varifocal export {checkpoint} --format openvino, then: varifocal bench {folder / 'tiny.xml'}" in printed
+    printed = refused(capsys, "vfnet_r50_1x", "--runtime", "onnxruntime")
+    assert printed.endswith("varifocal export CHECKPOINT --format onnx, then: varifocal bench CHECKPOINT.onnx")
     assert "gone.onnx: cannot be read" in refused(capsys, "gone.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "needs the package onnxruntime" in refused(capsys, file)
@@ -150,6 +150,6 @@ def test_a_fixed_size(build_tiny, tmp_path, capsys):
     (tmp_path / "fixed.onnx").write_bytes(described(built.content, built.info))
     report = bench(str(tmp_path / "fixed.onnx"), Settings(repeats=1, runtime="onnxruntime"))
     assert report.model["input"] == list(SIZE)
-    assert report.model["resized"] == [96, 128]  # 640x480 comes to that
-    told = refused(capsys, tmp_path / "fixed.onnx", "--size", "64x64")
-    assert told.endswith("fixed.onnx: --size 64x64: its input is 96x128; leave --size.")
+    assert report.model["resized"] == [96, 128]  # the size of a 640x480 image after preprocessing
+    printed = refused(capsys, tmp_path / "fixed.onnx", "--size", "64x64")
+    assert printed.endswith("fixed.onnx: --size 64x64: its input is 96x128; leave --size.")

@@ -1,10 +1,11 @@
-"""Which images eight bits are laid out on, and what is measured on them."""
+"""Which images are used for calibration, and which statistics are measured on them."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from error_codes import raises_code
 from PIL import Image
 from small_graphs import model, node, run
 
@@ -18,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 def data_set(folder, sizes):
-    """Noise of these sizes (width, height); a size of None is a file that is no image."""
+    """Write images of noise of these sizes (width, height); None is a file that is not an image."""
     samples = []
     for i, size in enumerate(sizes):
         file = Path(folder) / f"{i}.png"
@@ -63,9 +64,7 @@ def test_what_cannot_be_read_is_left_out(tmp_path):
 
 def test_no_images_at_all(tmp_path):
     empty = replace(data_set(tmp_path, []), source=Path("somewhere"))
-    with pytest.raises(
-        DataError, match=r"^somewhere: holds no images to calibrate on; name another .*--calibration-data"
-    ):
+    with raises_code("no-calibration-images", DataError):
         choose_views(empty, Tiling())
 
 
@@ -79,12 +78,12 @@ def small():
 
 
 def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
-    """Of ten images one may go beyond a range; in between the extremes are interpolated."""
+    """One of ten images may exceed a range; between images, the extremes are interpolated."""
     data = data_set(tmp_path, [(32 * (1 + i % 2), 32) for i in range(11)])
     proto = small()
-    told = []
-    found = measure(proto.SerializeToString(), INFO, choose_views(data, Tiling()), told.append)
-    assert told == list(range(1, 12))
+    printed = []
+    found = measure(proto.SerializeToString(), INFO, choose_views(data, Tiling()), printed.append)
+    assert printed == list(range(1, 12))
     assert found.images == 11
     least, most, means = [], [], []
     for sample in data.samples:
@@ -95,7 +94,7 @@ def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
         means.append(maps[1].mean(axis=(0, 2, 3)))
     for i, name in enumerate(("c", "r", "y")):
         own = found.ranges[name]
-        # with eleven images the second of each is the ninth tenth
+        # with eleven images, the second of each is the quantile 0.9
         assert own.low == pytest.approx(min(0, sorted(low[i] for low in least)[1]), rel=1e-5)
         assert own.high == pytest.approx(max(0, sorted(high[i] for high in most)[-2]), rel=1e-5)
     assert found.ranges["r"].low == 0
@@ -104,7 +103,7 @@ def test_ranges_and_means_are_those_of_the_tensors(tmp_path):
 
 
 def test_the_graph_sees_what_the_model_will(tmp_path):
-    """Resized, and the rest of a fixed input in the mean color."""
+    """Images are resized, and the rest of a fixed input has the mean color."""
     data = data_set(tmp_path, [(100, 50)])
     info = replace(INFO, graph=GraphInfo((64, 64), (8,)), preprocess=replace(INFO.preprocess, mean=(300.0,) * 3))
     found = measure(small().SerializeToString(), info, choose_views(data, Tiling()))
@@ -120,7 +119,7 @@ def test_numbers_that_are_none(tmp_path):
         )
     )
     views = choose_views(data_set(tmp_path, [(32, 32)]), Tiling())
-    with pytest.raises(ExportError, match=r"numbers that are not finite"):
+    with raises_code("calibration-not-finite", ExportError):
         measure(proto.SerializeToString(), INFO, views)
 
 

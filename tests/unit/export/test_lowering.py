@@ -1,4 +1,4 @@
-"""Star and deformable convolutions in the forms of an exporter, against those of torch on a CPU."""
+"""Star and deformable convolutions in the forms for exporters, against those of torch on a CPU."""
 
 import copy
 
@@ -15,7 +15,7 @@ from varifocal.ops.star_conv import free_points, star_points
 
 
 def outputs(layer, seed: int, dtype=torch.float32) -> list[torch.Tensor]:
-    """Of a star at stars and at free points, of two levels, or of a deformable convolution."""
+    """Return the outputs of a star convolution at stars and at free points of two levels, or of a deformable one."""
     rng = torch.Generator().manual_seed(seed)
     sizes = [(6, 7), (3, 4)]
     levels = [torch.randn(2, 8, *size, generator=rng) for size in sizes]
@@ -31,7 +31,7 @@ def layers() -> list[nn.Module]:
     torch.manual_seed(0)
     made = [StarConv(8), StarConv(8, "group"), DeformConv(8, 4, stride=2, bias=True), DeformConv(8, 8, groups=2)]
     for layer in made[2:]:
-        nn.init.normal_(layer.offset.weight, std=0.3)  # they look elsewhere than a plain convolution
+        nn.init.normal_(layer.offset.weight, std=0.3)  # they sample at other locations than a plain convolution
     return made
 
 
@@ -41,8 +41,8 @@ def test_the_numbers_are_the_same(which, form):
     layer = layers()[which]
     network = nn.Sequential(copy.deepcopy(layer))
     lower(network, form)
-    for found, wanted in zip(outputs(network[0], 1), outputs(layer, 1), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    for found, expected in zip(outputs(network[0], 1), outputs(layer, 1), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", [0, 3])
@@ -51,9 +51,9 @@ def test_under_autocast_the_type_is_its_own(which):
     network = nn.Sequential(copy.deepcopy(layer))
     lower(network, "deformconv")
     pairs = zip(outputs(network[0], 2, torch.bfloat16), outputs(layer, 2, torch.bfloat16), strict=True)
-    for found, wanted in pairs:
-        assert found.dtype == wanted.dtype == torch.bfloat16
-        torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+    for found, expected in pairs:
+        assert found.dtype == expected.dtype == torch.bfloat16
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
 def test_weights_and_their_names_stay():
@@ -69,7 +69,7 @@ def operators(program) -> set[str]:
 
 @pytest.mark.parametrize(("form", "left"), [("deformconv", {"varifocal.deform_conv2d.default"}), ("gridsample", set())])
 def test_the_exporter_lowers_its_own_copy(tiny, unchecked, form, left):
-    """The model computes afterwards what it computed before, and the program the same."""
+    """The model computes the same before and after the export, and so does the program."""
     model = tiny("vfnet", deformable_tower=True)
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
     settings = ExportSettings((64, 96), deform=form)
@@ -81,16 +81,16 @@ def test_the_exporter_lowers_its_own_copy(tiny, unchecked, form, left):
         model.info.preprocess.std
     ).view(3, 1, 1)
     with torch.no_grad():
-        wanted = model.detector.decode(model.detector(normed), None)
+        expected = model.detector.decode(model.detector(normed), None)
         with unchecked():
             boxes, scores = program.module()(images)
-    torch.testing.assert_close(scores, wanted.scores, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(scores, expected.scores, rtol=1e-3, atol=1e-4)
     limit = torch.tensor([96.0, 64, 96, 64])
-    torch.testing.assert_close(boxes, wanted.boxes.clamp(min=0).minimum(limit), rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(boxes, expected.boxes.clamp(min=0).minimum(limit), rtol=1e-3, atol=1e-2)
 
 
 def test_without_lowering_the_operators_stay(tiny, unchecked):
-    """What torch.export makes of a network of this package by itself."""
+    """torch.export alone keeps the operators of this package."""
     detector = tiny("vfnet", deformable_tower=True).detector
     images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with unchecked(), torch.no_grad():
@@ -98,6 +98,6 @@ def test_without_lowering_the_operators_stay(tiny, unchecked):
             detector.head, ([level.detach() for level in detector.neck(detector.backbone(images))],)
         )
         levels = detector.neck(detector.backbone(images))
-        found, wanted = program.module()(levels), detector.head(levels)
+        found, expected = program.module()(levels), detector.head(levels)
     assert operators(program) == {"varifocal.star_conv.default", "varifocal.deform_conv2d.default"}
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found, expected)

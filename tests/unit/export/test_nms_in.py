@@ -1,4 +1,4 @@
-"""Suppression in the graph: boxes end with the image before they are compared, as in torch."""
+"""NMS in the graph: boxes are clipped to the image before they are compared, as in torch."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ COVERED = [(96, 128), (70, 101)]  # height and width of the two images, the seco
 
 
 def padded(pixels):
-    """Both images; what the second does not cover is marked as outside."""
+    """Return both images in one batch; the padding of the second is marked as outside."""
     pixels = pixels.copy()
     height, width = COVERED[1]
     pixels[1, :, height:], pixels[1, :, :, width:] = OUTSIDE, OUTSIDE
@@ -25,7 +25,7 @@ def padded(pixels):
 
 
 def torch_chooses(model, pixels, clipped):
-    """Boxes, scores and labels of each image, by the network itself and the package's own choice."""
+    """Return boxes, scores and labels of each image by the network itself and the package's own NMS."""
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (model.info.preprocess.mean, model.info.preprocess.std))
     images = torch.from_numpy(pixels)
     images = torch.where(images == OUTSIDE, mean, images)
@@ -39,7 +39,7 @@ def torch_chooses(model, pixels, clipped):
 
 
 def real(found, i):
-    """Scores of image ``i`` without the entries that stand for none."""
+    """Return the scores of image ``i`` without unused entries."""
     return found["scores"][i][found["labels"][i] >= 0]
 
 
@@ -52,10 +52,10 @@ def test_boxes_over_the_border_are_clipped_before_they_are_suppressed(build_tiny
     session = OnnxRuntimeSession(built.content) if runtime == "onnx" else OpenvinoSession(tmp_path / "in.xml")
     pixels = padded(noise(2, 3, *FIXED))
     found = session.run(pixels)
-    wanted, unclipped = (torch_chooses(built.model, pixels, clipped) for clipped in (True, False))
-    for i, (boxes, scores, labels) in enumerate(wanted):
+    expected, unclipped = (torch_chooses(built.model, pixels, clipped) for clipped in (True, False))
+    for i, (boxes, scores, labels) in enumerate(expected):
         assert len(scores) > 5
-        # boxes that reach over the border overlap less before they are clipped, so that more of them would stay
+        # boxes across the border overlap less before they are clipped, so that more of them would be kept
         assert len(unclipped[i][1]) != len(scores) or np.abs(unclipped[i][1] - scores).max() > 1e-3
         assert len(real(found, i)) == len(scores)
         assert np.abs(real(found, i) - scores.numpy()).max() < 3e-5

@@ -1,4 +1,4 @@
-"""Exports of networks whose last map is one cell of one channel a group, which torch's own group norm refuses."""
+"""Exports of networks whose last map is a single point with one channel per group, which torch's group norm refuses."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from varifocal.export.openvino import save_openvino, to_openvino
 from varifocal.inference.exported.onnx_session import OnnxRuntimeSession
 from varifocal.inference.exported.openvino import OpenvinoSession
 
-ONE = (32, 32)  # pixels, and the third level has one cell for 32
+ONE = (32, 32)  # pixels; the third level has one point for each 32
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ def test_a_last_map_of_one_cell(build_tiny, tmp_path, detector, options, size):
     for session in (OnnxRuntimeSession(built.content), OpenvinoSession(tmp_path / "tiny.xml")):
         for count in (1, 2):
             pixels = noise(count, 3, *ONE)
-            wanted, found = torch_says(built.model, pixels), session.run(pixels)
-            assert wanted.counts == built.info.graph.counts(*ONE)
-            assert wanted.counts[-1] == 1
-            assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 1e-3
-            assert np.abs(found["scores"] - wanted.scores.numpy()).max() < 3e-5
-            assert len(wanted.scores.unique()) > 10  # of 21 cells and three classes
+            expected, found = torch_says(built.model, pixels), session.run(pixels)
+            assert expected.counts == built.info.graph.counts(*ONE)
+            assert expected.counts[-1] == 1
+            assert np.abs(found["boxes"] - expected.boxes.numpy()).max() < 1e-3
+            assert np.abs(found["scores"] - expected.scores.numpy()).max() < 3e-5
+            assert len(expected.scores.unique()) > 10  # for 21 points and three classes

@@ -1,4 +1,4 @@
-"""Networks exported to ONNX against torch: every detector, fixed and free sizes, several images, both forms."""
+"""Networks exported to ONNX against torch: every detector, fixed and any sizes, several images, both forms."""
 
 from pathlib import Path
 
@@ -24,20 +24,20 @@ def test_every_detector(build_tiny, name, options, size, deform):
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "tf_efficientnet_lite0"])
 def test_half_precision(build_tiny, backbone):
-    """Weights and products have eleven bits; what goes in and comes out, and with it every place, has 24."""
+    """Weights and products have eleven bits; inputs, outputs and coordinates have 24."""
     built = build_tiny("vfnet", ExportSettings(FIXED, "fp16"), backbone=backbone, **NORMED)
     whole = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)  # of test_resnet
     assert backbone != "test_resnet" or len(built.content) < 0.7 * len(whole.content)
     pixels = noise(2, 3, *FIXED)
-    wanted, found = torch_says(built.model, pixels), OnnxRuntimeSession(built.content).run(pixels)
+    expected, found = torch_says(built.model, pixels), OnnxRuntimeSession(built.content).run(pixels)
     assert all(values.dtype == np.float32 for values in found.values())
-    assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < BOUNDS["fp16"].score
-    assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < BOUNDS["fp16"].box * SIDE
+    assert 1e-5 < np.abs(found["scores"] - expected.scores.numpy()).max() < BOUNDS["fp16"].score
+    assert np.abs(found["boxes"] - expected.boxes.numpy()).max() < BOUNDS["fp16"].box * SIDE
 
 
 def test_windows_want_a_size(tiny):
     model = tiny("fcos", backbone="swin_tiny_patch4_window7_224")
-    with pytest.raises(ConfigError, match=r"swin_tiny.*give a size, as --size 800x1216"):
+    with pytest.raises(ConfigError, match=r"swin_tiny.*--size 800x1216"):
         build_onnx(model, ExportSettings())
 
 
@@ -49,7 +49,7 @@ def test_other_backbones(build_tiny, backbone):
 
 
 def test_a_file_says_nothing_of_the_machine_that_wrote_it(build_tiny):
-    """The exporter notes lines of code and the paths of their files for every node."""
+    """The exporter stores lines of code and the paths of their files for every node."""
     content = build_tiny("vfnet", ExportSettings(FREE)).content
     for path in (vf.__file__, timm.__file__, __file__):
         assert str(Path(path).parent).encode() not in content
@@ -57,7 +57,7 @@ def test_a_file_says_nothing_of_the_machine_that_wrote_it(build_tiny):
 
 
 def test_weights_that_changed_on_the_way_are_seen(build_tiny, tmp_path):
-    """A file with other weights runs as well, and finds other things."""
+    """A file with other weights would run, too, and find other objects."""
     built = build_tiny("vfnet", ExportSettings(FREE))
     content, file = bytearray(built.content), tmp_path / "best.onnx"
     file.write_bytes(content)

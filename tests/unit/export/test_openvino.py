@@ -1,4 +1,4 @@
-"""Networks exported to OpenVINO against torch, both files together or none, and what is told of files that are bad."""
+"""Networks exported to OpenVINO against torch, both files together or none, and the errors for bad files."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from varifocal.utils.errors import CheckpointError, ConfigError, ExportError
 
 @pytest.mark.parametrize(("name", "options", "size", "deform"), CASES)
 def test_every_detector(build_tiny, tmp_path, name, options, size, deform):
-    """The files are those of test_onnx.py, made once for both."""
+    """The files are those of test_onnx.py, built once for both."""
     built = build_tiny(name, ExportSettings(size, deform=deform), **options)
     file = tmp_path / "tiny.xml"
     save_openvino(to_openvino(built.content), file, built.info)
@@ -33,7 +33,7 @@ def test_every_detector(build_tiny, tmp_path, name, options, size, deform):
 
 
 @pytest.mark.slow
-# of any size OpenVINO resizes a plain transformer's position embeddings otherwise; the comparison refuses such a file
+# for any size, OpenVINO resizes a plain transformer's position embeddings differently; the comparison refuses that
 @pytest.mark.parametrize(("backbone", "size"), [(name, FIXED if name == "test_vit" else FREE) for name in BACKBONES])
 def test_other_backbones(build_tiny, tmp_path, backbone, size):
     built = build_tiny("fcos", ExportSettings(size), backbone=backbone)
@@ -43,7 +43,7 @@ def test_other_backbones(build_tiny, tmp_path, backbone, size):
 
 
 def test_deformable_convolution_is_onnx_s_own():
-    """With a mask, stride, dilation and groups, against ONNX's literal reference; zero outside the map."""
+    """With a mask, stride, dilation and groups, against ONNX's reference implementation; zero outside the map."""
     from onnx import TensorProto, helper
     from onnx.reference import ReferenceEvaluator
 
@@ -67,17 +67,17 @@ def test_deformable_convolution_is_onnx_s_own():
     graph = helper.make_graph([node], "g", places, [out], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     given = {name: values[name] for name in ("x", "offset", "mask")}
-    wanted = ReferenceEvaluator(model).run(None, given)[0]
+    expected = ReferenceEvaluator(model).run(None, given)[0]
     compiled = openvino.Core().compile_model(
         to_openvino(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     found = compiled([values["x"], values["offset"], values["mask"]])[0]
-    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.fixture
 def cached(monkeypatch, build_tiny):
-    """The exporter takes the ONNX files of the fixture, of vfnet, in place of making them again."""
+    """The exporter uses the ONNX files of the fixture, of vfnet, instead of building them again."""
     from varifocal.export import openvino as module
 
     def build_onnx(model, settings):
@@ -96,7 +96,7 @@ def photo():
 
 @pytest.fixture
 def exported(cached, photo, tmp_path):
-    """The place of a file that export_openvino has written."""
+    """The path of a file that export_openvino has written."""
     file = tmp_path / "deployed" / "best.xml"
     export_openvino(cached, file, ExportSettings(FREE), [photo])
     return file
@@ -105,9 +105,9 @@ def exported(cached, photo, tmp_path):
 def test_an_exported_file_predicts_what_the_checkpoint_does(exported, cached, photo):
     assert sorted(path.name for path in exported.parent.iterdir()) == ["best.bin", "best.xml", "best.xml.json"]
     model = vf.load(exported)
-    found, wanted = model.predict(photo), cached.predict(photo)
-    assert len(found) == len(wanted) > 5
-    assert np.abs(found.scores - wanted.scores).max() < 0.01  # the resize differs by a gray level
+    found, expected = model.predict(photo), cached.predict(photo)
+    assert len(found) == len(expected) > 5
+    assert np.abs(found.scores - expected.scores).max() < 0.01  # the resize differs by a gray level
     assert [category.name for category in model.categories] == ["cat", "dog", "cow"]
     described = json.loads((exported.parent / "best.xml.json").read_text())
     inside = openvino.Core().read_model(exported).get_rt_info("varifocal").astype(str)
@@ -117,15 +117,15 @@ def test_an_exported_file_predicts_what_the_checkpoint_does(exported, cached, ph
 
 
 def test_precisions_of_an_exported_file(exported, cached, monkeypatch):
-    """fp32 is exact; bf16 is another precision."""
+    """fp32 is exact; bf16 is less precise."""
     pixels = noise(1, 3, 96, 128)
-    wanted = torch_says(cached, pixels).scores.numpy()
-    assert np.abs(vf.load(exported, precision="fp32").session.run(pixels)["scores"] - wanted).max() < 1e-5
+    expected = torch_says(cached, pixels).scores.numpy()
+    assert np.abs(vf.load(exported, precision="fp32").session.run(pixels)["scores"] - expected).max() < 1e-5
     with pytest.raises(ConfigError, match=r"best\.xml: OpenVINO computes in fp32 or bf16 on a CPU, not in fp16"):
         vf.load(exported, precision="fp16")
     if has_bf16():
         low = vf.load(exported, precision="bf16").session.run(pixels)["scores"]
-        assert 1e-5 < np.abs(low - wanted).max() < 0.05
+        assert 1e-5 < np.abs(low - expected).max() < 0.05
     without_bf16(monkeypatch)
     with pytest.raises(ConfigError, match=r"best\.xml: this processor has no arithmetic in bf16; use --precision fp32"):
         vf.load(exported, precision="bf16")
@@ -133,21 +133,21 @@ def test_precisions_of_an_exported_file(exported, cached, monkeypatch):
 
 @pytest.mark.skipif(not has_bf16(), reason="OpenVINO has no arithmetic in bf16 on this processor")
 def test_a_file_of_a_fixed_size_in_bf16(build_tiny, tmp_path):
-    """It runs image by image, and what several say is what each says alone."""
+    """It runs image by image; a batch gives the same results as each image alone."""
     built = build_tiny("vfnet", ExportSettings(FIXED), **NORMED)
     save_openvino(to_openvino(built.content), tmp_path / "fixed.xml", built.info)
     session = OpenvinoSession(tmp_path / "fixed.xml", precision="bf16")
     pixels = noise(3, 3, *FIXED)
-    found, wanted = session.run(pixels), torch_says(built.model, pixels)
-    assert 1e-5 < np.abs(found["scores"] - wanted.scores.numpy()).max() < 0.05
-    assert np.abs(found["boxes"] - wanted.boxes.numpy()).max() < 5
+    found, expected = session.run(pixels), torch_says(built.model, pixels)
+    assert 1e-5 < np.abs(found["scores"] - expected.scores.numpy()).max() < 0.05
+    assert np.abs(found["boxes"] - expected.boxes.numpy()).max() < 5
     for i in range(3):
         assert np.array_equal(session.run(pixels[i : i + 1])["scores"][0], found["scores"][i])
 
 
 @pytest.mark.parametrize(
     ("size", "options", "norms", "deformable"),
-    # three levels; a norm in either tower and in the convolution before the first boxes, and one behind each star
+    # three levels; a norm in either tower and in the convolution before the first boxes, and one after each star
     [(FREE, {}, 3 * 3, 3 * 2), (FIXED, NORMED, 3 * 5, 3 * 4)],
 )
 def test_norms_of_groups_have_one_operator(build_tiny, size, options, norms, deformable):
@@ -174,9 +174,9 @@ def test_half_weights_are_half_as_large(cached, photo, tmp_path):
 def test_a_file_that_suppresses_by_itself(build_tiny, tmp_path, photo):
     built = build_tiny("vfnet", ExportSettings(FREE, nms="graph"))
     save_openvino(to_openvino(built.content), tmp_path / "in.xml", built.info)
-    found, wanted = vf.load(tmp_path / "in.xml").predict(photo), built.model.predict(photo)
-    assert len(found) == len(wanted) > 5
-    assert np.abs(found.scores - wanted.scores).max() < 0.01
+    found, expected = vf.load(tmp_path / "in.xml").predict(photo), built.model.predict(photo)
+    assert len(found) == len(expected) > 5
+    assert np.abs(found.scores - expected.scores).max() < 0.01
 
 
 def test_nothing_is_left_of_an_export_that_differs(cached, photo, tmp_path, monkeypatch):

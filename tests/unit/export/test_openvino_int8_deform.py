@@ -1,4 +1,4 @@
-"""Deformable convolutions in eight bits for OpenVINO, against ONNX's literal reference."""
+"""Deformable convolutions in int8 for OpenVINO, against ONNX's reference implementation."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def kinds(graph):
     return [node.get_type_name() for node in graph.get_ops()]
 
 
-# offsets in halves and features in fours: what lies between cells is whole, and eight bits hold it exactly
+# offsets in halves and features in fours: interpolated values are integers, which int8 represents exactly
 CASES = {
     "star": ({}, (3, 3), False),
     "mask": ({}, (3, 3), True),
@@ -42,7 +42,7 @@ CASES = {
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", CASES)
 def test_whole_numbers_are_exact(case, target):
-    """In two images, with places on, between and far outside of the cells."""
+    """In two images, with locations on, between and far outside the pixels."""
     most = WEIGHT_STEPS[target]
     words, kernel, mask = CASES[case]
     x = 4 * RNG.integers(0, 64, (2, 8, 7, 9)).astype(np.float32)
@@ -60,16 +60,16 @@ def test_whole_numbers_are_exact(case, target):
     if mask:
         values["mask"] = RNG.integers(0, 2, (2, taps, *size)).astype(np.float32)
     model = deform({name: value.shape for name, value in values.items()}, weight, mask, **words)
-    wanted = ReferenceEvaluator(model).run(None, values)[0]
+    expected = ReferenceEvaluator(model).run(None, values)[0]
     graph = to_openvino(model.SerializeToString())
     assert use_rows(graph, {"star": ValueRange(0, 255)}, target) == ["star"]
     assert "DeformableConvolution" not in kinds(graph)
-    assert np.abs(said(graph, values) - wanted).max() < 1e-5 * np.abs(wanted).max()
+    assert np.abs(said(graph, values) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable restricts x86 processors")
 def test_the_largest_products_are_exact_without_vnni():
-    """In a process whose OpenVINO uses no instruction beyond AVX2; that it obeys is seen by weights of eight bits."""
+    """In a process whose OpenVINO uses no instruction beyond AVX2; weights of eight bits show that it obeys."""
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, int8_products.__file__], env=limited, capture_output=True, text=True, check=True
@@ -80,16 +80,16 @@ def test_the_largest_products_are_exact_without_vnni():
 
 
 def test_features_are_rounded_to_the_range():
-    """By at most half a step each, so that the sum is off by no more than the weights can make of it."""
+    """By at most half a step each, which bounds the error of the sum by the weights."""
     x = RNG.normal(0, 1, (1, 4, 6, 6)).astype(np.float32)
     weight = np.ones((1, 4, 3, 3), np.float32) * 64
     values = {"x": x, "offset": RNG.normal(0, 1, (1, 18, 6, 6)).astype(np.float32)}
     model = deform({name: value.shape for name, value in values.items()}, weight, False)
-    wanted = ReferenceEvaluator(model).run(None, values)[0]
+    expected = ReferenceEvaluator(model).run(None, values)[0]
     graph = to_openvino(model.SerializeToString())
     own = ValueRange(float(x.min()), float(x.max()))
     use_rows(graph, {"star": own}, "portable")
-    off = np.abs(said(graph, values) - wanted).max()
+    off = np.abs(said(graph, values) - expected).max()
     assert 0.1 * 36 * 64 * own.scale / 2 < off <= 1.01 * 36 * 64 * own.scale / 2
 
 

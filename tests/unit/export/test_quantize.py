@@ -1,7 +1,7 @@
-"""Exports in eight bits from the command line: what is kept, what is refused and what the refusal says.
+"""Exports in int8 from the command line: which files are kept, which are refused, and the message of the refusal.
 
-The network is a tiny one in which one part cannot bear eight bits: a channel of its first layer is three thousand times
-as large as the others and read by nobody, so that in float it does nothing, and in eight bits leaves nothing of them.
+One part of the tiny network cannot be int8: a channel of its first layer is three thousand times as large as the others
+and read by no layer. In float it has no effect; in int8 its range leaves no resolution for the others.
 """
 
 import json
@@ -24,7 +24,7 @@ from varifocal.inference.model import save
 
 SIZE = (128, 192)
 GUILTY = "head.cls_tower"
-DROP = "25"  # points; weights in 64 steps cost the other parts of a network that never learnt anything some twenty
+DROP = "25"  # points; weights in 64 steps cost the other parts of an untrained network about twenty
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def wounded(tiny):
 
 @pytest.fixture(scope="module")
 def built(wounded, unchecked):
-    """Its ONNX file, made once."""
+    """The content of its ONNX file, built once."""
     with unchecked():
         return build_onnx(wounded, ExportSettings(SIZE))
 
 
 @pytest.fixture
 def checkpoint(wounded, built, tmp_path, monkeypatch):
-    """A checkpoint in a folder of its own, whose export to ONNX takes no time."""
+    """A checkpoint in a folder of its own; its export to ONNX is cached."""
     from varifocal.export import quantize_network as quantize_network
 
     def made(model, settings):
@@ -61,7 +61,7 @@ def checkpoint(wounded, built, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def data(wounded, tmp_path_factory):
-    """Images of noise, and as their labels what the network finds there most surely."""
+    """Images of noise, with the most confident detections of the network as labels."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split, numbers in (("train", range(4)), ("val", range(4, 7))):
@@ -90,13 +90,13 @@ def left(checkpoint):
 
 
 def convolutions(file):
-    """Of a file the modules of convolutions with weights in float, and of those in eight bits."""
+    """Return the modules of the convolutions with float weights, and of those with int8 weights."""
     graph = Graph(onnx.load(file))
     rounded = {node.name: node.input[1].startswith("int8.") for node in graph.nodes("Conv")}
     kinds = {tensor.name: tensor.data_type for tensor in graph.proto.graph.initializer}
     for node in graph.nodes("Conv"):
         if rounded[node.name]:
-            source = graph.maker[node.input[1]]
+            source = graph.producer[node.input[1]]
             assert source.op_type == "DequantizeLinear"
             assert kinds[source.input[0]] == onnx.TensorProto.INT8
     modules = {node.name: module_of(node) for node in graph.nodes("Conv")}
@@ -104,21 +104,21 @@ def convolutions(file):
 
 
 def test_a_part_that_cannot_bear_it_is_named(checkpoint, data, capfd):
-    """Nothing is written, and what the message says to type works."""
+    """Nothing is written, and the command that the message suggests works."""
     assert export(checkpoint, data) == 2
     message = capfd.readouterr().err.splitlines()[-1]
     assert "best.onnx: is not kept, because int8 costs" in message
-    assert f"the detections change most by {GUILTY} (" in message
+    assert f"change the most detections are {GUILTY} (" in message
     assert message.endswith(f"add --fp32-modules {GUILTY}")
     assert left(checkpoint) == ["best.safetensors"]
 
     assert export(checkpoint, data, "--fp32-modules", GUILTY) == 0
-    told = capfd.readouterr().out
-    assert "input of 128x192" in told
+    printed = capfd.readouterr().out
+    assert "input of 128x192" in printed
     assert left(checkpoint) == ["best.onnx", "best.onnx.json", "best.safetensors"]
     floats, rounded = convolutions(checkpoint.with_suffix(".onnx"))
     assert {name for name in floats if name.startswith(GUILTY)} == {f"{GUILTY}.0.0", f"{GUILTY}.1.0"}
-    # beside the part that is kept only what says something and what steers is float
+    # beside the part that is kept, only layers that affect outputs or sampling locations are float
     assert {name for name in floats if not name.startswith(GUILTY)} == {"head.cls", "head.reg", "head.reg_refine"}
     assert {name.split(".")[0] for name in rounded} == {"backbone", "neck", "head"}
     described = json.loads((checkpoint.parent / "best.onnx.json").read_text())
@@ -135,14 +135,14 @@ def test_the_file_finds_what_the_checkpoint_does(checkpoint, wounded, data):
     assert export(checkpoint, data, "--fp32-modules", GUILTY) == 0
     images = [data / f"{i}.png" for i in (4, 5)]
     alone = vf.load(checkpoint.with_suffix(".onnx")).predict(images)
-    for found, wanted in zip(alone, wounded.predict(images), strict=True):
-        assert np.abs(found.scores[:5] - wanted.scores[:5]).max() < 0.1
-        assert not np.array_equal(found.scores[:5], wanted.scores[:5])
+    for found, expected in zip(alone, wounded.predict(images), strict=True):
+        assert np.abs(found.scores[:5] - expected.scores[:5]).max() < 0.1
+        assert not np.array_equal(found.scores[:5], expected.scores[:5])
 
 
 @pytest.mark.skipif(RESTRICTED, reason="OpenVINO crashes where a variable restricts its convolutions to AVX2 alone")
 def test_openvino(checkpoint, wounded, data, capfd):
-    """In its form the star is in eight bits, too, and the file, of one image, runs for several."""
+    """In this format the star is int8, too, and the file, exported for one image, runs for several."""
     assert export(checkpoint, data, "--format", "openvino") == 2
     assert capfd.readouterr().err.endswith(f"add --fp32-modules {GUILTY}\n")
     assert left(checkpoint) == ["best.safetensors"]
@@ -154,8 +154,8 @@ def test_openvino(checkpoint, wounded, data, capfd):
     assert 'type="EmbeddingBagPackedSum"' in text
     assert 'type="DeformableConvolution"' not in text
     images = [data / f"{i}.png" for i in (4, 5)]
-    for found, wanted in zip(vf.load(file).predict(images), wounded.predict(images), strict=True):
-        assert np.abs(found.scores[:5] - wanted.scores[:5]).max() < 0.1
+    for found, expected in zip(vf.load(file).predict(images), wounded.predict(images), strict=True):
+        assert np.abs(found.scores[:5] - expected.scores[:5]).max() < 0.1
     capfd.readouterr()
     assert main(["eval", str(file), str(data), "--precision", "bf16"]) == 2
     assert "computes in int8 already" in capfd.readouterr().err
@@ -181,7 +181,7 @@ def test_for_vnni_without_it(checkpoint, data, monkeypatch, capfd):
 
 def test_everything_kept(checkpoint, data, capfd):
     assert export(checkpoint, data, "--fp32-modules", "backbone,neck,head") == 2
-    assert "leave nothing to int8" in capfd.readouterr().err
+    assert "leaves nothing to compute in int8" in capfd.readouterr().err
 
 
 def test_what_is_wrong_with_other_images_is_said_before_the_calibration(checkpoint, data, tmp_path, capfd):
@@ -192,43 +192,43 @@ def test_what_is_wrong_with_other_images_is_said_before_the_calibration(checkpoi
     birds = tmp_path / "birds.json"
     birds.write_text(json.dumps(content))
     assert export(checkpoint, data, "--validation-data", str(birds)) == 2
-    told = capfd.readouterr().err
-    assert "birds.json: the model was not trained on bird" in told
-    assert "calibrating" not in told
+    printed = capfd.readouterr().err
+    assert "birds.json: the model was not trained on bird" in printed
+    assert "calibrating" not in printed
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--precision", "int8"], "--precision int8 needs --calibration-data DATA"),
-        (["--calibration-data", "DATA"], "--calibration-data: is for --precision int8 only"),
-        (["--fp32-modules", "neck"], "--fp32-modules: is for --precision int8 only"),
-        (["--int8-target", "portable"], "--int8-target: is for --precision int8 only"),
+        (["--calibration-data", "DATA"], "--calibration-data: only applies to --precision int8"),
+        (["--fp32-modules", "neck"], "--fp32-modules: only applies to --precision int8"),
+        (["--int8-target", "portable"], "--int8-target: only applies to --precision int8"),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--images", "x"],
             "name them with --validation-data DATA/SPLIT",
         ),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--max-ap-drop", "-1"],
-            "--max-ap-drop -1: a drop of AP",
+            "--max-ap-drop -1: must be at least 0",
         ),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--max-ap-drop", "nan"],
-            "--max-ap-drop nan: a drop of AP",
+            "--max-ap-drop nan: must be at least 0",
         ),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--fp32-modules", "neck,head.vfl_cls"],
-            "--fp32-modules head.vfl_cls: the network has no such part; near are head.cls",
+            "--fp32-modules head.vfl_cls: the network has no such module; similar are head.cls",
         ),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--fp32-modules", "xyz"],
-            "--fp32-modules xyz: the network has no such part; there are backbone.conv1, ",
+            "--fp32-modules xyz: the network has no such module; there are backbone.conv1, ",
         ),
         (["--precision", "int8", "--calibration-data", "gone"], "gone: there is no such file or folder"),
         (["--precision", "int8", "--calibration-data", "DATA/gone"], "there is no such file or folder"),
         (
             ["--precision", "int8", "--calibration-data", "DATA", "--format", "torch-export"],
-            "for --format onnx or openvino",
+            "needs --format onnx or openvino",
         ),
         (["--precision", "int8", "--calibration-data", "EMPTY"], "'images' is empty; a data set needs"),
         (
@@ -237,7 +237,7 @@ def test_what_is_wrong_with_other_images_is_said_before_the_calibration(checkpoi
         ),
         (
             ["--precision", "int8", "--calibration-data", "BLANK"],
-            "has no boxes to measure AP on; name other data with --validation-data",
+            "has no boxes to measure the AP on; name other data with --validation-data",
         ),
         (
             ["--precision", "int8", "--calibration-data", "TORN", "--validation-data", "DATA/val"],

@@ -1,4 +1,4 @@
-"""Convolutions in eight bits: rounding against literal arithmetic, biases against convolutions that are computed."""
+"""Convolutions in int8: rounding against literal arithmetic, biases against computed convolutions."""
 
 import numpy as np
 import onnx
@@ -38,9 +38,9 @@ def test_weights_are_rounded_by_the_largest_of_each_output(most):
 
 
 def added_in_16_bits(features, weights):
-    """The product of [K] unsigned and [O, K] signed bytes of an x86 processor without VNNI, literally.
+    """Return the product of [K] unsigned and [O, K] signed bytes as an x86 processor without VNNI computes it.
 
-    Pairs of products are added in 16 bits and cut off (pmaddubsw), then everything is added in 32 (pmaddwd, paddd).
+    Pairs of products are added in 16 bits with saturation (pmaddubsw), then everything is added in 32 (pmaddwd, paddd).
     """
     sums = []
     for row in weights:
@@ -54,7 +54,7 @@ def added_in_16_bits(features, weights):
 
 @pytest.mark.parametrize(("target", "exact"), [("portable", True), ("vnni", False)])
 def test_products_of_the_largest_bytes_without_vnni(target, exact):
-    """Of features that are as bright as they can be and of weights that are as large: in no order do they overflow."""
+    """The largest features and the largest weights overflow in no order."""
     rng = np.random.default_rng(0)
     features = rng.choice([0, 254, LEVELS], 64)
     steps = rng.choice([-1.0, -0.99, 0.99, 1.0], (20, 64)).astype(np.float32)
@@ -68,12 +68,12 @@ def test_products_of_the_largest_bytes_without_vnni(target, exact):
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_the_shift_is_what_the_convolution_loses_on_average(groups):
-    """Of maps that are constant, so that the border, which is not counted, can be cut off."""
+    """The maps are constant, so that the border, which is not considered, can be cut off."""
     values = RNG.normal(0, 1, (6, 6 // groups, 3, 3)).astype(np.float32)
     rounded = round_weights(values, 127).values
     maps = np.ones((1, 6, 5, 5), np.float32) * RNG.uniform(0, 6, (6, 1, 1)).astype(np.float32)
 
-    def convolved(weights):  # in float64, or the difference of two sums would carry the rounding of both
+    def convolved(weights):  # in float64, because the difference of two sums would have the rounding errors of both
         tensors = torch.from_numpy(maps).double(), torch.from_numpy(weights).double()
         return torch.nn.functional.conv2d(*tensors, groups=groups).numpy()[0, :, 1, 1]
 
@@ -82,7 +82,7 @@ def test_the_shift_is_what_the_convolution_loses_on_average(groups):
 
 
 def two_convolutions():
-    """One with ReLU, then one of the same weights and none: what both say is an output."""
+    """One with ReLU, then one with the same weights and none; the results of both are outputs."""
     weights = RNG.normal(0, 0.3, (3, 3, 3, 3)).astype(np.float32)
     bias = np.array([0.1, -0.2, 0.3], np.float32)
     nodes = [
@@ -96,7 +96,7 @@ def two_convolutions():
 
 
 def quantized(proto, images, *, both_ends, keep=(), target="portable"):
-    """With the ranges and means that the tensors really have."""
+    """Return the graph quantized with the actual ranges and means of its tensors."""
     names = ["images", "c1", "r1", "c2", "r2", "y"]
     held = {"images": images, **dict(zip(names[1:], run(proto, images, *names[1:]), strict=True))}
     ranges = {name: ValueRange(min(float(x.min()), 0), max(float(x.max()), 0)) for name, x in held.items()}
@@ -105,14 +105,14 @@ def quantized(proto, images, *, both_ends, keep=(), target="portable"):
 
 
 def literal(x, own):
-    """Rounded to the steps of a range, in loops of nothing."""
+    """Return the values rounded to the steps of a range, literally."""
     return ((np.clip(np.rint(x / own.scale) + own.zero, 0, 255) - own.zero) * own.scale).astype(np.float32)
 
 
 @pytest.mark.parametrize("target", WEIGHT_STEPS)
 @pytest.mark.parametrize("both_ends", [False, True])
 def test_each_step_is_the_literal_one(both_ends, target):
-    """Each tensor from the one before it: a convolution of rounded features with rounded weights."""
+    """Each tensor is computed from the one before: a convolution of rounded features with rounded weights."""
     proto = two_convolutions()
     images = RNG.uniform(0, 255, (2, 3, 6, 7)).astype(np.float32)
     changed, ranges = quantized(proto, images, both_ends=both_ends, target=target)
@@ -126,12 +126,12 @@ def test_each_step_is_the_literal_one(both_ends, target):
         features = literal(images if source == "images" else found[source], ranges[source])
         shift = bias_shift(original, weights.values, float_maps[source].mean(axis=(0, 2, 3)))
         tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (features, weights.values))
-        wanted = torch.nn.functional.conv2d(*tensors, padding=1).numpy() + (shift + bias).reshape(3, 1, 1)
-        assert np.abs(found[result] - wanted).max() < 1e-3 * np.abs(wanted).max()
+        expected = torch.nn.functional.conv2d(*tensors, padding=1).numpy() + (shift + bias).reshape(3, 1, 1)
+        assert np.abs(found[result] - expected).max() < 1e-3 * np.abs(expected).max()
     steps = ranges["r2"].scale
     assert 0 < np.abs(found["r2"] - float_maps["r2"]).max() < 20 * steps
     last = [one for one in changed.graph.node if one.op_type == "Conv"][-1]
-    # what is said is float where the runtime cannot multiply eight bits to float
+    # outputs are float if the runtime cannot multiply int8 to float
     assert (last.input[1] == "w") == both_ends
 
 
@@ -143,7 +143,7 @@ def test_the_weights_are_there_once_and_in_eight_bits_only():
     assert "w" not in held
     assert held["int8.w"] == onnx.TensorProto.INT8
     assert sum(one.op_type == "DequantizeLinear" and one.input[0] == "int8.w" for one in changed.graph.node) == 1
-    assert proto.graph.initializer[0].name == "w"  # the float graph is as it was
+    assert proto.graph.initializer[0].name == "w"  # the float graph is unchanged
 
 
 def test_with_everything_kept_nothing_changes():

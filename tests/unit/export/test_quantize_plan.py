@@ -1,4 +1,4 @@
-"""What becomes eight bits, on graphs that are drawn by hand."""
+"""Quantization plans of graphs that are built by hand."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def graph(nodes, *outputs, **constants):
 
 
 def group_norm(source, output, module):
-    """As ONNX has it before it knows groups of channels: instances of flattened groups, then scale and shift."""
+    """Return group normalization as ONNX had it before its own operator: InstanceNormalization, scale, shift."""
     return [
         node("Reshape", [source, "groups"], f"{output}.groups", module),
         node("InstanceNormalization", [f"{output}.groups", "ones", "zeros"], f"{output}.normed", module),
@@ -31,9 +31,9 @@ def group_norm(source, output, module):
 
 
 def pyramid(norm=False):
-    """A backbone with a residual, a neck with a sum of two levels, and two predictors, one of which steers a look-up.
+    """Return a backbone with a residual, a neck with a sum, and two predictors, one of which sets where to sample.
 
-    images - c1 - relu - pool - c2 -(+)- relu s - lateral ------(+)- merged - c4 - tower - r - look-up at p - c5 - y
+    images - c1 - relu - pool - c2 -(+)- relu s - lateral ------(+)- merged - c4 - tower - r - sample at p   - c5 - y
                           |__________|     |__ c3 - pool(Resize)_|                        |__ reg - exp - p
     """
     nodes = [
@@ -76,16 +76,16 @@ def test_everything(both_ends):
     plan = make_plan(pyramid(), (), both_ends=both_ends)
     predictors = set() if both_ends else {"reg", "cls"}
     assert plan.convolutions == {"c1", "c2", "c3", "lateral", "c4", "c5"} | predictors
-    # one scale for a map, before and behind what only chooses numbers of it
+    # one scale for a map, before and after operators that only select its values
     assert plan.tensors["pool"] == "r1"
     inputs = {"images", "r1", "pool", "s", "merged", "read", "c2"}
     if both_ends:
-        # c1 and c5 become one step with their ReLU, c5's result is read by nobody in eight bits
+        # c1 and c5 are fused with their ReLU; no layer reads c5's result in int8
         assert set(plan.tensors) == inputs | {"lateral", "c3", "up", "c4", "c5"}
         assert plan.tensors["up"] == "c3"
         assert plan.sums == {"sum", "merged"}
     else:
-        # the results of convolutions are added in float, but to what is rounded anyway
+        # the results of convolutions are added in float, except to tensors that are rounded anyway
         assert set(plan.tensors) == inputs | {"r4", "r5"}
         assert plan.sums == {"sum"}
     assert plan.everywhere == both_ends
@@ -93,13 +93,13 @@ def test_everything(both_ends):
 
 
 def test_a_norm_behind_the_star_stays_float_between_eight_bits():
-    """What follows its product is no answer and steers nothing: the plan is that without a norm, and no tensor within
-    the norm is rounded."""
+    """What follows its product affects neither outputs nor locations: the plan is that without a norm, and no tensor
+    within the norm is rounded."""
     for both_ends in (False, True):
         plan = make_plan(pyramid(norm=True), (), both_ends=both_ends)
         plain = make_plan(pyramid(), (), both_ends=both_ends)
         assert (plan.convolutions, plan.tensors, plan.sums) == (plain.convolutions, plain.tensors, plain.sums)
-        assert ("c5" in plan.tensors) == both_ends  # ONNX Runtime multiplies in eight bits only into eight
+        assert ("c5" in plan.tensors) == both_ends  # ONNX Runtime multiplies in int8 only if the result is int8
         assert not any(name.startswith("n5") for name in plan.tensors)
     assert {name for name in possible(pyramid(norm=True)) if name.startswith("n5")} == set()
 
@@ -107,10 +107,10 @@ def test_a_norm_behind_the_star_stays_float_between_eight_bits():
 def test_who_reads_eight_bits():
     drawn = pyramid()
     plan = make_plan(drawn, (), both_ends=False)
-    reads = {(one.name, place) for name in plan.tensors for one, place in drawn.readers[name] if plan.reads(one, place)}
+    reads = {(one.name, index) for name in plan.tensors for one, index in drawn.readers[name] if plan.reads(one, index)}
     assert ("sum", 0) in reads
     assert ("sum", 1) in reads
-    assert ("read", 0) not in reads  # places are looked up in float features
+    assert ("read", 0) not in reads  # sampling reads float features
     assert ("c5", 0) in reads
 
 
@@ -133,14 +133,14 @@ def test_parts_that_are_kept(keep, left):
 
 
 def test_a_kept_head_reads_float():
-    """Nothing of what it reads is rounded, but what others before it read."""
+    """Its inputs are not rounded, except for those that are also inputs of layers before it."""
     plan = make_plan(pyramid(), ("head", "neck"), both_ends=False)
     assert set(plan.tensors) == {"images", "r1", "pool", "c2"}
     assert plan.sums == {"sum"}
 
 
 def test_deformable_convolutions():
-    """Offsets and masks steer; the features do not, and the node itself can be kept."""
+    """Offsets and masks affect locations, the features do not, and the node itself can be kept."""
     nodes = [
         conv("images", "c1"),
         conv("c1", "offset"),

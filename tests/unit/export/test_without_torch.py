@@ -1,4 +1,4 @@
-"""Exported files are run, measured and described by a program that cannot import torch or what comes with it."""
+"""A program that cannot import torch or its dependencies runs, measures and describes exported files."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def run(program, *words):
-    """What such a program prints, which must succeed."""
+    """Return the output of such a program, which must succeed."""
     command = [sys.executable, "-c", BLOCKED + program, str(SOURCE), *map(str, words)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
@@ -44,19 +44,19 @@ def run(program, *words):
 
 @pytest.fixture(scope="module")
 def folder(build_tiny, tmp_path_factory):
-    """With tiny.onnx, tiny.xml and photo.png, and a data set of that image."""
-    place = tmp_path_factory.mktemp("deployed")
+    """A folder with tiny.onnx, tiny.xml and photo.png, and a data set of that image."""
+    path = tmp_path_factory.mktemp("deployed")
     built = build_tiny("vfnet", ExportSettings(None))
-    (place / "tiny.onnx").write_bytes(described(built.content, built.info))
-    save_openvino(to_openvino(built.content), place / "tiny.xml", built.info)
-    Image.effect_noise((120, 80), 80).convert("RGB").save(place / "photo.png")
+    (path / "tiny.onnx").write_bytes(described(built.content, built.info))
+    save_openvino(to_openvino(built.content), path / "tiny.xml", built.info)
+    Image.effect_noise((120, 80), 80).convert("RGB").save(path / "photo.png")
     content = {
         "images": [{"id": 1, "file_name": "photo.png", "width": 120, "height": 80}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [10, 10, 50, 50], "area": 2500}],
         "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "cow"), start=1)],
     }
-    (place / "data.json").write_text(json.dumps(content))
-    return place
+    (path / "data.json").write_text(json.dumps(content))
+    return path
 
 
 @pytest.mark.parametrize("name", ["tiny.onnx", "tiny.xml"])

@@ -9,7 +9,8 @@ from PIL import Image
 
 from varifocal.inference.model import Model
 from varifocal.models import DETECTORS
-from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.recipes.build import build_model
+from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.structures import Targets
 from varifocal.types import Category
 from varifocal.utils.errors import ConfigError

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, how a run is gone on with and extended, and what Ctrl-C says."""
+"""The folder of a run: who may write to it, how a run is resumed and extended, and what Ctrl-C prints."""
 
 import json
 import os
@@ -8,21 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from error_codes import raises_code
 from safetensors.torch import load_file
 from tiny_data import TINY, make_data
 
 import varifocal.recipes.run as run_module
 import varifocal.train.loop as loop_module
+import varifocal.train.step as step_module
 from varifocal.cli import main
 from varifocal.recipes.recipe import Recipe, write_recipe
-from varifocal.recipes.resume import CHANGEABLE, changed
+from varifocal.recipes.resume import CHANGEABLE, changed_recipe
 from varifocal.recipes.run import next_run_dir, resume_run, run_folder, run_recipe
 from varifocal.utils.errors import ConfigError, Interrupted
 from varifocal.utils.locks import claimed_folder
 from varifocal.utils.overrides import override
 
-# Two images of two crops each make two steps an epoch, all of one rate, so that a run of more epochs begins as a run
-# of fewer epochs.
+# Two images of two crops each make two steps per epoch, all with one learning rate, so that a run of more epochs
+# starts like a run of fewer epochs.
 EVEN = [*TINY, "train.batch_size=2", "train.milestones=[]", "train.warmup_steps=0", "train.save_every_steps=0"]
 BYTES = ("state", "last", "best")
 
@@ -42,7 +44,7 @@ def lines(run):
 
 @pytest.fixture
 def train(data, tmp_path):
-    """The command with the recipe of these tests; its exit code."""
+    """Return a function that runs the command with the recipe of these tests and returns its exit code."""
 
     def call(run, *words):
         write_recipe(recipe(), tmp_path / "even.yaml")
@@ -53,7 +55,7 @@ def train(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """A run of two epochs, for tests that leave it as it is."""
+    """A run of two epochs, for tests that do not change it."""
     run = tmp_path_factory.mktemp("finished") / "run"
     run_recipe(recipe("train.epochs=2"), data, run)
     return run
@@ -76,7 +78,7 @@ def test_a_folder_that_is_in_use_is_refused_untouched(data, finished, tmp_path):
 
 
 def test_a_run_that_another_process_made_in_between_is_not_written_over(data, tmp_path, monkeypatch):
-    """Both have seen an empty folder; the other one has begun and ended before this one has the lock."""
+    """Both have seen an empty folder; the other one starts and finishes before this one gets the lock."""
     look = run_module.create_run_dir
 
     def look_and_wait(run):
@@ -84,7 +86,7 @@ def test_a_run_that_another_process_made_in_between_is_not_written_over(data, tm
         (run / "recipe.yaml").write_text("of the other")
 
     monkeypatch.setattr(run_module, "create_run_dir", look_and_wait)
-    with pytest.raises(ConfigError, match=r"run: is not empty; go on with: varifocal train DATA --resume .*run"):
+    with pytest.raises(ConfigError, match=r"resume its run with: varifocal train DATA --resume .*run"):
         run_recipe(recipe(), data, tmp_path / "run")
     assert [(path.name, path.read_text()) for path in (tmp_path / "run").iterdir()] == [("recipe.yaml", "of the other")]
 
@@ -99,7 +101,7 @@ def test_what_a_kill_left_before_the_run_began_is_no_run(data, tmp_path):
 
 
 def test_nobody_gets_the_folder_of_another_without_a_name(tmp_path, monkeypatch):
-    """As if two processes had looked at the same moment; nothing is left of runs that do not begin."""
+    """As if two processes had looked at the same moment; runs that do not start leave nothing behind."""
     monkeypatch.chdir(tmp_path)
     assert [str(next_run_dir("a")) for _ in range(3)] == [str(Path("runs") / f"a-{n}") for n in (1, 2, 3)]
     with run_folder(None, "b") as first, run_folder(None, "b") as second:
@@ -119,25 +121,25 @@ def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, monkeypatch, capsys
         assert list(tmp_path.iterdir()) == []
 
 
-# going on
+# resuming
 
 
 def test_an_extended_run_is_the_longer_run(data, tmp_path, capsys):
-    """Where every step has the same rate: to the last bit, with the numbers of each step and of each validation."""
+    """If every step has the same learning rate: exactly, with the numbers of each step and each validation."""
     short, whole = tmp_path / "short", tmp_path / "whole"
     run_recipe(recipe("train.epochs=2"), data, short)
     kept = lines(short)
     capsys.readouterr()
     metrics = resume_run(data, short, ["train.epochs=4"])
-    said = capsys.readouterr().err
-    assert f"{short}: goes on at step 5 of 8; train.epochs=4 (was 2); the milestones lie at their fractions" in said
+    message = capsys.readouterr().err
+    assert f"{short}: resumes at step 5 of 8; train.epochs=4 (was 2); the milestones are fractions" in message
     assert metrics == run_recipe(recipe("train.epochs=4"), data, whole)
     for name in ("state", "last"):
         assert (short / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes(), name
-    # the best weights are of the first epochs, and say how many were planned then
-    best, wanted = (load_file(run / "best.safetensors") for run in (short, whole))
-    assert best.keys() == wanted.keys()
-    assert all(torch.equal(best[key], wanted[key]) for key in wanted)
+    # the best weights are of the first epochs, and their recipe has the number of epochs of that time
+    best, expected = (load_file(run / "best.safetensors") for run in (short, whole))
+    assert best.keys() == expected.keys()
+    assert all(torch.equal(best[key], expected[key]) for key in expected)
     assert (short / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
     assert (short / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
     assert lines(short)[: len(kept)] == kept
@@ -145,15 +147,15 @@ def test_an_extended_run_is_the_longer_run(data, tmp_path, capsys):
 
 
 def test_milestones_move_with_the_length(data, tmp_path, capsys):
-    """Of 4 steps the rate falls after 3, of 8 after 6: the steps that were done keep theirs, step 5 has the first."""
+    """With 4 steps the rate drops after 3, with 8 after 6: finished steps keep theirs, step 5 has the initial one."""
     run = tmp_path / "run"
     words = ("train.milestones=[0.75]", "train.lr=0.01", "data.val_split=")
     run_recipe(recipe("train.epochs=2", *words), data, run)
     capsys.readouterr()
     resume_run(data, run, ["train.epochs=4", "train.num_workers=1"])
-    said = capsys.readouterr().err
-    assert "train.num_workers=1 (was 0)" in said
-    assert "so that the learning rate is 0.01 here and falls after step 6" in said
+    message = capsys.readouterr().err
+    assert "train.num_workers=1 (was 0)" in message
+    assert "so the learning rate is now 0.01 and drops after step 6" in message
     rates = [line["lr"] for line in lines(run) if "loss" in line]
     assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.01, 0.01, 0.001, 0.001])
 
@@ -163,27 +165,24 @@ def test_a_finished_run_says_so_and_is_not_measured_again(data, finished, capsys
     for name in ("train", "write_results"):
         monkeypatch.setattr(run_module, name, None)
     assert main(["train", str(data), "--resume", str(finished)]) == 0
-    said = capsys.readouterr()
+    message = capsys.readouterr()
     command = f"varifocal train {data} --resume {finished}"
-    assert f"{finished}: is finished, all 4 steps are done; extend it with: {command} train.epochs=4" in said.err
-    assert "AP" in said.out
+    assert f"{finished}: is finished after all 4 steps; extend it with: {command} train.epochs=4" in message.err
+    assert "AP" in message.out
     assert main(["train", str(data), "--resume", str(finished), "train.lr=0.001", "train.clip_grad_norm=1"]) == 0
-    said = capsys.readouterr().err
-    assert (
-        "steps are done; train.lr, train.clip_grad_norm change nothing any more, as only train.epochs extends it: "
-        in said
-    )
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "steps, so train.lr, train.clip_grad_norm have no effect; only train.epochs extends it: " in message
+    assert message.count("\n") == 1
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
 def test_a_run_knows_its_data(tmp_path, capsys):
-    """Also when a word comes first, and when both were moved; where there is none, the way out is named."""
+    """Also if a key=value word comes first, and if both were moved; if the data is gone, the error says what to do."""
     old, new = tmp_path / "old", tmp_path / "new"
     run_recipe(recipe("train.epochs=1", "data.val_split="), make_data(old / "data", images=2), old / "run")
     old.rename(new)
     assert main(["train", "--resume", str(new / "run"), "train.epochs=2"]) == 0
-    assert "goes on at step 3 of 4; train.epochs=2 (was 1)" in capsys.readouterr().err
+    assert "resumes at step 3 of 4; train.epochs=2 (was 1)" in capsys.readouterr().err
     (new / "data").rename(new / "elsewhere")
     assert main(["train", str(new / "elsewhere"), "--resume", str(new / "run"), "train.epochs=3"]) == 0
     assert main(["train", "--resume", str(new / "run")]) == 0  # it knows the new path
@@ -191,7 +190,7 @@ def test_a_run_knows_its_data(tmp_path, capsys):
     capsys.readouterr()
     assert main(["train", "--resume", str(new / "run"), "train.epochs=4"]) == 2
     assert (
-        f"is not there any more; say where it is: varifocal train DATA --resume {new / 'run'}."
+        f"no longer exists; name its new location: varifocal train DATA --resume {new / 'run'}."
         in capsys.readouterr().err
     )
 
@@ -201,20 +200,18 @@ def test_weights_without_their_state_are_not_written_over(data, tmp_path):
     run_recipe(recipe("train.epochs=1", "data.val_split="), data, run)
     (run / "state.safetensors").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
-    with pytest.raises(
-        ConfigError, match=r"has weights and no state\.safetensors, .* train\.weights=.*last\.safetensors"
-    ):
+    with raises_code("no-state", ConfigError):
         resume_run(data, run, ["train.epochs=2"])
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
 def test_a_run_that_was_only_not_measured_is(data, tmp_path):
     run = tmp_path / "run"
-    wanted = run_recipe(recipe("train.epochs=1"), data, run)
+    expected = run_recipe(recipe("train.epochs=1"), data, run)
     for damage in (Path.unlink, lambda file: file.write_text("{")):
         damage(run / "metrics.json")
-        assert resume_run(data, run) == wanted
-        assert json.loads((run / "metrics.json").read_text())["AP"] == wanted.AP
+        assert resume_run(data, run) == expected
+        assert json.loads((run / "metrics.json").read_text())["AP"] == expected.AP
 
 
 def test_what_can_no_more_change_is_named(finished, data):
@@ -227,17 +224,17 @@ def test_what_can_no_more_change_is_named(finished, data):
     ):
         with pytest.raises(ConfigError) as error:
             resume_run(data, finished, words)
-        assert str(error.value).startswith(f"{finished}: {named} cannot change in a run that has begun, only data.")
+        assert str(error.value).startswith(f"{finished}: {named} cannot change in a run that has started, only data.")
         assert f"train.weights={finished / 'last.safetensors'} --out NEW" in str(error.value)
-    with pytest.raises(ConfigError, match=r"has 4 steps behind it, and train\.epochs=1 makes 2; give it more epochs"):
+    with raises_code("too-few-epochs", ConfigError):
         resume_run(data, finished, ["train.epochs=1"])
     assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
 def test_a_file_of_a_run_is_said_with_its_folder(finished, data):
-    with pytest.raises(ConfigError, match=f"not the folder of a run .*; name {finished}\\.$"):
+    with pytest.raises(ConfigError, match=f"; use {finished}\\.$"):
         resume_run(data, finished / "best.safetensors")
-    with pytest.raises(ConfigError, match=r"not the folder of a run \(recipe\.yaml or data\.json is missing\)\.$"):
+    with raises_code("not-a-run", ConfigError):
         resume_run(data, data)
 
 
@@ -250,20 +247,20 @@ def test_every_changeable_key_is_one(tmp_path):
         "train.val_every_epochs": 2,
     }
     for key in CHANGEABLE:
-        new = changed(Recipe(), [f"{key}={values.get(key, 1)}"], tmp_path)
+        new = changed_recipe(Recipe(), [f"{key}={values.get(key, 1)}"], tmp_path)
         assert new != Recipe(), key
-    assert changed(Recipe(), ["train.batch_size=16", "model.loss=varifocal"], tmp_path) == Recipe()  # as it was
+    assert changed_recipe(Recipe(), ["train.batch_size=16", "model.loss=varifocal"], tmp_path) == Recipe()  # unchanged
 
 
 def test_weights_that_are_averaged_already_are_not_extended(data, tmp_path):
     run = tmp_path / "run"
     run_recipe(recipe("train.epochs=1", "train.swa_epochs=1", "data.val_split="), data, run)
-    with pytest.raises(ConfigError, match=r"run: averages its weights already \(train\.swa_epochs\)"):
+    with raises_code("already-averaging", ConfigError):
         resume_run(data, run, ["train.epochs=9"])
 
 
 def test_old_metrics_are_not_those_of_an_extended_run(data, tmp_path, monkeypatch):
-    """They go when it is extended: it may be cut off before it is measured, and is measured then."""
+    """They are removed when it is extended: it may be interrupted before it is evaluated, and is evaluated then."""
     run = tmp_path / "run"
     run_recipe(recipe("train.epochs=1"), data, run)
     measure = run_module.write_results
@@ -272,7 +269,7 @@ def test_old_metrics_are_not_those_of_an_extended_run(data, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "write_results", interrupted)
-    with pytest.raises(Interrupted, match=r"^interrupted; go on with: varifocal train "):
+    with pytest.raises(Interrupted, match=r"^interrupted; resume with: varifocal train "):
         resume_run(data, run, ["train.epochs=2"])
     assert not (run / "metrics.json").exists()
     monkeypatch.setattr(run_module, "write_results", measure)
@@ -291,8 +288,9 @@ def default_handler():
 
 
 def press_at(monkeypatch, name, at):
-    """Ctrl-C while a function of the loop is called for that time."""
-    function, calls = getattr(loop_module, name), [0]
+    """Press Ctrl-C during the ``at``-th call of a function of the loop or of a step."""
+    home = {"_add_gradients": step_module.Stepper, "ensure_finite_loss": step_module}.get(name, loop_module)
+    function, calls = getattr(home, name), [0]
 
     def call(*values, **named):
         calls[0] += 1
@@ -300,7 +298,7 @@ def press_at(monkeypatch, name, at):
             os.kill(os.getpid(), signal.SIGINT)
         return function(*values, **named)
 
-    monkeypatch.setattr(loop_module, name, call)
+    monkeypatch.setattr(home, name, call)
 
 
 @pytest.mark.usefixtures("default_handler")
@@ -315,11 +313,11 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     run = tmp_path / "a run"
     press_at(monkeypatch, name, at)
     assert train(run, "train.epochs=2") == 130
-    said = capfd.readouterr().err
+    message = capfd.readouterr().err
     command = f"varifocal train {data} --resume '{run}'"
-    assert f"interrupted after step {step} of 4, which is kept; go on with: {command}\n" in said
-    assert "interrupted: the step is finished and kept first; Ctrl-C again stops at once" in said
-    assert "Traceback" not in said
+    assert f"interrupted after step {step} of 4, which is saved; resume with: {command}\n" in message
+    assert "interrupted: finishing and saving the current step first; press Ctrl-C again to stop at once" in message
+    assert "Traceback" not in message
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     assert main(["train", str(data), "--resume", str(run)]) == 0
@@ -334,14 +332,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.usefixtures("default_handler")
 def test_the_second_time_stops_at_once(train, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("varifocal.train.interrupt.PATIENCE", -1)
+    monkeypatch.setattr("varifocal.train.processes.PATIENCE", -1)
     press_at(monkeypatch, "_add_gradients", 2)
     press_at(monkeypatch, "ensure_finite_loss", 2)
     assert train(tmp_path / "run") == 130
-    assert f"interrupted; go on with: varifocal train {data} --resume {tmp_path / 'run'}\n" in capsys.readouterr().err
+    assert f"interrupted; resume with: varifocal train {data} --resume {tmp_path / 'run'}\n" in capsys.readouterr().err
     assert not (tmp_path / "run" / "state.safetensors").exists()
     assert main(["train", str(data), "--resume", str(tmp_path / "run"), "train.epochs=1"]) == 0
-    assert "has kept no step yet and begins again" in capsys.readouterr().err
+    assert "has saved no step yet and starts over" in capsys.readouterr().err
 
 
 def test_another_handler_is_left_alone(data, tmp_path):
@@ -360,16 +358,16 @@ def test_a_sweep_says_to_repeat_the_command(data, tmp_path, monkeypatch):
     from varifocal.recipes import sweep
 
     def interrupted(*_, **__):
-        raise Interrupted("interrupted; go on with: varifocal train ...")
+        raise Interrupted("interrupted; resume with: varifocal train ...")
 
     monkeypatch.setattr(sweep, "run_rows", interrupted)
-    with pytest.raises(Interrupted, match=r"^interrupted; what is done is kept, repeat the command to go on\.$"):
+    with pytest.raises(Interrupted, match=r"^interrupted; finished work is saved, repeat the command to continue\.$"):
         sweep.run_sweep("table3", data, tmp_path / "out", recipe=None, seeds=[0])
     with claimed_folder(tmp_path / "out"), pytest.raises(ConfigError, match="another process is writing"):
         sweep.run_sweep("table3", data, tmp_path / "out", recipe=None, seeds=[0])
 
 
-# what is told
+# what is printed
 
 
 @pytest.mark.parametrize("validation", [True, False])

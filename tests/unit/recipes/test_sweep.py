@@ -1,4 +1,4 @@
-"""Sweeps: which runs are done, gone on with, or left, and what stands in the table."""
+"""Sweeps: which runs are trained, resumed or kept, and the content of the table."""
 
 import json
 from dataclasses import replace
@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from error_codes import raises_code
 from rich.console import Console
 from tiny_data import make_data
 
-import varifocal.cli.train as train_verbs
+import varifocal.cli.experiments as experiments
 import varifocal.recipes.sweep as sweep
 from varifocal.losses import ClassificationLoss
-from varifocal.recipes.recipe import build_job, load_recipe, write_recipe
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import load_recipe, write_recipe
 from varifocal.recipes.run import dataset_digest
 from varifocal.recipes.sweep import SWEEPS, run_sweep, table
 from varifocal.utils.errors import ConfigError
 
 
 class Runs:
-    """Stands in for training: writes what a run leaves, with an AP that follows from its recipe."""
+    """Replaces training: writes the files of a run, with an AP that depends on its recipe."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -80,20 +82,20 @@ def test_a_run_that_was_cut_off_goes_on(runs, tmp_path):
 
 def test_a_folder_of_another_recipe_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
-    with pytest.raises(ConfigError, match="fcos-atss-seed0: holds a run of another recipe; choose another --out"):
+    with raises_code("other-recipe", ConfigError):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0], overrides=["train.epochs=1"])
 
 
 def test_a_folder_of_other_data_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
-    with pytest.raises(ConfigError, match="fcos-atss-seed0: holds a run on other data than others; choose another"):
+    with raises_code("other-data", ConfigError):
         run_sweep("table3", "others", tmp_path, recipe=None, seeds=[0])
     assert len(runs.begun) == 5
 
 
 def test_one_process_only(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="a sweep runs in one process"):
+    with raises_code("several-processes", ConfigError):
         run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
 
 
@@ -118,10 +120,10 @@ def test_varifocal_rows_of_table_5_start_as_the_paper_trained_them():
 
 
 def test_the_sweep_of_losses_has_each_on_both_detectors():
-    """All rows of a detector differ in the loss alone; the command names every table and loss there is."""
+    """All rows of a detector differ only in the loss; the command lists every table and loss."""
     losses = get_args(ClassificationLoss)
-    assert losses == train_verbs.LOSSES
-    assert tuple(SWEEPS) == train_verbs.TABLES
+    assert losses == experiments.LOSSES
+    assert tuple(SWEEPS) == experiments.TABLES
     rows = {row.name: row for row in SWEEPS["losses"]}
     assert list(rows) == [f"{name}-{loss}" for name in ("vfnet-norm", "atss") for loss in losses]
     for name in ("vfnet-norm", "atss"):

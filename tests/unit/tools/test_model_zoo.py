@@ -56,7 +56,7 @@ def test_the_commands_are_ones_that_the_parser_takes(name):
     for line in lines:
         words = line.split()[1:]
         options, rest = make_parser().parse_known_args(words)
-        assert options.verb == words[0]
+        assert options.command == words[0]
         assert all("=" in word for word in rest)
 
 

@@ -9,7 +9,8 @@ from tiny_data import make_data
 from varifocal.cli import main
 from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.inference.draw import class_color, draw_labels
-from varifocal.recipes.recipe import load_recipe, read_splits
+from varifocal.recipes.build import read_splits
+from varifocal.recipes.recipe import load_recipe
 from varifocal.structures import Batch, Targets
 from varifocal.tools.preview import CELL, _denormalized, preview
 from varifocal.types import Category, Preprocess

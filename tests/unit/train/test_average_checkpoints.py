@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from error_codes import raises_code
 
 from varifocal.inference.model import create_model, load, save
 from varifocal.models.checkpoint import read_checkpoint
@@ -19,7 +20,7 @@ def make(classes=("a", "b"), **options):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """Checkpoints whose k-th weight is w + 2^k; the counters of the batch norms are 10, 20 and 30."""
+    """Return a model and checkpoints whose k-th weight is w + 2^k, with batch-norm counters 10, 20 and 30."""
     folder = tmp_path_factory.mktemp("average")
     model, paths = make(star_norm="group"), []
     start = {name: tensor.clone() for name, tensor in model.detector.state_dict().items()}
@@ -49,7 +50,7 @@ def test_closed_form(three):
 
 
 def test_sums_are_exact_where_float32_would_lose_them(tmp_path):
-    """1e8, 1 and -1e8 have the mean 1/3; added up in float32 they have the mean 0."""
+    """1e8, 1 and -1e8 have the mean 1/3, but summed in float32 the mean 0."""
     model, paths = make(), []
     for value in (1e8, 1.0, -1e8):
         with torch.no_grad():
@@ -71,18 +72,18 @@ def test_one_checkpoint_is_its_own_mean(three, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "code"),
     [
-        ({"star_norm": "group", "refine": False}, "another model than"),
-        ({"star_norm": "none"}, "another model than"),
-        ({"star_norm": "group", "classes": ("a", "c")}, "other classes than"),
-        ({"star_norm": "group", "classes": ("b", "a")}, "other classes than"),
+        ({"star_norm": "group", "refine": False}, "other-model"),
+        ({"star_norm": "none"}, "other-model"),
+        ({"star_norm": "group", "classes": ("a", "c")}, "other-classes"),
+        ({"star_norm": "group", "classes": ("b", "a")}, "other-classes"),
     ],
 )
-def test_another_model_is_refused(three, tmp_path, options, said):
+def test_another_model_is_refused(three, tmp_path, options, code):
     _, paths = three
     save(make(**options), tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=said) as error:
+    with raises_code(code, CheckpointError) as error:
         average_checkpoints([*paths, tmp_path / "other.safetensors"])
     assert str(error.value).startswith(f"{tmp_path / 'other.safetensors'}: ")
     assert str(paths[0]) in str(error.value)
@@ -99,5 +100,5 @@ def test_weights_that_came_from_elsewhere_are_no_other_model(three, tmp_path):
 
 
 def test_a_file_that_is_not_there_is_a_sentence(three, tmp_path):
-    with pytest.raises(CheckpointError, match=r"gone\.safetensors: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         average_checkpoints([three[1][0], tmp_path / "gone.safetensors"])

@@ -1,10 +1,10 @@
-"""The averaged weights against a literal loop."""
+"""Averaged weights against a literal loop."""
 
 import pytest
 import torch
 from torch import nn
 
-from varifocal.train.averaging import WeightAverages, make_ema, make_swa
+from varifocal.train.optim import WeightAverages, make_ema, make_swa
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 0.9998])
@@ -20,8 +20,8 @@ def test_ema_is_the_literal_loop(decay):
             network[1].running_mean.normal_()
         ema.update_parameters(network)
         now = {name: p.detach().clone() for name, p in network.named_parameters()}
-        share = 0.0 if n == 0 else min(decay, (1 + n) / (4 + n))  # the first update copies
-        kept = {name: share * kept.get(name, now[name]) + (1 - share) * now[name] for name in now}
+        fraction = 0.0 if n == 0 else min(decay, (1 + n) / (4 + n))  # the first update copies
+        kept = {name: fraction * kept.get(name, now[name]) + (1 - fraction) * now[name] for name in now}
         for name, value in ema.module.named_parameters():
             torch.testing.assert_close(value.detach(), kept[name], rtol=1e-12, atol=1e-12)
         assert torch.equal(ema.module[1].running_mean, network[1].running_mean)
@@ -46,8 +46,8 @@ def test_swa_is_the_mean_of_what_it_was_shown():
         seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         swa.update_parameters(network)
     for name, value in swa.module.named_parameters():
-        wanted = torch.stack([one[name] for one in seen]).mean(dim=0)
-        torch.testing.assert_close(value.detach(), wanted, rtol=1e-12, atol=1e-12)
+        expected = torch.stack([one[name] for one in seen]).mean(dim=0)
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(swa.module[1].running_mean, network[1].running_mean)
 
 

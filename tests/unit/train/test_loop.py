@@ -1,23 +1,26 @@
-"""What stops a run, and what it leaves."""
+"""Errors that stop a run, and the files that it writes."""
 
 import errno
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from error_codes import raises_code
 from tiny_data import TINY, make_data
 
 import varifocal.train.log as log_module
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.inference.model import load
 from varifocal.models.checkpoint import read_checkpoint
-from varifocal.recipes.recipe import Recipe, build_job
-from varifocal.train.averaging import WeightAverages
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import Recipe
 from varifocal.train.log import RunLogger
 from varifocal.train.loop import summary_metrics, train
+from varifocal.train.optim import WeightAverages
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 from varifocal.utils.overrides import override
 
@@ -38,7 +41,7 @@ def make_tiny(data, run, *overrides):
 
 
 def spoil(job, at_step, term, value):
-    """The term of the loss gets that value at that step."""
+    """Multiply the term of the loss by ``value`` at that step."""
     original, steps = job.model.detector.loss, [0]
 
     def loss(*values):
@@ -49,12 +52,14 @@ def spoil(job, at_step, term, value):
     job.model.detector.loss = loss
 
 
-@pytest.mark.parametrize(("value", "said"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, "e+0")])
-def test_a_bad_loss_stops_and_the_last_checkpoint_is_good(job, value, said):
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, "e+0")])
+def test_a_bad_loss_stops_and_the_last_checkpoint_is_good(job, value, message):
     spoil(job, 4, "refined", value)
-    with pytest.raises(TrainingError, match=r"^step 4: the loss is .*largest term: refined = ") as error:
+    with raises_code("loss-not-finite", TrainingError) as error:
         train(job)
-    assert said in str(error.value)
+    assert str(error.value).startswith("step 4: ")
+    assert "largest term: refined = " in str(error.value)
+    assert message in str(error.value)
     assert ".png" in str(error.value)
     assert "\n" not in str(error.value)
     tensors, info = read_checkpoint(job.run / "state.safetensors")
@@ -76,8 +81,9 @@ def test_a_bad_gradient_never_reaches_a_checkpoint(data, tmp_path, clip):
         return gradient * float("nan") if steps[0] == 3 else gradient
 
     job.model.detector.head.cls.bias.register_hook(poison)
-    with pytest.raises(TrainingError, match=r"^step 3: .* is not finite after .*\.png"):
+    with raises_code("weight-not-finite", TrainingError) as error:
         train(job)
+    assert re.match(r"step 3: .*\.png", str(error.value))
     for name in ("state", "last", "best"):
         tensors, _ = read_checkpoint(job.run / f"{name}.safetensors")
         assert all(tensor.isfinite().all() for tensor in tensors.values()), name
@@ -103,7 +109,7 @@ def test_a_run_leaves_loadable_weights_with_their_metrics(job):
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [96, 80, 96, 80]).all()
     assert set(found.labels.tolist()) <= {0, 1}
-    last = load(job.run / "last.safetensors")  # weights and their numbers belong together
+    last = load(job.run / "last.safetensors")  # the metrics are those of the weights
     again = coco_ap(
         job.validation.samples, job.validation.categories, [last.predict(s.file) for s in job.validation.samples]
     )
@@ -127,7 +133,7 @@ def test_validation_without_any_box_still_leaves_the_best_weights(job):
 
 
 def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypatch):
-    """One epoch of two steps, then three that are averaged at their ends: after steps 4, 6 and 8."""
+    """One epoch of two steps, then three whose final weights are averaged: after steps 4, 6 and 8."""
     job = make_tiny(data, tmp_path / "run", "train.epochs=1", "train.swa_epochs=3", "train.lr=0.02")
     after, update = [], WeightAverages.update
 
@@ -153,7 +159,7 @@ def test_the_average_of_the_last_epochs_is_what_is_left(data, tmp_path, monkeypa
 
 def test_a_rate_that_goes_with_the_batch_is_told(data, tmp_path, capsys):
     train(make_tiny(data, tmp_path / "run", "train.epochs=1", "train.base_batch_size=16", "data.val_split="))
-    assert "train.lr=0.01 is for 16 images a step: here 0.0025" in capsys.readouterr().err
+    assert "train.lr=0.01 is for 16 images per step; scaled to 0.0025" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert lines[0]["lr"] == pytest.approx(0.0025)
     train(make_tiny(data, tmp_path / "other", "train.epochs=1", "train.base_batch_size=4", "data.val_split="))
@@ -182,12 +188,12 @@ def test_a_bad_image_is_named_in_one_sentence(tmp_path):
     data = make_data(tmp_path / "data", images=4)
     job = make_tiny(data, tmp_path / "run")
     (data / "train" / "2.png").unlink()
-    with pytest.raises(DataError, match=r"2\.png: the image does not exist; check the path$"):
+    with pytest.raises(DataError, match=r"2\.png"):
         train(job)
 
 
 def cut_short(file):
-    """Half of the image; what makes it whole again."""
+    """Truncate the image to half its bytes; return a function that restores it."""
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     return lambda: file.write_bytes(content)
@@ -195,11 +201,11 @@ def cut_short(file):
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_bad_validation_image_does_not_cost_the_steps_before_it(tmp_path, epochs):
-    """The run stops after its first epoch; with the image mended it goes on and misses no validation."""
+    """The run stops after its first epoch; once the image is fixed, it resumes and misses no validation."""
     data = make_data(tmp_path / "data", images=4)
-    mend = cut_short(data / "val" / "1.png")
+    restore = cut_short(data / "val" / "1.png")
     job = make_tiny(data, tmp_path / "run", f"train.epochs={epochs}")
-    with pytest.raises(DataError, match=r"val/1\.png: the image is damaged or cut short") as error:
+    with pytest.raises(DataError, match=r"val/1\.png") as error:
         train(job)
     assert "\n" not in str(error.value)
     tensors, info = read_checkpoint(job.run / "state.safetensors")
@@ -208,7 +214,7 @@ def test_a_bad_validation_image_does_not_cost_the_steps_before_it(tmp_path, epoc
     assert not (job.run / "best.safetensors").exists()
     with pytest.raises(DataError, match=r"val/1\.png"):
         train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
-    mend()
+    restore()
     metrics = train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
     whole = make_tiny(data, tmp_path / "whole", f"train.epochs={epochs}")
     assert metrics == train(whole)
@@ -232,18 +238,11 @@ def test_a_bad_validation_image_leaves_the_last_state_that_was_due(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (
-            ["train.device=cuda"],
-            r"^train\.device=cuda: torch sees no CUDA device here; use train\.device=cpu or auto\.$",
-        ),
-        (["train.precision=fp16"], r"^train\.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU\.$"),
-    ],
+    ("overrides", "code"), [(["train.device=cuda"], "no-cuda-device"), (["train.precision=fp16"], "fp16-on-cpu")]
 )
-def test_a_device_that_is_not_there(data, tmp_path, overrides, said):
+def test_a_device_that_is_not_there(data, tmp_path, overrides, code):
     job = make_tiny(data, tmp_path / "run", "train.device=auto", *overrides)
-    with pytest.raises(ConfigError, match=said):
+    with raises_code(code, ConfigError):
         train(job)
     assert not job.run.exists()
 
@@ -257,7 +256,7 @@ def test_training_in_bf16(data, tmp_path):
 
 
 def test_memory_is_measured_where_there_is_no_resource_module(monkeypatch):
-    """Windows has none: nothing may import it on the way in."""
+    """Windows has no such module, so nothing may import it at module level."""
     if not torch.cuda.is_available():
         assert log_module.memory_mb() > 10
     assert not hasattr(log_module, "resource")
@@ -287,7 +286,7 @@ def test_tensorboard_gets_every_number_once_even_of_a_resumed_run(data, tmp_path
 
 
 def test_nothing_to_resume_from(job):
-    with pytest.raises(CheckpointError, match=r"state\.safetensors: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"state\.safetensors"):
         train(job, resume=True)
 
 
@@ -298,8 +297,9 @@ def test_a_log_that_cannot_be_written_stops_in_one_sentence(monkeypatch, tmp_pat
     with RunLogger(tmp_path, 0, 5, quiet=False, tensorboard=False) as log:
         log.step(0, {"cls": 1.0}, 0.1)
         monkeypatch.setattr(log_module, "open", full, raising=False)
-        with pytest.raises(TrainingError, match=r"log\.jsonl: cannot be written \(No space left on device\)"):
+        with raises_code("log-unwritable", TrainingError) as error:
             log.step(1, {"cls": 1.0}, 0.1)
+    assert "log.jsonl: cannot be written (No space left on device)" in str(error.value)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 

@@ -28,7 +28,7 @@ def detector() -> VFNet:
 
 @pytest.fixture(scope="module")
 def rules(detector) -> dict[str, tuple[float, float]]:
-    """(rate, decay) of each parameter by name, with every switch of the config at a number of its own."""
+    """Return (rate, decay) of each parameter by name; every setting of the config has a different value."""
     config = TrainConfig(lr=1.0, weight_decay=0.01, bias_lr_mult=2.0, bias_decay_mult=0.5, backbone_lr_mult=0.25)
     optimizer = make_optimizer(detector, config)
     set_lr(optimizer, 0.1)
@@ -77,7 +77,7 @@ def test_the_bias_rule_holds_for_convolutions_and_nothing_else(detector, rules):
 
 
 def test_what_steers_a_deformable_convolution_has_no_bias_rule():
-    """As in the authors' code, whose rule looks at the names of plain convolutions only."""
+    """As in the authors' code, whose rule only applies to plain convolutions."""
     network = nn.ModuleDict({"deformable": DeformConv(2, 2), "plain": nn.Conv2d(2, 2, 1)})
     groups = make_optimizer(network, TrainConfig(bias_lr_mult=3.0)).param_groups
     scales = {id(p): group["scale"] for group in groups for p in group["params"]}
@@ -90,13 +90,13 @@ def test_the_defaults_are_the_authors_rule(detector):
         assert (group["scale"], group["weight_decay"]) in {(2.0, 0.0), (1.0, 1e-4)}
 
 
-@pytest.mark.parametrize("place", ["backbone", "student"])
-def test_the_backbone_is_known_by_its_kind_wherever_it_is(place):
-    """Its convolutions' biases take both factors."""
+@pytest.mark.parametrize("attribute", ["backbone", "student"])
+def test_the_backbone_is_known_by_its_kind_wherever_it_is(attribute):
+    """Both factors apply to the biases of its convolutions."""
     network = nn.Module()
-    setattr(network, place, nn.Sequential(Backbone(BackboneConfig("resnet18"))))
+    setattr(network, attribute, nn.Sequential(Backbone(BackboneConfig("resnet18"))))
     network.backbone_like = nn.Conv2d(1, 1, 1)
-    inside = getattr(network, place)[0]
+    inside = getattr(network, attribute)[0]
     inside.net.extra = nn.Conv2d(1, 1, 1)
     groups = make_optimizer(network, TrainConfig(bias_lr_mult=3.0, backbone_lr_mult=0.5)).param_groups
     scales = {id(p): group["scale"] for group in groups for p in group["params"]}
@@ -134,11 +134,11 @@ def test_the_papers_schedule(step, factor):
 
 @pytest.mark.parametrize(("steps", "drops"), [(24000, (16000, 22000)), (42, (28, 38)), (6, (4, 6)), (1, (1, 1))])
 def test_milestones_move_with_the_length_of_the_run(steps, drops):
-    """11/12 of 42 is 38.5, which rounds to the even 38; of 6 steps the second drop would be behind the last."""
+    """11/12 of 42 is 38.5, which rounds to the even 38; with 6 steps the second drop would come after the last."""
     config = replace(TrainConfig(), warmup_steps=0)
     factors = [lr_factor(step, steps, config) for step in range(steps)]
-    wanted = [0.1 ** sum(step >= drop for drop in drops) for step in range(steps)]
-    assert factors == pytest.approx(wanted)
+    expected = [0.1 ** sum(step >= drop for drop in drops) for step in range(steps)]
+    assert factors == pytest.approx(expected)
 
 
 def test_milestones_of_ones_own():
@@ -173,7 +173,7 @@ def test_cosine_begins_with_the_warm_up_and_falls_after_it():
 
 
 def test_constant_warm_up_is_fcos():
-    """A third of the rate for 500 iterations, then all of it."""
+    """A third of the learning rate for 500 iterations, then the full one."""
     config = TrainConfig(warmup_type="constant", warmup_factor=1 / 3)
     factors = [lr_factor(step, 12000, config) for step in range(600)]
     assert factors == [1 / 3] * 500 + [1.0] * 100
@@ -185,20 +185,20 @@ VFNETX = TrainConfig(epochs=41, swa_epochs=18, milestones=(36 / 41, 40 / 41), wa
 @pytest.mark.parametrize("per_epoch", [200, 7])
 def test_the_59_epochs_of_vfnetx_are_a_literal_loop(per_epoch):
     """41 epochs with drops after 36 and 40, then 18 half cosines from .01 to .0001."""
-    wanted = []
+    expected = []
     for epoch in range(59):
         for iteration in range(per_epoch):
             if epoch >= 41:
                 cosine = math.cos(math.pi * iteration / per_epoch)
-                wanted.append(0.0001 + (0.01 - 0.0001) * (1 + cosine) / 2)
+                expected.append(0.0001 + (0.01 - 0.0001) * (1 + cosine) / 2)
                 continue
             warm = min(500, 41 * per_epoch // 10)
             rate = 0.01 if epoch < 36 else 0.001 if epoch < 40 else 0.0001
-            wanted.append(rate * (0.1 + 0.9 * min(len(wanted) / warm, 1)))
+            expected.append(rate * (0.1 + 0.9 * min(len(expected) / warm, 1)))
     schedule = Schedule(VFNETX, per_epoch)
-    assert schedule.steps == len(wanted) == 59 * per_epoch
+    assert schedule.steps == len(expected) == 59 * per_epoch
     checked = range(0, schedule.steps, max(per_epoch // 100, 1))
-    assert [schedule.lr(step) for step in checked] == pytest.approx([wanted[step] for step in checked], rel=1e-9)
+    assert [schedule.lr(step) for step in checked] == pytest.approx([expected[step] for step in checked], rel=1e-9)
     ends = [step for step in range(schedule.steps) if schedule.ends_swa_epoch(step)]
     assert ends == [epoch * per_epoch - 1 for epoch in range(42, 60)]
 

@@ -1,18 +1,21 @@
-"""How many unreadable images a run survives, and what it says of them."""
+"""How many unreadable images a run tolerates, and how it reports them."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+from error_codes import raises_code
 from tiny_data import TINY, make_data
 
 from varifocal.cli import main
 from varifocal.models.checkpoint import read_checkpoint
-from varifocal.recipes.recipe import Recipe, build_job
+from varifocal.recipes.build import build_job
+from varifocal.recipes.recipe import Recipe
 from varifocal.structures import Batch
 from varifocal.train.loop import train
-from varifocal.train.unreadable_images import UnreadableImages
+from varifocal.train.state import UnreadableImages
 from varifocal.utils.errors import DataError
 from varifocal.utils.overrides import override
 
@@ -25,12 +28,12 @@ def batch(*bad):
 
 
 @pytest.mark.parametrize(
-    ("share", "total", "most"),
+    ("fraction", "total", "most"),
     [(0.01, 10000, 100), (0.01, 299, 3), (0.01, 31, 3), (0.01, 25, 2), (0.01, 9, 0), (0.0, 10000, 0), (0.5, 8, 4)],
 )
-def test_how_many_may_be_bad(share, total, most):
-    bad = UnreadableImages(share, total, None)
-    assert bad.most == most
+def test_how_many_may_be_bad(fraction, total, most):
+    bad = UnreadableImages(fraction, total, None, {})
+    assert bad.limit == most
     for index in range(most):
         bad.add([batch((index, "a"))], CPU)
     with pytest.raises(DataError):
@@ -38,27 +41,27 @@ def test_how_many_may_be_bad(share, total, most):
 
 
 def test_each_image_counts_once():
-    bad = UnreadableImages(0.1, 20, None, [(3, "c.png: gone")])
+    bad = UnreadableImages(0.1, 20, None, {3: "c.png: gone"})
     for _ in range(5):
         bad.add([batch((7, "x/h.png: damaged"), (3, "c.png: gone")), batch((7, "x/h.png: damaged"))], CPU)
-    assert bad.rows() == [[3, "c.png: gone"], [7, "x/h.png: damaged"]]
-    assert bad.tell() == (
+    assert bad.found == {3: "c.png: gone", 7: "x/h.png: damaged"}
+    assert bad.summary() == (
         "2 of 20 images so far cannot be used and were replaced by others: c.png, x/h.png (see unreadable_images.txt)"
     )
-    assert UnreadableImages(0.1, 20, None, bad.rows()).rows() == bad.rows()
 
 
 def test_the_one_too_many(tmp_path):
-    bad = UnreadableImages(0.01, 30, tmp_path)
+    bad = UnreadableImages(0.01, 30, tmp_path, {})
     bad.add([batch(*((i, f"{i}.png: damaged") for i in (9, 2, 4)))], CPU)
-    with pytest.raises(DataError, match=r"^4 of 30 images cannot be read .* the 3 that may be .*9\.png: damaged$"):
+    with raises_code("too-many-unreadable-images", DataError) as error:
         bad.add([batch((1, "1.png: damaged"))], CPU)
+    assert re.match(r"4 of 30 images .* at most 3 may .*9\.png: damaged$", str(error.value))
     assert (tmp_path / "unreadable_images.txt").read_text().split("\n")[:2] == ["1.png: damaged", "2.png: damaged"]
 
 
 def test_where_none_may_be_the_reason_is_all_that_is_said():
     with pytest.raises(DataError, match=r"^1\.png: damaged; fix it$"):
-        UnreadableImages(0.0, 1000, None).add([batch((1, "1.png: damaged; fix it"))], CPU)
+        UnreadableImages(0.0, 1000, None, {}).add([batch((1, "1.png: damaged; fix it"))], CPU)
 
 
 @pytest.fixture
@@ -76,8 +79,8 @@ def job(data, run, *overrides):
 def test_a_run_goes_on_without_a_bad_image_and_says_so(data, tmp_path, capsys):
     run = tmp_path / "run"
     train(job(data, run, "train.max_unreadable=0.2", "data.augment.crop=0"))
-    said = capsys.readouterr().err
-    assert said.count("1 of 8 images so far cannot be used") == 2
+    message = capsys.readouterr().err
+    assert message.count("1 of 8 images so far cannot be used") == 2
     bad = data / "train" / "3.png"
     assert (run / "unreadable_images.txt").read_text().startswith(f"{bad}: this is not an image")
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -85,17 +88,17 @@ def test_a_run_goes_on_without_a_bad_image_and_says_so(data, tmp_path, capsys):
     assert read_checkpoint(run / "state.safetensors")[1]["place"]["unreadable_images"][0][0] == 3
 
 
-@pytest.mark.parametrize("share", [0, 0.01])
-def test_strict_runs_and_small_sets_stop_at_the_first(data, tmp_path, share):
-    with pytest.raises(DataError, match=r"3\.png: this is not an image"):
-        train(job(data, tmp_path / "run", f"train.max_unreadable={share}"))
+@pytest.mark.parametrize("fraction", [0, 0.01])
+def test_strict_runs_and_small_sets_stop_at_the_first(data, tmp_path, fraction):
+    with pytest.raises(DataError, match=r"3\.png"):
+        train(job(data, tmp_path / "run", f"train.max_unreadable={fraction}"))
 
 
 def test_a_resumed_run_knows_what_was_found(data, tmp_path):
     first = job(data, tmp_path / "run", "train.max_unreadable=0.2", "train.epochs=3", "train.val_every_epochs=0")
     train(replace(first, config=replace(first.config, epochs=1)))
     (data / "train" / "5.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"^2 of 8 images cannot be read .*3\.png"):
+    with pytest.raises(DataError, match=r"^2 of 8 images .*3\.png"):
         train(job(data, tmp_path / "run", "train.max_unreadable=0.2", "train.epochs=3"), resume=True)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from varifocal.inference.model import Model, load
-from varifocal.recipes.recipe import build_model, load_recipe, recipe_names
+from varifocal.recipes.build import build_model
+from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.structures import Outputs
 from varifocal.tools.bench.config import Settings
 from varifocal.types import Category

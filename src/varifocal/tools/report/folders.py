@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run
-from varifocal.recipes.run import DATA, RECIPE, find_data
-from varifocal.train.results import METRICS
+from varifocal.recipes.run import DATA, METRICS, RECIPE, find_data
 from varifocal.utils.errors import ConfigError, VarifocalError
 
 LOG = "log.jsonl"

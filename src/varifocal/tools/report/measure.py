@@ -18,7 +18,7 @@ from varifocal.evaluation.evaluate import detect_all, fit_classes, measure, rela
 from varifocal.inference.boxes_numpy import elementwise_iou
 from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
-from varifocal.recipes.recipe import read_splits
+from varifocal.recipes.build import read_splits
 from varifocal.recipes.run import dataset_digest
 from varifocal.tools.report.folders import Run
 from varifocal.types import Dataset, Detections

@@ -15,7 +15,8 @@ from varifocal.data.load import open_dataset
 from varifocal.data.splits import training_split
 from varifocal.inference.loading import is_exported
 from varifocal.inference.model import load
-from varifocal.recipes.recipe import load_recipe, resolve_preprocess
+from varifocal.recipes.build import resolve_preprocess
+from varifocal.recipes.recipe import load_recipe
 from varifocal.tools.datasets import reading
 from varifocal.tools.output_paths import ensure_writable_dir
 from varifocal.tools.show_assignment.pages import AssignView, assign_view, write_view

@@ -1,4 +1,4 @@
-"""Padding as TensorFlow has it, fixed for one size, on images of others."""
+"""TensorFlow's padding, fixed for one size, on images of other sizes."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from varifocal.export.same_padding import fix_padding
+from varifocal.export.fix_backbone import fix_padding
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_mixnet_s"])
@@ -18,12 +18,12 @@ def test_multiples_of_the_stride_are_padded_as_before(name, size):
     fix_padding(fixed, torch.zeros(1, 3, 96, 160))
     assert not any("Same" in type(module).__name__ for module in fixed.modules())
     image = torch.randn(2, 3, *size)
-    for wanted, found in zip(network(image), fixed(image), strict=True):
-        assert torch.equal(wanted, found)
+    for expected, found in zip(network(image), fixed(image), strict=True):
+        assert torch.equal(expected, found)
 
 
 def test_a_pool_reads_nothing_beside_the_map():
-    """All values are below zero, so that a border of zeros would win."""
+    """All values are below zero, so that zeros in the padding would be the maximum."""
     from timm.layers.pool2d_same import MaxPool2dSame
 
     network = torch.nn.Sequential(MaxPool2dSame(3, 2))

@@ -1,4 +1,4 @@
-"""TensorFlow's "same" padding, which timm computes from the size of each map, as numbers."""
+"""Parts of timm's backbones that depend on the input size, replaced by constants for an export."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def fix_padding(network: nn.Module, example: Tensor) -> None:
-    """Make every layer of timm in ``network`` that pads as TensorFlow does pad as it does for this image.
+def fix_positions(network: nn.Module, size: tuple[int, int]) -> None:
+    """Fix the position embeddings of timm's plain transformers in ``network`` to images of this (height, width).
 
-    For images whose sides differ from the example's by multiples of the network's coarsest stride this is the same:
-    the padding depends on the rest that a stride leaves. A graph of any size would else carry a formula for each map
-    that nests those of all maps before it, which takes torch's exporter hours.
+    They are resized here, once and by torch; the bicubic resizing of other runtimes gives other numbers.
+    """
+    for module in network.modules():
+        transformer: Any = module
+        if getattr(module, "dynamic_img_size", False) and hasattr(module, "set_input_size"):
+            with torch.no_grad():
+                transformer.set_input_size(img_size=size)
+
+
+def fix_padding(network: nn.Module, example: Tensor) -> None:
+    """Fix the padding of timm's layers with TensorFlow's padding in ``network`` to that of the ``example`` image.
+
+    It is the same for all images whose sides differ from the example's by multiples of the network's coarsest stride,
+    since it depends on the remainder that a stride leaves. Otherwise a graph of any size would hold, for each map, a
+    formula that nests those of all maps before it, which takes torch's exporter hours.
     """
     from timm.layers.conv2d_same import Conv2dSame
     from timm.layers.padding import get_same_padding
@@ -25,10 +37,10 @@ def fix_padding(network: nn.Module, example: Tensor) -> None:
     for name, module in network.named_modules():
         if isinstance(module, (Conv2dSame, MaxPool2dSame)):
 
-            def note(_: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
+            def record(_: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
                 sides[name] = list(inputs[0].shape[2:])
 
-            handles.append(module.register_forward_pre_hook(note))
+            handles.append(module.register_forward_pre_hook(record))
     if not handles:
         return
     try:

@@ -1,4 +1,4 @@
-"""What a network cannot learn from is one sentence, not torch's traceback."""
+"""A batch that a network cannot learn from is reported in one sentence, not by torch's traceback."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from tiny_data import TINY, make_data
 
 from varifocal.cli import main
 from varifocal.structures import Batch
-from varifocal.train.checks import outputs_of
+from varifocal.train.step import outputs_of
 
 SMALL = [
     "data.preprocess={scale: null, short_side: 32, max_long_side: 32}",
@@ -18,16 +18,16 @@ LEARNING = ["model.backbone={name: test_resnet, pretrained: none, norm_eval: fal
 
 @pytest.mark.parametrize(("words", "code"), [(LEARNING, 2), ([*LEARNING, "train.batch_size=2"], 0), ([], 0)])
 def test_a_batch_norm_with_a_single_value_to_learn_from(tmp_path, capsys, words, code):
-    """One image of 32 pixels leaves the last stage a cell; two do, or statistics that are not learned."""
+    """One image of 32 pixels leaves one value in the last stage; two images, or fixed statistics, train."""
     data = make_data(tmp_path / "data", images=2)
     tiny = [*TINY, *SMALL, "train.batch_size=1", "train.epochs=1", "model.backbone.pretrained=none", *words]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *tiny]) == code
-    said = capsys.readouterr().err
-    assert ("cannot learn from the single value that" in said) == (code == 2)
+    message = capsys.readouterr().err
+    assert ("has a single value to learn its statistics from" in message) == (code == 2)
     if code:
-        (line,) = [line for line in said.splitlines() if "single value" in line]
+        (line,) = [line for line in message.splitlines() if "single value" in line]
         assert line.startswith("varifocal train: step 1: a batch norm of the backbone")
-        assert "at 32 x 32 pixels; set model.backbone.norm_eval=true, or take a larger train.batch_size" in line
+        assert "only 32 x 32 pixels large; set model.backbone.norm_eval=true, or use a larger train.batch_size" in line
         assert ".png" in line
 
 
