@@ -10,6 +10,14 @@ from error_codes import raises_code
 
 from varifocal.utils.errors import ConfigError, DataError
 
+# one cause that several modules find: an option and the argument of the same name, a command and the page that it makes
+SHARED = {
+    "checkpoint-is-exported",
+    "image-type",
+    "max-detections-range",
+    "score-threshold-range",
+    "unknown-baseline",
+}
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 import error_sentences  # noqa: E402
@@ -46,8 +54,7 @@ def test_a_code_is_short_and_means_one_thing():
             assert error_sentences.CODE.fullmatch(one.code), one
             assert len(one.code) <= 40, one
             texts[one.code].add(one.where.rpartition(":")[0])
-    assert texts
-    assert not {code: files for code, files in texts.items() if len(files) > 1}
+    assert {code for code, files in texts.items() if len(files) > 1} == SHARED
 
 
 def test_the_reader_of_sentences(tmp_path):
