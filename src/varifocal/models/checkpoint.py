@@ -53,7 +53,8 @@ def read_info(path: Path) -> dict[str, Any]:
         newer = int(info["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: its varifocal description is damaged ({type(error).__name__}).", code="checkpoint-description-damaged"
+            f"{path}: its varifocal description is damaged ({type(error).__name__}).",
+            code="checkpoint-description-damaged",
         ) from error
     if newer:
         raise CheckpointError(

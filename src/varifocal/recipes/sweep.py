@@ -207,7 +207,9 @@ def _train_row(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict
         if to_dict(read_stored_recipe(run / RECIPE)) != to_dict(recipe):
             raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.", code="other-recipe")
         if json.loads((run / DATA).read_text(encoding="utf-8"))["sha256"] != digest:
-            raise ConfigError(f"{run}: holds a run on other data than {data}; choose another --out.", code="sweep-other-data")
+            raise ConfigError(
+                f"{run}: holds a run on other data than {data}; choose another --out.", code="sweep-other-data"
+            )
         if not (run / METRICS).is_file():
             resume_run(data, run)
     else:

@@ -252,7 +252,7 @@ def test_a_damaged_description_is_refused(tmp_path, text):
     path = tmp_path / "m.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={weights.KEY: text})
     for read in (read_info, read_checkpoint, load):
-        with raises_code("checkpoint-description"):
+        with raises_code("checkpoint-description-damaged"):
             read(path)
 
 

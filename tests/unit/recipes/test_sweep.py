@@ -88,7 +88,7 @@ def test_a_folder_of_another_recipe_is_refused(runs, tmp_path):
 
 def test_a_folder_of_other_data_is_refused(runs, tmp_path):
     run_sweep("table3", "data", tmp_path, recipe=None, seeds=[0])
-    with raises_code("other-data", ConfigError):
+    with raises_code("sweep-other-data", ConfigError):
         run_sweep("table3", "others", tmp_path, recipe=None, seeds=[0])
     assert len(runs.begun) == 5
 
