@@ -144,7 +144,7 @@ def test_its_size_is_bounded(tmp_path, monkeypatch):
     text = make_page(report)
     assert text.count("data:image/jpeg") == module.THUMBS
     assert len(text) < 400_000
-    assert f"{module.ROWS - module.THUMBS - module.FIRST} more, of 5,000 in all" in text
+    assert f"{module.ROWS - module.THUMBS - module.FIRST} more (5,000 in all)" in text
     monkeypatch.setattr(module, "MOST_THUMBS", 3)
     assert make_page(report).count("data:image/jpeg") == 3
 
