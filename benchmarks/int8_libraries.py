@@ -16,18 +16,21 @@ gridsample``, or with ``rows`` the form of ``openvino_bf16.py``, an embedding ba
 as with ``--int8-target portable`` (``reduce_range`` in ONNX Runtime, ``OverflowFix.ENABLE`` in NNCF), or eight as with
 ``vnni``.
 
-Latencies are of one image and one thread, by turns; ``ratio`` is the median over rounds of the ratio to the package's
-own file of that runtime and target. A library replaces the package's own quantizer if AP is at most 0.3 points lower
-and the ratio at most 1.05. Results are kept in ``int8_libraries.json``, and printed without arguments.
+Latencies are of one image and one thread, by turns. Ratios are of processor time, which on one thread is the latency of
+a machine without other work: medians over rounds of the ratio to the package's own file of that runtime and target. A
+library replaces the package's own quantizer if AP is at most 0.3 points lower
+and the ratio at most 1.05. Results are kept in ``int8_libraries.json``, and printed without arguments. Files are kept
+with ``--files FOLDER``, and timed again with ``--again NAME``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
-import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from deploy import megabytes
-from harness import by_turns, machine
+from harness import machine
 from int8_quantizers import MAX_DROP, SUFFIXES, Case, with_nncf, with_onnxruntime, with_own
 from network import model as random_model
 from varifocal.data.load import load_dataset, load_split
@@ -54,6 +57,7 @@ from varifocal.inference.model import Model, load
 from varifocal.types import Detections, Tiling, resized_shape
 
 RESULTS = Path(__file__).with_suffix(".json")
+VERDICT = {True: "would do", False: "no", None: "-"}
 MAX_RATIO = 1.05  # of the latency to that of the package's own file, with which a library still replaces it
 
 
@@ -125,7 +129,6 @@ def distance(case: Case, file: Path) -> dict[str, Any]:
 
 def measure(case: Case, variants: Sequence[Variant], rounds: int) -> list[dict[str, Any]]:
     """Write, measure and time all files of a case, and return a row for each; those that fail are last."""
-    files: list[Path] = []
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     floats = [Variant("fp32", runtime, None, lambda *_: 0.0) for runtime in SUFFIXES]
@@ -133,46 +136,44 @@ def measure(case: Case, variants: Sequence[Variant], rounds: int) -> list[dict[s
     for number, variant in enumerate([*floats, *variants]):
         row = {"runtime": variant.runtime, "name": variant.name, "target": variant.target}
         file = case.folder / str(number) / f"int8{SUFFIXES[variant.runtime]}"
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         file = case.float_file(variant.runtime) if variant in floats else file
         try:
             row["seconds"] = variant.make(case, file, variant.target)
             row |= distance(case, file) if case.validation is None else accuracy(case, file, truth)
-            rows.append({**row, "megabytes": megabytes(file)})
-            files.append(file)
+            rows.append({**row, "megabytes": megabytes(file), "file": str(file.relative_to(case.folder))})
             print(rows[-1], flush=True)
         except Exception as error:  # the reason why a library fails is a result, too
             failed.append({**row, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"})
             print(failed[-1], flush=True)
-    return with_latency(rows, files, case.size, rounds) + failed
+    return with_latency(rows, case.folder, case.size, rounds) + failed
 
 
-def with_latency(
-    rows: list[dict[str, Any]], files: list[Path], size: tuple[int, int], rounds: int
-) -> list[dict[str, Any]]:
-    """Add milliseconds of one image on one thread, and the ratios to the package's own file and to float32."""
+def by_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
+    """Return milliseconds of wall time and of processor time [rounds, calls, 2]; two rounds go before."""
+    times = np.zeros((rounds + 2, len(calls), 2))
+    for i, j in itertools.product(range(rounds + 2), range(len(calls))):
+        begun = time.perf_counter(), time.process_time()
+        calls[j]()
+        times[i, j] = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    found: np.ndarray = times[2:] * 1e3
+    return found
+
+
+def with_latency(rows: list[dict[str, Any]], folder: Path, size: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """Add milliseconds of one image on one thread, the ratios to other files of the runtime, and the verdict."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *size)).astype(np.float32)
-    sessions = [load_exported(file, threads=1).session for file in files]
-    calls = {str(i): partial(session.run, pixels) for i, session in enumerate(sessions)}
-    times = by_turns(calls, rounds, warmup=2)
-    base = {(row["runtime"], row["name"], row["target"]): times[str(i)] for i, row in enumerate(rows)}
+    sessions = [load_exported(folder / row["file"], threads=1).session for row in rows]
+    times = by_turns([partial(session.run, pixels) for session in sessions], rounds)
+    columns = {(row["runtime"], row["name"], row["target"]): i for i, row in enumerate(rows)}
     for i, row in enumerate(rows):
-        row["milliseconds"] = statistics.median(times[str(i)])
-        peers = {"ratio": ("ours", row["target"]), "ratio_to_fp32": ("fp32", None)}
-        for key, peer in peers.items():
-            of_peer = base.get((row["runtime"], *peer))
-            if of_peer is not None:
-                row[key] = statistics.median(a / b for a, b in zip(times[str(i)], of_peer, strict=True))
-    return judged(rows)
-
-
-def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add whether each library would replace the package's own file of its runtime and target."""
-    own = {(row["runtime"], row["target"]): row for row in rows if row["name"] == "ours"}
-    for row in rows:
-        peer = own.get((row["runtime"], row["target"]))
-        if peer is not None and peer is not row and "AP" in row:
-            row["qualifies"] = row["AP"] >= peer["AP"] - MAX_DROP and row["ratio"] <= MAX_RATIO
+        row["milliseconds"], row["processor_milliseconds"] = np.median(times[:, i], axis=0).tolist()
+        for key, peer in {"ratio": ("ours", row["target"]), "ratio_to_fp32": ("fp32", None)}.items():
+            j = columns.get((row["runtime"], *peer))
+            row[key] = None if j is None else float(np.median(times[:, i, 1] / times[:, j, 1]))
+        own = columns.get((row["runtime"], "ours", row["target"]), i)
+        if own != i and "AP" in row:
+            row["qualifies"] = row["AP"] >= rows[own]["AP"] - MAX_DROP and row["ratio"] <= MAX_RATIO
     return rows
 
 
@@ -190,34 +191,46 @@ def case_of(name: str, model: Model, data: Path, images: int | None, most: int, 
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a Markdown table."""
-    head = (
-        "| runtime | quantizer | target | AP | confident, matched | ms | times ours | times fp32 | MB | s | verdict |"
-    )
-    lines = [head, "|" + "---|" * head.count(" | ") + "---|"]
+    """Return the rows as a Markdown table; of random weights with the distance of boxes and of logits for AP."""
+    head = [
+        "runtime, target",
+        "quantizer",
+        "AP",
+        "confident, matched",
+        "wall ms",
+        "CPU ms",
+        "x ours",
+        "x fp32",
+        "MB",
+        "s",
+        "verdict",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
-        words = [row["runtime"], row["name"], row["target"] or "-"]
+        words = [f"{row['runtime']}, {row['target']}" if row["target"] else row["runtime"], row["name"]]
         if "error" in row:
-            lines.append(f"| {' | '.join(words)} | failed: {row['error']} |" + " |" * 7)
+            lines.append(f"| {' | '.join(words)} | failed: {row['error']} |" + " |" * 8)
             continue
-        far = "AP" not in row
-        words.append(f"{row['box_pixels']:.2f} px" if far else f"{row['AP']:.2f}")
-        words.append(f"{row['logit_error']:.3f}" if far else f"{row['confident']}, {row['matched']} of {row['of']}")
-        ratios = [f"{row[key]:.2f}" if key in row else "-" for key in ("ratio", "ratio_to_fp32")]
-        words += [f"{row['milliseconds']:.1f}", *ratios, f"{row['megabytes']:.1f}", f"{row['seconds']:.0f}"]
-        lines.append(f"| {' | '.join(words)} | {({True: 'would do', False: 'no'}).get(row.get('qualifies'), '-')} |")
+        if "AP" in row:
+            words += [f"{row['AP']:.2f}", f"{row['confident']}, {row['matched']} of {row['of']}"]
+        else:
+            words += [f"boxes {row['box_pixels']:.2f} px", f"logits {row['logit_error']:.3f}"]
+        words += [f"{row[key]:.1f}" for key in ("milliseconds", "processor_milliseconds")]
+        words += ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("ratio", "ratio_to_fp32")]
+        words += [f"{row['megabytes']:.1f}", f"{row['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(words)} | {VERDICT[row.get('qualifies')]} |")
     return "\n".join(lines)
 
 
-def cases(options: argparse.Namespace) -> Iterator[Callable[[Path], Case]]:
-    """Yield what makes each requested case in a folder."""
+def cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[Path], Case]]]:
+    """Yield the name of each requested case, and what makes it in a folder."""
     for name, checkpoint, *more in options.model:
         data, images = Path(more[0]) if more else sample_dataset_dir(), int(more[1]) if more[1:] else None
-        yield partial(case_of, name, load(checkpoint), data, images, options.calibrate)
+        yield name, partial(case_of, name, load(checkpoint), data, images, options.calibrate)
     for name, recipe, size in options.random:
         views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), options.calibrate)
         height, width = (int(side) for side in size.split("x"))
-        yield partial(Case, name, random_model(recipe), (height, width), views, None)
+        yield name, partial(Case, name, random_model(recipe), (height, width), views, None)
 
 
 def kept() -> dict[str, Any]:
@@ -236,21 +249,42 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="quantizers with this in the name; repeatable")
     parser.add_argument("--calibrate", type=int, default=128, help="images to calibrate on at most")
     parser.add_argument("--rounds", type=int, default=21, help="of the latencies")
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="keep each model's files here, under its name")
+    parser.add_argument("--again", action="append", default=[], metavar="NAME", help="time the files of a model again")
     options = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime warns of every bias that has no second axis
     variants = [one for one in VARIANTS if not options.only or any(word in one.name for word in options.only)]
-    for make in cases(options):
-        with tempfile.TemporaryDirectory() as folder:
-            case = make(Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        files = options.files or Path(scratch)
+        for name, make in cases(options):
+            (files / name).mkdir(parents=True, exist_ok=True)
+            case = make(files / name)
             rows = measure(case, variants, options.rounds)
-        settings = {"calibrated": len(case.views), "rounds": options.rounds, "threads": 1, "nncf": nncf_version()}
-        if case.validation is not None:
-            settings["images"] = len(case.validation.samples)
-        content = kept()
-        content["models"][case.name] = {**settings, "size": case.size, "machine": machine(), "rows": rows}
-        RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            images = 0 if case.validation is None else len(case.validation.samples)
+            settings = {"size": case.size, "calibrated": len(case.views), "images": images}
+            keep(
+                name, {**settings, "rounds": options.rounds, "nncf": nncf_version(), "machine": machine(), "rows": rows}
+            )
+        for name in options.again:
+            time_again(name, files / name, options.rounds)
     for name, result in kept()["models"].items():
         print(f"\n{name}, {result['machine']['date']}\n\n{table(result['rows'])}")
+
+
+def time_again(name: str, folder: Path, rounds: int) -> None:
+    """Replace the latencies of a model whose files were kept."""
+    result = kept()["models"][name]
+    failed = [row for row in result["rows"] if "error" in row]
+    timed = [row for row in result["rows"] if "error" not in row]
+    rows = with_latency(timed, folder, result["size"], rounds) + failed
+    keep(name, {**result, "rounds": rounds, "rows": rows})
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Write the results of a model in place of earlier ones."""
+    content = kept()
+    content["models"][name] = result
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def nncf_version() -> str | None:
