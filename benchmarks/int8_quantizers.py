@@ -28,7 +28,7 @@ from varifocal.export.calibrate import View, read_views
 from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import build_onnx, described
 from varifocal.export.openvino import build_openvino, save_openvino
-from varifocal.export.quantize_formats import form_of
+from varifocal.export.quantize_formats import int8_format
 from varifocal.export.quantize_graph import Graph
 from varifocal.export.quantize_network import Int8Network
 from varifocal.export.quantize_plan import FUSED, SAME_NUMBERS, affects_coordinates, convolutions, make_plan
@@ -79,7 +79,7 @@ def with_own(runtime: str, case: Case, file: Path, target: Int8Target) -> float:
     """Quantize as ``varifocal export --precision int8`` does, without the measurement of AP."""
     with tempfile.TemporaryDirectory() as folder:
         settings = ExportSettings(case.size)
-        network = Int8Network(case.model, settings, form_of(runtime), file, Path(folder), target)
+        network = Int8Network(case.model, settings, int8_format(runtime), file, Path(folder), target)
         begun = time.perf_counter()
         network.calibrate(case.views)
         built = network.build()
