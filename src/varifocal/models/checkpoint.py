@@ -45,7 +45,7 @@ def read_info(path: Path) -> dict[str, Any]:
         ) from error
     if KEY not in metadata:
         raise CheckpointError(
-            f"{path}: safetensors without a varifocal description; it was written by something else.",
+            f"{path}: safetensors without a varifocal description; it was written by another program.",
             code="checkpoint-not-ours",
         )
     try:

@@ -118,7 +118,7 @@ def test_precision(folder):
 def test_a_precision_that_the_processor_lacks(folder, capsys, monkeypatch):
     without_bf16(monkeypatch)
     printed = refused(capsys, folder / "tiny.xml", "--precision", "bf16")
-    assert printed.endswith("tiny.xml: this processor has no arithmetic in bf16; use --precision fp32.")
+    assert printed.endswith("tiny.xml: this processor does not support bf16; use --precision fp32.")
 
 
 @FILES

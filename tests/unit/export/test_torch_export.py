@@ -130,5 +130,5 @@ def test_the_verb(tiny, unchecked, tmp_path, capsys):
     assert main(["info", str(file)]) == 0
     assert "vfnet, exported" in capsys.readouterr().out
     assert main(["predict", str(file), str(tmp_path)]) == 2
-    with pytest.raises(ConfigError, match=r"best\.pt2: is for programs of your own.* export with --format onnx"):
+    with raises_code("torch-export-not-run"):
         vf.load(file)

@@ -190,7 +190,7 @@ def bad_files(folder):
         "text": (folder / "good" / "text.mp4", "cannot be read as a video"),
         "playlist": (folder / "good" / "list.mp4", "cannot be read as a video"),
         "missing": (folder / "good" / "gone.mp4", "No such file"),
-        "sound": (sound(folder / "good" / "sound.mp4"), "holds no video"),
+        "sound": (sound(folder / "good" / "sound.mp4"), "no video stream"),
     }
 
 

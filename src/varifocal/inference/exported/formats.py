@@ -36,7 +36,7 @@ def _onnx(path: Path, info: ExportInfo, device: str, precision: str, threads: in
 def _openvino(path: Path, info: ExportInfo, device: str, precision: str, threads: int | None) -> InferenceSession:
     if precision != "fp32" and info.graph.precision == "int8":
         raise ConfigError(
-            f"{path}: already computes in int8, and {precision} would round its coordinates; leave out --precision.",
+            f"{path}: computes in int8 already, and {precision} would round its coordinates; leave out --precision.",
             code="int8-precision-fixed",
         )
     if precision == "bf16" and info.graph.deform == "gridsample":

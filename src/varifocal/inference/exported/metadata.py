@@ -108,7 +108,7 @@ def check_graph(path: Path, name: str) -> None:
         raise CheckpointError(f"{name}: damaged or not an ONNX file.", code="onnx-damaged") from error
     if not good:
         raise CheckpointError(
-            f"{name}: damaged (its bytes differ from those that were written); copy it again.", code="graph-checksum"
+            f"{name}: damaged (other bytes than those that were written); copy it again.", code="graph-checksum"
         )
 
 

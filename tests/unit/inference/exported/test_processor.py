@@ -78,7 +78,7 @@ def test_a_file_for_vnni_is_refused_without_it(target, tmp_path, monkeypatch, ca
 def test_where_it_cannot_be_seen_there_is_a_warning(tmp_path, monkeypatch):
     file = written(tmp_path, with_target("vnni"))
     monkeypatch.setattr(formats, "has_vnni", lambda: None)
-    with pytest.warns(UserWarning, match="whether this one has it cannot be seen"):
+    with pytest.warns(UserWarning, match="is unknown whether this one has it"):
         vf.load(file)
 
 

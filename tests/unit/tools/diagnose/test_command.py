@@ -144,7 +144,7 @@ def test_a_model_is_asked_for_what_it_finds(folder, capsys, monkeypatch):
         (["DATA", "--predictions", "RESULTS", "--output-json", "/dev/null/x"], "cannot be written"),
         (["DATA", "--predictions", "RESULTS", "--plot-dir", "RESULTS"], "cannot be written"),
         (["DATA", "--predictions", "RESULTS", "--tta"], "--tta applies to a checkpoint"),
-        (["DATA", "DATA"], "is a folder and should be a checkpoint"),
+        (["DATA", "DATA"], "is a folder, not a checkpoint"),
         (["nowhere", "--predictions", "RESULTS"], "nowhere: there is no such file or folder"),
     ],
 )
