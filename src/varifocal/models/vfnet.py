@@ -151,12 +151,15 @@ class VFNetHead(nn.Module):
         return [torch.where(given > 0, given, predicted) for given, predicted in zip(initial, boxes, strict=True)]
 
     def _star(self, initial: list[Tensor]) -> SamplingPoints | None:
-        """Return the points of the first boxes' stars; only a fraction of the gradient goes back through them."""
+        """Return the points of the first boxes' stars, or None for the regular grid."""
         if not self.config.star:
             return None
+        return star_points([self._cells(boxes, stride) for boxes, stride in zip(initial, self.strides, strict=True)])
+
+    def _cells(self, initial: Float[Tensor, "B 4 H W"], stride: int) -> Float[Tensor, "B 4 H W"]:
+        """Return the first box in cells for the star; only a fraction of the gradient goes back through it."""
         factor = self.config.gradient_mul
-        damped = [(1 - factor) * boxes.detach() + factor * boxes for boxes in initial]
-        return star_points([boxes / stride for boxes, stride in zip(damped, self.strides, strict=True)])
+        return ((1 - factor) * initial.detach() + factor * initial) / stride
 
     def _refined(self, features: list[Tensor], initial: list[Tensor]) -> list[Tensor]:
         """Return the distances [B, 4, H, W] of the refined box at each level, in pixels."""
