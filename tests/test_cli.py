@@ -446,7 +446,7 @@ def test_checkpoints_that_are_none(checkpoint, tmp_path, capsys):
     (tmp_path / "legacy.pth").write_bytes(pickle.dumps({"a": 1}))
     cases["cut.safetensors"] = "damaged"
     (tmp_path / "cut.safetensors").write_bytes(checkpoint.read_bytes()[:1000])
-    cases["foreign.safetensors"] = "something else"
+    cases["foreign.safetensors"] = "another program"
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     cases["future.safetensors"] = "newer"
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "future.safetensors", {KEY: '{"format": 99}'})
@@ -551,7 +551,7 @@ def test_average(checkpoint, tmp_path, capsys):
     before = out.read_bytes()
     assert "already exists" in refused(capsys, "average-checkpoints", checkpoint, "--out", out)
     assert out.read_bytes() == before
-    assert "ends in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
+    assert "end in .safetensors" in refused(capsys, "average-checkpoints", checkpoint, "--out", tmp_path / "mean.pth")
     other = tmp_path / "other.safetensors"
     save(
         create_model("vfnet", backbone="resnet18", classes=["cat", "cow"], channels=32, num_levels=3, num_convs=1),
@@ -624,3 +624,14 @@ def test_an_interrupted_verb_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("varifocal.cli.models.MODELS", replace(load_command("models"), run=stopped))
     assert main(["models"]) == 130
     assert capsys.readouterr().err == "\nvarifocal models: interrupted; repeat the command to start over.\n"
+
+
+def test_class_names_are_shown_as_written(tmp_path, capsys):
+    """Neither as rich's markup nor as its codes of emoji."""
+    names = ("cup [red]", "[/b]", "box:tm:")
+    path = tmp_path / "[v1].safetensors"
+    save(create_model("vfnet", backbone="resnet18", classes=names, channels=32), path)
+    assert main(["info", str(path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name in names:
+        assert name in printed

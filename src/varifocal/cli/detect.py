@@ -49,7 +49,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     with progress_bar("evaluating", len(data.samples)) as advance:
         metrics, _detections = evaluate(model, data, advance)
     _print_lines(data.notes)
-    Console().print(metrics.table())
+    Console(markup=False, emoji=False).print(metrics.table())
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(metrics.to_json(), indent=1).encode())
 

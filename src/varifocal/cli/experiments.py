@@ -68,7 +68,7 @@ def run_sweep(options: argparse.Namespace, overrides: list[str]) -> None:
         seeds=options.seeds,
         overrides=[*data_overrides(options), *overrides],
     )
-    Console().print(sweep.table(results, options.table))
+    Console(markup=False, emoji=False).print(sweep.table(results, options.table))
     for comparison in read_sweep(out).of("AP"):
         print(f"{comparison.words}.")
     print(f"Runs and results.json: {out}; to compare them on one page: varifocal report {out}")

@@ -98,7 +98,7 @@ def run_info(options: argparse.Namespace, _: list[str]) -> None:
     from varifocal.tools.info import about
 
     found = about(options.checkpoint)
-    print(found) if isinstance(found, str) else Console().print(found)
+    print(found) if isinstance(found, str) else Console(markup=False, emoji=False).print(found)
 
 
 INFO = Command(
@@ -128,7 +128,7 @@ def run_models(options: argparse.Namespace, _: list[str]) -> None:
     if options.output_json is not None:
         ensure_writable_file(options.output_json)
     entries = zoo.list_zoo(options.recipes)
-    Console().print(zoo.table(entries))
+    Console(markup=False, emoji=False).print(zoo.table(entries))
     for entry in entries if options.recipes else ():
         weights = entry.published.file or "listed by the authors without a fixed file name"
         print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")

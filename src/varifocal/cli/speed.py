@@ -74,7 +74,7 @@ def run_bench(options: argparse.Namespace, _: list[str]) -> None:
         options.images,
     )
     report = bench.bench(options.model, settings, options.profile)
-    Console().print(show(report))
+    Console(markup=False, emoji=False).print(show(report))
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(report.to_json(), indent=1).encode())
 

@@ -83,7 +83,7 @@ def show_run(metrics: CocoMetrics | None, run: Path) -> None:
     if not is_main_process():
         return
     if metrics is not None:
-        Console().print(metrics.table())
+        Console(markup=False, emoji=False).print(metrics.table())
     unreadable = run / UNREADABLE
     if unreadable.is_file():
         count = len(unreadable.read_text(encoding="utf-8").splitlines())

@@ -43,7 +43,7 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
         images = comparison_images(options.images, model.info)
         with spinner("building the graph and comparing it with torch"):
             compared = write(model, target, settings, images)
-    Console().print(compared.table())
+    Console(markup=False, emoji=False).print(compared.table())
     size = "any size" if settings.size is None else f"{settings.size[0]}x{settings.size[1]}"
     files = [target.with_suffix(suffix) for suffix in suffixes]
     names = " and ".join([str(target), *(file.name for file in files[1:])])

@@ -126,14 +126,14 @@ def test_without_torch_there_is_no_peak(folder, monkeypatch, capsys, name):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["bench", str(folder / name), "--size", "96x128", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
-    assert "note: the machine's peak is measured with torch, which is not there." in " ".join(out.split())
+    assert "note: the machine's peak is measured with torch, which is not installed." in " ".join(out.split())
 
 
 def test_wishes_that_a_file_cannot_meet(folder, tmp_path, capsys, monkeypatch):
     file, checkpoint = folder / "tiny.onnx", folder / "tiny.safetensors"
-    assert "tiny.onnx: is run by onnxruntime; leave --runtime torch" in refused(capsys, file, "--runtime", "torch")
+    assert "tiny.onnx: runs in onnxruntime; leave out --runtime torch" in refused(capsys, file, "--runtime", "torch")
     printed = refused(capsys, file, "--profile", tmp_path / "x.json")
-    assert printed.endswith("--profile is torch's profiler, which sees nothing of onnxruntime; leave it.")
+    assert printed.endswith("--profile is torch's profiler and cannot profile onnxruntime; leave it out.")
     assert "the precision of an ONNX file is its own" in refused(capsys, file, "--precision", "bf16")
     assert "--device cuda: files of OpenVINO" in refused(capsys, folder / "tiny.xml", "--device", "cuda")
     printed = refused(capsys, checkpoint, "--runtime", "openvino")
@@ -152,4 +152,4 @@ def test_a_fixed_size(build_tiny, tmp_path, capsys):
     assert report.model["input"] == list(SIZE)
     assert report.model["resized"] == [96, 128]  # the size of a 640x480 image after preprocessing
     printed = refused(capsys, tmp_path / "fixed.onnx", "--size", "64x64")
-    assert printed.endswith("fixed.onnx: --size 64x64: its input is 96x128; leave --size.")
+    assert printed.endswith("fixed.onnx: --size 64x64: its input is 96x128; leave out --size.")

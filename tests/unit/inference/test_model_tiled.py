@@ -158,4 +158,4 @@ def test_bad_values_are_one_sentence(checkpoint, tmp_path, capsys, verb, words, 
 def test_an_overlap_that_is_no_number(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", str(checkpoint), str(checkpoint.with_name("a.png")), "--tile", "80", "--overlap", "much"])
-    assert "'much' is neither a fraction such as 0.2 nor whole pixels" in capsys.readouterr().err
+    assert "'much' is not a fraction such as 0.2 or a whole number of pixels" in capsys.readouterr().err

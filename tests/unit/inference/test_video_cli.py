@@ -74,7 +74,7 @@ def test_the_video_itself_is_not_overwritten(command, tmp_path, capsys):
 def test_a_video_wants_a_folder(command, tmp_path, capsys):
     make_video(tmp_path / "a.mp4")
     assert command("a.mp4", "--output-json", "d.json") == 2
-    assert "a.mp4: a video is written to a folder" in capsys.readouterr().err
+    assert "a.mp4: an annotated video needs an output folder" in capsys.readouterr().err
     assert not (tmp_path / "d.json").exists()
 
 

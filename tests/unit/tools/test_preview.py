@@ -96,7 +96,7 @@ def test_what_is_sampled_and_what_cannot_be_read_is_told(data, tmp_path, capsys)
     ("words", "said"),
     [
         (["--epoch", "13"], "--epoch 13: the recipe has only 12 epochs"),
-        (["--out", "seen.gif"], "--out seen.gif: the name of an image ends in .png or .jpg"),
+        (["--out", "seen.gif"], "--out seen.gif: must end in .png or .jpg"),
         (["data.augment.mosaik=1"], "Did you mean 'mosaic'"),
     ],
 )

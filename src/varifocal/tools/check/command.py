@@ -43,7 +43,7 @@ def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[
         model=model,
         bar=progress_bar,
     )
-    Console().print(show(report))
+    Console(markup=False, emoji=False).print(show(report))
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(report.to_json(), indent=1).encode())
     if options.html is not None:

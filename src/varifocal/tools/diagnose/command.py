@@ -42,7 +42,7 @@ def run_diagnose(options: argparse.Namespace, load: Callable[[], Any]) -> None:
     plots = {} if options.plot_dir is None else make_plots(found)
     if plots:
         atomic_write_all({options.plot_dir / name: text.encode() for name, text in plots.items()})
-    Console().print(show(found))  # after the files, which a closed pipe must not cost
+    Console(markup=False, emoji=False).print(show(found))  # after the files, which a closed pipe must not cost
     if options.plot_dir is not None:
         print(f"{options.plot_dir}: {', '.join(plots) or 'no chart, since no object is labeled'}")
 

@@ -49,4 +49,4 @@ def run_oracle(options: argparse.Namespace, load: Callable[[], Any]) -> None:
         atomic_write(options.output_json, json.dumps(study.to_json(), indent=1).encode())
     if options.plot is not None:
         atomic_write(options.plot, chart(study).encode())
-    Console().print(show(study))  # after the files, which a closed pipe must not cost
+    Console(markup=False, emoji=False).print(show(study))  # after the files, which a closed pipe must not cost

@@ -92,10 +92,10 @@ def test_others_run_everywhere(info, there, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("target", "there", "words"),
     [
-        ("portable", False, "portable: the same results on every processor"),
-        ("vnni", True, "this processor computes it exactly"),
+        ("portable", False, "portable: same results on every processor"),
+        ("vnni", True, "this processor runs it exactly"),
         ("vnni", False, "this processor has no VNNI and cannot run it"),
-        (None, None, "whether this processor has VNNI cannot be seen"),
+        (None, None, "whether this processor has VNNI is unknown"),
     ],
 )
 def test_info_says_it(target, there, words, tmp_path, monkeypatch):
