@@ -66,11 +66,8 @@ def _kitti(number: int, line: str) -> Entry:
     if to_number(words[0]) == to_number(words[0]):
         text, hint = f"begins with {short(words[0])}", "a line begins with the name of a class"
         return Fault(number, text, hint, "unknown-class")
-    # a class may have spaces: it ends at the first number
-    end = next((index for index, word in enumerate(words) if to_number(word) == to_number(word)), 1)
-    box, unread = read_numbers(words[end + 3 : end + 7])
-    label = " ".join(words[:end])
-    return Shape(number, IGNORED if label.lower() == "dontcare" else label, box, odd=unread)
+    box, unread = read_numbers(words[4:8])
+    return Shape(number, IGNORED if words[0].lower() == "dontcare" else words[0], box, odd=unread)
 
 
 def _dota(number: int, line: str) -> Entry | None:

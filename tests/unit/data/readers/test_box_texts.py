@@ -72,13 +72,6 @@ def test_kitti_dont_care(tmp_path):
     assert sample.boxes[2:].tolist() == [[0, 0, 10, 10]] * 2
 
 
-def test_a_kitti_class_with_a_space(tmp_path):
-    line = KITTI.replace("Car", "Person sitting").replace("\n", " 0.9\n")
-    data = load_dataset(write(tmp_path, line, "label_2"))
-    assert [category.name for category in data.categories] == ["Person sitting"]
-    assert data.samples[0].boxes.tolist() == [[30, 15, 50, 25]]
-
-
 def test_kitti_lists_and_two_cameras(tmp_path):
     for name in ("000000", "000001"):
         fill(tmp_path, {f"training/label_2/{name}.txt": KITTI, f"training/image_2/{name}.png": (100, 50)})
