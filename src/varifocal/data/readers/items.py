@@ -17,7 +17,7 @@ from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, is_image
 from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.lookup import Words, record_of
-from varifocal.data.readers.values import NAN
+from varifocal.data.readers.values import NAN, to_number
 from varifocal.utils.text import counted, short, short_list
 
 _MAX_NUMBER = 1e15  # beyond it the sum of two numbers may be none
@@ -206,12 +206,13 @@ def without_suffix(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None
 
 
 def to_numbers(values: Any, count: int | None = None) -> list[float] | None:
-    """Return a list of numbers as floats; None where it is no list, has another length, or holds anything else."""
+    """Return a list of numbers, which may be written as texts; None where it has another length or holds anything else."""
     if not isinstance(values, (list, tuple)) or (count is not None and len(values) != count):
         return None
-    if not all(type(value) in (int, float) and abs(value) < _MAX_NUMBER for value in values):  # false for NaN, too
+    numbers = [to_number(value) if isinstance(value, str) else value for value in values]
+    if not all(type(value) in (int, float) and abs(value) < _MAX_NUMBER for value in numbers):  # false for NaN, too
         return None
-    return [float(value) for value in values]
+    return [float(value) for value in numbers]
 
 
 def to_points(values: Any) -> list[tuple[float, float]] | None:
