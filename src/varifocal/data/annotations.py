@@ -49,7 +49,8 @@ class Issue:
 
     ``kind`` is one of: "malformed", "unknown-class", "shifted-class" (unknown, as all ids seem one off),
     "unknown-image", "missing-image", "ambiguous-image", "missing-labels", "unreadable-image", "outside-folder",
-    "bad-size", "bad-category", "twice", "shared-labels", and of boxes "no-label", "not-a-number", "no-area", "outside".
+    "bad-size", "bad-category", "no-classes", "twice", "shared-labels", and of boxes "no-label", "not-a-number",
+    "no-area", "outside".
     ``image`` and ``box`` index the columns of the data set, -1 if the problem belongs to none.
     """
 
@@ -117,6 +118,13 @@ class Problems(CappedList[Issue]):
         if problem.image >= 0 and problem.box < 0 and problem.kind in _OF_OBJECTS:
             self.damaged.add(problem.image)
         self.add_many(problem.kind, [problem], lambda issue: issue)
+
+    def without(self, kind: str) -> Problems:
+        """Return the problems of all other kinds."""
+        rest = Problems(problem for problem in self if problem.kind != kind)
+        rest.counts = Counter({name: count for name, count in self.counts.items() if name != kind})
+        rest.damaged, rest.refused_classes = self.damaged, self.refused_classes
+        return rest
 
     def extend(self, others: Problems) -> None:
         """Add the problems of another collection, also those that it only counted."""

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import LazySequence, region_numbers
 from varifocal.types import Dataset, Sample
+from varifocal.utils.errors import DataError
 from varifocal.utils.text import short_list
 
 
@@ -53,7 +54,13 @@ def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: 
     only: a class must not disappear from the metric because nothing was learned for it. All classes are kept with
     ``keep_all``, or if none has a box. The validation data loses classes without a box that the training data does not
     list.
+
+    Raises:
+        DataError: no box of the training data has a class.
     """
+    if not training.categories:
+        text = f"{training.source}: the split to train on has no box with a class; label its images first"
+        raise DataError(text, code="no-classes-to-learn")
     validated = set() if validation is None else set(_names(validation, used_classes(validation)))
     used = used_classes(training)
     only_validated = np.array([category.name in validated for category in training.categories], bool) & ~used
@@ -70,6 +77,8 @@ def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: 
     training = replace(with_classes(training, keep), notes=tuple(notes))
     if validation is None:
         return training, None
+    if not validation.categories:  # nothing is labeled there
+        return training, replace(validation, categories=training.categories)
     known = {category.name for category in training.categories}
     listed = np.array([category.name in known for category in validation.categories], bool)
     return training, with_classes(validation, listed | used_classes(validation))

@@ -37,7 +37,7 @@ from varifocal.data.validate import (
 )
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import ConfigError, DataError
-from varifocal.utils.text import short_list
+from varifocal.utils.text import counted, short_list
 
 InvalidBoxes = Literal["error", "drop"]
 Difficult = Literal["ignore", "train"]
@@ -81,6 +81,7 @@ class DataSource:
             raw = reader.read(self.descriptions[name], self.tree, name, self.options)
             if reader.lists and raw.source.is_file():  # BDD100K may have a folder with a file for each image
                 raw = with_unlisted(raw, self.tree, self.options, reader.splits, reader.read)
+            raw = _without_objects(raw) if len(self.splits) > 1 else raw
             return replace(raw, notes=(*raw.notes, *self._ignored_lists(raw.format)))
 
     def _ignored_lists(self, format: str) -> list[str]:
@@ -106,6 +107,15 @@ class DataSource:
     ) -> Dataset:
         """Return the samples of one split; see :func:`load_dataset`."""
         return build_dataset(self.read(split), invalid_boxes=invalid_boxes, difficult=difficult)
+
+
+def _without_objects(raw: RawDataset) -> RawDataset:
+    """Return a split that is one of several, and in which nothing is labeled, as images without objects."""
+    if not raw.problems.counts["no-classes"] or not len(raw.images):
+        return raw
+    images = counted(len(raw.images), "(image counts|images count)")
+    note = f"{raw.source.name}: nothing is labeled in the split {raw.split}; its {images} as without objects."
+    return replace(raw, problems=raw.problems.without("no-classes"), notes=(*raw.notes, note))
 
 
 def open_dataset(

@@ -53,6 +53,8 @@ def fit_classes(model: Predictor, data: Dataset) -> Dataset:
     Raises:
         DataError: the model lacks a class that has boxes, or knows none of the classes.
     """
+    if not data.categories:  # nothing is labeled
+        return replace(data, categories=model.categories)
     classes = {category.name for category in model.categories}
     known = np.array([category.name in classes for category in data.categories], bool)
     if known.all():

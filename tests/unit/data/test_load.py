@@ -8,9 +8,12 @@ from error_codes import raises_code
 from folders import fill, found, refused
 
 from varifocal.data import load as load_module
+from varifocal.data.classes import learned_classes
+from varifocal.data.convert import convert
 from varifocal.data.load import find_splits, load_dataset, load_evaluation, load_train_val, open_dataset, recognize
 from varifocal.data.readers import formats
 from varifocal.data.readers.formats import READERS
+from varifocal.types import Category
 from varifocal.utils.errors import DataError
 
 COCO = json.dumps({"images": [], "annotations": [], "categories": []})
@@ -186,3 +189,33 @@ def test_all_readers_are_asked_about_too_many_folders(tmp_path):
     for number in range(65):
         (tmp_path / f"{number}").mkdir()
     assert formats._candidates(tmp_path) == READERS
+
+
+VOC_BOX = "<object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>6</xmax><ymax>6</ymax></bndbox></object>"
+LABELME_BOX = {"label": "cat", "shape_type": "rectangle", "points": [[1, 1], [6, 6]]}
+NOTHING_LABELED = {
+    "voc": (
+        {"{split}/{split}.xml": "<annotation><filename>{split}.png</filename>OBJECT</annotation>"},
+        VOC_BOX,
+    ),
+    "labelme": ({"{split}/{split}.json": '{"imagePath": "{split}.png", "shapes": [OBJECT]}'}, json.dumps(LABELME_BOX)),
+    "csv": ({"{split}.csv": "image,xmin,ymin,xmax,ymax,label\n{split}/{split}.png,OBJECT\n"}, "1,1,6,6,cat"),
+}
+
+
+@pytest.mark.parametrize("format", NOTHING_LABELED)
+def test_a_split_in_which_nothing_is_labeled_has_images_without_objects(tmp_path, format):
+    files, objects = NOTHING_LABELED[format]
+    for split, text in (("train", objects), ("val", ",,,," if format == "csv" else "")):
+        for name, content in files.items():
+            fill(tmp_path, {name.replace("{split}", split): content.replace("{split}", split).replace("OBJECT", text)})
+        fill(tmp_path, {f"{split}/{split}.png": (9, 9)})
+    data = load_dataset(tmp_path, "val", format=format)
+    assert [len(sample.boxes) for sample in data.samples] == [0]
+    assert any("nothing is labeled in the split val; its 1 image counts" in note for note in data.notes)
+    training, validation = learned_classes(load_dataset(tmp_path, "train", format=format), data, keep_all=False)
+    assert validation.categories == training.categories == (Category(1, "cat"),)
+    with raises_code("no-classes-to-learn"):
+        learned_classes(data, None, keep_all=False)
+    convert(tmp_path, tmp_path / "out", "coco", format=format)
+    assert [len(load_dataset(tmp_path / "out", split).samples) for split in ("train", "val")] == [1, 1]

@@ -319,7 +319,7 @@ class ColumnBuilder:
         self.find_lost()  # a missing image is what to fix first
         if not self._classes and not self.categories and not any(map(self.problems.counts.get, _CAUSES)):
             text, hint = "it has no box with a class", "label the images first"
-            self.report("bad-category", self.source, "", text, hint)
+            self.report("no-classes", self.source, "", text, hint)
 
 
 def with_image_sizes(raw: RawDataset) -> RawDataset:

@@ -206,7 +206,7 @@ def without_suffix(finder: ImageFinder, name: str) -> tuple[AnyPath, str] | None
 
 
 def to_numbers(values: Any, count: int | None = None) -> list[float] | None:
-    """Return a list of numbers, which may be written as texts; None where it has another length or holds anything else."""
+    """Return a list of numbers, some perhaps written as texts; None for another length or anything else in it."""
     if not isinstance(values, (list, tuple)) or (count is not None and len(values) != count):
         return None
     numbers = [to_number(value) if isinstance(value, str) else value for value in values]

@@ -87,6 +87,7 @@ KINDS = {
     ),
     "unknown-image": Kind("loss", "boxes of unknown images", "the image is not in the list of images"),
     "bad-category": Kind("loss", "impossible classes", "a class without a name, or no classes at all"),
+    "no-classes": Kind("loss", "no labeled objects", "nothing to train on: no box has a class"),
     "class-mismatch": Kind("loss", "classes of another split only", "training requires them in its own split too"),
     "empty-class": Kind("note", "classes without boxes", "training leaves them out"),
     "unlearned-class": Kind(

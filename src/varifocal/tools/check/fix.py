@@ -33,7 +33,7 @@ FIXED = {
     ),
     *("no-label", "not-a-number", "no-area", "outside", "over-border", "duplicate-box", "unknown-class"),
     *("size-differs", "swapped-corners"),
-    *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category"),
+    *("unknown-image", "class-mismatch", "malformed", "twice", "bad-category", "no-classes"),
 }
 
 # Kinds of issues whose records may have been the labels of a split.

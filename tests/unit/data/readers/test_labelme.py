@@ -117,7 +117,7 @@ def test_images_without_a_file_and_files_that_are_no_labels(tmp_path):
         (shape(label=None), ["shapes[1]", "which has no label", "data.invalid_boxes=drop"]),
         (shape(label=[1]), ["shapes[1] has the label [1]"]),
         (shape() | {"points": None}, ["the box None, which holds something"]),
-        (shape() | {"points": [[1, "2"], [3, 4]]}, ["which holds something"]),
+        (shape() | {"points": [[1, "two"], [3, 4]]}, ["which holds something"]),
         (shape() | {"points": [[1, math.inf], [3, 4]]}, ["which holds something"]),
         (shape(points=[(1, 2)]), ["shapes[1] is a rectangle of 1 point"]),
         (shape("polygon", [(1, 2), (3, 4)]), ["is a polygon of 2 points"]),
