@@ -234,12 +234,27 @@ def kitti_reference(files: dict[str, bytes]) -> Objects:
             words = line.split()
             check(len(words) >= 8, "count")
             check(not is_number(words[0]), "class")
-            box = in_order(name, *map(text_number, words[4:8]))
-            if words[0] == "DontCare":
+            one, numbers = kitti_class(words)
+            box = in_order(name, *map(text_number, numbers[3:7]))
+            if one == "DontCare":
                 regions.append((name, box))
             else:
-                result[name].append((words[0], box))
+                result[name].append((one, box))
     return regions_last(result, regions)
+
+
+def kitti_class(words: list[str]) -> tuple[str, list[str]]:
+    """The class of a line, of several words where a whole KITTI line (of 15 or 16 columns) follows the first."""
+    if is_number(words[1]):
+        return words[0], words[1:]
+    first = [is_number(word) for word in words].index(True) if any(map(is_number, words)) else 0
+    numbers = words[first:]
+    check(first and len(numbers) in (14, 15) and all(map(is_number, numbers)), "truncation")
+    check(not any(letter.isdigit() for word in words[1:first] for letter in word), "truncation")
+    truncated, occluded, alpha, x1, y1, x2, y2 = map(float, numbers[:7])
+    check(truncated == -1 or 0 <= truncated <= 1, "truncation")
+    check(occluded in {-1, 0, 1, 2, 3} and -10 <= alpha <= 7 and x1 <= x2 and y1 <= y2, "truncation")
+    return " ".join(words[:first]), numbers
 
 
 def is_number(word: str) -> bool:
@@ -473,7 +488,7 @@ MORE = {
             **{f"image_2/{name}": content for name, content in IMAGES.items()},
         },
         ("label_2/a.txt", "label_2/b.txt"),
-        ("DontCare", "DontCare ", " 0", "0 "),
+        ("DontCare", "DontCare ", " 0", "0 ", "cat sitting", " sitting 0 0 -10"),
         kitti_reference,
     ),
     "dota": Target(

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.readers.columns import line_of
@@ -26,6 +27,8 @@ _VISDRONE = (
     *("tricycle", "awning-tricycle", "bus", "motor"),
 )
 _OTHERS = len(_VISDRONE) + 1
+_KITTI = "type truncated occluded alpha left top right bottom, then seven or eight numbers"
+_DIGIT = re.compile(r"\d")
 
 
 def _lines(entry: Callable[[int, str], Entry | None]) -> Callable[[str, AnyPath], Item]:
@@ -62,12 +65,32 @@ def _visdrone(number: int, line: str) -> Entry:
 def _kitti(number: int, line: str) -> Entry:
     words = line.split()
     if len(words) < 8:
-        return _wrong_count(number, len(words), "type truncated occluded alpha left top right bottom, and more")
+        return _wrong_count(number, len(words), _KITTI)
     if to_number(words[0]) == to_number(words[0]):
         text, hint = f"begins with {short(words[0])}", "a line begins with the name of a class"
         return Fault(number, text, hint, "unknown-class")
-    box, unread = read_numbers(words[4:8])
-    return Shape(number, IGNORED if words[0].lower() == "dontcare" else words[0], box, odd=unread)
+    end = _class_length(words)
+    if not end:
+        return Fault(number, f"has {short(words[1])} where a number should follow the class", f"a line is: {_KITTI}")
+    box, unread = read_numbers(words[end + 3 : end + 7])
+    label = " ".join(words[:end])
+    return Shape(number, IGNORED if label.lower() == "dontcare" else label, box, odd=unread)
+
+
+def _class_length(words: Sequence[str]) -> int:
+    """Return how many words the class of a KITTI line has: several only if all that follows is as KITTI defines it.
+
+    Otherwise a damaged first number would become part of the class, and the numbers after it another box; 0 says so.
+    """
+    end = next((index for index, word in enumerate(words) if to_number(word) == to_number(word)), 0)
+    values, unread = read_numbers(words[end:])
+    if end == 1:
+        return 1
+    if not end or len(values) not in (14, 15) or unread or any(map(_DIGIT.search, words[1:end])):
+        return 0
+    truncated, occluded, alpha, left, top, right, bottom = values[:7]
+    is_pose = (truncated == -1 or 0 <= truncated <= 1) and occluded in (-1, 0, 1, 2, 3) and -10 <= alpha <= 7
+    return end if is_pose and left <= right and top <= bottom else 0
 
 
 def _dota(number: int, line: str) -> Entry | None:

@@ -136,7 +136,7 @@ def _line_kind(line: str) -> str:
 # Lines with one letter for each word, "9" for a number and "a" for anything else; the first pattern that fits counts.
 _WORDS = {
     "dota": r"9{8}a.*",
-    "kitti": r"a9{14,15}",
+    "kitti": r"a+9{14,15}",
     "kitti-tracking": r"99a9{14,15}",
     "class-and-box": r"a.*9{4}",
 }

@@ -72,6 +72,25 @@ def test_kitti_dont_care(tmp_path):
     assert sample.boxes[2:].tolist() == [[0, 0, 10, 10]] * 2
 
 
+def test_a_kitti_class_with_a_space(tmp_path):
+    line = KITTI.replace("Car", "Person sitting").replace("\n", " 0.9\n")
+    data = load_dataset(write(tmp_path, line, "label_2"))
+    assert [category.name for category in data.categories] == ["Person sitting"]
+    assert data.samples[0].boxes.tolist() == [[30, 15, 50, 25]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Person sitting 0 0 -1.5 10 20 30 40\n",  # not whole: which numbers are the box cannot be known
+        KITTI.replace("0.00", "0.o0", 1).replace("\n", " 0.9\n"),
+        KITTI.replace("0.00", "none", 1).replace("\n", " 0.9\n"),
+    ],
+)
+def test_a_kitti_line_whose_first_number_is_none(tmp_path, line):
+    refused(write(tmp_path, KITTI + line, "label_2"), "where a number should follow the class")
+
+
 def test_kitti_lists_and_two_cameras(tmp_path):
     for name in ("000000", "000001"):
         fill(tmp_path, {f"training/label_2/{name}.txt": KITTI, f"training/image_2/{name}.png": (100, 50)})
