@@ -58,9 +58,7 @@ def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: 
     Raises:
         DataError: no box of the training data has a class.
     """
-    if not training.categories:
-        text = f"{training.source}: the split to train on has no box with a class; label its images first"
-        raise DataError(text, code="no-classes-to-learn")
+    _refuse_unlabeled(training)
     validated = set() if validation is None else set(_names(validation, used_classes(validation)))
     used = used_classes(training)
     only_validated = np.array([category.name in validated for category in training.categories], bool) & ~used
@@ -75,13 +73,22 @@ def learned_classes(training: Dataset, validation: Dataset | None, *, keep_all: 
         unlearned = class_list(_names(training, only_validated), "has boxes", "have boxes")
         notes.append(f"{source}: {unlearned} to validate on and none to learn from.")
     training = replace(with_classes(training, keep), notes=tuple(notes))
-    if validation is None:
-        return training, None
+    return training, None if validation is None else _validated_classes(validation, training)
+
+
+def _refuse_unlabeled(training: Dataset) -> None:
+    if not training.categories:
+        text = f"{training.source}: the split to train on has no box with a class; label its images first"
+        raise DataError(text, code="no-classes-to-learn")
+
+
+def _validated_classes(validation: Dataset, training: Dataset) -> Dataset:
+    """Return the validation data without classes that have no box and that the training data does not list."""
     if not validation.categories:  # nothing is labeled there
-        return training, replace(validation, categories=training.categories)
+        return replace(validation, categories=training.categories)
     known = {category.name for category in training.categories}
     listed = np.array([category.name in known for category in validation.categories], bool)
-    return training, with_classes(validation, listed | used_classes(validation))
+    return with_classes(validation, listed | used_classes(validation))
 
 
 def _names(data: Dataset, which: Bool[np.ndarray, "C"]) -> list[str]:

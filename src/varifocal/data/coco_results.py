@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from varifocal.data.paths import is_image
 from varifocal.data.readers.coco_ids import Ids, are_plain
-from varifocal.data.readers.json_stream import Count, read_list, read_object
+from varifocal.data.readers.json_stream import Count, read_lines, read_list, read_object
 from varifocal.data.readers.outline import outline_box
+from varifocal.data.readers.values import sides_of
 from varifocal.data.result_join import Column, Joined, entries_of, join_classes, join_images
 from varifocal.types import Dataset, Detections
 from varifocal.utils.errors import DataError
@@ -36,9 +38,9 @@ def read_results(file: Path, data: Dataset, tell: Callable[[str], None] = lambda
     set has any of these names. ``tell`` is called with a sentence if ids and names contradict each other, and on
     entries that belong to nothing in the data set. A name may replace an id, an outline (``segmentation``) may replace
     a box, numbers may be texts, and the list may be in an object under "annotations", "predictions", "detections" or
-    "results", beside the images and categories that define its ids. Boxes [N, 4] are xyxy in pixels, they and the
-    scores float64; boxes without width or height are kept, as in COCO's own evaluation. Entries are read in chunks: a
-    million take about 80 MB.
+    "results", beside the images and categories that define its ids; a file may also have an entry on each line. Boxes
+    [N, 4] are xyxy in pixels, they and the scores float64; boxes without width or height are kept, as in COCO's own
+    evaluation. Entries are read in chunks: a million take about 80 MB.
 
     Raises:
         DataError: the file cannot be read or is not a list of such entries, an id is unknown or belongs to two images,
@@ -49,9 +51,17 @@ def read_results(file: Path, data: Dataset, tell: Callable[[str], None] = lambda
         hint = f"name {inside}" if inside.is_file() else "name the results file in it"
         raise DataError(f"{file}: is a folder; {hint}", code="results-folder")
     columns = _Columns(file, data)
-    if read_list(file, columns.add) is None and not _read_wrapped(file, columns):
+    if read_list(file, columns.add) is None and not _read_lines(file, columns) and not _read_wrapped(file, columns):
         raise DataError(f"{file}: this is not a list of COCO results; {EXPECTED}", code="results-not-a-list")
     return columns.detections(tell)
+
+
+def _read_lines(file: Path, columns: _Columns) -> bool:
+    """Add the entries of a file that has one on each line (JSON lines); return False for any other file."""
+    return (
+        read_lines(file, lambda value: type(value) is dict and not value.keys().isdisjoint(_KEYS), columns.add)
+        is not None
+    )
 
 
 def _read_wrapped(file: Path, columns: _Columns) -> bool:
@@ -123,12 +133,10 @@ class _Columns:
         if not new.get("bbox") and (box := outline_box(new.get("segmentation"))):
             new["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             self.outlines += 1
-        box, score = new.get("bbox"), new.get("score")
-        sides = box if type(box) is list else []
-        if str in map(type, (score, *sides)):
-            new |= {"score": _read_number(score), "bbox": _read_number(box)}
-            self.texts += 1
-        return new
+        box, score = _sides(new.get("bbox")), new.get("score")
+        numbers = {"score": _read_number(score), "bbox": _read_number(box)}
+        self.texts += numbers != {"score": score, "bbox": box}
+        return new | {key: value for key, value in numbers.items() if key in new}
 
     def refuse_malformed(self, first: int, entries: list[Any]) -> None:
         """Raise ``DataError`` for the first malformed entry, if there is one."""
@@ -201,9 +209,11 @@ class _Columns:
         if joined.unknown is None:
             return
         entry, id = joined.unknown
+        names = [sample.file.name for sample in self.data.samples]
+        listed = f"its images are {_some(names)}" if where == "image" and is_image(id.strip("'")) else _ids(known)
         raise DataError(
             f"{self.file}: entry {entry} has the {key} {id}, which no {where} of {self.data.source} has; "
-            f"{_ids(known)}{joined.hint}",
+            f"{listed}{joined.hint}",
             code="results-unknown-id",
         )
 
@@ -230,6 +240,11 @@ def _is_plain(rows: list[tuple[Any, ...]]) -> bool:
     return whole and numbers <= _NUMBERS and are_plain(images) and are_plain(categories)
 
 
+def _sides(box: Any) -> Any:
+    """Return x, y, width and height of a box that is an object with these, or any other value unchanged."""
+    return sides_of(box) or box if isinstance(box, dict) else box
+
+
 def _read_number(value: Any) -> Any:
     """Return the number in a text, a list with its texts replaced so, or any other value unchanged."""
     if type(value) is list:
@@ -247,4 +262,8 @@ def _finite(value: Any) -> bool:
 
 
 def _ids(known: list[int]) -> str:
-    return f"its ids are {short_list(known[:5])}{' and others' if len(known) > 5 else ''}"
+    return f"its ids are {_some(known)}"
+
+
+def _some(values: Sequence[Any]) -> str:
+    return f"{short_list(values[:5])}{' and others' if len(values) > 5 else ''}"

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from varifocal.data.image_errors import read_head, refuse_address
-from varifocal.data.image_kinds import SUFFIXES, UNREAD, begins_as_image, has_changed_suffix, may_be_image, suffix_of
+from varifocal.data.image_kinds import (
+    SUFFIXES,
+    UNREAD,
+    begins_as_image,
+    has_changed_suffix,
+    kind_of_head,
+    may_be_image,
+    suffix_of,
+)
 from varifocal.data.paths import walk
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import counted
@@ -19,7 +27,7 @@ _NAMED = 6  # suffixes that are listed in a sentence
 
 
 class _Beside(NamedTuple):
-    """Other files beside the images: their number by suffix, and those that begin like an image."""
+    """Other files beside the images: their number by suffix, and those whose content is an image or a document."""
 
     passed: Counter[str]
     odd: list[Path]
@@ -33,7 +41,7 @@ def list_images(
     A folder means all images in it at any depth, sorted by path, without hidden files: files with one of ``suffixes``
     in lower case, and files without a suffix that begin like an image. A glob (``*``, ``?``, ``[]``, ``**``) means its
     sorted matches: folders as above, and files by suffix. A file named in full is taken whatever its suffix. Files that
-    begin like an image but have another suffix are added to ``odd``.
+    begin like an image but have another suffix, or like a kind that is not read (a PDF), are added to ``odd``.
 
     Raises:
         DataError: a pattern finds no image, or a folder cannot be read.
@@ -81,10 +89,12 @@ def passed_over(names: Iterable[str], source: str) -> list[str]:
 
 
 def odd_images(files: Sequence[Path], source: str) -> list[str]:
-    """Return a note on images with an unknown suffix, if there are any."""
-    return _left_out(
-        [file.name for file in files], source, "with an unknown suffix", "rename them or name them in full"
-    )
+    """Return notes on images with an unknown suffix, and on files of a kind that is not read, such as PDF documents."""
+    read = [begins_as_image(read_head(file)) for file in files]
+    unread = [file.name for file, is_read in zip(files, read, strict=True) if not is_read]
+    renamed = [file.name for file, is_read in zip(files, read, strict=True) if is_read]
+    notes = _left_out(unread, source, "of a kind that is not read", "convert them to JPEG, PNG or TIFF")
+    return [*notes, *_left_out(renamed, source, "with an unknown suffix", "rename them or name them in full")]
 
 
 def _left_out(names: Sequence[str], source: str, why: str, hint: str) -> list[str]:
@@ -129,9 +139,10 @@ def _is_image(file: Path, suffixes: Collection[str], beside: _Beside) -> bool:
     suffix = suffix_of(file.name)
     if suffix in suffixes:
         return True
-    if may_be_image(file.name) and file.is_file() and begins_as_image(read_head(file)):
-        if not suffix:
-            return True
+    head = read_head(file) if may_be_image(file.name) and file.is_file() else b""
+    if begins_as_image(head) and not suffix:
+        return True
+    if begins_as_image(head) or kind_of_head(head):
         beside.odd.append(file)
     beside.passed[suffix] += 1
     return False

@@ -164,7 +164,7 @@ def _by_stems(
     stems = np.where(texts >= 0, texts, stems)
     everywhere = len(codes) and (stems >= 0).all()
     if everywhere and (stems != indices).any() and (data.ids.counted or (indices < 0).any()):
-        notes = (*notes, "its image ids are the names of the files, without suffix, and are used as such.")
+        notes = (*notes, "its image ids are names of files and are used as such.")
         return Joined(stems, tuple(notes))
     return _refused(column, codes, np.where(indices < 0, texts, indices), tuple(notes))
 

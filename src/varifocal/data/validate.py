@@ -271,7 +271,9 @@ def check_size(sample: Sample, image: Image.Image) -> None:
             "rotate the boxes and the size, or remove the EXIF orientation from the file",
             code="size-before-rotation",
         )
-    raise DataError(f"{difference}; fix the recorded size, or restore the image that was labeled", code="size-differs")
+    turned = ": width and height are exchanged" if recorded == image.size[::-1] else ""
+    hint = "fix the recorded size, or restore the image that was labeled"
+    raise DataError(f"{difference}{turned}; {hint}", code="size-differs")
 
 
 def check_validation_pixels(samples: Sequence[Sample], *, large: bool) -> None:

@@ -8,6 +8,7 @@ import pytest
 from error_codes import raises_code
 
 from varifocal.data.coco_results import read_results
+from varifocal.data.readers import json_stream
 from varifocal.data.readers.json_stream import read_list
 from varifocal.types import Category, Dataset, Sample
 from varifocal.utils.errors import DataError
@@ -84,6 +85,31 @@ def test_a_bad_entry_is_named(tmp_path, entry, message):
     with pytest.raises(DataError, match=message) as caught:
         read_results(file, make_set())
     assert str(caught.value).startswith(f"{file}: entry 1 ")
+
+
+def test_an_entry_on_each_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_RECORDS", 2)
+    lines = [json.dumps(GOOD | {"score": index / 8}) for index in range(5)]
+    file = write(tmp_path, "\ufeff" + lines[0] + "\n\n" + "\r\n".join(lines[1:]))
+    _, seven, _ = read_results(file, make_set())
+    assert seven.scores.tolist() == [0.5, 0.375, 0.25, 0.125, 0]
+    file = write(tmp_path, "\n".join([*lines, json.dumps(GOOD | {"score": None})]))
+    with pytest.raises(DataError, match="entry 5 has the score None"):
+        read_results(file, make_set())
+    file = write(tmp_path, "\n".join([lines[0], "", lines[1][:-1], lines[2]]))
+    with pytest.raises(DataError, match=f"not valid JSON at line 3 column {len(lines[1])} "):
+        read_results(file, make_set())
+
+
+def test_a_bbox_that_is_an_object(tmp_path):
+    file = write(tmp_path, [GOOD | {"bbox": {"x": 1, "y": 2.5, "width": 10, "height": 20}}])
+    assert read_results(file, make_set())[1].boxes.tolist() == [[1, 2.5, 11, 22.5]]
+
+
+def test_an_unknown_file_name_as_an_id_is_compared_with_the_files(tmp_path):
+    file = write(tmp_path, [GOOD | {"image_id": "7.jpg"}, GOOD | {"image_id": "images/8.jpg"}])
+    with pytest.raises(DataError, match=r"'images/8.jpg', which no image of made.json has; its images are '?9.jpg"):
+        read_results(file, make_set())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from error_codes import raises_code
 from PIL import Image
 
 from varifocal.data.image_kinds import SUFFIXES, UNREAD
-from varifocal.data.listing import list_images, passed_over
+from varifocal.data.listing import list_images, odd_images, passed_over
 from varifocal.utils.errors import DataError
 
 
@@ -64,9 +64,13 @@ def test_images_with_an_unknown_suffix_are_collected(tmp_path):
     for name in ("a.jpg", "b.jpg_large", "c.part", "d.txt"):
         Image.new("RGB", (4, 4)).save(tmp_path / name, format="JPEG")
     (tmp_path / "e.bin").write_bytes(b"no image")
+    (tmp_path / "f.pdf").write_bytes(b"%PDF-1.7")
     odd = []
     assert [file.name for file in list_images([str(tmp_path)], odd=odd)] == ["a.jpg"]
-    assert sorted(file.name for file in odd) == ["b.jpg_large", "c.part"]
+    assert sorted(file.name for file in odd) == ["b.jpg_large", "c.part", "f.pdf"]
+    unread, unknown = odd_images(sorted(odd), "photos")
+    assert unread.startswith("photos: 1 image is left out, of a kind that is not read (.pdf: 1), first f.pdf; convert")
+    assert unknown.startswith("photos: 2 images are left out, with an unknown suffix (.jpg_large: 1, .part: 1)")
 
 
 def test_an_address_is_said_to_be_one():

@@ -169,7 +169,7 @@ def test_ids_that_are_the_names_of_the_files(tmp_path, ids, files, own):
     data = make_set(files, own)
     images, told = placed(tmp_path, [entry(id, i) for i, id in enumerate(ids)], data)
     assert images == [[2], [1], [0]]
-    assert told == ["its image ids are the names of the files, without suffix, and are used as such."]
+    assert told == ["its image ids are names of files and are used as such."]
 
 
 def test_ids_of_the_data_set_count_more_than_names_that_look_like_them(tmp_path):

@@ -86,11 +86,15 @@ def _class_length(words: Sequence[str]) -> int:
     values, unread = read_numbers(words[end:])
     if end == 1:
         return 1
-    if not end or len(values) not in (14, 15) or unread or any(map(_DIGIT.search, words[1:end])):
-        return 0
+    is_name = not any(map(_DIGIT.search, words[1:end]))
+    return end if end and is_name and not unread and len(values) in (14, 15) and _is_object(values) else 0
+
+
+def _is_object(values: Sequence[float]) -> bool:
+    """Return whether truncation, occlusion, angle and corners of a KITTI object are in their ranges."""
     truncated, occluded, alpha, left, top, right, bottom = values[:7]
-    is_pose = (truncated == -1 or 0 <= truncated <= 1) and occluded in (-1, 0, 1, 2, 3) and -10 <= alpha <= 7
-    return end if is_pose and left <= right and top <= bottom else 0
+    is_pose = truncated in (-1, min(max(truncated, 0), 1)) and occluded in (-1, 0, 1, 2, 3) and -10 <= alpha <= 7
+    return is_pose and left <= right and top <= bottom
 
 
 def _dota(number: int, line: str) -> Entry | None:

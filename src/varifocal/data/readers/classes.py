@@ -1,4 +1,4 @@
-"""Duplicate class names in the list of classes of a source."""
+"""Classes without a name and duplicate names in the list of classes of a source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,24 @@ from jaxtyping import Int64
 
 from varifocal.data.annotations import NO_LABEL
 from varifocal.types import Category
-from varifocal.utils.text import short
+from varifocal.utils.text import counted, short, short_list
+
+
+def name_unnamed(categories: Sequence[Category], source: str) -> tuple[tuple[Category, ...], list[str]]:
+    """Return the classes, those without a name called by their numbers (``class_4``), and a note where there are any.
+
+    A class that nothing is labeled with often has no name, for example an entry 0 for the background.
+    """
+    taken = {category.name for category in categories}
+    named = []
+    for category in categories:
+        name = category.name if category.name.strip() else f"class_{category.id}"
+        while name in taken and not category.name.strip():
+            name += "_"
+        named.append(Category(category.id, name))
+    new = [after.name for before, after in zip(categories, named, strict=True) if before != after]
+    text = counted(len(new), "(class has no name and is|classes have no names and are) called by number")
+    return tuple(named), [f"{source}: {text}: {short_list(new)}."] if new else []
 
 
 class Joined(NamedTuple):

@@ -24,7 +24,7 @@ from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
-from varifocal.data.readers.classes import clash, join_duplicates, joined_notes
+from varifocal.data.readers.classes import clash, join_duplicates, joined_notes, name_unnamed
 from varifocal.data.readers.coco_layout import find_coco, image_roots
 from varifocal.data.readers.coco_records import HINT, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
@@ -122,10 +122,6 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
     """Return the categories sorted by id; of those whose id is there twice the first."""
     if not found.categories and not found.problems["categories"]:
         found.report("bad-category", "categories", "", "'categories' is empty", "add the classes of the boxes")
-    for index, (_, name) in enumerate(found.categories):
-        if not name.strip():
-            location = f"categories[{index}]"
-            found.report("bad-category", "categories", location, "has an empty name", "give each category a name")
     pairs = list(dict.fromkeys(found.categories))
     if len(pairs) < len(found.categories):
         copies = len(found.categories) - len(pairs)
@@ -136,9 +132,10 @@ def _read_categories(found: Found) -> tuple[Category, ...]:
     numbers = ids.numbered(codes).tolist()
     repeated = _report_copies(found, "categories", numbers, "category id")
     kept = (index for index in range(len(pairs)) if index not in repeated)
-    return tuple(
-        sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda category: category.id)
-    )
+    categories = sorted((Category(numbers[index], pairs[index][1]) for index in kept), key=lambda category: category.id)
+    named, notes = name_unnamed(categories, found.file.name)
+    found.notes += notes
+    return named
 
 
 def _report_copies(found: Found, section: str, values: Sequence[int], what: str) -> set[int]:

@@ -22,7 +22,7 @@ from varifocal.data.archive import AnyPath
 from varifocal.data.readers.coco_ids import Ids, are_plain, index_of, without_id
 from varifocal.data.readers.columns import UNSIZED
 from varifocal.data.readers.outline import outline_box
-from varifocal.data.readers.values import NAN, to_number, whole_side
+from varifocal.data.readers.values import NAN, sides_of, to_number, whole_side
 from varifocal.utils.text import short
 
 SECTIONS = ("images", "annotations", "categories")
@@ -149,10 +149,14 @@ class Found:
         if code is None:
             self.changed["(annotation has|annotations have) no id"] += 1
             code = without_id(index)
-        return code, image, category, _bbox(record)
+        box = _bbox(record)
+        if isinstance(record.get("bbox"), dict) and type(box) is list and box is not _NO_BOX:
+            self.changed["(bbox is an object|bboxes are objects) with x, y, width and height"] += 1
+        return code, image, category, box
 
     def _category(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
+        name = "" if name is None else name
         if type(name) in (int, float):
             self.changed["(class is|classes are) called by a number"] += 1
             name = str(name)
@@ -308,6 +312,8 @@ def _bbox(record: dict[str, Any]) -> list[Any]:
     box = record.get("bbox")
     if isinstance(box, list) and len(box) == 4:
         return box
+    if isinstance(box, dict) and (sides := sides_of(box)):
+        return sides
     is_missing = box is None or box == [] or outline_box(record.get("segmentation")) is not None
     return _NO_BOX if is_missing else _Unreadable(box)
 

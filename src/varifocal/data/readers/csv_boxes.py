@@ -18,7 +18,7 @@ from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.csv_columns import EXPECTED, Table, table_of
+from varifocal.data.readers.csv_columns import EXPECTED, Table, names_images, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, split_of_parts
 from varifocal.data.readers.open_images import class_names
@@ -196,6 +196,7 @@ def find_csv(path: AnyPath) -> dict[str, AnyPath]:
     """
     files = [path] if path.is_file() else box_tables(path)
     if not files:
+        _refuse_columns(path)
         text = f"there is no CSV file of boxes in it; the columns are {', '.join(EXPECTED)}"
         raise DataError(f"{path}: {text}", code="csv-no-boxes")
     if len(files) == 1:
@@ -208,6 +209,16 @@ def find_csv(path: AnyPath) -> dict[str, AnyPath]:
             raise DataError(f"{path}: {text}", code="csv-duplicate-split")
         found[name] = file
     return found
+
+
+def _refuse_columns(folder: AnyPath) -> None:
+    """Raise an error that names the missing columns of the first table of images in a folder.
+
+    Raises:
+        DataError: there is a table with a column of images; the columns of a box are missing.
+    """
+    for file in tables_of_images(folder):
+        table_of(TextDecoder().read(file), file)
 
 
 def _splits_in(file: AnyPath, path: AnyPath) -> dict[str, AnyPath]:
@@ -241,6 +252,21 @@ def box_tables(folder: AnyPath) -> list[AnyPath]:
         if found:
             return found
     return []
+
+
+def tables_of_images(folder: AnyPath) -> list[AnyPath]:
+    """Return the tables in a folder whose headers have a column of images, with boxes or without."""
+    files = (folder / name for name in list_dir(folder)[1] if name.lower().endswith(SUFFIXES))
+    return list(filter(_has_images, files))
+
+
+def _has_images(file: AnyPath) -> bool:
+    try:
+        with file.open("rb") as stream:
+            line = decode(stream.read(1 << 12), file)[0].split("\n", 1)[0]
+    except (OSError, ValueError, DataError):
+        return False
+    return names_images(line)
 
 
 def has_boxes(file: AnyPath) -> bool:

@@ -117,7 +117,7 @@ def table_of(text: str, file: AnyPath) -> Table:
     line = next((line for line in text.split("\n") if line.strip()), "")
     delimiter = max(_DELIMITERS, key=lambda sign: len(_split(line, sign)))
     cells = _split(line, delimiter)
-    roles = [_ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower())) for cell in cells]
+    roles = list(map(_role_of, cells))
     if not any(roles):
         for order in (_MAKE_SENSE, EXPECTED):
             table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
@@ -126,6 +126,16 @@ def table_of(text: str, file: AnyPath) -> Table:
             if fits and len(cells) >= len(order) and _is_row(table, cells):
                 return table
     return _with_header(delimiter, cells, roles, file)
+
+
+def names_images(line: str) -> bool:
+    """Return whether a line is a header with a column of images."""
+    cells = max((_split(line, delimiter) for delimiter in _DELIMITERS), key=len)
+    return any(_role_of(cell) in ("image", "image id") for cell in cells)
+
+
+def _role_of(cell: str) -> str | None:
+    return _ROLES.get(re.sub(r"[^a-z0-9]", "", cell.lower()))
 
 
 def _is_row(table: Table, cells: list[str]) -> bool:
@@ -147,7 +157,7 @@ def _with_header(delimiter: str, cells: list[str], roles: list[str | None], file
     box = next((way for way in _WAYS if column_of.keys() >= set(way)), None)
     missing = [role for role in EXPECTED[:5] if role not in column_of and (role == "image" or box is None)]
     if box is None or missing:
-        text = f"the header has no {' and no '.join(missing)} (found: {short_list(cells)})"
+        text = f"the header has no {', '.join(missing)} (found: {short_list(cells)})"
         hint = f"the columns are {', '.join(EXPECTED)}, in any order"
         raise DataError(f"{file}: {text}; {hint}", code="csv-missing-column")
     if "width" in box:  # then it is the width of the box, not of the image

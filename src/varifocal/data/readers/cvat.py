@@ -52,7 +52,7 @@ class _Reading:
         """Handle the end of an element."""
         if tag == "image":
             self.image = -1
-        elif tag == "name" and self.path[-3:] == ["labels", "label", "name"] and text not in self.labels:
+        elif tag == "name" and self.path[-3:] == ["labels", "label", "name"] and text not in ("", *self.labels):
             self.labels.append(text)
         elif tag == "labels":
             self.columns.declare_classes(self.labels)
@@ -151,9 +151,6 @@ def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     roots = [base / "images" / split, base / "images", source.parent / "images", source.parent, base]
     reading = _Reading(columns, finder_of(roots, base, split, options), source)
     latin = scan_xml(source, reading.start, reading.end)
-    for name in reading.labels:
-        if not name:
-            columns.report("bad-category", source, "", "a label has no name", "give each label a name")
     columns.report_no_classes()
     columns.notes += TextDecoder([source.name] if latin else []).notes(source)
     return columns.finish([source])

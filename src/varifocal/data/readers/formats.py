@@ -16,7 +16,7 @@ from varifocal.data.readers.box_texts import DOTA, KITTI, VISDRONE
 from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
 from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
-from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv
+from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv, tables_of_images
 from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
 from varifocal.data.readers.json_lists import CREATEML, find_bdd, read_bdd
@@ -131,8 +131,10 @@ def detect_format(path: AnyPath) -> str:
         return next(iter(found))
     for kind, evidence in _unread_below(path):
         refuse_unread(path, kind, evidence)
-    if any(name.endswith(".json") for folder in (path, path / "annotations") for name in list_dir(folder)[1]):
+    if _has_json(path):
         return "coco"  # its reader has the best messages on what is wrong with a JSON file
+    if tables_of_images(path):
+        return "csv"  # the same for the columns of a table
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is",
@@ -215,6 +217,10 @@ def _unread_below(path: AnyPath) -> Iterator[tuple[str, str]]:
         for name in [folder.name, *names[:100]]:
             if kind := unread_kind(folder if name == folder.name else folder / name):
                 yield kind, name
+
+
+def _has_json(path: AnyPath) -> bool:
+    return any(name.endswith(".json") for folder in (path, path / "annotations") for name in list_dir(folder)[1])
 
 
 def _format_of_file(file: AnyPath) -> str:

@@ -17,6 +17,7 @@ from varifocal.utils.text import short
 
 _BLOCK = 1 << 22  # bytes read at a time
 _RECORDS = 1 << 15  # approximate number of records handed on at a time
+_LINE = 1 << 24  # the longest line of JSON lines in bytes
 _TRIES = 3  # a cut may lie inside an element
 _NEAR = 1 << 16  # a failure so near the end of the window may only mean that more has to be read
 
@@ -59,6 +60,42 @@ def read_list(file: AnyPath, handle: Callable[[int, list[Any]], None]) -> int | 
         count = reader.records("", lambda _, first, elements: handle(first, elements))
         reader.expect_end()
         return count
+
+
+def read_lines(file: AnyPath, is_record: Callable[[Any], bool], handle: Callable[[int, list[Any]], None]) -> int | None:
+    """Return the number of records in a file of JSON lines; None for a file whose first line is no record by itself.
+
+    They go to ``handle(first, records)``, some at a time, ``first`` being the index of the first one. Empty lines do
+    not count.
+
+    Raises:
+        DataError: a later line is not valid JSON; it is named.
+    """
+    with _named_errors(file), file.open("rb") as stream, _without_collection():
+        lines = enumerate(iter(lambda: stream.readline(_LINE), b""), start=1)
+        texts = ((number, line) for number, line in lines if line.strip(b"\xef\xbb\xbf \t\r\n"))
+        first = next(texts, (0, b""))[1]
+        try:
+            records = [json.loads(first)]
+        except (ValueError, RecursionError):
+            return None
+        if not is_record(records[0]):
+            return None
+        count = 0
+        for number, line in texts:
+            records.append(_line_value(number, line))
+            if len(records) == _RECORDS:
+                handle(count, records)
+                count, records = count + len(records), []
+        handle(count, records)
+        return count + len(records)
+
+
+def _line_value(number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line.rstrip())
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError(error.msg, "\n" * (number - 1) + error.doc, number - 1 + error.pos) from None
 
 
 def parse_json(content: str | bytes, file: AnyPath) -> Any:

@@ -72,7 +72,11 @@ _RULES = (
 
 
 # Names in the first line of a CSV.
-_HEADERS = {"via": ("filename", "region_shape_attributes"), "label-studio": ("annotation_id", "annotator")}
+_HEADERS = {
+    "via": ("filename", "region_shape_attributes"),
+    "label-studio": ("annotation_id", "annotator"),
+    "prediction-string": ("PredictionString",),
+}
 
 
 def ends_of(file: AnyPath) -> bytes:

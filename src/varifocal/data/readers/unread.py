@@ -41,6 +41,10 @@ UNREAD = {
         "text files of a class and four numbers, which are corners in some programs and x, y, width, height in others",
         "write a CSV with a header that says which (image, xmin, ymin, xmax, ymax, label or image, x, y, w, h, label)",
     ),
+    "prediction-string": _Unread(
+        "Kaggle's PredictionString, a cell with several boxes in an order of its competition",
+        "write a line for each box (image, xmin, ymin, xmax, ymax, label)",
+    ),
     "automl": _Unread("the CSV of Google's AutoML", _panlabel("automl-vision")),
     "coco-panoptic": _Unread("COCO panoptic", "convert it with panopticapi's panoptic2detection_coco_format.py"),
     "via-3": _Unread("VIA 3", "export COCO there, or label with version 2, whose project is read"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from varifocal.data.annotations import NO_BOX
 
 NAN = float("nan")
 _MAX_SIDE = 2**31 - 1
+_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2},[0-9]{3}")
+_SIDES = tuple((*corner, *size) for corner in ("xy", ("left", "top")) for size in ("wh", ("width", "height")))
+COMMAS = "(box has|boxes have) numbers with decimal commas"
 
 
 def to_number(text: str) -> float:
@@ -31,9 +36,21 @@ def read_numbers(words: Sequence[str], separator: str = " ") -> tuple[list[float
     return numbers, "" if all(number == number for number in numbers) else separator.join(words)
 
 
+def with_points(words: Sequence[str]) -> list[str]:
+    """Return words with decimal points in place of decimal commas: 12,5. What may be a thousand, 1,234, stays."""
+    decimal = [_COMMA.fullmatch(word) and not _THOUSANDS.fullmatch(word) for word in words]
+    return [word.replace(",", ".") if has_comma else word for word, has_comma in zip(words, decimal, strict=True)]
+
+
 def written(words: Sequence[str]) -> str:
     """Return words as a message shows them, with :data:`NO_BOX` for those that are missing."""
     return " ".join(word or NO_BOX for word in words) if any(words) else NO_BOX
+
+
+def sides_of(box: Mapping[str, Any]) -> list[Any] | None:
+    """Return x, y, width and height of a box that is an object; None where it has other keys."""
+    keys = next((keys for keys in _SIDES if box.keys() >= set(keys)), None)
+    return None if keys is None else [box[key] for key in keys]
 
 
 def whole_side(value: Any) -> int:

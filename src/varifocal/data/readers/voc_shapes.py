@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from varifocal.data.annotations import NO_BOX
 from varifocal.data.readers.items import OUTLINE, TURNED
 from varifocal.data.readers.shapes import Box, enclosing_box, rotate_box
-from varifocal.data.readers.values import NAN, read_numbers, to_number, written
+from varifocal.data.readers.values import COMMAS, NAN, read_numbers, to_number, with_points, written
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _NONE = (NAN, NAN, NAN, NAN)
@@ -32,8 +32,12 @@ def corners_of(node: ET.Element) -> tuple[Box, str, str]:
         child.tag.lower(): (child.text or "").strip() for child in reversed(box)
     }  # of several children of one name the first counts
     words = [texts.get(side, "") for side in SIDES]
+    note = ""
     (x1, y1, x2, y2), unread = read_numbers(words)
-    return (_NONE, written(words), "") if unread else ((x1, y1, x2, y2), "", "")
+    if unread:
+        (x1, y1, x2, y2), unread = read_numbers(with_points(words))
+        note = COMMAS
+    return (_NONE, written(words), "") if unread else ((x1, y1, x2, y2), "", note)
 
 
 def _other_shape(node: ET.Element) -> tuple[Box, str, str]:

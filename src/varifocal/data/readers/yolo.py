@@ -22,7 +22,7 @@ from varifocal.data.readers.columns import ColumnBuilder, count_from_one
 from varifocal.data.readers.items import OUTLINE
 from varifocal.data.readers.lookup import Lookup, Words
 from varifocal.data.readers.shapes import enclosing_box
-from varifocal.data.readers.values import NAN, read_numbers, to_whole
+from varifocal.data.readers.values import COMMAS, NAN, read_numbers, to_whole, with_points
 from varifocal.data.readers.yolo_find import read_layout
 from varifocal.data.readers.yolo_labels import Found, LabelFinder
 from varifocal.data.readers.yolo_layout import Entry, Layout
@@ -237,6 +237,7 @@ def _read_labels(reading: _Reading) -> None:
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
     columns, layout = reading.columns, reading.layout
     category = to_whole(words[0])
+    words = _with_points(columns, words)
     values, unread = read_numbers(words[1:5] if layout.keypoint_values else words[1:])
     problem = _line_problem(reading, words, category, values)
     if problem is not None:
@@ -251,6 +252,16 @@ def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words:
     if label < 0:
         reading.unknown.append((columns.boxes, number, category))
     columns.add_box(image, label, (NAN,) * 4 if unread else _box(columns, values), number, odd=unread)
+
+
+def _with_points(columns: ColumnBuilder, words: list[str]) -> list[str]:
+    """Return the words of a line with decimal points in place of decimal commas, which are counted."""
+    if "," not in "".join(words):
+        return words
+    pointed = with_points(words)
+    if pointed != words:
+        columns.changed[COMMAS] += 1
+    return pointed
 
 
 def _line_problem(

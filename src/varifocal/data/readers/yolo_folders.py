@@ -42,7 +42,7 @@ def layout_of_folder(folder: AnyPath) -> Layout:
         raise DataError(f"{folder}: {text}; {hint}", code="yolo-no-classes")
     texts = TextDecoder()
     layout.categories = listed_names(layout, file, texts)
-    layout.notes = [*texts.notes(file), *_left_out(layout)]
+    layout.notes += [*texts.notes(file), *_left_out(layout)]
     return layout
 
 

@@ -14,6 +14,7 @@ from varifocal.data.annotations import first_copies
 from varifocal.data.archive import AnyPath, is_unsafe_path
 from varifocal.data.find_images import fold, parts_of
 from varifocal.data.paths import TextDecoder, exists, is_folder, iter_images, list_dir
+from varifocal.data.readers.classes import name_unnamed
 from varifocal.data.splits import NAMED, normalize_split
 from varifocal.types import Category
 from varifocal.utils.errors import DataError
@@ -319,13 +320,15 @@ def _key(layout: Layout, key: Any) -> int:
 
 
 def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Category, ...]:
-    """Return the classes by number; a name that is no text is a problem."""
+    """Return the classes by number; a name that YAML read as true or false, or that is a list, is a problem."""
     found = []
     for number, name in pairs:
-        if type(name) is int:  # the classes may be digits
+        if type(name) in (int, float):  # the classes may be digits
             name = str(name)
-        if not isinstance(name, str) or not name.strip():
-            hint = "write it in quotes" if isinstance(name, (bool, float)) else "give each class a name"
+        if name is None:
+            name = ""
+        if not isinstance(name, str):
+            hint = "write it in quotes" if isinstance(name, bool) else "a name is a text"
             layout.problems.append(("bad-category", f"class {number} has the name {short(name)}", hint))
             name = str(name)
         found.append(Category(number, name))
@@ -335,4 +338,6 @@ def _categories(layout: Layout, pairs: Iterable[tuple[int, Any]]) -> tuple[Categ
         layout.problems.append(("twice", f"the class number {found[index].id} is there twice", "each must be its own"))
     if not found:
         layout.problems.append(("bad-category", "names is empty", "list the classes in the order of their numbers"))
-    return tuple(sorted(found, key=lambda category: category.id))
+    named, notes = name_unnamed(found, layout.source.name)
+    layout.notes += notes
+    return tuple(sorted(named, key=lambda category: category.id))

@@ -86,7 +86,7 @@ KINDS = {
         "loss", "boxes of unknown classes, ids seem shifted by one", "every other box may then have the wrong class"
     ),
     "unknown-image": Kind("loss", "boxes of unknown images", "the image is not in the list of images"),
-    "bad-category": Kind("loss", "impossible classes", "a class without a name, or no classes at all"),
+    "bad-category": Kind("loss", "impossible classes", "a name that is no text, or no classes at all"),
     "no-classes": Kind("loss", "no labeled objects", "nothing to train on: no box has a class"),
     "class-mismatch": Kind("loss", "classes of another split only", "training requires them in its own split too"),
     "empty-class": Kind("note", "classes without boxes", "training leaves them out"),

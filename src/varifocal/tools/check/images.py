@@ -63,13 +63,16 @@ def _add_sizes(findings: Findings, split: Split, scan: ScannedImages, most: int)
             "remove the rotation from the file"
         )
 
+    def exchanged(i: int) -> str:
+        return ": width and height are exchanged" if (recorded[i] == scan.sizes[i, ::-1]).all() else ""
+
     def orientation(i: int) -> str:
         return f"has the EXIF orientation {scan.orientations[i]}; check that its boxes fit"
 
     add = partial(split.add_images, findings)
     add("large-image", scan.sizes.prod(axis=1) > most, lambda i: beyond(size(i), most))
     add("rotated-image", rotated, upright)
-    add("size-differs", differs & ~rotated, lambda i: f"{is_recorded(i)}, but has {size(i)}")
+    add("size-differs", differs & ~rotated, lambda i: f"{is_recorded(i)}, but has {size(i)}{exchanged(i)}")
     add("turned-image", known & ~differs & (scan.orientations != 1), orientation)
 
 

@@ -88,7 +88,9 @@ def test_a_kitti_class_with_a_space(tmp_path):
     ],
 )
 def test_a_kitti_line_whose_first_number_is_none(tmp_path, line):
-    refused(write(tmp_path, KITTI + line, "label_2"), "where a number should follow the class")
+    folder = write(tmp_path, KITTI, "label_2")
+    fill(folder, {"label_2/b.txt": line, "images/b.png": (100, 50)})
+    refused(folder, "b.txt: line 1 has", "where a number should follow the class")
 
 
 def test_kitti_lists_and_two_cameras(tmp_path):

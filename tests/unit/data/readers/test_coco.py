@@ -318,8 +318,7 @@ TREE = {"id": 3, "name": "tree"}
         (coco(categories=[TREE, {"id": 3, "name": "bush"}]), ["category id 3", "twice"]),
         (coco([box(1), box(2, category_id=4)], categories=[TREE, {"id": 4, "name": "tree"}]), ["category name 'tree'"]),
         (coco(categories=[{"id": None, "name": "tree"}]), ["categories[0] has the id None", "whole number"]),
-        (coco(categories=[TREE, {"id": 4, "name": " "}]), ["categories[1]", "empty name"]),
-        (coco(categories=[TREE, {"id": 4}]), ["categories[1] (id 4) has no 'name'"]),
+        (coco(categories=[TREE, {"id": 4, "name": []}]), ["categories[1] (id 4) has the name []", "text"]),
         (coco(images=[image(True)]), ["images[0] has the id True"]),
         (coco(images=[{"file_name": "1.jpg"}]), ["images[0] has no 'id'"]),
         (coco(images=[image([])]), ["images[0] has the id []"]),
@@ -387,3 +386,28 @@ def test_check_size_knows_a_forgotten_rotation(write):
     sample.file.unlink()
     with pytest.raises(DataError, match="fix the recorded size"):
         check_size(sample, Image.new("RGB", (50, 100)))
+
+
+def test_classes_without_a_name_are_called_by_number(write):
+    """As an entry 0 for the background often has none; with boxes or without."""
+    nameless = [TREE, {"id": 0, "name": ""}, {"id": 4, "name": None}, {"id": 7}, {"id": 9, "name": "class_7"}]
+    data = load_dataset(write(coco([box(1), box(2, category_id=7)], categories=nameless)))
+    assert [(one.id, one.name) for one in data.categories] == [
+        *[(0, "class_0"), (3, "tree"), (4, "class_4"), (7, "class_7_"), (9, "class_7")]
+    ]
+    (sample,) = data.samples
+    assert [data.categories[label].id for label in sample.labels] == [3, 7]
+    assert any(
+        note.endswith("3 classes have no names and are called by number: class_0, class_4, class_7_.")
+        for note in data.notes
+    )
+
+
+@pytest.mark.parametrize("keys", ["x y width height", "left top w h"])
+def test_a_bbox_that_is_an_object(write, keys):
+    sides = dict(zip(keys.split(), [1, 2, "10", 5], strict=True))
+    data = load_dataset(write(coco([box(1, bbox=sides)])))
+    assert data.samples[0].boxes.tolist() == [[1, 2, 11, 7]]
+    assert any("1 bbox is an object" in note for note in data.notes)
+    with pytest.raises(DataError, match=r"has the bbox \{'x': 1, 'y': 2\}"):
+        load_dataset(write(coco([box(1, bbox={"x": 1, "y": 2})])))

@@ -86,7 +86,7 @@ def test_wrong_lines(tmp_path, line, parts):
     ("text", "parts"),
     [
         ("image,xmin,ymin,xmax,label\n", ["no ymax", "found: image, xmin"]),
-        ("image,x,y,width,label\n", ["no xmin and no ymin and no xmax and no ymax"]),
+        ("image,x,y,width,label\n", ["no xmin, ymin, xmax, ymax (found"]),
         ("image,xmin,x1,ymin,xmax,ymax,label\n", ["the columns 'xmin' and 'x1' both mean xmin"]),
         ("one,two,three,four,five,six\n", ["no image"]),
         ("", ["no image"]),
@@ -251,3 +251,9 @@ def test_a_windows_path_is_shown_as_it_is_written(tmp_path, name):
     path = write(tmp_path, f"image,bbox,label\n{name},30 15 0 10,cat\n")
     fill(tmp_path, {"x.jpg": (100, 50)})
     refused(path, f"line 2 ('{name}', 100 x 50 pixels) has the box")
+
+
+@pytest.mark.parametrize("format", [None, "csv"])
+def test_a_folder_with_a_table_that_has_no_box_names_the_missing_columns(tmp_path, format):
+    write(tmp_path, "Image Name;x;y;label\na.png;1;2;cat\n", "train.csv")
+    refused(tmp_path, f"{tmp_path / 'train.csv'}: the header has no xmin, ymin, xmax, ymax (found", format=format)

@@ -184,3 +184,10 @@ def test_a_long_label_does_not_make_a_long_message(tmp_path):
         load_dataset(write(tmp_path, image(BOX), meta=long))
     assert "has the label 'cat', which is not among the labels of the file (xxxx" in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+def test_a_label_without_a_name_stops_nothing(tmp_path):
+    labels = "<label><name></name></label>" + LABELS
+    data = load_dataset(write(tmp_path, image(BOX), meta=f"<meta><task><labels>{labels}</labels></task></meta>"))
+    assert [(one.id, one.name) for one in data.categories] == [(1, "owl"), (2, "cat")]
+    assert len(data.samples[0].boxes) == 1

@@ -92,7 +92,7 @@ def test_bdd100k_with_a_file_for_each_image(tmp_path):
         ({"image": "c.png", "annotations": [3]}, ["[1] annotations[0] is 3"]),
         ({"image": "c.png", "annotations": [createml(label=[])]}, ["[1] annotations[0] has the label []"]),
         ({"image": "c.png", "annotations": [createml(label="")]}, ["which has no label", "drop"]),
-        ({"image": "c.png", "annotations": [createml(x="1")]}, ["which holds something"]),
+        ({"image": "c.png", "annotations": [createml(x="one")]}, ["which holds something"]),
         ({"image": "c.png", "annotations": [{"label": "cat"}]}, ["the box None, which holds something"]),
         ({"image": "c.png", "annotations": [createml(width=0)]}, ["no area"]),
     ],

@@ -122,7 +122,7 @@ def test_who_labeled(tmp_path):
 @pytest.mark.parametrize(
     ("result", "parts"),
     [
-        (rectangle(x="30"), ["['30', 30, 20, 20], which holds something"]),
+        (rectangle(x="left"), ["['left', 30, 20, 20], which holds something"]),
         (rectangle(x=None), ["[None, 30, 20, 20], which holds"]),
         (rectangle(x=True), ["[True, 30, 20, 20], which holds"]),
         (rectangle(x=math.nan), ["[nan, 30, 20, 20], which holds"]),

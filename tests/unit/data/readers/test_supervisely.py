@@ -78,7 +78,7 @@ def test_data_sets_are_splits_where_they_are_called_so(tmp_path):
         (one(title=[3]), ["has the classTitle [3]"]),
         (one(exterior=[]), ["which holds something"]),
         (one() | {"points": None}, ["which holds something"]),
-        (one(exterior=[(1, "2"), (3, 4)]), ["which holds something"]),
+        (one(exterior=[(1, "two"), (3, 4)]), ["which holds something"]),
         (one("bitmap", bitmap={"data": "x", "origin": [1, 2]}), ["which holds something"]),
         (one("bitmap", bitmap={"data": packed(b"no png at all, but long enough"), "origin": [1, 2]}), ["which holds"]),
         (one("bitmap", bitmap={"data": packed(png(2, 2)), "origin": [1]}), ["which holds something"]),

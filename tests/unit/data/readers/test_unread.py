@@ -41,6 +41,7 @@ TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
         ("train/x.tfrecord", b"\0", ["TFRecord", "COCO"]),
         ("train.json", json.dumps(MMDET), ["MMDetection 3's own JSON", "corners"]),
         ("train.jsonl", json.dumps(ODVG) + "\n", ["ODVG", "COCO"]),
+        ("train.csv", "image_id,PredictionString\na,cat 0.9 1 2 3 4\n", ["PredictionString", "a line for each box"]),
         ("train/_classes.csv", "filename,box,cup\na.png,1,0\n", ["classes of whole images"]),
         ("data/train.tfrecord-00000-of-00002", b"\0", ["TFRecord"]),
         ("data.mdb", b"\0", ["LMDB"]),

@@ -118,7 +118,7 @@ def test_wrong_csv(tmp_path, text, parts):
     [
         (3, ["has the shape_attributes 3"]),
         (region() | {"shape_attributes": None}, ["has the shape_attributes None"]),
-        (region({"name": "rect", "x": "1", "y": 2, "width": 3, "height": 4}), ["which holds something"]),
+        (region({"name": "rect", "x": "one", "y": 2, "width": 3, "height": 4}), ["which holds something"]),
         (region({"name": "polygon", "all_points_x": [1], "all_points_y": [1, 2]}), ["which holds something"]),
         (region({"name": "rect", "x": 1, "y": 2, "width": 0, "height": 4}), ["no area"]),
         (region(**{"class": ""}), ["which has no label", "data.invalid_boxes=drop"]),

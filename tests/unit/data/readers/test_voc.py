@@ -256,3 +256,12 @@ def test_sides_in_capitals(tmp_path):
             refused(tmp_path, message)
         else:
             assert found(load_dataset(tmp_path)) == {"a.png": [("cat", [2.0, 2.0, 6.0, 6.0])]}
+
+
+def test_decimal_commas(tmp_path):
+    fill(tmp_path, voc(xml(obj(corners=("2,5", "2", "6,25", "7")))))
+    data = load_dataset(tmp_path)
+    assert data.samples[0].boxes.tolist() == [[1.5, 1, 6.25, 7]]
+    assert any("1 box has numbers with decimal commas." in note for note in data.notes)
+    fill(tmp_path, voc(xml(obj(corners=("2", "2", "1,234", "7")))))  # may be 1234
+    refused(tmp_path, "2 2 1,234 7")

@@ -216,7 +216,7 @@ def test_names(tmp_path, names, ids):
         ("names: [cat]\n", ["no train, val or test"]),
         ("train: images/train\nnames: []\n", ["names is empty"]),
         ("train: images/train\nnames: [cat, no]\n", ["class 1 has the name False", "quotes"]),
-        ("train: images/train\nnames: [cat, '']\n", ["class 1 has the name ''"]),
+        ("train: images/train\nnames: [cat, [dog]]\n", ["class 1 has the name ['dog']", "text"]),
         ("train: images/train\nnames: {0: cat, '0': dog}\n", ["class number 0 is there twice"]),
         ("train: images/train\nnames: {cat: 0}\n", ["names has the key 'cat'"]),
         ("train: images/train\nnc: 3\nnames: [cat, dog]\n", ["nc is 3 but names has 2"]),
@@ -362,3 +362,27 @@ def test_a_heic_image_is_not_left_out(tmp_path):
 def test_a_refused_line_is_the_only_problem_of_its_file(tmp_path):
     fill(tmp_path, simple("0 0.4 0.4 0.2\n", "train: images/train\n"))
     assert [problem.text for problem in read_raw(tmp_path, "train").problems] == ["has 4 values"]
+
+
+def test_classes_without_a_name_are_called_by_number(tmp_path):
+    fill(tmp_path, simple(LINE, "train: images/train\nnames: [cat, '', ~, 1.5, dog]\n"))
+    data = load_dataset(tmp_path)
+    assert [one.name for one in data.categories] == ["cat", "class_1", "class_2", "1.5", "dog"]
+    note = "data.yaml: 2 classes have no names and are called by number: class_1, class_2."
+    assert note in data.notes
+
+
+def test_a_list_of_classes_with_an_empty_line(tmp_path):
+    fill(tmp_path, {"images/a.png": (100, 50), "labels/a.txt": LINE, "labels/classes.txt": "cat\n\ndog\n"})
+    data = load_dataset(tmp_path)
+    assert [one.name for one in data.categories] == ["cat", "class_1", "dog"]
+    assert any("1 class has no name and is called by number: class_1." in note for note in data.notes)
+
+
+def test_decimal_commas(tmp_path):
+    fill(tmp_path, simple("0 0,5 0,5 0,25 0,125\n1 0.5 0.5 0.5 0.5\n"))
+    data = load_dataset(tmp_path)
+    assert data.samples[0].boxes.tolist() == [[37.5, 21.875, 62.5, 28.125], [25, 12.5, 75, 37.5]]
+    assert "data.yaml: 1 box has numbers with decimal commas." in data.notes
+    fill(tmp_path, simple("0 0,5 0,5 0,25 1,125\n"))
+    refused(tmp_path, "1,125")

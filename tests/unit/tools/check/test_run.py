@@ -54,6 +54,14 @@ def test_every_defect_is_found_as_often_as_it_is_there(report):
     assert found == EXPECTED
 
 
+def test_exchanged_sides_are_reported_as_such(tmp_path):
+    table = "image,width,height,xmin,ymin,xmax,ymax,label\na.png,32,64,1,2,30,20,cat\nb.png,32,63,1,2,30,20,cat\n"
+    fill(tmp_path, {"boxes.csv": table, "a.png": (64, 32), "b.png": (64, 32)})
+    first, second = check_data(tmp_path, eye()).findings.of("size-differs")
+    assert first.text.endswith("is recorded with 32 x 64 pixels, but has 64 x 32: width and height are exchanged")
+    assert second.text.endswith("but has 64 x 32")
+
+
 def test_boxes_without_a_label(tmp_path):
     table = "image,xmin,ymin,xmax,ymax,label\na.png,1,2,30,40,cat\na.png,5,6,27,38,\na.png,7,8,29,30,\n"
     fill(tmp_path, {"boxes.csv": table, "a.png": (64, 64)})
