@@ -337,6 +337,8 @@ def coco_box(name: str, one: dict[str, Any]) -> list[float]:
         xs, ys = ([number(v) for polygon in polygons for v in polygon[start::2]] for start in (0, 1))
         check(all(abs(v) < 1e15 for v in (*xs, *ys)), "outline")
         return inside(name, min(xs), min(ys), max(xs), max(ys))
+    if isinstance(given, dict):
+        raise UnclearError
     check(sound, f"box {given!r}")
     x, y, width, height = map(json_number, given)
     return in_order(name, x, y, x + width, y + height)
@@ -402,8 +404,12 @@ def coco_names(content: dict[str, Any]) -> dict[str, str]:
     if len(set(ids)) < len(ids) or len({str(one.get("id")) for one in content["categories"]}) > len(set(ids)):
         raise UnclearError  # the same once more, or not
     for id, one in zip(ids, content["categories"], strict=True):
-        check(type(one.get("name")) in (str, int, float) and str(one["name"]).strip(), "name")
-        found[id] = str(one["name"])
+        check(one.get("name") is None or type(one["name"]) in (str, int, float), "name")
+        found[id] = str(one["name"]) if one.get("name") is not None else ""
+        if not found[id].strip():
+            if not id.lstrip("-").isdecimal():
+                raise UnclearError
+            found[id] = f"class_{id}"
     used = {coco_id(one.get("category_id")) for one in content["annotations"]}
     for name in set(found.values()):
         check(sum(found.get(id) == name for id in used) < 2, "two classes of one name")
@@ -430,16 +436,34 @@ def yolo_reference(files: dict[str, bytes]) -> Objects:
         raise UnclearError
     names = content.get("names")
     if names is not None:  # else classes are called by their numbers
-        check(isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names), "names")
-        check(not any(isinstance(name, bool) or not str(name).strip() for name in names), "names")
-        names = [str(name) for name in names]
-        if len(set(names)) < len(names):  # one class where only one of them has boxes
-            raise UnclearError
+        check(isinstance(names, list) and names, "names")
+        check(all(name is None or type(name) in (str, int, float) for name in names), "names")
+        names = called(names, list(range(len(names))))
     return {name: yolo_objects(name, files[f"labels/{name[0]}.txt"], names) for name in SIZES}
 
 
 def unix(content: bytes) -> str:
     return decoded(content).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decimal_number(text: str) -> float:
+    """A number with a point or a comma; 1,234 may be a thousand and is none."""
+    whole, comma, fraction = text.strip().removeprefix("-").partition(",")
+    if comma and (whole + fraction).isdecimal() and (whole + fraction).isascii() and whole and fraction:
+        check(whole[0] == "0" or len(whole) > 3 or len(fraction) != 3, "thousands")
+        return text_number(text.replace(",", "."))
+    return text_number(text)
+
+
+def called(names: list[Any], numbers: list[int]) -> list[str]:
+    """Names, with that of the number for those that have none."""
+    found = [
+        str(name) if name is not None and str(name).strip() else f"class_{number}"
+        for name, number in zip(names, numbers, strict=True)
+    ]
+    if len(set(found)) < len(found):
+        raise UnclearError  # one class where only one of them has boxes
+    return found
 
 
 def yolo_objects(name: str, content: bytes, names: list[str] | None) -> list[tuple[str, list[float]]]:
@@ -449,7 +473,7 @@ def yolo_objects(name: str, content: bytes, names: list[str] | None) -> list[tup
         if not words:
             continue
         check(len(words) == 5 or (len(words) >= 7 and len(words) % 2), f"{len(words)} values")
-        label, *values = map(text_number, words)
+        label, *values = map(decimal_number, words)
         check(label == int(label) and label >= 0 and (names is None or label < len(names)), f"class {label}")
         check(all(-4 <= value <= 5 for value in values), "no fraction")
         if len(values) == 4:
@@ -466,9 +490,8 @@ def darknet_reference(files: dict[str, bytes]) -> Objects:
     if files["obj.data"] != DARKNET.encode():
         raise UnclearError
     names = [line.strip() for line in unix(files["obj.names"]).rstrip().split("\n")]
-    check(all(names) and len(names) == 2, "names")
-    if len(set(names)) < len(names):
-        raise UnclearError
+    check(len(names) == 2, "names")
+    names = called(names, [0, 1])
     lines = [line.strip() for line in unix(files["train.txt"]).split("\n")]
     lines = [line for line in lines if line]
     if not lines or any("/" not in line or set(line) & set("\"'\\") for line in lines):
@@ -528,7 +551,7 @@ def voc_reference(files: dict[str, bytes]) -> Objects:
         check(box is not None, "bndbox")
         words = [(box.findtext(side) or "").strip() for side in ("xmin", "ymin", "xmax", "ymax")]
         check((node.findtext("difficult") or "0").strip().lower() in FLAGS, "difficult")
-        rows.append((name, [text_number(word) for word in words]))
+        rows.append((name, [decimal_number(word) for word in words]))
     check(rows, "nothing")
     rows = [(name, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))) for name, (x1, y1, x2, y2) in rows]
     one = 0 if any(0 <= value < 1 for _, box in rows for value in box[:2]) else 1
@@ -542,7 +565,9 @@ def cvat_reference(files: dict[str, bytes]) -> Objects:
     if [node.tag for node in root[0].iter()] != ["meta", "task", "labels", "label", "name", "label", "name"]:
         raise UnclearError
     labels = [(node.text or "").strip() for node in root.iter("name")]
-    check(all(labels), "label")
+    labels = list(filter(None, labels))
+    if not labels:
+        raise UnclearError
     result: Objects = {}
     for node in root[1:]:
         if set(node.attrib) != {"id", "name", "width", "height"} or node.get("name") not in SIZES:
@@ -620,7 +645,7 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         if not any(words):
             continue
         check(label and all(words), "a cell is missing")
-        values = [text_number(word) for word in words]
+        values = [decimal_number(word) for word in words]
         shares.append(all(0 <= value <= 1 for value in values))
         result[name].append((label, in_order(name, *values)))
     check(shares, "nothing")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import is_image
-from varifocal.data.readers.values import to_number
+from varifocal.data.readers.values import to_number, with_points
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import quoted, short_list
 
@@ -91,7 +91,7 @@ class Table:
 
     def corners(self, words: Iterable[str]) -> list[float]:
         """Return a box as x1, y1, x2, y2, with NaN for what is no number."""
-        a, b, c, d = map(to_number, words if self.delimiter == "," else map(self.with_point, words))
+        a, b, c, d = map(to_number, map(self.with_point, words))
         if self.box[0] in ("corners", "boxes") or self.box[-1] == "ymax":
             return [a, b, c, d]
         if self.box[0] == "x middle":
@@ -99,8 +99,8 @@ class Table:
         return [a, b, a + c, b + d]
 
     def with_point(self, cell: str) -> str:
-        """Return a number with a decimal point where it has a decimal comma; between commas it cannot have one."""
-        return cell.replace(",", ".") if self.delimiter != "," else cell
+        """Return a number with a decimal point where it has a decimal comma; between commas it has quotes."""
+        return cell.replace(",", ".") if self.delimiter != "," else with_points([cell])[0]
 
     @property
     def of_open_images(self) -> bool:
