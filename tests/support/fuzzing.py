@@ -617,7 +617,7 @@ def label_studio_reference(files: dict[str, bytes]) -> Objects:
             labels = value.get("rectanglelabels")
             check(isinstance(labels, list) and len(labels) == 1 and isinstance(labels[0], str), "label")
             check(labels[0].strip(), "label")
-            x, y, w, h = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
+            x, y, w, h = (json_number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
             box = [share * side for share, side in zip((x, y, x + w, y + h), size * 2, strict=True)]
             result[name].append((labels[0], in_order(name, *box)))
     check(any(result.values()), "nothing")

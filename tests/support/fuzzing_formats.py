@@ -20,6 +20,7 @@ from fuzzing import (
     check,
     decoded,
     in_order,
+    json_number,
     text_number,
 )
 
@@ -37,8 +38,9 @@ def parsed(content: bytes, *, strict: bool = False) -> Any:
 
 def numbers(values: Any) -> list[float]:
     check(isinstance(values, list), "no list")
-    check(all(type(value) in (int, float) and abs(value) < 1e15 for value in values), "no numbers")
-    return [float(value) for value in values]
+    found = [json_number(value) for value in values]
+    check(all(abs(value) < 1e15 for value in found), "no numbers")
+    return found
 
 
 def label(value: Any) -> str:

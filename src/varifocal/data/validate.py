@@ -170,7 +170,8 @@ def _corners(raw: RawDataset, validity: BoxValidity) -> Int64[np.ndarray, "K"]:
 def _as_corners(raw: RawDataset, which: slice | Bool[np.ndarray, "N"]) -> Float[np.ndarray, "K 4"]:
     """Return the four numbers of boxes as written, in pixels: x, y, width, height, where YOLO has the center first."""
     low, high = raw.boxes.xyxy[which, :2], raw.boxes.xyxy[which, 2:]
-    return np.concatenate([(low + high) / 2 if raw.format == "yolo" else low, high - low], axis=1)
+    with np.errstate(invalid="ignore"):  # infinite corners, which are no boxes
+        return np.concatenate([(low + high) / 2 if raw.format == "yolo" else low, high - low], axis=1)
 
 
 def _area_of_corners(raw: RawDataset) -> Bool[np.ndarray, "N"] | None:
