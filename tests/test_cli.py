@@ -25,6 +25,8 @@ from varifocal.models.checkpoint import KEY
 from varifocal.types import Preprocess
 
 TINY = [
+    "--recipe",
+    "vfnet_r50_1x",
     "model.backbone.name=resnet18",
     "model.backbone.pretrained=none",
     "model.backbone.frozen_stages=0",
@@ -470,18 +472,19 @@ def test_classes_that_do_not_fit(data, checkpoint, tmp_path, capsys):
 
 
 def test_an_unknown_override_lists_the_valid_ones(data, tmp_path, capsys):
-    message = refused(capsys, "train", data, "--out", tmp_path / "run", "train.learning_rate=1")
+    recipe = ["--recipe", "vfnet_r50_1x"]
+    message = refused(capsys, "train", data, *recipe, "--out", tmp_path / "run", "train.learning_rate=1")
     assert "lr" in message
     assert "epochs" in message
-    assert "'lr'" not in refused(capsys, "train", data, "--out", tmp_path / "run", "train.lr=fast")
+    assert "'lr'" not in refused(capsys, "train", data, *recipe, "--out", tmp_path / "run", "train.lr=fast")
     assert "vfnet_r50_1x" in refused(capsys, "train", data, "--recipe", "nothing")
 
 
 def test_a_word_that_is_no_override(data, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["train", str(data), "--epochs", "3"])
+        main(["train", str(data), "--rounds", "3"])
     assert stop.value.code == 2
-    assert "--epochs" in capsys.readouterr().err
+    assert "--rounds" in capsys.readouterr().err
 
 
 def test_unwritable_output(data, checkpoint, tmp_path, capsys):

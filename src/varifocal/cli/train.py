@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.cli import Command
-from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, add_val_fraction, data_overrides
+from varifocal.cli.options import DATA, add_font, add_reading, add_val_fraction, data_overrides
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from varifocal.evaluation.coco_ap import CocoMetrics
 
+PRESETS = ("nano", "small", "base", "large")  # recipes.auto.PRESETS, which is not imported for the help
+
 # options that only a new run takes
-NEW_RUN = ("recipe", "out", "format", "images", "unlabeled", "val_fraction", "fail_on_unreadable")
+NEW_RUN = (
+    "recipe",
+    "budget",
+    "epochs",
+    "model",
+    "out",
+    "format",
+    "images",
+    "unlabeled",
+    "val_fraction",
+    "fail_on_unreadable",
+)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``train``."""
     parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}; with --resume, the data of that run")
-    parser.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="a built-in recipe or a YAML file; without it, one is made from the data, the machine and the time",
+    )
+    parser.add_argument("--budget", metavar="TIME", help="time for the whole run, evaluation included: 8m, 2h, 1h30m")
+    parser.add_argument("--epochs", type=float, metavar="N", help="length of the run instead of --budget")
+    parser.add_argument("--model", choices=PRESETS, help="size of the model (by the machine)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty (runs/NAME-N)")
     parser.add_argument(
         "--resume",
@@ -42,6 +64,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     from varifocal.recipes.recipe import load_recipe
     from varifocal.recipes.run import run_folder, run_recipe
 
+    begun = time.monotonic()
     if options.resume is not None:
         _resume(options, overrides)
         return
@@ -49,11 +72,47 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         raise ConfigError("no data set given; use varifocal train DATA.", code="no-data")
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder; add --out RUN.", code="no-common-run-folder")
-    name = options.recipe or "vfnet_r50_1x"
     strict = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
-    recipe = load_recipe(name, [*data_overrides(options), *strict, *overrides])
-    with run_folder(options.out, Path(name).stem) as run:
+    words = [*data_overrides(options), *strict, *overrides]
+    if options.recipe is None:
+        _train_planned(options, words, begun)
+        return
+    _refuse_planning(options)
+    recipe = load_recipe(options.recipe, words)
+    with run_folder(options.out, Path(options.recipe).stem) as run:
         show_run(run_recipe(recipe, options.data, run), run)
+
+
+def _refuse_planning(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that decide on a recipe beside --recipe."""
+    given = [f"--{name}" for name in ("budget", "epochs", "model") if getattr(options, name) is not None]
+    if given:
+        raise ConfigError(
+            f"{' and '.join(given)}: --recipe {options.recipe} decides that already; remove one of them, or write "
+            "train.epochs=N.",
+            code="recipe-and-budget",
+        )
+
+
+def _train_planned(options: argparse.Namespace, words: list[str], begun: float) -> None:
+    """Plan a run from the data, the machine and the time, print the decisions, and train."""
+    from varifocal.recipes.budget import parse_budget
+    from varifocal.recipes.plan import Request, plan_run
+    from varifocal.recipes.run import run_folder, run_recipe
+    from varifocal.utils.progress import spinner
+
+    if "WORLD_SIZE" in os.environ:
+        raise ConfigError("several processes need the same recipe; add --recipe NAME.", code="no-common-recipe")
+    if options.budget is not None and options.epochs is not None:
+        raise ConfigError("--budget and --epochs both set the length of the run; give one.", code="two-lengths")
+    budget = None if options.budget is None else parse_budget(options.budget)
+    request = Request(Path(options.data), options.model or "", budget, options.epochs, tuple(words), begun)
+    with run_folder(options.out, options.model or "auto") as run:
+        with spinner("planning the run"):
+            planned = plan_run(request)
+        for reason in planned.reasons:
+            print(reason, file=sys.stderr)
+        show_run(run_recipe(planned.recipe, options.data, run, planned.splits), run)
 
 
 def _resume(options: argparse.Namespace, overrides: list[str]) -> None:

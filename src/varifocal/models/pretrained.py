@@ -9,6 +9,7 @@ them too, but computes something else. They were trained on 224 x 224 pixels, re
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -90,6 +91,11 @@ def efficientnet_lite0_state() -> dict[str, Tensor]:
     with as_file(resource) as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
     return {timm_name(name): tensor for name, tensor in state.items()}
+
+
+def has_package() -> bool:
+    """Return whether the package with the EfficientNet-Lite0 weights is installed."""
+    return find_spec(PACKAGE) is not None
 
 
 def load_packaged(net: nn.Module, name: str) -> None:

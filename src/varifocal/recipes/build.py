@@ -20,6 +20,8 @@ from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.progress import progress_bar
 
+Splits = tuple[Dataset, Dataset | None]  # to train on, and to validate on
+
 
 def build_model(
     recipe: Recipe,
@@ -74,7 +76,7 @@ def resolve_preprocess(recipe: Recipe) -> Preprocess:
     return replace(preprocess, mean=mean, std=std)
 
 
-def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset, Dataset | None]:
+def read_splits(path: Path, config: DataConfig, count: int = 0) -> Splits:
     """Return the data to train on and the data to validate on, or None, as ``load_train_val`` chooses them.
 
     Classes without a box in either are left out unless the config keeps them, or the training data lists ``count``
@@ -96,6 +98,11 @@ def read_splits(path: Path, config: DataConfig, count: int = 0) -> tuple[Dataset
     return learned_classes(training, validation, keep_all=keep_all)
 
 
+def read_splits_of(recipe: Recipe, data: Path | str) -> Splits:
+    """Return the data that a recipe trains and validates on, as :func:`read_splits`."""
+    return read_splits(Path(data), recipe.data, recipe.model.num_classes)
+
+
 def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:
     """Return the model, data and settings of a run; a ``resumed`` one gets its weights from its state later.
 
@@ -104,7 +111,16 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
         ConfigError: as :func:`build_model`.
         CheckpointError: as :func:`build_model`.
     """
-    training, validation = read_splits(Path(data), recipe.data, recipe.model.num_classes)
+    return job_of(recipe, read_splits_of(recipe, data), run, weights=not resumed)
+
+
+def job_of(recipe: Recipe, splits: Splits, run: Path, *, weights: bool = True) -> TrainJob:
+    """Return the job of a run on data that is read already; without ``weights`` as :func:`build_model`.
+
+    Raises:
+        DataError, ConfigError, CheckpointError: as :func:`build_job`.
+    """
+    training, validation = splits
     if validation is not None:
         unknown = {c.name for c in validation.categories} - {c.name for c in training.categories}
         if unknown:
@@ -115,7 +131,7 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
             )
         check_validation_pixels(validation.samples, large=recipe.tiling.size > 0)
     notes: list[str] = []
-    model = build_model(recipe, training.categories, weights=not resumed, report=notes.append)
+    model = build_model(recipe, training.categories, weights=weights, report=notes.append)
     config = recipe.data
     return TrainJob(
         model,

@@ -19,7 +19,7 @@ from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.draw import draw_comparison
 from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
-from varifocal.recipes.build import build_job
+from varifocal.recipes.build import Splits, job_of, read_splits_of
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
 from varifocal.recipes.resume import Progress, changed_recipe
 from varifocal.train.loop import TrainJob, train
@@ -42,15 +42,17 @@ DRAWN_IMAGES = 8
 DRAWN_SCORE = 0.4
 
 
-def run_recipe(recipe: Recipe, data: Path | str, run: Path) -> CocoMetrics | None:
+def run_recipe(recipe: Recipe, data: Path | str, run: Path, splits: Splits | None = None) -> CocoMetrics | None:
     """Train from the start into a new folder; return the metrics of the best weights if there is a validation split.
+
+    ``splits`` is what the recipe reads from ``data``, if it is read already.
 
     Raises:
         ConfigError: the folder exists and is not empty, or another process has just started a run in it.
         Interrupted: Ctrl-C; the message says what is saved and how to resume.
     """
     with _new_run(run):
-        job = _seeded_job(recipe, data, run)
+        job = _seeded_job(recipe, splits or read_splits_of(recipe, data), run)
         if is_main_process():
             write_recipe(recipe, run / RECIPE)
             _write_data_location(run, data, job)
@@ -75,7 +77,7 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
         _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed_recipe(before, changes, run)
-        job = _seeded_job(recipe, data, run, resumed=(run / STATE).is_file())
+        job = _seeded_job(recipe, read_splits_of(recipe, data), run, resumed=(run / STATE).is_file())
         _check_data(job, data, run)
         progress = Progress.of(run, before, recipe, job)
         if is_main_process():
@@ -90,11 +92,11 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
         return _train_and_evaluate(job, data, resume=progress.saved)
 
 
-def _seeded_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = False) -> TrainJob:
+def _seeded_job(recipe: Recipe, splits: Splits, run: Path, *, resumed: bool = False) -> TrainJob:
     """Return the job of a run; the seed gives the same initial weights, also to a run without a checkpoint yet."""
     check_font()  # before the work: it is needed at the end
     torch.manual_seed(recipe.train.seed)
-    return build_job(recipe, data, run, resumed=resumed)
+    return job_of(recipe, splits, run, weights=not resumed)
 
 
 def _train_and_evaluate(job: TrainJob, data: Path | str, *, resume: bool) -> CocoMetrics | None:

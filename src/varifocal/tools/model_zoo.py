@@ -116,7 +116,7 @@ def list_zoo(names: Sequence[str] = ()) -> list[Entry]:
 def _entry(name: str) -> Entry:
     recipe = load_recipe(name)
     parameters, gflops = count(name)
-    epochs = recipe.train.epochs + recipe.train.swa_epochs
+    epochs = round(recipe.train.epochs) + recipe.train.swa_epochs
     return Entry(name, recipe.detector, recipe.model.backbone.name, epochs, parameters, gflops, PUBLISHED[name])
 
 

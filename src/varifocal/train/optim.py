@@ -27,9 +27,10 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 class TrainConfig:
     """The ``train`` section of a recipe; the defaults are the paper's 1x schedule.
 
-    Each update of the weights adds the gradients of ``accumulate_grad_batches`` batches of ``batch_size`` images, which
-    all processes together process. ``lr`` is for ``base_batch_size`` images per update; for another number, it is
-    scaled in proportion, and the run says so at its start. With ``base_batch_size`` 0 it is never scaled.
+    ``epochs`` may be a fraction: 1.5 epochs of 100 batches are 150 steps. Each update of the weights adds the gradients
+    of ``accumulate_grad_batches`` batches of ``batch_size`` images, which all processes together process. ``lr`` is for
+    ``base_batch_size`` images per update; for another number, it is scaled in proportion, and the run says so at its
+    start. With ``base_batch_size`` 0 it is never scaled.
     ``bias_lr_mult`` and ``bias_decay_mult`` multiply the learning rate and weight decay of convolution biases (the
     authors' rule; those of norms stay as they are), ``backbone_lr_mult`` the learning rate of the backbone.
     ``milestones`` are fractions of the run, so that they move with its length. The warm-up takes ``warmup_steps`` but
@@ -48,7 +49,7 @@ class TrainConfig:
     checkpoint to start from.
     """
 
-    epochs: Positive = 12
+    epochs: Positive | Annotated[float, Field(gt=0)] = 12
     batch_size: Positive = 16
     accumulate_grad_batches: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -134,7 +135,7 @@ def count_steps(config: TrainConfig, per_epoch: int) -> int:
     Raises:
         ConfigError: it is 0.
     """
-    steps = config.epochs * per_epoch // config.accumulate_grad_batches
+    steps = round(config.epochs * per_epoch) // config.accumulate_grad_batches
     if steps < 1:
         raise ConfigError(
             f"train.epochs={config.epochs} with {per_epoch} batches per epoch and "

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from varifocal.data.recommend_size import Advice
 from varifocal.tools.check.classes import ClassRow
 from varifocal.tools.check.findings import Findings, kind_of
 from varifocal.tools.check.image_scan import ScannedImages
-from varifocal.tools.check.recommend_size import Advice
 from varifocal.tools.check.split import Split
 from varifocal.tools.check.statistics import Statistics
 from varifocal.utils.config import to_dict

@@ -13,6 +13,7 @@ from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.images import pixel_limit
 from varifocal.data.load import DataSource, open_dataset
 from varifocal.data.options import Unlabeled
+from varifocal.data.recommend_size import Advice, recommend_size
 from varifocal.inference.pipeline import Predictor
 from varifocal.tools.check.annotation_checks import (
     add_copied_boxes,
@@ -25,7 +26,6 @@ from varifocal.tools.check.find_label_errors import find_label_errors
 from varifocal.tools.check.findings import Finding, Findings
 from varifocal.tools.check.image_scan import ScannedImages, cost_of_decoding, scan_files
 from varifocal.tools.check.images import add_image_findings, add_images_without_boxes
-from varifocal.tools.check.recommend_size import Advice, recommend_size
 from varifocal.tools.check.report import Decoding, MatchReport, ModelReport, Report
 from varifocal.tools.check.split import Split
 from varifocal.tools.check.statistics import make_statistics

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from varifocal.tools.check.recommend_size import recommend_size
+from varifocal.data.recommend_size import recommend_size
 from varifocal.types import Preprocess, resized_shape
 
 

@@ -1,0 +1,237 @@
+"""Planning a run: reads the data, measures a few real steps, and returns the recipe with the reasons."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from varifocal.data.loader import collate
+from varifocal.data.summary import DataSummary, summarize
+from varifocal.models.pretrained import LITE0, has_package
+from varifocal.recipes import auto
+from varifocal.recipes.auto import InputSize, Machine, Plan
+from varifocal.recipes.budget import show_duration
+from varifocal.recipes.build import Splits, job_of, read_splits_of
+from varifocal.recipes.recipe import Recipe, load_recipe
+from varifocal.structures import Batch
+from varifocal.train.loop import TrainJob, build_train_dataset
+from varifocal.train.measure import Costs, bytes_per_image, measure_costs
+from varifocal.utils.errors import DataError, VarifocalError
+from varifocal.utils.text import count_of
+
+MEASURING = 0.012  # fraction of the budget for one measurement; there are at most two
+LONGEST_MEASUREMENT = 20.0
+SHORTEST_MEASUREMENT = 2.0
+CAUTION = 1.1  # validation of trained weights takes longer than that of new ones, as there is more to suppress
+RESERVE = 4.0  # seconds to build the model again, to draw images and to write files
+_SIZES = ("data.preprocess", "data.augment.crop", "tiling")
+DIFFERENT = 0.15  # a change of the pixels that has to be measured again
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A recipe, the sentences on its decisions, and the data, which is read already."""
+
+    recipe: Recipe
+    reasons: tuple[str, ...]
+    splits: Splits
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    ``budget`` are the seconds of the whole run, None without a limit; ``epochs`` is a number of epochs instead.
+    ``words`` are overrides of the recipe, which win over every decision. ``begun`` is the time at which the command
+    began.
+    """
+
+    data: Path
+    preset: str = ""
+    budget: float | None = None
+    epochs: float | None = None
+    words: tuple[str, ...] = ()
+    begun: float = 0.0
+
+
+def this_machine(device: str = "auto") -> Machine:
+    """Return what trains here; ``device`` is that of the recipe."""
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        free, _ = torch.cuda.mem_get_info()
+        return Machine("cuda", f"the GPU {torch.cuda.get_device_name()}", torch.get_num_threads(), free)
+    threads = torch.get_num_threads()
+    return Machine("cpu", f"a CPU with {count_of(threads, 'thread')}", threads, _free_memory())
+
+
+def _free_memory() -> int:
+    """Return the free memory of the machine in bytes; 4 GiB where it is not known."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        (kib,) = (line.split()[1] for line in text.splitlines() if line.startswith("MemAvailable:"))
+        return int(kib) * 1024
+    except (OSError, ValueError):
+        return 4 * 2**30
+
+
+def plan_run(request: Request) -> PlannedRun:
+    """Return the recipe for a data set, this machine and the requested time.
+
+    Raises:
+        ConfigError: the time is too short, or a word is no valid override.
+        DataError: the data cannot be read, or has nothing to learn.
+    """
+    return _Planner(request).planned()
+
+
+class _Planner:
+    """The state of the decisions: the plan so far and what is known of data, machine and costs."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        first = load_recipe(request.preset or "small", request.words)
+        self.machine = this_machine(first.train.device)
+        preset, why = auto.choose_preset(self.machine)
+        self.plan = Plan(request.preset or preset)
+        if not request.preset:
+            self.plan.reasons.append(why)
+        self._set_fixed()
+        self.recipe = self._recipe()
+        self.splits = read_splits_of(self.recipe, request.data)
+        self.summary = summarize(self.splits[0])
+        if not self.summary.boxes:
+            text = "no training image has an object to learn from; label some first"
+            raise DataError(f"{self.splits[0].source}: {text}", code="nothing-to-learn")
+
+    def planned(self) -> PlannedRun:
+        """Return the plan with all decisions."""
+        self.plan.reasons.insert(0, _describe(self.summary))
+        words, reasons = auto.choose_sampling(self.summary)
+        if not self._decides("data.repeat_factor_threshold", "data.max_empty_fraction"):
+            self.plan.words |= words
+            self.plan.reasons += reasons
+        needed, native = auto.needed_size(self.summary, self.machine), auto.native_size(self.summary)
+        self.size = native if 0 < native.short < needed.short else needed
+        if not self._decides(*_SIZES):
+            self.plan.words |= self.size.words()
+        self._set_batch()
+        costs = self._measure() if self._decides(*_SIZES) else self._fit_size(needed, native)
+        self._set_length(costs)
+        return PlannedRun(self._recipe(), tuple(self.plan.reasons), self.splits)
+
+    def _recipe(self) -> Recipe:
+        return load_recipe(self.plan.preset, [*self.plan.overrides(), *self.request.words])
+
+    def _set_fixed(self) -> None:
+        """Set what depends on the machine alone."""
+        cores, words = os.cpu_count() or 1, self.plan.words
+        if self.machine.device == "cuda":
+            words |= {"train.num_workers": str(max(min(cores - 1, 8), 0))}
+            if torch.cuda.is_bf16_supported():
+                words["train.precision"] = "bf16"
+        else:
+            words["train.num_workers"] = str(0 if cores == 1 else 1 if cores <= 4 else 2)
+        backbone = load_recipe(self.plan.preset).model.backbone
+        if backbone.pretrained == "package" and backbone.name == LITE0 and not has_package():
+            words["model.backbone.pretrained"] = "timm"
+            why = "timm downloads the ImageNet weights, as varifocal[demo], which has them, is not installed"
+            self.plan.reasons.append(why)
+
+    def _job(self) -> TrainJob:
+        """Return a job without pretrained weights, whose model may be changed by a measurement."""
+        torch.manual_seed(0)
+        return job_of(self._recipe(), self.splits, Path(tempfile.gettempdir()), weights=False)
+
+    def _decides(self, *keys: str) -> bool:
+        """Return whether a word of the user sets one of these keys, or a key below it."""
+        given = [word.partition("=")[0] for word in self.request.words]
+        return any(word == key or word.startswith(f"{key}.") for word in given for key in keys)
+
+    def _set_batch(self) -> None:
+        if self._decides("train.batch_size"):
+            return
+        usual = load_recipe(self.plan.preset).train.batch_size
+        job = self._job()
+        per_image = bytes_per_image(job, _first_batch(job)) if self.machine.device == "cpu" else 0
+        size, why = auto.choose_batch(self.summary, self.machine, usual, per_image)
+        self.plan.words["train.batch_size"] = str(size)
+        self.plan.reasons.append(why)
+
+    def _measure(self) -> Costs:
+        budget = self.request.budget or 0.0
+        seconds = min(max(MEASURING * budget, SHORTEST_MEASUREMENT), LONGEST_MEASUREMENT)
+        costs = measure_costs(self._job(), seconds)
+        return Costs(costs.step, CAUTION * costs.validation, costs.batches)
+
+    def _fit_size(self, needed: InputSize, native: InputSize) -> Costs:
+        """Choose the size for the time, and return the costs at that size."""
+        costs = self._measure()
+        measured = self.size
+
+        def steps_at(size: InputSize) -> float:
+            if self.request.budget is None:
+                return auto.USUAL_STEPS
+            factor = size.pixels / measured.pixels
+            steps, _ = auto.steps_in(self._left(), Costs(costs.step * factor, costs.validation * factor, costs.batches))
+            return steps
+
+        size, why = auto.fitting_size(needed, native, steps_at)
+        self.plan.words |= size.words()
+        self.plan.reasons.append(f"{size}: {why}")
+        return self._measure() if abs(size.pixels / measured.pixels - 1) > DIFFERENT else costs
+
+    def _left(self) -> float:
+        """Return the seconds that are left for steps and validations."""
+        assert self.request.budget is not None
+        return self.request.budget - (time.monotonic() - self.request.begun) - RESERVE
+
+    def _set_length(self, costs: Costs) -> None:
+        budget = self.request.budget
+        if budget is not None:
+            left = self._left()
+            steps, validations = auto.steps_in(left, costs)
+            auto.ensure_trainable(steps, budget, budget - left, costs)
+            epochs, why = auto.epochs_in(steps, costs)
+        else:
+            validations = auto.VALIDATIONS
+            asked = self._recipe().train.epochs if self._decides("train.epochs") else self.request.epochs
+            epochs, why = asked or auto.usual_epochs(costs.batches), "as requested"
+            if asked is None:
+                why = "about 3,000 steps; --budget 30m or --epochs N set another length"
+        steps = round(epochs * costs.batches)
+        recipe = load_recipe(self.plan.preset)
+        every = max(-(-steps // (validations * costs.batches)), 1)
+        self.plan.words |= {
+            "train.epochs": f"{epochs:.4f}".rstrip("0").rstrip("."),
+            "train.val_every_epochs": str(every),
+        }
+        batch = self._recipe().train.batch_size
+        self.plan.words |= auto.schedule_words(steps, batch, recipe.train.batch_size, recipe.train.lr)
+        seconds = steps * costs.step + (validations + 1) * costs.validation
+        self.plan.reasons.append(
+            f"{count_of(steps, 'step')} of {costs.step:.2g} s ({epochs:.3g} epochs), {show_duration(seconds)}: {why}"
+        )
+
+
+def _describe(data: DataSummary) -> str:
+    objects = f"{data.boxes / data.images:.1f} objects in each"
+    classes = f"{data.classes} {'class' if data.classes == 1 else 'classes'}"
+    return f"data: {count_of(data.images, 'image')} of about {data.short_side} x {data.long_side}, {objects}, {classes}"
+
+
+def _first_batch(job: TrainJob) -> Batch:
+    """Return a batch of the first example.
+
+    Raises:
+        DataError: its image cannot be read.
+    """
+    data = build_train_dataset(job)
+    key = (0, 0, int(data.order(0)[0]))
+    batch = collate([data[key]], data.preprocess.size_divisor)
+    if isinstance(batch, VarifocalError):
+        raise batch
+    return batch

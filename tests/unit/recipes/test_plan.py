@@ -1,0 +1,131 @@
+"""Planning a run: the words of the user win, the time is kept, and the recipe is an ordinary one."""
+
+import time
+
+import pytest
+import yaml
+from error_codes import raises_code
+from tiny_data import make_data
+
+from varifocal.cli import main
+from varifocal.models import pretrained
+from varifocal.recipes import plan
+from varifocal.recipes.plan import Request, plan_run
+from varifocal.recipes.recipe import load_recipe, write_recipe
+from varifocal.train.measure import Costs
+
+TINY = ("model.backbone.pretrained=none", "model.channels=16", "train.device=cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"), images=40)
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """Measurements that return these costs whatever the size, and the number of measurements."""
+    calls = []
+
+    def give(step=0.5, validation=2.0, batches=10):
+        def measure(job, seconds):
+            calls.append(job)
+            return Costs(step, validation, batches)
+
+        monkeypatch.setattr(plan, "measure_costs", measure)
+        return calls
+
+    return give
+
+
+def planned(data, *words, **more):
+    return plan_run(Request(data, words=(*TINY, *words), begun=time.monotonic(), **more))
+
+
+def test_the_time_is_spent(data, costs):
+    costs(validation=0.0)
+    run = planned(data, budget=600.0)
+    steps = run.recipe.train.epochs * 10
+    assert 600 - plan.RESERVE - 60 < steps * 0.5 <= 600 - plan.RESERVE
+    assert run.recipe.train.lr == pytest.approx(0.0014 / 2**0.5, rel=0.02)
+    assert run.recipe.train.batch_size == 4
+    assert run.recipe.model.star_norm == "group"
+    assert len(run.reasons) <= 10
+    assert run.reasons[0].startswith("data: 40 images of about ")
+    assert run.splits[1] is not None
+
+
+def test_time_that_has_passed_does_not_count(data, costs):
+    costs(validation=0.0)
+    late = plan_run(Request(data, budget=600.0, words=TINY, begun=time.monotonic() - 300))
+    assert late.recipe.train.epochs * 10 * 0.5 < 300
+
+
+def test_a_time_that_is_too_short(data, costs):
+    costs(step=10.0)
+    with raises_code("budget-too-short"):
+        planned(data, budget=120.0)
+
+
+def test_the_words_of_the_user_win(data, costs):
+    calls = costs()
+    words = ("train.epochs=3", "train.batch_size=2", "data.preprocess.short_side=96", "train.lr=0.5")
+    recipe = planned(data, *words, preset="nano").recipe
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.lr) == (3, 2, 0.5)
+    assert (recipe.data.preprocess.short_side, recipe.tiling.size) == (96, 0)
+    assert recipe.model.num_convs == load_recipe("nano").model.num_convs
+    assert len(calls) == 1
+
+
+def test_epochs_instead_of_a_budget(data, costs):
+    costs()
+    assert planned(data, epochs=1.5).recipe.train.epochs == 1.5
+    assert planned(data).recipe.train.epochs == 100
+
+
+def test_the_recipe_can_be_used_again(data, costs, tmp_path):
+    costs()
+    recipe = planned(data, budget=600.0).recipe
+    write_recipe(recipe, tmp_path / "again.yaml")
+    assert load_recipe(str(tmp_path / "again.yaml")) == recipe
+
+
+def test_weights_that_are_not_installed_come_from_timm(data, costs, monkeypatch):
+    costs()
+    monkeypatch.setattr(plan, "has_package", lambda: False)
+    run = plan_run(Request(data, words=("model.channels=16", "train.device=cpu"), begun=time.monotonic()))
+    assert run.recipe.model.backbone.pretrained == "timm"
+    assert any("timm downloads" in reason for reason in run.reasons)
+    assert pretrained.has_package()
+
+
+def test_data_without_an_object(tmp_path):
+    folder = make_data(tmp_path, images=3, empty=(0, 1, 2))
+    with raises_code("nothing-to-learn"):
+        planned(folder)
+
+
+def test_training_with_a_plan_from_the_command_line(data, tmp_path, capfd):
+    words = [*TINY, "data.preprocess.short_side=64", "data.preprocess.max_long_side=96", "train.batch_size=8"]
+    assert main(["train", str(data), "--model", "nano", "--epochs", "1", "--out", str(tmp_path / "run"), *words]) == 0
+    _, err = capfd.readouterr()
+    assert "data: 40 images" in err
+    assert "(1 epochs)" in err or "5 steps" in err
+    stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert stored["train"]["epochs"] == 1
+    assert stored["train"]["ema"] == 0.998
+    assert main(["train", str(data), "--resume", str(tmp_path / "run"), "--budget", "8m"]) == 2
+    assert "remove --budget" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--budget", "soon"], "not a duration"),
+        (["--budget", "8m", "--epochs", "3"], "give one"),
+        (["--recipe", "trees", "--budget", "8m"], "--recipe trees decides"),
+    ],
+)
+def test_options_that_contradict_each_other(data, options, part, capfd):
+    assert main(["train", str(data), *options]) == 2
+    assert part in capfd.readouterr().err
