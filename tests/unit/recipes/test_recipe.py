@@ -81,7 +81,8 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ("trian.lr=1", r"no 'trian' here\. Did you mean 'train'\?"),
         ("train.lr.x=1", r"^override 'train\.lr\.x=1': train\.lr: .*number \(got \{'x': 1\}\)\.$"),
         ("train.lr=fast", r"train\.lr: .*number.*got 'fast'"),
-        ("train.epochs=1.5", r"train\.epochs: .*got 1\.5"),
+        ("train.batch_size=1.5", r"train\.batch_size: .*got 1\.5"),
+        ("train.epochs=-1.5", r"train\.epochs: .*greater than 0.*got -1\.5"),
         (
             "model.loss=hinge",
             r"model: loss: .*'varifocal', 'focal', 'quality-focal', 'mal' or 'ia-bce' \(got 'hinge'\)",
