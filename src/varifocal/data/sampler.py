@@ -22,13 +22,13 @@ ROUNDING, NEGATIVES = 4, 5
 class Sampling:
     """How often images come in an epoch.
 
-    ``repeat_rare`` is the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): an image comes
-    max(1, sqrt(t / f)) times, where f is the fraction of images that show its rarest class; 0 is off. ``background`` is
-    the largest fraction of images without objects in an epoch; 1 takes all, 0 none.
+    ``repeat_factor_threshold`` is the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): an image comes
+    max(1, sqrt(t / f)) times, where f is the fraction of images that show its rarest class; 0 is off.
+    ``max_empty_fraction`` is the largest fraction of images without objects in an epoch; 1 takes all, 0 none.
     """
 
-    repeat_rare: Annotated[float, Field(ge=0, le=1)] = 0.0
-    background: Annotated[float, Field(ge=0, le=1)] = 1.0
+    repeat_factor_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_empty_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.ndarray, "M"]:
@@ -77,12 +77,14 @@ class EpochSampler:
         self, samples: Sequence[Sample], windows: Int64[np.ndarray, "M"], sampling: Sampling, seed: int
     ) -> None:
         self.seed, self._windows = seed, windows
-        self._factors = repeat_factors(samples, sampling.repeat_rare) if sampling.repeat_rare else None
+        self._factors = (
+            repeat_factors(samples, sampling.repeat_factor_threshold) if sampling.repeat_factor_threshold else None
+        )
         self._negatives: Int64[np.ndarray, "K"] | None = None
         self._taken = 0  # negatives in each epoch
         self._empty = np.zeros(len(samples), bool)
-        if sampling.background < 1:
-            self._bound_background(samples, sampling.background)
+        if sampling.max_empty_fraction < 1:
+            self._bound_background(samples, sampling.max_empty_fraction)
         self.length = int(self._times(0).sum())
         self.notes = self._describe(sampling)
 
@@ -123,12 +125,12 @@ class EpochSampler:
         if self._factors is not None:
             more = int((self._factors > 1).sum())
             notes.append(
-                f"data.repeat_factor_threshold={sampling.repeat_rare:g}: {more} of {len(self._factors)} images show a "
+                f"data.repeat_factor_threshold={sampling.repeat_factor_threshold:g}: {more} of {len(self._factors)} images show a "
                 f"rare class and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
             )
         if self._negatives is not None:
             notes.append(
-                f"data.max_empty_fraction={sampling.background:g}: {self._taken} of {len(self._negatives)} images "
+                f"data.max_empty_fraction={sampling.max_empty_fraction:g}: {self._taken} of {len(self._negatives)} images "
                 "without an object in each epoch, in turn"
             )
         return tuple(notes)

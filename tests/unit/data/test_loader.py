@@ -222,7 +222,7 @@ def test_the_replacement_is_decided_by_the_place_in_the_run_alone(with_bad):
 def test_the_replacement_is_of_the_epoch(with_bad):
     """With the background bounded to nothing, no image without an object comes in by this door."""
     empty = [replace(s, crowd=np.ones(1, bool)) if i in (0, 2, 3) else s for i, s in enumerate(with_bad)]
-    data = TrainDataset(empty, PLAIN, Augmentation(), 0, strict=False, sampling=Sampling(background=0.0))
+    data = TrainDataset(empty, PLAIN, Augmentation(), 0, strict=False, sampling=Sampling(max_empty_fraction=0.0))
     assert {data[(0, place, 1)].file for place in range(40)} == {str(empty[i].file) for i in (5, 6)}
 
 

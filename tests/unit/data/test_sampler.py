@@ -71,7 +71,7 @@ def test_which_are_rounded_up_together_is_chance_too():
 
 def test_rare_classes_come_more_often_in_every_epoch():
     samples = make(*[[0]] * 90, *[[0, 1]] * 9, [2])
-    sampled = order(samples, repeat_rare=0.25)
+    sampled = order(samples, repeat_factor_threshold=0.25)
     counts = np.zeros(100)
     lengths = set()
     for epoch in range(400):
@@ -92,7 +92,7 @@ def test_rare_classes_come_more_often_in_every_epoch():
 
 def test_repeats_multiply_the_windows_of_a_large_image():
     samples = make([0], [0], [0], [1])
-    counts = Counter(order(samples, windows=[1, 2, 3, 2], repeat_rare=1.0)(0).tolist())
+    counts = Counter(order(samples, windows=[1, 2, 3, 2], repeat_factor_threshold=1.0)(0).tolist())
     # three of four show class 0, sqrt(4 / 3) = 1.15; one shows class 1, sqrt(4) = 2
     assert counts[3] == 4
     assert 6 <= counts[0] + counts[1] + counts[2] <= 8
@@ -108,7 +108,7 @@ def test_off_by_default():
 @pytest.mark.parametrize(("share", "taken"), [(0.1, 2), (0.5, 18), (0.0, 0), (0.52, 19), (0.75, 30), (1.0, 30)])
 def test_background_is_at_most_a_share_of_the_epoch(share, taken):
     samples = make(*[[0]] * 18, *[[]] * 20, *[[0]] * 10, crowd=range(38, 48))
-    drawn = order(samples, background=share)
+    drawn = order(samples, max_empty_fraction=share)
     assert drawn.length == 18 + taken
     for epoch in range(3):
         indices = drawn(epoch)
@@ -120,7 +120,7 @@ def test_background_is_at_most_a_share_of_the_epoch(share, taken):
 
 def test_all_negatives_are_seen_before_any_comes_again():
     samples = make(*[[0]] * 18, *[[]] * 20)
-    drawn = order(samples, background=0.25)  # six an epoch
+    drawn = order(samples, max_empty_fraction=0.25)  # six an epoch
     laps = np.concatenate([[i for i in drawn(epoch) if i >= 18] for epoch in range(10)])
     assert Counter(laps.tolist()) == dict.fromkeys(range(18, 38), 3)
     assert len(set(laps[:18])) == 18
@@ -129,14 +129,14 @@ def test_all_negatives_are_seen_before_any_comes_again():
 
 def test_an_epoch_depends_on_seed_and_number_alone():
     samples = make(*[[0]] * 30, *[[1]] * 2, *[[]] * 20)
-    first, second = (order(samples, repeat_rare=0.3, background=0.2, seed=3) for _ in range(2))
+    first, second = (order(samples, repeat_factor_threshold=0.3, max_empty_fraction=0.2, seed=3) for _ in range(2))
     wanted = [first(epoch).tolist() for epoch in range(4)]
     assert [second(epoch).tolist() for epoch in (3, 1, 2, 0)] == [wanted[epoch] for epoch in (3, 1, 2, 0)]
     assert len({tuple(one) for one in wanted}) == 4
-    assert order(samples, repeat_rare=0.3, background=0.2, seed=4)(0).tolist() != wanted[0]
+    assert order(samples, repeat_factor_threshold=0.3, max_empty_fraction=0.2, seed=4)(0).tolist() != wanted[0]
 
 
 def test_only_background_and_none_wanted():
     with raises_code("no-image-with-objects"):
-        order(make([], [0], crowd=[1]), background=0.5)
-    assert order(make([], []), background=1.0).length == 2
+        order(make([], [0], crowd=[1]), max_empty_fraction=0.5)
+    assert order(make([], []), max_empty_fraction=1.0).length == 2

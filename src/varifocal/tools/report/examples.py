@@ -29,7 +29,7 @@ QUALITY = 80
 class Star:
     """The star of a detection in pixels of the image: ``center`` (x, y), ``initial`` and ``refined`` box (xyxy).
 
-    The IoUs are those with the true box of the detection, None if it overlaps none.
+    The IoUs are those with the ground truth box of the detection, None if it overlaps none.
     """
 
     center: Float[np.ndarray, "2"]
@@ -54,7 +54,7 @@ class ImagePanel:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image with its true boxes; ``why`` is the reason for its choice, ``uri`` the image as a data URI."""
+    """An image with its ground truth boxes; ``why`` is the reason for its choice, ``uri`` the image as a data URI."""
 
     sample: Sample
     why: str

@@ -15,13 +15,13 @@ from varifocal.types import Category
 
 FLOOR = 0.3  # least score that is drawn at first if there is no best F1
 KINDS = {
-    "right": "right (IoU 0.5)",
-    "ignored": "in a crowd region, neither right nor wrong",
-    "localization": "wrong: poorly localized",
-    "class": "wrong: another class",
-    "both": "wrong: poorly localized, another class",
-    "duplicate": "wrong: duplicate",
-    "background": "wrong: background",
+    "right": "true positive (IoU 0.5)",
+    "ignored": "in a crowd region, does not count",
+    "localization": "false positive: poorly localized",
+    "class": "false positive: another class",
+    "both": "false positive: poorly localized, another class",
+    "duplicate": "false positive: duplicate",
+    "background": "false positive: background",
 }
 
 
@@ -121,7 +121,7 @@ def _scene(report: Report, number: int, example: Example, panel: ImagePanel, nam
         f"{number}-{panel.run}",
         panel.run,
         run,
-        f"{run} in {sample.file.name}: {len(sample.boxes)} true boxes, {panel.total} detections",
+        f"{run} in {sample.file.name}: {len(sample.boxes)} ground truth boxes, {panel.total} detections",
         truths,
         [DetectionOutline(_detection(panel.found[i], names), i, panel.found[i].score < least) for i in order],
         least,

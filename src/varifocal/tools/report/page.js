@@ -112,7 +112,7 @@
       }
     }
 
-    // this run's detection of the same object: the best one of the same true box, or else the one that overlaps most
+    // this run's detection of the same object: the best one of the same ground truth box, or else the one that overlaps most
     partner(found) {
       const all = this.known.found;
       const same = all.findIndex((one) => found.truth >= 0 && found.iou >= 0.3 && one.truth === found.truth && one.iou >= 0.3);
@@ -174,8 +174,8 @@
       description.replaceChildren();
       add("p", `${found.name}, ${found.kind}`, description, "what");
       const table = document.createElement("table");
-      const without = "It does not overlap a true box of its class.";
-      add("caption", found.truth < 0 ? without : "IoU with the true box", table);
+      const without = "It does not overlap a ground truth box of its class.";
+      add("caption", found.truth < 0 ? without : "IoU with the ground truth box", table);
       const body = table.appendChild(document.createElement("tbody"));
       const row = (words, value, kind, more) => {
         const line = body.appendChild(document.createElement("tr"));

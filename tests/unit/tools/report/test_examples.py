@@ -30,7 +30,7 @@ def iou(a, b):
 
 
 def best_truth(box, label, sample):
-    """(place, IoU) of the true box of its class that it overlaps most."""
+    """(place, IoU) of the ground truth box of its class that it overlaps most."""
     shares = [iou(box, truth) if own == label else 0.0 for truth, own in zip(sample.boxes, sample.labels, strict=True)]
     place = int(np.argmax(shares))
     return (place, shares[place]) if shares[place] > 0 else (-1, 0.0)
@@ -126,7 +126,7 @@ def test_without_refinement_there_is_one_box(folders, report, tmp_path):
         assert one["refined"] == one["box"] == [min(max(x, 0), (96, 80)[i % 2]) for i, x in enumerate(one["initial"])]
     words = Page(make_page(plain)).words
     assert "its first box" not in words
-    assert "true boxnine points of the starboxmean over tiles" in words
+    assert "ground truth boxnine points of the starboxmean over tiles" in words
     mixed = replace(report, runs=(*report.runs, *plain.runs))
     assert "refined box, or the only box" in Page(make_page(mixed)).words
 
