@@ -125,13 +125,13 @@ class EpochSampler:
         if self._factors is not None:
             more = int((self._factors > 1).sum())
             notes.append(
-                f"data.repeat_factor_threshold={sampling.repeat_factor_threshold:g}: {more} of {len(self._factors)} images show a "
-                f"rare class and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
+                f"data.repeat_factor_threshold={sampling.repeat_factor_threshold:g}: {more} of {len(self._factors)} "
+                f"images show a rare class and come up to {self._factors.max(initial=1.0):.1f} times an epoch"
             )
         if self._negatives is not None:
             notes.append(
-                f"data.max_empty_fraction={sampling.max_empty_fraction:g}: {self._taken} of {len(self._negatives)} images "
-                "without an object in each epoch, in turn"
+                f"data.max_empty_fraction={sampling.max_empty_fraction:g}: {self._taken} of {len(self._negatives)} "
+                "images without an object in each epoch, in turn"
             )
         return tuple(notes)
 
