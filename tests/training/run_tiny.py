@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from lightning_fabric.plugins.precision import DoublePrecision
 
-import varifocal.train.log as log_module
-import varifocal.train.processes as processes_module
+import varifocal.training.log as log_module
+import varifocal.training.processes as processes_module
 import varifocal.utils.atomic_write as files_module
 from varifocal.data.sampler import EpochSampler
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe
 from varifocal.recipes.run import claimed_run
-from varifocal.train.loop import train
+from varifocal.training.loop import train
 from varifocal.utils.errors import VarifocalError
 from varifocal.utils.overrides import override
 

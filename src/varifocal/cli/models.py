@@ -70,7 +70,7 @@ def add_average_checkpoints(parser: argparse.ArgumentParser) -> None:
 def run_average_checkpoints(options: argparse.Namespace, _: list[str]) -> None:
     """Average the weights of several checkpoints."""
     from varifocal.inference.model import save
-    from varifocal.train.average_checkpoints import average_checkpoints
+    from varifocal.training.average_checkpoints import average_checkpoints
 
     with making_checkpoint(options.out):
         save(average_checkpoints(options.checkpoints), options.out)

@@ -77,7 +77,7 @@ def show_run(metrics: CocoMetrics | None, run: Path) -> None:
     from rich.console import Console
 
     from varifocal.recipes.run import RESULTS, is_main_process
-    from varifocal.train.state import UNREADABLE
+    from varifocal.training.state import UNREADABLE
     from varifocal.utils.text import counted
 
     if not is_main_process():

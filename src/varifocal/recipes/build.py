@@ -13,8 +13,8 @@ from varifocal.inference.model import Model, ModelInfo, load
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
 from varifocal.recipes.recipe import DataConfig, Recipe
-from varifocal.train.loop import TrainJob
-from varifocal.train.start import load_compatible_weights
+from varifocal.training.loop import TrainJob
+from varifocal.training.start import load_compatible_weights
 from varifocal.types import Category, Dataset, Preprocess
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, DataError

@@ -16,7 +16,7 @@ from varifocal.data.options import Unlabeled
 from varifocal.data.sampler import Sampling
 from varifocal.models import DETECTORS
 from varifocal.models.vfnet import VFNetConfig
-from varifocal.train.optim import TrainConfig
+from varifocal.training.optim import TrainConfig
 from varifocal.types import TTA, PostProcess, Preprocess, Tiling
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.config import stored as stored_values

@@ -22,8 +22,8 @@ from varifocal.inference.pipeline import read_for
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
 from varifocal.recipes.resume import Progress, changed_recipe
-from varifocal.train.loop import TrainJob, train
-from varifocal.train.state import STATE
+from varifocal.training.loop import TrainJob, train
+from varifocal.training.state import STATE
 from varifocal.types import Dataset
 from varifocal.utils.atomic_write import atomic_write, is_part
 from varifocal.utils.errors import ConfigError, Interrupted

@@ -7,8 +7,8 @@ import pytest
 from error_codes import raises_code
 from file_server import FileServer, serving
 
-from varifocal.models.published import download
-from varifocal.models.published.download import address_of, cache_folder, fetch
+from varifocal.inference.published import download
+from varifocal.inference.published.download import address_of, cache_folder, fetch
 
 CONTENT = bytes(range(256)) * 1000
 NAME = f"vfnet_r50_fpn_1x_coco_20201027-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"

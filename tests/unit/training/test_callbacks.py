@@ -6,7 +6,7 @@ import pytest
 from error_codes import raises_code
 from PIL import Image
 
-from varifocal.train.callbacks import Callback, flatten, make_tracker, stored_id
+from varifocal.training.callbacks import Callback, flatten, make_tracker, stored_id
 
 OTHERS = pytest.mark.filterwarnings("ignore")  # what the trackers' own dependencies warn of
 RECIPE = {"detector": "vfnet", "model": {"channels": 64, "empty": {}}}

@@ -12,15 +12,15 @@ import torch
 from error_codes import raises_code
 from tiny_data import TINY, make_data
 
-import varifocal.train.log as log_module
+import varifocal.training.log as log_module
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.inference.model import load
 from varifocal.models.checkpoint import read_checkpoint
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe
-from varifocal.train.log import RunLogger
-from varifocal.train.loop import summary_metrics, train
-from varifocal.train.optim import WeightAverages
+from varifocal.training.log import RunLogger
+from varifocal.training.loop import summary_metrics, train
+from varifocal.training.optim import WeightAverages
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 from varifocal.utils.overrides import override
 

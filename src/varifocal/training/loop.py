@@ -22,11 +22,11 @@ from varifocal.evaluation.coco_ap import CocoMetrics
 from varifocal.evaluation.evaluate import detect_all, measure
 from varifocal.inference.model import Model, save
 from varifocal.structures import Batch
-from varifocal.train.log import RunLogger
-from varifocal.train.optim import Schedule, TrainConfig, WeightAverages, base_lr, make_optimizer
-from varifocal.train.processes import Interruption, gather_from_processes, shutdown_process_group, start_fabric
-from varifocal.train.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
-from varifocal.train.step import Stepper, ensure_finite_weights
+from varifocal.training.log import RunLogger
+from varifocal.training.optim import Schedule, TrainConfig, WeightAverages, base_lr, make_optimizer
+from varifocal.training.processes import Interruption, gather_from_processes, shutdown_process_group, start_fabric
+from varifocal.training.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
+from varifocal.training.step import Stepper, ensure_finite_weights
 from varifocal.types import Dataset
 from varifocal.utils.errors import Interrupted, VarifocalError
 
