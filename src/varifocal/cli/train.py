@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.cli import Command
+from varifocal.cli.model_options import CHECKPOINT
 from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, add_val_fraction, data_overrides
 from varifocal.utils.errors import ConfigError
 
@@ -15,13 +17,16 @@ if TYPE_CHECKING:
     from varifocal.evaluation.coco_ap import CocoMetrics
 
 # options that only a new run takes
-NEW_RUN = ("recipe", "out", "format", "images", "unlabeled", "val_fraction", "fail_on_unreadable")
+NEW_RUN = ("recipe", "weights", "out", "format", "images", "unlabeled", "val_fraction", "fail_on_unreadable")
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``train``."""
     parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}; with --resume, the data of that run")
     parser.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
+    parser.add_argument(
+        "--weights", metavar="CHECKPOINT", help=f"start from these weights: {CHECKPOINT} (train.weights=CHECKPOINT)"
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty (runs/NAME-N)")
     parser.add_argument(
         "--resume",
@@ -50,10 +55,17 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder; add --out RUN.", code="no-common-run-folder")
     name = options.recipe or "vfnet_r50_1x"
-    strict = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
-    recipe = load_recipe(name, [*data_overrides(options), *strict, *overrides])
+    recipe = load_recipe(name, [*data_overrides(options), *_train_overrides(options), *overrides])
     with run_folder(options.out, Path(name).stem) as run:
         show_run(run_recipe(recipe, options.data, run), run)
+
+
+def _train_overrides(options: argparse.Namespace) -> list[str]:
+    """Return the overrides of a recipe that --weights, --log and --fail-on-unreadable stand for."""
+    words = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
+    if options.weights is not None:
+        words.append(f"train.weights={json.dumps(options.weights)}")  # quoted, because a name may look like YAML
+    return words
 
 
 def _resume(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -97,17 +109,18 @@ TRAIN = Command(
     "train a detector on a data set",
     "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
     "  varifocal train photos_with_labels --val-fraction 0.2 --format yolo\n"
+    "  varifocal train my_data --weights vfnet_r50_ms_2x     # start from the authors' detector, fetched once\n"
     "  varifocal train --resume runs/vfnet_r50_1x-1 train.epochs=24\n"
     "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
     "key=value words change the recipe; the error for an unknown key lists the valid ones. The default recipe\n"
     "starts from ImageNet weights, which timm downloads; with model.backbone.pretrained=none or\n"
-    "train.weights=FILE nothing is downloaded. With few images, add model.star_norm=group\n"
+    "--weights FILE nothing is downloaded. With few images, add model.star_norm=group\n"
     "(docs/training-data.md).",
     add_train,
     run_train,
     usage=(
-        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
-        "[--unlabeled {skip,background}] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
+        "varifocal train [-h] [--recipe NAME] [--weights CHECKPOINT] [--log NAME] [--out RUN] [--resume RUN] "
+        "[--format NAME] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
     ),
     takes_words=True,
 )

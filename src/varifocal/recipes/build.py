@@ -9,7 +9,8 @@ from pathlib import Path
 from varifocal.data.classes import learned_classes
 from varifocal.data.load import load_train_val, open_dataset
 from varifocal.data.validate import check_validation_pixels
-from varifocal.inference.model import Model, ModelInfo, load
+from varifocal.inference.loading import find_checkpoint, load_checkpoint
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
 from varifocal.recipes.recipe import DataConfig, Recipe
@@ -61,7 +62,7 @@ def build_model(
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
-        report(load_compatible_weights(model, load(recipe.train.weights), recipe.train.weights))
+        report(load_compatible_weights(model, load_checkpoint(recipe.train.weights), recipe.train.weights))
     return model
 
 
@@ -104,6 +105,8 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
         ConfigError: as :func:`build_model`.
         CheckpointError: as :func:`build_model`.
     """
+    if recipe.train.weights and not resumed:
+        find_checkpoint(recipe.train.weights)  # fetched, or reported as unknown, before the data is read
     training, validation = read_splits(Path(data), recipe.data, recipe.model.num_classes)
     if validation is not None:
         unknown = {c.name for c in validation.categories} - {c.name for c in training.categories}
