@@ -82,7 +82,7 @@ def kill_at(event: str, n: int) -> None:
     elif event in ("flushed", "moved"):
         os.replace = killing(os.replace, kill, after=event == "moved")
     else:
-        log_module.RunLogger.step = killing(log_module.RunLogger.step, kill, after=event == "logged")
+        log_module.RunLogger.on_step = killing(log_module.RunLogger.on_step, kill, after=event == "logged")
 
 
 def half_written_open(path: Any, mode: str) -> Any:

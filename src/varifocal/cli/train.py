@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from varifocal.cli import Command
 from varifocal.cli.model_options import CHECKPOINT
 from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_reading, add_val_fraction, data_overrides
+from varifocal.training.callbacks import TRACKERS
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="resume a run exactly where it stopped; train.epochs=N extends it, even if it is finished",
     )
+    parser.add_argument(
+        "--log",
+        action="append",
+        choices=TRACKERS,
+        metavar="NAME",
+        help="report to tensorboard, wandb or mlflow, too; may be repeated (train.log=[NAME])",
+    )
     add_reading(parser)
     add_font(parser)
     add_val_fraction(parser)
@@ -44,8 +52,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train a new run, or resume one, and print the metrics."""
-    from varifocal.recipes.recipe import load_recipe
-    from varifocal.recipes.run import run_folder, run_recipe
+    from varifocal.recipes.train import RECIPE, train
 
     if options.resume is not None:
         _resume(options, overrides)
@@ -54,18 +61,23 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         raise ConfigError("no data set given; use varifocal train DATA.", code="no-data")
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder; add --out RUN.", code="no-common-run-folder")
-    name = options.recipe or "vfnet_r50_1x"
-    recipe = load_recipe(name, [*data_overrides(options), *_train_overrides(options), *overrides])
-    with run_folder(options.out, Path(name).stem) as run:
-        show_run(run_recipe(recipe, options.data, run), run)
+    words = [*data_overrides(options), *_train_overrides(options), *overrides]
+    result = train(options.recipe or RECIPE, options.data, overrides=words, out=options.out)
+    show_run(result.metrics, result.run)
 
 
 def _train_overrides(options: argparse.Namespace) -> list[str]:
-    """Return the overrides of a recipe that --weights, --log and --fail-on-unreadable stand for."""
-    words = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
+    """Return the overrides of a recipe that the options of ``train`` alone stand for."""
+    words = _log_overrides(options)
+    if options.fail_on_unreadable:
+        words.append("train.max_unreadable=0")
     if options.weights is not None:
         words.append(f"train.weights={json.dumps(options.weights)}")  # quoted, because a name may look like YAML
     return words
+
+
+def _log_overrides(options: argparse.Namespace) -> list[str]:
+    return [f"train.log=[{','.join(dict.fromkeys(options.log))}]"] if options.log else []
 
 
 def _resume(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -81,7 +93,8 @@ def _resume(options: argparse.Namespace, overrides: list[str]) -> None:
     if data is not None and "=" in data and not os.path.exists(data):
         overrides = [data, *overrides]  # argparse takes the first key=value word for the data set that was left out
         data = None
-    show_run(resume_run(data, options.resume, overrides), options.resume)
+    changes = [*_log_overrides(options), *overrides]
+    show_run(resume_run(data, options.resume, changes), options.resume)
 
 
 def show_run(metrics: CocoMetrics | None, run: Path) -> None:

@@ -22,11 +22,11 @@ CHANGEABLE = (
     "train.clip_grad_norm",
     "train.device",
     "train.epochs",
+    "train.log",
     "train.lr",
     "train.max_loss",
     "train.milestones",
     "train.save_every_steps",
-    "train.tensorboard",
     "train.val_every_epochs",
     "train.num_workers",
 )

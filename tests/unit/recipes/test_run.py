@@ -243,7 +243,7 @@ def test_every_changeable_key_is_one(tmp_path):
         "data.cache_bytes": 0,
         "train.device": "cuda",
         "train.milestones": [0.3],
-        "train.tensorboard": True,
+        "train.log": ["wandb"],
         "train.val_every_epochs": 2,
     }
     for key in CHANGEABLE:
