@@ -26,7 +26,7 @@ from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.vfnet import VFNetConfig
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch, Candidates, Outputs
-from varifocal.train.step import to_device
+from varifocal.training.step import to_device
 from varifocal.types import Category, Sample, resized_shape
 
 WIDTH, HEIGHT = 640, 480

@@ -36,8 +36,8 @@ from varifocal.recipes.budget import parse_budget
 from varifocal.recipes.build import job_of
 from varifocal.recipes.plan import RESERVE, PlannedRun, Request, plan_run
 from varifocal.recipes.run import run_recipe
-from varifocal.train.loop import TrainJob, train
-from varifocal.train.measure import measure_costs
+from varifocal.training.loop import TrainJob, train
+from varifocal.training.measure import measure_costs
 
 RESULTS = Path(__file__).with_name("own_data.json")
 FRAMES = Path("runs/paper/frames")

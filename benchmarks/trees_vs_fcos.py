@@ -48,7 +48,7 @@ from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Candidates, Outputs, Targets
-from varifocal.train.loop import train
+from varifocal.training.loop import train
 from varifocal.types import Detections, Sample, Tiling
 
 RESULTS = Path(__file__).with_name("trees_vs_fcos.json")

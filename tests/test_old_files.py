@@ -16,7 +16,7 @@ from varifocal.data.augment import Augmentation
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import BackboneConfig
 from varifocal.recipes.recipe import DataConfig, Recipe, load_recipe, read_recipe_of_run
-from varifocal.train.optim import TrainConfig
+from varifocal.training.optim import TrainConfig
 from varifocal.types import PostProcess, Preprocess
 from varifocal.utils.errors import ConfigError
 

@@ -12,7 +12,7 @@ from tiny_data import make_data
 from varifocal.inference.model import load
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import load_recipe, recipe_names
-from varifocal.train.loop import train
+from varifocal.training.loop import train
 
 TENTH = 10  # of the sides in pixels
 

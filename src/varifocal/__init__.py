@@ -1,8 +1,8 @@
 """varifocal: dense object detection whose score is the expected IoU of its box.
 
-``create_model`` makes a model, ``load`` reads one from a file, and ``Model.predict`` returns its detections. Losses,
-box arithmetic and assigners are plain functions. Each name is imported when it is first used, so ``import varifocal``
-is fast.
+``create_model`` makes a model, ``load`` reads one from a file, ``Model.predict`` returns its detections, and ``train``
+trains one. Losses, box arithmetic and assigners are plain functions. Each name is imported when it is first used, so
+``import varifocal`` is fast.
 """
 
 from importlib import import_module
@@ -17,10 +17,13 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ does
     from varifocal.inference.model import Model, create_model, save
     from varifocal.inference.video import predict_video
     from varifocal.recipes.recipe import Recipe, load_recipe
+    from varifocal.recipes.train import train
+    from varifocal.training.callbacks import Callback
     from varifocal.types import Detections
     from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError, VarifocalError
 
 _HOMES = {
+    "Callback": "varifocal.training.callbacks",
     "CheckpointError": "varifocal.utils.errors",
     "ConfigError": "varifocal.utils.errors",
     "DataError": "varifocal.utils.errors",
@@ -39,6 +42,7 @@ _HOMES = {
     "losses": "",
     "predict_video": "varifocal.inference.video",
     "save": "varifocal.inference.model",
+    "train": "varifocal.recipes.train",
 }
 
 # names before version 0.1.0

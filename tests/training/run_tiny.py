@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from lightning_fabric.plugins.precision import DoublePrecision
 
-import varifocal.train.log as log_module
-import varifocal.train.processes as processes_module
+import varifocal.training.log as log_module
+import varifocal.training.processes as processes_module
 import varifocal.utils.atomic_write as files_module
 from varifocal.data.sampler import EpochSampler
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe
 from varifocal.recipes.run import claimed_run
-from varifocal.train.loop import train
+from varifocal.training.loop import train
 from varifocal.utils.errors import VarifocalError
 from varifocal.utils.overrides import override
 
@@ -82,7 +82,7 @@ def kill_at(event: str, n: int) -> None:
     elif event in ("flushed", "moved"):
         os.replace = killing(os.replace, kill, after=event == "moved")
     else:
-        log_module.RunLogger.step = killing(log_module.RunLogger.step, kill, after=event == "logged")
+        log_module.RunLogger.on_step = killing(log_module.RunLogger.on_step, kill, after=event == "logged")
 
 
 def half_written_open(path: Any, mode: str) -> Any:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from varifocal.cli import Command
-from varifocal.cli.model_options import add_device, add_inference_options, load_model
+from varifocal.cli.model_options import MODEL, add_device, add_inference_options, load_model
 from varifocal.cli.options import (
     DATA,
     RECIPE_HELP,
@@ -91,7 +91,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="checkpoint",
         metavar="CHECKPOINT",
-        help="a checkpoint or exported file; labels that it disagrees with are listed",
+        help=f"{MODEL}; labels that it disagrees with are listed",
     )
     add_output_json(parser, "write all findings to this file")
     parser.add_argument("--html", type=Path, metavar="F", help="write a page with plots and the worst cases")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.cli import Command
-from varifocal.cli.model_options import add_device, add_evaluation_options, add_inference_options, load_model
+from varifocal.cli.model_options import MODEL, add_device, add_evaluation_options, add_inference_options, load_model
 from varifocal.cli.options import add_font, add_limit, add_output_json
 from varifocal.tools.output_paths import (
     ensure_writable_dir,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint or an exported file")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=MODEL)
     add_evaluation_options(parser)
 
 
@@ -65,8 +65,9 @@ EVAL = Command(
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``predict``."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint or an exported file")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="images and videos: files, folders and globs")
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help=MODEL)
+    parser.add_argument("images", nargs="*", metavar="IMAGES", help="images and videos: files, folders and globs")
+    parser.add_argument("--weights", metavar="CHECKPOINT", help="the same model as an option, in place of the argument")
     parser.add_argument(
         "--out",
         type=Path,
@@ -101,6 +102,11 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal.inference import video
     from varifocal.utils.locks import claimed_folder
 
+    if options.weights is not None:
+        options.images = [word for word in (options.checkpoint, *options.images) if word is not None]
+        options.checkpoint = options.weights
+    if not options.images:
+        raise ConfigError("no images given; use varifocal predict CHECKPOINT IMAGES.", code="no-images")
     _check_limits(options)
     out = options.out or (None if options.output_json else Path("detections"))
     odd: list[Path] = []
@@ -243,7 +249,9 @@ def _predict_video(model: Predictor, file: Path, path: Path, options: argparse.N
 PREDICT = Command(
     "predict",
     "detect objects in images and videos; write annotated copies, and the detections as JSON",
-    "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3",
+    "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3\n"
+    "  varifocal predict vfnet_r50_ms_2x photo.jpg     # the authors' weights, fetched once",
     add_predict,
     run_predict,
+    usage="varifocal predict [-h] [--out DIR] [--score-threshold P] [--tta] [--tile N] [...] CHECKPOINT IMAGES [...]",
 )

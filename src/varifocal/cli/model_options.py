@@ -17,6 +17,8 @@ from varifocal.cli.options import (
 )
 from varifocal.utils.errors import ConfigError
 
+CHECKPOINT = "a checkpoint, a run, or the name of published weights (varifocal models)"
+MODEL = "a checkpoint, a run, an exported file, or the name of published weights (varifocal models)"
 DEVICES = "cpu, cuda, cuda:1, ... (auto: the GPU if torch finds one; the CPU for exported files)"
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli import Command
+from varifocal.cli.model_options import CHECKPOINT, MODEL
 from varifocal.cli.options import add_limit, add_output_json, names, size
 from varifocal.cli.renamed import nms_value
 from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
@@ -13,7 +14,7 @@ from varifocal.tools.output_paths import ensure_writable_file, making_checkpoint
 
 def add_convert_weights(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``convert-weights``."""
-    parser.add_argument("file", type=Path, metavar="FILE.pth", help="a published checkpoint")
+    parser.add_argument("file", type=Path, metavar="FILE.pth", help="a published checkpoint, or its name")
     parser.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="checkpoint to write")
     parser.add_argument("--partial", action="store_true", help="keep the weights that fit if not all of them do")
 
@@ -25,20 +26,20 @@ def run_convert_weights(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from varifocal.inference.model import build, save
-    from varifocal.inference.published.convert import is_backbone, read_backbone, read_published, read_state
-    from varifocal.models.checkpoint import load_state_dict_strict, write_checkpoint
+    from varifocal.inference.loading import find_checkpoint
+    from varifocal.inference.model import save
+    from varifocal.inference.published.convert import is_backbone, model_of, read_backbone, read_published, read_state
+    from varifocal.models.checkpoint import write_checkpoint
 
-    if is_backbone(read_state(options.file)[0]):
-        name, tensors = read_backbone(options.file)
+    file = find_checkpoint(options.file)
+    if is_backbone(read_state(file)[0]):
+        name, tensors = read_backbone(file)
         write_checkpoint(options.out, tensors, {"kind": "backbone", "name": name})
         print(f"{options.out}: {len(tensors)} weights of the backbone {name}; train with")
         print(f"  model.backbone.name={name} model.backbone.pretrained=none model.backbone.weights={options.out}")
         return
-    found = read_published(options.file, partial=options.partial)
-    model = build(found.info)
-    load_state_dict_strict(model.detector, found.tensors, options.file)
-    save(model, options.out)
+    found = read_published(file, partial=options.partial)
+    save(model_of(found, file), options.out)
     classes = ", ".join(category.name for category in found.info.categories[:3])
     fitted = f"{len(found.tensors)} weights, all loaded"
     if found.missing:
@@ -63,14 +64,16 @@ CONVERT_WEIGHTS = Command(
 
 def add_average_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``average-checkpoints``."""
-    parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="checkpoints of one recipe")
+    parser.add_argument(
+        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="checkpoints or runs of one recipe"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="F.safetensors", help="checkpoint to write")
 
 
 def run_average_checkpoints(options: argparse.Namespace, _: list[str]) -> None:
     """Average the weights of several checkpoints."""
     from varifocal.inference.model import save
-    from varifocal.train.average_checkpoints import average_checkpoints
+    from varifocal.training.average_checkpoints import average_checkpoints
 
     with making_checkpoint(options.out):
         save(average_checkpoints(options.checkpoints), options.out)
@@ -88,7 +91,7 @@ AVERAGE_CHECKPOINTS = Command(
 
 def add_info(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``info``."""
-    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a checkpoint or an exported file")
+    parser.add_argument("checkpoint", type=Path, metavar="FILE", help=MODEL)
 
 
 def run_info(options: argparse.Namespace, _: list[str]) -> None:
@@ -122,6 +125,8 @@ def run_models(options: argparse.Namespace, _: list[str]) -> None:
 
     from rich.console import Console
 
+    from varifocal.inference.published.download import address_of
+    from varifocal.inference.published.names import family_of
     from varifocal.tools import model_zoo as zoo
     from varifocal.utils.atomic_write import atomic_write
 
@@ -133,6 +138,9 @@ def run_models(options: argparse.Namespace, _: list[str]) -> None:
         weights = entry.published.file or "listed by the authors without a fixed file name"
         print(f"\n{entry.recipe}: {entry.detector} on {entry.backbone}; published weights: {weights}")
         print(zoo.commands(entry))
+        if entry.published.file:
+            address = address_of(family_of(entry.recipe), entry.published.file)
+            print(f"varifocal predict {entry.recipe} IMAGES  # fetches {address}")
     if options.output_json is not None:
         atomic_write(options.output_json, json.dumps(zoo.to_json(entries), indent=1).encode())
 
@@ -148,7 +156,7 @@ MODELS = Command(
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``export``."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument(
         "--format", choices=("onnx", "openvino", "torch-export"), default="onnx", help="file format (%(default)s)"
     )

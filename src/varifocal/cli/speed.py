@@ -15,7 +15,11 @@ from varifocal.utils.errors import ConfigError
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bench``."""
     parser.add_argument(
-        "model", nargs="?", default="vfnet_r50_1x", metavar="FILE|RECIPE", help="what to measure (%(default)s)"
+        "model",
+        nargs="?",
+        default="vfnet_r50_1x",
+        metavar="FILE|RECIPE",
+        help="a checkpoint, a run, an exported file, or a recipe (%(default)s)",
     )
     parser.add_argument(
         "--size", type=size, metavar="HxW", help="height and width of the network's input in pixels, such as 800x1216"

@@ -6,15 +6,13 @@ import argparse
 from pathlib import Path
 
 from varifocal.cli import Command
-from varifocal.cli.model_options import DEVICES, add_evaluation_options, load_model, resolve_device
+from varifocal.cli.model_options import CHECKPOINT, DEVICES, MODEL, add_evaluation_options, load_model, resolve_device
 from varifocal.cli.options import DATA, RECIPE_HELP, add_font, add_output_json, add_reading, count
 
 
 def add_diagnose(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``diagnose``."""
-    parser.add_argument(
-        "checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="a checkpoint or an exported file"
-    )
+    parser.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help=MODEL)
     add_evaluation_options(parser)
     parser.add_argument(
         "--predictions",
@@ -76,7 +74,7 @@ DIAGNOSE = Command(
 
 def add_oracle(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``oracle``."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=CHECKPOINT)
     add_evaluation_options(parser)
     parser.add_argument("--plot", type=Path, metavar="F.svg", help="draw the rows as a bar chart in this file")
     parser.add_argument(
@@ -118,7 +116,7 @@ def add_show_assignment(parser: argparse.ArgumentParser) -> None:
     add_reading(parser)
     add_font(parser)
     parser.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
-    parser.add_argument("--checkpoint", type=Path, metavar="F", help="a checkpoint, instead of a recipe")
+    parser.add_argument("--checkpoint", type=Path, metavar="F", help=f"{CHECKPOINT}, instead of a recipe")
     parser.add_argument(
         "--out",
         type=Path,

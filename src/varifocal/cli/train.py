@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varifocal.cli import Command
+from varifocal.cli.model_options import CHECKPOINT
 from varifocal.cli.options import DATA, add_font, add_reading, add_val_fraction, data_overrides
+from varifocal.training.callbacks import TRACKERS
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ NEW_RUN = (
     "budget",
     "epochs",
     "model",
+    "weights",
     "out",
     "format",
     "images",
@@ -44,12 +47,22 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", metavar="TIME", help="time for the whole run, evaluation included: 8m, 2h, 1h30m")
     parser.add_argument("--epochs", type=float, metavar="N", help="length of the run instead of --budget")
     parser.add_argument("--model", choices=PRESETS, help="size of the model (by the machine)")
+    parser.add_argument(
+        "--weights", metavar="CHECKPOINT", help=f"start from these weights: {CHECKPOINT} (train.weights=CHECKPOINT)"
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty (runs/NAME-N)")
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
         help="resume a run exactly where it stopped; train.epochs=N extends it, even if it is finished",
+    )
+    parser.add_argument(
+        "--log",
+        action="append",
+        choices=TRACKERS,
+        metavar="NAME",
+        help="report to tensorboard, wandb or mlflow, too; may be repeated (train.log=[NAME])",
     )
     add_reading(parser)
     add_font(parser)
@@ -61,8 +74,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
     """Train a new run, or resume one, and print the metrics."""
-    from varifocal.recipes.recipe import load_recipe
-    from varifocal.recipes.run import run_folder, run_recipe
+    from varifocal.recipes.train import train
 
     begun = time.monotonic()
     if options.resume is not None:
@@ -72,47 +84,32 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> None:
         raise ConfigError("no data set given; use varifocal train DATA.", code="no-data")
     if options.out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("several processes need the same run folder; add --out RUN.", code="no-common-run-folder")
-    strict = ["train.max_unreadable=0"] if options.fail_on_unreadable else []
-    words = [*data_overrides(options), *strict, *overrides]
-    if options.recipe is None:
-        _train_planned(options, words, begun)
-        return
-    _refuse_planning(options)
-    recipe = load_recipe(options.recipe, words)
-    with run_folder(options.out, Path(options.recipe).stem) as run:
-        show_run(run_recipe(recipe, options.data, run), run)
+    words = [*data_overrides(options), *_train_overrides(options), *overrides]
+    result = train(
+        options.data,
+        options.recipe,
+        budget=options.budget,
+        epochs=options.epochs,
+        model=options.model,
+        overrides=words,
+        out=options.out,
+        begun=begun,
+    )
+    show_run(result.metrics, result.run)
 
 
-def _refuse_planning(options: argparse.Namespace) -> None:
-    """Raise ConfigError for options that decide on a recipe beside --recipe."""
-    given = [f"--{name}" for name in ("budget", "epochs", "model") if getattr(options, name) is not None]
-    if given:
-        raise ConfigError(
-            f"{' and '.join(given)}: --recipe {options.recipe} decides that already; remove one of them, or write "
-            "train.epochs=N.",
-            code="recipe-and-budget",
-        )
+def _train_overrides(options: argparse.Namespace) -> list[str]:
+    """Return the overrides of a recipe that the options of ``train`` alone stand for."""
+    words = _log_overrides(options)
+    if options.fail_on_unreadable:
+        words.append("train.max_unreadable=0")
+    if options.weights is not None:
+        words.append(f"train.weights={json.dumps(options.weights)}")  # quoted, because a name may look like YAML
+    return words
 
 
-def _train_planned(options: argparse.Namespace, words: list[str], begun: float) -> None:
-    """Plan a run from the data, the machine and the time, print the decisions, and train."""
-    from varifocal.recipes.budget import parse_budget
-    from varifocal.recipes.plan import Request, plan_run
-    from varifocal.recipes.run import run_folder, run_recipe
-    from varifocal.utils.progress import spinner
-
-    if "WORLD_SIZE" in os.environ:
-        raise ConfigError("several processes need the same recipe; add --recipe NAME.", code="no-common-recipe")
-    if options.budget is not None and options.epochs is not None:
-        raise ConfigError("--budget and --epochs both set the length of the run; give one.", code="two-lengths")
-    budget = None if options.budget is None else parse_budget(options.budget)
-    request = Request(Path(options.data), options.model or "", budget, options.epochs, tuple(words), begun)
-    with run_folder(options.out, options.model or "auto") as run:
-        with spinner("planning the run"):
-            planned = plan_run(request)
-        for reason in planned.reasons:
-            print(reason, file=sys.stderr)
-        show_run(run_recipe(planned.recipe, options.data, run, planned.splits), run)
+def _log_overrides(options: argparse.Namespace) -> list[str]:
+    return [f"train.log=[{','.join(dict.fromkeys(options.log))}]"] if options.log else []
 
 
 def _resume(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -128,7 +125,8 @@ def _resume(options: argparse.Namespace, overrides: list[str]) -> None:
     if data is not None and "=" in data and not os.path.exists(data):
         overrides = [data, *overrides]  # argparse takes the first key=value word for the data set that was left out
         data = None
-    show_run(resume_run(data, options.resume, overrides), options.resume)
+    changes = [*_log_overrides(options), *overrides]
+    show_run(resume_run(data, options.resume, changes), options.resume)
 
 
 def show_run(metrics: CocoMetrics | None, run: Path) -> None:
@@ -136,7 +134,7 @@ def show_run(metrics: CocoMetrics | None, run: Path) -> None:
     from rich.console import Console
 
     from varifocal.recipes.run import RESULTS, is_main_process
-    from varifocal.train.state import UNREADABLE
+    from varifocal.training.state import UNREADABLE
     from varifocal.utils.text import counted
 
     if not is_main_process():
@@ -156,17 +154,18 @@ TRAIN = Command(
     "train a detector on a data set",
     "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
     "  varifocal train photos_with_labels --val-fraction 0.2 --format yolo\n"
+    "  varifocal train my_data --weights vfnet_r50_ms_2x     # start from the authors' detector, fetched once\n"
     "  varifocal train --resume runs/vfnet_r50_1x-1 train.epochs=24\n"
     "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
     "key=value words change the recipe; the error for an unknown key lists the valid ones. The default recipe\n"
     "starts from ImageNet weights, which timm downloads; with model.backbone.pretrained=none or\n"
-    "train.weights=FILE nothing is downloaded. With few images, add model.star_norm=group\n"
+    "--weights FILE nothing is downloaded. With few images, add model.star_norm=group\n"
     "(docs/training-data.md).",
     add_train,
     run_train,
     usage=(
-        "varifocal train [-h] [--recipe NAME] [--out RUN] [--resume RUN] [--format NAME] [--images DIR] "
-        "[--unlabeled {skip,background}] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
+        "varifocal train [-h] [--recipe NAME] [--weights CHECKPOINT] [--log NAME] [--out RUN] [--resume RUN] "
+        "[--format NAME] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
     ),
     takes_words=True,
 )

@@ -13,7 +13,8 @@ from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import export_openvino
 from varifocal.export.torch_export import export_torch
 from varifocal.inference.exported.info import sidecar_path
-from varifocal.inference.model import Model, load
+from varifocal.inference.loading import load_checkpoint
+from varifocal.inference.model import Model
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.progress import progress_bar, spinner
 
@@ -36,7 +37,7 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
     _check_options(options)
     write, suffixes = FORMATS[options.format]
     settings = ExportSettings(options.size, options.precision, options.nms, options.deform_op)
-    model = load(options.checkpoint)
+    model = load_checkpoint(options.checkpoint)
     if options.precision == "int8":
         compared: Any = _write_int8(options, target, settings, model)
     else:

@@ -79,18 +79,29 @@ def _refuse_other_files(path: Path) -> None:
         best = path / "best.safetensors"
         hint = f"name {best}" if best.is_file() else "name a .safetensors file"
         raise CheckpointError(f"{path}: is a folder, not a checkpoint; {hint}.", code="checkpoint-folder")
+    if is_pickle(path):
+        raise CheckpointError(
+            f"{path}: is a pickle, which could run any code when it is read, and is refused; convert a published file "
+            f"to safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}",
+            code="checkpoint-pickle",
+        )
+
+
+def is_pickle(path: Path) -> bool:
+    """Return whether a file is a pickle of PyTorch, as published weights are; False for a folder.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    if path.is_dir():
+        return False
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).", code="checkpoint-not-read") from error
     # safetensors begins with the length of its JSON, whose bytes may be anything, and then the JSON
-    if start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start.startswith(b"\x80")):
-        raise CheckpointError(
-            f"{path}: is a pickle, which could run any code when it is read, and is refused; convert a published file "
-            f"to safetensors with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}",
-            code="checkpoint-pickle",
-        )
+    return start[8:] != b"{" and start.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def load_state_dict_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:

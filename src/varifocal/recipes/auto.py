@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from varifocal.data.recommend_size import STEP
 from varifocal.data.summary import DataSummary
 from varifocal.recipes.budget import show_duration
-from varifocal.train.measure import Costs
+from varifocal.training.measure import Costs
 from varifocal.utils.errors import ConfigError
 
 PRESETS = ("nano", "small", "base", "large")

@@ -9,12 +9,13 @@ from pathlib import Path
 from varifocal.data.classes import learned_classes
 from varifocal.data.load import load_train_val, open_dataset
 from varifocal.data.validate import check_validation_pixels
-from varifocal.inference.model import Model, ModelInfo, load
+from varifocal.inference.loading import find_checkpoint, load_checkpoint
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
 from varifocal.recipes.recipe import DataConfig, Recipe
-from varifocal.train.loop import TrainJob
-from varifocal.train.start import load_compatible_weights
+from varifocal.training.loop import TrainJob
+from varifocal.training.start import load_compatible_weights
 from varifocal.types import Category, Dataset, Preprocess
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError, DataError
@@ -63,7 +64,7 @@ def build_model(
     )
     model = Model(detector, info)
     if recipe.train.weights and weights:
-        report(load_compatible_weights(model, load(recipe.train.weights), recipe.train.weights))
+        report(load_compatible_weights(model, load_checkpoint(recipe.train.weights), recipe.train.weights))
     return model
 
 
@@ -98,8 +99,13 @@ def read_splits(path: Path, config: DataConfig, count: int = 0) -> Splits:
     return learned_classes(training, validation, keep_all=keep_all)
 
 
-def read_splits_of(recipe: Recipe, data: Path | str) -> Splits:
-    """Return the data that a recipe trains and validates on, as :func:`read_splits`."""
+def read_splits_of(recipe: Recipe, data: Path | str, *, resumed: bool = False) -> Splits:
+    """Return the data that a recipe trains and validates on, as :func:`read_splits`.
+
+    Unless the run is ``resumed``, the weights that it starts from are fetched, or reported as unknown, before that.
+    """
+    if recipe.train.weights and not resumed:
+        find_checkpoint(recipe.train.weights)
     return read_splits(Path(data), recipe.data, recipe.model.num_classes)
 
 
@@ -111,7 +117,7 @@ def build_job(recipe: Recipe, data: Path | str, run: Path, *, resumed: bool = Fa
         ConfigError: as :func:`build_model`.
         CheckpointError: as :func:`build_model`.
     """
-    return job_of(recipe, read_splits_of(recipe, data), run, weights=not resumed)
+    return job_of(recipe, read_splits_of(recipe, data, resumed=resumed), run, weights=not resumed)
 
 
 def job_of(recipe: Recipe, splits: Splits, run: Path, *, weights: bool = True) -> TrainJob:

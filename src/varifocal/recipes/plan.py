@@ -19,8 +19,8 @@ from varifocal.recipes.budget import show_duration
 from varifocal.recipes.build import Splits, job_of, read_splits_of
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch
-from varifocal.train.loop import TrainJob, build_train_dataset
-from varifocal.train.measure import Costs, bytes_per_image, measure_costs
+from varifocal.training.loop import TrainJob, build_train_dataset
+from varifocal.training.measure import Costs, bytes_per_image, measure_costs
 from varifocal.utils.errors import DataError, VarifocalError
 from varifocal.utils.text import count_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from varifocal.data.options import Unlabeled
 from varifocal.data.sampler import Sampling
 from varifocal.models import DETECTORS
 from varifocal.models.vfnet import VFNetConfig
-from varifocal.train.optim import TrainConfig
+from varifocal.training.optim import TrainConfig
 from varifocal.types import TTA, PostProcess, Preprocess, Tiling
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.config import stored as stored_values
@@ -97,18 +97,20 @@ def recipe_names() -> list[str]:
     return sorted(path.name[:-5] for path in _folder().iterdir() if path.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return a built-in recipe by name, or that of a YAML file, with ``key=value`` overrides.
+def load_recipe(name: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Return a built-in recipe by name, or that of a YAML file or a dictionary, with ``key=value`` overrides.
 
     A file with ``base: NAME`` holds only what differs from that recipe, which may have a base of its own. A base that
-    is a file is relative to the folder of the file that names it. If a file or an override changes the detector,
-    settings of the model that only the former detector has are dropped.
+    is a file is relative to the folder of the file that names it, or for a dictionary to the working directory. If a
+    file or an override changes the detector, settings of the model that only the former detector has are dropped.
 
     Raises:
         ConfigError: there is no such recipe (lists them), it is not a mapping, has an unknown key (lists the valid
             ones) or a wrong value, or its base refers back to it.
     """
-    return _load_file(_recipe_path(name, Path()), overrides)
+    if isinstance(name, Mapping):
+        return _make_recipe(_with_base(dict(name), Path("recipe"), ()), "recipe", overrides)
+    return _load_file(_recipe_path(str(name), Path()), overrides)
 
 
 def read_stored_recipe(path: Path) -> Recipe:
@@ -141,14 +143,17 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def _load_file(path: Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
     """Return the recipe in a file; ``stored`` accepts the keys of older versions."""
     values = _read_values(path, ())
-    if stored:
-        values = _with_new_names(values)
-    where = str(path)
+    return _make_recipe(_with_new_names(values) if stored else values, str(path), overrides)
+
+
+def _make_recipe(values: dict[Any, Any], source: str, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with these values, after those of its base; ``source`` is named in errors."""
+    where = source
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("detector=")]
     if chosen:
         values = {**_for_detector(values, chosen[-1]), "detector": chosen[-1]}
         where = f"override 'detector={chosen[-1]}'"
-    return override(update(_defaults(values.get("detector", "vfnet"), where), values, str(path)), overrides)
+    return override(update(_defaults(values.get("detector", "vfnet"), where), values, source), overrides)
 
 
 def _with_new_names(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -185,6 +190,11 @@ def _read_values(path: Path, parents: tuple[Path, ...]) -> dict[Any, Any]:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}).", code="not-yaml") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, not a {type(values).__name__}.", code="not-a-mapping")
+    return _with_base(values, path, parents)
+
+
+def _with_base(values: dict[Any, Any], path: Path, parents: tuple[Path, ...]) -> dict[Any, Any]:
+    """Return the values, which come from ``path``, merged over those of their base."""
     base = values.pop("base", None)
     if base is None:
         return values

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.recipes.recipe import Recipe
-from varifocal.train.loop import TrainJob, schedule_of
-from varifocal.train.optim import Schedule, TrainConfig, count_steps
-from varifocal.train.state import STATE, TrainState, read_state
+from varifocal.training.loop import TrainJob, schedule_of
+from varifocal.training.optim import Schedule, TrainConfig, count_steps
+from varifocal.training.state import STATE, TrainState, read_state
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.overrides import override
@@ -22,11 +22,11 @@ CHANGEABLE = (
     "train.clip_grad_norm",
     "train.device",
     "train.epochs",
+    "train.log",
     "train.lr",
     "train.max_loss",
     "train.milestones",
     "train.save_every_steps",
-    "train.tensorboard",
     "train.val_every_epochs",
     "train.num_workers",
 )

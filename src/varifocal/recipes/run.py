@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,8 +23,9 @@ from varifocal.inference.pipeline import read_for
 from varifocal.recipes.build import Splits, job_of, read_splits_of
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
 from varifocal.recipes.resume import Progress, changed_recipe
-from varifocal.train.loop import TrainJob, train
-from varifocal.train.state import STATE
+from varifocal.training.callbacks import check_trackers, closing_callbacks, emit
+from varifocal.training.loop import TrainJob, summary_metrics, train
+from varifocal.training.state import STATE
 from varifocal.types import Dataset
 from varifocal.utils.atomic_write import atomic_write, is_part
 from varifocal.utils.errors import ConfigError, Interrupted
@@ -42,10 +44,17 @@ DRAWN_IMAGES = 8
 DRAWN_SCORE = 0.4
 
 
-def run_recipe(recipe: Recipe, data: Path | str, run: Path, splits: Splits | None = None) -> CocoMetrics | None:
+def run_recipe(
+    recipe: Recipe,
+    data: Path | str,
+    run: Path,
+    callbacks: Sequence[object] = (),
+    splits: Splits | None = None,
+) -> CocoMetrics | None:
     """Train from the start into a new folder; return the metrics of the best weights if there is a validation split.
 
-    ``splits`` is what the recipe reads from ``data``, if it is read already.
+    ``callbacks`` are objects with methods of :class:`varifocal.training.callbacks.Callback`. ``splits`` is what the
+    recipe reads from ``data``, if it is read already.
 
     Raises:
         ConfigError: the folder exists and is not empty, or another process has just started a run in it.
@@ -56,10 +65,12 @@ def run_recipe(recipe: Recipe, data: Path | str, run: Path, splits: Splits | Non
         if is_main_process():
             write_recipe(recipe, run / RECIPE)
             _write_data_location(run, data, job)
-        return _train_and_evaluate(job, data, resume=False)
+        return _train_and_evaluate(job, data, callbacks, resume=False)
 
 
-def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) -> CocoMetrics | None:
+def resume_run(
+    data: Path | str | None, run: Path, changes: Sequence[str] = (), callbacks: Sequence[object] = ()
+) -> CocoMetrics | None:
     """Resume a run with its own recipe on the same data, which is found where it was if ``data`` is None.
 
     ``changes`` are ``key=value`` words for the settings that a started run may change
@@ -77,7 +88,8 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
         _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed_recipe(before, changes, run)
-        job = _seeded_job(recipe, read_splits_of(recipe, data), run, resumed=(run / STATE).is_file())
+        saved = (run / STATE).is_file()
+        job = _seeded_job(recipe, read_splits_of(recipe, data, resumed=saved), run, resumed=saved)
         _check_data(job, data, run)
         progress = Progress.of(run, before, recipe, job)
         if is_main_process():
@@ -89,28 +101,40 @@ def resume_run(data: Path | str | None, run: Path, changes: Sequence[str] = ()) 
                 _write_changed(recipe, run)
             _write_data_location(run, data, job)
             print(progress.note(), file=sys.stderr)
-        return _train_and_evaluate(job, data, resume=progress.saved)
+        return _train_and_evaluate(job, data, callbacks, resume=progress.saved)
 
 
 def _seeded_job(recipe: Recipe, splits: Splits, run: Path, *, resumed: bool = False) -> TrainJob:
     """Return the job of a run; the seed gives the same initial weights, also to a run without a checkpoint yet."""
     check_font()  # before the work: it is needed at the end
+    check_trackers(recipe.train.log)
     torch.manual_seed(recipe.train.seed)
     return job_of(recipe, splits, run, weights=not resumed)
 
 
-def _train_and_evaluate(job: TrainJob, data: Path | str, *, resume: bool) -> CocoMetrics | None:
-    if is_main_process():
-        _print_notes(job)
+def _train_and_evaluate(
+    job: TrainJob, data: Path | str, callbacks: Sequence[object], *, resume: bool
+) -> CocoMetrics | None:
     try:
-        train(job, resume=resume)
-        if not is_main_process() or job.validation is None:
+        if not is_main_process():
+            train(job, resume=resume)
             return None
-        device = str(next(job.model.parameters()).device)
-        with progress_bar("measuring the best weights", len(job.validation.samples)) as advance:
-            return write_results(job.run, job.validation, device, advance)
+        _print_notes(job)
+        with closing_callbacks(callbacks, job.config.log) as members:
+            train(replace(job, callbacks=members), resume=resume)
+            metrics = None if job.validation is None else _measure(job, job.validation)
+            images = [] if metrics is None else sorted((job.run / IMAGES).glob("*.png"))
+            emit(members, "on_end", {} if metrics is None else summary_metrics(metrics), images)
+        return metrics
     except KeyboardInterrupt as error:
         raise Interrupted(f"{str(error) or 'interrupted'}; resume with: {_command(data, job.run)}") from error
+
+
+def _measure(job: TrainJob, data: Dataset) -> CocoMetrics:
+    """Measure the best weights of a run, with a progress bar."""
+    device = str(next(job.model.parameters()).device)
+    with progress_bar("measuring the best weights", len(data.samples)) as advance:
+        return write_results(job.run, data, device, advance)
 
 
 def _print_notes(job: TrainJob) -> None:

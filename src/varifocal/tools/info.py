@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from varifocal.inference.exported.formats import read_info
 from varifocal.inference.exported.processor import has_vnni
-from varifocal.inference.loading import is_exported
+from varifocal.inference.loading import find_checkpoint, is_exported, load_checkpoint
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,9 +27,11 @@ def about(path: Path) -> RenderableType:
     """
     if is_exported(path):
         return _table(path, _exported_rows(path, read_info(path)))
+    from varifocal.models.checkpoint import is_pickle
     from varifocal.models.checkpoint import read_info as read_checkpoint_info
 
-    metadata = read_checkpoint_info(path)
+    path = find_checkpoint(path)
+    metadata = {} if is_pickle(path) else read_checkpoint_info(path)
     if metadata.get("kind") == "backbone":
         return f"{path}: the backbone {metadata['name']}; train with model.backbone.weights={path}"
     return _table(path, _checkpoint_rows(path))
@@ -45,9 +47,7 @@ def _table(path: Path, rows: Iterator[tuple[str, str]]) -> RenderableType:
 
 
 def _checkpoint_rows(path: Path) -> Iterator[tuple[str, str]]:
-    from varifocal.inference.model import load
-
-    model = load(path)
+    model = load_checkpoint(path)
     info = model.info
     parameters = sum(parameter.numel() for parameter in model.parameters())
     yield "detector", f"{info.name} on {info.config.backbone.name}, {parameters / 1e6:.1f} M parameters"

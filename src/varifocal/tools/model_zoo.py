@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from varifocal.inference.published.names import FILES
 from varifocal.models.flops import count_flops
 from varifocal.recipes.build import build_model
 from varifocal.recipes.recipe import load_recipe, recipe_names
@@ -35,53 +36,41 @@ class PublishedResult:
     fps: float | None = None
 
 
-PUBLISHED: dict[str, PublishedResult] = {
-    "vfnet_r50_1x": PublishedResult("vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth", 41.6, 41.6, 19.4),
-    "vfnet_r50_ms_2x": PublishedResult("vfnet_r50_fpn_mstrain_2x_coco_20201027-7cc75bd2.pth", 44.5, 44.8, 19.3),
-    "vfnet_r50_mdconv_ms_2x": PublishedResult(
-        "vfnet_r50_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-6879c318.pth", 47.8, 48.0, 16.3
-    ),
-    "vfnet_r101_1x": PublishedResult("vfnet_r101_fpn_1x_coco_20201027pth-c831ece7.pth", 43.0, 43.6, 15.5),
-    "vfnet_r101_2x": PublishedResult("", 43.5, 43.9, 15.6),
-    "vfnet_r101_ms_2x": PublishedResult("vfnet_r101_fpn_mstrain_2x_coco_20201027pth-4a5d53f1.pth", 46.2, 46.7, 15.6),
-    "vfnet_r101_mdconv_ms_2x": PublishedResult(
-        "vfnet_r101_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-7729adb5.pth", 49.0, 49.2, 12.6
-    ),
-    "vfnet_x101_32x4d_ms_2x": PublishedResult("", 47.4, 47.6, 13.1),
-    "vfnet_x101_32x4d_mdconv_ms_2x": PublishedResult(
-        "vfnet_x101_32x4d_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-d300a6fc.pth", 49.7, 50.0, 10.1
-    ),
-    "vfnet_x101_64x4d_ms_2x": PublishedResult("", 48.2, 48.5, 9.2),
-    "vfnet_x101_64x4d_mdconv_ms_2x": PublishedResult(
-        "vfnet_x101_64x4d_fpn_mdconv_c3-c5_mstrain_2x_coco_20201027pth-b5f6da5e.pth", 50.4, 50.8, 6.7
-    ),
-    "vfnet_r2_101_ms_2x": PublishedResult("", 49.2, 49.3, 13.0),
-    "vfnet_r2_101_mdconv_ms_2x": PublishedResult("", 51.1, 51.3, 10.3),
-    "vfnetx_r2_101_59e": PublishedResult("", 53.4, 53.7, 8.0),
-    "vfnet_raw_r50_1x": PublishedResult("", 39.0),
-    "vfnet_raw_vfl_r50_1x": PublishedResult("", 40.1),
-    "vfnet_r50_1x_tta": PublishedResult("vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth"),
-    "vfl_atss_r50_1x": PublishedResult("", 40.2),
-    "vfl_foveabox_r50_1x": PublishedResult("", 37.2),
-    "vfl_reppoints_r50_1x": PublishedResult("", 39.7),
-    "vfl_retinanet_r50_1x": PublishedResult("", 37.4),
-    "atss_r50_1x": PublishedResult("atss_r50_fpn_1x_coco_20200209-985f7bd0.pth", 39.4, fps=19.7),
-    "fcos_r50_1x": PublishedResult("fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth", 36.6, fps=22.7),
-    "fcos_r50_ms_2x": PublishedResult(
-        "fcos_r50_caffe_fpn_gn-head_mstrain_640-800_2x_coco-d92ceeea.pth", 38.5, fps=22.9
-    ),
-    "fcos_improved_r50_1x": PublishedResult(
-        "fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco-0a0d75a8.pth", 38.7
-    ),
-    "fcos_atss_r50_1x": PublishedResult("", 39.2),
-    "foveabox_r50_1x": PublishedResult("fovea_r50_fpn_4x4_1x_coco_20200219-ee4d5303.pth", 36.5, fps=24.1),
-    "gfl_r50_1x": PublishedResult("gfl_r50_fpn_1x_coco_20200629_121244-25944287.pth", 40.2, fps=19.5),
-    "gfl_r50_ms_2x": PublishedResult("gfl_r50_fpn_mstrain_2x_coco_20200629_213802-37bb1edc.pth", 42.9, fps=19.5),
-    "reppoints_r50_1x": PublishedResult(
-        "reppoints_moment_r50_fpn_gn-neck+head_1x_coco_20200329-4b38409a.pth", 38.1, fps=17.5
-    ),
-    "retinanet_r50_1x": PublishedResult("retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth", 36.5, fps=19.0),
+# recipe: AP on val2017 and on test-dev, images per second
+_REPORTED: dict[str, tuple[float | None, float | None, float | None]] = {
+    "vfnet_r50_1x": (41.6, 41.6, 19.4),
+    "vfnet_r50_ms_2x": (44.5, 44.8, 19.3),
+    "vfnet_r50_mdconv_ms_2x": (47.8, 48.0, 16.3),
+    "vfnet_r101_1x": (43.0, 43.6, 15.5),
+    "vfnet_r101_2x": (43.5, 43.9, 15.6),
+    "vfnet_r101_ms_2x": (46.2, 46.7, 15.6),
+    "vfnet_r101_mdconv_ms_2x": (49.0, 49.2, 12.6),
+    "vfnet_x101_32x4d_ms_2x": (47.4, 47.6, 13.1),
+    "vfnet_x101_32x4d_mdconv_ms_2x": (49.7, 50.0, 10.1),
+    "vfnet_x101_64x4d_ms_2x": (48.2, 48.5, 9.2),
+    "vfnet_x101_64x4d_mdconv_ms_2x": (50.4, 50.8, 6.7),
+    "vfnet_r2_101_ms_2x": (49.2, 49.3, 13.0),
+    "vfnet_r2_101_mdconv_ms_2x": (51.1, 51.3, 10.3),
+    "vfnetx_r2_101_59e": (53.4, 53.7, 8.0),
+    "vfnet_raw_r50_1x": (39.0, None, None),
+    "vfnet_raw_vfl_r50_1x": (40.1, None, None),
+    "vfl_atss_r50_1x": (40.2, None, None),
+    "vfl_foveabox_r50_1x": (37.2, None, None),
+    "vfl_reppoints_r50_1x": (39.7, None, None),
+    "vfl_retinanet_r50_1x": (37.4, None, None),
+    "atss_r50_1x": (39.4, None, 19.7),
+    "fcos_r50_1x": (36.6, None, 22.7),
+    "fcos_r50_ms_2x": (38.5, None, 22.9),
+    "fcos_improved_r50_1x": (38.7, None, None),
+    "fcos_atss_r50_1x": (39.2, None, None),
+    "foveabox_r50_1x": (36.5, None, 24.1),
+    "gfl_r50_1x": (40.2, None, 19.5),
+    "gfl_r50_ms_2x": (42.9, None, 19.5),
+    "reppoints_r50_1x": (38.1, None, 17.5),
+    "retinanet_r50_1x": (36.5, None, 19.0),
+    "vfnet_r50_1x_tta": (None, None, None),
 }
+PUBLISHED = {name: PublishedResult(FILES.get(name, ""), *numbers) for name, numbers in _REPORTED.items()}
 
 
 @dataclass(frozen=True)

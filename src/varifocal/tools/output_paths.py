@@ -172,26 +172,21 @@ def making_checkpoint(file: Path) -> Iterator[None]:
 def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, force: bool) -> Path:
     """Return the path of an exported file: ``out``, or the checkpoint's name in the folder ``out`` or beside it.
 
-    The file has the first of the suffixes, files that are written beside it have the others.
+    Published weights, which lie in the cache folder, are exported to the working directory under their name. The file
+    has the first of the suffixes, files that are written beside it have the others.
 
     Raises:
         ConfigError: the checkpoint is missing or already an exported file; or one of the files, or the description
             beside them, cannot be written, or exists without ``force``.
     """
     from varifocal.inference.exported.info import sidecar_path
-    from varifocal.inference.loading import is_exported  # not for a verb's --help
 
-    if is_exported(checkpoint):
-        raise ConfigError(
-            f"{checkpoint}: is already an exported file; name the checkpoint that it was made from.",
-            code="checkpoint-is-exported",
-        )
-    if not checkpoint.is_file():
-        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.", code="checkpoint-missing")
+    file = _checkpoint_to_export(checkpoint)
     suffix = suffixes[0]
-    target = out or checkpoint.with_suffix(suffix)
+    beside = (file if checkpoint.exists() else checkpoint).with_suffix(suffix)
+    target = out or beside
     if target.is_dir() or target.suffix == "":
-        target = target / checkpoint.with_suffix(suffix).name
+        target = target / beside.name
     if target.suffix != suffix:
         raise ConfigError(f"{target}: the name of such a file must end in {suffix}.", code="output-suffix")
     for file in (*(target.with_suffix(suffix) for suffix in suffixes), sidecar_path(target)):
@@ -199,3 +194,18 @@ def export_path(checkpoint: Path, out: Path | None, suffixes: Sequence[str], *, 
             refuse_existing(file, "choose another --out or overwrite it with --overwrite")
         ensure_writable_file(file)
     return target
+
+
+def _checkpoint_to_export(checkpoint: Path) -> Path:
+    """Return the file of a checkpoint, or raise ConfigError if there is none or it is an exported file."""
+    from varifocal.inference.loading import find_checkpoint, is_exported  # not for a verb's --help
+
+    if is_exported(checkpoint):
+        raise ConfigError(
+            f"{checkpoint}: is already an exported file; name the checkpoint that it was made from.",
+            code="checkpoint-is-exported",
+        )
+    file = find_checkpoint(checkpoint)
+    if not file.is_file():
+        raise ConfigError(f"{checkpoint}: there is no such file; name a checkpoint.", code="checkpoint-missing")
+    return file

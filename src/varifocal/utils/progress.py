@@ -17,14 +17,14 @@ def no_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
+def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs; the yielded function is called with the number done so far.
 
-    ``total`` is None if it is not known; if it is 0, no bar is shown. With ``unit`` the bar also shows the number done
-    per second.
+    ``total`` is None if it is not known yet; the function takes it as its second argument later. If it is 0, no bar is
+    shown. With ``unit`` the bar also shows the number done per second.
     """
     if total == 0:
-        yield lambda done: None
+        yield lambda done, total=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,9 +35,9 @@ def progress_bar(label: str, total: int | None, unit: str = "") -> Iterator[Call
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, speed="")
 
-        def advance(done: int) -> None:
+        def advance(done: int, total: int | None = None) -> None:
             speed = f"{done / max(time.monotonic() - begun, 1e-9):.1f} {unit}" if unit else ""
-            bar.update(task, completed=done, speed=speed)
+            bar.update(task, completed=done, total=total, speed=speed)
 
         yield advance
 

@@ -24,6 +24,6 @@ def with_new_names(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     words: Mapping[str, Mapping[Any, Any]] = getattr(kind, "RENAMED_VALUES", {})
     renamed = {new_name(kind, key) or key: value for key, value in values.items()}
     return {
-        key: words[key].get(value, value) if key in words and isinstance(value, str) else value
+        key: words[key].get(value, value) if key in words and isinstance(value, (str, bool)) else value
         for key, value in renamed.items()
     }

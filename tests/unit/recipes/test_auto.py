@@ -12,7 +12,7 @@ from varifocal.data.summary import DataSummary, summarize
 from varifocal.recipes import auto
 from varifocal.recipes.auto import InputSize, Machine
 from varifocal.recipes.budget import parse_budget, show_duration
-from varifocal.train.measure import Costs
+from varifocal.training.measure import Costs
 from varifocal.types import Category, Dataset, Preprocess, Sample
 
 CPU = Machine("cpu", "a CPU", 2, 8 * 2**30)

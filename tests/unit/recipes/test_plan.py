@@ -12,7 +12,7 @@ from varifocal.models import pretrained
 from varifocal.recipes import plan
 from varifocal.recipes.plan import Request, plan_run
 from varifocal.recipes.recipe import load_recipe, write_recipe
-from varifocal.train.measure import Costs
+from varifocal.training.measure import Costs
 
 TINY = ("model.backbone.pretrained=none", "model.channels=16", "train.device=cpu")
 

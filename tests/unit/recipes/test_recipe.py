@@ -366,7 +366,7 @@ def test_a_resumed_job_looks_for_no_weights(tmp_path, monkeypatch):
     """Neither the download nor the initial checkpoint is needed any more; the recipe stays unchanged."""
     calls = []
     monkeypatch.setattr(build_module, "load_compatible_weights", lambda *_: calls.append("weights"))
-    monkeypatch.setattr(build_module, "load", calls.append)
+    monkeypatch.setattr(build_module, "load_checkpoint", calls.append)
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: calls.append(k["pretrained"]) or create(*a, **k))
     write_split(tmp_path, "train")

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from tiny_data import TINY, make_data
 
 import varifocal.recipes.run as run_module
-import varifocal.train.loop as loop_module
-import varifocal.train.step as step_module
+import varifocal.training.loop as loop_module
+import varifocal.training.step as step_module
 from varifocal.cli import main
 from varifocal.recipes.recipe import Recipe, write_recipe
 from varifocal.recipes.resume import CHANGEABLE, changed_recipe
@@ -243,7 +243,7 @@ def test_every_changeable_key_is_one(tmp_path):
         "data.cache_bytes": 0,
         "train.device": "cuda",
         "train.milestones": [0.3],
-        "train.tensorboard": True,
+        "train.log": ["wandb"],
         "train.val_every_epochs": 2,
     }
     for key in CHANGEABLE:
@@ -332,7 +332,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.usefixtures("default_handler")
 def test_the_second_time_stops_at_once(train, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("varifocal.train.processes.PATIENCE", -1)
+    monkeypatch.setattr("varifocal.training.processes.PATIENCE", -1)
     press_at(monkeypatch, "_add_gradients", 2)
     press_at(monkeypatch, "ensure_finite_loss", 2)
     assert train(tmp_path / "run") == 130

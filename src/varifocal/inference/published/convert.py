@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from varifocal.inference.model import ModelInfo
+from varifocal.inference.model import Model, ModelInfo, build
 from varifocal.inference.published.identify import Identified, backbone_name, identify, neck_of
 from varifocal.inference.published.key_maps import map_key
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import Backbone, BackboneConfig
+from varifocal.models.checkpoint import load_state_dict_strict
 from varifocal.types import Category
 from varifocal.utils.errors import CheckpointError
 
@@ -46,6 +47,23 @@ def convert_state_dict(state: Mapping[str, Tensor], detector: str = "vfnet") -> 
     return mapped, [key for key, name in renamed.items() if name is None]
 
 
+def load_published(path: Path) -> tuple[Model, tuple[str, ...]]:
+    """Return the model of a published ``.pth`` file, and notes on what its weights leave open.
+
+    Raises:
+        CheckpointError: as :func:`read_published`.
+    """
+    found = read_published(path)
+    return model_of(found, path), found.notes
+
+
+def model_of(found: PublishedCheckpoint, path: Path) -> Model:
+    """Return the model of a published file that was read from ``path``."""
+    model = build(found.info)
+    load_state_dict_strict(model.detector, found.tensors, path)
+    return model
+
+
 def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
     """Read a published ``.pth`` file, identify it by its keys and shapes, and rename its weights.
 
@@ -57,6 +75,12 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
     """
     state, meta = read_state(path)
     state, notes = _without_wrapping(state)
+    if is_backbone(state):
+        raise CheckpointError(
+            f"{path}: holds the weights of a backbone and not of a detector; convert it for model.backbone.weights "
+            f"with: varifocal convert-weights {path} --out {path.with_suffix('.safetensors')}",
+            code="published-backbone-only",
+        )
     written = f"{path.name} {meta.get('cfg', meta.get('config', ''))}"  # mmdetection 3 and 2
     found = identify(state, written, str(path), pairs="mmengine_version" in meta)
     categories = _categories(_class_names(meta), found.config.num_classes, path)
@@ -65,7 +89,7 @@ def read_published(path: Path, *, partial: bool = False) -> PublishedCheckpoint:
         raise CheckpointError(
             f"{path}: a {found.detector} that does not fit: {len(fit.unknown)} of {len(state)} weights are "
             f"unknown{_first(fit.unknown)}, {len(fit.missing)} are missing{_first(fit.missing)}; "
-            "--partial keeps what fits.",
+            "convert-weights --partial keeps what fits.",
             code="published-misfit",
         )
     info = ModelInfo(found.detector, found.config, categories, found.preprocess, found.postprocess)

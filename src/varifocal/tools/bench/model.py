@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from varifocal.inference.model import Model, load
+from varifocal.inference.loading import load_checkpoint
+from varifocal.inference.model import Model
 from varifocal.recipes.build import build_model
 from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.structures import Outputs
@@ -30,8 +31,8 @@ def find_model(name: str) -> tuple[Model, bool]:
     """
     if name in recipe_names() or name.endswith((".yaml", ".yml")):
         return random_model(name), True
-    if name.endswith(".safetensors") or os.sep in name or Path(name).exists():
-        return load(name).requires_grad_(False), False
+    if Path(name).suffix or os.sep in name or Path(name).exists():
+        return load_checkpoint(name).requires_grad_(False), False
     raise ConfigError(
         f"{name}: neither a checkpoint nor a recipe; the recipes are {', '.join(recipe_names())}.", code="unknown-model"
     )

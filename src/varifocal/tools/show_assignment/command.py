@@ -13,8 +13,7 @@ from typing import Any
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.load import open_dataset
 from varifocal.data.splits import training_split
-from varifocal.inference.loading import is_exported
-from varifocal.inference.model import load
+from varifocal.inference.loading import is_exported, load_checkpoint
 from varifocal.recipes.build import resolve_preprocess
 from varifocal.recipes.recipe import load_recipe
 from varifocal.tools.datasets import reading
@@ -68,7 +67,7 @@ def _geometry(recipe: str | None, checkpoint: Path | None, overrides: list[str])
             f"{checkpoint}: an exported file cannot be trained; name the checkpoint it was made from.",
             code="checkpoint-is-exported",
         )
-    info = load(checkpoint).info
+    info = load_checkpoint(checkpoint).info
     return TrainingGeometry.of_model(checkpoint.name, info), info.recipe.get("data", {}).get("difficult", "ignore")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint, read_info, write_checkpoint
 from varifocal.structures import Batch
-from varifocal.train.processes import gather_from_processes, sum_over_processes
+from varifocal.training.processes import gather_from_processes, sum_over_processes
 from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import CheckpointError, DataError
 

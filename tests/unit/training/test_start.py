@@ -9,7 +9,7 @@ from varifocal.inference.model import save
 from varifocal.models import DETECTORS
 from varifocal.recipes.build import build_job, build_model
 from varifocal.recipes.recipe import load_recipe
-from varifocal.train.start import load_compatible_weights
+from varifocal.training.start import load_compatible_weights
 from varifocal.types import Category
 from varifocal.utils.errors import CheckpointError
 from varifocal.utils.overrides import override

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from varifocal.train.optim import WeightAverages, make_ema, make_swa
+from varifocal.training.optim import WeightAverages, make_ema, make_swa
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 0.9998])

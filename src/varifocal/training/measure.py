@@ -16,10 +16,10 @@ from varifocal.data.loader import BatchSampler
 from varifocal.inference.pipeline import read_for
 from varifocal.inference.tiling import make_tiles
 from varifocal.structures import Batch
-from varifocal.train.loop import TrainJob, build_train_dataset
-from varifocal.train.optim import WeightAverages, make_optimizer
-from varifocal.train.processes import start_fabric
-from varifocal.train.step import Stepper, outputs_of, to_device
+from varifocal.training.loop import TrainJob, build_train_dataset
+from varifocal.training.optim import WeightAverages, make_optimizer
+from varifocal.training.processes import start_fabric
+from varifocal.training.step import Stepper, outputs_of, to_device
 from varifocal.utils.errors import VarifocalError
 
 LEAST = 3  # steps that are measured after the first, whatever they take

@@ -6,7 +6,7 @@ from tiny_data import TINY, make_data
 
 from varifocal.cli import main
 from varifocal.structures import Batch
-from varifocal.train.step import outputs_of
+from varifocal.training.step import outputs_of
 
 SMALL = [
     "data.preprocess={scale: null, short_side: 32, max_long_side: 32}",

@@ -14,8 +14,8 @@ from varifocal.models.checkpoint import read_checkpoint
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe
 from varifocal.structures import Batch
-from varifocal.train.loop import train
-from varifocal.train.state import UnreadableImages
+from varifocal.training.loop import train
+from varifocal.training.state import UnreadableImages
 from varifocal.utils.errors import DataError
 from varifocal.utils.overrides import override
 

@@ -10,7 +10,7 @@ from torch import nn
 from varifocal.models.backbone import Backbone, BackboneConfig
 from varifocal.models.vfnet import VFNet, VFNetConfig
 from varifocal.ops.deform_conv import DeformConv
-from varifocal.train.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
+from varifocal.training.optim import Schedule, TrainConfig, base_lr, lr_factor, make_optimizer, set_lr
 from varifocal.utils.config import from_dict
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.overrides import override

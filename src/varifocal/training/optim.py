@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from varifocal.models.backbone import Backbone
 from varifocal.ops.deform_conv import DeformConv
+from varifocal.training.callbacks import TrackerName
 from varifocal.utils.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -45,8 +46,9 @@ class TrainConfig:
 
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32. A loss above
     ``max_loss`` stops the run. ``max_unreadable`` is the fraction of the training images that may be unreadable: they
-    are replaced by others and reported, and one more stops the run; 0 stops at the first. ``weights`` names a
-    checkpoint to start from.
+    are replaced by others and reported, and one more stops the run; 0 stops at the first. ``log`` lists the
+    experiment trackers that the run reports to. ``weights`` names what to start from: a checkpoint, a run or published
+    weights.
     """
 
     epochs: Positive | Annotated[float, Field(gt=0)] = 12
@@ -78,10 +80,11 @@ class TrainConfig:
     save_every_steps: NotNegative = 500
     max_loss: float = 1e4
     max_unreadable: Fraction = 0.01
-    tensorboard: bool = False
+    log: tuple[TrackerName, ...] = ()
     weights: str = ""
 
     RENAMED: ClassVar = {
+        "tensorboard": "log",
         "batch": "batch_size",
         "lr_batch": "base_batch_size",
         "accumulate": "accumulate_grad_batches",
@@ -96,6 +99,7 @@ class TrainConfig:
         "save_every": "save_every_steps",
         "bad_pictures": "max_unreadable",
     }
+    RENAMED_VALUES: ClassVar = {"log": {True: ("tensorboard",), False: ()}}
 
 
 def make_optimizer(detector: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -22,11 +23,12 @@ from varifocal.evaluation.coco_ap import CocoMetrics
 from varifocal.evaluation.evaluate import detect_all, measure
 from varifocal.inference.model import Model, save
 from varifocal.structures import Batch
-from varifocal.train.log import RunLogger
-from varifocal.train.optim import Schedule, TrainConfig, WeightAverages, base_lr, make_optimizer
-from varifocal.train.processes import Interruption, gather_from_processes, shutdown_process_group, start_fabric
-from varifocal.train.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
-from varifocal.train.step import Stepper, ensure_finite_weights
+from varifocal.training.callbacks import emit
+from varifocal.training.log import RunLogger
+from varifocal.training.optim import Schedule, TrainConfig, WeightAverages, base_lr, make_optimizer
+from varifocal.training.processes import Interruption, gather_from_processes, shutdown_process_group, start_fabric
+from varifocal.training.state import TrainState, UnreadableImages, load_state, max_unreadable, save_state
+from varifocal.training.step import Stepper, ensure_finite_weights
 from varifocal.types import Dataset
 from varifocal.utils.errors import Interrupted, VarifocalError
 
@@ -39,7 +41,7 @@ class TrainJob:
     """What to train on what data, and the folder of the run.
 
     At most ``cache_bytes`` of decoded images are kept in memory on this machine. ``notes`` are sentences on the initial
-    weights.
+    weights. ``callbacks`` are called in the first process; whoever makes the job closes them.
     """
 
     model: Model
@@ -51,6 +53,7 @@ class TrainJob:
     sampling: Sampling = field(default_factory=Sampling)
     cache_bytes: int = 0
     notes: tuple[str, ...] = ()
+    callbacks: tuple[object, ...] = ()
 
 
 def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
@@ -79,7 +82,8 @@ def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
 
 def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
     trainer = _Trainer(job, fabric, resume=resume)
-    with trainer.log, trainer.interruption:
+    with ExitStack() as stack, trainer.interruption:
+        stack.callback(emit, trainer.own_callbacks, "close")
         trainer.start()
         for batches in trainer.remaining_steps():
             trainer.step(batches)
@@ -108,19 +112,19 @@ class _Trainer:
             job.run if fabric.is_global_zero else None,
             self.state.unreadable,
         )
-        quiet = not fabric.is_global_zero
-        self.log = RunLogger(job.run, self.state.step, self.schedule.steps, quiet=quiet, tensorboard=config.tensorboard)
-        self.interruption = Interruption(quiet=quiet)
+        self.own_callbacks: list[object] = [RunLogger()] if fabric.is_global_zero else []
+        self.callbacks = [*self.own_callbacks, *(job.callbacks if fabric.is_global_zero else ())]
+        self.interruption = Interruption(quiet=not fabric.is_global_zero)
 
     def start(self) -> None:
-        """Print the notes of the run, and make up for a validation that was interrupted."""
-        config = self.job.config
+        """Start the callbacks, report the notes of the run, and make up for a validation that was interrupted."""
+        job, config = self.job, self.job.config
+        emit(self.callbacks, "on_start", job.run, job.model.info.recipe, self.state.step, self.schedule.steps)
         for note in self.data.order.notes:
-            self.log.say(note)
+            emit(self.callbacks, "on_note", note)
         if base_lr(config) != config.lr:
-            self.log.say(
-                f"train.lr={config.lr:g} is for {config.base_batch_size} images per step; scaled to {base_lr(config):g}"
-            )
+            scaled = f"{config.base_batch_size} images per step; scaled to {base_lr(config):g}"
+            emit(self.callbacks, "on_note", f"train.lr={config.lr:g} is for {scaled}")
         if not self.state.validated:
             self._validate_and_save(validate=True, save=True)
 
@@ -138,16 +142,17 @@ class _Trainer:
             yield group
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Update the weights and their averages once, and log the losses."""
+        """Update the weights and their averages once, and report the losses."""
         step = self.state.step
         self.unreadable.add(batches, self.fabric.device)
         lr = self.schedule.lr(step)
         losses = self.stepper.step(step, batches, lr)
         self.averages.update(ends_swa_epoch=self.schedule.ends_swa_epoch(step))
-        self.log.step(step, losses, lr)
+        emit(self.callbacks, "on_step", step, {"loss": sum(losses.values()), **losses, "lr": lr})
         if self.unreadable.found and self.schedule.ends_epoch(step):
             self.unreadable.write()
-            self.log.unreadable_images(step, len(self.unreadable.found), self.unreadable.summary())
+            found = len(self.unreadable.found)
+            emit(self.callbacks, "on_unreadable_images", step, found, self.unreadable.summary())
 
     def after_step(self, batches: Sequence[Batch]) -> None:
         """Validate and save if it is time for that.
@@ -202,7 +207,6 @@ class _Trainer:
                     model, job.validation, self.fabric.global_rank, self.fabric.world_size, self.interruption.check
                 )
             )
-            self.log.validation(state.step - 1, metrics)
         better = metrics.get("AP", 0.0) > state.best or job.validation is None
         if self.fabric.is_global_zero:
             save(model, job.run / "last.safetensors", metrics=metrics)
@@ -211,6 +215,8 @@ class _Trainer:
         if better:  # not before they are written, which may be interrupted
             state.best, state.metrics = metrics.get("AP", 0.0), metrics
         state.validated = True
+        if job.validation is not None:
+            emit(self.callbacks, "on_validation", state.step - 1, metrics)
 
 
 def build_train_dataset(job: TrainJob) -> TrainDataset:

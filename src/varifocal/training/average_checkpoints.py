@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from varifocal.inference.model import Model, ModelInfo, build, from_metadata
+from varifocal.inference.loading import load_checkpoint
+from varifocal.inference.model import Model, ModelInfo
 from varifocal.models.backbone import without_pretrained
-from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint, read_info
 from varifocal.utils.errors import CheckpointError
 
 
@@ -24,18 +24,18 @@ def average_checkpoints(paths: Sequence[Path]) -> Model:
     Raises:
         CheckpointError: a file cannot be read, or differs from the first in the detector, its config or the classes.
     """
-    infos = [from_metadata(read_info(path), str(path)) for path in paths]
-    for info, path in zip(infos, paths, strict=True):
-        _check_same(infos[0], info, paths[0], path)
-    model = build(replace(infos[-1], metrics={}))
     sums: dict[str, Tensor] = {}
+    first: ModelInfo | None = None
     for path in paths:
-        load_state_dict_strict(model.detector, read_checkpoint(path)[0], path)  # checks names and shapes
+        model = load_checkpoint(path)
+        first = first or model.info
+        _check_same(first, model.info, paths[0], path)
         for name, tensor in model.detector.state_dict().items():
             sums[name] = tensor.double() + sums.get(name, 0.0)
     for name, tensor in model.detector.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(sums[name] / len(paths))
+    model.info = replace(model.info, metrics={})
     return model
 
 

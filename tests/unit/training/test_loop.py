@@ -12,15 +12,18 @@ import torch
 from error_codes import raises_code
 from tiny_data import TINY, make_data
 
-import varifocal.train.log as log_module
+import varifocal.training.log as log_module
+import varifocal.training.loop as loop_module
 from varifocal.evaluation.coco_ap import coco_ap
 from varifocal.inference.model import load
 from varifocal.models.checkpoint import read_checkpoint
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import Recipe
-from varifocal.train.log import RunLogger
-from varifocal.train.loop import summary_metrics, train
-from varifocal.train.optim import WeightAverages
+from varifocal.training.callbacks import closing_callbacks
+from varifocal.training.log import RunLogger
+from varifocal.training.loop import summary_metrics, train
+from varifocal.training.optim import WeightAverages
+from varifocal.training.processes import start_fabric
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 from varifocal.utils.overrides import override
 
@@ -268,11 +271,12 @@ def test_memory_is_measured_where_there_is_no_resource_module(monkeypatch):
 
 def test_tensorboard_gets_every_number_once_even_of_a_resumed_run(data, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    job = make_tiny(data, tmp_path / "run", "train.tensorboard=true")
+    job = make_tiny(data, tmp_path / "run")
     spoil(job, 3, "refined", float("nan"))
-    with pytest.raises(TrainingError):
-        train(job)
-    train(make_tiny(data, job.run, "train.tensorboard=true"), resume=True)
+    with pytest.raises(TrainingError), closing_callbacks([], ["tensorboard"]) as trackers:
+        train(replace(job, callbacks=trackers))
+    with closing_callbacks([], ["tensorboard"]) as trackers:
+        train(replace(make_tiny(data, job.run), callbacks=trackers), resume=True)
     assert list((job.run / "tensorboard").glob("events.out.tfevents.*"))
     board = events.EventAccumulator(str(job.run / "tensorboard"))
     board.Reload()
@@ -294,11 +298,13 @@ def test_a_log_that_cannot_be_written_stops_in_one_sentence(monkeypatch, tmp_pat
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with RunLogger(tmp_path, 0, 5, quiet=False, tensorboard=False) as log:
-        log.step(0, {"cls": 1.0}, 0.1)
-        monkeypatch.setattr(log_module, "open", full, raising=False)
-        with raises_code("log-unwritable", TrainingError) as error:
-            log.step(1, {"cls": 1.0}, 0.1)
+    log = RunLogger()
+    log.on_start(tmp_path, {}, 0, 5)
+    log.on_step(0, {"cls": 1.0})
+    monkeypatch.setattr(log_module, "open", full, raising=False)
+    with raises_code("log-unwritable", TrainingError) as error:
+        log.on_step(1, {"cls": 1.0})
+    log.close()
     assert "log.jsonl: cannot be written (No space left on device)" in str(error.value)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
@@ -306,13 +312,82 @@ def test_a_log_that_cannot_be_written_stops_in_one_sentence(monkeypatch, tmp_pat
 def test_a_resumed_log_drops_what_is_done_again_and_a_line_cut_off(tmp_path):
     lines = [json.dumps({"step": step}) for step in range(4)]
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
-    with RunLogger(tmp_path, 2, 9, quiet=False, tensorboard=False):
-        pass
+    log = RunLogger()
+    log.on_start(tmp_path, {}, 2, 9)
+    log.close()
     assert (tmp_path / "log.jsonl").read_text().splitlines() == lines[:2]
 
 
-def test_other_processes_write_no_log(tmp_path):
-    with RunLogger(tmp_path, 0, 9, quiet=True, tensorboard=False) as log:
-        log.step(0, {"cls": 1.0}, 0.1)
-        log.validation(0, {"AP": 0.1, "AP50": 0.1})
-    assert list(tmp_path.iterdir()) == []
+class Recorder:
+    """Some methods of a callback; the others may be missing."""
+
+    def __init__(self, run, fails=()):
+        self.run, self.fails, self.calls = run, fails, []
+
+    def on_start(self, *values):
+        self._record("on_start", *values)
+
+    def on_step(self, *values):
+        self._record("on_step", *values)
+
+    def on_validation(self, *values):
+        self._record("on_validation", *values, (self.run / "best.safetensors").is_file())
+
+    def _record(self, name, *values):
+        self.calls.append((name, *values))
+        if (name, values[0]) in self.fails:
+            raise ValueError("mine")
+
+
+def test_a_callback_gets_what_the_log_gets(data, tmp_path):
+    job = make_tiny(data, tmp_path / "run", "train.epochs=2")
+    recorder = Recorder(job.run)
+    train(replace(job, callbacks=(recorder,)))
+    lines = [json.loads(line) for line in (job.run / "log.jsonl").read_text().splitlines()]
+    logged = []
+    for line in lines:
+        if "validation" in line:
+            logged.append(("on_validation", line["step"], line["validation"], True))
+        else:
+            values = {key: line[key] for key in line if key not in ("step", "memory_mb", "seconds")}
+            logged.append(("on_step", line["step"], values))
+    assert recorder.calls == [("on_start", job.run, job.model.info.recipe, 0, 4), *logged]
+    assert {"loss", "lr", "cls"} <= recorder.calls[1][2].keys()
+    assert recorder.calls[1][2]["loss"] == sum(v for k, v in recorder.calls[1][2].items() if k not in ("loss", "lr"))
+
+
+@pytest.mark.parametrize(("fails", "left"), [(("on_step", 2), 2), (("on_validation", 1), 2)])
+def test_a_failing_callback_costs_no_more_than_a_step(data, tmp_path, fails, left):
+    """The run resumes, and ends as one without the failure."""
+    job = make_tiny(data, tmp_path / "run", "train.epochs=4")
+    with pytest.raises(ValueError, match="mine"):
+        train(replace(job, callbacks=(Recorder(job.run, [fails]),)))
+    assert read_checkpoint(job.run / "state.safetensors")[1]["place"]["step"] == left
+    train(make_tiny(data, job.run, "train.epochs=4"), resume=True)
+    whole = make_tiny(data, tmp_path / "whole", "train.epochs=4")
+    train(whole)
+    for name in ("state", "last", "best"):
+        file = f"{name}.safetensors"
+        assert (job.run / file).read_bytes() == (whole.run / file).read_bytes(), name
+    logs = [(run / "log.jsonl").read_text().splitlines() for run in (job.run, whole.run)]
+    steps = [[json.loads(line)["step"] for line in log] for log in logs]
+    assert steps[0] == steps[1]
+
+
+def test_other_processes_call_nothing_and_write_no_log(job, monkeypatch):
+    class Other:
+        """The Fabric of a process that is not the first."""
+
+        is_global_zero = False
+
+        def __init__(self, fabric):
+            self.fabric = fabric
+
+        def __getattr__(self, name):
+            return getattr(self.fabric, name)
+
+    monkeypatch.setattr(loop_module, "start_fabric", lambda config: Other(start_fabric(config)))
+    recorder = Recorder(job.run)
+    train(replace(job, callbacks=(recorder,)))
+    assert recorder.calls == []
+    assert not job.run.exists()

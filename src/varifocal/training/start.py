@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from varifocal.inference.model import Model
+from varifocal.inference.published.names import FILES
 from varifocal.utils.errors import CheckpointError
 from varifocal.utils.text import short_list
 
@@ -17,7 +18,7 @@ LISTED_CLASSES = 5  # in a sentence
 
 
 def load_compatible_weights(model: Model, source: Model, name: str) -> str:
-    """Copy the weights of a trained model, and return a sentence on what was copied.
+    """Copy the weights of a trained model, and return a sentence on what was copied and what differs.
 
     The class predictor is copied class by class, by name, whatever the order of the classes in the two models; classes
     that ``source`` lacks keep their initial weights. ``name`` is that of the checkpoint, for the sentence and errors.
@@ -34,11 +35,29 @@ def load_compatible_weights(model: Model, source: Model, name: str) -> str:
             copied = copy_classes(copied, source_classes, tensor, classes)
         if copied is None or copied.shape != tensor.shape:
             raise CheckpointError(
-                f"{name}: {key} is missing or differs in shape from this recipe's model{_difference(model, source)}.",
+                f"{name}: {key} is missing or differs in shape from this recipe's model{_difference(model, source)}"
+                f"{_recipe_hint(name)}.",
                 code="incompatible-weights",
             )
         tensor.copy_(copied)
-    return f"{name}: {_summary(classes, source_classes)}."
+    ours, theirs = _computation(model), _computation(source)
+    changes = "".join(
+        f"; they were trained with {key}={theirs[key]}, but the recipe has {ours[key]}"
+        for key in ours
+        if ours[key] != theirs[key]
+    )
+    return f"{name}: {_summary(classes, source_classes)}{changes}."
+
+
+def _computation(model: Model) -> dict[str, Any]:
+    """Return the settings that change what the same weights compute, by their keys in a recipe."""
+    info, backbone = model.info, model.info.config.backbone
+    return {
+        "detector": info.name,
+        "model.backbone.style": backbone.style,
+        "model.backbone.res2net_pool": backbone.res2net_pool,
+        **{f"data.preprocess.{key}": getattr(info.preprocess, key) for key in ("mean", "std", "bgr")},
+    }
 
 
 def _check_star_norms(model: Model, source: Model, name: str) -> None:
@@ -72,6 +91,11 @@ def _difference(model: Model, source: Model) -> str:
     return f"; it was trained with {' and '.join(values)}" if values else ""
 
 
+def _recipe_hint(name: str) -> str:
+    """Return the recipe of published weights, as the end of a sentence."""
+    return f"; use --recipe {name}" if name in FILES else ""
+
+
 def copy_classes(source: Tensor, known: Sequence[str], initial: Tensor, names: Sequence[str]) -> Tensor | None:
     """Return the rows [anchors * len(names), ...] of a class predictor for the classes ``names``.
 
@@ -98,4 +122,6 @@ def _summary(names: Sequence[str], known: Sequence[str]) -> str:
         "not in the data": [name for name in known if name not in names],
     }
     lists = "; ".join(f"{label}: {short_list(group, LISTED_CLASSES)}" for label, group in groups.items() if group)
+    if not groups["copied"]:
+        return f"weights were copied, but the class predictor starts anew, because no class has the same name ({lists})"
     return f"weights were copied, those of the class predictor by class name ({lists})"

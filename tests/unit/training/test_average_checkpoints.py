@@ -8,7 +8,7 @@ from error_codes import raises_code
 
 from varifocal.inference.model import create_model, load, save
 from varifocal.models.checkpoint import read_checkpoint
-from varifocal.train.average_checkpoints import average_checkpoints
+from varifocal.training.average_checkpoints import average_checkpoints
 from varifocal.utils.errors import CheckpointError
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from varifocal.train.optim import TrainConfig
+from varifocal.training.optim import TrainConfig
 from varifocal.utils.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from error_codes import raises_code
 from torch import nn
 
 from varifocal.models.checkpoint import read_checkpoint, write_checkpoint
-from varifocal.train.optim import make_ema
-from varifocal.train.state import STATE, TrainState, load_state, save_state
+from varifocal.training.optim import make_ema
+from varifocal.training.state import STATE, TrainState, load_state, save_state
 from varifocal.utils.errors import CheckpointError
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from varifocal.data.preprocess import normalize
 from varifocal.structures import Batch, Targets
-from varifocal.train.optim import TrainConfig, set_lr
-from varifocal.train.processes import in_group, sum_over_processes
+from varifocal.training.optim import TrainConfig, set_lr
+from varifocal.training.processes import in_group, sum_over_processes
 from varifocal.types import Preprocess
 from varifocal.utils.errors import TrainingError
 
