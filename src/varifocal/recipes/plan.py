@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from varifocal.data.loader import collate
 from varifocal.data.summary import DataSummary, summarize
+from varifocal.inference.loading import load_checkpoint
 from varifocal.models.pretrained import LITE0, has_package
 from varifocal.recipes import auto
 from varifocal.recipes.auto import InputSize, Machine, Plan
@@ -21,9 +23,11 @@ from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch
 from varifocal.training.loop import TrainJob, build_train_dataset
 from varifocal.training.measure import Costs, bytes_per_image, measure_costs
+from varifocal.utils.config import to_dict
 from varifocal.utils.errors import DataError, VarifocalError
 from varifocal.utils.text import count_of
 
+FINE_TUNING = 0.3  # of the learning rate, for a model whose weights are all trained already
 MEASURING = 0.012  # fraction of the budget for one measurement; there are at most two
 LONGEST_MEASUREMENT = 20.0
 SHORTEST_MEASUREMENT = 2.0
@@ -92,12 +96,15 @@ class _Planner:
     """The state of the decisions: the plan so far and what is known of data, machine and costs."""
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request, self.fine_tunes = request, False
         first = load_recipe(request.preset or "small", request.words)
         self.machine = this_machine(first.train.device)
         preset, why = auto.choose_preset(self.machine)
         self.plan = Plan(request.preset or preset)
-        if not request.preset:
+        self.base: dict[str, Any] = {"base": self.plan.preset}
+        if first.train.weights:
+            self._start_from(first.train.weights)
+        elif not request.preset:
             self.plan.reasons.append(why)
         self._set_fixed()
         self.recipe = self._recipe()
@@ -123,8 +130,18 @@ class _Planner:
         self._set_length(costs)
         return PlannedRun(self._recipe(), tuple(self.plan.reasons), self.splits)
 
+    def _start_from(self, name: str) -> None:
+        """Take the model of a checkpoint, whose weights the run starts from, instead of that of the preset."""
+        info = load_checkpoint(name).info
+        model = to_dict(replace(info.config, num_classes=0, compat="none"))
+        colors = {key: value for key, value in to_dict(info.preprocess).items() if key in ("mean", "std", "bgr")}
+        self.base |= {"detector": info.detector, "model": model, "data": {"preprocess": colors}}
+        self.plan.words["train.backbone_lr_mult"] = "1.0"
+        self.fine_tunes = True
+        self.plan.reasons.append(f"model: that of {name} ({info.detector}, {info.config.backbone.name}), fine-tuned")
+
     def _recipe(self) -> Recipe:
-        return load_recipe(self.plan.preset, [*self.plan.overrides(), *self.request.words])
+        return load_recipe(self.base, [*self.plan.overrides(), *self.request.words])
 
     def _set_fixed(self) -> None:
         """Set what depends on the machine alone."""
@@ -135,7 +152,7 @@ class _Planner:
                 words["train.precision"] = "bf16"
         else:
             words["train.num_workers"] = str(0 if cores == 1 else 1 if cores <= 4 else 2)
-        backbone = load_recipe(self.plan.preset).model.backbone
+        backbone = load_recipe(self.base).model.backbone
         if backbone.pretrained == "package" and backbone.name == LITE0 and not has_package():
             words["model.backbone.pretrained"] = "timm"
             why = "timm downloads the ImageNet weights, as varifocal[demo], which has them, is not installed"
@@ -204,13 +221,14 @@ class _Planner:
                 why = "about 3,000 steps; --budget 30m or --epochs N set another length"
         steps = round(epochs * costs.batches)
         recipe = load_recipe(self.plan.preset)
+        lr = recipe.train.lr * (FINE_TUNING if self.fine_tunes else 1.0)
         every = max(-(-steps // (validations * costs.batches)), 1)
         self.plan.words |= {
             "train.epochs": f"{epochs:.4f}".rstrip("0").rstrip("."),
             "train.val_every_epochs": str(every),
         }
         batch = self._recipe().train.batch_size
-        self.plan.words |= auto.schedule_words(steps, batch, recipe.train.batch_size, recipe.train.lr)
+        self.plan.words |= auto.schedule_words(steps, batch, recipe.train.batch_size, lr)
         seconds = steps * costs.step + (validations + 1) * costs.validation
         self.plan.reasons.append(
             f"{count_of(steps, 'step')} of {costs.step:.2g} s ({epochs:.3g} epochs), {show_duration(seconds)}: {why}"

@@ -8,6 +8,7 @@ from error_codes import raises_code
 from tiny_data import make_data
 
 from varifocal.cli import main
+from varifocal.inference.model import create_model, save
 from varifocal.models import pretrained
 from varifocal.recipes import plan
 from varifocal.recipes.plan import Request, plan_run
@@ -123,9 +124,22 @@ def test_training_with_a_plan_from_the_command_line(data, tmp_path, capfd):
     [
         (["--budget", "soon"], "not a duration"),
         (["--budget", "8m", "--epochs", "3"], "give one"),
-        (["--recipe", "trees", "--budget", "8m"], "--recipe trees decides"),
+        (["--recipe", "trees", "--budget", "8m"], "budget: a recipe decides that already"),
     ],
 )
 def test_options_that_contradict_each_other(data, options, part, capfd):
     assert main(["train", str(data), *options]) == 2
     assert part in capfd.readouterr().err
+
+
+def test_weights_bring_their_own_model(data, costs, tmp_path):
+    costs()
+    model = create_model("atss", backbone="test_resnet", num_classes=2, channels=16, num_levels=3, num_convs=1)
+    save(model, tmp_path / "old.safetensors")
+    words = (f"train.weights={tmp_path / 'old.safetensors'}", "train.device=cpu", "model.num_convs=1")
+    run = plan_run(Request(data, words=words, begun=time.monotonic()))
+    assert (run.recipe.detector, run.recipe.model.backbone.name) == ("atss", "test_resnet")
+    assert (run.recipe.model.channels, run.recipe.model.num_classes) == (16, 0)
+    assert run.recipe.data.preprocess.mean == model.info.preprocess.mean
+    assert run.recipe.train.lr == pytest.approx(0.3 * 0.0014 / 2**0.5, rel=0.03)
+    assert any("fine-tuned" in reason for reason in run.reasons)

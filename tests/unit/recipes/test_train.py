@@ -47,7 +47,7 @@ class Events(varifocal.Callback):
 def test_a_run_from_python(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     events = Events()
-    result = varifocal.train(data=data, overrides=SHORT, callbacks=[events])
+    result = varifocal.train(data, "vfnet_r50_1x", overrides=SHORT, callbacks=[events])
     assert result.run == Path("runs/vfnet_r50_1x-1")
     assert events.names == ["step 0", "step 1", "validation 1", "step 2", "step 3", "validation 3", "close"]
     metrics, images = events.end
@@ -66,7 +66,13 @@ def test_a_run_from_python(data, tmp_path, monkeypatch):
 
 def test_without_validation_there_are_no_metrics(data, tmp_path):
     events = Events()
-    result = varifocal.train(data=data, overrides=[*SHORT, "data.val_split="], out=tmp_path / "run", callbacks=[events])
+    result = varifocal.train(
+        data=data,
+        recipe="vfnet_r50_1x",
+        overrides=[*SHORT, "data.val_split="],
+        out=tmp_path / "run",
+        callbacks=[events],
+    )
     assert (result.metrics, events.end) == (None, ({}, []))
 
 
@@ -83,7 +89,7 @@ def test_every_kind_of_recipe(data, tmp_path):
     assert cli.main(["train", str(data), "--out", str(tmp_path / "cli"), *SHORT]) == 0
     expected = read_recipe_of_run(tmp_path / "cli/recipe.yaml")
     for name, recipe in given.items():
-        result = varifocal.train(recipe, data, out=tmp_path / name)
+        result = varifocal.train(data, recipe, out=tmp_path / name)
         assert read_recipe_of_run(result.run / "recipe.yaml") == expected
         assert result.best.read_bytes() == (tmp_path / "cli/best.safetensors").read_bytes()
 
@@ -100,8 +106,8 @@ def test_a_dictionary_with_a_base(tmp_path, monkeypatch):
 
 
 def test_what_contradicts_itself(data, tmp_path):
-    with raises_code("no-data"):
-        varifocal.train("vfnet_r50_1x")
+    with raises_code("train-without-data"):
+        varifocal.train(recipe="vfnet_r50_1x")
     for values in ({"recipe": "vfnet_r50_1x"}, {"out": tmp_path}):
         with raises_code("resume-with-recipe"):
             varifocal.train(resume=tmp_path, **values)
@@ -110,7 +116,9 @@ def test_what_contradicts_itself(data, tmp_path):
 def test_a_tracker_whose_package_is_missing_stops_before_the_data_is_read(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with raises_code("tracker-package"):
-        varifocal.train(data=tmp_path / "gone", overrides=["train.log=[wandb]"], out=tmp_path / "run")
+        varifocal.train(
+            data=tmp_path / "gone", recipe="vfnet_r50_1x", overrides=["train.log=[wandb]"], out=tmp_path / "run"
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -139,7 +147,7 @@ def test_a_tracker_follows_a_run_that_is_resumed(data, tmp_path, monkeypatch, ca
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     run = tmp_path / "runs/first"
-    varifocal.train(data=data, overrides=[*SHORT, f"train.log=[{tracker}]"], out=run)
+    varifocal.train(data, "vfnet_r50_1x", overrides=[*SHORT, f"train.log=[{tracker}]"], out=run)
     known = (run / "tracker.json").read_text()
     varifocal.train(resume=run, overrides=["train.epochs=3"])
     assert (run / "tracker.json").read_text() == known
