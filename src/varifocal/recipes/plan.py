@@ -135,10 +135,10 @@ class _Planner:
         info = load_checkpoint(name).info
         model = to_dict(replace(info.config, num_classes=0, compat="none"))
         colors = {key: value for key, value in to_dict(info.preprocess).items() if key in ("mean", "std", "bgr")}
-        self.base |= {"detector": info.detector, "model": model, "data": {"preprocess": colors}}
+        self.base |= {"detector": info.name, "model": model, "data": {"preprocess": colors}}
         self.plan.words["train.backbone_lr_mult"] = "1.0"
         self.fine_tunes = True
-        self.plan.reasons.append(f"model: that of {name} ({info.detector}, {info.config.backbone.name}), fine-tuned")
+        self.plan.reasons.append(f"model: that of {name} ({info.name}, {info.config.backbone.name}), fine-tuned")
 
     def _recipe(self) -> Recipe:
         return load_recipe(self.base, [*self.plan.overrides(), *self.request.words])

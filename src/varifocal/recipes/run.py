@@ -60,6 +60,7 @@ def run_recipe(
         ConfigError: the folder exists and is not empty, or another process has just started a run in it.
         Interrupted: Ctrl-C; the message says what is saved and how to resume.
     """
+    _check_extras(recipe)
     with _new_run(run):
         job = _seeded_job(recipe, splits or read_splits_of(recipe, data), run)
         if is_main_process():
@@ -88,6 +89,7 @@ def resume_run(
         _check_state(run)
         before = read_recipe_of_run(run / RECIPE)
         recipe = changed_recipe(before, changes, run)
+        _check_extras(recipe)
         saved = (run / STATE).is_file()
         job = _seeded_job(recipe, read_splits_of(recipe, data, resumed=saved), run, resumed=saved)
         _check_data(job, data, run)
@@ -104,10 +106,14 @@ def resume_run(
         return _train_and_evaluate(job, data, callbacks, resume=progress.saved)
 
 
+def _check_extras(recipe: Recipe) -> None:
+    """Check fonts and packages of trackers before the work, because they are needed at its end."""
+    check_font()
+    check_trackers(recipe.train.log)
+
+
 def _seeded_job(recipe: Recipe, splits: Splits, run: Path, *, resumed: bool = False) -> TrainJob:
     """Return the job of a run; the seed gives the same initial weights, also to a run without a checkpoint yet."""
-    check_font()  # before the work: it is needed at the end
-    check_trackers(recipe.train.log)
     torch.manual_seed(recipe.train.seed)
     return job_of(recipe, splits, run, weights=not resumed)
 

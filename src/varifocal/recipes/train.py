@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from varifocal.evaluation.coco_ap import CocoMetrics
     from varifocal.recipes.plan import PlannedRun
 
+BEST = "best.safetensors"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
@@ -58,14 +60,13 @@ def train(
         model: its size: nano, small, base or large.
         overrides: ``key=value`` words that change the recipe, such as ``"train.lr=0.005"``.
         out: the folder of the run, new or empty (``runs/NAME-N``).
-        resume: the folder of a run that is resumed exactly where it stopped, with its own recipe and in that folder.
+        resume: the folder of a run that is resumed exactly where it stopped, with its own recipe.
         callbacks: objects with some methods of :class:`varifocal.Callback`.
-        begun: when the budget began, by ``time.monotonic``; now if it is None.
+        begun: when the budget began, by ``time.monotonic`` (now).
 
     Raises:
-        ConfigError: the recipe, the data or the folder cannot be used, or the budget is too short.
-        DataError: the data cannot be read.
-        CheckpointError: the weights to start from cannot be read or do not fit.
+        ConfigError, DataError, CheckpointError: the recipe, the data, the folder or the weights to start from cannot be
+            used, or the budget is too short.
         TrainingError: a loss is not finite, or an experiment tracker cannot be started.
         Interrupted: Ctrl-C, or the stop button of a notebook; the step is saved, and ``resume`` continues.
     """
@@ -75,20 +76,25 @@ def train(
     _check_arguments(recipe, out, resume, planning)
     if resume is not None:
         run = Path(resume)
-        return TrainResult(run, run / "best.safetensors", resume_run(data, run, overrides, callbacks))
+        return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks))
     if data is None:
         raise ConfigError("no data set given; use varifocal.train(data).", code="train-without-data")
-    folder = None if out is None else Path(out)
-    if recipe is not None:
-        settings = override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-        name = Path(recipe).stem if isinstance(recipe, (str, Path)) else settings.detector
-        with run_folder(folder, name) as run:
-            return TrainResult(run, run / "best.safetensors", run_recipe(settings, data, run, callbacks))
-    begun = time.monotonic() if begun is None else begun
-    with run_folder(folder, model or "auto") as run:
-        planned = _planned(Path(data), budget, epochs, model or "", overrides, begun)
-        metrics = run_recipe(planned.recipe, data, run, callbacks, planned.splits)
-        return TrainResult(run, run / "best.safetensors", metrics)
+    with run_folder(None if out is None else Path(out), _run_name(recipe, model)) as run:
+        if recipe is None:
+            plan = _planned(Path(data), budget, epochs, model or "", overrides, begun or time.monotonic())
+            return TrainResult(run, run / BEST, run_recipe(plan.recipe, data, run, callbacks, plan.splits))
+        return TrainResult(run, run / BEST, run_recipe(_with_overrides(recipe, overrides), data, run, callbacks))
+
+
+def _with_overrides(recipe: Recipe | Mapping[str, Any] | Path | str, overrides: Sequence[str]) -> Recipe:
+    return override(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+
+
+def _run_name(recipe: object, model: str | None) -> str:
+    """Return the beginning of the name of a new folder in ``runs/``."""
+    if isinstance(recipe, (str, Path)):
+        return Path(recipe).stem
+    return "run" if recipe is not None else model or "auto"
 
 
 def _check_arguments(recipe: object, out: object, resume: object, planning: Mapping[str, object]) -> None:

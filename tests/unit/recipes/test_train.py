@@ -20,6 +20,7 @@ from varifocal.utils.errors import ConfigError
 from varifocal.utils.overrides import override
 
 SHORT = [*TINY, "model.backbone.pretrained=none", "train.epochs=2"]
+NAMED = ["--recipe", "vfnet_r50_1x", *SHORT]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_kind_of_recipe(data, tmp_path):
         "file": file,
         "recipe": override(load_recipe("vfnet_r50_1x"), SHORT),
     }
-    assert cli.main(["train", str(data), "--out", str(tmp_path / "cli"), *SHORT]) == 0
+    assert cli.main(["train", str(data), "--out", str(tmp_path / "cli"), *NAMED]) == 0
     expected = read_recipe_of_run(tmp_path / "cli/recipe.yaml")
     for name, recipe in given.items():
         result = varifocal.train(data, recipe, out=tmp_path / name)
@@ -125,7 +126,7 @@ def test_a_tracker_whose_package_is_missing_stops_before_the_data_is_read(tmp_pa
 def test_the_switches_of_the_command_line(data, tmp_path):
     board = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = tmp_path / "run"
-    words = ["--log", "tensorboard", "--log", "tensorboard", *SHORT]
+    words = ["--log", "tensorboard", "--log", "tensorboard", *NAMED]
     assert cli.main(["train", str(data), "--out", str(run), *words]) == 0
     assert read_recipe_of_run(run / "recipe.yaml").train.log == ("tensorboard",)
     events = board.EventAccumulator(str(run / "tensorboard"))
@@ -133,7 +134,7 @@ def test_the_switches_of_the_command_line(data, tmp_path):
     assert len(events.Scalars("train/loss")) == 4
     assert len(events.Tags()["images"]) == 2
     # the next run starts from this one
-    assert cli.main(["train", str(data), "--out", str(tmp_path / "next"), "--weights", str(run), *SHORT]) == 0
+    assert cli.main(["train", str(data), "--out", str(tmp_path / "next"), "--weights", str(run), *NAMED]) == 0
     assert read_recipe_of_run(tmp_path / "next/recipe.yaml").train.weights == str(run)
 
 
@@ -190,7 +191,7 @@ def test_the_notebook_of_the_documentation(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope = {}
     exec(code, scope)
-    assert capsys.readouterr().out == "AP 50.0; predictions: runs/vfnet-1/images\nruns/vfnet-1 0.75\n"
+    assert capsys.readouterr().out == "AP 50.0; predictions: runs/run-1/images\nruns/run-1 0.75\n"
     assert (scope["plot"].losses, scope["plot"].ap) == ([2.0], [(0, 0.5)])
     assert scope["model"].categories == made.categories
 
