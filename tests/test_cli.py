@@ -442,9 +442,9 @@ def test_a_folder_without_permission_is_refused_before_the_work(checkpoint, tmp_
 def test_checkpoints_that_are_none(checkpoint, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     cases = {}
-    cases["pickle.pth"] = "pickle"
+    cases["pickle.pth"] = "not a detector"
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pth")
-    cases["legacy.pth"] = "pickle"
+    cases["legacy.pth"] = "could run code and is refused"
     (tmp_path / "legacy.pth").write_bytes(pickle.dumps({"a": 1}))
     cases["cut.safetensors"] = "damaged"
     (tmp_path / "cut.safetensors").write_bytes(checkpoint.read_bytes()[:1000])

@@ -8,7 +8,7 @@ from deep_images import HEIC_HEAD, png16
 from PIL import Image
 from squares import squares_model
 
-import varifocal.inference.model as predict_module
+import varifocal.inference.loading as predict_module
 from varifocal.cli import main
 from varifocal.data import image_errors
 from varifocal.data import images as opened
@@ -18,7 +18,7 @@ from varifocal.data import images as opened
 def model(monkeypatch):
     """The known detector, whatever checkpoint is named."""
     made = squares_model()
-    monkeypatch.setattr(predict_module, "load", lambda *_: made)
+    monkeypatch.setattr(predict_module, "load_checkpoint", lambda *_: made)
     return made
 
 

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import ConfigError, TrainingError
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
@@ -305,6 +304,8 @@ class MLflow(Callback):
 
 def stored_id(run: Path, tracker: str, make: Callable[[], str]) -> str:
     """Return the id under which a tracker knows a run folder, made once and kept there in ``tracker.json``."""
+    from varifocal.utils.atomic_write import atomic_write  # not for the --help of train
+
     file = run / _STORED
     known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if tracker not in known:

@@ -8,14 +8,14 @@ from PIL import Image
 from squares import squares_model
 from videos import image, make_video
 
-import varifocal.inference.model as predict_module
+import varifocal.inference.loading as predict_module
 from varifocal.cli import main
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """The command line with the known detector, whatever checkpoint is named."""
-    monkeypatch.setattr(predict_module, "load", lambda *_: squares_model())
+    monkeypatch.setattr(predict_module, "load_checkpoint", lambda *_: squares_model())
     monkeypatch.chdir(tmp_path)
     return lambda *words: main(["predict", "model.safetensors", *map(str, words)])
 

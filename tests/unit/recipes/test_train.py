@@ -201,3 +201,10 @@ def test_every_method_of_a_callback_is_in_the_documentation():
     methods = {name: method for name, method in vars(varifocal.Callback).items() if inspect.isfunction(method)}
     for name, method in methods.items():
         assert f"`{name}({', '.join(list(inspect.signature(method).parameters)[1:])})`" in text
+
+
+def test_unknown_weights_are_reported_before_the_data_is_read(tmp_path, capsys):
+    words = ["train", str(tmp_path / "gone"), "--out", str(tmp_path / "run"), "--weights", "vfnet_r50_2x"]
+    assert cli.main(words) == 2
+    assert "vfnet_r50_2x: there is no such file or run" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import pytest
 from error_codes import raises_code
 from PIL import Image
 
+import varifocal.training.callbacks as callbacks_module
 from varifocal.training.callbacks import (
     Callback,
     Guarded,
@@ -131,19 +132,23 @@ def test_mlflow(tmp_path, monkeypatch):
 
 
 @OTHERS
-def test_a_run_of_mlflow_that_is_cut_off(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("ended", "status"), [(True, "FINISHED"), (False, "KILLED")])
+def test_the_last_steps_of_mlflow_are_sent(tmp_path, monkeypatch, ended, status):
+    """Also of a run without validation, and of one that is cut off."""
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'own.db'}")
     monkeypatch.chdir(tmp_path)  # where MLflow makes its folder mlruns
+    monkeypatch.setattr(callbacks_module, "_FLUSH_SECONDS", 1e9)
     (tmp_path / "run").mkdir()
     tracker = make_tracker("mlflow")
     tracker.on_start(tmp_path / "run", RECIPE, 0, 3)
     tracker.on_step(0, {"loss": 4.0})
+    if ended:
+        tracker.on_end({}, [])
     tracker.close()
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'own.db'}")
     (known,) = client.search_runs([client.get_experiment_by_name("varifocal").experiment_id])
-    assert known.info.status == "KILLED"
-    assert known.data.metrics == {"train/loss": 4.0}
+    assert (known.info.status, known.data.metrics) == (status, {"train/loss": 4.0})
 
 
 @OTHERS

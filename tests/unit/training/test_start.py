@@ -115,3 +115,20 @@ def test_what_differs_is_named_where_weights_do_not_fit():
         load_compatible_weights(model("vfnet", KNOWN, 0, "model.channels=64"), wide, "first.safetensors")
     with pytest.raises(CheckpointError, match=r"; it holds detector=vfnet, but the recipe has atss\.$"):
         load_compatible_weights(model("atss", KNOWN, 0, "model.num_convs=2"), wide, "first.safetensors")
+
+
+def test_settings_with_which_the_same_weights_compute_something_else_are_named():
+    """FCOS and ATSS have the same weights under the same names."""
+    source = model("atss", KNOWN, 0)
+    started = model("fcos", ("pen",), 1, "data.preprocess={mean: [1.0, 2.0, 3.0], std: [127.5, 127.5, 127.5]}")
+    assert load_compatible_weights(started, source, "w") == (
+        "w: weights were copied, but the class predictor starts anew, because no class has the same name (initialized: "
+        "pen; not in the data: cup, box, spoon); they were trained with detector=atss, but the recipe has fcos; they "
+        f"were trained with data.preprocess.mean={source.info.preprocess.mean}, but the recipe has (1.0, 2.0, 3.0)."
+    )
+
+
+def test_the_recipe_of_published_weights_is_named_where_they_do_not_fit():
+    source = model("vfnet", KNOWN, 0)
+    with pytest.raises(CheckpointError, match=r"; use --recipe vfnet_r50_ms_2x\.$"):
+        load_compatible_weights(model("vfnet", KNOWN, 0, "model.channels=64"), source, "vfnet_r50_ms_2x")

@@ -476,7 +476,7 @@ def test_wishes_that_cannot_be_met(checkpoint, tmp_path, monkeypatch, capsys, ar
         ("some/where", "some/where: cannot be read"),
         ("gone.yaml", "recipe 'gone.yaml': not found"),
         ("text.bin", "text.bin: damaged or not a safetensors file"),
-        ("pickle.pth", "a pickle"),
+        ("pickle.pth", "pickle.pth: not a detector that this version converts"),
         ("bad.yaml", "there is no 'color' here"),
     ],
 )
