@@ -25,7 +25,7 @@ from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_duplicates, joined_notes, name_unnamed
-from varifocal.data.readers.coco_layout import find_coco, image_roots
+from varifocal.data.readers.coco_layout import find_coco, image_roots, left_out_notes
 from varifocal.data.readers.coco_records import HINT, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
@@ -73,7 +73,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
     problems = Problems()
     for key in ("categories", "images", "annotations"):
         problems.extend(found.problems[key])
-    notes = (*_notes(found), *joined_notes(file.name, joined.names))
+    notes = (*_notes(found), *joined_notes(file.name, joined.names), *left_out_notes(file, data))
     ids = SourceIds(found.ids["images"].numbers, found.ids["categories"].numbers)
     boxes = replace(boxes, labels=joined.labels)
     return RawDataset("coco", file, split, images, boxes, joined.categories, problems, notes, ids=ids)

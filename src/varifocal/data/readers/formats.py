@@ -17,7 +17,7 @@ from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
 from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
 from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv, tables_of_images
-from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
+from varifocal.data.readers.cvat import cvat_files, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
 from varifocal.data.readers.json_lists import CREATEML, find_bdd, read_bdd
 from varifocal.data.readers.label_files import SNIFFED, split_of_parts
@@ -37,6 +37,7 @@ from varifocal.data.readers.yolo_find import find_yolo, has_yolo
 from varifocal.data.readers.yolo_folders import has_yolo_labels
 from varifocal.data.readers.yolo_keras import YOLO_KERAS
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short_list
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,6 @@ def _coco_files(folder: AnyPath) -> Iterator[AnyPath]:
     yield from filter(_is_coco, files[:20])
 
 
-def _cvat_files(folder: AnyPath) -> Iterator[AnyPath]:
-    file = cvat_file(folder)
-    if file is not None:
-        yield file
-
-
 def _webdataset_evidence(folder: AnyPath) -> str:
     if has_samples(folder):
         return "images with a .json of the same name"
@@ -85,7 +80,7 @@ READERS = {
     "coco": Reader(find_coco, read_coco, _first_of(_coco_files), lists=True),
     "voc": Reader(find_voc, read_voc, has_voc),
     "yolo": Reader(find_yolo, read_yolo, has_yolo),
-    "cvat": Reader(find_cvat, read_cvat, _first_of(_cvat_files), lists=True),
+    "cvat": Reader(find_cvat, read_cvat, _first_of(cvat_files), lists=True),
     "label-studio": Reader(find_label_studio, read_label_studio, _first_of(exports), lists=True),
     "csv": Reader(find_csv, read_csv, _first_of(box_tables), lists=True),
     "image-folder": Reader(find_image_folder, read_image_folder, _first_of(metadata_files), lists=True),
@@ -127,19 +122,42 @@ def detect_format(path: AnyPath) -> str:
         listed = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
         text = f"this looks like {listed}; say which is meant with --format, or name its file"
         raise DataError(f"{path}: {text}", code="several-formats")
-    if found:
-        return next(iter(found))
+    return next(iter(found)) if found else _format_of_nothing(path)
+
+
+def _format_of_nothing(path: AnyPath) -> str:
+    """Return the format whose reader has the best message on a folder in which nothing is of a format.
+
+    Raises:
+        DataError: there is no such format; the message says what was found.
+    """
+    has_file = _has_json(path) or bool(tables_of_images(path))
+    if not has_file:
+        _refuse_several(path)
     for kind, evidence in _unread_below(path):
-        refuse_unread(path, kind, evidence)
-    if _has_json(path):
-        return "coco"  # its reader has the best messages on what is wrong with a JSON file
-    if tables_of_images(path):
-        return "csv"  # the same for the columns of a table
+        if kind != "excel" or not has_file:  # a workbook may be about anything
+            refuse_unread(path, kind, evidence)
+    if has_file:  # with something wrong in a JSON file, or in the columns of a table
+        return "coco" if _has_json(path) else "csv"
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is",
         code="no-data-set",
     )
+
+
+def _refuse_several(path: AnyPath) -> None:
+    """Raise an error that names the folders in a folder that are data sets of their own.
+
+    Raises:
+        DataError: there are such folders.
+    """
+    inner = {name: next(iter(claims(path / name)), "") for name in list_dir(path)[0][:_MAX_FOLDERS]}
+    found = [f"{name} ({format})" for name, format in inner.items() if format]
+    if found:
+        are, name = ("folder in it is one", "it") if len(found) == 1 else ("folders in it are", "one of them")
+        text = f"this folder is no data set, but the {are}: {short_list(found)}; name {name}"
+        raise DataError(f"{path}: {text}", code="no-data-set")
 
 
 def data_inside(path: AnyPath) -> AnyPath:
