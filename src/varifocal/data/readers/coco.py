@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import (
+    NO_LABEL,
     BoxColumns,
     Files,
     ImageColumns,
@@ -213,6 +214,7 @@ def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Categor
     known = np.array([category.id for category in categories], np.int64)
     where = _Where(found, ids, image_ids)
     image_of, label_of = _look_up(image_ids, images.ids), _look_up(category_ids, known)
+    label_of[found.ids["categories"].are_none(category_ids)] = NO_LABEL
     _report_lost(found, images, image_of)
     if not found.idless:
         _report_unknown(found, "unknown-image", image_of, image_ids, images.ids, where)
@@ -307,7 +309,7 @@ def _report_unknown(
     show = found.ids[section].show
     listed = short_list(map(show, known[:8].tolist())) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
-    hint = _shifted(np.unique(values), known)
+    hint = _shifted(np.unique(values[index_of != NO_LABEL]), known)
     of_class = kind == "unknown-class"
     if hint and of_class:
         kind = "shifted-class"
@@ -317,7 +319,7 @@ def _report_unknown(
         text = f"has the {key} {show(int(values[index]))}, which is not in '{section}' ({listed})"
         return Issue(kind, location, text, hint or "add it there or remove the annotation")
 
-    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0).tolist(), make)
+    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of == -1).tolist(), make)
 
 
 def _shifted(used: Int64[np.ndarray, "U"], known: Int64[np.ndarray, "K"]) -> str:
