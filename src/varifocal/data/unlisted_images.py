@@ -143,9 +143,8 @@ def _stems(name: str) -> set[str]:
 
 def _home(data: AnyPath) -> AnyPath:
     """Return the folder of the data set, also if only a file was named."""
-    if data.is_dir():
-        return data
-    return data.parent.parent if data.parent.name == "annotations" else data.parent
+    folder = data if data.is_dir() else data.parent
+    return folder.parent if folder.name == "annotations" else folder
 
 
 def _splits(raw: RawDataset, home: AnyPath, find: FindSplits) -> Mapping[str, AnyPath]:

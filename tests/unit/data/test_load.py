@@ -242,3 +242,22 @@ def test_folders_that_are_data_sets_are_named(tmp_path):
     fill(tmp_path, {"two/annotations.xml": "<annotations/>"})
     message = refused(tmp_path, code="no-data-set")
     assert message.endswith("the folders in it are: one (yolo), two (cvat); name one of them")
+
+
+@pytest.mark.parametrize("part", ["images", "images/train", "labels", "labels/train"])
+def test_a_part_of_a_data_set_is_named_as_such(tmp_path, part):
+    files = {"data.yaml": "train: images/train\nnames: [a]", "images/train/a.png": (9, 9)}
+    fill(tmp_path, files | {"labels/train/a.txt": "0 0.5 0.5 1 1"})
+    refused(tmp_path / part, f"a part of the data set (of the format yolo) in {tmp_path}; name", code="no-data-set")
+
+
+def test_the_folder_of_a_split_without_class_names(tmp_path):
+    roboflow = {"data.yaml": "train: ../train/images\nnames: [a]", "train/images/a.png": (9, 9)}
+    fill(tmp_path, roboflow | {"train/labels/a.txt": "0 0.5 0.5 1 1"})
+    refused(tmp_path / "train", "add classes.txt", f"if there is one in {tmp_path}, name that", code="yolo-no-classes")
+
+
+def test_a_folder_with_archives_and_a_list_of_images(tmp_path):
+    fill(tmp_path, {"images.zip": b"PK", "labels.zip": b"PK", "train.txt": "images/a.png\n"})
+    refused(tmp_path, "but has archives: images.zip, labels.zip; name the one", code="no-data-set")
+    refused(tmp_path / "train.txt", "name the folder or the data.yaml of the set", code="unknown-suffix")

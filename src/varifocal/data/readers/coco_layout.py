@@ -79,6 +79,7 @@ def _by_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
 def image_roots(json: AnyPath, data: AnyPath, split: str) -> list[AnyPath]:
     """Return the folders in which the images of a JSON may lie, the most specific first; ``data`` is the data set."""
     base = data if data.is_dir() else _base_of(json)
+    base = base.parent if base.name == "annotations" else base
     names = dict.fromkeys([split, normalize_split(split), *(["valid"] if normalize_split(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
     roots += [base / name / "images" for name in names]

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from varifocal.data.annotations import RawDataset
+from varifocal.data.archive import SUFFIXES as ARCHIVES
 from varifocal.data.archive import AnyPath
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_folder, list_dir, remember_folders, walk
@@ -101,6 +102,7 @@ _BY_SUFFIX = {
 }
 _MAX_DEPTH = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
+_INNER = _PARTS - {"data"} | {"train", "val", "valid", "test"}  # names of folders that are hardly a data set
 _DOCUMENTS = frozenset(["readme", "license", "licence", "citation", "notes"])
 _MAX_FOLDERS = 64  # of a data set that are searched for files whose content shows their format
 
@@ -134,11 +136,17 @@ def _format_of_nothing(path: AnyPath) -> str:
     has_file = _has_json(path) or bool(tables_of_images(path))
     if not has_file:
         _refuse_several(path)
+        _refuse_part(path)
     for kind, evidence in _unread_below(path):
         if kind != "excel" or not has_file:  # a workbook may be about anything
             refuse_unread(path, kind, evidence)
     if has_file:  # with something wrong in a JSON file, or in the columns of a table
         return "coco" if _has_json(path) else "csv"
+    if archives := [name for name in list_dir(path)[1] if name.lower().endswith(ARCHIVES)]:
+        text = (
+            f"this folder is no data set, but has archives: {short_list(archives)}; name the one that is the data set"
+        )
+        raise DataError(f"{path}: {text}, or unpack them", code="no-data-set")
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is",
@@ -158,6 +166,20 @@ def _refuse_several(path: AnyPath) -> None:
         are, name = ("folder in it is one", "it") if len(found) == 1 else ("folders in it are", "one of them")
         text = f"this folder is no data set, but the {are}: {short_list(found)}; name {name}"
         raise DataError(f"{path}: {text}", code="no-data-set")
+
+
+def _refuse_part(path: AnyPath) -> None:
+    """Raise an error that names the data set around a folder, which is called like a part or a split of one.
+
+    Raises:
+        DataError: there is such a data set.
+    """
+    folder = path
+    while isinstance(folder, Path) and folder.name.lower() in _INNER:
+        folder = folder.parent
+        if format := next(iter(claims(folder)), ""):
+            text = f"this folder is only a part of the data set (of the format {format}) in {folder}"
+            raise DataError(f"{path}: {text}; name that folder", code="no-data-set")
 
 
 def data_inside(path: AnyPath) -> AnyPath:
@@ -252,10 +274,16 @@ def _format_of_file(file: AnyPath) -> str:
     if suffix == ".txt" and has_boxes(file):
         return "csv"
     if suffix not in _BY_SUFFIX:
-        text = f"a file ending in {suffix or 'nothing'} is no data set that is known"
-        hint = "(.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
-        raise DataError(f"{file}: {text}; name its annotations {hint}", code="unknown-suffix")
+        raise _unknown_suffix(file, suffix)
     return _BY_SUFFIX[suffix]
+
+
+def _unknown_suffix(file: AnyPath, suffix: str) -> DataError:
+    text = f"a file ending in {suffix or 'nothing'} is no data set that is known; name its annotations"
+    hint = " (.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
+    if suffix == ".txt":
+        text, hint = "this text file has no boxes of a known format", "; name the folder or the data.yaml of the set"
+    return DataError(f"{file}: {text}{hint}", code="unknown-suffix")
 
 
 def _kind_of(file: AnyPath) -> str:

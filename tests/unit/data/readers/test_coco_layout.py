@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 from error_codes import raises_code
+from folders import fill, found
 
 from varifocal.data.archive import is_unsafe_path
+from varifocal.data.load import load_dataset
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers import coco_layout
 from varifocal.data.readers.coco_layout import find_coco, image_roots
@@ -238,3 +241,16 @@ def test_a_split_in_a_file_of_another_name(tmp_path):
     note = "annotations: 2 files of COCO belong to no split and are left out: everything.json, old_train.json."
     assert coco_layout.left_out_notes(found["train"], tmp_path) == [note]
     assert coco_layout.left_out_notes(found["train"], found["train"]) == []
+
+
+def test_the_folder_annotations_is_that_of_the_data_set_around(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
+    fill(
+        tmp_path,
+        {"annotations/instances_train.json": json.dumps(content), "images/a.png": (9, 9), "images/b.png": (9, 9)},
+    )
+    for path in ("annotations", "annotations/instances_train.json", ""):
+        data = load_dataset(tmp_path / path)
+        assert found(data) == {"a.png": [("cat", [1, 2, 4, 6])]}
+        assert sum("1 image lies beside those" in note for note in data.notes) == 1
