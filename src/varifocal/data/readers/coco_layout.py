@@ -124,7 +124,12 @@ def _has_boxes(file: AnyPath) -> bool:
 
 
 def _is_list(file: AnyPath) -> bool:
-    return ends_of(file).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    """Return whether a JSON begins as a list; only its first bytes are read, as a compressed one has no cheap end."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    except (OSError, ValueError):
+        return False
 
 
 def _is_data(file: AnyPath) -> bool:
