@@ -642,7 +642,7 @@ def csv_reference(files: dict[str, bytes]) -> Objects:
         written, *words, label = [cell.strip() for cell in (row + [""] * 6)[:6]]
         name = meant[written]
         result.setdefault(name, [])
-        if not any(words):
+        if all(word.lower() in ("", "nan", "na", "n/a", "null", "none", "no_box") for word in words):
             continue
         check(label and all(words), "a cell is missing")
         values = [decimal_number(word) for word in words]

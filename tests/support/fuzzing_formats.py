@@ -291,6 +291,8 @@ def yolo_keras_reference(files: dict[str, bytes]) -> Objects:
     if not set(found) & set(KERAS.split("\n")):
         raise UnclearError  # nothing may be left by which the file is known
     for line in found:
+        if len(line.split()) != len(line.split(" ")):
+            raise UnclearError  # other spaces, such as control characters
         words = line.split(" ")
         first = next((at for at, word in enumerate(words) if at and "," in word), len(words))
         name = known(" ".join(words[:first]).strip(), result)

@@ -260,16 +260,34 @@ def _joined(location: FoundImage) -> AnyPath:
 
 
 def _meant(one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]) -> tuple[list[int], bool]:
-    """Return the images that a missing one may be, one if it is certain, and whether that is in a usual folder."""
+    """Return the images that a missing one may be, one if it is certain, and whether that is in a usual folder.
+
+    As a last resort that is the image of the same name with another suffix (a.jpg for a.png), but only in a usual
+    folder: masks and drawings of predictions lie in others.
+    """
     for name in one.names:
         written = list(dict.fromkeys(spellings(name)))
         for parts in (written, without_upload(written, one.upload)):
-            length, images = max((ends.search(part) for part in parts), key=lambda hit: hit[0], default=(0, []))
-            if images:
-                names = {part[-1] for part in parts if part}
-                candidates = _candidates(ends, images, length, one.finder.split, taken)
-                return _sure(ends, _own(candidates, ends, length, near), names, near.usual)
+            if found := _by_ends(parts, one, ends, near, taken):
+                return found
+    for name in one.names:
+        stems = [(*part[:-1], os.path.splitext(part[-1])[0]) for part in spellings(name) if part and is_image(part[-1])]
+        images, is_near = _by_ends(stems, one, ends, near, taken) or ([], False)
+        if images and is_near:
+            return images, True
     return [], False
+
+
+def _by_ends(
+    parts: list[tuple[str, ...]], one: Lost, ends: Ends, near: _Near, taken: set[FoundImage]
+) -> tuple[list[int], bool] | None:
+    """Return what :func:`_meant` does for paths that an image may have; None where no image ends like one of them."""
+    length, images = max((ends.search(part) for part in parts), key=lambda hit: hit[0], default=(0, []))
+    if not images:
+        return None
+    names = {part[-1] for part in parts if part}
+    candidates = _candidates(ends, images, length, one.finder.split, taken)
+    return _sure(ends, _own(candidates, ends, length, near), names, near.usual)
 
 
 def without_upload(written: Iterable[tuple[str, ...]], sure: bool) -> list[tuple[str, ...]]:

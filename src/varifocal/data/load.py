@@ -14,19 +14,19 @@ from varifocal.data.annotations import LazySequence, RawDataset
 from varifocal.data.archive import AnyPath, is_archive, open_archive
 from varifocal.data.holdout import Subset, holdout_mask
 from varifocal.data.options import ReadOptions, Unlabeled, open_images
-from varifocal.data.paths import remember_folders, split_lists
+from varifocal.data.paths import remember_folders
 from varifocal.data.readers.columns import with_image_sizes
 from varifocal.data.readers.formats import READERS, data_inside, detect_format
 from varifocal.data.splits import (
     evaluation_split,
     holdout_split,
+    is_to_train,
     meant_by,
-    normalize_split,
     resolve_split,
     training_split,
     validation_split,
 )
-from varifocal.data.unlisted_images import with_unlisted
+from varifocal.data.unlisted_images import unread_lists, with_unlisted
 from varifocal.data.validate import (
     BoxValidity,
     box_problems,
@@ -37,7 +37,7 @@ from varifocal.data.validate import (
 )
 from varifocal.types import Dataset, FileLike, Sample
 from varifocal.utils.errors import ConfigError, DataError
-from varifocal.utils.text import counted, short_list
+from varifocal.utils.text import counted
 
 InvalidBoxes = Literal["error", "drop"]
 Difficult = Literal["ignore", "train"]
@@ -82,25 +82,13 @@ class DataSource:
             if reader.lists and raw.source.is_file():  # BDD100K may have a folder with a file for each image
                 raw = with_unlisted(raw, self.tree, self.options, reader.splits, reader.read)
             raw = _without_objects(raw) if len(self.splits) > 1 else raw
-            return replace(raw, notes=(*raw.notes, *self._ignored_lists(raw.format)))
+            return replace(raw, notes=(*raw.notes, *self._unread_lists()))
 
-    def _ignored_lists(self, format: str) -> list[str]:
-        """Return a note on lists of splits beside a format that does not use such lists."""
-        if format in ("voc", "yolo") or not self.tree.is_dir():
-            return []
-        known = {normalize_split(split) for split in self.splits}
-        lists = [
-            f"{name}/{file}" if name else file
-            for name in ("", *(() if READERS[format].image_sets else ("ImageSets", "ImageSets/Main")))
-            for file in split_lists(self.tree / name if name else self.tree)
-            if normalize_split(file[:-4]) not in known
-        ]
-        if not lists:
-            return []
-        return [
-            f"{self.tree.name}: {short_list(lists)}: lists of splits are not read there in this format; convert the "
-            "data set to Pascal VOC or YOLO, or move the images of each split into a folder of their own."
-        ]
+    def _unread_lists(self) -> list[str]:
+        """Return a note on lists of splits that the format has no use for; VOC's reader has its own notes on lists."""
+        folders = ["", *([] if READERS[self.format].image_sets else ["ImageSets", "ImageSets/Main"])]
+        no_lists = self.format == "voc" or not self.tree.is_dir()
+        return [] if no_lists else unread_lists(self.tree, folders, self.splits, self.format)
 
     def load(
         self, split: str | None = None, *, invalid_boxes: InvalidBoxes = "error", difficult: Difficult = "ignore"
@@ -110,12 +98,18 @@ class DataSource:
 
 
 def _without_objects(raw: RawDataset) -> RawDataset:
-    """Return a split that is one of several, and in which nothing is labeled, as images without objects."""
-    if not raw.problems.counts["no-classes"] or not len(raw.images):
+    """Return a split that is one of several, and in which nothing is labeled, as images without objects.
+
+    A split to train on is none of these where all its label files are missing: they are probably elsewhere.
+    """
+    kinds = ["no-classes", *(["missing-labels"] if raw.format == "yolo" and not is_to_train(raw.split) else [])]
+    issue = next((problem for problem in raw.problems if problem.kind in kinds), None)
+    if issue is None or not len(raw.images):
         return raw
     images = counted(len(raw.images), "(image counts|images count)")
-    note = f"{raw.source.name}: nothing is labeled in the split {raw.split}; its {images} as without objects."
-    return replace(raw, problems=raw.problems.without("no-classes"), notes=(*raw.notes, note))
+    text = f"nothing is labeled in the split {raw.split}" if issue.kind == "no-classes" else issue.text
+    note = f"{raw.source.name}: {text}; its {images} as without objects."
+    return replace(raw, problems=raw.problems.without(issue.kind), notes=(*raw.notes, note))
 
 
 def open_dataset(

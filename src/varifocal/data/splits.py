@@ -26,7 +26,8 @@ _SPELLINGS = {
 }
 _MEANT = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 _PARTS = {"trainval": ("train", "val", "valminusminival"), "val": ("minival", "valminusminival")}
-_NUMBER = re.compile(r"[-_ .]?\d+k?$|^\d+[-_ .]")  # a year, part or size: train2017, val-00, 2007_train
+# A year, part or size, or the name of a program: train2017, val-00, 2007_train, autosplit_train (Ultralytics).
+_AROUND = re.compile(r"[-_ .]?\d+k?$|^(?:\d+|autosplit)[-_ .]")
 _SIGNS = re.compile(r"[-_ .+&]+")
 _AFFIX = re.compile(  # trainset, val_images, train_annotations
     r"(?:sets?|splits?|data|images?|imgs|list|annotations?|labels?|instances|coco|boxes|bbox|bboxes|gt)$"
@@ -38,7 +39,7 @@ def normalize_split(split: str) -> str:
     """Return "train", "val", "test" or "trainval" for "valid", "Train2017", "test_set" and the like; any other name in
     lower case, without a number at either end."""
     small = split.strip().lower()
-    stem = _NUMBER.sub("", small) or small
+    stem = _AROUND.sub("", small) or small
     bare = _SIGNS.sub("", stem)
     return _MEANT.get(bare) or _MEANT.get(_AFFIX.sub("", bare)) or stem
 

@@ -7,7 +7,7 @@ images without objects if the user says so, otherwise a note counts them. Images
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,22 @@ from varifocal.data.archive import AnyPath
 from varifocal.data.find_images import fold, spellings, without_upload
 from varifocal.data.listing import passed_over
 from varifocal.data.options import ReadOptions
-from varifocal.data.paths import is_image, list_dir
+from varifocal.data.paths import is_image, list_dir, split_lists
 from varifocal.data.splits import NAMED, is_to_train, made_of_others, normalize_split
 from varifocal.utils.errors import DataError
-from varifocal.utils.text import counted
+from varifocal.utils.text import counted, short_list
 
+# Text and fix of the note on lists of splits that are not read, for YOLO and for other formats.
+_UNREAD_LISTS = {
+    "yolo": (
+        "lists of splits are left out, because no data.yaml names them or their lines are no paths",
+        "name them there (val: val.txt), with the path of an image on each line",
+    ),
+    "": (
+        "lists of splits are not read there in this format",
+        "convert the data set to Pascal VOC or YOLO, or move the images of each split into a folder of their own",
+    ),
+}
 FindSplits = Callable[[AnyPath], Mapping[str, AnyPath]]
 ReadSplit = Callable[[AnyPath, AnyPath, str, ReadOptions], RawDataset]
 
@@ -132,9 +143,8 @@ def _stems(name: str) -> set[str]:
 
 def _home(data: AnyPath) -> AnyPath:
     """Return the folder of the data set, also if only a file was named."""
-    if data.is_dir():
-        return data
-    return data.parent.parent if data.parent.name == "annotations" else data.parent
+    folder = data if data.is_dir() else data.parent
+    return folder.parent if folder.name == "annotations" else folder
 
 
 def _splits(raw: RawDataset, home: AnyPath, find: FindSplits) -> Mapping[str, AnyPath]:
@@ -182,3 +192,15 @@ def _added(raw: RawDataset, left: Sequence[tuple[_Beside, str]]) -> RawDataset:
     files = images.files.extended((one.folder, name) for one, name in left)
     sizes = np.concatenate([images.sizes, np.zeros((count, 2), np.int64)])
     return replace(raw, images=ImageColumns(names, files, sizes, np.concatenate([images.ids, free])))
+
+
+def unread_lists(data: AnyPath, folders: Sequence[str], splits: Iterable[str], format: str) -> list[str]:
+    """Return a note on lists of splits in some folders of a data set that are none of its ``splits``, if there are any.
+
+    YOLO's reader reads lists that its description names, or whose lines are paths; other formats have no use for them.
+    """
+    known = set(map(normalize_split, splits))
+    found = [(folder, file) for folder in folders for file in split_lists(data / folder if folder else data)]
+    names = ["/".join(filter(None, pair)) for pair in found if normalize_split(pair[1][:-4]) not in known]
+    text, hint = _UNREAD_LISTS["yolo" if format == "yolo" else ""]
+    return [f"{data.name}: {short_list(names)}: {text}; {hint}."] if names else []

@@ -324,3 +324,25 @@ def test_a_file_of_labels_does_not_take_the_images_of_another_split_of_any_name(
     table = "image,xmin,ymin,xmax,ymax,label\n0.jpg,2,2,6,6,cat\n1.jpg,2,2,6,6,cat\n"
     fill(tmp_path, {f"{day}/boxes.csv": table for day in ("monday", "tuesday")})
     refused(tmp_path, "names the image '1.jpg', which is not found in", format="csv", split="monday")
+
+
+@pytest.mark.parametrize("format", [format for format in SOURCES if format not in ("yolo", "voc")])
+def test_an_image_with_another_suffix_is_the_last_resort(tmp_path, format):
+    """The images were converted after they were labeled. Those of VOC have the names of the XML files anyway."""
+    fill(tmp_path, SOURCES[format]("a.png"))
+    fill(tmp_path, {"masks/a.jpg": IMAGE})
+    refused(tmp_path, "which is not found in", format=format)  # it need not be that image
+    folder = tmp_path if format == "image-folder" else tmp_path / "images"
+    fill(folder, {"a.jpg": IMAGE})
+    assert found(load_dataset(tmp_path, format=format)) == {"a.jpg": BOX}
+    fill(folder, {"a.bmp": IMAGE})
+    refused(tmp_path, "which fits several images: ", "a.bmp, ", "a.jpg", format=format)
+    fill(folder, {"a.png": IMAGE})
+    assert found(load_dataset(tmp_path, format=format)) == {"a.png": BOX}
+
+
+def test_an_image_that_two_names_with_other_suffixes_fit_is_of_none(tmp_path):
+    fill(tmp_path, {"a.json": coco("a.png", "a.bmp"), "images/a.jpg": IMAGE})
+    refused(tmp_path, "'a.png', which is not found, because", "fits other names, too")
+    fill(tmp_path, {"a.json": coco("a.png", "a.jpg")})
+    refused(tmp_path, "image 1 has the file_name 'a.png', which is not found in")

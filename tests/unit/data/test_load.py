@@ -219,3 +219,45 @@ def test_a_split_in_which_nothing_is_labeled_has_images_without_objects(tmp_path
         learned_classes(data, None, keep_all=False)
     convert(tmp_path, tmp_path / "out", "coco", format=format)
     assert [len(load_dataset(tmp_path / "out", split).samples) for split in ("train", "val")] == [1, 1]
+
+
+def test_images_to_validate_on_need_no_label_files_in_yolo(tmp_path):
+    fill(tmp_path, {**YOLO, "data.yaml": "train: images\ntest: test\nnames: [a]\n", "test/t.png": (9, 9)})
+    data = load_dataset(tmp_path, "test")
+    assert [len(sample.boxes) for sample in data.samples] == [0]
+    assert data.notes[-1].endswith(f"they are expected in {tmp_path}/test; its 1 image counts as without objects.")
+    (tmp_path / "labels/a.txt").unlink()  # those to train on are probably elsewhere
+    refused(tmp_path, "no image of split 'train' has a file of labels", split="train")
+
+
+def test_lists_that_yolo_does_not_read_are_noted(tmp_path):
+    fill(tmp_path, {**YOLO, "val.txt": "images/a.png\n", "ImageSets/test.txt": "a\n"})
+    assert "val.txt, ImageSets/test.txt: lists of splits are left out" in " ".join(load_dataset(tmp_path).notes)
+
+
+def test_folders_that_are_data_sets_are_named(tmp_path):
+    files = {f"one/{name}": content for name, content in YOLO.items()}
+    message = refused(fill(tmp_path, files | {"other/x": "-"}), code="no-data-set")
+    assert message.endswith("the folder in it is one: one (yolo); name it")
+    fill(tmp_path, {"two/annotations.xml": "<annotations/>"})
+    message = refused(tmp_path, code="no-data-set")
+    assert message.endswith("the folders in it are: one (yolo), two (cvat); name one of them")
+
+
+@pytest.mark.parametrize("part", ["images", "images/train", "labels", "labels/train"])
+def test_a_part_of_a_data_set_is_named_as_such(tmp_path, part):
+    files = {"data.yaml": "train: images/train\nnames: [a]", "images/train/a.png": (9, 9)}
+    fill(tmp_path, files | {"labels/train/a.txt": "0 0.5 0.5 1 1"})
+    refused(tmp_path / part, f"a part of the data set (of the format yolo) in {tmp_path}; name", code="no-data-set")
+
+
+def test_the_folder_of_a_split_without_class_names(tmp_path):
+    roboflow = {"data.yaml": "train: ../train/images\nnames: [a]", "train/images/a.png": (9, 9)}
+    fill(tmp_path, roboflow | {"train/labels/a.txt": "0 0.5 0.5 1 1"})
+    refused(tmp_path / "train", "add classes.txt", f"if there is one in {tmp_path}, name that", code="yolo-no-classes")
+
+
+def test_a_folder_with_archives_and_a_list_of_images(tmp_path):
+    fill(tmp_path, {"images.zip": b"PK", "labels.zip": b"PK", "train.txt": "images/a.png\n"})
+    refused(tmp_path, "but has archives: images.zip, labels.zip; name the one", code="no-data-set")
+    refused(tmp_path / "train.txt", "name the folder or the data.yaml of the set", code="unknown-suffix")

@@ -26,6 +26,7 @@ from varifocal.tools.datasets import eval_data
     ("meant", "names"),
     [
         ("train", "train Train TRAIN training train2017 train_2017 train-00 trainset train_set Train-Data 2007_train"),
+        ("train", "autosplit_train"),
         ("val", "val Val VAL valid Validation validation_set val2017 dev Dev eval valset VALIDATION_SPLIT"),
         ("test", "test Test testing test_2 TestSet"),
         ("trainval", "trainval TrainVal train_val train+val train-valid trainval35k trainval2014 2012_trainval"),

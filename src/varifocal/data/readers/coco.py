@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from varifocal.data.annotations import (
+    NO_LABEL,
     BoxColumns,
     Files,
     ImageColumns,
@@ -25,7 +26,7 @@ from varifocal.data.find_images import Lost, finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder
 from varifocal.data.readers.classes import clash, join_duplicates, joined_notes, name_unnamed
-from varifocal.data.readers.coco_layout import find_coco, image_roots
+from varifocal.data.readers.coco_layout import find_coco, image_roots, left_out_notes
 from varifocal.data.readers.coco_records import HINT, SECTIONS, Found
 from varifocal.data.readers.json_stream import Count, read_object
 from varifocal.data.readers.lookup import Lookup, Words
@@ -73,7 +74,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
     problems = Problems()
     for key in ("categories", "images", "annotations"):
         problems.extend(found.problems[key])
-    notes = (*_notes(found), *joined_notes(file.name, joined.names))
+    notes = (*_notes(found), *joined_notes(file.name, joined.names), *left_out_notes(file, data))
     ids = SourceIds(found.ids["images"].numbers, found.ids["categories"].numbers)
     boxes = replace(boxes, labels=joined.labels)
     return RawDataset("coco", file, split, images, boxes, joined.categories, problems, notes, ids=ids)
@@ -213,6 +214,7 @@ def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Categor
     known = np.array([category.id for category in categories], np.int64)
     where = _Where(found, ids, image_ids)
     image_of, label_of = _look_up(image_ids, images.ids), _look_up(category_ids, known)
+    label_of[found.ids["categories"].are_none(category_ids)] = NO_LABEL
     _report_lost(found, images, image_of)
     if not found.idless:
         _report_unknown(found, "unknown-image", image_of, image_ids, images.ids, where)
@@ -307,7 +309,7 @@ def _report_unknown(
     show = found.ids[section].show
     listed = short_list(map(show, known[:8].tolist())) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
 
-    hint = _shifted(np.unique(values), known)
+    hint = _shifted(np.unique(values[index_of != NO_LABEL]), known)
     of_class = kind == "unknown-class"
     if hint and of_class:
         kind = "shifted-class"
@@ -317,7 +319,7 @@ def _report_unknown(
         text = f"has the {key} {show(int(values[index]))}, which is not in '{section}' ({listed})"
         return Issue(kind, location, text, hint or "add it there or remove the annotation")
 
-    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of < 0).tolist(), make)
+    found.problems["annotations"].add_many(kind, np.flatnonzero(index_of == -1).tolist(), make)
 
 
 def _shifted(used: Int64[np.ndarray, "U"], known: Int64[np.ndarray, "K"]) -> str:

@@ -7,9 +7,11 @@ import re
 from varifocal.data.archive import AnyPath
 from varifocal.data.paths import list_dir
 from varifocal.data.readers.label_files import split_of_parts
+from varifocal.data.readers.sniff import ends_of
 from varifocal.data.sibling_folders import parts_between
 from varifocal.data.splits import NAMED, is_named, normalize_split
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import counted, short_list
 
 _FIFTYONE = "labels.json"
 _ALONE = ("annotations.json", "_annotations.coco.json", _FIFTYONE)
@@ -28,7 +30,8 @@ def find_coco(path: AnyPath) -> dict[str, AnyPath]:
     ``SPLIT/_annotations.coco.json`` (Roboflow), ``SPLIT/labels.json`` (FiftyOne) and ``SPLIT/annotations.json``;
     without any of these ``SPLIT.json`` or ``instances_SPLIT.json``, and a single one of the others, which is the split
     "all". ``lvis_v1_SPLIT.json`` and, where there are no ``instances_SPLIT.json``, ``person_keypoints_SPLIT.json`` are
-    taken like these. Splits carry the names they have on disk, such as "train2017", but "valid" is "val".
+    taken like these. Splits carry the names they have on disk, such as "train2017", but "valid" is "val". Lists are no
+    data sets but detection results, which are left out.
 
     Raises:
         DataError: ``path`` is a folder without annotation files, or with two of one split.
@@ -36,7 +39,8 @@ def find_coco(path: AnyPath) -> dict[str, AnyPath]:
     if path.is_file():
         return {_split_of(path): path}
     found: dict[str, AnyPath] = {}
-    for file in _candidates(path):
+    files = _candidates(path)
+    for file in [file for file in files if not _is_list(file)] or files:
         split = _split_of(file, path)
         other = found.setdefault(split, file)
         if other is not file and _rank(file) < _KEYPOINTS_RANK:
@@ -47,6 +51,19 @@ def find_coco(path: AnyPath) -> dict[str, AnyPath]:
         expected = "annotations/instances_train.json, train/_annotations.coco.json, train.json or annotations.json"
         raise DataError(f"{path}: there are no COCO annotations; expected {expected} in it", code="coco-no-annotations")
     return found
+
+
+def left_out_notes(file: AnyPath, data: AnyPath) -> list[str]:
+    """Return a note on files of COCO with boxes beside ``file`` that are no splits of the data set ``data``."""
+    if data.is_file():
+        return []
+    used = find_coco(data).values()
+    others = [other for other in _json_files(file.parent)[:_MAX_FILES] if other not in used]
+    names = [other.name for other in others if not _PREFIXES.match(other.name) and _has_boxes(other)]
+    if not names:
+        return []
+    files = counted(len(names), "(file of COCO belongs to no split and is|files of COCO belong to no split and are)")
+    return [f"{file.parent.name}: {files} left out: {short_list(names)}."]
 
 
 def _by_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
@@ -62,6 +79,7 @@ def _by_words(found: dict[str, AnyPath]) -> dict[str, AnyPath]:
 def image_roots(json: AnyPath, data: AnyPath, split: str) -> list[AnyPath]:
     """Return the folders in which the images of a JSON may lie, the most specific first; ``data`` is the data set."""
     base = data if data.is_dir() else _base_of(json)
+    base = base.parent if base.name == "annotations" else base
     names = dict.fromkeys([split, normalize_split(split), *(["valid"] if normalize_split(split) == "val" else [])])
     roots = [base / sub / name if sub else base / name for name in names for sub in ("", "images")]
     roots += [base / name / "images" for name in names]
@@ -85,11 +103,33 @@ def begins_as_coco(file: AnyPath) -> bool:
 
 def _candidates(folder: AnyPath) -> list[AnyPath]:
     inside = [file for file in _json_files(folder / "annotations") if file.name not in _ALONE]
-    nested = sorted(filter(_is_usual, inside), key=_rank) or list(filter(begins_as_coco, inside))
+    usual = sorted(filter(_is_usual, inside), key=_rank)
+    nested = [*usual, *_of_other_splits(inside, usual)] if usual else list(filter(begins_as_coco, inside))
     inner = [folder / name for name in list_dir(folder)[0] if name != "annotations"]
     for name in _ALONE:
         nested += [path / name for path in inner if _is_data(path / name)]
     return nested or _beside_the_images(folder) or _in_any_folder(folder)
+
+
+def _of_other_splits(files: list[AnyPath], usual: list[AnyPath]) -> list[AnyPath]:
+    """Return those files with boxes whose names have the word of a split that no usual file is of: my_validation."""
+    known = {normalize_split(_split_of(file)) for file in usual}
+    splits = {file: split_of_parts([file.stem]) for file in files if file not in usual}
+    return [file for file, split in splits.items() if split in NAMED - known and _has_boxes(file)]
+
+
+def _has_boxes(file: AnyPath) -> bool:
+    """Return whether a file is of COCO and has boxes, which captions and mere lists of images have not."""
+    return begins_as_coco(file) and b'"bbox"' in ends_of(file)
+
+
+def _is_list(file: AnyPath) -> bool:
+    """Return whether a JSON begins as a list; only its first bytes are read, as a compressed one has no cheap end."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    except (OSError, ValueError):
+        return False
 
 
 def _is_data(file: AnyPath) -> bool:

@@ -138,7 +138,7 @@ class Found:
         return code, name, *(whole_side(record.get(side)) for side in ("width", "height"))
 
     def _annotation(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[Any, ...] | None:
-        image, category = (self.ids[key].code(record.get(name)) for key, name in _REFERS.items())
+        image, category = self.ids["images"].code(record.get("image_id")), self._class_of(record, index)
         if image is None or category is None:
             key = "image_id" if image is None else "category_id"
             self.report("malformed", "annotations", location, *_no_id(record, key))
@@ -153,6 +153,11 @@ class Found:
         if isinstance(record.get("bbox"), dict) and type(box) is list and box is not _NO_BOX:
             self.changed["(bbox is an object|bboxes are objects) with x, y, width and height"] += 1
         return code, image, category, box
+
+    def _class_of(self, record: dict[str, Any], index: int) -> int | None:
+        """Return the code of an annotation's class, that of a record without an id where it has none."""
+        value = record.get("category_id")
+        return without_id(index) if value is None else self.ids["categories"].code(value)
 
     def _category(self, record: dict[str, Any], index: int, location: str, row: int) -> tuple[int, str] | None:
         code, name = self.ids["categories"].code(record.get("id")), record.get("name")
@@ -238,9 +243,6 @@ class Found:
         """Return the location of an annotation, by its id or, where it has none, by its index."""
         index = index_of(id)
         return f"annotations[{index}]" if index is not None else f"annotation {self.ids['annotations'].show(id)}"
-
-
-_REFERS = {"images": "image_id", "categories": "category_id"}
 
 
 def _rows(key: str, records: list[Any]) -> list[Any] | None:

@@ -18,7 +18,7 @@ from varifocal.data.find_images import finder_of
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import ImageFinder, TextDecoder, decode, list_dir
 from varifocal.data.readers.columns import ColumnBuilder
-from varifocal.data.readers.csv_columns import EXPECTED, Table, names_images, table_of
+from varifocal.data.readers.csv_columns import EXPECTED, Table, names_delimiter, names_images, table_of
 from varifocal.data.readers.items import ONE_CLASS, absent_note, one_class_note, without_suffix
 from varifocal.data.readers.label_files import image_folders, image_roots, split_of_parts
 from varifocal.data.readers.open_images import class_names
@@ -112,6 +112,8 @@ def _rows(text: str, table: Table, file: AnyPath) -> Iterator[tuple[int, list[st
     try:
         for row in reader:
             if not any(cell.strip() for cell in row):
+                continue
+            if reader.line_num == 1 and names_delimiter(table.delimiter.join(row)):
                 continue
             if header:
                 header = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _NAMES = {
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
 EXPECTED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
 _DELIMITERS = (",", ";", "\t", "|")
+_MISSING = frozenset(["", "nan", "na", "n/a", "null", "none", "no_box"])  # cells of pandas and others without a box
 # The columns in which a box can be written; the first way of which a table has all columns counts.
 _WAYS = (
     ("xmin", "ymin", "xmax", "ymax"),
@@ -84,10 +86,10 @@ class Table:
         """Return the words of each box in a row, four where the box is complete; none where there is no box."""
         if len(self.box) == 4:
             words = [self.cell(row, role) for role in self.box]
-            return [words] if any(words) else []
+            return [] if all(map(_is_missing, words)) else [words]
         cell = self.cell(row, self.box[0])
         parts = cell.split(";") if self.box == ("boxes",) else [cell.strip("[](){}")]
-        return [re.split(r"[,\s]+", part.strip()) for part in parts if part.strip() and part.strip() != "no_box"]
+        return [re.split(r"[,\s]+", part.strip()) for part in parts if not _is_missing(part)]
 
     def corners(self, words: Iterable[str]) -> list[float]:
         """Return a box as x1, y1, x2, y2, with NaN for what is no number."""
@@ -114,18 +116,35 @@ def table_of(text: str, file: AnyPath) -> Table:
     Raises:
         DataError: a column is missing or there twice; the message names it.
     """
-    line = next((line for line in text.split("\n") if line.strip()), "")
+    line = next((line for line in text.split("\n") if line.strip() and not names_delimiter(line)), "")
     delimiter = max(_DELIMITERS, key=lambda sign: len(_split(line, sign)))
     cells = _split(line, delimiter)
-    roles = list(map(_role_of, cells))
-    if not any(roles):
-        for order in (_MAKE_SENSE, EXPECTED):
-            table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
-            # makesense.ai has the image behind the box, where others have the class
-            fits = order == EXPECTED or is_image(table.cell(cells, "image"))
-            if fits and len(cells) >= len(order) and _is_row(table, cells):
-                return table
-    return _with_header(delimiter, cells, roles, file)
+    return _without_header(delimiter, cells) or _with_header(delimiter, cells, list(map(_role_of, cells)), file)
+
+
+def _without_header(delimiter: str, cells: list[str]) -> Table | None:
+    """Return how a table is to be read whose first line is a row; None where it is a header, which has no numbers.
+
+    The class of a row may be called like a column.
+    """
+    if any(map(_role_of, cells)) and all(map(math.isnan, map(to_number, cells))):
+        return None
+    for order in (_MAKE_SENSE, EXPECTED):
+        table = Table(delimiter, {role: index for index, role in enumerate(order)}, False, order[1:5])
+        # makesense.ai has the image behind the box, where others have the class
+        fits = order == EXPECTED or is_image(table.cell(cells, "image"))
+        if fits and len(cells) >= len(order) and _is_row(table, cells):
+            return table
+    return None
+
+
+def names_delimiter(line: str) -> bool:
+    """Return whether a line is the one by which Excel knows the delimiter, ``sep=;``."""
+    return re.fullmatch(r'"?sep=."?', line.strip(), re.IGNORECASE) is not None
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in _MISSING
 
 
 def names_images(line: str) -> bool:

@@ -17,6 +17,7 @@ from varifocal.data.paths import ImageFinder, TextDecoder, list_dir
 from varifocal.data.readers.columns import UNSIZED, ColumnBuilder
 from varifocal.data.readers.items import ELLIPSE, MASK, OUTLINE, TURNED
 from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.record_files import exports_by_split, files_of_exports
 from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.values import NAN, to_number, whole_size
 from varifocal.data.readers.xml_text import root_tag, scan_xml
@@ -29,10 +30,10 @@ _NAMES = Words("has the image", "add it, or remove it from the XML", "write its 
 
 
 class _Reading:
-    """A handler of the elements of a file, which skips the images of other splits."""
+    """A handler of the elements of a file, which skips the images of other subsets than one, or none for "all"."""
 
-    def __init__(self, columns: ColumnBuilder, finder: ImageFinder, file: AnyPath) -> None:
-        self.columns, self.finder, self.file = columns, finder, file
+    def __init__(self, columns: ColumnBuilder, finder: ImageFinder, file: AnyPath, subset: str) -> None:
+        self.columns, self.finder, self.file, self.subset = columns, finder, file, subset
         self.image = -1  # the image that the element lies in
         self.labels: list[str] = []
         self.path: list[str] = []
@@ -61,7 +62,7 @@ class _Reading:
     def add_image(self, attributes: Mapping[str, str], line: int) -> int:
         """Add an image and return its index, -1 for one of another split."""
         columns = self.columns
-        if columns.split not in (split_of(attributes), "all"):
+        if self.subset not in (split_of(attributes), "all"):
             return -1
         size = whole_size(attributes.get("width", ""), attributes.get("height", ""))
         name, location = attributes.get("name", ""), SourceLocation(self.file, f"line {line}")
@@ -141,7 +142,7 @@ _SHAPES = {"box": _box, "polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
 
 
 def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) -> RawDataset:
-    """Read the images of one subset of an export; "all" has those of every subset.
+    """Read the images of one subset of an export, or all where it is "all", or where the split is a file of its own.
 
     Raises:
         DataError: no XML, or an export for videos.
@@ -149,7 +150,8 @@ def read_cvat(source: AnyPath, data: AnyPath, split: str, options: ReadOptions) 
     columns = ColumnBuilder("cvat", source, split)
     base = data if data.is_dir() else source.parent
     roots = [base / "images" / split, base / "images", source.parent / "images", source.parent, base]
-    reading = _Reading(columns, finder_of(roots, base, split, options), source)
+    subset = "all" if data.is_dir() and len(cvat_files(data)) > 1 else split
+    reading = _Reading(columns, finder_of(roots, base, split, options), source, subset)
     latin = scan_xml(source, reading.start, reading.end)
     columns.report_no_classes()
     columns.notes += TextDecoder([source.name] if latin else []).notes(source)
@@ -163,35 +165,47 @@ def split_of(attributes: Mapping[str, str]) -> str:
 
 
 def find_cvat(path: AnyPath) -> dict[str, AnyPath]:
-    """Return the subsets of the images of an export, "all" where they have none.
+    """Return the subsets of an export, "all" where its images have none; or several exports, one for each split.
 
     Raises:
-        DataError: there is no such XML file, or several.
+        DataError: there is no such XML file, or there are several whose names or folders do not say their splits.
     """
-    file = path if path.is_file() else cvat_file(path)
-    if file is None:
+    files = [path] if path.is_file() else cvat_files(path)
+    if not files:
         text = "there is no annotations.xml of CVAT in it; name the folder or the file of an export"
         raise DataError(f"{path}: {text}", code="cvat-no-export")
+    if len(files) > 1:
+        return _by_split(path, files)
     found: dict[str, None] = {}
 
     def start(tag: str, attributes: dict[str, str], _: int) -> None:
         if tag == "image":
             found[split_of(attributes)] = None
 
-    scan_xml(file, start, lambda tag, text: None)
-    return dict.fromkeys(found or ["all"], file)
+    scan_xml(files[0], start, lambda tag, text: None)
+    return dict.fromkeys(found or ["all"], files[0])
 
 
-def cvat_file(folder: AnyPath) -> AnyPath | None:
-    """Return the XML file of an export in a folder; None where there is none.
+def _by_split(folder: AnyPath, files: list[AnyPath]) -> dict[str, AnyPath]:
+    """Return several exports by their splits.
 
     Raises:
-        DataError: there are several.
+        DataError: their names or folders do not say their splits.
     """
+    found = exports_by_split(folder, files)
+    if not found:
+        text = f"there are several exports, {', '.join(file.name for file in files)}; name one"
+        hint = "or give each file or its folder the name of a split (train, val, test)"
+        raise DataError(f"{folder}: {text}, {hint}", code="cvat-several-exports")
+    return found
+
+
+def cvat_files(folder: AnyPath) -> list[AnyPath]:
+    """Return the XML files of exports in a folder, or else in the folders in it that are called like splits."""
+    return files_of_exports(folder, _exports_in)
+
+
+def _exports_in(folder: AnyPath) -> list[AnyPath]:
     files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith(".xml")]
     usual = [file for file in files if file.name == "annotations.xml"]
-    found = [file for file in usual or files[:1000] if root_tag(file) == "annotations"]
-    if len(found) > 1:
-        text = f"there are several exports, {', '.join(file.name for file in found)}; name one"
-        raise DataError(f"{folder}: {text}", code="cvat-several-exports")
-    return found[0] if found else None
+    return [file for file in usual or files[:1000] if root_tag(file) == "annotations"]

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from varifocal.data.annotations import RawDataset
+from varifocal.data.archive import SUFFIXES as ARCHIVES
 from varifocal.data.archive import AnyPath
 from varifocal.data.options import ReadOptions
 from varifocal.data.paths import is_folder, list_dir, remember_folders, walk
@@ -17,7 +18,7 @@ from varifocal.data.readers.coco import read_coco
 from varifocal.data.readers.coco_layout import begins_as_coco, find_coco
 from varifocal.data.readers.csv_boxes import SUFFIXES as TABLES
 from varifocal.data.readers.csv_boxes import box_tables, find_csv, has_boxes, read_csv, tables_of_images
-from varifocal.data.readers.cvat import cvat_file, find_cvat, read_cvat
+from varifocal.data.readers.cvat import cvat_files, find_cvat, read_cvat
 from varifocal.data.readers.image_folder import find_image_folder, metadata_files, read_image_folder
 from varifocal.data.readers.json_lists import CREATEML, find_bdd, read_bdd
 from varifocal.data.readers.label_files import SNIFFED, split_of_parts
@@ -37,6 +38,7 @@ from varifocal.data.readers.yolo_find import find_yolo, has_yolo
 from varifocal.data.readers.yolo_folders import has_yolo_labels
 from varifocal.data.readers.yolo_keras import YOLO_KERAS
 from varifocal.utils.errors import DataError
+from varifocal.utils.text import short_list
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,6 @@ def _coco_files(folder: AnyPath) -> Iterator[AnyPath]:
     yield from filter(_is_coco, files[:20])
 
 
-def _cvat_files(folder: AnyPath) -> Iterator[AnyPath]:
-    file = cvat_file(folder)
-    if file is not None:
-        yield file
-
-
 def _webdataset_evidence(folder: AnyPath) -> str:
     if has_samples(folder):
         return "images with a .json of the same name"
@@ -85,7 +81,7 @@ READERS = {
     "coco": Reader(find_coco, read_coco, _first_of(_coco_files), lists=True),
     "voc": Reader(find_voc, read_voc, has_voc),
     "yolo": Reader(find_yolo, read_yolo, has_yolo),
-    "cvat": Reader(find_cvat, read_cvat, _first_of(_cvat_files), lists=True),
+    "cvat": Reader(find_cvat, read_cvat, _first_of(cvat_files), lists=True),
     "label-studio": Reader(find_label_studio, read_label_studio, _first_of(exports), lists=True),
     "csv": Reader(find_csv, read_csv, _first_of(box_tables), lists=True),
     "image-folder": Reader(find_image_folder, read_image_folder, _first_of(metadata_files), lists=True),
@@ -106,6 +102,7 @@ _BY_SUFFIX = {
 }
 _MAX_DEPTH = 4  # folders around a data set
 _PARTS = frozenset(["annotations", "labels", "ann", "img", "images", "imagesets", "jpegimages", "xmls", "data"])
+_INNER = _PARTS - {"data"} | {"train", "val", "valid", "test"}  # names of folders that are hardly a data set
 _DOCUMENTS = frozenset(["readme", "license", "licence", "citation", "notes"])
 _MAX_FOLDERS = 64  # of a data set that are searched for files whose content shows their format
 
@@ -127,19 +124,62 @@ def detect_format(path: AnyPath) -> str:
         listed = ", ".join(f"{name} ({evidence})" for name, evidence in found.items())
         text = f"this looks like {listed}; say which is meant with --format, or name its file"
         raise DataError(f"{path}: {text}", code="several-formats")
-    if found:
-        return next(iter(found))
+    return next(iter(found)) if found else _format_of_nothing(path)
+
+
+def _format_of_nothing(path: AnyPath) -> str:
+    """Return the format whose reader has the best message on a folder in which nothing is of a format.
+
+    Raises:
+        DataError: there is no such format; the message says what was found.
+    """
+    has_file = _has_json(path) or bool(tables_of_images(path))
+    if not has_file:
+        _refuse_several(path)
+        _refuse_part(path)
     for kind, evidence in _unread_below(path):
-        refuse_unread(path, kind, evidence)
-    if _has_json(path):
-        return "coco"  # its reader has the best messages on what is wrong with a JSON file
-    if tables_of_images(path):
-        return "csv"  # the same for the columns of a table
+        if kind != "excel" or not has_file:  # a workbook may be about anything
+            refuse_unread(path, kind, evidence)
+    if has_file:  # with something wrong in a JSON file, or in the columns of a table
+        return "coco" if _has_json(path) else "csv"
+    if archives := [name for name in list_dir(path)[1] if name.lower().endswith(ARCHIVES)]:
+        text = (
+            f"this folder is no data set, but has archives: {short_list(archives)}; name the one that is the data set"
+        )
+        raise DataError(f"{path}: {text}, or unpack them", code="no-data-set")
     raise DataError(
         f"{path}: no data set is recognized; there are {_contents(path)}. Expected are the annotations of "
         f"{', '.join(READERS)}; name their file, or say with --format what it is",
         code="no-data-set",
     )
+
+
+def _refuse_several(path: AnyPath) -> None:
+    """Raise an error that names the folders in a folder that are data sets of their own.
+
+    Raises:
+        DataError: there are such folders.
+    """
+    inner = {name: next(iter(claims(path / name)), "") for name in list_dir(path)[0][:_MAX_FOLDERS]}
+    found = [f"{name} ({format})" for name, format in inner.items() if format]
+    if found:
+        are, name = ("folder in it is one", "it") if len(found) == 1 else ("folders in it are", "one of them")
+        text = f"this folder is no data set, but the {are}: {short_list(found)}; name {name}"
+        raise DataError(f"{path}: {text}", code="no-data-set")
+
+
+def _refuse_part(path: AnyPath) -> None:
+    """Raise an error that names the data set around a folder, which is called like a part or a split of one.
+
+    Raises:
+        DataError: there is such a data set.
+    """
+    folder = path
+    while isinstance(folder, Path) and folder.name.lower() in _INNER:
+        folder = folder.parent
+        if format := next(iter(claims(folder)), ""):
+            text = f"this folder is only a part of the data set (of the format {format}) in {folder}"
+            raise DataError(f"{path}: {text}; name that folder", code="no-data-set")
 
 
 def data_inside(path: AnyPath) -> AnyPath:
@@ -234,10 +274,16 @@ def _format_of_file(file: AnyPath) -> str:
     if suffix == ".txt" and has_boxes(file):
         return "csv"
     if suffix not in _BY_SUFFIX:
-        text = f"a file ending in {suffix or 'nothing'} is no data set that is known"
-        hint = "(.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
-        raise DataError(f"{file}: {text}; name its annotations {hint}", code="unknown-suffix")
+        raise _unknown_suffix(file, suffix)
     return _BY_SUFFIX[suffix]
+
+
+def _unknown_suffix(file: AnyPath, suffix: str) -> DataError:
+    text = f"a file ending in {suffix or 'nothing'} is no data set that is known; name its annotations"
+    hint = " (.json, .xml, .yaml, .csv, .jsonl, .parquet, .txt), an archive (.zip, .tar) or its folder"
+    if suffix == ".txt":
+        text, hint = "this text file has no boxes of a known format", "; name the folder or the data.yaml of the set"
+    return DataError(f"{file}: {text}{hint}", code="unknown-suffix")
 
 
 def _kind_of(file: AnyPath) -> str:

@@ -148,7 +148,7 @@ class ImageSets:
         stem = _stem_of(line)
         file = cut(stem) + (".xml" if self.what == "XML" else self.what)
         if stem in self.labels:
-            text = f"names {short(line)}, and several folders {where} have a {file}"
+            text = f"names {short(line)}, and several folders {where} have a file {file}"
             return text, "write the folder of the one that is meant"
         return f"names {short(line)}, and there is no {file} {where}", "add it, or remove the line"
 

@@ -29,14 +29,16 @@ from varifocal.data.readers.items import (
 from varifocal.data.readers.json_stream import parse_json
 from varifocal.data.readers.label_studio_min import SHAPES, is_minimal, read_csv_records, to_tasks
 from varifocal.data.readers.lookup import Words
+from varifocal.data.readers.record_files import exports_by_split, files_of_exports
 from varifocal.data.readers.shapes import ellipse_box, enclosing_box, rotate_box
 from varifocal.data.readers.sniff import json_kind, table_kind
 from varifocal.data.readers.values import NAN, whole_size
 from varifocal.utils.errors import DataError
-from varifocal.utils.text import short
+from varifocal.utils.text import short, short_list
 
 _NAMES = Words(hint="add it, or remove the task", inside="add it, or remove the task")
 _LOCATION = LocationFormat("[{record}] result {index}")
+_Region = tuple[int, dict[str, Any]]  # index and content of a result
 _MAX_FILES = 100  # of a folder that are read to find the export
 # Shapes with an area, and the numbers that describe them; a polygon is described by points.
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -44,6 +46,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "ellipse": ("x", "y", "radiusX", "radiusY"),
     "polygon": (),
 }
+_IMAGE_FIELDS = ("image", "img", "photo")  # usual names of the field of a task's data that has the image
 _NAMING = ("labels", "choices")  # types of results that name a region that another result draws
 
 
@@ -112,7 +115,7 @@ def _results_of(columns: ColumnBuilder, task: Any, number: int, options: ReadOpt
         return []
     if not done:
         columns.changed["(task|tasks) that nobody has labeled (was|were) left out"] += 1
-        columns.left_out += [name] if (name := _image_name(task["data"])) else []
+        columns.left_out += _image_names(task["data"])
         return None
     if len(done) > 1:
         text = "(task was|tasks were) labeled more than once; the ground truth, or else the first, was taken"
@@ -129,8 +132,7 @@ def _read_task(
     columns: ColumnBuilder, finder: ImageFinder, task: dict[str, Any], number: int, results: list[Any]
 ) -> None:
     location = f"[{number}]" + (f" (id {short(task['id'])})" if "id" in task else "")
-    name = _image_name(task["data"])
-    if name is None:
+    if not _image_names(task["data"]):
         columns.report("malformed", columns.source, location, "names no image in its data", "remove the task")
         return
     for index, result in enumerate(results):
@@ -138,13 +140,55 @@ def _read_task(
             text = f"is {short(result)}"
             columns.report("malformed", columns.source, f"{location} result {index}", text, "it should be an object")
     regions = [(index, result) for index, result in enumerate(results) if isinstance(result, dict)]
-    size = next(filter(all, (_size(result) for _, result in regions)), (0, 0))
+    images = _by_image(task["data"], regions)
+    if images is None:
+        text = f"names several images ({short_list(_fields_of_images(task['data']))}), "
+        text += "and its results do not say which of them each box is on"
+        hint = "export the whole JSON, whose results name it in to_name, or remove the task"
+        columns.report("malformed", columns.source, location, text, hint)
+        return
     at = SourceLocation(columns.source, location)
-    image = columns.add_named_image(finder, name, at, _NAMES, size=size, upload=True, record=f"[{number}]")
-    _read_regions(columns, image, regions, number)
+    for name, drawn in images.items():
+        size = next(filter(all, (_size(result) for _, result in drawn)), (0, 0))
+        image = columns.add_named_image(finder, name, at, _NAMES, size=size, upload=True, record=f"[{number}]")
+        _read_regions(columns, image, drawn, number)
 
 
-def _read_regions(columns: ColumnBuilder, image: int, regions: list[tuple[int, dict[str, Any]]], number: int) -> None:
+def _by_image(data: dict[str, Any], regions: list[_Region]) -> dict[str, list[_Region]] | None:
+    """Return the regions on each image of a task, by the image's name; None where it cannot be known.
+
+    Of several images the results name theirs in ``to_name``, which is called like a field of the data, and the page of
+    a field with a list of images in ``item_index``. Images on which nothing is drawn are left out, but pages are not.
+    """
+    fields, pages = _fields_of_images(data), _image_names(data)
+    others = {_plain(result.get("to_name")) for _, result in regions if all(_size(result))} - set(fields)
+    has_usual = any(isinstance(data.get(key), str) for key in _IMAGE_FIELDS)
+    if len(fields) > 1 and len(others) > has_usual:
+        return None
+    found: dict[str, list[_Region]] = {name: [] for name in pages if len(pages) > 1 or not regions}
+    for index, result in regions:
+        names, page = fields.get(_plain(result.get("to_name")), pages), result.get("item_index")
+        name = names[page] if type(page) is int and page in range(len(names)) else names[0]
+        found.setdefault(name, []).append((index, result))
+    return found
+
+
+def _fields_of_images(data: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the images that each field of a task's data names, where it names any, by the plain name of the field."""
+    lists = {_plain(key): value if isinstance(value, list) else [value] for key, value in data.items()}
+    return {key: value for key, value in lists.items() if value and all(map(_is_image, value))}
+
+
+def _plain(name: Any) -> str:
+    """Return a name in lower case with only its letters and digits: img-1 and img1 are the same."""
+    return "".join(filter(str.isalnum, name.lower())) if isinstance(name, str) else ""
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and (is_image(value.partition("?")[0]) or is_image(value))
+
+
+def _read_regions(columns: ColumnBuilder, image: int, regions: list[_Region], number: int) -> None:
     """Add the shapes among the results of a task, each with its own label or that of another result of its region."""
     results = [result for _, result in regions]
     names, drawn = _names_apart(results), _drawn(results)
@@ -196,12 +240,15 @@ def _shape_of(result: dict[str, Any], drawn: set[str]) -> str:
     return kind if kind in _KEYS else ""
 
 
-def _image_name(data: dict[str, Any]) -> str | None:
-    """Return the image of a task, whatever the labeling interface calls it; None where the task names none."""
-    words = [data[key] for key in ("image", "img", "image", "photo") if isinstance(data.get(key), str)]
-    others = [value for value in data.values() if isinstance(value, str)]
-    words += sorted(others, key=lambda value: not is_image(value.partition("?")[0]) and not is_image(value))
-    return next((word for word in words if word.strip()), None)
+def _image_names(data: dict[str, Any]) -> list[str]:
+    """Return the image of a task, whatever the labeling interface calls it, or the pages in a list of images."""
+    words = [data[key] for key in _IMAGE_FIELDS if isinstance(data.get(key), str)]
+    words += sorted((value for value in data.values() if isinstance(value, str)), key=lambda word: not _is_image(word))
+    words = [word for word in words if word.strip()][:1]
+    pages = next(
+        (value for value in data.values() if isinstance(value, list) and value and all(map(_is_image, value))), []
+    )
+    return words if any(map(_is_image, words)) else pages or words
 
 
 def _size(result: dict[str, Any]) -> tuple[int, int]:
@@ -276,21 +323,28 @@ def _to_box(columns: ColumnBuilder, kind: str, numbers: list[float], size: tuple
 
 
 def find_label_studio(path: AnyPath) -> dict[str, AnyPath]:
-    """Return the export, a file or the only one in a folder, as the split "all".
+    """Return the export, a file or the only one in a folder, as the split "all"; or several, one for each split.
 
     Raises:
-        DataError: there is none, or several.
+        DataError: there is none, or there are several whose names or folders do not say their splits.
     """
     files = [path] if path.is_file() else exports(path)
-    if len(files) != 1:
-        names = ", ".join(file.name for file in files) or "none"
-        text = f"one export of Label Studio is expected in it and there is {names}; name the file"
-        raise DataError(f"{path}: {text}", code="label-studio-one-export")
-    return {"all": files[0]}
+    if len(files) == 1:
+        return {"all": files[0]}
+    if found := exports_by_split(path, files):
+        return found
+    names = ", ".join(file.name for file in files) or "none"
+    text = f"one export of Label Studio is expected in it and there is {names}; name the file"
+    hint = ", or give each file or its folder the name of a split (train, val, test)" if files else ""
+    raise DataError(f"{path}: {text}{hint}", code="label-studio-one-export")
 
 
 def exports(folder: AnyPath) -> list[AnyPath]:
-    """Return the files of a folder that are an export."""
+    """Return the files of a folder that are an export, or else of the folders in it that are called like splits."""
+    return files_of_exports(folder, _exports_in)
+
+
+def _exports_in(folder: AnyPath) -> list[AnyPath]:
     files = [folder / name for name in list_dir(folder)[1] if name.lower().endswith((".json", ".csv"))]
     return [file for file in files[:_MAX_FILES] if is_export(file)]
 

@@ -74,8 +74,8 @@ def _entry(number: int, shape: dict[str, Any]) -> Entry:
     if points is None:
         return Shape(number, label, (), odd=short(shape.get("points")))
     if len(points) < min_points:
-        text = f"is a {kind} of {counted(len(points), '(point|points)')}"
-        return Fault(number, text, f"it has at least {min_points}; draw it again")
+        odd = f"{short(shape.get('points'))} (a {kind} of {counted(len(points), '(point|points)')})"
+        return Shape(number, label, (), odd=odd)
     box = _circle(points) if kind == "circle" else enclosing_box(points)
     return Shape(number, label, box, note=note, difficult=shape.get("difficult") is True)
 

@@ -5,7 +5,7 @@ The file lies beside the images or in a folder of its own; its name, or that of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from varifocal.data.annotations import RawDataset
@@ -17,7 +17,7 @@ from varifocal.data.readers.columns import ColumnBuilder
 from varifocal.data.readers.items import Item, Items, LocationOf, finished
 from varifocal.data.readers.label_files import SNIFFED, image_folders, image_roots, split_of_parts
 from varifocal.data.sibling_folders import parts_between, siblings_of_source
-from varifocal.data.splits import NAMED
+from varifocal.data.splits import NAMED, normalize_split
 from varifocal.utils.errors import DataError
 
 
@@ -82,6 +82,18 @@ class RecordFiles:
 
         self.scan(source, columns, add)
         return finished(items, [source], self.words)
+
+
+def files_of_exports(folder: AnyPath, find: Callable[[AnyPath], list[AnyPath]]) -> list[AnyPath]:
+    """Return the files that ``find`` finds in a folder, or else in the folders in it that are called like splits."""
+    names = [name for name in list_dir(folder)[0] if normalize_split(name) in NAMED]
+    return find(folder) or [file for name in names for file in find(folder / name)]
+
+
+def exports_by_split(data: AnyPath, files: Sequence[AnyPath]) -> dict[str, AnyPath]:
+    """Return several exports by the splits in their names or those of their folders; empty where these are unclear."""
+    found = {split_of_parts([*parts_between(data, file.parent), file.stem]): file for file in files}
+    return found if len(found) == len(files) > 1 and found.keys() <= NAMED else {}
 
 
 def _duplicate_split(data: AnyPath, split: str, first: AnyPath, second: AnyPath) -> DataError:

@@ -123,18 +123,27 @@ def text_kind(file: AnyPath) -> str:
     if lines[0].startswith(("imagesource:", "gsd:")):
         return "dota"
     kinds = {_line_kind(line) for line in lines} - {""}
+    if "icdar" in kinds:  # some of its texts are numbers
+        return "icdar"
     return kinds.pop() if len(kinds) == 1 else ""
 
 
 def _line_kind(line: str) -> str:
     """Return the format that a line of a text file shows, "" for none."""
     cells = line.rstrip(",").split(",")
-    if len(cells) >= 8 and all(map(_is_number, cells)):
-        return "visdrone" if len(cells) == 8 and _is_visdrone(cells) else "mot"
+    if len(cells) >= 8 and all(map(_is_number, cells[:8])):
+        return _kind_of_cells(cells)
     kind = _kind_of_words("".join("9" if _is_number(word) else "a" for word in line.split()))
     if not kind and re.search(r"\s-?[\d.]+(,-?[\d.]+){3},\d+$", line):
         return "yolo-keras"
     return kind
+
+
+def _kind_of_cells(cells: list[str]) -> str:
+    """Return the format of a line that begins with eight numbers, with commas between."""
+    if not all(map(_is_number, cells)):
+        return "icdar"
+    return "visdrone" if len(cells) == 8 and _is_visdrone(cells) else "mot"
 
 
 # Lines with one letter for each word, "9" for a number and "a" for anything else; the first pattern that fits counts.

@@ -26,6 +26,9 @@ UNREAD = {
     "matlab": _Unread(
         "MATLAB's .mat", "write the boxes as a CSV (image, xmin, ymin, xmax, ymax, label) with writetable"
     ),
+    "excel": _Unread(
+        "an Excel workbook", "save the sheet as CSV, with the columns image, xmin, ymin, xmax, ymax and label"
+    ),
     "hdf5": _Unread("HDF5", "write the images out as files, and their boxes as COCO or CSV"),
     "pickle": _Unread("Python's pickle, which can run code", "write the boxes as COCO or CSV where it was made"),
     "arrow": _Unread("a data set saved by Hugging Face's datasets", "load it and write it with to_parquet"),
@@ -40,6 +43,10 @@ UNREAD = {
     "class-and-box": _Unread(
         "text files of a class and four numbers, which are corners in some programs and x, y, width, height in others",
         "write a CSV with a header that says which (image, xmin, ymin, xmax, ymax, label or image, x, y, w, h, label)",
+    ),
+    "icdar": _Unread(
+        "ICDAR's four corners and a text in each line",
+        "write the boxes around the corners as a CSV (image, xmin, ymin, xmax, ymax, label)",
     ),
     "prediction-string": _Unread(
         "Kaggle's PredictionString, a cell with several boxes in an order of its competition",
@@ -76,6 +83,7 @@ _NAMES = (
     (r"\.tfrecords?(-\d+-of-\d+)?$", "tfrecord"),
     (r"^data\.mdb$|\.lmdb$", "lmdb"),
     (r"\.mat$", "matlab"),
+    (r"\.xlsx?$", "excel"),
     (r"\.(h5|hdf5)$", "hdf5"),
     (r"\.(pkl|pickle)$", "pickle"),
     (r"\.arrow$", "arrow"),
@@ -94,7 +102,7 @@ def unread_kind(file: AnyPath) -> str:
     """Return the format of a file or folder that is recognized and not read, "" for all others."""
     kind = next((kind for pattern, kind in _NAMES if re.search(pattern, file.name, re.IGNORECASE)), "")
     suffix = file.suffix.lower()
-    if not kind and suffix in (".json", ".jsonl", ".ndjson"):
+    if not kind and suffix in (".json", ".jsonl", ".ndjson", ""):  # Label Studio's storages have tasks without suffix
         kind = json_kind(file) or ("ndjson" if suffix == ".ndjson" else "")
     elif not kind and suffix in (".txt", ".csv"):
         kind = text_kind(file) if suffix == ".txt" else table_kind(file)

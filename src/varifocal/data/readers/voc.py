@@ -194,7 +194,10 @@ def _read_file(reading: _Reading, folder: AnyPath, name: str, content: bytes | D
     image = _read_image(reading, root, file, reading.finder(folder))
     reading.files.append((folder, name))
     for number, node in enumerate(root.iterfind("object"), start=1):
-        _read_object(reading, image, node, file, number)
+        if text_of(node, "deleted") == "1":  # of the first LabelMe, as CVAT exports it, too
+            columns.changed["(object|objects) marked as deleted (was|were) left out"] += 1
+        else:
+            _read_object(reading, image, node, file, number)
 
 
 def _read_image(reading: _Reading, root: ET.Element, file: AnyPath, finder: ImageFinder) -> int:

@@ -329,13 +329,21 @@ def _report_unknown(reading: _Reading) -> None:
         columns.report(kind, found[0] / found[1], location, unknown, hint, image=image, box=box)
 
 
+def _no_images(reading: _Reading) -> tuple[str, str]:
+    """Return the text and the fix of the problem that a split has no images that can be read."""
+    text = f"split {quoted(reading.columns.split)} has no images"
+    if not reading.passed:
+        return text, "put them there"
+    others = counted(len(reading.passed), f"(other|others) (first {short(reading.passed[0])})")
+    return f"{text} of a kind that is read, but {others}", "convert them to JPEG, PNG or TIFF"
+
+
 def _report_missing(reading: _Reading, *, listed: bool) -> None:
     """Report labels without an image, images of which none has labels, and that there are no images at all."""
     columns = reading.columns
     if not columns.names:
-        text = f"split {quoted(columns.split)} has no images"
         if not columns.problems:
-            columns.report("missing-image", columns.source, "", text, "put them there")
+            columns.report("missing-image", columns.source, "", *_no_images(reading))
         return
     if not any(reading.labels) and reading.options.unlabeled != "background":
         path = " or ".join(str(directory) for directory in list(reading.files.listings)[:2])

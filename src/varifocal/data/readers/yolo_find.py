@@ -40,7 +40,7 @@ def read_layout(source: AnyPath, data: AnyPath) -> Layout:
     """
     if source.is_dir():
         return layout_of_folder(source)
-    return _from_darknet(source) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source, data)
+    return _from_darknet(source, data) if source.name.lower().endswith(darknet.SUFFIX) else _from_yaml(source, data)
 
 
 def read_yaml(file: AnyPath, texts: TextDecoder) -> dict[Any, Any]:
@@ -101,7 +101,7 @@ def _read_splits(file: AnyPath, content: dict[Any, Any]) -> dict[str, list[str]]
     return found
 
 
-def _from_darknet(file: AnyPath) -> Layout:
+def _from_darknet(file: AnyPath, data: AnyPath) -> Layout:
     """Return the layout of a ``.data`` file of Darknet; its paths are those of the machine that was trained on."""
     texts = TextDecoder()
     content = darknet.read_description(texts.read(file))
@@ -110,6 +110,8 @@ def _from_darknet(file: AnyPath) -> Layout:
         text = "there is no train or valid in it; say where the list of the images is"
         raise DataError(f"{file}: {text}", code="darknet-no-splits")
     layout = Layout(file, file.parent, paths=paths, foreign=True)
+    if data.is_dir() and not layout.present():  # cfg/obj.data
+        layout.root = data
     _read_darknet_classes(layout, content, texts)
     layout.notes += texts.notes(file)
     return layout
@@ -210,8 +212,9 @@ def _in_settings(path: AnyPath) -> AnyPath | None:
         DataError: there are several.
     """
     folders = [path / name for name in list_dir(path)[0] if name.lower() in _SETTINGS]
-    files = [folder / name for folder in folders for name in list_dir(folder)[1] if name.endswith((".yaml", ".yml"))]
-    found = [file for file in files if _describes_data(file) and _fits(file, path)]
+    suffixes = (".yaml", ".yml", darknet.SUFFIX)
+    files = [folder / name for folder in folders for name in list_dir(folder)[1] if name.endswith(suffixes)]
+    found = [file for file in files if _describes(file) and _fits(file, path)]
     if len(found) > 1:
         names = ", ".join(f"{file.parent.name}/{file.name}" for file in found)
         text = f"there are several descriptions, {names}; leave the one that is meant"
@@ -257,9 +260,14 @@ def _describes_data(file: AnyPath) -> bool:
     return bool({"names", "nc"} & set(content) or file.name in _USUAL) and any(map(split_of, content))
 
 
+def _describes(file: AnyPath) -> bool:
+    """Return whether a file is a description of a data set, of either program."""
+    return darknet.is_description(file) or (not file.name.endswith(darknet.SUFFIX) and _describes_data(file))
+
+
 def has_yolo(folder: AnyPath) -> str:
     """Return the evidence for YOLO in a folder: a description, or numbers in the text file of an image; "" for none."""
     file = description_of(folder)
-    if file is not None and (darknet.is_description(file) or _describes_data(file)):
+    if file is not None and _describes(file):
         return file.name
     return has_yolo_labels(folder)

@@ -39,6 +39,8 @@ def layout_of_folder(folder: AnyPath) -> Layout:
     if file is None:
         text = "the labels are numbers and nothing names their classes"
         hint = "add classes.txt, a name on each line, or a data.yaml"
+        if split_of(folder.name):  # the folder of a split, as Roboflow has it
+            hint += f"; if there is one in {folder.parent}, name that folder"
         raise DataError(f"{folder}: {text}; {hint}", code="yolo-no-classes")
     texts = TextDecoder()
     layout.categories = listed_names(layout, file, texts)

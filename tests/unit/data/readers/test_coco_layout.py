@@ -1,10 +1,14 @@
+import json
 from pathlib import Path
 
 import pytest
 from error_codes import raises_code
+from folders import fill, found
 
 from varifocal.data.archive import is_unsafe_path
+from varifocal.data.load import load_dataset
 from varifocal.data.paths import ImageFinder
+from varifocal.data.readers import coco_layout
 from varifocal.data.readers.coco_layout import find_coco, image_roots
 from varifocal.data.splits import resolve_split
 from varifocal.utils.errors import DataError
@@ -204,3 +208,49 @@ def test_two_files_of_one_split_are_not_chosen_between(tmp_path, files, both):
     with raises_code("coco-duplicate-split") as error:
         find_coco(tmp_path)
     assert all(part in str(error.value) for part in both)
+
+
+COCO = '{"images": [], "annotations": [{"bbox": [1, 2, 3, 4]}], "categories": []}'
+CAPTIONS = '{"images": [], "annotations": [{"caption": "a cat"}], "categories": []}'
+RESULTS = ' [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]'
+
+
+@pytest.mark.parametrize("folder", ["", "annotations/"])
+def test_detection_results_are_no_split(tmp_path, folder):
+    """``predict`` and other programs may have written them beside the annotations."""
+    for name, text in (("annotations", COCO), ("train", COCO), ("results", RESULTS), ("default", RESULTS)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / f"{folder}{name}.json").write_text(text)
+    assert set(find_coco(tmp_path)) == ({"all", "train"} if not folder else {"train"})
+    for name in ("annotations", "train"):
+        (tmp_path / f"{folder}{name}.json").unlink()
+    assert set(find_coco(tmp_path)) == {"default", "results"}  # whose reader says what they are
+
+
+def test_a_split_in_a_file_of_another_name(tmp_path):
+    """Of files that do not have usual names that of a missing split is read, and a note names those left out."""
+    (tmp_path / "annotations").mkdir()
+    texts = {"instances_train": COCO, "my_validation": COCO, "old_train": COCO, "everything": COCO}
+    for name, text in (texts | {"captions_val": CAPTIONS, "notes": "{}"}).items():
+        (tmp_path / f"annotations/{name}.json").write_text(text)
+    found = find_coco(tmp_path)
+    assert {split: file.name for split, file in found.items()} == {
+        "train": "instances_train.json",
+        "val": "my_validation.json",
+    }
+    note = "annotations: 2 files of COCO belong to no split and are left out: everything.json, old_train.json."
+    assert coco_layout.left_out_notes(found["train"], tmp_path) == [note]
+    assert coco_layout.left_out_notes(found["train"], found["train"]) == []
+
+
+def test_the_folder_annotations_is_that_of_the_data_set_around(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
+    fill(
+        tmp_path,
+        {"annotations/instances_train.json": json.dumps(content), "images/a.png": (9, 9), "images/b.png": (9, 9)},
+    )
+    for path in ("annotations", "annotations/instances_train.json", ""):
+        data = load_dataset(tmp_path / path)
+        assert found(data) == {"a.png": [("cat", [1, 2, 4, 6])]}
+        assert sum("1 image lies beside those" in note for note in data.notes) == 1

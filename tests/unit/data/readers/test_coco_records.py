@@ -384,7 +384,7 @@ def test_boxes_of_a_refused_image_are_no_complaint_of_their_own(tmp_path):
 
 def test_images_with_objects_that_cannot_be_read_are_known(tmp_path):
     images = [image("a"), image("b", "2.png")]
-    raw = read_raw(write(tmp_path, [{**box(1, "b"), "category_id": None}, box(2, "a")], images))
+    raw = read_raw(write(tmp_path, [{**box(1, "b"), "category_id": []}, box(2, "a")], images))
     assert raw.problems.counts == {"malformed": 1}
     assert raw.problems.damaged == {1}
 
@@ -426,3 +426,11 @@ def test_what_says_ignore_is_a_difficult_object(tmp_path):
     (note,) = data.notes
     assert note.startswith("val.json: 1 annotation says ignore and counts as difficult")
     refused(write(tmp_path, [box(ignore="yes")]), "has the ignore 'yes'", "it must be 0 or 1")
+
+
+@pytest.mark.parametrize("record", [{"category_id": None}, {}])
+def test_an_annotation_without_a_class_can_be_dropped(tmp_path, record):
+    path = write(tmp_path, [box(1), without(box(2), "category_id") | record, box(3)])
+    refused(path, "annotation 2 of image 1", "which has no label (the name of its class)", "data.invalid_boxes=drop")
+    data = load_dataset(path, invalid_boxes="drop")
+    assert [len(sample.boxes) for sample in data.samples] == [2]

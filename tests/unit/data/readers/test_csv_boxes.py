@@ -38,6 +38,8 @@ def test_what_is_read(tmp_path):
         "image;xmin;ymin;xmax;ymax;label\na.png;30,0;15,00;5e1;25;cat\n",
         'image,xmin,ymin,xmax,ymax,label\na.png,"30,0","15,00",5e1,25,cat\n',
         "a.png,30,15,50,25,cat\n",
+        "sep=;\nimage;xmin;ymin;xmax;ymax;label\na.png;30;15;50;25;cat\n",
+        '"sep=,"\nimage,xmin,ymin,xmax,ymax,label\na.png,30,15,50,25,cat\n',
         "a.png|30|15|50|25|cat",
         "image,xmin,ymin,xmax,ymax,label\n.\\a.png,30,15,50,25,cat",
         "\n\nimage,xmin,ymin,xmax,ymax,label\n\n  \na.png,30,15,50,25,cat",
@@ -258,3 +260,19 @@ def test_a_windows_path_is_shown_as_it_is_written(tmp_path, name):
 def test_a_folder_with_a_table_that_has_no_box_names_the_missing_columns(tmp_path, format):
     write(tmp_path, "Image Name;x;y;label\na.png;1;2;cat\n", "train.csv")
     refused(tmp_path, f"{tmp_path / 'train.csv'}: the header has no xmin, ymin, xmax, ymax (found", format=format)
+
+
+def test_classes_without_a_header_may_be_called_like_columns(tmp_path):
+    """SKU-110K has the class "object" and the size of the image behind it."""
+    write(tmp_path, "a.png,30,15,50,25,object,100,50\na.png,1,2,3,4,label,100,50\n")
+    assert found(load_dataset(tmp_path)) == {"a.png": [("object", BOX), ("label", [1, 2, 3, 4])]}
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "NA", "null", "None"])
+def test_a_line_without_numbers_is_an_image_without_objects(tmp_path, word):
+    write(tmp_path, HEADER + LINE + f"b.png,{word},{word},{word},{word},\n")
+    fill(tmp_path, {"images/b.png": (40, 30), "t.csv": f'image,bbox\na.png,"[1,2,3,4]"\nb.png,{word}\n'})
+    assert found(load_dataset(tmp_path / "boxes.csv")) == {"a.png": [("cat", BOX)], "b.png": []}
+    assert found(load_dataset(tmp_path / "t.csv")) == {"a.png": [("object", [1, 2, 4, 6])], "b.png": []}
+    write(tmp_path, HEADER + LINE + f"a.png,{word},1,2,3,cat\n")
+    refused(tmp_path / "boxes.csv", "line 3", f"has the box {word} 1 2 3")

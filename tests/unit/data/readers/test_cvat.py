@@ -191,3 +191,16 @@ def test_a_label_without_a_name_stops_nothing(tmp_path):
     data = load_dataset(write(tmp_path, image(BOX), meta=f"<meta><task><labels>{labels}</labels></task></meta>"))
     assert [(one.id, one.name) for one in data.categories] == [(1, "owl"), (2, "cat")]
     assert len(data.samples[0].boxes) == 1
+
+
+@pytest.mark.parametrize("files", [("train.xml", "val.xml"), ("Train/annotations.xml", "valid/annotations.xml")])
+def test_a_file_for_each_split(tmp_path, files):
+    for file, stem in zip(files, "ab", strict=True):
+        fill(tmp_path, {file: cvat(image(BOX, f"{stem}.png")), f"images/{stem}.png": (100, 50)})
+    assert (recognize(tmp_path), find_splits(tmp_path)) == ("cvat", ["train", "val"])
+    assert found(load_dataset(tmp_path, "val")) == {"b.png": [("cat", [30, 15, 50, 25.5])]}
+
+
+def test_several_files_whose_splits_are_unclear(tmp_path):
+    fill(tmp_path, {"one.xml": cvat(image(BOX)), "train.xml": cvat(image(BOX)), "a.png": (100, 50)})
+    refused(tmp_path, "one.xml, train.xml", "the name of a split", code="cvat-several-exports")

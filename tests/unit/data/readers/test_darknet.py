@@ -224,3 +224,14 @@ def test_labels_in_other_letters(tmp_path, name):
     data = load_dataset(fill(tmp_path, files))
     assert found(data) == {"a.png": [("dog", BOX)]}
     assert data.notes == ()
+
+
+def test_a_description_in_a_folder_of_settings(tmp_path):
+    """Darknet's own data sets have cfg/coco.data, with paths from the folder around it."""
+    data = "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/coco.names\nbackup = backup\n"
+    images = {f"data/images/{stem}.png": (100, 50) for stem in "ab"}
+    labels = {f"data/labels/{stem}.txt": LABEL for stem in "ab"}
+    lists = {"data/train.txt": "data/images/a.png\n", "data/valid.txt": "data/images/b.png\n"}
+    fill(tmp_path, {"cfg/coco.data": data, "data/coco.names": "cat\ndog\n", **lists, **images, **labels})
+    assert (recognize(tmp_path), find_splits(tmp_path)) == ("yolo", ["train", "val"])
+    assert found(load_dataset(tmp_path, "val")) == {"b.png": [("dog", BOX)]}

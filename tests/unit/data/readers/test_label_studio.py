@@ -289,3 +289,42 @@ def test_json_min_of_which_a_record_has_an_annotation_id(tmp_path):
     write(tmp_path, {"image": "b.png", "id": 2}, minimal())
     fill(tmp_path, {"images/b.png": (100, 50)})
     assert found(load_dataset(tmp_path)) == {"b.png": [], "a.png": [("cat", BOX)]}
+
+
+SEVERAL = {"image1": "/data/upload/1/a.png", "image2": "/data/upload/1/b.png"}
+
+
+@pytest.mark.parametrize(
+    ("data", "results", "expected"),
+    [
+        (SEVERAL, [("image2", None)], {"b.png": [("cat", BOX)]}),
+        (SEVERAL, [("image-2", None), ("image-1", None)], {"b.png": [("cat", BOX)], "a.png": [("cat", BOX)]}),
+        ({"pages": ["a.png", "b.png"]}, [("img", 1)], {"a.png": [], "b.png": [("cat", BOX)]}),
+        ({"pages": ["a.png", "b.png"]}, [("pages", 0), ("pages", 5)], {"a.png": [("cat", BOX)] * 2, "b.png": []}),
+        ({"pages": ["b.png"]}, [], {"b.png": []}),
+        ({"image": "a.png", "thumbnail": "b.png"}, [("img", None)], {"a.png": [("cat", BOX)]}),
+        ({"image": "a.png", "thumbnail": "b.png"}, [("thumbnail", 1.0)], {"b.png": [("cat", BOX)]}),
+    ],
+)
+def test_a_box_is_on_the_image_that_its_result_names(tmp_path, data, results, expected):
+    drawn = [rectangle(more={"to_name": name, "item_index": page}) for name, page in results]
+    write(tmp_path, task(*drawn) | {"data": data}, task(rectangle(), image="c.png"))
+    fill(tmp_path, {"images/b.png": (100, 50), "images/c.png": (100, 50)})
+    assert found(load_dataset(tmp_path)) == expected | {"c.png": [("cat", BOX)]}
+
+
+@pytest.mark.parametrize("names", [["img"], ["one", "two"], [None]])
+def test_a_box_that_could_be_on_several_images_is_refused(tmp_path, names):
+    write(tmp_path, task(*(rectangle(more={"to_name": name}) for name in names)) | {"data": SEVERAL})
+    fill(tmp_path, {"images/b.png": (100, 50)})
+    refused(tmp_path, "[0] (id 7) names several images (image1, image2)", "to_name")
+
+
+@pytest.mark.parametrize("files", [("train.json", "val.json"), ("Train/p.json", "valid/p.json")])
+def test_a_file_for_each_split(tmp_path, files):
+    for file, stem in zip(files, "ab", strict=True):
+        fill(tmp_path, {file: json.dumps([task(rectangle(), image=f"{stem}.png")]), f"images/{stem}.png": (100, 50)})
+    assert (recognize(tmp_path), find_splits(tmp_path)) == ("label-studio", ["train", "val"])
+    assert found(load_dataset(tmp_path, "val")) == {"b.png": [("cat", BOX)]}
+    fill(tmp_path, {str((tmp_path / files[0]).parent / "more.json"): json.dumps([task(rectangle())])})
+    refused(tmp_path, "more.json", "the name of a split", code="label-studio-one-export", format="label-studio")

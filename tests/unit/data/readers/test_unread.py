@@ -32,6 +32,7 @@ VIA_3 = {
 MMDET = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "a.png", "instances": [{"bbox": [1, 2, 3, 4]}]}]}
 ODVG = {"filename": "a.png", "height": 9, "width": 9, "detection": {"instances": [{"bbox": [1, 2, 3, 4], "label": 0}]}}
 PALIGEMMA = {"image": "a.png", "prefix": "detect cat", "suffix": "<loc0001> cat"}
+LABEL_STUDIO_TASK = {"id": 17, "result": [], "task": {"id": 3, "data": {"image": "a.png"}}}
 TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
 
 
@@ -47,6 +48,9 @@ TRACKING = "0 1 Car 0 0 -1.5 1 2 3 4 1 1 1 1 1 1 1\n"
         ("data.mdb", b"\0", ["LMDB"]),
         ("digitStruct.mat", b"\0", ["MATLAB", "CSV"]),
         ("labels.h5", b"\0", ["HDF5"]),
+        ("labels.xlsx", b"PK", ["an Excel workbook", "as CSV"]),
+        ("gt/gt_1.txt", "1,2,9,2,9,8,1,8,Hello, you\n1,2,9,2,9,8,1,8,2019\n", ["ICDAR's four corners", "CSV"]),
+        ("tasks/17", json.dumps(LABEL_STUDIO_TASK), ["single tasks of Label Studio", "export all"]),
         ("annotations.pkl", b"\0", ["pickle"]),
         ("data-00000-of-00001.arrow", b"\0", ["Hugging Face", "to_parquet"]),
         ("set.ndjson", '{"type": "dataset", "task": "detect"}\n', ["NDJSON", "convert_ndjson_to_yolo"]),
@@ -92,3 +96,8 @@ def test_what_is_read_comes_first(tmp_path):
     from varifocal.data.load import recognize
 
     assert recognize(tmp_path) == "yolo"
+
+
+def test_a_workbook_beside_a_file_that_is_wrong_does_not_matter(tmp_path):
+    fill(tmp_path, {"train.json": "{", "notes.xlsx": b"x"})
+    refused(tmp_path, "train.json: this is not valid JSON")

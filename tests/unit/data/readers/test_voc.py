@@ -265,3 +265,12 @@ def test_decimal_commas(tmp_path):
     assert any("1 box has numbers with decimal commas." in note for note in data.notes)
     fill(tmp_path, voc(xml(obj(corners=("2", "2", "1,234", "7")))))  # may be 1234
     refused(tmp_path, "2 2 1,234 7")
+
+
+def test_objects_marked_as_deleted_are_left_out(tmp_path):
+    """The first LabelMe keeps them in its files."""
+    objects = obj(more="<deleted>0</deleted>") + obj("dog", more="<deleted>1</deleted>")
+    fill(tmp_path, {"a.xml": f"<annotation><filename>a.png</filename>{objects}</annotation>", "a.png": (100, 50)})
+    data = load_dataset(tmp_path)
+    assert found(data) == {"a.png": [("cat", [30, 15, 50, 25])]}
+    assert [note.partition(": ")[2] for note in data.notes] == ["1 object marked as deleted was left out."]

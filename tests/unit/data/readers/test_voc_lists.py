@@ -154,7 +154,7 @@ def test_folders_of_xml_files_of_no_split_are_said(tmp_path):
 
 def test_names_in_two_folders_are_not_guessed(tmp_path):
     files = voc("a", folder="x/") | voc("a", folder="y/", train="a\n")
-    refused(fill(tmp_path, files), "line 1 names 'a', and several folders in", "have a a.xml; write the folder")
+    refused(fill(tmp_path, files), "line 1 names 'a', and several folders in", "have a file a.xml; write the folder")
     fill(tmp_path, {"ImageSets/Main/train.txt": "y/a\n"})
     assert len(load_dataset(tmp_path).samples) == 1
 

@@ -386,3 +386,8 @@ def test_decimal_commas(tmp_path):
     assert "data.yaml: 1 box has numbers with decimal commas." in data.notes
     fill(tmp_path, simple("0 0,5 0,5 0,25 1,125\n"))
     refused(tmp_path, "1,125")
+
+
+def test_images_of_a_kind_that_is_not_read_are_named_where_there_are_no_others(tmp_path):
+    fill(tmp_path, {"data.yaml": "train: images\nnames: [cat]\n", "images/a.cr2": b"II*\0", "labels/a.txt": LINE})
+    refused(tmp_path, "split 'train' has no images of a kind that is read, but 1 other (first 'a.cr2')", "convert them")
