@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
+import typechecker
 
 LIMIT = "ONEDNN_MAX_CPU_ISA"
 
@@ -21,6 +23,8 @@ if LIMIT in os.environ:
     # crashes where its oneDNN then refuses what it counts on.
     torch.ops.mkldnn._is_mkldnn_bf16_supported()
     os.environ[f"TORCH_{LIMIT}"] = os.environ.pop(LIMIT)
+
+jaxtyping.jaxtyped = typechecker.jaxtyped  # for the functions that --jaxtyping-packages decorates
 
 LARGE = 3 << 29  # bytes; a process that has imported everything takes less
 
