@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
+import typechecker
 
 LIMIT = "ONEDNN_MAX_CPU_ISA"
 
@@ -22,6 +24,8 @@ if LIMIT in os.environ:
     torch.ops.mkldnn._is_mkldnn_bf16_supported()
     os.environ[f"TORCH_{LIMIT}"] = os.environ.pop(LIMIT)
 
+jaxtyping.jaxtyped = typechecker.jaxtyped  # for the functions that --jaxtyping-packages decorates
+
 LARGE = 3 << 29  # bytes; a process that has imported everything takes less
 
 # By time, longest first. "make test" gives whole files to the processes of pytest-xdist, and whoever is done takes the
@@ -29,15 +33,19 @@ LARGE = 3 << 29  # bytes; a process that has imported everything takes less
 # it is.
 LONGEST = (
     "unit/export/test_onnx.py",
-    "test_tutorial.py",
     "unit/export/test_torch_export.py",
     "test_detectors.py",
-    "unit/ops/test_star_conv.py",
+    "test_tutorial.py",
     "training/test_parallel.py",
+    "unit/export/test_quantize.py",
+    "test_runtime_install.py",
+    "unit/export/test_one_cell.py",
+    "unit/ops/test_star_conv.py",
     "unit/export/test_openvino.py",
     "reference/test_parity_vfnet.py",
     "unit/data/test_fuzz.py",
     "training/test_resume.py",
+    "training/test_hard_data.py",
     "test_cli.py",
 )
 

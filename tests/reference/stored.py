@@ -15,6 +15,8 @@ import torch
 from fill import filled
 from torch import Tensor
 
+from varifocal.structures import Outputs
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -33,6 +35,20 @@ def keep_last(make: Callable[..., Any]) -> Callable[..., Any]:
         return kept[given]
 
     return last
+
+
+def cut(outputs: Outputs) -> Outputs:
+    """Return outputs of the same values that collect gradients and have no graph.
+
+    The graph of each loss is then freed by its own backward pass, which takes much less memory than one pass of all.
+    """
+    return Outputs({key: value.detach().requires_grad_() for key, value in outputs.tensors.items()}, outputs.shapes)
+
+
+def backward_from(outputs: Outputs, leaves: Outputs) -> None:
+    """Continue the backward passes that ended in ``leaves``, which :func:`cut` made from these outputs."""
+    reached = {key: leaf.grad for key, leaf in leaves.tensors.items() if leaf.grad is not None}
+    torch.autograd.backward([outputs.tensors[key] for key in reached], list(reached.values()))
 
 
 @cache

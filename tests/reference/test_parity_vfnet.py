@@ -196,6 +196,23 @@ def test_losses_of_stored_outputs(name, case, network):
         assert projection(key, gradient) == pytest.approx(product, abs=1e-6 * norm + 1e-15), key
 
 
+@pytest.mark.parametrize("base", ["vfnet_r50", "vfnet_raw_r50"])
+def test_losses_and_gradients_in_float32(base, network):
+    """Losses to 1e-5 in each case; gradient norms to 1e-2, because a ReLU may fall on the other side."""
+    model = network(base).train()
+    outputs = model(IMAGES["b"])
+    for case in CASES:
+        losses = losses_of(base, model, outputs, case)
+        assert_losses(losses, LOSSES[base][case]["model_f64"], 1e-5)
+        assert_losses(losses, LOSSES[base][case]["model_f32"], 1e-5)
+    model.zero_grad()
+    sum(losses_of(base, model, outputs, "overlap").values()).backward()
+    parameters = dict(model.named_parameters())
+    for key, (norm, _) in LOSSES[base]["overlap"]["model_f64"]["grad"].items():
+        assert parameters[map_key(key)].grad.norm().item() == pytest.approx(norm, rel=1e-2), key
+    model.zero_grad()  # the network lives on
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_norms_in_float64(case, forward64):
     model, outputs = forward64("vfnet_r50")
@@ -231,22 +248,6 @@ def test_losses_and_gradients_in_float64(name, forward64):
         norms = sum(weight * theirs[case]["grad"][key][0] for case, weight in WEIGHTS.items())
         ours = projection(key, parameters[map_key(key)].grad)
         assert ours == pytest.approx(product, abs=1e-6 * norms), key
-
-
-@pytest.mark.parametrize("base", ["vfnet_r50", "vfnet_raw_r50"])
-def test_losses_and_gradients_in_float32(base, network):
-    """Losses to 1e-5 in each case; gradient norms to 1e-2, because a ReLU may fall on the other side."""
-    model = network(base).train()
-    outputs = model(IMAGES["b"])
-    for case in CASES:
-        losses = losses_of(base, model, outputs, case)
-        assert_losses(losses, LOSSES[base][case]["model_f64"], 1e-5)
-        assert_losses(losses, LOSSES[base][case]["model_f32"], 1e-5)
-    model.zero_grad()
-    sum(losses_of(base, model, outputs, "overlap").values()).backward()
-    parameters = dict(model.named_parameters())
-    for key, (norm, _) in LOSSES[base]["overlap"]["model_f64"]["grad"].items():
-        assert parameters[map_key(key)].grad.norm().item() == pytest.approx(norm, rel=1e-2), key
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def run_attempt(case: dict[str, Any], attempt: dict[str, Any]) -> dict[str, Any]
 
 def main(plan: Path, results: Path) -> None:
     cases = json.loads(plan.read_text())
-    for name in ("hotcoco", "torch._dynamo", "torch.nn.parallel", "torch.utils.data", "torchvision.ops"):
+    for name in ("hotcoco", "torch._dynamo", "torch.nn.parallel", "torch.utils.data", "torchvision.transforms.v2"):
         importlib.import_module(name)  # once and not in every child
     build_job(override(Recipe(), cases[0]["overrides"]), cases[0]["data"], Path(cases[0]["run"]))
     done = [[run_attempt(case, attempt) for attempt in case["attempts"]] for case in cases]

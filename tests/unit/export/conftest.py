@@ -3,16 +3,15 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-import jaxtyping
 import pytest
 import torch
 from filelock import FileLock  # torch needs it
+from typechecker import unchecked
 
 from varifocal.export.config import ExportSettings
 from varifocal.export.onnx import build_onnx
@@ -59,23 +58,6 @@ def tiny() -> Callable[..., Model]:
     return make_tiny
 
 
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Disable the checks of shapes and types, for which a symbolic size is not an integer."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
-
-
-@pytest.fixture(scope="session")
-def unchecked() -> Callable[[], AbstractContextManager[None]]:
-    """Return a context in which the checks of shapes and types are disabled."""
-    return _unchecked
-
-
 class Built(NamedTuple):
     """A network, the content of its ONNX file, and the description."""
 
@@ -100,7 +82,7 @@ def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]
         file = shared / f"exported-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
         with FileLock(f"{file}.lock"):
             if not file.exists():
-                with _unchecked():
+                with unchecked():
                     file.write_bytes(pickle.dumps(build_onnx(model, settings)))
         return Built(model, *pickle.loads(file.read_bytes()))
 

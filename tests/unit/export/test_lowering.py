@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from typechecker import unchecked
 
 from varifocal.export.config import ExportSettings
 from varifocal.export.graph import capture, graph_info
@@ -68,7 +69,7 @@ def operators(program) -> set[str]:
 
 
 @pytest.mark.parametrize(("form", "left"), [("deformconv", {"varifocal.deform_conv2d.default"}), ("gridsample", set())])
-def test_the_exporter_lowers_its_own_copy(tiny, unchecked, form, left):
+def test_the_exporter_lowers_its_own_copy(tiny, form, left):
     """The model computes the same before and after the export, and so does the program."""
     model = tiny("vfnet", deformable_tower=True)
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
@@ -89,7 +90,7 @@ def test_the_exporter_lowers_its_own_copy(tiny, unchecked, form, left):
     torch.testing.assert_close(boxes, expected.boxes.clamp(min=0).minimum(limit), rtol=1e-3, atol=1e-2)
 
 
-def test_without_lowering_the_operators_stay(tiny, unchecked):
+def test_without_lowering_the_operators_stay(tiny):
     """torch.export alone keeps the operators of this package."""
     detector = tiny("vfnet", deformable_tower=True).detector
     images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

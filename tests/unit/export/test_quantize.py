@@ -13,6 +13,7 @@ import pytest
 import torch
 from int8_products import RESTRICTED
 from PIL import Image
+from typechecker import unchecked
 
 import varifocal as vf
 from varifocal.cli import main
@@ -38,7 +39,7 @@ def wounded(tiny):
 
 
 @pytest.fixture(scope="module")
-def built(wounded, unchecked):
+def built(wounded):
     """The content of its ONNX file, built once."""
     with unchecked():
         return build_onnx(wounded, ExportSettings(SIZE))

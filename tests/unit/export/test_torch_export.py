@@ -13,6 +13,7 @@ import pytest
 import torch
 from error_codes import raises_code
 from export_cases import FIXED, FREE, NORMED, SHAPES, noise, same_outputs, torch_says
+from typechecker import unchecked
 
 import varifocal as vf
 from varifocal.cli import main
@@ -49,7 +50,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def build(tiny, unchecked):
+def build(tiny):
     """Return a function that makes a network and its program from name, size and options, each once."""
 
     @cache
@@ -118,7 +119,7 @@ def test_what_plain_torch_does_not_have(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verb(tiny, unchecked, tmp_path, capsys):
+def test_the_verb(tiny, tmp_path, capsys):
     save(tiny("vfnet"), tmp_path / "best.safetensors")
     with unchecked():
         assert main(["export", str(tmp_path / "best.safetensors"), "--format", "torch-export", "--size", "96x128"]) == 0
