@@ -152,19 +152,20 @@ def show_run(metrics: CocoMetrics | None, run: Path) -> None:
 TRAIN = Command(
     "train",
     "train a detector on a data set",
-    "varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
-    "  varifocal train photos_with_labels --val-fraction 0.2 --format yolo\n"
+    "varifocal train my_data --budget 30m\n"
+    "  varifocal train photos_with_labels --val-fraction 0.2 --model nano --epochs 20\n"
+    "  varifocal train my_data --recipe vfnet_r50_1x train.epochs=24 train.lr=0.005\n"
     "  varifocal train my_data --weights vfnet_r50_ms_2x     # start from the authors' detector, fetched once\n"
-    "  varifocal train --resume runs/vfnet_r50_1x-1 train.epochs=24\n"
-    "  torchrun --nproc-per-node 4 -m varifocal train my_data --out runs/four\n\n"
-    "key=value words change the recipe; the error for an unknown key lists the valid ones. The default recipe\n"
-    "starts from ImageNet weights, which timm downloads; with model.backbone.pretrained=none or\n"
-    "--weights FILE nothing is downloaded. With few images, add model.star_norm=group\n"
-    "(docs/training-data.md).",
+    "  varifocal train --resume runs/auto-1 train.epochs=24\n"
+    "  torchrun --nproc-per-node 4 -m varifocal train my_data --recipe base --out runs/four\n\n"
+    "Without --recipe, one is made from the data, the machine and the time, and its decisions are printed with\n"
+    "the reasons (docs/own-data.md). key=value words win over them and change any recipe; the error for an unknown\n"
+    "key lists the valid ones. Training starts from ImageNet weights: those of the models nano and small are\n"
+    "in varifocal[demo], others are downloaded by timm, unless model.backbone.pretrained=none or --weights FILE is set.",
     add_train,
     run_train,
     usage=(
-        "varifocal train [-h] [--recipe NAME] [--weights CHECKPOINT] [--log NAME] [--out RUN] [--resume RUN] "
+        "varifocal train [-h] [--budget TIME] [--epochs N] [--model NAME] [--recipe NAME] [--weights CHECKPOINT] [--log NAME] [--out RUN] [--resume RUN] "
         "[--format NAME] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
     ),
     takes_words=True,
