@@ -161,12 +161,12 @@ TRAIN = Command(
     "Without --recipe, one is made from the data, the machine and the time, and its decisions are printed with\n"
     "the reasons (docs/own-data.md). key=value words win over them and change any recipe; the error for an unknown\n"
     "key lists the valid ones. Training starts from ImageNet weights: those of the models nano and small are\n"
-    "in varifocal[demo], others are downloaded by timm, unless model.backbone.pretrained=none or --weights FILE is set.",
+    "in varifocal[demo], others are downloaded by timm, unless --weights FILE or model.backbone.pretrained=none.",
     add_train,
     run_train,
     usage=(
-        "varifocal train [-h] [--budget TIME] [--epochs N] [--model NAME] [--recipe NAME] [--weights CHECKPOINT] [--log NAME] [--out RUN] [--resume RUN] "
-        "[--format NAME] [--val-fraction FRACTION] [--fail-on-unreadable] [...] [DATA] [key=value ...]"
+        "varifocal train [-h] [--budget TIME] [--epochs N] [--model NAME] [--recipe NAME] [--weights CHECKPOINT] "
+        "[--log NAME] [--out RUN] [--resume RUN] [--format NAME] [--val-fraction FRACTION] [...] [DATA] [key=value ...]"
     ),
     takes_words=True,
 )
