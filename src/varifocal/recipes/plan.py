@@ -32,6 +32,7 @@ MEASURING = 0.012  # fraction of the budget for one measurement; there are at mo
 LONGEST_MEASUREMENT = 20.0
 SHORTEST_MEASUREMENT = 2.0
 CAUTION = 1.1  # validation of trained weights takes longer than that of new ones, as there is more to suppress
+PATIENCE = 5  # validations, without a limit of time
 RESERVE = 4.0  # seconds to build the model again, to draw images and to write files
 _SIZES = ("data.preprocess", "data.augment.crop", "tiling")
 DIFFERENT = 0.15  # a change of the pixels that has to be measured again
@@ -223,6 +224,8 @@ class _Planner:
         recipe = load_recipe(self.plan.preset)
         lr = recipe.train.lr * (FINE_TUNING if self.fine_tunes else 1.0)
         every = max(-(-steps // (validations * costs.batches)), 1)
+        if budget is None:
+            self.plan.words["train.patience"] = str(PATIENCE)
         self.plan.words |= {
             "train.epochs": f"{epochs:.4f}".rstrip("0").rstrip("."),
             "train.val_every_epochs": str(every),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from varifocal.recipes.recipe import Recipe
-from varifocal.training.loop import TrainJob, schedule_of
+from varifocal.training.loop import TrainJob, is_exhausted, patience_reason, schedule_of
 from varifocal.training.optim import Schedule, TrainConfig, count_steps
 from varifocal.training.state import STATE, TrainState, read_state
 from varifocal.utils.config import to_dict
@@ -29,6 +29,7 @@ CHANGEABLE = (
     "train.save_every_steps",
     "train.val_every_epochs",
     "train.num_workers",
+    "train.patience",
 )
 
 
@@ -92,11 +93,19 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps and validations of the schedule are done."""
-        return self.state.validated and self.state.step >= self.schedule.steps
+        """Whether all steps and validations of the schedule are done, or its patience has ended the run."""
+        return self.state.validated and (self.state.step >= self.schedule.steps or self._stopped_early)
+
+    @property
+    def _stopped_early(self) -> bool:
+        return is_exhausted(self.state, self.schedule.config)
 
     def finished_note(self, command: str) -> str:
         """Return a sentence on a finished run; ``command`` resumes it."""
+        if self._stopped_early and self.state.step < self.schedule.steps:
+            steps = f"{self.state.step} of {self.schedule.steps} steps"
+            reason = patience_reason(self.state)
+            return f"{self.run}: stopped early after {steps}, as {reason}; go on with: {command} train.patience=0"
         done = f"{self.run}: is finished after all {self.schedule.steps} steps"
         extend = f"{command} train.epochs={2 * self.schedule.config.epochs}"
         if not self.changes:

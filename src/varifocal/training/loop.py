@@ -128,6 +128,11 @@ class _Trainer:
         if not self.state.validated:
             self._validate_and_save(validate=True, save=True)
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last validations have not become better for ``train.patience`` times."""
+        return is_exhausted(self.state, self.job.config)
+
     def remaining_steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each step from the current one on; the first error of the data is raised."""
         config = self.job.config
@@ -135,7 +140,7 @@ class _Trainer:
         batches: Iterator[Any] = iter(
             self.sampler.loader(self.state.step * size, self.schedule.steps * size, config.num_workers)
         )
-        while group := list(islice(batches, size)):
+        while not self.exhausted and (group := list(islice(batches, size))):
             for batch in group:
                 if isinstance(batch, VarifocalError):
                     raise batch
@@ -186,6 +191,7 @@ class _Trainer:
         try:
             if validate and not stop:
                 self._validate()
+                save = save or self.exhausted
         except KeyboardInterrupt:
             stop = save = self.interruption.first is not None
             if not stop:
@@ -212,11 +218,24 @@ class _Trainer:
             save(model, job.run / "last.safetensors", metrics=metrics)
             if better:
                 save(model, job.run / "best.safetensors", metrics=metrics)
+        state.since_best = 0 if better else state.since_best + 1
         if better:  # not before they are written, which may be interrupted
             state.best, state.metrics = metrics.get("AP", 0.0), metrics
         state.validated = True
         if job.validation is not None:
             emit(self.callbacks, "on_validation", state.step - 1, metrics)
+        if self.exhausted and state.step < self.schedule.steps:
+            emit(self.callbacks, "on_note", f"stopped after step {state.step}: {patience_reason(state)}")
+
+
+def is_exhausted(state: TrainState, config: TrainConfig) -> bool:
+    """Return whether a run stops early, because as many validations as its patience were not better than the best."""
+    return 0 < config.patience <= state.since_best
+
+
+def patience_reason(state: TrainState) -> str:
+    """Return why a run has stopped early, as a part of a sentence."""
+    return f"the last {state.since_best} validations were not better than the best (AP {100 * state.best:.1f})"
 
 
 def build_train_dataset(job: TrainJob) -> TrainDataset:

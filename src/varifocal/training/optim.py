@@ -44,6 +44,9 @@ class TrainConfig:
     the weights at the ends of these epochs is validated and saved. Only weights are averaged, so batch norms should
     keep their statistics (``backbone.norm_eval``).
 
+    With ``patience`` above 0 the run stops early after that many validations in a row that are not better than the
+    best; its best weights are kept in any case.
+
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32. A loss above
     ``max_loss`` stops the run. ``max_unreadable`` is the fraction of the training images that may be unreadable: they
     are replaced by others and reported, and one more stops the run; 0 stops at the first. ``log`` lists the
@@ -77,6 +80,7 @@ class TrainConfig:
     seed: NotNegative = 0
     num_workers: NotNegative = 2
     val_every_epochs: NotNegative = 1
+    patience: NotNegative = 0
     save_every_steps: NotNegative = 500
     max_loss: float = 1e4
     max_unreadable: Fraction = 0.01

@@ -29,14 +29,15 @@ class TrainState:
     """How far a run is.
 
     ``step`` counts finished steps, ``best`` is the best validation AP in 0..1 and ``metrics`` are those of the same
-    weights. ``validated`` is False while a validation is due that has not finished. ``unreadable`` maps the index of
-    each unreadable training image to the reason.
+    weights. ``validated`` is False while a validation is due that has not finished. ``since_best`` counts the
+    validations after the best one. ``unreadable`` maps the index of each unreadable training image to the reason.
     """
 
     step: int = 0
     best: float = -2.0  # below -1, the AP of labels without boxes
     metrics: dict[str, float] = field(default_factory=dict)
     validated: bool = True
+    since_best: int = 0
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class TrainState:
             "best": self.best,
             "metrics": self.metrics,
             "measured": self.validated,
+            "since_best": self.since_best,
             "unreadable_images": [list(row) for row in sorted(self.unreadable.items())],
         }
 
@@ -54,7 +56,8 @@ class TrainState:
         """Return the state that :meth:`to_json` wrote, of this or an older version."""
         rows = values.get("unreadable_images", values.get("bad_pictures", ()))  # its key before version 0.1.0
         unreadable = {index: reason for index, reason in rows}
-        return cls(values["step"], values["best"], values["metrics"], values.get("measured", True), unreadable)
+        validated, since_best = values.get("measured", True), values.get("since_best", 0)
+        return cls(values["step"], values["best"], values["metrics"], validated, since_best, unreadable)
 
 
 def save_state(run: Path, parts: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, state: TrainState) -> None:

@@ -14,7 +14,8 @@ from tiny_data import TINY, make_data
 
 import varifocal.training.log as log_module
 import varifocal.training.loop as loop_module
-from varifocal.evaluation.coco_ap import coco_ap
+from varifocal.cli import main
+from varifocal.evaluation.coco_ap import CocoMetrics, coco_ap
 from varifocal.inference.model import load
 from varifocal.models.checkpoint import read_checkpoint
 from varifocal.recipes.build import build_job
@@ -24,6 +25,7 @@ from varifocal.training.log import RunLogger
 from varifocal.training.loop import summary_metrics, train
 from varifocal.training.optim import WeightAverages
 from varifocal.training.processes import start_fabric
+from varifocal.training.state import read_state
 from varifocal.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 from varifocal.utils.overrides import override
 
@@ -391,3 +393,54 @@ def test_other_processes_call_nothing_and_write_no_log(job, monkeypatch):
     train(replace(job, callbacks=(recorder,)))
     assert recorder.calls == []
     assert not job.run.exists()
+
+
+def test_a_run_stops_early_when_validations_do_not_become_better(data, tmp_path, monkeypatch, capsys):
+    """AP 0.1, 0.3, 0.2, 0.3: the third and the fourth are not better than the second; an epoch has two steps."""
+    real, values = loop_module.validate, iter([0.1, 0.3, 0.2, 0.3, 0.9])
+
+    def validate(*arguments):
+        return replace(real(*arguments), AP=next(values))
+
+    monkeypatch.setattr(loop_module, "validate", validate)
+    job = make_tiny(data, tmp_path / "run", "train.epochs=9", "train.patience=2", "train.save_every_steps=100")
+    train(job)
+    state = read_state(job.run)
+    assert (state.step, state.since_best, state.best) == (8, 2, 0.3)
+    assert load(job.run / "best.safetensors").info.metrics["AP"] == 0.3
+    assert "stopped after step 8: the last 2 validations were not better" in capsys.readouterr().err
+    train(job, resume=True)  # as after a crash before the evaluation: nothing more is trained
+    assert read_state(job.run).step == 8
+    assert next(values) == 0.9
+
+
+def test_patience_in_a_folder(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop_module, "validate", lambda *_: coco_of(0.5))
+    run = tmp_path / "run"
+    words = [*TINY, "train.epochs=6", "train.patience=2"]
+    assert (
+        main(
+            [
+                "train",
+                str(data),
+                "--recipe",
+                "vfnet_r50_1x",
+                "--out",
+                str(run),
+                *words,
+                "model.backbone.pretrained=none",
+            ]
+        )
+        == 0
+    )
+    assert read_state(run).step == 6
+    assert main(["train", "--resume", str(run)]) == 0
+    error = capsys.readouterr().err
+    assert "stopped early after 6 of 12 steps" in error
+    assert "train.patience=0" in error
+    assert main(["train", "--resume", str(run), "train.patience=0"]) == 0
+    assert read_state(run).step == 12
+
+
+def coco_of(ap):
+    return CocoMetrics(ap, *[0.0] * 11, {})
