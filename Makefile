@@ -1,6 +1,6 @@
 # Everything a newcomer needs: "make demo" to see it work, "make check" before a change is sent.
 # Settings: PYTHON (the interpreter of .venv, 3.10 or newer), ARGS (passed on), WORKERS (processes of
-# the tests, about 3 GB each), THREADS (of torch in each of them) and ISA (avx2 or sse: what of the processor the tests'
+# the tests, about 4 GB each), THREADS (of torch in each of them) and ISA (avx2 or sse: what of the processor the tests'
 # libraries may use, see docs/processors.md).
 
 PYTHON ?= python3

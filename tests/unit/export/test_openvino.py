@@ -37,7 +37,7 @@ def test_every_detector(build_tiny, tmp_path, name, options, size, deform):
 # for any size, OpenVINO resizes a plain transformer's position embeddings differently; the comparison refuses that
 @pytest.mark.parametrize(("backbone", "size"), [(name, FIXED if name == "test_vit" else FREE) for name in BACKBONES])
 def test_other_backbones(build_tiny, tmp_path, backbone, size):
-    built = build_tiny("fcos", ExportSettings(size), backbone=backbone, num_convs=0)
+    built = build_tiny("fcos", ExportSettings(size), backbone=backbone)
     save_openvino(to_openvino(built.content), tmp_path / "tiny.xml", built.info)
     shapes = [(1, 3, 96, 160), (2, 3, 128, 96)] if size is FREE else SHAPES[size]
     same_outputs(built, OpenvinoSession(tmp_path / "tiny.xml"), shapes)
