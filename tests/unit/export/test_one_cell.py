@@ -18,6 +18,7 @@ ONE = (32, 32)  # pixels; the third level has one point for each 32
         ("vfnet", {"star_norm": "group"}, ONE),
         pytest.param("fcos", {}, ONE, marks=pytest.mark.slow),
         pytest.param("reppoints", {}, ONE, marks=pytest.mark.slow),
+        pytest.param("vfnet", {}, FREE, marks=pytest.mark.slow),
         pytest.param("vfnet", {"star_norm": "group"}, FREE, marks=pytest.mark.slow),
     ],
 )

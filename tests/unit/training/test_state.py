@@ -101,5 +101,5 @@ def test_state_holds_every_tensor_once(tmp_path):
 @pytest.mark.parametrize("key", ["unreadable_images", "bad_pictures"])
 def test_a_state_of_an_older_version_is_read(key):
     stored = {"step": 4, "best": 0.5, "metrics": {"AP": 0.5}, key: [[3, "c.png: gone"]]}
-    assert TrainState.from_json(stored) == TrainState(4, 0.5, {"AP": 0.5}, True, {3: "c.png: gone"})
+    assert TrainState.from_json(stored) == TrainState(4, 0.5, {"AP": 0.5}, unreadable={3: "c.png: gone"})
     assert TrainState.from_json({"step": 4, "best": 0.5, "metrics": {}}) == TrainState(4, 0.5)
