@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from varifocal.recipes.budget import parse_budget
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.utils.errors import ConfigError
+from varifocal.utils.locks import fresh
 from varifocal.utils.overrides import override
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def train(
             ``{"base": "vfnet_r50_1x", "train": {"epochs": 3, "weights": "vfnet_r50_ms_2x"}}``. Without it a recipe is
             made from the data, the machine and the time; the decisions are printed (docs/own-data.md).
         budget: the time for the whole run: ``"8m"``, ``"2h"``, or seconds. For a run without ``recipe``.
-        epochs: its length instead of a ``budget``.
-        model: its size: nano, small, base or large.
+        epochs: its length instead of a ``budget``. ``model`` is its size: nano, small, base or large.
         overrides: ``key=value`` words that change the recipe, such as ``"train.lr=0.005"``.
         out: the folder of the run, new or empty (``runs/NAME-N``).
         resume: the folder of a run that is resumed exactly where it stopped, with its own recipe.
@@ -70,10 +70,9 @@ def train(
         TrainingError: a loss is not finite, or an experiment tracker cannot be started.
         Interrupted: Ctrl-C, or the stop button of a notebook; the step is saved, and ``resume`` continues.
     """
-    from varifocal.recipes.run import resume_run, run_folder, run_recipe
+    from varifocal.recipes.run import create_run_dir, resume_run, run_folder, run_recipe
 
-    planning = {"budget": budget, "epochs": epochs, "model": model}
-    _check_arguments(recipe, out, resume, planning)
+    _check_arguments(recipe, out, resume, {"budget": budget, "epochs": epochs, "model": model})
     if resume is not None:
         run = Path(resume)
         return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks))
@@ -81,8 +80,10 @@ def train(
         raise ConfigError("no data set given; use varifocal.train(data).", code="train-without-data")
     with run_folder(None if out is None else Path(out), _run_name(recipe, model)) as run:
         if recipe is None:
-            plan = _planned(Path(data), budget, epochs, model or "", overrides, begun or time.monotonic())
-            return TrainResult(run, run / BEST, run_recipe(plan.recipe, data, run, callbacks, plan.splits))
+            with fresh(run):
+                create_run_dir(run)  # a folder that is not empty is refused before the planning
+                plan = _planned(Path(data), budget, epochs, model or "", overrides, begun or time.monotonic())
+                return TrainResult(run, run / BEST, run_recipe(plan.recipe, data, run, callbacks, plan.splits))
         return TrainResult(run, run / BEST, run_recipe(_with_overrides(recipe, overrides), data, run, callbacks))
 
 

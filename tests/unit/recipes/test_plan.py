@@ -143,3 +143,17 @@ def test_weights_bring_their_own_model(data, costs, tmp_path):
     assert run.recipe.data.preprocess.mean == model.info.preprocess.mean
     assert run.recipe.train.lr == pytest.approx(0.3 * 0.0014 / 2**0.5, rel=0.03)
     assert any("fine-tuned" in reason for reason in run.reasons)
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_the_planning(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(plan, "plan_run", lambda request: pytest.fail("planned"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert main(["train", str(data), "--out", str(tmp_path / "run")]) == 2
+    assert "is not empty" in capfd.readouterr().err
+
+
+def test_a_plan_that_fails_leaves_no_folder(data, tmp_path, capfd):
+    assert main(["train", str(data), "--budget", "1s", "--out", str(tmp_path / "run"), *TINY]) == 2
+    assert "too short" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
