@@ -219,7 +219,7 @@ class _Planner:
             asked = self._recipe().train.epochs if self._decides("train.epochs") else self.request.epochs
             epochs, why = asked or auto.usual_epochs(costs.batches), "as requested"
             if asked is None:
-                why = "about 3,000 steps; --budget 30m or --epochs N set another length"
+                why = "the usual length; --budget 30m or --epochs N set another"
         steps = round(epochs * costs.batches)
         recipe = load_recipe(self.plan.preset)
         lr = recipe.train.lr * (FINE_TUNING if self.fine_tunes else 1.0)
