@@ -41,7 +41,8 @@ def test_a_limit_that_there_is_not():
 
 
 PROBE = """
-import os, runpy, torch
+import os, runpy, sys, torch
+sys.path.append("tests/support")
 runpy.run_path("tests/conftest.py")
 print(torch.ops.mkldnn._is_mkldnn_bf16_supported(), torch.backends.cpu.get_cpu_capability())
 print(os.environ.get("ONEDNN_MAX_CPU_ISA"))

@@ -10,6 +10,7 @@ import torch
 from tiny_data import make_data
 
 from varifocal.inference.model import load
+from varifocal.recipes.auto import PRESETS
 from varifocal.recipes.build import build_job
 from varifocal.recipes.recipe import load_recipe, recipe_names
 from varifocal.training.loop import train
@@ -72,7 +73,7 @@ def text(name):
     return (files("varifocal") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "trees"])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name not in ("trees", *PRESETS)])
 def test_a_recipe_opens_with_its_length_what_to_expect_and_its_command(name):
     first, second, *_ = text(name).splitlines()
     assert re.search(r"; \d+ epochs; ", first)

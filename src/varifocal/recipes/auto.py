@@ -158,7 +158,7 @@ def choose_sampling(data: DataSummary) -> tuple[dict[str, str], list[str]]:
     if data.classes > 1 and fraction < RARE:
         words["data.repeat_factor_threshold"] = "0.1"
         reasons.append(f"images of rare classes are repeated: {name} is in {fraction:.1%} of the images")
-    if data.empty > EMPTY:
+    if EMPTY < data.empty < 1:
         words["data.max_empty_fraction"] = f"{KEPT_EMPTY}"
         text = f"at most {KEPT_EMPTY:.0%} of an epoch"
         reasons.append(f"images without objects are {text}: they are {data.empty:.0%} of the data")

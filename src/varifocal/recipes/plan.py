@@ -24,7 +24,7 @@ from varifocal.structures import Batch
 from varifocal.training.loop import TrainJob, build_train_dataset
 from varifocal.training.measure import Costs, bytes_per_image, measure_costs
 from varifocal.utils.config import to_dict
-from varifocal.utils.errors import DataError, VarifocalError
+from varifocal.utils.errors import VarifocalError
 from varifocal.utils.text import count_of
 
 FINE_TUNING = 0.3  # of the learning rate, for a model whose weights are all trained already
@@ -88,7 +88,7 @@ def plan_run(request: Request) -> PlannedRun:
 
     Raises:
         ConfigError: the time is too short, or a word is no valid override.
-        DataError: the data cannot be read, or has nothing to learn.
+        DataError: the data cannot be read.
     """
     return _Planner(request).planned()
 
@@ -111,9 +111,6 @@ class _Planner:
         self.recipe = self._recipe()
         self.splits = read_splits_of(self.recipe, request.data)
         self.summary = summarize(self.splits[0])
-        if not self.summary.boxes:
-            text = "no training image has an object to learn from; label some first"
-            raise DataError(f"{self.splits[0].source}: {text}", code="nothing-to-learn")
 
     def planned(self) -> PlannedRun:
         """Return the plan with all decisions."""

@@ -54,7 +54,7 @@ class TrainConfig:
     weights.
     """
 
-    epochs: Positive | Annotated[float, Field(gt=0)] = 12
+    epochs: Annotated[int | float, Field(gt=0)] = 12
     batch_size: Positive = 16
     accumulate_grad_batches: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"

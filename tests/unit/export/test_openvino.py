@@ -276,7 +276,6 @@ def test_the_verb(cached, tmp_path, capsys):
     assert "best.bin: already exists" in capsys.readouterr().err
     for wrong, message in (
         (tmp_path / "gone.safetensors", "there is no such file; name a checkpoint"),
-        (tmp_path, "there is no such file; name a checkpoint"),
         (tmp_path / "best.onnx", "is already an exported file; name the checkpoint that it was made from"),
     ):
         assert main(["export", str(wrong), "--out", str(tmp_path / "new")]) == 2
