@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from varifocal.training.processes import start_fabric
 from varifocal.training.step import Stepper, outputs_of, to_device
 from varifocal.utils.errors import VarifocalError
 
-LEAST = 3  # steps that are measured after the first, whatever they take
+WARM_UP = 3  # steps that do not count: memory is allocated, and workers have not begun
+LEAST = 5  # steps that are measured after them, whatever they take
 MOST = 30
 IMAGES = 4  # validation images that are measured after the first
 
@@ -37,7 +39,7 @@ class Costs:
 
 
 def measure_costs(job: TrainJob, seconds: float) -> Costs:
-    """Return the costs of a job, measured in about ``seconds``, and at least by :data:`LEAST` steps after the first.
+    """Return the costs of a job, measured in about ``seconds``, and at least by :data:`LEAST` steps.
 
     The weights of its model are changed. Nothing is written.
 
@@ -53,10 +55,10 @@ def measure_costs(job: TrainJob, seconds: float) -> Costs:
     sampler = BatchSampler(build_train_dataset(job), config.batch_size)
     stepper = Stepper(detector, make_optimizer(detector, config), job.model.info.preprocess, config, fabric)
     averages = WeightAverages(detector, config.ema, swa=False)
-    batches = iter(sampler.loader(0, 1 + MOST, config.num_workers))
+    batches = iter(sampler.loader(0, WARM_UP + MOST, config.num_workers))
     times: list[float] = []
     last = time.monotonic()
-    for index, batch in enumerate(islice(batches, 1 + MOST)):
+    for index, batch in enumerate(islice(batches, WARM_UP + MOST)):
         if isinstance(batch, VarifocalError):
             raise batch
         # a tiny learning rate: what the loss costs depends on the weights, which must stay as they are
@@ -67,10 +69,9 @@ def measure_costs(job: TrainJob, seconds: float) -> Costs:
         now = time.monotonic()
         times.append(now - last)
         last = now
-        if len(times) > LEAST and now - begun > seconds:
+        if len(times) >= WARM_UP + LEAST and now - begun > seconds:
             break
-    steps = times[1:] or times
-    return Costs(sum(steps) / len(steps), _validation_cost(job), sampler.per_epoch)
+    return Costs(statistics.median(times[WARM_UP:] or times), _validation_cost(job), sampler.per_epoch)
 
 
 def _validation_cost(job: TrainJob) -> float:
@@ -106,6 +107,7 @@ def bytes_per_image(job: TrainJob, batch: Batch) -> int:
         return tensor
 
     detector: Any = job.model.detector
+    detector.train()  # a new module does not apply norm_eval before this call
     weights = {parameter.untyped_storage().data_ptr() for parameter in detector.parameters()}
     images, targets = to_device(batch, next(detector.parameters()).device, job.model.info.preprocess)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
