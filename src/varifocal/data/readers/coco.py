@@ -63,6 +63,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
         DataError: the file cannot be read, is not JSON or not COCO. Whatever else is wrong is a problem of the set.
     """
     found = Found(file)
+    left_out = left_out_notes(file, data)  # before the file is in memory, as folders of a million names are listed
     _check_sections(read_object(file, SECTIONS, found.add_records), file)
     categories = _read_categories(found)
     roots = image_roots(file, data, split)
@@ -74,7 +75,7 @@ def read_coco(file: AnyPath, data: AnyPath, split: str, options: ReadOptions) ->
     problems = Problems()
     for key in ("categories", "images", "annotations"):
         problems.extend(found.problems[key])
-    notes = (*_notes(found), *joined_notes(file.name, joined.names), *left_out_notes(file, data))
+    notes = (*_notes(found), *joined_notes(file.name, joined.names), *left_out)
     ids = SourceIds(found.ids["images"].numbers, found.ids["categories"].numbers)
     boxes = replace(boxes, labels=joined.labels)
     return RawDataset("coco", file, split, images, boxes, joined.categories, problems, notes, ids=ids)
@@ -203,8 +204,9 @@ def _location(found: Found, index: int, name: str, finder: ImageFinder) -> tuple
 
 def _read_boxes(found: Found, images: ImageColumns, categories: Sequence[Category]) -> BoxColumns:
     """Return the boxes of known images, and report the annotations of unknown images and classes."""
-    columns = [np.concatenate(parts) for parts in zip(_NO_COLUMNS, *found.columns, strict=True)]
+    parts = list(zip(_NO_COLUMNS, *found.columns, strict=True))
     found.columns.clear()
+    columns = [np.concatenate(parts.pop(0)) for _ in range(len(parts))]  # each is freed before the next is made
     odd = found.odd
     if (np.diff(np.sort(columns[0])) == 0).any():
         columns, odd = _without_copies(found, columns)
