@@ -347,8 +347,8 @@ def _group_by_image(raw: RawDataset, validity: BoxValidity, ignored: Bool[np.nda
     counts = np.bincount(raw.boxes.images[order], minlength=len(raw.images))
     boxes = validity.boxes[order]
     given = raw.boxes.areas[order]
-    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    areas = np.where(np.isfinite(given) & (given > 0), given, sides.prod(axis=1))
+    width, height = (boxes[:, side + 2].astype(np.float64) - boxes[:, side] for side in (0, 1))
+    areas = np.where(np.isfinite(given) & (given > 0), given, width * height)
     return Samples(
         raw.images.files,
         raw.images.ids,
