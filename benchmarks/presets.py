@@ -74,7 +74,7 @@ def main() -> None:
             f"| `{preset}` | {backbone} | {size[0]} x {size[1]} | {parameters / 1e6:.1f} | {operations:.1f} | "
             f"{row.value:,.0f} | {row.ratio:.2f} |"
         )
-    write("presets", rows)
+    write("presets", rows, Path(__file__).parent)
     here = machine()
     lines.append("")
     lines.append(
