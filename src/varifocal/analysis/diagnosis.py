@@ -276,7 +276,7 @@ def _curves(curves: Curves, classes: list[int]) -> dict[str, Any]:
 def _operating(f1: OperatingPoint | None, target: OperatingPoint | None) -> dict[str, Any]:
     return {
         "f1": None if f1 is None else _rounded(asdict(f1)),
-        "wanted": None if target is None else _rounded(asdict(target)),
+        "target": None if target is None else _rounded(asdict(target)),
     }
 
 

@@ -142,10 +142,10 @@ def choose_batch(data: DataSummary, machine: Machine, usual: int, per_image: int
 
     ``usual`` is the preset's number; ``per_image`` are the bytes that training needs for an image.
     """
-    wanted = 4 if machine.device == "cpu" else usual
+    preferred = 4 if machine.device == "cpu" else usual
     fits = max(int(machine.memory / 2 / max(per_image, 1)), 1)
-    batch = min(wanted, fits) if data.images >= wanted or data.size is None else wanted
-    if batch < wanted:
+    batch = min(preferred, fits) if data.images >= preferred or data.size is None else preferred
+    if batch < preferred:
         memory = f"{machine.memory / 2**30:.1f} GiB are free and an image takes {per_image / 2**30:.1f} GiB"
         return batch, f"batch size {batch}: {memory}"
     return batch, f"batch size {batch}: the usual one for a {'CPU' if machine.device == 'cpu' else 'GPU'}"

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from varifocal.ops.kernels import star_triton as kernels
+from varifocal.ops.kernels import star_triton_backward as backward_kernels
 from varifocal.ops.kernels.deform_cpu import empty_output
 
 NARROW = 2**31 - 2**20  # offsets up to here are 32 bits wide in the kernels
@@ -113,10 +114,10 @@ def _zeros(like: Tensor, needed: bool) -> Tensor:
 
 def _locations(distances: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     """Return for the 25 locations of a point the cell or -1, and the weights by row and column, [25, points] each."""
-    index = distances.new_empty(kernels.LOCATIONS, shape.points, dtype=torch.int32)
-    rows, columns = distances.new_empty(2, kernels.LOCATIONS, shape.points)
+    index = distances.new_empty(backward_kernels.LOCATIONS, shape.points, dtype=torch.int32)
+    rows, columns = distances.new_empty(2, backward_kernels.LOCATIONS, shape.points)
     block = 128
-    kernels.locations[(triton.cdiv(shape.points, block),)](
+    backward_kernels.locations[(triton.cdiv(shape.points, block),)](
         distances.contiguous(),
         index,
         rows,
@@ -146,7 +147,7 @@ def _input_gradients(
     if needed[0] or needed[1]:
         tile = input_tile(shape, features.dtype)
         grid = (triton.cdiv(shape.points, tile.points), triton.cdiv(shape.channels, tile.channels), 9)
-        kernels.input_gradients[grid](
+        backward_kernels.input_gradients[grid](
             gradient,
             _rows(features),
             *locations,
@@ -179,7 +180,7 @@ def _weight_gradient(
     parts = triton.cdiv(shape.points, steps * tile.points)
     sums = gradient.new_empty((parts, shape.outputs, 3, 3, shape.channels), dtype=torch.float32)
     grid = (*blocks, parts)
-    kernels.weight_gradient[grid](
+    backward_kernels.weight_gradient[grid](
         gradient,
         _rows(features),
         *locations,
@@ -218,7 +219,7 @@ class Shape:
     @property
     def wide(self) -> bool:
         """Whether an offset may exceed 32 bits; locations outside the map lie up to two rows before or after it."""
-        longest = max(self.channels, self.outputs, kernels.LOCATIONS)
+        longest = max(self.channels, self.outputs, backward_kernels.LOCATIONS)
         return (self.points + 3 * self.width + 3) * longest > NARROW or 9 * self.outputs * self.channels > NARROW
 
 

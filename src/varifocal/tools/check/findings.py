@@ -145,7 +145,7 @@ class Finding:
             "kind": self.kind,
             "split": self.split,
             "file": self.file,
-            "place": self.location,
+            "location": self.location,
             "text": self.text,
         }
         if self.image >= 0:

@@ -23,6 +23,7 @@ from varifocal.ops import star_conv  # noqa: E402
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_operator  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
+from varifocal.ops.kernels import star_triton_backward as backward_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, Tile, forward_tile  # noqa: E402
 
 OLD_INTERPRETER = tuple(map(int, triton.__version__.split(".")[:2])) < (
@@ -56,23 +57,29 @@ def operator(features: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def interpreted_kernels() -> ModuleType:
-    """A second copy of the kernels: Triton decides when they are decorated whether they are interpreted."""
+def interpreted_kernels() -> list[ModuleType]:
+    """Second copies of the kernels: Triton decides when they are decorated whether they are interpreted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        spec = importlib.util.spec_from_file_location("interpreted_star_kernels", star_kernels.__file__)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-    return module
+        return [interpreted(module, patch) for module in (star_kernels, backward_kernels)]
+
+
+def interpreted(module: ModuleType, patch: pytest.MonkeyPatch) -> ModuleType:
+    """A second copy, which the modules that are copied after it import."""
+    spec = importlib.util.spec_from_file_location(module.__name__, module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, spec.name, copy)
+    spec.loader.exec_module(copy)
+    return copy
 
 
 @pytest.fixture(autouse=True)
 def interpreter(interpreted_kernels, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(star_triton, "kernels", interpreted_kernels)
+    for name, module in zip(("kernels", "backward_kernels"), interpreted_kernels, strict=True):
+        monkeypatch.setattr(star_triton, name, module)
     for module in (star_conv, star_operator):
         monkeypatch.setattr(module, "has_fused_star", lambda device: True)
     monkeypatch.setattr(star_conv.SamplingPoints, "tables", lambda self: [])  # which a CPU alone reads
@@ -247,6 +254,7 @@ def test_the_result_may_be_changed_in_place():
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
 def test_nothing_starts_no_kernel(monkeypatch, shape):
     monkeypatch.setattr(star_triton, "kernels", None)
+    monkeypatch.setattr(star_triton, "backward_kernels", None)
     tensors = [part.requires_grad_() for part in inputs(9, shape)]
     found = star_conv_triton(*tensors)
     assert found.shape == (shape[0], 4, *shape[2:])
@@ -277,6 +285,7 @@ def test_under_autocast_with_gradients():
 def test_compiled(monkeypatch):
     """As one operator, without looking into it; on no images, where the kernels have nothing to do."""
     monkeypatch.setattr(star_triton, "kernels", None)
+    monkeypatch.setattr(star_triton, "backward_kernels", None)
     tensors = [part.requires_grad_() for part in inputs(11, (0, 3, 4, 5))]
     compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
     found = compiled(*tensors)
@@ -299,6 +308,7 @@ def test_exported():
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # opcheck's own
 def test_the_operators_keep_torchs_rules(monkeypatch):
     monkeypatch.setattr(star_triton, "kernels", None)
+    monkeypatch.setattr(star_triton, "backward_kernels", None)
     tensors = [part.requires_grad_() for part in inputs(12, (0, 3, 4, 5))]
     features, distances, weight = tensors
     torch.library.opcheck(star_operator.star_conv_op, ([features], weight, [distances], [], []))

@@ -17,6 +17,7 @@ import triton_language  # noqa: E402
 
 from varifocal.ops.kernels import star_cuda as star_triton  # noqa: E402
 from varifocal.ops.kernels import star_triton as star_kernels  # noqa: E402
+from varifocal.ops.kernels import star_triton_backward as backward_kernels  # noqa: E402
 from varifocal.ops.kernels.star_cuda import Gpu, Shape, forward_tile, input_tile, weight_tile  # noqa: E402
 
 # processors, shared memory a block, products by groups of warps; compute capability
@@ -73,8 +74,12 @@ def test_kernels_compile_and_fit(gpu, capability, dtype):
     """With the blocks of the largest level, which need the most registers and shared memory."""
     plans: list[tuple[Any, Any, dict[str, Any]]] = [
         (star_kernels.forward, forward_tile(LARGEST, dtype, gpu), {}),
-        (star_kernels.input_gradients, input_tile(LARGEST, dtype), {"by_features": True, "by_distances": True}),
-        (star_kernels.weight_gradient, weight_tile(LARGEST, dtype, gpu), {}),
+        (
+            backward_kernels.input_gradients,
+            input_tile(LARGEST, dtype),
+            {"by_features": True, "by_distances": True},
+        ),
+        (backward_kernels.weight_gradient, weight_tile(LARGEST, dtype, gpu), {}),
     ]
     for kernel, tile, more in plans:
         constants = star_triton._constants(LARGEST, tile, dtype) | more
@@ -86,7 +91,7 @@ def test_kernels_compile_and_fit(gpu, capability, dtype):
         assert count * tile.warps * 32 <= 65536
         assert shared <= gpu.shared
     constants = {"point_block": 128, "wide": False, "enable_fp_fusion": True}
-    compile_for(star_kernels.locations, capability, dtype, constants)
+    compile_for(backward_kernels.locations, capability, dtype, constants)
 
 
 def test_products_by_groups_of_warps():
