@@ -38,17 +38,15 @@ def add_preview(parser: argparse.ArgumentParser) -> None:
 
 def run_preview(options: argparse.Namespace, overrides: list[str]) -> None:
     """Draw the images that training will use, and print a summary."""
-    from varifocal.recipes.recipe import load_recipe
     from varifocal.tools.preview import preview
 
-    name = options.recipe or "vfnet_r50_1x"
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"--out {options.out}: must end in .png or .jpg.", code="preview-suffix")
     ensure_writable_file(options.out)
     drawn = preview(
-        load_recipe(name, [*data_overrides(options), *overrides]),
+        options.recipe,
+        [*data_overrides(options), *overrides],
         options.data,
-        name,
         count=options.num_images,
         epoch=options.epoch,
     )

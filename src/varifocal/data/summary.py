@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float, Int64
 
 from varifocal.data.recommend_size import Advice, recommend_size
 from varifocal.types import Dataset, Preprocess
@@ -22,11 +23,11 @@ class DataSummary:
     """
 
     images: int
-    classes: int
     boxes: int
     short_side: int
     long_side: int
     pixels: float
+    classes: int = 0
     empty: float = 0.0
     rarest: tuple[str, float] = ("", 1.0)
     size: Advice | None = field(default=None, compare=False)
@@ -43,14 +44,29 @@ def summarize(data: Dataset) -> DataSummary:
     images = np.bincount(np.concatenate([np.zeros(0, np.int64), *shown]), minlength=len(data.categories))
     used = np.flatnonzero(images)
     rarest = int(used[images[used].argmin()]) if len(used) else -1
+    return replace(
+        summarize_sizes(sizes, owner, every),
+        classes=len(data.categories),
+        empty=float((counts == 0).mean()),
+        rarest=(data.categories[rarest].name, float(images[rarest] / len(sizes))) if rarest >= 0 else ("", 1.0),
+    )
+
+
+def summarize_sizes(
+    sizes: Int64[np.ndarray, "M 2"], owner: Int64[np.ndarray, "N"], boxes: Float[np.ndarray, "N 4"]
+) -> DataSummary:
+    """Return the numbers that need no classes, of at least one image.
+
+    Args:
+        sizes: (width, height) of the images in pixels.
+        owner: the image of each box.
+        boxes: xyxy in pixels.
+    """
     return DataSummary(
         images=len(sizes),
-        classes=len(data.categories),
-        boxes=len(every),
+        boxes=len(boxes),
         short_side=int(np.median(sizes.min(axis=1))),
         long_side=int(np.median(sizes.max(axis=1))),
         pixels=float(sizes.prod(axis=1).mean()),
-        empty=float((counts == 0).mean()),
-        rarest=(data.categories[rarest].name, float(images[rarest] / len(sizes))) if rarest >= 0 else ("", 1.0),
-        size=recommend_size(sizes, owner, every, sizes, Preprocess(scale=1.0), FINEST),
+        size=recommend_size(sizes, owner, boxes, sizes, Preprocess(scale=1.0), FINEST),
     )

@@ -137,12 +137,17 @@ def choose_preset(machine: Machine) -> tuple[str, str]:
     return preset, f"model {preset}: for {machine.name}; others with --model ({', '.join(PRESETS)})"
 
 
+def usual_batch(machine: Machine, usual: int) -> int:
+    """Return the images per step where memory does not limit them; ``usual`` is the preset's number."""
+    return 4 if machine.device == "cpu" else usual
+
+
 def choose_batch(data: DataSummary, machine: Machine, usual: int, per_image: int) -> tuple[int, str]:
     """Return the images per step, and why: on a CPU few images and many steps learn most in the same time.
 
     ``usual`` is the preset's number; ``per_image`` are the bytes that training needs for an image.
     """
-    preferred = 4 if machine.device == "cpu" else usual
+    preferred = usual_batch(machine, usual)
     fits = max(int(machine.memory / 2 / max(per_image, 1)), 1)
     batch = min(preferred, fits) if data.images >= preferred or data.size is None else preferred
     if batch < preferred:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ SHORTEST_MEASUREMENT = 2.0
 CAUTION = 1.1  # validation of trained weights takes longer than that of new ones, as there is more to suppress
 PATIENCE = 5  # validations, without a limit of time
 RESERVE = 4.0  # seconds to build the model again, to draw images and to write files
+_SAMPLING = ("data.repeat_factor_threshold", "data.max_empty_fraction")
 _SIZES = ("data.preprocess", "data.augment.crop", "tiling")
+TRAIN = "varifocal train"  # for other commands, the name of the recipe that it makes from the data
 DIFFERENT = 0.15  # a change of the pixels that has to be measured again
 
 
@@ -93,6 +96,26 @@ def plan_run(request: Request) -> PlannedRun:
     return _Planner(request).planned()
 
 
+def untimed_recipe(data: DataSummary, words: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of ``varifocal train DATA`` on this machine, as far as nothing has to be measured for it.
+
+    Only the batch size, where memory is short, and what a ``--budget`` changes are missing. ``words`` are overrides.
+
+    Raises:
+        ConfigError: a word is no valid override.
+    """
+    machine = this_machine(load_recipe("small", words).train.device)
+    plan = Plan(auto.choose_preset(machine)[0])
+    if not _decide(words, *_SAMPLING):
+        plan.words |= auto.choose_sampling(data)[0]
+    if data.images and not _decide(words, *_SIZES):
+        plan.words |= auto.needed_size(data, machine).words()
+    batch = auto.usual_batch(machine, load_recipe(plan.preset).train.batch_size)
+    plan.words["train.batch_size"] = str(batch)
+    plan.words["train.epochs"] = f"{auto.usual_epochs(-(-data.images // batch)):g}"
+    return load_recipe(plan.preset, [*plan.overrides(), *words])
+
+
 class _Planner:
     """The state of the decisions: the plan so far and what is known of data, machine and costs."""
 
@@ -116,7 +139,7 @@ class _Planner:
         """Return the plan with all decisions."""
         self.plan.reasons.insert(0, _describe(self.summary))
         words, reasons = auto.choose_sampling(self.summary)
-        if not self._decides("data.repeat_factor_threshold", "data.max_empty_fraction"):
+        if not self._decides(*_SAMPLING):
             self.plan.words |= words
             self.plan.reasons += reasons
         needed, native = auto.needed_size(self.summary, self.machine), auto.native_size(self.summary)
@@ -162,9 +185,7 @@ class _Planner:
         return job_of(self._recipe(), self.splits, Path(tempfile.gettempdir()), weights=False)
 
     def _decides(self, *keys: str) -> bool:
-        """Return whether a word of the user sets one of these keys, or a key below it."""
-        given = [word.partition("=")[0] for word in self.request.words]
-        return any(word == key or word.startswith(f"{key}.") for word in given for key in keys)
+        return _decide(self.request.words, *keys)
 
     def _set_batch(self) -> None:
         if self._decides("train.batch_size"):
@@ -233,6 +254,12 @@ class _Planner:
         self.plan.reasons.append(
             f"{count_of(steps, 'step')} of {costs.step:.2g} s ({epochs:.3g} epochs), {show_duration(seconds)}: {why}"
         )
+
+
+def _decide(words: Sequence[str], *keys: str) -> bool:
+    """Return whether a word of the user sets one of these keys, or a key below it."""
+    given = [word.partition("=")[0] for word in words]
+    return any(word == key or word.startswith(f"{key}.") for word in given for key in keys)
 
 
 def _describe(data: DataSummary) -> str:

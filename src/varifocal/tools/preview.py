@@ -1,8 +1,8 @@
-"""The command ``preview-augmentation``: the training examples of an epoch as the network sees them, in one image."""
+"""The command ``preview``: the training examples of an epoch as the network sees them, in one image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,13 @@ from PIL import Image, ImageDraw
 
 from varifocal.data.loader import BatchSampler, TrainDataset
 from varifocal.data.preprocess import normalize
+from varifocal.data.summary import summarize
 from varifocal.inference.draw import INK, PAPER, draw_labels
 from varifocal.recipes.build import read_splits, resolve_preprocess
-from varifocal.recipes.recipe import Recipe
+from varifocal.recipes.plan import untimed_recipe
+from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch, Targets
-from varifocal.types import Category, Preprocess
+from varifocal.types import Category, Dataset, Preprocess
 from varifocal.utils.errors import ConfigError, VarifocalError
 from varifocal.utils.fonts import font_for, font_note
 from varifocal.utils.text import count_of
@@ -47,20 +49,28 @@ class _Cell:
     file: str
 
 
-def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epoch: int = 1) -> Preview:
+def preview(recipe: str | None, words: Sequence[str], data: Path | str, *, count: int = 12, epoch: int = 1) -> Preview:
     """Return the first ``count`` training examples of an epoch (counted from 1) of a run with this recipe.
 
-    They come from the loader of training, are normalized and converted back, and are drawn with their boxes. ``name``
-    is that of the recipe.
+    They come from the loader of training, are normalized and converted back, and are drawn with their boxes. Without
+    ``recipe``, the name of one, it is that of ``varifocal train DATA``; ``words`` are overrides.
 
     Raises:
         DataError: the data cannot be read.
-        ConfigError: the recipe has no such epoch.
+        ConfigError: the recipe has no such epoch, or there is no such recipe.
     """
+    chosen = load_recipe(recipe or "small", words)
+    training = read_splits(Path(data), chosen.data, chosen.model.num_classes)[0]
+    if recipe is None:
+        chosen = untimed_recipe(summarize(training), words)
+    name = Path(recipe).stem if recipe is not None else "varifocal train"
+    return _draw_examples(chosen, training, f"{name} on {Path(data).name}", count, epoch)
+
+
+def _draw_examples(recipe: Recipe, training: Dataset, name: str, count: int, epoch: int) -> Preview:
     epochs = recipe.train.epochs + recipe.train.swa_epochs
     if epoch > epochs:
         raise ConfigError(f"--epoch {epoch}: the recipe has only {epochs} epochs.", code="no-such-epoch")
-    training = read_splits(Path(data), recipe.data, recipe.model.num_classes)[0]
     preprocess, config = resolve_preprocess(recipe), recipe.data
     examples = TrainDataset(
         training.samples, preprocess, config.augment, recipe.train.seed, sampling=config.sampling, strict=False
@@ -70,7 +80,7 @@ def preview(recipe: Recipe, data: Path | str, name: str, *, count: int = 12, epo
     bad: dict[int, str] = {}
     found = _cells(batches.loader(start, start + batches.per_epoch, workers=0), preprocess, bad)
     cells = list(islice(found, min(count, examples.order.length)))
-    title = f"{Path(name).stem} on {Path(data).name}: the first {len(cells)} images of epoch {epoch}"
+    title = f"{name}: the first {len(cells)} images of epoch {epoch}"
     image = _page(title, cells, training.categories)
     notes = font_note(category.name for category in training.categories)
     return Preview(image, _summary(cells), (*training.notes, *examples.order.notes, *bad.values(), *notes))

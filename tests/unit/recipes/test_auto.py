@@ -25,7 +25,7 @@ def data_of(width=640, height=480, side=64.0, images=300, boxes=4, **more) -> Da
     corners = np.tile([0.0, 0.0, side, side], (images * boxes, 1))
     advice = recommend_size(sizes, np.repeat(np.arange(images), boxes), corners, sizes, Preprocess(scale=1.0), 8)
     short, long = sorted((width, height))
-    return DataSummary(images, 3, images * boxes, short, long, width * height, size=advice, **more)
+    return DataSummary(images, images * boxes, short, long, width * height, 3, size=advice, **more)
 
 
 @pytest.mark.parametrize(

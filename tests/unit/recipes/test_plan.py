@@ -1,17 +1,21 @@
 """Planning a run: the words of the user win, the time is kept, and the recipe is an ordinary one."""
 
+import json
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
 from error_codes import raises_code
+from PIL import Image
 from tiny_data import make_data
 
 from varifocal.cli import main
+from varifocal.data.summary import summarize
 from varifocal.inference.model import create_model, save
 from varifocal.models import pretrained
 from varifocal.recipes import plan
-from varifocal.recipes.plan import Request, plan_run
+from varifocal.recipes.plan import Request, plan_run, untimed_recipe
 from varifocal.recipes.recipe import load_recipe, write_recipe
 from varifocal.training.measure import Costs
 
@@ -158,3 +162,33 @@ def test_a_plan_that_fails_leaves_no_folder(data, tmp_path, capfd):
     assert main(["train", str(data), "--budget", "1s", "--out", str(tmp_path / "run"), *TINY]) == 2
     assert "too short" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("data.preprocess.short_side=96",), ("data.repeat_factor_threshold=0.3",)], ids=str
+)
+def test_other_commands_assume_the_recipe_of_train(data, costs, words):
+    """Without a limit of time nothing that they use has to be measured."""
+    costs(batches=10)  # of 40 images
+    run = planned(data, *words)
+    assumed = untimed_recipe(summarize(run.splits[0]), (*TINY, *words))
+    assert replace(assumed, train=run.recipe.train) == run.recipe
+    assert (assumed.train.epochs, assumed.train.batch_size) == (run.recipe.train.epochs, run.recipe.train.batch_size)
+
+
+def test_check_show_assignment_and_preview_assume_the_recipe_of_train(data, costs, tmp_path, capsys, monkeypatch):
+    costs()
+    size = planned(data).recipe.data.preprocess
+    assert main(["check", str(data), "--output-json", str(tmp_path / "check.json"), *TINY]) in (0, 1)
+    checked = json.loads((tmp_path / "check.json").read_text())
+    assert checked["matching"]["recipe"].startswith("varifocal train ")
+    assert "the recipe's size is right" in checked["advice"]["text"]
+    assert main(["show-assignment", str(data), "--out", str(tmp_path / "assigned"), *TINY]) == 0
+    assert "Assigned as by varifocal train" in capsys.readouterr().out
+    assigned = json.loads((tmp_path / "assigned/assign.json").read_text())
+    assert min(assigned["images"][0]["seen"]) == size.short_side
+    cells = []
+    monkeypatch.setattr("varifocal.tools.preview._draw", lambda cell, _: cells.append(cell) or Image.new("RGB", (9, 9)))
+    whole = "data.augment.scale_jitter=[1.0,1.0]"
+    assert main(["preview", str(data), "--out", str(tmp_path / "p.png"), whole, *TINY]) == 0
+    assert {min(cell.targets.size) for cell in cells} == {size.short_side}

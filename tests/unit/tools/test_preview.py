@@ -55,10 +55,11 @@ def test_labels_are_outlined_and_ignored_ones_hatched():
 
 
 def test_the_images_are_those_of_the_epoch(data, monkeypatch):
-    recipe = load_recipe("trees", [*FAST, "data.val_split=val", "data.augment.crop=40", "data.augment.mosaic=0.5"])
+    words = [*FAST, "data.val_split=val", "data.augment.crop=40", "data.augment.mosaic=0.5"]
+    recipe = load_recipe("trees", words)
     shown = []
     monkeypatch.setattr("varifocal.tools.preview._draw", lambda cell, _: shown.append(cell) or Image.new("RGB", (9, 9)))
-    preview(recipe, data, "trees", count=5, epoch=2)
+    preview("trees", words, data, count=5, epoch=2)
     training = read_splits(data, recipe.data)[0]
     examples = TrainDataset(training.samples, recipe.data.preprocess, recipe.data.augment, recipe.train.seed)
     batches = BatchSampler(examples, 3)
@@ -95,7 +96,7 @@ def test_what_is_sampled_and_what_cannot_be_read_is_told(data, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--epoch", "13"], "--epoch 13: the recipe has only 12 epochs"),
+        (["--recipe", "vfnet_r50_1x", "--epoch", "13"], "--epoch 13: the recipe has only 12 epochs"),
         (["--out", "seen.gif"], "--out seen.gif: must end in .png or .jpg"),
         (["data.augment.mosaik=1"], "Did you mean 'mosaic'"),
     ],

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from varifocal.analysis.training_geometry import TrainingGeometry
-from varifocal.recipes.recipe import load_recipe
+from varifocal.data.summary import DataSummary
+from varifocal.recipes.plan import TRAIN, untimed_recipe
+from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.tools.check.report import Report
 from varifocal.tools.check.run import check_data
 from varifocal.tools.datasets import reading
@@ -17,8 +19,6 @@ from varifocal.utils.atomic_write import atomic_write
 from varifocal.utils.errors import ConfigError
 from varifocal.utils.progress import progress_bar
 from varifocal.utils.text import count_of
-
-RECIPE = "vfnet_r50_1x"
 
 
 def run_check(options: argparse.Namespace, overrides: list[str], load: Callable[[], Any]) -> int:
@@ -79,10 +79,17 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
         print(note)
 
 
-def _geometry(name: str | None, overrides: list[str], model: tuple[str, Any] | None) -> TrainingGeometry:
-    """Return the geometry of the named recipe, else of the checkpoint, else of the default recipe."""
+def _geometry(
+    name: str | None, overrides: list[str], model: tuple[str, Any] | None
+) -> TrainingGeometry | Callable[[DataSummary], TrainingGeometry]:
+    """Return the geometry of the named recipe, else of the checkpoint, else what ``train`` decides by the data."""
     if name is None and not overrides and model is not None and hasattr(model[1].info, "config"):
         return TrainingGeometry.of_model(model[0], model[1].info)
-    recipe = load_recipe(name or RECIPE, overrides)
-    label = " ".join([name or RECIPE, *overrides])
+    if name is not None:
+        return _geometry_of(load_recipe(name, overrides), " ".join([name, *overrides]))
+    load_recipe("small", overrides)  # a wrong word is reported before the data is read
+    return lambda data: _geometry_of(untimed_recipe(data, overrides), " ".join([TRAIN, *overrides]))
+
+
+def _geometry_of(recipe: Recipe, label: str) -> TrainingGeometry:
     return TrainingGeometry.of(label, recipe.detector, recipe.model, recipe.data.preprocess, recipe.data.augment.crop)

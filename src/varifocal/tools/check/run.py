@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from varifocal.data.images import pixel_limit
 from varifocal.data.load import DataSource, open_dataset
 from varifocal.data.options import Unlabeled
 from varifocal.data.recommend_size import Advice, recommend_size
+from varifocal.data.splits import training_split
+from varifocal.data.summary import DataSummary, summarize_sizes
 from varifocal.inference.pipeline import Predictor
 from varifocal.tools.check.annotation_checks import (
     add_copied_boxes,
@@ -31,12 +33,13 @@ from varifocal.tools.check.split import Split
 from varifocal.tools.check.statistics import make_statistics
 from varifocal.tools.check.training_boxes import TrainingBoxes, collect_training_boxes
 from varifocal.tools.check.unassigned import count_points
+from varifocal.utils.errors import DataError
 from varifocal.utils.progress import Bar, no_bar
 
 
 def check_data(
     data: Path | str,
-    geometry: TrainingGeometry,
+    geometry: TrainingGeometry | Callable[[DataSummary], TrainingGeometry],
     *,
     split: str | None = None,
     format: str | None = None,
@@ -50,7 +53,8 @@ def check_data(
 
     Args:
         data: the data set.
-        geometry: the label assignment and image size that are tried.
+        geometry: the label assignment and image size that are tried, or a function that decides on them by the sizes
+            of the images and boxes of the training split.
         split: the only split to check.
         format: as in :func:`varifocal.data.load.load_dataset`, like ``images`` and ``unlabeled``.
         images: the folder of the images.
@@ -68,6 +72,8 @@ def check_data(
     splits = _read(source, source.splits if split is None else [split], bar)
     findings = Findings()
     copies = [_check_annotations(findings, each) for each in splits]
+    if not isinstance(geometry, TrainingGeometry):
+        geometry = geometry(_summary(data, source, splits, copies))
     decoding, scans = _decode(findings, splits, geometry, bar) if decode else (_not_decoded(splits), [])
     classes = count_classes(splits)
     add_class_findings(findings, splits, classes)
@@ -81,6 +87,21 @@ def check_data(
     judged = None if model is None else _judge_labels(findings, splits, model, bar)
     notes = tuple(dict.fromkeys(note for each in splits for note in each.raw.notes))
     return Report(str(data), splits, findings, classes, statistics, decoding, matching, advice, judged, notes, scans)
+
+
+def _summary(
+    data: Path | str, source: DataSource, splits: Sequence[Split], copies: Sequence[np.ndarray]
+) -> DataSummary:
+    """Return the sizes of images and boxes of the training split, or of all splits if none is known to be it."""
+    try:
+        name = training_split(data, source.splits)
+    except DataError:
+        name = ""
+    training = [i for i, each in enumerate(splits) if each.name == name] or range(len(splits))
+    boxes = collect_training_boxes([splits[i] for i in training], [copies[i] for i in training])
+    if not len(boxes.sizes):
+        return DataSummary(images=0, boxes=0, short_side=0, long_side=0, pixels=0.0)
+    return summarize_sizes(boxes.sizes, boxes.owner, boxes.boxes)
 
 
 def _judge_labels(findings: Findings, splits: Sequence[Split], model: tuple[str, Predictor], bar: Bar) -> ModelReport:

@@ -8,14 +8,16 @@ from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from varifocal.analysis.training_geometry import TrainingGeometry
 from varifocal.data.load import open_dataset
 from varifocal.data.splits import training_split
+from varifocal.data.summary import summarize
 from varifocal.inference.loading import is_exported, load_checkpoint
+from varifocal.inference.model import ModelInfo
 from varifocal.recipes.build import resolve_preprocess
-from varifocal.recipes.recipe import load_recipe
+from varifocal.recipes.plan import TRAIN, untimed_recipe
+from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.tools.datasets import reading
 from varifocal.tools.output_paths import ensure_writable_dir
 from varifocal.tools.show_assignment.pages import AssignView, assign_view, write_view
@@ -26,15 +28,15 @@ from varifocal.utils.locks import claimed_folder
 from varifocal.utils.progress import progress_bar
 from varifocal.utils.text import count_of
 
-RECIPE = "vfnet_r50_1x"
 LISTED = 10  # objects without a point, and classes of such objects, that the terminal lists
 
 
 def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     """Assign, draw, write the pages and print the summary."""
-    geometry, difficult = _geometry(options.recipe, options.checkpoint, overrides)
+    chosen = _recipe_of(options.recipe, options.checkpoint, overrides)
     ensure_writable_dir(options.out)
-    data = _read(options, difficult)
+    data = _read(options, chosen)
+    geometry = _geometry(chosen, options, data, overrides)
     view = assign_view(replace(data, samples=data.samples[: options.max_images]), geometry)
     with claimed_folder(options.out), progress_bar("drawing", len(view.images)) as advance:
         paths = write_view(view, options.out, advance)
@@ -43,20 +45,17 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
     print_summary(view)
     if options.checkpoint is None:
         print(
-            f"Assigned by the recipe {view.geometry}; name a checkpoint with --checkpoint to see the training of a run."
+            f"Assigned as by {view.geometry}; name a checkpoint with --checkpoint to see the training of a run."
         )
     if len(paths) < len(data.samples):
         print(f"{len(paths):,} of {len(data.samples):,} images; use --max-images {len(data.samples)} for all.")
     print(f"{options.out}: {len(paths)} of {len(data.samples)} images, and assign.json with all numbers")
 
 
-def _geometry(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> tuple[TrainingGeometry, Any]:
-    """Return the geometry of the checkpoint or recipe, and its use of boxes that are marked as difficult."""
+def _recipe_of(recipe: str | None, checkpoint: Path | None, overrides: list[str]) -> Recipe | ModelInfo:
+    """Return the checkpoint's description, the named recipe, or the beginning of the one that ``train`` makes."""
     if checkpoint is None:
-        chosen = load_recipe(recipe or RECIPE, overrides)
-        label = " ".join([recipe or RECIPE, *overrides])
-        preprocess, crop = resolve_preprocess(chosen), chosen.data.augment.crop
-        return TrainingGeometry.of(label, chosen.detector, chosen.model, preprocess, crop), chosen.data.difficult
+        return load_recipe(recipe or "small", overrides)
     if recipe is not None or overrides:
         raise ConfigError(
             "--checkpoint has a recipe of its own; leave out --recipe and key=value overrides.",
@@ -67,11 +66,26 @@ def _geometry(recipe: str | None, checkpoint: Path | None, overrides: list[str])
             f"{checkpoint}: an exported file cannot be trained; name the checkpoint it was made from.",
             code="checkpoint-is-exported",
         )
-    info = load_checkpoint(checkpoint).info
-    return TrainingGeometry.of_model(checkpoint.name, info), info.recipe.get("data", {}).get("difficult", "ignore")
+    return load_checkpoint(checkpoint).info
 
 
-def _read(options: argparse.Namespace, difficult: Any) -> Dataset:
+def _geometry(
+    chosen: Recipe | ModelInfo, options: argparse.Namespace, data: Dataset, overrides: list[str]
+) -> TrainingGeometry:
+    if isinstance(chosen, ModelInfo):
+        return TrainingGeometry.of_model(options.checkpoint.name, chosen)
+    if options.recipe is None:
+        chosen = untimed_recipe(summarize(data), overrides)
+    label, crop = " ".join([options.recipe or TRAIN, *overrides]), chosen.data.augment.crop
+    return TrainingGeometry.of(label, chosen.detector, chosen.model, resolve_preprocess(chosen), crop)
+
+
+def _read(options: argparse.Namespace, chosen: Recipe | ModelInfo) -> Dataset:
+    """Return the split to draw, with the boxes that are marked as difficult used as in training."""
+    if isinstance(chosen, ModelInfo):
+        difficult = chosen.recipe.get("data", {}).get("difficult", "ignore")
+    else:
+        difficult = chosen.data.difficult
     source = open_dataset(options.data, **reading(options, options.data))
     split = options.split or training_split(options.data, source.splits, option="--split ")
     return source.load(split, invalid_boxes="drop", difficult=difficult)

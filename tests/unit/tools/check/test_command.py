@@ -36,7 +36,7 @@ def test_everything_at_once(folder, tmp_path, capsys):
     code, out, errors = run(capsys, folder, *options, *SMALL)
     assert (code, errors) == (1, [])
     content = json.loads((tmp_path / "c.json").read_text())
-    assert content["matching"]["recipe"] == " ".join(["vfnet_r50_1x", *SMALL])
+    assert content["matching"]["recipe"] == " ".join(["varifocal train", *SMALL])
     assert (tmp_path / "c.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "clean" / "annotations" / "instances_val.json").is_file()
     for words in ("missing images", "labeled before", "training would stop or lose data", "changes.txt"):

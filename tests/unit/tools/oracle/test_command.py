@@ -110,7 +110,7 @@ def test_assign_view_draws_and_tells(folder, capsys):
     assert "1 object gets no point, so training never learns from it:" in out
     assert "a.png: cat [44.0, 0.0, 47.0, 3.0], 3 x 3 after the resize" in out
     assert "without a point: cat 1\n" in out
-    assert f"Assigned by the recipe vfl_foveabox_r50_1x {' '.join(words[2:])}; name a checkpoint" in out
+    assert f"Assigned as by vfl_foveabox_r50_1x {' '.join(words[2:])}; name a checkpoint" in out
     assert "--max-images" not in out
     assert sorted(path.name for path in (folder / "points").iterdir()) == ["a.png", "assign.json", "b.png"]
     assert json.loads((folder / "points/assign.json").read_text())["unmatched"] == 1
