@@ -68,7 +68,7 @@ DOORS = {
     "contextvars": {"data/paths.py"},  # a listing is remembered there; none decides what a network computes
     "mlflow": {"training/callbacks.py"},
     "wandb": {"training/callbacks.py"},
-    "triton": {"ops/kernels/star_cuda.py", "ops/kernels/star_triton.py"},
+    "triton": {f"ops/kernels/star_{name}.py" for name in ("cuda", "triton", "triton_backward")},
     "pyarrow": {"data/readers/parquet.py"},
     "pycocotools": set(),
     "mmcv": set(),
