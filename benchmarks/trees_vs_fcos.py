@@ -122,7 +122,7 @@ def run(name: str, seed: int, recipe: Recipe, keep: Path | None) -> dict[str, fl
             detector = TorchvisionFCOS(recipe.model.backbone, width, len(job.model.categories))
             job = replace(job, model=Model(detector, job.model.info))
         begun = time.monotonic()
-        metrics = train(job)
+        metrics = train(job).metrics
         minutes = (time.monotonic() - begun) / 60
         weights = Path(folder) / "last.safetensors"
         if keep is not None:

@@ -56,7 +56,7 @@ def test_every_recipe_trains_and_is_measured(name, data, tmp_path):
     job = build_job(recipe, data, tmp_path / "run")
     if recipe.data.augment.crop:  # tiles of one image count as several images
         job = replace(job, training=replace(job.training, samples=job.training.samples[:2]))
-    metrics = train(job)
+    metrics = train(job).metrics
     assert {"AP", "AP50", "AP75"} <= set(metrics)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]

@@ -195,11 +195,11 @@ def fitting_size(needed: InputSize, native: InputSize, steps_at: Callable[[Input
 
 
 def steps_in(seconds: float, costs: Costs) -> tuple[int, int]:
-    """Return the number of steps and of validations that fit; the best weights are measured once more at the end."""
+    """Return the number of steps and of validations that fit."""
     validations = 1
     if costs.validation:
-        validations = min(max(int(VALIDATING * seconds / costs.validation) - 1, 1), VALIDATIONS)
-    left = seconds - (validations + 1) * costs.validation
+        validations = min(max(int(VALIDATING * seconds / costs.validation), 1), VALIDATIONS)
+    left = seconds - validations * costs.validation
     return max(int(left / costs.step), 0), validations
 
 
@@ -210,7 +210,7 @@ def ensure_trainable(steps: int, budget: float, spent: float, costs: Costs) -> N
         ConfigError: it is not; the message says how long it would take at least.
     """
     if steps < LEAST_STEPS:
-        needed = spent + LEAST_STEPS * costs.step + 2 * costs.validation
+        needed = spent + LEAST_STEPS * costs.step + costs.validation
         raise ConfigError(
             f"--budget {show_duration(budget)}: too short to train on this data with this machine: {LEAST_STEPS} steps "
             f"and an evaluation take {show_duration(needed * 1.1)}; allow more time, or use --model nano.",

@@ -250,7 +250,7 @@ class _Planner:
         }
         batch = self._recipe().train.batch_size
         self.plan.words |= auto.schedule_words(steps, batch, recipe.train.batch_size, lr)
-        seconds = steps * costs.step + (validations + 1) * costs.validation
+        seconds = steps * costs.step + validations * costs.validation
         self.plan.reasons.append(
             f"{count_of(steps, 'step')} of {costs.step:.2g} s ({epochs:.3g} epochs), {show_duration(seconds)}: {why}"
         )

@@ -127,8 +127,8 @@ def _train_and_evaluate(
             return None
         _print_notes(job)
         with closing_callbacks(callbacks, job.config.log) as members:
-            train(replace(job, callbacks=members), resume=resume)
-            metrics = None if job.validation is None else _measure(job, job.validation)
+            trained = train(replace(job, callbacks=members), resume=resume)
+            metrics = None if job.validation is None else _measure(job, job.validation, trained.measured)
             images = [] if metrics is None else sorted((job.run / IMAGES).glob("*.png"))
             emit(members, "on_end", {} if metrics is None else summary_metrics(metrics), images)
         return metrics
@@ -136,9 +136,11 @@ def _train_and_evaluate(
         raise Interrupted(f"{str(error) or 'interrupted'}; resume with: {_command(data, job.run)}") from error
 
 
-def _measure(job: TrainJob, data: Dataset) -> CocoMetrics:
-    """Measure the best weights of a run, with a progress bar."""
+def _measure(job: TrainJob, data: Dataset, measured: CocoMetrics | None) -> CocoMetrics:
+    """Write the results of the best weights of a run, which are measured, with a progress bar, if they are not yet."""
     device = str(next(job.model.parameters()).device)
+    if measured is not None:
+        return write_results(job.run, data, device, measured=measured)
     with progress_bar("measuring the best weights", len(data.samples)) as advance:
         return write_results(job.run, data, device, advance)
 
@@ -154,17 +156,22 @@ def _print_notes(job: TrainJob) -> None:
 
 
 def write_results(
-    run: Path, data: Dataset, device: str = "cpu", progress: Callable[[int], None] = lambda done: None
+    run: Path,
+    data: Dataset,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda done: None,
+    measured: CocoMetrics | None = None,
 ) -> CocoMetrics:
-    """Evaluate ``best.safetensors``; write ``metrics.json`` and ``images/`` (labels left, detections right)."""
+    """Evaluate ``best.safetensors``, unless its metrics are ``measured`` already, and return the metrics.
+
+    Writes ``metrics.json`` and ``images/`` (labels left, detections right).
+    """
     model = load(run / "best.safetensors", device)
-    metrics, detections = evaluate(model, data, progress)
+    metrics = measured or evaluate(model, data, progress)[0]
     atomic_write(run / METRICS, json.dumps(metrics.to_json(), indent=1).encode())
-    order = sorted(range(len(detections)), key=lambda i: -len(data.samples[i].boxes))[:DRAWN_IMAGES]
-    for i in order:
-        sample = data.samples[i]
+    for sample in sorted(data.samples, key=lambda sample: -len(sample.boxes))[:DRAWN_IMAGES]:
         image = read_for(model.info, sample.file)
-        drawing = draw_comparison(image, sample, data.categories, detections[i], threshold=DRAWN_SCORE)
+        drawing = draw_comparison(image, sample, data.categories, model.predict(image), threshold=DRAWN_SCORE)
         buffer = io.BytesIO()
         drawing.save(buffer, format="PNG")
         atomic_write(run / IMAGES / f"{sample.image_id}-{sample.file.stem}.png", buffer.getvalue())

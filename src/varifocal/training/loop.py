@@ -56,8 +56,20 @@ class TrainJob:
     callbacks: tuple[object, ...] = ()
 
 
-def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
-    """Train to the end of the schedule and return the best validation metrics (empty without validation data).
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the best weights of a run achieve on the validation data, and what is left to measure.
+
+    ``metrics`` are the twelve COCO numbers, empty without validation data. ``measured`` has those of each class as
+    well; None if an earlier process, which was stopped, has measured the weights.
+    """
+
+    metrics: dict[str, float]
+    measured: CocoMetrics | None
+
+
+def train(job: TrainJob, *, resume: bool = False) -> Trained:
+    """Train to the end of the schedule and return the validation metrics of the best weights.
 
     Under ``torchrun`` every process calls this. The run folder gets ``best.safetensors``, ``last.safetensors``,
     ``state.safetensors`` and ``log.jsonl``, and ``unreadable_images.txt`` if there are any.
@@ -69,18 +81,18 @@ def train(job: TrainJob, *, resume: bool = False) -> dict[str, float]:
         Interrupted: Ctrl-C; the current step is finished, and the state of the run is written.
     """
     fabric = start_fabric(job.config)
-    metrics, interruption = dict[str, float](), ""
+    trained, interruption = Trained({}, None), ""
     try:
-        metrics = _run(job, fabric, resume)
+        trained = _run(job, fabric, resume)
     except Interrupted as error:
         interruption = str(error)
     shutdown_process_group(fabric)  # after the exception, whose traceback refers to everything in the run
     if interruption:
         raise Interrupted(interruption)
-    return metrics
+    return trained
 
 
-def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
+def _run(job: TrainJob, fabric: Fabric, resume: bool) -> Trained:
     trainer = _Trainer(job, fabric, resume=resume)
     with ExitStack() as stack, trainer.interruption:
         stack.callback(emit, trainer.own_callbacks, "close")
@@ -88,7 +100,7 @@ def _run(job: TrainJob, fabric: Fabric, resume: bool) -> dict[str, float]:
         for batches in trainer.remaining_steps():
             trainer.step(batches)
             trainer.after_step(batches)
-    return trainer.state.metrics
+    return Trained(trainer.state.metrics, trainer.measured)
 
 
 class _Trainer:
@@ -105,6 +117,7 @@ class _Trainer:
         self.stepper = Stepper(detector, make_optimizer(detector, config), job.model.info.preprocess, config, fabric)
         self.averages = WeightAverages(detector, config.ema, config.swa_epochs > 0)
         self.parts = {"model": detector, **self.averages.parts()}
+        self.measured: CocoMetrics | None = None  # of the best weights, if this process has measured them
         self.state = load_state(job.run, self.parts, self.stepper.optimizer) if resume else TrainState()
         self.unreadable = UnreadableImages(
             config.max_unreadable,
@@ -206,13 +219,12 @@ class _Trainer:
         """Measure the averaged weights, and write them as the last and, if they are, the best of the run."""
         job, state = self.job, self.state
         model = Model(self.averages.best(), job.model.info)
-        metrics: dict[str, float] = {}
+        measured, metrics = None, dict[str, float]()
         if job.validation is not None:
-            metrics = summary_metrics(
-                validate(
-                    model, job.validation, self.fabric.global_rank, self.fabric.world_size, self.interruption.check
-                )
+            measured = validate(
+                model, job.validation, self.fabric.global_rank, self.fabric.world_size, self.interruption.check
             )
+            metrics = summary_metrics(measured)
         better = metrics.get("AP", 0.0) > state.best or job.validation is None
         if self.fabric.is_global_zero:
             save(model, job.run / "last.safetensors", metrics=metrics)
@@ -220,7 +232,7 @@ class _Trainer:
                 save(model, job.run / "best.safetensors", metrics=metrics)
         state.since_best = 0 if better else state.since_best + 1
         if better:  # not before they are written, which may be interrupted
-            state.best, state.metrics = metrics.get("AP", 0.0), metrics
+            state.best, state.metrics, self.measured = metrics.get("AP", 0.0), metrics, measured
         state.validated = True
         if job.validation is not None:
             emit(self.callbacks, "on_validation", state.step - 1, metrics)

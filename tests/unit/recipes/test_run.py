@@ -16,9 +16,12 @@ import varifocal.recipes.run as run_module
 import varifocal.training.loop as loop_module
 import varifocal.training.step as step_module
 from varifocal.cli import main
+from varifocal.data.load import load_dataset
+from varifocal.evaluation.evaluate import evaluate
+from varifocal.inference.model import load
 from varifocal.recipes.recipe import Recipe, write_recipe
 from varifocal.recipes.resume import CHANGEABLE, changed_recipe
-from varifocal.recipes.run import next_run_dir, resume_run, run_folder, run_recipe
+from varifocal.recipes.run import next_run_dir, read_metrics, resume_run, run_folder, run_recipe
 from varifocal.utils.errors import ConfigError, Interrupted
 from varifocal.utils.locks import claimed_folder
 from varifocal.utils.overrides import override
@@ -203,6 +206,15 @@ def test_weights_without_their_state_are_not_written_over(data, tmp_path):
     with raises_code("no-state", ConfigError):
         resume_run(data, run, ["train.epochs=2"])
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_the_best_weights_are_not_measured_twice(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "evaluate", None)
+    measured = run_recipe(recipe("train.epochs=1"), data, tmp_path / "run")
+    monkeypatch.undo()
+    metrics, _ = evaluate(load(tmp_path / "run/best.safetensors"), load_dataset(data, "val"))
+    assert metrics == measured == read_metrics(tmp_path / "run/metrics.json")
+    assert len(list((tmp_path / "run/images").glob("*.png"))) == len(load_dataset(data, "val").samples)
 
 
 def test_a_run_that_was_only_not_measured_is(data, tmp_path):

@@ -104,7 +104,7 @@ def test_norm_eval_holds_from_the_first_step(job):
 
 
 def test_a_run_leaves_loadable_weights_with_their_metrics(job):
-    metrics = train(job)
+    metrics = train(job).metrics
     assert set(metrics) == {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
     best = load(job.run / "best.safetensors")
     assert best.info.metrics == metrics
@@ -123,7 +123,7 @@ def test_a_run_leaves_loadable_weights_with_their_metrics(job):
 
 def test_without_validation_the_last_weights_are_the_best(data, tmp_path):
     job = make_tiny(data, tmp_path / "run", "data.val_split=''")
-    assert train(job) == {}
+    assert train(job).metrics == {}
     assert (job.run / "best.safetensors").read_bytes() == (job.run / "last.safetensors").read_bytes()
 
 
@@ -132,7 +132,7 @@ def test_validation_without_any_box_still_leaves_the_best_weights(job):
         replace(s, boxes=s.boxes[:0], labels=s.labels[:0], crowd=s.crowd[:0], areas=s.areas[:0])
         for s in job.validation.samples
     )
-    metrics = train(replace(job, validation=replace(job.validation, samples=samples)))
+    metrics = train(replace(job, validation=replace(job.validation, samples=samples))).metrics
     assert metrics["AP"] == -1.0
     assert (job.run / "best.safetensors").is_file()
 
@@ -220,9 +220,9 @@ def test_a_bad_validation_image_does_not_cost_the_steps_before_it(tmp_path, epoc
     with pytest.raises(DataError, match=r"val/1\.png"):
         train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
     restore()
-    metrics = train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True)
+    metrics = train(make_tiny(data, job.run, f"train.epochs={epochs}"), resume=True).metrics
     whole = make_tiny(data, tmp_path / "whole", f"train.epochs={epochs}")
-    assert metrics == train(whole)
+    assert metrics == train(whole).metrics
     for name in ("state", "last", "best"):
         file = f"{name}.safetensors"
         assert (job.run / file).read_bytes() == (whole.run / file).read_bytes(), name

@@ -44,9 +44,7 @@ def run_assign_view(options: argparse.Namespace, overrides: list[str]) -> None:
         print(note, file=sys.stderr)
     print_summary(view)
     if options.checkpoint is None:
-        print(
-            f"Assigned as by {view.geometry}; name a checkpoint with --checkpoint to see the training of a run."
-        )
+        print(f"Assigned as by {view.geometry}; name a checkpoint with --checkpoint to see the training of a run.")
     if len(paths) < len(data.samples):
         print(f"{len(paths):,} of {len(data.samples):,} images; use --max-images {len(data.samples)} for all.")
     print(f"{options.out}: {len(paths)} of {len(data.samples)} images, and assign.json with all numbers")
