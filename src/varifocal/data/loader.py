@@ -20,7 +20,7 @@ from varifocal.data.cache import ImageCache
 from varifocal.data.images import read_image
 from varifocal.data.mosaic import MixedImage, mix_images
 from varifocal.data.preprocess import pad_batch, pil_to_tensor, resize
-from varifocal.data.sampler import EpochSampler, Sampling
+from varifocal.data.sampler import EpochSampler, Sampling, aspect_groups, group_batches
 from varifocal.data.validate import check_size
 from varifocal.structures import Batch, Targets
 from varifocal.types import Preprocess, Sample, resize_factor, resized_shape
@@ -81,6 +81,8 @@ class TrainDataset(Dataset):
         self.samples, self.preprocess, self.config, self.seed = samples, preprocess, config, seed
         self.strict = strict
         self.order = EpochSampler(samples, window_counts(samples, preprocess, config), sampling or Sampling(), seed)
+        groups = sampling is not None and sampling.group_by_aspect_ratio and not config.crop
+        self.groups = aspect_groups(samples) if groups else None
         self.cache = ImageCache(len(samples), cache_bytes) if cache_bytes else None
         self._epoch: tuple[int, Int64[np.ndarray, "N"]] | None = None
 
@@ -200,9 +202,13 @@ class BatchSampler:
         for step in range(start, steps):
             if step // self.per_epoch != epoch:
                 epoch = step // self.per_epoch
-                order = self.data.order(epoch).tolist()
+                order = self._order(epoch).tolist()
             first = (step % self.per_epoch) * self.batch + self.rank * per_process
             yield [(epoch, index, order[index % len(order)]) for index in range(first, first + per_process)]
+
+    def _order(self, epoch: int) -> Int64[np.ndarray, "N"]:
+        order = self.data.order(epoch)
+        return order if self.data.groups is None else group_batches(order, self.data.groups, self.batch)
 
     def loader(self, start: int, steps: int, workers: int) -> DataLoader:
         """Return an iterable of :class:`Batch`, or of errors instead."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 import numpy as np
@@ -17,18 +18,47 @@ from varifocal.utils.errors import ConfigError
 # Last numbers of the seeds, so that no two draws of a run are equal; [seed, epoch, position] is an example's seed.
 ROUNDING, NEGATIVES = 4, 5
 
+# Width / height between the groups of images of similar shape, as in torchvision's reference training.
+ASPECT_BOUNDARIES = 2.0 ** np.linspace(-1, 1, 7)
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How often images come in an epoch.
+    """How often images come in an epoch, and which of them share a batch.
 
     ``repeat_factor_threshold`` is the t of repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): an image comes
     max(1, sqrt(t / f)) times, where f is the fraction of images that show its rarest class; 0 is off.
     ``max_empty_fraction`` is the largest fraction of images without objects in an epoch; 1 takes all, 0 none.
+    ``group_by_aspect_ratio`` puts images of similar shape into the same batches, which need less padding; crops, which
+    are square, need none.
     """
 
     repeat_factor_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_empty_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
+    group_by_aspect_ratio: bool = False
+
+
+def aspect_groups(samples: Sequence[Sample]) -> Int64[np.ndarray, "M"]:
+    """Return the group of each image by width / height: eight groups, of which six are between 1:2 and 2:1."""
+    ratios = np.array([sample.width / sample.height for sample in samples])
+    return np.digitize(ratios, ASPECT_BOUNDARIES)
+
+
+def group_batches(order: Int64[np.ndarray, "N"], groups: Int64[np.ndarray, "M"], batch: int) -> Int64[np.ndarray, "N"]:
+    """Return the order changed so that its batches of ``batch`` images are of one group each, as far as they fill.
+
+    The batches come in the order in which their last images came. What is left over in each group follows at the end.
+    """
+    waiting: dict[int, list[int]] = {}
+    batches: list[list[int]] = []
+    for index in order.tolist():
+        group = waiting.setdefault(int(groups[index]), [])
+        group.append(index)
+        if len(group) == batch:
+            batches.append(group.copy())
+            group.clear()
+    left = (waiting[group] for group in sorted(waiting))
+    return np.fromiter(chain.from_iterable([*batches, *left]), np.int64, len(order))
 
 
 def repeat_factors(samples: Sequence[Sample], threshold: float) -> Float64[np.ndarray, "M"]:

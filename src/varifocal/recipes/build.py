@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from varifocal.data.classes import learned_classes
 from varifocal.data.load import load_train_val, open_dataset
 from varifocal.data.validate import check_validation_pixels
@@ -65,7 +67,23 @@ def build_model(
     model = Model(detector, info)
     if recipe.train.weights and weights:
         report(load_compatible_weights(model, load_checkpoint(recipe.train.weights), recipe.train.weights))
+    freeze(detector, recipe.train.freeze)
     return model
+
+
+def freeze(detector: nn.Module, parts: Sequence[str]) -> None:
+    """Keep the weights of some parts of a detector, children of that name, out of training.
+
+    Raises:
+        ConfigError: nothing would be left to train.
+    """
+    for part in parts:
+        detector.get_submodule(part).requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in detector.parameters()):
+        raise ConfigError(
+            f"train.freeze=[{','.join(parts)}]: nothing is left to train; leave one of them out.",
+            code="nothing-to-train",
+        )
 
 
 def resolve_preprocess(recipe: Recipe) -> Preprocess:

@@ -36,9 +36,9 @@ class DataConfig:
     chosen by ``split_seed``; 0 holds out none. ``invalid_boxes``: "error" stops at the first, "drop" leaves them out
     and reports how many. ``difficult`` boxes of Pascal VOC are neither object nor background ("ignore"), or are trained
     on like the others ("train"); evaluation ignores them in both cases. ``keep_unused_classes`` gives the model outputs
-    for classes without any box, too. ``repeat_factor_threshold`` and ``max_empty_fraction`` are those of
-    :class:`varifocal.data.sampler.Sampling`. ``cache_bytes`` limits the decoded images that all workers of a machine
-    together keep in memory, in bytes or as 512MiB, 2GiB; 0 keeps none.
+    for classes without any box, too. ``repeat_factor_threshold``, ``max_empty_fraction`` and ``group_by_aspect_ratio``
+    are those of :class:`varifocal.data.sampler.Sampling`. ``cache_bytes`` limits the decoded images that all workers of
+    a machine together keep in memory, in bytes or as 512MiB, 2GiB; 0 keeps none.
     """
 
     format: str = ""
@@ -53,6 +53,7 @@ class DataConfig:
     keep_unused_classes: bool = False
     repeat_factor_threshold: Fraction = 0.0
     max_empty_fraction: Fraction = 1.0
+    group_by_aspect_ratio: bool = False
     cache_bytes: Annotated[ByteSize, Field(ge=0)] = 2**30  # type: ignore[assignment]
     preprocess: Preprocess = field(default_factory=Preprocess)
     augment: Augmentation = field(default_factory=Augmentation)
@@ -67,8 +68,8 @@ class DataConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """Return how often each image is sampled."""
-        return Sampling(self.repeat_factor_threshold, self.max_empty_fraction)
+        """Return how often each image is sampled, and which images share a batch."""
+        return Sampling(self.repeat_factor_threshold, self.max_empty_fraction, self.group_by_aspect_ratio)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class TrainConfig:
     ``precision`` "bf16" and "fp16" run the network in half precision; losses and boxes stay in float32. A loss above
     ``max_loss`` stops the run. ``max_unreadable`` is the fraction of the training images that may be unreadable: they
     are replaced by others and reported, and one more stops the run; 0 stops at the first. ``log`` lists the
-    experiment trackers that the run reports to. ``weights`` names what to start from: a checkpoint, a run or published
+    experiment trackers that the run reports to. ``freeze`` lists the parts of the detector that keep their weights:
+    "backbone", "neck" or "head". ``weights`` names what to start from: a checkpoint, a run or published
     weights.
     """
 
@@ -85,6 +86,7 @@ class TrainConfig:
     max_loss: float = 1e4
     max_unreadable: Fraction = 0.01
     log: tuple[TrackerName, ...] = ()
+    freeze: tuple[Literal["backbone", "neck", "head"], ...] = ()
     weights: str = ""
 
     RENAMED: ClassVar = {

@@ -277,3 +277,37 @@ def test_large_images_may_be_cut_into_crops(tmp_path, samples, monkeypatch):
     assert isinstance(error, DataError)
     assert "in training with data.augment.crop" in str(error)
     assert cropped[0, 0, 0].image.shape == (3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def both_shapes(tmp_path_factory):
+    """Twelve images, in turn of 40 x 30 and of 30 x 40."""
+    folder = tmp_path_factory.mktemp("shapes")
+    made = []
+    for i in range(12):
+        width, height = ((40, 30), (30, 40))[i % 2]
+        file = folder / f"{i}.png"
+        Image.new("RGB", (width, height)).save(file)
+        boxes = np.array([[2, 3, 20, 25]], np.float32)
+        made.append(Sample(file, i, width, height, boxes, np.zeros(1, np.int64), np.zeros(1, bool)))
+    return made
+
+
+def test_images_of_one_shape_share_a_batch(both_shapes):
+    preprocess = replace(PLAIN, size_divisor=2)
+    config = Augmentation(hflip=0.5)
+    mixed = TrainDataset(both_shapes, preprocess, config, 0)
+    grouped = TrainDataset(both_shapes, preprocess, config, 0, sampling=Sampling(group_by_aspect_ratio=True))
+    shapes = [
+        {tuple(batch.images.shape[2:]) for batch in BatchSampler(data, 3).loader(0, 4, 0)} for data in (mixed, grouped)
+    ]
+    assert (40, 40) in shapes[0]
+    assert shapes[1] == {(30, 40), (40, 30)}
+    batches = BatchSampler(grouped, 3)
+    assert list(batches.keys(3, 9)) == list(batches.keys(0, 9))[3:]
+    assert sorted(index for step in batches.keys(4, 8) for _, _, index in step) == list(range(12))
+
+
+def test_crops_are_not_grouped(both_shapes):
+    sampling = Sampling(group_by_aspect_ratio=True)
+    assert TrainDataset(both_shapes, PLAIN, Augmentation(crop=20), 0, sampling=sampling).groups is None

@@ -2,13 +2,21 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from error_codes import raises_code
 
-from varifocal.data.sampler import EpochSampler, Sampling, repeat_factors, stochastic_round
+from varifocal.data.sampler import (
+    EpochSampler,
+    Sampling,
+    aspect_groups,
+    group_batches,
+    repeat_factors,
+    stochastic_round,
+)
 from varifocal.types import Sample
 
 
@@ -140,3 +148,28 @@ def test_only_background_and_none_wanted():
     with raises_code("no-image-with-objects"):
         order(make([], [0], crowd=[1]), max_empty_fraction=0.5)
     assert order(make([], []), max_empty_fraction=1.0).length == 2
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_batches_are_of_one_group_as_far_as_they_fill(batch):
+    rng = np.random.default_rng(batch)
+    groups = rng.choice(4, 50, p=[0.5, 0.3, 0.15, 0.05])
+    order = rng.permutation(np.repeat(np.arange(50), 2))
+    changed = group_batches(order, groups, batch)
+    assert sorted(changed) == sorted(order)
+    full = sum((groups[order] == group).sum() // batch for group in range(4))
+    batches = [changed[i * batch : (i + 1) * batch] for i in range(full)]
+    assert all(len(set(groups[one])) == 1 for one in batches)
+    for group in range(4):  # in each group the images keep their order
+        assert [i for i in changed if groups[i] == group] == [i for i in order if groups[i] == group]
+
+
+def test_one_group_keeps_its_order():
+    order = np.random.default_rng(0).permutation(11)
+    assert (group_batches(order, np.zeros(11, np.int64), 4) == order).all()
+
+
+def test_groups_by_aspect_ratio():
+    sizes = {(640, 480): 5, (480, 640): 2, (1280, 960): 5, (99, 100): 3, (100, 100): 4, (1000, 300): 7, (300, 1000): 0}
+    samples = [replace(make([0])[0], width=width, height=height) for width, height in sizes]
+    assert aspect_groups(samples).tolist() == list(sizes.values())

@@ -444,3 +444,24 @@ def test_patience_in_a_folder(data, tmp_path, monkeypatch, capsys):
 
 def coco_of(ap):
     return CocoMetrics(ap, *[0.0] * 11, {})
+
+
+@pytest.mark.parametrize("parts", [["backbone"], ["neck", "head"], ["backbone", "neck"]], ids=str)
+def test_frozen_parts_keep_their_weights(data, tmp_path, parts):
+    words = [f"train.freeze=[{','.join(parts)}]", "model.backbone.norm_eval=false", "model.backbone.frozen_stages=0"]
+    job = make_tiny(data, tmp_path / "run", *words)
+    before = {name: value.clone() for name, value in job.model.detector.state_dict().items()}
+    train(job)
+    changed = {
+        name.partition(".")[0]
+        for name, value in before.items()
+        if not torch.equal(job.model.detector.state_dict()[name], value)
+    }
+    assert changed == {"backbone", "neck", "head"} - set(parts)
+
+
+def test_something_must_be_trained(data, tmp_path):
+    with raises_code("nothing-to-train", ConfigError):
+        make_tiny(data, tmp_path / "run", "train.freeze=[backbone,neck,head]")
+    with raises_code("config-value", ConfigError):
+        make_tiny(data, tmp_path / "run", "train.freeze=[neckk]")
