@@ -3,7 +3,7 @@
     python benchmarks/aspect_grouping.py [--images 2000] [--epochs 5]
 
 Counts the pixels of the padded batches of some epochs, in units of the pixels of their images, for images of random
-shape: 65 % of 640 x 480, 20 % of 480 x 640 and 15 % of any width from 320 to 960 at a height of 480, roughly as in COCO.
+shape: 65 % of 640 x 480, 20 % of 480 x 640 and 15 % of any width from 320 to 960 at a height of 480, about as in COCO.
 Nothing is decoded or trained. Time is proportional to the pixels of a batch.
 """
 
