@@ -27,6 +27,7 @@ MOST_EPOCHS = 150  # and at least MOST_STEPS steps: more only repeat the images
 MOST_STEPS = 4000
 USUAL_STEPS = 3000  # without a limit of time
 USUAL_EPOCHS = (12, 100)  # at least and at most, without a limit of time
+NEARLY_ONE = 0.1  # a scale that differs less from 1 is not worth the resize
 SMALLEST = 0.5  # of the size that the boxes need, if time is short
 LEAST_SIDE = 192
 SMALL_CROP = 256  # pixels of a training crop of tiled images on a CPU
@@ -80,8 +81,8 @@ class InputSize:
 
     @property
     def pixels(self) -> float:
-        """The pixels of the network's input, to compare the costs of two sizes of the same data."""
-        return float(self.crop**2 or self.short * self.long)
+        """The pixels of the padded input of the network, to compare the costs of two sizes of the same data."""
+        return float(self.crop**2 or _padded(self.short) * _padded(self.long))
 
     def words(self) -> dict[str, str]:
         """Return the size as settings of a recipe."""
@@ -109,26 +110,31 @@ class InputSize:
         return f"images of {self.short} x {self.long} pixels"
 
 
+def _padded(side: int) -> int:
+    return math.ceil(side / STEP) * STEP
+
+
 def needed_size(data: DataSummary, machine: Machine) -> InputSize:
     """Return the size at which 95 % of the boxes are large enough to be learned, at most twice that of the images."""
     advice = data.size
-    ratio = data.long_side / data.short_side
     if advice is not None and advice.window:
         scale = advice.preprocess.scale or 1.0
+        if abs(scale - 1) < NEARLY_ONE:
+            scale = 1.0
         most = round(advice.window * scale)
         least = SMALL_CROP if machine.device == "cpu" else LARGE_CROP
         overlap = min(advice.overlap, round(most / scale / 2))
         crop = min(max(least, math.ceil(2 * overlap * scale / STEP) * STEP), math.ceil(most / STEP) * STEP)
         return InputSize(crop=crop, scale=scale, overlap=min(overlap, round(crop / scale) - 1))
-    short = data.short_side
-    if advice is not None and advice.overrides:
-        short = advice.preprocess.short_side
-    return InputSize(short, math.ceil(short * ratio)).scaled(1.0)
+    native = native_size(data)
+    if advice is None or not advice.overrides:
+        return native
+    return native.scaled(advice.preprocess.short_side / native.short)
 
 
 def native_size(data: DataSummary) -> InputSize:
-    """Return the median size of the images, in multiples of 32."""
-    return InputSize(data.short_side, data.long_side).scaled(1.0)
+    """Return the median size of the images: those of that size are not resized."""
+    return InputSize(data.short_side, data.long_side)
 
 
 def choose_preset(machine: Machine) -> tuple[str, str]:
