@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from varifocal.data.classes import learned_classes
@@ -16,6 +19,7 @@ from varifocal.inference.model import Model, ModelInfo
 from varifocal.models import DETECTORS
 from varifocal.models.backbone import mean_and_std, without_pretrained
 from varifocal.recipes.recipe import DataConfig, Recipe
+from varifocal.training.batch_size import fitting_batch_size
 from varifocal.training.loop import TrainJob
 from varifocal.training.start import load_compatible_weights
 from varifocal.types import Category, Dataset, Preprocess
@@ -69,6 +73,28 @@ def build_model(
         report(load_compatible_weights(model, load_checkpoint(recipe.train.weights), recipe.train.weights))
     freeze(detector, recipe.train.freeze)
     return model
+
+
+def with_batch_size(recipe: Recipe, splits: Splits) -> tuple[Recipe, str]:
+    """Return the recipe with a number of images per step, and a note on it if that was left to the memory.
+
+    Raises:
+        ConfigError: it was, and there are several processes, which might not agree.
+        DataError: an image cannot be read.
+    """
+    if recipe.train.batch_size:
+        return recipe, ""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "train.batch_size=auto: several processes need the same number; write train.batch_size=N.",
+            code="auto-batch-processes",
+        )
+    one = replace(recipe, train=replace(recipe.train, batch_size=1))
+    torch.manual_seed(recipe.train.seed)
+    size = fitting_batch_size(job_of(one, splits, Path(tempfile.gettempdir()), weights=False))
+    scaled = "scaled to it" if recipe.train.base_batch_size else "not scaled to it"
+    note = f"batch size {size}: the largest that fits into the memory; the learning rate is {scaled}"
+    return replace(recipe, train=replace(recipe.train, batch_size=size)), note
 
 
 def freeze(detector: nn.Module, parts: Sequence[str]) -> None:

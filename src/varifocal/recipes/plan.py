@@ -19,13 +19,15 @@ from varifocal.models.pretrained import LITE0, has_package
 from varifocal.recipes import auto
 from varifocal.recipes.auto import InputSize, Machine, Plan
 from varifocal.recipes.budget import show_duration
-from varifocal.recipes.build import Splits, job_of, read_splits_of
+from varifocal.recipes.build import Splits, job_of, read_splits_of, with_batch_size
 from varifocal.recipes.recipe import Recipe, load_recipe
 from varifocal.structures import Batch
+from varifocal.training.batch_size import free_memory
 from varifocal.training.loop import TrainJob, build_train_dataset
 from varifocal.training.measure import Costs, bytes_per_image, measure_costs
 from varifocal.utils.config import to_dict
 from varifocal.utils.errors import VarifocalError
+from varifocal.utils.overrides import override
 from varifocal.utils.text import count_of
 
 FINE_TUNING = 0.3  # of the learning rate, for a model whose weights are all trained already
@@ -73,17 +75,7 @@ def this_machine(device: str = "auto") -> Machine:
         free, _ = torch.cuda.mem_get_info()
         return Machine("cuda", f"the GPU {torch.cuda.get_device_name()}", torch.get_num_threads(), free)
     threads = torch.get_num_threads()
-    return Machine("cpu", f"a CPU with {count_of(threads, 'thread')}", threads, _free_memory())
-
-
-def _free_memory() -> int:
-    """Return the free memory of the machine in bytes; 4 GiB where it is not known."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        (kib,) = (line.split()[1] for line in text.splitlines() if line.startswith("MemAvailable:"))
-        return int(kib) * 1024
-    except (OSError, ValueError):
-        return 4 * 2**30
+    return Machine("cpu", f"a CPU with {count_of(threads, 'thread')}", threads, free_memory())
 
 
 def plan_run(request: Request) -> PlannedRun:
@@ -133,6 +125,10 @@ class _Planner:
         self._set_fixed()
         self.recipe = self._recipe()
         self.splits = read_splits_of(self.recipe, request.data)
+        self.largest_batch = self.recipe.train.batch_size == 0  # train.batch_size=auto
+        if self.largest_batch:
+            words = tuple(word for word in request.words if not word.startswith("train.batch_size="))
+            self.request = replace(request, words=words)
         self.summary = summarize(self.splits[0])
 
     def planned(self) -> PlannedRun:
@@ -188,7 +184,11 @@ class _Planner:
         return _decide(self.request.words, *keys)
 
     def _set_batch(self) -> None:
-        if self._decides("train.batch_size"):
+        if self.largest_batch:
+            recipe, _ = with_batch_size(override(self._recipe(), ["train.batch_size=auto"]), self.splits)
+            self.plan.words["train.batch_size"] = str(recipe.train.batch_size)
+            self.plan.reasons.append(f"batch size {recipe.train.batch_size}: the largest that fits into the memory")
+        if self.largest_batch or self._decides("train.batch_size"):
             return
         usual = load_recipe(self.plan.preset).train.batch_size
         job = self._job()

@@ -20,7 +20,7 @@ from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.draw import draw_comparison
 from varifocal.inference.model import load
 from varifocal.inference.pipeline import read_for
-from varifocal.recipes.build import Splits, job_of, read_splits_of
+from varifocal.recipes.build import Splits, job_of, read_splits_of, with_batch_size
 from varifocal.recipes.recipe import Recipe, read_recipe_of_run, write_recipe
 from varifocal.recipes.resume import Progress, changed_recipe
 from varifocal.training.callbacks import check_trackers, closing_callbacks, emit
@@ -62,8 +62,12 @@ def run_recipe(
     """
     _check_extras(recipe)
     with _new_run(run):
-        job = _seeded_job(recipe, splits or read_splits_of(recipe, data), run)
+        splits = splits or read_splits_of(recipe, data)
+        recipe, note = with_batch_size(recipe, splits)
+        job = _seeded_job(recipe, splits, run)
         if is_main_process():
+            if note:
+                print(note, file=sys.stderr)
             write_recipe(recipe, run / RECIPE)
             _write_data_location(run, data, job)
         return _train_and_evaluate(job, data, callbacks, resume=False)

@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -204,7 +204,10 @@ def data_digest(recipe: Recipe, data: Path | str) -> str:
 def _train_row(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict[str, Any]:
     """Train, resume or keep the run in a folder, and return its metrics."""
     if (run / RECIPE).is_file():
-        if to_dict(read_stored_recipe(run / RECIPE)) != to_dict(recipe):
+        stored = read_stored_recipe(run / RECIPE)
+        if not recipe.train.batch_size:  # train.batch_size=auto, which the run has replaced by a number
+            recipe = replace(recipe, train=replace(recipe.train, batch_size=stored.train.batch_size))
+        if to_dict(stored) != to_dict(recipe):
             raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.", code="other-recipe")
         if json.loads((run / DATA).read_text(encoding="utf-8"))["sha256"] != digest:
             raise ConfigError(

@@ -26,6 +26,7 @@ from varifocal.utils.text import count_of
 
 CELL = 440  # pixels of the longer side of a drawn image
 GAP = 16
+AUTO_BATCH = 4  # images of a batch whose size only training finds out
 TITLE, SMALL = 20, 13  # font sizes in pixels
 GRAY = (110, 110, 110)
 LEGEND = "Hatched: ignored by the loss. Beyond a white line: padding of the batch."
@@ -75,7 +76,7 @@ def _draw_examples(recipe: Recipe, training: Dataset, name: str, count: int, epo
     examples = TrainDataset(
         training.samples, preprocess, config.augment, recipe.train.seed, sampling=config.sampling, strict=False
     )
-    batches = BatchSampler(examples, recipe.train.batch_size)
+    batches = BatchSampler(examples, recipe.train.batch_size or AUTO_BATCH)
     start = (epoch - 1) * batches.per_epoch
     bad: dict[int, str] = {}
     found = _cells(batches.loader(start, start + batches.per_epoch, workers=0), preprocess, bad)

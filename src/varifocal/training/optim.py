@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -19,6 +19,7 @@ from varifocal.utils.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+BatchSize = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value == "auto" else value)]
 Factor = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -29,7 +30,8 @@ class TrainConfig:
     """The ``train`` section of a recipe; the defaults are the paper's 1x schedule.
 
     ``epochs`` may be a fraction: 1.5 epochs of 100 batches are 150 steps. Each update of the weights adds the gradients
-    of ``accumulate_grad_batches`` batches of ``batch_size`` images, which all processes together process. ``lr`` is for
+    of ``accumulate_grad_batches`` batches of ``batch_size`` images, which all processes together process; "auto" (0 in
+    Python) is replaced at the start of a run by the largest number that the memory allows. ``lr`` is for
     ``base_batch_size`` images per update; for another number, it is scaled in proportion, and the run says so at its
     start. With ``base_batch_size`` 0 it is never scaled.
     ``bias_lr_mult`` and ``bias_decay_mult`` multiply the learning rate and weight decay of convolution biases (the
@@ -56,7 +58,7 @@ class TrainConfig:
     """
 
     epochs: Annotated[int | float, Field(gt=0)] = 12
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     accumulate_grad_batches: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01

@@ -107,7 +107,7 @@ def test_weights_that_are_not_installed_come_from_timm(data, costs, monkeypatch)
 def test_data_without_an_object_is_trained_on_as_it_is(tmp_path, costs):
     costs()
     run = planned(make_data(tmp_path, images=3, empty=(0, 1, 2)))
-    assert run.recipe.data.preprocess.short_side == 64  # of 80 pixels, as a multiple of 32
+    assert run.recipe.data.preprocess.short_side == 80  # as it is
     assert "0.0 objects in each" in run.reasons[0]
 
 
