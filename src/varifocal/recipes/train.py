@@ -72,7 +72,7 @@ def train(
     """
     from varifocal.recipes.run import create_run_dir, resume_run, run_folder, run_recipe
 
-    _check_arguments(recipe, out, resume, {"budget": budget, "epochs": epochs, "model": model})
+    _check_arguments(recipe, out, resume, {"budget": budget, "epochs": epochs, "model": model}, overrides)
     if resume is not None:
         run = Path(resume)
         return TrainResult(run, run / BEST, resume_run(data, run, overrides, callbacks))
@@ -98,7 +98,9 @@ def _run_name(recipe: object, model: str | None) -> str:
     return "run" if recipe is not None else model or "auto"
 
 
-def _check_arguments(recipe: object, out: object, resume: object, planning: Mapping[str, object]) -> None:
+def _check_arguments(
+    recipe: object, out: object, resume: object, planning: Mapping[str, object], overrides: Sequence[str]
+) -> None:
     """Raise ConfigError for arguments that contradict each other."""
     given = " and ".join(name for name, value in planning.items() if value is not None)
     if resume is not None and (given or recipe is not None or out is not None):
@@ -112,8 +114,10 @@ def _check_arguments(recipe: object, out: object, resume: object, planning: Mapp
             f"{given}: a recipe decides that already; remove one of them, or write train.epochs=N.",
             code="recipe-and-budget",
         )
-    if planning["budget"] is not None and planning["epochs"] is not None:
-        raise ConfigError("budget and epochs both set the length of the run; give one.", code="two-lengths")
+    lengths = [name for name in ("budget", "epochs") if planning[name] is not None]
+    lengths += [word for word in overrides if word.startswith("train.epochs=") and lengths]
+    if len(lengths) > 1:
+        raise ConfigError(f"{' and '.join(lengths)} both set the length of the run; give one.", code="two-lengths")
 
 
 def _planned(

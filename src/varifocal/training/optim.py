@@ -79,7 +79,7 @@ class TrainConfig:
     swa_lr: Factor = 1.0
     swa_lr_min: Factor = 0.01
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: NotNegative = 0
     num_workers: NotNegative = 2
     val_every_epochs: NotNegative = 1

@@ -39,6 +39,10 @@ def start_fabric(config: TrainConfig) -> Fabric:
         raise ConfigError(
             "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
         )
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            "train.device=mps: torch finds no Apple GPU; use train.device=cpu or auto.", code="no-mps-device"
+        )
     if accelerator == "cpu" and config.precision == "fp16":
         raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.", code="fp16-on-cpu")
     world = int(os.environ.get("WORLD_SIZE", "1"))

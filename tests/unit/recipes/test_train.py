@@ -208,3 +208,19 @@ def test_unknown_weights_are_reported_before_the_data_is_read(tmp_path, capsys):
     assert cli.main(words) == 2
     assert "vfnet_r50_2x: there is no such file or run" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"budget": "8m", "epochs": 3}, "budget and epochs both"),
+        ({"budget": "8m", "overrides": ["train.epochs=3"]}, "budget and train.epochs=3 both"),
+        ({"epochs": 2, "overrides": ["train.epochs=3"]}, "epochs and train.epochs=3 both"),
+    ],
+    ids=str,
+)
+def test_two_lengths_contradict_each_other(tmp_path, more, said):
+    with raises_code("two-lengths", ConfigError) as caught:
+        varifocal.train(tmp_path / "data", out=tmp_path / "run", **more)
+    assert str(caught.value).startswith(said)
+    assert not (tmp_path / "run").exists()

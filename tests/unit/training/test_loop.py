@@ -241,9 +241,14 @@ def test_a_bad_validation_image_leaves_the_last_state_that_was_due(tmp_path):
     assert read_checkpoint(job.run / "state.safetensors")[1]["place"]["step"] == 4
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is such a device")
 @pytest.mark.parametrize(
-    ("overrides", "code"), [(["train.device=cuda"], "no-cuda-device"), (["train.precision=fp16"], "fp16-on-cpu")]
+    ("overrides", "code"),
+    [
+        (["train.device=cuda"], "no-cuda-device"),
+        (["train.device=mps"], "no-mps-device"),
+        (["train.precision=fp16"], "fp16-on-cpu"),
+    ],
 )
 def test_a_device_that_is_not_there(data, tmp_path, overrides, code):
     job = make_tiny(data, tmp_path / "run", "train.device=auto", *overrides)
