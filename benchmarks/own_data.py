@@ -2,20 +2,24 @@
 
     python benchmarks/own_data.py --budget 8m --seeds 0 1 2      # trees and frames, 16 minutes a seed and data set
     python benchmarks/own_data.py --data frames --models fcos --seeds 0
+    python benchmarks/own_data.py --data frames --budget 4m --images 50 100 200 400      # the learning curve
 
 FCOS gets the recipe that was decided for VFNet (image size, crops, augmentation, backbone, batch, learning rate), and
 as many steps as fit into the same time by its own measured costs, so that a faster network trains longer. A run that is
-in the results file is not repeated. The frames are made by ``benchmarks/paper/frames.py``.
+in the results file is not repeated. The frames are made by ``benchmarks/paper/frames.py``; ``--images`` takes some of
+the 1,200 training images, the same for every seed and model. ``own_data_table.py`` writes the page from the results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +45,32 @@ from varifocal.training.measure import measure_costs
 
 RESULTS = Path(__file__).with_name("own_data.json")
 FRAMES = Path("runs/paper/frames")
+SUBSETS = Path("runs/own_data")
 MODELS = ("vfnet", "fcos")
 
 
-def folder_of(name: str) -> Path:
-    """The folder of a data set; the frames are made if they are not there."""
+def folder_of(name: str, images: int) -> Path:
+    """The folder of a data set; the frames are made if they are not there. ``images`` 0 takes all."""
     if name == "trees":
         return sample_dataset_dir()
     make_frames(FRAMES)
-    return FRAMES
+    return subset(images) if images else FRAMES
+
+
+def subset(images: int) -> Path:
+    """The frames with that many training images, drawn once."""
+    out = SUBSETS / f"frames-{images}"
+    (out / "annotations").mkdir(parents=True, exist_ok=True)
+    if not (out / "images").exists():
+        (out / "images").symlink_to((FRAMES / "images").resolve())
+    for split in ("train", "val"):
+        content = json.loads((FRAMES / "annotations" / f"instances_{split}.json").read_text())
+        if split == "train":
+            kept = {one["id"] for one in random.Random(0).sample(content["images"], images)}
+            content["images"] = [one for one in content["images"] if one["id"] in kept]
+            content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+        (out / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return out
 
 
 def planned(data: Path, budget: float, seed: int, begun: float) -> PlannedRun:
@@ -100,22 +121,22 @@ def main() -> None:
     parser.add_argument("--budget", default="8m")
     parser.add_argument("--data", nargs="+", choices=("trees", "frames"), default=["trees", "frames"])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--images", nargs="+", type=int, default=[0], help="training frames; 0 for all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     run = {"vfnet": run_vfnet, "fcos": run_fcos}
-    for seed in options.seeds:
-        for data in options.data:
-            for name in options.models:
-                key = {"data": data, "model": name, "seed": seed, "budget": options.budget}
-                if any(all(row[word] == value for word, value in key.items()) for row in results):
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    found = run[name](folder_of(data), parse_budget(options.budget), seed, Path(folder) / "run")
-                results.append({**key, **found, **machine(), "threads": torch.get_num_threads()})
-                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    for seed, data, images, name in product(options.seeds, options.data, options.images, options.models):
+        key = {"data": data, "images": images, "model": name, "seed": seed, "budget": options.budget}
+        if any(all(row[word] == value for word, value in key.items()) for row in results):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = run[name](folder_of(data, images), parse_budget(options.budget), seed, Path(folder) / "run")
+        results.append({**key, **found, **machine(), "threads": torch.get_num_threads()})
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     for row in results:
-        text = f"{row['data']:7} {row['model']:6} seed {row['seed']} {row['budget']:>4} {row['seconds']:6.0f} s"
+        name = f"{row['data']} {row['images'] or ''}"
+        text = f"{name:12} {row['model']:6} seed {row['seed']} {row['budget']:>4} {row['seconds']:6.0f} s"
         print(f"{text}  AP {100 * row['AP']:5.1f}  AP50 {100 * row['AP50']:5.1f}  AP75 {100 * row['AP75']:5.1f}")
 
 
