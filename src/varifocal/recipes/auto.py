@@ -23,6 +23,8 @@ PRESET_OF = {"cpu": "small", "cuda": "base", "mps": "small"}
 ENOUGH_STEPS = 400  # fewer of them learn less than smaller images lose
 MANY_STEPS = 2000  # from here on larger images are worth more than more steps
 LEAST_STEPS = 30  # below this a run is not worth starting
+LIGHT_FROZEN_STAGES = 3  # of the backbone, in a short run
+FEW_EPOCHS = 12  # so rarely seen, images need no variation of their scale
 MOST_EPOCHS = 150  # and at least MOST_STEPS steps: more only repeat the images
 MOST_STEPS = 4000
 USUAL_STEPS = 3000  # without a limit of time
@@ -198,6 +200,24 @@ def fitting_size(needed: InputSize, native: InputSize, steps_at: Callable[[Input
         return size, why
     factor = max(math.sqrt(steps / ENOUGH_STEPS), SMALLEST, LEAST_SIDE / size.short)
     return (size.scaled(factor) if factor < 1 else size), "smaller than the boxes need, because time is short"
+
+
+def light_words(data: DataSummary, *, freezes: bool) -> dict[str, str]:
+    """Return settings for a run that sees each image a few times only: cheaper steps, of which more fit into the time.
+
+    Scale jitter enlarges the batches, whose images are padded to the largest, and slows learning down before it helps.
+    ``freezes`` is whether more stages of the backbone may keep their weights.
+    """
+    words = {"model.backbone.frozen_stages": str(LIGHT_FROZEN_STAGES)} if freezes else {}
+    if data.size is None or not data.size.window:
+        words["data.augment.scale_jitter"] = "[1.0,1.0]"
+    return words
+
+
+def light_reason(epochs: float) -> str:
+    """Return why a run has the settings of :func:`light_words`."""
+    times = "once" if epochs < 1.5 else f"about {epochs:.0f} times"
+    return f"no scale jitter and more of the backbone frozen: each image is seen only {times}"
 
 
 def steps_in(seconds: float, costs: Costs) -> tuple[int, int]:

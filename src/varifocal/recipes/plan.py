@@ -143,8 +143,7 @@ class _Planner:
         if not self._decides(*_SIZES):
             self.plan.words |= self.size.words()
         self._set_batch()
-        costs = self._measure() if self._decides(*_SIZES) else self._fit_size(needed, native)
-        self._set_length(costs)
+        self._set_length(self._fit(needed, native))
         return PlannedRun(self._recipe(), tuple(self.plan.reasons), self.splits)
 
     def _start_from(self, name: str) -> None:
@@ -203,22 +202,51 @@ class _Planner:
         costs = measure_costs(self._job(), seconds)
         return Costs(costs.step, CAUTION * costs.validation, costs.batches)
 
-    def _fit_size(self, needed: InputSize, native: InputSize) -> Costs:
-        """Choose the size for the time, and return the costs at that size."""
-        costs = self._measure()
+    def _fit(self, needed: InputSize, native: InputSize) -> Costs:
+        """Choose the size and how light the steps are for the time, and return the costs of these decisions."""
+        light = self._lighten()
+        costs, measured = self._measure(), self.size
+        if not self._decides(*_SIZES):
+            self._choose_size(needed, native, costs)
+        epochs = self._epochs() or self._steps_at(self.size, measured, costs) / costs.batches
+        if light and epochs >= auto.FEW_EPOCHS:
+            self._undo(light)
+        elif light:
+            self.plan.reasons.append(auto.light_reason(epochs))
+        changed = abs(self.size.pixels / measured.pixels - 1) > DIFFERENT
+        return self._measure() if changed or light.keys() - self.plan.words.keys() else costs
+
+    def _lighten(self) -> dict[str, str]:
+        """Set what makes a step cheaper, unless the user decides it or the run is long enough; return what was set."""
+        epochs = self._epochs() or (auto.USUAL_EPOCHS[0] if self.request.budget is None else 0)
+        if self.fine_tunes or epochs >= auto.FEW_EPOCHS:
+            return {}
+        freezes = self._recipe().model.backbone.name == LITE0
+        light = auto.light_words(self.summary, freezes=freezes)
+        words = {key: value for key, value in light.items() if not self._decides(key)}
+        self.plan.words |= words
+        return words
+
+    def _epochs(self) -> float | None:
+        """Return the length in epochs if the user sets it."""
+        return self._recipe().train.epochs if self._decides("train.epochs") else self.request.epochs
+
+    def _undo(self, words: dict[str, str]) -> None:
+        for key in words:
+            del self.plan.words[key]
+
+    def _choose_size(self, needed: InputSize, native: InputSize, costs: Costs) -> None:
         measured = self.size
+        self.size, why = auto.fitting_size(needed, native, lambda size: self._steps_at(size, measured, costs))
+        self.plan.words |= self.size.words()
+        self.plan.reasons.append(f"{self.size}: {why}")
 
-        def steps_at(size: InputSize) -> float:
-            if self.request.budget is None:
-                return auto.USUAL_STEPS
-            factor = size.pixels / measured.pixels
-            steps, _ = auto.steps_in(self._left(), Costs(costs.step * factor, costs.validation * factor, costs.batches))
-            return steps
-
-        size, why = auto.fitting_size(needed, native, steps_at)
-        self.plan.words |= size.words()
-        self.plan.reasons.append(f"{size}: {why}")
-        return self._measure() if abs(size.pixels / measured.pixels - 1) > DIFFERENT else costs
+    def _steps_at(self, size: InputSize, measured: InputSize, costs: Costs) -> float:
+        """Return the steps that the time allows at a size, by the costs at another one."""
+        if self.request.budget is None:
+            return auto.USUAL_STEPS
+        factor = size.pixels / measured.pixels
+        return auto.steps_in(self._left(), Costs(costs.step * factor, costs.validation * factor, costs.batches))[0]
 
     def _left(self) -> float:
         """Return the seconds that are left for steps and validations."""
@@ -234,7 +262,7 @@ class _Planner:
             epochs, why = auto.epochs_in(steps, costs)
         else:
             validations = auto.VALIDATIONS
-            asked = self._recipe().train.epochs if self._decides("train.epochs") else self.request.epochs
+            asked = self._epochs()
             epochs, why = asked or auto.usual_epochs(costs.batches), "as requested"
             if asked is None:
                 why = "the usual length; --budget 30m or --epochs N set another"

@@ -114,6 +114,10 @@ def _check_arguments(
             f"{given}: a recipe decides that already; remove one of them, or write train.epochs=N.",
             code="recipe-and-budget",
         )
+    _check_lengths(planning, overrides)
+
+
+def _check_lengths(planning: Mapping[str, object], overrides: Sequence[str]) -> None:
     lengths = [name for name in ("budget", "epochs") if planning[name] is not None]
     lengths += [word for word in overrides if word.startswith("train.epochs=") and lengths]
     if len(lengths) > 1:

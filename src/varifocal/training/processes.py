@@ -33,18 +33,7 @@ def start_fabric(config: TrainConfig) -> Fabric:
     """
     from lightning_fabric import Fabric  # here, because reading a recipe does not need it
 
-    cuda = torch.cuda.is_available()
-    accelerator = ("cuda" if cuda else "cpu") if config.device == "auto" else config.device
-    if accelerator == "cuda" and not cuda:
-        raise ConfigError(
-            "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
-        )
-    if accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(
-            "train.device=mps: torch finds no Apple GPU; use train.device=cpu or auto.", code="no-mps-device"
-        )
-    if accelerator == "cpu" and config.precision == "fp16":
-        raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.", code="fp16-on-cpu")
+    accelerator = _accelerator(config)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.batch_size % world:
@@ -61,6 +50,27 @@ def start_fabric(config: TrainConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _accelerator(config: TrainConfig) -> str:
+    """Return the kind of device of a run.
+
+    Raises:
+        ConfigError: there is no such device, or it lacks the precision.
+    """
+    cuda = torch.cuda.is_available()
+    accelerator = ("cuda" if cuda else "cpu") if config.device == "auto" else config.device
+    if accelerator == "cuda" and not cuda:
+        raise ConfigError(
+            "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
+        )
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            "train.device=mps: torch finds no Apple GPU; use train.device=cpu or auto.", code="no-mps-device"
+        )
+    if accelerator == "cpu" and config.precision == "fp16":
+        raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.", code="fp16-on-cpu")
+    return accelerator
 
 
 def shutdown_process_group(fabric: Fabric) -> None:

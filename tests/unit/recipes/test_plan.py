@@ -192,3 +192,35 @@ def test_check_show_assignment_and_preview_assume_the_recipe_of_train(data, cost
     whole = "data.augment.scale_jitter=[1.0,1.0]"
     assert main(["preview", str(data), "--out", str(tmp_path / "p.png"), whole, *TINY]) == 0
     assert {min(cell.targets.size) for cell in cells} == {size.short_side}
+
+
+@pytest.mark.parametrize(
+    ("more", "light"),
+    [
+        ({"budget": 60.0}, True),
+        ({"budget": 600.0}, False),
+        ({"epochs": 11}, True),
+        ({"epochs": 12}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_short_run_has_cheap_steps(data, costs, more, light):
+    """10 batches an epoch and half a second a step: 60 seconds are about 11 epochs."""
+    calls = costs(validation=0.0)
+    run = planned(data, **more)
+    assert run.recipe.data.augment.scale_jitter == ((1.0, 1.0) if light else (0.7, 1.3))
+    assert run.recipe.model.backbone.frozen_stages == (3 if light else 1)
+    assert sum("seen only about 11 times" in reason for reason in run.reasons) == light
+    last = calls[-1].model.info.recipe  # the costs are those of the recipe
+    assert last["model"]["backbone"]["frozen_stages"] == run.recipe.model.backbone.frozen_stages
+
+
+def test_what_the_user_decides_is_not_made_light(data, costs):
+    costs(validation=0.0)
+    words = ("data.augment.scale_jitter=[0.5,1.0]", "model.backbone.frozen_stages=0")
+    recipe = planned(data, *words, budget=60.0).recipe
+    assert recipe.data.augment.scale_jitter == (0.5, 1.0)
+    assert recipe.model.backbone.frozen_stages == 0
+    resnet = planned(data, "model.backbone.name=test_resnet", budget=60.0).recipe
+    assert resnet.model.backbone.frozen_stages == 1
