@@ -75,12 +75,12 @@ def in_file(file: Path, precision: str, pixels: np.ndarray) -> Callable[[], Any]
     return lambda: session.run(pixels)
 
 
-def write_int8(own: Model, file: Path, target: Int8Target = "portable") -> None:
+def write_int8(own: Model, file: Path, target: Int8Target = "portable", size: tuple[int, int] = SIZE) -> None:
     """Write an int8 file that is calibrated on a few windows."""
     views = choose_views(load_dataset(sample_dataset_dir(), "train"), Tiling(256, 0), limit=8)
     with tempfile.TemporaryDirectory() as folder:
         form = int8_format("onnx" if file.suffix == ".onnx" else "openvino")
-        network = Int8Network(own, ExportSettings(SIZE), form, file, Path(folder), target)
+        network = Int8Network(own, ExportSettings(size), form, file, Path(folder), target)
         network.calibrate(views)
         built = network.build()
         atomic_write_all(built.files(built.info))
