@@ -22,6 +22,7 @@ from varifocal.data.readers.yolo_layout import (
     split_of,
     tails_of,
 )
+from varifocal.data.splits import normalize_split
 from varifocal.utils.errors import DataError
 from varifocal.utils.text import short
 
@@ -179,6 +180,8 @@ def _read_points(layout: Layout, shape: Any) -> int:
 def find_yolo(path: AnyPath) -> dict[str, AnyPath]:
     """Return the splits that are there, each with its source for ``read_layout``.
 
+    One to train on is returned also if it is not there: reading it says so, and no other is trained on in its place.
+
     Raises:
         DataError: the description cannot be understood, or none of its splits is there.
     """
@@ -190,7 +193,9 @@ def find_yolo(path: AnyPath) -> dict[str, AnyPath]:
         raise DataError(f"{path}: {text}", code="yolo-no-images")
     if not found:
         layout.entries(next(iter(layout.paths)))
-    return dict.fromkeys(found, source)
+    return dict.fromkeys(
+        [split for split in layout.paths if split in found or normalize_split(split) == "train"], source
+    )
 
 
 def description_of(path: AnyPath) -> AnyPath | None:

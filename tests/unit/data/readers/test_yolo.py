@@ -1,7 +1,9 @@
 import pytest
+from error_codes import raises_code
 from folders import fill, found, png, refused
 
-from varifocal.data.load import find_splits, load_dataset, read_raw, recognize
+from varifocal.data.load import find_splits, load_dataset, load_train_val, open_dataset, read_raw, recognize
+from varifocal.data.splits import evaluation_split
 from varifocal.types import Category
 
 YAML = "train: images/train\nval: images/val\nnames: [cat, dog, owl]\n"
@@ -391,3 +393,18 @@ def test_decimal_commas(tmp_path):
 def test_images_of_a_kind_that_is_not_read_are_named_where_there_are_no_others(tmp_path):
     fill(tmp_path, {"data.yaml": "train: images\nnames: [cat]\n", "images/a.cr2": b"II*\0", "labels/a.txt": LINE})
     refused(tmp_path, "split 'train' has no images of a kind that is read, but 1 other (first 'a.cr2')", "convert them")
+
+
+def test_no_other_split_is_trained_on_in_place_of_one_that_is_missing(tmp_path):
+    fill(tmp_path, {"data.yaml": YAML, "images/val/v.png": (20, 10), "labels/val/v.txt": "0 0.5 0.5 0.5 0.5"})
+    assert find_splits(tmp_path) == ["train", "val"]
+    source = open_dataset(tmp_path)
+    with raises_code("missing-image"):
+        load_train_val(source)
+    assert evaluation_split(tmp_path, source.splits) == "val"
+    assert found(load_dataset(tmp_path, "val")) == {"v.png": [("cat", [5, 2.5, 15, 7.5])]}
+
+
+def test_a_missing_split_to_evaluate_on_is_none(tmp_path):
+    fill(tmp_path, simple())
+    assert find_splits(tmp_path) == ["train"]
