@@ -1,18 +1,20 @@
 """VFNet trained by ``varifocal train DATA --budget``, beside torchvision's FCOS in the same wall time.
 
     python benchmarks/own_data.py --budget 8m --seeds 0 1 2      # trees and frames, 16 minutes a seed and data set
-    python benchmarks/own_data.py --data frames --models fcos --seeds 0
+    python benchmarks/own_data.py --models fcos --threads 1 & python benchmarks/own_data.py --models vfnet --threads 1
     python benchmarks/own_data.py --data frames --budget 4m --images 50 100 200 400      # the learning curve
 
 FCOS gets the recipe that was decided for VFNet (image size, crops, augmentation, backbone, batch, learning rate), and
 as many steps as fit into the same time by its own measured costs, so that a faster network trains longer. A run that is
-in the results file is not repeated. The frames are made by ``benchmarks/paper/frames.py``; ``--images`` takes some of
-the 1,200 training images, the same for every seed and model. ``own_data_table.py`` writes the page from the results.
+in the results file is not repeated. With ``--threads 1`` the two models can be trained at the same time by two
+commands. The frames are made by ``benchmarks/paper/frames.py``; ``--images`` takes some of the 1,200 training images,
+the same for every seed and model. ``own_data_table.py`` writes the page from the results.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import random
 import sys
@@ -32,9 +34,7 @@ from run import make_frames
 from harness import machine
 from trees_vs_fcos import TorchvisionFCOS
 from varifocal.data.sample_dataset import sample_dataset_dir
-from varifocal.evaluation.evaluate import evaluate
 from varifocal.inference.model import Model
-from varifocal.models.checkpoint import load_state_dict_strict, read_checkpoint
 from varifocal.recipes.auto import steps_in
 from varifocal.recipes.budget import parse_budget
 from varifocal.recipes.build import job_of
@@ -106,13 +106,20 @@ def run_fcos(data: Path, budget: float, seed: int, folder: Path) -> dict[str, An
     config = replace(plan.recipe.train, epochs=steps / costs.batches)
     plan = replace(plan, recipe=replace(plan.recipe, train=config))
     job = fcos_job(plan, folder)
-    train(job)
-    best = folder / "best.safetensors"
-    load_state_dict_strict(job.model.detector, read_checkpoint(best)[0], best)
-    assert job.validation is not None
-    metrics, _ = evaluate(job.model, job.validation)
-    numbers = {key: value for key, value in metrics.to_json().items() if isinstance(value, float)}
-    return {**numbers, "seconds": time.monotonic() - begun, "decisions": [f"{steps} steps of {costs.step:.2g} s"]}
+    metrics = train(job).metrics
+    return {**metrics, "seconds": time.monotonic() - begun, "decisions": [f"{steps} steps of {costs.step:.2g} s"]}
+
+
+def results() -> list[dict[str, Any]]:
+    """The rows that are there."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+def keep(row: dict[str, Any]) -> None:
+    """Store a row; another of these commands may run at the same time, each on some of the cores."""
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        RESULTS.write_text(json.dumps([*results(), row], indent=1) + "\n")
 
 
 def main() -> None:
@@ -123,18 +130,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--images", nargs="+", type=int, default=[0], help="training frames; 0 for all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    torch.set_num_threads(options.threads)
     run = {"vfnet": run_vfnet, "fcos": run_fcos}
     for seed, data, images, name in product(options.seeds, options.data, options.images, options.models):
         key = {"data": data, "images": images, "model": name, "seed": seed, "budget": options.budget}
-        if any(all(row[word] == value for word, value in key.items()) for row in results):
+        key["threads"] = options.threads
+        if any(all(row[word] == value for word, value in key.items()) for row in results()):
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = run[name](folder_of(data, images), parse_budget(options.budget), seed, Path(folder) / "run")
-        results.append({**key, **found, **machine(), "threads": torch.get_num_threads()})
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    for row in results:
+        keep({**key, **found, **machine()})
+    for row in results():
         name = f"{row['data']} {row['images'] or ''}"
         text = f"{name:12} {row['model']:6} seed {row['seed']} {row['budget']:>4} {row['seconds']:6.0f} s"
         print(f"{text}  AP {100 * row['AP']:5.1f}  AP50 {100 * row['AP50']:5.1f}  AP75 {100 * row['AP75']:5.1f}")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "paper"))
 from cells import BySeed, gain, gain_cell, mean_cell, table
 
 from varifocal.analysis.charts.plot import Axis, Dots, Line, plot
+from varifocal.utils.text import count_of
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "own-data.md"
@@ -30,10 +31,10 @@ def values(rows: Sequence[Mapping[str, Any]], metric: str, **key: object) -> dic
 
 def budget_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Both models on whole data sets in the same wall time."""
-    keys = dict.fromkeys((row["data"], row["budget"]) for row in rows if not row["images"])
+    keys = dict.fromkeys((row["data"], row["budget"], row["threads"]) for row in rows if not row["images"])
     cells = []
-    for data, budget in keys:
-        key = {"data": data, "budget": budget, "images": 0}
+    for data, budget, threads in keys:
+        key = {"data": data, "budget": budget, "threads": threads, "images": 0}
         vfnet, fcos = (values(rows, "AP", model=name, **key) for name in NAMES)
         seconds = [
             row["seconds"] for row in rows if row["model"] == "vfnet" and all(row[k] == v for k, v in key.items())
@@ -95,7 +96,7 @@ def chart(counts: Sequence[int], sides: Mapping[str, Mapping[int, BySeed]], budg
 def main() -> None:
     """Write the part of the page."""
     rows = json.loads((HERE / "own_data.json").read_text(encoding="utf-8"))
-    machines = ", ".join(dict.fromkeys(f"{row['cpu']}, {row['threads']} threads, {row['date']}" for row in rows))
+    machines = ", ".join(dict.fromkeys(f"{row['cpu']}, {row['date']}" for row in rows))
     lines = [*budget_table(rows), *curve(rows), f"{machines} (`benchmarks/own_data.py`)."]
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     PAGE.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + rest.split(END)[1], encoding="utf-8")
