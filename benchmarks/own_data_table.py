@@ -41,7 +41,15 @@ def budget_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         took = f"{min(seconds):.0f} to {max(seconds):.0f} s" if seconds else "-"
         cells.append(
-            [data, budget, took, mean_cell(vfnet), mean_cell(fcos), gain_cell(gain(fcos, vfnet)), above(vfnet, fcos)]
+            [
+                data,
+                f"{budget}, {count_of(threads, 'thread')}",
+                took,
+                mean_cell(vfnet),
+                mean_cell(fcos),
+                gain_cell(gain(fcos, vfnet)),
+                above(vfnet, fcos),
+            ]
         )
     head = ("data", "`--budget`", "took", *(f"AP, {name}" for name in NAMES.values()), "difference", "seeds above")
     return table(head, cells)
