@@ -200,7 +200,10 @@ def test_a_bad_validation_image_costs_no_training(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train.batch_size=0"], "train.batch_size: Input should be greater than 0 (got 0)"),
+        (
+            ["train.batch_size=0"],
+            "train.batch_size: Input should be greater than 0, or: Input should be 'auto' (got 0)",
+        ),
         (["train.accumulate_grad_batches=0"], "train.accumulate_grad_batches: Input should be greater than 0 (got 0)"),
         (["train.epochs=0"], "train.epochs: Input should be greater than 0 (got 0)"),
         (["train.lr=0"], "train.lr: Input should be greater than 0 (got 0)"),

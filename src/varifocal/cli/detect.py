@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from varifocal.cli import Command
-from varifocal.cli.model_options import MODEL, add_device, add_evaluation_options, add_inference_options, load_model
+from varifocal.cli.model_options import (
+    MODEL,
+    add_batch_size,
+    add_device,
+    add_evaluation_options,
+    add_inference_options,
+    load_model,
+)
 from varifocal.cli.options import add_font, add_limit, add_output_json
 from varifocal.tools.output_paths import (
     ensure_writable_dir,
@@ -22,13 +32,19 @@ from varifocal.utils.errors import ConfigError, DataError
 from varifocal.utils.text import counted
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from varifocal.inference.pipeline import Predictor
+    from varifocal.types import Detections
+
+DRAWN_AHEAD = 4  # images that wait to be drawn
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``eval``."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=MODEL)
     add_evaluation_options(parser)
+    add_batch_size(parser)
 
 
 def run_eval(options: argparse.Namespace, _: list[str]) -> None:
@@ -47,7 +63,7 @@ def run_eval(options: argparse.Namespace, _: list[str]) -> None:
     model = load_model(options)
     data = fit_classes(model, eval_data(options))
     with progress_bar("evaluating", len(data.samples)) as advance:
-        metrics, _detections = evaluate(model, data, advance)
+        metrics, _detections = evaluate(model, data, advance, options.batch_size)
     _print_lines(data.notes)
     Console(markup=False, emoji=False).print(metrics.table())
     if options.output_json is not None:
@@ -93,6 +109,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add_limit(parser)
     add_font(parser)
     add_device(parser)
+    add_batch_size(parser)
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
@@ -187,36 +204,53 @@ def _predict_images(
 ) -> tuple[list[dict[str, Any]], list[str], dict[Path, int]]:
     """Return the detections, the errors of unreadable images, and the number of frames of files with several."""
     from varifocal.data.image_scan import count_frames
+    from varifocal.inference.stream import StreamOptions, predict_files
     from varifocal.utils.progress import progress_bar
 
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     stacks: dict[Path, int] = {}
-    with progress_bar("detecting", len(files)) as advance:
-        for i, file in enumerate(files, start=1):
-            try:
-                entries += _predict_image(model, file, i, paths.get(file), options)
-            except DataError as error:
-                errors.append(str(error))
-            else:
+    limits = StreamOptions(options.batch_size, 0, options.score_threshold, options.max_detections)
+    with (
+        progress_bar("detecting", len(files)) as advance,
+        closing(predict_files(model, files, limits)) as results,
+        _Drawer() as drawer,
+    ):
+        for i, (file, found) in enumerate(zip(files, results, strict=True), start=1):
+            if found.error is not None:
+                errors.append(str(found.error))
+            elif found.image is not None and found.detections is not None:
+                entries += found.detections.to_coco(i, str(file))
+                if file in paths:
+                    drawer.add(found.image, found.detections, paths[file])
                 if (frames := count_frames(file)) > 1:
                     stacks[file] = frames
             advance(i)
     return entries, errors, stacks
 
 
-def _predict_image(
-    model: Predictor, file: Path, image_id: int, path: Path | None, options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Return the detections of one image as COCO results, and draw them to ``path`` if there is one."""
-    from varifocal.inference.draw import draw_detections
-    from varifocal.inference.pipeline import read_for
+class _Drawer:
+    """Draws detections and writes the images in a thread, while the network runs; few images wait for it."""
 
-    image = read_for(model.info, file)
-    detections = model.predict(image, score_threshold=options.score_threshold, max_detections=options.max_detections)
-    if path is not None:
-        save_image(draw_detections(image, detections), path)
-    return detections.to_coco(image_id, str(file))
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Drawer:
+        return self
+
+    def add(self, image: Image.Image, detections: Detections, path: Path) -> None:
+        """Draw an image when the ones before it are done; the error of one that could not be written is raised."""
+        from varifocal.inference.draw import draw_detections
+
+        while len(self._waiting) >= DRAWN_AHEAD:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(lambda: save_image(draw_detections(image, detections), path)))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        for drawn in self._waiting if kind is None else ():
+            drawn.result()
 
 
 def _frames_note(stacks: dict[Path, int]) -> list[str]:

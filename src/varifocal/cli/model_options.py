@@ -12,6 +12,7 @@ from varifocal.cli.options import (
     add_output_json,
     add_reading,
     add_val_fraction,
+    count,
     fraction_or_pixels,
     levels,
 )
@@ -53,6 +54,17 @@ def add_device(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     """Add the device and the precision of the network; ``prefix`` begins the help text of the device."""
     parser.add_argument("--device", default="auto", help=f"{prefix}{DEVICES}")
     add_precision(parser)
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Add the number of images that share a batch."""
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        default=0,
+        metavar="N",
+        help="images of one size that the network gets together (1 on a CPU, 8 on a GPU)",
+    )
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:

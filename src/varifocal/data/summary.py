@@ -18,8 +18,9 @@ class DataSummary:
     """The training split of a data set in numbers.
 
     ``short_side`` and ``long_side`` are medians in pixels, ``pixels`` is the mean per image. ``size`` is the
-    recommended input size, None without boxes. ``rarest`` is the class in the smallest fraction of the images, with
-    that fraction; ``empty`` is the fraction of images without objects.
+    recommended input size, None without boxes. ``most`` is the largest number of boxes in an image. ``rarest`` is the
+    class in the smallest fraction of the images, with that fraction; ``empty`` is the fraction of images without
+    objects.
     """
 
     images: int
@@ -28,6 +29,7 @@ class DataSummary:
     long_side: int
     pixels: float
     classes: int = 0
+    most: int = 0
     empty: float = 0.0
     rarest: tuple[str, float] = ("", 1.0)
     size: Advice | None = field(default=None, compare=False)
@@ -47,6 +49,7 @@ def summarize(data: Dataset) -> DataSummary:
     return replace(
         summarize_sizes(sizes, owner, every),
         classes=len(data.categories),
+        most=int(counts.max()),
         empty=float((counts == 0).mean()),
         rarest=(data.categories[rarest].name, float(images[rarest] / len(sizes))) if rarest >= 0 else ("", 1.0),
     )

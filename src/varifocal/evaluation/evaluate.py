@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,29 +11,38 @@ import numpy as np
 from varifocal.data.classes import class_list, used_classes, with_classes
 from varifocal.data.validate import check_size
 from varifocal.evaluation.coco_ap import CocoMetrics, coco_ap
-from varifocal.inference.pipeline import Predictor, read_for
+from varifocal.inference.pipeline import Predictor
+from varifocal.inference.stream import StreamOptions, predict_files
 from varifocal.types import Category, Dataset, Detections, Sample
 from varifocal.utils.errors import DataError
 
 
 def detect_all(
-    model: Predictor, samples: Sequence[Sample], progress: Callable[[int], None] = lambda done: None
+    model: Predictor,
+    samples: Sequence[Sample],
+    progress: Callable[[int], None] = lambda done: None,
+    batch_size: int = 0,
 ) -> list[Detections]:
     """Return the detections of each sample; ``progress`` is called with the number of samples done.
 
-    Only one image is in memory at a time.
+    Few images are in memory at a time (:func:`varifocal.inference.stream.predict_files`, as is ``batch_size``).
     """
     detections = []
-    for done, sample in enumerate(samples, start=1):
-        image = read_for(model.info, sample.file)
-        check_size(sample, image)
-        detections.append(model.predict(image))
-        progress(done)
+    files = [sample.file for sample in samples]
+    with closing(predict_files(model, files, StreamOptions(batch_size))) as results:
+        for done, (sample, found) in enumerate(zip(samples, results, strict=True), start=1):
+            if found.error is not None:
+                raise found.error
+            assert found.image is not None
+            assert found.detections is not None
+            check_size(sample, found.image)
+            detections.append(found.detections)
+            progress(done)
     return detections
 
 
 def evaluate(
-    model: Predictor, data: Dataset, progress: Callable[[int], None] = lambda done: None
+    model: Predictor, data: Dataset, progress: Callable[[int], None] = lambda done: None, batch_size: int = 0
 ) -> tuple[CocoMetrics, list[Detections]]:
     """Return the COCO metrics of a model on a data set, and its detections in each image.
 
@@ -43,7 +53,7 @@ def evaluate(
         DataError: the model lacks a class that has boxes.
     """
     data = fit_classes(model, data)
-    detections = detect_all(model, data.samples, progress)
+    detections = detect_all(model, data.samples, progress, batch_size)
     return measure(model, data, detections), detections
 
 

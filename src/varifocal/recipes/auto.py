@@ -15,6 +15,7 @@ from varifocal.data.recommend_size import STEP
 from varifocal.data.summary import DataSummary
 from varifocal.recipes.budget import show_duration
 from varifocal.training.measure import Costs
+from varifocal.types import PostProcess
 from varifocal.utils.errors import ConfigError
 
 PRESETS = ("nano", "small", "base", "large")
@@ -37,6 +38,7 @@ LARGE_CROP = 640  # the same on a GPU
 VALIDATING = 0.1  # fraction of the time that validation may take
 VALIDATIONS = 10
 RARE = 0.05  # a class in a smaller fraction of the images is rare
+MOST_DETECTIONS = 10_000
 EMPTY = 0.5  # images without objects beyond this fraction are too many
 KEPT_EMPTY = 0.3
 
@@ -176,6 +178,17 @@ def choose_sampling(data: DataSummary) -> tuple[dict[str, str], list[str]]:
         text = f"at most {KEPT_EMPTY:.0%} of an epoch"
         reasons.append(f"images without objects are {text}: they are {data.empty:.0%} of the data")
     return words, reasons
+
+
+def choose_detections(data: DataSummary) -> tuple[dict[str, str], list[str]]:
+    """Return the setting for the detections of an image, with its reason, where images have many objects."""
+    least = 2 * data.most
+    if least <= PostProcess().max_detections:
+        return {}, []
+    most = min(math.ceil(least / 100) * 100, MOST_DETECTIONS)
+    return {"postprocess.max_detections": str(most)}, [
+        f"up to {most:,} detections in an image: there are up to {data.most:,} objects in one"
+    ]
 
 
 def fitting_size(needed: InputSize, native: InputSize, steps_at: Callable[[InputSize], float]) -> tuple[InputSize, str]:

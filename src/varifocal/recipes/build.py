@@ -82,7 +82,7 @@ def with_batch_size(recipe: Recipe, splits: Splits) -> tuple[Recipe, str]:
         ConfigError: it was, and there are several processes, which might not agree.
         DataError: an image cannot be read.
     """
-    if recipe.train.batch_size:
+    if recipe.train.batch_size != "auto":
         return recipe, ""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(

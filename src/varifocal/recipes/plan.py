@@ -100,9 +100,10 @@ def untimed_recipe(data: DataSummary, words: Sequence[str] = ()) -> Recipe:
     plan = Plan(auto.choose_preset(machine)[0])
     if not _decide(words, *_SAMPLING):
         plan.words |= auto.choose_sampling(data)[0]
+    plan.words |= auto.choose_detections(data)[0]
     if data.images and not _decide(words, *_SIZES):
         plan.words |= auto.needed_size(data, machine).words()
-    batch = auto.usual_batch(machine, load_recipe(plan.preset).train.batch_size)
+    batch = auto.usual_batch(machine, load_recipe(plan.preset).train.images_per_batch)
     plan.words["train.batch_size"] = str(batch)
     plan.words["train.epochs"] = f"{auto.usual_epochs(-(-data.images // batch)):g}"
     return load_recipe(plan.preset, [*plan.overrides(), *words])
@@ -125,7 +126,7 @@ class _Planner:
         self._set_fixed()
         self.recipe = self._recipe()
         self.splits = read_splits_of(self.recipe, request.data)
-        self.largest_batch = self.recipe.train.batch_size == 0  # train.batch_size=auto
+        self.largest_batch = self.recipe.train.batch_size == "auto"
         if self.largest_batch:
             words = tuple(word for word in request.words if not word.startswith("train.batch_size="))
             self.request = replace(request, words=words)
@@ -134,10 +135,14 @@ class _Planner:
     def planned(self) -> PlannedRun:
         """Return the plan with all decisions."""
         self.plan.reasons.insert(0, _describe(self.summary))
-        words, reasons = auto.choose_sampling(self.summary)
-        if not self._decides(*_SAMPLING):
-            self.plan.words |= words
-            self.plan.reasons += reasons
+        for choose, keys in (
+            (auto.choose_sampling, _SAMPLING),
+            (auto.choose_detections, ("postprocess.max_detections",)),
+        ):
+            words, reasons = choose(self.summary)
+            if not self._decides(*keys):
+                self.plan.words |= words
+                self.plan.reasons += reasons
         needed, native = auto.needed_size(self.summary, self.machine), auto.native_size(self.summary)
         self.size = native if 0 < native.short < needed.short else needed
         if not self._decides(*_SIZES):
@@ -189,7 +194,7 @@ class _Planner:
             self.plan.reasons.append(f"batch size {recipe.train.batch_size}: the largest that fits into the memory")
         if self.largest_batch or self._decides("train.batch_size"):
             return
-        usual = load_recipe(self.plan.preset).train.batch_size
+        usual = load_recipe(self.plan.preset).train.images_per_batch
         job = self._job()
         per_image = bytes_per_image(job, _first_batch(job)) if self.machine.device == "cpu" else 0
         size, why = auto.choose_batch(self.summary, self.machine, usual, per_image)
@@ -276,8 +281,8 @@ class _Planner:
             "train.epochs": f"{epochs:.4f}".rstrip("0").rstrip("."),
             "train.val_every_epochs": str(every),
         }
-        batch = self._recipe().train.batch_size
-        self.plan.words |= auto.schedule_words(steps, batch, recipe.train.batch_size, lr)
+        batch = self._recipe().train.images_per_batch
+        self.plan.words |= auto.schedule_words(steps, batch, recipe.train.images_per_batch, lr)
         seconds = steps * costs.step + validations * costs.validation
         self.plan.reasons.append(
             f"{count_of(steps, 'step')} of {costs.step:.2g} s ({epochs:.3g} epochs), {show_duration(seconds)}: {why}"

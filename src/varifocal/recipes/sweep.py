@@ -205,7 +205,7 @@ def _train_row(recipe: Recipe, data: Path | str, digest: str, run: Path) -> dict
     """Train, resume or keep the run in a folder, and return its metrics."""
     if (run / RECIPE).is_file():
         stored = read_stored_recipe(run / RECIPE)
-        if not recipe.train.batch_size:  # train.batch_size=auto, which the run has replaced by a number
+        if recipe.train.batch_size == "auto":  # which the run has replaced by a number
             recipe = replace(recipe, train=replace(recipe.train, batch_size=stored.train.batch_size))
         if to_dict(stored) != to_dict(recipe):
             raise ConfigError(f"{run}: holds a run of another recipe; choose another --out.", code="other-recipe")

@@ -76,7 +76,7 @@ def _draw_examples(recipe: Recipe, training: Dataset, name: str, count: int, epo
     examples = TrainDataset(
         training.samples, preprocess, config.augment, recipe.train.seed, sampling=config.sampling, strict=False
     )
-    batches = BatchSampler(examples, recipe.train.batch_size or AUTO_BATCH)
+    batches = BatchSampler(examples, AUTO_BATCH if recipe.train.batch_size == "auto" else recipe.train.images_per_batch)
     start = (epoch - 1) * batches.per_epoch
     bad: dict[int, str] = {}
     found = _cells(batches.loader(start, start + batches.per_epoch, workers=0), preprocess, bad)

@@ -110,7 +110,9 @@ class _Trainer:
         config, detector = job.config, job.model.detector
         self.job, self.fabric = job, fabric
         self.data = build_train_dataset(job)
-        self.sampler = BatchSampler(self.data, config.batch_size, rank=fabric.global_rank, world=fabric.world_size)
+        self.sampler = BatchSampler(
+            self.data, config.images_per_batch, rank=fabric.global_rank, world=fabric.world_size
+        )
         self.schedule = Schedule(config, self.sampler.per_epoch)
         detector.to(memory_format=torch.channels_last)
         detector.train()  # a new module is in training mode but does not apply norm_eval before this call
@@ -267,7 +269,7 @@ def build_train_dataset(job: TrainJob) -> TrainDataset:
 def schedule_of(job: TrainJob) -> Schedule:
     """Return the schedule of a run: its number of steps, and the learning rate of each."""
     data = build_train_dataset(replace(job, cache_bytes=0))
-    return Schedule(job.config, BatchSampler(data, job.config.batch_size).per_epoch)
+    return Schedule(job.config, BatchSampler(data, job.config.images_per_batch).per_epoch)
 
 
 def validate(

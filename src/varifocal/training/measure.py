@@ -52,7 +52,7 @@ def measure_costs(job: TrainJob, seconds: float) -> Costs:
     fabric = start_fabric(config)
     detector.to(memory_format=torch.channels_last)
     detector.train()
-    sampler = BatchSampler(build_train_dataset(job), config.batch_size)
+    sampler = BatchSampler(build_train_dataset(job), config.images_per_batch)
     stepper = Stepper(detector, make_optimizer(detector, config), job.model.info.preprocess, config, fabric)
     averages = WeightAverages(detector, config.ema, swa=False)
     batches = iter(sampler.loader(0, WARM_UP + MOST, config.num_workers))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -19,7 +19,6 @@ from varifocal.utils.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
-BatchSize = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value == "auto" else value)]
 Factor = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -30,8 +29,8 @@ class TrainConfig:
     """The ``train`` section of a recipe; the defaults are the paper's 1x schedule.
 
     ``epochs`` may be a fraction: 1.5 epochs of 100 batches are 150 steps. Each update of the weights adds the gradients
-    of ``accumulate_grad_batches`` batches of ``batch_size`` images, which all processes together process; "auto" (0 in
-    Python) is replaced at the start of a run by the largest number that the memory allows. ``lr`` is for
+    of ``accumulate_grad_batches`` batches of ``batch_size`` images, which all processes together process; "auto"
+    is replaced at the start of a run by the largest number that the memory allows. ``lr`` is for
     ``base_batch_size`` images per update; for another number, it is scaled in proportion, and the run says so at its
     start. With ``base_batch_size`` 0 it is never scaled.
     ``bias_lr_mult`` and ``bias_decay_mult`` multiply the learning rate and weight decay of convolution biases (the
@@ -58,7 +57,7 @@ class TrainConfig:
     """
 
     epochs: Annotated[int | float, Field(gt=0)] = 12
-    batch_size: BatchSize = 16
+    batch_size: Positive | Literal["auto"] = 16
     accumulate_grad_batches: Positive = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
@@ -107,6 +106,13 @@ class TrainConfig:
         "save_every": "save_every_steps",
         "bad_pictures": "max_unreadable",
     }
+
+    @property
+    def images_per_batch(self) -> int:
+        """The batch size, a number once a run has begun."""
+        assert not isinstance(self.batch_size, str), "a run replaces auto at its start"
+        return self.batch_size
+
     RENAMED_VALUES: ClassVar = {"log": {True: ("tensorboard",), False: ()}}
 
 
@@ -188,7 +194,9 @@ class Schedule:
 def base_lr(config: TrainConfig) -> float:
     """Return ``lr`` scaled from ``base_batch_size`` to the images of a step (Goyal et al., arXiv 1706.02677)."""
     return config.lr * (
-        config.batch_size * config.accumulate_grad_batches / config.base_batch_size if config.base_batch_size else 1.0
+        config.images_per_batch * config.accumulate_grad_batches / config.base_batch_size
+        if config.base_batch_size
+        else 1.0
     )
 
 

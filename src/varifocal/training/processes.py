@@ -36,7 +36,7 @@ def start_fabric(config: TrainConfig) -> Fabric:
     accelerator = _accelerator(config)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if config.batch_size % world:
+    if config.images_per_batch % world:
         raise ConfigError(
             f"train.batch_size={config.batch_size} is not divisible by the {world} processes; use a multiple.",
             code="batch-size-of-processes",

@@ -38,7 +38,8 @@ def _first_mistake(error: ValidationError) -> tuple[str, str, Any]:
     """Return key, message and value of the first mistake; for a field of several types, the messages of all types."""
     found = error.errors()
     keys = [
-        ".".join(str(part) for part in one["loc"] if "[" not in str(part)) for one in found
+        ".".join(part for part in map(str, one["loc"]) if "[" not in part and not part.startswith("constrained-"))
+        for one in found
     ]  # without the names of types
     messages = dict.fromkeys(one["msg"] for one, key in zip(found, keys, strict=True) if key == keys[0])
     return keys[0], ", or: ".join(messages), found[0]["input"]

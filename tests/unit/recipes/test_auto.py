@@ -1,6 +1,7 @@
 """Decisions on a recipe: by hand for round numbers, and their limits."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,11 @@ def test_the_learning_rate_grows_with_the_root_of_the_batch():
     words = auto.schedule_words(1000, 4, 8, 0.0014)
     assert float(words["train.lr"]) == pytest.approx(0.0014 / math.sqrt(2), rel=0.02)
     assert words["train.warmup_steps"] == "50"
+
+
+def test_images_with_many_objects_get_many_detections():
+    assert auto.choose_detections(replace(data_of(), most=50)) == ({}, [])
+    words, (reason,) = auto.choose_detections(replace(data_of(), most=51))
+    assert words == {"postprocess.max_detections": "200"}
+    assert "up to 51 objects" in reason
+    assert auto.choose_detections(replace(data_of(), most=10**6))[0] == {"postprocess.max_detections": "10000"}

@@ -1,0 +1,131 @@
+"""Many files: the same detections as one by one, in order, with bounded memory, whatever cannot be read."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from error_codes import raises_code
+from PIL import Image
+
+from varifocal.inference import stream
+from varifocal.inference.model import create_model
+from varifocal.inference.stream import AHEAD, WAITING, StreamOptions, predict_files
+from varifocal.types import Tiling
+from varifocal.utils.errors import ConfigError
+
+SIZES = [(96, 64), (64, 96), (96, 64), (50, 50), (96, 64), (64, 96), (90, 60), (96, 64), (33, 70)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream")
+    rng = np.random.default_rng(0)
+    made = []
+    for i, (width, height) in enumerate(SIZES):
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        made.append(folder / f"{i}.png")
+    return made
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = create_model("vfnet", backbone="test_resnet", num_classes=2, channels=16, num_levels=3, num_convs=1)
+    made.info = replace(made.info, preprocess=replace(made.info.preprocess, short_side=64, max_long_side=96))
+    return made
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 16])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_detections_are_those_of_one_by_one(files, model, batch, threads):
+    found = list(predict_files(model, files, StreamOptions(batch, threads, score_threshold=0.0)))
+    assert [one.file for one in found] == files
+    for one, size in zip(found, SIZES, strict=True):
+        alone = model.predict(one.file, score_threshold=0.0)
+        assert one.error is None
+        assert one.image.size == size
+        np.testing.assert_allclose(one.detections.scores, alone.scores, atol=1e-5)
+        np.testing.assert_allclose(one.detections.boxes, alone.boxes, atol=1e-3)
+        assert (one.detections.labels == alone.labels).all()
+
+
+def test_only_images_of_one_size_share_a_batch(files, model, monkeypatch):
+    batches = []
+    predict = type(model).predict
+
+    def spy(self, images, **limits):
+        batches.append([image.size for image in images])
+        return predict(self, images, **limits)
+
+    monkeypatch.setattr(type(model), "predict", spy)
+    list(predict_files(model, files, StreamOptions(3, 1)))
+    assert sum(map(len, batches)) == len(files)
+    assert [(96, 64)] * 3 in batches
+    for sizes in batches:
+        assert len({stream._padded_shape(Image.new("RGB", size), model.info) for size in sizes}) == 1
+
+
+def test_a_large_image_is_tiled_alone(files, model):
+    info = model.info
+    model.info = replace(info, tiling=Tiling(size=48, overlap=8))
+    try:
+        found = list(predict_files(model, files[:3], StreamOptions(4, 2)))
+        alone = [model.predict(file) for file in files[:3]]
+    finally:
+        model.info = info
+    assert [len(one.detections) for one in found] == [len(one) for one in alone]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_cannot_be_read_is_reported_in_its_place(files, model, tmp_path, batch):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    mixed = [files[0], tmp_path / "bad.png", tmp_path / "missing.png", *files[1:4]]
+    found = list(predict_files(model, mixed, StreamOptions(batch, 2)))
+    assert [one.file for one in found] == mixed
+    assert [one.error is None for one in found] == [True, False, False, True, True, True]
+    assert "bad.png" in str(found[1].error)
+    assert found[1].image is found[1].detections is None
+
+
+def test_few_images_are_in_memory(files, model, monkeypatch):
+    """One image of a rare shape at the beginning, which waits for others, and many of another shape."""
+    monkeypatch.setattr(model, "predict", lambda images, **limits: ["found"] * len(images))
+    many = [files[3], *[files[0]] * 200]
+    opened, taken, most = [], 0, 0
+    read = stream.read_for
+
+    def count(info, file):
+        opened.append(file)
+        return read(info, file)
+
+    monkeypatch.setattr(stream, "read_for", count)
+    for batch, threads in ((1, 1), (4, 2)):
+        opened.clear()
+        taken = most = 0
+        for _ in predict_files(model, many, StreamOptions(batch, threads)):
+            taken += 1
+            most = max(most, len(opened) - taken)
+        assert taken == len(many)
+        assert most <= (WAITING + 1) * batch + (AHEAD + 1) * threads
+
+
+def test_whoever_leaves_early_leaves_no_thread(files, model):
+    results = predict_files(model, files * 20, StreamOptions(1, 3))
+    next(results)
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_limits_are_those_of_predict(files, model):
+    with raises_code("score-threshold-range", ConfigError):
+        list(predict_files(model, files, StreamOptions(score_threshold=2.0)))
+
+
+def test_nothing_to_do(model):
+    assert list(predict_files(model, [])) == []
+
+
+def test_numbers_for_the_device():
+    assert StreamOptions().for_device("cpu") == StreamOptions(1, 1)
+    assert StreamOptions().for_device("cuda:0").batch_size == stream.GPU_BATCH
+    assert StreamOptions(2, 5).for_device("cuda:0") == StreamOptions(2, 5)
