@@ -218,10 +218,11 @@ def fitting_size(needed: InputSize, native: InputSize, steps_at: Callable[[Input
 def light_words(data: DataSummary, *, freezes: bool) -> dict[str, str]:
     """Return settings for a run that sees each image a few times only: cheaper steps, of which more fit into the time.
 
-    Scale jitter enlarges the batches, whose images are padded to the largest, and slows learning down before it helps.
-    ``freezes`` is whether more stages of the backbone may keep their weights.
+    Jitter of colors and scales slows learning down before it helps, and that of scales enlarges the batches, whose
+    images are padded to the largest. ``freezes`` is whether more stages of the backbone may keep their weights.
     """
     words = {"model.backbone.frozen_stages": str(LIGHT_FROZEN_STAGES)} if freezes else {}
+    words["data.augment.color_jitter"] = "0"
     if data.size is None or not data.size.window:
         words["data.augment.scale_jitter"] = "[1.0,1.0]"
     return words
@@ -230,7 +231,7 @@ def light_words(data: DataSummary, *, freezes: bool) -> dict[str, str]:
 def light_reason(epochs: float) -> str:
     """Return why a run has the settings of :func:`light_words`."""
     times = "once" if epochs < 1.5 else f"about {epochs:.0f} times"
-    return f"no scale jitter and more of the backbone frozen: each image is seen only {times}"
+    return f"no jitter of colors and scales, and more of the backbone frozen: each image is seen only {times}"
 
 
 def steps_in(seconds: float, costs: Costs) -> tuple[int, int]:

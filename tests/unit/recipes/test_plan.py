@@ -210,6 +210,7 @@ def test_a_short_run_has_cheap_steps(data, costs, more, light):
     calls = costs(validation=0.0)
     run = planned(data, **more)
     assert run.recipe.data.augment.scale_jitter == ((1.0, 1.0) if light else (0.7, 1.3))
+    assert run.recipe.data.augment.color_jitter == (0.0 if light else 0.3)
     assert run.recipe.model.backbone.frozen_stages == (3 if light else 1)
     assert sum("seen only about 11 times" in reason for reason in run.reasons) == light
     last = calls[-1].model.info.recipe  # the costs are those of the recipe

@@ -9,7 +9,12 @@ from PIL import Image
 from varifocal.cli import main
 
 # a real plan, with a small network and a short run
-SMALL = ("model.channels=16", "model.num_convs=1", "model.backbone.pretrained=none", "train.device=cpu")
+SMALL = (
+    "model.backbone={name: test_resnet, pretrained: none}",
+    "model.channels=16",
+    "model.num_convs=1",
+    "train.device=cpu",
+)
 
 
 def write(folder, sizes, boxes, *, classes=("cat", "dog"), splits=("train", "val")):
