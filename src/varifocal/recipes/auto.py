@@ -204,15 +204,12 @@ def fitting_size(needed: InputSize, native: InputSize, steps_at: Callable[[Input
         return needed, "enlarged, so that 95 % of the boxes span two cells of the finest map"
     size = native if enlarges else needed
     steps = steps_at(size)
-    if steps >= ENOUGH_STEPS:
-        why = (
-            "their own size; enlarging them would leave too few steps"
-            if enlarges
-            else "large enough for 95 % of the boxes"
-        )
-        return size, why
     factor = max(math.sqrt(steps / ENOUGH_STEPS), SMALLEST, LEAST_SIDE / size.short)
-    return (size.scaled(factor) if factor < 1 else size), "smaller than the boxes need, because time is short"
+    if factor < 1:
+        return size.scaled(factor), "smaller than the boxes need, because time is short"
+    if enlarges:
+        return size, "their own size; enlarging them would leave too few steps"
+    return size, "large enough for 95 % of the boxes"
 
 
 def light_words(data: DataSummary, *, freezes: bool) -> dict[str, str]:
