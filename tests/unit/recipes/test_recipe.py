@@ -89,7 +89,7 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ),
         ("model.star_norm=batch", r"model: star_norm: .*'none' or 'group' \(got 'batch'\)"),
         ("train.lr", r"write it as key=value"),
-        ("train.batch_size=0", r"train\.batch_size: .*greater than 0 \(got 0\)"),
+        ("train.batch_size=0", r"train\.batch_size: .*greater than 0, or: .*'auto' \(got 0\)"),
         ("train.precision=32", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
         ("train.milestones=[8, 11]", r"train\.milestones\.0: .*less than or equal to 1 \(got 8\)"),
         ("data.augment.scale_jitter=[0, 1]", r"data\.augment\.scale_jitter\.0: .*greater than 0 \(got 0\)"),
