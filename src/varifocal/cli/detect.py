@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from varifocal.types import Detections
 
 DRAWN_AHEAD = 4  # images that wait to be drawn
+SMALL_PIXELS = 2**24  # a larger image is drawn before the next one is read, as both need much memory
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
@@ -230,7 +231,7 @@ def _predict_images(
 
 
 class _Drawer:
-    """Draws detections and writes the images in a thread, while the network runs; few images wait for it."""
+    """Draws detections and writes the images in a thread while the network runs; few images wait for it."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="draw")
@@ -240,12 +241,13 @@ class _Drawer:
         return self
 
     def add(self, image: Image.Image, detections: Detections, path: Path) -> None:
-        """Draw an image when the ones before it are done; the error of one that could not be written is raised."""
+        """Draw an image after the ones before it; the error of one that could not be written is raised."""
         from varifocal.inference.draw import draw_detections
 
-        while len(self._waiting) >= DRAWN_AHEAD:
-            self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(lambda: save_image(draw_detections(image, detections), path)))
+        room = DRAWN_AHEAD if image.width * image.height <= SMALL_PIXELS else 0
+        while len(self._waiting) > room:
+            self._waiting.popleft().result()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown(cancel_futures=kind is not None)

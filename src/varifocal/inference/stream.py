@@ -19,7 +19,7 @@ from varifocal.utils.errors import DataError
 
 GPU_BATCH = 8  # images of a batch on a GPU; a CPU gains nothing from batches
 WAITING = 4  # batches of decoded images that may wait for others of their shape
-AHEAD = 2  # decoded images for each thread that wait for the network
+AHEAD = 1  # images for each thread that are decoded or wait while the network runs
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def predict_files(
 
     Images share a batch only if the network sees them at the same size, so that no padding is added: their detections
     are those of one by one up to rounding. At most ``WAITING + 1`` batches and ``AHEAD + 1`` images for each thread
-    are in memory, whatever the number of files.
+    are in memory, whatever the number of files; with tiles, where each image may be large, it is one.
 
     Raises:
         ConfigError: a limit in ``options`` is out of range.
@@ -105,6 +105,9 @@ def _decode(info: Settings, files: Sequence[FileLike], options: StreamOptions) -
         except DataError as error:
             return _Decoded(position, None, error)
 
+    if info.tiling.size:
+        yield from map(read, range(len(files)))
+        return
     with ThreadPoolExecutor(options.threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[_Decoded]] = deque()
         try:

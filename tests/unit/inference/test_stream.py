@@ -109,6 +109,15 @@ def test_few_images_are_in_memory(files, model, monkeypatch):
         assert most <= (WAITING + 1) * batch + (AHEAD + 1) * threads
 
 
+def test_with_tiles_one_image_is_in_memory(files, model, monkeypatch):
+    monkeypatch.setattr(model, "info", replace(model.info, tiling=Tiling(size=48, overlap=8)))
+    monkeypatch.setattr(model, "predict", lambda images, **limits: ["found"] * len(images))
+    opened = []
+    monkeypatch.setattr(stream, "read_for", lambda info, file: opened.append(file) or Image.new("RGB", (9, 9)))
+    for taken, _ in enumerate(predict_files(model, files, StreamOptions(4, 3)), start=1):
+        assert len(opened) == taken
+
+
 def test_whoever_leaves_early_leaves_no_thread(files, model):
     results = predict_files(model, files * 20, StreamOptions(1, 3))
     next(results)
