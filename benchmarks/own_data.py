@@ -42,6 +42,7 @@ from varifocal.recipes.plan import RESERVE, PlannedRun, Request, plan_run
 from varifocal.recipes.run import run_recipe
 from varifocal.training.loop import TrainJob, train
 from varifocal.training.measure import measure_costs
+from varifocal.utils.atomic_write import atomic_write
 
 RESULTS = Path(__file__).with_name("own_data.json")
 FRAMES = Path("runs/paper/frames")
@@ -119,7 +120,7 @@ def keep(row: dict[str, Any]) -> None:
     """Store a row; another of these commands may run at the same time, each on some of the cores."""
     with RESULTS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        RESULTS.write_text(json.dumps([*results(), row], indent=1) + "\n")
+        atomic_write(RESULTS, (json.dumps([*results(), row], indent=1) + "\n").encode())
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ def budget_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         seconds = [
             row["seconds"] for row in rows if row["model"] == "vfnet" and all(row[k] == v for k, v in key.items())
         ]
-        took = f"{min(seconds):.0f} to {max(seconds):.0f} s" if seconds else "-"
+        ends = dict.fromkeys(f"{second:.0f}" for second in (min(seconds, default=0), max(seconds, default=0)))
+        took = f"{' to '.join(ends)} s"
         cells.append(
             [
                 data,

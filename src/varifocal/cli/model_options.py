@@ -63,7 +63,7 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="images of one size that the network gets together (1 on a CPU, 8 on a GPU)",
+        help="images of the same size per batch, at most 8 (1 on a CPU, 8 on a GPU)",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 DATA = "data set: a folder, an annotation file or an archive; see docs/data.md"
-RECIPE_HELP = "name of a built-in recipe, or a YAML file (what train would make of the data)"
+RECIPE_HELP = "name of a built-in recipe, or a YAML file (default: the one that train makes from the data)"
 HOLD_OUT = "hold out this fraction of a data set that has no splits, such as 0.2"
 
 

@@ -45,7 +45,7 @@ def aspect_groups(samples: Sequence[Sample]) -> Int64[np.ndarray, "M"]:
 
 
 def group_batches(order: Int64[np.ndarray, "N"], groups: Int64[np.ndarray, "M"], batch: int) -> Int64[np.ndarray, "N"]:
-    """Return the order changed so that its batches of ``batch`` images are of one group each, as far as they fill.
+    """Return the order changed so that batches of ``batch`` images are of one group, as long as it fills whole ones.
 
     The batches come in the order in which their last images came. What is left over in each group follows at the end.
     """

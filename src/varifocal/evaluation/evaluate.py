@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from varifocal.data.classes import class_list, used_classes, with_classes
 from varifocal.data.validate import check_size
@@ -25,17 +26,19 @@ def detect_all(
 ) -> list[Detections]:
     """Return the detections of each sample; ``progress`` is called with the number of samples done.
 
-    Few images are in memory at a time (:func:`varifocal.inference.stream.predict_files`, as is ``batch_size``).
+    Few images are in memory at a time. ``batch_size`` is that of :class:`varifocal.inference.stream.StreamOptions`.
     """
     detections = []
     files = [sample.file for sample in samples]
-    with closing(predict_files(model, files, StreamOptions(batch_size))) as results:
-        for done, (sample, found) in enumerate(zip(samples, results, strict=True), start=1):
+
+    def check(position: int, image: Image.Image) -> None:
+        check_size(samples[position], image)
+
+    with closing(predict_files(model, files, StreamOptions(batch_size), check)) as results:
+        for done, found in enumerate(results, start=1):
             if found.error is not None:
                 raise found.error
-            assert found.image is not None
             assert found.detections is not None
-            check_size(sample, found.image)
             detections.append(found.detections)
             progress(done)
     return detections

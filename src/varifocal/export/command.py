@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from varifocal.export.config import ExportSettings
+from varifocal.export.config import ExportSettings, drops_tta
 from varifocal.export.images import comparison_images
 from varifocal.export.onnx import export_onnx
 from varifocal.export.openvino import export_openvino
@@ -38,6 +38,12 @@ def run_export(options: argparse.Namespace, target: Path) -> None:
     write, suffixes = FORMATS[options.format]
     settings = ExportSettings(options.size, options.precision, options.nms, options.deform_op)
     model = load_checkpoint(options.checkpoint)
+    if drops_tta(settings, model.info):
+        print(
+            "The model's test-time augmentation is left out: a file of a fixed size, or with suppression in the graph, "
+            "makes one pass.",
+            file=sys.stderr,
+        )
     if options.precision == "int8":
         compared: Any = _write_int8(options, target, settings, model)
     else:

@@ -64,10 +64,11 @@ def check_settings(settings: ExportSettings, info: ModelInfo) -> None:
             )
     if settings.nms == "graph" and info.postprocess.nms_type != "nms":
         raise ConfigError("--nms graph: ONNX has no soft NMS; export with --nms host.", code="soft-nms-in-graph")
-    if settings.nms == "graph" and info.tta.count > 1:
-        raise ConfigError(
-            "--nms graph: the model uses test-time augmentation; export with --nms host.", code="tta-in-graph"
-        )
+
+
+def drops_tta(settings: ExportSettings, info: ModelInfo) -> bool:
+    """Return whether the model has test-time augmentation, which the file cannot do: several sizes or suppressions."""
+    return info.tta.count > 1 and (settings.size is not None or settings.nms == "graph")
 
 
 def check_backbone(settings: ExportSettings, network: nn.Module, name: str) -> None:

@@ -18,7 +18,7 @@ from varifocal.inference.model import Model, ModelInfo, build
 from varifocal.models.flops import count_flops
 from varifocal.models.optimize import autocast, optimize_for_inference
 from varifocal.structures import Candidates
-from varifocal.types import PostProcess, Preprocess
+from varifocal.types import TTA, PostProcess, Preprocess
 from varifocal.utils.errors import ConfigError
 
 BATCH = 2  # size of the example batch: torch treats a size of one as a constant
@@ -175,7 +175,7 @@ def export_info(model: Model, graph: GraphInfo, *packages: str) -> ExportInfo:
         info.preprocess,
         info.postprocess,
         info.tiling,
-        info.tta,
+        TTA() if graph.size is not None or graph.nms == "graph" else info.tta,
         versions,
         work=(*size, operations),
         pad=(OUTSIDE,) * 3 if graph.nms == "graph" else None,

@@ -8,7 +8,7 @@ result is an ordinary recipe, whose run resumes like any other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from varifocal.data.recommend_size import STEP
@@ -25,7 +25,7 @@ ENOUGH_STEPS = 400  # fewer of them learn less than smaller images lose
 MANY_STEPS = 2000  # from here on larger images are worth more than more steps
 LEAST_STEPS = 30  # below this a run is not worth starting
 LIGHT_FROZEN_STAGES = 3  # of the backbone, in a short run
-FEW_EPOCHS = 12  # so rarely seen, images need no variation of their scale
+FEW_EPOCHS = 12  # images that are seen fewer times need no variation, and more steps are worth more
 MOST_EPOCHS = 150  # and at least MOST_STEPS steps: more only repeat the images
 MOST_STEPS = 4000
 USUAL_STEPS = 3000  # without a limit of time
@@ -225,10 +225,12 @@ def light_words(data: DataSummary, *, freezes: bool) -> dict[str, str]:
     return words
 
 
-def light_reason(epochs: float) -> str:
-    """Return why a run has the settings of :func:`light_words`."""
+def light_reason(words: Mapping[str, str], epochs: float) -> str:
+    """Return why a run has these settings of :func:`light_words`."""
+    names = {"scale_jitter": "no scale jitter", "color_jitter": "no color jitter", "frozen_stages": "frozen stages"}
+    what = ", ".join(text for key, text in names.items() if any(word.endswith(key) for word in words))
     times = "once" if epochs < 1.5 else f"about {epochs:.0f} times"
-    return f"no jitter of colors and scales, and more of the backbone frozen: each image is seen only {times}"
+    return f"{what}: each image is seen only {times}"
 
 
 def steps_in(seconds: float, costs: Costs) -> tuple[int, int]:
@@ -236,7 +238,7 @@ def steps_in(seconds: float, costs: Costs) -> tuple[int, int]:
     validations = 1
     if costs.validation:
         validations = min(max(int(VALIDATING * seconds / costs.validation), 1), VALIDATIONS)
-    left = seconds - validations * costs.validation
+    left = seconds - validations * costs.validation - costs.drawing
     return max(int(left / costs.step), 0), validations
 
 
@@ -247,7 +249,7 @@ def ensure_trainable(steps: int, budget: float, spent: float, costs: Costs) -> N
         ConfigError: it is not; the message says how long it would take at least.
     """
     if steps < LEAST_STEPS:
-        needed = spent + LEAST_STEPS * costs.step + costs.validation
+        needed = spent + LEAST_STEPS * costs.step + costs.validation + costs.drawing
         raise ConfigError(
             f"--budget {show_duration(budget)}: too short to train on this data with this machine: {LEAST_STEPS} steps "
             f"and an evaluation take {show_duration(needed * 1.1)}; allow more time, or use --model nano.",

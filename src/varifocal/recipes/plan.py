@@ -21,12 +21,13 @@ from varifocal.recipes.auto import InputSize, Machine, Plan
 from varifocal.recipes.budget import show_duration
 from varifocal.recipes.build import Splits, job_of, read_splits_of, with_batch_size
 from varifocal.recipes.recipe import Recipe, load_recipe
+from varifocal.recipes.run import DRAWN_IMAGES
 from varifocal.structures import Batch
 from varifocal.training.batch_size import free_memory
 from varifocal.training.loop import TrainJob, build_train_dataset
 from varifocal.training.measure import Costs, bytes_per_image, measure_costs
 from varifocal.utils.config import to_dict
-from varifocal.utils.errors import VarifocalError
+from varifocal.utils.errors import ConfigError, VarifocalError
 from varifocal.utils.overrides import override
 from varifocal.utils.text import count_of
 
@@ -36,7 +37,7 @@ LONGEST_MEASUREMENT = 20.0
 SHORTEST_MEASUREMENT = 2.0
 CAUTION = 1.1  # validation of trained weights takes longer than that of new ones, as there is more to suppress
 PATIENCE = 5  # validations, without a limit of time
-RESERVE = 4.0  # seconds to build the model again, to draw images and to write files
+RESERVE = 4.0  # seconds to build the model again and to write files
 _SAMPLING = ("data.repeat_factor_threshold", "data.max_empty_fraction")
 _SIZES = ("data.preprocess", "data.augment.crop", "tiling")
 TRAIN = "varifocal train"  # for other commands, the name of the recipe that it makes from the data
@@ -70,7 +71,17 @@ class Request:
 
 
 def this_machine(device: str = "auto") -> Machine:
-    """Return what trains here; ``device`` is that of the recipe."""
+    """Return what trains here; ``device`` is that of the recipe.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
+        )
+    if device == "mps":
+        return Machine("mps", "the GPU of a Mac", torch.get_num_threads(), free_memory())
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         free, _ = torch.cuda.mem_get_info()
         return Machine("cuda", f"the GPU {torch.cuda.get_device_name()}", torch.get_num_threads(), free)
@@ -89,9 +100,10 @@ def plan_run(request: Request) -> PlannedRun:
 
 
 def untimed_recipe(data: DataSummary, words: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of ``varifocal train DATA`` on this machine, as far as nothing has to be measured for it.
+    """Return the recipe of ``varifocal train DATA`` without ``--budget``, as far as other commands need it.
 
-    Only the batch size, where memory is short, and what a ``--budget`` changes are missing. ``words`` are overrides.
+    The sections ``data``, ``model`` and ``tiling`` are those of a run on this machine, as are the length and the batch
+    size where memory is not short. ``words`` are overrides; weights that they start from are not looked at.
 
     Raises:
         ConfigError: a word is no valid override.
@@ -105,7 +117,7 @@ def untimed_recipe(data: DataSummary, words: Sequence[str] = ()) -> Recipe:
         plan.words |= auto.needed_size(data, machine).words()
     batch = auto.usual_batch(machine, load_recipe(plan.preset).train.images_per_batch)
     plan.words["train.batch_size"] = str(batch)
-    plan.words["train.epochs"] = f"{auto.usual_epochs(-(-data.images // batch)):g}"
+    plan.words["train.epochs"] = f"{auto.usual_epochs(max(-(-data.images // batch), 1)):g}"
     return load_recipe(plan.preset, [*plan.overrides(), *words])
 
 
@@ -127,9 +139,6 @@ class _Planner:
         self.recipe = self._recipe()
         self.splits = read_splits_of(self.recipe, request.data)
         self.largest_batch = self.recipe.train.batch_size == "auto"
-        if self.largest_batch:
-            words = tuple(word for word in request.words if not word.startswith("train.batch_size="))
-            self.request = replace(request, words=words)
         self.summary = summarize(self.splits[0])
 
     def planned(self) -> PlannedRun:
@@ -147,7 +156,7 @@ class _Planner:
         self.size = native if 0 < native.short < needed.short else needed
         if not self._decides(*_SIZES):
             self.plan.words |= self.size.words()
-        self._set_batch()
+        self._set_batch(needed if needed.pixels > self.size.pixels else self.size)
         self._set_length(self._fit(needed, native))
         return PlannedRun(self._recipe(), tuple(self.plan.reasons), self.splits)
 
@@ -187,13 +196,22 @@ class _Planner:
     def _decides(self, *keys: str) -> bool:
         return _decide(self.request.words, *keys)
 
-    def _set_batch(self) -> None:
+    def _set_batch(self, size: InputSize) -> None:
+        """Decide on the batch size by the memory that images of this size need, the largest that may be chosen."""
+        if not self._decides(*_SIZES):
+            self.plan.words |= size.words()
         if self.largest_batch:
             recipe, _ = with_batch_size(override(self._recipe(), ["train.batch_size=auto"]), self.splits)
-            self.plan.words["train.batch_size"] = str(recipe.train.batch_size)
-            self.plan.reasons.append(f"batch size {recipe.train.batch_size}: the largest that fits into the memory")
-        if self.largest_batch or self._decides("train.batch_size"):
-            return
+            count = recipe.train.images_per_batch
+            # the last word wins, also over train={batch_size: auto}
+            self.request = replace(self.request, words=(*self.request.words, f"train.batch_size={count}"))
+            self.plan.reasons.append(f"batch size {count}: the largest that fits into the memory")
+        elif not self._decides("train.batch_size"):
+            self._choose_batch()
+        if not self._decides(*_SIZES):
+            self.plan.words |= self.size.words()
+
+    def _choose_batch(self) -> None:
         usual = load_recipe(self.plan.preset).train.images_per_batch
         job = self._job()
         per_image = bytes_per_image(job, _first_batch(job)) if self.machine.device == "cpu" else 0
@@ -205,7 +223,9 @@ class _Planner:
         budget = self.request.budget or 0.0
         seconds = min(max(MEASURING * budget, SHORTEST_MEASUREMENT), LONGEST_MEASUREMENT)
         costs = measure_costs(self._job(), seconds)
-        return Costs(costs.step, CAUTION * costs.validation, costs.batches)
+        validation = CAUTION * costs.validation
+        images = 0 if self.splits[1] is None else len(self.splits[1].samples)
+        return Costs(costs.step, validation, costs.batches, validation * min(DRAWN_IMAGES / max(images, 1), 1.0))
 
     def _fit(self, needed: InputSize, native: InputSize) -> Costs:
         """Choose the size and how light the steps are for the time, and return the costs of these decisions."""
@@ -216,10 +236,13 @@ class _Planner:
         epochs = self._epochs() or self._steps_at(self.size, measured, costs) / costs.batches
         if light and epochs >= auto.FEW_EPOCHS:
             self._undo(light)
-        elif light:
-            self.plan.reasons.append(auto.light_reason(epochs))
-        changed = abs(self.size.pixels / measured.pixels - 1) > DIFFERENT
-        return self._measure() if changed or light.keys() - self.plan.words.keys() else costs
+            full = self._measure()
+            if self._epochs() or self._steps_at(self.size, self.size, full) >= auto.FEW_EPOCHS * full.batches:
+                return full
+            self.plan.words |= light
+        if light:
+            self.plan.reasons.append(auto.light_reason(light, epochs))
+        return self._measure() if abs(self.size.pixels / measured.pixels - 1) > DIFFERENT else costs
 
     def _lighten(self) -> dict[str, str]:
         """Set what makes a step cheaper, unless the user decides it or the run is long enough; return what was set."""
@@ -251,7 +274,7 @@ class _Planner:
         if self.request.budget is None:
             return auto.USUAL_STEPS
         factor = size.pixels / measured.pixels
-        return auto.steps_in(self._left(), Costs(costs.step * factor, costs.validation * factor, costs.batches))[0]
+        return auto.steps_in(self._left(), costs.times(factor))[0]
 
     def _left(self) -> float:
         """Return the seconds that are left for steps and validations."""
@@ -290,9 +313,9 @@ class _Planner:
 
 
 def _decide(words: Sequence[str], *keys: str) -> bool:
-    """Return whether a word of the user sets one of these keys, or a key below it."""
+    """Return whether a word of the user sets one of these keys, a key below it, or the mapping that it is in."""
     given = [word.partition("=")[0] for word in words]
-    return any(word == key or word.startswith(f"{key}.") for word in given for key in keys)
+    return any(f"{word}.".startswith(f"{key}.") or f"{key}.".startswith(f"{word}.") for word in given for key in keys)
 
 
 def _describe(data: DataSummary) -> str:

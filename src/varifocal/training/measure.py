@@ -31,11 +31,19 @@ IMAGES = 4  # validation images that are measured after the first
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a step and of a pass over the validation images; ``batches`` is the number of batches in an epoch."""
+    """Seconds of a step, of a pass over the validation images, and of drawing some of them at the end of a run.
+
+    ``batches`` is the number of batches in an epoch.
+    """
 
     step: float
     validation: float
     batches: int
+    drawing: float = 0.0
+
+    def times(self, factor: float) -> Costs:
+        """Return the costs of images with ``factor`` times as many pixels."""
+        return Costs(self.step * factor, self.validation * factor, self.batches, self.drawing * factor)
 
 
 def measure_costs(job: TrainJob, seconds: float) -> Costs:

@@ -11,7 +11,7 @@ from PIL import Image
 from varifocal.inference import stream
 from varifocal.inference.model import create_model
 from varifocal.inference.stream import AHEAD, WAITING, StreamOptions, predict_files
-from varifocal.types import Tiling
+from varifocal.types import TTA, Tiling
 from varifocal.utils.errors import ConfigError
 
 SIZES = [(96, 64), (64, 96), (96, 64), (50, 50), (96, 64), (64, 96), (90, 60), (96, 64), (33, 70)]
@@ -54,7 +54,8 @@ def test_only_images_of_one_size_share_a_batch(files, model, monkeypatch):
     predict = type(model).predict
 
     def spy(self, images, **limits):
-        batches.append([image.size for image in images])
+        if isinstance(images, list):  # predict calls itself with a list of one
+            batches.append([image.size for image in images])
         return predict(self, images, **limits)
 
     monkeypatch.setattr(type(model), "predict", spy)
@@ -62,7 +63,15 @@ def test_only_images_of_one_size_share_a_batch(files, model, monkeypatch):
     assert sum(map(len, batches)) == len(files)
     assert [(96, 64)] * 3 in batches
     for sizes in batches:
-        assert len({stream._padded_shape(Image.new("RGB", size), model.info) for size in sizes}) == 1
+        assert len({stream._padded_shapes(Image.new("RGB", size), model.info) for size in sizes}) == 1
+
+
+def test_with_several_scales_all_of_them_are_of_one_size(model):
+    """96 and 90 columns are both padded to 96, and at 1.5 times to 160 and 160, but at 1.4 times to 160 and 128."""
+    first, second = Image.new("RGB", (96, 64)), Image.new("RGB", (90, 64))
+    for scales, same in (((1.0,), True), ((1.0, 1.4), False)):
+        info = replace(model.info, tta=TTA(scales=scales))
+        assert (stream._padded_shapes(first, info) == stream._padded_shapes(second, info)) == same
 
 
 def test_a_large_image_is_tiled_alone(files, model):
@@ -89,7 +98,9 @@ def test_what_cannot_be_read_is_reported_in_its_place(files, model, tmp_path, ba
 
 def test_few_images_are_in_memory(files, model, monkeypatch):
     """One image of a rare shape at the beginning, which waits for others, and many of another shape."""
-    monkeypatch.setattr(model, "predict", lambda images, **limits: ["found"] * len(images))
+    monkeypatch.setattr(
+        model, "predict", lambda images, **limits: ["found"] * len(images) if isinstance(images, list) else "found"
+    )
     many = [files[3], *[files[0]] * 200]
     opened, taken, most = [], 0, 0
     read = stream.read_for
@@ -111,7 +122,9 @@ def test_few_images_are_in_memory(files, model, monkeypatch):
 
 def test_with_tiles_one_image_is_in_memory(files, model, monkeypatch):
     monkeypatch.setattr(model, "info", replace(model.info, tiling=Tiling(size=48, overlap=8)))
-    monkeypatch.setattr(model, "predict", lambda images, **limits: ["found"] * len(images))
+    monkeypatch.setattr(
+        model, "predict", lambda images, **limits: ["found"] * len(images) if isinstance(images, list) else "found"
+    )
     opened = []
     monkeypatch.setattr(stream, "read_for", lambda info, file: opened.append(file) or Image.new("RGB", (9, 9)))
     for taken, _ in enumerate(predict_files(model, files, StreamOptions(4, 3)), start=1):

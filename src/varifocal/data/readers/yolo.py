@@ -33,7 +33,9 @@ from varifocal.utils.text import counted, cut, quoted, short, short_list
 # Boxes of objects that the border cuts reach beyond 0 and 1 and are clipped; values far beyond are pixels.
 _MIN_VALUE, _MAX_VALUE = -4.0, 5.0
 _BESIDE = 0.02  # fraction of the image by which a keypoint may lie outside its box
-KEYPOINTS = "(line has|lines have) keypoints after the box, which are not used; kpt_shape in data.yaml would say so"
+KEYPOINTS = (
+    "(line has|lines have) keypoints after the box, which are not used; declare them with kpt_shape in data.yaml"
+)
 _NAMES = Words(inside="write it from that folder on")
 
 
@@ -275,15 +277,21 @@ def _without_keypoints(columns: ColumnBuilder, words: list[str], layout: Layout)
 
 
 def _has_keypoints(words: list[str]) -> bool:
-    """Return whether a line is a box and triples x y v of visibility 0, 1 or 2, visible points of which are in it."""
+    """Return whether a line is a box and triples x y v: points in the box of visibility 1 or 2, or 0 0 0."""
     values, unread = read_numbers(words[1:])
-    if unread:
+    box = values[:4]
+    if unread or min(box[2:]) <= 0:
         return False
-    x, y, width, height = values[:4]
     points = list(zip(values[4::3], values[5::3], values[6::3], strict=True))
-    visible = [point for point in points if point[2]]
-    inside = all(abs(px - x) <= width / 2 + _BESIDE and abs(py - y) <= height / 2 + _BESIDE for px, py, _ in visible)
-    return min(width, height) > 0 and len(visible) > 0 and inside and {v for _, _, v in points} <= {0.0, 1.0, 2.0}
+    visible = [point for point in points if point != (0, 0, 0)]
+    return all(v in (0, 1, 2) and (v == 0 or _is_inside(x, y, box)) for x, y, v in visible) and (
+        not visible or any(v for _, _, v in visible)
+    )
+
+
+def _is_inside(px: float, py: float, box: list[float]) -> bool:
+    x, y, width, height = box
+    return abs(px - x) <= width / 2 + _BESIDE and abs(py - y) <= height / 2 + _BESIDE
 
 
 def _line_problem(

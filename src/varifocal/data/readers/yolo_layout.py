@@ -77,12 +77,12 @@ class Layout:
         ]
 
     def absent_notes(self) -> list[str]:
-        """Return a note on each split that is named and of which nothing is there."""
+        """Return a note on each split to evaluate on that is named and of which nothing is there."""
         present = self.present()
         return [
             f"{self.source.name}: {split} is {short(paths[0])}, which is not found, so there is no such split."
             for split, paths in self.paths.items()
-            if split not in present
+            if split not in present and normalize_split(split) != "train"
         ]
 
     def _entry(self, split: str, path: str, images: AnyPath | None) -> Entry:

@@ -97,7 +97,8 @@ def _summary(
         name = training_split(data, source.splits)
     except DataError:
         name = ""
-    training = [i for i, each in enumerate(splits) if each.name == name] or range(len(splits))
+    known = [i for i, each in enumerate(splits) if (each.raw.images.sizes > 0).all(axis=1).any()]
+    training = [i for i in known if splits[i].name == name] or range(len(splits))
     boxes = collect_training_boxes([splits[i] for i in training], [copies[i] for i in training])
     if not len(boxes.sizes):
         return DataSummary(images=0, boxes=0, short_side=0, long_side=0, pixels=0.0)

@@ -412,7 +412,15 @@ def test_a_missing_split_to_evaluate_on_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     "points",
-    ["0.35 0.36 2", "0.35 0.36 2 0.45 0.44 1", "0.35 0.36 2 0 0 0", "0.35 0.36 2 0.45 0.44 1 0.4 0.4 2 0 0 0"],
+    [
+        "0.35 0.36 2",
+        "0.35 0.36 2 0.45 0.44 1",
+        "0.35 0.36 2 0 0 0",
+        "0 0 0",
+        "0 0 0 0 0 0",
+        "0 0 0 0 0 0 0 0 0",
+        "0.35 0.36 2 0.45 0.44 1 0.4 0.4 2 0 0 0",
+    ],
 )
 def test_keypoints_without_their_shape_are_no_outline(tmp_path, points):
     fill(tmp_path, simple(f"1 0.4 0.4 0.2 0.2 {points}\n"))
