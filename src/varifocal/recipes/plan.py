@@ -26,8 +26,9 @@ from varifocal.structures import Batch
 from varifocal.training.batch_size import free_memory
 from varifocal.training.loop import TrainJob, build_train_dataset
 from varifocal.training.measure import Costs, bytes_per_image, measure_costs
+from varifocal.training.processes import find_device
 from varifocal.utils.config import to_dict
-from varifocal.utils.errors import ConfigError, VarifocalError
+from varifocal.utils.errors import VarifocalError
 from varifocal.utils.overrides import override
 from varifocal.utils.text import count_of
 
@@ -76,13 +77,10 @@ def this_machine(device: str = "auto") -> Machine:
     Raises:
         ConfigError: there is no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
-        )
-    if device == "mps":
+    kind = find_device(device)
+    if kind == "mps":
         return Machine("mps", "the GPU of a Mac", torch.get_num_threads(), free_memory())
-    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+    if kind == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return Machine("cuda", f"the GPU {torch.cuda.get_device_name()}", torch.get_num_threads(), free)
     threads = torch.get_num_threads()

@@ -33,7 +33,9 @@ def start_fabric(config: TrainConfig) -> Fabric:
     """
     from lightning_fabric import Fabric  # here, because reading a recipe does not need it
 
-    accelerator = _accelerator(config)
+    accelerator = find_device(config.device)
+    if accelerator == "cpu" and config.precision == "fp16":
+        raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.", code="fp16-on-cpu")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.images_per_batch % world:
@@ -52,25 +54,23 @@ def start_fabric(config: TrainConfig) -> Fabric:
     return fabric
 
 
-def _accelerator(config: TrainConfig) -> str:
-    """Return the kind of device of a run.
+def find_device(device: str) -> str:
+    """Return the kind of the device that ``train.device`` names: cpu, cuda or mps.
 
     Raises:
-        ConfigError: there is no such device, or it lacks the precision.
+        ConfigError: there is no such device.
     """
     cuda = torch.cuda.is_available()
-    accelerator = ("cuda" if cuda else "cpu") if config.device == "auto" else config.device
-    if accelerator == "cuda" and not cuda:
+    kind = ("cuda" if cuda else "cpu") if device == "auto" else device
+    if kind == "cuda" and not cuda:
         raise ConfigError(
             "train.device=cuda: torch finds no CUDA device; use train.device=cpu or auto.", code="no-cuda-device"
         )
-    if accelerator == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(
             "train.device=mps: torch finds no Apple GPU; use train.device=cpu or auto.", code="no-mps-device"
         )
-    if accelerator == "cpu" and config.precision == "fp16":
-        raise ConfigError("train.precision=fp16 needs a CUDA device; use bf16 or fp32 on a CPU.", code="fp16-on-cpu")
-    return accelerator
+    return kind
 
 
 def shutdown_process_group(fabric: Fabric) -> None:

@@ -113,7 +113,7 @@ def test_the_flags_choose_the_windows(checkpoint, tmp_path, monkeypatch, words, 
 
 
 def test_eval_takes_the_flags(checkpoint, tmp_path, monkeypatch):
-    def evaluate(model, data, advance):
+    def evaluate(model, data, advance, batch_size):
         seen.append(model.info.tiling)
         raise vf.DataError("that is enough")
 

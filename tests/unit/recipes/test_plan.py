@@ -34,7 +34,7 @@ def costs(monkeypatch):
 
     def give(step=0.5, validation=2.0, batches=10):
         def measure(job, seconds):
-            calls.append(job)
+            calls.append(job.model.info.recipe)
             return Costs(step, validation, batches)
 
         monkeypatch.setattr(plan, "measure_costs", measure)
@@ -213,7 +213,7 @@ def test_a_short_run_has_cheap_steps(data, costs, more, light):
     assert run.recipe.data.augment.color_jitter == (0.0 if light else 0.3)
     assert run.recipe.model.backbone.frozen_stages == (3 if light else 1)
     assert sum("seen only about 11 times" in reason for reason in run.reasons) == light
-    last = calls[-1].model.info.recipe  # the costs are those of the recipe
+    last = calls[-1]  # the costs are those of the recipe
     assert last["model"]["backbone"]["frozen_stages"] == run.recipe.model.backbone.frozen_stages
 
 

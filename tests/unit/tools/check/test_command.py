@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from folders import fill
 from messy import make_messy
 from PIL import Image
 
@@ -108,3 +109,17 @@ def test_a_name_that_is_no_text(tmp_path):
     data = load_dataset(tmp_path, "train")
     other = replace(data, samples=(replace(data.samples[0], file=tmp_path / "caf\udce8.png"),))
     assert dataset_digest(data) == dataset_digest(data) != dataset_digest(other)
+
+
+def test_a_training_split_without_images_is_a_finding(tmp_path, capsys):
+    fill(
+        tmp_path,
+        {
+            "data.yaml": "train: images/train\nval: images/val\nnames: [cat]\n",
+            "images/val/v.png": (40, 30),
+            "labels/val/v.txt": "0 0.5 0.5 0.5 0.5",
+        },
+    )
+    code, out, errors = run(capsys, tmp_path)
+    assert (code, errors) == (1, [])
+    assert "train is 'images/train', which is not found" in " ".join(out.split())
