@@ -32,8 +32,6 @@ from varifocal.utils.text import counted, cut, quoted, short, short_list
 
 # Boxes of objects that the border cuts reach beyond 0 and 1 and are clipped; values far beyond are pixels.
 _MIN_VALUE, _MAX_VALUE = -4.0, 5.0
-_BESIDE = 0.02  # fraction of the image by which a keypoint may lie outside its box
-KEYPOINTS = (
     "(line has|lines have) keypoints after the box, which are not used; declare them with kpt_shape in data.yaml"
 )
 _NAMES = Words(inside="write it from that folder on")
@@ -241,7 +239,7 @@ def _read_labels(reading: _Reading) -> None:
 def _read_line(reading: _Reading, image: int, file: AnyPath, number: int, words: list[str]) -> None:
     columns, layout = reading.columns, reading.layout
     category = to_whole(words[0])
-    words = _without_keypoints(columns, _with_points(columns, words), layout)
+    words = _with_points(columns, words)
     values, unread = read_numbers(words[1:5] if layout.keypoint_values else words[1:])
     problem = _line_problem(reading, words, category, values)
     if problem is not None:
@@ -266,32 +264,6 @@ def _with_points(columns: ColumnBuilder, words: list[str]) -> list[str]:
     if pointed != words:
         columns.changed[COMMAS] += 1
     return pointed
-
-
-def _without_keypoints(columns: ColumnBuilder, words: list[str], layout: Layout) -> list[str]:
-    """Return the class and the box of a line that has keypoints although no kpt_shape says so; other lines as is."""
-    if layout.keypoint_values or len(words) < 8 or (len(words) - 5) % 3 or not _has_keypoints(words):
-        return words
-    columns.changed[KEYPOINTS] += 1
-    return words[:5]
-
-
-def _has_keypoints(words: list[str]) -> bool:
-    """Return whether a line is a box and triples x y v: points in the box of visibility 1 or 2, or 0 0 0."""
-    values, unread = read_numbers(words[1:])
-    box = values[:4]
-    if unread or min(box[2:]) <= 0:
-        return False
-    points = list(zip(values[4::3], values[5::3], values[6::3], strict=True))
-    visible = [point for point in points if point != (0, 0, 0)]
-    return all(v in (0, 1, 2) and (v == 0 or _is_inside(x, y, box)) for x, y, v in visible) and (
-        not visible or any(v for _, _, v in visible)
-    )
-
-
-def _is_inside(px: float, py: float, box: list[float]) -> bool:
-    x, y, width, height = box
-    return abs(px - x) <= width / 2 + _BESIDE and abs(py - y) <= height / 2 + _BESIDE
 
 
 def _line_problem(

@@ -408,38 +408,3 @@ def test_no_other_split_is_trained_on_in_place_of_one_that_is_missing(tmp_path):
 def test_a_missing_split_to_evaluate_on_is_none(tmp_path):
     fill(tmp_path, simple())
     assert find_splits(tmp_path) == ["train"]
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        "0.35 0.36 2",
-        "0.35 0.36 2 0.45 0.44 1",
-        "0.35 0.36 2 0 0 0",
-        "0 0 0",
-        "0 0 0 0 0 0",
-        "0 0 0 0 0 0 0 0 0",
-        "0.35 0.36 2 0.45 0.44 1 0.4 0.4 2 0 0 0",
-    ],
-)
-def test_keypoints_without_their_shape_are_no_outline(tmp_path, points):
-    fill(tmp_path, simple(f"1 0.4 0.4 0.2 0.2 {points}\n"))
-    data = load_dataset(tmp_path, "train")
-    assert found(data) == {"a.png": [("dog", BOX)]}
-    assert any("1 line has keypoints after the box, which are not used" in note for note in data.notes)
-
-
-@pytest.mark.parametrize(
-    ("outline", "box"),
-    [
-        ("0.1 0.1 0.5 0.1 0.5 0.9 0.1 0.9 0.05 0.5", [5, 5, 50, 45]),  # five points
-        ("0 0 1 0 1 1 0 1 0 0", [0, 0, 100, 50]),  # a closed ring around the whole image
-        ("0.4 0.4 0.2 0.2 0.9 0.9 2 0.1 0.1 1", None),  # points far outside of the box: values beyond the image
-    ],
-)
-def test_outlines_of_as_many_values_stay_outlines(tmp_path, outline, box):
-    fill(tmp_path, simple(f"1 {outline}\n"))
-    data = load_dataset(tmp_path, "train")
-    assert not any("keypoints" in note for note in data.notes)
-    if box is not None:
-        assert found(data) == {"a.png": [("dog", box)]}
