@@ -32,8 +32,6 @@ from varifocal.utils.text import counted, cut, quoted, short, short_list
 
 # Boxes of objects that the border cuts reach beyond 0 and 1 and are clipped; values far beyond are pixels.
 _MIN_VALUE, _MAX_VALUE = -4.0, 5.0
-    "(line has|lines have) keypoints after the box, which are not used; declare them with kpt_shape in data.yaml"
-)
 _NAMES = Words(inside="write it from that folder on")
 
 
