@@ -69,7 +69,7 @@ DOORS = {
     "mlflow": {"training/callbacks.py"},
     "wandb": {"training/callbacks.py"},
     "triton": {f"ops/kernels/star_{name}.py" for name in ("cuda", "triton", "triton_backward")},
-    "pyarrow": {"data/readers/parquet.py"},
+    "pyarrow": {"data/readers/parquet.py", "tools/shards/records.py"},
     "pycocotools": set(),
     "mmcv": set(),
     "mmdet": set(),

@@ -24,6 +24,7 @@ COMMANDS = {
     "oracle": "study",
     "report": "study",
     "predict": "detect",
+    "merge": "shards",
     "convert-weights": "models",
     "convert-dataset": "data",
     "average-checkpoints": "models",

@@ -21,6 +21,7 @@ from varifocal.cli.model_options import (
     load_model,
 )
 from varifocal.cli.options import add_font, add_limit, add_output_json
+from varifocal.cli.shards import add_output, needs_output, run_output
 from varifocal.tools.output_paths import (
     ensure_writable_dir,
     ensure_writable_file,
@@ -111,6 +112,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add_font(parser)
     add_device(parser)
     add_batch_size(parser)
+    add_output(parser)
 
 
 def run_predict(options: argparse.Namespace, _: list[str]) -> int:
@@ -120,12 +122,12 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     from varifocal.inference import video
     from varifocal.utils.locks import claimed_folder
 
-    if options.weights is not None:
-        options.images = [word for word in (options.checkpoint, *options.images) if word is not None]
-        options.checkpoint = options.weights
-    if not options.images:
-        raise ConfigError("no images given; use varifocal predict CHECKPOINT IMAGES.", code="no-images")
+    _check_inputs(options)
     _check_limits(options)
+    if name := needs_output(options):
+        raise ConfigError(f"{name}: needs --output DIR, where each part of the images gets a file.", code="no-output")
+    if options.output is not None:
+        return run_output(options)
     out = options.out or (None if options.output_json else Path("detections"))
     odd: list[Path] = []
     files = exclude_output_dir(list_images(options.images, SUFFIXES | UNREAD | video.SUFFIXES, odd=odd), out)
@@ -138,6 +140,15 @@ def run_predict(options: argparse.Namespace, _: list[str]) -> int:
     ensure_writable_dir(out)
     with claimed_folder(out):
         return _predict(options, files, videos, paths, target, odd)
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    """Move the words that --weights makes images to their place; raise ConfigError if no images are given."""
+    if options.weights is not None:
+        options.images = [word for word in (options.checkpoint, *options.images) if word is not None]
+        options.checkpoint = options.weights
+    if not options.images:
+        raise ConfigError("no images given; use varifocal predict CHECKPOINT IMAGES.", code="no-images")
 
 
 def _check_limits(options: argparse.Namespace) -> None:
@@ -286,7 +297,8 @@ PREDICT = Command(
     "predict",
     "detect objects in images and videos; write annotated copies, and the detections as JSON",
     "varifocal predict best.safetensors photos/ 'more/*.jpg' --out found --score-threshold 0.3\n"
-    "  varifocal predict vfnet_r50_ms_2x photo.jpg     # the authors' weights, fetched once",
+    "  varifocal predict vfnet_r50_ms_2x photo.jpg     # the authors' weights, fetched once\n"
+    "  varifocal predict best.safetensors archive.tar --output found --shard 3/16     # then: varifocal merge found",
     add_predict,
     run_predict,
     usage="varifocal predict [-h] [--out DIR] [--score-threshold P] [--tta] [--tile N] [...] CHECKPOINT IMAGES [...]",

@@ -169,6 +169,30 @@ def _read_row(columns: ColumnBuilder, objects: ObjectReader, record: dict[str, A
     objects.read(record, image, SourceLocation(file, f"row {number}"), number)
 
 
+def list_cells(file: Path) -> Iterator[Cell]:
+    """Yield the images of a Parquet file, labeled or not, row by row; their bytes are not read.
+
+    Raises:
+        DataError: the file is damaged, or has no column with the bytes of images.
+        ConfigError: pyarrow is not installed.
+    """
+    with _open(file) as table:
+        content, path = _image_columns(file, table.schema_arrow)
+        path = path or ("file_name" if "file_name" in table.schema_arrow.names else None)
+        for group in range(table.num_row_groups):
+            rows = table.metadata.row_group(group).num_rows
+            names = _column(file, table, group, path) if path else [None] * rows
+            for row, name in enumerate(names):
+                yield Cell(file, content, group, row, name if isinstance(name, str) else "")
+
+
+def _column(file: Path, table: Any, group: int, path: str) -> list[Any]:
+    """Return the values of a column in a group, or of a field of it, such as image.path."""
+    column, _, inner = path.partition(".")
+    values = [row[column] for row in _group(file, table, group, [path])]
+    return [(value or {}).get(inner) for value in values] if inner else values
+
+
 @dataclass(frozen=True)
 class _Layout:
     """The columns of a file: where the bytes of the images are, and which hold their labels."""
@@ -185,16 +209,24 @@ def _layout(file: Path, table: Any) -> _Layout:
         DataError: there are no images or no objects.
     """
     schema = table.schema_arrow
-    found = short_list(schema.names)
+    content, path = _image_columns(file, schema)
+    if not any(name in schema.names for name in _OBJECTS):
+        text = f"there is no column objects (found: {short_list(schema.names)}); give each row its bbox and categories"
+        raise DataError(f"{file}: {text}", code="parquet-no-objects")
+    return _Layout(content, path, tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names))
+
+
+def _image_columns(file: Path, schema: Any) -> tuple[str, str | None]:
+    """Return the column of the bytes of images, and of their names where there is one.
+
+    Raises:
+        DataError: there is no column of images, or it holds no bytes.
+    """
     image = next((name for name in _IMAGES if name in schema.names), None)
     if image is None:
-        text = f"there is no column with images (found: {found}); call it image"
+        text = f"there is no column with images (found: {short_list(schema.names)}); call it image"
         raise DataError(f"{file}: {text}", code="parquet-no-images")
-    if not any(name in schema.names for name in _OBJECTS):
-        text = f"there is no column objects (found: {found}); give each row its bbox and categories"
-        raise DataError(f"{file}: {text}", code="parquet-no-objects")
-    content, path = _bytes_column(file, image, schema.field(image).type)
-    return _Layout(content, path, tuple(name for name in (*_OBJECTS, *_OTHERS) if name in schema.names))
+    return _bytes_column(file, image, schema.field(image).type)
 
 
 def _bytes_column(file: Path, image: str, kind: Any) -> tuple[str, str | None]:
@@ -225,23 +257,32 @@ def _records(file: Path, table: Any, group: int, layout: _Layout) -> Iterator[di
     Raises:
         DataError: the group is damaged or too large.
     """
+    requested = [*layout.labels, *([layout.path] if layout.path else [])]
+    for row in _group(file, table, group, requested):
+        if layout.path:
+            inner = row.pop(layout.path.partition(".")[0], None) or {}
+            row["path"] = inner.get("path")
+        yield row
+
+
+def _group(file: Path, table: Any, group: int, columns: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of a group with these columns.
+
+    Raises:
+        DataError: the group is damaged or too large.
+    """
     import pyarrow
 
     size = table.metadata.row_group(group).total_byte_size
     if size > _MAX_GROUP:
         text = f"row group {group} has {size} bytes; write it again with row_group_size=100"
         raise DataError(f"{file}: {text}", code="parquet-group-too-large")
-    requested = [*layout.labels, *([layout.path] if layout.path else [])]
     try:
-        rows = table.read_row_group(group, columns=requested, use_threads=False).to_pylist()
+        rows: list[dict[str, Any]] = table.read_row_group(group, columns=columns, use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         text = f"row group {group} cannot be read ({_line(error)}); download it again"
         raise DataError(f"{file}: {text}", code="parquet-damaged-group") from None
-    for row in rows:
-        if layout.path:
-            inner = row.pop(layout.path.partition(".")[0], None) or {}
-            row["path"] = inner.get("path")
-        yield row
+    return rows
 
 
 def _class_names(schema: Any) -> list[str] | None:
